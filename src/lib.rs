@@ -1,0 +1,6 @@
+//! `pytf`: an MPI-style task farmer. One process on every node of an
+//! allocation, a shared workdir, no server.
+//!
+//! Start reading at `farm::supervisor`; `docs/architecture.md` has the map.
+
+pub mod model;

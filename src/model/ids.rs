@@ -1,0 +1,129 @@
+//! Sets of task ids written as people write them: `0-63,70,80-81`.
+
+use std::fmt;
+use std::str::FromStr;
+
+use serde::{Deserialize, Serialize};
+
+use super::task::TaskId;
+
+/// Task ids as inclusive ranges, in the order they were added.
+///
+/// Consecutive ids join into one range, so a claim of a thousand neighbours is
+/// a few bytes in the log of transactions.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(into = "String", try_from = "String")]
+pub struct Ids(Vec<(u64, u64)>);
+
+impl Ids {
+    /// Whether no id is in it.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// How many ids are in it.
+    pub fn count(&self) -> u64 {
+        self.0.iter().map(|(a, b)| b - a + 1).sum()
+    }
+
+    /// Adds one id at the end.
+    pub fn push(&mut self, id: TaskId) {
+        match self.0.last_mut() {
+            Some((_, last)) if last.checked_add(1) == Some(id.0) => *last = id.0,
+            _ => self.0.push((id.0, id.0)),
+        }
+    }
+
+    /// Every id, in order of addition.
+    pub fn iter(&self) -> impl Iterator<Item = TaskId> + '_ {
+        self.0.iter().flat_map(|&(a, b)| (a..=b).map(TaskId))
+    }
+
+    /// Whether `id` is in it.
+    pub fn contains(&self, id: TaskId) -> bool {
+        self.0.iter().any(|&(a, b)| (a..=b).contains(&id.0))
+    }
+}
+
+impl FromIterator<TaskId> for Ids {
+    fn from_iter<I: IntoIterator<Item = TaskId>>(ids: I) -> Self {
+        let mut set = Self::default();
+        for id in ids {
+            set.push(id);
+        }
+        set
+    }
+}
+
+impl fmt::Display for Ids {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (n, (a, b)) in self.0.iter().enumerate() {
+            let comma = if n == 0 { "" } else { "," };
+            if a == b {
+                write!(f, "{comma}{a}")?;
+            } else {
+                write!(f, "{comma}{a}-{b}")?;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Why a text is no set of ids.
+#[derive(Debug, thiserror::Error, PartialEq, Eq)]
+#[error("'{0}' is no task id or range of ids (like 17 or 3-9)")]
+pub struct NotIds(String);
+
+impl FromStr for Ids {
+    type Err = NotIds;
+
+    fn from_str(text: &str) -> Result<Self, NotIds> {
+        let mut ranges = Vec::new();
+        for part in text.split(',').filter(|part| !part.trim().is_empty()) {
+            let wrong = || NotIds(part.trim().to_owned());
+            let (a, b) = part.split_once('-').unwrap_or((part, part));
+            let number = |side: &str| side.trim().parse::<u64>().map_err(|_| wrong());
+            let (a, b) = (number(a)?, number(b)?);
+            if a > b {
+                return Err(wrong());
+            }
+            ranges.push((a, b));
+        }
+        Ok(Self(ranges))
+    }
+}
+
+impl From<Ids> for String {
+    fn from(ids: Ids) -> Self {
+        ids.to_string()
+    }
+}
+
+impl TryFrom<String> for Ids {
+    type Error = NotIds;
+
+    fn try_from(text: String) -> Result<Self, NotIds> {
+        text.parse()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn neighbours_join_and_the_text_reads_back() {
+        let ids: Ids = [0, 1, 2, 7, 9, 10].map(TaskId).into_iter().collect();
+        assert_eq!(ids.to_string(), "0-2,7,9-10");
+        assert_eq!(ids.count(), 6);
+        assert_eq!("0-2,7,9-10".parse::<Ids>().unwrap(), ids);
+        assert!(ids.contains(TaskId(10)) && !ids.contains(TaskId(8)));
+    }
+
+    #[test]
+    fn a_wrong_part_is_named() {
+        assert_eq!("3,x".parse::<Ids>(), Err(NotIds("x".into())));
+        assert_eq!("9-3".parse::<Ids>(), Err(NotIds("9-3".into())));
+        assert!("".parse::<Ids>().unwrap().is_empty());
+    }
+}

@@ -1,0 +1,13 @@
+//! The model: what a task, an outcome, a journal record *is*, and what the
+//! farmer decides.
+//!
+//! Nothing in here does I/O, reads a clock, looks at the environment or starts
+//! a thread. Everything takes what it needs as an argument, so that tables and
+//! generated histories can test it.
+
+pub mod durations;
+pub mod ids;
+pub mod outcome;
+pub mod record;
+pub mod task;
+pub mod tasklist;

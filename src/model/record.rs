@@ -1,0 +1,178 @@
+//! The records of a journal: one line of JSON each.
+//!
+//! A journal belongs to one farmer (one `pytf` process); nobody else writes it.
+//! Others rely on this: a record that ends in a line end is whole, the order of
+//! records is the order of events, and an `end` is in the journal before the
+//! task is in `finished` or `failed`. Times are microseconds since 1970 by the
+//! farmer's clock, taken once at its start and carried on by the monotonic
+//! clock, so that they never run backwards.
+
+use serde::{Deserialize, Serialize};
+
+use super::outcome::Outcome;
+use super::task::TaskId;
+
+/// One line of a journal.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "event", rename_all = "kebab-case")]
+pub enum Record {
+    /// The first line: who writes this journal.
+    Header(Header),
+    /// A task was started and ran on when the journal was next written. Tasks
+    /// that end sooner have an `end` only.
+    Start(Start),
+    /// An attempt has ended.
+    End(End),
+    /// Nothing happened for a while, and the farmer lives.
+    Beat {
+        /// When.
+        at: u64,
+    },
+    /// Something worth a mark on the timeline: a signal, the end of the time.
+    Note {
+        /// When.
+        at: u64,
+        /// What happened, for people.
+        text: String,
+    },
+    /// The farmer leaves in good order; nothing follows.
+    Leave {
+        /// When.
+        at: u64,
+        /// Why, for people.
+        why: String,
+    },
+}
+
+/// Who writes a journal.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Header {
+    /// The version of the journal's format.
+    pub version: u32,
+    /// The farmer's name: the journal's file name without its ending.
+    pub farmer: String,
+    /// The node's name, from the kernel.
+    pub host: String,
+    /// The farmer's process id on that node.
+    pub pid: u32,
+    /// The id of the allocation, when there is one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub job: Option<String>,
+    /// Its rank in the step, when it has one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rank: Option<u32>,
+    /// How many tasks it runs at a time.
+    pub slots: u32,
+    /// When it started.
+    pub at: u64,
+    /// The version of the program.
+    pub pytf: String,
+}
+
+/// The start of an attempt.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Start {
+    /// The task.
+    pub id: TaskId,
+    /// Which attempt of it.
+    pub attempt: u32,
+    /// The slot it runs in.
+    pub slot: u32,
+    /// Its process id.
+    pub pid: u32,
+    /// When it started.
+    pub at: u64,
+}
+
+/// The end of an attempt.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct End {
+    /// The task.
+    pub id: TaskId,
+    /// Which attempt of it.
+    pub attempt: u32,
+    /// The slot it ran in.
+    pub slot: u32,
+    /// When it started.
+    pub at: u64,
+    /// For how long it ran, in microseconds.
+    pub us: u64,
+    /// How it ended.
+    pub outcome: Outcome,
+    /// What it used, when it ran at all.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub used: Option<Used>,
+    /// Where its output is, when it was kept.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub log: Option<LogAt>,
+}
+
+/// What an attempt used, from wait4(2): its own process and those it waited for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Used {
+    /// CPU time in user mode, microseconds.
+    pub user: u64,
+    /// CPU time in the kernel, microseconds.
+    pub sys: u64,
+    /// Peak resident memory in KiB.
+    pub peak: u64,
+}
+
+/// Where the output of an attempt is.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LogAt {
+    /// The file, relative to the workdir.
+    pub file: String,
+    /// In a packed log: where the attempt's part of it begins, and its length.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub part: Option<(u64, u64)>,
+}
+
+impl Record {
+    /// Appends the record and its line end to `out`.
+    pub fn push_to(&self, out: &mut Vec<u8>) {
+        serde_json::to_writer(&mut *out, self).expect("a record is always valid JSON");
+        out.push(b'\n');
+    }
+
+    /// Reads one line (without its line end); `None` when it is not a record.
+    pub fn parse(line: &[u8]) -> Option<Self> {
+        serde_json::from_slice(line).ok()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_record_is_one_line_and_reads_back() {
+        let end = Record::End(End {
+            id: TaskId(7),
+            attempt: 2,
+            slot: 3,
+            at: 1_800_000_000_000_000,
+            us: 1500,
+            outcome: Outcome::Signal(9),
+            used: Some(Used {
+                user: 1,
+                sys: 2,
+                peak: 3,
+            }),
+            log: Some(LogAt {
+                file: "logs/log_7.2".into(),
+                part: None,
+            }),
+        });
+        let mut out = Vec::new();
+        end.push_to(&mut out);
+        assert_eq!(out.iter().filter(|&&b| b == b'\n').count(), 1);
+        assert_eq!(Record::parse(out.trim_ascii_end()), Some(end));
+        assert_eq!(
+            String::from_utf8(out).unwrap(),
+            "{\"event\":\"end\",\"id\":7,\"attempt\":2,\"slot\":3,\"at\":1800000000000000,\
+             \"us\":1500,\"outcome\":{\"signal\":9},\"used\":{\"user\":1,\"sys\":2,\"peak\":3},\
+             \"log\":{\"file\":\"logs/log_7.2\"}}\n"
+        );
+    }
+}

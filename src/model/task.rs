@@ -1,0 +1,86 @@
+//! A task: its id, its line, and the `id command` form it has in every file of
+//! a workdir.
+
+use std::fmt;
+use std::str::FromStr;
+
+use serde::{Deserialize, Serialize};
+
+/// The permanent number of a task in a workdir, counted from 0 over the lines
+/// of the task list that are tasks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct TaskId(pub u64);
+
+impl fmt::Display for TaskId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+impl FromStr for TaskId {
+    type Err = std::num::ParseIntError;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        text.parse().map(Self)
+    }
+}
+
+/// A task as it is claimed: what to run, and for the how-manieth time.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Task {
+    /// Its number.
+    pub id: TaskId,
+    /// The command, byte for byte as written in the list (without the line end).
+    pub line: Vec<u8>,
+    /// 1 for the first time it is started.
+    pub attempt: u32,
+}
+
+/// Appends the `id command` line of a task, PyTaskFarmer's format, to `out`.
+pub fn push_line(out: &mut Vec<u8>, id: TaskId, line: &[u8]) {
+    out.extend_from_slice(id.to_string().as_bytes());
+    out.push(b' ');
+    out.extend_from_slice(line);
+    out.push(b'\n');
+}
+
+/// Splits an `id command` line (without its line end) into its parts; `None`
+/// when it has no such form.
+pub fn parse_line(text: &[u8]) -> Option<(TaskId, &[u8])> {
+    let blank = memchr::memchr(b' ', text)?;
+    let (digits, rest) = text.split_at(blank);
+    if digits.is_empty() || !digits.iter().all(u8::is_ascii_digit) {
+        return None;
+    }
+    let id = std::str::from_utf8(digits).ok()?.parse().ok()?;
+    Some((id, &rest[1..]))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_line_survives_the_way_to_the_file_and_back() {
+        let mut out = Vec::new();
+        push_line(&mut out, TaskId(17), b"echo \xff  two  blanks");
+        assert_eq!(out, b"17 echo \xff  two  blanks\n");
+        let (id, line) = parse_line(&out[..out.len() - 1]).unwrap();
+        assert_eq!((id, line), (TaskId(17), &b"echo \xff  two  blanks"[..]));
+    }
+
+    #[test]
+    fn what_is_not_a_task_line_is_none() {
+        for text in [
+            &b""[..],
+            b"17",
+            b" 17 x",
+            b"-1 x",
+            b"x 17",
+            b"99999999999999999999999 x",
+        ] {
+            assert_eq!(parse_line(text), None, "{text:?}");
+        }
+    }
+}
