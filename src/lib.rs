@@ -3,5 +3,6 @@
 //!
 //! Start reading at `farm::supervisor`; `docs/architecture.md` has the map.
 
-pub mod model;
 pub mod host;
+pub mod model;
+pub mod workdir;
