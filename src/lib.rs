@@ -3,4 +3,6 @@
 //!
 //! Start reading at `farm::supervisor`; `docs/architecture.md` has the map.
 
+pub mod cli;
+pub mod exit;
 pub mod model;
