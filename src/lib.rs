@@ -3,6 +3,8 @@
 //!
 //! Start reading at `farm::supervisor`; `docs/architecture.md` has the map.
 
+pub mod cli;
+pub mod exit;
 pub mod host;
 pub mod model;
 pub mod workdir;

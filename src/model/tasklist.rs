@@ -383,15 +383,15 @@ mod tests {
         let mut tasks = Vec::new();
         for line in list.split(|&b| b == b'\n') {
             let mut line = line.to_vec();
-            let mut last = None;
+            let mut popped = None;
             while let Some(b' ' | b'\t' | b'\r') = line.last() {
-                last = line.pop();
+                popped = line.pop();
             }
             while let Some(b' ' | b'\t') = line.first() {
                 line.remove(0);
             }
             let slashes = line.iter().rev().take_while(|&&b| b == b'\\').count();
-            match last {
+            match popped {
                 Some(blank) if slashes % 2 == 1 && blank != b'\r' => line.push(blank),
                 _ => (),
             }
