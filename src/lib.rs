@@ -4,3 +4,4 @@
 //! Start reading at `farm::supervisor`; `docs/architecture.md` has the map.
 
 pub mod model;
+pub mod view;
