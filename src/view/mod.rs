@@ -7,3 +7,28 @@
 //! what is whole and says what is not.
 
 pub mod escape;
+pub mod journals;
+
+#[cfg(test)]
+mod synthetic;
+
+use std::fs::{File, OpenOptions};
+use std::io;
+use std::os::unix::fs::OpenOptionsExt as _;
+use std::path::Path;
+
+/// Opens a file of the workdir for reading, without following a link and
+/// without waiting for the other end of a pipe that somebody put there.
+pub(crate) fn open(path: &Path) -> io::Result<File> {
+    let name = |what: &dyn std::fmt::Display| format!("{}: {what}", path.display());
+    let file = OpenOptions::new()
+        .read(true)
+        .custom_flags(libc::O_NOFOLLOW | libc::O_NONBLOCK | libc::O_NOCTTY)
+        .open(path)
+        .map_err(|error| io::Error::new(error.kind(), name(&error)))?;
+    if file.metadata()?.is_file() {
+        Ok(file)
+    } else {
+        Err(io::Error::other(name(&"is not a plain file")))
+    }
+}
