@@ -6,8 +6,10 @@
 //! half-written, by a farmer that is at work or by one that died: a view shows
 //! what is whole and says what is not.
 
+pub mod commands;
 pub mod escape;
 pub mod journals;
+pub mod lanes;
 
 #[cfg(test)]
 mod synthetic;
