@@ -29,8 +29,6 @@ pub struct Lane {
     pub pid: u64,
     /// The row above its slot 0, so that slot 0 of the first farmer is row 1.
     pub base: u64,
-    /// How many farmers were on the node at the same time above this one.
-    pub beside: usize,
 }
 
 impl Lane {
@@ -56,18 +54,16 @@ pub fn lanes(spans: &[Span]) -> Vec<Lane> {
             .map(|(other, lane)| (lane.base, lane.base + other.slots))
             .collect();
         taken.sort_unstable();
-        let (mut base, mut beside) = (0, 0);
+        let mut base = 0;
         for (from, to) in taken {
             if base + span.slots <= from {
                 break;
             }
             base = base.max(to);
-            beside += 1;
         }
         lanes.push(Lane {
             pid: pids[span.host],
             base,
-            beside,
         });
     }
     lanes
@@ -124,17 +120,17 @@ mod tests {
             (
                 "one after the other",
                 vec![span("n", 0, 10, 4), span("n", 10, 20, 4)],
-                vec![(1, 0, 0), (1, 0, 0)],
+                vec![(1, 0), (1, 0)],
             ),
             (
                 "two at a time",
                 vec![span("n", 0, 10, 4), span("n", 9, 20, 2)],
-                vec![(1, 0, 0), (1, 4, 1)],
+                vec![(1, 0), (1, 4)],
             ),
             (
                 "on two nodes",
                 vec![span("n10", 0, 10, 4), span("n9", 0, 10, 4)],
-                vec![(2, 0, 0), (1, 0, 0)],
+                vec![(2, 0), (1, 0)],
             ),
             (
                 "a third takes the rows of the first",
@@ -145,12 +141,12 @@ mod tests {
                     span("n", 13, 14, 4),
                     span("n", 15, u64::MAX, 2),
                 ],
-                vec![(1, 0, 0), (1, 4, 1), (1, 0, 0), (1, 8, 2), (1, 2, 1)],
+                vec![(1, 0), (1, 4), (1, 0), (1, 8), (1, 2)],
             ),
         ] {
             let found: Vec<_> = lanes(&spans)
                 .iter()
-                .map(|lane| (lane.pid, lane.base, lane.beside))
+                .map(|lane| (lane.pid, lane.base))
                 .collect();
             assert_eq!(found, expected, "{name}");
         }

@@ -10,6 +10,7 @@ pub mod commands;
 pub mod escape;
 pub mod journals;
 pub mod lanes;
+pub mod timeline;
 
 #[cfg(test)]
 mod synthetic;
