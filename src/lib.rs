@@ -7,4 +7,5 @@ pub mod cli;
 pub mod exit;
 pub mod host;
 pub mod model;
+pub mod view;
 pub mod workdir;
