@@ -63,6 +63,17 @@ impl Pace {
         expected.min(left / (2 * u64::from(live.max(1))))
     }
 
+    /// How many tasks end within a second, at the rate of late.
+    pub fn soon(&self) -> u64 {
+        #[expect(
+            clippy::cast_possible_truncation,
+            clippy::cast_sign_loss,
+            reason = "a rate is positive and far below 2^63"
+        )]
+        let soon = self.rate as u64;
+        soon
+    }
+
     /// How many tasks to claim now: for the `idle` slots, and ahead of them,
     /// less those that are `queued` already.
     pub fn claim(&self, idle: u64, queued: u64, live: u32, left: u64) -> u64 {

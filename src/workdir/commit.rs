@@ -163,6 +163,21 @@ impl<'a> Txn<'a> {
     /// Puts tasks back at the end of `toprocess`; those with a reason start
     /// their next attempt with a number one higher.
     pub fn requeue(&mut self, tasks: &[(Task, Option<Why>)]) -> Result<()> {
+        let lines = self.note_requeued(tasks)?;
+        self.enqueue(&lines, tasks.len() as u64)
+    }
+
+    /// The same, but in front, and `toprocess` is the exact truth afterwards.
+    pub fn requeue_in_front(&mut self, tasks: &[(Task, Option<Why>)]) -> Result<()> {
+        let lines = self.note_requeued(tasks)?;
+        if lines.is_empty() && self.state.queue.cursor == 0 {
+            return Ok(());
+        }
+        self.rewrite_queue(&lines, tasks.len() as u64)
+    }
+
+    /// Notes why tasks are put back; returns their lines.
+    fn note_requeued(&mut self, tasks: &[(Task, Option<Why>)]) -> Result<Vec<u8>> {
         let (mut lines, mut notes, mut n_notes) = (Vec::new(), Vec::new(), 0);
         for (task, why) in tasks {
             push_line(&mut lines, task.id, &task.line);
@@ -173,7 +188,7 @@ impl<'a> Txn<'a> {
             }
         }
         self.state.requeued = self.append(REQUEUED, self.state.requeued, &notes, n_notes)?;
-        self.enqueue(&lines, tasks.len() as u64)
+        Ok(lines)
     }
 
     /// Claims up to `n` tasks at the cursor.

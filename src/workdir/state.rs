@@ -106,8 +106,11 @@ pub struct State {
     pub seals: u64,
     /// Counts the times that the log was begun anew.
     pub epoch: u64,
-    /// Farmers that still read tasks from their standard input.
+    /// Farmers that still read tasks from a stream.
     pub feeding: u32,
+    /// Tasks that were taken from a farmer since the first one joined: stopped
+    /// with it or lost with it.
+    pub interrupted: u64,
     /// The length of the log in bytes.
     pub log: u64,
     /// The length of the last line of the log, and its checksum.
@@ -138,6 +141,7 @@ impl State {
             seals: 0,
             epoch: 0,
             feeding: 0,
+            interrupted: 0,
             log: 0,
             last: (0, 0),
             list: None,
@@ -179,6 +183,9 @@ pub enum Act {
         by: u32,
         /// Its name.
         farmer: String,
+        /// Whether it reads tasks from a stream.
+        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+        feeds: bool,
     },
     /// A farmer's turn: it settled results, gave tasks back, claimed others.
     Turn {
@@ -193,6 +200,12 @@ pub enum Act {
         /// What it gave back to `toprocess`.
         #[serde(default, skip_serializing_if = "Ids::is_empty")]
         back: Ids,
+        /// How many new tasks it brought in from its stream.
+        #[serde(default, skip_serializing_if = "is_zero")]
+        fed: u64,
+        /// Whether its stream is over with this turn.
+        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+        fed_all: bool,
         /// Whether this was its last turn.
         #[serde(default, skip_serializing_if = "std::ops::Not::not")]
         leave: bool,
@@ -209,13 +222,11 @@ pub enum Act {
         /// Which.
         ids: Ids,
     },
-    /// New tasks came in from standard input.
-    Feed {
-        /// How many.
-        tasks: u64,
-    },
-    /// `toprocess` was written anew without its claimed head.
-    Compact,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes references")]
+fn is_zero(n: &u64) -> bool {
+    *n == 0
 }
 
 /// Reads the state in force; `None` when nobody has prepared the workdir.
@@ -339,7 +350,7 @@ mod tests {
 
     fn step(file: &std::fs::File, state: &mut State) {
         state.seq += 1;
-        write(file, state, Act::Compact).unwrap();
+        write(file, state, Act::Prepare).unwrap();
     }
 
     #[test]
