@@ -165,3 +165,180 @@ const TAKEN: &str = "\
     where which-command while wordexp zcompile zcurses zdelattr zformat zftp \
     zgetattr zle zlistattr zmodload zparseopts zprof zpty zregexparse zselect \
     zsetattr zsocket zstat zstyle zsystem ztcp";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::process::Command;
+
+    fn rules(kind: Kind, env: &[(&str, &str)]) -> Rules {
+        let env: Vec<(OsString, OsString)> =
+            env.iter().map(|(n, v)| (n.into(), v.into())).collect();
+        Rules::new(kind, &env)
+    }
+
+    const PATH: (&str, &str) = ("PATH", "/usr/bin:/bin");
+
+    #[test]
+    fn a_simple_command_needs_no_shell() {
+        for (line, words) in [
+            ("sleep 5", &["sleep", "5"][..]),
+            (
+                "  python3\t sim.py  --seed=7 ",
+                &["python3", "sim.py", "--seed=7"],
+            ),
+            (
+                "./run -n 3 a,b:c+d@e%f",
+                &["./run", "-n", "3", "a,b:c+d@e%f"],
+            ),
+            ("/bin/echo -e x", &["/bin/echo", "-e", "x"]),
+            ("echo a b", &["echo", "a", "b"]),
+            ("true", &["true"]),
+            ("x if then cd A=b", &["x", "if", "then", "cd", "A=b"]),
+        ] {
+            let rules = rules(Kind::Bash, &[PATH]);
+            let expected: Vec<&[u8]> = words.iter().map(|word| word.as_bytes()).collect();
+            assert_eq!(
+                direct_words(line.as_bytes(), &rules),
+                Some(expected),
+                "'{line}'"
+            );
+        }
+    }
+
+    #[test]
+    fn anything_else_is_the_shells() {
+        for line in [
+            "",
+            " ",
+            "echo 'a'",
+            "echo \"a\"",
+            "a\\ b",
+            "a;b",
+            "a|b",
+            "a&",
+            "a && b",
+            "a > b",
+            "a < b",
+            "(a)",
+            "{ a",
+            "a {b,c}",
+            "ls *",
+            "ls ?",
+            "ls [ab]",
+            "a $b",
+            "a `b`",
+            "a #b",
+            "ls ~",
+            "a=b",
+            "a=b c",
+            "/a=b c",
+            "a+=b c",
+            "%1",
+            "a%b c",
+            "-x",
+            "+x",
+            ".",
+            "..",
+            ". file",
+            ": a",
+            "! a",
+            "cd d",
+            "time a",
+            "if",
+            "exec a",
+            "test a",
+            "printf a",
+            "echo -n a",
+            "echo a -e",
+            "true --help",
+            "a ^b",
+            "a b\r",
+            "a \u{e9}",
+            "a\u{b}b",
+            "history",
+        ] {
+            let rules = rules(Kind::Bash, &[PATH]);
+            assert_eq!(direct_words(line.as_bytes(), &rules), None, "'{line}'");
+        }
+        let rules = rules(Kind::Bash, &[PATH]);
+        for byte in (0..=255).filter(|&b| !is_plain(b) && !is_blank(b)) {
+            assert_eq!(direct_words(&[b'a', b' ', byte], &rules), None, "{byte}");
+        }
+    }
+
+    #[test]
+    fn an_environment_can_forbid_it() {
+        for (kind, env, name, path) in [
+            (Kind::Bash, &[PATH][..], true, true),
+            (Kind::Dash, &[PATH], true, true),
+            (Kind::Other, &[PATH], false, false),
+            (Kind::Bash, &[PATH, ("BASH_ENV", "/init")], false, false),
+            (Kind::Dash, &[PATH, ("BASH_ENV", "/init")], true, true),
+            (Kind::Dash, &[PATH, ("ENV", "/init")], false, false),
+            (Kind::Bash, &[PATH, ("ENV", "/init")], true, true),
+            (Kind::Bash, &[PATH, ("SHELLOPTS", "xtrace")], false, false),
+            (Kind::Bash, &[PATH, ("SSH_CLIENT", "x")], false, false),
+            (
+                Kind::Bash,
+                &[PATH, ("SSH_CLIENT", "x"), ("SHLVL", "1")],
+                true,
+                true,
+            ),
+            (Kind::Bash, &[], false, true),
+            (Kind::Bash, &[("PATH", "")], false, true),
+            (Kind::Bash, &[("PATH", "/bin:~/bin")], false, true),
+            (Kind::Dash, &[("PATH", "/bin:/x%func")], false, true),
+            (
+                Kind::Bash,
+                &[PATH, ("BASH_FUNC_run%%", "() {  :; }")],
+                false,
+                true,
+            ),
+            (
+                Kind::Bash,
+                &[PATH, ("BASH_FUNC_run()", "() {  :; }")],
+                false,
+                true,
+            ),
+            (Kind::Bash, &[PATH, ("run", "() {  :; }")], false, true),
+            (
+                Kind::Bash,
+                &[PATH, ("BASH_FUNC_d/run%%", "() { :; }")],
+                true,
+                false,
+            ),
+            (
+                Kind::Bash,
+                &[PATH, ("BASH_FUNC_command_not_found_handle%%", "() { :; }")],
+                false,
+                false,
+            ),
+        ] {
+            let rules = rules(kind, env);
+            assert_eq!(
+                direct_words(b"run x", &rules).is_some(),
+                name,
+                "{kind:?} {env:?}"
+            );
+            assert_eq!(
+                direct_words(b"d/run x", &rules).is_some(),
+                path,
+                "{kind:?} {env:?}"
+            );
+        }
+    }
+
+    #[test]
+    fn no_word_of_this_bash_is_missing() {
+        let list = Command::new("bash")
+            .args(["-c", "compgen -b; compgen -k"])
+            .output();
+        let Ok(list) = list else { return };
+        for word in list.stdout.split(|&b| b == b'\n') {
+            let plain = !word.is_empty() && word.iter().all(|&b| is_plain(b));
+            let shown = word.escape_ascii();
+            assert!(!plain || word == b"." || is_taken(word), "{shown}");
+        }
+    }
+}

@@ -162,6 +162,16 @@ mod tests {
     use std::os::unix::fs::{PermissionsExt, symlink};
     use std::process::Command;
 
+    /// Another process writes the file: one that we had open for writing could
+    /// be busy still, through the child of another test's thread.
+    fn place(path: &Path, mode: u32, content: &[u8]) {
+        let source = path.with_extension("source");
+        fs::write(&source, content).unwrap();
+        let copied = Command::new("cp").arg(&source).arg(path).status().unwrap();
+        assert!(copied.success());
+        fs::set_permissions(path, Permissions::from_mode(mode)).unwrap();
+    }
+
     fn dir_of_trouble() -> tempfile::TempDir {
         let dir = tempfile::tempdir().unwrap();
         let at = |name: &str| dir.path().join(name);
@@ -172,12 +182,10 @@ mod tests {
             ("elf", 0o755, b"\x7fELF\x02\x01\x01 and so on"),
             ("sheer", 0o755, b"\0\0\0\0"),
         ] {
-            fs::write(at(name), content).unwrap();
-            fs::set_permissions(at(name), Permissions::from_mode(mode)).unwrap();
+            place(&at(name), mode, content);
         }
         let script = format!("#!{}\n", at("plain").display());
-        fs::write(at("nested"), script).unwrap();
-        fs::set_permissions(at("nested"), Permissions::from_mode(0o755)).unwrap();
+        place(&at("nested"), 0o755, script.as_bytes());
         fs::create_dir(at("folder")).unwrap();
         symlink("nowhere", at("dangling")).unwrap();
         dir

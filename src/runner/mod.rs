@@ -191,3 +191,121 @@ fn exec<'a>(program: &[u8], argv: impl Iterator<Item = &'a [u8]>) -> How {
         },
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use shell::Kind;
+    use std::fs::{self, Permissions};
+    use std::os::unix::fs::PermissionsExt;
+
+    fn runner(path: &OsStr) -> Runner {
+        let shell = Shell {
+            path: "/bin/bash".into(),
+            kind: Kind::Bash,
+        };
+        Runner::new(shell, [("PATH".into(), path.to_owned())])
+    }
+
+    fn program(path: &Path, mode: u32) {
+        fs::write(path, "").unwrap();
+        fs::set_permissions(path, Permissions::from_mode(mode)).unwrap();
+    }
+
+    /// What would be executed, as text: `program: argv`.
+    fn shown(how: &How) -> String {
+        match how {
+            How::Exec { program, argv } => {
+                let argv: Vec<_> = argv.iter().map(|word| word.to_string_lossy()).collect();
+                format!("{}: {}", program.to_string_lossy(), argv.join("|"))
+            }
+            How::Script => "script".into(),
+            How::Cannot { code, why } => format!("{code}: {why}"),
+        }
+    }
+
+    #[test]
+    fn a_line_becomes_a_program() {
+        let mut runner = runner(OsStr::new("/nonexistent:/bin:/usr/bin"));
+        for (line, expected) in [
+            ("cat  a b", "/bin/cat: cat|a|b"),
+            ("./cat a", "./cat: ./cat|a"),
+            ("echo a", "/bin/echo: echo|a"),
+            ("cat *", "/bin/bash: /bin/bash|-c|cat *"),
+            ("-x", "/bin/bash: /bin/bash|-c| -x"),
+            ("+x", "/bin/bash: /bin/bash|-c| +x"),
+            ("nosuch a", "127: 'nosuch' was not found in PATH"),
+        ] {
+            assert_eq!(shown(&runner.prepare(line.as_bytes())), expected);
+        }
+        assert_eq!(
+            shown(&runner.shell_exec(b"cat a")),
+            "/bin/bash: /bin/bash|-c|cat a"
+        );
+        assert_eq!(
+            shown(&runner.script_exec(Path::new("/w/script"))),
+            "/bin/bash: /bin/bash|/w/script"
+        );
+        assert_eq!(
+            shown(&runner.prepare(b"cat \0")),
+            "126: the command holds a NUL byte"
+        );
+    }
+
+    #[test]
+    fn a_long_line_goes_into_a_file() {
+        let mut runner = runner(OsStr::new("/bin"));
+        for (length, script) in [(LONGEST_ARGUMENT, false), (LONGEST_ARGUMENT + 1, true)] {
+            let line = vec![b'-'; length];
+            let how = runner.prepare(&line);
+            assert_eq!(how == How::Script, script);
+            if let How::Exec { program, argv } = how {
+                let (program, argv) = (program.to_str().unwrap(), &argv[1..]);
+                let argv = argv.iter().map(|word| OsStr::from_bytes(word.as_bytes()));
+                let run = std::process::Command::new(program).args(argv).output();
+                // The kernel takes it; there is no such command.
+                assert_eq!(run.unwrap().status.code(), Some(127));
+            }
+        }
+    }
+
+    #[test]
+    fn a_program_is_looked_up_as_execvp_does() {
+        let dir = tempfile::tempdir().unwrap();
+        let at = |name: &str| dir.path().join(name);
+        for name in ["a", "b", "c"] {
+            fs::create_dir(at(name)).unwrap();
+        }
+        fs::create_dir(at("a/run")).unwrap();
+        program(&at("b/run"), 0o644);
+        program(&at("c/run"), 0o755);
+        program(&at("b/cat"), 0o755);
+        let path = std::env::join_paths([at("a"), at("b"), at("c")]).unwrap();
+        let mut runner = runner(&path);
+        let expect = |runner: &mut Runner, line: &str, program: &str| {
+            let shown = shown(&runner.prepare(line.as_bytes()));
+            assert_eq!(shown, format!("{}: {line}", at(program).display()));
+        };
+        expect(&mut runner, "run", "c/run");
+        expect(&mut runner, "cat", "b/cat");
+        // What was found is kept for as long as it is there.
+        program(&at("a/cat"), 0o755);
+        expect(&mut runner, "cat", "b/cat");
+        fs::remove_file(at("b/cat")).unwrap();
+        expect(&mut runner, "cat", "a/cat");
+        fs::remove_file(at("c/run")).unwrap();
+        let how = runner.prepare(b"run");
+        assert!(matches!(&how, How::Cannot { code: 126, .. }), "{how:?}");
+        // What the shell has as a builtin is not looked for in PATH.
+        program(&at("a/echo"), 0o755);
+        assert_eq!(shown(&runner.prepare(b"echo")), "/bin/echo: echo");
+    }
+
+    #[test]
+    fn an_empty_element_is_the_current_directory() {
+        assert_eq!(
+            elements(OsStr::new(":/bin::d:")),
+            [".", "/bin", ".", "d", "."].map(PathBuf::from)
+        );
+    }
+}
