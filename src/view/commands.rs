@@ -124,12 +124,11 @@ impl Block {
         file.read_exact_at(&mut bytes, start)?;
         let mut lines = Vec::new();
         let mut from = 0;
-        for line in bytes.split(|&byte| byte == b'\n') {
-            let behind = from + line.len();
-            if let Some((id, command)) = parse_line(line) {
+        for behind in memchr::memchr_iter(b'\n', &bytes).chain([bytes.len()]) {
+            if let Some((id, command)) = parse_line(&bytes[from..behind]) {
                 lines.push((id, behind - command.len()..behind));
             }
-            from = behind + 1;
+            from = (behind + 1).min(bytes.len());
         }
         Ok(Self {
             number,

@@ -17,6 +17,11 @@ pub fn escape(bytes: &[u8]) -> String {
 
 /// As [`escape`], at the end of `out`.
 pub fn push_line(out: &mut String, bytes: &[u8]) {
+    // Nearly all lines are plain, and a timeline has millions of them.
+    if bytes.iter().all(|byte| matches!(byte, b' '..=b'~')) {
+        out.extend(str::from_utf8(bytes));
+        return;
+    }
     for chunk in bytes.utf8_chunks() {
         for c in chunk.valid().chars() {
             if c == '\t' {
@@ -62,6 +67,9 @@ fn push_invalid(out: &mut String, bytes: &[u8]) {
 /// The text cut to `width` characters, the last one an ellipsis when something
 /// was cut.
 pub fn clip(text: &str, width: usize) -> String {
+    if text.len() <= width {
+        return text.to_owned();
+    }
     match text.char_indices().nth(width) {
         None => text.to_owned(),
         Some(_) if width == 0 => String::new(),

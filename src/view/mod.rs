@@ -10,6 +10,8 @@ pub mod commands;
 pub mod escape;
 pub mod journals;
 pub mod lanes;
+pub mod look;
+pub mod progress;
 pub mod timeline;
 
 #[cfg(test)]

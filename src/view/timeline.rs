@@ -115,6 +115,8 @@ fn write_to(workdir: &Path, file: File) -> io::Result<(u64, Damages)> {
 /// What the first reading of a journal tells.
 struct Farmer {
     journal: Journal,
+    /// Its name, fit to be shown.
+    name: String,
     /// When it started.
     first: u64,
     /// The last time in its journal.
@@ -148,6 +150,7 @@ impl Farmer {
             is_over: has_left || journal.is_sealed,
             slots: journal.header.slots.max(highest),
             used: used.into_iter().collect(),
+            name: escape(journal.header.farmer.as_bytes()),
             journal,
         }))
     }
@@ -346,7 +349,7 @@ impl Trace {
             "ts": at.saturating_sub(self.origin),
             "pid": lane.pid,
             "tid": lane.tid(0),
-            "args": { "farmer": escape(farmer.journal.header.farmer.as_bytes()) },
+            "args": { "farmer": farmer.name },
         });
         self.event(event.to_string().as_bytes())
     }
@@ -396,7 +399,7 @@ impl Trace {
             slice.attempt, slice.slot
         )?;
         event.extend_from_slice(b",\"farmer\":");
-        push_text(&mut event, &escape(farmer.journal.header.farmer.as_bytes()))?;
+        push_text(&mut event, &farmer.name)?;
         event.extend_from_slice(b"}}");
         self.event(&event)
     }
