@@ -136,7 +136,7 @@ impl Farmer {
     pub fn deadline(&self) -> Option<Duration> {
         match self.phase {
             Phase::Running => self.ends_at,
-            Phase::Stopping { kill_at } => Some(kill_at),
+            Phase::Stopping { kill_at } => Some(kill_at).filter(|at| *at < Duration::MAX),
             Phase::Killing { give_up_at } => Some(give_up_at),
             Phase::Leaving { give_up_at } => give_up_at,
             Phase::Done => None,
