@@ -77,6 +77,24 @@ pub fn clip(text: &str, width: usize) -> String {
     }
 }
 
+/// The bytes without their colours, which would be noise in a single line.
+pub fn without_colours(bytes: &[u8]) -> Vec<u8> {
+    let mut out = Vec::with_capacity(bytes.len());
+    let mut at = 0;
+    while let Some(found) = memchr::memchr(0x1b, &bytes[at..]) {
+        out.extend_from_slice(&bytes[at..at + found]);
+        at += found;
+        if let Escape::Colour(length) = colour(&bytes[at..]) {
+            at += length;
+        } else {
+            out.push(0x1b);
+            at += 1;
+        }
+    }
+    out.extend_from_slice(&bytes[at..]);
+    out
+}
+
 /// Makes a stream fit for a terminal: as [`escape`], except that line ends,
 /// tabs and colours stay. A character or colour may be cut between two pieces.
 #[derive(Debug, Default)]
@@ -231,6 +249,17 @@ mod tests {
             ("abc", 0, ""),
         ] {
             assert_eq!(clip(text, width), clipped);
+        }
+    }
+
+    #[test]
+    fn colours_go_and_all_else_stays() {
+        for (bytes, left) in [
+            (&b"plain"[..], &b"plain"[..]),
+            (b"\x1b[1;31merror\x1b[0m: x", b"error: x"),
+            (b"\x1b[2J\x1b", b"\x1b[2J\x1b"),
+        ] {
+            assert_eq!(without_colours(bytes), left);
         }
     }
 

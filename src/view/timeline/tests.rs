@@ -4,6 +4,8 @@
 use std::collections::BTreeMap;
 
 use super::*;
+use crate::model::outcome::Outcome;
+use crate::model::record::Used;
 use crate::view::synthetic::{Workdir, end, header, start, workdir};
 
 /// The parsed file.
