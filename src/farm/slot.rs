@@ -10,6 +10,7 @@ use std::os::fd::AsFd;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::Sender;
@@ -54,6 +55,8 @@ pub struct Slot {
     pub clock: Clock,
     /// Evidence of kills for lack of memory.
     pub oom: Arc<OomKills>,
+    /// How long tasks ran in all slots, in microseconds.
+    pub busy: Arc<AtomicU64>,
     /// To the ledger.
     pub reports: Sender<Report>,
     /// To the supervisor.
@@ -123,12 +126,14 @@ impl Slot {
             }));
         }
         let us = now.saturating_duration_since(started).as_micros();
+        let us = u64::try_from(us).unwrap_or(u64::MAX);
+        self.busy.fetch_add(us, Ordering::Relaxed);
         End {
             id: task.id,
             attempt: task.attempt,
             slot: self.number,
             at: self.clock.micros(started),
-            us: u64::try_from(us).unwrap_or(u64::MAX),
+            us,
             outcome,
             used,
             log,

@@ -5,6 +5,7 @@ use std::ffi::OsString;
 use std::fs::File;
 use std::io::Write;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -192,7 +193,7 @@ fn listen(events: &Sender<Event>) -> std::result::Result<Receiver<()>, Trouble> 
     let (abort, is_aborted) = bounded(0);
     let (events, mut abort) = (events.clone(), Some(abort));
     let on_signal = move |signal| {
-        abort = None;
+        drop(abort.take());
         let _ = events.send(Event::Signal(signal));
     };
     signals::listen(on_signal).map_err(|error| Trouble::System("listen for signals", error))?;
@@ -383,7 +384,8 @@ impl Threads<'_> {
         let queue = Arc::new(Queue::new(orders.clone(), life));
         let places: Places = Arc::new((0..self.host.slots).map(|_| Place::default()).collect());
         let board = Arc::new(Mutex::new(Some(joined.state.clone())));
-        self.start_slots(&farmer, &guard, &queue, &places, &reports)?;
+        let busy = Arc::new(AtomicU64::new(0));
+        self.start_slots(&farmer, &guard, (&queue, &places), &reports, &busy)?;
         drop(reports);
         let (abort, is_aborted) = bounded(0);
         let patience =
@@ -426,16 +428,16 @@ impl Threads<'_> {
         };
         let ended = supervisor.run();
         guard.dismiss();
-        Ok(self.finish(&ended))
+        Ok(self.finish(&ended, &busy))
     }
 
     fn start_slots(
         &self,
         farmer: &str,
         guard: &Guard,
-        queue: &Arc<Queue>,
-        places: &Places,
+        (queue, places): (&Arc<Queue>, &Places),
         reports: &Sender<Report>,
+        busy: &Arc<AtomicU64>,
     ) -> std::result::Result<(), Trouble> {
         let null = File::options().read(true).write(true).open("/dev/null");
         let null = Arc::new(null.map_err(|error| Trouble::System("open /dev/null", error))?);
@@ -461,6 +463,7 @@ impl Threads<'_> {
                 workdir: path.clone(),
                 clock: self.clock,
                 oom: oom.clone(),
+                busy: busy.clone(),
                 reports: reports.clone(),
                 events: self.events.clone(),
             };
@@ -470,7 +473,7 @@ impl Threads<'_> {
     }
 
     /// After the last task: the timeline, the summary, the status.
-    fn finish(&self, ended: &Ended) -> RunExit {
+    fn finish(&self, ended: &Ended, busy: &AtomicU64) -> RunExit {
         let state = ended.state.clone().or_else(|| look(&self.workdir.dir).ok().flatten());
         let run = ended.state.as_ref().map(|state| Run {
             is_complete: state.is_complete(),
@@ -484,12 +487,12 @@ impl Threads<'_> {
             }
         }
         if let Some(state) = state.filter(|_| !self.options.quiet) {
-            self.summarise(ended, &state);
+            self.summarise(ended, &state, busy);
         }
         ended.farmer.exit(run)
     }
 
-    fn summarise(&self, ended: &Ended, state: &State) {
+    fn summarise(&self, ended: &Ended, state: &State, busy: &AtomicU64) {
         let failures = ended.failures.iter().map(|failure| self.failure(failure)).collect();
         let stopped = match ended.farmer.cause() {
             Cause::Complete => None,
@@ -508,7 +511,7 @@ impl Threads<'_> {
             others_work: state.live > 0,
             wall: self.clock.now(),
             slots: u64::from(self.host.slots),
-            busy: ended.busy,
+            busy: Duration::from_micros(busy.load(Ordering::Relaxed)),
             failures,
         };
         let look = Look::new(Terminal::of_stdout(), |name| std::env::var(name).ok());
