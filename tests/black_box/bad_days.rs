@@ -1,0 +1,538 @@
+//! Bad days: full disks, broken calls, vanishing files. The rule is the same
+//! for all: a clear message, a defined exit status, nothing recorded falsely,
+//! and the next run completes.
+
+use std::fs::{self, File};
+use std::io::Write;
+use std::os::fd::OwnedFd;
+use std::os::unix::fs::PermissionsExt;
+use std::process::Command;
+use std::time::Duration;
+
+use nix::sys::signal::{Signal, killpg};
+use nix::unistd::Pid;
+
+use crate::harness::{Done, Farm, has, is_root, pause, skip, tasks};
+
+/// Tasks that leave a mark outside of the workdir as the last thing they do.
+fn marking(n: u64) -> Farm {
+    let farm = Farm::of(tasks(n, |id| format!("echo {id}; touch done/{id}")));
+    fs::create_dir(farm.path("done")).unwrap();
+    farm
+}
+
+/// What is in `finished` was really done, and no id is there twice.
+fn nothing_false(farm: &Farm) {
+    let ids = farm.ids("finished");
+    for id in &ids {
+        assert!(
+            farm.path(format!("done/{id}")).exists(),
+            "task {id} is in `finished` and was not done"
+        );
+    }
+    assert!(
+        ids.windows(2).all(|pair| pair[0] != pair[1]),
+        "no id twice: {ids:?}"
+    );
+}
+
+/// The next run, on a good day, completes.
+fn completes(farm: &Farm, n: u64) {
+    farm.farm("--retry-failed").run().exits(0);
+    farm.assert_exact(n, &(0..n).collect::<Vec<_>>(), &[]);
+    nothing_false(farm);
+}
+
+/// An orderly end: not by a signal, not a panic, with a word about it.
+fn orderly(done: &Done<'_>, codes: &[i32]) {
+    let code = done.status.code();
+    assert!(
+        code.is_some_and(|code| codes.contains(&code)),
+        "{:?}: {}",
+        done.status,
+        done.stderr
+    );
+    assert!(!done.stderr.contains("panicked"), "{}", done.stderr);
+}
+
+/// A small file system on the workdir, gone with the value.
+struct Small<'f>(&'f Farm);
+
+impl<'f> Small<'f> {
+    fn mount(farm: &'f Farm, size: &str) -> Option<Self> {
+        fs::create_dir_all(farm.path("w")).unwrap();
+        let size = format!("size={size},mode=755");
+        let mounted = is_root()
+            && Command::new("mount")
+                .args(["-t", "tmpfs", "-o", &size, "none"])
+                .arg(farm.path("w"))
+                .status()
+                .unwrap()
+                .success();
+        if !mounted {
+            skip("only root can mount a small file system");
+        }
+        mounted.then_some(Self(farm))
+    }
+
+    fn grow(&self) {
+        assert!(
+            Command::new("mount")
+                .args(["-o", "remount,size=100m"])
+                .arg(self.0.path("w"))
+                .status()
+                .unwrap()
+                .success()
+        );
+    }
+}
+
+impl Drop for Small<'_> {
+    fn drop(&mut self) {
+        let _ = Command::new("umount")
+            .arg("-l")
+            .arg(self.0.path("w"))
+            .status();
+    }
+}
+
+#[test]
+fn a_full_file_system_is_told_and_the_next_run_completes() {
+    // Larger and larger: full at the first file, at a journal, at `finished`, at a log.
+    for size in ["4k", "24k", "40k", "64k", "100k", "160k"] {
+        eprintln!("{size}");
+        let farm = Farm::of(tasks(200, |id| {
+            format!("echo {id}; head -c 600 /dev/zero && touch done/{id}")
+        }));
+        fs::create_dir(farm.path("done")).unwrap();
+        let Some(small) = Small::mount(&farm, size) else {
+            return;
+        };
+        let done = farm.farm("").run();
+        orderly(&done, &[74, 75]);
+        assert!(done.stderr.contains("No space left"), "{}", done.stderr);
+        nothing_false(&farm);
+        small.grow();
+        completes(&farm, 200);
+    }
+}
+
+#[test]
+fn a_limit_on_the_size_of_files_is_told_and_the_next_run_completes() {
+    let farm = Farm::of(tasks(300, |id| {
+        format!("touch done/{id} # {}", "x".repeat(100))
+    }));
+    fs::create_dir(farm.path("done")).unwrap();
+    // The list of all tasks alone is larger than any file may be.
+    let done = farm.farm("").under(["prlimit", "--fsize=16384"]).run();
+    orderly(&done, &[74, 75]);
+    assert!(done.stderr.contains("File too large"), "{}", done.stderr);
+    nothing_false(&farm);
+    completes(&farm, 300);
+}
+
+#[test]
+fn no_single_failing_call_is_fatal_to_the_workdir() {
+    if !has("strace") {
+        return skip("no strace here");
+    }
+    let calls = [
+        ("fsync,fdatasync", "EIO"),
+        ("rename,renameat,renameat2", "ENOSPC"),
+        ("write,writev,pwrite64,pwritev", "ENOSPC"),
+        ("link,linkat,unlink,unlinkat", "EIO"),
+        ("ftruncate", "EIO"),
+    ];
+    for (call, error) in calls {
+        for file in ["w/finished", "w/toprocess", "w/lock", "w/tasks", "any"] {
+            for when in ["1", "2", "3+"] {
+                eprintln!("{call}: {error} at {file}, {when}");
+                let farm = marking(6);
+                // strace can only watch what exists: the first run makes it.
+                farm.farm("--timeout 0").run();
+                let inject = format!("inject={call}:error={error}:when={when}");
+                let mut strace = vec!["strace", "-f", "-qq", "-o", "/dev/null", "-e", &inject];
+                if file == "any" && call.contains("write") {
+                    continue; // the tasks write too
+                }
+                if file != "any" {
+                    strace.extend(["-P", file]);
+                }
+                let done = farm.farm("--proc 1").under(strace).run();
+                orderly(&done, &[0, 1, 74, 75]);
+                if done.status.success() {
+                    farm.assert_exact(6, &[0, 1, 2, 3, 4, 5], &[]);
+                } else {
+                    assert!(!done.stderr.is_empty(), "says why");
+                }
+                nothing_false(&farm);
+                completes(&farm, 6);
+            }
+        }
+    }
+}
+
+#[test]
+fn a_kill_at_any_system_call_that_changes_something_can_be_resumed() {
+    if !has("strace") {
+        return skip("no strace here");
+    }
+    let calls = "write,pwrite64,fsync,fdatasync,rename,renameat,renameat2,link,linkat,unlink,unlinkat,mkdir,mkdirat,openat";
+    // Every one when asked for; by default each seventh keeps the suite short.
+    let step = std::env::var("PYTF_TEST_STEP")
+        .ok()
+        .and_then(|step| step.parse().ok())
+        .unwrap_or(7);
+    for when in (1..).step_by(step) {
+        let farm = marking(3);
+        // Only pytf's own calls count: `--seccomp-bpf` is not needed, `-b execve` lets tasks go.
+        let inject = format!("inject={calls}:signal=KILL:when={when}");
+        let done = farm
+            .farm("--proc 1")
+            .under([
+                "strace",
+                "-f",
+                "-b",
+                "execve",
+                "-qq",
+                "-o",
+                "/dev/null",
+                "-e",
+                &inject,
+            ])
+            .run();
+        nothing_false(&farm);
+        completes(&farm, 3);
+        if done.status.success() || when > 400 {
+            assert!(when > 20, "the injection has no effect");
+            break;
+        }
+    }
+}
+
+#[test]
+fn a_workdir_that_may_not_be_written_is_refused_with_its_name_and_the_error() {
+    let farm = marking(2);
+    fs::create_dir(farm.path("w")).unwrap();
+    fs::set_permissions(farm.path("w"), PermissionsExt::from_mode(0o555)).unwrap();
+    let pytf = if is_root() {
+        std::os::unix::fs::chown(farm.path("w"), Some(65534), None).unwrap();
+        fs::set_permissions(farm.path(""), PermissionsExt::from_mode(0o755)).unwrap();
+        farm.farm("").under([
+            "setpriv",
+            "--reuid",
+            "65534",
+            "--regid",
+            "65534",
+            "--clear-groups",
+        ])
+    } else {
+        farm.farm("")
+    };
+    let done = pytf.run().exits(74).says(&["w/", "Permission denied"]);
+    orderly(&done, &[74]);
+    assert!(!farm.path("done/0").exists());
+}
+
+#[test]
+fn a_read_only_file_system_is_named() {
+    let farm = marking(4);
+    let Some(small) = Small::mount(&farm, "1m") else {
+        return;
+    };
+    assert!(
+        Command::new("mount")
+            .args(["-o", "remount,ro"])
+            .arg(farm.path("w"))
+            .status()
+            .unwrap()
+            .success()
+    );
+    farm.farm("")
+        .run()
+        .exits(74)
+        .says(&["w/", "Read-only file system"]);
+    assert!(!farm.path("done/0").exists());
+    assert!(
+        Command::new("mount")
+            .args(["-o", "remount,rw"])
+            .arg(farm.path("w"))
+            .status()
+            .unwrap()
+            .success()
+    );
+    completes(&farm, 4);
+    drop(small);
+}
+
+#[test]
+fn a_workdir_that_vanishes_ends_the_run() {
+    let farm = Farm::new();
+    let gate = farm.gate("gate");
+    farm.write("tasks.txt", tasks(30, |_| gate.stand()));
+    let pytf = farm.farm("").start();
+    gate.comers(2);
+    fs::remove_dir_all(farm.path("w")).unwrap();
+    gate.open(30);
+    let done = pytf.wait();
+    orderly(&done, &[74, 75]);
+    assert!(
+        done.stderr.contains("w/") && done.stderr.contains("No such file"),
+        "{}",
+        done.stderr
+    );
+    assert_eq!(farm.survivors(), [""; 0]);
+}
+
+#[test]
+fn closed_standard_streams_change_nothing() {
+    for redirect in [">&-", "2>&-", "<&- >&- 2>&-", ">/dev/full 2>/dev/full"] {
+        eprintln!("{redirect}");
+        let farm = marking(20);
+        farm.write("tasks.txt", farm.text("tasks.txt") + "exit 3\n");
+        farm.farm("-v")
+            .under(["sh", "-c", &format!("exec \"$@\" {redirect}"), "sh"])
+            .run()
+            .exits(1);
+        farm.assert_exact(21, &(0..20).collect::<Vec<_>>(), &[20]);
+        assert_eq!(farm.ends().len(), 21, "no message went into a journal");
+        assert_eq!(farm.text("w/logs/log_7"), "7\n", "nor into a log");
+    }
+}
+
+#[test]
+fn a_reader_of_our_messages_that_has_gone_changes_nothing() {
+    let farm = marking(20);
+    farm.write("tasks.txt", farm.text("tasks.txt") + "exit 3\n");
+    let (reader, writer) = nix::unistd::pipe().unwrap();
+    drop(reader);
+    let writer: OwnedFd = writer;
+    // The pipe comes in as stdin and is made stdout and stderr by the shell.
+    let done = farm
+        .farm("-v")
+        .stdin(writer)
+        .under(["sh", "-c", "exec \"$@\" >&0 2>&0 </dev/null", "sh"])
+        .run();
+    assert_eq!(
+        done.status.code(),
+        Some(1),
+        "not killed by SIGPIPE: {:?}",
+        done.status
+    );
+    farm.assert_exact(21, &(0..20).collect::<Vec<_>>(), &[20]);
+}
+
+#[test]
+fn log_into_a_closed_pipe_is_no_error() {
+    let farm = Farm::of("head -c 1000000 /dev/zero\n");
+    farm.farm("").run().exits(0);
+    let done = farm
+        .pytf(["log", "w", "0"])
+        .under([
+            "bash",
+            "-c",
+            "\"$@\" | head -c 1 >/dev/null; exit ${PIPESTATUS[0]}",
+            "sh",
+        ])
+        .run();
+    assert!(
+        matches!(done.status.code(), Some(0 | 141)),
+        "{:?}",
+        done.status
+    );
+    assert!(!done.stderr.contains("panicked"));
+}
+
+#[test]
+fn few_file_descriptors_are_enough_or_waited_for() {
+    for limit in [32, 64] {
+        let farm = marking(200);
+        farm.farm("--proc 32")
+            .under(["prlimit", &format!("--nofile={limit}")])
+            .run()
+            .exits(0);
+        farm.assert_exact(200, &(0..200).collect::<Vec<_>>(), &[]);
+        assert!(
+            farm.ends().iter().all(|end| end["attempt"] == 1),
+            "no attempt was charged"
+        );
+    }
+}
+
+#[test]
+fn too_many_processes_are_waited_for() {
+    if !is_root() {
+        return skip("the limit on processes counts all of a user: it needs one of its own");
+    }
+    // Threads and guard of pytf take about a dozen; the rest must make do.
+    let farm = marking(60);
+    for path in ["", "done"] {
+        std::os::unix::fs::chown(farm.path(path), Some(4_242_424), Some(65534)).unwrap();
+    }
+    farm.write("tasks.txt", tasks(60, |id| format!("touch done/{id}")));
+    farm.farm("--proc 8")
+        .under([
+            "setpriv",
+            "--reuid",
+            "4242424",
+            "--regid",
+            "65534",
+            "--clear-groups",
+            "prlimit",
+            "--nproc=20",
+        ])
+        .run()
+        .exits(0);
+    farm.assert_exact(60, &(0..60).collect::<Vec<_>>(), &[]);
+    assert!(
+        farm.ends().iter().all(|end| end["attempt"] == 1),
+        "no attempt was charged"
+    );
+}
+
+#[test]
+fn a_suspended_farm_is_not_charged_for_the_gap() {
+    let farm = Farm::new();
+    let gate = farm.gate("gate");
+    farm.write(
+        "tasks.txt",
+        format!("{}\n{}\ntrue\n", gate.stand(), gate.stand()),
+    );
+    let pytf = farm.farm("--task-timeout 2 --timeout 3").start();
+    let groups: Vec<Pid> = [gate.comer().1, gate.comer().1, pytf.pid()]
+        .map(Pid::from_raw)
+        .into();
+    for group in groups.iter().rev() {
+        killpg(*group, Signal::SIGSTOP).unwrap();
+    }
+    pause(Duration::from_secs(4));
+    for group in &groups {
+        killpg(*group, Signal::SIGCONT).unwrap();
+    }
+    gate.open(2);
+    pytf.wait().exits(0);
+    farm.assert_exact(3, &[0, 1, 2], &[]);
+}
+
+/// What a crash of the machine may leave at the end of a file.
+const SCARS: [(&str, &[u8]); 4] = [
+    ("a torn line", b"17 tou"),
+    ("zeros", b"\0\0\0\0\0\0\0\0\0\0\0\0"),
+    ("half a record", b"{\"event\":\"end\",\"id\":1,\"att"),
+    ("half a number", b"1"),
+];
+
+#[test]
+fn a_torn_end_of_a_file_is_repaired_or_named_and_never_believed() {
+    for file in [
+        "finished",
+        "failed",
+        "toprocess",
+        "tasks",
+        "lock",
+        "journal",
+    ] {
+        for (scar, bytes) in SCARS {
+            eprintln!("{scar} in {file}");
+            let farm = marking(30);
+            // Task 30 kills its farmer the first time, and is well the second.
+            let killer = "[ -e done/30 ] && exit; touch done/30; kill -KILL $PPID; sleep 1000\n";
+            let rest = tasks(20, |id| format!("touch done/{}", id + 31));
+            farm.write("tasks.txt", farm.text("tasks.txt") + killer + &rest);
+            farm.farm("--proc 1").run();
+            let path = if file == "journal" {
+                farm.path("w/nodes")
+                    .join(format!("{}.jsonl", farm.farmers()[0]))
+            } else {
+                farm.path("w").join(file)
+            };
+            File::options()
+                .append(true)
+                .create(true)
+                .open(&path)
+                .unwrap()
+                .write_all(bytes)
+                .unwrap();
+            let done = farm.farm("").run();
+            orderly(&done, &[0, 74]);
+            if done.status.code() == Some(74) {
+                assert!(
+                    done.stderr.contains(file) || file == "journal",
+                    "names the file: {}",
+                    done.stderr
+                );
+                continue;
+            }
+            farm.assert_exact(51, &(0..51).collect::<Vec<_>>(), &[]);
+            nothing_false(&farm);
+        }
+    }
+}
+
+#[test]
+fn a_state_file_that_is_gone_or_empty_or_garbage_is_named_or_rebuilt() {
+    for file in ["finished", "failed", "toprocess", "tasks", "lock"] {
+        for (damage, content) in [
+            ("gone", None),
+            ("empty", Some("")),
+            ("garbage", Some("no such line\n\0\u{1}{}\n")),
+        ] {
+            eprintln!("{file} is {damage}");
+            let farm = marking(10);
+            farm.write(
+                "tasks.txt",
+                farm.text("tasks.txt") + "exit 3\n" + "[ -e pass ]\n",
+            );
+            farm.farm("").run().exits(1);
+            match content {
+                None => fs::remove_file(farm.path("w").join(file)).unwrap_or_default(),
+                Some(content) => farm.write(farm.path("w").join(file), content),
+            }
+            let before = farm.text("w/finished");
+            let done = farm.farm("").run();
+            orderly(&done, &[0, 1, 74]);
+            if done.status.code() == Some(74) {
+                assert!(
+                    done.stderr.contains(file),
+                    "names the file: {}",
+                    done.stderr
+                );
+            } else {
+                // Whatever it rebuilt, it must not take what failed for done.
+                assert_eq!(
+                    done.status.code(),
+                    Some(1),
+                    "{damage} {file}: two tasks have not been done"
+                );
+                let known: Vec<u64> = [
+                    farm.ids("finished"),
+                    farm.ids("failed"),
+                    farm.ids("toprocess"),
+                ]
+                .concat();
+                assert_eq!(known.len(), 12, "each id in exactly one file");
+                assert!(farm.text("w/finished").len() >= before.len());
+            }
+        }
+    }
+}
+
+#[test]
+fn a_directory_that_is_deleted_under_pytf_does_not_crash_it() {
+    let farm = marking(3);
+    fs::create_dir(farm.path("cwd")).unwrap();
+    let list = farm.path("tasks.txt").display().to_string();
+    let workdir = farm.path("w").display().to_string();
+    let done = farm
+        .pytf([list.as_str(), "--workdir", &workdir])
+        .under(["sh", "-c", "cd cwd && rmdir ../cwd && exec \"$@\"", "sh"])
+        .run();
+    orderly(&done, &[0, 1, 2, 74]);
+}
+
+#[test]
+fn a_missing_path_is_no_crash() {
+    let farm = Farm::of("/bin/true\necho $((1+1)) > two\n");
+    farm.farm("").under(["env", "-u", "PATH"]).run().exits(0);
+    assert_eq!(farm.text("two"), "2\n");
+}
