@@ -245,7 +245,7 @@ fn a_task_that_dies_with_the_signal_for_us_was_interrupted() {
     let (farm, gate) = two_at_the_gate("");
     let pytf = farm.farm("").start();
     let comers = gate.comers(2);
-    for (_, pid) in comers {
+    for &(_, pid) in &comers {
         killpg(Pid::from_raw(pid), Signal::SIGTERM).unwrap();
     }
     pytf.signal(Signal::SIGTERM);

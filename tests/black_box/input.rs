@@ -184,7 +184,7 @@ fn a_directory_is_no_list() {
 #[test]
 fn a_list_that_may_not_be_read_is_named() {
     let farm = Farm::of("true\n");
-    fs::set_permissions(farm.path("tasks.txt"), PermissionsExt::from_mode(0)).unwrap();
+    fs::set_permissions(farm.path("tasks.txt"), PermissionsExt::from_mode(0o0)).unwrap();
     fs::set_permissions(farm.path(""), PermissionsExt::from_mode(0o777)).unwrap();
     let pytf = farm.farm("");
     let pytf = if is_root() {

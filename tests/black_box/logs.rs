@@ -19,9 +19,9 @@ fn files(farm: &Farm, start: &str) -> Vec<String> {
         for entry in fs::read_dir(dir).into_iter().flatten().flatten() {
             let name = entry.file_name().into_string().unwrap();
             if entry.path().is_dir() {
-                dirs.push(entry.path())
+                dirs.push(entry.path());
             } else if name.starts_with(start) {
-                found.push(name)
+                found.push(name);
             }
         }
     }

@@ -1,4 +1,4 @@
-//! PyTaskFarmer itself, from PyPI, as the judge of file formats and as the
+//! PyTaskFarmer itself, as pip installs it, as the judge of file formats and as the
 //! one whose workdirs we take over.
 
 use std::fs;

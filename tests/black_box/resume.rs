@@ -9,10 +9,10 @@ use crate::harness::{Farm, is_root, skip, tasks};
 
 /// Each task notes its own word, so that "what ran" does not depend on ids.
 fn note(words: &str) -> String {
-    words
+    let lines = words
         .split_whitespace()
-        .map(|word| format!("echo {word} >> ran\n"))
-        .collect()
+        .map(|word| format!("echo {word} >> ran\n"));
+    lines.collect::<Vec<_>>().concat()
 }
 
 /// A farm whose tasks `a b c d` are done but for `d`, which was interrupted.
@@ -387,9 +387,9 @@ fn a_link_in_the_place_of_a_file_is_not_followed() {
         let is_dir = ["nodes", "logs"].contains(&name);
         fs::create_dir_all(farm.path("w")).unwrap();
         if is_dir {
-            fs::create_dir(farm.path("victim")).unwrap()
+            fs::create_dir(farm.path("victim")).unwrap();
         } else {
-            farm.write("victim", "precious\n")
+            farm.write("victim", "precious\n");
         }
         symlink(farm.path("victim"), farm.path("w").join(name)).unwrap();
         let done = farm.farm("").run();
