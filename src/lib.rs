@@ -3,4 +3,9 @@
 //!
 //! Start reading at `farm::supervisor`; `docs/architecture.md` has the map.
 
+pub mod cli;
+pub mod exit;
+pub mod host;
 pub mod model;
+pub mod view;
+pub mod workdir;

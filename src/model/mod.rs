@@ -7,6 +7,7 @@
 
 pub mod durations;
 pub mod ids;
+pub mod logs;
 pub mod outcome;
 pub mod record;
 pub mod task;

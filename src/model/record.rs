@@ -166,7 +166,7 @@ mod tests {
         });
         let mut out = Vec::new();
         end.push_to(&mut out);
-        assert_eq!(out.iter().filter(|&&b| b == b'\n').count(), 1);
+        assert_eq!(memchr::memchr_iter(b'\n', &out).count(), 1);
         assert_eq!(Record::parse(out.trim_ascii_end()), Some(end));
         assert_eq!(
             String::from_utf8(out).unwrap(),

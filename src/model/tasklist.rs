@@ -1,1 +1,469 @@
-//! The task list: text → tasks.
+//! The task list: bytes → the lines that are tasks.
+//!
+//! One line, one task. Blank lines and lines whose first non-blank byte is `#`
+//! are no tasks. The parser is fed chunks as they arrive, from a file of a
+//! million lines or from a pipe that stays open, and keeps no more than one
+//! unfinished line. Others rely on this: where the chunks are cut never changes
+//! the result, a task is never empty, holds no line end and no NUL byte, and is
+//! otherwise byte for byte what the list says.
+
+use std::fmt;
+
+use memchr::{memchr, memchr3_iter};
+
+/// The longest line that is accepted, in bytes. Longer than any command that
+/// was meant; a list of one endless line must not fill the memory.
+pub const LONGEST_LINE: usize = 16 << 20;
+
+const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
+
+/// Why a list cannot be used. Lines count from 1.
+#[derive(Clone, Debug, thiserror::Error, PartialEq, Eq)]
+pub enum ListError {
+    /// No command can hold a NUL byte.
+    #[error(
+        "line {line} holds a NUL byte: {}",
+        if *utf16 { "the list seems to be UTF-16; write it as UTF-8" }
+        else { "is this a list of commands, one a line?" }
+    )]
+    Nul {
+        /// The line.
+        line: u64,
+        /// Whether the list begins like UTF-16 text.
+        utf16: bool,
+    },
+    /// The line is longer than `LONGEST_LINE`.
+    #[error("line {line} is longer than {limit} bytes: is this a list of commands, one a line?")]
+    TooLong {
+        /// The line.
+        line: u64,
+        /// The limit that it exceeds.
+        limit: usize,
+    },
+}
+
+/// How many lines have a property, and the first of them.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Seen {
+    /// How many lines.
+    pub count: u64,
+    /// The number of the first one, counted from 1; 0 when there is none.
+    pub first: u64,
+}
+
+/// What was seen in a list, above all what could surprise its author.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Remarks {
+    /// Lines of any kind.
+    pub lines: u64,
+    /// Tasks.
+    pub tasks: u64,
+    /// It began with a UTF-8 byte order mark.
+    pub byte_order_mark: bool,
+    /// The last line had no line end. Harmless, so no message tells it.
+    pub no_final_newline: bool,
+    /// Lines that ended in CR LF (the CR was dropped).
+    pub crlf: Seen,
+    /// Tasks with a CR in the middle (which PyTaskFarmer takes for a line end).
+    pub inner_cr: Seen,
+    /// Tasks that end in a backslash that escapes nothing: the author may have
+    /// meant to go on in the next line.
+    pub backslash: Seen,
+}
+
+/// Turns the bytes of a list into tasks. After an error it is of no more use.
+#[derive(Debug)]
+pub struct Parser {
+    /// The beginning of a line whose end has not come yet.
+    carry: Vec<u8>,
+    /// Whether the current line holds a CR so far.
+    has_cr: bool,
+    limit: usize,
+    remarks: Remarks,
+}
+
+impl Default for Parser {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Parser {
+    /// A parser at the beginning of a list.
+    pub fn new() -> Self {
+        Self::with_limit(LONGEST_LINE)
+    }
+
+    fn with_limit(limit: usize) -> Self {
+        Self {
+            carry: Vec::new(),
+            has_cr: false,
+            limit,
+            remarks: Remarks::default(),
+        }
+    }
+
+    /// Takes the next bytes of the list and hands every task that is complete
+    /// with them to `emit`, in order.
+    pub fn feed(&mut self, chunk: &[u8], emit: &mut dyn FnMut(&[u8])) -> Result<(), ListError> {
+        let mut start = 0;
+        for at in memchr3_iter(b'\n', 0, b'\r', chunk) {
+            if chunk[at] == b'\r' {
+                self.has_cr = true;
+                continue;
+            }
+            let piece = &chunk[start..at];
+            self.check_length(piece)?;
+            if chunk[at] == 0 {
+                return Err(self.nul(piece));
+            }
+            if self.carry.is_empty() {
+                self.line(piece, emit);
+            } else {
+                self.carry.extend_from_slice(piece);
+                self.carried_line(emit);
+            }
+            start = at + 1;
+        }
+        let rest = &chunk[start..];
+        self.check_length(rest)?;
+        self.carry.extend_from_slice(rest);
+        Ok(())
+    }
+
+    /// The list has ended: its last line may lack a line end.
+    pub fn finish(&mut self, emit: &mut dyn FnMut(&[u8])) -> Result<(), ListError> {
+        if !self.carry.is_empty() {
+            self.remarks.no_final_newline = true;
+            self.carried_line(emit);
+        }
+        Ok(())
+    }
+
+    /// What was seen so far.
+    pub fn remarks(&self) -> Remarks {
+        self.remarks.clone()
+    }
+
+    /// Checked before anything is copied, so no more than `limit` is ever held.
+    fn check_length(&self, piece: &[u8]) -> Result<(), ListError> {
+        if self.carry.len() + piece.len() > self.limit {
+            return Err(ListError::TooLong {
+                line: self.remarks.lines + 1,
+                limit: self.limit,
+            });
+        }
+        Ok(())
+    }
+
+    fn nul(&self, piece: &[u8]) -> ListError {
+        let mut head = self.carry.iter().chain(piece);
+        let mark = (head.next(), head.next());
+        let line = self.remarks.lines + 1;
+        let utf16 =
+            line == 1 && matches!(mark, (Some(0xff), Some(0xfe)) | (Some(0xfe), Some(0xff)));
+        ListError::Nul { line, utf16 }
+    }
+
+    fn carried_line(&mut self, emit: &mut dyn FnMut(&[u8])) {
+        let mut line = std::mem::take(&mut self.carry);
+        self.line(&line, emit);
+        line.clear();
+        line.shrink_to(64 << 10);
+        self.carry = line;
+    }
+
+    /// One line without its LF.
+    fn line(&mut self, line: &[u8], emit: &mut dyn FnMut(&[u8])) {
+        let has_cr = std::mem::take(&mut self.has_cr);
+        let seen = &mut self.remarks;
+        seen.lines += 1;
+        let number = seen.lines;
+        let mut line = line;
+        if number == 1
+            && let Some(rest) = line.strip_prefix(BYTE_ORDER_MARK)
+        {
+            seen.byte_order_mark = true;
+            line = rest;
+        }
+        if line.last() == Some(&b'\r') {
+            seen.crlf.add(number);
+        }
+        let task = trim(line);
+        if task.is_empty() || task[0] == b'#' {
+            return;
+        }
+        seen.tasks += 1;
+        if has_cr && memchr(b'\r', task).is_some() {
+            seen.inner_cr.add(number);
+        }
+        if ends_in_escape(task) {
+            seen.backslash.add(number);
+        }
+        emit(task);
+    }
+}
+
+/// Without the blanks around it, as PyTaskFarmer; but a blank that a backslash
+/// escapes belongs to the command: `rm my\ ` names a file that ends in a blank.
+fn trim(line: &[u8]) -> &[u8] {
+    let blank = |b: &u8| matches!(b, b' ' | b'\t');
+    let begin = line.iter().position(|b| !blank(b)).unwrap_or(line.len());
+    let line = &line[begin..];
+    let end = line
+        .iter()
+        .rposition(|b| !blank(b) && *b != b'\r')
+        .map_or(0, |last| last + 1);
+    let escaped = line.get(end).is_some_and(blank) && ends_in_escape(&line[..end]);
+    &line[..end + usize::from(escaped)]
+}
+
+/// Whether the last byte is a backslash that is not itself escaped.
+fn ends_in_escape(text: &[u8]) -> bool {
+    text.iter().rev().take_while(|&&b| b == b'\\').count() % 2 == 1
+}
+
+impl Seen {
+    fn add(&mut self, line: u64) {
+        self.count += 1;
+        if self.first == 0 {
+            self.first = line;
+        }
+    }
+}
+
+/// `line 7`, `line 7 and 2 more`.
+impl fmt::Display for Seen {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "line {}", self.first)?;
+        if self.count > 1 {
+            write!(f, " and {} more", self.count - 1)?;
+        }
+        Ok(())
+    }
+}
+
+impl Remarks {
+    /// One sentence for everything that could surprise; most often none.
+    pub fn messages(&self) -> Vec<String> {
+        let mut messages = Vec::new();
+        if self.byte_order_mark {
+            messages
+                .push("the list begins with a byte order mark: not taken as part of line 1".into());
+        }
+        if self.crlf.count > 0 {
+            messages.push(format!(
+                "{} of {} lines end in CR LF (Windows): the CR is not taken as part of the task",
+                self.crlf.count, self.lines
+            ));
+        }
+        if self.inner_cr.count > 0 {
+            messages.push(format!(
+                "{}: a CR in the middle of the line does not end the task",
+                self.inner_cr
+            ));
+        }
+        if self.backslash.count > 0 {
+            messages.push(format!(
+                "{}: ends in a backslash, but a task does not go on in the next line",
+                self.backslash
+            ));
+        }
+        messages
+    }
+}
+
+/// The messages, one a line.
+impl fmt::Display for Remarks {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.messages().join("\n"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    type Parsed = Result<(Vec<Vec<u8>>, Remarks), ListError>;
+
+    /// Parses chunks with a small limit, so that tests reach it.
+    fn parse(chunks: &[&[u8]], limit: usize) -> Parsed {
+        let mut parser = Parser::with_limit(limit);
+        let mut tasks = Vec::new();
+        for chunk in chunks {
+            parser.feed(chunk, &mut |task| tasks.push(task.to_vec()))?;
+        }
+        parser.finish(&mut |task| tasks.push(task.to_vec()))?;
+        Ok((tasks, parser.remarks()))
+    }
+
+    #[test]
+    fn lines_become_tasks() {
+        for (list, tasks) in [
+            (&b""[..], &[][..]),
+            (b"\n\n", &[]),
+            (b"# only\n  # comments\n\t#\n", &[]),
+            (b"a\nb\n", &[&b"a"[..], b"b"]),
+            (b"a\n\nb", &[b"a", b"b"]),
+            (b"a\r\nb\r\n\r\n", &[b"a", b"b"]),
+            (b"a \t \r\n", &[b"a"]),
+            (b"  a  b\t\n", &[b"a  b"]),
+            (b"echo a#b # c\n", &[b"echo a#b # c"]),
+            (b"\xef\xbb\xbfa\n", &[b"a"]),
+            (b"\xef\xbb\xbf# a\n", &[]),
+            (b"a\n\xef\xbb\xbfb\n", &[b"a", b"\xef\xbb\xbfb"]),
+            (b"echo \xff\xfe \x80\n", &[b"echo \xff\xfe \x80"]),
+            (b"rm my\\ \nrm my\\   \r\n", &[b"rm my\\ ", b"rm my\\ "]),
+            (b"rm my\\\\ \n", &[b"rm my\\\\"]),
+            (b"a\rb\n", &[b"a\rb"]),
+            (b"\x0ca\n", &[b"\x0ca"]),
+        ] {
+            let (found, remarks) = parse(&[list], 1000).unwrap();
+            assert_eq!(found, tasks, "{}", list.escape_ascii());
+            assert_eq!(remarks.tasks, tasks.len() as u64);
+        }
+    }
+
+    #[test]
+    fn what_cannot_run_is_named_by_its_line() {
+        let nul = |line, utf16| Err(ListError::Nul { line, utf16 });
+        let long = |line| Err(ListError::TooLong { line, limit: 10 });
+        for (list, error) in [
+            (&b"a\n\nb\0\n"[..], nul(3, false)),
+            (b"\0", nul(1, false)),
+            (b"\xff\xfee\0c\0", nul(1, true)),
+            (b"a\n0123456789a\n", long(2)),
+            (b"0123456789a", long(1)),
+            (b"0123456789a\0", long(1)),
+            (b"0123456789\0", nul(1, false)),
+            (b"           # blanks count\n", long(1)),
+        ] {
+            assert_eq!(parse(&[list], 10), error, "{}", list.escape_ascii());
+        }
+        assert!(parse(&[b"0123456789\n0123456789"], 10).is_ok());
+    }
+
+    #[test]
+    fn a_line_without_end_is_not_hoarded() {
+        let mut parser = Parser::new();
+        let chunk = vec![b'x'; 1 << 20];
+        let fed = (0..1000).take_while(|_| parser.feed(&chunk, &mut |_| ()).is_ok());
+        assert_eq!(fed.count(), LONGEST_LINE >> 20);
+        assert!(parser.carry.capacity() <= 2 * LONGEST_LINE);
+    }
+
+    #[test]
+    fn a_long_line_does_not_hold_its_memory_for_ever() {
+        let mut parser = Parser::new();
+        parser.feed(&vec![b'x'; 8 << 20], &mut |_| ()).unwrap();
+        parser.feed(b"\na", &mut |_| ()).unwrap();
+        assert!(parser.carry.capacity() <= 64 << 10);
+    }
+
+    #[test]
+    fn surprises_are_told() {
+        let list = b"\xef\xbb\xbfa\r\n# c\\\nb \\\n  c\\\n\r\nd\re\r\nf\\\\";
+        let (tasks, remarks) = parse(&[list], 1000).unwrap();
+        assert_eq!(tasks.len(), 5);
+        assert!(remarks.no_final_newline);
+        assert_eq!(
+            remarks.to_string(),
+            "the list begins with a byte order mark: not taken as part of line 1\n\
+             3 of 7 lines end in CR LF (Windows): the CR is not taken as part of the task\n\
+             line 6: a CR in the middle of the line does not end the task\n\
+             line 3 and 1 more: ends in a backslash, but a task does not go on in the next line"
+        );
+        assert!(parse(&[b"a\nb"], 10).unwrap().1.messages().is_empty());
+    }
+
+    /// The same by the obvious way, for well-formed lists.
+    fn obvious_way(list: &[u8]) -> Vec<Vec<u8>> {
+        let list = list.strip_prefix(BYTE_ORDER_MARK).unwrap_or(list);
+        let mut tasks = Vec::new();
+        for line in list.split(|&b| b == b'\n') {
+            let mut line = line.to_vec();
+            let mut popped = None;
+            while let Some(b' ' | b'\t' | b'\r') = line.last() {
+                popped = line.pop();
+            }
+            while let Some(b' ' | b'\t') = line.first() {
+                line.remove(0);
+            }
+            let slashes = line.iter().rev().take_while(|&&b| b == b'\\').count();
+            match popped {
+                Some(blank) if slashes % 2 == 1 && blank != b'\r' => line.push(blank),
+                _ => (),
+            }
+            if !line.is_empty() && line[0] != b'#' {
+                tasks.push(line);
+            }
+        }
+        tasks
+    }
+
+    fn lists() -> impl Strategy<Value = Vec<u8>> {
+        let piece = proptest::sample::select(vec![
+            &b"\n"[..],
+            b" ",
+            b"\t",
+            b"\r",
+            b"\r\n",
+            b"\\",
+            b"#",
+            b"\xef\xbb\xbf",
+            b"a",
+            b"echo \xff",
+        ]);
+        proptest::collection::vec(piece, 0..40).prop_map(|pieces| pieces.concat())
+    }
+
+    fn cut(list: &[u8], mut at: Vec<usize>) -> Vec<&[u8]> {
+        for at in &mut at {
+            *at %= list.len() + 1;
+        }
+        at.sort_unstable();
+        let ends = at.iter().copied().chain([list.len()]);
+        let mut begin = 0;
+        ends.map(|end| &list[std::mem::replace(&mut begin, end)..end])
+            .collect()
+    }
+
+    proptest! {
+        #[test]
+        fn it_is_what_the_obvious_way_gives(list in lists()) {
+            prop_assert_eq!(parse(&[&list], 1000).unwrap().0, obvious_way(&list));
+        }
+
+        #[test]
+        fn cuts_change_nothing(
+            list in lists(),
+            nul in proptest::option::of(0..60usize),
+            limit in prop_oneof![Just(1000usize), 1..12usize],
+            at in proptest::collection::vec(0..400usize, 0..8),
+        ) {
+            let mut list = list;
+            if let Some(nul) = nul && nul < list.len() {
+                list[nul] = 0;
+            }
+            let bytes: Vec<&[u8]> = list.chunks(1).collect();
+            let whole = parse(&[&list], limit);
+            prop_assert_eq!(&parse(&bytes, limit), &whole);
+            prop_assert_eq!(&parse(&cut(&list, at), limit), &whole);
+        }
+    }
+
+    /// `cargo test --release -- --ignored list_speed --nocapture`
+    #[test]
+    #[ignore = "a measurement"]
+    fn list_speed() {
+        let list = b"python simulate.py --seed 12345 --out results/12345\n".repeat(4_000_000);
+        let begin = std::time::Instant::now();
+        let (mut parser, mut bytes) = (Parser::new(), 0);
+        for chunk in list.chunks(256 << 10) {
+            parser.feed(chunk, &mut |task| bytes += task.len()).unwrap();
+        }
+        let rate = list.len() as u128 / begin.elapsed().as_micros();
+        println!("{bytes} bytes of tasks, {rate} MB/s");
+    }
+}

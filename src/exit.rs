@@ -1,0 +1,164 @@
+//! How a `pytf` process ends: its exit statuses, in one table.
+//!
+//! The status speaks of the run, not of the process: a farmer that leaves while
+//! others still work has `Complete`, or `srun -K` would kill the others. Others
+//! rely on this: batch scripts test these numbers, so a number never changes its
+//! meaning. 64-78 follow sysexits.h, 130 is the shell's 128 + SIGINT.
+
+use std::fmt;
+use std::process::ExitCode;
+
+/// How a process ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[repr(u8)]
+pub enum RunExit {
+    /// Nothing is left to do, and nothing failed.
+    Complete = 0,
+    /// Nothing is left to do, and some tasks failed.
+    SomeFailed = 1,
+    /// The command line or the task list is wrong; nothing was started.
+    Usage = 2,
+    /// A bug in pytf.
+    Bug = 70,
+    /// The workdir cannot be used.
+    WorkdirUnusable = 74,
+    /// Stopped by a signal or at the end of the time, with work left.
+    WorkLeft = 75,
+    /// Cut off for so long that other farmers took over our tasks.
+    Sealed = 76,
+    /// A second Ctrl-C: left at once.
+    Interrupted = 130,
+}
+
+/// Every status with its name and what it tells the user, in order.
+pub const TABLE: [(RunExit, &str, &str); 8] = [
+    (
+        RunExit::Complete,
+        "complete",
+        "every task is finished, or others still work on the rest",
+    ),
+    (
+        RunExit::SomeFailed,
+        "some-failed",
+        "the run is complete, but some tasks failed (pytf retry WORKDIR)",
+    ),
+    (
+        RunExit::Usage,
+        "usage",
+        "the command line or the task list is wrong; nothing was started",
+    ),
+    (
+        RunExit::Bug,
+        "bug",
+        "a bug in pytf; the workdir can be resumed",
+    ),
+    (
+        RunExit::WorkdirUnusable,
+        "workdir-unusable",
+        "the workdir cannot be used; the message names the file and why",
+    ),
+    (
+        RunExit::WorkLeft,
+        "work-left",
+        "stopped by a signal or by the end of the time, with work left: run the same command again",
+    ),
+    (
+        RunExit::Sealed,
+        "sealed",
+        "cut off from the workdir for so long that others took over this farmer's tasks",
+    ),
+    (
+        RunExit::Interrupted,
+        "interrupted",
+        "interrupted twice, left at once: run the same command again",
+    ),
+];
+
+impl RunExit {
+    /// The number that the parent process sees.
+    pub fn code(self) -> u8 {
+        self as u8
+    }
+
+    /// Its name in messages and records.
+    pub fn name(self) -> &'static str {
+        self.row().1
+    }
+
+    /// What it tells the user, as the rest of a sentence.
+    pub fn sentence(self) -> &'static str {
+        self.row().2
+    }
+
+    fn row(self) -> &'static (Self, &'static str, &'static str) {
+        TABLE
+            .iter()
+            .find(|(exit, ..)| *exit == self)
+            .expect("every status is in the table (tested)")
+    }
+}
+
+impl fmt::Display for RunExit {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+impl From<RunExit> for ExitCode {
+    fn from(exit: RunExit) -> Self {
+        Self::from(exit.code())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_numbers_are_a_promise() {
+        let numbers: Vec<(u8, &str)> = TABLE
+            .iter()
+            .map(|(exit, ..)| (exit.code(), exit.name()))
+            .collect();
+        assert_eq!(
+            numbers,
+            [
+                (0, "complete"),
+                (1, "some-failed"),
+                (2, "usage"),
+                (70, "bug"),
+                (74, "workdir-unusable"),
+                (75, "work-left"),
+                (76, "sealed"),
+                (130, "interrupted"),
+            ]
+        );
+    }
+
+    #[test]
+    fn every_status_has_a_row_and_a_sentence() {
+        use RunExit::*;
+        for exit in [
+            Complete,
+            SomeFailed,
+            Usage,
+            Bug,
+            WorkdirUnusable,
+            WorkLeft,
+            Sealed,
+            Interrupted,
+        ] {
+            // A new variant must be added here, and then to the table.
+            match exit {
+                Complete | SomeFailed | Usage | Bug | WorkdirUnusable | WorkLeft | Sealed
+                | Interrupted => (),
+            }
+            assert!(exit.sentence().len() > 20);
+            assert_eq!(exit.to_string(), exit.name());
+            assert_eq!(
+                format!("{:?}", ExitCode::from(exit)),
+                format!("{:?}", ExitCode::from(exit.code()))
+            );
+        }
+    }
+}

@@ -1,0 +1,9 @@
+//! The host: processes, signals, CPUs, memory, and the allocation we run in.
+//!
+//! Only this folder starts, signals and reaps processes.
+
+pub mod allocation;
+pub mod guard;
+pub mod memory;
+pub mod process;
+pub mod signals;

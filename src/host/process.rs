@@ -1,0 +1,259 @@
+//! The life of a task's process: spawn, wait, signal, reap.
+//!
+//! Every task leads a process group of its own. It is started by posix_spawn,
+//! which costs the same however large we are. Its slot waits for it **without
+//! reaping it**, and only then, under the lock of the [`Place`], declares it
+//! gone and reaps it. Signals are sent under the same lock and only while a
+//! process is there: so no signal can ever reach a pid that was reaped.
+
+use std::ffi::{CStr, CString};
+use std::os::fd::{AsRawFd, BorrowedFd};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Instant;
+
+use nix::errno::Errno;
+use nix::spawn::{PosixSpawnAttr, PosixSpawnFileActions, PosixSpawnFlags};
+use nix::sys::signal::{SigSet, Signal, killpg};
+use nix::sys::wait::{Id, WaitPidFlag, WaitStatus, waitid, waitpid};
+use nix::unistd::Pid;
+
+use crate::model::record::Used;
+use crate::model::task::TaskId;
+
+/// How to start a process.
+pub struct Spawn<'a> {
+    /// The file to execute, with a slash in it.
+    pub program: &'a CStr,
+    /// Its arguments, the zeroth included.
+    pub argv: &'a [CString],
+    /// Its whole environment.
+    pub env: &'a [CString],
+    /// What it reads.
+    pub stdin: BorrowedFd<'a>,
+    /// Where its standard output goes.
+    pub stdout: BorrowedFd<'a>,
+    /// Where its standard error goes.
+    pub stderr: BorrowedFd<'a>,
+}
+
+impl Spawn<'_> {
+    /// Starts it as the leader of a new process group, with no signal blocked
+    /// and SIGPIPE as it was before our runtime ignored it.
+    pub fn start(&self) -> Result<Pid, Errno> {
+        let mut files = PosixSpawnFileActions::init()?;
+        files.add_dup2(self.stdin.as_raw_fd(), 0)?;
+        files.add_dup2(self.stdout.as_raw_fd(), 1)?;
+        files.add_dup2(self.stderr.as_raw_fd(), 2)?;
+        let mut attr = PosixSpawnAttr::init()?;
+        attr.set_flags(
+            PosixSpawnFlags::POSIX_SPAWN_SETPGROUP
+                | PosixSpawnFlags::POSIX_SPAWN_SETSIGMASK
+                | PosixSpawnFlags::POSIX_SPAWN_SETSIGDEF,
+        )?;
+        attr.set_pgroup(Pid::from_raw(0))?;
+        attr.set_sigmask(&SigSet::empty())?;
+        let mut defaults = SigSet::empty();
+        defaults.add(Signal::SIGPIPE);
+        attr.set_sigdefault(&defaults)?;
+        nix::spawn::posix_spawn(self.program, &files, &attr, self.argv, self.env)
+    }
+}
+
+/// Whether a spawn that failed so may well succeed later: the node is busy,
+/// the task is not to blame.
+pub fn is_passing(error: Errno) -> bool {
+    matches!(
+        error,
+        Errno::EAGAIN | Errno::EMFILE | Errno::ENFILE | Errno::ENOMEM | Errno::ETXTBSY
+    )
+}
+
+/// Why a task was told to end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Told {
+    /// Its time limit.
+    TimeLimit,
+    /// The farm stops.
+    Stop,
+}
+
+/// A process in a [`Place`].
+#[derive(Clone, Copy, Debug)]
+pub struct Running {
+    /// The process and its group.
+    pub pid: Pid,
+    /// The task that it runs.
+    pub id: TaskId,
+    /// Which attempt.
+    pub attempt: u32,
+    /// When it started.
+    pub started: Instant,
+    /// Whether it was told to end, and why first.
+    pub told: Option<Told>,
+    /// Whether the journal has its start.
+    pub noted: bool,
+}
+
+/// Where a slot's process is while it can be signalled.
+#[derive(Default)]
+pub struct Place(Mutex<Option<Running>>);
+
+impl Place {
+    fn lock(&self) -> MutexGuard<'_, Option<Running>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The process is there from now on.
+    pub fn enter(&self, running: Running) {
+        *self.lock() = Some(running);
+    }
+
+    /// What is there now.
+    pub fn look(&self) -> Option<Running> {
+        *self.lock()
+    }
+
+    /// What is there now and the journal does not know of; from now on it does.
+    pub fn note(&self) -> Option<Running> {
+        let mut place = self.lock();
+        let running = place.as_mut().filter(|running| !running.noted)?;
+        running.noted = true;
+        Some(*running)
+    }
+
+    /// Sends signals to the group of the process that is there, `why` the first
+    /// time. One that has ended by itself already is left alone: its own end
+    /// counts.
+    pub fn tell(&self, why: Told, signals: &[Signal]) -> bool {
+        let mut place = self.lock();
+        let Some(running) = place.as_mut() else { return false };
+        if running.told.is_none() {
+            let peek = WaitPidFlag::WEXITED | WaitPidFlag::WNOWAIT | WaitPidFlag::WNOHANG;
+            if !matches!(waitid(Id::Pid(running.pid), peek), Ok(WaitStatus::StillAlive)) {
+                return false;
+            }
+            running.told = Some(why);
+        }
+        for &signal in signals {
+            // ESRCH cannot be: the leader is not reaped yet.
+            let _ = killpg(running.pid, signal);
+        }
+        true
+    }
+
+    /// Waits for the end of the process, ends what is left of its group, reaps
+    /// it. `gone` is called when nothing of it runs any more and its pid is
+    /// still ours.
+    pub fn wait(&self, pid: Pid, gone: impl FnOnce()) -> Ended {
+        while waitid(Id::Pid(pid), WaitPidFlag::WEXITED | WaitPidFlag::WNOWAIT) == Err(Errno::EINTR) {}
+        let told = self.lock().take().and_then(|running| running.told);
+        let _ = killpg(pid, Signal::SIGKILL);
+        gone();
+        let (status, used) = reap(pid);
+        // Members of the group whose parent died have become ours.
+        while matches!(
+            waitid(Id::PGid(pid), WaitPidFlag::WEXITED | WaitPidFlag::WNOHANG),
+            Ok(status) if status != WaitStatus::StillAlive
+        ) {}
+        Ended { status, told, used }
+    }
+}
+
+/// How a process ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Status {
+    /// By itself, with this exit status.
+    Exited(i32),
+    /// By this signal.
+    Signaled(i32),
+}
+
+/// The end of a process.
+pub struct Ended {
+    /// How.
+    pub status: Status,
+    /// Whether it was told to.
+    pub told: Option<Told>,
+    /// What it used.
+    pub used: Used,
+}
+
+/// wait4(2): the only call that tells the peak memory of one child. The memory
+/// is never below our own at the moment of the spawn (Linux counts the pages
+/// that the child shared with us before its exec).
+#[expect(unsafe_code, reason = "nix has no wait4(2)")]
+fn reap(pid: Pid) -> (Status, Used) {
+    let mut status: libc::c_int = 0;
+    // SAFETY: an all-zero rusage is a valid value of a struct of integers.
+    let mut usage: libc::rusage = unsafe { std::mem::zeroed() };
+    loop {
+        // SAFETY: both pointers are to live values that nobody else uses.
+        let done = unsafe { libc::wait4(pid.as_raw(), &raw mut status, 0, &raw mut usage) };
+        if done >= 0 || Errno::last() != Errno::EINTR {
+            break;
+        }
+    }
+    let micros = |time: libc::timeval| {
+        u64::try_from(time.tv_sec).unwrap_or(0) * 1_000_000 + u64::try_from(time.tv_usec).unwrap_or(0)
+    };
+    let used = Used {
+        user: micros(usage.ru_utime),
+        sys: micros(usage.ru_stime),
+        peak: u64::try_from(usage.ru_maxrss).unwrap_or(0),
+    };
+    let status = if libc::WIFSIGNALED(status) {
+        Status::Signaled(libc::WTERMSIG(status))
+    } else {
+        Status::Exited(libc::WEXITSTATUS(status))
+    };
+    (status, used)
+}
+
+/// Makes orphans of our tasks our children, so that we can end and reap them
+/// (prctl(2), Linux 3.4). Without it they are somebody else's.
+pub fn adopt_orphans() {
+    let _ = nix::sys::prctl::set_child_subreaper(true);
+}
+
+/// The children of this process by the thread that has them; adopted orphans
+/// are the main thread's.
+fn children(of_thread: &str) -> Vec<Pid> {
+    let path = format!("/proc/self/task/{of_thread}/children");
+    let text = std::fs::read_to_string(path).unwrap_or_default();
+    text.split_ascii_whitespace().filter_map(|pid| pid.parse().ok()).map(Pid::from_raw).collect()
+}
+
+/// Reaps the orphans that have ended. `keep` is a child of the main thread that
+/// is none.
+pub fn reap_orphans(keep: Option<Pid>) {
+    let me = std::process::id().to_string();
+    for pid in children(&me).into_iter().filter(|pid| Some(*pid) != keep) {
+        let _ = waitpid(pid, Some(WaitPidFlag::WNOHANG));
+    }
+}
+
+/// Ends every child but `keep`, and their children as they become ours; returns
+/// how many were ended. Only when no slot waits for a process any more.
+///
+/// A chain that forks anew all the time is caught: it is ours after each death.
+pub fn end_orphans(keep: Option<Pid>) -> u64 {
+    let mut ended = 0;
+    for _round in 0..10_000 {
+        let threads = std::fs::read_dir("/proc/self/task").into_iter().flatten().flatten();
+        let ours: Vec<Pid> = threads
+            .flat_map(|thread| children(&thread.file_name().to_string_lossy()))
+            .filter(|pid| Some(*pid) != keep)
+            .collect();
+        if ours.is_empty() {
+            break;
+        }
+        for pid in ours {
+            if nix::sys::signal::kill(pid, Signal::SIGKILL).is_ok()
+                && matches!(waitpid(pid, None), Ok(WaitStatus::Signaled(..)))
+            {
+                ended += 1;
+            }
+        }
+    }
+    ended
+}

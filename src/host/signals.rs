@@ -1,0 +1,54 @@
+//! The signals that a farmer is sent, as a stream of events.
+
+use std::io;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+
+use nix::sys::signal::SigSet;
+use signal_hook::consts::{
+    SIGALRM, SIGCHLD, SIGHUP, SIGINT, SIGPIPE, SIGQUIT, SIGTERM, SIGTSTP, SIGTTIN, SIGTTOU, SIGUSR1,
+    SIGUSR2, SIGXCPU,
+};
+use signal_hook::iterator::{Handle, Signals};
+
+/// The signals by which schedulers and people tell a farmer to stop.
+pub const STOPS: [i32; 7] = [SIGTERM, SIGINT, SIGHUP, SIGUSR1, SIGUSR2, SIGXCPU, SIGALRM];
+
+/// Calls `on_signal` in a thread of its own for every signal of [`STOPS`];
+/// close the handle to end it.
+pub fn listen(mut on_signal: impl FnMut(i32) + Send + 'static) -> io::Result<Handle> {
+    // Signals that our parent blocked would never come, to us or to the tasks.
+    SigSet::empty().thread_set_mask()?;
+    unignore_child_ends()?;
+    let mut signals = Signals::new(STOPS)?;
+    let handle = signals.handle();
+    std::thread::Builder::new().name("signals".into()).spawn(move || {
+        for signal in signals.forever() {
+            on_signal(signal);
+        }
+    })?;
+    Ok(handle)
+}
+
+/// A parent that ignored SIGCHLD leaves us deaf to the ends of our children:
+/// the kernel reaps them and every wait fails. Any handler cures it; one is
+/// installed only where it is needed, since it runs at every end of a child.
+fn unignore_child_ends() -> io::Result<()> {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let ignored = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
+    let mask = ignored.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok()).unwrap_or(0);
+    if mask & (1 << (SIGCHLD - 1)) != 0 {
+        signal_hook::flag::register(SIGCHLD, Arc::new(AtomicBool::new(false)))?;
+    }
+    Ok(())
+}
+
+/// Takes no notice of any signal that can be caught: for the guard, which ends
+/// when its farmer does.
+pub fn shrug() {
+    let more = [SIGQUIT, SIGPIPE, SIGTSTP, SIGTTIN, SIGTTOU];
+    for signal in STOPS.into_iter().chain(more) {
+        // Without the handler the signal ends us: no reason not to try.
+        let _ = signal_hook::flag::register(signal, Arc::new(AtomicBool::new(false)));
+    }
+}

@@ -1,0 +1,85 @@
+//! Workdirs made by hand, for the tests of the views.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use crate::model::outcome::Outcome;
+use crate::model::record::{End, Header, Record, Start};
+use crate::model::task::{TaskId, push_line};
+
+/// A workdir that vanishes with the test.
+pub(crate) struct Workdir(tempfile::TempDir);
+
+/// A workdir whose tasks are `commands`.
+pub(crate) fn workdir(commands: &[&str]) -> Workdir {
+    let dir = Workdir(tempfile::tempdir().unwrap());
+    let mut tasks = Vec::new();
+    for (id, command) in (0..).zip(commands) {
+        push_line(&mut tasks, TaskId(id), command.as_bytes());
+    }
+    fs::create_dir(dir.path().join("nodes")).unwrap();
+    fs::create_dir(dir.path().join("logs")).unwrap();
+    dir.file("tasks", &tasks);
+    dir
+}
+
+impl Workdir {
+    pub(crate) fn path(&self) -> &Path {
+        self.0.path()
+    }
+
+    pub(crate) fn file(&self, name: &str, bytes: &[u8]) -> PathBuf {
+        let path = self.path().join(name);
+        fs::write(&path, bytes).unwrap();
+        path
+    }
+
+    pub(crate) fn journal(&self, farmer: &str, records: &[Record]) {
+        let mut bytes = Vec::new();
+        for record in records {
+            record.push_to(&mut bytes);
+        }
+        self.file(&format!("nodes/{farmer}.jsonl"), &bytes);
+    }
+
+    pub(crate) fn seal(&self, farmer: &str) {
+        self.file(&format!("nodes/{farmer}.sealed"), b"");
+    }
+}
+
+pub(crate) fn header(host: &str, at: u64, slots: u32) -> Record {
+    Record::Header(Header {
+        version: 1,
+        farmer: format!("{host}.0.1.{at}"),
+        host: host.to_owned(),
+        pid: 1,
+        job: None,
+        rank: None,
+        slots,
+        at,
+        pytf: "0.1.0".to_owned(),
+    })
+}
+
+pub(crate) fn start(id: u64, attempt: u32, slot: u32, at: u64) -> Record {
+    Record::Start(Start {
+        id: TaskId(id),
+        attempt,
+        slot,
+        pid: 100,
+        at,
+    })
+}
+
+pub(crate) fn end(id: u64, attempt: u32, slot: u32, at: u64, us: u64, outcome: Outcome) -> Record {
+    Record::End(End {
+        id: TaskId(id),
+        attempt,
+        slot,
+        at,
+        us,
+        outcome,
+        used: None,
+        log: None,
+    })
+}

@@ -1,0 +1,299 @@
+//! A timeline is judged as its consumers judge it: parsed, and every rule that
+//! they rely on looked up.
+
+use std::collections::BTreeMap;
+
+use super::*;
+use crate::view::synthetic::{Workdir, end, header, start, workdir};
+
+/// The parsed file.
+fn timeline(dir: &Workdir) -> Value {
+    let written = write(dir.path()).unwrap();
+    assert_eq!(written.path, dir.path().join("timeline.json"));
+    let text = fs::read_to_string(&written.path).unwrap();
+    let trace: Value = serde_json::from_str(&text).unwrap();
+    let events = trace["traceEvents"].as_array().unwrap();
+    // One event a line, between the first and the last.
+    assert_eq!(text.lines().count(), events.len() + 2);
+    assert_eq!(trace["displayTimeUnit"], "ms");
+    assert_eq!(trace["otherData"]["slices"], written.slices);
+    check_rows(events);
+    let names = fs::read_dir(dir.path()).unwrap();
+    let hidden = |name: &std::ffi::OsString| name.to_string_lossy().starts_with('.');
+    assert!(!names.map(|e| e.unwrap().file_name()).any(|n| hidden(&n)));
+    trace
+}
+
+/// In every row slices have a length, come one after the other, and the row
+/// and its node have a name.
+fn check_rows(events: &[Value]) {
+    let mut rows: BTreeMap<(u64, u64), Vec<(u64, u64)>> = BTreeMap::new();
+    let mut named = Vec::new();
+    for event in events {
+        let number = |key: &str| event[key].as_u64().unwrap();
+        match event["ph"].as_str().unwrap() {
+            "X" => rows
+                .entry((number("pid"), number("tid")))
+                .or_default()
+                .push((number("ts"), number("ts") + number("dur"))),
+            "M" => named.push((
+                event["name"].as_str().unwrap(),
+                number("pid"),
+                number("tid"),
+            )),
+            "i" => assert!(event["ts"].is_u64()),
+            other => panic!("{other}"),
+        }
+    }
+    for ((pid, tid), mut slices) in rows {
+        assert!(pid >= 1 && tid >= 1);
+        assert!(named.contains(&("process_name", pid, 0)), "{pid}");
+        assert!(named.contains(&("thread_name", pid, tid)), "{pid} {tid}");
+        slices.sort_unstable();
+        assert!(slices.iter().all(|(from, to)| from < to));
+        assert!(
+            slices.windows(2).all(|pair| pair[0].1 <= pair[1].0),
+            "{slices:?}"
+        );
+    }
+}
+
+/// `node/row task.attempt outcome from-to` of every slice.
+fn slices(trace: &Value) -> Vec<String> {
+    let events = trace["traceEvents"].as_array().unwrap();
+    let name = |what: &str, pid: &Value, tid: &Value| {
+        let mut found = events
+            .iter()
+            .filter(|event| event["name"] == what && event["pid"] == *pid && event["tid"] == *tid);
+        let event = found.next().unwrap();
+        assert!(found.next().is_none(), "named twice");
+        event["args"]["name"].as_str().unwrap().to_owned()
+    };
+    let mut lines: Vec<String> = events
+        .iter()
+        .filter(|event| event["ph"] == "X")
+        .map(|event| {
+            let args = &event["args"];
+            let from = event["ts"].as_u64().unwrap();
+            format!(
+                "{}/{} {}.{} {} {from}-{}",
+                name("process_name", &event["pid"], &Value::from(0)),
+                name("thread_name", &event["pid"], &event["tid"]),
+                args["id"],
+                args["attempt"],
+                args["outcome"].as_str().unwrap(),
+                from + event["dur"].as_u64().unwrap(),
+            )
+        })
+        .collect();
+    lines.sort();
+    lines
+}
+
+/// A time as a farmer records it.
+const T: u64 = 1_800_000_000_000_000;
+
+#[test]
+fn one_slice_for_every_attempt_of_every_run() {
+    let dir = workdir(&["sleep 1", "false", "sleep 99", "sleep 98"]);
+    // The first run: two slots, one retry, killed while tasks 2 and 3 ran.
+    dir.journal(
+        "n1.0.1.1",
+        &[
+            header("n1", T, 2),
+            start(0, 1, 0, T + 10),
+            end(1, 1, 1, T + 10, 5, Outcome::Exit(1)),
+            end(1, 2, 1, T + 15, 5, Outcome::Signal(9)),
+            start(2, 1, 1, T + 20),
+            end(0, 1, 0, T + 10, 30, Outcome::Exit(0)),
+            start(3, 1, 0, T + 41),
+            Record::Beat { at: T + 90 },
+        ],
+    );
+    dir.seal("n1.0.1.1");
+    // The second one, on the same node later; and one beside it that runs.
+    let leave = Record::Leave {
+        at: T + 200,
+        why: "no task is left".into(),
+    };
+    dir.journal(
+        "n1.0.1.2",
+        &[
+            header("n1", T + 100, 1),
+            end(2, 2, 0, T + 100, 50, Outcome::Interrupted),
+            leave,
+        ],
+    );
+    dir.journal(
+        "n1.0.1.3",
+        &[
+            header("n1", T + 120, 1),
+            start(3, 2, 0, T + 130),
+            Record::Beat { at: T + 300 },
+        ],
+    );
+    let trace = timeline(&dir);
+    assert_eq!(
+        slices(&trace),
+        [
+            "n1/slot 0 0.1 exit 10-40",
+            "n1/slot 0 2.2 interrupted 100-150",
+            "n1/slot 0 3.1 lost 41-90",
+            "n1/slot 1 1.1 exit 10-15",
+            "n1/slot 1 1.2 signal 15-20",
+            "n1/slot 1 2.1 lost 20-90",
+            "n1/slot 1 3.2 running 130-300",
+        ]
+    );
+    assert_eq!(trace["otherData"]["start_unix"], 1_800_000_000.0);
+    let marks: Vec<_> = trace["traceEvents"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .filter(|event| event["ph"] == "i")
+        .map(|event| event["name"].as_str().unwrap())
+        .collect();
+    assert_eq!(
+        marks,
+        [
+            "farmer joined",
+            "farmer lost",
+            "farmer joined",
+            "farmer left: no task is left",
+            "farmer joined"
+        ]
+    );
+    let again = fs::read(dir.path().join("timeline.json")).unwrap();
+    timeline(&dir);
+    assert_eq!(fs::read(dir.path().join("timeline.json")).unwrap(), again);
+}
+
+#[test]
+fn a_slice_tells_all_about_its_attempt() {
+    let long = "x".repeat(2000);
+    let dir = workdir(&["printf '\\033[31m\u{1b}\"'", &long]);
+    let Record::End(mut ended) = end(0, 1, 0, T, 5, Outcome::Exit(3)) else {
+        unreachable!();
+    };
+    ended.used = Some(Used {
+        user: 1,
+        sys: 2,
+        peak: 3,
+    });
+    dir.journal(
+        "n1.0.1.1",
+        &[
+            header("n1", T, 1),
+            Record::End(ended),
+            end(1, 1, 0, T + 5, 5, Outcome::Signal(11)),
+            end(2, 1, 0, T + 10, 5, Outcome::TimeLimit),
+        ],
+    );
+    let trace = timeline(&dir);
+    let found: Vec<&Value> = trace["traceEvents"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .filter(|event| event["ph"] == "X")
+        .collect();
+    assert_eq!(
+        *found[0],
+        json!({
+            "name": "printf '\\033[31m^[\"'", "cat": "task", "ph": "X",
+            "ts": 0, "dur": 5, "pid": 1, "tid": 1,
+            "args": {
+                "id": 0, "command": "printf '\\033[31m^[\"'", "outcome": "exit", "status": 3,
+                "user_us": 1, "sys_us": 2, "peak_kib": 3,
+                "attempt": 1, "slot": 0, "farmer": "n1.0.1.1800000000000000",
+            },
+        })
+    );
+    assert_eq!(found[1]["args"]["signal"], 11);
+    assert_eq!(found[1]["name"].as_str().unwrap().chars().count(), NAME);
+    assert_eq!(
+        found[1]["args"]["command"]
+            .as_str()
+            .unwrap()
+            .chars()
+            .count(),
+        COMMAND
+    );
+    assert_eq!(found[2]["name"], "task 2");
+}
+
+#[test]
+fn what_would_overlap_is_moved() {
+    let dir = workdir(&[]);
+    dir.journal(
+        "n1.0.1.1",
+        &[
+            header("n1", T, 2),
+            end(0, 1, 0, T, 10, Outcome::Exit(0)),
+            // Begins before the last one ended.
+            end(1, 1, 0, T + 8, 10, Outcome::Exit(0)),
+            // Lasts no time at all.
+            end(2, 1, 0, T + 18, 0, Outcome::Exit(0)),
+            end(3, 1, 0, T + 18, 5, Outcome::Exit(0)),
+            // Before the farmer began.
+            end(4, 1, 1, T - 5, 1, Outcome::Exit(0)),
+            // Its end is damaged.
+            start(5, 1, 1, T + 1),
+            start(6, 1, 1, T + 7),
+            end(7, 1, 1, T + 9, u64::MAX, Outcome::Exit(0)),
+        ],
+    );
+    assert_eq!(
+        slices(&timeline(&dir)),
+        [
+            "n1/slot 0 0.1 exit 5-15",
+            "n1/slot 0 1.1 exit 15-23",
+            "n1/slot 0 2.1 exit 23-24",
+            "n1/slot 0 3.1 exit 24-28",
+            "n1/slot 1 4.1 exit 0-1",
+            "n1/slot 1 5.1 unknown 6-12",
+            "n1/slot 1 6.1 unknown 12-14",
+            &format!("n1/slot 1 7.1 exit 14-{}", u64::MAX - T + 5),
+        ]
+    );
+}
+
+#[test]
+fn a_workdir_without_journals_has_an_empty_timeline() {
+    let dir = workdir(&["true"]);
+    assert_eq!(timeline(&dir)["traceEvents"], json!([]));
+}
+
+#[test]
+fn damage_costs_its_records_only() {
+    let dir = workdir(&["true"]);
+    let mut bytes = Vec::new();
+    header("n1", T, 1).push_to(&mut bytes);
+    bytes.extend_from_slice(b"garbage\n");
+    end(0, 1, 0, T, 5, Outcome::Exit(0)).push_to(&mut bytes);
+    bytes.extend_from_slice(b"{\"event\":\"end\",\"id\"");
+    let path = dir.file("nodes/n1.0.1.1.jsonl", &bytes);
+    let written = write(dir.path()).unwrap();
+    let damage = Damage {
+        lines: 1,
+        first: Some(2),
+    };
+    assert_eq!((written.slices, written.damage), (1, vec![(path, damage)]));
+}
+
+#[test]
+fn a_link_in_its_place_is_replaced_and_an_obstacle_is_told() {
+    let dir = workdir(&["true"]);
+    let target = dir.file("precious", b"precious");
+    let path = dir.path().join("timeline.json");
+    std::os::unix::fs::symlink(&target, &path).unwrap();
+    timeline(&dir);
+    assert_eq!(fs::read(target).unwrap(), b"precious");
+    fs::remove_file(&path).unwrap();
+    fs::create_dir(&path).unwrap();
+    assert!(write(dir.path()).is_err());
+    assert_eq!(
+        fs::read_dir(dir.path()).unwrap().count(),
+        5,
+        "a temporary file is left"
+    );
+}

@@ -1,0 +1,576 @@
+//! The transaction: the one way in which shared files change.
+//!
+//! Take the lock, read the state, write behind the known ends or write new
+//! files beside the old, and then write the state. Only that last write makes
+//! it all true; a process that dies before it has done nothing. What it left
+//! behind a known end is overwritten or cut off by the next one.
+//!
+//! The cost of a transaction depends on what it does, not on how many tasks
+//! there are: a claim reads k lines at the cursor, a result appends a line.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use super::error::{Context, Error, Result};
+use super::fs::{Dir, File, Open, read_from, read_full};
+use super::layout::{FAILED, FINISHED, REQUEUED, TASKS, TOPROCESS};
+use super::lock::{Held, Mechanism, Waiting, acquire};
+use super::state::{self, Act, Known, LOCK, Queue, Rename, State};
+use crate::model::ids::Ids;
+use crate::model::task::{Task, TaskId, parse_line, push_line};
+
+/// How often tasks were started, as far as a process has read `requeued`.
+#[derive(Default)]
+pub struct Attempts {
+    read: u64,
+    next: HashMap<TaskId, u32>,
+}
+
+impl Attempts {
+    /// The number of the attempt that a task starts next.
+    pub fn of(&self, id: TaskId) -> u32 {
+        self.next.get(&id).copied().unwrap_or(1)
+    }
+}
+
+/// Why a task is back in `toprocess`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Why {
+    /// Its farmer was told to stop while it ran.
+    Interrupted,
+    /// Its farmer died while it had it.
+    Lost,
+    /// It failed and somebody wants it tried again.
+    Retry,
+}
+
+impl Why {
+    /// The word in `requeued`.
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Interrupted => "interrupted",
+            Self::Lost => "lost",
+            Self::Retry => "retry",
+        }
+    }
+}
+
+/// A transaction in the making; dropped without [`Txn::commit`], nothing happened.
+pub struct Txn<'a> {
+    dir: &'a Arc<dyn Dir>,
+    held: Held,
+    waiting: &'a mut dyn Waiting,
+    state: State,
+    /// New files, and whose places they take when the transaction has come true.
+    /// From then on the transaction reads and writes them instead.
+    replacing: Vec<(&'static str, NewFile)>,
+}
+
+impl<'a> Txn<'a> {
+    /// Takes the lock and reads the state. A workdir that nobody has prepared
+    /// has the state number 0.
+    pub fn begin(
+        dir: &'a Arc<dyn Dir>,
+        mechanism: Mechanism,
+        who: &str,
+        waiting: &'a mut dyn Waiting,
+    ) -> Result<Self> {
+        let held = acquire(dir, mechanism, who, waiting)?;
+        let state = state::read(&*held.file)?.unwrap_or_else(|| State::new(mechanism));
+        if state.mechanism != mechanism {
+            return Err(Error::Refused(format!(
+                "this workdir is locked by {}, not by {mechanism}: leave --lock away",
+                state.mechanism
+            )));
+        }
+        let mut txn = Self { dir, held, waiting, state, replacing: Vec::new() };
+        let left_over = std::mem::take(&mut txn.state.renames);
+        if !left_over.is_empty() {
+            txn.rename_all(&left_over)?;
+            state::write_place(&*txn.held.file, &txn.state)?;
+        }
+        Ok(txn)
+    }
+
+    /// The state as it will be.
+    pub fn state(&self) -> &State {
+        &self.state
+    }
+
+    /// The state as it will be, to change it.
+    pub fn state_mut(&mut self) -> &mut State {
+        &mut self.state
+    }
+
+    /// The directory.
+    pub fn dir(&self) -> &'a Arc<dyn Dir> {
+        self.dir
+    }
+
+    /// The entries of the log, between two of its lengths.
+    pub fn entries(&self, from: u64, to: u64) -> Result<Vec<state::Entry>> {
+        state::entries(&*self.held.file, from, to)
+    }
+
+    /// Begins the log anew: allowed when no farmer is alive.
+    pub fn clear_log(&mut self) {
+        debug_assert_eq!(self.state.live, 0);
+        self.state.log = 0;
+        self.state.epoch += 1;
+    }
+
+    /// Appends lines to `finished`.
+    pub fn finish(&mut self, lines: &[u8], count: u64) -> Result<()> {
+        self.state.finished = self.append(FINISHED, self.state.finished, lines, count)?;
+        Ok(())
+    }
+
+    /// Appends lines to `failed`.
+    pub fn fail(&mut self, lines: &[u8], count: u64) -> Result<()> {
+        self.state.failed = self.append(FAILED, self.state.failed, lines, count)?;
+        Ok(())
+    }
+
+    /// Appends new tasks to `tasks` and to `toprocess`.
+    pub fn add(&mut self, lines: &[u8], count: u64) -> Result<()> {
+        self.append_tasks(lines, count)?;
+        self.enqueue(lines, count)
+    }
+
+    /// Appends new tasks to `tasks` only.
+    pub fn append_tasks(&mut self, lines: &[u8], count: u64) -> Result<()> {
+        self.state.tasks = self.append(TASKS, self.state.tasks, lines, count)?;
+        Ok(())
+    }
+
+    /// Shows every line of a shared file, as far as it is known.
+    pub fn each_line(&mut self, name: &str, mut see: impl FnMut(&[u8])) -> Result<()> {
+        let known = match name {
+            FINISHED => self.state.finished.len,
+            FAILED => self.state.failed.len,
+            REQUEUED => self.state.requeued.len,
+            TASKS => self.state.tasks.len,
+            _ => self.state.queue.len,
+        };
+        let file = self.current(name)?;
+        let mut lines = Lines::new(&*file, 0, known);
+        while let Some(line) = lines.next().context("read", name)? {
+            see(line);
+        }
+        Ok(())
+    }
+
+    /// Puts tasks back at the end of `toprocess`; those with a reason start
+    /// their next attempt with a number one higher.
+    pub fn requeue(&mut self, tasks: &[(Task, Option<Why>)]) -> Result<()> {
+        let (mut lines, mut notes, mut n_notes) = (Vec::new(), Vec::new(), 0);
+        for (task, why) in tasks {
+            push_line(&mut lines, task.id, &task.line);
+            if let Some(why) = why {
+                let note = format!("{} {} {}\n", task.id, task.attempt + 1, why.word());
+                notes.extend_from_slice(note.as_bytes());
+                n_notes += 1;
+            }
+        }
+        self.state.requeued = self.append(REQUEUED, self.state.requeued, &notes, n_notes)?;
+        self.enqueue(&lines, tasks.len() as u64)
+    }
+
+    /// Claims up to `n` tasks at the cursor.
+    pub fn claim(&mut self, n: u64, attempts: &Attempts) -> Result<Vec<Task>> {
+        let n = n.min(self.state.queue.left);
+        if n == 0 {
+            return Ok(Vec::new());
+        }
+        let file = self.current(TOPROCESS)?;
+        let mut lines = Lines::new(&*file, self.state.queue.cursor, self.state.queue.len);
+        let mut tasks = Vec::with_capacity(usize::try_from(n).unwrap_or(0));
+        while (tasks.len() as u64) < n {
+            let at = lines.at();
+            let line = lines.next().context("read", TOPROCESS)?;
+            let Some((id, line)) = line.and_then(parse_line) else {
+                return Err(Error::Damaged {
+                    file: TOPROCESS.into(),
+                    what: format!(
+                        "at byte {at} there is no task, but {} should follow; see docs/workdir.md, \
+                         \"A damaged workdir\"",
+                        n - tasks.len() as u64
+                    ),
+                });
+            };
+            tasks.push(Task { id, line: line.to_vec(), attempt: attempts.of(id) });
+        }
+        self.state.queue.cursor = lines.at();
+        self.state.queue.left -= n;
+        Ok(tasks)
+    }
+
+    /// Reads what is new in `requeued`.
+    pub fn refresh(&self, attempts: &mut Attempts) -> Result<()> {
+        if attempts.read == self.state.requeued.len {
+            return Ok(());
+        }
+        let file = self.dir.open(REQUEUED, Open::Read).context("open", REQUEUED)?;
+        let mut lines = Lines::new(&*file, attempts.read, self.state.requeued.len);
+        while let Some(line) = lines.next().context("read", REQUEUED)? {
+            let mut words = line.split(|&b| b == b' ').map(|word| std::str::from_utf8(word).ok());
+            let mut number = || words.next().flatten().and_then(|word| word.parse::<u64>().ok());
+            if let (Some(id), Some(attempt)) = (number(), number()) {
+                attempts.next.insert(TaskId(id), u32::try_from(attempt).unwrap_or(u32::MAX));
+            }
+        }
+        attempts.read = self.state.requeued.len;
+        Ok(())
+    }
+
+    /// Cuts off what a dead or failed transaction left behind the known ends.
+    pub fn cut_tails(&mut self) -> Result<()> {
+        let ends: [(&'static str, u64); 5] = [
+            (FINISHED, self.state.finished.len),
+            (FAILED, self.state.failed.len),
+            (REQUEUED, self.state.requeued.len),
+            (TASKS, self.state.tasks.len),
+            (TOPROCESS, self.state.queue.len),
+        ];
+        for (name, known) in ends {
+            let file = self.current(name)?;
+            if length_of(&*file, name, known)? > known {
+                let mut copy = self.new_file(name)?;
+                copy.copy(&*file, 0, known).context("copy", name)?;
+                self.replace(name, copy)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// A new file, meant to take the place of `name`.
+    pub fn new_file(&self, name: &str) -> Result<NewFile> {
+        NewFile::create(self.dir, &format!("{name}.{}.new", self.replacing.len()))
+    }
+
+    /// Lets a new file take the place of `name`; the caller sets what the state
+    /// knows of it.
+    pub fn replace(&mut self, name: &'static str, new: NewFile) -> Result<()> {
+        self.may_write()?;
+        if let Some(at) = self.replacing.iter().position(|(to, _)| *to == name) {
+            self.replacing.remove(at);
+        }
+        self.replacing.push((name, new));
+        Ok(())
+    }
+
+    /// Writes `toprocess` anew: `front` first, then what nobody has claimed.
+    pub fn rewrite_queue(&mut self, front: &[u8], count: u64) -> Result<()> {
+        let queue = self.state.queue;
+        let mut new = self.new_file(TOPROCESS)?;
+        new.write(front).context("write", TOPROCESS)?;
+        if queue.left > 0 {
+            let old = self.current(TOPROCESS)?;
+            new.copy(&*old, queue.cursor, queue.len).context("copy", TOPROCESS)?;
+        }
+        let len = front.len() as u64 + queue.len - queue.cursor;
+        self.replace(TOPROCESS, new)?;
+        let (left, generation) = (queue.left + count, queue.generation + 1);
+        self.state.queue = Queue { len, cursor: 0, left, generation };
+        Ok(())
+    }
+
+    /// Takes a copy of the rest of the queue, made without the lock, as the new
+    /// `toprocess`; `false` when somebody else was faster.
+    pub fn adopt_queue(&mut self, copy: QueueCopy) -> Result<bool> {
+        let queue = self.state.queue;
+        if queue.generation != copy.of.generation {
+            return Ok(false);
+        }
+        let mut new = copy.new;
+        if queue.len > copy.of.len {
+            let old = self.current(TOPROCESS)?;
+            new.copy(&*old, copy.of.len, queue.len).context("copy", TOPROCESS)?;
+        }
+        self.replace(TOPROCESS, new)?;
+        let cut = copy.of.cursor;
+        let (len, cursor) = (queue.len - cut, queue.cursor - cut);
+        self.state.queue = Queue { len, cursor, generation: queue.generation + 1, ..queue };
+        Ok(true)
+    }
+
+    /// Makes it all true.
+    pub fn commit(mut self, act: Act) -> Result<State> {
+        for (to, new) in std::mem::take(&mut self.replacing) {
+            let rename = Rename { from: new.complete()?, to: to.to_owned() };
+            self.state.renames.push(rename);
+        }
+        self.may_write()?;
+        let before = self.state.seq;
+        self.state.seq += 1;
+        if let Err(error) = state::write(&*self.held.file, &mut self.state, act) {
+            // The write may have gone through and only the sync failed: what
+            // others will read decides.
+            let in_force = self.dir.open(LOCK, Open::Read).ok();
+            let seq = in_force.and_then(|file| state::read(&*file).ok().flatten()).map(|s| s.seq);
+            if seq != Some(before + 1) {
+                return Err(error);
+            }
+        }
+        let renames = std::mem::take(&mut self.state.renames);
+        if !renames.is_empty() {
+            self.rename_all(&renames)?;
+            state::write_place(&*self.held.file, &self.state)?;
+        }
+        Ok(self.state)
+    }
+
+    fn rename_all(&self, renames: &[Rename]) -> Result<()> {
+        for Rename { from, to } in renames {
+            // Gone already: the rename happened before its process died.
+            if self.dir.inode(from).context("look at", from)?.is_some() {
+                self.dir.rename(from, to).context("rename", from)?;
+            }
+        }
+        self.dir.sync_names().context("sync", "the workdir")
+    }
+
+    fn enqueue(&mut self, lines: &[u8], count: u64) -> Result<()> {
+        let queue = self.state.queue;
+        let known = Known { len: queue.len, lines: queue.left };
+        let Known { len, lines: left } = self.append(TOPROCESS, known, lines, count)?;
+        self.state.queue = Queue { len, left, ..queue };
+        Ok(())
+    }
+
+    fn append(&mut self, name: &'static str, known: Known, lines: &[u8], count: u64) -> Result<Known> {
+        if lines.is_empty() {
+            return Ok(known);
+        }
+        self.may_write()?;
+        let after = Known { len: known.len + lines.len() as u64, lines: known.lines + count };
+        if let Some((_, new)) = self.replacing.iter_mut().find(|(to, _)| *to == name) {
+            new.write(lines).context("append to", name)?;
+            return Ok(after);
+        }
+        let file = self.dir.open(name, Open::Create).context("open", name)?;
+        if length_of(&*file, name, known.len)? > after.len {
+            // Longer garbage than what would cover it: begin a new file.
+            let mut copy = self.new_file(name)?;
+            copy.copy(&*file, 0, known.len).context("copy", name)?;
+            copy.write(lines).context("append to", name)?;
+            self.replace(name, copy)?;
+            return Ok(after);
+        }
+        file.write_at(lines, known.len).context("append to", name)?;
+        file.sync().context("sync", name)?;
+        Ok(after)
+    }
+
+    /// The file that `name` is in this transaction.
+    fn current(&mut self, name: &str) -> Result<Box<dyn File>> {
+        let Some((_, new)) = self.replacing.iter_mut().find(|(to, _)| *to == name) else {
+            return self.dir.open(name, Open::Create).context("open", name);
+        };
+        new.flush().context("write", name)?;
+        self.dir.open(&new.name, Open::Read).context("open", &new.name)
+    }
+
+    /// Nothing may be written once others might take the lock for abandoned.
+    fn may_write(&self) -> Result<()> {
+        if self.held.is_stale(self.waiting) { Err(Error::Sealed) } else { Ok(()) }
+    }
+}
+
+fn length_of(file: &dyn File, name: &str, known: u64) -> Result<u64> {
+    let length = file.len().context("look at", name)?;
+    if length < known {
+        let what = format!(
+            "it has {length} bytes where {known} were recorded; see docs/workdir.md, \
+             \"A damaged workdir\""
+        );
+        return Err(Error::Damaged { file: name.to_owned(), what });
+    }
+    Ok(length)
+}
+
+/// A copy of the unclaimed part of `toprocess`, made without the lock.
+pub struct QueueCopy {
+    of: Queue,
+    new: NewFile,
+}
+
+impl QueueCopy {
+    /// Copies what is not claimed in `queue`, a recent state of it. `farmer`
+    /// keeps two copiers apart.
+    pub fn make(dir: &Arc<dyn Dir>, queue: Queue, farmer: u32) -> Result<Self> {
+        let mut new = NewFile::create(dir, &format!("{TOPROCESS}.{farmer}.new"))?;
+        let old = dir.open(TOPROCESS, Open::Read).context("open", TOPROCESS)?;
+        new.copy(&*old, queue.cursor, queue.len).context("copy", TOPROCESS)?;
+        // Most of the work of making it durable, while nobody waits for us.
+        new.flush().and_then(|()| new.file.sync()).context("sync", TOPROCESS)?;
+        Ok(Self { of: queue, new })
+    }
+}
+
+/// A file that is being written and has no part in anything yet.
+pub struct NewFile {
+    dir: Arc<dyn Dir>,
+    name: String,
+    file: Box<dyn File>,
+    buffer: Vec<u8>,
+    written: u64,
+    lines: u64,
+    is_complete: bool,
+}
+
+impl NewFile {
+    const BUFFER: usize = 1 << 20;
+
+    /// Creates it, in place of what an earlier process left under this name.
+    pub fn create(dir: &Arc<dyn Dir>, name: &str) -> Result<Self> {
+        dir.remove(name).context("remove", name)?;
+        let file = dir.open(name, Open::CreateNew).context("create", name)?;
+        let (dir, name) = (dir.clone(), name.to_owned());
+        Ok(Self { dir, name, file, buffer: Vec::new(), written: 0, lines: 0, is_complete: false })
+    }
+
+    /// Appends bytes.
+    pub fn write(&mut self, bytes: &[u8]) -> std::io::Result<()> {
+        self.buffer.extend_from_slice(bytes);
+        if self.buffer.len() >= Self::BUFFER { self.flush() } else { Ok(()) }
+    }
+
+    /// Appends an `id command` line.
+    pub fn write_task(&mut self, id: TaskId, line: &[u8]) -> std::io::Result<()> {
+        push_line(&mut self.buffer, id, line);
+        self.write(b"")
+    }
+
+    /// Appends a part of another file.
+    fn copy(&mut self, from: &dyn File, mut at: u64, end: u64) -> std::io::Result<()> {
+        let mut chunk = vec![0; Self::BUFFER];
+        while at < end {
+            let want = usize::try_from(end - at).map_or(chunk.len(), |n| n.min(chunk.len()));
+            let read = read_full(from, &mut chunk[..want], at)?;
+            if read == 0 {
+                return Err(std::io::ErrorKind::UnexpectedEof.into());
+            }
+            self.write(&chunk[..read])?;
+            at += read as u64;
+        }
+        Ok(())
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        self.file.write_at(&self.buffer, self.written)?;
+        Known { len: self.written, lines: self.lines } = self.known();
+        self.buffer.clear();
+        Ok(())
+    }
+
+    /// What has been written so far.
+    pub fn known(&self) -> Known {
+        let lines = memchr::memchr_iter(b'\n', &self.buffer).count() as u64;
+        Known { len: self.written + self.buffer.len() as u64, lines: self.lines + lines }
+    }
+
+    fn complete(mut self) -> Result<String> {
+        self.flush().context("write", &self.name)?;
+        self.file.sync().context("sync", &self.name)?;
+        self.is_complete = true;
+        Ok(self.name.clone())
+    }
+}
+
+impl Drop for NewFile {
+    fn drop(&mut self) {
+        if !self.is_complete {
+            // What stays is overwritten by the next file of this name.
+            let _ = self.dir.remove(&self.name);
+        }
+    }
+}
+
+/// The lines of a part of a file, read in pieces.
+pub struct Lines<'a> {
+    file: &'a dyn File,
+    buffer: Vec<u8>,
+    /// Where the next line begins in the buffer, and the buffer in the file.
+    next: usize,
+    base: u64,
+    end: u64,
+}
+
+impl<'a> Lines<'a> {
+    /// The lines between two offsets.
+    pub fn new(file: &'a dyn File, from: u64, to: u64) -> Self {
+        Self { file, buffer: Vec::new(), next: 0, base: from, end: to }
+    }
+
+    /// Where the next line begins.
+    pub fn at(&self) -> u64 {
+        self.base + self.next as u64
+    }
+
+    /// The next line without its end; `None` at the end, or when the last line
+    /// has no end.
+    #[expect(clippy::should_implement_trait, reason = "it lends from its buffer")]
+    pub fn next(&mut self) -> std::io::Result<Option<&[u8]>> {
+        let mut searched = 0;
+        loop {
+            let rest = &self.buffer[self.next..];
+            if let Some(found) = memchr::memchr(b'\n', &rest[searched..]) {
+                let (from, to) = (self.next, self.next + searched + found);
+                self.next = to + 1;
+                return Ok(Some(&self.buffer[from..to]));
+            }
+            searched = rest.len();
+            if !self.fill()? {
+                return Ok(None);
+            }
+        }
+    }
+
+    /// Reads on: 64 KiB, and more the longer the line.
+    fn fill(&mut self) -> std::io::Result<bool> {
+        self.buffer.drain(..self.next);
+        self.base += self.next as u64;
+        self.next = 0;
+        let have = self.buffer.len();
+        let at = self.base + have as u64;
+        let want = (64 << 10).max(have) as u64;
+        let want = usize::try_from(want.min(self.end.saturating_sub(at))).unwrap_or(0);
+        self.buffer.resize(have + want, 0);
+        let read = read_full(self.file, &mut self.buffer[have..], at)?;
+        self.buffer.truncate(have + read);
+        Ok(read > 0)
+    }
+}
+
+/// Looks up the lines of some tasks in `tasks`, in one pass over it.
+pub fn lines_of(dir: &Arc<dyn Dir>, known: Known, ids: &Ids) -> Result<HashMap<TaskId, Vec<u8>>> {
+    let mut wanted: std::collections::HashSet<TaskId> = ids.iter().collect();
+    let mut found = HashMap::new();
+    if wanted.is_empty() {
+        return Ok(found);
+    }
+    let file = dir.open(TASKS, Open::Read).context("open", TASKS)?;
+    let mut lines = Lines::new(&*file, 0, known.len);
+    while let Some(line) = lines.next().context("read", TASKS)? {
+        if let Some((id, line)) = parse_line(line)
+            && wanted.remove(&id)
+        {
+            found.insert(id, line.to_vec());
+            if wanted.is_empty() {
+                return Ok(found);
+            }
+        }
+    }
+    let missing = wanted.iter().min().map_or(0, |id| id.0);
+    let what = format!("it does not hold task {missing}, which was claimed");
+    Err(Error::Damaged { file: TASKS.into(), what })
+}
+
+/// The whole of a small file of the workdir.
+pub fn read_all(dir: &Arc<dyn Dir>, name: &str, len: u64) -> Result<Vec<u8>> {
+    let file = dir.open(name, Open::Read).context("open", name)?;
+    let mut bytes = read_from(&*file, 0).context("read", name)?;
+    bytes.truncate(usize::try_from(len).unwrap_or(usize::MAX));
+    Ok(bytes)
+}

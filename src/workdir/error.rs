@@ -1,0 +1,61 @@
+//! What can go wrong with a workdir. Every error names the file, what was being
+//! done, and where there is one, the way out.
+
+use std::io;
+
+/// Why the workdir cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The system refused an operation.
+    #[error("cannot {doing} {file}: {source}")]
+    Io {
+        /// What was tried: "append to", "open".
+        doing: &'static str,
+        /// The file, relative to the workdir.
+        file: String,
+        /// The system's answer.
+        source: io::Error,
+    },
+    /// A file holds what no pytf wrote.
+    #[error("{file} is damaged: {what}")]
+    Damaged {
+        /// The file, relative to the workdir.
+        file: String,
+        /// What is wrong with it, and the way out.
+        what: String,
+    },
+    /// A newer pytf made the workdir.
+    #[error(
+        "this workdir has format {found}, this pytf knows formats up to {known}: use the newer pytf that made it"
+    )]
+    Newer {
+        /// The workdir's format version.
+        found: u32,
+        /// The newest that this program knows.
+        known: u32,
+    },
+    /// Another process took our tasks over while we were cut off.
+    #[error("this process was cut off from the workdir for so long that others took its tasks over")]
+    Sealed,
+    /// The wait for the lock was ended by whoever may.
+    #[error("gave up waiting for the lock")]
+    GaveUp,
+    /// A choice that would not be safe.
+    #[error("{0}")]
+    Refused(String),
+}
+
+/// What every function here returns.
+pub type Result<T> = std::result::Result<T, Error>;
+
+/// Gives an `io::Result` the name of its file.
+pub trait Context<T> {
+    /// "cannot `doing` `file`: …"
+    fn context(self, doing: &'static str, file: &str) -> Result<T>;
+}
+
+impl<T> Context<T> for io::Result<T> {
+    fn context(self, doing: &'static str, file: &str) -> Result<T> {
+        self.map_err(|source| Error::Io { doing, file: file.to_owned(), source })
+    }
+}

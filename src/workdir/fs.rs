@@ -1,0 +1,253 @@
+//! The file system as the workdir code sees it: one small trait.
+//!
+//! The real one works relative to an open directory and never follows a link;
+//! the model check and the simulator put theirs in its place, so that the real
+//! protocol runs on a file system with weak caches, faults and crashes.
+//!
+//! Names are relative to the workdir. There is no way to shrink a file: on NFS
+//! that loses claims even under the lock.
+
+use std::fs::File as StdFile;
+use std::io;
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::fs::{FileExt, FileTypeExt, MetadataExt};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use fs2::FileExt as _;
+use nix::fcntl::{AtFlags, FcntlArg, OFlag};
+use nix::sys::stat::Mode;
+use nix::unistd::UnlinkatFlags;
+
+use super::lock::Mechanism;
+
+/// How to open a file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Open {
+    /// To read; it must exist.
+    Read,
+    /// To read and write; it must exist.
+    Write,
+    /// To read and write; made when absent.
+    Create,
+    /// To read and write; it must not exist (one winner among all nodes).
+    CreateNew,
+}
+
+/// A directory: the workdir.
+pub trait Dir: Send + Sync {
+    /// Opens a regular file.
+    fn open(&self, name: &str, how: Open) -> io::Result<Box<dyn File>>;
+    /// Renames over whatever bears the new name.
+    fn rename(&self, from: &str, to: &str) -> io::Result<()>;
+    /// Removes a file; one that is not there is no error.
+    fn remove(&self, name: &str) -> io::Result<()>;
+    /// The number of the file that bears this name; `None` when nothing does.
+    fn inode(&self, name: &str) -> io::Result<Option<u64>>;
+    /// The names in a subfolder (`""` is the workdir itself), in no order.
+    fn list(&self, sub: &str) -> io::Result<Vec<String>>;
+    /// Makes a subfolder; one that is there is no error.
+    fn make_dir(&self, name: &str) -> io::Result<()>;
+    /// Makes renames and creations in the workdir durable.
+    fn sync_names(&self) -> io::Result<()>;
+}
+
+/// An open file.
+pub trait File: Send {
+    /// Its length in bytes.
+    fn len(&self) -> io::Result<u64>;
+    /// Whether it has no bytes.
+    fn is_empty(&self) -> io::Result<bool> {
+        Ok(self.len()? == 0)
+    }
+    /// Its number in the file system.
+    fn inode(&self) -> io::Result<u64>;
+    /// Reads some bytes at an offset; 0 at the end.
+    fn read_at(&self, buf: &mut [u8], offset: u64) -> io::Result<usize>;
+    /// Writes all bytes at an offset.
+    fn write_at(&self, buf: &[u8], offset: u64) -> io::Result<()>;
+    /// Makes content and length durable.
+    fn sync(&self) -> io::Result<()>;
+    /// Tries to lock it exclusively until it is closed; `false` when another
+    /// has it. Never waits.
+    fn try_lock(&self, mechanism: Mechanism) -> io::Result<bool>;
+    /// A second handle on the same open file, lock included, to hand to another
+    /// process. Only the real file system has one.
+    fn share(&self) -> io::Result<OwnedFd>;
+}
+
+/// Reads a whole file, from `offset` on.
+pub fn read_from(file: &dyn File, offset: u64) -> io::Result<Vec<u8>> {
+    let length = file.len()?.saturating_sub(offset);
+    let mut bytes = vec![0; usize::try_from(length).unwrap_or(usize::MAX)];
+    let read = read_full(file, &mut bytes, offset)?;
+    bytes.truncate(read);
+    Ok(bytes)
+}
+
+/// Fills `buf` from `offset` on as far as the file goes; tells how far.
+pub fn read_full(file: &dyn File, buf: &mut [u8], offset: u64) -> io::Result<usize> {
+    let mut filled = 0;
+    while filled < buf.len() {
+        match file.read_at(&mut buf[filled..], offset + filled as u64)? {
+            0 => break,
+            n => filled += n,
+        }
+    }
+    Ok(filled)
+}
+
+/// The real file system, below one directory.
+pub struct RealDir {
+    fd: OwnedFd,
+    path: PathBuf,
+}
+
+impl RealDir {
+    /// Opens a directory; the last component of `path` may be no link.
+    pub fn open(path: &Path) -> io::Result<Arc<Self>> {
+        let flags = OFlag::O_DIRECTORY | OFlag::O_CLOEXEC | OFlag::O_RDONLY;
+        let fd = nix::fcntl::open(path, flags, Mode::empty())?;
+        Ok(Arc::new(Self { fd, path: path.to_owned() }))
+    }
+
+    /// Where it is.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+}
+
+impl AsFd for RealDir {
+    fn as_fd(&self) -> std::os::fd::BorrowedFd<'_> {
+        self.fd.as_fd()
+    }
+}
+
+impl Dir for RealDir {
+    fn open(&self, name: &str, how: Open) -> io::Result<Box<dyn File>> {
+        // O_NONBLOCK: a FIFO put in a file's place must not hang us.
+        let always = OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC | OFlag::O_NOCTTY | OFlag::O_NONBLOCK;
+        let flags = match how {
+            Open::Read => OFlag::O_RDONLY,
+            Open::Write => OFlag::O_RDWR,
+            Open::Create => OFlag::O_RDWR | OFlag::O_CREAT,
+            Open::CreateNew => OFlag::O_RDWR | OFlag::O_CREAT | OFlag::O_EXCL,
+        };
+        let mode = Mode::from_bits_truncate(0o666);
+        let fd = nix::fcntl::openat(&self.fd, name, flags | always, mode)?;
+        let file = StdFile::from(fd);
+        let kind = file.metadata()?.file_type();
+        if !kind.is_file() {
+            let what = match () {
+                () if kind.is_dir() => "is a directory",
+                () if kind.is_fifo() => "is a FIFO",
+                () => "is no regular file",
+            };
+            return Err(io::Error::other(what));
+        }
+        Ok(Box::new(file))
+    }
+
+    fn rename(&self, from: &str, to: &str) -> io::Result<()> {
+        Ok(nix::fcntl::renameat(&self.fd, from, &self.fd, to)?)
+    }
+
+    fn remove(&self, name: &str) -> io::Result<()> {
+        match nix::unistd::unlinkat(&self.fd, name, UnlinkatFlags::NoRemoveDir) {
+            Err(nix::Error::ENOENT) => Ok(()),
+            done => Ok(done?),
+        }
+    }
+
+    fn inode(&self, name: &str) -> io::Result<Option<u64>> {
+        match nix::sys::stat::fstatat(&self.fd, name, AtFlags::AT_SYMLINK_NOFOLLOW) {
+            Ok(stat) => Ok(Some(stat.st_ino)),
+            Err(nix::Error::ENOENT) => Ok(None),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    fn list(&self, sub: &str) -> io::Result<Vec<String>> {
+        let name = if sub.is_empty() { "." } else { sub };
+        let flags = OFlag::O_DIRECTORY | OFlag::O_CLOEXEC | OFlag::O_RDONLY;
+        let mut dir = nix::dir::Dir::openat(&self.fd, name, flags, Mode::empty())?;
+        let mut names = Vec::new();
+        for entry in dir.iter() {
+            if let Ok(name) = entry?.file_name().to_str()
+                && name != "."
+                && name != ".."
+            {
+                names.push(name.to_owned());
+            }
+        }
+        Ok(names)
+    }
+
+    fn make_dir(&self, name: &str) -> io::Result<()> {
+        match nix::sys::stat::mkdirat(&self.fd, name, Mode::from_bits_truncate(0o777)) {
+            Ok(()) | Err(nix::Error::EEXIST) => Ok(()),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    fn sync_names(&self) -> io::Result<()> {
+        Ok(nix::unistd::fsync(&self.fd)?)
+    }
+}
+
+impl File for StdFile {
+    fn len(&self) -> io::Result<u64> {
+        Ok(self.metadata()?.len())
+    }
+
+    fn inode(&self) -> io::Result<u64> {
+        Ok(self.metadata()?.ino())
+    }
+
+    fn read_at(&self, buf: &mut [u8], offset: u64) -> io::Result<usize> {
+        loop {
+            match FileExt::read_at(self, buf, offset) {
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                done => return done,
+            }
+        }
+    }
+
+    fn write_at(&self, buf: &[u8], offset: u64) -> io::Result<()> {
+        self.write_all_at(buf, offset)
+    }
+
+    fn sync(&self) -> io::Result<()> {
+        self.sync_data()
+    }
+
+    fn try_lock(&self, mechanism: Mechanism) -> io::Result<bool> {
+        match mechanism {
+            Mechanism::Flock => match self.try_lock_exclusive() {
+                Ok(()) => Ok(true),
+                Err(error) if error.kind() == fs2::lock_contended_error().kind() => Ok(false),
+                Err(error) => Err(error),
+            },
+            Mechanism::Fcntl => {
+                let whole = libc::flock {
+                    l_type: libc::F_WRLCK as libc::c_short,
+                    l_whence: libc::SEEK_SET as libc::c_short,
+                    l_start: 0,
+                    l_len: 0,
+                    l_pid: 0,
+                };
+                match nix::fcntl::fcntl(self, FcntlArg::F_OFD_SETLK(&whole)) {
+                    Ok(_) => Ok(true),
+                    Err(nix::Error::EAGAIN | nix::Error::EACCES) => Ok(false),
+                    Err(error) => Err(error.into()),
+                }
+            }
+            // Held by a name, not by the file: see `lock`.
+            Mechanism::Link => Ok(true),
+        }
+    }
+
+    fn share(&self) -> io::Result<OwnedFd> {
+        Ok(self.try_clone()?.into())
+    }
+}

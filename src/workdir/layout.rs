@@ -1,0 +1,33 @@
+//! The names of the files in a workdir.
+
+/// `id command` of every task that the workdir has ever known.
+pub const TASKS: &str = "tasks";
+/// `id command` of the tasks that nobody has claimed.
+pub const TOPROCESS: &str = "toprocess";
+/// `id command` of the tasks that ended with exit status 0.
+pub const FINISHED: &str = "finished";
+/// `id command` of the tasks that ended otherwise.
+pub const FAILED: &str = "failed";
+/// `id attempt why`: every time a task was put back into `toprocess`.
+pub const REQUEUED: &str = "requeued";
+/// The folder of the journals.
+pub const NODES: &str = "nodes";
+/// The folder of what the tasks printed.
+pub const LOGS: &str = "logs";
+/// The folder of the task lines that are too long for an argument.
+pub const SCRIPTS: &str = "scripts";
+
+/// The journal of a farmer.
+pub fn journal(farmer: &str) -> String {
+    format!("{NODES}/{farmer}.jsonl")
+}
+
+/// The mark beside a journal whose farmer is over.
+pub fn sealed(farmer: &str) -> String {
+    format!("{NODES}/{farmer}.sealed")
+}
+
+/// The farmer that a name in the folder of journals belongs to.
+pub fn farmer_of(name: &str) -> Option<&str> {
+    name.strip_suffix(".jsonl")
+}

@@ -1,0 +1,30 @@
+//! The workdir: the protocol by which farmers on any nodes share one list of
+//! tasks through files.
+//!
+//! ```text
+//! lock        who may change the shared files now; the state; the log of transactions
+//! tasks       "id command": every task the workdir has known
+//! toprocess   "id command": nobody has claimed it
+//! finished    "id command": ended with exit status 0
+//! failed      "id command": ended otherwise
+//! requeued    "id attempt why": put back into toprocess
+//! nodes/      one journal a farmer: what it started and how it ended; and by
+//!             its lock: that it lives
+//! logs/       what the tasks printed
+//! ```
+//!
+//! Read [`state`] first (what makes a transaction true), then [`commit`] (the
+//! transaction), then [`recovery`] (what follows from a death). Nothing in here
+//! starts a thread or a process.
+
+pub mod commit;
+pub mod error;
+pub mod fs;
+pub mod journal;
+pub mod layout;
+pub mod lock;
+pub mod open;
+pub mod recovery;
+pub mod resume;
+pub mod retry;
+pub mod state;

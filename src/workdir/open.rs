@@ -1,0 +1,132 @@
+//! Opening a workdir: whose it may be, and which lock it gets.
+
+use std::os::unix::fs::{DirBuilderExt, MetadataExt};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use nix::sys::statfs::statfs;
+use nix::unistd::Uid;
+
+use super::error::{Context, Error, Result};
+use super::fs::{Dir, Open, RealDir};
+use super::layout::{LOGS, NODES};
+use super::lock::Mechanism;
+use super::state::{self, LOCK};
+
+/// An open workdir.
+#[derive(Clone)]
+pub struct Workdir {
+    /// Its files.
+    pub dir: Arc<dyn Dir>,
+    /// Where it is, as the user named it.
+    pub path: PathBuf,
+    /// How its lock is taken.
+    pub mechanism: Mechanism,
+}
+
+/// What the user says about a workdir.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Wishes {
+    /// Make it when it is not there.
+    pub create: bool,
+    /// Others may write it: `--shared-workdir`.
+    pub shared: bool,
+    /// `--lock`; none is `auto`.
+    pub lock: Option<Mechanism>,
+}
+
+impl Workdir {
+    /// Opens a workdir, and makes it when wished.
+    ///
+    /// One that belongs to somebody else, or that others may write, is refused
+    /// unless shared: whoever writes `toprocess` runs commands as us.
+    pub fn open(path: &Path, wishes: Wishes) -> Result<Self> {
+        let shown = path.display().to_string();
+        if wishes.create && !path.exists() {
+            let mode = if wishes.shared { 0o777 } else { 0o755 };
+            match std::fs::DirBuilder::new().mode(mode).create(path) {
+                Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => {}
+                made => made.context("create", &shown)?,
+            }
+        }
+        let dir = RealDir::open(path).context("open", &shown)?;
+        check_owner(path, wishes.shared)?;
+        let dir: Arc<dyn Dir> = dir;
+        if wishes.create {
+            for sub in [NODES, LOGS] {
+                dir.make_dir(sub).context("create", sub)?;
+            }
+        }
+        let mechanism = mechanism_for(&dir, path, wishes.lock)?;
+        Ok(Self { dir, path: path.to_owned(), mechanism })
+    }
+}
+
+fn check_owner(path: &Path, shared: bool) -> Result<()> {
+    let shown = path.display().to_string();
+    let stat = std::fs::metadata(path).context("look at", &shown)?;
+    let (me, owner) = (Uid::effective().as_raw(), stat.uid());
+    if shared {
+        return Ok(());
+    }
+    if owner != me {
+        return Err(Error::Refused(format!(
+            "the workdir {shown} belongs to user {owner}, not to you (user {me}): whoever may write \
+             it runs commands as you; --shared-workdir allows it"
+        )));
+    }
+    if stat.mode() & 0o022 != 0 {
+        return Err(Error::Refused(format!(
+            "others may write the workdir {shown} (mode {:04o}) and so run commands as you: \
+             chmod go-w it, or allow it with --shared-workdir",
+            stat.mode() & 0o7777
+        )));
+    }
+    Ok(())
+}
+
+/// The lock that the workdir has, or gets.
+fn mechanism_for(
+    dir: &Arc<dyn Dir>,
+    path: &Path,
+    wished: Option<Mechanism>,
+) -> Result<Mechanism> {
+    if let Ok(file) = dir.open(LOCK, Open::Read)
+        && let Some(state) = state::read(&*file)?
+    {
+        if let Some(wished) = wished
+            && wished != state.mechanism
+        {
+            return Err(Error::Refused(format!(
+                "the workdir {} is locked by {}, not by {wished}: processes that lock differently \
+                 do not exclude each other; leave --lock away",
+                path.display(),
+                state.mechanism
+            )));
+        }
+        return Ok(state.mechanism);
+    }
+    wished.map_or_else(|| suited_to(path), Ok)
+}
+
+/// What excludes another node on the file system that holds `path`.
+///
+/// Measured or reported per file system; see docs/workdir.md, "Locks".
+fn suited_to(path: &Path) -> Result<Mechanism> {
+    const LUSTRE: i64 = 0x0BD0_0BD0;
+    const GPFS: i64 = 0x4750_4653;
+    const BEEGFS: i64 = 0x1983_0326;
+    let shown = path.display().to_string();
+    let kind = statfs(path).map_err(std::io::Error::from).context("look at", &shown)?;
+    // The C library has this field as int or long, by architecture.
+    #[expect(clippy::unnecessary_cast, reason = "its type differs between C libraries")]
+    let magic = kind.filesystem_type().0 as i64;
+    Ok(match magic {
+        // flock(2) is local to the node unless the mount says -o flock, and
+        // silently so with -o localflock: names are safe either way.
+        LUSTRE | BEEGFS => Mechanism::Link,
+        // flock(2) is local to the node on some set-ups; fcntl(2) is coherent.
+        GPFS => Mechanism::Fcntl,
+        _ => Mechanism::Flock,
+    })
+}

@@ -1,0 +1,247 @@
+//! What follows from the death of a farmer: its results are settled, its other
+//! tasks go back into `toprocess`, its journal is sealed.
+//!
+//! Everything is decided under the lock from two records: the log says what it
+//! had claimed and up to where its journal was settled; the journal says what
+//! ended. One transaction does it all, so a process that dies over it leaves
+//! the work to the next one.
+
+use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
+
+use super::commit::{Attempts, Txn, Why, lines_of};
+use super::error::{Context, Result};
+use super::fs::{Dir, File, Open};
+use super::journal;
+use super::layout::{self, NODES};
+use super::lock::{Mechanism, Waiting};
+use super::state::{Act, Entry};
+use crate::model::ids::Ids;
+use crate::model::outcome::Destination;
+use crate::model::record::End;
+use crate::model::task::{Task, TaskId, push_line};
+
+/// What was found of a dead farmer.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Found {
+    /// Its name.
+    pub farmer: String,
+    /// Results that it had recorded and not yet settled.
+    pub settled: u64,
+    /// Tasks that it had claimed and that will run again.
+    pub lost: u64,
+}
+
+/// The farmers whose journals are not sealed, in the order of their names.
+pub fn unsealed(dir: &Arc<dyn Dir>) -> Result<Vec<String>> {
+    let names = dir.list(NODES).context("list", NODES)?;
+    let sealed: HashSet<&str> = names.iter().filter_map(|n| n.strip_suffix(".sealed")).collect();
+    let farmers = names.iter().filter_map(|name| layout::farmer_of(name));
+    let mut open: Vec<String> =
+        farmers.filter(|farmer| !sealed.contains(farmer)).map(str::to_owned).collect();
+    open.sort_unstable();
+    Ok(open)
+}
+
+/// Tries to take a farmer's journal: `None` while its owner lives.
+pub fn take(dir: &Arc<dyn Dir>, mechanism: Mechanism, farmer: &str) -> Result<Option<Box<dyn File>>> {
+    let name = layout::journal(farmer);
+    let file = dir.open(&name, Open::Write).context("open", &name)?;
+    // A name tells nothing about its maker's life: its journal's growth does.
+    let dead = mechanism != Mechanism::Link && file.try_lock(mechanism).context("lock", &name)?;
+    Ok(dead.then_some(file))
+}
+
+/// Settles and seals the journal of a farmer that is over. `by` is the number
+/// of the farmer that does it, if it is one.
+pub fn seal(
+    dir: &Arc<dyn Dir>,
+    mechanism: Mechanism,
+    (who, by): (&str, Option<u32>),
+    waiting: &mut dyn Waiting,
+    (farmer, journal): (&str, &dyn File),
+) -> Result<Found> {
+    let mut txn = Txn::begin(dir, mechanism, who, waiting)?;
+    let entries = txn.entries(0, txn.state().log)?;
+    let mut found = Found { farmer: farmer.to_owned(), ..Found::default() };
+    if let Some(past) = Past::of(&entries, farmer) {
+        let ends = journal::ends(journal).context("read", &layout::journal(farmer))?;
+        let (results, lost) = past.unsettled(&ends);
+        let wanted = results.iter().map(|end| end.id).chain(lost.iter().copied()).collect();
+        let lines = lines_of(dir, txn.state().tasks, &wanted)?;
+        let mut attempts = Attempts::default();
+        txn.refresh(&mut attempts)?;
+        settle(&mut txn, results.iter().map(|end| (&lines[&end.id][..], *end)))?;
+        let back: Vec<_> = lost
+            .iter()
+            .map(|&id| Task { id, line: lines[&id].clone(), attempt: attempts.of(id) })
+            .map(|task| (task, Some(Why::Lost)))
+            .collect();
+        txn.requeue(&back)?;
+        txn.cut_tails()?;
+        (found.settled, found.lost) = (results.len() as u64, lost.len() as u64);
+        txn.state_mut().live = txn.state().live.saturating_sub(1);
+        txn.state_mut().seals += 1;
+        txn.commit(Act::Seal { of: past.number, by: by.unwrap_or(u32::MAX) })?;
+    }
+    mark(dir, farmer)?;
+    Ok(found)
+}
+
+/// Appends results to `finished` and `failed`; those that are to run again are
+/// left out.
+pub fn settle<'e>(
+    txn: &mut Txn<'_>,
+    results: impl Iterator<Item = (&'e [u8], &'e End)>,
+) -> Result<()> {
+    let (mut finished, mut n_finished, mut failed, mut n_failed) = (Vec::new(), 0, Vec::new(), 0);
+    for (line, end) in results {
+        match end.outcome.destination() {
+            Destination::Finished => {
+                push_line(&mut finished, end.id, line);
+                n_finished += 1;
+            }
+            Destination::Failed => {
+                push_line(&mut failed, end.id, line);
+                n_failed += 1;
+            }
+            Destination::ToProcess => {}
+        }
+    }
+    txn.finish(&finished, n_finished)?;
+    txn.fail(&failed, n_failed)
+}
+
+/// Puts the mark beside a journal that says: over.
+pub fn mark(dir: &Arc<dyn Dir>, farmer: &str) -> Result<()> {
+    let name = layout::sealed(farmer);
+    dir.open(&name, Open::Create).context("create", &name).map(drop)
+}
+
+/// What the log says about one farmer.
+#[derive(Debug, Default)]
+struct Past {
+    number: u32,
+    settled: u64,
+    /// Claimed less given back, by task.
+    claimed: HashMap<TaskId, i64>,
+}
+
+impl Past {
+    /// `None` when it never joined, or is over by the log already.
+    fn of(entries: &[Entry], farmer: &str) -> Option<Self> {
+        let mut past: Option<Self> = None;
+        for Entry { act, .. } in entries {
+            match act {
+                Act::Join { by, farmer: name } if name == farmer => {
+                    past = Some(Self { number: *by, ..Self::default() });
+                }
+                Act::Turn { by, settled, claim, back, leave } => {
+                    if let Some(past) = past.as_mut().filter(|past| past.number == *by) {
+                        past.settled = *settled;
+                        past.count(claim, 1);
+                        past.count(back, -1);
+                        if *leave {
+                            return None;
+                        }
+                    }
+                }
+                Act::Seal { of, .. } if past.as_ref().is_some_and(|past| past.number == *of) => {
+                    return None;
+                }
+                _ => {}
+            }
+        }
+        past
+    }
+
+    fn count(&mut self, ids: &Ids, step: i64) {
+        for id in ids.iter() {
+            *self.claimed.entry(id).or_default() += step;
+        }
+    }
+
+    /// The results that were recorded and not settled, and the tasks that were
+    /// claimed and have no result.
+    fn unsettled<'e>(&self, ends: &'e [(u64, End)]) -> (Vec<&'e End>, Vec<TaskId>) {
+        let mut open = self.claimed.clone();
+        let mut results = Vec::new();
+        for (at, end) in ends {
+            if end.outcome.destination() == Destination::ToProcess {
+                continue;
+            }
+            let count = open.entry(end.id).or_default();
+            // An end without a claim is no result: it was never ours to run.
+            if *at > self.settled && *count > 0 {
+                results.push(end);
+            }
+            *count -= 1;
+        }
+        let mut lost: Vec<TaskId> =
+            open.into_iter().filter(|(_, count)| *count > 0).map(|(id, _)| id).collect();
+        lost.sort_unstable();
+        (results, lost)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::outcome::Outcome;
+
+    fn entry(act: Act) -> Entry {
+        Entry { seq: 1, act }
+    }
+
+    fn turn(settled: u64, claim: &str, back: &str) -> Entry {
+        let (claim, back) = (claim.parse().unwrap(), back.parse().unwrap());
+        entry(Act::Turn { by: 1, settled, claim, back, leave: false })
+    }
+
+    fn end(at: u64, id: u64, outcome: Outcome) -> (u64, End) {
+        let id = TaskId(id);
+        (at, End { id, attempt: 1, slot: 0, at: 0, us: 0, outcome, used: None, log: None })
+    }
+
+    #[test]
+    fn results_behind_the_settled_end_count_and_the_rest_is_lost() {
+        let log = [
+            entry(Act::Join { by: 1, farmer: "a".into() }),
+            turn(0, "0-4", ""),
+            turn(100, "5", "4"),
+        ];
+        let past = Past::of(&log, "a").unwrap();
+        let ends = [
+            end(100, 0, Outcome::Exit(0)),
+            end(200, 1, Outcome::Exit(1)),
+            end(300, 2, Outcome::Interrupted),
+        ];
+        let (results, lost) = past.unsettled(&ends);
+        assert_eq!(results.iter().map(|e| e.id.0).collect::<Vec<_>>(), [1]);
+        assert_eq!(lost, [2, 3, 5].map(TaskId));
+    }
+
+    #[test]
+    fn a_task_claimed_twice_is_lost_once() {
+        let log = [entry(Act::Join { by: 1, farmer: "a".into() }), turn(0, "0", ""), turn(50, "0", "")];
+        let past = Past::of(&log, "a").unwrap();
+        let ends = [end(50, 0, Outcome::Exit(1))];
+        assert_eq!(past.unsettled(&ends).1, [TaskId(0)]);
+    }
+
+    #[test]
+    fn who_left_was_sealed_or_never_joined_has_no_past() {
+        let join = entry(Act::Join { by: 1, farmer: "a".into() });
+        let leave = entry(Act::Turn {
+            by: 1,
+            settled: 0,
+            claim: Ids::default(),
+            back: Ids::default(),
+            leave: true,
+        });
+        let seal = entry(Act::Seal { of: 1, by: 2 });
+        assert!(Past::of(&[join.clone(), leave], "a").is_none());
+        assert!(Past::of(&[join.clone(), seal], "a").is_none());
+        assert!(Past::of(&[join], "b").is_none());
+    }
+}

@@ -1,0 +1,63 @@
+//! Putting failed tasks back into `toprocess`.
+
+use std::collections::HashSet;
+use std::sync::Arc;
+
+use super::commit::{Attempts, Txn, Why};
+use super::error::{Context, Result};
+use super::fs::Dir;
+use super::layout::FAILED;
+use super::lock::{Mechanism, Waiting};
+use super::state::{Act, Known};
+use crate::model::ids::Ids;
+use crate::model::task::{Task, TaskId, parse_line};
+
+/// What became of a wish to retry.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct Retried {
+    /// Put back into `toprocess`.
+    pub back: Ids,
+    /// Wished for, but not in `failed`.
+    pub not_failed: Ids,
+}
+
+/// Moves tasks from `failed` back to `toprocess`: all, or those wished for.
+/// Their next attempt counts one higher.
+pub fn retry(
+    dir: &Arc<dyn Dir>,
+    mechanism: Mechanism,
+    who: &str,
+    waiting: &mut dyn Waiting,
+    wanted: Option<&Ids>,
+) -> Result<Retried> {
+    let mut txn = Txn::begin(dir, mechanism, who, waiting)?;
+    let mut attempts = Attempts::default();
+    txn.refresh(&mut attempts)?;
+    let mut stay = txn.new_file(FAILED)?;
+    let (mut back, mut write) = (Vec::new(), Ok(()));
+    txn.each_line(FAILED, |line| match parse_line(line) {
+        Some((id, text)) if wanted.is_none_or(|wanted| wanted.contains(id)) => {
+            let attempt = attempts.of(id);
+            back.push((Task { id, line: text.to_vec(), attempt }, Some(Why::Retry)));
+        }
+        _ => {
+            let line = [line, b"\n"].concat();
+            write = std::mem::replace(&mut write, Ok(())).and_then(|()| stay.write(&line));
+        }
+    })?;
+    write.context("write", FAILED)?;
+    let found: HashSet<TaskId> = back.iter().map(|(task, _)| task.id).collect();
+    let mut retried = Retried { back: back.iter().map(|(task, _)| task.id).collect(), ..Retried::default() };
+    if let Some(wanted) = wanted {
+        retried.not_failed = wanted.iter().filter(|id| !found.contains(id)).take(1000).collect();
+    }
+    if back.is_empty() {
+        return Ok(retried);
+    }
+    let Known { len, lines } = stay.known();
+    txn.replace(FAILED, stay)?;
+    txn.state_mut().failed = Known { len, lines };
+    txn.requeue(&back)?;
+    txn.commit(Act::Retry { ids: retried.back.clone() })?;
+    Ok(retried)
+}

@@ -1,0 +1,407 @@
+//! What the file `lock` holds: the state of the workdir and the log of its
+//! transactions.
+//!
+//! ```text
+//! 0      state, written by transactions with an even number   (1024 bytes)
+//! 1024   state, written by transactions with an odd number    (1024 bytes)
+//! 2048   who took the lock last, for people                   ( 512 bytes)
+//! 2560   the log: one line of JSON a transaction
+//! ```
+//!
+//! A transaction first writes its line of the log behind the known end, then
+//! the state that knows of it, into the place of the older state. **Writing the
+//! state is the one moment at which everything in a transaction comes true**:
+//! claims, results, requeued tasks, new files. Whatever was written behind a
+//! known length before that never happened. Each state carries a checksum of
+//! itself and of its line of the log, so a torn write leaves the older state in
+//! force.
+
+use serde::{Deserialize, Serialize};
+
+use super::error::{Context, Error, Result};
+use super::fs::{File, read_from, read_full};
+use super::lock::Mechanism;
+use crate::model::ids::Ids;
+
+/// The newest format of a workdir that this program reads and writes.
+pub const FORMAT: u32 = 1;
+/// The file that is locked and holds all this.
+pub const LOCK: &str = "lock";
+
+const PLACE: u64 = 1024;
+const HOLDER_AT: u64 = 2 * PLACE;
+const LOG_AT: u64 = HOLDER_AT + 512;
+
+/// The known part of an append-only file.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Known {
+    /// Its length in bytes.
+    pub len: u64,
+    /// Its lines.
+    pub lines: u64,
+}
+
+/// The queue: the file `toprocess` from the cursor on.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Queue {
+    /// The length of the file in bytes.
+    pub len: u64,
+    /// Where the first line begins that nobody has claimed.
+    pub cursor: u64,
+    /// How many lines nobody has claimed.
+    pub left: u64,
+    /// Counts the times that the file was written anew.
+    pub generation: u64,
+}
+
+/// A file that takes the place of another when its transaction has come true.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Rename {
+    /// The complete new file.
+    pub from: String,
+    /// The name it gets.
+    pub to: String,
+}
+
+/// Which task list the workdir was made from, as far as stat(2) tells.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ListIdentity {
+    /// Length in bytes.
+    pub len: u64,
+    /// Last modification, seconds since 1970.
+    pub mtime: i64,
+    /// And the nanoseconds of it.
+    pub mtime_nsec: i64,
+    /// The number of the file.
+    pub inode: u64,
+}
+
+/// The state of a workdir between two transactions.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct State {
+    /// The format of the workdir.
+    pub format: u32,
+    /// Counts transactions.
+    pub seq: u64,
+    /// How its lock is taken.
+    pub mechanism: Mechanism,
+    /// `toprocess`.
+    pub queue: Queue,
+    /// `finished`.
+    pub finished: Known,
+    /// `failed`.
+    pub failed: Known,
+    /// `requeued`.
+    pub requeued: Known,
+    /// `tasks`; its number of lines is the next new task's id.
+    pub tasks: Known,
+    /// Tasks that vanished from the list before they ran.
+    pub dropped: u64,
+    /// Farmers that joined and have neither left nor been sealed.
+    pub live: u32,
+    /// The number of the next farmer that joins.
+    pub next_farmer: u32,
+    /// Counts the farmers that others sealed: whoever sees it change looks
+    /// whether it was meant.
+    pub seals: u64,
+    /// Counts the times that the log was begun anew.
+    pub epoch: u64,
+    /// Farmers that still read tasks from their standard input.
+    pub feeding: u32,
+    /// The length of the log in bytes.
+    pub log: u64,
+    /// The length of the last line of the log, and its checksum.
+    pub last: (u64, u32),
+    /// The list it was made from; none for standard input.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub list: Option<ListIdentity>,
+    /// Files that still have to take their place.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub renames: Vec<Rename>,
+}
+
+impl State {
+    /// The state of a workdir that nobody has prepared.
+    pub fn new(mechanism: Mechanism) -> Self {
+        Self {
+            format: FORMAT,
+            seq: 0,
+            mechanism,
+            queue: Queue::default(),
+            finished: Known::default(),
+            failed: Known::default(),
+            requeued: Known::default(),
+            tasks: Known::default(),
+            dropped: 0,
+            live: 0,
+            next_farmer: 0,
+            seals: 0,
+            epoch: 0,
+            feeding: 0,
+            log: 0,
+            last: (0, 0),
+            list: None,
+            renames: Vec::new(),
+        }
+    }
+
+    /// Tasks that some farmer has claimed and not yet settled.
+    pub fn claimed(&self) -> u64 {
+        let elsewhere = self.finished.lines + self.failed.lines + self.dropped + self.queue.left;
+        self.tasks.lines.saturating_sub(elsewhere)
+    }
+
+    /// Whether every task is in `finished` or `failed` and no more can come.
+    pub fn is_complete(&self) -> bool {
+        self.queue.left == 0 && self.claimed() == 0 && self.feeding == 0
+    }
+}
+
+/// One line of the log: what one transaction did.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Entry {
+    /// The transaction.
+    pub seq: u64,
+    /// What it did.
+    #[serde(flatten)]
+    pub act: Act,
+}
+
+/// What a transaction did.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "did", rename_all = "kebab-case")]
+pub enum Act {
+    /// The workdir was prepared, or prepared again for a changed list.
+    Prepare,
+    /// A farmer joined.
+    Join {
+        /// Its number.
+        by: u32,
+        /// Its name.
+        farmer: String,
+    },
+    /// A farmer's turn: it settled results, gave tasks back, claimed others.
+    Turn {
+        /// Its number.
+        by: u32,
+        /// The ends in its journal before this offset are in `finished`,
+        /// `failed` or (interrupted) `toprocess`.
+        settled: u64,
+        /// What it claimed.
+        #[serde(default, skip_serializing_if = "Ids::is_empty")]
+        claim: Ids,
+        /// What it gave back to `toprocess`.
+        #[serde(default, skip_serializing_if = "Ids::is_empty")]
+        back: Ids,
+        /// Whether this was its last turn.
+        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+        leave: bool,
+    },
+    /// A dead farmer's results were settled and its other tasks given back.
+    Seal {
+        /// The farmer that is over.
+        of: u32,
+        /// The one that did it.
+        by: u32,
+    },
+    /// Failed tasks were put back into `toprocess`.
+    Retry {
+        /// Which.
+        ids: Ids,
+    },
+    /// New tasks came in from standard input.
+    Feed {
+        /// How many.
+        tasks: u64,
+    },
+    /// `toprocess` was written anew without its claimed head.
+    Compact,
+}
+
+/// Reads the state in force; `None` when nobody has prepared the workdir.
+///
+/// Without the lock held this is a look, not a promise.
+pub fn read(file: &dyn File) -> Result<Option<State>> {
+    let mut places = [0_u8; 2 * PLACE as usize];
+    let read = read_full(file, &mut places, 0).context("read", LOCK)?;
+    let (even, odd) = places[..].split_at(PLACE as usize);
+    let mut states: Vec<State> = [even, odd].into_iter().filter_map(decode).collect();
+    states.sort_by_key(|state| std::cmp::Reverse(state.seq));
+    for state in states {
+        if state.format > FORMAT {
+            return Err(Error::Newer { found: state.format, known: FORMAT });
+        }
+        if last_line_is_whole(file, &state)? {
+            return Ok(Some(state));
+        }
+    }
+    if places[..read].iter().any(|&b| b != 0) {
+        let what = "neither of its two states is whole; see docs/workdir.md, \"A damaged workdir\"";
+        return Err(Error::Damaged { file: LOCK.into(), what: what.into() });
+    }
+    Ok(None)
+}
+
+fn last_line_is_whole(file: &dyn File, state: &State) -> Result<bool> {
+    let (length, sum) = state.last;
+    let mut line = vec![0; usize::try_from(length).unwrap_or(0)];
+    let at = LOG_AT + state.log.saturating_sub(length);
+    let read = read_full(file, &mut line, at).context("read", LOCK)?;
+    Ok(read as u64 == length && crc32fast::hash(&line) == sum)
+}
+
+/// Writes an entry behind the log and then the state that knows of it, and
+/// syncs both. `state.seq` must have been raised by the caller.
+pub fn write(file: &dyn File, state: &mut State, act: Act) -> Result<()> {
+    let entry = Entry { seq: state.seq, act };
+    let mut line = serde_json::to_vec(&entry).expect("an entry is always valid JSON");
+    line.push(b'\n');
+    file.write_at(&line, LOG_AT + state.log).context("write", LOCK)?;
+    state.log += line.len() as u64;
+    state.last = (line.len() as u64, crc32fast::hash(&line));
+    write_place(file, state)?;
+    file.sync().context("sync", LOCK)
+}
+
+/// Writes the state into its place once more, after its renames are done.
+pub fn write_place(file: &dyn File, state: &State) -> Result<()> {
+    let place = (state.seq % 2) * PLACE;
+    file.write_at(&encode(state), place).context("write", LOCK)
+}
+
+/// Leaves a word for people about who took the lock.
+pub fn write_holder(file: &dyn File, who: &str) -> Result<()> {
+    let mut text = format!("lock taken by {who}");
+    text.truncate(511);
+    let text = format!("{text:<511}\n");
+    file.write_at(text.as_bytes(), HOLDER_AT).context("write", LOCK)
+}
+
+/// Who took the lock last.
+pub fn read_holder(file: &dyn File) -> Option<String> {
+    let mut text = [0_u8; 512];
+    let read = read_full(file, &mut text, HOLDER_AT).ok()?;
+    let text = std::str::from_utf8(&text[..read]).ok()?.trim();
+    text.strip_prefix("lock taken by ").map(str::to_owned)
+}
+
+/// The entries of the log between two of its lengths, oldest first.
+pub fn entries(file: &dyn File, from: u64, to: u64) -> Result<Vec<Entry>> {
+    let mut bytes = read_from(file, LOG_AT + from).context("read", LOCK)?;
+    bytes.truncate(usize::try_from(to - from).unwrap_or(usize::MAX));
+    bytes
+        .split(|&b| b == b'\n')
+        .filter(|line| !line.is_empty())
+        .map(|line| {
+            serde_json::from_slice(line).map_err(|error| Error::Damaged {
+                file: LOCK.into(),
+                what: format!("its log of transactions holds a line that is none ({error})"),
+            })
+        })
+        .collect()
+}
+
+/// `crc json`, filled up with blanks, closed by a line end.
+fn encode(state: &State) -> Vec<u8> {
+    let json = serde_json::to_string(state).expect("a state is always valid JSON");
+    let mut text = format!("{:08x} {json}", crc32fast::hash(json.as_bytes())).into_bytes();
+    assert!(text.len() < PLACE as usize, "a state must fit its place");
+    text.resize(PLACE as usize - 1, b' ');
+    text.push(b'\n');
+    text
+}
+
+fn decode(place: &[u8]) -> Option<State> {
+    let text = std::str::from_utf8(place).ok()?.trim_end();
+    let (sum, json) = text.split_once(' ')?;
+    let whole = u32::from_str_radix(sum, 16).ok()? == crc32fast::hash(json.as_bytes());
+    // A newer format may have fields that we do not know: take its number only.
+    #[derive(Deserialize)]
+    struct Version {
+        format: u32,
+    }
+    if !whole {
+        return None;
+    }
+    serde_json::from_str(json).ok().or_else(|| {
+        let Version { format } = serde_json::from_str(json).ok()?;
+        (format > FORMAT).then(|| State { format, seq: u64::MAX, ..State::new(Mechanism::Flock) })
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn lock_file() -> std::fs::File {
+        tempfile::tempfile().unwrap()
+    }
+
+    fn step(file: &std::fs::File, state: &mut State) {
+        state.seq += 1;
+        write(file, state, Act::Compact).unwrap();
+    }
+
+    #[test]
+    fn an_empty_file_is_unprepared_and_a_state_reads_back() {
+        let file = lock_file();
+        assert_eq!(read(&file).unwrap(), None);
+        let mut state = State::new(Mechanism::Flock);
+        for _ in 0..3 {
+            step(&file, &mut state);
+            assert_eq!(read(&file).unwrap(), Some(state.clone()));
+        }
+        assert_eq!(entries(&file, 0, state.log).unwrap().len(), 3);
+    }
+
+    #[test]
+    fn the_older_state_is_in_force_when_the_newer_one_is_torn() {
+        let file = lock_file();
+        let mut state = State::new(Mechanism::Flock);
+        step(&file, &mut state);
+        let before = state.clone();
+        step(&file, &mut state);
+        File::write_at(&file, b"torn", (state.seq % 2) * PLACE + 30).unwrap();
+        assert_eq!(read(&file).unwrap(), Some(before));
+    }
+
+    #[test]
+    fn a_state_whose_line_of_the_log_is_lost_is_not_in_force() {
+        let file = lock_file();
+        let mut state = State::new(Mechanism::Flock);
+        step(&file, &mut state);
+        let before = state.clone();
+        step(&file, &mut state);
+        File::write_at(&file, &[0; 10], LOG_AT + before.log + 2).unwrap();
+        assert_eq!(read(&file).unwrap(), Some(before));
+    }
+
+    #[test]
+    fn garbage_is_damage_and_a_newer_format_is_told() {
+        let file = lock_file();
+        File::write_at(&file, b"what is this", 0).unwrap();
+        assert!(matches!(read(&file), Err(Error::Damaged { .. })));
+        let json = r#"{"format":9,"seq":1,"something":"new"}"#;
+        let text = format!("{:08x} {json}", crc32fast::hash(json.as_bytes()));
+        File::write_at(&file, format!("{text:<1023}\n").as_bytes(), 0).unwrap();
+        assert!(matches!(read(&file), Err(Error::Newer { found: 9, known: 1 })));
+    }
+
+    #[test]
+    fn the_largest_state_fits_its_place() {
+        let mut state = State::new(Mechanism::Flock);
+        let known = Known { len: u64::MAX, lines: u64::MAX };
+        state.queue = Queue { len: u64::MAX, cursor: u64::MAX, left: u64::MAX, generation: u64::MAX };
+        (state.finished, state.failed, state.requeued, state.tasks) = (known, known, known, known);
+        state.list = Some(ListIdentity {
+            len: u64::MAX,
+            mtime: i64::MIN,
+            mtime_nsec: i64::MIN,
+            inode: u64::MAX,
+        });
+        for to in ["toprocess", "failed", "tasks", "finished"] {
+            state.renames.push(Rename { from: format!("{to}.new"), to: to.into() });
+        }
+        assert!(encode(&state).len() == PLACE as usize);
+    }
+}
