@@ -2,8 +2,7 @@
 //! for all: a clear message, a defined exit status, nothing recorded falsely,
 //! and the next run completes.
 
-use std::fs::{self, File};
-use std::io::Write;
+use std::fs;
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::PermissionsExt;
 use std::process::Command;
@@ -13,16 +12,15 @@ use nix::sys::signal::{Signal, killpg};
 use nix::unistd::Pid;
 
 use crate::harness::{Done, Farm, has, is_root, pause, skip, tasks};
-
 /// Tasks that leave a mark outside of the workdir as the last thing they do.
-fn marking(n: u64) -> Farm {
+pub(crate) fn marking(n: u64) -> Farm {
     let farm = Farm::of(tasks(n, |id| format!("echo {id}; touch done/{id}")));
     fs::create_dir(farm.path("done")).unwrap();
     farm
 }
 
 /// What is in `finished` was really done, and no id is there twice.
-fn nothing_false(farm: &Farm) {
+pub(crate) fn nothing_false(farm: &Farm) {
     let ids = farm.ids("finished");
     for id in &ids {
         assert!(
@@ -44,7 +42,7 @@ fn completes(farm: &Farm, n: u64) {
 }
 
 /// An orderly end: not by a signal, not a panic, with a word about it.
-fn orderly(done: &Done<'_>, codes: &[i32]) {
+pub(crate) fn orderly(done: &Done<'_>, codes: &[i32]) {
     let code = done.status.code();
     assert!(
         code.is_some_and(|code| codes.contains(&code)),
@@ -412,109 +410,6 @@ fn a_suspended_farm_is_not_charged_for_the_gap() {
     gate.open(2);
     pytf.wait().exits(0);
     farm.assert_exact(3, &[0, 1, 2], &[]);
-}
-
-/// What a crash of the machine may leave at the end of a file.
-const SCARS: [(&str, &[u8]); 4] = [
-    ("a torn line", b"17 tou"),
-    ("zeros", b"\0\0\0\0\0\0\0\0\0\0\0\0"),
-    ("half a record", b"{\"event\":\"end\",\"id\":1,\"att"),
-    ("half a number", b"1"),
-];
-
-#[test]
-fn a_torn_end_of_a_file_is_repaired_or_named_and_never_believed() {
-    for file in [
-        "finished",
-        "failed",
-        "toprocess",
-        "tasks",
-        "lock",
-        "journal",
-    ] {
-        for (scar, bytes) in SCARS {
-            eprintln!("{scar} in {file}");
-            let farm = marking(30);
-            // Task 30 kills its farmer the first time, and is well the second.
-            let killer = "[ -e done/30 ] && exit; touch done/30; kill -KILL $PPID; sleep 1000\n";
-            let rest = tasks(20, |id| format!("touch done/{}", id + 31));
-            farm.write("tasks.txt", farm.text("tasks.txt") + killer + &rest);
-            farm.farm("--proc 1").run();
-            let path = if file == "journal" {
-                farm.path("w/nodes")
-                    .join(format!("{}.jsonl", farm.farmers()[0]))
-            } else {
-                farm.path("w").join(file)
-            };
-            File::options()
-                .append(true)
-                .create(true)
-                .open(&path)
-                .unwrap()
-                .write_all(bytes)
-                .unwrap();
-            let done = farm.farm("").run();
-            orderly(&done, &[0, 74]);
-            if done.status.code() == Some(74) {
-                assert!(
-                    done.stderr.contains(file) || file == "journal",
-                    "names the file: {}",
-                    done.stderr
-                );
-                continue;
-            }
-            farm.assert_exact(51, &(0..51).collect::<Vec<_>>(), &[]);
-            nothing_false(&farm);
-        }
-    }
-}
-
-#[test]
-fn a_state_file_that_is_gone_or_empty_or_garbage_is_named_or_rebuilt() {
-    for file in ["finished", "failed", "toprocess", "tasks", "lock"] {
-        for (damage, content) in [
-            ("gone", None),
-            ("empty", Some("")),
-            ("garbage", Some("no such line\n\0\u{1}{}\n")),
-        ] {
-            eprintln!("{file} is {damage}");
-            let farm = marking(10);
-            farm.write(
-                "tasks.txt",
-                farm.text("tasks.txt") + "exit 3\n" + "[ -e pass ]\n",
-            );
-            farm.farm("").run().exits(1);
-            match content {
-                None => fs::remove_file(farm.path("w").join(file)).unwrap_or_default(),
-                Some(content) => farm.write(farm.path("w").join(file), content),
-            }
-            let before = farm.text("w/finished");
-            let done = farm.farm("").run();
-            orderly(&done, &[0, 1, 74]);
-            if done.status.code() == Some(74) {
-                assert!(
-                    done.stderr.contains(file),
-                    "names the file: {}",
-                    done.stderr
-                );
-            } else {
-                // Whatever it rebuilt, it must not take what failed for done.
-                assert_eq!(
-                    done.status.code(),
-                    Some(1),
-                    "{damage} {file}: two tasks have not been done"
-                );
-                let known: Vec<u64> = [
-                    farm.ids("finished"),
-                    farm.ids("failed"),
-                    farm.ids("toprocess"),
-                ]
-                .concat();
-                assert_eq!(known.len(), 12, "each id in exactly one file");
-                assert!(farm.text("w/finished").len() >= before.len());
-            }
-        }
-    }
 }
 
 #[test]

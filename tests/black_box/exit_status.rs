@@ -1,6 +1,6 @@
 //! The exit status speaks of the run: one test a row of its table.
 //!
-//! 70 (a bug) and 76 (cut off, taken over) cannot be provoked from outside.
+//! 70 (a bug) cannot be provoked from outside.
 
 use std::time::Duration;
 
@@ -121,4 +121,22 @@ fn a_stop_of_a_farm_that_is_complete_anyway_is_no_stop() {
             done.stderr
         );
     }
+}
+
+#[test]
+fn exit_76_when_cut_off_and_taken_over() {
+    let farm = Farm::new();
+    let gate = farm.gate("gate");
+    farm.write("tasks.txt", format!("{}\n", gate.stand()));
+    let cut_off = farm.farm("--proc 1 --takeover 2s").start();
+    gate.comer();
+    cut_off.signal(Signal::SIGSTOP);
+    let other = farm.farm("--proc 1 --takeover 2s").start();
+    // It waits until the silence has lasted for long enough, and starts the task again.
+    gate.comer();
+    cut_off.signal(Signal::SIGCONT);
+    cut_off.wait().leaves(76);
+    gate.open(1);
+    other.wait().exits(0);
+    farm.assert_exact(1, &[0], &[]);
 }

@@ -9,6 +9,8 @@
 mod harness;
 
 mod bad_days;
+mod command_line;
+mod damage;
 mod ending;
 mod exit_status;
 mod farm;
@@ -17,4 +19,6 @@ mod kill_storm;
 mod logs;
 mod oracle;
 mod resume;
+mod retry;
 mod timeline;
+mod workdir;
