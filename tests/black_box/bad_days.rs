@@ -129,42 +129,102 @@ fn a_limit_on_the_size_of_files_is_told_and_the_next_run_completes() {
     completes(&farm, 300);
 }
 
+/// Which calls of a kind to harm: all with `PYTF_TEST_ALL`, else the first few
+/// and then fewer and fewer, so that the suite stays short.
+fn moments() -> impl Iterator<Item = u32> {
+    let all = std::env::var_os("PYTF_TEST_ALL").is_some();
+    let next = move |when: &u32| Some(if all { when + 1 } else { when + 1 + when / 3 });
+    std::iter::successors(Some(1), next)
+}
+
+/// Runs pytf so that strace does `harm` to the `when`-th call of a kind (each
+/// thread counts for itself). `-b execve` lets the tasks and the guard alone.
+fn harmed<'f>(farm: &'f Farm, calls: &str, harm: &str, when: u32, file: Option<&str>) -> Done<'f> {
+    let inject = format!("inject={calls}:{harm}:when={when}");
+    let mut strace = vec![
+        "strace",
+        "-f",
+        "-b",
+        "execve",
+        "-qq",
+        "-o",
+        "/dev/null",
+        "-e",
+        &inject,
+    ];
+    if let Some(file) = file {
+        strace.extend(["-P", file]);
+    }
+    farm.farm("--proc 1").under(strace).run()
+}
+
 #[test]
 fn no_single_failing_call_is_fatal_to_the_workdir() {
     if !has("strace") {
         return skip("no strace here");
     }
-    let calls = [
-        ("fsync,fdatasync", "EIO"),
-        ("rename,renameat,renameat2", "ENOSPC"),
-        ("write,writev,pwrite64,pwritev", "ENOSPC"),
-        ("link,linkat,unlink,unlinkat", "EIO"),
-        ("ftruncate", "EIO"),
+    let cases = [
+        ("fsync,fdatasync", "error=EIO"),
+        ("rename,renameat,renameat2", "error=ENOSPC"),
+        ("write,writev,pwrite64,pwritev", "error=ENOSPC"),
+        ("write,writev,pwrite64,pwritev", "error=EDQUOT"),
+        ("unlink,unlinkat", "error=EIO"),
     ];
-    for (call, error) in calls {
-        for file in ["w/finished", "w/toprocess", "w/lock", "w/tasks", "any"] {
-            for when in ["1", "2", "3+"] {
-                eprintln!("{call}: {error} at {file}, {when}");
-                let farm = marking(6);
-                // strace can only watch what exists: the first run makes it.
-                farm.farm("--timeout 0").run();
-                let inject = format!("inject={call}:error={error}:when={when}");
-                let mut strace = vec!["strace", "-f", "-qq", "-o", "/dev/null", "-e", &inject];
-                if file == "any" && call.contains("write") {
-                    continue; // the tasks write too
-                }
-                if file != "any" {
-                    strace.extend(["-P", file]);
-                }
-                let done = farm.farm("--proc 1").under(strace).run();
-                orderly(&done, &[0, 1, 74, 75]);
+    for (calls, harm) in cases {
+        for file in ["w/finished", "w/toprocess", "w/lock", "w/tasks"] {
+            for when in [1, 2, 4] {
+                eprintln!("{calls}: {harm} at {file}, call {when}");
+                // strace can only watch what exists: a first run makes the files.
+                let farm = marking(2);
+                farm.farm("").run().exits(0);
+                farm.write(
+                    "tasks.txt",
+                    farm.text("tasks.txt") + &tasks(4, |id| format!("touch done/{}", id + 2)),
+                );
+                let done = harmed(&farm, calls, harm, when, Some(file));
+                orderly(&done, &[0, 74, 75]);
                 if done.status.success() {
                     farm.assert_exact(6, &[0, 1, 2, 3, 4, 5], &[]);
                 } else {
-                    assert!(!done.stderr.is_empty(), "says why");
+                    assert!(
+                        done.stderr.contains("(os error "),
+                        "says why: {}",
+                        done.stderr
+                    );
                 }
                 nothing_false(&farm);
                 completes(&farm, 6);
+            }
+        }
+    }
+}
+
+#[test]
+fn no_failing_call_anywhere_is_fatal_to_the_workdir() {
+    if !has("strace") {
+        return skip("no strace here");
+    }
+    for (calls, harm) in [
+        ("fsync,fdatasync", "error=EIO"),
+        ("rename,renameat,renameat2", "error=EIO"),
+        ("openat", "error=EMFILE"),
+        ("openat", "error=EIO"),
+        ("mkdir,mkdirat", "error=ENOSPC"),
+        ("fstat,newfstatat,statx", "error=ESTALE"),
+        ("flock,fcntl", "error=ENOLCK"),
+    ] {
+        // What the loader does before main is no call of ours: skip it.
+        for when in moments().skip_while(|when| {
+            ["openat", "fstat"].iter().any(|c| calls.starts_with(c)) && *when < 10
+        }) {
+            eprintln!("{calls}: {harm}, call {when}");
+            let farm = marking(3);
+            let done = harmed(&farm, calls, harm, when, None);
+            orderly(&done, &[0, 1, 2, 74, 75]);
+            nothing_false(&farm);
+            completes(&farm, 3);
+            if when > 40 {
+                break;
             }
         }
     }
@@ -175,35 +235,27 @@ fn a_kill_at_any_system_call_that_changes_something_can_be_resumed() {
     if !has("strace") {
         return skip("no strace here");
     }
-    let calls = "write,pwrite64,fsync,fdatasync,rename,renameat,renameat2,link,linkat,unlink,unlinkat,mkdir,mkdirat,openat";
-    // Every one when asked for; by default each seventh keeps the suite short.
-    let step = std::env::var("PYTF_TEST_STEP")
-        .ok()
-        .and_then(|step| step.parse().ok())
-        .unwrap_or(7);
-    for when in (1..).step_by(step) {
-        let farm = marking(3);
-        // Only pytf's own calls count: `--seccomp-bpf` is not needed, `-b execve` lets tasks go.
-        let inject = format!("inject={calls}:signal=KILL:when={when}");
-        let done = farm
-            .farm("--proc 1")
-            .under([
-                "strace",
-                "-f",
-                "-b",
-                "execve",
-                "-qq",
-                "-o",
-                "/dev/null",
-                "-e",
-                &inject,
-            ])
-            .run();
-        nothing_false(&farm);
-        completes(&farm, 3);
-        if done.status.success() || when > 400 {
-            assert!(when > 20, "the injection has no effect");
-            break;
+    for calls in [
+        "write,writev",
+        "pwrite64,pwritev",
+        "fsync,fdatasync",
+        "rename,renameat,renameat2",
+        "linkat,link",
+        "unlinkat,unlink",
+        "mkdirat,mkdir",
+        "openat",
+        "close",
+    ] {
+        for when in moments() {
+            eprintln!("killed at {calls}, call {when}");
+            let farm = marking(3);
+            let done = harmed(&farm, calls, "signal=KILL", when, None);
+            nothing_false(&farm);
+            let is_unharmed = done.status.success();
+            completes(&farm, 3);
+            if is_unharmed {
+                break;
+            }
         }
     }
 }

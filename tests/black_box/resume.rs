@@ -32,7 +32,7 @@ fn mostly_done() -> Farm {
 }
 
 /// What the second run executed, sorted.
-fn ran(farm: &Farm) -> String {
+pub(crate) fn ran(farm: &Farm) -> String {
     let text = farm.text("ran");
     let mut words: Vec<&str> = text.lines().collect();
     words.sort_unstable();

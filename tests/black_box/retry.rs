@@ -1,6 +1,7 @@
 //! Failed tasks again: `pytf retry` and `--retry-failed`.
 
 use crate::harness::{Farm, tasks};
+use crate::resume::ran;
 
 /// Tasks that fail until the file `fixed` exists, and note their attempts.
 fn failing(n: u64) -> Farm {
