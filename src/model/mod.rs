@@ -6,9 +6,12 @@
 //! generated histories can test it.
 
 pub mod durations;
+pub mod farmer;
 pub mod ids;
+pub mod limits;
 pub mod logs;
 pub mod outcome;
+pub mod pace;
 pub mod record;
 pub mod task;
 pub mod tasklist;

@@ -46,7 +46,7 @@ pub enum Error {
 }
 
 /// What every function here returns.
-pub type Result<T> = std::result::Result<T, Error>;
+pub type Result<T, E = Error> = std::result::Result<T, E>;
 
 /// Gives an `io::Result` the name of its file.
 pub trait Context<T> {

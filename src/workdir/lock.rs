@@ -119,7 +119,8 @@ pub fn acquire(
         tries += 1;
         // 0.2 ms at first, a neighbour's transaction; then growing to 50 ms.
         let pause = Duration::from_micros(200).mul_f64(1.3_f64.powi(tries.min(21) as i32));
-        if !waiting.pause(pause.mul_f64(0.5 + waiting.jitter())) {
+        let spread = 0.5 + waiting.jitter();
+        if !waiting.pause(pause.mul_f64(spread)) {
             return Err(Error::GaveUp);
         }
         if tries.is_multiple_of(64) {

@@ -172,7 +172,7 @@ pub fn prepare_stream(
     who: &str,
     waiting: &mut dyn Waiting,
 ) -> Result<Prepared> {
-    let mut txn = Txn::begin(dir, mechanism, who, waiting)?;
+    let txn = Txn::begin(dir, mechanism, who, waiting)?;
     if txn.state().seq > 0 {
         return Ok(Prepared::default());
     }

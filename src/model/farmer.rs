@@ -1,0 +1,387 @@
+//! What a farmer decides: when it stops, how it stops, with which status it ends.
+//!
+//! A state machine without clock, thread or process: an event and the time go
+//! in, actions come out. Others rely on this: once it stops, nothing is started
+//! any more; it reaches [`Phase::Done`] within the grace period and
+//! [`GIVE_UP`] whatever the tasks do; a weaker reason never takes the place of
+//! a stronger.
+//!
+//! ```text
+//! Running ──complete──────────────────────────► Leaving ──left──► Done
+//!    │                                             ▲
+//!    └─signal, time, trouble─► Stopping ─► Killing ┘   (slots done, or given up)
+//! ```
+
+use std::time::Duration;
+
+use crate::exit::RunExit;
+
+/// How long after the last SIGKILL we wait for tasks that do not die.
+pub const GIVE_UP: Duration = Duration::from_secs(5);
+/// How long leaving the workdir may take when we were told to stop.
+pub const LEAVE_WITHIN: Duration = Duration::from_secs(60);
+/// A second SIGINT sooner than this is the same key press seen twice.
+const SAME_PRESS: Duration = Duration::from_millis(100);
+
+const SIGINT: i32 = 2;
+
+/// Why a farmer ends, weakest first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Cause {
+    /// There is nothing left for it to do.
+    Complete,
+    /// `--timeout` is over.
+    TimeUp,
+    /// It got this signal.
+    Signal(i32),
+    /// The workdir cannot be used any more.
+    Trouble,
+    /// Others took its tasks over.
+    Sealed,
+}
+
+/// What happens to a farmer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Event {
+    /// Time passed.
+    Tick,
+    /// A signal came.
+    Signal(i32),
+    /// The ledger has nothing for us to do, now or later.
+    Complete,
+    /// The ledger cannot work on.
+    Trouble,
+    /// The ledger found our journal sealed.
+    Sealed,
+    /// No slot runs a task any more, and none will.
+    SlotsDone,
+    /// The ledger has left the workdir.
+    Left,
+}
+
+/// What is to be done.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Action {
+    /// Start nothing any more; `true` when what runs was taken away from it.
+    Close(bool),
+    /// Ask every running task to end: SIGTERM, then SIGCONT for stopped ones.
+    Terminate,
+    /// End every running task: SIGKILL.
+    Kill,
+    /// Let the ledger give back what did not run, and leave.
+    Leave,
+    /// Wait for nobody any more.
+    GiveUp,
+}
+
+/// Where a farmer is in its life.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Phase {
+    /// Tasks are claimed and run.
+    Running,
+    /// Its tasks were asked to end.
+    Stopping {
+        /// When they are killed.
+        kill_at: Duration,
+    },
+    /// Its tasks were killed.
+    Killing {
+        /// When it leaves without those that do not die.
+        give_up_at: Duration,
+    },
+    /// The ledger leaves the workdir.
+    Leaving {
+        /// When it is waited for no longer.
+        give_up_at: Option<Duration>,
+    },
+    /// Over.
+    Done,
+}
+
+/// The decisions of one farmer.
+#[derive(Clone, Debug)]
+pub struct Farmer {
+    phase: Phase,
+    cause: Cause,
+    grace: Duration,
+    ends_at: Option<Duration>,
+    interrupted_at: Option<Duration>,
+    is_impatient: bool,
+}
+
+impl Farmer {
+    /// A farmer that stops after `timeout`, and gives its tasks `grace` to end.
+    pub fn new(timeout: Option<Duration>, grace: Duration) -> Self {
+        Self {
+            phase: Phase::Running,
+            cause: Cause::Complete,
+            grace,
+            ends_at: timeout,
+            interrupted_at: None,
+            is_impatient: false,
+        }
+    }
+
+    /// Where it is.
+    pub fn phase(&self) -> Phase {
+        self.phase
+    }
+
+    /// Why it ends; of use once it does.
+    pub fn cause(&self) -> Cause {
+        self.cause
+    }
+
+    /// When it must get a [`Event::Tick`] at the latest.
+    pub fn deadline(&self) -> Option<Duration> {
+        match self.phase {
+            Phase::Running => self.ends_at,
+            Phase::Stopping { kill_at } => Some(kill_at),
+            Phase::Killing { give_up_at } => Some(give_up_at),
+            Phase::Leaving { give_up_at } => give_up_at,
+            Phase::Done => None,
+        }
+    }
+
+    /// Takes an event, tells what is to be done.
+    #[must_use]
+    pub fn handle(&mut self, now: Duration, event: Event) -> Vec<Action> {
+        match event {
+            Event::Tick => self.tick(now),
+            Event::Signal(signal) => self.signal(now, signal),
+            Event::Complete => self.complete(),
+            Event::Trouble => self.stop(now, Cause::Trouble),
+            Event::Sealed => self.sealed(now),
+            Event::SlotsDone => self.leave(now),
+            Event::Left => {
+                self.phase = Phase::Done;
+                Vec::new()
+            }
+        }
+    }
+
+    fn tick(&mut self, now: Duration) -> Vec<Action> {
+        match self.phase {
+            Phase::Running if self.ends_at.is_some_and(|at| now >= at) => self.stop(now, Cause::TimeUp),
+            Phase::Stopping { kill_at } if now >= kill_at => self.kill(now),
+            Phase::Killing { give_up_at } if now >= give_up_at => self.leave(now),
+            Phase::Leaving { give_up_at: Some(at) } if now >= at => self.give_up(),
+            _ => Vec::new(),
+        }
+    }
+
+    /// SIGTERM comes twice at a time limit and three times under preemption, so
+    /// only a second SIGINT, from a hand, means: hurry.
+    fn signal(&mut self, now: Duration, signal: i32) -> Vec<Action> {
+        let again = self.interrupted_at.is_some_and(|at| now >= at + SAME_PRESS);
+        if signal == SIGINT {
+            self.interrupted_at.get_or_insert(now);
+        }
+        if signal != SIGINT || !again {
+            return self.stop(now, Cause::Signal(signal));
+        }
+        let was_impatient = std::mem::replace(&mut self.is_impatient, true);
+        match self.phase {
+            Phase::Running | Phase::Stopping { .. } => self.kill(now),
+            Phase::Leaving { .. } | Phase::Killing { .. } if was_impatient => self.give_up(),
+            _ => Vec::new(),
+        }
+    }
+
+    fn complete(&mut self) -> Vec<Action> {
+        if self.phase == Phase::Running {
+            // The slots end as soon as they find the queue closed.
+            self.phase = Phase::Stopping { kill_at: Duration::MAX };
+            return vec![Action::Close(false)];
+        }
+        Vec::new()
+    }
+
+    fn stop(&mut self, now: Duration, cause: Cause) -> Vec<Action> {
+        self.cause = self.cause.max(cause);
+        match self.phase {
+            Phase::Running => {}
+            // Completed a moment ago: nothing runs, only the slots go home.
+            Phase::Stopping { kill_at: Duration::MAX } if cause != Cause::Trouble => return Vec::new(),
+            Phase::Leaving { give_up_at: None } => {
+                self.phase = Phase::Leaving { give_up_at: Some(now + LEAVE_WITHIN) };
+                return Vec::new();
+            }
+            _ => return Vec::new(),
+        }
+        self.phase = Phase::Stopping { kill_at: now + self.grace };
+        vec![Action::Close(true), Action::Terminate]
+    }
+
+    /// Our tasks are somebody else's now: they may run there already.
+    fn sealed(&mut self, now: Duration) -> Vec<Action> {
+        self.cause = Cause::Sealed;
+        match self.phase {
+            Phase::Running | Phase::Stopping { .. } => self.kill(now),
+            Phase::Leaving { .. } => {
+                self.phase = Phase::Done;
+                Vec::new()
+            }
+            Phase::Killing { .. } | Phase::Done => Vec::new(),
+        }
+    }
+
+    fn kill(&mut self, now: Duration) -> Vec<Action> {
+        let close = matches!(self.phase, Phase::Running).then_some(Action::Close(true));
+        self.phase = Phase::Killing { give_up_at: now + GIVE_UP };
+        close.into_iter().chain([Action::Kill]).collect()
+    }
+
+    fn leave(&mut self, now: Duration) -> Vec<Action> {
+        match self.phase {
+            Phase::Leaving { .. } | Phase::Done => Vec::new(),
+            _ => {
+                let told = self.cause > Cause::Complete;
+                self.phase = Phase::Leaving { give_up_at: told.then(|| now + LEAVE_WITHIN) };
+                vec![Action::Leave]
+            }
+        }
+    }
+
+    fn give_up(&mut self) -> Vec<Action> {
+        self.phase = Phase::Done;
+        vec![Action::GiveUp]
+    }
+
+    /// The status to end with. `run` is how the run stands after we left it;
+    /// none when we could not leave.
+    pub fn exit(&self, run: Option<Run>) -> RunExit {
+        match (self.cause, run) {
+            (Cause::Sealed, _) => RunExit::Sealed,
+            (Cause::Trouble, _) => RunExit::WorkdirUnusable,
+            _ if self.is_impatient => RunExit::Interrupted,
+            (_, Some(run)) if run.is_complete && run.failed == 0 => RunExit::Complete,
+            (_, Some(run)) if run.is_complete => RunExit::SomeFailed,
+            (_, Some(run)) if run.others > 0 => RunExit::Complete,
+            _ => RunExit::WorkLeft,
+        }
+    }
+}
+
+/// How the run stands when a farmer has left it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Run {
+    /// Whether every task is in `finished` or `failed`.
+    pub is_complete: bool,
+    /// How many tasks are in `failed`.
+    pub failed: u64,
+    /// How many other farmers work on it.
+    pub others: u32,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    const S: fn(u64) -> Duration = Duration::from_secs;
+    const TERM: i32 = 15;
+
+    fn farmer() -> Farmer {
+        Farmer::new(Some(S(100)), S(10))
+    }
+
+    #[test]
+    fn a_complete_run_closes_leaves_and_is_done() {
+        let mut farmer = farmer();
+        assert_eq!(farmer.handle(S(1), Event::Complete), [Action::Close(false)]);
+        assert_eq!(farmer.handle(S(1), Event::SlotsDone), [Action::Leave]);
+        assert_eq!(farmer.handle(S(1), Event::Left), []);
+        assert_eq!(farmer.phase(), Phase::Done);
+        assert_eq!(farmer.cause(), Cause::Complete);
+    }
+
+    #[test]
+    fn the_end_of_the_time_and_a_signal_stop_in_good_order() {
+        for (event, at) in [(Event::Tick, 100), (Event::Signal(TERM), 5), (Event::Trouble, 5)] {
+            let mut farmer = farmer();
+            assert_eq!(farmer.handle(S(4), Event::Tick), []);
+            assert_eq!(farmer.handle(S(at), event), [Action::Close(true), Action::Terminate]);
+            assert_eq!(farmer.handle(S(at + 9), Event::Tick), []);
+            assert_eq!(farmer.handle(S(at + 10), Event::Tick), [Action::Kill]);
+            assert_eq!(farmer.handle(S(at + 15), Event::Tick), [Action::Leave]);
+            assert_eq!(farmer.handle(S(at + 75), Event::Tick), [Action::GiveUp]);
+        }
+    }
+
+    #[test]
+    fn a_repeated_sigterm_is_no_impatience_a_second_sigint_is() {
+        let mut farmer = farmer();
+        assert_eq!(farmer.handle(S(1), Event::Signal(TERM)).len(), 2);
+        for _ in 0..2 {
+            assert_eq!(farmer.handle(S(1), Event::Signal(TERM)), []);
+        }
+        assert_eq!(farmer.handle(S(2), Event::Signal(SIGINT)), []);
+        assert_eq!(farmer.handle(S(2), Event::Signal(SIGINT)), [], "the same key press");
+        assert_eq!(farmer.handle(S(3), Event::Signal(SIGINT)), [Action::Kill]);
+        assert_eq!(farmer.exit(None), RunExit::Interrupted);
+        assert_eq!(farmer.handle(S(4), Event::Signal(SIGINT)), [Action::GiveUp]);
+    }
+
+    #[test]
+    fn a_sealed_farmer_kills_at_once() {
+        let mut farmer = farmer();
+        assert_eq!(farmer.handle(S(1), Event::Sealed), [Action::Close(true), Action::Kill]);
+        assert_eq!(farmer.exit(None), RunExit::Sealed);
+    }
+
+    #[test]
+    fn the_status_speaks_of_the_run() {
+        let run = |is_complete, failed, others| Some(Run { is_complete, failed, others });
+        let mut stopped = farmer();
+        let _ = stopped.handle(S(1), Event::Signal(TERM));
+        for (farmer, run, status) in [
+            (&farmer(), run(true, 0, 0), RunExit::Complete),
+            (&farmer(), run(true, 3, 1), RunExit::SomeFailed),
+            (&farmer(), run(false, 3, 1), RunExit::Complete),
+            (&stopped, run(false, 0, 1), RunExit::Complete),
+            (&stopped, run(false, 0, 0), RunExit::WorkLeft),
+            (&stopped, run(true, 0, 0), RunExit::Complete),
+            (&stopped, None, RunExit::WorkLeft),
+        ] {
+            assert_eq!(farmer.exit(run), status, "{run:?}");
+        }
+    }
+
+    fn events() -> impl Strategy<Value = Vec<(u64, Event)>> {
+        let event = prop_oneof![
+            Just(Event::Tick),
+            Just(Event::Signal(TERM)),
+            Just(Event::Signal(SIGINT)),
+            Just(Event::Complete),
+            Just(Event::Trouble),
+            Just(Event::Sealed),
+            Just(Event::SlotsDone),
+        ];
+        proptest::collection::vec((0_u64..30, event), 0..40)
+    }
+
+    proptest! {
+        #[test]
+        fn it_closes_once_leaves_once_and_always_ends(events in events()) {
+            let mut farmer = farmer();
+            let (mut now, mut closes, mut leaves) = (0, 0, 0);
+            let mut count = |actions: Vec<Action>| {
+                closes += actions.iter().filter(|a| matches!(a, Action::Close(_))).count();
+                leaves += actions.iter().filter(|a| **a == Action::Leave).count();
+            };
+            for (step, event) in events {
+                now += step;
+                let before = farmer.cause();
+                count(farmer.handle(S(now), event));
+                prop_assert!(farmer.cause() >= before);
+            }
+            // Whatever came before: with a signal and the slots' end it is over.
+            for event in [Event::Signal(TERM), Event::SlotsDone, Event::Left] {
+                count(farmer.handle(S(now), event));
+            }
+            prop_assert_eq!(farmer.phase(), Phase::Done);
+            prop_assert!(closes <= 1 && leaves <= 1);
+        }
+    }
+}

@@ -1,0 +1,117 @@
+//! The time limit of tasks: who is over it, and what is done about it.
+//!
+//! Time in which the farmer itself was frozen is not charged.
+
+use std::collections::HashMap;
+use std::time::Duration;
+
+/// A task that runs, as the limits see it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Runs {
+    /// The slot.
+    pub slot: u32,
+    /// The process: tells one task of a slot from the next.
+    pub pid: i32,
+    /// When it started, by the same clock as all times here.
+    pub since: Duration,
+}
+
+/// What to do to a task.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Over {
+    /// Ask the task of this slot to end.
+    Terminate(u32),
+    /// End it.
+    Kill(u32),
+}
+
+/// The limit of every task, and who was asked to end.
+#[derive(Clone, Debug)]
+pub struct Limits {
+    limit: Duration,
+    grace: Duration,
+    asked: HashMap<(u32, i32), Duration>,
+    /// When the farmer was frozen, and for how long.
+    gaps: Vec<(Duration, Duration)>,
+}
+
+impl Limits {
+    /// Every task may run for `limit`, and has `grace` to end after it.
+    pub fn new(limit: Duration, grace: Duration) -> Self {
+        Self { limit, grace, asked: HashMap::new(), gaps: Vec::new() }
+    }
+
+    /// The farmer was frozen for `length` until `now`.
+    pub fn frozen(&mut self, now: Duration, length: Duration) {
+        self.gaps.push((now, length));
+        for kill_at in self.asked.values_mut() {
+            *kill_at += length;
+        }
+    }
+
+    /// Tells what is due, and when to ask again: no task can be due before that.
+    pub fn due(&mut self, now: Duration, running: &[Runs]) -> (Vec<Over>, Duration) {
+        let there = |key: &(u32, i32)| running.iter().any(|runs| (runs.slot, runs.pid) == *key);
+        self.asked.retain(|key, _| there(key));
+        let (mut due, mut next) = (Vec::new(), now + self.limit);
+        for runs in running {
+            let key = (runs.slot, runs.pid);
+            let frozen: Duration =
+                self.gaps.iter().filter(|(at, _)| *at >= runs.since).map(|(_, length)| *length).sum();
+            let over_at = runs.since + self.limit + frozen;
+            match self.asked.get(&key).copied() {
+                Some(kill_at) if now >= kill_at => {
+                    due.push(Over::Kill(runs.slot));
+                    // Should it not die: again, not more often than each second.
+                    self.asked.insert(key, now + Duration::from_secs(1));
+                    next = next.min(now + Duration::from_secs(1));
+                }
+                Some(kill_at) => next = next.min(kill_at),
+                None if now >= over_at => {
+                    due.push(Over::Terminate(runs.slot));
+                    self.asked.insert(key, now + self.grace);
+                    next = next.min(now + self.grace);
+                }
+                None => next = next.min(over_at),
+            }
+        }
+        (due, next)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const S: fn(u64) -> Duration = Duration::from_secs;
+
+    fn runs(slot: u32, pid: i32, since: u64) -> Runs {
+        Runs { slot, pid, since: S(since) }
+    }
+
+    #[test]
+    fn asked_at_the_limit_killed_after_the_grace_forgotten_when_gone() {
+        let mut limits = Limits::new(S(10), S(3));
+        let task = [runs(0, 7, 5)];
+        assert_eq!(limits.due(S(6), &task), (vec![], S(15)));
+        assert_eq!(limits.due(S(15), &task), (vec![Over::Terminate(0)], S(18)));
+        assert_eq!(limits.due(S(16), &task), (vec![], S(18)));
+        assert_eq!(limits.due(S(18), &task), (vec![Over::Kill(0)], S(19)));
+        // The next task of the slot has a limit of its own.
+        assert_eq!(limits.due(S(19), &[runs(0, 8, 19)]), (vec![], S(29)));
+    }
+
+    #[test]
+    fn a_task_that_starts_later_cannot_be_due_before_the_next_look() {
+        let mut limits = Limits::new(S(10), S(3));
+        assert_eq!(limits.due(S(0), &[]), (vec![], S(10)));
+    }
+
+    #[test]
+    fn frozen_time_is_not_charged() {
+        let mut limits = Limits::new(S(10), S(3));
+        limits.frozen(S(60), S(55));
+        assert_eq!(limits.due(S(60), &[runs(0, 7, 0), runs(1, 8, 60)]), (vec![], S(65)));
+        assert_eq!(limits.due(S(65), &[runs(0, 7, 0)]).0, [Over::Terminate(0)]);
+    }
+}
