@@ -1,0 +1,485 @@
+//! Bad days: full disks, broken calls, vanishing files. The rule is the same
+//! for all: a clear message, a defined exit status, nothing recorded falsely,
+//! and the next run completes.
+
+use std::fs;
+use std::os::fd::OwnedFd;
+use std::os::unix::fs::PermissionsExt;
+use std::process::Command;
+use std::time::Duration;
+
+use nix::sys::signal::{Signal, killpg};
+use nix::unistd::Pid;
+
+use crate::harness::{Done, Farm, has, is_root, pause, skip, tasks};
+/// Tasks that leave a mark outside of the workdir as the last thing they do.
+pub(crate) fn marking(n: u64) -> Farm {
+    let farm = Farm::of(tasks(n, |id| format!("echo {id}; touch done/{id}")));
+    fs::create_dir(farm.path("done")).unwrap();
+    farm
+}
+
+/// What is in `finished` was really done, and no id is there twice.
+pub(crate) fn nothing_false(farm: &Farm) {
+    let ids = farm.ids("finished");
+    for id in &ids {
+        assert!(
+            farm.path(format!("done/{id}")).exists(),
+            "task {id} is in `finished` and was not done"
+        );
+    }
+    assert!(
+        ids.windows(2).all(|pair| pair[0] != pair[1]),
+        "no id twice: {ids:?}"
+    );
+}
+
+/// The next run, on a good day, completes.
+fn completes(farm: &Farm, n: u64) {
+    farm.farm("--retry-failed").run().exits(0);
+    farm.assert_exact(n, &(0..n).collect::<Vec<_>>(), &[]);
+    nothing_false(farm);
+}
+
+/// An orderly end: not by a signal, not a panic, with a word about it.
+pub(crate) fn orderly(done: &Done<'_>, codes: &[i32]) {
+    let code = done.status.code();
+    assert!(
+        code.is_some_and(|code| codes.contains(&code)),
+        "{:?}: {}",
+        done.status,
+        done.stderr
+    );
+    assert!(!done.stderr.contains("panicked"), "{}", done.stderr);
+}
+
+/// A small file system on the workdir, gone with the value.
+struct Small<'f>(&'f Farm);
+
+impl<'f> Small<'f> {
+    fn mount(farm: &'f Farm, size: &str) -> Option<Self> {
+        fs::create_dir_all(farm.path("w")).unwrap();
+        let size = format!("size={size},mode=755");
+        let mounted = is_root()
+            && Command::new("mount")
+                .args(["-t", "tmpfs", "-o", &size, "none"])
+                .arg(farm.path("w"))
+                .status()
+                .unwrap()
+                .success();
+        if !mounted {
+            skip("only root can mount a small file system");
+        }
+        mounted.then_some(Self(farm))
+    }
+
+    fn grow(&self) {
+        assert!(
+            Command::new("mount")
+                .args(["-o", "remount,size=100m"])
+                .arg(self.0.path("w"))
+                .status()
+                .unwrap()
+                .success()
+        );
+    }
+}
+
+impl Drop for Small<'_> {
+    fn drop(&mut self) {
+        let _ = Command::new("umount")
+            .arg("-l")
+            .arg(self.0.path("w"))
+            .status();
+    }
+}
+
+#[test]
+fn a_full_file_system_is_told_and_the_next_run_completes() {
+    // Larger and larger: full at the first file, at a journal, at `finished`, at a log.
+    for size in ["4k", "24k", "40k", "64k", "100k", "160k"] {
+        eprintln!("{size}");
+        let farm = Farm::of(tasks(200, |id| {
+            format!("echo {id}; head -c 600 /dev/zero && touch done/{id}")
+        }));
+        fs::create_dir(farm.path("done")).unwrap();
+        let Some(small) = Small::mount(&farm, size) else {
+            return;
+        };
+        let done = farm.farm("").run();
+        orderly(&done, &[74, 75]);
+        assert!(done.stderr.contains("No space left"), "{}", done.stderr);
+        nothing_false(&farm);
+        small.grow();
+        completes(&farm, 200);
+    }
+}
+
+#[test]
+fn a_limit_on_the_size_of_files_is_told_and_the_next_run_completes() {
+    let farm = Farm::of(tasks(300, |id| {
+        format!("touch done/{id} # {}", "x".repeat(100))
+    }));
+    fs::create_dir(farm.path("done")).unwrap();
+    // The list of all tasks alone is larger than any file may be.
+    let done = farm.farm("").under(["prlimit", "--fsize=16384"]).run();
+    orderly(&done, &[74, 75]);
+    assert!(done.stderr.contains("File too large"), "{}", done.stderr);
+    nothing_false(&farm);
+    completes(&farm, 300);
+}
+
+/// Which calls of a kind to harm: all with `PYTF_TEST_ALL`, else the first few
+/// and then fewer and fewer, so that the suite stays short.
+fn moments() -> impl Iterator<Item = u32> {
+    let all = std::env::var_os("PYTF_TEST_ALL").is_some();
+    let next = move |when: &u32| Some(if all { when + 1 } else { when + 1 + when / 3 });
+    std::iter::successors(Some(1), next)
+}
+
+/// Runs pytf so that strace does `harm` to the `when`-th call of a kind (each
+/// thread counts for itself). `-b execve` lets the tasks and the guard alone.
+fn harmed<'f>(farm: &'f Farm, calls: &str, harm: &str, when: u32, file: Option<&str>) -> Done<'f> {
+    let inject = format!("inject={calls}:{harm}:when={when}");
+    let mut strace = vec![
+        "strace",
+        "-f",
+        "-b",
+        "execve",
+        "-qq",
+        "-o",
+        "/dev/null",
+        "-e",
+        &inject,
+    ];
+    if let Some(file) = file {
+        strace.extend(["-P", file]);
+    }
+    farm.farm("--proc 1").under(strace).run()
+}
+
+#[test]
+fn no_single_failing_call_is_fatal_to_the_workdir() {
+    if !has("strace") {
+        return skip("no strace here");
+    }
+    let cases = [
+        ("fsync,fdatasync", "error=EIO"),
+        ("rename,renameat,renameat2", "error=ENOSPC"),
+        ("write,writev,pwrite64,pwritev", "error=ENOSPC"),
+        ("write,writev,pwrite64,pwritev", "error=EDQUOT"),
+        ("unlink,unlinkat", "error=EIO"),
+    ];
+    for (calls, harm) in cases {
+        for file in ["w/finished", "w/toprocess", "w/lock", "w/tasks"] {
+            for when in [1, 2, 4] {
+                eprintln!("{calls}: {harm} at {file}, call {when}");
+                // strace can only watch what exists: a first run makes the files.
+                let farm = marking(2);
+                farm.farm("").run().exits(0);
+                farm.write(
+                    "tasks.txt",
+                    farm.text("tasks.txt") + &tasks(4, |id| format!("touch done/{}", id + 2)),
+                );
+                let done = harmed(&farm, calls, harm, when, Some(file));
+                orderly(&done, &[0, 74, 75]);
+                if done.status.success() {
+                    farm.assert_exact(6, &[0, 1, 2, 3, 4, 5], &[]);
+                } else {
+                    assert!(
+                        done.stderr.contains("(os error "),
+                        "says why: {}",
+                        done.stderr
+                    );
+                }
+                nothing_false(&farm);
+                completes(&farm, 6);
+            }
+        }
+    }
+}
+
+#[test]
+fn no_failing_call_anywhere_is_fatal_to_the_workdir() {
+    if !has("strace") {
+        return skip("no strace here");
+    }
+    for (calls, harm) in [
+        ("fsync,fdatasync", "error=EIO"),
+        ("rename,renameat,renameat2", "error=EIO"),
+        ("openat", "error=EMFILE"),
+        ("openat", "error=EIO"),
+        ("mkdir,mkdirat", "error=ENOSPC"),
+        ("fstat,newfstatat,statx", "error=ESTALE"),
+        ("flock,fcntl", "error=ENOLCK"),
+    ] {
+        // What the loader does before main is no call of ours: skip it.
+        for when in moments().skip_while(|when| {
+            ["openat", "fstat"].iter().any(|c| calls.starts_with(c)) && *when < 10
+        }) {
+            eprintln!("{calls}: {harm}, call {when}");
+            let farm = marking(3);
+            let done = harmed(&farm, calls, harm, when, None);
+            orderly(&done, &[0, 1, 2, 74, 75]);
+            nothing_false(&farm);
+            completes(&farm, 3);
+            if when > 40 {
+                break;
+            }
+        }
+    }
+}
+
+#[test]
+fn a_kill_at_any_system_call_that_changes_something_can_be_resumed() {
+    if !has("strace") {
+        return skip("no strace here");
+    }
+    for calls in [
+        "write,writev",
+        "pwrite64,pwritev",
+        "fsync,fdatasync",
+        "rename,renameat,renameat2",
+        "linkat,link",
+        "unlinkat,unlink",
+        "mkdirat,mkdir",
+        "openat",
+        "close",
+    ] {
+        for when in moments() {
+            eprintln!("killed at {calls}, call {when}");
+            let farm = marking(3);
+            let done = harmed(&farm, calls, "signal=KILL", when, None);
+            nothing_false(&farm);
+            let is_unharmed = done.status.success();
+            completes(&farm, 3);
+            if is_unharmed {
+                break;
+            }
+        }
+    }
+}
+
+#[test]
+fn a_workdir_that_may_not_be_written_is_refused_with_its_name_and_the_error() {
+    let farm = marking(2);
+    fs::create_dir(farm.path("w")).unwrap();
+    fs::set_permissions(farm.path("w"), PermissionsExt::from_mode(0o555)).unwrap();
+    let pytf = if is_root() {
+        std::os::unix::fs::chown(farm.path("w"), Some(65534), None).unwrap();
+        fs::set_permissions(farm.path(""), PermissionsExt::from_mode(0o755)).unwrap();
+        farm.farm("").under([
+            "setpriv",
+            "--reuid",
+            "65534",
+            "--regid",
+            "65534",
+            "--clear-groups",
+        ])
+    } else {
+        farm.farm("")
+    };
+    let done = pytf.run().exits(74).says(&["w/", "Permission denied"]);
+    orderly(&done, &[74]);
+    assert!(!farm.path("done/0").exists());
+}
+
+#[test]
+fn a_read_only_file_system_is_named() {
+    let farm = marking(4);
+    let Some(small) = Small::mount(&farm, "1m") else {
+        return;
+    };
+    assert!(
+        Command::new("mount")
+            .args(["-o", "remount,ro"])
+            .arg(farm.path("w"))
+            .status()
+            .unwrap()
+            .success()
+    );
+    farm.farm("")
+        .run()
+        .exits(74)
+        .says(&["w/", "Read-only file system"]);
+    assert!(!farm.path("done/0").exists());
+    assert!(
+        Command::new("mount")
+            .args(["-o", "remount,rw"])
+            .arg(farm.path("w"))
+            .status()
+            .unwrap()
+            .success()
+    );
+    completes(&farm, 4);
+    drop(small);
+}
+
+#[test]
+fn a_workdir_that_vanishes_ends_the_run() {
+    let farm = Farm::new();
+    let gate = farm.gate("gate");
+    farm.write("tasks.txt", tasks(30, |_| gate.stand()));
+    let pytf = farm.farm("").start();
+    gate.comers(2);
+    fs::remove_dir_all(farm.path("w")).unwrap();
+    gate.open(30);
+    let done = pytf.wait();
+    orderly(&done, &[74, 75]);
+    assert!(
+        done.stderr.contains("w/") && done.stderr.contains("No such file"),
+        "{}",
+        done.stderr
+    );
+    assert_eq!(farm.survivors(), [""; 0]);
+}
+
+#[test]
+fn closed_standard_streams_change_nothing() {
+    for redirect in [">&-", "2>&-", "<&- >&- 2>&-", ">/dev/full 2>/dev/full"] {
+        eprintln!("{redirect}");
+        let farm = marking(20);
+        farm.write("tasks.txt", farm.text("tasks.txt") + "exit 3\n");
+        farm.farm("-v")
+            .under(["sh", "-c", &format!("exec \"$@\" {redirect}"), "sh"])
+            .run()
+            .exits(1);
+        farm.assert_exact(21, &(0..20).collect::<Vec<_>>(), &[20]);
+        assert_eq!(farm.ends().len(), 21, "no message went into a journal");
+        assert_eq!(farm.text("w/logs/log_7"), "7\n", "nor into a log");
+    }
+}
+
+#[test]
+fn a_reader_of_our_messages_that_has_gone_changes_nothing() {
+    let farm = marking(20);
+    farm.write("tasks.txt", farm.text("tasks.txt") + "exit 3\n");
+    let (reader, writer) = nix::unistd::pipe().unwrap();
+    drop(reader);
+    let writer: OwnedFd = writer;
+    // The pipe comes in as stdin and is made stdout and stderr by the shell.
+    let done = farm
+        .farm("-v")
+        .stdin(writer)
+        .under(["sh", "-c", "exec \"$@\" >&0 2>&0 </dev/null", "sh"])
+        .run();
+    assert_eq!(
+        done.status.code(),
+        Some(1),
+        "not killed by SIGPIPE: {:?}",
+        done.status
+    );
+    farm.assert_exact(21, &(0..20).collect::<Vec<_>>(), &[20]);
+}
+
+#[test]
+fn log_into_a_closed_pipe_is_no_error() {
+    let farm = Farm::of("head -c 1000000 /dev/zero\n");
+    farm.farm("").run().exits(0);
+    let done = farm
+        .pytf(["log", "w", "0"])
+        .under([
+            "bash",
+            "-c",
+            "\"$@\" | head -c 1 >/dev/null; exit ${PIPESTATUS[0]}",
+            "sh",
+        ])
+        .run();
+    assert!(
+        matches!(done.status.code(), Some(0 | 141)),
+        "{:?}",
+        done.status
+    );
+    assert!(!done.stderr.contains("panicked"));
+}
+
+#[test]
+fn few_file_descriptors_are_enough_or_waited_for() {
+    for limit in [32, 64] {
+        let farm = marking(200);
+        farm.farm("--proc 32")
+            .under(["prlimit", &format!("--nofile={limit}")])
+            .run()
+            .exits(0);
+        farm.assert_exact(200, &(0..200).collect::<Vec<_>>(), &[]);
+        assert!(
+            farm.ends().iter().all(|end| end["attempt"] == 1),
+            "no attempt was charged"
+        );
+    }
+}
+
+#[test]
+fn too_many_processes_are_waited_for() {
+    if !is_root() {
+        return skip("the limit on processes counts all of a user: it needs one of its own");
+    }
+    // Threads and guard of pytf take about a dozen; the rest must make do.
+    let farm = marking(60);
+    for path in ["", "done"] {
+        std::os::unix::fs::chown(farm.path(path), Some(4_242_424), Some(65534)).unwrap();
+    }
+    farm.write("tasks.txt", tasks(60, |id| format!("touch done/{id}")));
+    farm.farm("--proc 8")
+        .under([
+            "setpriv",
+            "--reuid",
+            "4242424",
+            "--regid",
+            "65534",
+            "--clear-groups",
+            "prlimit",
+            "--nproc=20",
+        ])
+        .run()
+        .exits(0);
+    farm.assert_exact(60, &(0..60).collect::<Vec<_>>(), &[]);
+    assert!(
+        farm.ends().iter().all(|end| end["attempt"] == 1),
+        "no attempt was charged"
+    );
+}
+
+#[test]
+fn a_suspended_farm_is_not_charged_for_the_gap() {
+    let farm = Farm::new();
+    let gate = farm.gate("gate");
+    farm.write(
+        "tasks.txt",
+        format!("{}\n{}\ntrue\n", gate.stand(), gate.stand()),
+    );
+    let pytf = farm.farm("--task-timeout 2 --timeout 3").start();
+    let groups: Vec<Pid> = [gate.comer().1, gate.comer().1, pytf.pid()]
+        .map(Pid::from_raw)
+        .into();
+    for group in groups.iter().rev() {
+        killpg(*group, Signal::SIGSTOP).unwrap();
+    }
+    pause(Duration::from_secs(4));
+    for group in &groups {
+        killpg(*group, Signal::SIGCONT).unwrap();
+    }
+    gate.open(2);
+    pytf.wait().exits(0);
+    farm.assert_exact(3, &[0, 1, 2], &[]);
+}
+
+#[test]
+fn a_directory_that_is_deleted_under_pytf_does_not_crash_it() {
+    let farm = marking(3);
+    fs::create_dir(farm.path("cwd")).unwrap();
+    let list = farm.path("tasks.txt").display().to_string();
+    let workdir = farm.path("w").display().to_string();
+    let done = farm
+        .pytf([list.as_str(), "--workdir", &workdir])
+        .under(["sh", "-c", "cd cwd && rmdir ../cwd && exec \"$@\"", "sh"])
+        .run();
+    orderly(&done, &[0, 1, 2, 74]);
+}
+
+#[test]
+fn a_missing_path_is_no_crash() {
+    let farm = Farm::of("/bin/true\necho $((1+1)) > two\n");
+    farm.farm("").under(["env", "-u", "PATH"]).run().exits(0);
+    assert_eq!(farm.text("two"), "2\n");
+}

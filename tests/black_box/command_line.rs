@@ -1,0 +1,158 @@
+//! The command line, as PyTaskFarmer's users type it and as help tells it.
+
+use crate::harness::Farm;
+
+#[test]
+fn the_command_lines_of_pytaskfarmer_work_as_they_are() {
+    for (args, workdir) in [
+        ("tasks.txt", "tasks.txt_workdir"),
+        ("tasks.txt --proc 2", "tasks.txt_workdir"),
+        ("tasks.txt -n 2", "tasks.txt_workdir"),
+        ("-n 2 tasks.txt", "tasks.txt_workdir"),
+        ("-n2 tasks.txt", "tasks.txt_workdir"),
+        ("--proc=2 tasks.txt", "tasks.txt_workdir"),
+        ("tasks.txt --proc", "tasks.txt_workdir"),
+        ("tasks.txt --timeout 3600", "tasks.txt_workdir"),
+        ("tasks.txt --workdir other", "other"),
+        ("tasks.txt -w other", "other"),
+        ("tasks.txt -v True", "tasks.txt_workdir"),
+        ("tasks.txt --verbose True -n 2", "tasks.txt_workdir"),
+        ("-v True tasks.txt", "tasks.txt_workdir"),
+        ("tasks.txt -v", "tasks.txt_workdir"),
+        ("-v tasks.txt", "tasks.txt_workdir"),
+        ("tasks.txt --runner default", "tasks.txt_workdir"),
+        ("tasks.txt -r default", "tasks.txt_workdir"),
+        ("tasks.txt --tasklist default", "tasks.txt_workdir"),
+        ("tasks.txt -t default", "tasks.txt_workdir"),
+        (
+            "tasks.txt -n 4 -w other --timeout 60 -v True -r default -t default",
+            "other",
+        ),
+    ] {
+        eprintln!("pytf {args}");
+        let farm = Farm::of("true\necho done\n");
+        farm.pytf(args.split(' ')).run().exits(0);
+        let finished = farm.text(format!("{workdir}/finished"));
+        assert_eq!(finished.lines().count(), 2, "{args}: {finished}");
+    }
+}
+
+#[test]
+fn an_unknown_runner_or_task_list_handler_is_an_error_that_names_what_exists() {
+    for flag in ["-r", "--runner", "-t", "--tasklist"] {
+        let farm = Farm::of("true\n");
+        farm.farm(&format!("{flag} shifter"))
+            .run()
+            .exits(2)
+            .says(&["shifter", "default"]);
+        assert!(!farm.path("w/finished").exists(), "nothing was started");
+    }
+}
+
+#[test]
+fn durations_are_seconds_or_humantime_or_slurms() {
+    for flag in ["--timeout", "--task-timeout", "--grace"] {
+        for good in [
+            "90",
+            "1h30m",
+            "10m",
+            "90s",
+            "01:30:00",
+            "1-00:00:00",
+            "30:00",
+        ] {
+            eprintln!("{flag} {good}");
+            Farm::of("true\n")
+                .farm(&format!("{flag} {good}"))
+                .run()
+                .exits(0);
+        }
+        for bad in ["soon", "1:2:3:4", "-", "1h30"] {
+            eprintln!("{flag} {bad}");
+            let farm = Farm::of("true\n");
+            farm.farm(&format!("{flag}={bad}"))
+                .run()
+                .exits(2)
+                .says(&[flag, bad]);
+            assert!(!farm.path("w").exists(), "nothing was created");
+        }
+    }
+}
+
+#[test]
+fn every_option_can_come_from_the_environment() {
+    let farm =
+        Farm::of("echo $0; cat /proc/sys/kernel/random/uuid | tr -d '\\n'\nsleep 1000; true\n");
+    farm.pytf(["tasks.txt"])
+        .env("PYTF_WORKDIR", "w")
+        .env("PYTF_PROC", "1")
+        .env("PYTF_LOGS", "packed")
+        .env("PYTF_SHELL", "/bin/sh")
+        .env("PYTF_TASK_TIMEOUT", "1")
+        .env("PYTF_GRACE", "1")
+        .env("PYTF_TIMEOUT", "1h")
+        .run()
+        .exits(1);
+    farm.assert_exact(2, &[0], &[1]);
+    assert_eq!(farm.outcomes()[&1], "time-limit");
+    let log = String::from_utf8(farm.pytf(["log", "w", "0"]).run().exits(0).stdout).unwrap();
+    assert!(log.starts_with("/bin/sh\n"), "{log}");
+}
+
+#[test]
+fn a_farm_inside_a_task_is_a_farm_of_its_own() {
+    // PYTF_WORKDIR tells the task where it belongs; it must not become the
+    // workdir of a pytf that the task starts.
+    let farm = Farm::of(format!(
+        "{} inner.txt --proc 1 && true\n",
+        env!("CARGO_BIN_EXE_pytf")
+    ));
+    farm.write("inner.txt", "echo inner\n");
+    farm.farm("").run().exits(0);
+    farm.assert_exact(1, &[0], &[]);
+    assert_eq!(farm.text("inner.txt_workdir/finished"), "0 echo inner\n");
+}
+
+#[test]
+fn short_help_is_one_line_a_flag_and_long_help_explains() {
+    let farm = Farm::new();
+    let help = |flag: &str| String::from_utf8(farm.pytf([flag]).run().exits(0).stdout).unwrap();
+    let (short, long) = (help("-h"), help("--help"));
+    for flag in [
+        "--proc",
+        "--timeout",
+        "--task-timeout",
+        "--workdir",
+        "--grace",
+        "--logs",
+        "--runner",
+        "--tasklist",
+        "--shell",
+    ] {
+        assert!(
+            short.contains(flag) && long.contains(flag),
+            "{flag} is missing"
+        );
+        let line = short.lines().position(|line| line.contains(flag)).unwrap();
+        assert!(
+            short
+                .lines()
+                .nth(line + 1)
+                .is_none_or(|next| !next.starts_with("           ")),
+            "{flag} takes more than a line"
+        );
+    }
+    assert!(long.lines().count() > short.lines().count());
+    assert!(short.contains("retry") && short.contains("log"), "{short}");
+}
+
+#[test]
+fn the_version_names_the_build() {
+    let farm = Farm::new();
+    let version = String::from_utf8(farm.pytf(["--version"]).run().exits(0).stdout).unwrap();
+    assert!(
+        version.starts_with(concat!("pytf ", env!("CARGO_PKG_VERSION"))),
+        "{version}"
+    );
+    assert_eq!(version.lines().count(), 1, "{version}");
+}

@@ -1,0 +1,367 @@
+//! Endings: signals, limits, and tasks that do not want to end.
+
+use std::time::Duration;
+
+use nix::sys::signal::{Signal, kill, killpg};
+use nix::unistd::Pid;
+
+use crate::harness::{Farm, Gate, pause, state, tasks, until};
+
+/// Every signal that a batch system, a terminal or a limit sends.
+const STOPS: [Signal; 7] = [
+    Signal::SIGTERM,
+    Signal::SIGINT,
+    Signal::SIGHUP,
+    Signal::SIGUSR1,
+    Signal::SIGUSR2,
+    Signal::SIGXCPU,
+    Signal::SIGALRM,
+];
+
+/// A farm with two slots: tasks 0 and 1 are `line` and then stand at the gate,
+/// 2 and 3 are only true.
+fn two_at_the_gate(line: &str) -> (Farm, Gate) {
+    let farm = Farm::new();
+    let gate = farm.gate("gate");
+    let stand = gate.stand();
+    farm.write(
+        "tasks.txt",
+        format!("{line}{stand}\n{line}{stand}\ntrue\ntrue\n"),
+    );
+    (farm, gate)
+}
+
+#[test]
+fn every_stop_signal_puts_what_ran_back_and_the_next_run_completes() {
+    for signal in STOPS {
+        eprintln!("{signal}");
+        let (farm, gate) = two_at_the_gate("");
+        let pytf = farm.farm("").start();
+        gate.comers(2);
+        pytf.signal(signal);
+        pytf.wait().exits(75).says(&[signal.as_str()]);
+        farm.assert_exact(4, &[], &[]);
+        assert!(
+            farm.outcomes()
+                .values()
+                .all(|outcome| outcome == "interrupted"),
+            "{:?}",
+            farm.outcomes()
+        );
+
+        gate.open(2);
+        farm.farm("")
+            .run()
+            .exits(0)
+            .says(&["2 were interrupted and will run again", "4 to go"]);
+        farm.assert_exact(4, &[0, 1, 2, 3], &[]);
+    }
+}
+
+#[test]
+fn a_task_may_use_the_grace_to_end_well_even_when_term_comes_three_times() {
+    let farm = Farm::new();
+    let gate = farm.gate("gate");
+    let never = farm.gate("never");
+    let handler = format!(
+        "trap '' TERM; {}; {}; echo clean > clean; exit 0",
+        gate.tell("term"),
+        gate.pass()
+    );
+    farm.write(
+        "tasks.txt",
+        format!(
+            "trap '{}' TERM; {}; {}\ntrue\n",
+            handler.replace("''", "\"\""),
+            gate.tell("here"),
+            never.pass()
+        ),
+    );
+    let pytf = farm.farm("--proc 1 --grace 10m").start();
+    assert_eq!(gate.hear(), "here");
+    pytf.signal(Signal::SIGTERM);
+    assert_eq!(gate.hear(), "term");
+    for _ in 0..2 {
+        pytf.signal(Signal::SIGCONT);
+        pytf.signal(Signal::SIGTERM);
+    }
+    // A farmer that took the repetition for impatience would kill now.
+    pause(Duration::from_millis(300));
+    gate.open(1);
+    pytf.wait().exits(75);
+    assert_eq!(farm.text("clean"), "clean\n");
+    assert!(
+        !farm.ids("failed").contains(&0),
+        "a task that we stopped has not failed"
+    );
+}
+
+#[test]
+fn a_task_that_ignores_term_is_killed_after_the_grace() {
+    let (farm, gate) = two_at_the_gate("trap '' TERM INT HUP; ");
+    let pytf = farm.farm("--grace 200ms").start();
+    gate.comers(2);
+    pytf.signal(Signal::SIGTERM);
+    pytf.wait().exits(75);
+    farm.assert_exact(4, &[], &[]);
+    assert!(
+        farm.outcomes()
+            .values()
+            .all(|outcome| outcome == "interrupted")
+    );
+}
+
+#[test]
+fn a_second_ctrl_c_is_impatience() {
+    let (farm, gate) = two_at_the_gate("trap '' TERM INT; ");
+    let mut pytf = farm.farm("--grace 1h").start();
+    gate.comers(2);
+    pytf.signal(Signal::SIGINT);
+    // How long after the first a second one counts is pytf's affair: whoever
+    // is impatient presses the keys again.
+    until("pytf has given in", || {
+        pause(Duration::from_millis(150));
+        pytf.child.try_wait().unwrap().is_some() || {
+            let _ = kill(Pid::from_raw(pytf.pid()), Signal::SIGINT);
+            false
+        }
+    });
+    pytf.wait().exits(130);
+    farm.assert_exact(4, &[], &[]);
+    gate.open(2);
+    farm.farm("").run().exits(0);
+    farm.assert_exact(4, &[0, 1, 2, 3], &[]);
+}
+
+#[test]
+fn children_of_a_task_end_with_it() {
+    for line in [
+        "sleep 1000 & sleep 1000 & ",
+        "(sleep 1000 & sleep 1000 &) ; ",
+        "setsid sleep 1000 & ",
+        "setsid sh -c '(setsid sleep 1000 &) ; sleep 1000' & ",
+        "(trap '' TERM HUP; exec setsid -f sh -c 'trap \"\" TERM; sleep 1000; sleep 1000'); ",
+        "exec 3>&1; (exec <&- >&- 2>&-; exec setsid -f sleep 1000); ",
+        "(true & exec sleep 1000) & ",
+    ] {
+        eprintln!("{line}");
+        let (farm, gate) = two_at_the_gate(line);
+        let pytf = farm.farm("--grace 1s").start();
+        gate.comers(2);
+        until("the children are there", || {
+            farm.survivors()
+                .iter()
+                .filter(|p| p.contains("sleep"))
+                .count()
+                >= 2
+        });
+        pytf.signal(Signal::SIGTERM);
+        pytf.wait().exits(75);
+        farm.assert_exact(4, &[], &[]);
+    }
+}
+
+#[test]
+fn what_a_task_leaves_behind_ends_with_the_run_and_does_not_hold_it_up() {
+    let farm = Farm::of(
+        "sleep 1000 & exit 0\nsetsid -f sleep 1000\nsetsid -f sh -c 'setsid -f sleep 1000; sleep 1000'; exit 3\n\
+         (trap '' TERM HUP INT; sleep 1000) & true\n",
+    );
+    farm.farm("--grace 1s").run().exits(1);
+    farm.assert_exact(4, &[0, 1, 3], &[2]);
+}
+
+#[test]
+fn a_background_child_does_not_live_into_the_next_task_of_the_slot() {
+    let farm = Farm::of(
+        "sleep 1000 & echo $! > child\n[ ! -e /proc/$(cat child) ] || grep -q '^State:.Z' /proc/$(cat child)/status\n",
+    );
+    farm.farm("--proc 1").run().exits(0);
+    farm.assert_exact(2, &[0, 1], &[]);
+}
+
+#[test]
+fn a_task_that_stopped_itself_can_be_ended() {
+    let farm = Farm::new();
+    let gate = farm.gate("gate");
+    farm.write(
+        "tasks.txt",
+        format!(
+            "{}; kill -STOP $$; true\ntrue\n",
+            gate.tell("$PYTF_TASK_ID $$")
+        ),
+    );
+    // Only CONT after TERM can do it: the grace never ends.
+    let pytf = farm.farm("--proc 1 --grace 1h").start();
+    let (_, pid) = gate.comer();
+    until("the task is stopped", || state(pid) == Some('T'));
+    pytf.signal(Signal::SIGTERM);
+    pytf.wait().exits(75);
+    farm.assert_exact(2, &[], &[]);
+}
+
+#[test]
+fn a_task_that_closed_its_stdio_and_one_that_floods_its_log_are_ended() {
+    let farm = Farm::new();
+    let gate = farm.gate("gate");
+    farm.write(
+        "tasks.txt",
+        format!(
+            "exec <&- >&- 2>&-; {}\n{}; exec yes\n",
+            gate.stand(),
+            gate.tell("$PYTF_TASK_ID $$")
+        ),
+    );
+    let pytf = farm.farm("").start();
+    gate.comers(2);
+    pytf.signal(Signal::SIGTERM);
+    pytf.wait().exits(75);
+    farm.assert_exact(2, &[], &[]);
+}
+
+#[test]
+fn a_task_full_of_zombies_is_ended() {
+    // The shell becomes `sleep`, which never waits for the children it has.
+    let (farm, gate) = two_at_the_gate("for i in 1 2 3 4 5 6 7 8; do true & done; ");
+    farm.write(
+        "tasks.txt",
+        format!(
+            "for i in 1 2 3 4; do true & done; {}; exec sleep 1000\ntrue\n",
+            gate.tell("$PYTF_TASK_ID $$")
+        ),
+    );
+    let pytf = farm.farm("--proc 1").start();
+    let (_, pid) = gate.comer();
+    until("the task has become sleep", || {
+        std::fs::read_to_string(format!("/proc/{pid}/comm")).is_ok_and(|comm| comm == "sleep\n")
+    });
+    pytf.signal(Signal::SIGTERM);
+    pytf.wait().exits(75);
+}
+
+#[test]
+fn a_task_that_dies_with_the_signal_for_us_was_interrupted() {
+    // PBS signals the tasks too, and they die before we are told.
+    let (farm, gate) = two_at_the_gate("");
+    let pytf = farm.farm("").start();
+    let comers = gate.comers(2);
+    for &(_, pid) in &comers {
+        killpg(Pid::from_raw(pid), Signal::SIGTERM).unwrap();
+    }
+    pytf.signal(Signal::SIGTERM);
+    pytf.wait().exits(75);
+    assert_eq!(farm.ids("failed"), [0; 0]);
+    for (id, _) in comers {
+        assert_eq!(farm.outcomes()[&id], "interrupted");
+    }
+}
+
+#[test]
+fn a_task_that_dies_of_a_signal_while_nobody_stops_us_has_failed() {
+    let farm = Farm::new();
+    let gate = farm.gate("gate");
+    farm.write("tasks.txt", format!("{}\ntrue\n", gate.stand()));
+    let pytf = farm.farm("--proc 1").start();
+    let (_, pid) = gate.comer();
+    killpg(Pid::from_raw(pid), Signal::SIGTERM).unwrap();
+    pytf.wait().exits(1);
+    farm.assert_exact(2, &[1], &[0]);
+    assert_eq!(farm.outcomes()[&0], "signal 15");
+}
+
+#[test]
+fn a_task_over_its_time_limit_fails_as_such_whatever_it_says() {
+    let farm = Farm::of(
+        "sleep 1000\ntrap 'exit 0' TERM; sleep 1000 & wait\ntrap '' TERM; sleep 1000; sleep 1000\n\
+         setsid sleep 1000 & sleep 1000\nkill -STOP $$\nyes\ntrue\n",
+    );
+    farm.farm("--task-timeout 1 --grace 200ms --proc 6")
+        .run()
+        .exits(1);
+    farm.assert_exact(7, &[6], &[0, 1, 2, 3, 4, 5]);
+    for id in 0..6 {
+        assert_eq!(farm.outcomes()[&id], "time-limit", "task {id}");
+    }
+}
+
+#[test]
+fn the_farms_time_limit_stops_it_with_work_left() {
+    let farm = Farm::of("true\nsleep 1000\nsleep 1000\nsleep 1000\n");
+    farm.farm("--timeout 2 --grace 200ms").run().exits(75);
+    farm.assert_exact(4, &[0], &[]);
+    assert_eq!(farm.outcomes()[&1], "interrupted");
+}
+
+#[test]
+fn a_signal_at_any_early_moment_leaves_a_workdir_that_resumes() {
+    let farm = Farm::of(tasks(20, |_| "echo $PYTF_TASK_ID >> ran".into()));
+    for moment in 0..15 {
+        let pytf = farm.farm("").start();
+        pause(Duration::from_micros(moment * 700));
+        pytf.signal(STOPS[usize::try_from(moment).unwrap() % 7]);
+        let done = pytf.wait();
+        // Before its handlers are in place the signal is as deadly as to any program.
+        let code = done.status.code();
+        assert!(
+            code.is_none() || code == Some(75) || code == Some(0),
+            "{:?}",
+            done.status
+        );
+        assert_eq!(farm.survivors(), [""; 0]);
+    }
+    farm.farm("").run().exits(0);
+    farm.assert_exact(20, &(0..20).collect::<Vec<_>>(), &[]);
+}
+
+#[test]
+fn when_pytf_is_killed_its_tasks_are_too_wherever_they_fled() {
+    for line in [
+        "",
+        "sleep 1000 & ",
+        "trap '' TERM; ",
+        "setsid sleep 1000 & ",
+        "setsid -f sh -c 'setsid -f sleep 1000; sleep 1000'; ",
+    ] {
+        eprintln!("{line}");
+        let (farm, gate) = two_at_the_gate(line);
+        let pytf = farm.farm("").start();
+        gate.comers(2);
+        let old = farm.survivors();
+        assert!(old.len() >= 2);
+        pytf.signal(Signal::SIGKILL);
+        assert_eq!(pytf.wait().status.code(), None);
+
+        // The next run starts nothing before the last one's tasks are dead.
+        let pytf = farm.farm("").start();
+        gate.comers(2);
+        let now = farm.survivors();
+        assert!(
+            !now.iter().any(|process| old.contains(process)),
+            "{now:?} still has one of {old:?}"
+        );
+        gate.open(2);
+        pytf.wait()
+            .exits(0)
+            .says(&["2 were interrupted and will run again"]);
+        farm.assert_exact(4, &[0, 1, 2, 3], &[]);
+    }
+}
+
+#[test]
+fn a_killed_farmer_leaves_no_task_behind_even_when_nobody_comes_after() {
+    for line in [
+        "",
+        "trap '' TERM HUP; sleep 1000 & ",
+        "setsid -f sleep 1000; ",
+    ] {
+        eprintln!("{line}");
+        let (farm, gate) = two_at_the_gate(line);
+        let pytf = farm.farm("").start();
+        gate.comers(2);
+        pytf.signal(Signal::SIGKILL);
+        pytf.wait();
+        until("the tasks of the killed farmer are dead", || {
+            farm.survivors().is_empty()
+        });
+    }
+}

@@ -1,0 +1,70 @@
+//! Facts about processes and this machine, and the one way to wait for a fact
+//! that nobody can tell us of.
+
+use std::fs;
+use std::io::Write;
+use std::time::{Duration, Instant};
+
+/// Nothing here takes a minute; what does, hangs.
+pub(super) const WATCHDOG: Duration = Duration::from_mins(1);
+
+/// The living processes that have this `NAME=value` in their environment.
+pub(super) fn marked(mark: &str) -> Vec<i32> {
+    let entries = fs::read_dir("/proc").unwrap().flatten();
+    let pids = entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok());
+    pids.filter(|&pid: &i32| {
+        let environ = fs::read(format!("/proc/{pid}/environ")).unwrap_or_default();
+        environ.split(|&b| b == 0).any(|var| var == mark.as_bytes()) && is_alive(pid)
+    })
+    .collect()
+}
+
+/// What a process runs: its program and its command line.
+pub(super) fn program(pid: i32) -> (Option<std::path::PathBuf>, String) {
+    let line = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+    let line = String::from_utf8_lossy(&line).replace('\0', " ");
+    (fs::read_link(format!("/proc/{pid}/exe")).ok(), line)
+}
+
+/// The letter of a process's state; a zombie is dead.
+pub(crate) fn state(pid: i32) -> Option<char> {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    stat.rsplit_once(')')?.1.trim_start().chars().next()
+}
+
+pub(crate) fn is_alive(pid: i32) -> bool {
+    !matches!(state(pid), None | Some('Z' | 'X'))
+}
+
+/// Waits until something is a fact that nobody can tell us of.
+pub(crate) fn until(what: &str, mut fact: impl FnMut() -> bool) {
+    let start = Instant::now();
+    while !fact() {
+        assert!(start.elapsed() < WATCHDOG, "never came true: {what}");
+        pause(Duration::from_millis(2));
+    }
+}
+
+/// Lets time pass where time itself is what a test is about (a suspended
+/// farmer, a random moment); never to wait for something.
+#[expect(clippy::disallowed_methods, reason = "see above")]
+pub(crate) fn pause(time: Duration) {
+    std::thread::sleep(time);
+}
+
+/// Says why a test was not run, past the capture of the test runner.
+pub(crate) fn skip(why: &str) {
+    let _ = writeln!(
+        std::io::stderr(),
+        "SKIPPED {}: {why}",
+        std::thread::current().name().unwrap_or("?")
+    );
+}
+
+pub(crate) fn is_root() -> bool {
+    nix::unistd::geteuid().is_root()
+}
+
+pub(crate) fn has(program: &str) -> bool {
+    std::env::split_paths(&std::env::var_os("PATH").unwrap()).any(|dir| dir.join(program).is_file())
+}

@@ -1,0 +1,188 @@
+//! What a task printed, whatever the form it is kept in.
+
+use std::fs;
+
+use crate::harness::{Farm, tasks};
+
+fn log(farm: &Farm, args: &[&str]) -> Vec<u8> {
+    farm.pytf(["log", "w"].iter().chain(args))
+        .run()
+        .exits(0)
+        .stdout
+}
+
+/// Files of `logs/` whose names start so, however deep.
+fn files(farm: &Farm, start: &str) -> Vec<String> {
+    let mut found = Vec::new();
+    let mut dirs = vec![farm.path("w/logs")];
+    while let Some(dir) = dirs.pop() {
+        for entry in fs::read_dir(dir).into_iter().flatten().flatten() {
+            let name = entry.file_name().into_string().unwrap();
+            if entry.path().is_dir() {
+                dirs.push(entry.path());
+            } else if name.starts_with(start) {
+                found.push(name);
+            }
+        }
+    }
+    found.sort();
+    found
+}
+
+#[test]
+fn log_shows_what_a_task_printed_in_every_form() {
+    for form in ["files", "packed"] {
+        let farm = Farm::of(tasks(40, |id| {
+            format!("echo {id}; printf '\\xff\\000\\x1b'; echo no end >&2; printf {id}")
+        }));
+        farm.farm(&format!("--logs {form}")).run().exits(0);
+        for id in 0..40 {
+            let expected = [
+                format!("{id}\n").as_bytes(),
+                b"\xff\0\x1bno end\n",
+                id.to_string().as_bytes(),
+            ]
+            .concat();
+            assert_eq!(
+                log(&farm, &[&id.to_string()]),
+                expected,
+                "{form}, task {id}"
+            );
+        }
+    }
+}
+
+#[test]
+fn packed_logs_are_as_many_files_as_slots() {
+    let farm = Farm::of(tasks(60, |id| format!("echo {id}")));
+    farm.farm("--logs packed --proc 3").run().exits(0);
+    assert_eq!(files(&farm, "log_"), [""; 0]);
+    let packed = files(&farm, "packed_");
+    assert!((1..=3).contains(&packed.len()), "{packed:?}");
+    assert!(
+        packed
+            .iter()
+            .all(|name| name.starts_with(&format!("packed_{}_", farm.farmers()[0])))
+    );
+}
+
+#[test]
+fn a_daemon_cannot_write_into_the_packed_log_of_the_next_task() {
+    let farm = Farm::of("(sleep 0.05; echo stray) & echo first\necho second; sleep 0.3\n");
+    farm.farm("--logs packed --proc 1").run().exits(0);
+    assert_eq!(log(&farm, &["0"]), b"first\n");
+    assert_eq!(log(&farm, &["1"]), b"second\n");
+}
+
+#[test]
+fn failed_keeps_only_the_logs_of_failures_and_none_keeps_none() {
+    let list = tasks(20, |id| format!("echo task {id}; exit {}", id % 2));
+    let farm = Farm::of(&list);
+    farm.farm("--logs failed").run().exits(1);
+    assert_eq!(files(&farm, "").len(), 10);
+    assert_eq!(log(&farm, &["7"]), b"task 7\n");
+    let done = farm.pytf(["log", "w", "8"]).run();
+    assert!(
+        done.stdout.is_empty() && !done.stderr.is_empty(),
+        "says that it was not kept"
+    );
+
+    let farm = Farm::of(&list);
+    farm.farm("--logs none").run().exits(1);
+    assert_eq!(files(&farm, ""), [""; 0]);
+}
+
+#[test]
+fn log_tells_how_the_task_ended() {
+    let farm = Farm::of("true\nexit 3\nkill -SEGV $$\nsleep 1000\nno-such-program\n");
+    farm.farm("--task-timeout 1 --grace 1").run().exits(1);
+    for (id, words) in [
+        ("0", "finished"),
+        ("1", "exit status 3"),
+        ("2", "SIGSEGV"),
+        ("3", "time limit"),
+        ("4", "could not start"),
+    ] {
+        let done = farm.pytf(["log", "w", id]).run().exits(0);
+        assert!(done.stderr.contains(words), "task {id}: {:?}", done.stderr);
+    }
+}
+
+#[test]
+fn every_attempt_keeps_its_log() {
+    for form in ["files", "packed", "failed"] {
+        let farm = Farm::of("echo attempt $PYTF_ATTEMPT; exit 1\n");
+        farm.farm(&format!("--logs {form}")).run().exits(1);
+        for _ in 2..=3 {
+            farm.farm(&format!("--logs {form} --retry-failed"))
+                .run()
+                .exits(1);
+        }
+        assert_eq!(
+            log(&farm, &["0"]),
+            b"attempt 3\n",
+            "{form}: the last one unless another is named"
+        );
+        for attempt in 1..=3 {
+            let text = log(&farm, &["0", "--attempt", &attempt.to_string()]);
+            assert_eq!(text, format!("attempt {attempt}\n").into_bytes(), "{form}");
+        }
+        farm.pytf(["log", "w", "0", "--attempt", "4"])
+            .run()
+            .exits(2)
+            .says(&["4"]);
+    }
+}
+
+#[test]
+fn log_refuses_what_is_no_task_of_the_workdir() {
+    let farm = Farm::of("echo a\n");
+    farm.farm("").run().exits(0);
+    farm.pytf(["log", "w", "1"]).run().exits(2).says(&["1"]);
+    farm.pytf(["log", "w", "x"]).run().exits(2).says(&["x"]);
+    farm.pytf(["log", "nowhere", "0"])
+        .run()
+        .exits(2)
+        .says(&["nowhere"]);
+    assert!(!farm.path("nowhere").exists());
+}
+
+#[test]
+fn log_shows_a_task_that_runs() {
+    let farm = Farm::new();
+    let gate = farm.gate("gate");
+    farm.write("tasks.txt", format!("echo so far; {}\n", gate.stand()));
+    for form in ["files", "packed"] {
+        let pytf = farm.farm(&format!("--logs {form} --workdir w")).start();
+        gate.comer();
+        let done = farm.pytf(["log", "w", "0"]).run();
+        if form == "files" {
+            assert_eq!(done.stdout, b"so far\n");
+        }
+        gate.open(1);
+        pytf.wait().exits(0);
+        assert_eq!(log(&farm, &["0"]), b"so far\n");
+        fs::remove_dir_all(farm.path("w")).unwrap();
+    }
+}
+
+#[test]
+fn from_10_000_tasks_on_logs_lie_in_folders_of_1000() {
+    let farm = Farm::of(tasks(12_003, |id| format!("echo {id}")));
+    // PyTaskFarmer's files say that nearly all is done.
+    let line = |id: u64| format!("{id} echo {id}\n");
+    farm.write(
+        "w/finished",
+        (0..12_003)
+            .filter(|id| ![9999, 10_000, 12_001].contains(id))
+            .map(line)
+            .collect::<String>(),
+    );
+    farm.write("w/toprocess", [9999, 10_000, 12_001].map(line).concat());
+    farm.farm("").run().exits(0);
+    assert_eq!(farm.ids("finished").len(), 12_003);
+    assert_eq!(farm.text("w/logs/log_9999"), "9999\n");
+    assert_eq!(farm.text("w/logs/10/log_10000"), "10000\n");
+    assert_eq!(farm.text("w/logs/12/log_12001"), "12001\n");
+    assert_eq!(log(&farm, &["12001"]), b"12001\n");
+}

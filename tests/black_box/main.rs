@@ -1,0 +1,24 @@
+//! The specification of `pytf`, sentence by sentence, on the real program.
+//!
+//! Each topic is a module; `harness` is what they stand on. Slower on demand:
+//! `PYTF_TEST_KILLS` is the number of kills in the storm (100 shows it all),
+//! `PYTF_TEST_SEED` repeats a storm.
+
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
+
+mod harness;
+
+mod bad_days;
+mod command_line;
+mod damage;
+mod ending;
+mod exit_status;
+mod farm;
+mod input;
+mod kill_storm;
+mod logs;
+mod oracle;
+mod resume;
+mod retry;
+mod timeline;
+mod workdir;

@@ -1,0 +1,205 @@
+//! PyTaskFarmer itself, as pip installs it, as the judge of file formats and as the
+//! one whose workdirs we take over.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::sync::OnceLock;
+
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+
+use crate::harness::{Farm, is_alive, skip, tasks, until};
+
+/// Where PyTaskFarmer is installed; `None` without Python, pip or the network.
+fn oracle() -> Option<&'static Path> {
+    static ORACLE: OnceLock<Option<PathBuf>> = OnceLock::new();
+    let install = || {
+        let dir = Path::new(env!("CARGO_TARGET_TMPDIR")).join("PyTaskFarmer-0.1.0");
+        if !dir.join("bin/pytaskfarmer.py").exists() {
+            // Not beside its final place while it is half there.
+            let half = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).ok()?;
+            let pip = Command::new("python3")
+                .args(["-m", "pip", "install", "--quiet", "--no-deps", "--target"])
+                .arg(half.path())
+                .arg("PyTaskFarmer==0.1.0")
+                .output();
+            if !pip.is_ok_and(|pip| pip.status.success()) {
+                return None;
+            }
+            let _ = fs::rename(half.keep(), &dir);
+        }
+        Some(dir)
+    };
+    let dir = ORACLE.get_or_init(install).as_deref();
+    if dir.is_none() {
+        skip("PyTaskFarmer cannot be installed here (python3 -m pip install PyTaskFarmer)");
+    }
+    dir
+}
+
+fn python(farm: &Farm, oracle: &Path) -> Command {
+    let mut python = Command::new("python3");
+    // TMP must be unset, or its lock lies outside of the workdir.
+    python
+        .env_clear()
+        .env("PATH", std::env::var_os("PATH").unwrap())
+        .env("PYTHONPATH", oracle)
+        .env("HOME", farm.path(""))
+        .current_dir(farm.path(""));
+    python.stdout(Stdio::null());
+    python
+}
+
+/// `pytaskfarmer.py tasks.txt --proc 2 --workdir DIR`.
+fn pytaskfarmer(farm: &Farm, oracle: &Path, workdir: &str) -> Command {
+    let mut python = python(farm, oracle);
+    python.arg(oracle.join("bin/pytaskfarmer.py")).args([
+        "tasks.txt",
+        "--proc",
+        "2",
+        "--workdir",
+        workdir,
+    ]);
+    python
+}
+
+#[test]
+fn the_same_list_gives_the_same_files_as_with_pytaskfarmer() {
+    let Some(oracle) = oracle() else { return };
+    let farm = Farm::of(
+        "# a comment\necho a  b\n\nfalse\n   printenv PROC_NUMBER   \nls /nowhere\necho last",
+    );
+    pytaskfarmer(&farm, oracle, "theirs").status().unwrap();
+    farm.farm("").run().exits(1);
+    let sorted = |file: String| {
+        let mut lines: Vec<String> = farm.text(file).lines().map(str::to_owned).collect();
+        lines.sort();
+        lines
+    };
+    for file in ["finished", "failed", "toprocess"] {
+        // Theirs strips the lines; ours keeps what is written, but for blanks at the end.
+        let ours: Vec<String> = sorted(format!("w/{file}"))
+            .iter()
+            .map(|line| {
+                let (id, line) = line.split_once(' ').unwrap();
+                format!("{id} {}", line.trim())
+            })
+            .collect();
+        assert_eq!(ours, sorted(format!("theirs/{file}")), "{file}");
+    }
+    for id in 0..5 {
+        assert_eq!(
+            farm.text(format!("w/logs/log_{id}")),
+            farm.text(format!("theirs/logs/log_{id}")),
+            "log of task {id}"
+        );
+    }
+}
+
+#[test]
+fn pytaskfarmer_reads_a_workdir_that_pytf_has_left() {
+    let Some(oracle) = oracle() else { return };
+    let farm = Farm::new();
+    let gate = farm.gate("gate");
+    farm.write(
+        "tasks.txt",
+        format!("true\nfalse\n{}\ntrue\ntrue\n", gate.stand()),
+    );
+    let pytf = farm.farm("--proc 1").start();
+    gate.comer();
+    pytf.signal(Signal::SIGTERM);
+    pytf.wait().exits(75);
+    let script = "from taskfarmer.task import ListTaskList\n\
+                  t = ListTaskList('tasks.txt', 'w')\n\
+                  open('read', 'w').write(repr((sorted(t.read_toprocess()), t.read_finished(), t.pop_task())))";
+    assert!(
+        python(&farm, oracle)
+            .args(["-c", script])
+            .status()
+            .unwrap()
+            .success()
+    );
+    assert_eq!(farm.text("read"), "([2, 3, 4], [0], 4)");
+}
+
+/// Starts PyTaskFarmer on 40 tasks of which one stands at a gate, and ends it
+/// with `end` there.
+fn ended_in_the_middle(farm: &Farm, oracle: &Path, end: impl Fn(&mut Child)) {
+    let gate = farm.gate("gate");
+    let stand = farm.path("stand");
+    farm.write(
+        "stand",
+        format!(
+            "[ -e pass ] || {{ {}; }}",
+            gate.stand().replace("$PYTF_TASK_ID", "$PROC_NUMBER")
+        ),
+    );
+    let line = |id| {
+        if id == 20 {
+            format!("sh {}", stand.display())
+        } else {
+            format!("sh -c echo${{IFS}}{id}>>ran")
+        }
+    };
+    farm.write("tasks.txt", tasks(40, line));
+    #[expect(clippy::disallowed_methods, reason = "PyTaskFarmer is no task")]
+    let mut theirs = pytaskfarmer(farm, oracle, "w").spawn().unwrap();
+    let (id, task) = gate.comer();
+    assert_eq!(id, 20);
+    until("more than 5 tasks are recorded", || {
+        farm.ids("finished").len() > 5
+    });
+    end(&mut theirs);
+    theirs.wait().unwrap();
+    // PyTaskFarmer leaves its tasks running; we are not to blame for that one.
+    let _ = kill(Pid::from_raw(task), Signal::SIGKILL);
+    until("their task is dead", || !is_alive(task));
+    farm.write("pass", "");
+}
+
+/// Runs what is left; every task must have run, and none of the finished twice.
+fn continues(farm: &Farm) {
+    let finished = farm.ids("finished");
+    let before = farm.text("ran");
+    farm.farm("").run();
+    farm.farm("--retry-failed").run().exits(0);
+    farm.assert_exact(40, &(0..40).collect::<Vec<_>>(), &[]);
+    let after = farm.text("ran");
+    for id in after[before.len()..].lines() {
+        assert!(
+            !finished.contains(&id.parse().unwrap()),
+            "task {id} was finished and ran again"
+        );
+    }
+}
+
+#[test]
+fn a_run_of_pytaskfarmer_that_was_interrupted_is_continued() {
+    let Some(oracle) = oracle() else { return };
+    let farm = Farm::new();
+    ended_in_the_middle(&farm, oracle, |theirs| {
+        kill(
+            Pid::from_raw(theirs.id().try_into().unwrap()),
+            Signal::SIGINT,
+        )
+        .unwrap();
+    });
+    continues(&farm);
+}
+
+#[test]
+fn a_run_of_pytaskfarmer_that_was_killed_is_continued_with_the_tasks_it_lost() {
+    let Some(oracle) = oracle() else { return };
+    let farm = Farm::new();
+    ended_in_the_middle(&farm, oracle, |theirs| {
+        // Its workers die with it, or they would go on.
+        let children = format!("/proc/{0}/task/{0}/children", theirs.id());
+        let workers = fs::read_to_string(children).unwrap();
+        theirs.kill().unwrap();
+        for worker in workers.split_whitespace() {
+            let _ = kill(Pid::from_raw(worker.parse().unwrap()), Signal::SIGKILL);
+        }
+    });
+    continues(&farm);
+}
