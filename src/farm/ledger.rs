@@ -38,7 +38,7 @@ const SUSPICION: Duration = Duration::from_millis(1500);
 /// How long a workdir may refuse while nothing runs that could be lost.
 const PATIENCE_IDLE: Duration = Duration::from_secs(10);
 /// How long it may refuse while tasks run.
-const PATIENCE_BUSY: Duration = Duration::from_secs(300);
+const PATIENCE_BUSY: Duration = Duration::from_mins(5);
 /// How often the run is looked at while there is nothing to do.
 const LOOK_EVERY: Duration = Duration::from_millis(700);
 /// How many lines of a stream may wait here.
@@ -155,7 +155,9 @@ impl Ledger {
                 self.neighbours
                     .watch(&mut self.desk.session, is_idle, &mut self.desk.patience)?;
             self.is_hungry |= !found.is_empty();
-            found.into_iter().for_each(|text| self.say(text));
+            for text in found {
+                self.say(text);
+            }
         }
         self.look()?;
         self.refused_since = None;
@@ -192,13 +194,11 @@ impl Ledger {
     fn turn(&mut self) -> Result<()> {
         self.is_hungry = false;
         let began = self.desk.patience.now();
-        let copy = match self.is_compaction_due() {
-            true => {
-                self.times.compacted = Instant::now();
-                self.desk.session.copy_queue()?
-            }
-            false => None,
-        };
+        let mut copy = None;
+        if self.is_compaction_due() {
+            self.times.compacted = Instant::now();
+            copy = self.desk.session.copy_queue()?;
+        }
         let upto = self.take_reports(false);
         for task in self.desk.queue.retract(self.surplus()) {
             self.desk.session.give_back(task, None);
@@ -214,9 +214,10 @@ impl Ledger {
             .session
             .turn(upto, copy, claim, &mut self.desk.patience)?;
         let (now, ended) = (Instant::now(), self.desk.patience.now());
+        let took = |since| ended.saturating_sub(since);
         let span = now - std::mem::replace(&mut self.times.turned, now);
         self.pace
-            .measured(ended - began, ended - turn.locked, turn.settled, span);
+            .measured(took(began), took(turn.locked), turn.settled, span);
         if self.state().queue.generation != generation {
             self.times.compacted = now;
         }

@@ -249,12 +249,12 @@ impl Session {
         if let Some(state) = look(&self.workdir.dir)? {
             // Seals that we have not looked at stay unseen.
             let State {
-                seals, log, epoch, ..
+                seals, epoch, log, ..
             } = self.state;
             self.state = State {
                 seals,
-                log,
                 epoch,
+                log,
                 ..state
             };
         }
