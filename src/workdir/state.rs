@@ -249,7 +249,8 @@ pub fn read(file: &dyn File) -> Result<Option<State>> {
             return Ok(Some(state));
         }
     }
-    if places[..read].iter().any(|&b| b != 0) {
+    // The very first state goes into the odd place: a torn one alone is none.
+    if even[..read.min(PLACE)].iter().any(|&b| b != 0) {
         let what = "neither of its two states is whole; see docs/workdir.md, \"A damaged workdir\"";
         return Err(Error::Damaged {
             file: LOCK.into(),
@@ -397,6 +398,15 @@ mod tests {
         step(&file, &mut state);
         File::write_at(&file, &[0; 10], LOG_AT + before.log + 2).unwrap();
         assert_eq!(read(&file).unwrap(), Some(before));
+    }
+
+    #[test]
+    fn a_torn_first_state_is_none() {
+        let file = lock_file();
+        let mut state = State::new(Mechanism::Flock);
+        step(&file, &mut state);
+        File::write_at(&file, b"torn", PLACE as u64 + 30).unwrap();
+        assert_eq!(read(&file).unwrap(), None);
     }
 
     #[test]
