@@ -20,6 +20,10 @@ use super::state::{self, Act, Known, LOCK, Queue, Rename, State};
 use crate::model::ids::Ids;
 use crate::model::task::{Task, TaskId, parse_line, push_line};
 
+/// A log of this length may be begun anew; no line of a farmer that joins is
+/// as long.
+const LONG_LOG: u64 = 4 << 10;
+
 /// How often tasks were started, as far as a process has read `requeued`.
 #[derive(Default)]
 pub struct Attempts {
@@ -118,16 +122,27 @@ impl<'a> Txn<'a> {
         self.dir
     }
 
-    /// The entries of the log, between two of its lengths.
+    /// The entries of the log, between two of its lengths; those of farmers
+    /// that are all over are nobody's concern, and may be overwritten.
     pub fn entries(&self, from: u64, to: u64) -> Result<Vec<state::Entry>> {
+        if self.state.live == 0 {
+            return Ok(Vec::new());
+        }
         state::entries(&*self.held.file, from, to)
     }
 
-    /// Begins the log anew: allowed when no farmer is alive.
+    /// Begins the log anew, when it has become long: allowed when no farmer is
+    /// alive.
+    ///
+    /// The first line of the new log overwrites the head of the old one before
+    /// the new state is true. So the last line of the old one, which its state is
+    /// known by, must lie far behind.
     pub fn clear_log(&mut self) {
         debug_assert_eq!(self.state.live, 0);
-        self.state.log = 0;
-        self.state.epoch += 1;
+        if self.state.log.saturating_sub(self.state.last.0) >= LONG_LOG {
+            self.state.log = 0;
+            self.state.epoch += 1;
+        }
     }
 
     /// Appends lines to `finished`.

@@ -319,8 +319,8 @@ impl Session {
 /// Whether others have sealed us since the state that we saw last.
 pub(super) fn check_seal(txn: &Txn<'_>, last: &State, number: u32) -> Result<()> {
     let now = txn.state();
-    if now.epoch != last.epoch || now.log < last.log {
-        // The log was begun anew: nobody was alive then, in the others' eyes.
+    if now.epoch != last.epoch || now.log < last.log || now.live == 0 {
+        // Nobody is or was alive, in the others' eyes.
         return Err(Error::Sealed);
     }
     if now.seals == last.seals {
