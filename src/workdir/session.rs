@@ -277,7 +277,7 @@ impl Session {
     }
 
     /// Leaves: settles, gives back, and makes `toprocess` exact when nobody
-    /// else is left. What a stream still held is `state.feeding` in the result.
+    /// else is left or it is about to be empty. What a stream still held is `state.feeding` in the result.
     pub fn leave(&mut self, upto: u64, waiting: &mut dyn Waiting) -> Result<State> {
         self.sync_journal()?;
         self.back.sort_by_key(|(task, _)| task.id);
@@ -290,7 +290,7 @@ impl Session {
                 .iter()
                 .map(|(task, end)| (&task.line[..], end)),
         )?;
-        if txn.state().live > 1 {
+        if txn.state().live > 1 && txn.state().queue.left > 0 {
             txn.requeue(&self.back)?;
         } else {
             txn.requeue_in_front(&self.back)?;
