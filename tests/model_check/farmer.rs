@@ -3,7 +3,6 @@
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
-use std::time::Duration;
 
 use pytf::model::outcome::{Destination, Outcome};
 use pytf::model::record::{End, Header, Record};
@@ -170,7 +169,7 @@ impl Farmer {
                 Err(error) => {
                     judge(&self.shared, self.me, &error);
                     let since = *self.refused_since.get_or_insert(now);
-                    if !matches!(error, Error::Io { .. }) || now - since > 2 * TAKEOVER {
+                    if !matches!(error, Error::Io { .. }) || now.saturating_sub(since) > 2 * TAKEOVER {
                         break;
                     }
                     self.shared.sleep(self.me, 200_000);
@@ -191,21 +190,21 @@ impl Farmer {
         let now = self.shared.now();
         let is_idle = self.slots.iter().any(Option::is_none) && self.queue.is_empty();
         let may_claim = is_idle && self.session.state().queue.left > 0;
-        if may_claim || self.session.has_news() || now - self.life > TAKEOVER / 2 {
+        if may_claim || self.session.has_news() || now.saturating_sub(self.life) > TAKEOVER / 2 {
             self.turn()?;
         }
-        if now - self.beat >= TAKEOVER / 6 {
+        if now.saturating_sub(self.beat) >= TAKEOVER / 6 {
             self.session
                 .journal()
                 .lock()
                 .push(&Record::Beat { at: now });
             self.sync()?;
             self.beat = now;
-            if now - self.life < TAKEOVER / 2 {
+            if now.saturating_sub(self.life) < TAKEOVER / 2 {
                 self.life = now;
             }
         }
-        if self.session.state().live > 1 && now - self.watched > TAKEOVER / 8 {
+        if self.session.state().live > 1 && now.saturating_sub(self.watched) > TAKEOVER / 8 {
             self.watch(is_idle)?;
         }
         self.is_over(now)
@@ -223,7 +222,7 @@ impl Farmer {
                 self.end(run, Outcome::Exit(i32::from(is_failure)));
             }
             if self.slots[slot].is_none()
-                && now - self.life < TAKEOVER / 2
+                && now.saturating_sub(self.life) < TAKEOVER / 2
                 && let Some(task) = self.queue.pop_front()
             {
                 self.begin(slot, task, now);
@@ -349,7 +348,7 @@ impl Farmer {
 
     fn watch(&mut self, is_idle: bool) -> Result<(), Error> {
         let now = self.shared.now();
-        if now - self.watched > TAKEOVER / 2 {
+        if now.saturating_sub(self.watched) > TAKEOVER / 2 {
             self.signs.clear();
         }
         self.watched = now;
@@ -369,7 +368,7 @@ impl Farmer {
             if sign.0 != journal.len {
                 *sign = (journal.len, now);
             }
-            if !journal.is_free && now - sign.1 <= TAKEOVER {
+            if !journal.is_free && now.saturating_sub(sign.1) <= TAKEOVER {
                 continue;
             }
             self.session.seal(farmer, &journal, &mut self.waiting)?;
@@ -385,7 +384,7 @@ impl Farmer {
         if !is_idle || is_feeding || has_more {
             return Ok(false);
         }
-        if now - self.looked < TAKEOVER / 10 {
+        if now.saturating_sub(self.looked) < TAKEOVER / 10 {
             return Ok(false);
         }
         self.looked = now;
@@ -440,6 +439,5 @@ fn prelude(workdir: &Workdir, plan: &Plan, waiting: &mut SimWaiting) -> Result<(
     if plan.retries {
         retry(dir, mechanism, "a start", waiting, None)?;
     }
-    let _ = Duration::ZERO;
     Ok(())
 }
