@@ -194,7 +194,10 @@ fn unusable(mechanism: Mechanism, error: io::Error) -> Error {
         libc::ENOLCK,
         libc::EBADF,
     ];
-    if !refused.iter().any(|&code| error.raw_os_error() == Some(code)) {
+    if !refused
+        .iter()
+        .any(|&code| error.raw_os_error() == Some(code))
+    {
         return Err::<(), _>(error).context("lock", LOCK).unwrap_err();
     }
     let hint = match mechanism {

@@ -169,7 +169,9 @@ impl Farmer {
                 Err(error) => {
                     judge(&self.shared, self.me, &error);
                     let since = *self.refused_since.get_or_insert(now);
-                    if !matches!(error, Error::Io { .. }) || now.saturating_sub(since) > 2 * TAKEOVER {
+                    if !matches!(error, Error::Io { .. })
+                        || now.saturating_sub(since) > 2 * TAKEOVER
+                    {
                         break;
                     }
                     self.shared.sleep(self.me, 200_000);
