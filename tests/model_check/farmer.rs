@@ -434,7 +434,7 @@ fn prelude(workdir: &Workdir, plan: &Plan, waiting: &mut SimWaiting) -> Result<(
             continue;
         };
         if journal.is_free {
-            let of = (&*farmer, &*journal.file);
+            let of = (&*farmer, &journal);
             recovery::seal(dir, mechanism, ("a start", None), waiting, of)?;
         }
     }

@@ -345,6 +345,8 @@ impl World {
             };
             self.trace(me, || format!("FROZEN for {} ms", time / 1000));
             self.actors[me].ready_at += time;
+            // What it had only written may come too late.
+            self.oracle.lost_power(me);
             self.actors[me].frozen = self.actors[me].frozen.max(time);
         }
         if self.draws(|faults| &mut faults.refuse, weight) {
@@ -366,6 +368,10 @@ pub(crate) struct SimWaiting {
 impl Waiting for SimWaiting {
     fn now(&self) -> Duration {
         Duration::from_micros(self.shared.now())
+    }
+
+    fn micros(&self) -> u64 {
+        self.shared.now()
     }
 
     fn pause(&mut self, time: Duration) -> bool {
