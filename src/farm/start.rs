@@ -269,7 +269,7 @@ impl Prelude<'_> {
                 continue;
             };
             if journal.is_free {
-                let of = (&*farmer, &*journal.file);
+                let of = (&*farmer, &journal);
                 recovery::seal(dir, mechanism, (&who, None), self.patience, of)?;
             }
         }

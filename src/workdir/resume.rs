@@ -164,12 +164,14 @@ pub fn prepare(
         ..Prepared::default()
     };
     if prepared.is_new {
-        prepared.imported = import(&mut txn, list)?;
+        let imported = import(&mut txn, list);
+        prepared.imported = imported.map_err(|error| txn.verdict(error))?;
     }
     if prepared.is_new && !prepared.imported {
         prepared.remarks = Some(fresh(&mut txn, list)?);
     } else {
-        let (remarks, changed) = matched(&mut txn, list, strict)?;
+        let matched = matched(&mut txn, list, strict);
+        let (remarks, changed) = matched.map_err(|error| txn.verdict(error))?;
         (prepared.remarks, prepared.changed) = (Some(remarks), changed);
     }
     txn.state_mut().list = Some(list.identity.clone());
@@ -192,7 +194,7 @@ pub fn prepare_stream(
         let file = dir.open(name, Open::Create).context("create", name)?;
         if file.len().context("look at", name)? > 0 {
             let what = "the workdir was made by PyTaskFarmer: give its task list as a file";
-            return Err(Error::Refused(what.into()));
+            return Err(txn.verdict(Error::Refused(what.into())));
         }
     }
     txn.commit(Act::Prepare)?;
