@@ -115,6 +115,13 @@ impl Oracle {
             .retain(|_, recorded| recorded.actor != actor || recorded.is_synced);
     }
 
+    /// What a process had written is durable: the kernel closed its files.
+    pub(crate) fn reached_server(&mut self, actor: usize) {
+        let its = |recorded: &&mut Recorded| recorded.actor == actor;
+        let all = self.recorded.values_mut().filter(its);
+        all.for_each(|recorded| recorded.is_synced = true);
+    }
+
     /// A process starts a task; the others that run it.
     pub(crate) fn starts(&mut self, actor: usize, id: u64) -> Vec<usize> {
         let others = self.running.iter().filter(|run| run.id == id);
@@ -129,7 +136,7 @@ impl Oracle {
     }
 
     /// A process is over, and with it its tasks.
-    pub(crate) fn stopped(&mut self, actor: usize, _now: u64) {
+    pub(crate) fn stopped(&mut self, actor: usize) {
         self.running.retain(|run| run.actor != actor);
     }
 
