@@ -15,7 +15,7 @@ use std::time::Duration;
 use super::error::{Context, Error, Result};
 use super::fs::{Dir, File, Open, read_from, read_full};
 use super::layout::{FAILED, FINISHED, REQUEUED, TASKS, TOPROCESS};
-use super::lock::{Held, Mechanism, Waiting, acquire};
+use super::lock::{self, Held, Mechanism, Waiting, acquire};
 use super::state::{self, Act, Known, LOCK, Queue, Rename, State};
 use crate::model::ids::Ids;
 use crate::model::task::{Task, TaskId, parse_line, push_line};
@@ -66,12 +66,14 @@ impl Why {
 /// A transaction in the making; dropped without [`Txn::commit`], nothing happened.
 pub struct Txn<'a> {
     dir: &'a Arc<dyn Dir>,
-    held: Held,
     waiting: &'a mut dyn Waiting,
     state: State,
     /// New files, and whose places they take when the transaction has come true.
-    /// From then on the transaction reads and writes them instead.
+    /// From then on the transaction reads and writes them instead. Dropped, they
+    /// are removed: before the lock is given back, since the next one to hold it
+    /// uses the same names.
     replacing: Vec<(&'static str, NewFile)>,
+    held: Held,
     /// How many new files were begun.
     n_new: std::cell::Cell<u32>,
 }
@@ -330,7 +332,11 @@ impl<'a> Txn<'a> {
     /// Removes what dead processes left half-written: allowed when no farmer is
     /// alive.
     pub fn sweep(&self) -> Result<()> {
-        for name in self.dir.list("").context("list", "the workdir")? {
+        let names = self.dir.list("").context("list", "the workdir")?;
+        // Only now: those of farmers that joined when the lock was no longer
+        // ours are not among them.
+        self.may_write()?;
+        for name in names {
             let is_ours = self.replacing.iter().any(|(_, new)| new.name == name);
             if name.ends_with(NEW) && !is_ours {
                 self.dir.remove(&name).context("remove", &name)?;
@@ -523,6 +529,8 @@ impl<'a> Txn<'a> {
     /// the transaction is given up, and may be tried again.
     fn may_write(&self) -> Result<()> {
         if self.held.is_stale(self.waiting) {
+            // They must not do it behind the back of whoever comes next.
+            let _ = lock::announce(self.dir, &*self.held.file, "nobody", self.waiting);
             let what = "it was held for so long that others may have taken it over";
             let error = std::io::Error::new(std::io::ErrorKind::TimedOut, what);
             return Err(error).context("keep", LOCK);

@@ -127,8 +127,7 @@ pub fn acquire(
             held.file.sync().context("sync", LOCK)?;
             state::write_holder(&*held.file, who, waiting.micros())?;
             if tries >= LOOK_TRIES {
-                // Others who wait as long must see that it has changed hands.
-                held.file.sync().context("sync", LOCK)?;
+                announce(dir, &*held.file, who, waiting)?;
             }
             return Ok(held);
         }
@@ -144,6 +143,32 @@ pub fn acquire(
         }
     }
 }
+
+/// Tells everybody who may think of breaking the lock that it has changed hands,
+/// or is about to: now, and those who have got ready for it.
+pub fn announce(
+    dir: &Arc<dyn Dir>,
+    lock: &dyn File,
+    who: &str,
+    waiting: &dyn Waiting,
+) -> Result<()> {
+    state::write_holder(lock, who, waiting.micros())?;
+    lock.sync().context("sync", LOCK)?;
+    disarm(dir, "")
+}
+
+/// Removes the files that others mean to put in the place of the lock.
+fn disarm(dir: &Arc<dyn Dir>, but: &str) -> Result<()> {
+    for name in dir.list("").context("list", "the workdir")? {
+        if name.starts_with(NEXT) && name != but {
+            dir.remove(&name).context("remove", &name)?;
+        }
+    }
+    Ok(())
+}
+
+/// How the names begin of files that are to take the place of the lock.
+const NEXT: &str = "lock.next.";
 
 type Taken = (Box<dyn File>, Option<String>);
 
@@ -352,7 +377,7 @@ fn replace(
 ) -> Result<bool> {
     let began = waiting.now();
     let (seq, breaks) = evidence.turn;
-    let name = format!("{LOCK}.next.{seq}.{breaks}.{tries}");
+    let name = format!("{NEXT}{seq}.{breaks}.{tries}");
     let new = match dir.open(&name, Open::CreateNew) {
         Ok(new) => new,
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists => return Ok(false),
@@ -361,16 +386,26 @@ fn replace(
     let old = dir.open(LOCK, Open::Read).context("open", LOCK)?;
     let bytes = read_from(&*old, 0).context("read", LOCK)?;
     new.write_at(&bytes, 0).context("write", &name)?;
-    let mut state = state::read(&*new)?.unwrap_or_else(|| State::new(mechanism));
+    // Read without the lock: what is torn is no damage.
+    let Ok(state) = state::read(&*new) else {
+        dir.remove(&name).context("remove", &name)?;
+        return Ok(false);
+    };
+    let mut state = state.unwrap_or_else(|| State::new(mechanism));
     state.breaks += 1;
     state::write_place(&*new, &state)?;
     new.sync().context("sync", &name)?;
+    disarm(dir, &name)?;
     let still = dir.open(LOCK, Open::Read).context("open", LOCK)?;
     let took = waiting.now().saturating_sub(began);
     if Sign::read(dir, &*still, mechanism)? != *evidence || took > waiting.takeover() / 4 {
         dir.remove(&name).context("remove", &name)?;
         return Ok(false);
     }
-    dir.rename(&name, LOCK).context("rename", &name)?;
-    Ok(true)
+    match dir.rename(&name, LOCK) {
+        Ok(()) => Ok(true),
+        // Somebody has disarmed us.
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
+        Err(error) => Err(error).context("rename", &name),
+    }
 }

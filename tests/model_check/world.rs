@@ -358,6 +358,8 @@ impl World {
             let codes = [libc::EIO, libc::ENOSPC, libc::ESTALE, libc::EDQUOT];
             let at = usize::try_from(self.random.below(4)).unwrap_or(0);
             self.actors[me].was_refused = true;
+            // What it had only written may be dropped.
+            self.oracle.lost_power(me);
             return Fate::Refused(io::Error::from_raw_os_error(codes[at]));
         }
         Fate::Goes
