@@ -472,10 +472,11 @@ fn claimed(entries: &[state::Entry]) -> Vec<u64> {
                 leave,
                 ..
             } => {
-                claims.extend(claim.iter().map(|id| (id.0, *by)));
+                // In this order: what is given back may be claimed again at once.
                 for id in back.iter() {
                     claims.remove(&id.0);
                 }
+                claims.extend(claim.iter().map(|id| (id.0, *by)));
                 if *leave {
                     claims.retain(|_, owner| owner != by);
                 }
