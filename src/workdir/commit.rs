@@ -116,6 +116,8 @@ impl<'a> Txn<'a> {
     /// Writes all shared files anew: the old holder of a lock that was broken
     /// may still have them open, and come back.
     fn renew(&mut self) -> Result<()> {
+        // The lock file itself, should whoever replaced it have died over it.
+        self.dir.sync_names().context("sync", "the workdir")?;
         if self.state.seq > 0 {
             for (name, known) in self.ends() {
                 self.copy(name, known)?;

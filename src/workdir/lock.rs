@@ -248,7 +248,11 @@ fn unusable(mechanism: Mechanism, error: io::Error) -> Error {
         .iter()
         .any(|&code| error.raw_os_error() == Some(code))
     {
-        return Err::<(), _>(error).context("lock", LOCK).unwrap_err();
+        return Error::Io {
+            doing: "lock",
+            file: LOCK.into(),
+            source: error,
+        };
     }
     let hint = match mechanism {
         Mechanism::Flock => "try --lock fcntl, or --lock link which every file system honours",
@@ -403,7 +407,10 @@ fn replace(
         return Ok(false);
     }
     match dir.rename(&name, LOCK) {
-        Ok(()) => Ok(true),
+        Ok(()) => dir
+            .sync_names()
+            .context("sync", "the workdir")
+            .map(|()| true),
         // Somebody has disarmed us.
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
         Err(error) => Err(error).context("rename", &name),
