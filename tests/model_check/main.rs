@@ -35,11 +35,6 @@ pub(crate) fn line(id: u64) -> Vec<u8> {
     format!("echo task {id}").into_bytes()
 }
 
-/// The line of a task that a changed list brings.
-pub(crate) fn other_line(id: u64) -> Vec<u8> {
-    format!("echo changed {id}").into_bytes()
-}
-
 /// Lists of any length, as files.
 fn list(n: u64) -> Arc<ListFile> {
     static FOLDER: OnceLock<tempfile::TempDir> = OnceLock::new();
@@ -68,6 +63,8 @@ struct Story {
     farmers: u64,
     nodes: usize,
     retries: bool,
+    /// Some farmers are given a list that is this short.
+    shorter: Option<u64>,
 }
 
 impl Story {
@@ -107,6 +104,7 @@ impl Story {
                 Kind::Nfs { .. } => usize::try_from(random.between(1, 3)).unwrap(),
             },
             retries: random.one_in(3),
+            shorter: random.one_in(4).then(|| random.between(1, tasks)),
             random,
         }
     }
@@ -154,7 +152,7 @@ impl Story {
             random,
             actors: vec![director],
             server: Server::new(kind, lease),
-            oracle: Oracle::default(),
+            oracle: Oracle::new(self.shorter.is_some()),
             faults,
             broken,
             violation: None,
@@ -228,6 +226,11 @@ impl Story {
     fn start(&mut self, shared: &Arc<Shared>, nth: u64) {
         let mut plan = self.plan.clone();
         plan.retries = self.retries && self.random.one_in(3);
+        if let (Source::List(_), Some(n)) = (&plan.source, self.shorter)
+            && self.random.one_in(2)
+        {
+            plan.source = Source::List(list(n));
+        }
         if self.random.one_in(3) {
             let now = shared.now();
             plan.leaves_at = now + self.random.between(10_000, TAKEOVER * 2);

@@ -79,7 +79,7 @@ pub(crate) struct Oracle {
     recorded: BTreeMap<u64, Recorded>,
     running: Vec<Run>,
     /// Tasks may have left the list.
-    pub(crate) may_drop: bool,
+    may_drop: bool,
 }
 
 /// One of the shared files, read.
@@ -89,6 +89,14 @@ struct Shown {
 }
 
 impl Oracle {
+    /// Nothing seen yet; `may_drop`: tasks may vanish from the list.
+    pub(crate) fn new(may_drop: bool) -> Self {
+        Self {
+            may_drop,
+            ..Self::default()
+        }
+    }
+
     /// A process made a farmer of this name.
     pub(crate) fn named(&mut self, farmer: &str, actor: usize) {
         self.names.insert(farmer.to_owned(), actor);
@@ -229,7 +237,7 @@ impl Oracle {
             let (id, text) = parse_line(whole).ok_or_else(|| torn(line))?;
             let is_right = match name {
                 REQUEUED => true,
-                _ => text == crate::line(id.0) || text == crate::other_line(id.0),
+                _ => text == crate::line(id.0),
             };
             if !is_right {
                 return Err(torn(line));
