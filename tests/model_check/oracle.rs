@@ -186,10 +186,10 @@ impl Oracle {
         if numbers.iter().copied().ne(seq + 1..=now.seq) {
             return Err(format!("after {seq} the log has {numbers:?}"));
         }
-        let queue = self.read(server, &now, TOPROCESS)?;
-        let finished = self.read(server, &now, FINISHED)?;
-        let failed = self.read(server, &now, FAILED)?;
-        self.read(server, &now, REQUEUED)?;
+        let queue = Self::read(server, &now, TOPROCESS)?;
+        let finished = Self::read(server, &now, FINISHED)?;
+        let failed = Self::read(server, &now, FAILED)?;
+        Self::read(server, &now, REQUEUED)?;
         let acts: Vec<Act> = entries.into_iter().map(|entry| entry.act).collect();
         for (nth, act) in acts.iter().enumerate() {
             let is_last = nth + 1 == acts.len();
@@ -203,7 +203,7 @@ impl Oracle {
             .map_err(|what| format!("{what} at {seen}"))
     }
 
-    fn read(&self, server: &Server, now: &State, name: &str) -> Result<Shown, String> {
+    fn read(server: &Server, now: &State, name: &str) -> Result<Shown, String> {
         let (from, known) = match name {
             FINISHED => (0, now.finished),
             FAILED => (0, now.failed),
@@ -363,7 +363,7 @@ impl Oracle {
         let Some(now) = &self.state else {
             return Ok(());
         };
-        let tasks = self.read(server, now, TASKS)?;
+        let tasks = Self::read(server, now, TASKS)?;
         let mut dropped = 0;
         for &id in &tasks.ids {
             let places = [
