@@ -13,7 +13,7 @@ use crossbeam_channel::{Receiver, Sender, bounded, unbounded};
 
 use super::clock::Clock;
 use super::feeder;
-use super::ledger::{Desk, Ledger};
+use super::ledger::{Desk, Ledger, beat_every};
 use super::logs::SlotLogs;
 use super::message::{Event, Places, Report};
 use super::patience::Patience;
@@ -40,6 +40,8 @@ use crate::view::progress::{Mode, Progress};
 use crate::view::summary::{Failure, Summary, TAIL, log_tail};
 use crate::view::timeline;
 use crate::workdir::error::{Error, Result};
+use crate::workdir::exclusion;
+use crate::workdir::journal::Journal;
 use crate::workdir::lock::Mechanism;
 use crate::workdir::open::{Wishes, Workdir};
 use crate::workdir::recovery;
@@ -96,8 +98,7 @@ pub fn run(list: &List, path: &Path, options: &Farm) -> std::result::Result<RunE
         progress,
         host: &host,
     };
-    let found = prelude.prepare(&source, options)?;
-    let session = prelude.join(&clock, &source, &found, options)?;
+    let session = prelude.session(&clock, &source, options)?;
     let mut progress = prelude.progress;
     progress.update(clock.now(), &crate::view::progress::Counts::default());
     let farm = Threads {
@@ -254,9 +255,47 @@ impl Prelude<'_> {
         self.progress.say(&format!("pytf: {text}"));
     }
 
-    fn prepare(&mut self, source: &Source, options: &Farm) -> std::result::Result<Found, Trouble> {
+    /// Our part in the workdir, ready to work. Our journal is there before we
+    /// take the lock for the first time, so that of two farmers that start at
+    /// once, at least one sees the other and can tell whether the lock holds.
+    fn session(
+        &mut self,
+        clock: &Clock,
+        source: &Source,
+        options: &Farm,
+    ) -> std::result::Result<Session, Trouble> {
+        let mut journal = self.journal(clock)?;
+        let found = match self.prepare(&mut journal, source, options) {
+            Ok(found) => found,
+            Err(trouble) => {
+                let _ = journal.discard(&self.workdir.dir);
+                return Err(trouble);
+            }
+        };
+        let feeds = matches!(source, Source::Stream(_));
+        let (session, before) = Session::join(self.workdir, journal, feeds, self.patience)?;
+        if !found.is_new || options.verbose {
+            self.say(&resumed(&before));
+        }
+        Ok(session)
+    }
+
+    fn prepare(
+        &mut self,
+        journal: &mut Journal,
+        source: &Source,
+        options: &Farm,
+    ) -> std::result::Result<Found, Trouble> {
         let (dir, mechanism) = (&self.workdir.dir, self.workdir.mechanism);
-        let who = format!("{} while preparing", self.host.name);
+        let who = journal.farmer().to_owned();
+        let us = (&*self.host.name, journal);
+        exclusion::test(
+            dir,
+            mechanism,
+            us,
+            beat_every(options.takeover),
+            self.patience,
+        )?;
         let prepared = match source {
             Source::File(list) => {
                 prepare(dir, mechanism, &who, self.patience, list, options.strict)?
@@ -265,7 +304,7 @@ impl Prelude<'_> {
         };
         self.tell_prepared(&prepared);
         for farmer in recovery::unsealed(dir)? {
-            let Some(journal) = recovery::look_at(dir, mechanism, &farmer)? else {
+            let Some(journal) = recovery::look_at(dir, mechanism, &farmer, &self.host.name)? else {
                 continue;
             };
             if journal.is_free {
@@ -307,13 +346,7 @@ impl Prelude<'_> {
         }
     }
 
-    fn join(
-        &mut self,
-        clock: &Clock,
-        source: &Source,
-        found: &Found,
-        options: &Farm,
-    ) -> Result<Session> {
+    fn journal(&self, clock: &Clock) -> Result<Journal> {
         let started = SystemTime::now()
             .duration_since(UNIX_EPOCH)
             .unwrap_or_default()
@@ -330,12 +363,7 @@ impl Prelude<'_> {
             at: clock.micros(clock.began()),
             pytf: VERSION.to_owned(),
         };
-        let feeds = matches!(source, Source::Stream(_));
-        let (session, before) = Session::join(self.workdir, header, feeds, self.patience)?;
-        if !found.is_new || options.verbose {
-            self.say(&resumed(&before));
-        }
-        Ok(session)
+        Session::journal_for(self.workdir, header)
     }
 }
 

@@ -15,7 +15,7 @@ use std::time::Duration;
 use super::error::{Context, Error, Result};
 use super::fs::{Dir, File, Open, read_from, read_full};
 use super::layout::{FAILED, FINISHED, REQUEUED, TASKS, TOPROCESS};
-use super::lock::{Held, Mechanism, Waiting, acquire};
+use super::lock::{self, Held, Mechanism, Waiting, acquire};
 use super::state::{self, Act, Known, LOCK, Queue, Rename, State};
 use crate::model::ids::Ids;
 use crate::model::task::{Task, TaskId, parse_line, push_line};
@@ -290,7 +290,7 @@ impl<'a> Txn<'a> {
     pub fn sweep(&self) -> Result<()> {
         for name in self.dir.list("").context("list", "the workdir")? {
             let is_ours = self.replacing.iter().any(|(_, new)| new.name == name);
-            if name.ends_with(NEW) && !is_ours {
+            if name.ends_with(NEW) && !is_ours || lock::is_past(&name, self.state.seq) {
                 self.dir.remove(&name).context("remove", &name)?;
             }
         }

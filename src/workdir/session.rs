@@ -64,22 +64,27 @@ pub struct Turn {
 }
 
 impl Session {
-    /// Joins: makes the journal and enters the log. Names are tried until one
-    /// is free; returns the state before as well.
+    /// Makes the journal of a farmer that has yet to join. Names are tried until
+    /// one is free.
+    pub fn journal_for(workdir: &Workdir, header: impl Fn(u32) -> Header) -> Result<Journal> {
+        let create =
+            |nth| Journal::create(&workdir.dir, workdir.mechanism, header(nth)).transpose();
+        (0..10).find_map(create).transpose()?.ok_or_else(|| {
+            let name = header(0).farmer;
+            Error::Refused(format!(
+                "no journal could be made: {name} and its like exist"
+            ))
+        })
+    }
+
+    /// Joins: enters the log; returns the state before as well.
     pub fn join(
         workdir: &Workdir,
-        header: impl Fn(u32) -> Header,
+        journal: Journal,
         feeds: bool,
         waiting: &mut dyn Waiting,
     ) -> Result<(Self, State)> {
         let (dir, mechanism) = (&workdir.dir, workdir.mechanism);
-        let create = |nth| Journal::create(dir, mechanism, header(nth)).transpose();
-        let Some(journal) = (0..10).find_map(create).transpose()? else {
-            let name = header(0).farmer;
-            return Err(Error::Refused(format!(
-                "no journal could be made: {name} and its like exist"
-            )));
-        };
         let farmer = journal.farmer().to_owned();
         let mut txn = Txn::begin(dir, mechanism, &farmer, waiting)?;
         if txn.state().live == 0 {
