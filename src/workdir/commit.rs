@@ -119,16 +119,20 @@ impl<'a> Txn<'a> {
         self.dir
     }
 
-    /// The entries of the log, between two of its lengths.
-    pub fn entries(&self, from: u64, to: u64) -> Result<Vec<state::Entry>> {
-        state::entries(&*self.held.file, from, to)
+    /// The entries of the log, from one of its lengths on.
+    pub fn entries_from(&self, from: u64) -> Result<Vec<state::Entry>> {
+        state::entries(&*self.held.file, from, self.state.log)
+    }
+
+    /// All entries since the log was begun.
+    pub fn entries(&self) -> Result<Vec<state::Entry>> {
+        self.entries_from(self.state.begin)
     }
 
     /// Begins the log anew: allowed when no farmer is alive.
     pub fn clear_log(&mut self) {
         debug_assert_eq!(self.state.live, 0);
-        self.state.log = 0;
-        self.state.epoch += 1;
+        self.state.begin_log();
     }
 
     /// Appends lines to `finished`.
