@@ -31,6 +31,8 @@ pub const LOCK: &str = "lock";
 const PLACE: u64 = 1024;
 const HOLDER_AT: u64 = 2 * PLACE;
 const LOG_AT: u64 = HOLDER_AT + 512;
+/// How often damage is looked at again before it is believed.
+const LOOKS: u32 = 10;
 /// More than the entry of a farmer that joins.
 const ROOM_TO_JOIN: u64 = 8 << 10;
 
@@ -249,8 +251,19 @@ fn is_zero(n: &u64) -> bool {
 
 /// Reads the state in force; `None` when nobody has prepared the workdir.
 ///
-/// Without the lock held this is a look, not a promise.
+/// Without the lock held this is a look, not a promise: what somebody writes at
+/// that moment may be seen in part, and is looked at again.
 pub fn read(file: &dyn File) -> Result<Option<State>> {
+    for _ in 0..LOOKS {
+        match read_once(file) {
+            Err(Error::Damaged { .. }) => {}
+            done => return done,
+        }
+    }
+    read_once(file)
+}
+
+fn read_once(file: &dyn File) -> Result<Option<State>> {
     let mut places = [0_u8; 2 * PLACE as usize];
     let read = read_full(file, &mut places, 0).context("read", LOCK)?;
     let (even, odd) = places[..].split_at(PLACE as usize);
