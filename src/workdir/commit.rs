@@ -484,7 +484,7 @@ impl QueueCopy {
     /// Copies what is not claimed in `queue`, a recent state of it. `farmer`
     /// keeps two copiers apart.
     pub fn make(dir: &Arc<dyn Dir>, queue: Queue, farmer: u32) -> Result<Self> {
-        let mut new = NewFile::create(dir, &format!("{TOPROCESS}.{farmer}.new"))?;
+        let mut new = NewFile::create(dir, &format!("{TOPROCESS}.copy{farmer}.new"))?;
         let old = dir.open(TOPROCESS, Open::Read).context("open", TOPROCESS)?;
         new.copy(&*old, queue.cursor, queue.len)
             .context("copy", TOPROCESS)?;
