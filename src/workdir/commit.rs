@@ -377,7 +377,8 @@ impl<'a> Txn<'a> {
             }
         }
         let renames = std::mem::take(&mut self.state.renames);
-        if !renames.is_empty() {
+        // Frozen since: whoever broke our lock has found the renames and done them.
+        if !renames.is_empty() && self.may_write().is_ok() {
             self.rename_all(&renames)?;
             state::write_place(&*self.held.file, &self.state)?;
         }
