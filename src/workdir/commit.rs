@@ -384,7 +384,8 @@ impl<'a> Txn<'a> {
             let seq = in_force
                 .and_then(|file| state::read(&*file).ok().flatten())
                 .map(|s| s.seq);
-            if seq != Some(before + 1) {
+            // Under locks by name another transaction may have followed already.
+            if seq.is_none_or(|seq| seq <= before) {
                 return Err(error);
             }
         }
@@ -400,9 +401,11 @@ impl<'a> Txn<'a> {
             return Ok(());
         }
         for Rename { from, to } in renames {
-            // Gone already: the rename happened before its process died.
-            if self.dir.inode(from).context("look at", from)?.is_some() {
-                self.dir.rename(from, to).context("rename", from)?;
+            match self.dir.rename(from, to) {
+                // Renamed already: by a process that died since, or, under locks
+                // by name, by the one whose state we have just seen come true.
+                Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
+                done => done.context("rename", from)?,
             }
         }
         self.dir.sync_names().context("sync", "the workdir")
