@@ -118,16 +118,20 @@ impl<'a> Txn<'a> {
         self.dir
     }
 
-    /// The entries of the log, between two of its lengths.
-    pub fn entries(&self, from: u64, to: u64) -> Result<Vec<state::Entry>> {
-        state::entries(&*self.held.file, from, to)
+    /// The entries of the log, from one of its lengths on.
+    pub fn entries_from(&self, from: u64) -> Result<Vec<state::Entry>> {
+        state::entries(&*self.held.file, from, self.state.log)
+    }
+
+    /// All entries since the log was begun.
+    pub fn entries(&self) -> Result<Vec<state::Entry>> {
+        self.entries_from(self.state.begin)
     }
 
     /// Begins the log anew: allowed when no farmer is alive.
     pub fn clear_log(&mut self) {
         debug_assert_eq!(self.state.live, 0);
-        self.state.log = 0;
-        self.state.epoch += 1;
+        self.state.begin_log();
     }
 
     /// Appends lines to `finished`.
@@ -380,7 +384,8 @@ impl<'a> Txn<'a> {
             let seq = in_force
                 .and_then(|file| state::read(&*file).ok().flatten())
                 .map(|s| s.seq);
-            if seq != Some(before + 1) {
+            // Under locks by name another transaction may have followed already.
+            if seq.is_none_or(|seq| seq <= before) {
                 return Err(error);
             }
         }
@@ -396,9 +401,11 @@ impl<'a> Txn<'a> {
             return Ok(());
         }
         for Rename { from, to } in renames {
-            // Gone already: the rename happened before its process died.
-            if self.dir.inode(from).context("look at", from)?.is_some() {
-                self.dir.rename(from, to).context("rename", from)?;
+            match self.dir.rename(from, to) {
+                // Renamed already: by a process that died since, or, under locks
+                // by name, by the one whose state we have just seen come true.
+                Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
+                done => done.context("rename", from)?,
             }
         }
         self.dir.sync_names().context("sync", "the workdir")

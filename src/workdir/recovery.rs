@@ -97,7 +97,7 @@ pub fn seal(
     if let Some((number, last)) = by {
         check_seal(&txn, last, number)?;
     }
-    let entries = txn.entries(0, txn.state().log)?;
+    let entries = txn.entries()?;
     let mut found = Found {
         farmer: farmer.to_owned(),
         ..Found::default()

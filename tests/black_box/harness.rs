@@ -6,8 +6,12 @@
 //! the runs left behind, and nothing that a test started outlives it: each
 //! process of a test carries the test's mark in its environment.
 
+// The paths are for the other test programs that stand on this harness.
+#[path = "harness/facts.rs"]
 mod facts;
+#[path = "harness/gate.rs"]
 mod gate;
+#[path = "harness/run.rs"]
 mod run;
 
 use std::cell::RefCell;
@@ -26,7 +30,7 @@ use serde_json::Value;
 pub(crate) use facts::{has, is_alive, is_root, pause, skip, state, until};
 use facts::{marked, program};
 pub(crate) use gate::Gate;
-pub(crate) use run::{Done, Pytf};
+pub(crate) use run::{Done, Pytf, Running};
 
 /// A directory with a task list `tasks.txt` and a workdir `w`.
 pub(crate) struct Farm {
