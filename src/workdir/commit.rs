@@ -20,6 +20,10 @@ use super::state::{self, Act, Known, LOCK, Queue, Rename, State};
 use crate::model::ids::Ids;
 use crate::model::task::{Task, TaskId, parse_line, push_line};
 
+/// A log of this length may be begun anew; no line of a farmer that joins is
+/// as long.
+const LONG_LOG: u64 = 4 << 10;
+
 /// How often tasks were started, as far as a process has read `requeued`.
 #[derive(Default)]
 pub struct Attempts {
@@ -118,20 +122,32 @@ impl<'a> Txn<'a> {
         self.dir
     }
 
-    /// The entries of the log, from one of its lengths on.
+    /// The entries of the log, from one of its lengths on; those of farmers
+    /// that are all over are nobody's concern, and may be overwritten.
     pub fn entries_from(&self, from: u64) -> Result<Vec<state::Entry>> {
+        if self.state.live == 0 {
+            return Ok(Vec::new());
+        }
         state::entries(&*self.held.file, from, self.state.log)
     }
 
-    /// All entries since the log was begun.
+    /// All entries of the log.
     pub fn entries(&self) -> Result<Vec<state::Entry>> {
-        self.entries_from(self.state.begin)
+        self.entries_from(0)
     }
 
-    /// Begins the log anew: allowed when no farmer is alive.
+    /// Begins the log anew, when it has become long: allowed when no farmer is
+    /// alive.
+    ///
+    /// The first line of the new log overwrites the head of the old one before
+    /// the new state is true. So the last line of the old one, which its state is
+    /// known by, must lie far behind.
     pub fn clear_log(&mut self) {
         debug_assert_eq!(self.state.live, 0);
-        self.state.begin_log();
+        if self.state.log.saturating_sub(self.state.last.0) >= LONG_LOG {
+            self.state.log = 0;
+            self.state.epoch += 1;
+        }
     }
 
     /// Appends lines to `finished`.

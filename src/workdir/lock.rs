@@ -144,13 +144,19 @@ type Taken = (Box<dyn File>, Option<String>);
 
 fn try_file(dir: &Arc<dyn Dir>, mechanism: Mechanism) -> Result<Option<Taken>> {
     let file = dir.open(LOCK, Open::Create).context("open", LOCK)?;
-    let got = file
-        .try_lock(mechanism)
-        .map_err(|error| unusable(mechanism, &error))?;
-    // Somebody may have replaced the file between our open and our lock.
-    let is_the_one = got
-        && dir.inode(LOCK).context("look at", LOCK)?
-            == Some(file.inode().context("look at", LOCK)?);
+    let got = match file.try_lock(mechanism) {
+        Ok(got) => got,
+        // Replaced and gone at the server: the next try opens the new one.
+        Err(error) if error.raw_os_error() == Some(libc::ESTALE) => false,
+        Err(error) => return Err(unusable(mechanism, error)),
+    };
+    // Somebody may have replaced the file between our open and our lock. Only
+    // an open asks the server; what a name means may be remembered for a minute.
+    let is_the_one = got && {
+        let now = dir.open(LOCK, Open::Read).context("open", LOCK)?;
+        let inode = |file: &dyn File| file.inode().context("look at", LOCK);
+        inode(&*now)? == inode(&*file)?
+    };
     Ok(is_the_one.then_some((file, None)))
 }
 
@@ -208,7 +214,20 @@ fn seq_of(file: &dyn File) -> Result<u64> {
     Ok(state::read(file)?.map_or(0, |state| state.seq))
 }
 
-fn unusable(mechanism: Mechanism, error: &io::Error) -> Error {
+fn unusable(mechanism: Mechanism, error: io::Error) -> Error {
+    let refused = [
+        libc::ENOSYS,
+        libc::EOPNOTSUPP,
+        libc::EINVAL,
+        libc::ENOLCK,
+        libc::EBADF,
+    ];
+    if !refused
+        .iter()
+        .any(|&code| error.raw_os_error() == Some(code))
+    {
+        return Err::<(), _>(error).context("lock", LOCK).unwrap_err();
+    }
     let hint = match mechanism {
         Mechanism::Flock => "try --lock fcntl, or --lock link which every file system honours",
         Mechanism::Fcntl => "try --lock flock, or --lock link which every file system honours",

@@ -282,7 +282,7 @@ impl Session {
     }
 
     /// Leaves: settles, gives back, and makes `toprocess` exact when nobody
-    /// else is left. What a stream still held is `state.feeding` in the result.
+    /// else is left or it is about to be empty. What a stream still held is `state.feeding` in the result.
     pub fn leave(&mut self, upto: u64, waiting: &mut dyn Waiting) -> Result<State> {
         self.sync_journal()?;
         self.back.sort_by_key(|(task, _)| task.id);
@@ -295,7 +295,7 @@ impl Session {
                 .iter()
                 .map(|(task, end)| (&task.line[..], end)),
         )?;
-        if txn.state().live > 1 {
+        if txn.state().live > 1 && txn.state().queue.left > 0 {
             txn.requeue(&self.back)?;
         } else {
             txn.requeue_in_front(&self.back)?;
@@ -324,8 +324,8 @@ impl Session {
 /// Whether others have sealed us since the state that we saw last.
 pub(super) fn check_seal(txn: &Txn<'_>, last: &State, number: u32) -> Result<()> {
     let now = txn.state();
-    if now.epoch != last.epoch || now.log < last.log {
-        // The log was begun anew: nobody was alive then, in the others' eyes.
+    if now.epoch != last.epoch || now.log < last.log || now.live == 0 {
+        // Nobody is or was alive, in the others' eyes.
         return Err(Error::Sealed);
     }
     if now.seals == last.seals {
