@@ -5,7 +5,7 @@ use std::time::Duration;
 use nix::sys::signal::{Signal, kill, killpg};
 use nix::unistd::Pid;
 
-use crate::harness::{Farm, Gate, pause, state, tasks, until};
+use crate::harness::{Farm, Gate, is_alive, pause, state, tasks, until};
 
 /// Every signal that a batch system, a terminal or a limit sends.
 const STOPS: [Signal; 7] = [
@@ -158,6 +158,27 @@ fn children_of_a_task_end_with_it() {
         pytf.signal(Signal::SIGTERM);
         pytf.wait().exits(75);
         farm.assert_exact(4, &[], &[]);
+    }
+}
+
+#[test]
+fn a_daemon_without_any_mark_ends_with_an_orderly_run() {
+    // No group, no session, no environment: only being our descendant is left.
+    let daemon =
+        "env -i setsid -f /bin/sh -c 'echo $$ > daemon.new; mv daemon.new daemon; exec sleep 1000'";
+    for (tail, code) in [("true", 0), ("exit 3", 1), ("sleep 1000", 75)] {
+        eprintln!("{tail}");
+        let farm = Farm::of(format!(
+            "{daemon}; until [ -e daemon ]; do :; done; {tail}\n"
+        ));
+        let pytf = farm.farm("--grace 1s").start();
+        until("the daemon is there", || !farm.text("daemon").is_empty());
+        if code == 75 {
+            pytf.signal(Signal::SIGTERM);
+        }
+        pytf.wait().exits(code);
+        let daemon = farm.text("daemon").trim().parse().unwrap();
+        assert!(!is_alive(daemon), "{daemon} is alive");
     }
 }
 

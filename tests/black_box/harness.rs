@@ -23,8 +23,8 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use serde_json::Value;
 
+use facts::{guards, marked, program};
 pub(crate) use facts::{has, is_alive, is_root, pause, skip, state, until};
-use facts::{marked, program};
 pub(crate) use gate::Gate;
 pub(crate) use run::{Done, Pytf};
 
@@ -220,9 +220,10 @@ impl Drop for Farm {
                 let _ = kill(Pid::from_raw(pid), Signal::SIGKILL);
             }
         } else {
-            until("nothing that the test started is alive", || {
-                marked(&self.mark).is_empty()
-            });
+            until(
+                "nothing that the test started is alive, no guard either",
+                || marked(&self.mark).is_empty() && guards(&self.farmers()).is_empty(),
+            );
         }
     }
 }
