@@ -5,7 +5,9 @@
 
 pub mod cli;
 pub mod exit;
+pub mod farm;
 pub mod host;
 pub mod model;
+pub mod runner;
 pub mod view;
 pub mod workdir;

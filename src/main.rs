@@ -1,2 +1,83 @@
 //! argv → command → exit status.
-fn main() {}
+
+use std::io::{IsTerminal, Write};
+use std::process::ExitCode;
+
+use crossbeam_channel::bounded;
+use pytf::cli::{Cli, Log, Request, Retry};
+use pytf::exit::RunExit;
+use pytf::farm::patience::Patience;
+use pytf::farm::start::{self, Trouble, warn};
+use pytf::host::guard;
+use pytf::model::ids::Ids;
+use pytf::view::log::{Ask, show};
+use pytf::workdir::open::{Wishes, Workdir};
+use pytf::workdir::retry::retry;
+
+fn main() -> ExitCode {
+    let request = match Cli::read(std::env::args_os(), |name| std::env::var_os(name)) {
+        Ok(request) => request,
+        Err(error) => {
+            // `--help` into a closed pipe is no failure.
+            let _ = error.print();
+            return ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(2));
+        }
+    };
+    match request {
+        Request::Farm { list, workdir, options } => {
+            start::run(&list, &workdir, &options).unwrap_or_else(|trouble| {
+                warn(&trouble.to_string());
+                trouble.exit()
+            })
+        }
+        Request::Log(wish) => log(&wish),
+        Request::Retry(wish) => retry_failed(&wish).unwrap_or_else(|trouble| {
+            warn(&trouble.to_string());
+            trouble.exit()
+        }),
+        Request::Guard(wish) => {
+            wish.args.first().and_then(|farmer| farmer.to_str()).into_iter().for_each(guard::watch);
+            RunExit::Complete
+        }
+    }
+    .into()
+}
+
+/// `pytf log`
+fn log(wish: &Log) -> RunExit {
+    let (mut stdout, mut stderr) = (std::io::stdout(), std::io::stderr());
+    let to_terminal = stdout.is_terminal();
+    let ask = Ask { id: wish.id, attempt: wish.attempt, to_terminal };
+    match show(&wish.workdir, &ask, &mut stdout, &mut stderr) {
+        Ok(()) => RunExit::Complete,
+        Err(error) => {
+            warn(&error.to_string());
+            RunExit::Usage
+        }
+    }
+}
+
+/// `pytf retry`
+fn retry_failed(wish: &Retry) -> Result<RunExit, Trouble> {
+    let workdir = Workdir::open(&wish.workdir, Wishes { shared: true, ..Wishes::default() })?;
+    let wanted: Ids = wish.ids.iter().flat_map(Ids::iter).collect();
+    let wanted = (!wish.ids.is_empty()).then_some(&wanted);
+    let (_keep, abort) = bounded(0);
+    let mut patience = Patience::new(abort, None, std::time::Duration::from_secs(120));
+    let who = format!("pytf retry, process {}", std::process::id());
+    let retried = retry(&workdir.dir, workdir.mechanism, &who, &mut patience, wanted)?;
+    let back = retried.back.count();
+    let _ = match back {
+        0 => writeln!(std::io::stdout(), "no failed task to put back"),
+        n => writeln!(
+            std::io::stdout(),
+            "{n} tasks are back in toprocess ({}): run the same line again",
+            retried.back
+        ),
+    };
+    if retried.not_failed.is_empty() {
+        return Ok(RunExit::Complete);
+    }
+    warn(&format!("not in failed, and left alone: {}", retried.not_failed));
+    Ok(RunExit::Usage)
+}

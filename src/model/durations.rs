@@ -261,8 +261,8 @@ mod tests {
             let span = Duration::from_micros(us);
             let back = parse(&show(span)).unwrap();
             let off = back.abs_diff(span);
-            // Half of the last digit shown, at most 2 % of the whole, or 50 µs.
-            prop_assert!(off <= span.mul_f64(0.021).max(Duration::from_micros(50)), "{}", show(span));
+            // Half of the last digit shown: at most 5 % of the whole, or 50 µs.
+            prop_assert!(off <= span.mul_f64(0.051).max(Duration::from_micros(50)), "{}", show(span));
         }
 
         #[test]

@@ -73,6 +73,17 @@ impl Commands {
         self.file.is_some()
     }
 
+    /// The last task of the list.
+    pub fn last(&mut self) -> io::Result<Option<TaskId>> {
+        let Some(number) = self.blocks.len().checked_sub(2) else {
+            return Ok(None);
+        };
+        // Reads the last block.
+        self.get(self.blocks[number].0)?;
+        let block = self.held[number % HELD].as_ref();
+        Ok(block.and_then(|block| block.lines.last().map(|(id, _)| *id)))
+    }
+
     /// The command of a task, or its first kilobytes when it is very long;
     /// `None` for a task that is not in the list.
     pub fn get(&mut self, id: TaskId) -> io::Result<Option<&[u8]>> {
@@ -124,12 +135,11 @@ impl Block {
         file.read_exact_at(&mut bytes, start)?;
         let mut lines = Vec::new();
         let mut from = 0;
-        for line in bytes.split(|&byte| byte == b'\n') {
-            let behind = from + line.len();
-            if let Some((id, command)) = parse_line(line) {
+        for behind in memchr::memchr_iter(b'\n', &bytes).chain([bytes.len()]) {
+            if let Some((id, command)) = parse_line(&bytes[from..behind]) {
                 lines.push((id, behind - command.len()..behind));
             }
-            from = behind + 1;
+            from = (behind + 1).min(bytes.len());
         }
         Ok(Self {
             number,
@@ -178,6 +188,7 @@ mod tests {
             assert!(command(id).starts_with(&found), "{id}");
             assert!(found.len() >= command(id).len().min(4000), "{id}");
         }
+        assert_eq!(commands.last().unwrap(), ids.last().copied().map(TaskId));
         for unknown in [3, 10, 3001, u64::MAX] {
             assert_eq!(commands.get(TaskId(unknown)).unwrap(), None);
         }
@@ -191,6 +202,8 @@ mod tests {
             let mut commands = Commands::open(dir.path()).unwrap();
             assert!(commands.is_known());
             assert_eq!(commands.get(TaskId(0)).unwrap(), None);
+            let last = commands.last().unwrap();
+            assert_eq!(last, bytes.starts_with(b"12").then_some(TaskId(12)));
         }
         std::fs::remove_file(dir.path().join("tasks")).unwrap();
         let mut commands = Commands::open(dir.path()).unwrap();

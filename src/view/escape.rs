@@ -17,6 +17,11 @@ pub fn escape(bytes: &[u8]) -> String {
 
 /// As [`escape`], at the end of `out`.
 pub fn push_line(out: &mut String, bytes: &[u8]) {
+    // Nearly all lines are plain, and a timeline has millions of them.
+    if bytes.iter().all(|byte| matches!(byte, b' '..=b'~')) {
+        out.extend(str::from_utf8(bytes));
+        return;
+    }
     for chunk in bytes.utf8_chunks() {
         for c in chunk.valid().chars() {
             if c == '\t' {
@@ -62,11 +67,32 @@ fn push_invalid(out: &mut String, bytes: &[u8]) {
 /// The text cut to `width` characters, the last one an ellipsis when something
 /// was cut.
 pub fn clip(text: &str, width: usize) -> String {
+    if text.len() <= width {
+        return text.to_owned();
+    }
     match text.char_indices().nth(width) {
         None => text.to_owned(),
         Some(_) if width == 0 => String::new(),
         Some(_) => text.chars().take(width - 1).chain(['…']).collect(),
     }
+}
+
+/// The bytes without their colours, which would be noise in a single line.
+pub fn without_colours(bytes: &[u8]) -> Vec<u8> {
+    let mut out = Vec::with_capacity(bytes.len());
+    let mut at = 0;
+    while let Some(found) = memchr::memchr(0x1b, &bytes[at..]) {
+        out.extend_from_slice(&bytes[at..at + found]);
+        at += found;
+        if let Escape::Colour(length) = colour(&bytes[at..]) {
+            at += length;
+        } else {
+            out.push(0x1b);
+            at += 1;
+        }
+    }
+    out.extend_from_slice(&bytes[at..]);
+    out
 }
 
 /// Makes a stream fit for a terminal: as [`escape`], except that line ends,
@@ -223,6 +249,17 @@ mod tests {
             ("abc", 0, ""),
         ] {
             assert_eq!(clip(text, width), clipped);
+        }
+    }
+
+    #[test]
+    fn colours_go_and_all_else_stays() {
+        for (bytes, left) in [
+            (&b"plain"[..], &b"plain"[..]),
+            (b"\x1b[1;31merror\x1b[0m: x", b"error: x"),
+            (b"\x1b[2J\x1b", b"\x1b[2J\x1b"),
+        ] {
+            assert_eq!(without_colours(bytes), left);
         }
     }
 

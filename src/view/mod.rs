@@ -10,6 +10,11 @@ pub mod commands;
 pub mod escape;
 pub mod journals;
 pub mod lanes;
+pub mod log;
+pub mod look;
+mod pace;
+pub mod progress;
+pub mod summary;
 pub mod timeline;
 
 #[cfg(test)]

@@ -11,6 +11,8 @@
 //! It reads the journals twice, the first time for when each farmer was there,
 //! and holds a few numbers a farmer and slot, however many tasks there are.
 
+mod slice;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, BufWriter, Write};
@@ -18,13 +20,12 @@ use std::path::{Path, PathBuf};
 
 use serde_json::{Map, Value, json};
 
+use self::slice::{Ending, Slice};
 use super::commands::Commands;
 use super::escape::{clip, escape};
 use super::journals::{Damage, Journal, Records, journals};
 use super::lanes::{Lane, Span, lanes};
-use crate::model::outcome::Outcome;
-use crate::model::record::{End, Record, Start, Used};
-use crate::model::task::TaskId;
+use crate::model::record::{Record, Start};
 
 /// How much of a command is the name of its slice.
 const NAME: usize = 200;
@@ -115,6 +116,8 @@ fn write_to(workdir: &Path, file: File) -> io::Result<(u64, Damages)> {
 /// What the first reading of a journal tells.
 struct Farmer {
     journal: Journal,
+    /// Its name, fit to be shown.
+    name: String,
     /// When it started.
     first: u64,
     /// The last time in its journal.
@@ -148,6 +151,7 @@ impl Farmer {
             is_over: has_left || journal.is_sealed,
             slots: journal.header.slots.max(highest),
             used: used.into_iter().collect(),
+            name: escape(journal.header.farmer.as_bytes()),
             journal,
         }))
     }
@@ -178,50 +182,6 @@ fn slot_of(record: &Record) -> Option<u32> {
         Record::End(end) => Some(end.slot),
         Record::Header(_) | Record::Beat { .. } | Record::Note { .. } | Record::Leave { .. } => {
             None
-        }
-    }
-}
-
-/// One attempt, as it is drawn.
-struct Slice<'a> {
-    id: TaskId,
-    attempt: u32,
-    slot: u32,
-    from: u64,
-    to: u64,
-    ending: Ending<'a>,
-}
-
-/// How an attempt ended, as far as the journal tells.
-enum Ending<'a> {
-    /// As its record says.
-    Recorded(&'a Outcome, Option<Used>),
-    /// It was running when its farmer was lost.
-    Lost,
-    /// It runs.
-    Running,
-    /// The slot went on to another task, and the record of the end is damaged.
-    Unknown,
-}
-
-impl Ending<'_> {
-    fn word(&self) -> &'static str {
-        match self {
-            Self::Recorded(outcome, _) => outcome.word(),
-            Self::Lost => Outcome::Lost.word(),
-            Self::Running => "running",
-            Self::Unknown => "unknown",
-        }
-    }
-
-    /// What the outcome has besides its word.
-    fn detail(&self) -> Option<(&'static str, i32)> {
-        match self {
-            Self::Recorded(Outcome::Exit(code) | Outcome::NotStarted(code), _) => {
-                Some(("status", *code))
-            }
-            Self::Recorded(Outcome::Signal(signal), _) => Some(("signal", *signal)),
-            _ => None,
         }
     }
 }
@@ -289,7 +249,7 @@ impl Trace {
             } else {
                 Ending::Running
             };
-            self.slice(farmer, lane, &slice_of(&start, last, ending))?;
+            self.slice(farmer, lane, &Slice::open(&start, last, ending))?;
         }
         Ok(records.damage().clone())
     }
@@ -312,16 +272,16 @@ impl Trace {
                 Record::Start(start) => {
                     let at = start.at;
                     if let Some(other) = open.insert(start.slot, start) {
-                        self.slice(farmer, lane, &slice_of(&other, at, Ending::Unknown))?;
+                        self.slice(farmer, lane, &Slice::open(&other, at, Ending::Unknown))?;
                     }
                 }
                 Record::End(end) => {
                     if let Some(other) = open.remove(&end.slot)
                         && (other.id, other.attempt) != (end.id, end.attempt)
                     {
-                        self.slice(farmer, lane, &slice_of(&other, end.at, Ending::Unknown))?;
+                        self.slice(farmer, lane, &Slice::open(&other, end.at, Ending::Unknown))?;
                     }
-                    self.slice(farmer, lane, &ended(&end))?;
+                    self.slice(farmer, lane, &Slice::ended(&end))?;
                 }
                 Record::Note { at, text } => self.mark(farmer, lane, at, &text)?,
                 Record::Leave { at, why } => {
@@ -346,7 +306,7 @@ impl Trace {
             "ts": at.saturating_sub(self.origin),
             "pid": lane.pid,
             "tid": lane.tid(0),
-            "args": { "farmer": escape(farmer.journal.header.farmer.as_bytes()) },
+            "args": { "farmer": farmer.name },
         });
         self.event(event.to_string().as_bytes())
     }
@@ -396,7 +356,7 @@ impl Trace {
             slice.attempt, slice.slot
         )?;
         event.extend_from_slice(b",\"farmer\":");
-        push_text(&mut event, &escape(farmer.journal.header.farmer.as_bytes()))?;
+        push_text(&mut event, &farmer.name)?;
         event.extend_from_slice(b"}}");
         self.event(&event)
     }
@@ -423,28 +383,6 @@ impl Trace {
             .into_inner()
             .map_err(io::IntoInnerError::into_error)?;
         Ok(self.slices)
-    }
-}
-
-fn slice_of<'a>(start: &Start, to: u64, ending: Ending<'a>) -> Slice<'a> {
-    Slice {
-        id: start.id,
-        attempt: start.attempt,
-        slot: start.slot,
-        from: start.at,
-        to,
-        ending,
-    }
-}
-
-fn ended(end: &End) -> Slice<'_> {
-    Slice {
-        id: end.id,
-        attempt: end.attempt,
-        slot: end.slot,
-        from: end.at,
-        to: end.at.saturating_add(end.us),
-        ending: Ending::Recorded(&end.outcome, end.used),
     }
 }
 

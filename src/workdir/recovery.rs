@@ -35,30 +35,35 @@ pub struct Found {
 /// The farmers whose journals are not sealed, in the order of their names.
 pub fn unsealed(dir: &Arc<dyn Dir>) -> Result<Vec<String>> {
     let names = dir.list(NODES).context("list", NODES)?;
-    let sealed: HashSet<&str> = names
-        .iter()
-        .filter_map(|n| n.strip_suffix(".sealed"))
-        .collect();
+    let sealed: HashSet<&str> = names.iter().filter_map(|n| n.strip_suffix(".sealed")).collect();
     let farmers = names.iter().filter_map(|name| layout::farmer_of(name));
-    let mut open: Vec<String> = farmers
-        .filter(|farmer| !sealed.contains(farmer))
-        .map(str::to_owned)
-        .collect();
+    let mut open: Vec<String> =
+        farmers.filter(|farmer| !sealed.contains(farmer)).map(str::to_owned).collect();
     open.sort_unstable();
     Ok(open)
 }
 
-/// Tries to take a farmer's journal: `None` while its owner lives.
-pub fn take(
-    dir: &Arc<dyn Dir>,
-    mechanism: Mechanism,
-    farmer: &str,
-) -> Result<Option<Box<dyn File>>> {
+/// Somebody else's journal.
+pub struct Other {
+    /// It, open; and locked by us when it is free.
+    pub file: Box<dyn File>,
+    /// Whether nobody holds its lock: its farmer is dead.
+    pub is_free: bool,
+    /// Its length, which grows while its farmer lives.
+    pub len: u64,
+}
+
+/// Looks at a farmer's journal; `None` when it is gone.
+pub fn look_at(dir: &Arc<dyn Dir>, mechanism: Mechanism, farmer: &str) -> Result<Option<Other>> {
     let name = layout::journal(farmer);
-    let file = dir.open(&name, Open::Write).context("open", &name)?;
-    // A name tells nothing about its maker's life: its journal's growth does.
-    let dead = mechanism != Mechanism::Link && file.try_lock(mechanism).context("lock", &name)?;
-    Ok(dead.then_some(file))
+    let file = match dir.open(&name, Open::Write) {
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
+        opened => opened.context("open", &name)?,
+    };
+    // A name tells nothing about its maker's life: only the growth does.
+    let is_free = mechanism != Mechanism::Link && file.try_lock(mechanism).context("lock", &name)?;
+    let len = file.len().context("look at", &name)?;
+    Ok(Some(Other { file, is_free, len }))
 }
 
 /// Settles and seals the journal of a farmer that is over. `by` is the number
@@ -72,43 +77,29 @@ pub fn seal(
 ) -> Result<Found> {
     let mut txn = Txn::begin(dir, mechanism, who, waiting)?;
     let entries = txn.entries(0, txn.state().log)?;
-    let mut found = Found {
-        farmer: farmer.to_owned(),
-        ..Found::default()
-    };
+    let mut found = Found { farmer: farmer.to_owned(), ..Found::default() };
     if let Some(past) = Past::of(&entries, farmer) {
         let ends = journal::ends(journal).context("read", &layout::journal(farmer))?;
         let (results, lost) = past.unsettled(&ends);
-        let wanted = results
-            .iter()
-            .map(|end| end.id)
-            .chain(lost.iter().copied())
-            .collect();
+        let wanted = results.iter().map(|end| end.id).chain(lost.iter().copied()).collect();
         let lines = lines_of(dir, txn.state().tasks, &wanted)?;
         let mut attempts = Attempts::default();
         txn.refresh(&mut attempts)?;
-        settle(
-            &mut txn,
-            results.iter().map(|end| (&lines[&end.id][..], *end)),
-        )?;
+        settle(&mut txn, results.iter().map(|end| (&lines[&end.id][..], *end)))?;
         let back: Vec<_> = lost
             .iter()
-            .map(|&id| Task {
-                id,
-                line: lines[&id].clone(),
-                attempt: attempts.of(id),
-            })
+            .map(|&id| Task { id, line: lines[&id].clone(), attempt: attempts.of(id) })
             .map(|task| (task, Some(Why::Lost)))
             .collect();
         txn.requeue(&back)?;
         txn.cut_tails()?;
         (found.settled, found.lost) = (results.len() as u64, lost.len() as u64);
-        txn.state_mut().live = txn.state().live.saturating_sub(1);
-        txn.state_mut().seals += 1;
-        txn.commit(Act::Seal {
-            of: past.number,
-            by: by.unwrap_or(u32::MAX),
-        })?;
+        let state = txn.state_mut();
+        state.live = state.live.saturating_sub(1);
+        state.feeding = state.feeding.saturating_sub(u32::from(past.is_feeding));
+        state.interrupted += found.lost;
+        state.seals += 1;
+        txn.commit(Act::Seal { of: past.number, by: by.unwrap_or(u32::MAX) })?;
     }
     mark(dir, farmer)?;
     Ok(found)
@@ -141,9 +132,7 @@ pub fn settle<'e>(
 /// Puts the mark beside a journal that says: over.
 pub fn mark(dir: &Arc<dyn Dir>, farmer: &str) -> Result<()> {
     let name = layout::sealed(farmer);
-    dir.open(&name, Open::Create)
-        .context("create", &name)
-        .map(drop)
+    dir.open(&name, Open::Create).context("create", &name).map(drop)
 }
 
 /// What the log says about one farmer.
@@ -151,6 +140,7 @@ pub fn mark(dir: &Arc<dyn Dir>, farmer: &str) -> Result<()> {
 struct Past {
     number: u32,
     settled: u64,
+    is_feeding: bool,
     /// Claimed less given back, by task.
     claimed: HashMap<TaskId, i64>,
 }
@@ -161,23 +151,15 @@ impl Past {
         let mut past: Option<Self> = None;
         for Entry { act, .. } in entries {
             match act {
-                Act::Join { by, farmer: name } if name == farmer => {
-                    past = Some(Self {
-                        number: *by,
-                        ..Self::default()
-                    });
+                Act::Join { by, farmer: name, feeds } if name == farmer => {
+                    past = Some(Self { number: *by, is_feeding: *feeds, ..Self::default() });
                 }
-                Act::Turn {
-                    by,
-                    settled,
-                    claim,
-                    back,
-                    leave,
-                } => {
+                Act::Turn { by, settled, claim, back, fed_all, leave, .. } => {
                     if let Some(past) = past.as_mut().filter(|past| past.number == *by) {
                         past.settled = *settled;
                         past.count(claim, 1);
                         past.count(back, -1);
+                        past.is_feeding &= !fed_all;
                         if *leave {
                             return None;
                         }
@@ -214,11 +196,8 @@ impl Past {
             }
             *count -= 1;
         }
-        let mut lost: Vec<TaskId> = open
-            .into_iter()
-            .filter(|(_, count)| *count > 0)
-            .map(|(id, _)| id)
-            .collect();
+        let mut lost: Vec<TaskId> =
+            open.into_iter().filter(|(_, count)| *count > 0).map(|(id, _)| id).collect();
         lost.sort_unstable();
         (results, lost)
     }
@@ -235,39 +214,18 @@ mod tests {
 
     fn turn(settled: u64, claim: &str, back: &str) -> Entry {
         let (claim, back) = (claim.parse().unwrap(), back.parse().unwrap());
-        entry(Act::Turn {
-            by: 1,
-            settled,
-            claim,
-            back,
-            leave: false,
-        })
+        entry(Act::Turn { by: 1, settled, claim, back, fed: 0, fed_all: false, leave: false })
     }
 
     fn end(at: u64, id: u64, outcome: Outcome) -> (u64, End) {
         let id = TaskId(id);
-        (
-            at,
-            End {
-                id,
-                attempt: 1,
-                slot: 0,
-                at: 0,
-                us: 0,
-                outcome,
-                used: None,
-                log: None,
-            },
-        )
+        (at, End { id, attempt: 1, slot: 0, at: 0, us: 0, outcome, used: None, log: None })
     }
 
     #[test]
     fn results_behind_the_settled_end_count_and_the_rest_is_lost() {
         let log = [
-            entry(Act::Join {
-                by: 1,
-                farmer: "a".into(),
-            }),
+            entry(Act::Join { by: 1, farmer: "a".into(), feeds: false }),
             turn(0, "0-4", ""),
             turn(100, "5", "4"),
         ];
@@ -284,14 +242,7 @@ mod tests {
 
     #[test]
     fn a_task_claimed_twice_is_lost_once() {
-        let log = [
-            entry(Act::Join {
-                by: 1,
-                farmer: "a".into(),
-            }),
-            turn(0, "0", ""),
-            turn(50, "0", ""),
-        ];
+        let log = [entry(Act::Join { by: 1, farmer: "a".into(), feeds: false }), turn(0, "0", ""), turn(50, "0", "")];
         let past = Past::of(&log, "a").unwrap();
         let ends = [end(50, 0, Outcome::Exit(1))];
         assert_eq!(past.unsettled(&ends).1, [TaskId(0)]);
@@ -299,15 +250,14 @@ mod tests {
 
     #[test]
     fn who_left_was_sealed_or_never_joined_has_no_past() {
-        let join = entry(Act::Join {
-            by: 1,
-            farmer: "a".into(),
-        });
+        let join = entry(Act::Join { by: 1, farmer: "a".into(), feeds: false });
         let leave = entry(Act::Turn {
             by: 1,
             settled: 0,
             claim: Ids::default(),
             back: Ids::default(),
+            fed: 0,
+            fed_all: false,
             leave: true,
         });
         let seal = entry(Act::Seal { of: 1, by: 2 });

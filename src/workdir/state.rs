@@ -106,8 +106,11 @@ pub struct State {
     pub seals: u64,
     /// Counts the times that the log was begun anew.
     pub epoch: u64,
-    /// Farmers that still read tasks from their standard input.
+    /// Farmers that still read tasks from a stream.
     pub feeding: u32,
+    /// Tasks that were taken from a farmer since the first one joined: stopped
+    /// with it or lost with it.
+    pub interrupted: u64,
     /// The length of the log in bytes.
     pub log: u64,
     /// The length of the last line of the log, and its checksum.
@@ -138,6 +141,7 @@ impl State {
             seals: 0,
             epoch: 0,
             feeding: 0,
+            interrupted: 0,
             log: 0,
             last: (0, 0),
             list: None,
@@ -179,6 +183,9 @@ pub enum Act {
         by: u32,
         /// Its name.
         farmer: String,
+        /// Whether it reads tasks from a stream.
+        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+        feeds: bool,
     },
     /// A farmer's turn: it settled results, gave tasks back, claimed others.
     Turn {
@@ -193,6 +200,12 @@ pub enum Act {
         /// What it gave back to `toprocess`.
         #[serde(default, skip_serializing_if = "Ids::is_empty")]
         back: Ids,
+        /// How many new tasks it brought in from its stream.
+        #[serde(default, skip_serializing_if = "is_zero")]
+        fed: u64,
+        /// Whether its stream is over with this turn.
+        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+        fed_all: bool,
         /// Whether this was its last turn.
         #[serde(default, skip_serializing_if = "std::ops::Not::not")]
         leave: bool,
@@ -209,13 +222,11 @@ pub enum Act {
         /// Which.
         ids: Ids,
     },
-    /// New tasks came in from standard input.
-    Feed {
-        /// How many.
-        tasks: u64,
-    },
-    /// `toprocess` was written anew without its claimed head.
-    Compact,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes references")]
+fn is_zero(n: &u64) -> bool {
+    *n == 0
 }
 
 /// Reads the state in force; `None` when nobody has prepared the workdir.
@@ -229,10 +240,7 @@ pub fn read(file: &dyn File) -> Result<Option<State>> {
     states.sort_by_key(|state| std::cmp::Reverse(state.seq));
     for state in states {
         if state.format > FORMAT {
-            return Err(Error::Newer {
-                found: state.format,
-                known: FORMAT,
-            });
+            return Err(Error::Newer { found: state.format, known: FORMAT });
         }
         if last_line_is_whole(file, &state)? {
             return Ok(Some(state));
@@ -240,10 +248,7 @@ pub fn read(file: &dyn File) -> Result<Option<State>> {
     }
     if places[..read].iter().any(|&b| b != 0) {
         let what = "neither of its two states is whole; see docs/workdir.md, \"A damaged workdir\"";
-        return Err(Error::Damaged {
-            file: LOCK.into(),
-            what: what.into(),
-        });
+        return Err(Error::Damaged { file: LOCK.into(), what: what.into() });
     }
     Ok(None)
 }
@@ -259,14 +264,10 @@ fn last_line_is_whole(file: &dyn File, state: &State) -> Result<bool> {
 /// Writes an entry behind the log and then the state that knows of it, and
 /// syncs both. `state.seq` must have been raised by the caller.
 pub fn write(file: &dyn File, state: &mut State, act: Act) -> Result<()> {
-    let entry = Entry {
-        seq: state.seq,
-        act,
-    };
+    let entry = Entry { seq: state.seq, act };
     let mut line = serde_json::to_vec(&entry).expect("an entry is always valid JSON");
     line.push(b'\n');
-    file.write_at(&line, LOG_AT + state.log)
-        .context("write", LOCK)?;
+    file.write_at(&line, LOG_AT + state.log).context("write", LOCK)?;
     state.log += line.len() as u64;
     state.last = (line.len() as u64, crc32fast::hash(&line));
     write_place(file, state)?;
@@ -284,8 +285,7 @@ pub fn write_holder(file: &dyn File, who: &str) -> Result<()> {
     let mut text = format!("lock taken by {who}");
     text.truncate(511);
     let text = format!("{text:<511}\n");
-    file.write_at(text.as_bytes(), HOLDER_AT)
-        .context("write", LOCK)
+    file.write_at(text.as_bytes(), HOLDER_AT).context("write", LOCK)
 }
 
 /// Who took the lock last.
@@ -336,11 +336,7 @@ fn decode(place: &[u8]) -> Option<State> {
     }
     serde_json::from_str(json).ok().or_else(|| {
         let Version { format } = serde_json::from_str(json).ok()?;
-        (format > FORMAT).then(|| State {
-            format,
-            seq: u64::MAX,
-            ..State::new(Mechanism::Flock)
-        })
+        (format > FORMAT).then(|| State { format, seq: u64::MAX, ..State::new(Mechanism::Flock) })
     })
 }
 
@@ -354,7 +350,7 @@ mod tests {
 
     fn step(file: &std::fs::File, state: &mut State) {
         state.seq += 1;
-        write(file, state, Act::Compact).unwrap();
+        write(file, state, Act::Prepare).unwrap();
     }
 
     #[test]
@@ -399,25 +395,14 @@ mod tests {
         let json = r#"{"format":9,"seq":1,"something":"new"}"#;
         let text = format!("{:08x} {json}", crc32fast::hash(json.as_bytes()));
         File::write_at(&file, format!("{text:<1023}\n").as_bytes(), 0).unwrap();
-        assert!(matches!(
-            read(&file),
-            Err(Error::Newer { found: 9, known: 1 })
-        ));
+        assert!(matches!(read(&file), Err(Error::Newer { found: 9, known: 1 })));
     }
 
     #[test]
     fn the_largest_state_fits_its_place() {
         let mut state = State::new(Mechanism::Flock);
-        let known = Known {
-            len: u64::MAX,
-            lines: u64::MAX,
-        };
-        state.queue = Queue {
-            len: u64::MAX,
-            cursor: u64::MAX,
-            left: u64::MAX,
-            generation: u64::MAX,
-        };
+        let known = Known { len: u64::MAX, lines: u64::MAX };
+        state.queue = Queue { len: u64::MAX, cursor: u64::MAX, left: u64::MAX, generation: u64::MAX };
         (state.finished, state.failed, state.requeued, state.tasks) = (known, known, known, known);
         state.list = Some(ListIdentity {
             len: u64::MAX,
@@ -426,10 +411,7 @@ mod tests {
             inode: u64::MAX,
         });
         for to in ["toprocess", "failed", "tasks", "finished"] {
-            state.renames.push(Rename {
-                from: format!("{to}.new"),
-                to: to.into(),
-            });
+            state.renames.push(Rename { from: format!("{to}.new"), to: to.into() });
         }
         assert!(encode(&state).len() == PLACE as usize);
     }

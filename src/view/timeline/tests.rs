@@ -4,6 +4,8 @@
 use std::collections::BTreeMap;
 
 use super::*;
+use crate::model::outcome::Outcome;
+use crate::model::record::Used;
 use crate::view::synthetic::{Workdir, end, header, start, workdir};
 
 /// The parsed file.
@@ -93,8 +95,9 @@ fn slices(trace: &Value) -> Vec<String> {
 /// A time as a farmer records it.
 const T: u64 = 1_800_000_000_000_000;
 
-#[test]
-fn one_slice_for_every_attempt_of_every_run() {
+/// A workdir with a retry, a farmer that was killed, one that left, and two at
+/// a time on one node.
+fn several_runs() -> Workdir {
     let dir = workdir(&["sleep 1", "false", "sleep 99", "sleep 98"]);
     // The first run: two slots, one retry, killed while tasks 2 and 3 ran.
     dir.journal(
@@ -132,6 +135,12 @@ fn one_slice_for_every_attempt_of_every_run() {
             Record::Beat { at: T + 300 },
         ],
     );
+    dir
+}
+
+#[test]
+fn one_slice_for_every_attempt_of_every_run() {
+    let dir = several_runs();
     let trace = timeline(&dir);
     assert_eq!(
         slices(&trace),
@@ -296,4 +305,33 @@ fn a_link_in_its_place_is_replaced_and_an_obstacle_is_told() {
         5,
         "a temporary file is left"
     );
+}
+
+#[test]
+#[ignore = "fetches Perfetto and needs a Chromium"]
+fn the_real_perfetto_agrees() {
+    let dir = several_runs();
+    let commands: Vec<u8> = (0..2000)
+        .flat_map(|id| format!("{id} \u{1b}[31m\"雪\\ {id}\n").into_bytes())
+        .collect();
+    dir.file("tasks", &commands);
+    // A node with many short tasks, some of no length, some that overlap.
+    let mut records = vec![header("n10", T + 7, 4)];
+    for n in 0..2000 {
+        let outcome = [
+            Outcome::Exit(0),
+            Outcome::TimeLimit,
+            Outcome::NotStarted(127),
+        ];
+        let outcome = outcome[usize::try_from(n % 3).unwrap()].clone();
+        let slot = u32::try_from(n % 4).unwrap();
+        records.push(end(n, 1, slot, T + 10 + n * 2, n % 11, outcome));
+    }
+    dir.journal("n10.0.1.1", &records);
+    let written = write(dir.path()).unwrap();
+    assert_eq!(written.slices, 2007);
+    let check = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/perfetto/check.sh");
+    let mut judge = std::process::Command::new(check);
+    judge.arg(written.path).arg("2007");
+    assert!(judge.status().unwrap().success());
 }

@@ -1,0 +1,35 @@
+//! The farmer's clock: the wall clock at its start, carried on by the monotonic
+//! one, so that a wall clock that is set back changes nothing here.
+
+use std::time::{Duration, Instant, SystemTime};
+
+/// Microseconds since 1970, from a beginning and a monotonic clock.
+#[derive(Clone, Copy, Debug)]
+pub struct Clock {
+    began: Instant,
+    began_at: Duration,
+}
+
+impl Clock {
+    /// Reads the wall clock, once.
+    pub fn start() -> Self {
+        let since_1970 = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
+        Self { began: Instant::now(), began_at: since_1970.unwrap_or_default() }
+    }
+
+    /// When the farmer began, by the monotonic clock.
+    pub fn began(&self) -> Instant {
+        self.began
+    }
+
+    /// The time since the beginning.
+    pub fn now(&self) -> Duration {
+        self.began.elapsed()
+    }
+
+    /// A moment, as records have it.
+    pub fn micros(&self, at: Instant) -> u64 {
+        let since = self.began_at + at.saturating_duration_since(self.began);
+        u64::try_from(since.as_micros()).unwrap_or(u64::MAX)
+    }
+}

@@ -1,0 +1,77 @@
+//! What the threads of a farmer say to each other.
+//!
+//! Events go to the supervisor, orders and reports to the ledger. Slots and the
+//! supervisor share the [`Place`] of each running process, nothing else.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use crate::host::process::Place;
+use crate::model::outcome::Outcome;
+use crate::model::record::{End, LogAt};
+use crate::model::task::{Task, TaskId};
+use crate::workdir::error::Error;
+use crate::workdir::state::State;
+
+/// To the supervisor.
+pub enum Event {
+    /// A signal came.
+    Signal(i32),
+    /// An attempt ended badly: people want to know at once.
+    TaskFailed(Failure),
+    /// There is nothing for us to do, now or later.
+    Complete,
+    /// The workdir cannot be used any more.
+    Trouble(Error),
+    /// Others took our tasks over.
+    Sealed,
+    /// Something that people should know.
+    Say(String),
+    /// A slot is over.
+    SlotDone,
+    /// The ledger has left; the run stands so, when it could be told.
+    Left(Option<Box<State>>),
+}
+
+/// A bad end of an attempt.
+#[derive(Clone, Debug)]
+pub struct Failure {
+    /// The task.
+    pub id: TaskId,
+    /// Its command.
+    pub line: Vec<u8>,
+    /// Which attempt.
+    pub attempt: u32,
+    /// How it ended.
+    pub outcome: Outcome,
+    /// Where its output is.
+    pub log: Option<LogAt>,
+}
+
+/// To the ledger.
+pub enum Order {
+    /// A slot waits for a task.
+    Hungry,
+    /// Give back what did not run, and leave.
+    Leave(String),
+    /// A note for the journal and the timeline.
+    Note(String),
+}
+
+/// From a slot to the ledger.
+pub enum Report {
+    /// An attempt has ended.
+    Ended {
+        /// The task.
+        task: Task,
+        /// How, where and when.
+        end: End,
+        /// When, for those that may have been interrupted by our own end.
+        suspect: Option<Instant>,
+    },
+    /// A task was taken and never started.
+    Unstarted(Task),
+}
+
+/// The places of all slots.
+pub type Places = Arc<Vec<Place>>;

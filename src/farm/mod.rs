@@ -1,0 +1,24 @@
+//! The farm: the threads of one farmer.
+//!
+//! ```text
+//!            events                    orders
+//! signals ─────────► supervisor ─────────────────► ledger ◄──► the workdir
+//!                     ▲   │ signals to tasks        │  ▲
+//!       failures only │   ▼                   tasks ▼  │ ends
+//!                   slot 0 … p ◄──────────────── queue │
+//!                     └────────────────────────────────┘
+//! ```
+//!
+//! [`supervisor`] is the main loop: it alone decides. [`slot`] is the life of a
+//! slot, straight down. [`ledger`] alone touches the shared files.
+
+pub mod clock;
+pub mod feeder;
+pub mod ledger;
+pub mod logs;
+pub mod message;
+pub mod patience;
+pub mod start;
+pub mod queue;
+pub mod slot;
+pub mod supervisor;

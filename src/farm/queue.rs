@@ -1,0 +1,151 @@
+//! The tasks that are claimed and wait for a slot of this farmer.
+//!
+//! The ledger puts them in, the slots take them out: between two tasks of a
+//! slot there is no round trip to anybody. A slot that finds it empty says so
+//! once, which is what makes the ledger hurry.
+
+use std::collections::VecDeque;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use crossbeam_channel::Sender;
+
+use super::message::Order;
+use crate::model::task::Task;
+
+/// The queue of one farmer.
+pub struct Queue {
+    inner: Mutex<Inner>,
+    changed: Condvar,
+    hungry: Sender<Order>,
+    life: Life,
+}
+
+/// Until when a farmer may start tasks: for some time after its last sign of
+/// life, so that it has stopped by itself before others take it for dead.
+pub struct Life {
+    began: Instant,
+    good_for: Duration,
+    last: AtomicU64,
+}
+
+impl Life {
+    /// A life whose every sign is good for so long.
+    pub fn new(good_for: Duration) -> Self {
+        Self { began: Instant::now(), good_for, last: AtomicU64::new(0) }
+    }
+
+    /// Gives a sign.
+    pub fn sign(&self) {
+        let now = self.began.elapsed().as_millis();
+        self.last.store(u64::try_from(now).unwrap_or(u64::MAX), Ordering::Relaxed);
+    }
+
+    /// Whether the last sign is good still.
+    pub fn is_good(&self) -> bool {
+        let last = Duration::from_millis(self.last.load(Ordering::Relaxed));
+        self.began.elapsed().saturating_sub(last) < self.good_for
+    }
+}
+
+#[derive(Default)]
+struct Inner {
+    tasks: VecDeque<Task>,
+    idle: u64,
+    is_closed: bool,
+    has_cried: bool,
+}
+
+impl Queue {
+    /// An empty queue; the first slot that finds it so sends a word to the ledger.
+    pub fn new(hungry: Sender<Order>, life: Life) -> Self {
+        Self { inner: Mutex::default(), changed: Condvar::new(), hungry, life }
+    }
+
+    /// The farmer's life.
+    pub fn life(&self) -> &Life {
+        &self.life
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Inner> {
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The next task; waits for it. `None` when nothing may start any more.
+    pub fn take(&self) -> Option<Task> {
+        let mut inner = self.lock();
+        inner.idle += 1;
+        let task = loop {
+            if inner.is_closed {
+                break None;
+            }
+            if !self.life.is_good() {
+                // The ledger gives the next sign once it has looked whether we
+                // were sealed.
+                let waited = self.changed.wait_timeout(inner, Duration::from_millis(100));
+                inner = waited.unwrap_or_else(PoisonError::into_inner).0;
+                continue;
+            }
+            if let Some(task) = inner.tasks.pop_front() {
+                break Some(task);
+            }
+            if !std::mem::replace(&mut inner.has_cried, true) {
+                // The ledger is gone only when the queue is closed.
+                let _ = self.hungry.send(Order::Hungry);
+            }
+            inner = self.changed.wait(inner).unwrap_or_else(PoisonError::into_inner);
+        };
+        inner.idle -= 1;
+        task
+    }
+
+    /// Adds claimed tasks at the end.
+    pub fn put(&self, tasks: Vec<Task>) {
+        let mut inner = self.lock();
+        inner.has_cried = false;
+        let n = tasks.len();
+        inner.tasks.extend(tasks);
+        let idle = inner.idle;
+        drop(inner);
+        if n == 1 || idle == 1 {
+            self.changed.notify_one();
+        } else if n > 0 {
+            self.changed.notify_all();
+        }
+    }
+
+    /// Lets nobody start anything any more.
+    pub fn close(&self) {
+        self.lock().is_closed = true;
+        self.changed.notify_all();
+    }
+
+    /// Waits for some time or until the queue is closed; whether it is.
+    pub fn is_closed_within(&self, time: Duration) -> bool {
+        let until = Instant::now() + time;
+        let mut inner = self.lock();
+        while !inner.is_closed {
+            let left = until.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                return false;
+            }
+            let waited = self.changed.wait_timeout(inner, left);
+            inner = waited.unwrap_or_else(PoisonError::into_inner).0;
+        }
+        true
+    }
+
+    /// Idle slots and waiting tasks.
+    pub fn counts(&self) -> (u64, u64) {
+        let inner = self.lock();
+        (inner.idle, inner.tasks.len() as u64)
+    }
+
+    /// Takes the last `n` tasks out again, to give them back.
+    pub fn retract(&self, n: u64) -> Vec<Task> {
+        let mut inner = self.lock();
+        let keep = (inner.tasks.len() as u64).saturating_sub(n);
+        inner.tasks.split_off(usize::try_from(keep).unwrap_or(0)).into()
+    }
+}

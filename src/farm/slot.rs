@@ -1,0 +1,340 @@
+//! The life of a slot: take a task, open its log, spawn, wait, report, take the
+//! next.
+//!
+//! A slot does everything that may block for its task and decides nothing but
+//! how an attempt ended. Between two tasks it waits for nobody.
+
+use std::ffi::{CString, OsString};
+use std::fs::File;
+use std::os::fd::AsFd;
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use crossbeam_channel::Sender;
+use nix::errno::Errno;
+
+use super::clock::Clock;
+use super::logs::{OpenLog, SlotLogs};
+use super::message::{Event, Failure, Places, Report};
+use super::queue::Queue;
+use crate::host::guard::{self, Row};
+use crate::host::memory::OomKills;
+use crate::host::process::{Ended, Running, Spawn, Status, Told, is_passing};
+use crate::model::outcome::{Destination, Outcome};
+use crate::model::record::{End, Used};
+use crate::model::task::Task;
+use crate::runner::{How, Runner, explain};
+use crate::workdir::layout::SCRIPTS;
+
+/// The signals that a scheduler ends tasks with before or together with us
+/// (PBS: to the whole session at once).
+const FROM_OUTSIDE: [i32; 9] = [1, 2, 9, 10, 12, 14, 15, 24, 25];
+
+/// What a slot works with.
+pub struct Slot {
+    /// Its number.
+    pub number: u32,
+    /// Where its tasks come from.
+    pub queue: Arc<Queue>,
+    /// Where its process can be signalled.
+    pub places: Places,
+    /// The guard's row for it.
+    pub row: Row,
+    /// How lines become programs.
+    pub runner: Runner,
+    /// Where its tasks print.
+    pub logs: SlotLogs,
+    /// The environment of its tasks.
+    pub env: TaskEnv,
+    /// The workdir, absolute.
+    pub workdir: Arc<PathBuf>,
+    /// The farmer's clock.
+    pub clock: Clock,
+    /// Evidence of kills for lack of memory.
+    pub oom: Arc<OomKills>,
+    /// How long tasks ran in all slots, in microseconds.
+    pub busy: Arc<AtomicU64>,
+    /// To the ledger.
+    pub reports: Sender<Report>,
+    /// To the supervisor.
+    pub events: Sender<Event>,
+}
+
+impl Slot {
+    /// Runs tasks until the queue is closed.
+    pub fn run(mut self) {
+        while let Some(task) = self.queue.take() {
+            let report = match self.attempt(&task) {
+                Some((end, suspect)) => Report::Ended { task, end, suspect },
+                None => Report::Unstarted(task),
+            };
+            // Both live until the slots are done.
+            let _ = self.reports.send(report);
+        }
+        let _ = self.events.send(Event::SlotDone);
+    }
+
+    /// One attempt of a task; `None` when it was not started because nothing
+    /// may start any more.
+    fn attempt(&mut self, task: &Task) -> Option<(End, Option<Instant>)> {
+        let log = self.open_log(task)?;
+        let how = self.runner.prepare(&task.line);
+        let (started, ended) = match self.start(task, how, &log) {
+            Started::Runs { pid, at } => {
+                let ended = self.places[self.number as usize].wait(pid, || self.row.set(0));
+                (at, Ok(ended))
+            }
+            Started::Cannot { code, why } => {
+                log.say(&why);
+                (Instant::now(), Err(code))
+            }
+            Started::NotNow => {
+                self.logs.close(log, task, true);
+                return None;
+            }
+        };
+        let now = Instant::now();
+        let (outcome, used) = match ended {
+            Ok(ended) => (self.outcome(&ended), Some(ended.used)),
+            Err(code) => (Outcome::NotStarted(code), None),
+        };
+        let end = self.record(task, log, (started, now), outcome, used);
+        let is_suspect = matches!(end.outcome, Outcome::Signal(s) if FROM_OUTSIDE.contains(&s));
+        Some((end, is_suspect.then_some(now)))
+    }
+
+    fn record(
+        &mut self,
+        task: &Task,
+        log: OpenLog,
+        (started, now): (Instant, Instant),
+        outcome: Outcome,
+        used: Option<Used>,
+    ) -> End {
+        let destination = outcome.destination();
+        let log = self.logs.close(log, task, destination == Destination::Finished);
+        if destination == Destination::Failed {
+            let _ = self.events.send(Event::TaskFailed(Failure {
+                id: task.id,
+                line: task.line.clone(),
+                attempt: task.attempt,
+                outcome: outcome.clone(),
+                log: log.clone(),
+            }));
+        }
+        let us = now.saturating_duration_since(started).as_micros();
+        let us = u64::try_from(us).unwrap_or(u64::MAX);
+        self.busy.fetch_add(us, Ordering::Relaxed);
+        End {
+            id: task.id,
+            attempt: task.attempt,
+            slot: self.number,
+            at: self.clock.micros(started),
+            us,
+            outcome,
+            used,
+            log,
+        }
+    }
+
+    fn outcome(&self, ended: &Ended) -> Outcome {
+        match (ended.told, ended.status) {
+            (Some(Told::TimeLimit), _) => Outcome::TimeLimit,
+            (Some(Told::Stop), _) => Outcome::Interrupted,
+            // A shell whose child was killed says 137 for it.
+            (None, Status::Signaled(9) | Status::Exited(137)) if self.oom.rose() => Outcome::OutOfMemory,
+            (None, Status::Exited(code)) => Outcome::Exit(code),
+            (None, Status::Signaled(signal)) => Outcome::Signal(signal),
+        }
+    }
+
+    /// Opens the task's log; a workdir that refuses is tried again until it
+    /// yields or the farm stops.
+    fn open_log(&mut self, task: &Task) -> Option<OpenLog> {
+        let mut pause = Duration::from_millis(50);
+        loop {
+            match self.logs.open(task) {
+                Ok(log) => return Some(log),
+                Err(error) => {
+                    if pause == Duration::from_millis(400) {
+                        let text = format!("cannot open the log of task {}: {error}", task.id);
+                        let _ = self.events.send(Event::Say(text));
+                    }
+                    if self.queue.is_closed_within(pause) {
+                        return None;
+                    }
+                    pause = (pause * 2).min(Duration::from_secs(5));
+                }
+            }
+        }
+    }
+
+    fn start(&mut self, task: &Task, how: How, log: &OpenLog) -> Started {
+        let how = match how {
+            How::Script => match self.write_script(task) {
+                Ok(script) => self.runner.script_exec(&script),
+                Err(error) => {
+                    let why = format!("its line could not be written to a file: {error}");
+                    return Started::Cannot { code: 126, why };
+                }
+            },
+            how => how,
+        };
+        let (program, argv) = match how {
+            How::Exec { program, argv } => (program, argv),
+            How::Cannot { code, why } => return Started::Cannot { code, why },
+            How::Script => unreachable!("a script is executed by the shell"),
+        };
+        let started = self.spawn(task, &program, &argv, log);
+        match started {
+            Err(Errno::ENOEXEC) => match self.runner.shell_exec(&task.line) {
+                How::Exec { program, argv } => {
+                    let again = self.spawn(task, &program, &argv, log);
+                    again.unwrap_or_else(|errno| Started::cannot(&program, errno))
+                }
+                _ => Started::cannot(&program, Errno::ENOEXEC),
+            },
+            Err(errno) => Started::cannot(&program, errno),
+            Ok(started) => started,
+        }
+    }
+
+    /// Spawns; a node that is busy is tried again, and no attempt is charged.
+    fn spawn(
+        &mut self,
+        task: &Task,
+        program: &CString,
+        argv: &[CString],
+        log: &OpenLog,
+    ) -> Result<Started, Errno> {
+        self.env.set_task(task);
+        let mut pause = Duration::from_millis(10);
+        loop {
+            let at = Instant::now();
+            let null: &File = self.logs.null();
+            let spawn = Spawn {
+                program,
+                argv,
+                env: self.env.all(),
+                stdin: null.as_fd(),
+                stdout: log.fd(),
+                stderr: log.fd(),
+            };
+            match spawn.start() {
+                Ok(pid) => {
+                    self.row.set(pid.as_raw());
+                    let (id, attempt) = (task.id, task.attempt);
+                    let running =
+                        Running { pid, id, attempt, started: at, told: None, noted: false };
+                    self.places[self.number as usize].enter(running);
+                    return Ok(Started::Runs { pid, at });
+                }
+                Err(errno) if is_passing(errno) => {
+                    if pause > Duration::from_millis(500) {
+                        let why = errno.desc();
+                        let text = format!("cannot start task {} yet: {why}; trying on", task.id);
+                        let _ = self.events.send(Event::Say(text));
+                    }
+                    if self.queue.is_closed_within(pause) {
+                        return Ok(Started::NotNow);
+                    }
+                    pause = (pause * 2).min(Duration::from_secs(10));
+                }
+                Err(errno) => return Err(errno),
+            }
+        }
+    }
+
+    fn write_script(&self, task: &Task) -> std::io::Result<PathBuf> {
+        let folder = self.workdir.join(SCRIPTS);
+        match std::fs::create_dir(&folder) {
+            Err(error) if error.kind() != std::io::ErrorKind::AlreadyExists => return Err(error),
+            _ => {}
+        }
+        let path = folder.join(format!("task_{}", task.id));
+        let text = [&task.line[..], b"\n"].concat();
+        // Another attempt writes the same bytes.
+        std::fs::write(&path, text)?;
+        Ok(path)
+    }
+}
+
+enum Started {
+    Runs { pid: nix::unistd::Pid, at: Instant },
+    Cannot { code: i32, why: String },
+    NotNow,
+}
+
+impl Started {
+    fn cannot(program: &CString, errno: Errno) -> Self {
+        let program = Path::new(std::ffi::OsStr::from_bytes(program.as_bytes()));
+        let (code, why) = explain::spawn_error(program, errno as i32);
+        Self::Cannot { code, why }
+    }
+}
+
+/// The environment of a slot's tasks: ours, what tells a task where it is, and
+/// in the last places what changes from task to task.
+pub struct TaskEnv {
+    vars: Vec<CString>,
+}
+
+/// The variables that we set for a task.
+const OURS: [&str; 7] = [
+    "PYTF_NODE",
+    "PYTF_SLOT",
+    "PYTF_WORKDIR",
+    guard::MARK,
+    "PYTF_TASK_ID",
+    "PYTF_ATTEMPT",
+    "PROC_NUMBER",
+];
+/// How many of them change from task to task.
+const CHANGING: usize = 3;
+
+impl TaskEnv {
+    /// The environment of the tasks of one slot.
+    pub fn new(
+        ours: &[(OsString, OsString)],
+        node: &str,
+        slot: u32,
+        workdir: &Path,
+        farmer: &str,
+    ) -> Self {
+        let mut vars: Vec<CString> = ours
+            .iter()
+            .filter(|(name, _)| !OURS.iter().any(|own| name == own))
+            .filter_map(|(name, value)| var(name.as_bytes(), value.as_bytes()))
+            .collect();
+        let slot = slot.to_string();
+        let values =
+            [node.as_bytes(), slot.as_bytes(), workdir.as_os_str().as_bytes(), farmer.as_bytes()];
+        let fixed = OURS.iter().zip(values).filter_map(|(name, value)| var(name.as_bytes(), value));
+        vars.extend(fixed);
+        vars.extend([c"", c"", c""].map(CString::from));
+        Self { vars }
+    }
+
+    fn set_task(&mut self, task: &Task) {
+        let values = [task.id.to_string(), task.attempt.to_string(), task.id.to_string()];
+        let first = self.vars.len() - CHANGING;
+        let names = &OURS[OURS.len() - CHANGING..];
+        for ((place, name), value) in self.vars[first..].iter_mut().zip(names).zip(values) {
+            if let Some(var) = var(name.as_bytes(), value.as_bytes()) {
+                *place = var;
+            }
+        }
+    }
+
+    fn all(&self) -> &[CString] {
+        &self.vars
+    }
+}
+
+/// `name=value`; none when a NUL byte is in it, which no environment can hold.
+fn var(name: &[u8], value: &[u8]) -> Option<CString> {
+    CString::new([name, b"=", value].concat()).ok()
+}

@@ -1,0 +1,551 @@
+//! From options to a running farm, and from its end to an exit status, top to
+//! bottom.
+
+use std::ffi::OsString;
+use std::fs::File;
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use crossbeam_channel::{Receiver, Sender, bounded, unbounded};
+
+use super::clock::Clock;
+use super::feeder;
+use super::ledger::{Desk, Ledger};
+use super::logs::SlotLogs;
+use super::message::{Event, Places, Report};
+use super::patience::Patience;
+use super::queue::{Life, Queue};
+use super::slot::{Slot, TaskEnv};
+use super::supervisor::{Ended, Supervisor};
+use crate::cli::{Farm, List, Lock, Logs, VERSION};
+use crate::exit::RunExit;
+use crate::host::allocation::{Allocation, host_name};
+use crate::host::guard::Guard;
+use crate::host::memory::OomKills;
+use crate::host::process::{Place, adopt_orphans};
+use crate::host::signals;
+use crate::model::farmer::{Cause, Farmer, Run};
+use crate::model::limits::Limits;
+use crate::model::logs::LogMode;
+use crate::model::outcome::signal_name;
+use crate::model::record::Header;
+use crate::runner::Runner;
+use crate::runner::shell::Shell;
+use crate::view::look::{Look, Terminal};
+use crate::view::progress::{Mode, Progress};
+use crate::view::summary::{Failure, Summary, TAIL, log_tail};
+use crate::view::timeline;
+use crate::workdir::commit::{Attempts, Txn};
+use crate::workdir::error::{Error, Result};
+use crate::workdir::journal::{Journal, no_name_left};
+use crate::workdir::lock::Mechanism;
+use crate::workdir::open::{Wishes, Workdir};
+use crate::workdir::recovery;
+use crate::workdir::resume::{ListFile, ListTrouble, Prepared, look, prepare, prepare_stream};
+use crate::workdir::retry::retry;
+use crate::workdir::state::{Act, State};
+
+/// Why a farm did not start.
+#[derive(Debug, thiserror::Error)]
+pub enum Trouble {
+    /// The list cannot be worked on.
+    #[error(transparent)]
+    List(#[from] ListTrouble),
+    /// The workdir cannot be used.
+    #[error(transparent)]
+    Workdir(#[from] Error),
+    /// There is no shell.
+    #[error(transparent)]
+    Shell(#[from] crate::runner::shell::NoShell),
+    /// The system refuses what every farm needs.
+    #[error("cannot {0}: {1}")]
+    System(&'static str, std::io::Error),
+}
+
+impl Trouble {
+    /// The status to end with.
+    pub fn exit(&self) -> RunExit {
+        match self {
+            Self::List(ListTrouble::Workdir(error)) | Self::Workdir(error) => match error {
+                Error::Refused(_) => RunExit::Usage,
+                Error::GaveUp => RunExit::WorkLeft,
+                _ => RunExit::WorkdirUnusable,
+            },
+            Self::List(_) | Self::Shell(_) => RunExit::Usage,
+            Self::System(..) => RunExit::Bug,
+        }
+    }
+}
+
+/// Runs a farm.
+pub fn run(list: &List, path: &Path, options: &Farm) -> std::result::Result<RunExit, Trouble> {
+    let clock = Clock::start();
+    let host = Host::here(options)?;
+    let progress = host.progress(options);
+    let (events, inbox) = unbounded();
+    let abort = listen(&events)?;
+    let mut patience = Patience::new(abort.clone(), Some(events.clone()), options.takeover);
+    let source = Source::of(list)?;
+    let workdir = open(path, options)?;
+    let mut prelude = Prelude { workdir: &workdir, patience: &mut patience, progress, host: &host };
+    let found = prelude.prepare(&source, options)?;
+    let joined = prelude.join(&clock, &source, found, options)?;
+    let mut progress = prelude.progress;
+    progress.update(clock.now(), &crate::view::progress::Counts::default());
+    let farm = Threads { workdir, host, options, clock, events, inbox, patience };
+    farm.run(joined, source, progress)
+}
+
+/// Where we are and what tasks are run with.
+struct Host {
+    name: String,
+    allocation: Allocation,
+    env: Vec<(OsString, OsString)>,
+    runner: Runner,
+    slots: u32,
+}
+
+impl Host {
+    fn here(options: &Farm) -> std::result::Result<Self, Trouble> {
+        let env: Vec<_> = std::env::vars_os().collect();
+        let text = |name: &str| std::env::var(name).ok();
+        let shell = Shell::find(options.shell.as_deref(), |name| std::env::var_os(name))?;
+        let cpus = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+        Ok(Self {
+            name: host_name(),
+            allocation: Allocation::from(text),
+            runner: Runner::new(shell, env.iter().cloned()),
+            env,
+            slots: options.slots().unwrap_or(u32::try_from(cpus).unwrap_or(u32::MAX)),
+        })
+    }
+
+    fn job(&self) -> String {
+        let job = self.allocation.job.as_deref().unwrap_or("0");
+        job.chars().map(|c| if c.is_ascii_alphanumeric() { c } else { '_' }).collect()
+    }
+
+    fn progress(&self, options: &Farm) -> Progress {
+        let stderr = Terminal::of_stderr();
+        let var = |name: &str| std::env::var(name).ok();
+        let mode = Mode::decide(stderr, var("TERM").as_deref(), options.quiet);
+        Progress::new(mode, Look::new(stderr, var))
+    }
+}
+
+/// Where the tasks come from.
+enum Source {
+    File(ListFile),
+    /// Read as it comes; a path is opened by the thread that reads it, since a
+    /// FIFO may let us wait for its writer.
+    Stream(Option<PathBuf>),
+}
+
+impl Source {
+    fn of(list: &List) -> std::result::Result<Self, Trouble> {
+        match list {
+            List::Stdin => Ok(Self::Stream(None)),
+            List::File(path) => match ListFile::at(path) {
+                Ok(Some(file)) => Ok(Self::File(file)),
+                Ok(None) => Ok(Self::Stream(Some(path.clone()))),
+                Err(source) => {
+                    let list = path.display().to_string();
+                    Err(ListTrouble::Unreadable { list, source }.into())
+                }
+            },
+        }
+    }
+
+    /// Reads a stream from now on.
+    fn feed(self) -> std::io::Result<Option<Receiver<feeder::Fed>>> {
+        let Self::Stream(path) = self else { return Ok(None) };
+        let (fed, lines) = bounded(4);
+        match path {
+            None => feeder::read(std::io::stdin(), fed)?,
+            Some(path) => feeder::read(LazyFile { path, file: None }, fed)?,
+        }
+        Ok(Some(lines))
+    }
+}
+
+/// A file that is opened when it is first read.
+struct LazyFile {
+    path: PathBuf,
+    file: Option<File>,
+}
+
+impl std::io::Read for LazyFile {
+    fn read(&mut self, buf: &mut [u8]) -> std::io::Result<usize> {
+        let file = match &mut self.file {
+            Some(file) => file,
+            none => none.insert(File::open(&self.path)?),
+        };
+        file.read(buf)
+    }
+}
+
+/// Signals are events from now on; the first to stop also ends waits for the
+/// lock while the farm is not yet running.
+fn listen(events: &Sender<Event>) -> std::result::Result<Receiver<()>, Trouble> {
+    let (abort, is_aborted) = bounded(0);
+    let (events, mut abort) = (events.clone(), Some(abort));
+    let on_signal = move |signal| {
+        drop(abort.take());
+        let _ = events.send(Event::Signal(signal));
+    };
+    signals::listen(on_signal).map_err(|error| Trouble::System("listen for signals", error))?;
+    Ok(is_aborted)
+}
+
+fn open(path: &Path, options: &Farm) -> Result<Workdir> {
+    let lock = match options.lock {
+        Lock::Auto => None,
+        Lock::Flock => Some(Mechanism::Flock),
+        Lock::Fcntl => Some(Mechanism::Fcntl),
+        Lock::Link => Some(Mechanism::Link),
+    };
+    Workdir::open(path, Wishes { create: true, shared: options.shared_workdir, lock })
+}
+
+/// What happens before the first task: prepare, look for the dead, join.
+struct Prelude<'a> {
+    workdir: &'a Workdir,
+    patience: &'a mut Patience,
+    progress: Progress,
+    host: &'a Host,
+}
+
+/// What the prelude found, to be told in one line.
+#[derive(Default)]
+struct Found {
+    is_new: bool,
+}
+
+/// A farmer that has joined.
+struct Joined {
+    journal: Journal,
+    number: u32,
+    state: State,
+}
+
+impl Prelude<'_> {
+    fn say(&mut self, text: &str) {
+        self.progress.say(&format!("pytf: {text}"));
+    }
+
+    fn prepare(
+        &mut self,
+        source: &Source,
+        options: &Farm,
+    ) -> std::result::Result<Found, Trouble> {
+        let (dir, mechanism) = (&self.workdir.dir, self.workdir.mechanism);
+        let who = format!("{} while preparing", self.host.name);
+        let prepared = match source {
+            Source::File(list) => prepare(dir, mechanism, &who, self.patience, list, options.strict)?,
+            Source::Stream(_) => prepare_stream(dir, mechanism, &who, self.patience)?,
+        };
+        self.tell_prepared(&prepared);
+        for farmer in recovery::unsealed(dir)? {
+            let Some(journal) = recovery::look_at(dir, mechanism, &farmer)? else { continue };
+            if journal.is_free {
+                let of = (&*farmer, &*journal.file);
+                recovery::seal(dir, mechanism, (&who, None), self.patience, of)?;
+            }
+        }
+        if options.retry_failed {
+            let retried = retry(dir, mechanism, &who, self.patience, None)?;
+            if !retried.back.is_empty() {
+                self.say(&format!("{} failed tasks will be tried again", retried.back.count()));
+            }
+        }
+        Ok(Found { is_new: prepared.is_new && !prepared.imported })
+    }
+
+    fn tell_prepared(&mut self, prepared: &Prepared) {
+        for message in prepared.remarks.iter().flat_map(|remarks| remarks.messages()) {
+            self.say(&message);
+        }
+        if prepared.imported {
+            self.say("this workdir was made by PyTaskFarmer; it is continued");
+        }
+        if let Some(changed) = prepared.changed {
+            let mut text = format!("the task list has changed: {} lines are new", changed.new);
+            if changed.new > 0 {
+                text += &format!(" (ids from {})", changed.first_new);
+            }
+            text += &format!(", {} are gone", changed.vanished);
+            if changed.dropped > 0 {
+                text += &format!(" ({} of them had not run and will not)", changed.dropped);
+            }
+            self.say(&text);
+        }
+    }
+
+    fn join(
+        &mut self,
+        clock: &Clock,
+        source: &Source,
+        found: Found,
+        options: &Farm,
+    ) -> std::result::Result<Joined, Trouble> {
+        let dir = &self.workdir.dir;
+        let journal = self.journal(clock)?;
+        let feeds = matches!(source, Source::Stream(_));
+        let who = journal.farmer().to_owned();
+        let mut txn = Txn::begin(dir, self.workdir.mechanism, &who, self.patience)?;
+        txn.refresh(&mut Attempts::default())?;
+        if txn.state().live == 0 {
+            txn.clear_log();
+            txn.cut_tails()?;
+        }
+        let before = txn.state().clone();
+        let state = txn.state_mut();
+        let number = state.next_farmer;
+        state.next_farmer += 1;
+        state.live += 1;
+        state.feeding += u32::from(feeds);
+        if before.live == 0 {
+            state.interrupted = 0;
+        }
+        let state = txn.commit(Act::Join { by: number, farmer: who, feeds })?;
+        if !found.is_new || options.verbose {
+            self.say(&resumed(&before));
+        }
+        Ok(Joined { journal, number, state })
+    }
+
+    fn journal(&self, clock: &Clock) -> Result<Journal> {
+        let started = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_millis();
+        let (host, job, pid) = (&self.host.name, self.host.job(), std::process::id());
+        let mut farmer = String::new();
+        for nth in 0..10 {
+            farmer = format!("{host}.{job}.{pid}.{}", started + nth);
+            let header = Header {
+                version: 1,
+                farmer: farmer.clone(),
+                host: host.clone(),
+                pid,
+                job: self.host.allocation.job.clone(),
+                rank: self.host.allocation.rank,
+                slots: self.host.slots,
+                at: clock.micros(clock.began()),
+                pytf: VERSION.to_owned(),
+            };
+            let (dir, mechanism) = (&self.workdir.dir, self.workdir.mechanism);
+            if let Some(journal) = Journal::create(dir, mechanism, header)? {
+                return Ok(journal);
+            }
+        }
+        Err(no_name_left(&farmer))
+    }
+}
+
+/// `412 finished, 3 failed, 7 were interrupted and will run again, 578 to go`
+fn resumed(state: &State) -> String {
+    let mut text = format!("{} finished, {} failed", state.finished.lines, state.failed.lines);
+    if state.interrupted > 0 {
+        text += &format!(", {} were interrupted and will run again", state.interrupted);
+    }
+    if state.live > 0 {
+        let (live, claimed) = (state.live, state.claimed());
+        text += &format!(", {claimed} in the hands of {live} other farmers");
+    }
+    text + &format!(", {} to go", state.queue.left)
+}
+
+/// The threads of the farm and what they share.
+struct Threads<'a> {
+    workdir: Workdir,
+    host: Host,
+    options: &'a Farm,
+    clock: Clock,
+    events: Sender<Event>,
+    inbox: Receiver<Event>,
+    patience: Patience,
+}
+
+impl Threads<'_> {
+    fn run(
+        self,
+        joined: Joined,
+        source: Source,
+        progress: Progress,
+    ) -> std::result::Result<RunExit, Trouble> {
+        adopt_orphans();
+        let farmer = joined.journal.farmer().to_owned();
+        let guard = Guard::start(&farmer, joined.journal.share()?)
+            .map_err(|error| Trouble::System("start the guard", error))?;
+        let (orders, desk_orders) = unbounded();
+        let (reports, desk_reports) = unbounded();
+        let life = Life::new(self.options.takeover / 2);
+        let queue = Arc::new(Queue::new(orders.clone(), life));
+        let places: Places = Arc::new((0..self.host.slots).map(|_| Place::default()).collect());
+        let board = Arc::new(Mutex::new(Some(joined.state.clone())));
+        let busy = Arc::new(AtomicU64::new(0));
+        self.start_slots(&farmer, &guard, (&queue, &places), &reports, &busy)?;
+        drop(reports);
+        let (abort, is_aborted) = bounded(0);
+        let patience =
+            Patience::new(is_aborted, Some(self.events.clone()), self.options.takeover);
+        let fed = source.feed().map_err(|error| Trouble::System("start a thread", error))?;
+        let desk = Desk {
+            workdir: self.workdir.clone(),
+            journal: joined.journal,
+            number: joined.number,
+            job: self.host.job(),
+            state: joined.state,
+            queue: queue.clone(),
+            places: places.clone(),
+            orders: desk_orders,
+            reports: desk_reports,
+            fed,
+            events: self.events.clone(),
+            board: board.clone(),
+            clock: self.clock,
+            patience,
+            takeover: self.options.takeover,
+            linger: !self.options.no_linger,
+        };
+        spawn("ledger", move || Ledger::new(desk).run())?;
+        let limits = self.options.task_timeout.map(|limit| Limits::new(limit, self.options.grace));
+        let supervisor = Supervisor {
+            farmer: Farmer::new(self.options.timeout, self.options.grace),
+            limits,
+            clock: self.clock,
+            events: self.inbox.clone(),
+            orders,
+            queue,
+            places,
+            board,
+            progress,
+            abort: Some(abort),
+            guard: guard.pid(),
+            slots: self.host.slots as usize,
+            show_at: Duration::ZERO,
+        };
+        let ended = supervisor.run();
+        guard.dismiss();
+        Ok(self.finish(&ended, &busy))
+    }
+
+    fn start_slots(
+        &self,
+        farmer: &str,
+        guard: &Guard,
+        (queue, places): (&Arc<Queue>, &Places),
+        reports: &Sender<Report>,
+        busy: &Arc<AtomicU64>,
+    ) -> std::result::Result<(), Trouble> {
+        let null = File::options().read(true).write(true).open("/dev/null");
+        let null = Arc::new(null.map_err(|error| Trouble::System("open /dev/null", error))?);
+        let path = std::path::absolute(&self.workdir.path);
+        let path = Arc::new(path.map_err(|error| Trouble::System("find the workdir", error))?);
+        let oom = Arc::new(OomKills::new());
+        let mode = match self.options.logs {
+            Logs::Files => LogMode::Files,
+            Logs::Packed => LogMode::Packed,
+            Logs::Failed => LogMode::Failed,
+            Logs::None => LogMode::None,
+        };
+        for number in 0..self.host.slots {
+            let row = guard.table(number);
+            let slot = Slot {
+                number,
+                queue: queue.clone(),
+                places: places.clone(),
+                row: row.map_err(|error| Trouble::System("share the guard's table", error))?,
+                runner: self.host.runner.clone(),
+                logs: SlotLogs::new(path.clone(), mode, farmer, number, null.clone()),
+                env: TaskEnv::new(&self.host.env, &self.host.name, number, &path, farmer),
+                workdir: path.clone(),
+                clock: self.clock,
+                oom: oom.clone(),
+                busy: busy.clone(),
+                reports: reports.clone(),
+                events: self.events.clone(),
+            };
+            spawn(&format!("slot-{number}"), move || slot.run())?;
+        }
+        Ok(())
+    }
+
+    /// After the last task: the timeline, the summary, the status.
+    fn finish(&self, ended: &Ended, busy: &AtomicU64) -> RunExit {
+        let state = ended.state.clone().or_else(|| look(&self.workdir.dir).ok().flatten());
+        let run = ended.state.as_ref().map(|state| Run {
+            is_complete: state.is_complete(),
+            failed: state.failed.lines,
+            others: state.live,
+        });
+        let is_last = state.as_ref().is_none_or(|state| state.live == 0);
+        if !self.options.no_timeline && is_last && ended.farmer.cause() != Cause::Sealed {
+            if let Err(error) = timeline::write(&self.workdir.path) {
+                warn(&format!("cannot write timeline.json: {error}"));
+            }
+        }
+        if let Some(state) = state.filter(|_| !self.options.quiet) {
+            self.summarise(ended, &state, busy);
+        }
+        ended.farmer.exit(run)
+    }
+
+    fn summarise(&self, ended: &Ended, state: &State, busy: &AtomicU64) {
+        let failures = ended.failures.iter().map(|failure| self.failure(failure)).collect();
+        let stopped = match ended.farmer.cause() {
+            Cause::Complete => None,
+            Cause::TimeUp => Some("the time limit".into()),
+            Cause::Signal(signal) => Some(signal_name(signal)),
+            Cause::Trouble => Some("trouble with the workdir".into()),
+            Cause::Sealed => Some("being cut off: others took its tasks over".into()),
+        };
+        let summary = Summary {
+            workdir: self.workdir.path.display().to_string(),
+            finished: state.finished.lines,
+            failed: state.failed.lines,
+            left: state.queue.left + state.claimed(),
+            interrupted: state.interrupted,
+            stopped,
+            others_work: state.live > 0,
+            wall: self.clock.now(),
+            slots: u64::from(self.host.slots),
+            busy: Duration::from_micros(busy.load(Ordering::Relaxed)),
+            failures,
+        };
+        let look = Look::new(Terminal::of_stdout(), |name| std::env::var(name).ok());
+        // A closed or full standard output changes nothing in what was done.
+        let mut stdout = std::io::stdout();
+        let _ = stdout.write_all(summary.text(&look).as_bytes()).and_then(|()| stdout.flush());
+    }
+
+    fn failure(&self, failure: &super::message::Failure) -> Failure {
+        let tail = failure.log.as_ref().map_or_else(Vec::new, |log| {
+            log_tail(&self.workdir.path.join(&log.file), log.part, TAIL)
+        });
+        Failure {
+            id: failure.id,
+            command: failure.line.clone(),
+            outcome: failure.outcome.clone(),
+            node: self.host.name.clone(),
+            log: failure.log.as_ref().filter(|log| log.part.is_none()).map(|log| log.file.clone()),
+            tail,
+        }
+    }
+}
+
+fn spawn(name: &str, run: impl FnOnce() + Send + 'static) -> std::result::Result<(), Trouble> {
+    std::thread::Builder::new()
+        .name(name.to_owned())
+        // Slots and ledger hold little on their stacks, and there may be hundreds.
+        .stack_size(256 << 10)
+        .spawn(run)
+        .map(drop)
+        .map_err(|error| Trouble::System("start a thread", error))
+}
+
+/// Says something on standard error, where nothing else can.
+pub fn warn(text: &str) {
+    let _ = writeln!(std::io::stderr(), "pytf: {text}");
+}

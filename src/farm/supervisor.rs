@@ -1,0 +1,252 @@
+//! The main loop of a farmer: every event comes in here, the model decides,
+//! this thread acts.
+//!
+//! Others rely on this: it alone tells tasks to end, it never touches the
+//! shared files, and it blocks on nothing but its channel, with the next
+//! deadline.
+
+use std::sync::{Arc, PoisonError};
+use std::time::Duration;
+
+use crossbeam_channel::{Receiver, Sender};
+use nix::sys::signal::Signal;
+use nix::unistd::Pid;
+
+use super::clock::Clock;
+use super::ledger::Board;
+use super::message::{Event, Failure, Order, Places};
+use super::queue::Queue;
+use crate::host::process::{Told, end_orphans, reap_orphans};
+use crate::model::farmer::{self, Action, Cause, Farmer, Phase};
+use crate::model::limits::{Limits, Over, Runs};
+use crate::model::outcome::signal_name;
+use crate::view::escape::escape;
+use crate::view::progress::{Counts, Progress};
+use crate::workdir::error::Error;
+use crate::workdir::state::State;
+
+/// The longest sleep: progress is shown and orphans are reaped this often.
+const TICK: Duration = Duration::from_secs(1);
+/// A sleep that lasts so much longer than planned was none of ours: we were
+/// frozen.
+const FROZEN: Duration = Duration::from_secs(2);
+/// How many failures are kept for the summary.
+const FAILURES_KEPT: usize = 5;
+
+/// What the supervisor works with.
+pub struct Supervisor {
+    /// Decides.
+    pub farmer: Farmer,
+    /// The time limit of tasks.
+    pub limits: Option<Limits>,
+    /// The farmer's clock.
+    pub clock: Clock,
+    /// Everything that happens.
+    pub events: Receiver<Event>,
+    /// To the ledger.
+    pub orders: Sender<Order>,
+    /// Closed when nothing may start any more.
+    pub queue: Arc<Queue>,
+    /// What runs.
+    pub places: Places,
+    /// How the run stands.
+    pub board: Board,
+    /// Shows it.
+    pub progress: Progress,
+    /// Dropped when nobody wants to wait for the lock any more.
+    pub abort: Option<Sender<()>>,
+    /// The guard, which is a child of ours and no orphan.
+    pub guard: Pid,
+    /// Slots that still run.
+    pub slots: usize,
+    /// When the run is shown next.
+    pub show_at: Duration,
+}
+
+/// How it ended.
+pub struct Ended {
+    /// The decisions that were made.
+    pub farmer: Farmer,
+    /// How the run stands; none when the ledger could not leave.
+    pub state: Option<State>,
+    /// What was wrong with the workdir.
+    pub trouble: Option<Error>,
+    /// The first failures.
+    pub failures: Vec<Failure>,
+}
+
+impl Supervisor {
+    /// Runs the farmer to its end.
+    pub fn run(mut self) -> Ended {
+        let mut over =
+            Ended { farmer: self.farmer.clone(), state: None, trouble: None, failures: Vec::new() };
+        // The farmer's time stands still while we are frozen; all other times
+        // here are the clock's.
+        let mut frozen = Duration::ZERO;
+        let mut limit_at = self.limits.as_ref().map(|_| Duration::ZERO);
+        while self.farmer.phase() != Phase::Done {
+            let farmer_at = self.farmer.deadline().map(|at| at + frozen);
+            let wakes = [Some(self.clock.now() + TICK), farmer_at, limit_at];
+            let planned = wakes.into_iter().flatten().min().unwrap_or_default();
+            let event = self.events.recv_deadline(self.clock.began() + planned);
+            let now = self.clock.now();
+            let late = now.saturating_sub(planned);
+            if late > FROZEN {
+                frozen += late;
+                self.thawed(now, late);
+            }
+            if limit_at.is_some_and(|at| now >= at) {
+                limit_at = self.enforce_limits(now);
+            }
+            let event = event.map_or(Some(farmer::Event::Tick), |event| self.take(event, &mut over));
+            // Time passes also while events keep coming.
+            for event in event.into_iter().chain([farmer::Event::Tick]) {
+                for action in self.farmer.handle(now - frozen, event) {
+                    self.act(action);
+                }
+            }
+            self.show(now);
+        }
+        self.progress.finish();
+        over.farmer = self.farmer;
+        over
+    }
+
+    /// What an event means to the model; some are only told.
+    fn take(&mut self, event: Event, over: &mut Ended) -> Option<farmer::Event> {
+        match event {
+            Event::Signal(signal) => {
+                let name = signal_name(signal);
+                self.progress.say(&format!("pytf: {name} received"));
+                let _ = self.orders.send(Order::Note(name));
+                Some(farmer::Event::Signal(signal))
+            }
+            Event::TaskFailed(failure) => {
+                self.tell_failure(&failure);
+                if over.failures.len() < FAILURES_KEPT {
+                    over.failures.push(failure);
+                }
+                None
+            }
+            Event::Say(text) => {
+                self.progress.say(&format!("pytf: {text}"));
+                None
+            }
+            Event::Complete => Some(farmer::Event::Complete),
+            Event::Trouble(error) => {
+                self.progress.say(&format!("pytf: {error}"));
+                over.trouble = Some(error);
+                Some(farmer::Event::Trouble)
+            }
+            Event::Sealed => Some(farmer::Event::Sealed),
+            Event::SlotDone => {
+                self.slots -= 1;
+                (self.slots == 0).then_some(farmer::Event::SlotsDone)
+            }
+            Event::Left(state) => {
+                over.state = state.map(|state| *state);
+                Some(farmer::Event::Left)
+            }
+        }
+    }
+
+    fn act(&mut self, action: Action) {
+        match action {
+            Action::Close(_) => self.queue.close(),
+            // CONT after TERM: a stopped task must be able to die.
+            Action::Terminate => self.tell_all(&[Signal::SIGTERM, Signal::SIGCONT]),
+            Action::Kill => self.tell_all(&[Signal::SIGKILL]),
+            Action::Leave => {
+                end_orphans(Some(self.guard));
+                let why = self.why();
+                let _ = self.orders.send(Order::Leave(why));
+                if self.farmer.cause() == Cause::Sealed {
+                    // There is nothing to leave any more, nor to wait for.
+                    self.abort = None;
+                }
+            }
+            Action::GiveUp => self.abort = None,
+        }
+    }
+
+    fn why(&self) -> String {
+        match self.farmer.cause() {
+            Cause::Complete => "nothing left to do".into(),
+            Cause::TimeUp => "the time is over".into(),
+            Cause::Signal(signal) => signal_name(signal),
+            Cause::Trouble => "the workdir cannot be used".into(),
+            Cause::Sealed => "cut off".into(),
+        }
+    }
+
+    fn tell_all(&self, signals: &[Signal]) {
+        for place in self.places.iter() {
+            place.tell(Told::Stop, signals);
+        }
+    }
+
+    /// Tells tasks that are over their limit to end; returns when the next can be.
+    fn enforce_limits(&mut self, now: Duration) -> Option<Duration> {
+        let limits = self.limits.as_mut()?;
+        let began = self.clock.began();
+        let running: Vec<Runs> = (0..)
+            .zip(self.places.iter())
+            .filter_map(|(slot, place)| {
+                let running = place.look()?;
+                let since = running.started.saturating_duration_since(began);
+                Some(Runs { slot, pid: running.pid.as_raw(), since })
+            })
+            .collect();
+        let (due, next) = limits.due(now, &running);
+        for over in due {
+            let (slot, signals): (u32, &[Signal]) = match over {
+                Over::Terminate(slot) => (slot, &[Signal::SIGTERM, Signal::SIGCONT]),
+                Over::Kill(slot) => (slot, &[Signal::SIGKILL]),
+            };
+            self.places[slot as usize].tell(Told::TimeLimit, signals);
+        }
+        Some(next)
+    }
+
+    fn thawed(&mut self, now: Duration, length: Duration) {
+        if let Some(limits) = &mut self.limits {
+            limits.frozen(now, length);
+        }
+        let text = format!("frozen for {:.1}s, which is not charged", length.as_secs_f64());
+        let _ = self.orders.send(Order::Note(text));
+    }
+
+    fn tell_failure(&mut self, failure: &Failure) {
+        let log = match &failure.log {
+            Some(log) if log.part.is_none() => format!(" [{}]", log.file),
+            _ => String::new(),
+        };
+        let attempt = match failure.attempt {
+            1 => String::new(),
+            n => format!(", attempt {n}"),
+        };
+        let text = format!(
+            "pytf: task {}{attempt}: {}{log}: {}",
+            failure.id,
+            failure.outcome,
+            escape(&failure.line)
+        );
+        self.progress.failure(self.clock.now(), &text);
+    }
+
+    /// Shows how the run stands, and reaps orphans; not at every event.
+    fn show(&mut self, now: Duration) {
+        if now < self.show_at {
+            return;
+        }
+        self.show_at = now + TICK / 2;
+        reap_orphans(Some(self.guard));
+        let state = self.board.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let Some(state) = state else { return };
+        let running = self.places.iter().filter(|place| place.look().is_some()).count() as u64;
+        let (done, failed) = (state.finished.lines, state.failed.lines);
+        let total = (state.feeding == 0).then(|| state.tasks.lines - state.dropped);
+        let left = state.queue.left + state.claimed().saturating_sub(running);
+        self.progress.update(now, &Counts { done, failed, running, left, total });
+    }
+}

@@ -1,0 +1,324 @@
+//! What is said at the end of a run: how it went, what failed and why, and what
+//! to do next.
+//!
+//! The text is a pure function of its [`Summary`] and the [`Look`]; only
+//! [`log_tail`] reads a file, and of that only the end.
+
+use std::fmt::Write as _;
+use std::io::{Read as _, Seek as _, SeekFrom};
+use std::path::Path;
+use std::time::Duration;
+
+use super::escape::{clip, escape, without_colours};
+use super::look::{Look, Paint};
+use super::open;
+use super::progress::grouped;
+use crate::model::durations;
+use crate::model::outcome::Outcome;
+use crate::model::task::TaskId;
+
+/// How many failures are shown.
+pub const FAILURES: usize = 5;
+
+/// How many lines of the log of each.
+pub const TAIL: usize = 3;
+
+/// A run that has ended, or the part of it that this farmer saw.
+#[derive(Clone, Debug, Default)]
+pub struct Summary {
+    /// The workdir as the user names it.
+    pub workdir: String,
+    /// Tasks in `finished`, from all runs of the workdir.
+    pub finished: u64,
+    /// Tasks in `failed`.
+    pub failed: u64,
+    /// Tasks that are neither, the interrupted ones too.
+    pub left: u64,
+    /// Those of the left that were stopped while they ran.
+    pub interrupted: u64,
+    /// Why the run was stopped, when it was: "the time limit", "SIGTERM".
+    pub stopped: Option<String>,
+    /// Whether other farmers still work on what is left.
+    pub others_work: bool,
+    /// How long this run took.
+    pub wall: Duration,
+    /// The slots of this run.
+    pub slots: u64,
+    /// How long tasks ran in them, all together.
+    pub busy: Duration,
+    /// The first that failed.
+    pub failures: Vec<Failure>,
+}
+
+/// A task that failed.
+#[derive(Clone, Debug)]
+pub struct Failure {
+    /// The task.
+    pub id: TaskId,
+    /// Its command.
+    pub command: Vec<u8>,
+    /// How its last attempt ended.
+    pub outcome: Outcome,
+    /// Where that was.
+    pub node: String,
+    /// Its log, when that is a file of its own.
+    pub log: Option<String>,
+    /// The last lines of what it printed, from [`log_tail`].
+    pub tail: Vec<String>,
+}
+
+/// The characters that the text is adorned with.
+struct Marks {
+    good: &'static str,
+    bad: &'static str,
+    more: &'static str,
+    bar: &'static str,
+    dot: &'static str,
+}
+
+const UNICODE: Marks = Marks {
+    good: "✔",
+    bad: "✘",
+    more: "▸",
+    bar: "│",
+    dot: " · ",
+};
+
+const ASCII: Marks = Marks {
+    good: "ok:",
+    bad: "failed:",
+    more: "left:",
+    bar: "|",
+    dot: ", ",
+};
+
+impl Summary {
+    /// How much of the slots' time tasks ran, 0 to 1; `None` for a run that
+    /// took no time.
+    pub fn utilisation(&self) -> Option<f64> {
+        #[expect(clippy::cast_precision_loss, reason = "shown as a percentage")]
+        let all = self.wall.as_secs_f64() * self.slots as f64;
+        (all > 0.0).then(|| (self.busy.as_secs_f64() / all).min(1.0))
+    }
+
+    /// The text, lines of at most `look.width` characters.
+    pub fn text(&self, look: &Look) -> String {
+        let marks = if look.unicode { UNICODE } else { ASCII };
+        let mut out = String::new();
+        self.push_headline(&mut out, look, &marks);
+        self.push_numbers(&mut out, look, &marks);
+        for failure in self.failures.iter().take(FAILURES) {
+            failure.push_to(&mut out, look, &marks);
+        }
+        let shown = self.failures.len().min(FAILURES) as u64;
+        if shown > 0 && self.failed > shown {
+            let workdir = escape(self.workdir.as_bytes());
+            let more = format!(
+                "and {} more in {workdir}/failed",
+                grouped(self.failed - shown)
+            );
+            let _ = writeln!(
+                out,
+                "\n  {}",
+                look.paint(Paint::Faint, &clip(&more, look.width - 2))
+            );
+        }
+        self.push_next(&mut out, look);
+        out
+    }
+
+    /// The one line to read.
+    fn push_headline(&self, out: &mut String, look: &Look, marks: &Marks) {
+        let total = grouped(self.finished + self.failed + self.left);
+        let (paint, mark, text) = if self.left > 0 {
+            let why = match (&self.stopped, self.others_work) {
+                (Some(why), _) => format!(": stopped by {}", escape(why.as_bytes())),
+                (None, true) => ", others work on them".to_owned(),
+                (None, false) => String::new(),
+            };
+            let text = format!("{} of {} are to do{why}", grouped(self.left), tasks(&total));
+            (Paint::Warn, marks.more, text)
+        } else if self.failed > 0 {
+            let text = format!("{} of {} failed", grouped(self.failed), tasks(&total));
+            (Paint::Bad, marks.bad, text)
+        } else if self.finished == 0 {
+            (Paint::Warn, marks.more, "there was no task".to_owned())
+        } else if self.finished == 1 {
+            (Paint::Good, marks.good, "the task finished".to_owned())
+        } else {
+            (
+                Paint::Good,
+                marks.good,
+                format!("all {total} tasks finished"),
+            )
+        };
+        let line = clip(&format!("{mark} {text}"), look.width);
+        let _ = writeln!(out, "{}", look.paint(paint, &line));
+    }
+
+    fn push_numbers(&self, out: &mut String, look: &Look, marks: &Marks) {
+        let mut parts = vec![format!("{} finished", grouped(self.finished))];
+        if self.failed > 0 {
+            parts.push(format!("{} failed", grouped(self.failed)));
+        }
+        if self.left > 0 {
+            parts.push(format!("{} left", grouped(self.left)));
+        }
+        if self.interrupted > 0 {
+            parts.push(format!("{} interrupted", grouped(self.interrupted)));
+        }
+        let slots = if self.slots == 1 { "slot" } else { "slots" };
+        let mut time = format!(
+            "{} on {} {slots}",
+            durations::show(self.wall),
+            grouped(self.slots)
+        );
+        if let Some(utilisation) = self.utilisation() {
+            let _ = write!(time, ", {:.0} % busy", utilisation * 100.0);
+        }
+        let numbers = parts.join(marks.dot);
+        let line = format!("  {numbers}{}{time}", marks.dot);
+        if line.chars().count() <= look.width {
+            let _ = writeln!(out, "{line}");
+        } else {
+            for part in [numbers, time] {
+                let _ = writeln!(out, "  {}", clip(&part, look.width - 2));
+            }
+        }
+    }
+
+    /// What to do next; nothing when there is nothing to do.
+    fn push_next(&self, out: &mut String, look: &Look) {
+        let workdir = quoted(&escape(self.workdir.as_bytes()));
+        let mut next = Vec::new();
+        if self.left > 0 && !self.others_work {
+            next.push((
+                "the same line".to_owned(),
+                "goes on with what is left".to_owned(),
+            ));
+        }
+        if let Some(failure) = self.failures.first() {
+            let id = failure.id;
+            next.push((
+                format!("pytf log {workdir} {id}"),
+                format!("all that task {id} printed"),
+            ));
+        }
+        if self.failed > 0 {
+            let what = match self.failed {
+                1 => "runs the failed task again",
+                _ => "runs the failed tasks again",
+            };
+            next.push((format!("pytf retry {workdir}"), what.to_owned()));
+        }
+        if next.is_empty() {
+            return;
+        }
+        out.push('\n');
+        let column = next.iter().map(|(command, _)| command.chars().count());
+        let column = column.max().unwrap_or(0);
+        for (command, what) in next {
+            let pad = " ".repeat(column - command.chars().count());
+            // A command is for copying: it is never cut.
+            let room = look.width.saturating_sub(column + 4);
+            let what = look.paint(Paint::Faint, &clip(&what, room));
+            let line = format!("  {}{pad}  {what}", look.paint(Paint::Strong, &command));
+            let _ = writeln!(out, "{}", line.trim_end());
+        }
+    }
+}
+
+impl Failure {
+    fn push_to(&self, out: &mut String, look: &Look, marks: &Marks) {
+        let head = format!("  task {}", self.id);
+        let outcome = self.outcome.to_string();
+        let taken = head.chars().count() + outcome.chars().count() + 4;
+        let command = clip(&escape(&self.command), look.width.saturating_sub(taken));
+        let _ = writeln!(
+            out,
+            "\n{}  {}  {command}",
+            look.paint(Paint::Strong, &head),
+            look.paint(Paint::Bad, &outcome),
+        );
+        let mut place = escape(self.node.as_bytes());
+        if let Some(log) = &self.log {
+            let _ = write!(place, "{}{}", marks.dot, escape(log.as_bytes()));
+        }
+        if !place.is_empty() {
+            let place = clip(&place, look.width - 4);
+            let _ = writeln!(out, "    {}", look.paint(Paint::Faint, &place));
+        }
+        for line in &self.tail {
+            let line = clip(line, look.width - 6);
+            let _ = writeln!(out, "    {} {line}", look.paint(Paint::Faint, marks.bar));
+        }
+    }
+}
+
+/// `1 task`, `2,000 tasks`.
+fn tasks(number: &str) -> String {
+    match number {
+        "1" => "1 task".to_owned(),
+        _ => format!("{number} tasks"),
+    }
+}
+
+/// A word as it can be typed into a shell.
+fn quoted(word: &str) -> String {
+    let is_plain = |c: char| c.is_ascii_alphanumeric() || "_-./+:@%,=".contains(c);
+    if !word.is_empty() && word.chars().all(is_plain) {
+        word.to_owned()
+    } else {
+        format!("'{}'", word.replace('\'', "'\\''"))
+    }
+}
+
+/// How much of the end of a log is looked at.
+const READ: u64 = 16 << 10;
+
+/// The last `lines` lines of a log that are not blank, fit to be printed;
+/// `part` is the begin and the length of a part of a packed log. Nothing where
+/// there is no such log: whoever shows it has something more important to say.
+pub fn log_tail(path: &Path, part: Option<(u64, u64)>, lines: usize) -> Vec<String> {
+    let read = || -> std::io::Result<(Vec<u8>, bool)> {
+        let mut file = open(path)?;
+        let length = file.metadata()?.len();
+        let (begin, end) = part.map_or((0, length), |(begin, length)| {
+            (begin, begin.saturating_add(length))
+        });
+        let end = end.min(length);
+        let from = begin.max(end.saturating_sub(READ));
+        file.seek(SeekFrom::Start(from))?;
+        let mut bytes = Vec::new();
+        file.take(end.saturating_sub(from))
+            .read_to_end(&mut bytes)?;
+        Ok((bytes, from > begin))
+    };
+    let Ok((bytes, is_cut)) = read() else {
+        return Vec::new();
+    };
+    let mut bytes = &bytes[..];
+    if is_cut && let Some(end) = memchr::memchr(b'\n', bytes) {
+        // The first line lacks its begin.
+        bytes = &bytes[end + 1..];
+    }
+    let mut last: Vec<String> = bytes
+        .rsplit(|&byte| byte == b'\n')
+        .map(shown)
+        .filter(|line| !line.trim().is_empty())
+        .take(lines)
+        .collect();
+    last.reverse();
+    last
+}
+
+/// A line of a log as it stood on a terminal at last: what draws itself anew
+/// after a CR has left its last state.
+fn shown(line: &[u8]) -> String {
+    let line = line.trim_ascii_end();
+    let begin = memchr::memrchr(b'\r', line).map_or(0, |at| at + 1);
+    escape(&without_colours(&line[begin..]))
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,205 @@
+//! What a person sees at the end, letter for letter.
+
+use super::*;
+use crate::view::synthetic::workdir;
+
+fn failure(id: u64, outcome: Outcome) -> Failure {
+    Failure {
+        id: TaskId(id),
+        command: b"python3 fit.py --seed 17 > out.txt".to_vec(),
+        outcome,
+        node: "node003".into(),
+        log: Some(format!("logs/log_{id}")),
+        tail: vec![
+            "Traceback (most recent call last):".into(),
+            "ValueError: no data".into(),
+        ],
+    }
+}
+
+fn run() -> Summary {
+    Summary {
+        workdir: "run1".into(),
+        finished: 1997,
+        wall: Duration::from_secs(102),
+        slots: 16,
+        busy: Duration::from_secs(102 * 15),
+        ..Summary::default()
+    }
+}
+
+const NARROW: Look = Look {
+    width: 40,
+    colour: false,
+    unicode: true,
+};
+
+#[test]
+fn a_good_run_has_two_lines() {
+    let wall = durations::show(run().wall);
+    assert_eq!(
+        run().text(&Look::PLAIN),
+        format!(
+            "ok: all 1,997 tasks finished\n  \
+                 1,997 finished, {wall} on 16 slots, 94 % busy\n"
+        )
+    );
+}
+
+#[test]
+fn failures_are_shown_with_what_they_said_and_what_to_do() {
+    let summary = Summary {
+        failed: 7,
+        failures: vec![
+            failure(17, Outcome::Exit(3)),
+            failure(40, Outcome::Signal(11)),
+        ],
+        ..run()
+    };
+    let look = Look {
+        unicode: true,
+        ..Look::PLAIN
+    };
+    let wall = durations::show(summary.wall);
+    assert_eq!(
+        summary.text(&look),
+        format!(
+            "\
+✘ 7 of 2,004 tasks failed
+  1,997 finished · 7 failed · {wall} on 16 slots, 94 % busy
+
+  task 17  exit status 3  python3 fit.py --seed 17 > out.txt
+    node003 · logs/log_17
+    │ Traceback (most recent call last):
+    │ ValueError: no data
+
+  task 40  killed by SIGSEGV  python3 fit.py --seed 17 > out.txt
+    node003 · logs/log_40
+    │ Traceback (most recent call last):
+    │ ValueError: no data
+
+  and 5 more in run1/failed
+
+  pytf log run1 17  all that task 17 printed
+  pytf retry run1   runs the failed tasks again
+"
+        )
+    );
+}
+
+#[test]
+fn what_is_left_comes_before_what_failed() {
+    let summary = Summary {
+        left: 578,
+        interrupted: 16,
+        stopped: Some("the time limit".into()),
+        ..run()
+    };
+    let text = summary.text(&NARROW);
+    assert_eq!(
+        text,
+        format!(
+            "\
+▸ 578 of 2,575 tasks are to do: stopped…
+  1,997 finished · 578 left · 16 interr…
+  {} on 16 slots, 94 % busy
+
+  the same line  goes on with what is l…
+",
+            durations::show(summary.wall)
+        )
+    );
+}
+
+#[test]
+fn the_headline_says_the_one_thing() {
+    for (finished, failed, left, others_work, headline) in [
+        (0, 0, 0, false, "left: there was no task"),
+        (1, 0, 0, false, "ok: the task finished"),
+        (0, 1, 0, false, "failed: 1 of 1 task failed"),
+        (
+            5,
+            0,
+            3,
+            true,
+            "left: 3 of 8 tasks are to do, others work on them",
+        ),
+        (5, 1, 3, false, "left: 3 of 9 tasks are to do"),
+    ] {
+        let summary = Summary {
+            finished,
+            failed,
+            left,
+            others_work,
+            ..Summary::default()
+        };
+        let text = summary.text(&Look::PLAIN);
+        assert_eq!(text.lines().next(), Some(headline));
+        assert_eq!(text.contains("the same line"), left > 0 && !others_work);
+    }
+}
+
+#[test]
+fn no_line_is_wider_than_the_terminal_and_none_acts_on_it() {
+    let mut failed = failure(3, Outcome::Exit(1));
+    failed.command = b"\x1b]0;x\x07 ".repeat(30);
+    failed.tail = vec!["x".repeat(500)];
+    let summary = Summary {
+        failed: 100,
+        left: 1,
+        stopped: Some("\x1b[2J".into()),
+        failures: vec![failed; 20],
+        ..run()
+    };
+    let text = summary.text(&NARROW);
+    assert!(
+        text.lines().all(|line| line.chars().count() <= 40),
+        "{text}"
+    );
+    assert!(!text.contains('\x1b'));
+    assert_eq!(text.matches("task 3  ").count(), FAILURES);
+}
+
+#[test]
+fn a_workdir_of_any_name_can_be_copied_into_a_shell() {
+    for (name, word) in [
+        ("run1", "run1"),
+        ("/p/a.b_c-d", "/p/a.b_c-d"),
+        ("my run", "'my run'"),
+        ("it's", "'it'\\''s'"),
+        ("", "''"),
+    ] {
+        assert_eq!(quoted(name), word);
+    }
+}
+
+#[test]
+fn the_tail_of_a_log() {
+    let dir = workdir(&[]);
+    let many: Vec<String> = (0..10_000).map(|n| format!("line {n}\n")).collect();
+    let many = many.concat();
+    let one_long = "y".repeat(100_000);
+    for (log, part, tail) in [
+        (&b""[..], None, &[][..]),
+        (b"one", None, &["one"]),
+        (b"one\n\n  \ntwo\n\n", None, &["one", "two"]),
+        (b"1\n2\n3\n4\n", None, &["2", "3", "4"]),
+        (b"10%\r50%\r100%\r\n", None, &["100%"]),
+        (b"\x1b[31mred\x1b[0m \x1b[2J\n", None, &["red ^[[2J"]),
+        (b"aa\nbb\ncc\n", Some((3, 3)), &["bb"]),
+        (b"aa\nbb\n", Some((3, 100)), &["bb"]),
+        (b"aa\nbb\n", Some((100, u64::MAX)), &[]),
+        (
+            many.as_bytes(),
+            None,
+            &["line 9997", "line 9998", "line 9999"],
+        ),
+    ] {
+        let path = dir.file("logs/log_0", log);
+        assert_eq!(log_tail(&path, part, TAIL), tail);
+    }
+    let path = dir.file("logs/log_0", one_long.as_bytes());
+    assert_eq!(log_tail(&path, None, TAIL).len(), 1);
+    assert!(log_tail(&dir.path().join("none"), None, TAIL).is_empty());
+    assert!(log_tail(dir.path(), None, TAIL).is_empty());
+}

@@ -1,0 +1,130 @@
+// The real Perfetto judges a trace: its user interface is served on loopback to
+// a headless browser, opens the file as a person's browser would, and is then
+// asked by SQL what it understood.
+//
+//   node judge.mjs FILE EXPECTED_SLICES
+//
+// PERFETTO_UI is the folder with Perfetto's web pages, CHROMIUM the browser.
+// Prints what Perfetto understood; exit status 1 when that is not what the file
+// promises.
+
+import fs from 'node:fs';
+import http from 'node:http';
+import path from 'node:path';
+import puppeteer from 'puppeteer-core';
+
+const [file, expected] = [process.argv[2], Number(process.argv[3])];
+const pages = process.env.PERFETTO_UI;
+const patience = Number(process.env.PATIENCE ?? 300) * 1000;
+
+const types = {
+  '.css': 'text/css',
+  '.html': 'text/html',
+  '.js': 'application/javascript',
+  '.json': 'application/json',
+  '.wasm': 'application/wasm',
+};
+
+// Serves Perfetto's pages and, as /trace.json, the file.
+const server = http.createServer((request, response) => {
+  const name = decodeURIComponent(request.url.split('?')[0]);
+  const wanted = name === '/trace.json'
+    ? file
+    : path.join(pages, path.normalize(name === '/' ? '/index.html' : name));
+  const stat = fs.statSync(wanted, { throwIfNoEntry: false });
+  if (!stat?.isFile()) {
+    response.writeHead(404).end();
+    return;
+  }
+  response.writeHead(200, {
+    'content-type': types[path.extname(wanted)] ?? 'application/octet-stream',
+    'content-length': stat.size,
+  });
+  fs.createReadStream(wanted).pipe(response);
+});
+await new Promise((resolve) => server.listen(0, '127.0.0.1', resolve));
+const origin = `http://127.0.0.1:${server.address().port}`;
+
+// Runs in the page: asks Perfetto's engine, rows as objects.
+async function ask(queries) {
+  const answers = {};
+  for (const [name, sql] of Object.entries(queries)) {
+    const result = await globalThis.app.trace.engine.query(sql);
+    const columns = result.columns();
+    const rows = [];
+    for (const row = result.iter({}); row.valid(); row.next()) {
+      rows.push(Object.fromEntries(
+        columns.map((column) => {
+          const value = row.get(column);
+          return [column, typeof value === 'bigint' ? Number(value) : value];
+        }),
+      ));
+    }
+    answers[name] = rows;
+  }
+  return answers;
+}
+
+const queries = {
+  slices: `select count(*) as count, coalesce(max(depth), 0) as depth, coalesce(min(dur), 1) as shortest
+           from slice where category = 'task'`,
+  unowned: `select count(*) as count from slice s left join thread_track t on s.track_id = t.id
+            where s.category = 'task' and t.id is null`,
+  outcomes: `select extract_arg(arg_set_id, 'args.outcome') as outcome, count(*) as count
+             from slice where category = 'task' group by 1 order by 1`,
+  // What is in args for every attempt.
+  bare: `select count(*) as count from slice where category = 'task' and (
+           extract_arg(arg_set_id, 'args.id') is null or
+           extract_arg(arg_set_id, 'args.attempt') is null or
+           extract_arg(arg_set_id, 'args.command') is null or
+           extract_arg(arg_set_id, 'args.farmer') is null or
+           extract_arg(arg_set_id, 'args.outcome') is null)`,
+  nodes: `select p.pid, p.name, count(distinct t.utid) as rows from slice s
+          join thread_track k on s.track_id = k.id join thread t using (utid)
+          left join process p using (upid) where s.category = 'task' group by p.upid order by p.pid`,
+  nameless: `select count(distinct t.utid) as count from slice s
+             join thread_track k on s.track_id = k.id join thread t using (utid)
+             left join process p using (upid)
+             where s.category = 'task' and (t.name is null or t.name not like 'slot %' or p.name is null)`,
+  marks: `select count(*) as count from slice where category = 'farmer'`,
+  faults: `select name, value from stats
+           where severity in ('error', 'data_loss') and value > 0`,
+};
+
+let wrong = [];
+const browser = await puppeteer.launch({
+  executablePath: process.env.CHROMIUM,
+  // No network: nothing but this server can be reached.
+  args: ['--no-sandbox', '--disable-gpu', '--host-resolver-rules=MAP * 127.0.0.1'],
+  protocolTimeout: patience,
+});
+try {
+  const page = await browser.newPage();
+  const begun = Date.now();
+  await page.goto(`${origin}/#!/?url=${origin}/trace.json`, { waitUntil: 'domcontentloaded' });
+  await page.waitForFunction(() => globalThis.app?.trace, { timeout: patience });
+  const found = await page.evaluate(ask, queries);
+  console.log(`loaded and asked in ${((Date.now() - begun) / 1000).toFixed(1)} s`);
+  console.log(JSON.stringify(found, null, 1));
+  const [slices] = found.slices;
+  const claims = [
+    [slices.count === expected, `${slices.count} slices, expected ${expected}`],
+    [slices.depth === 0, 'slices lie above one another'],
+    [slices.shortest > 0, 'a slice is empty or was never closed'],
+    [found.unowned[0].count === 0, 'slices that are in no slot'],
+    [found.bare[0].count === 0, `${found.bare[0].count} slices lack an argument`],
+    [found.nameless[0].count === 0, `${found.nameless[0].count} rows or nodes have no name`],
+    [found.faults.length === 0, `faults: ${JSON.stringify(found.faults)}`],
+  ];
+  wrong = claims.filter(([holds]) => !holds).map(([, text]) => text);
+} catch (error) {
+  wrong = [String(error)];
+} finally {
+  await browser.close();
+  server.close();
+}
+for (const text of wrong) {
+  console.error(`wrong: ${text}`);
+}
+console.log(wrong.length === 0 ? 'Perfetto agrees' : 'Perfetto does not agree');
+process.exitCode = wrong.length === 0 ? 0 : 1;
