@@ -24,19 +24,25 @@ fn main() -> ExitCode {
         }
     };
     match request {
-        Request::Farm { list, workdir, options } => {
-            start::run(&list, &workdir, &options).unwrap_or_else(|trouble| {
-                warn(&trouble.to_string());
-                trouble.exit()
-            })
-        }
+        Request::Farm {
+            list,
+            workdir,
+            options,
+        } => start::run(&list, &workdir, &options).unwrap_or_else(|trouble| {
+            warn(&trouble.to_string());
+            trouble.exit()
+        }),
         Request::Log(wish) => log(&wish),
         Request::Retry(wish) => retry_failed(&wish).unwrap_or_else(|trouble| {
             warn(&trouble.to_string());
             trouble.exit()
         }),
         Request::Guard(wish) => {
-            wish.args.first().and_then(|farmer| farmer.to_str()).into_iter().for_each(guard::watch);
+            wish.args
+                .first()
+                .and_then(|farmer| farmer.to_str())
+                .into_iter()
+                .for_each(guard::watch);
             RunExit::Complete
         }
     }
@@ -47,7 +53,11 @@ fn main() -> ExitCode {
 fn log(wish: &Log) -> RunExit {
     let (mut stdout, mut stderr) = (std::io::stdout(), std::io::stderr());
     let to_terminal = stdout.is_terminal();
-    let ask = Ask { id: wish.id, attempt: wish.attempt, to_terminal };
+    let ask = Ask {
+        id: wish.id,
+        attempt: wish.attempt,
+        to_terminal,
+    };
     match show(&wish.workdir, &ask, &mut stdout, &mut stderr) {
         Ok(()) => RunExit::Complete,
         Err(error) => {
@@ -59,7 +69,13 @@ fn log(wish: &Log) -> RunExit {
 
 /// `pytf retry`
 fn retry_failed(wish: &Retry) -> Result<RunExit, Trouble> {
-    let workdir = Workdir::open(&wish.workdir, Wishes { shared: true, ..Wishes::default() })?;
+    let workdir = Workdir::open(
+        &wish.workdir,
+        Wishes {
+            shared: true,
+            ..Wishes::default()
+        },
+    )?;
     let wanted: Ids = wish.ids.iter().flat_map(Ids::iter).collect();
     let wanted = (!wish.ids.is_empty()).then_some(&wanted);
     let (_keep, abort) = bounded(0);
@@ -78,6 +94,9 @@ fn retry_failed(wish: &Retry) -> Result<RunExit, Trouble> {
     if retried.not_failed.is_empty() {
         return Ok(RunExit::Complete);
     }
-    warn(&format!("not in failed, and left alone: {}", retried.not_failed));
+    warn(&format!(
+        "not in failed, and left alone: {}",
+        retried.not_failed
+    ));
     Ok(RunExit::Usage)
 }

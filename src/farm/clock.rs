@@ -14,7 +14,10 @@ impl Clock {
     /// Reads the wall clock, once.
     pub fn start() -> Self {
         let since_1970 = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
-        Self { began: Instant::now(), began_at: since_1970.unwrap_or_default() }
+        Self {
+            began: Instant::now(),
+            began_at: since_1970.unwrap_or_default(),
+        }
     }
 
     /// When the farmer began, by the monotonic clock.

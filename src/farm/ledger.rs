@@ -129,7 +129,10 @@ impl Ledger {
     pub fn new(desk: Desk) -> Self {
         let now = Instant::now();
         let state = desk.state.clone();
-        let stream = Stream { is_open: desk.fed.is_some(), ..Stream::default() };
+        let stream = Stream {
+            is_open: desk.fed.is_some(),
+            ..Stream::default()
+        };
         let times = Times {
             turned: now,
             counted: now,
@@ -171,7 +174,9 @@ impl Ledger {
         };
         let left = self.leave(&why);
         if let Err(error) = &left {
-            self.say(format!("could not leave the workdir in good order: {error}"));
+            self.say(format!(
+                "could not leave the workdir in good order: {error}"
+            ));
         }
         let _ = self.desk.events.send(Event::Left(left.ok().map(Box::new)));
     }
@@ -196,7 +201,11 @@ impl Ledger {
         while let Ok(report) = self.desk.reports.try_recv() {
             self.take_report(report);
         }
-        while self.suspects.front().is_some_and(|(at, ..)| now >= *at + SUSPICION) {
+        while self
+            .suspects
+            .front()
+            .is_some_and(|(at, ..)| now >= *at + SUSPICION)
+        {
             if let Some((_, task, end)) = self.suspects.pop_front() {
                 self.record(task, end);
             }
@@ -205,8 +214,16 @@ impl Ledger {
 
     fn take_report(&mut self, report: Report) {
         match report {
-            Report::Ended { task, end, suspect: Some(at) } => self.suspects.push_back((at, task, end)),
-            Report::Ended { task, end, suspect: None } => self.record(task, end),
+            Report::Ended {
+                task,
+                end,
+                suspect: Some(at),
+            } => self.suspects.push_back((at, task, end)),
+            Report::Ended {
+                task,
+                end,
+                suspect: None,
+            } => self.record(task, end),
             Report::Unstarted(task) => self.back.push((task, None)),
         }
     }
@@ -225,7 +242,10 @@ impl Ledger {
             Fed::Lines(lines) => self.stream.arrived.extend(lines),
             Fed::End(remarks) => {
                 self.stream.is_open = false;
-                remarks.messages().into_iter().for_each(|message| self.say(message));
+                remarks
+                    .messages()
+                    .into_iter()
+                    .for_each(|message| self.say(message));
             }
             Fed::Broken(why) => self.cut_stream(&format!("standard input broke off: {why}")),
             Fed::Wrong(wrong) => self.cut_stream(&format!("standard input: {wrong}")),
@@ -243,8 +263,10 @@ impl Ledger {
     fn wants_turn(&self) -> bool {
         let (idle, queued) = self.desk.queue.counts();
         let could_claim = self.state.queue.left > 0
-            && (idle > queued || queued < self.pace.lookahead(self.state.live, self.state.queue.left) / 2);
-        let fed = !self.stream.arrived.is_empty() || !self.stream.new.is_empty() || self.stream_ended();
+            && (idle > queued
+                || queued < self.pace.lookahead(self.state.live, self.state.queue.left) / 2);
+        let fed =
+            !self.stream.arrived.is_empty() || !self.stream.new.is_empty() || self.stream_ended();
         could_claim
             || fed
             || !self.unsettled.is_empty()
@@ -261,7 +283,8 @@ impl Ledger {
     fn is_turn_due(&self) -> bool {
         let rested = self.times.turned.elapsed() >= self.pace.gap(self.state.live);
         let hurry = self.is_hungry && self.state.queue.left > 0;
-        (rested || hurry || !self.desk.queue.life().is_good()) && (self.wants_turn() || !self.desk.queue.life().is_good())
+        (rested || hurry || !self.desk.queue.life().is_good())
+            && (self.wants_turn() || !self.desk.queue.life().is_good())
     }
 
     fn turn(&mut self) -> Result<()> {
@@ -274,12 +297,30 @@ impl Ledger {
         let n_ends = self.unsettled.len() as u64;
         let workdir = self.desk.workdir.clone();
         let who = self.desk.journal.farmer().to_owned();
-        let mut txn = Txn::begin(&workdir.dir, workdir.mechanism, &who, &mut self.desk.patience)?;
+        let mut txn = Txn::begin(
+            &workdir.dir,
+            workdir.mechanism,
+            &who,
+            &mut self.desk.patience,
+        )?;
         let locked = Instant::now();
         check_seal(&txn, &self.state, self.desk.number)?;
-        recovery::settle(&mut txn, self.unsettled.iter().map(|(task, end)| (&task.line[..], end)))?;
-        let (fed, fed_all) = feed(&mut txn, &workdir, &mut self.stream, self.desk.fed.is_some())?;
-        self.back.extend(retract(&self.desk.queue, surplus(&self.pace, txn.state(), &self.desk.queue)));
+        recovery::settle(
+            &mut txn,
+            self.unsettled
+                .iter()
+                .map(|(task, end)| (&task.line[..], end)),
+        )?;
+        let (fed, fed_all) = feed(
+            &mut txn,
+            &workdir,
+            &mut self.stream,
+            self.desk.fed.is_some(),
+        )?;
+        self.back.extend(retract(
+            &self.desk.queue,
+            surplus(&self.pace, txn.state(), &self.desk.queue),
+        ));
         txn.requeue(&self.back)?;
         count_interrupted(txn.state_mut(), &self.back);
         txn.refresh(&mut self.attempts)?;
@@ -291,14 +332,28 @@ impl Ledger {
         }
         let claim = tasks.iter().map(|task| task.id).collect();
         let back = self.back.iter().map(|(task, _)| task.id).collect();
-        let act = Act::Turn { by: self.desk.number, settled, claim, back, fed, fed_all, leave: false };
+        let act = Act::Turn {
+            by: self.desk.number,
+            settled,
+            claim,
+            back,
+            fed,
+            fed_all,
+            leave: false,
+        };
         let state = txn.commit(act)?;
         self.turned(state, (began, locked), n_ends, fed_all);
         self.desk.queue.put(tasks);
         Ok(())
     }
 
-    fn turned(&mut self, state: State, (began, locked): (Instant, Instant), ends: u64, fed_all: bool) {
+    fn turned(
+        &mut self,
+        state: State,
+        (began, locked): (Instant, Instant),
+        ends: u64,
+        fed_all: bool,
+    ) {
         let now = Instant::now();
         self.unsettled.clear();
         self.back.clear();
@@ -309,14 +364,19 @@ impl Ledger {
         if state.queue.generation != self.state.queue.generation {
             self.times.compacted = now;
         }
-        self.pace.measured(now - began, now - locked, ends, now - self.times.counted);
+        self.pace
+            .measured(now - began, now - locked, ends, now - self.times.counted);
         (self.times.turned, self.times.counted, self.times.looked) = (now, now, now);
         self.desk.queue.life().sign();
         self.see(state);
     }
 
     fn see(&mut self, state: State) {
-        *self.desk.board.lock().unwrap_or_else(PoisonError::into_inner) = Some(state.clone());
+        *self
+            .desk
+            .board
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner) = Some(state.clone());
         self.state = state;
     }
 
@@ -342,7 +402,9 @@ impl Ledger {
             return Ok(None);
         }
         self.times.compacted = Instant::now();
-        let Some(state) = look(&self.desk.workdir.dir)? else { return Ok(None) };
+        let Some(state) = look(&self.desk.workdir.dir)? else {
+            return Ok(None);
+        };
         match QueueCopy::make(&self.desk.workdir.dir, state.queue, self.desk.number) {
             Ok(copy) => Ok(Some(copy)),
             // Somebody else wrote it anew at the same moment, or the disk is
@@ -415,7 +477,10 @@ impl Ledger {
         let me = self.desk.journal.farmer().to_owned();
         let all = recovery::unsealed(&dir)?;
         let after = all.partition_point(|name| *name <= me);
-        let ring = all[after..].iter().chain(&all[..after]).filter(|name| **name != me);
+        let ring = all[after..]
+            .iter()
+            .chain(&all[..after])
+            .filter(|name| **name != me);
         let is_idle = self.state.queue.left == 0 && self.desk.queue.counts().0 > 0;
         for farmer in ring.take(if is_idle { 64 } else { 2 }) {
             self.check(farmer)?;
@@ -425,9 +490,14 @@ impl Ledger {
 
     fn check(&mut self, farmer: &str) -> Result<()> {
         let (dir, mechanism) = (self.desk.workdir.dir.clone(), self.desk.workdir.mechanism);
-        let Some(journal) = recovery::look_at(&dir, mechanism, farmer)? else { return Ok(()) };
+        let Some(journal) = recovery::look_at(&dir, mechanism, farmer)? else {
+            return Ok(());
+        };
         let now = Instant::now();
-        let sign = self.signs.entry(farmer.to_owned()).or_insert((journal.len, now));
+        let sign = self
+            .signs
+            .entry(farmer.to_owned())
+            .or_insert((journal.len, now));
         if sign.0 != journal.len {
             *sign = (journal.len, now);
         }
@@ -437,10 +507,19 @@ impl Ledger {
         }
         let who = self.desk.journal.farmer().to_owned();
         let by = (&*who, Some(self.desk.number));
-        let found =
-            recovery::seal(&dir, mechanism, by, &mut self.desk.patience, (farmer, &*journal.file))?;
+        let found = recovery::seal(
+            &dir,
+            mechanism,
+            by,
+            &mut self.desk.patience,
+            (farmer, &*journal.file),
+        )?;
         self.signs.remove(farmer);
-        let how = if journal.is_free { "is dead" } else { "gave no sign of life" };
+        let how = if journal.is_free {
+            "is dead"
+        } else {
+            "gave no sign of life"
+        };
         self.say(format!(
             "farmer {farmer} {how}: {} results settled, {} tasks back in toprocess",
             found.settled, found.lost
@@ -456,14 +535,20 @@ impl Ledger {
     /// not looked at yet.
     fn see_from_outside(&mut self, state: State) {
         let (seals, log, epoch) = (self.state.seals, self.state.log, self.state.epoch);
-        self.see(State { seals, log, epoch, ..state });
+        self.see(State {
+            seals,
+            log,
+            epoch,
+            ..state
+        });
     }
 
     /// With nothing to claim: does the run still need us?
     fn look(&mut self) -> Result<()> {
         let (idle, queued) = self.desk.queue.counts();
         let is_idle = idle == self.desk.places.len() as u64 && queued == 0;
-        let is_clean = self.unsettled.is_empty() && self.suspects.is_empty() && self.back.is_empty();
+        let is_clean =
+            self.unsettled.is_empty() && self.suspects.is_empty() && self.back.is_empty();
         if !is_idle || self.was_told_complete || self.state.queue.left > 0 || self.stream.is_open {
             return Ok(());
         }
@@ -473,7 +558,8 @@ impl Ledger {
                 self.see_from_outside(state);
             }
         }
-        let is_over = self.state.is_complete() || self.state.queue.left == 0 && !self.has_reason_to_stay()?;
+        let is_over =
+            self.state.is_complete() || self.state.queue.left == 0 && !self.has_reason_to_stay()?;
         if is_clean && is_over && !self.stream_ended() && self.desk.reports.is_empty() {
             self.was_told_complete = true;
             let _ = self.desk.events.send(Event::Complete);
@@ -497,13 +583,33 @@ impl Ledger {
     /// Waits for something to do; `Some` when it is to leave.
     fn wait(&mut self) -> Option<String> {
         let now = Instant::now();
-        let rest = self.pace.gap(self.state.live).saturating_sub(self.times.turned.elapsed());
+        let rest = self
+            .pace
+            .gap(self.state.live)
+            .saturating_sub(self.times.turned.elapsed());
         let deadline = self.next_deadline(now);
-        let fed = self.desk.fed.clone().filter(|_| self.stream.is_open).unwrap_or_else(never);
-        let fed = if self.stream.arrived.len() > 10_000 { never() } else { fed };
+        let fed = self
+            .desk
+            .fed
+            .clone()
+            .filter(|_| self.stream.is_open)
+            .unwrap_or_else(never);
+        let fed = if self.stream.arrived.len() > 10_000 {
+            never()
+        } else {
+            fed
+        };
         // Until the next turn may come, ends of tasks wake nobody.
-        let reports = if rest.is_zero() { self.desk.reports.clone() } else { never() };
-        let deadline = if rest.is_zero() { deadline } else { deadline.min(now + rest) };
+        let reports = if rest.is_zero() {
+            self.desk.reports.clone()
+        } else {
+            never()
+        };
+        let deadline = if rest.is_zero() {
+            deadline
+        } else {
+            deadline.min(now + rest)
+        };
         select! {
             recv(self.desk.orders) -> order => match order {
                 Ok(Order::Hungry) => self.is_hungry = true,
@@ -536,7 +642,8 @@ impl Ledger {
         if self.state.live > 1 {
             next = next.min(self.times.watched + self.watch_every());
         }
-        let is_any_new = |place: &crate::host::process::Place| place.look().is_some_and(|r| !r.noted);
+        let is_any_new =
+            |place: &crate::host::process::Place| place.look().is_some_and(|r| !r.noted);
         if self.desk.places.iter().any(is_any_new) {
             next = next.min(self.times.noted + Duration::from_secs(1));
         }
@@ -549,7 +656,11 @@ impl Ledger {
         if self.wants_turn() {
             next = next.min(self.times.turned + self.pace.gap(self.state.live));
         } else if self.state.queue.cursor > 0 {
-            next = next.min(self.times.compacted + Duration::from_secs(1) * (self.state.live.clamp(1, 60)) + Duration::from_millis(1));
+            next = next.min(
+                self.times.compacted
+                    + Duration::from_secs(1) * (self.state.live.clamp(1, 60))
+                    + Duration::from_millis(1),
+            );
         }
         next
     }
@@ -559,7 +670,11 @@ impl Ledger {
     fn refused(&mut self, error: Error) -> Next {
         let is_busy = self.desk.places.iter().any(|place| place.look().is_some());
         let since = *self.refused_since.get_or_insert_with(Instant::now);
-        let patience = if is_busy { PATIENCE_BUSY } else { PATIENCE_IDLE };
+        let patience = if is_busy {
+            PATIENCE_BUSY
+        } else {
+            PATIENCE_IDLE
+        };
         match error {
             Error::Sealed => {
                 let _ = self.desk.events.send(Event::Sealed);
@@ -567,7 +682,10 @@ impl Ledger {
             }
             Error::Io { .. } if since.elapsed() < patience => {
                 if since.elapsed() < Duration::from_millis(500) {
-                    self.say(format!("{error}; trying on for {}s", PATIENCE_IDLE.as_secs()));
+                    self.say(format!(
+                        "{error}; trying on for {}s",
+                        PATIENCE_IDLE.as_secs()
+                    ));
                 }
                 Next::Again
             }
@@ -601,14 +719,27 @@ impl Ledger {
         self.back.sort_by_key(|(task, _)| task.id);
         self.note_starts();
         let at = self.desk.clock.micros(Instant::now());
-        self.desk.journal.push(&Record::Leave { at, why: why.to_owned() });
+        self.desk.journal.push(&Record::Leave {
+            at,
+            why: why.to_owned(),
+        });
         self.desk.journal.sync()?;
         let settled = self.desk.journal.end();
         let workdir = self.desk.workdir.clone();
         let who = self.desk.journal.farmer().to_owned();
-        let mut txn = Txn::begin(&workdir.dir, workdir.mechanism, &who, &mut self.desk.patience)?;
+        let mut txn = Txn::begin(
+            &workdir.dir,
+            workdir.mechanism,
+            &who,
+            &mut self.desk.patience,
+        )?;
         check_seal(&txn, &self.state, self.desk.number)?;
-        recovery::settle(&mut txn, self.unsettled.iter().map(|(task, end)| (&task.line[..], end)))?;
+        recovery::settle(
+            &mut txn,
+            self.unsettled
+                .iter()
+                .map(|(task, end)| (&task.line[..], end)),
+        )?;
         if txn.state().live > 1 {
             txn.requeue(&self.back)?;
         } else {
@@ -660,7 +791,11 @@ fn check_seal(txn: &Txn<'_>, last: &State, number: u32) -> Result<()> {
     }
     let sealed = |act: &Act| matches!(act, Act::Seal { of, .. } if *of == number);
     let entries = txn.entries(last.log, now.log)?;
-    if entries.iter().any(|entry| sealed(&entry.act)) { Err(Error::Sealed) } else { Ok(()) }
+    if entries.iter().any(|entry| sealed(&entry.act)) {
+        Err(Error::Sealed)
+    } else {
+        Ok(())
+    }
 }
 
 fn count_interrupted(state: &mut State, back: &[(Task, Option<Why>)]) {
@@ -681,7 +816,11 @@ fn retract(queue: &Queue, n: u64) -> Vec<(Task, Option<Why>)> {
     if n == 0 {
         return Vec::new();
     }
-    queue.retract(n).into_iter().map(|task| (task, None)).collect()
+    queue
+        .retract(n)
+        .into_iter()
+        .map(|task| (task, None))
+        .collect()
 }
 
 /// Adds the new tasks of a stream; how many, and whether the stream is over.

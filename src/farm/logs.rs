@@ -58,7 +58,13 @@ impl SlotLogs {
             LogMode::Failed => format!("logs/unfinished_{farmer}_{slot}"),
             _ => packed_name(farmer, slot),
         };
-        Self { workdir, mode, own_name, own: None, null }
+        Self {
+            workdir,
+            mode,
+            own_name,
+            own: None,
+            null,
+        }
     }
 
     /// /dev/null.
@@ -71,7 +77,11 @@ impl SlotLogs {
         match self.mode {
             LogMode::Files => {
                 let (file, name) = self.create_for(task)?;
-                Ok(OpenLog { file: Arc::new(file), name, from: None })
+                Ok(OpenLog {
+                    file: Arc::new(file),
+                    name,
+                    from: None,
+                })
             }
             LogMode::Packed | LogMode::Failed => {
                 let file = match &self.own {
@@ -80,26 +90,44 @@ impl SlotLogs {
                 };
                 self.own = Some(file.clone());
                 let from = Some(file.metadata()?.len());
-                Ok(OpenLog { file, name: self.own_name.clone(), from })
+                Ok(OpenLog {
+                    file,
+                    name: self.own_name.clone(),
+                    from,
+                })
             }
-            LogMode::None => {
-                Ok(OpenLog { file: self.null.clone(), name: String::new(), from: None })
-            }
+            LogMode::None => Ok(OpenLog {
+                file: self.null.clone(),
+                name: String::new(),
+                from: None,
+            }),
         }
     }
 
     /// Closes the log of an attempt; tells where its output is, when it is kept.
     pub fn close(&mut self, log: OpenLog, task: &Task, is_good: bool) -> Option<LogAt> {
         match self.mode {
-            LogMode::Files => Some(LogAt { file: log.name, part: None }),
+            LogMode::Files => Some(LogAt {
+                file: log.name,
+                part: None,
+            }),
             LogMode::Packed => {
-                let (from, to) = (log.from.unwrap_or(0), log.file.metadata().map_or(0, |m| m.len()));
-                Some(LogAt { file: log.name, part: Some((from, to.saturating_sub(from))) })
+                let (from, to) = (
+                    log.from.unwrap_or(0),
+                    log.file.metadata().map_or(0, |m| m.len()),
+                );
+                Some(LogAt {
+                    file: log.name,
+                    part: Some((from, to.saturating_sub(from))),
+                })
             }
             LogMode::Failed if is_good => {
                 if log.file.metadata().is_ok_and(|m| m.len() > 0) {
                     // Should it fail, the next task's output follows this one's.
-                    #[expect(clippy::disallowed_methods, reason = "the slot's own file, one writer")]
+                    #[expect(
+                        clippy::disallowed_methods,
+                        reason = "the slot's own file, one writer"
+                    )]
                     let _ = log.file.set_len(0);
                 }
                 None
@@ -114,12 +142,18 @@ impl SlotLogs {
         let Ok((_, name)) = self.create_for(task) else {
             let from = log.from.unwrap_or(0);
             let to = log.file.metadata().map_or(from, |m| m.len());
-            return Some(LogAt { file: log.name, part: Some((from, to - from)) });
+            return Some(LogAt {
+                file: log.name,
+                part: Some((from, to - from)),
+            });
         };
         let from = self.workdir.join(&log.name);
         std::fs::rename(from, self.workdir.join(&name)).ok()?;
         self.own = None;
-        Some(LogAt { file: name, part: None })
+        Some(LogAt {
+            file: name,
+            part: None,
+        })
     }
 
     /// A log of its own for an attempt, under the first name that is free.

@@ -18,7 +18,7 @@ pub mod ledger;
 pub mod logs;
 pub mod message;
 pub mod patience;
-pub mod start;
 pub mod queue;
 pub mod slot;
+pub mod start;
 pub mod supervisor;

@@ -24,7 +24,13 @@ impl Patience {
     /// on standard error.
     pub fn new(abort: Receiver<()>, events: Option<Sender<Event>>, takeover: Duration) -> Self {
         let random = RandomState::new().hash_one(0) | 1;
-        Self { began: Instant::now(), abort, events, takeover, random }
+        Self {
+            began: Instant::now(),
+            abort,
+            events,
+            takeover,
+            random,
+        }
     }
 }
 
@@ -34,7 +40,10 @@ impl Waiting for Patience {
     }
 
     fn pause(&mut self, time: Duration) -> bool {
-        matches!(self.abort.recv_timeout(time), Err(RecvTimeoutError::Timeout))
+        matches!(
+            self.abort.recv_timeout(time),
+            Err(RecvTimeoutError::Timeout)
+        )
     }
 
     fn jitter(&mut self) -> f64 {
@@ -51,7 +60,10 @@ impl Waiting for Patience {
                 let _ = events.send(Event::Say(message));
             }
             None => {
-                let _ = std::io::Write::write_fmt(&mut std::io::stderr(), format_args!("pytf: {message}\n"));
+                let _ = std::io::Write::write_fmt(
+                    &mut std::io::stderr(),
+                    format_args!("pytf: {message}\n"),
+                );
             }
         }
     }

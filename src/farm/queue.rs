@@ -33,13 +33,18 @@ pub struct Life {
 impl Life {
     /// A life whose every sign is good for so long.
     pub fn new(good_for: Duration) -> Self {
-        Self { began: Instant::now(), good_for, last: AtomicU64::new(0) }
+        Self {
+            began: Instant::now(),
+            good_for,
+            last: AtomicU64::new(0),
+        }
     }
 
     /// Gives a sign.
     pub fn sign(&self) {
         let now = self.began.elapsed().as_millis();
-        self.last.store(u64::try_from(now).unwrap_or(u64::MAX), Ordering::Relaxed);
+        self.last
+            .store(u64::try_from(now).unwrap_or(u64::MAX), Ordering::Relaxed);
     }
 
     /// Whether the last sign is good still.
@@ -60,7 +65,12 @@ struct Inner {
 impl Queue {
     /// An empty queue; the first slot that finds it so sends a word to the ledger.
     pub fn new(hungry: Sender<Order>, life: Life) -> Self {
-        Self { inner: Mutex::default(), changed: Condvar::new(), hungry, life }
+        Self {
+            inner: Mutex::default(),
+            changed: Condvar::new(),
+            hungry,
+            life,
+        }
     }
 
     /// The farmer's life.
@@ -94,7 +104,10 @@ impl Queue {
                 // The ledger is gone only when the queue is closed.
                 let _ = self.hungry.send(Order::Hungry);
             }
-            inner = self.changed.wait(inner).unwrap_or_else(PoisonError::into_inner);
+            inner = self
+                .changed
+                .wait(inner)
+                .unwrap_or_else(PoisonError::into_inner);
         };
         inner.idle -= 1;
         task
@@ -146,6 +159,9 @@ impl Queue {
     pub fn retract(&self, n: u64) -> Vec<Task> {
         let mut inner = self.lock();
         let keep = (inner.tasks.len() as u64).saturating_sub(n);
-        inner.tasks.split_off(usize::try_from(keep).unwrap_or(0)).into()
+        inner
+            .tasks
+            .split_off(usize::try_from(keep).unwrap_or(0))
+            .into()
     }
 }

@@ -115,7 +115,9 @@ impl Slot {
         used: Option<Used>,
     ) -> End {
         let destination = outcome.destination();
-        let log = self.logs.close(log, task, destination == Destination::Finished);
+        let log = self
+            .logs
+            .close(log, task, destination == Destination::Finished);
         if destination == Destination::Failed {
             let _ = self.events.send(Event::TaskFailed(Failure {
                 id: task.id,
@@ -145,7 +147,9 @@ impl Slot {
             (Some(Told::TimeLimit), _) => Outcome::TimeLimit,
             (Some(Told::Stop), _) => Outcome::Interrupted,
             // A shell whose child was killed says 137 for it.
-            (None, Status::Signaled(9) | Status::Exited(137)) if self.oom.rose() => Outcome::OutOfMemory,
+            (None, Status::Signaled(9) | Status::Exited(137)) if self.oom.rose() => {
+                Outcome::OutOfMemory
+            }
             (None, Status::Exited(code)) => Outcome::Exit(code),
             (None, Status::Signaled(signal)) => Outcome::Signal(signal),
         }
@@ -227,8 +231,14 @@ impl Slot {
                 Ok(pid) => {
                     self.row.set(pid.as_raw());
                     let (id, attempt) = (task.id, task.attempt);
-                    let running =
-                        Running { pid, id, attempt, started: at, told: None, noted: false };
+                    let running = Running {
+                        pid,
+                        id,
+                        attempt,
+                        started: at,
+                        told: None,
+                        noted: false,
+                    };
                     self.places[self.number as usize].enter(running);
                     return Ok(Started::Runs { pid, at });
                 }
@@ -310,16 +320,27 @@ impl TaskEnv {
             .filter_map(|(name, value)| var(name.as_bytes(), value.as_bytes()))
             .collect();
         let slot = slot.to_string();
-        let values =
-            [node.as_bytes(), slot.as_bytes(), workdir.as_os_str().as_bytes(), farmer.as_bytes()];
-        let fixed = OURS.iter().zip(values).filter_map(|(name, value)| var(name.as_bytes(), value));
+        let values = [
+            node.as_bytes(),
+            slot.as_bytes(),
+            workdir.as_os_str().as_bytes(),
+            farmer.as_bytes(),
+        ];
+        let fixed = OURS
+            .iter()
+            .zip(values)
+            .filter_map(|(name, value)| var(name.as_bytes(), value));
         vars.extend(fixed);
         vars.extend([c"", c"", c""].map(CString::from));
         Self { vars }
     }
 
     fn set_task(&mut self, task: &Task) {
-        let values = [task.id.to_string(), task.attempt.to_string(), task.id.to_string()];
+        let values = [
+            task.id.to_string(),
+            task.attempt.to_string(),
+            task.id.to_string(),
+        ];
         let first = self.vars.len() - CHANGING;
         let names = &OURS[OURS.len() - CHANGING..];
         for ((place, name), value) in self.vars[first..].iter_mut().zip(names).zip(values) {

@@ -90,12 +90,25 @@ pub fn run(list: &List, path: &Path, options: &Farm) -> std::result::Result<RunE
     let mut patience = Patience::new(abort.clone(), Some(events.clone()), options.takeover);
     let source = Source::of(list)?;
     let workdir = open(path, options)?;
-    let mut prelude = Prelude { workdir: &workdir, patience: &mut patience, progress, host: &host };
+    let mut prelude = Prelude {
+        workdir: &workdir,
+        patience: &mut patience,
+        progress,
+        host: &host,
+    };
     let found = prelude.prepare(&source, options)?;
     let joined = prelude.join(&clock, &source, found, options)?;
     let mut progress = prelude.progress;
     progress.update(clock.now(), &crate::view::progress::Counts::default());
-    let farm = Threads { workdir, host, options, clock, events, inbox, patience };
+    let farm = Threads {
+        workdir,
+        host,
+        options,
+        clock,
+        events,
+        inbox,
+        patience,
+    };
     farm.run(joined, source, progress)
 }
 
@@ -119,13 +132,17 @@ impl Host {
             allocation: Allocation::from(text),
             runner: Runner::new(shell, env.iter().cloned()),
             env,
-            slots: options.slots().unwrap_or(u32::try_from(cpus).unwrap_or(u32::MAX)),
+            slots: options
+                .slots()
+                .unwrap_or(u32::try_from(cpus).unwrap_or(u32::MAX)),
         })
     }
 
     fn job(&self) -> String {
         let job = self.allocation.job.as_deref().unwrap_or("0");
-        job.chars().map(|c| if c.is_ascii_alphanumeric() { c } else { '_' }).collect()
+        job.chars()
+            .map(|c| if c.is_ascii_alphanumeric() { c } else { '_' })
+            .collect()
     }
 
     fn progress(&self, options: &Farm) -> Progress {
@@ -161,7 +178,9 @@ impl Source {
 
     /// Reads a stream from now on.
     fn feed(self) -> std::io::Result<Option<Receiver<feeder::Fed>>> {
-        let Self::Stream(path) = self else { return Ok(None) };
+        let Self::Stream(path) = self else {
+            return Ok(None);
+        };
         let (fed, lines) = bounded(4);
         match path {
             None => feeder::read(std::io::stdin(), fed)?,
@@ -207,7 +226,14 @@ fn open(path: &Path, options: &Farm) -> Result<Workdir> {
         Lock::Fcntl => Some(Mechanism::Fcntl),
         Lock::Link => Some(Mechanism::Link),
     };
-    Workdir::open(path, Wishes { create: true, shared: options.shared_workdir, lock })
+    Workdir::open(
+        path,
+        Wishes {
+            create: true,
+            shared: options.shared_workdir,
+            lock,
+        },
+    )
 }
 
 /// What happens before the first task: prepare, look for the dead, join.
@@ -236,20 +262,20 @@ impl Prelude<'_> {
         self.progress.say(&format!("pytf: {text}"));
     }
 
-    fn prepare(
-        &mut self,
-        source: &Source,
-        options: &Farm,
-    ) -> std::result::Result<Found, Trouble> {
+    fn prepare(&mut self, source: &Source, options: &Farm) -> std::result::Result<Found, Trouble> {
         let (dir, mechanism) = (&self.workdir.dir, self.workdir.mechanism);
         let who = format!("{} while preparing", self.host.name);
         let prepared = match source {
-            Source::File(list) => prepare(dir, mechanism, &who, self.patience, list, options.strict)?,
+            Source::File(list) => {
+                prepare(dir, mechanism, &who, self.patience, list, options.strict)?
+            }
             Source::Stream(_) => prepare_stream(dir, mechanism, &who, self.patience)?,
         };
         self.tell_prepared(&prepared);
         for farmer in recovery::unsealed(dir)? {
-            let Some(journal) = recovery::look_at(dir, mechanism, &farmer)? else { continue };
+            let Some(journal) = recovery::look_at(dir, mechanism, &farmer)? else {
+                continue;
+            };
             if journal.is_free {
                 let of = (&*farmer, &*journal.file);
                 recovery::seal(dir, mechanism, (&who, None), self.patience, of)?;
@@ -258,14 +284,23 @@ impl Prelude<'_> {
         if options.retry_failed {
             let retried = retry(dir, mechanism, &who, self.patience, None)?;
             if !retried.back.is_empty() {
-                self.say(&format!("{} failed tasks will be tried again", retried.back.count()));
+                self.say(&format!(
+                    "{} failed tasks will be tried again",
+                    retried.back.count()
+                ));
             }
         }
-        Ok(Found { is_new: prepared.is_new && !prepared.imported })
+        Ok(Found {
+            is_new: prepared.is_new && !prepared.imported,
+        })
     }
 
     fn tell_prepared(&mut self, prepared: &Prepared) {
-        for message in prepared.remarks.iter().flat_map(|remarks| remarks.messages()) {
+        for message in prepared
+            .remarks
+            .iter()
+            .flat_map(|remarks| remarks.messages())
+        {
             self.say(&message);
         }
         if prepared.imported {
@@ -310,15 +345,26 @@ impl Prelude<'_> {
         if before.live == 0 {
             state.interrupted = 0;
         }
-        let state = txn.commit(Act::Join { by: number, farmer: who, feeds })?;
+        let state = txn.commit(Act::Join {
+            by: number,
+            farmer: who,
+            feeds,
+        })?;
         if !found.is_new || options.verbose {
             self.say(&resumed(&before));
         }
-        Ok(Joined { journal, number, state })
+        Ok(Joined {
+            journal,
+            number,
+            state,
+        })
     }
 
     fn journal(&self, clock: &Clock) -> Result<Journal> {
-        let started = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_millis();
+        let started = SystemTime::now()
+            .duration_since(UNIX_EPOCH)
+            .unwrap_or_default()
+            .as_millis();
         let (host, job, pid) = (&self.host.name, self.host.job(), std::process::id());
         let mut farmer = String::new();
         for nth in 0..10 {
@@ -345,9 +391,15 @@ impl Prelude<'_> {
 
 /// `412 finished, 3 failed, 7 were interrupted and will run again, 578 to go`
 fn resumed(state: &State) -> String {
-    let mut text = format!("{} finished, {} failed", state.finished.lines, state.failed.lines);
+    let mut text = format!(
+        "{} finished, {} failed",
+        state.finished.lines, state.failed.lines
+    );
     if state.interrupted > 0 {
-        text += &format!(", {} were interrupted and will run again", state.interrupted);
+        text += &format!(
+            ", {} were interrupted and will run again",
+            state.interrupted
+        );
     }
     if state.live > 0 {
         let (live, claimed) = (state.live, state.claimed());
@@ -388,9 +440,10 @@ impl Threads<'_> {
         self.start_slots(&farmer, &guard, (&queue, &places), &reports, &busy)?;
         drop(reports);
         let (abort, is_aborted) = bounded(0);
-        let patience =
-            Patience::new(is_aborted, Some(self.events.clone()), self.options.takeover);
-        let fed = source.feed().map_err(|error| Trouble::System("start a thread", error))?;
+        let patience = Patience::new(is_aborted, Some(self.events.clone()), self.options.takeover);
+        let fed = source
+            .feed()
+            .map_err(|error| Trouble::System("start a thread", error))?;
         let desk = Desk {
             workdir: self.workdir.clone(),
             journal: joined.journal,
@@ -410,7 +463,10 @@ impl Threads<'_> {
             linger: !self.options.no_linger,
         };
         spawn("ledger", move || Ledger::new(desk).run())?;
-        let limits = self.options.task_timeout.map(|limit| Limits::new(limit, self.options.grace));
+        let limits = self
+            .options
+            .task_timeout
+            .map(|limit| Limits::new(limit, self.options.grace));
         let supervisor = Supervisor {
             farmer: Farmer::new(self.options.timeout, self.options.grace),
             limits,
@@ -474,7 +530,10 @@ impl Threads<'_> {
 
     /// After the last task: the timeline, the summary, the status.
     fn finish(&self, ended: &Ended, busy: &AtomicU64) -> RunExit {
-        let state = ended.state.clone().or_else(|| look(&self.workdir.dir).ok().flatten());
+        let state = ended
+            .state
+            .clone()
+            .or_else(|| look(&self.workdir.dir).ok().flatten());
         let run = ended.state.as_ref().map(|state| Run {
             is_complete: state.is_complete(),
             failed: state.failed.lines,
@@ -493,7 +552,11 @@ impl Threads<'_> {
     }
 
     fn summarise(&self, ended: &Ended, state: &State, busy: &AtomicU64) {
-        let failures = ended.failures.iter().map(|failure| self.failure(failure)).collect();
+        let failures = ended
+            .failures
+            .iter()
+            .map(|failure| self.failure(failure))
+            .collect();
         let stopped = match ended.farmer.cause() {
             Cause::Complete => None,
             Cause::TimeUp => Some("the time limit".into()),
@@ -517,7 +580,9 @@ impl Threads<'_> {
         let look = Look::new(Terminal::of_stdout(), |name| std::env::var(name).ok());
         // A closed or full standard output changes nothing in what was done.
         let mut stdout = std::io::stdout();
-        let _ = stdout.write_all(summary.text(&look).as_bytes()).and_then(|()| stdout.flush());
+        let _ = stdout
+            .write_all(summary.text(&look).as_bytes())
+            .and_then(|()| stdout.flush());
     }
 
     fn failure(&self, failure: &super::message::Failure) -> Failure {
@@ -529,7 +594,11 @@ impl Threads<'_> {
             command: failure.line.clone(),
             outcome: failure.outcome.clone(),
             node: self.host.name.clone(),
-            log: failure.log.as_ref().filter(|log| log.part.is_none()).map(|log| log.file.clone()),
+            log: failure
+                .log
+                .as_ref()
+                .filter(|log| log.part.is_none())
+                .map(|log| log.file.clone()),
             tail,
         }
     }

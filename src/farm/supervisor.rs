@@ -78,8 +78,12 @@ pub struct Ended {
 impl Supervisor {
     /// Runs the farmer to its end.
     pub fn run(mut self) -> Ended {
-        let mut over =
-            Ended { farmer: self.farmer.clone(), state: None, trouble: None, failures: Vec::new() };
+        let mut over = Ended {
+            farmer: self.farmer.clone(),
+            state: None,
+            trouble: None,
+            failures: Vec::new(),
+        };
         // The farmer's time stands still while we are frozen; all other times
         // here are the clock's.
         let mut frozen = Duration::ZERO;
@@ -98,7 +102,9 @@ impl Supervisor {
             if limit_at.is_some_and(|at| now >= at) {
                 limit_at = self.enforce_limits(now);
             }
-            let event = event.map_or(Some(farmer::Event::Tick), |event| self.take(event, &mut over));
+            let event = event.map_or(Some(farmer::Event::Tick), |event| {
+                self.take(event, &mut over)
+            });
             // Time passes also while events keep coming.
             for event in event.into_iter().chain([farmer::Event::Tick]) {
                 for action in self.farmer.handle(now - frozen, event) {
@@ -194,7 +200,11 @@ impl Supervisor {
             .filter_map(|(slot, place)| {
                 let running = place.look()?;
                 let since = running.started.saturating_duration_since(began);
-                Some(Runs { slot, pid: running.pid.as_raw(), since })
+                Some(Runs {
+                    slot,
+                    pid: running.pid.as_raw(),
+                    since,
+                })
             })
             .collect();
         let (due, next) = limits.due(now, &running);
@@ -212,7 +222,10 @@ impl Supervisor {
         if let Some(limits) = &mut self.limits {
             limits.frozen(now, length);
         }
-        let text = format!("frozen for {:.1}s, which is not charged", length.as_secs_f64());
+        let text = format!(
+            "frozen for {:.1}s, which is not charged",
+            length.as_secs_f64()
+        );
         let _ = self.orders.send(Order::Note(text));
     }
 
@@ -241,12 +254,29 @@ impl Supervisor {
         }
         self.show_at = now + TICK / 2;
         reap_orphans(Some(self.guard));
-        let state = self.board.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let state = self
+            .board
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone();
         let Some(state) = state else { return };
-        let running = self.places.iter().filter(|place| place.look().is_some()).count() as u64;
+        let running = self
+            .places
+            .iter()
+            .filter(|place| place.look().is_some())
+            .count() as u64;
         let (done, failed) = (state.finished.lines, state.failed.lines);
         let total = (state.feeding == 0).then(|| state.tasks.lines - state.dropped);
         let left = state.queue.left + state.claimed().saturating_sub(running);
-        self.progress.update(now, &Counts { done, failed, running, left, total });
+        self.progress.update(
+            now,
+            &Counts {
+                done,
+                failed,
+                running,
+                left,
+                total,
+            },
+        );
     }
 }

@@ -20,14 +20,21 @@ impl Allocation {
     /// Reads the variables that `lookup` finds.
     pub fn from(lookup: impl Fn(&str) -> Option<String>) -> Self {
         let first = |names: &[&str]| {
-            names.iter().find_map(|name| lookup(name).filter(|value| !value.is_empty()))
+            names
+                .iter()
+                .find_map(|name| lookup(name).filter(|value| !value.is_empty()))
         };
         // The batch script has SLURM_PROCID too; only a step has its number.
         let is_step = lookup("SLURM_STEP_ID").is_some();
         let rank = if is_step {
             first(&["SLURM_PROCID"])
         } else {
-            first(&["OMPI_COMM_WORLD_RANK", "PMI_RANK", "PALS_RANKID", "PMIX_RANK"])
+            first(&[
+                "OMPI_COMM_WORLD_RANK",
+                "PMI_RANK",
+                "PALS_RANKID",
+                "PMIX_RANK",
+            ])
         };
         Self {
             job: first(&["SLURM_JOB_ID", "PBS_JOBID", "FLUX_JOB_ID", "LSB_JOBID"]),
@@ -43,9 +50,19 @@ pub fn host_name() -> String {
     let name = name.to_string_lossy();
     let name: String = name
         .chars()
-        .map(|c| if c.is_ascii_alphanumeric() || "-_.".contains(c) { c } else { '_' })
+        .map(|c| {
+            if c.is_ascii_alphanumeric() || "-_.".contains(c) {
+                c
+            } else {
+                '_'
+            }
+        })
         .collect();
-    if name.is_empty() { "localhost".into() } else { name }
+    if name.is_empty() {
+        "localhost".into()
+    } else {
+        name
+    }
 }
 
 #[cfg(test)]
@@ -54,16 +71,36 @@ mod tests {
 
     fn seen(vars: &[(&str, &str)]) -> Allocation {
         Allocation::from(|name| {
-            vars.iter().find(|(n, _)| *n == name).map(|(_, value)| (*value).to_owned())
+            vars.iter()
+                .find(|(n, _)| *n == name)
+                .map(|(_, value)| (*value).to_owned())
         })
     }
 
     #[test]
     fn a_step_has_a_rank_and_a_batch_script_has_none() {
-        let step = seen(&[("SLURM_JOB_ID", "7"), ("SLURM_STEP_ID", "0"), ("SLURM_PROCID", "3")]);
-        assert_eq!(step, Allocation { job: Some("7".into()), rank: Some(3), is_step: true });
+        let step = seen(&[
+            ("SLURM_JOB_ID", "7"),
+            ("SLURM_STEP_ID", "0"),
+            ("SLURM_PROCID", "3"),
+        ]);
+        assert_eq!(
+            step,
+            Allocation {
+                job: Some("7".into()),
+                rank: Some(3),
+                is_step: true
+            }
+        );
         let script = seen(&[("SLURM_JOB_ID", "7"), ("SLURM_PROCID", "0")]);
-        assert_eq!(script, Allocation { job: Some("7".into()), rank: None, is_step: false });
+        assert_eq!(
+            script,
+            Allocation {
+                job: Some("7".into()),
+                rank: None,
+                is_step: false
+            }
+        );
         assert_eq!(seen(&[]), Allocation::default());
     }
 }

@@ -53,7 +53,11 @@ impl Guard {
             stderr: table.as_fd(),
         };
         let pid = spawn.start()?;
-        Ok(Self { pid, pipe: writer.into(), table: table.into() })
+        Ok(Self {
+            pid,
+            pipe: writer.into(),
+            table: table.into(),
+        })
     }
 
     /// Its process.
@@ -63,7 +67,10 @@ impl Guard {
 
     /// A handle on the table of groups, for one slot.
     pub fn table(&self, slot: u32) -> io::Result<Row> {
-        Ok(Row { table: self.table.try_clone()?, at: u64::from(slot) * 4 })
+        Ok(Row {
+            table: self.table.try_clone()?,
+            at: u64::from(slot) * 4,
+        })
     }
 
     /// Sends it home: nothing of ours runs any more.
@@ -104,7 +111,11 @@ pub fn watch(farmer: &str) {
     // A process that forks while it is being looked for is found the next time.
     let mut clean = 0;
     for _round in 0..10_000 {
-        clean = if end_marked(farmer) == 0 { clean + 1 } else { 0 };
+        clean = if end_marked(farmer) == 0 {
+            clean + 1
+        } else {
+            0
+        };
         if clean == 2 {
             return;
         }
@@ -112,7 +123,9 @@ pub fn watch(farmer: &str) {
 }
 
 fn end_groups() {
-    let Ok(table) = io::stderr().as_fd().try_clone_to_owned().map(File::from) else { return };
+    let Ok(table) = io::stderr().as_fd().try_clone_to_owned().map(File::from) else {
+        return;
+    };
     let mut at = 0;
     let mut group = [0_u8; 4];
     while table.read_exact_at(&mut group, at).is_ok() {
@@ -130,12 +143,17 @@ fn end_marked(farmer: &str) -> usize {
     let me = std::process::id();
     let mut ended = 0;
     for entry in std::fs::read_dir("/proc").into_iter().flatten().flatten() {
-        let Some(pid) = entry.file_name().to_str().and_then(|name| name.parse::<i32>().ok()) else {
+        let Some(pid) = entry
+            .file_name()
+            .to_str()
+            .and_then(|name| name.parse::<i32>().ok())
+        else {
             continue;
         };
         // Empty for a zombie, which needs no ending.
         let environment = std::fs::read(entry.path().join("environ")).unwrap_or_default();
-        if pid.unsigned_abs() != me && memchr::memmem::find(&environment, mark.as_bytes()).is_some() {
+        if pid.unsigned_abs() != me && memchr::memmem::find(&environment, mark.as_bytes()).is_some()
+        {
             let _ = kill(Pid::from_raw(pid), Signal::SIGKILL);
             ended += 1;
         }

@@ -28,7 +28,10 @@ impl OomKills {
     /// Whether the counter has risen since the last call.
     pub fn rose(&self) -> bool {
         let now = read(&self.source).unwrap_or(0);
-        let mut seen = self.seen.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        let mut seen = self
+            .seen
+            .lock()
+            .unwrap_or_else(std::sync::PoisonError::into_inner);
         now > std::mem::replace(&mut seen, now)
     }
 }
@@ -45,7 +48,9 @@ fn counters_of(memberships: &str) -> Vec<PathBuf> {
     let mut found = Vec::new();
     for line in memberships.lines() {
         let mut parts = line.splitn(3, ':').skip(1);
-        let (Some(controllers), Some(path)) = (parts.next(), parts.next()) else { continue };
+        let (Some(controllers), Some(path)) = (parts.next(), parts.next()) else {
+            continue;
+        };
         let path = path.trim_start_matches('/');
         if controllers.is_empty() {
             found.push(root.join(path).join("memory.events"));
@@ -59,7 +64,11 @@ fn counters_of(memberships: &str) -> Vec<PathBuf> {
 
 fn read(path: &Path) -> Option<u64> {
     let text = std::fs::read_to_string(path).ok()?;
-    text.lines().find_map(|line| line.strip_prefix("oom_kill "))?.trim().parse().ok()
+    text.lines()
+        .find_map(|line| line.strip_prefix("oom_kill "))?
+        .trim()
+        .parse()
+        .ok()
 }
 
 #[cfg(test)]
@@ -69,7 +78,10 @@ mod tests {
     #[test]
     fn both_kinds_of_cgroups_have_a_counter() {
         let text = "9:memory:/slurm/uid_1/job_2\n3:cpu,cpuacct:/x\n0::/user.slice/session\n";
-        let paths: Vec<_> = counters_of(text).iter().map(|p| p.display().to_string()).collect();
+        let paths: Vec<_> = counters_of(text)
+            .iter()
+            .map(|p| p.display().to_string())
+            .collect();
         assert_eq!(
             paths,
             [

@@ -126,10 +126,15 @@ impl Place {
     /// counts.
     pub fn tell(&self, why: Told, signals: &[Signal]) -> bool {
         let mut place = self.lock();
-        let Some(running) = place.as_mut() else { return false };
+        let Some(running) = place.as_mut() else {
+            return false;
+        };
         if running.told.is_none() {
             let peek = WaitPidFlag::WEXITED | WaitPidFlag::WNOWAIT | WaitPidFlag::WNOHANG;
-            if !matches!(waitid(Id::Pid(running.pid), peek), Ok(WaitStatus::StillAlive)) {
+            if !matches!(
+                waitid(Id::Pid(running.pid), peek),
+                Ok(WaitStatus::StillAlive)
+            ) {
                 return false;
             }
             running.told = Some(why);
@@ -145,7 +150,9 @@ impl Place {
     /// it. `gone` is called when nothing of it runs any more and its pid is
     /// still ours.
     pub fn wait(&self, pid: Pid, gone: impl FnOnce()) -> Ended {
-        while waitid(Id::Pid(pid), WaitPidFlag::WEXITED | WaitPidFlag::WNOWAIT) == Err(Errno::EINTR) {}
+        while waitid(Id::Pid(pid), WaitPidFlag::WEXITED | WaitPidFlag::WNOWAIT) == Err(Errno::EINTR)
+        {
+        }
         let told = self.lock().take().and_then(|running| running.told);
         let _ = killpg(pid, Signal::SIGKILL);
         gone();
@@ -194,7 +201,8 @@ fn reap(pid: Pid) -> (Status, Used) {
         }
     }
     let micros = |time: libc::timeval| {
-        u64::try_from(time.tv_sec).unwrap_or(0) * 1_000_000 + u64::try_from(time.tv_usec).unwrap_or(0)
+        u64::try_from(time.tv_sec).unwrap_or(0) * 1_000_000
+            + u64::try_from(time.tv_usec).unwrap_or(0)
     };
     let used = Used {
         user: micros(usage.ru_utime),
@@ -220,7 +228,10 @@ pub fn adopt_orphans() {
 fn children(of_thread: &str) -> Vec<Pid> {
     let path = format!("/proc/self/task/{of_thread}/children");
     let text = std::fs::read_to_string(path).unwrap_or_default();
-    text.split_ascii_whitespace().filter_map(|pid| pid.parse().ok()).map(Pid::from_raw).collect()
+    text.split_ascii_whitespace()
+        .filter_map(|pid| pid.parse().ok())
+        .map(Pid::from_raw)
+        .collect()
 }
 
 /// Reaps the orphans that have ended. `keep` is a child of the main thread that
@@ -239,7 +250,10 @@ pub fn reap_orphans(keep: Option<Pid>) {
 pub fn end_orphans(keep: Option<Pid>) -> u64 {
     let mut ended = 0;
     for _round in 0..10_000 {
-        let threads = std::fs::read_dir("/proc/self/task").into_iter().flatten().flatten();
+        let threads = std::fs::read_dir("/proc/self/task")
+            .into_iter()
+            .flatten()
+            .flatten();
         let ours: Vec<Pid> = threads
             .flat_map(|thread| children(&thread.file_name().to_string_lossy()))
             .filter(|pid| Some(*pid) != keep)

@@ -6,8 +6,8 @@ use std::sync::atomic::AtomicBool;
 
 use nix::sys::signal::SigSet;
 use signal_hook::consts::{
-    SIGALRM, SIGCHLD, SIGHUP, SIGINT, SIGPIPE, SIGQUIT, SIGTERM, SIGTSTP, SIGTTIN, SIGTTOU, SIGUSR1,
-    SIGUSR2, SIGXCPU,
+    SIGALRM, SIGCHLD, SIGHUP, SIGINT, SIGPIPE, SIGQUIT, SIGTERM, SIGTSTP, SIGTTIN, SIGTTOU,
+    SIGUSR1, SIGUSR2, SIGXCPU,
 };
 use signal_hook::iterator::{Handle, Signals};
 
@@ -22,11 +22,13 @@ pub fn listen(mut on_signal: impl FnMut(i32) + Send + 'static) -> io::Result<Han
     unignore_child_ends()?;
     let mut signals = Signals::new(STOPS)?;
     let handle = signals.handle();
-    std::thread::Builder::new().name("signals".into()).spawn(move || {
-        for signal in signals.forever() {
-            on_signal(signal);
-        }
-    })?;
+    std::thread::Builder::new()
+        .name("signals".into())
+        .spawn(move || {
+            for signal in signals.forever() {
+                on_signal(signal);
+            }
+        })?;
     Ok(handle)
 }
 
@@ -36,7 +38,9 @@ pub fn listen(mut on_signal: impl FnMut(i32) + Send + 'static) -> io::Result<Han
 fn unignore_child_ends() -> io::Result<()> {
     let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
     let ignored = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
-    let mask = ignored.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok()).unwrap_or(0);
+    let mask = ignored
+        .and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok())
+        .unwrap_or(0);
     if mask & (1 << (SIGCHLD - 1)) != 0 {
         signal_hook::flag::register(SIGCHLD, Arc::new(AtomicBool::new(false)))?;
     }

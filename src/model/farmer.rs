@@ -162,10 +162,14 @@ impl Farmer {
 
     fn tick(&mut self, now: Duration) -> Vec<Action> {
         match self.phase {
-            Phase::Running if self.ends_at.is_some_and(|at| now >= at) => self.stop(now, Cause::TimeUp),
+            Phase::Running if self.ends_at.is_some_and(|at| now >= at) => {
+                self.stop(now, Cause::TimeUp)
+            }
             Phase::Stopping { kill_at } if now >= kill_at => self.kill(now),
             Phase::Killing { give_up_at } if now >= give_up_at => self.leave(now),
-            Phase::Leaving { give_up_at: Some(at) } if now >= at => self.give_up(),
+            Phase::Leaving {
+                give_up_at: Some(at),
+            } if now >= at => self.give_up(),
             _ => Vec::new(),
         }
     }
@@ -191,7 +195,9 @@ impl Farmer {
     fn complete(&mut self) -> Vec<Action> {
         if self.phase == Phase::Running {
             // The slots end as soon as they find the queue closed.
-            self.phase = Phase::Stopping { kill_at: Duration::MAX };
+            self.phase = Phase::Stopping {
+                kill_at: Duration::MAX,
+            };
             return vec![Action::Close(false)];
         }
         Vec::new()
@@ -202,14 +208,20 @@ impl Farmer {
         match self.phase {
             Phase::Running => {}
             // Completed a moment ago: nothing runs, only the slots go home.
-            Phase::Stopping { kill_at: Duration::MAX } if cause != Cause::Trouble => return Vec::new(),
+            Phase::Stopping {
+                kill_at: Duration::MAX,
+            } if cause != Cause::Trouble => return Vec::new(),
             Phase::Leaving { give_up_at: None } => {
-                self.phase = Phase::Leaving { give_up_at: Some(now + LEAVE_WITHIN) };
+                self.phase = Phase::Leaving {
+                    give_up_at: Some(now + LEAVE_WITHIN),
+                };
                 return Vec::new();
             }
             _ => return Vec::new(),
         }
-        self.phase = Phase::Stopping { kill_at: now + self.grace };
+        self.phase = Phase::Stopping {
+            kill_at: now + self.grace,
+        };
         vec![Action::Close(true), Action::Terminate]
     }
 
@@ -228,7 +240,9 @@ impl Farmer {
 
     fn kill(&mut self, now: Duration) -> Vec<Action> {
         let close = matches!(self.phase, Phase::Running).then_some(Action::Close(true));
-        self.phase = Phase::Killing { give_up_at: now + GIVE_UP };
+        self.phase = Phase::Killing {
+            give_up_at: now + GIVE_UP,
+        };
         close.into_iter().chain([Action::Kill]).collect()
     }
 
@@ -237,7 +251,9 @@ impl Farmer {
             Phase::Leaving { .. } | Phase::Done => Vec::new(),
             _ => {
                 let told = self.cause > Cause::Complete;
-                self.phase = Phase::Leaving { give_up_at: told.then(|| now + LEAVE_WITHIN) };
+                self.phase = Phase::Leaving {
+                    give_up_at: told.then(|| now + LEAVE_WITHIN),
+                };
                 vec![Action::Leave]
             }
         }
@@ -298,10 +314,17 @@ mod tests {
 
     #[test]
     fn the_end_of_the_time_and_a_signal_stop_in_good_order() {
-        for (event, at) in [(Event::Tick, 100), (Event::Signal(TERM), 5), (Event::Trouble, 5)] {
+        for (event, at) in [
+            (Event::Tick, 100),
+            (Event::Signal(TERM), 5),
+            (Event::Trouble, 5),
+        ] {
             let mut farmer = farmer();
             assert_eq!(farmer.handle(S(4), Event::Tick), []);
-            assert_eq!(farmer.handle(S(at), event), [Action::Close(true), Action::Terminate]);
+            assert_eq!(
+                farmer.handle(S(at), event),
+                [Action::Close(true), Action::Terminate]
+            );
             assert_eq!(farmer.handle(S(at + 9), Event::Tick), []);
             assert_eq!(farmer.handle(S(at + 10), Event::Tick), [Action::Kill]);
             assert_eq!(farmer.handle(S(at + 15), Event::Tick), [Action::Leave]);
@@ -317,7 +340,11 @@ mod tests {
             assert_eq!(farmer.handle(S(1), Event::Signal(TERM)), []);
         }
         assert_eq!(farmer.handle(S(2), Event::Signal(SIGINT)), []);
-        assert_eq!(farmer.handle(S(2), Event::Signal(SIGINT)), [], "the same key press");
+        assert_eq!(
+            farmer.handle(S(2), Event::Signal(SIGINT)),
+            [],
+            "the same key press"
+        );
         assert_eq!(farmer.handle(S(3), Event::Signal(SIGINT)), [Action::Kill]);
         assert_eq!(farmer.exit(None), RunExit::Interrupted);
         assert_eq!(farmer.handle(S(4), Event::Signal(SIGINT)), [Action::GiveUp]);
@@ -326,13 +353,22 @@ mod tests {
     #[test]
     fn a_sealed_farmer_kills_at_once() {
         let mut farmer = farmer();
-        assert_eq!(farmer.handle(S(1), Event::Sealed), [Action::Close(true), Action::Kill]);
+        assert_eq!(
+            farmer.handle(S(1), Event::Sealed),
+            [Action::Close(true), Action::Kill]
+        );
         assert_eq!(farmer.exit(None), RunExit::Sealed);
     }
 
     #[test]
     fn the_status_speaks_of_the_run() {
-        let run = |is_complete, failed, others| Some(Run { is_complete, failed, others });
+        let run = |is_complete, failed, others| {
+            Some(Run {
+                is_complete,
+                failed,
+                others,
+            })
+        };
         let mut stopped = farmer();
         let _ = stopped.handle(S(1), Event::Signal(TERM));
         for (farmer, run, status) in [

@@ -38,7 +38,12 @@ pub struct Limits {
 impl Limits {
     /// Every task may run for `limit`, and has `grace` to end after it.
     pub fn new(limit: Duration, grace: Duration) -> Self {
-        Self { limit, grace, asked: HashMap::new(), gaps: Vec::new() }
+        Self {
+            limit,
+            grace,
+            asked: HashMap::new(),
+            gaps: Vec::new(),
+        }
     }
 
     /// The farmer was frozen for `length` until `now`.
@@ -56,8 +61,12 @@ impl Limits {
         let (mut due, mut next) = (Vec::new(), now + self.limit);
         for runs in running {
             let key = (runs.slot, runs.pid);
-            let frozen: Duration =
-                self.gaps.iter().filter(|(at, _)| *at >= runs.since).map(|(_, length)| *length).sum();
+            let frozen: Duration = self
+                .gaps
+                .iter()
+                .filter(|(at, _)| *at >= runs.since)
+                .map(|(_, length)| *length)
+                .sum();
             let over_at = runs.since + self.limit + frozen;
             match self.asked.get(&key).copied() {
                 Some(kill_at) if now >= kill_at => {
@@ -86,7 +95,11 @@ mod tests {
     const S: fn(u64) -> Duration = Duration::from_secs;
 
     fn runs(slot: u32, pid: i32, since: u64) -> Runs {
-        Runs { slot, pid, since: S(since) }
+        Runs {
+            slot,
+            pid,
+            since: S(since),
+        }
     }
 
     #[test]
@@ -111,7 +124,10 @@ mod tests {
     fn frozen_time_is_not_charged() {
         let mut limits = Limits::new(S(10), S(3));
         limits.frozen(S(60), S(55));
-        assert_eq!(limits.due(S(60), &[runs(0, 7, 0), runs(1, 8, 60)]), (vec![], S(65)));
+        assert_eq!(
+            limits.due(S(60), &[runs(0, 7, 0), runs(1, 8, 60)]),
+            (vec![], S(65))
+        );
         assert_eq!(limits.due(S(65), &[runs(0, 7, 0)]).0, [Over::Terminate(0)]);
     }
 }

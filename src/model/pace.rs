@@ -26,7 +26,11 @@ pub struct Pace {
 impl Pace {
     /// Nothing measured yet.
     pub fn new() -> Self {
-        Self { turn: Duration::from_millis(2), hold: Duration::from_millis(2), rate: 0.0 }
+        Self {
+            turn: Duration::from_millis(2),
+            hold: Duration::from_millis(2),
+            rate: 0.0,
+        }
     }
 
     /// A turn took `turn`, held the lock for `hold`, and carried the `ends` of
@@ -39,7 +43,11 @@ impl Pace {
             #[expect(clippy::cast_precision_loss, reason = "a rate needs no 53 bits")]
             let rate = ends as f64 / span.as_secs_f64();
             // Up at once, so that no slot starves; down slowly.
-            self.rate = if rate > self.rate { rate } else { (self.rate + rate) / 2.0 };
+            self.rate = if rate > self.rate {
+                rate
+            } else {
+                (self.rate + rate) / 2.0
+            };
         }
     }
 
@@ -96,7 +104,10 @@ mod tests {
     fn pace(rate_per_s: u64, turn_ms: u64, hold_ms: u64) -> Pace {
         let mut pace = Pace::new();
         for _ in 0..50 {
-            let (turn, hold) = (Duration::from_millis(turn_ms), Duration::from_millis(hold_ms));
+            let (turn, hold) = (
+                Duration::from_millis(turn_ms),
+                Duration::from_millis(hold_ms),
+            );
             pace.measured(turn, hold, rate_per_s, Duration::from_secs(1));
         }
         pace
@@ -124,7 +135,10 @@ mod tests {
         let gap = pace.gap(1000);
         assert!(gap >= Duration::from_secs(10));
         // One task a second and a turn of some 20 s: a good dozen ahead.
-        assert!((12..60).contains(&pace.lookahead(1000, 10_000_000)), "{pace:?}");
+        assert!(
+            (12..60).contains(&pace.lookahead(1000, 10_000_000)),
+            "{pace:?}"
+        );
     }
 
     #[test]

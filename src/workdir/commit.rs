@@ -83,7 +83,13 @@ impl<'a> Txn<'a> {
                 state.mechanism
             )));
         }
-        let mut txn = Self { dir, held, waiting, state, replacing: Vec::new() };
+        let mut txn = Self {
+            dir,
+            held,
+            waiting,
+            state,
+            replacing: Vec::new(),
+        };
         let left_over = std::mem::take(&mut txn.state.renames);
         if !left_over.is_empty() {
             txn.rename_all(&left_over)?;
@@ -213,7 +219,11 @@ impl<'a> Txn<'a> {
                     ),
                 });
             };
-            tasks.push(Task { id, line: line.to_vec(), attempt: attempts.of(id) });
+            tasks.push(Task {
+                id,
+                line: line.to_vec(),
+                attempt: attempts.of(id),
+            });
         }
         self.state.queue.cursor = lines.at();
         self.state.queue.left -= n;
@@ -225,13 +235,25 @@ impl<'a> Txn<'a> {
         if attempts.read == self.state.requeued.len {
             return Ok(());
         }
-        let file = self.dir.open(REQUEUED, Open::Read).context("open", REQUEUED)?;
+        let file = self
+            .dir
+            .open(REQUEUED, Open::Read)
+            .context("open", REQUEUED)?;
         let mut lines = Lines::new(&*file, attempts.read, self.state.requeued.len);
         while let Some(line) = lines.next().context("read", REQUEUED)? {
-            let mut words = line.split(|&b| b == b' ').map(|word| std::str::from_utf8(word).ok());
-            let mut number = || words.next().flatten().and_then(|word| word.parse::<u64>().ok());
+            let mut words = line
+                .split(|&b| b == b' ')
+                .map(|word| std::str::from_utf8(word).ok());
+            let mut number = || {
+                words
+                    .next()
+                    .flatten()
+                    .and_then(|word| word.parse::<u64>().ok())
+            };
             if let (Some(id), Some(attempt)) = (number(), number()) {
-                attempts.next.insert(TaskId(id), u32::try_from(attempt).unwrap_or(u32::MAX));
+                attempts
+                    .next
+                    .insert(TaskId(id), u32::try_from(attempt).unwrap_or(u32::MAX));
             }
         }
         attempts.read = self.state.requeued.len;
@@ -281,12 +303,18 @@ impl<'a> Txn<'a> {
         new.write(front).context("write", TOPROCESS)?;
         if queue.left > 0 {
             let old = self.current(TOPROCESS)?;
-            new.copy(&*old, queue.cursor, queue.len).context("copy", TOPROCESS)?;
+            new.copy(&*old, queue.cursor, queue.len)
+                .context("copy", TOPROCESS)?;
         }
         let len = front.len() as u64 + queue.len - queue.cursor;
         self.replace(TOPROCESS, new)?;
         let (left, generation) = (queue.left + count, queue.generation + 1);
-        self.state.queue = Queue { len, cursor: 0, left, generation };
+        self.state.queue = Queue {
+            len,
+            cursor: 0,
+            left,
+            generation,
+        };
         Ok(())
     }
 
@@ -300,19 +328,28 @@ impl<'a> Txn<'a> {
         let mut new = copy.new;
         if queue.len > copy.of.len {
             let old = self.current(TOPROCESS)?;
-            new.copy(&*old, copy.of.len, queue.len).context("copy", TOPROCESS)?;
+            new.copy(&*old, copy.of.len, queue.len)
+                .context("copy", TOPROCESS)?;
         }
         self.replace(TOPROCESS, new)?;
         let cut = copy.of.cursor;
         let (len, cursor) = (queue.len - cut, queue.cursor - cut);
-        self.state.queue = Queue { len, cursor, generation: queue.generation + 1, ..queue };
+        self.state.queue = Queue {
+            len,
+            cursor,
+            generation: queue.generation + 1,
+            ..queue
+        };
         Ok(true)
     }
 
     /// Makes it all true.
     pub fn commit(mut self, act: Act) -> Result<State> {
         for (to, new) in std::mem::take(&mut self.replacing) {
-            let rename = Rename { from: new.complete()?, to: to.to_owned() };
+            let rename = Rename {
+                from: new.complete()?,
+                to: to.to_owned(),
+            };
             self.state.renames.push(rename);
         }
         self.may_write()?;
@@ -322,7 +359,9 @@ impl<'a> Txn<'a> {
             // The write may have gone through and only the sync failed: what
             // others will read decides.
             let in_force = self.dir.open(LOCK, Open::Read).ok();
-            let seq = in_force.and_then(|file| state::read(&*file).ok().flatten()).map(|s| s.seq);
+            let seq = in_force
+                .and_then(|file| state::read(&*file).ok().flatten())
+                .map(|s| s.seq);
             if seq != Some(before + 1) {
                 return Err(error);
             }
@@ -347,18 +386,30 @@ impl<'a> Txn<'a> {
 
     fn enqueue(&mut self, lines: &[u8], count: u64) -> Result<()> {
         let queue = self.state.queue;
-        let known = Known { len: queue.len, lines: queue.left };
+        let known = Known {
+            len: queue.len,
+            lines: queue.left,
+        };
         let Known { len, lines: left } = self.append(TOPROCESS, known, lines, count)?;
         self.state.queue = Queue { len, left, ..queue };
         Ok(())
     }
 
-    fn append(&mut self, name: &'static str, known: Known, lines: &[u8], count: u64) -> Result<Known> {
+    fn append(
+        &mut self,
+        name: &'static str,
+        known: Known,
+        lines: &[u8],
+        count: u64,
+    ) -> Result<Known> {
         if lines.is_empty() {
             return Ok(known);
         }
         self.may_write()?;
-        let after = Known { len: known.len + lines.len() as u64, lines: known.lines + count };
+        let after = Known {
+            len: known.len + lines.len() as u64,
+            lines: known.lines + count,
+        };
         if let Some((_, new)) = self.replacing.iter_mut().find(|(to, _)| *to == name) {
             new.write(lines).context("append to", name)?;
             return Ok(after);
@@ -383,12 +434,18 @@ impl<'a> Txn<'a> {
             return self.dir.open(name, Open::Create).context("open", name);
         };
         new.flush().context("write", name)?;
-        self.dir.open(&new.name, Open::Read).context("open", &new.name)
+        self.dir
+            .open(&new.name, Open::Read)
+            .context("open", &new.name)
     }
 
     /// Nothing may be written once others might take the lock for abandoned.
     fn may_write(&self) -> Result<()> {
-        if self.held.is_stale(self.waiting) { Err(Error::Sealed) } else { Ok(()) }
+        if self.held.is_stale(self.waiting) {
+            Err(Error::Sealed)
+        } else {
+            Ok(())
+        }
     }
 }
 
@@ -399,7 +456,10 @@ fn length_of(file: &dyn File, name: &str, known: u64) -> Result<u64> {
             "it has {length} bytes where {known} were recorded; see docs/workdir.md, \
              \"A damaged workdir\""
         );
-        return Err(Error::Damaged { file: name.to_owned(), what });
+        return Err(Error::Damaged {
+            file: name.to_owned(),
+            what,
+        });
     }
     Ok(length)
 }
@@ -416,9 +476,12 @@ impl QueueCopy {
     pub fn make(dir: &Arc<dyn Dir>, queue: Queue, farmer: u32) -> Result<Self> {
         let mut new = NewFile::create(dir, &format!("{TOPROCESS}.{farmer}.new"))?;
         let old = dir.open(TOPROCESS, Open::Read).context("open", TOPROCESS)?;
-        new.copy(&*old, queue.cursor, queue.len).context("copy", TOPROCESS)?;
+        new.copy(&*old, queue.cursor, queue.len)
+            .context("copy", TOPROCESS)?;
         // Most of the work of making it durable, while nobody waits for us.
-        new.flush().and_then(|()| new.file.sync()).context("sync", TOPROCESS)?;
+        new.flush()
+            .and_then(|()| new.file.sync())
+            .context("sync", TOPROCESS)?;
         Ok(Self { of: queue, new })
     }
 }
@@ -442,13 +505,25 @@ impl NewFile {
         dir.remove(name).context("remove", name)?;
         let file = dir.open(name, Open::CreateNew).context("create", name)?;
         let (dir, name) = (dir.clone(), name.to_owned());
-        Ok(Self { dir, name, file, buffer: Vec::new(), written: 0, lines: 0, is_complete: false })
+        Ok(Self {
+            dir,
+            name,
+            file,
+            buffer: Vec::new(),
+            written: 0,
+            lines: 0,
+            is_complete: false,
+        })
     }
 
     /// Appends bytes.
     pub fn write(&mut self, bytes: &[u8]) -> std::io::Result<()> {
         self.buffer.extend_from_slice(bytes);
-        if self.buffer.len() >= Self::BUFFER { self.flush() } else { Ok(()) }
+        if self.buffer.len() >= Self::BUFFER {
+            self.flush()
+        } else {
+            Ok(())
+        }
     }
 
     /// Appends an `id command` line.
@@ -474,7 +549,10 @@ impl NewFile {
 
     fn flush(&mut self) -> std::io::Result<()> {
         self.file.write_at(&self.buffer, self.written)?;
-        Known { len: self.written, lines: self.lines } = self.known();
+        Known {
+            len: self.written,
+            lines: self.lines,
+        } = self.known();
         self.buffer.clear();
         Ok(())
     }
@@ -482,7 +560,10 @@ impl NewFile {
     /// What has been written so far.
     pub fn known(&self) -> Known {
         let lines = memchr::memchr_iter(b'\n', &self.buffer).count() as u64;
-        Known { len: self.written + self.buffer.len() as u64, lines: self.lines + lines }
+        Known {
+            len: self.written + self.buffer.len() as u64,
+            lines: self.lines + lines,
+        }
     }
 
     fn complete(mut self) -> Result<String> {
@@ -515,7 +596,13 @@ pub struct Lines<'a> {
 impl<'a> Lines<'a> {
     /// The lines between two offsets.
     pub fn new(file: &'a dyn File, from: u64, to: u64) -> Self {
-        Self { file, buffer: Vec::new(), next: 0, base: from, end: to }
+        Self {
+            file,
+            buffer: Vec::new(),
+            next: 0,
+            base: from,
+            end: to,
+        }
     }
 
     /// Where the next line begins.
@@ -579,7 +666,10 @@ pub fn lines_of(dir: &Arc<dyn Dir>, known: Known, ids: &Ids) -> Result<HashMap<T
     }
     let missing = wanted.iter().min().map_or(0, |id| id.0);
     let what = format!("it does not hold task {missing}, which was claimed");
-    Err(Error::Damaged { file: TASKS.into(), what })
+    Err(Error::Damaged {
+        file: TASKS.into(),
+        what,
+    })
 }
 
 /// The whole of a small file of the workdir.

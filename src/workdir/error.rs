@@ -35,7 +35,9 @@ pub enum Error {
         known: u32,
     },
     /// Another process took our tasks over while we were cut off.
-    #[error("this process was cut off from the workdir for so long that others took its tasks over")]
+    #[error(
+        "this process was cut off from the workdir for so long that others took its tasks over"
+    )]
     Sealed,
     /// The wait for the lock was ended by whoever may.
     #[error("gave up waiting for the lock")]
@@ -56,6 +58,10 @@ pub trait Context<T> {
 
 impl<T> Context<T> for io::Result<T> {
     fn context(self, doing: &'static str, file: &str) -> Result<T> {
-        self.map_err(|source| Error::Io { doing, file: file.to_owned(), source })
+        self.map_err(|source| Error::Io {
+            doing,
+            file: file.to_owned(),
+            source,
+        })
     }
 }

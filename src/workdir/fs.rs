@@ -108,7 +108,10 @@ impl RealDir {
     pub fn open(path: &Path) -> io::Result<Arc<Self>> {
         let flags = OFlag::O_DIRECTORY | OFlag::O_CLOEXEC | OFlag::O_RDONLY;
         let fd = nix::fcntl::open(path, flags, Mode::empty())?;
-        Ok(Arc::new(Self { fd, path: path.to_owned() }))
+        Ok(Arc::new(Self {
+            fd,
+            path: path.to_owned(),
+        }))
     }
 
     /// Where it is.

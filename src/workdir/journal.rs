@@ -33,7 +33,11 @@ impl Journal {
     ///
     /// Should somebody take it for a dead farmer's in the moment between, it
     /// is given up: the caller tries again with another name.
-    pub fn create(dir: &Arc<dyn Dir>, mechanism: Mechanism, header: Header) -> Result<Option<Self>> {
+    pub fn create(
+        dir: &Arc<dyn Dir>,
+        mechanism: Mechanism,
+        header: Header,
+    ) -> Result<Option<Self>> {
         let farmer = header.farmer.clone();
         let name = layout::journal(&farmer);
         let file = match dir.open(&name, Open::CreateNew) {
@@ -44,11 +48,21 @@ impl Journal {
         if !file.try_lock(mechanism).context("lock", &name)? {
             return Ok(None);
         }
-        if dir.inode(&layout::sealed(&farmer)).context("look at", &name)?.is_some() {
+        if dir
+            .inode(&layout::sealed(&farmer))
+            .context("look at", &name)?
+            .is_some()
+        {
             return Ok(None);
         }
-        let mut journal =
-            Self { name, farmer, file, written: 0, pending: Vec::new(), synced: true };
+        let mut journal = Self {
+            name,
+            farmer,
+            file,
+            written: 0,
+            pending: Vec::new(),
+            synced: true,
+        };
         journal.push(&Record::Header(header));
         journal.sync()?;
         Ok(Some(journal))
@@ -72,7 +86,9 @@ impl Journal {
     /// Hands what was added to the kernel: it now survives this process.
     pub fn write(&mut self) -> Result<()> {
         if !self.pending.is_empty() {
-            self.file.write_at(&self.pending, self.written).context("write", &self.name)?;
+            self.file
+                .write_at(&self.pending, self.written)
+                .context("write", &self.name)?;
             self.written += self.pending.len() as u64;
             self.pending.clear();
             self.synced = false;
@@ -105,7 +121,9 @@ pub fn ends(file: &dyn File) -> io::Result<Vec<(u64, End)>> {
     for line in bytes.split_inclusive(|&b| b == b'\n') {
         at += line.len() as u64;
         // The last line of a dead farmer may be torn: it never happened.
-        let Some(line) = line.strip_suffix(b"\n") else { break };
+        let Some(line) = line.strip_suffix(b"\n") else {
+            break;
+        };
         if let Some(Record::End(end)) = Record::parse(line) {
             ends.push((at, end));
         }
@@ -115,5 +133,7 @@ pub fn ends(file: &dyn File) -> io::Result<Vec<(u64, End)>> {
 
 /// Why a journal could not be created after several tries.
 pub fn no_name_left(farmer: &str) -> Error {
-    Error::Refused(format!("no journal could be made in nodes/: {farmer} and its like are taken"))
+    Error::Refused(format!(
+        "no journal could be made in nodes/: {farmer} and its like are taken"
+    ))
 }

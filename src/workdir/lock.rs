@@ -112,7 +112,11 @@ pub fn acquire(
             Mechanism::Link => try_name(dir, who, &wait)?,
         };
         if let Some((file, name)) = held {
-            let held = Held { file, name: name.map(|n| (dir.clone(), n)), since: waiting.now() };
+            let held = Held {
+                file,
+                name: name.map(|n| (dir.clone(), n)),
+                since: waiting.now(),
+            };
             state::write_holder(&*held.file, who)?;
             return Ok(held);
         }
@@ -133,10 +137,13 @@ type Taken = (Box<dyn File>, Option<String>);
 
 fn try_file(dir: &Arc<dyn Dir>, mechanism: Mechanism) -> Result<Option<Taken>> {
     let file = dir.open(LOCK, Open::Create).context("open", LOCK)?;
-    let got = file.try_lock(mechanism).map_err(|error| unusable(mechanism, error))?;
+    let got = file
+        .try_lock(mechanism)
+        .map_err(|error| unusable(mechanism, error))?;
     // Somebody may have replaced the file between our open and our lock.
     let is_the_one = got
-        && dir.inode(LOCK).context("look at", LOCK)? == Some(file.inode().context("look at", LOCK)?);
+        && dir.inode(LOCK).context("look at", LOCK)?
+            == Some(file.inode().context("look at", LOCK)?);
     Ok(is_the_one.then_some((file, None)))
 }
 
@@ -145,7 +152,11 @@ fn try_file(dir: &Arc<dyn Dir>, mechanism: Mechanism) -> Result<Option<Taken>> {
 fn try_name(dir: &Arc<dyn Dir>, who: &str, wait: &LongWait) -> Result<Option<Taken>> {
     let file = dir.open(LOCK, Open::Create).context("open", LOCK)?;
     let seq = seq_of(&*file)?;
-    let broken = if wait.seq == Some(seq) { wait.broken } else { 0 };
+    let broken = if wait.seq == Some(seq) {
+        wait.broken
+    } else {
+        0
+    };
     let name = held_name(seq, broken);
     match dir.open(&name, Open::CreateNew) {
         Ok(mark) => mark.write_at(who.as_bytes(), 0).context("write", &name)?,
@@ -175,7 +186,9 @@ fn unusable(mechanism: Mechanism, error: io::Error) -> Error {
         Mechanism::Fcntl => "try --lock flock, or --lock link which every file system honours",
         Mechanism::Link => "",
     };
-    Error::Refused(format!("the file system of the workdir refuses {mechanism} locks: {error}; {hint}"))
+    Error::Refused(format!(
+        "the file system of the workdir refuses {mechanism} locks: {error}; {hint}"
+    ))
 }
 
 /// What a waiter sees while it waits long.
@@ -192,7 +205,14 @@ struct LongWait {
 
 impl LongWait {
     fn new(now: Duration) -> Self {
-        Self { since: now, told_at: now, sign: None, still_since: now, seq: None, broken: 0 }
+        Self {
+            since: now,
+            told_at: now,
+            sign: None,
+            still_since: now,
+            seq: None,
+            broken: 0,
+        }
     }
 
     fn look(
@@ -214,7 +234,10 @@ impl LongWait {
         if now - self.told_at > Duration::from_secs(10) {
             self.told_at = now;
             let waited = (now - self.since).as_secs();
-            waiting.tell(format!("waiting for the lock for {waited}s; it is held by {}", sign.0));
+            waiting.tell(format!(
+                "waiting for the lock for {waited}s; it is held by {}",
+                sign.0
+            ));
         }
         if now - self.still_since > waiting.takeover() {
             self.still_since = now;
@@ -222,9 +245,16 @@ impl LongWait {
                 Mechanism::Flock | Mechanism::Fcntl => replace(dir, &*file, seq, self.broken, who)?,
                 Mechanism::Link => {}
             }
-            self.broken = if self.seq == Some(seq) { self.broken + 1 } else { 1 };
+            self.broken = if self.seq == Some(seq) {
+                self.broken + 1
+            } else {
+                1
+            };
             self.seq = Some(seq);
-            waiting.tell(format!("{} gave no sign of life: its lock is broken", sign.0));
+            waiting.tell(format!(
+                "{} gave no sign of life: its lock is broken",
+                sign.0
+            ));
         }
         Ok(())
     }

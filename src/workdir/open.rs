@@ -58,7 +58,11 @@ impl Workdir {
             }
         }
         let mechanism = mechanism_for(&dir, path, wishes.lock)?;
-        Ok(Self { dir, path: path.to_owned(), mechanism })
+        Ok(Self {
+            dir,
+            path: path.to_owned(),
+            mechanism,
+        })
     }
 }
 
@@ -86,11 +90,7 @@ fn check_owner(path: &Path, shared: bool) -> Result<()> {
 }
 
 /// The lock that the workdir has, or gets.
-fn mechanism_for(
-    dir: &Arc<dyn Dir>,
-    path: &Path,
-    wished: Option<Mechanism>,
-) -> Result<Mechanism> {
+fn mechanism_for(dir: &Arc<dyn Dir>, path: &Path, wished: Option<Mechanism>) -> Result<Mechanism> {
     if let Ok(file) = dir.open(LOCK, Open::Read)
         && let Some(state) = state::read(&*file)?
     {
@@ -117,9 +117,14 @@ fn suited_to(path: &Path) -> Result<Mechanism> {
     const GPFS: i64 = 0x4750_4653;
     const BEEGFS: i64 = 0x1983_0326;
     let shown = path.display().to_string();
-    let kind = statfs(path).map_err(std::io::Error::from).context("look at", &shown)?;
+    let kind = statfs(path)
+        .map_err(std::io::Error::from)
+        .context("look at", &shown)?;
     // The C library has this field as int or long, by architecture.
-    #[expect(clippy::unnecessary_cast, reason = "its type differs between C libraries")]
+    #[expect(
+        clippy::unnecessary_cast,
+        reason = "its type differs between C libraries"
+    )]
     let magic = kind.filesystem_type().0 as i64;
     Ok(match magic {
         // flock(2) is local to the node unless the mount says -o flock, and

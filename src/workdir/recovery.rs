@@ -35,10 +35,15 @@ pub struct Found {
 /// The farmers whose journals are not sealed, in the order of their names.
 pub fn unsealed(dir: &Arc<dyn Dir>) -> Result<Vec<String>> {
     let names = dir.list(NODES).context("list", NODES)?;
-    let sealed: HashSet<&str> = names.iter().filter_map(|n| n.strip_suffix(".sealed")).collect();
+    let sealed: HashSet<&str> = names
+        .iter()
+        .filter_map(|n| n.strip_suffix(".sealed"))
+        .collect();
     let farmers = names.iter().filter_map(|name| layout::farmer_of(name));
-    let mut open: Vec<String> =
-        farmers.filter(|farmer| !sealed.contains(farmer)).map(str::to_owned).collect();
+    let mut open: Vec<String> = farmers
+        .filter(|farmer| !sealed.contains(farmer))
+        .map(str::to_owned)
+        .collect();
     open.sort_unstable();
     Ok(open)
 }
@@ -61,7 +66,8 @@ pub fn look_at(dir: &Arc<dyn Dir>, mechanism: Mechanism, farmer: &str) -> Result
         opened => opened.context("open", &name)?,
     };
     // A name tells nothing about its maker's life: only the growth does.
-    let is_free = mechanism != Mechanism::Link && file.try_lock(mechanism).context("lock", &name)?;
+    let is_free =
+        mechanism != Mechanism::Link && file.try_lock(mechanism).context("lock", &name)?;
     let len = file.len().context("look at", &name)?;
     Ok(Some(Other { file, is_free, len }))
 }
@@ -77,18 +83,32 @@ pub fn seal(
 ) -> Result<Found> {
     let mut txn = Txn::begin(dir, mechanism, who, waiting)?;
     let entries = txn.entries(0, txn.state().log)?;
-    let mut found = Found { farmer: farmer.to_owned(), ..Found::default() };
+    let mut found = Found {
+        farmer: farmer.to_owned(),
+        ..Found::default()
+    };
     if let Some(past) = Past::of(&entries, farmer) {
         let ends = journal::ends(journal).context("read", &layout::journal(farmer))?;
         let (results, lost) = past.unsettled(&ends);
-        let wanted = results.iter().map(|end| end.id).chain(lost.iter().copied()).collect();
+        let wanted = results
+            .iter()
+            .map(|end| end.id)
+            .chain(lost.iter().copied())
+            .collect();
         let lines = lines_of(dir, txn.state().tasks, &wanted)?;
         let mut attempts = Attempts::default();
         txn.refresh(&mut attempts)?;
-        settle(&mut txn, results.iter().map(|end| (&lines[&end.id][..], *end)))?;
+        settle(
+            &mut txn,
+            results.iter().map(|end| (&lines[&end.id][..], *end)),
+        )?;
         let back: Vec<_> = lost
             .iter()
-            .map(|&id| Task { id, line: lines[&id].clone(), attempt: attempts.of(id) })
+            .map(|&id| Task {
+                id,
+                line: lines[&id].clone(),
+                attempt: attempts.of(id),
+            })
             .map(|task| (task, Some(Why::Lost)))
             .collect();
         txn.requeue(&back)?;
@@ -99,7 +119,10 @@ pub fn seal(
         state.feeding = state.feeding.saturating_sub(u32::from(past.is_feeding));
         state.interrupted += found.lost;
         state.seals += 1;
-        txn.commit(Act::Seal { of: past.number, by: by.unwrap_or(u32::MAX) })?;
+        txn.commit(Act::Seal {
+            of: past.number,
+            by: by.unwrap_or(u32::MAX),
+        })?;
     }
     mark(dir, farmer)?;
     Ok(found)
@@ -132,7 +155,9 @@ pub fn settle<'e>(
 /// Puts the mark beside a journal that says: over.
 pub fn mark(dir: &Arc<dyn Dir>, farmer: &str) -> Result<()> {
     let name = layout::sealed(farmer);
-    dir.open(&name, Open::Create).context("create", &name).map(drop)
+    dir.open(&name, Open::Create)
+        .context("create", &name)
+        .map(drop)
 }
 
 /// What the log says about one farmer.
@@ -151,10 +176,26 @@ impl Past {
         let mut past: Option<Self> = None;
         for Entry { act, .. } in entries {
             match act {
-                Act::Join { by, farmer: name, feeds } if name == farmer => {
-                    past = Some(Self { number: *by, is_feeding: *feeds, ..Self::default() });
+                Act::Join {
+                    by,
+                    farmer: name,
+                    feeds,
+                } if name == farmer => {
+                    past = Some(Self {
+                        number: *by,
+                        is_feeding: *feeds,
+                        ..Self::default()
+                    });
                 }
-                Act::Turn { by, settled, claim, back, fed_all, leave, .. } => {
+                Act::Turn {
+                    by,
+                    settled,
+                    claim,
+                    back,
+                    fed_all,
+                    leave,
+                    ..
+                } => {
                     if let Some(past) = past.as_mut().filter(|past| past.number == *by) {
                         past.settled = *settled;
                         past.count(claim, 1);
@@ -196,8 +237,11 @@ impl Past {
             }
             *count -= 1;
         }
-        let mut lost: Vec<TaskId> =
-            open.into_iter().filter(|(_, count)| *count > 0).map(|(id, _)| id).collect();
+        let mut lost: Vec<TaskId> = open
+            .into_iter()
+            .filter(|(_, count)| *count > 0)
+            .map(|(id, _)| id)
+            .collect();
         lost.sort_unstable();
         (results, lost)
     }
@@ -214,18 +258,42 @@ mod tests {
 
     fn turn(settled: u64, claim: &str, back: &str) -> Entry {
         let (claim, back) = (claim.parse().unwrap(), back.parse().unwrap());
-        entry(Act::Turn { by: 1, settled, claim, back, fed: 0, fed_all: false, leave: false })
+        entry(Act::Turn {
+            by: 1,
+            settled,
+            claim,
+            back,
+            fed: 0,
+            fed_all: false,
+            leave: false,
+        })
     }
 
     fn end(at: u64, id: u64, outcome: Outcome) -> (u64, End) {
         let id = TaskId(id);
-        (at, End { id, attempt: 1, slot: 0, at: 0, us: 0, outcome, used: None, log: None })
+        (
+            at,
+            End {
+                id,
+                attempt: 1,
+                slot: 0,
+                at: 0,
+                us: 0,
+                outcome,
+                used: None,
+                log: None,
+            },
+        )
     }
 
     #[test]
     fn results_behind_the_settled_end_count_and_the_rest_is_lost() {
         let log = [
-            entry(Act::Join { by: 1, farmer: "a".into(), feeds: false }),
+            entry(Act::Join {
+                by: 1,
+                farmer: "a".into(),
+                feeds: false,
+            }),
             turn(0, "0-4", ""),
             turn(100, "5", "4"),
         ];
@@ -242,7 +310,15 @@ mod tests {
 
     #[test]
     fn a_task_claimed_twice_is_lost_once() {
-        let log = [entry(Act::Join { by: 1, farmer: "a".into(), feeds: false }), turn(0, "0", ""), turn(50, "0", "")];
+        let log = [
+            entry(Act::Join {
+                by: 1,
+                farmer: "a".into(),
+                feeds: false,
+            }),
+            turn(0, "0", ""),
+            turn(50, "0", ""),
+        ];
         let past = Past::of(&log, "a").unwrap();
         let ends = [end(50, 0, Outcome::Exit(1))];
         assert_eq!(past.unsettled(&ends).1, [TaskId(0)]);
@@ -250,7 +326,11 @@ mod tests {
 
     #[test]
     fn who_left_was_sealed_or_never_joined_has_no_past() {
-        let join = entry(Act::Join { by: 1, farmer: "a".into(), feeds: false });
+        let join = entry(Act::Join {
+            by: 1,
+            farmer: "a".into(),
+            feeds: false,
+        });
         let leave = entry(Act::Turn {
             by: 1,
             settled: 0,

@@ -48,12 +48,18 @@ impl ListFile {
             mtime_nsec: stat.mtime_nsec(),
             inode: stat.ino(),
         };
-        Ok(Some(Self { path: path.to_owned(), identity }))
+        Ok(Some(Self {
+            path: path.to_owned(),
+            identity,
+        }))
     }
 
     fn each(&self, mut task: impl FnMut(&[u8]) -> Result<()>) -> Result<Remarks, ListTrouble> {
         let name = || self.path.display().to_string();
-        let unreadable = |source| ListTrouble::Unreadable { list: name(), source };
+        let unreadable = |source| ListTrouble::Unreadable {
+            list: name(),
+            source,
+        };
         let mut file = std::fs::File::open(&self.path).map_err(unreadable)?;
         let mut parser = Parser::new();
         let mut chunk = vec![0; 1 << 18];
@@ -65,7 +71,10 @@ impl ListFile {
         };
         loop {
             let read = file.read(&mut chunk).map_err(unreadable)?;
-            let wrong = |source| ListTrouble::Wrong { list: name(), source };
+            let wrong = |source| ListTrouble::Wrong {
+                list: name(),
+                source,
+            };
             if read == 0 {
                 parser.finish(&mut emit).map_err(wrong)?;
                 break;
@@ -150,7 +159,10 @@ pub fn prepare(
     if txn.state().list.as_ref() == Some(&list.identity) {
         return Ok(Prepared::default());
     }
-    let mut prepared = Prepared { is_new: txn.state().seq == 0, ..Prepared::default() };
+    let mut prepared = Prepared {
+        is_new: txn.state().seq == 0,
+        ..Prepared::default()
+    };
     if prepared.is_new {
         prepared.imported = import(&mut txn, list)?;
     }
@@ -184,7 +196,10 @@ pub fn prepare_stream(
         }
     }
     txn.commit(Act::Prepare)?;
-    Ok(Prepared { is_new: true, ..Prepared::default() })
+    Ok(Prepared {
+        is_new: true,
+        ..Prepared::default()
+    })
 }
 
 fn fresh(txn: &mut Txn<'_>, list: &ListFile) -> Result<Remarks, ListTrouble> {
@@ -192,8 +207,12 @@ fn fresh(txn: &mut Txn<'_>, list: &ListFile) -> Result<Remarks, ListTrouble> {
     let mut queue = txn.new_file(TOPROCESS)?;
     let mut next = 0;
     let remarks = list.each(|line| {
-        tasks.write_task(TaskId(next), line).context("write", TASKS)?;
-        queue.write_task(TaskId(next), line).context("write", TOPROCESS)?;
+        tasks
+            .write_task(TaskId(next), line)
+            .context("write", TASKS)?;
+        queue
+            .write_task(TaskId(next), line)
+            .context("write", TOPROCESS)?;
         next += 1;
         Ok(())
     })?;
@@ -202,8 +221,12 @@ fn fresh(txn: &mut Txn<'_>, list: &ListFile) -> Result<Remarks, ListTrouble> {
     }
     let known = tasks.known();
     txn.state_mut().tasks = known;
-    txn.state_mut().queue =
-        Queue { len: known.len, left: known.lines, cursor: 0, generation: 1 };
+    txn.state_mut().queue = Queue {
+        len: known.len,
+        left: known.lines,
+        cursor: 0,
+        generation: 1,
+    };
     txn.replace(TASKS, tasks)?;
     txn.replace(TOPROCESS, queue)?;
     Ok(remarks)
@@ -229,7 +252,11 @@ fn import(txn: &mut Txn<'_>, list: &ListFile) -> Result<bool, ListTrouble> {
         }
         if lines.at() < len {
             let what = "its last line has no end: finish or remove that line".into();
-            return Err(Error::Damaged { file: name.into(), what }.into());
+            return Err(Error::Damaged {
+                file: name.into(),
+                what,
+            }
+            .into());
         }
         if let Some(done) = done.get_mut(nth) {
             done.len = len;
@@ -248,7 +275,10 @@ fn import(txn: &mut Txn<'_>, list: &ListFile) -> Result<bool, ListTrouble> {
 fn not_a_task_line(name: &str, line: &[u8]) -> Error {
     let shown = String::from_utf8_lossy(&line[..line.len().min(60)]).into_owned();
     let what = format!("'{shown}' is no task id and a command");
-    Error::Damaged { file: name.into(), what }
+    Error::Damaged {
+        file: name.into(),
+        what,
+    }
 }
 
 /// The list as PyTaskFarmer numbers it, which must agree with what its files say.
@@ -258,7 +288,10 @@ fn pytaskfarmer_tasks(
     known: &HashMap<u64, u64>,
 ) -> Result<NewFile, ListTrouble> {
     let name = list.path.display().to_string();
-    let unreadable = |source| ListTrouble::Unreadable { list: name.clone(), source };
+    let unreadable = |source| ListTrouble::Unreadable {
+        list: name.clone(),
+        source,
+    };
     let text = std::fs::read(&list.path).map_err(unreadable)?;
     let mut tasks = txn.new_file(TASKS)?;
     let mut id = 0;
@@ -267,13 +300,18 @@ fn pytaskfarmer_tasks(
         if line.starts_with(b"#") || stripped.is_empty() {
             continue;
         }
-        if known.get(&id).is_some_and(|&there| there != key(stripped).0) {
+        if known
+            .get(&id)
+            .is_some_and(|&there| there != key(stripped).0)
+        {
             return Err(ListTrouble::Refused(format!(
                 "the workdir was made by PyTaskFarmer from another list than {name}: task {id} \
                  differs; run it with the list it was made from"
             )));
         }
-        tasks.write_task(TaskId(id), stripped).context("write", TASKS)?;
+        tasks
+            .write_task(TaskId(id), stripped)
+            .context("write", TASKS)?;
         id += 1;
     }
     if known.keys().any(|&there| there >= id) {
@@ -317,14 +355,21 @@ impl ByText {
     fn take(&mut self, line: &[u8]) -> Option<u64> {
         let key = key(line);
         let from = self.tasks.partition_point(|(there, _)| *there < key);
-        let same = self.tasks[from..].iter().take_while(|(there, _)| *there == key).count();
+        let same = self.tasks[from..]
+            .iter()
+            .take_while(|(there, _)| *there == key)
+            .count();
         let free = (from..from + same).find(|&at| !self.used[at])?;
         self.used[free] = true;
         Some(self.tasks[free].1)
     }
 
     fn vanished(&self) -> impl Iterator<Item = u64> + '_ {
-        self.tasks.iter().zip(&self.used).filter(|(_, used)| !**used).map(|((_, id), _)| *id)
+        self.tasks
+            .iter()
+            .zip(&self.used)
+            .filter(|(_, used)| !**used)
+            .map(|((_, id), _)| *id)
     }
 }
 
@@ -351,7 +396,11 @@ fn matched(
         return Ok((remarks, None));
     }
     let n_new = next - was_known;
-    let mut changed = Changed { new: n_new, first_new: was_known, ..Changed::default() };
+    let mut changed = Changed {
+        new: n_new,
+        first_new: was_known,
+        ..Changed::default()
+    };
     changed.vanished = by_text.vanished().count() as u64;
     if is_prepared {
         refuse(&changed, was_known, order.len() as u64, list, strict)?;
@@ -414,7 +463,13 @@ fn claimed(entries: &[state::Entry]) -> Vec<u64> {
     let mut claims: HashMap<u64, u32> = HashMap::new();
     for entry in entries {
         match &entry.act {
-            Act::Turn { by, claim, back, leave, .. } => {
+            Act::Turn {
+                by,
+                claim,
+                back,
+                leave,
+                ..
+            } => {
                 claims.extend(claim.iter().map(|id| (id.0, *by)));
                 for id in back.iter() {
                     claims.remove(&id.0);
@@ -443,13 +498,18 @@ fn requeue_all(
     let mut queue = txn.new_file(TOPROCESS)?;
     let mut order = order.iter();
     list.each(|line| match order.next() {
-        Some(&id) if !busy[id as usize] => {
-            queue.write_task(TaskId(id), line).context("write", TOPROCESS)
-        }
+        Some(&id) if !busy[id as usize] => queue
+            .write_task(TaskId(id), line)
+            .context("write", TOPROCESS),
         _ => Ok(()),
     })?;
     let (known, generation) = (queue.known(), txn.state().queue.generation + 1);
-    txn.state_mut().queue = Queue { len: known.len, left: known.lines, cursor: 0, generation };
+    txn.state_mut().queue = Queue {
+        len: known.len,
+        left: known.lines,
+        cursor: 0,
+        generation,
+    };
     txn.replace(TOPROCESS, queue)?;
     Ok(())
 }

@@ -38,7 +38,14 @@ pub fn retry(
     txn.each_line(FAILED, |line| match parse_line(line) {
         Some((id, text)) if wanted.is_none_or(|wanted| wanted.contains(id)) => {
             let attempt = attempts.of(id);
-            back.push((Task { id, line: text.to_vec(), attempt }, Some(Why::Retry)));
+            back.push((
+                Task {
+                    id,
+                    line: text.to_vec(),
+                    attempt,
+                },
+                Some(Why::Retry),
+            ));
         }
         _ => {
             let line = [line, b"\n"].concat();
@@ -47,9 +54,16 @@ pub fn retry(
     })?;
     write.context("write", FAILED)?;
     let found: HashSet<TaskId> = back.iter().map(|(task, _)| task.id).collect();
-    let mut retried = Retried { back: back.iter().map(|(task, _)| task.id).collect(), ..Retried::default() };
+    let mut retried = Retried {
+        back: back.iter().map(|(task, _)| task.id).collect(),
+        ..Retried::default()
+    };
     if let Some(wanted) = wanted {
-        retried.not_failed = wanted.iter().filter(|id| !found.contains(id)).take(1000).collect();
+        retried.not_failed = wanted
+            .iter()
+            .filter(|id| !found.contains(id))
+            .take(1000)
+            .collect();
     }
     if back.is_empty() {
         return Ok(retried);
@@ -58,6 +72,8 @@ pub fn retry(
     txn.replace(FAILED, stay)?;
     txn.state_mut().failed = Known { len, lines };
     txn.requeue(&back)?;
-    txn.commit(Act::Retry { ids: retried.back.clone() })?;
+    txn.commit(Act::Retry {
+        ids: retried.back.clone(),
+    })?;
     Ok(retried)
 }

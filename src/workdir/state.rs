@@ -240,7 +240,10 @@ pub fn read(file: &dyn File) -> Result<Option<State>> {
     states.sort_by_key(|state| std::cmp::Reverse(state.seq));
     for state in states {
         if state.format > FORMAT {
-            return Err(Error::Newer { found: state.format, known: FORMAT });
+            return Err(Error::Newer {
+                found: state.format,
+                known: FORMAT,
+            });
         }
         if last_line_is_whole(file, &state)? {
             return Ok(Some(state));
@@ -248,7 +251,10 @@ pub fn read(file: &dyn File) -> Result<Option<State>> {
     }
     if places[..read].iter().any(|&b| b != 0) {
         let what = "neither of its two states is whole; see docs/workdir.md, \"A damaged workdir\"";
-        return Err(Error::Damaged { file: LOCK.into(), what: what.into() });
+        return Err(Error::Damaged {
+            file: LOCK.into(),
+            what: what.into(),
+        });
     }
     Ok(None)
 }
@@ -264,10 +270,14 @@ fn last_line_is_whole(file: &dyn File, state: &State) -> Result<bool> {
 /// Writes an entry behind the log and then the state that knows of it, and
 /// syncs both. `state.seq` must have been raised by the caller.
 pub fn write(file: &dyn File, state: &mut State, act: Act) -> Result<()> {
-    let entry = Entry { seq: state.seq, act };
+    let entry = Entry {
+        seq: state.seq,
+        act,
+    };
     let mut line = serde_json::to_vec(&entry).expect("an entry is always valid JSON");
     line.push(b'\n');
-    file.write_at(&line, LOG_AT + state.log).context("write", LOCK)?;
+    file.write_at(&line, LOG_AT + state.log)
+        .context("write", LOCK)?;
     state.log += line.len() as u64;
     state.last = (line.len() as u64, crc32fast::hash(&line));
     write_place(file, state)?;
@@ -285,7 +295,8 @@ pub fn write_holder(file: &dyn File, who: &str) -> Result<()> {
     let mut text = format!("lock taken by {who}");
     text.truncate(511);
     let text = format!("{text:<511}\n");
-    file.write_at(text.as_bytes(), HOLDER_AT).context("write", LOCK)
+    file.write_at(text.as_bytes(), HOLDER_AT)
+        .context("write", LOCK)
 }
 
 /// Who took the lock last.
@@ -336,7 +347,11 @@ fn decode(place: &[u8]) -> Option<State> {
     }
     serde_json::from_str(json).ok().or_else(|| {
         let Version { format } = serde_json::from_str(json).ok()?;
-        (format > FORMAT).then(|| State { format, seq: u64::MAX, ..State::new(Mechanism::Flock) })
+        (format > FORMAT).then(|| State {
+            format,
+            seq: u64::MAX,
+            ..State::new(Mechanism::Flock)
+        })
     })
 }
 
@@ -395,14 +410,25 @@ mod tests {
         let json = r#"{"format":9,"seq":1,"something":"new"}"#;
         let text = format!("{:08x} {json}", crc32fast::hash(json.as_bytes()));
         File::write_at(&file, format!("{text:<1023}\n").as_bytes(), 0).unwrap();
-        assert!(matches!(read(&file), Err(Error::Newer { found: 9, known: 1 })));
+        assert!(matches!(
+            read(&file),
+            Err(Error::Newer { found: 9, known: 1 })
+        ));
     }
 
     #[test]
     fn the_largest_state_fits_its_place() {
         let mut state = State::new(Mechanism::Flock);
-        let known = Known { len: u64::MAX, lines: u64::MAX };
-        state.queue = Queue { len: u64::MAX, cursor: u64::MAX, left: u64::MAX, generation: u64::MAX };
+        let known = Known {
+            len: u64::MAX,
+            lines: u64::MAX,
+        };
+        state.queue = Queue {
+            len: u64::MAX,
+            cursor: u64::MAX,
+            left: u64::MAX,
+            generation: u64::MAX,
+        };
         (state.finished, state.failed, state.requeued, state.tasks) = (known, known, known, known);
         state.list = Some(ListIdentity {
             len: u64::MAX,
@@ -411,7 +437,10 @@ mod tests {
             inode: u64::MAX,
         });
         for to in ["toprocess", "failed", "tasks", "finished"] {
-            state.renames.push(Rename { from: format!("{to}.new"), to: to.into() });
+            state.renames.push(Rename {
+                from: format!("{to}.new"),
+                to: to.into(),
+            });
         }
         assert!(encode(&state).len() == PLACE as usize);
     }
