@@ -295,7 +295,7 @@ fn a_workdir_may_have_any_name() {
         b"no text \xff",
         b"-dash",
     ] {
-        let farm = Farm::of("echo a; echo $PYTF_WORKDIR >> told\nexit 3\n");
+        let farm = Farm::of("echo a; printf %s \"$PYTF_WORKDIR\" >> told\nexit 3\n");
         let workdir = farm.path(os(name));
         farm.pytf([
             os(b"tasks.txt"),
