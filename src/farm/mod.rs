@@ -17,6 +17,7 @@ pub mod feeder;
 pub mod ledger;
 pub mod logs;
 pub mod message;
+pub mod neighbours;
 pub mod patience;
 pub mod queue;
 pub mod slot;

@@ -24,10 +24,11 @@ use crate::host::guard::{self, Row};
 use crate::host::memory::OomKills;
 use crate::host::process::{Ended, Running, Spawn, Status, Told, is_passing};
 use crate::model::outcome::{Destination, Outcome};
-use crate::model::record::{End, Used};
+use crate::model::record::{End, Record, Used};
 use crate::model::task::Task;
 use crate::runner::{How, Runner, explain};
 use crate::workdir::layout::SCRIPTS;
+use crate::workdir::session::SharedJournal;
 
 /// The signals that a scheduler ends tasks with before or together with us
 /// (PBS: to the whole session at once).
@@ -57,6 +58,8 @@ pub struct Slot {
     pub oom: Arc<OomKills>,
     /// How long tasks ran in all slots, in microseconds.
     pub busy: Arc<AtomicU64>,
+    /// Our journal.
+    pub journal: SharedJournal,
     /// To the ledger.
     pub reports: Sender<Report>,
     /// To the supervisor.
@@ -67,14 +70,24 @@ impl Slot {
     /// Runs tasks until the queue is closed.
     pub fn run(mut self) {
         while let Some(task) = self.queue.take() {
-            let report = match self.attempt(&task) {
-                Some((end, suspect)) => Report::Ended { task, end, suspect },
-                None => Report::Unstarted(task),
-            };
-            // Both live until the slots are done.
-            let _ = self.reports.send(report);
+            match self.attempt(&task) {
+                Some((end, suspect)) => self.report(task, end, suspect),
+                None => drop(self.reports.send(Report::Unstarted(task))),
+            }
         }
         let _ = self.events.send(Event::SlotDone);
+    }
+
+    /// Writes the end into the journal, where it survives us, and tells the
+    /// ledger of it; ends that are suspect are the ledger's to write.
+    fn report(&self, task: Task, end: End, suspect: Option<Instant>) {
+        let mut journal = self.journal.lock();
+        if suspect.is_none() {
+            journal.push(&Record::End(end.clone()));
+            // A write that fails is tried again, and told, by the ledger.
+            let _ = journal.write();
+        }
+        let _ = self.reports.send(Report::Ended { task, end, suspect });
     }
 
     /// One attempt of a task; `None` when it was not started because nothing

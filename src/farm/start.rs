@@ -38,15 +38,14 @@ use crate::view::look::{Look, Terminal};
 use crate::view::progress::{Mode, Progress};
 use crate::view::summary::{Failure, Summary, TAIL, log_tail};
 use crate::view::timeline;
-use crate::workdir::commit::{Attempts, Txn};
 use crate::workdir::error::{Error, Result};
-use crate::workdir::journal::{Journal, no_name_left};
 use crate::workdir::lock::Mechanism;
 use crate::workdir::open::{Wishes, Workdir};
 use crate::workdir::recovery;
 use crate::workdir::resume::{ListFile, ListTrouble, Prepared, look, prepare, prepare_stream};
 use crate::workdir::retry::retry;
-use crate::workdir::state::{Act, State};
+use crate::workdir::session::Session;
+use crate::workdir::state::State;
 
 /// Why a farm did not start.
 #[derive(Debug, thiserror::Error)]
@@ -97,7 +96,7 @@ pub fn run(list: &List, path: &Path, options: &Farm) -> std::result::Result<RunE
         host: &host,
     };
     let found = prelude.prepare(&source, options)?;
-    let joined = prelude.join(&clock, &source, found, options)?;
+    let session = prelude.join(&clock, &source, &found, options)?;
     let mut progress = prelude.progress;
     progress.update(clock.now(), &crate::view::progress::Counts::default());
     let farm = Threads {
@@ -107,9 +106,8 @@ pub fn run(list: &List, path: &Path, options: &Farm) -> std::result::Result<RunE
         clock,
         events,
         inbox,
-        patience,
     };
-    farm.run(joined, source, progress)
+    farm.run(session, source, progress)
 }
 
 /// Where we are and what tasks are run with.
@@ -250,13 +248,6 @@ struct Found {
     is_new: bool,
 }
 
-/// A farmer that has joined.
-struct Joined {
-    journal: Journal,
-    number: u32,
-    state: State,
-}
-
 impl Prelude<'_> {
     fn say(&mut self, text: &str) {
         self.progress.say(&format!("pytf: {text}"));
@@ -323,69 +314,31 @@ impl Prelude<'_> {
         &mut self,
         clock: &Clock,
         source: &Source,
-        found: Found,
+        found: &Found,
         options: &Farm,
-    ) -> std::result::Result<Joined, Trouble> {
-        let dir = &self.workdir.dir;
-        let journal = self.journal(clock)?;
-        let feeds = matches!(source, Source::Stream(_));
-        let who = journal.farmer().to_owned();
-        let mut txn = Txn::begin(dir, self.workdir.mechanism, &who, self.patience)?;
-        txn.refresh(&mut Attempts::default())?;
-        if txn.state().live == 0 {
-            txn.clear_log();
-            txn.cut_tails()?;
-        }
-        let before = txn.state().clone();
-        let state = txn.state_mut();
-        let number = state.next_farmer;
-        state.next_farmer += 1;
-        state.live += 1;
-        state.feeding += u32::from(feeds);
-        if before.live == 0 {
-            state.interrupted = 0;
-        }
-        let state = txn.commit(Act::Join {
-            by: number,
-            farmer: who,
-            feeds,
-        })?;
-        if !found.is_new || options.verbose {
-            self.say(&resumed(&before));
-        }
-        Ok(Joined {
-            journal,
-            number,
-            state,
-        })
-    }
-
-    fn journal(&self, clock: &Clock) -> Result<Journal> {
+    ) -> Result<Session> {
         let started = SystemTime::now()
             .duration_since(UNIX_EPOCH)
             .unwrap_or_default()
             .as_millis();
         let (host, job, pid) = (&self.host.name, self.host.job(), std::process::id());
-        let mut farmer = String::new();
-        for nth in 0..10 {
-            farmer = format!("{host}.{job}.{pid}.{}", started + nth);
-            let header = Header {
-                version: 1,
-                farmer: farmer.clone(),
-                host: host.clone(),
-                pid,
-                job: self.host.allocation.job.clone(),
-                rank: self.host.allocation.rank,
-                slots: self.host.slots,
-                at: clock.micros(clock.began()),
-                pytf: VERSION.to_owned(),
-            };
-            let (dir, mechanism) = (&self.workdir.dir, self.workdir.mechanism);
-            if let Some(journal) = Journal::create(dir, mechanism, header)? {
-                return Ok(journal);
-            }
+        let header = |nth: u32| Header {
+            version: 1,
+            farmer: format!("{host}.{job}.{pid}.{}", started + u128::from(nth)),
+            host: host.clone(),
+            pid,
+            job: self.host.allocation.job.clone(),
+            rank: self.host.allocation.rank,
+            slots: self.host.slots,
+            at: clock.micros(clock.began()),
+            pytf: VERSION.to_owned(),
+        };
+        let feeds = matches!(source, Source::Stream(_));
+        let (session, before) = Session::join(self.workdir, header, feeds, self.patience)?;
+        if !found.is_new || options.verbose {
+            self.say(&resumed(&before));
         }
-        Err(no_name_left(&farmer))
+        Ok(session)
     }
 }
 
@@ -416,28 +369,27 @@ struct Threads<'a> {
     clock: Clock,
     events: Sender<Event>,
     inbox: Receiver<Event>,
-    patience: Patience,
 }
 
 impl Threads<'_> {
     fn run(
         self,
-        joined: Joined,
+        session: Session,
         source: Source,
         progress: Progress,
     ) -> std::result::Result<RunExit, Trouble> {
         adopt_orphans();
-        let farmer = joined.journal.farmer().to_owned();
-        let guard = Guard::start(&farmer, joined.journal.share()?)
+        let farmer = session.farmer().to_owned();
+        let guard = Guard::start(&farmer, session.journal().lock().share()?)
             .map_err(|error| Trouble::System("start the guard", error))?;
         let (orders, desk_orders) = unbounded();
         let (reports, desk_reports) = unbounded();
         let life = Life::new(self.options.takeover / 2);
         let queue = Arc::new(Queue::new(orders.clone(), life));
         let places: Places = Arc::new((0..self.host.slots).map(|_| Place::default()).collect());
-        let board = Arc::new(Mutex::new(Some(joined.state.clone())));
+        let board = Arc::new(Mutex::new(session.state().clone()));
         let busy = Arc::new(AtomicU64::new(0));
-        self.start_slots(&farmer, &guard, (&queue, &places), &reports, &busy)?;
+        self.start_slots(&session, &guard, (&queue, &places), &reports, &busy)?;
         drop(reports);
         let (abort, is_aborted) = bounded(0);
         let patience = Patience::new(is_aborted, Some(self.events.clone()), self.options.takeover);
@@ -445,11 +397,8 @@ impl Threads<'_> {
             .feed()
             .map_err(|error| Trouble::System("start a thread", error))?;
         let desk = Desk {
-            workdir: self.workdir.clone(),
-            journal: joined.journal,
-            number: joined.number,
             job: self.host.job(),
-            state: joined.state,
+            session,
             queue: queue.clone(),
             places: places.clone(),
             orders: desk_orders,
@@ -459,7 +408,6 @@ impl Threads<'_> {
             board: board.clone(),
             clock: self.clock,
             patience,
-            takeover: self.options.takeover,
             linger: !self.options.no_linger,
         };
         spawn("ledger", move || Ledger::new(desk).run())?;
@@ -489,7 +437,7 @@ impl Threads<'_> {
 
     fn start_slots(
         &self,
-        farmer: &str,
+        session: &Session,
         guard: &Guard,
         (queue, places): (&Arc<Queue>, &Places),
         reports: &Sender<Report>,
@@ -506,6 +454,7 @@ impl Threads<'_> {
             Logs::Failed => LogMode::Failed,
             Logs::None => LogMode::None,
         };
+        let farmer = session.farmer();
         for number in 0..self.host.slots {
             let row = guard.table(number);
             let slot = Slot {
@@ -520,6 +469,7 @@ impl Threads<'_> {
                 clock: self.clock,
                 oom: oom.clone(),
                 busy: busy.clone(),
+                journal: session.journal(),
                 reports: reports.clone(),
                 events: self.events.clone(),
             };

@@ -259,7 +259,6 @@ impl Supervisor {
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
             .clone();
-        let Some(state) = state else { return };
         let running = self
             .places
             .iter()

@@ -10,6 +10,7 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use super::error::{Context, Error, Result};
 use super::fs::{Dir, File, Open, read_from, read_full};
@@ -106,6 +107,11 @@ impl<'a> Txn<'a> {
     /// The state as it will be, to change it.
     pub fn state_mut(&mut self) -> &mut State {
         &mut self.state
+    }
+
+    /// The time, by the clock of whoever waits.
+    pub fn now(&self) -> Duration {
+        self.waiting.now()
     }
 
     /// The directory.

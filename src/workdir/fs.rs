@@ -53,7 +53,7 @@ pub trait Dir: Send + Sync {
 }
 
 /// An open file.
-pub trait File: Send {
+pub trait File: Send + Sync {
     /// Its length in bytes.
     fn len(&self) -> io::Result<u64>;
     /// Whether it has no bytes.

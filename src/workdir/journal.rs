@@ -10,7 +10,7 @@ use std::io;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
-use super::error::{Context, Error, Result};
+use super::error::{Context, Result};
 use super::fs::{Dir, File, Open, read_from};
 use super::layout;
 use super::lock::Mechanism;
@@ -20,12 +20,13 @@ use crate::model::record::{End, Header, Record};
 pub struct Journal {
     name: String,
     farmer: String,
-    file: Box<dyn File>,
+    file: Arc<dyn File>,
     /// Everything before it is written.
     written: u64,
     /// What still has to be written.
     pending: Vec<u8>,
-    synced: bool,
+    /// Everything before it is durable.
+    synced: u64,
 }
 
 impl Journal {
@@ -58,13 +59,14 @@ impl Journal {
         let mut journal = Self {
             name,
             farmer,
-            file,
+            file: file.into(),
             written: 0,
             pending: Vec::new(),
-            synced: true,
+            synced: 0,
         };
         journal.push(&Record::Header(header));
-        journal.sync()?;
+        let sync = journal.begin_sync()?;
+        sync.finish()?;
         Ok(Some(journal))
     }
 
@@ -91,25 +93,45 @@ impl Journal {
                 .context("write", &self.name)?;
             self.written += self.pending.len() as u64;
             self.pending.clear();
-            self.synced = false;
         }
         Ok(())
     }
 
-    /// Makes what was added durable: it now survives this node.
-    pub fn sync(&mut self) -> Result<()> {
+    /// Writes what was added; what it returns makes that durable, so that it
+    /// survives this node, without the journal being held meanwhile.
+    pub fn begin_sync(&mut self) -> Result<Sync> {
         self.write()?;
-        if !self.synced {
-            self.file.sync().context("sync", &self.name)?;
-            self.synced = true;
-        }
-        Ok(())
+        let is_needed = self.synced < self.written;
+        Ok(Sync {
+            name: self.name.clone(),
+            file: is_needed.then(|| self.file.clone()),
+        })
+    }
+
+    /// Everything before `upto` is durable.
+    pub fn synced(&mut self, upto: u64) {
+        self.synced = self.synced.max(upto);
     }
 
     /// A handle on the same open file, lock included: whoever holds it keeps
     /// the farmer's tasks from being given to others.
     pub fn share(&self) -> Result<OwnedFd> {
         self.file.share().context("share", &self.name)
+    }
+}
+
+/// A sync that has begun.
+pub struct Sync {
+    name: String,
+    file: Option<Arc<dyn File>>,
+}
+
+impl Sync {
+    /// Waits until it is done.
+    pub fn finish(self) -> Result<()> {
+        self.file
+            .map_or(Ok(()), |file| file.sync())
+            .context("sync", &self.name)
     }
 }
 
@@ -129,11 +151,4 @@ pub fn ends(file: &dyn File) -> io::Result<Vec<(u64, End)>> {
         }
     }
     Ok(ends)
-}
-
-/// Why a journal could not be created after several tries.
-pub fn no_name_left(farmer: &str) -> Error {
-    Error::Refused(format!(
-        "no journal could be made in nodes/: {farmer} and its like are taken"
-    ))
 }

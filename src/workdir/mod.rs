@@ -14,11 +14,13 @@
 //! ```
 //!
 //! Read [`state`] first (what makes a transaction true), then [`commit`] (the
-//! transaction), then [`recovery`] (what follows from a death). Nothing in here
+//! transaction), then [`session`] (a farmer's part, from joining to leaving) and
+//! [`recovery`] (what follows from a death). Nothing in here
 //! starts a thread or a process.
 
 pub mod commit;
 pub mod error;
+pub mod feed;
 pub mod fs;
 pub mod journal;
 pub mod layout;
@@ -27,4 +29,5 @@ pub mod open;
 pub mod recovery;
 pub mod resume;
 pub mod retry;
+pub mod session;
 pub mod state;

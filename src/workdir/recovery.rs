@@ -15,7 +15,8 @@ use super::fs::{Dir, File, Open};
 use super::journal;
 use super::layout::{self, NODES};
 use super::lock::{Mechanism, Waiting};
-use super::state::{Act, Entry};
+use super::session::check_seal;
+use super::state::{Act, Entry, State};
 use crate::model::ids::Ids;
 use crate::model::outcome::Destination;
 use crate::model::record::End;
@@ -72,16 +73,19 @@ pub fn look_at(dir: &Arc<dyn Dir>, mechanism: Mechanism, farmer: &str) -> Result
     Ok(Some(Other { file, is_free, len }))
 }
 
-/// Settles and seals the journal of a farmer that is over. `by` is the number
-/// of the farmer that does it, if it is one.
+/// Settles and seals the journal of a farmer that is over. `by` is the farmer
+/// that does it, if it is one: its number, and the state that it saw last.
 pub fn seal(
     dir: &Arc<dyn Dir>,
     mechanism: Mechanism,
-    (who, by): (&str, Option<u32>),
+    (who, by): (&str, Option<(u32, &State)>),
     waiting: &mut dyn Waiting,
     (farmer, journal): (&str, &dyn File),
 ) -> Result<Found> {
     let mut txn = Txn::begin(dir, mechanism, who, waiting)?;
+    if let Some((number, last)) = by {
+        check_seal(&txn, last, number)?;
+    }
     let entries = txn.entries(0, txn.state().log)?;
     let mut found = Found {
         farmer: farmer.to_owned(),
@@ -121,7 +125,7 @@ pub fn seal(
         state.seals += 1;
         txn.commit(Act::Seal {
             of: past.number,
-            by: by.unwrap_or(u32::MAX),
+            by: by.map_or(u32::MAX, |(number, _)| number),
         })?;
     }
     mark(dir, farmer)?;

@@ -1,0 +1,113 @@
+//! Watching the other farmers, and taking over what the dead left.
+//!
+//! Each farmer watches the next two in the ring of names, so that the cost does
+//! not grow with their number; an idle one watches them all. A journal whose
+//! lock is free has a dead owner. One that only stood still for the takeover
+//! time, by our own clock, is taken over too: its node may be gone, and its lock
+//! with it, on a file system that never lets go of it.
+
+use std::collections::HashMap;
+use std::time::{Duration, Instant};
+
+use crate::workdir::error::Result;
+use crate::workdir::lock::Waiting;
+use crate::workdir::recovery;
+use crate::workdir::session::Session;
+
+/// How many an idle farmer looks at in one go.
+const MOST: usize = 64;
+
+/// What is known of the others.
+pub struct Neighbours {
+    takeover: Duration,
+    looked: Instant,
+    /// Their journals: the length, and since when it stands still.
+    signs: HashMap<String, (u64, Instant)>,
+}
+
+impl Neighbours {
+    /// Nothing known yet.
+    pub fn new(takeover: Duration) -> Self {
+        Self {
+            takeover,
+            looked: Instant::now(),
+            signs: HashMap::new(),
+        }
+    }
+
+    fn every(&self, live: u32) -> Duration {
+        let every = (Duration::from_millis(50) * live).max(self.takeover / 24);
+        every.clamp(Duration::from_millis(500), Duration::from_secs(30))
+    }
+
+    /// When to look again, with so many farmers alive.
+    pub fn due_at(&self, live: u32) -> Instant {
+        self.looked + self.every(live)
+    }
+
+    /// Whether it is time to look.
+    pub fn are_due(&self, live: u32) -> bool {
+        live > 1 && Instant::now() >= self.due_at(live)
+    }
+
+    /// Looks; returns what people should know.
+    pub fn watch(
+        &mut self,
+        session: &mut Session,
+        is_idle: bool,
+        waiting: &mut dyn Waiting,
+    ) -> Result<Vec<String>> {
+        let since = self.looked.elapsed();
+        if since > self.every(session.state().live) * 3 {
+            // We were frozen ourselves: nothing that stood still proves anything.
+            self.signs.clear();
+        }
+        self.looked = Instant::now();
+        let all = recovery::unsealed(&session.workdir().dir)?;
+        let me = session.farmer().to_owned();
+        let after = all.partition_point(|name| *name <= me);
+        let ring = all[after..]
+            .iter()
+            .chain(&all[..after])
+            .filter(|name| **name != me);
+        let mut told = Vec::new();
+        for farmer in ring.take(if is_idle { MOST } else { 2 }) {
+            told.extend(self.check(farmer, session, waiting)?);
+        }
+        Ok(told)
+    }
+
+    fn check(
+        &mut self,
+        farmer: &str,
+        session: &mut Session,
+        waiting: &mut dyn Waiting,
+    ) -> Result<Option<String>> {
+        let workdir = session.workdir();
+        let Some(journal) = recovery::look_at(&workdir.dir, workdir.mechanism, farmer)? else {
+            return Ok(None);
+        };
+        let now = Instant::now();
+        let sign = self
+            .signs
+            .entry(farmer.to_owned())
+            .or_insert((journal.len, now));
+        if sign.0 != journal.len {
+            *sign = (journal.len, now);
+        }
+        if !journal.is_free && now - sign.1 <= self.takeover {
+            return Ok(None);
+        }
+        let found = session.seal(farmer, &journal, waiting)?;
+        self.signs.remove(farmer);
+        let how = if journal.is_free {
+            "is dead"
+        } else {
+            "gave no sign of life"
+        };
+        Ok(Some(format!(
+            "farmer {farmer} {how}: {} results settled, {} tasks back in toprocess",
+            found.settled, found.lost
+        )))
+    }
+}

@@ -1,0 +1,116 @@
+//! Tasks that arrive while the run is under way, from a stream.
+//!
+//! The same generator run again, or read by several farmers at once, adds
+//! nothing twice: the n-th line with some text is the n-th task with that text.
+
+use std::collections::HashMap;
+use std::hash::{DefaultHasher, Hash, Hasher};
+
+use super::commit::{Lines, Txn};
+use super::error::{Context, Result};
+use super::fs::Open;
+use super::layout::TASKS;
+use crate::model::task::{TaskId, parse_line, push_line};
+
+/// What has arrived and what of it is new.
+#[derive(Default)]
+pub struct Feed {
+    arrived: Vec<Vec<u8>>,
+    new: Vec<Vec<u8>>,
+    /// By text: how often the workdir has it, and how often this stream had it.
+    counts: HashMap<u128, (u32, u32)>,
+    read: u64,
+    end: Option<Ended>,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Ended {
+    Whole,
+    Cut,
+}
+
+impl Feed {
+    /// Lines have arrived.
+    pub fn arrive(&mut self, lines: Vec<Vec<u8>>) {
+        self.arrived.extend(lines);
+    }
+
+    /// How many lines wait to be added.
+    pub fn waiting(&self) -> usize {
+        self.arrived.len() + self.new.len()
+    }
+
+    /// Nothing more arrives; `is_whole` when the stream was read to its end.
+    pub fn end(&mut self, is_whole: bool) {
+        self.end
+            .get_or_insert(if is_whole { Ended::Whole } else { Ended::Cut });
+    }
+
+    /// Whether more may arrive.
+    pub fn is_open(&self) -> bool {
+        self.end.is_none()
+    }
+
+    /// Whether the stream was read to its end.
+    pub fn is_whole(&self) -> bool {
+        self.end == Some(Ended::Whole)
+    }
+
+    /// Whether the next turn has something to add or to end.
+    pub fn has_news(&self) -> bool {
+        self.waiting() > 0 || self.is_whole()
+    }
+
+    /// Adds the new tasks; how many, and whether the stream is over.
+    pub(super) fn add(&mut self, txn: &mut Txn<'_>) -> Result<(u64, bool)> {
+        self.refresh(txn)?;
+        for line in std::mem::take(&mut self.arrived) {
+            let (known, seen) = self.counts.entry(key(&line)).or_default();
+            *seen += 1;
+            if *seen > *known {
+                self.new.push(line);
+            }
+        }
+        let mut lines = Vec::new();
+        for (id, line) in (txn.state().tasks.lines..).zip(&self.new) {
+            push_line(&mut lines, TaskId(id), line);
+        }
+        txn.add(&lines, self.new.len() as u64)?;
+        if self.is_whole() {
+            let state = txn.state_mut();
+            state.feeding = state.feeding.saturating_sub(1);
+        }
+        Ok((self.new.len() as u64, self.is_whole()))
+    }
+
+    /// What was added has come true.
+    pub(super) fn added(&mut self) {
+        self.new.clear();
+    }
+
+    /// Reads what others, and we, have added since the last time.
+    fn refresh(&mut self, txn: &Txn<'_>) -> Result<()> {
+        let known = txn.state().tasks.len;
+        if self.read == known {
+            return Ok(());
+        }
+        let file = txn.dir().open(TASKS, Open::Create).context("open", TASKS)?;
+        let mut lines = Lines::new(&*file, self.read, known);
+        while let Some(line) = lines.next().context("read", TASKS)? {
+            if let Some((_, text)) = parse_line(line) {
+                self.counts.entry(key(text)).or_default().0 += 1;
+            }
+        }
+        self.read = known;
+        Ok(())
+    }
+}
+
+fn key(line: &[u8]) -> u128 {
+    let half = |salt: u8| {
+        let mut hasher = DefaultHasher::new();
+        (salt, line).hash(&mut hasher);
+        u128::from(hasher.finish())
+    };
+    half(1) << 64 | half(2)
+}

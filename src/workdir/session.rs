@@ -1,0 +1,339 @@
+//! A farmer's part in a workdir, from joining to leaving: the whole protocol,
+//! without a thread and without a clock of its own.
+//!
+//! The ledger of the farm drives it; so do the model check and the simulator.
+//! Others rely on this: what a turn settled, gave back and claimed came true in
+//! one moment or not at all; after an error the turn can simply be taken again;
+//! once sealed, a session writes nothing any more.
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use super::commit::{Attempts, QueueCopy, Txn, Why};
+use super::error::{Error, Result};
+use super::feed::Feed;
+use super::journal::Journal;
+use super::lock::Waiting;
+use super::open::Workdir;
+use super::recovery::{self, Found, Other};
+use super::resume::look;
+use super::state::{Act, State};
+use crate::model::ids::Ids;
+use crate::model::record::{End, Header};
+use crate::model::task::Task;
+
+/// The journal, for all threads that write into it.
+///
+/// The order of ends in it must be the order in which the ledger learns of
+/// them, so both happen under its lock.
+#[derive(Clone)]
+pub struct SharedJournal(Arc<Mutex<Journal>>);
+
+impl SharedJournal {
+    /// The journal, for this thread alone.
+    pub fn lock(&self) -> MutexGuard<'_, Journal> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// A farmer in a workdir.
+pub struct Session {
+    workdir: Workdir,
+    journal: SharedJournal,
+    farmer: String,
+    number: u32,
+    /// As the last transaction of ours left it.
+    state: State,
+    attempts: Attempts,
+    /// In the journal, not yet in `finished` or `failed`.
+    unsettled: Vec<(Task, End)>,
+    /// To be given back.
+    back: Vec<(Task, Option<Why>)>,
+    /// The tasks that come from a stream, while it is not over.
+    feed: Option<Feed>,
+}
+
+/// What a turn gave.
+pub struct Turn {
+    /// The claimed tasks.
+    pub tasks: Vec<Task>,
+    /// When the lock was taken, by the clock of `Waiting`.
+    pub locked: Duration,
+    /// How many results were settled.
+    pub settled: u64,
+}
+
+impl Session {
+    /// Joins: makes the journal and enters the log. Names are tried until one
+    /// is free; returns the state before as well.
+    pub fn join(
+        workdir: &Workdir,
+        header: impl Fn(u32) -> Header,
+        feeds: bool,
+        waiting: &mut dyn Waiting,
+    ) -> Result<(Self, State)> {
+        let (dir, mechanism) = (&workdir.dir, workdir.mechanism);
+        let create = |nth| Journal::create(dir, mechanism, header(nth)).transpose();
+        let Some(journal) = (0..10).find_map(create).transpose()? else {
+            let name = header(0).farmer;
+            return Err(Error::Refused(format!(
+                "no journal could be made: {name} and its like exist"
+            )));
+        };
+        let farmer = journal.farmer().to_owned();
+        let mut txn = Txn::begin(dir, mechanism, &farmer, waiting)?;
+        if txn.state().live == 0 {
+            txn.clear_log();
+            txn.cut_tails()?;
+        }
+        let before = txn.state().clone();
+        let state = txn.state_mut();
+        let number = state.next_farmer;
+        state.next_farmer += 1;
+        state.live += 1;
+        state.feeding += u32::from(feeds);
+        if before.live == 0 {
+            state.interrupted = 0;
+        }
+        let state = txn.commit(Act::Join {
+            by: number,
+            farmer: farmer.clone(),
+            feeds,
+        })?;
+        let session = Self {
+            workdir: workdir.clone(),
+            journal: SharedJournal(Arc::new(Mutex::new(journal))),
+            farmer,
+            number,
+            state,
+            attempts: Attempts::default(),
+            unsettled: Vec::new(),
+            back: Vec::new(),
+            feed: feeds.then(Feed::default),
+        };
+        Ok((session, before))
+    }
+
+    /// The farmer's name.
+    pub fn farmer(&self) -> &str {
+        &self.farmer
+    }
+
+    /// The farmer's number in the log.
+    pub fn number(&self) -> u32 {
+        self.number
+    }
+
+    /// The workdir.
+    pub fn workdir(&self) -> &Workdir {
+        &self.workdir
+    }
+
+    /// The journal.
+    pub fn journal(&self) -> SharedJournal {
+        self.journal.clone()
+    }
+
+    /// How the run stands, as far as we know.
+    pub fn state(&self) -> &State {
+        &self.state
+    }
+
+    /// The stream of tasks; none when there was none or it is settled.
+    pub fn feed(&mut self) -> Option<&mut Feed> {
+        self.feed.as_mut()
+    }
+
+    /// A result that is in the journal: the next turn settles it.
+    pub fn settle(&mut self, task: Task, end: End) {
+        self.unsettled.push((task, end));
+    }
+
+    /// A task that the next turn gives back; with a reason when it had started.
+    pub fn give_back(&mut self, task: Task, why: Option<Why>) {
+        self.back.push((task, why));
+    }
+
+    /// Whether the next turn has anything to settle or to give back.
+    pub fn has_news(&self) -> bool {
+        let fed = self.feed.as_ref().is_some_and(Feed::has_news);
+        fed || !self.unsettled.is_empty() || !self.back.is_empty()
+    }
+
+    /// Takes a turn: everything that was settled and given back becomes true,
+    /// and `claim` says how many tasks to claim from the state it is shown.
+    /// `upto` is the end of the journal when the last of the results was put
+    /// into it.
+    pub fn turn(
+        &mut self,
+        upto: u64,
+        copy: Option<QueueCopy>,
+        claim: impl FnOnce(&State) -> u64,
+        waiting: &mut dyn Waiting,
+    ) -> Result<Turn> {
+        self.sync_journal()?;
+        let (dir, mechanism) = (&self.workdir.dir, self.workdir.mechanism);
+        let mut txn = Txn::begin(dir, mechanism, &self.farmer, waiting)?;
+        let locked = txn.now();
+        check_seal(&txn, &self.state, self.number)?;
+        recovery::settle(
+            &mut txn,
+            self.unsettled
+                .iter()
+                .map(|(task, end)| (&task.line[..], end)),
+        )?;
+        let (fed, fed_all) = match &mut self.feed {
+            Some(feed) => feed.add(&mut txn)?,
+            None => (0, false),
+        };
+        txn.requeue(&self.back)?;
+        count_interrupted(txn.state_mut(), &self.back);
+        txn.refresh(&mut self.attempts)?;
+        let tasks = txn.claim(claim(txn.state()), &self.attempts)?;
+        if let Some(copy) = copy {
+            txn.adopt_queue(copy)?;
+        }
+        let act = Act::Turn {
+            by: self.number,
+            settled: upto,
+            claim: tasks.iter().map(|task| task.id).collect(),
+            back: self.back.iter().map(|(task, _)| task.id).collect(),
+            fed,
+            fed_all,
+            leave: false,
+        };
+        self.state = txn.commit(act)?;
+        let settled = self.unsettled.len() as u64;
+        self.unsettled.clear();
+        self.back.clear();
+        if let Some(feed) = &mut self.feed {
+            feed.added();
+        }
+        if fed_all {
+            self.feed = None;
+        }
+        Ok(Turn {
+            tasks,
+            locked,
+            settled,
+        })
+    }
+
+    /// A copy of the queue for the next turn to adopt, made without the lock;
+    /// none when somebody else was at it at the same moment.
+    pub fn copy_queue(&mut self) -> Result<Option<QueueCopy>> {
+        let Some(state) = look(&self.workdir.dir)? else {
+            return Ok(None);
+        };
+        match QueueCopy::make(&self.workdir.dir, state.queue, self.number) {
+            Ok(copy) => Ok(Some(copy)),
+            // Written anew under our hands, or a full disk: the old one does.
+            Err(Error::Io { .. }) => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Makes the journal durable; slots may write into it meanwhile.
+    pub fn sync_journal(&self) -> Result<()> {
+        let (sync, upto) = {
+            let mut journal = self.journal.lock();
+            (journal.begin_sync()?, journal.end())
+        };
+        sync.finish()?;
+        self.journal.lock().synced(upto);
+        Ok(())
+    }
+
+    /// Looks how the run stands, without the lock.
+    pub fn look(&mut self) -> Result<()> {
+        if let Some(state) = look(&self.workdir.dir)? {
+            // Seals that we have not looked at stay unseen.
+            let State {
+                seals, log, epoch, ..
+            } = self.state;
+            self.state = State {
+                seals,
+                log,
+                epoch,
+                ..state
+            };
+        }
+        Ok(())
+    }
+
+    /// Settles and seals the journal of another farmer, which is dead.
+    pub fn seal(
+        &mut self,
+        farmer: &str,
+        journal: &Other,
+        waiting: &mut dyn Waiting,
+    ) -> Result<Found> {
+        let (dir, mechanism) = (&self.workdir.dir, self.workdir.mechanism);
+        let by = (&*self.farmer, Some((self.number, &self.state)));
+        let found = recovery::seal(dir, mechanism, by, waiting, (farmer, &*journal.file))?;
+        self.look()?;
+        Ok(found)
+    }
+
+    /// Leaves: settles, gives back, and makes `toprocess` exact when nobody
+    /// else is left. What a stream still held is `state.feeding` in the result.
+    pub fn leave(&mut self, upto: u64, waiting: &mut dyn Waiting) -> Result<State> {
+        self.sync_journal()?;
+        self.back.sort_by_key(|(task, _)| task.id);
+        let (dir, mechanism) = (&self.workdir.dir, self.workdir.mechanism);
+        let mut txn = Txn::begin(dir, mechanism, &self.farmer, waiting)?;
+        check_seal(&txn, &self.state, self.number)?;
+        recovery::settle(
+            &mut txn,
+            self.unsettled
+                .iter()
+                .map(|(task, end)| (&task.line[..], end)),
+        )?;
+        if txn.state().live > 1 {
+            txn.requeue(&self.back)?;
+        } else {
+            txn.requeue_in_front(&self.back)?;
+        }
+        let state = txn.state_mut();
+        count_interrupted(state, &self.back);
+        state.live = state.live.saturating_sub(1);
+        state.feeding = state.feeding.saturating_sub(u32::from(self.feed.is_some()));
+        txn.cut_tails()?;
+        let back: Ids = self.back.iter().map(|(task, _)| task.id).collect();
+        let mut state = txn.commit(Act::Turn {
+            by: self.number,
+            settled: upto,
+            claim: Ids::default(),
+            back,
+            fed: 0,
+            fed_all: self.feed.is_some(),
+            leave: true,
+        })?;
+        recovery::mark(dir, &self.farmer)?;
+        state.feeding += u32::from(self.feed.as_ref().is_some_and(|feed| !feed.is_whole()));
+        Ok(state)
+    }
+}
+
+/// Whether others have sealed us since the state that we saw last.
+pub(super) fn check_seal(txn: &Txn<'_>, last: &State, number: u32) -> Result<()> {
+    let now = txn.state();
+    if now.epoch != last.epoch || now.log < last.log {
+        // The log was begun anew: nobody was alive then, in the others' eyes.
+        return Err(Error::Sealed);
+    }
+    if now.seals == last.seals {
+        return Ok(());
+    }
+    let is_ours = |act: &Act| matches!(act, Act::Seal { of, .. } if *of == number);
+    let entries = txn.entries(last.log, now.log)?;
+    if entries.iter().any(|entry| is_ours(&entry.act)) {
+        Err(Error::Sealed)
+    } else {
+        Ok(())
+    }
+}
+
+fn count_interrupted(state: &mut State, back: &[(Task, Option<Why>)]) {
+    state.interrupted += back.iter().filter(|(_, why)| why.is_some()).count() as u64;
+}
