@@ -384,16 +384,52 @@ fn a_quiet_run_says_nothing_and_any_other_little() {
 }
 
 #[test]
-fn several_processes_share_one_workdir_and_each_task_runs_once() {
-    let farm = Farm::of(tasks(400, |_| "echo $PYTF_TASK_ID >> ran".into()));
-    let farmers: Vec<_> = (0..3).map(|_| farm.farm("").start()).collect();
-    for farmer in farmers {
-        farmer.wait().exits(0);
+fn several_processes_share_one_workdir_and_each_task_runs_once_by_every_lock() {
+    for lock in ["auto", "flock", "fcntl", "link"] {
+        eprintln!("{lock}");
+        let farm = Farm::of(tasks(200, |_| "echo $PYTF_TASK_ID >> ran".into()));
+        let line = format!("--lock {lock}");
+        let farmers: Vec<_> = (0..4).map(|_| farm.farm(&line).start()).collect();
+        for farmer in farmers {
+            farmer.wait().leaves(0);
+        }
+        let all: Vec<u64> = (0..200).collect();
+        farm.assert_exact(200, &all, &[]);
+        let ran = farm.text("ran");
+        let mut ran: Vec<u64> = ran.lines().map(|id| id.parse().unwrap()).collect();
+        ran.sort_unstable();
+        assert_eq!(ran, all, "{lock}");
     }
-    let all: Vec<u64> = (0..400).collect();
-    farm.assert_exact(400, &all, &[]);
-    let ran = farm.text("ran");
-    let mut ran: Vec<u64> = ran.lines().map(|id| id.parse().unwrap()).collect();
-    ran.sort_unstable();
-    assert_eq!(ran, all);
+}
+
+#[test]
+fn a_lock_that_others_do_not_use_is_refused() {
+    let farm = Farm::of("true\n");
+    farm.farm("--lock flock").run().exits(0);
+    farm.farm("--lock link")
+        .run()
+        .exits(2)
+        .says(&["flock", "link"]);
+    farm.farm("").run().exits(0);
+}
+
+#[test]
+fn who_comes_late_helps_and_who_leaves_early_gives_back() {
+    let farm = Farm::new();
+    let gate = farm.gate("gate");
+    farm.write("tasks.txt", tasks(6, |_| gate.stand()));
+    let first = farm.farm("--proc 2").start();
+    gate.comers(2);
+    let second = farm.farm("--proc 2").start();
+    gate.comers(2);
+    first.signal(nix::sys::signal::Signal::SIGTERM);
+    // Others work on: for the run, that is no stop.
+    first.wait().leaves(0);
+    let third = farm.farm("--proc 2").start();
+    gate.comers(2);
+    gate.open(6);
+    gate.comers(2);
+    second.wait().leaves(0);
+    third.wait().exits(0);
+    farm.assert_exact(6, &[0, 1, 2, 3, 4, 5], &[]);
 }

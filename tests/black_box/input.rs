@@ -5,6 +5,7 @@ use std::io::Write;
 use std::os::unix::fs::PermissionsExt;
 use std::process::Stdio;
 
+use nix::sys::signal::Signal;
 use nix::sys::stat::Mode;
 use nix::unistd::mkfifo;
 
@@ -330,4 +331,24 @@ fn a_list_of_unusual_name_names_its_workdir() {
         fs::read(farm.path(os(b"li st\xff_workdir/finished"))).unwrap(),
         b"0 echo a\n"
     );
+}
+
+#[test]
+fn a_stream_that_says_nothing_can_be_stopped_and_ends_at_the_time_limit() {
+    for limit in ["0", "1"] {
+        let farm = Farm::new();
+        let gate = farm.gate("gate");
+        let args = format!("- --workdir w --proc 2 --timeout {limit}");
+        let mut pytf = farm.pytf(args.split(' ')).stdin(Stdio::piped()).start();
+        let mut stdin = pytf.child.stdin.take().unwrap();
+        writeln!(stdin, "{}", gate.stand()).unwrap();
+        gate.comer();
+        gate.open(1);
+        if limit == "0" {
+            pytf.signal(Signal::SIGTERM);
+        }
+        // Nobody knows what would still have come: there is work left.
+        pytf.wait().exits(75);
+        assert_eq!(farm.ids("failed"), [0; 0]);
+    }
 }
