@@ -79,7 +79,7 @@ fn retry_failed(wish: &Retry) -> Result<RunExit, Trouble> {
     let wanted: Ids = wish.ids.iter().flat_map(Ids::iter).collect();
     let wanted = (!wish.ids.is_empty()).then_some(&wanted);
     let (_keep, abort) = bounded(0);
-    let mut patience = Patience::new(abort, None, std::time::Duration::from_secs(120));
+    let mut patience = Patience::new(abort, None, std::time::Duration::from_mins(2));
     let who = format!("pytf retry, process {}", std::process::id());
     let retried = retry(&workdir.dir, workdir.mechanism, &who, &mut patience, wanted)?;
     let back = retried.back.count();

@@ -38,7 +38,9 @@ const SUSPICION: Duration = Duration::from_millis(1500);
 /// How long a workdir may refuse while nothing runs that could be lost.
 const PATIENCE_IDLE: Duration = Duration::from_secs(10);
 /// How long it may refuse while tasks run.
-const PATIENCE_BUSY: Duration = Duration::from_secs(300);
+const PATIENCE_BUSY: Duration = Duration::from_mins(5);
+/// How long until it is tried again.
+const RETRY_EVERY: Duration = Duration::from_secs(1);
 /// How often the run is looked at while there is nothing to do.
 const LOOK_EVERY: Duration = Duration::from_millis(700);
 /// How many lines of a stream may wait here.
@@ -155,7 +157,9 @@ impl Ledger {
                 self.neighbours
                     .watch(&mut self.desk.session, is_idle, &mut self.desk.patience)?;
             self.is_hungry |= !found.is_empty();
-            found.into_iter().for_each(|text| self.say(text));
+            for text in found {
+                self.say(text);
+            }
         }
         self.look()?;
         self.refused_since = None;
@@ -192,13 +196,11 @@ impl Ledger {
     fn turn(&mut self) -> Result<()> {
         self.is_hungry = false;
         let began = self.desk.patience.now();
-        let copy = match self.is_compaction_due() {
-            true => {
-                self.times.compacted = Instant::now();
-                self.desk.session.copy_queue()?
-            }
-            false => None,
-        };
+        let mut copy = None;
+        if self.is_compaction_due() {
+            self.times.compacted = Instant::now();
+            copy = self.desk.session.copy_queue()?;
+        }
         let upto = self.take_reports(false);
         for task in self.desk.queue.retract(self.surplus()) {
             self.desk.session.give_back(task, None);
@@ -214,9 +216,10 @@ impl Ledger {
             .session
             .turn(upto, copy, claim, &mut self.desk.patience)?;
         let (now, ended) = (Instant::now(), self.desk.patience.now());
+        let took = |since| ended.saturating_sub(since);
         let span = now - std::mem::replace(&mut self.times.turned, now);
         self.pace
-            .measured(ended - began, ended - turn.locked, turn.settled, span);
+            .measured(took(began), took(turn.locked), turn.settled, span);
         if self.state().queue.generation != generation {
             self.times.compacted = now;
         }
@@ -408,10 +411,7 @@ impl Ledger {
     /// Waits for something to do; `Some` when it is to leave.
     fn wait(&mut self) -> Option<String> {
         let now = Instant::now();
-        let rest = self
-            .pace
-            .gap(self.state().live)
-            .saturating_sub(self.times.turned.elapsed());
+        let rest = self.rest();
         let deadline = self.next_deadline(now);
         let can_eat = self
             .desk
@@ -452,6 +452,15 @@ impl Ledger {
             // Reports stay where they are: the turn takes them.
             _ => None,
         }
+    }
+
+    /// How long no turn may come.
+    fn rest(&self) -> Duration {
+        if self.refused_since.is_some() {
+            return RETRY_EVERY;
+        }
+        let gap = self.pace.gap(self.state().live);
+        gap.saturating_sub(self.times.turned.elapsed())
     }
 
     /// What the supervisor or a slot wants; `Some` when it is to leave.
@@ -508,7 +517,7 @@ impl Ledger {
 
     fn next_deadline(&self, now: Instant) -> Instant {
         if self.refused_since.is_some() {
-            return now + Duration::from_secs(1);
+            return now + RETRY_EVERY;
         }
         let state = self.state();
         let (idle, queued) = self.desk.queue.counts();

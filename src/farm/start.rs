@@ -32,6 +32,7 @@ use crate::model::limits::Limits;
 use crate::model::logs::LogMode;
 use crate::model::outcome::signal_name;
 use crate::model::record::Header;
+use crate::model::tasklist::Remarks;
 use crate::runner::Runner;
 use crate::runner::shell::Shell;
 use crate::view::look::{Look, Terminal};
@@ -83,7 +84,7 @@ impl Trouble {
 pub fn run(list: &List, path: &Path, options: &Farm) -> std::result::Result<RunExit, Trouble> {
     let clock = Clock::start();
     let host = Host::here(options)?;
-    let progress = host.progress(options);
+    let progress = progress(options);
     let (events, inbox) = unbounded();
     let abort = listen(&events)?;
     let mut patience = Patience::new(abort.clone(), Some(events.clone()), options.takeover);
@@ -142,13 +143,13 @@ impl Host {
             .map(|c| if c.is_ascii_alphanumeric() { c } else { '_' })
             .collect()
     }
+}
 
-    fn progress(&self, options: &Farm) -> Progress {
-        let stderr = Terminal::of_stderr();
-        let var = |name: &str| std::env::var(name).ok();
-        let mode = Mode::decide(stderr, var("TERM").as_deref(), options.quiet);
-        Progress::new(mode, Look::new(stderr, var))
-    }
+fn progress(options: &Farm) -> Progress {
+    let stderr = Terminal::of_stderr();
+    let var = |name: &str| std::env::var(name).ok();
+    let mode = Mode::decide(stderr, var("TERM").as_deref(), options.quiet);
+    Progress::new(mode, Look::new(stderr, var))
 }
 
 /// Where the tasks come from.
@@ -287,11 +288,7 @@ impl Prelude<'_> {
     }
 
     fn tell_prepared(&mut self, prepared: &Prepared) {
-        for message in prepared
-            .remarks
-            .iter()
-            .flat_map(|remarks| remarks.messages())
-        {
+        for message in prepared.remarks.iter().flat_map(Remarks::messages) {
             self.say(&message);
         }
         if prepared.imported {
@@ -380,7 +377,7 @@ impl Threads<'_> {
     ) -> std::result::Result<RunExit, Trouble> {
         adopt_orphans();
         let farmer = session.farmer().to_owned();
-        let guard = Guard::start(&farmer, session.journal().lock().share()?)
+        let guard = Guard::start(&farmer, &session.journal().lock().share()?)
             .map_err(|error| Trouble::System("start the guard", error))?;
         let (orders, desk_orders) = unbounded();
         let (reports, desk_reports) = unbounded();
@@ -490,10 +487,12 @@ impl Threads<'_> {
             others: state.live,
         });
         let is_last = state.as_ref().is_none_or(|state| state.live == 0);
-        if !self.options.no_timeline && is_last && ended.farmer.cause() != Cause::Sealed {
-            if let Err(error) = timeline::write(&self.workdir.path) {
-                warn(&format!("cannot write timeline.json: {error}"));
-            }
+        let wants_timeline = !self.options.no_timeline && ended.farmer.cause() != Cause::Sealed;
+        if wants_timeline
+            && is_last
+            && let Err(error) = timeline::write(&self.workdir.path)
+        {
+            warn(&format!("cannot write timeline.json: {error}"));
         }
         if let Some(state) = state.filter(|_| !self.options.quiet) {
             self.summarise(ended, &state, busy);

@@ -107,7 +107,7 @@ impl Supervisor {
             });
             // Time passes also while events keep coming.
             for event in event.into_iter().chain([farmer::Event::Tick]) {
-                for action in self.farmer.handle(now - frozen, event) {
+                for action in self.farmer.handle(now.saturating_sub(frozen), event) {
                     self.act(action);
                 }
             }

@@ -8,7 +8,7 @@
 //! with it the lock: **nobody can take our tasks over before they are gone.**
 //!
 //! In the hot path this costs one write of four bytes to memory at the start of
-//! a task and one at its end; posix_spawn stays.
+//! a task and one at its end; `posix_spawn` stays.
 
 use std::ffi::CString;
 use std::fs::File;
@@ -39,7 +39,7 @@ pub struct Guard {
 impl Guard {
     /// Starts the guard of the farmer with this name; `journal` is a handle on
     /// its open, locked journal.
-    pub fn start(farmer: &str, journal: OwnedFd) -> io::Result<Self> {
+    pub fn start(farmer: &str, journal: &OwnedFd) -> io::Result<Self> {
         let (reader, writer) = pipe2(OFlag::O_CLOEXEC)?;
         let table = memfd_create("pytf-groups", MFdFlags::MFD_CLOEXEC)?;
         let words = ["pytf", COMMAND, farmer].map(|word| CString::new(word).unwrap_or_default());

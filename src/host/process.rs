@@ -1,6 +1,6 @@
 //! The life of a task's process: spawn, wait, signal, reap.
 //!
-//! Every task leads a process group of its own. It is started by posix_spawn,
+//! Every task leads a process group of its own. It is started by `posix_spawn`,
 //! which costs the same however large we are. Its slot waits for it **without
 //! reaping it**, and only then, under the lock of the [`Place`], declares it
 //! gone and reaps it. Signals are sent under the same lock and only while a

@@ -43,11 +43,7 @@ impl Pace {
             #[expect(clippy::cast_precision_loss, reason = "a rate needs no 53 bits")]
             let rate = ends as f64 / span.as_secs_f64();
             // Up at once, so that no slot starves; down slowly.
-            self.rate = if rate > self.rate {
-                rate
-            } else {
-                (self.rate + rate) / 2.0
-            };
+            self.rate = rate.max(f64::midpoint(self.rate, rate));
         }
     }
 
@@ -125,7 +121,7 @@ mod tests {
     fn short_tasks_come_in_batches_that_outlast_the_gap() {
         let pace = pace(3000, 2, 1);
         let gap = pace.gap(1).as_secs_f64();
-        assert!(pace.lookahead(1, 1_000_000) as f64 > 3000.0 * gap);
+        assert!(f64::from(u32::try_from(pace.lookahead(1, 1_000_000)).unwrap()) > 3000.0 * gap);
         assert!(pace.lookahead(1, 1_000_000) < 300);
     }
 

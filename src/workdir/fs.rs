@@ -233,8 +233,8 @@ impl File for StdFile {
             },
             Mechanism::Fcntl => {
                 let whole = libc::flock {
-                    l_type: libc::F_WRLCK as libc::c_short,
-                    l_whence: libc::SEEK_SET as libc::c_short,
+                    l_type: i16::try_from(libc::F_WRLCK).unwrap_or(1),
+                    l_whence: i16::try_from(libc::SEEK_SET).unwrap_or(0),
                     l_start: 0,
                     l_len: 0,
                     l_pid: 0,

@@ -29,7 +29,7 @@ use super::state::{self, LOCK};
 pub enum Mechanism {
     /// flock(2).
     Flock,
-    /// fcntl(2) open-file-description locks, F_OFD_SETLK (Linux 3.15).
+    /// fcntl(2) open-file-description locks, `F_OFD_SETLK` (Linux 3.15).
     Fcntl,
     /// A name that is created exclusively; atomic on every file system.
     Link,
@@ -122,7 +122,7 @@ pub fn acquire(
         }
         tries += 1;
         // 0.2 ms at first, a neighbour's transaction; then growing to 50 ms.
-        let pause = Duration::from_micros(200).mul_f64(1.3_f64.powi(tries.min(21) as i32));
+        let pause = Duration::from_micros(200).mul_f64(1.3_f64.powi(tries.min(21).cast_signed()));
         let spread = 0.5 + waiting.jitter();
         if !waiting.pause(pause.mul_f64(spread)) {
             return Err(Error::GaveUp);
@@ -139,7 +139,7 @@ fn try_file(dir: &Arc<dyn Dir>, mechanism: Mechanism) -> Result<Option<Taken>> {
     let file = dir.open(LOCK, Open::Create).context("open", LOCK)?;
     let got = file
         .try_lock(mechanism)
-        .map_err(|error| unusable(mechanism, error))?;
+        .map_err(|error| unusable(mechanism, &error))?;
     // Somebody may have replaced the file between our open and our lock.
     let is_the_one = got
         && dir.inode(LOCK).context("look at", LOCK)?
@@ -180,7 +180,7 @@ fn seq_of(file: &dyn File) -> Result<u64> {
     Ok(state::read(file)?.map_or(0, |state| state.seq))
 }
 
-fn unusable(mechanism: Mechanism, error: io::Error) -> Error {
+fn unusable(mechanism: Mechanism, error: &io::Error) -> Error {
     let hint = match mechanism {
         Mechanism::Flock => "try --lock fcntl, or --lock link which every file system honours",
         Mechanism::Fcntl => "try --lock flock, or --lock link which every file system honours",
@@ -231,15 +231,15 @@ impl LongWait {
             self.still_since = now;
             self.sign = Some(sign.clone());
         }
-        if now - self.told_at > Duration::from_secs(10) {
+        if now.saturating_sub(self.told_at) > Duration::from_secs(10) {
             self.told_at = now;
-            let waited = (now - self.since).as_secs();
+            let waited = now.saturating_sub(self.since).as_secs();
             waiting.tell(format!(
                 "waiting for the lock for {waited}s; it is held by {}",
                 sign.0
             ));
         }
-        if now - self.still_since > waiting.takeover() {
+        if now.saturating_sub(self.still_since) > waiting.takeover() {
             self.still_since = now;
             match mechanism {
                 Mechanism::Flock | Mechanism::Fcntl => replace(dir, &*file, seq, self.broken, who)?,

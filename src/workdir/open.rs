@@ -43,10 +43,10 @@ impl Workdir {
     pub fn open(path: &Path, wishes: Wishes) -> Result<Self> {
         let shown = path.display().to_string();
         if wishes.create && !path.exists() {
-            let mode = if wishes.shared { 0o777 } else { 0o755 };
-            match std::fs::DirBuilder::new().mode(mode).create(path) {
+            let bits = if wishes.shared { 0o777 } else { 0o755 };
+            match std::fs::DirBuilder::new().mode(bits).create(path) {
                 Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => {}
-                made => made.context("create", &shown)?,
+                done => done.context("create", &shown)?,
             }
         }
         let dir = RealDir::open(path).context("open", &shown)?;
@@ -69,13 +69,13 @@ impl Workdir {
 fn check_owner(path: &Path, shared: bool) -> Result<()> {
     let shown = path.display().to_string();
     let stat = std::fs::metadata(path).context("look at", &shown)?;
-    let (me, owner) = (Uid::effective().as_raw(), stat.uid());
+    let (us, owner) = (Uid::effective().as_raw(), stat.uid());
     if shared {
         return Ok(());
     }
-    if owner != me {
+    if owner != us {
         return Err(Error::Refused(format!(
-            "the workdir {shown} belongs to user {owner}, not to you (user {me}): whoever may write \
+            "the workdir {shown} belongs to user {owner}, not to you (user {us}): whoever may write \
              it runs commands as you; --shared-workdir allows it"
         )));
     }
@@ -120,12 +120,7 @@ fn suited_to(path: &Path) -> Result<Mechanism> {
     let kind = statfs(path)
         .map_err(std::io::Error::from)
         .context("look at", &shown)?;
-    // The C library has this field as int or long, by architecture.
-    #[expect(
-        clippy::unnecessary_cast,
-        reason = "its type differs between C libraries"
-    )]
-    let magic = kind.filesystem_type().0 as i64;
+    let magic = kind.filesystem_type().0;
     Ok(match magic {
         // flock(2) is local to the node unless the mount says -o flock, and
         // silently so with -o localflock: names are safe either way.

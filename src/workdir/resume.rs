@@ -406,7 +406,7 @@ fn matched(
         refuse(&changed, was_known, order.len() as u64, list, strict)?;
     }
     let busy = busy(txn, next)?;
-    let gone = by_text.vanished().filter(|&id| !busy[id as usize]).count() as u64;
+    let gone = by_text.vanished().filter(|&id| !busy[index(id)]).count() as u64;
     changed.dropped = gone.saturating_sub(txn.state().dropped);
     txn.state_mut().dropped = gone;
     txn.append_tasks(&new, n_new)?;
@@ -488,6 +488,10 @@ fn claimed(entries: &[state::Entry]) -> Vec<u64> {
     claims.into_keys().collect()
 }
 
+fn index(id: u64) -> usize {
+    usize::try_from(id).unwrap_or(usize::MAX)
+}
+
 /// Writes `toprocess` anew: the lines of the list, in its order, that are not busy.
 fn requeue_all(
     txn: &mut Txn<'_>,
@@ -498,7 +502,7 @@ fn requeue_all(
     let mut queue = txn.new_file(TOPROCESS)?;
     let mut order = order.iter();
     list.each(|line| match order.next() {
-        Some(&id) if !busy[id as usize] => queue
+        Some(&id) if !busy[index(id)] => queue
             .write_task(TaskId(id), line)
             .context("write", TOPROCESS),
         _ => Ok(()),

@@ -28,8 +28,8 @@ pub const FORMAT: u32 = 1;
 /// The file that is locked and holds all this.
 pub const LOCK: &str = "lock";
 
-const PLACE: u64 = 1024;
-const HOLDER_AT: u64 = 2 * PLACE;
+const PLACE: usize = 1024;
+const HOLDER_AT: u64 = 2 * PLACE as u64;
 const LOG_AT: u64 = HOLDER_AT + 512;
 
 /// The known part of an append-only file.
@@ -233,9 +233,9 @@ fn is_zero(n: &u64) -> bool {
 ///
 /// Without the lock held this is a look, not a promise.
 pub fn read(file: &dyn File) -> Result<Option<State>> {
-    let mut places = [0_u8; 2 * PLACE as usize];
+    let mut places = [0_u8; 2 * PLACE];
     let read = read_full(file, &mut places, 0).context("read", LOCK)?;
-    let (even, odd) = places[..].split_at(PLACE as usize);
+    let (even, odd) = places[..].split_at(PLACE);
     let mut states: Vec<State> = [even, odd].into_iter().filter_map(decode).collect();
     states.sort_by_key(|state| std::cmp::Reverse(state.seq));
     for state in states {
@@ -280,14 +280,10 @@ pub fn write(file: &dyn File, state: &mut State, act: Act) -> Result<()> {
         .context("write", LOCK)?;
     state.log += line.len() as u64;
     state.last = (line.len() as u64, crc32fast::hash(&line));
-    write_place(file, state)?;
+    let place = (state.seq % 2) * PLACE as u64;
+    file.write_at(&encode(state), place)
+        .context("write", LOCK)?;
     file.sync().context("sync", LOCK)
-}
-
-/// Writes the state into its place once more, after its renames are done.
-pub fn write_place(file: &dyn File, state: &State) -> Result<()> {
-    let place = (state.seq % 2) * PLACE;
-    file.write_at(&encode(state), place).context("write", LOCK)
 }
 
 /// Leaves a word for people about who took the lock.
@@ -327,21 +323,22 @@ pub fn entries(file: &dyn File, from: u64, to: u64) -> Result<Vec<Entry>> {
 fn encode(state: &State) -> Vec<u8> {
     let json = serde_json::to_string(state).expect("a state is always valid JSON");
     let mut text = format!("{:08x} {json}", crc32fast::hash(json.as_bytes())).into_bytes();
-    assert!(text.len() < PLACE as usize, "a state must fit its place");
-    text.resize(PLACE as usize - 1, b' ');
+    assert!(text.len() < PLACE, "a state must fit its place");
+    text.resize(PLACE - 1, b' ');
     text.push(b'\n');
     text
+}
+
+/// A newer format may have fields that we do not know: its number it has.
+#[derive(Deserialize)]
+struct Version {
+    format: u32,
 }
 
 fn decode(place: &[u8]) -> Option<State> {
     let text = std::str::from_utf8(place).ok()?.trim_end();
     let (sum, json) = text.split_once(' ')?;
     let whole = u32::from_str_radix(sum, 16).ok()? == crc32fast::hash(json.as_bytes());
-    // A newer format may have fields that we do not know: take its number only.
-    #[derive(Deserialize)]
-    struct Version {
-        format: u32,
-    }
     if !whole {
         return None;
     }
@@ -387,7 +384,7 @@ mod tests {
         step(&file, &mut state);
         let before = state.clone();
         step(&file, &mut state);
-        File::write_at(&file, b"torn", (state.seq % 2) * PLACE + 30).unwrap();
+        File::write_at(&file, b"torn", (state.seq % 2) * PLACE as u64 + 30).unwrap();
         assert_eq!(read(&file).unwrap(), Some(before));
     }
 
@@ -442,6 +439,6 @@ mod tests {
                 to: to.into(),
             });
         }
-        assert!(encode(&state).len() == PLACE as usize);
+        assert_eq!(encode(&state).len(), PLACE);
     }
 }
