@@ -211,7 +211,7 @@ fn no_failing_call_anywhere_is_fatal_to_the_workdir() {
         ("openat", "error=EIO"),
         ("mkdir,mkdirat", "error=ENOSPC"),
         ("fstat,newfstatat,statx", "error=ESTALE"),
-        ("flock,fcntl", "error=ENOLCK"),
+        ("flock", "error=ENOLCK"),
     ] {
         // What the loader does before main is no call of ours: skip it.
         for when in moments().skip_while(|when| {
