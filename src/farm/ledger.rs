@@ -39,6 +39,8 @@ const SUSPICION: Duration = Duration::from_millis(1500);
 const PATIENCE_IDLE: Duration = Duration::from_secs(10);
 /// How long it may refuse while tasks run.
 const PATIENCE_BUSY: Duration = Duration::from_mins(5);
+/// How long until it is tried again.
+const RETRY_EVERY: Duration = Duration::from_secs(1);
 /// How often the run is looked at while there is nothing to do.
 const LOOK_EVERY: Duration = Duration::from_millis(700);
 /// How many lines of a stream may wait here.
@@ -409,10 +411,7 @@ impl Ledger {
     /// Waits for something to do; `Some` when it is to leave.
     fn wait(&mut self) -> Option<String> {
         let now = Instant::now();
-        let rest = self
-            .pace
-            .gap(self.state().live)
-            .saturating_sub(self.times.turned.elapsed());
+        let rest = self.rest();
         let deadline = self.next_deadline(now);
         let can_eat = self
             .desk
@@ -453,6 +452,15 @@ impl Ledger {
             // Reports stay where they are: the turn takes them.
             _ => None,
         }
+    }
+
+    /// How long no turn may come.
+    fn rest(&self) -> Duration {
+        if self.refused_since.is_some() {
+            return RETRY_EVERY;
+        }
+        let gap = self.pace.gap(self.state().live);
+        gap.saturating_sub(self.times.turned.elapsed())
     }
 
     /// What the supervisor or a slot wants; `Some` when it is to leave.
@@ -509,7 +517,7 @@ impl Ledger {
 
     fn next_deadline(&self, now: Instant) -> Instant {
         if self.refused_since.is_some() {
-            return now + Duration::from_secs(1);
+            return now + RETRY_EVERY;
         }
         let state = self.state();
         let (idle, queued) = self.desk.queue.counts();

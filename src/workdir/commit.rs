@@ -91,11 +91,10 @@ impl<'a> Txn<'a> {
             state,
             replacing: Vec::new(),
         };
+        // Should their process have died before it renamed them. The state in
+        // force may name them long after: so a name is never used again.
         let left_over = std::mem::take(&mut txn.state.renames);
-        if !left_over.is_empty() {
-            txn.rename_all(&left_over)?;
-            state::write_place(&*txn.held.file, &txn.state)?;
-        }
+        txn.rename_all(&left_over)?;
         Ok(txn)
     }
 
@@ -286,9 +285,22 @@ impl<'a> Txn<'a> {
         Ok(())
     }
 
+    /// Removes what dead processes left half-written: allowed when no farmer is
+    /// alive.
+    pub fn sweep(&self) -> Result<()> {
+        for name in self.dir.list("").context("list", "the workdir")? {
+            let is_ours = self.replacing.iter().any(|(_, new)| new.name == name);
+            if name.ends_with(NEW) && !is_ours {
+                self.dir.remove(&name).context("remove", &name)?;
+            }
+        }
+        Ok(())
+    }
+
     /// A new file, meant to take the place of `name`.
     pub fn new_file(&self, name: &str) -> Result<NewFile> {
-        NewFile::create(self.dir, &format!("{name}.{}.new", self.replacing.len()))
+        let (seq, nth) = (self.state.seq + 1, self.replacing.len());
+        NewFile::create(self.dir, &format!("{name}.{seq}.{nth}{NEW}"))
     }
 
     /// Lets a new file take the place of `name`; the caller sets what the state
@@ -373,14 +385,16 @@ impl<'a> Txn<'a> {
             }
         }
         let renames = std::mem::take(&mut self.state.renames);
-        if !renames.is_empty() {
-            self.rename_all(&renames)?;
-            state::write_place(&*self.held.file, &self.state)?;
-        }
+        // It is true now, whatever comes: what cannot be renamed here, the next
+        // transaction renames first of all.
+        let _ = self.rename_all(&renames);
         Ok(self.state)
     }
 
     fn rename_all(&self, renames: &[Rename]) -> Result<()> {
+        if renames.is_empty() {
+            return Ok(());
+        }
         for Rename { from, to } in renames {
             // Gone already: the rename happened before its process died.
             if self.dir.inode(from).context("look at", from)?.is_some() {
@@ -477,10 +491,11 @@ pub struct QueueCopy {
 }
 
 impl QueueCopy {
-    /// Copies what is not claimed in `queue`, a recent state of it. `farmer`
-    /// keeps two copiers apart.
-    pub fn make(dir: &Arc<dyn Dir>, queue: Queue, farmer: u32) -> Result<Self> {
-        let mut new = NewFile::create(dir, &format!("{TOPROCESS}.{farmer}.new"))?;
+    /// Copies what is not claimed in a recent state. `farmer` keeps two copiers
+    /// apart.
+    pub fn make(dir: &Arc<dyn Dir>, state: &State, farmer: u32) -> Result<Self> {
+        let State { seq, queue, .. } = *state;
+        let mut new = NewFile::create(dir, &format!("{TOPROCESS}.{seq}.copy{farmer}{NEW}"))?;
         let old = dir.open(TOPROCESS, Open::Read).context("open", TOPROCESS)?;
         new.copy(&*old, queue.cursor, queue.len)
             .context("copy", TOPROCESS)?;
@@ -491,6 +506,10 @@ impl QueueCopy {
         Ok(Self { of: queue, new })
     }
 }
+
+/// The ending of files that are being written; one that a dead process left has
+/// no part in anything.
+pub const NEW: &str = ".new";
 
 /// A file that is being written and has no part in anything yet.
 pub struct NewFile {

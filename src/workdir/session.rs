@@ -85,6 +85,7 @@ impl Session {
         if txn.state().live == 0 {
             txn.clear_log();
             txn.cut_tails()?;
+            txn.sweep()?;
         }
         let before = txn.state().clone();
         let state = txn.state_mut();
@@ -225,7 +226,7 @@ impl Session {
         let Some(state) = look(&self.workdir.dir)? else {
             return Ok(None);
         };
-        match QueueCopy::make(&self.workdir.dir, state.queue, self.number) {
+        match QueueCopy::make(&self.workdir.dir, &state, self.number) {
             Ok(copy) => Ok(Some(copy)),
             // Written anew under our hands, or a full disk: the old one does.
             Err(Error::Io { .. }) => Ok(None),

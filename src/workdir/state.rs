@@ -280,14 +280,10 @@ pub fn write(file: &dyn File, state: &mut State, act: Act) -> Result<()> {
         .context("write", LOCK)?;
     state.log += line.len() as u64;
     state.last = (line.len() as u64, crc32fast::hash(&line));
-    write_place(file, state)?;
-    file.sync().context("sync", LOCK)
-}
-
-/// Writes the state into its place once more, after its renames are done.
-pub fn write_place(file: &dyn File, state: &State) -> Result<()> {
     let place = (state.seq % 2) * PLACE as u64;
-    file.write_at(&encode(state), place).context("write", LOCK)
+    file.write_at(&encode(state), place)
+        .context("write", LOCK)?;
+    file.sync().context("sync", LOCK)
 }
 
 /// Leaves a word for people about who took the lock.
