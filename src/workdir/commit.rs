@@ -690,7 +690,10 @@ pub fn lines_of(dir: &Arc<dyn Dir>, known: Known, ids: &Ids) -> Result<HashMap<T
         }
     }
     let missing = wanted.iter().min().map_or(0, |id| id.0);
-    let what = format!("it does not hold task {missing}, which was claimed");
+    let what = format!(
+        "it does not hold task {missing}, which was claimed; see docs/workdir.md, \
+         \"A damaged workdir\""
+    );
     Err(Error::Damaged {
         file: TASKS.into(),
         what,
