@@ -315,10 +315,8 @@ impl Prelude<'_> {
         if options.retry_failed {
             let retried = retry(dir, mechanism, &who, self.patience, None)?;
             if !retried.back.is_empty() {
-                self.say(&format!(
-                    "{} failed tasks will be tried again",
-                    retried.back.count()
-                ));
+                let tasks = counted(retried.back.count(), "failed task", "failed tasks");
+                self.say(&format!("{tasks} will be tried again"));
             }
         }
         Ok(Found {
@@ -331,14 +329,20 @@ impl Prelude<'_> {
             self.say(&message);
         }
         if prepared.imported {
-            self.say("this workdir was made by PyTaskFarmer; it is continued");
+            self.say(
+                "the workdir has no state of pytf, only PyTaskFarmer's files: \
+                 what they say is finished or failed is believed, all else will run",
+            );
         }
         if let Some(changed) = prepared.changed {
-            let mut text = format!("the task list has changed: {} lines are new", changed.new);
+            let mut text = format!(
+                "the task list has changed: {} new",
+                counted(changed.new, "line is", "lines are")
+            );
             if changed.new > 0 {
                 text += &format!(" (ids from {})", changed.first_new);
             }
-            text += &format!(", {} are gone", changed.vanished);
+            text += &format!(", {} gone", counted(changed.vanished, "is", "are"));
             if changed.dropped > 0 {
                 text += &format!(" ({} of them had not run and will not)", changed.dropped);
             }
@@ -374,16 +378,20 @@ fn resumed(state: &State) -> String {
         state.finished.lines, state.failed.lines
     );
     if state.interrupted > 0 {
-        text += &format!(
-            ", {} were interrupted and will run again",
-            state.interrupted
-        );
+        let were = counted(state.interrupted, "was", "were");
+        text += &format!(", {were} interrupted and will run again");
     }
     if state.live > 0 {
-        let (live, claimed) = (state.live, state.claimed());
-        text += &format!(", {claimed} in the hands of {live} other farmers");
+        let others = counted(u64::from(state.live), "other farmer", "other farmers");
+        text += &format!(", {} in the hands of {others}", state.claimed());
     }
     text + &format!(", {} to go", state.queue.left)
+}
+
+/// `1 task`, `2 tasks`.
+fn counted(number: u64, one: &str, many: &str) -> String {
+    let word = if number == 1 { one } else { many };
+    format!("{number} {word}")
 }
 
 /// The threads of the farm and what they share.

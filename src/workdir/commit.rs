@@ -713,7 +713,10 @@ pub fn lines_of(dir: &Arc<dyn Dir>, known: Known, ids: &Ids) -> Result<HashMap<T
         }
     }
     let missing = wanted.iter().min().map_or(0, |id| id.0);
-    let what = format!("it does not hold task {missing}, which was claimed");
+    let what = format!(
+        "it does not hold task {missing}, which was claimed; see docs/workdir.md, \
+         \"A damaged workdir\""
+    );
     Err(Error::Damaged {
         file: TASKS.into(),
         what,
@@ -726,4 +729,53 @@ pub fn read_all(dir: &Arc<dyn Dir>, name: &str, len: u64) -> Result<Vec<u8>> {
     let mut bytes = read_from(&*file, 0).context("read", name)?;
     bytes.truncate(usize::try_from(len).unwrap_or(usize::MAX));
     Ok(bytes)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::fs::RealDir;
+    use super::*;
+
+    struct Now;
+    impl Waiting for Now {
+        fn now(&self) -> Duration {
+            Duration::ZERO
+        }
+        fn pause(&mut self, _: Duration) -> bool {
+            false
+        }
+        fn jitter(&mut self) -> f64 {
+            0.0
+        }
+        fn tell(&mut self, _: String) {}
+        fn takeover(&self) -> Duration {
+            Duration::from_mins(2)
+        }
+    }
+
+    /// Copies are made without the lock: they must not meet the files of a
+    /// transaction that somebody else has under way.
+    #[test]
+    fn a_copy_of_the_queue_never_meets_the_files_of_a_transaction() {
+        let folder = tempfile::tempdir().unwrap();
+        let dir: Arc<dyn Dir> = RealDir::open(folder.path()).unwrap();
+        let change = |lines: &[u8], copy: Option<(State, u32)>| {
+            let mut now = Now;
+            let mut txn = Txn::begin(&dir, Mechanism::Flock, "test", &mut now).unwrap();
+            txn.rewrite_queue(lines, 1).unwrap();
+            let copy = copy.map(|(state, farmer)| QueueCopy::make(&dir, &state, farmer).unwrap());
+            let state = txn.commit(Act::Prepare).unwrap();
+            drop(copy);
+            state
+        };
+        let mut state = change(b"0 a\n", None);
+        let mut expected = "0 a\n".to_owned();
+        for farmer in 0..3 {
+            let line = format!("{} b\n", farmer + 1);
+            state = change(line.as_bytes(), Some((state, farmer)));
+            expected.insert_str(0, &line);
+            let now = std::fs::read_to_string(folder.path().join(TOPROCESS)).unwrap();
+            assert_eq!(now, expected, "farmer {farmer}");
+        }
+    }
 }

@@ -327,7 +327,10 @@ pub fn entries(file: &dyn File, from: u64, to: u64) -> Result<Vec<Entry>> {
         .map(|line| {
             serde_json::from_slice(line).map_err(|error| Error::Damaged {
                 file: LOCK.into(),
-                what: format!("its log of transactions holds a line that is none ({error})"),
+                what: format!(
+                    "its log of transactions holds a line that is none ({error}); see \
+                     docs/workdir.md, \"A damaged workdir\""
+                ),
             })
         })
         .collect()
