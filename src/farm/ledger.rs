@@ -496,12 +496,14 @@ impl Ledger {
             }
             Fed::Broken(why) => {
                 self.end_stream(false);
+                let _ = self.desk.events.send(Event::WrongInput);
                 self.say(format!(
                     "the task list broke off: {why}; what came before it runs"
                 ));
             }
             Fed::Wrong(wrong) => {
                 self.end_stream(false);
+                let _ = self.desk.events.send(Event::WrongInput);
                 self.say(format!(
                     "{wrong}; what came before it runs, what follows does not"
                 ));

@@ -37,7 +37,7 @@ impl Neighbours {
     }
 
     fn every(&self, live: u32) -> Duration {
-        let every = (Duration::from_millis(50) * live).max(self.takeover / 24);
+        let every = (Duration::from_millis(50) * live).max(self.takeover / 60);
         every.clamp(Duration::from_millis(500), Duration::from_secs(30))
     }
 

@@ -42,7 +42,7 @@ use crate::view::timeline;
 use crate::workdir::error::{Error, Result};
 use crate::workdir::exclusion;
 use crate::workdir::journal::Journal;
-use crate::workdir::lock::Mechanism;
+use crate::workdir::lock::{Mechanism, Waiting};
 use crate::workdir::open::{Wishes, Workdir};
 use crate::workdir::recovery;
 use crate::workdir::resume::{ListFile, ListTrouble, Prepared, look, prepare, prepare_stream};
@@ -70,14 +70,31 @@ pub enum Trouble {
 impl Trouble {
     /// The status to end with.
     pub fn exit(&self) -> RunExit {
-        match self {
-            Self::List(ListTrouble::Workdir(error)) | Self::Workdir(error) => match error {
-                Error::Refused(_) => RunExit::Usage,
-                Error::GaveUp => RunExit::WorkLeft,
-                _ => RunExit::WorkdirUnusable,
+        match self.workdir() {
+            Some(Error::GaveUp) => RunExit::WorkLeft,
+            Some(_) => RunExit::WorkdirUnusable,
+            None => match self {
+                Self::System(..) => RunExit::Bug,
+                _ => RunExit::Usage,
             },
-            Self::List(_) | Self::Shell(_) => RunExit::Usage,
-            Self::System(..) => RunExit::Bug,
+        }
+    }
+
+    /// What is wrong with the workdir, when it is that.
+    fn workdir(&self) -> Option<&Error> {
+        match self {
+            Self::List(ListTrouble::Workdir(error)) | Self::Workdir(error) => Some(error),
+            _ => None,
+        }
+    }
+
+    /// The trouble in words; errors of a workdir name their files relative to it.
+    pub fn told(&self, workdir: &Path) -> String {
+        match self.workdir() {
+            Some(Error::Io { .. } | Error::Damaged { .. } | Error::Newer { .. }) => {
+                format!("workdir {}: {self}", workdir.display())
+            }
+            _ => self.to_string(),
         }
     }
 }
@@ -304,13 +321,7 @@ impl Prelude<'_> {
         };
         self.tell_prepared(&prepared);
         for farmer in recovery::unsealed(dir)? {
-            let Some(journal) = recovery::look_at(dir, mechanism, &farmer, &self.host.name)? else {
-                continue;
-            };
-            if journal.is_free {
-                let of = (&*farmer, &*journal.file);
-                recovery::seal(dir, mechanism, (&who, None), self.patience, of)?;
-            }
+            self.seal_if_dead(&farmer, &who)?;
         }
         if options.retry_failed {
             let retried = retry(dir, mechanism, &who, self.patience, None)?;
@@ -322,6 +333,27 @@ impl Prelude<'_> {
         Ok(Found {
             is_new: prepared.is_new && !prepared.imported,
         })
+    }
+
+    /// A farmer that was killed on this node a moment ago is still guarded: its
+    /// lock is free when its last task is gone, very soon.
+    fn seal_if_dead(&mut self, farmer: &str, who: &str) -> Result<()> {
+        let (dir, mechanism) = (&self.workdir.dir, self.workdir.mechanism);
+        for nth in 0.. {
+            let Some(journal) = recovery::look_at(dir, mechanism, farmer, &self.host.name)? else {
+                return Ok(());
+            };
+            if journal.is_free {
+                let of = (farmer, &*journal.file);
+                recovery::seal(dir, mechanism, (who, None), self.patience, of)?;
+                return Ok(());
+            }
+            let is_dying = exclusion::is_gone(farmer, &self.host.name);
+            if !is_dying || nth == 300 || !self.patience.pause(Duration::from_millis(10)) {
+                return Ok(());
+            }
+        }
+        Ok(())
     }
 
     fn tell_prepared(&mut self, prepared: &Prepared) {
@@ -489,12 +521,11 @@ impl Threads<'_> {
         };
         let farmer = session.farmer();
         for number in 0..self.host.slots {
-            let row = guard.table(number);
             let slot = Slot {
                 number,
                 queue: queue.clone(),
                 places: places.clone(),
-                row: row.map_err(|error| Trouble::System("share the guard's table", error))?,
+                row: guard.row(number),
                 runner: self.host.runner.clone(),
                 logs: SlotLogs::new(path.clone(), mode, farmer, number, null.clone()),
                 env: TaskEnv::new(&self.host.env, &self.host.name, number, &path, farmer),

@@ -188,6 +188,12 @@ pub fn host_of(farmer: &str) -> &str {
     farmer.rsplitn(4, '.').nth(3).unwrap_or(farmer)
 }
 
+/// Whether a farmer of the node `host`, which is ours, has no process any more.
+pub fn is_gone(farmer: &str, host: &str) -> bool {
+    let pid = farmer.rsplit('.').nth(1).unwrap_or_default();
+    host_of(farmer) == host && !Path::new("/proc").join(pid).exists()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

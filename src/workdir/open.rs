@@ -55,6 +55,7 @@ impl Workdir {
         if wishes.create {
             for sub in [NODES, LOGS] {
                 dir.make_dir(sub).context("create", sub)?;
+                check_folder(&path.join(sub), sub)?;
             }
         }
         let mechanism = mechanism_for(&dir, path, wishes.lock)?;
@@ -64,6 +65,19 @@ impl Workdir {
             mechanism,
         })
     }
+}
+
+/// A link in a folder's place would lead our writes elsewhere.
+fn check_folder(path: &Path, name: &str) -> Result<()> {
+    let stat = std::fs::symlink_metadata(path).context("look at", name)?;
+    if stat.is_dir() {
+        return Ok(());
+    }
+    let what = "it is no folder, or a link to one: move it away".into();
+    Err(Error::Damaged {
+        file: name.to_owned(),
+        what,
+    })
 }
 
 fn check_owner(path: &Path, shared: bool) -> Result<()> {
