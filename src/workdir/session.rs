@@ -71,7 +71,7 @@ impl Session {
             |nth| Journal::create(&workdir.dir, workdir.mechanism, header(nth)).transpose();
         (0..10).find_map(create).transpose()?.ok_or_else(|| {
             let name = header(0).farmer;
-            Error::Refused(format!(
+            Error::Unsafe(format!(
                 "no journal could be made: {name} and its like exist"
             ))
         })
