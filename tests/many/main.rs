@@ -13,5 +13,11 @@
 mod harness;
 
 mod crew;
+mod damage;
+mod freeze;
+mod linger;
 mod record;
+mod scale;
+mod start_up;
 mod storm;
+mod tail;
