@@ -330,7 +330,7 @@ impl Ledger {
     // ---- the journal -----------------------------------------------------
 
     fn beat_every(&self) -> Duration {
-        (self.desk.patience.takeover() / 6).min(Duration::from_secs(10))
+        beat_every(self.desk.patience.takeover())
     }
 
     /// Writes what was started, and gives the sign of life that others watch.
@@ -599,4 +599,9 @@ impl Ledger {
 
 fn is_unnoted(place: &Place) -> bool {
     place.look().is_some_and(|running| !running.noted)
+}
+
+/// How often a farmer gives a sign of life when nothing else is written.
+pub fn beat_every(takeover: Duration) -> Duration {
+    (takeover / 6).min(Duration::from_secs(10))
 }

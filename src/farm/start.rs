@@ -13,7 +13,7 @@ use crossbeam_channel::{Receiver, Sender, bounded, unbounded};
 
 use super::clock::Clock;
 use super::feeder;
-use super::ledger::{Desk, Ledger};
+use super::ledger::{Desk, Ledger, beat_every};
 use super::logs::SlotLogs;
 use super::message::{Event, Places, Report};
 use super::patience::Patience;
@@ -40,6 +40,8 @@ use crate::view::progress::{Mode, Progress};
 use crate::view::summary::{Failure, Summary, TAIL, log_tail};
 use crate::view::timeline;
 use crate::workdir::error::{Error, Result};
+use crate::workdir::exclusion;
+use crate::workdir::journal::Journal;
 use crate::workdir::lock::Mechanism;
 use crate::workdir::open::{Wishes, Workdir};
 use crate::workdir::recovery;
@@ -96,8 +98,7 @@ pub fn run(list: &List, path: &Path, options: &Farm) -> std::result::Result<RunE
         progress,
         host: &host,
     };
-    let found = prelude.prepare(&source, options)?;
-    let session = prelude.join(&clock, &source, &found, options)?;
+    let session = prelude.session(&clock, &source, options)?;
     let mut progress = prelude.progress;
     progress.update(clock.now(), &crate::view::progress::Counts::default());
     let farm = Threads {
@@ -254,9 +255,47 @@ impl Prelude<'_> {
         self.progress.say(&format!("pytf: {text}"));
     }
 
-    fn prepare(&mut self, source: &Source, options: &Farm) -> std::result::Result<Found, Trouble> {
+    /// Our part in the workdir, ready to work. Our journal is there before we
+    /// take the lock for the first time, so that of two farmers that start at
+    /// once, at least one sees the other and can tell whether the lock holds.
+    fn session(
+        &mut self,
+        clock: &Clock,
+        source: &Source,
+        options: &Farm,
+    ) -> std::result::Result<Session, Trouble> {
+        let mut journal = self.journal(clock)?;
+        let found = match self.prepare(&mut journal, source, options) {
+            Ok(found) => found,
+            Err(trouble) => {
+                let _ = journal.discard(&self.workdir.dir);
+                return Err(trouble);
+            }
+        };
+        let feeds = matches!(source, Source::Stream(_));
+        let (session, before) = Session::join(self.workdir, journal, feeds, self.patience)?;
+        if !found.is_new || options.verbose {
+            self.say(&resumed(&before));
+        }
+        Ok(session)
+    }
+
+    fn prepare(
+        &mut self,
+        journal: &mut Journal,
+        source: &Source,
+        options: &Farm,
+    ) -> std::result::Result<Found, Trouble> {
         let (dir, mechanism) = (&self.workdir.dir, self.workdir.mechanism);
-        let who = format!("{} while preparing", self.host.name);
+        let who = journal.farmer().to_owned();
+        let us = (&*self.host.name, journal);
+        exclusion::test(
+            dir,
+            mechanism,
+            us,
+            beat_every(options.takeover),
+            self.patience,
+        )?;
         let prepared = match source {
             Source::File(list) => {
                 prepare(dir, mechanism, &who, self.patience, list, options.strict)?
@@ -265,7 +304,7 @@ impl Prelude<'_> {
         };
         self.tell_prepared(&prepared);
         for farmer in recovery::unsealed(dir)? {
-            let Some(journal) = recovery::look_at(dir, mechanism, &farmer)? else {
+            let Some(journal) = recovery::look_at(dir, mechanism, &farmer, &self.host.name)? else {
                 continue;
             };
             if journal.is_free {
@@ -276,10 +315,8 @@ impl Prelude<'_> {
         if options.retry_failed {
             let retried = retry(dir, mechanism, &who, self.patience, None)?;
             if !retried.back.is_empty() {
-                self.say(&format!(
-                    "{} failed tasks will be tried again",
-                    retried.back.count()
-                ));
+                let tasks = counted(retried.back.count(), "failed task", "failed tasks");
+                self.say(&format!("{tasks} will be tried again"));
             }
         }
         Ok(Found {
@@ -292,14 +329,20 @@ impl Prelude<'_> {
             self.say(&message);
         }
         if prepared.imported {
-            self.say("this workdir was made by PyTaskFarmer; it is continued");
+            self.say(
+                "the workdir has no state of pytf, only PyTaskFarmer's files: \
+                 what they say is finished or failed is believed, all else will run",
+            );
         }
         if let Some(changed) = prepared.changed {
-            let mut text = format!("the task list has changed: {} lines are new", changed.new);
+            let mut text = format!(
+                "the task list has changed: {} new",
+                counted(changed.new, "line is", "lines are")
+            );
             if changed.new > 0 {
                 text += &format!(" (ids from {})", changed.first_new);
             }
-            text += &format!(", {} are gone", changed.vanished);
+            text += &format!(", {} gone", counted(changed.vanished, "is", "are"));
             if changed.dropped > 0 {
                 text += &format!(" ({} of them had not run and will not)", changed.dropped);
             }
@@ -307,13 +350,7 @@ impl Prelude<'_> {
         }
     }
 
-    fn join(
-        &mut self,
-        clock: &Clock,
-        source: &Source,
-        found: &Found,
-        options: &Farm,
-    ) -> Result<Session> {
+    fn journal(&self, clock: &Clock) -> Result<Journal> {
         let started = SystemTime::now()
             .duration_since(UNIX_EPOCH)
             .unwrap_or_default()
@@ -330,12 +367,7 @@ impl Prelude<'_> {
             at: clock.micros(clock.began()),
             pytf: VERSION.to_owned(),
         };
-        let feeds = matches!(source, Source::Stream(_));
-        let (session, before) = Session::join(self.workdir, header, feeds, self.patience)?;
-        if !found.is_new || options.verbose {
-            self.say(&resumed(&before));
-        }
-        Ok(session)
+        Session::journal_for(self.workdir, header)
     }
 }
 
@@ -346,16 +378,20 @@ fn resumed(state: &State) -> String {
         state.finished.lines, state.failed.lines
     );
     if state.interrupted > 0 {
-        text += &format!(
-            ", {} were interrupted and will run again",
-            state.interrupted
-        );
+        let were = counted(state.interrupted, "was", "were");
+        text += &format!(", {were} interrupted and will run again");
     }
     if state.live > 0 {
-        let (live, claimed) = (state.live, state.claimed());
-        text += &format!(", {claimed} in the hands of {live} other farmers");
+        let others = counted(u64::from(state.live), "other farmer", "other farmers");
+        text += &format!(", {} in the hands of {others}", state.claimed());
     }
     text + &format!(", {} to go", state.queue.left)
+}
+
+/// `1 task`, `2 tasks`.
+fn counted(number: u64, one: &str, many: &str) -> String {
+    let word = if number == 1 { one } else { many };
+    format!("{number} {word}")
 }
 
 /// The threads of the farm and what they share.

@@ -136,7 +136,12 @@ impl Summary {
                 (None, true) => ", others work on them".to_owned(),
                 (None, false) => String::new(),
             };
-            let text = format!("{} of {} are to do{why}", grouped(self.left), tasks(&total));
+            let are = if self.left == 1 { "is" } else { "are" };
+            let text = format!(
+                "{} of {} {are} to do{why}",
+                grouped(self.left),
+                tasks(&total)
+            );
             (Paint::Warn, marks.more, text)
         } else if self.failed > 0 {
             let text = format!("{} of {} failed", grouped(self.failed), tasks(&total));
@@ -193,7 +198,7 @@ impl Summary {
         let mut next = Vec::new();
         if self.left > 0 && !self.others_work {
             next.push((
-                "the same line".to_owned(),
+                "the same command again".to_owned(),
                 "goes on with what is left".to_owned(),
             ));
         }
@@ -206,8 +211,8 @@ impl Summary {
         }
         if self.failed > 0 {
             let what = match self.failed {
-                1 => "runs the failed task again",
-                _ => "runs the failed tasks again",
+                1 => "puts the failed task back; then run the same command",
+                _ => "puts the failed tasks back; then run the same command",
             };
             next.push((format!("pytf retry {workdir}"), what.to_owned()));
         }

@@ -15,10 +15,14 @@ use std::time::Duration;
 use super::error::{Context, Error, Result};
 use super::fs::{Dir, File, Open, read_from, read_full};
 use super::layout::{FAILED, FINISHED, REQUEUED, TASKS, TOPROCESS};
-use super::lock::{Held, Mechanism, Waiting, acquire};
+use super::lock::{self, Held, Mechanism, Waiting, acquire};
 use super::state::{self, Act, Known, LOCK, Queue, Rename, State};
 use crate::model::ids::Ids;
 use crate::model::task::{Task, TaskId, parse_line, push_line};
+
+/// A log of this length may be begun anew; no line of a farmer that joins is
+/// as long.
+const LONG_LOG: u64 = 4 << 10;
 
 /// How often tasks were started, as far as a process has read `requeued`.
 #[derive(Default)]
@@ -118,20 +122,32 @@ impl<'a> Txn<'a> {
         self.dir
     }
 
-    /// The entries of the log, from one of its lengths on.
+    /// The entries of the log, from one of its lengths on; those of farmers
+    /// that are all over are nobody's concern, and may be overwritten.
     pub fn entries_from(&self, from: u64) -> Result<Vec<state::Entry>> {
+        if self.state.live == 0 {
+            return Ok(Vec::new());
+        }
         state::entries(&*self.held.file, from, self.state.log)
     }
 
-    /// All entries since the log was begun.
+    /// All entries of the log.
     pub fn entries(&self) -> Result<Vec<state::Entry>> {
-        self.entries_from(self.state.begin)
+        self.entries_from(0)
     }
 
-    /// Begins the log anew: allowed when no farmer is alive.
+    /// Begins the log anew, when it has become long: allowed when no farmer is
+    /// alive.
+    ///
+    /// The first line of the new log overwrites the head of the old one before
+    /// the new state is true. So the last line of the old one, which its state is
+    /// known by, must lie far behind.
     pub fn clear_log(&mut self) {
         debug_assert_eq!(self.state.live, 0);
-        self.state.begin_log();
+        if self.state.log.saturating_sub(self.state.last.0) >= LONG_LOG {
+            self.state.log = 0;
+            self.state.epoch += 1;
+        }
     }
 
     /// Appends lines to `finished`.
@@ -294,7 +310,7 @@ impl<'a> Txn<'a> {
     pub fn sweep(&self) -> Result<()> {
         for name in self.dir.list("").context("list", "the workdir")? {
             let is_ours = self.replacing.iter().any(|(_, new)| new.name == name);
-            if name.ends_with(NEW) && !is_ours {
+            if name.ends_with(NEW) && !is_ours || lock::is_past(&name, self.state.seq) {
                 self.dir.remove(&name).context("remove", &name)?;
             }
         }
@@ -697,7 +713,10 @@ pub fn lines_of(dir: &Arc<dyn Dir>, known: Known, ids: &Ids) -> Result<HashMap<T
         }
     }
     let missing = wanted.iter().min().map_or(0, |id| id.0);
-    let what = format!("it does not hold task {missing}, which was claimed");
+    let what = format!(
+        "it does not hold task {missing}, which was claimed; see docs/workdir.md, \
+         \"A damaged workdir\""
+    );
     Err(Error::Damaged {
         file: TASKS.into(),
         what,
@@ -710,4 +729,53 @@ pub fn read_all(dir: &Arc<dyn Dir>, name: &str, len: u64) -> Result<Vec<u8>> {
     let mut bytes = read_from(&*file, 0).context("read", name)?;
     bytes.truncate(usize::try_from(len).unwrap_or(usize::MAX));
     Ok(bytes)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::fs::RealDir;
+    use super::*;
+
+    struct Now;
+    impl Waiting for Now {
+        fn now(&self) -> Duration {
+            Duration::ZERO
+        }
+        fn pause(&mut self, _: Duration) -> bool {
+            false
+        }
+        fn jitter(&mut self) -> f64 {
+            0.0
+        }
+        fn tell(&mut self, _: String) {}
+        fn takeover(&self) -> Duration {
+            Duration::from_mins(2)
+        }
+    }
+
+    /// Copies are made without the lock: they must not meet the files of a
+    /// transaction that somebody else has under way.
+    #[test]
+    fn a_copy_of_the_queue_never_meets_the_files_of_a_transaction() {
+        let folder = tempfile::tempdir().unwrap();
+        let dir: Arc<dyn Dir> = RealDir::open(folder.path()).unwrap();
+        let change = |lines: &[u8], copy: Option<(State, u32)>| {
+            let mut now = Now;
+            let mut txn = Txn::begin(&dir, Mechanism::Flock, "test", &mut now).unwrap();
+            txn.rewrite_queue(lines, 1).unwrap();
+            let copy = copy.map(|(state, farmer)| QueueCopy::make(&dir, &state, farmer).unwrap());
+            let state = txn.commit(Act::Prepare).unwrap();
+            drop(copy);
+            state
+        };
+        let mut state = change(b"0 a\n", None);
+        let mut expected = "0 a\n".to_owned();
+        for farmer in 0..3 {
+            let line = format!("{} b\n", farmer + 1);
+            state = change(line.as_bytes(), Some((state, farmer)));
+            expected.insert_str(0, &line);
+            let now = std::fs::read_to_string(folder.path().join(TOPROCESS)).unwrap();
+            assert_eq!(now, expected, "farmer {farmer}");
+        }
+    }
 }

@@ -251,7 +251,7 @@ fn import(txn: &mut Txn<'_>, list: &ListFile) -> Result<bool, ListTrouble> {
             }
         }
         if lines.at() < len {
-            let what = "its last line has no end: finish or remove that line".into();
+            let what = "its last line has no end: mend or remove that line".into();
             return Err(Error::Damaged {
                 file: name.into(),
                 what,
@@ -274,7 +274,7 @@ fn import(txn: &mut Txn<'_>, list: &ListFile) -> Result<bool, ListTrouble> {
 
 fn not_a_task_line(name: &str, line: &[u8]) -> Error {
     let shown = String::from_utf8_lossy(&line[..line.len().min(60)]).into_owned();
-    let what = format!("'{shown}' is no task id and a command");
+    let what = format!("'{shown}' is no task id and a command: mend or remove that line");
     Error::Damaged {
         file: name.into(),
         what,

@@ -62,7 +62,11 @@ pub(crate) struct Crew<'f> {
 impl<'f> Crew<'f> {
     /// `size` processes, with 4 slots each unless `args` has it otherwise.
     pub(crate) fn of(farm: &'f Farm, size: usize, args: &str) -> Self {
-        let slots = if args.contains("--proc") { "" } else { "--proc 4 " };
+        let slots = if args.contains("--proc") {
+            ""
+        } else {
+            "--proc 4 "
+        };
         let mut crew = Self {
             farm,
             args: format!("--logs none --no-timeline --quiet {slots}{args}"),

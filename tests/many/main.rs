@@ -8,7 +8,10 @@
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
-#[expect(dead_code, reason = "shared with the black-box tests, which use it all")]
+#[expect(
+    dead_code,
+    reason = "shared with the black-box tests, which use it all"
+)]
 #[path = "../black_box/harness.rs"]
 mod harness;
 

@@ -13,7 +13,10 @@ use crate::harness::{Farm, tasks};
 pub(crate) fn farm(n: u64, random: &mut crate::crew::Random) -> Farm {
     let farm = Farm::new();
     let times: Vec<u64> = (0..n).map(|_| random.below(21)).collect();
-    farm.write("tasks.txt", tasks(n, |id| storm_task(id, times[usize::try_from(id).unwrap()])));
+    farm.write(
+        "tasks.txt",
+        tasks(n, |id| storm_task(id, times[usize::try_from(id).unwrap()])),
+    );
     fs::create_dir(farm.path("events")).unwrap();
     farm
 }
@@ -57,7 +60,10 @@ pub(crate) fn told(farm: &Farm, n: u64) -> Told {
             }
             has_ended |= words[0] == "end";
         }
-        assert!(has_ended, "task {id} is over and never came to its end\n{text}");
+        assert!(
+            has_ended,
+            "task {id} is over and never came to its end\n{text}"
+        );
     }
     all
 }

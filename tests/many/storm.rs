@@ -89,7 +89,12 @@ fn a_storm_of_orderly_stops() {
 
 #[test]
 fn a_storm_of_orderly_stops_under_locks_by_name() {
-    storm("--grace 1 --lock link --takeover 20s", 4, Signal::SIGTERM, &[0, 75]);
+    storm(
+        "--grace 1 --lock link --takeover 20s",
+        4,
+        Signal::SIGTERM,
+        &[0, 75],
+    );
 }
 
 /// Processes come and go all the time: told to stop, killed, or without work.

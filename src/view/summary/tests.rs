@@ -81,7 +81,7 @@ fn failures_are_shown_with_what_they_said_and_what_to_do() {
   and 5 more in run1/failed
 
   pytf log run1 17  all that task 17 printed
-  pytf retry run1   runs the failed tasks again
+  pytf retry run1   puts the failed tasks back; then run the same command
 "
         )
     );
@@ -104,7 +104,7 @@ fn what_is_left_comes_before_what_failed() {
   1,997 finished · 578 left · 16 interr…
   {} on 16 slots, 94 % busy
 
-  the same line  goes on with what is l…
+  the same command again  goes on with …
 ",
             durations::show(summary.wall)
         )
@@ -135,7 +135,7 @@ fn the_headline_says_the_one_thing() {
         };
         let text = summary.text(&Look::PLAIN);
         assert_eq!(text.lines().next(), Some(headline));
-        assert_eq!(text.contains("the same line"), left > 0 && !others_work);
+        assert_eq!(text.contains("the same command again"), left > 0 && !others_work);
     }
 }
 

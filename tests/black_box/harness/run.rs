@@ -180,10 +180,12 @@ impl Done<'_> {
         self
     }
 
-    /// Its stderr holds every one of `words`.
+    /// What it printed holds every one of `words`.
     pub(crate) fn says(self, words: &[&str]) -> Self {
         for word in words {
-            assert!(self.stderr.contains(word), "stderr lacks {word:?}");
+            let stdout = String::from_utf8_lossy(&self.stdout);
+            let is_said = self.stderr.contains(word) || stdout.contains(word);
+            assert!(is_said, "it does not say {word:?}");
         }
         self
     }
