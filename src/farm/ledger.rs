@@ -161,7 +161,9 @@ impl Ledger {
         }
         self.keep_journal()?;
         let is_idle = self.state().queue.left == 0 && self.desk.queue.counts().0 > 0;
-        if self.neighbours.are_due(self.state().live) {
+        // What was refused is tried until it is done, or patience would not end.
+        let was_refused = self.refused_since.is_some() && self.state().live > 1;
+        if was_refused || self.neighbours.are_due(self.state().live) {
             let found =
                 self.neighbours
                     .watch(&mut self.desk.session, is_idle, &mut self.desk.patience)?;

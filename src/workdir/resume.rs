@@ -19,7 +19,7 @@ use std::sync::Arc;
 use super::commit::{Lines, NewFile, Txn};
 use super::error::{Context, Error, Result};
 use super::fs::{Dir, Open};
-use super::layout::{FAILED, FINISHED, REQUEUED, TASKS, TOPROCESS};
+use super::layout::{self, FAILED, FINISHED, NODES, REQUEUED, TASKS, TOPROCESS};
 use super::lock::{Mechanism, Waiting};
 use super::state::{self, Act, Known, LOCK, ListIdentity, Queue, State};
 use crate::model::task::{TaskId, parse_line};
@@ -164,6 +164,7 @@ pub fn prepare(
         ..Prepared::default()
     };
     if prepared.is_new {
+        check_never_used(dir)?;
         prepared.imported = import(&mut txn, list)?;
     }
     if prepared.is_new && !prepared.imported {
@@ -177,6 +178,22 @@ pub fn prepare(
     Ok(prepared)
 }
 
+/// A workdir without a state has had no farmers, or it has lost its state.
+fn check_never_used(dir: &Arc<dyn Dir>) -> Result<()> {
+    let names = dir.list(NODES).context("list", NODES)?;
+    if !names.iter().any(|name| layout::farmer_of(name).is_some()) {
+        return Ok(());
+    }
+    let what = format!(
+        "it is gone or empty, but {NODES} holds journals of farmers; see docs/workdir.md, \
+         \"A damaged workdir\""
+    );
+    Err(Error::Damaged {
+        file: LOCK.into(),
+        what,
+    })
+}
+
 /// Makes the workdir ready for tasks from a stream.
 pub fn prepare_stream(
     dir: &Arc<dyn Dir>,
@@ -188,6 +205,7 @@ pub fn prepare_stream(
     if txn.state().seq > 0 {
         return Ok(Prepared::default());
     }
+    check_never_used(dir)?;
     for name in [TASKS, TOPROCESS, FINISHED, FAILED, REQUEUED] {
         let file = dir.open(name, Open::Create).context("create", name)?;
         if file.len().context("look at", name)? > 0 {
