@@ -19,6 +19,7 @@ use std::sync::Arc;
 use super::commit::{Lines, NewFile, Txn};
 use super::error::{Context, Error, Result};
 use super::fs::{Dir, Open};
+use super::journal;
 use super::layout::{self, FAILED, FINISHED, NODES, REQUEUED, TASKS, TOPROCESS};
 use super::lock::{Mechanism, Waiting};
 use super::state::{self, Act, Known, LOCK, ListIdentity, Queue, State};
@@ -178,20 +179,24 @@ pub fn prepare(
     Ok(prepared)
 }
 
-/// A workdir without a state has had no farmers, or it has lost its state.
+/// A workdir without a state has had no results, or it has lost its state.
 fn check_never_used(dir: &Arc<dyn Dir>) -> Result<()> {
     let names = dir.list(NODES).context("list", NODES)?;
-    if !names.iter().any(|name| layout::farmer_of(name).is_some()) {
-        return Ok(());
+    for farmer in names.iter().filter_map(|name| layout::farmer_of(name)) {
+        let name = layout::journal(farmer);
+        let journal = dir.open(&name, Open::Read).context("open", &name)?;
+        if !journal::ends(&*journal).context("read", &name)?.is_empty() {
+            let what = format!(
+                "it is gone or empty, but {name} holds results; see docs/workdir.md, \
+                 \"A damaged workdir\""
+            );
+            return Err(Error::Damaged {
+                file: LOCK.into(),
+                what,
+            });
+        }
     }
-    let what = format!(
-        "it is gone or empty, but {NODES} holds journals of farmers; see docs/workdir.md, \
-         \"A damaged workdir\""
-    );
-    Err(Error::Damaged {
-        file: LOCK.into(),
-        what,
-    })
+    Ok(())
 }
 
 /// Makes the workdir ready for tasks from a stream.
