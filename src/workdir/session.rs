@@ -10,9 +10,10 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use super::commit::{Attempts, QueueCopy, Txn, Why};
-use super::error::{Error, Result};
+use super::error::{Context, Error, Result};
 use super::feed::Feed;
 use super::journal::Journal;
+use super::layout;
 use super::lock::Waiting;
 use super::open::Workdir;
 use super::recovery::{self, Found, Other};
@@ -248,6 +249,16 @@ impl Session {
         sync.finish()?;
         self.journal.lock().synced(upto);
         Ok(())
+    }
+
+    /// Whether others have put the mark beside our journal that says: over.
+    /// A turn tells for certain; this tells without writing anything.
+    pub fn check_mark(&self) -> Result<()> {
+        let mark = layout::sealed(&self.farmer);
+        match self.workdir.dir.inode(&mark).context("look at", &mark)? {
+            Some(_) => Err(Error::Sealed),
+            None => Ok(()),
+        }
     }
 
     /// Looks how the run stands, without the lock.
