@@ -135,7 +135,10 @@ fn the_headline_says_the_one_thing() {
         };
         let text = summary.text(&Look::PLAIN);
         assert_eq!(text.lines().next(), Some(headline));
-        assert_eq!(text.contains("the same command again"), left > 0 && !others_work);
+        assert_eq!(
+            text.contains("the same command again"),
+            left > 0 && !others_work
+        );
     }
 }
 
