@@ -68,6 +68,7 @@ pub enum List {
     name = "pytf",
     version = VERSION,
     args_conflicts_with_subcommands = true,
+    args_override_self = true,
     disable_help_subcommand = true,
     infer_long_args = true,
     max_term_width = 100

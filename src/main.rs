@@ -31,12 +31,12 @@ fn main() -> ExitCode {
             workdir,
             options,
         } => start::run(&list, &workdir, &options).unwrap_or_else(|trouble| {
-            warn(&trouble.to_string());
+            warn(&trouble.told(&workdir));
             trouble.exit()
         }),
         Request::Log(wish) => log(&wish),
         Request::Retry(wish) => retry_failed(&wish).unwrap_or_else(|trouble| {
-            warn(&trouble.to_string());
+            warn(&trouble.told(&wish.workdir));
             trouble.exit()
         }),
         Request::Guard(wish) => {
@@ -85,7 +85,8 @@ fn retry_failed(wish: &Retry) -> Result<RunExit, Trouble> {
             ..Wishes::default()
         },
     )?;
-    let wanted: Ids = wish.ids.iter().flat_map(Ids::iter).collect();
+    let mut wanted = Ids::default();
+    wish.ids.iter().for_each(|ids| wanted.extend(ids));
     let wanted = (!wish.ids.is_empty()).then_some(&wanted);
     let (_keep, abort) = bounded(0);
     let mut patience = Patience::new(abort, None, std::time::Duration::from_mins(2));

@@ -330,7 +330,7 @@ impl Ledger {
     // ---- the journal -----------------------------------------------------
 
     fn beat_every(&self) -> Duration {
-        (self.desk.patience.takeover() / 6).min(Duration::from_secs(10))
+        beat_every(self.desk.patience.takeover())
     }
 
     /// Writes what was started, and gives the sign of life that others watch.
@@ -496,12 +496,14 @@ impl Ledger {
             }
             Fed::Broken(why) => {
                 self.end_stream(false);
+                let _ = self.desk.events.send(Event::WrongInput);
                 self.say(format!(
                     "the task list broke off: {why}; what came before it runs"
                 ));
             }
             Fed::Wrong(wrong) => {
                 self.end_stream(false);
+                let _ = self.desk.events.send(Event::WrongInput);
                 self.say(format!(
                     "{wrong}; what came before it runs, what follows does not"
                 ));
@@ -599,4 +601,9 @@ impl Ledger {
 
 fn is_unnoted(place: &Place) -> bool {
     place.look().is_some_and(|running| !running.noted)
+}
+
+/// How often a farmer gives a sign of life when nothing else is written.
+pub fn beat_every(takeover: Duration) -> Duration {
+    (takeover / 6).min(Duration::from_secs(10))
 }

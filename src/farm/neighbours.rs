@@ -10,6 +10,7 @@ use std::collections::HashMap;
 use std::time::{Duration, Instant};
 
 use crate::workdir::error::Result;
+use crate::workdir::exclusion::host_of;
 use crate::workdir::lock::Waiting;
 use crate::workdir::recovery;
 use crate::workdir::session::Session;
@@ -36,7 +37,7 @@ impl Neighbours {
     }
 
     fn every(&self, live: u32) -> Duration {
-        let every = (Duration::from_millis(50) * live).max(self.takeover / 24);
+        let every = (Duration::from_millis(50) * live).max(self.takeover / 60);
         every.clamp(Duration::from_millis(500), Duration::from_secs(30))
     }
 
@@ -84,7 +85,8 @@ impl Neighbours {
         waiting: &mut dyn Waiting,
     ) -> Result<Option<String>> {
         let workdir = session.workdir();
-        let Some(journal) = recovery::look_at(&workdir.dir, workdir.mechanism, farmer)? else {
+        let (dir, host) = (&workdir.dir, host_of(session.farmer()));
+        let Some(journal) = recovery::look_at(dir, workdir.mechanism, farmer, host)? else {
             return Ok(None);
         };
         let now = Instant::now();

@@ -13,7 +13,7 @@ use crossbeam_channel::{Receiver, Sender, bounded, unbounded};
 
 use super::clock::Clock;
 use super::feeder;
-use super::ledger::{Desk, Ledger};
+use super::ledger::{Desk, Ledger, beat_every};
 use super::logs::SlotLogs;
 use super::message::{Event, Places, Report};
 use super::patience::Patience;
@@ -40,7 +40,9 @@ use crate::view::progress::{Mode, Progress};
 use crate::view::summary::{Failure, Summary, TAIL, log_tail};
 use crate::view::timeline;
 use crate::workdir::error::{Error, Result};
-use crate::workdir::lock::Mechanism;
+use crate::workdir::exclusion;
+use crate::workdir::journal::Journal;
+use crate::workdir::lock::{Mechanism, Waiting};
 use crate::workdir::open::{Wishes, Workdir};
 use crate::workdir::recovery;
 use crate::workdir::resume::{ListFile, ListTrouble, Prepared, look, prepare, prepare_stream};
@@ -68,14 +70,31 @@ pub enum Trouble {
 impl Trouble {
     /// The status to end with.
     pub fn exit(&self) -> RunExit {
-        match self {
-            Self::List(ListTrouble::Workdir(error)) | Self::Workdir(error) => match error {
-                Error::Refused(_) => RunExit::Usage,
-                Error::GaveUp => RunExit::WorkLeft,
-                _ => RunExit::WorkdirUnusable,
+        match self.workdir() {
+            Some(Error::GaveUp) => RunExit::WorkLeft,
+            Some(_) => RunExit::WorkdirUnusable,
+            None => match self {
+                Self::System(..) => RunExit::Bug,
+                _ => RunExit::Usage,
             },
-            Self::List(_) | Self::Shell(_) => RunExit::Usage,
-            Self::System(..) => RunExit::Bug,
+        }
+    }
+
+    /// What is wrong with the workdir, when it is that.
+    fn workdir(&self) -> Option<&Error> {
+        match self {
+            Self::List(ListTrouble::Workdir(error)) | Self::Workdir(error) => Some(error),
+            _ => None,
+        }
+    }
+
+    /// The trouble in words; errors of a workdir name their files relative to it.
+    pub fn told(&self, workdir: &Path) -> String {
+        match self.workdir() {
+            Some(Error::Io { .. } | Error::Damaged { .. } | Error::Newer { .. }) => {
+                format!("workdir {}: {self}", workdir.display())
+            }
+            _ => self.to_string(),
         }
     }
 }
@@ -96,8 +115,7 @@ pub fn run(list: &List, path: &Path, options: &Farm) -> std::result::Result<RunE
         progress,
         host: &host,
     };
-    let found = prelude.prepare(&source, options)?;
-    let session = prelude.join(&clock, &source, &found, options)?;
+    let session = prelude.session(&clock, &source, options)?;
     let mut progress = prelude.progress;
     progress.update(clock.now(), &crate::view::progress::Counts::default());
     let farm = Threads {
@@ -254,9 +272,47 @@ impl Prelude<'_> {
         self.progress.say(&format!("pytf: {text}"));
     }
 
-    fn prepare(&mut self, source: &Source, options: &Farm) -> std::result::Result<Found, Trouble> {
+    /// Our part in the workdir, ready to work. Our journal is there before we
+    /// take the lock for the first time, so that of two farmers that start at
+    /// once, at least one sees the other and can tell whether the lock holds.
+    fn session(
+        &mut self,
+        clock: &Clock,
+        source: &Source,
+        options: &Farm,
+    ) -> std::result::Result<Session, Trouble> {
+        let mut journal = self.journal(clock)?;
+        let found = match self.prepare(&mut journal, source, options) {
+            Ok(found) => found,
+            Err(trouble) => {
+                let _ = journal.discard(&self.workdir.dir);
+                return Err(trouble);
+            }
+        };
+        let feeds = matches!(source, Source::Stream(_));
+        let (session, before) = Session::join(self.workdir, journal, feeds, self.patience)?;
+        if !found.is_new || options.verbose {
+            self.say(&resumed(&before));
+        }
+        Ok(session)
+    }
+
+    fn prepare(
+        &mut self,
+        journal: &mut Journal,
+        source: &Source,
+        options: &Farm,
+    ) -> std::result::Result<Found, Trouble> {
         let (dir, mechanism) = (&self.workdir.dir, self.workdir.mechanism);
-        let who = format!("{} while preparing", self.host.name);
+        let who = journal.farmer().to_owned();
+        let us = (&*self.host.name, journal);
+        exclusion::test(
+            dir,
+            mechanism,
+            us,
+            beat_every(options.takeover),
+            self.patience,
+        )?;
         let prepared = match source {
             Source::File(list) => {
                 prepare(dir, mechanism, &who, self.patience, list, options.strict)?
@@ -265,13 +321,7 @@ impl Prelude<'_> {
         };
         self.tell_prepared(&prepared);
         for farmer in recovery::unsealed(dir)? {
-            let Some(journal) = recovery::look_at(dir, mechanism, &farmer)? else {
-                continue;
-            };
-            if journal.is_free {
-                let of = (&*farmer, &*journal.file);
-                recovery::seal(dir, mechanism, (&who, None), self.patience, of)?;
-            }
+            self.seal_if_dead(&farmer, &who)?;
         }
         if options.retry_failed {
             let retried = retry(dir, mechanism, &who, self.patience, None)?;
@@ -283,6 +333,27 @@ impl Prelude<'_> {
         Ok(Found {
             is_new: prepared.is_new && !prepared.imported,
         })
+    }
+
+    /// A farmer that was killed on this node a moment ago is still guarded: its
+    /// lock is free when its last task is gone, very soon.
+    fn seal_if_dead(&mut self, farmer: &str, who: &str) -> Result<()> {
+        let (dir, mechanism) = (&self.workdir.dir, self.workdir.mechanism);
+        for nth in 0.. {
+            let Some(journal) = recovery::look_at(dir, mechanism, farmer, &self.host.name)? else {
+                return Ok(());
+            };
+            if journal.is_free {
+                let of = (farmer, &*journal.file);
+                recovery::seal(dir, mechanism, (who, None), self.patience, of)?;
+                return Ok(());
+            }
+            let is_dying = exclusion::is_gone(farmer, &self.host.name);
+            if !is_dying || nth == 300 || !self.patience.pause(Duration::from_millis(10)) {
+                return Ok(());
+            }
+        }
+        Ok(())
     }
 
     fn tell_prepared(&mut self, prepared: &Prepared) {
@@ -311,13 +382,7 @@ impl Prelude<'_> {
         }
     }
 
-    fn join(
-        &mut self,
-        clock: &Clock,
-        source: &Source,
-        found: &Found,
-        options: &Farm,
-    ) -> Result<Session> {
+    fn journal(&self, clock: &Clock) -> Result<Journal> {
         let started = SystemTime::now()
             .duration_since(UNIX_EPOCH)
             .unwrap_or_default()
@@ -334,12 +399,7 @@ impl Prelude<'_> {
             at: clock.micros(clock.began()),
             pytf: VERSION.to_owned(),
         };
-        let feeds = matches!(source, Source::Stream(_));
-        let (session, before) = Session::join(self.workdir, header, feeds, self.patience)?;
-        if !found.is_new || options.verbose {
-            self.say(&resumed(&before));
-        }
-        Ok(session)
+        Session::journal_for(self.workdir, header)
     }
 }
 
@@ -461,12 +521,11 @@ impl Threads<'_> {
         };
         let farmer = session.farmer();
         for number in 0..self.host.slots {
-            let row = guard.table(number);
             let slot = Slot {
                 number,
                 queue: queue.clone(),
                 places: places.clone(),
-                row: row.map_err(|error| Trouble::System("share the guard's table", error))?,
+                row: guard.row(number),
                 runner: self.host.runner.clone(),
                 logs: SlotLogs::new(path.clone(), mode, farmer, number, null.clone()),
                 env: TaskEnv::new(&self.host.env, &self.host.name, number, &path, farmer),

@@ -138,6 +138,10 @@ impl Supervisor {
                 self.progress.say(&format!("pytf: {text}"));
                 None
             }
+            Event::WrongInput => {
+                self.farmer.note_wrong_input();
+                None
+            }
             Event::Complete => Some(farmer::Event::Complete),
             Event::Trouble(error) => {
                 self.progress.say(&format!("pytf: {error}"));

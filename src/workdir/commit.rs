@@ -15,10 +15,14 @@ use std::time::Duration;
 use super::error::{Context, Error, Result};
 use super::fs::{Dir, File, Open, read_from, read_full};
 use super::layout::{FAILED, FINISHED, REQUEUED, TASKS, TOPROCESS};
-use super::lock::{Held, Mechanism, Waiting, acquire};
+use super::lock::{self, Held, Mechanism, Waiting, acquire};
 use super::state::{self, Act, Known, LOCK, Queue, Rename, State};
 use crate::model::ids::Ids;
 use crate::model::task::{Task, TaskId, parse_line, push_line};
+
+/// A log of this length may be begun anew; no line of a farmer that joins is
+/// as long.
+const LONG_LOG: u64 = 4 << 10;
 
 /// How often tasks were started, as far as a process has read `requeued`.
 #[derive(Default)]
@@ -118,16 +122,32 @@ impl<'a> Txn<'a> {
         self.dir
     }
 
-    /// The entries of the log, between two of its lengths.
-    pub fn entries(&self, from: u64, to: u64) -> Result<Vec<state::Entry>> {
-        state::entries(&*self.held.file, from, to)
+    /// The entries of the log, from one of its lengths on; those of farmers
+    /// that are all over are nobody's concern, and may be overwritten.
+    pub fn entries_from(&self, from: u64) -> Result<Vec<state::Entry>> {
+        if self.state.live == 0 {
+            return Ok(Vec::new());
+        }
+        state::entries(&*self.held.file, from, self.state.log)
     }
 
-    /// Begins the log anew: allowed when no farmer is alive.
+    /// All entries of the log.
+    pub fn entries(&self) -> Result<Vec<state::Entry>> {
+        self.entries_from(0)
+    }
+
+    /// Begins the log anew, when it has become long: allowed when no farmer is
+    /// alive.
+    ///
+    /// The first line of the new log overwrites the head of the old one before
+    /// the new state is true. So the last line of the old one, which its state is
+    /// known by, must lie far behind.
     pub fn clear_log(&mut self) {
         debug_assert_eq!(self.state.live, 0);
-        self.state.log = 0;
-        self.state.epoch += 1;
+        if self.state.log.saturating_sub(self.state.last.0) >= LONG_LOG {
+            self.state.log = 0;
+            self.state.epoch += 1;
+        }
     }
 
     /// Appends lines to `finished`.
@@ -290,7 +310,7 @@ impl<'a> Txn<'a> {
     pub fn sweep(&self) -> Result<()> {
         for name in self.dir.list("").context("list", "the workdir")? {
             let is_ours = self.replacing.iter().any(|(_, new)| new.name == name);
-            if name.ends_with(NEW) && !is_ours {
+            if name.ends_with(NEW) && !is_ours || lock::is_past(&name, self.state.seq) {
                 self.dir.remove(&name).context("remove", &name)?;
             }
         }
@@ -380,7 +400,8 @@ impl<'a> Txn<'a> {
             let seq = in_force
                 .and_then(|file| state::read(&*file).ok().flatten())
                 .map(|s| s.seq);
-            if seq != Some(before + 1) {
+            // Under locks by name another transaction may have followed already.
+            if seq.is_none_or(|seq| seq <= before) {
                 return Err(error);
             }
         }
@@ -396,9 +417,11 @@ impl<'a> Txn<'a> {
             return Ok(());
         }
         for Rename { from, to } in renames {
-            // Gone already: the rename happened before its process died.
-            if self.dir.inode(from).context("look at", from)?.is_some() {
-                self.dir.rename(from, to).context("rename", from)?;
+            match self.dir.rename(from, to) {
+                // Renamed already: by a process that died since, or, under locks
+                // by name, by the one whose state we have just seen come true.
+                Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
+                done => done.context("rename", from)?,
             }
         }
         self.dir.sync_names().context("sync", "the workdir")

@@ -9,6 +9,7 @@
 use std::io;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
+use std::time::Duration;
 
 use super::error::{Context, Result};
 use super::fs::{Dir, File, Open, read_from};
@@ -46,7 +47,12 @@ impl Journal {
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => return Ok(None),
             Err(error) => return Err(error).context("create", &name),
         };
-        if !file.try_lock(mechanism).context("lock", &name)? {
+        let is_ours = match mechanism {
+            // It tells our own node only, and where there is none, nobody.
+            Mechanism::Link => file.try_lock(Mechanism::Flock).unwrap_or(true),
+            _ => file.try_lock(mechanism).context("lock", &name)?,
+        };
+        if !is_ours {
             return Ok(None);
         }
         if dir
@@ -111,6 +117,16 @@ impl Journal {
     /// Everything before `upto` is durable.
     pub fn synced(&mut self, upto: u64) {
         self.synced = self.synced.max(upto);
+    }
+
+    /// When it was last written, by the file system's time.
+    pub fn modified(&self) -> Result<Duration> {
+        self.file.modified().context("look at", &self.name)
+    }
+
+    /// Removes it again: its farmer never joined.
+    pub fn discard(self, dir: &Arc<dyn Dir>) -> Result<()> {
+        dir.remove(&self.name).context("remove", &self.name)
     }
 
     /// A handle on the same open file, lock included: whoever holds it keeps

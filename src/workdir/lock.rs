@@ -19,9 +19,15 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use super::error::{Context, Error, Result};
+use super::exclusion::host_of;
 use super::fs::{Dir, File, Open, read_from};
 use super::layout;
+use super::recovery;
 use super::state::{self, LOCK};
+
+/// How long a holder by name may take to write who it is: it gives the lock back
+/// when it took half as long, and is broken when it takes longer.
+const NAMELESS: Duration = Duration::from_secs(4);
 
 /// A way to exclude other processes, on whatever node.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -107,16 +113,15 @@ pub fn acquire(
     let mut wait = LongWait::new(waiting.now());
     let mut tries = 0_u32;
     loop {
+        // From before the try: whoever is frozen in it must know when it wakes.
+        let since = waiting.now();
         let held = match mechanism {
             Mechanism::Flock | Mechanism::Fcntl => try_file(dir, mechanism)?,
-            Mechanism::Link => try_name(dir, who, &wait)?,
+            Mechanism::Link => try_name(dir, who, &wait, waiting)?,
         };
         if let Some((file, name)) = held {
-            let held = Held {
-                file,
-                name: name.map(|n| (dir.clone(), n)),
-                since: waiting.now(),
-            };
+            let name = name.map(|name| (dir.clone(), name));
+            let held = Held { file, name, since };
             state::write_holder(&*held.file, who)?;
             return Ok(held);
         }
@@ -129,6 +134,8 @@ pub fn acquire(
         }
         if tries.is_multiple_of(64) {
             wait.look(dir, mechanism, who, waiting)?;
+        } else if mechanism == Mechanism::Link && tries.is_multiple_of(8) {
+            wait.look_here(dir, who, waiting.now())?;
         }
     }
 }
@@ -137,19 +144,31 @@ type Taken = (Box<dyn File>, Option<String>);
 
 fn try_file(dir: &Arc<dyn Dir>, mechanism: Mechanism) -> Result<Option<Taken>> {
     let file = dir.open(LOCK, Open::Create).context("open", LOCK)?;
-    let got = file
-        .try_lock(mechanism)
-        .map_err(|error| unusable(mechanism, &error))?;
-    // Somebody may have replaced the file between our open and our lock.
-    let is_the_one = got
-        && dir.inode(LOCK).context("look at", LOCK)?
-            == Some(file.inode().context("look at", LOCK)?);
+    let got = match file.try_lock(mechanism) {
+        Ok(got) => got,
+        // Replaced and gone at the server: the next try opens the new one.
+        Err(error) if error.raw_os_error() == Some(libc::ESTALE) => false,
+        Err(error) => return Err(unusable(mechanism, error)),
+    };
+    // Somebody may have replaced the file between our open and our lock. Only
+    // an open asks the server; what a name means may be remembered for a minute.
+    let is_the_one = got && {
+        let now = dir.open(LOCK, Open::Read).context("open", LOCK)?;
+        let inode = |file: &dyn File| file.inode().context("look at", LOCK);
+        inode(&*now)? == inode(&*file)?
+    };
     Ok(is_the_one.then_some((file, None)))
 }
 
 /// The name carries the number of the state that may be changed under it, and
 /// how often it was broken: a name is never used for two different changes.
-fn try_name(dir: &Arc<dyn Dir>, who: &str, wait: &LongWait) -> Result<Option<Taken>> {
+fn try_name(
+    dir: &Arc<dyn Dir>,
+    who: &str,
+    wait: &LongWait,
+    waiting: &dyn Waiting,
+) -> Result<Option<Taken>> {
+    let began = waiting.now();
     let file = dir.open(LOCK, Open::Create).context("open", LOCK)?;
     let seq = seq_of(&*file)?;
     let broken = if wait.seq == Some(seq) {
@@ -165,7 +184,8 @@ fn try_name(dir: &Arc<dyn Dir>, who: &str, wait: &LongWait) -> Result<Option<Tak
     }
     // The state may have moved on before we had the name.
     let fresh = dir.open(LOCK, Open::Write).context("open", LOCK)?;
-    if seq_of(&*fresh)? == seq {
+    let was_quick = waiting.now().saturating_sub(began) < NAMELESS / 2;
+    if was_quick && seq_of(&*fresh)? == seq {
         return Ok(Some((fresh, Some(name))));
     }
     dir.remove(&name).context("remove", &name)?;
@@ -176,11 +196,38 @@ fn held_name(seq: u64, broken: u32) -> String {
     format!("{LOCK}.held.{seq}.{broken}")
 }
 
+/// Whether a name belongs to a lock that was held or replaced before `seq`.
+pub fn is_past(name: &str, seq: u64) -> bool {
+    let number = |rest: &str| {
+        rest.split('.')
+            .next()
+            .and_then(|number| number.parse::<u64>().ok())
+    };
+    ["held", "next"]
+        .iter()
+        .filter_map(|what| name.strip_prefix(&format!("{LOCK}.{what}.")))
+        .filter_map(number)
+        .any(|at| at < seq)
+}
+
 fn seq_of(file: &dyn File) -> Result<u64> {
     Ok(state::read(file)?.map_or(0, |state| state.seq))
 }
 
-fn unusable(mechanism: Mechanism, error: &io::Error) -> Error {
+fn unusable(mechanism: Mechanism, error: io::Error) -> Error {
+    let refused = [
+        libc::ENOSYS,
+        libc::EOPNOTSUPP,
+        libc::EINVAL,
+        libc::ENOLCK,
+        libc::EBADF,
+    ];
+    if !refused
+        .iter()
+        .any(|&code| error.raw_os_error() == Some(code))
+    {
+        return Err::<(), _>(error).context("lock", LOCK).unwrap_err();
+    }
     let hint = match mechanism {
         Mechanism::Flock => "try --lock fcntl, or --lock link which every file system honours",
         Mechanism::Fcntl => "try --lock flock, or --lock link which every file system honours",
@@ -201,6 +248,8 @@ struct LongWait {
     /// The state that is waited at, and how often its lock was broken.
     seq: Option<u64>,
     broken: u32,
+    /// A name whose holder has not yet written who it is, and since when.
+    nameless: Option<(String, Duration)>,
 }
 
 impl LongWait {
@@ -212,6 +261,7 @@ impl LongWait {
             still_since: now,
             seq: None,
             broken: 0,
+            nameless: None,
         }
     }
 
@@ -242,21 +292,59 @@ impl LongWait {
         if now.saturating_sub(self.still_since) > waiting.takeover() {
             self.still_since = now;
             match mechanism {
-                Mechanism::Flock | Mechanism::Fcntl => replace(dir, &*file, seq, self.broken, who)?,
+                Mechanism::Flock | Mechanism::Fcntl => {
+                    replace(dir, &*file, seq, self.broken_at(seq), who)?;
+                }
                 Mechanism::Link => {}
             }
-            self.broken = if self.seq == Some(seq) {
-                self.broken + 1
-            } else {
-                1
-            };
-            self.seq = Some(seq);
+            self.break_at(seq);
             waiting.tell(format!(
                 "{} gave no sign of life: its lock is broken",
                 sign.0
             ));
         }
         Ok(())
+    }
+
+    /// Whether the holder of a name was a farmer of our own node and is dead:
+    /// then its name is broken at once.
+    fn look_here(&mut self, dir: &Arc<dyn Dir>, who: &str, now: Duration) -> Result<()> {
+        let file = dir.open(LOCK, Open::Create).context("open", LOCK)?;
+        let seq = seq_of(&*file)?;
+        let name = held_name(seq, self.broken_at(seq));
+        // Gone in this moment: the next try will tell.
+        let Ok(mark) = dir.open(&name, Open::Read) else {
+            return Ok(());
+        };
+        let holder = read_from(&*mark, 0).context("read", &name)?;
+        if holder.is_empty() {
+            let (seen, since) = self.nameless.get_or_insert((name.clone(), now));
+            if *seen != name {
+                (*seen, *since) = (name, now);
+            } else if now.saturating_sub(*since) > NAMELESS {
+                self.break_at(seq);
+            }
+            return Ok(());
+        }
+        let holder = String::from_utf8_lossy(&holder);
+        let journal = recovery::look_at(dir, Mechanism::Link, &holder, host_of(who))?;
+        if journal.is_some_and(|journal| journal.is_free) {
+            self.break_at(seq);
+        }
+        Ok(())
+    }
+
+    fn broken_at(&self, seq: u64) -> u32 {
+        if self.seq == Some(seq) {
+            self.broken
+        } else {
+            0
+        }
+    }
+
+    fn break_at(&mut self, seq: u64) {
+        self.broken = self.broken_at(seq) + 1;
+        self.seq = Some(seq);
     }
 }
 

@@ -11,6 +11,7 @@ use std::sync::Arc;
 
 use super::commit::{Attempts, Txn, Why, lines_of};
 use super::error::{Context, Result};
+use super::exclusion::host_of;
 use super::fs::{Dir, File, Open};
 use super::journal;
 use super::layout::{self, NODES};
@@ -59,16 +60,26 @@ pub struct Other {
     pub len: u64,
 }
 
-/// Looks at a farmer's journal; `None` when it is gone.
-pub fn look_at(dir: &Arc<dyn Dir>, mechanism: Mechanism, farmer: &str) -> Result<Option<Other>> {
+/// Looks at a farmer's journal, from the node `host`; `None` when it is gone.
+pub fn look_at(
+    dir: &Arc<dyn Dir>,
+    mechanism: Mechanism,
+    farmer: &str,
+    host: &str,
+) -> Result<Option<Other>> {
     let name = layout::journal(farmer);
     let file = match dir.open(&name, Open::Write) {
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
         opened => opened.context("open", &name)?,
     };
-    // A name tells nothing about its maker's life: only the growth does.
-    let is_free =
-        mechanism != Mechanism::Link && file.try_lock(mechanism).context("lock", &name)?;
+    let is_free = match mechanism {
+        Mechanism::Flock | Mechanism::Fcntl => file.try_lock(mechanism).context("lock", &name)?,
+        // Where no lock reaches other nodes, only the growth tells of life
+        // there; on one node, flock(2) does, if there is any.
+        Mechanism::Link => {
+            host_of(farmer) == host && file.try_lock(Mechanism::Flock).unwrap_or(false)
+        }
+    };
     let len = file.len().context("look at", &name)?;
     Ok(Some(Other { file, is_free, len }))
 }
@@ -86,7 +97,7 @@ pub fn seal(
     if let Some((number, last)) = by {
         check_seal(&txn, last, number)?;
     }
-    let entries = txn.entries(0, txn.state().log)?;
+    let entries = txn.entries()?;
     let mut found = Found {
         farmer: farmer.to_owned(),
         ..Found::default()

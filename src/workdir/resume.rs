@@ -449,7 +449,7 @@ fn busy(txn: &mut Txn<'_>, n: u64) -> Result<Vec<bool>> {
             }
         })?;
     }
-    for id in claimed(&txn.entries(0, txn.state().log)?) {
+    for id in claimed(&txn.entries()?) {
         if let Some(busy) = usize::try_from(id).ok().and_then(|id| busy.get_mut(id)) {
             *busy = true;
         }

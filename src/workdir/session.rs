@@ -64,22 +64,27 @@ pub struct Turn {
 }
 
 impl Session {
-    /// Joins: makes the journal and enters the log. Names are tried until one
-    /// is free; returns the state before as well.
+    /// Makes the journal of a farmer that has yet to join. Names are tried until
+    /// one is free.
+    pub fn journal_for(workdir: &Workdir, header: impl Fn(u32) -> Header) -> Result<Journal> {
+        let create =
+            |nth| Journal::create(&workdir.dir, workdir.mechanism, header(nth)).transpose();
+        (0..10).find_map(create).transpose()?.ok_or_else(|| {
+            let name = header(0).farmer;
+            Error::Refused(format!(
+                "no journal could be made: {name} and its like exist"
+            ))
+        })
+    }
+
+    /// Joins: enters the log; returns the state before as well.
     pub fn join(
         workdir: &Workdir,
-        header: impl Fn(u32) -> Header,
+        journal: Journal,
         feeds: bool,
         waiting: &mut dyn Waiting,
     ) -> Result<(Self, State)> {
         let (dir, mechanism) = (&workdir.dir, workdir.mechanism);
-        let create = |nth| Journal::create(dir, mechanism, header(nth)).transpose();
-        let Some(journal) = (0..10).find_map(create).transpose()? else {
-            let name = header(0).farmer;
-            return Err(Error::Refused(format!(
-                "no journal could be made: {name} and its like exist"
-            )));
-        };
         let farmer = journal.farmer().to_owned();
         let mut txn = Txn::begin(dir, mechanism, &farmer, waiting)?;
         if txn.state().live == 0 {
@@ -277,7 +282,7 @@ impl Session {
     }
 
     /// Leaves: settles, gives back, and makes `toprocess` exact when nobody
-    /// else is left. What a stream still held is `state.feeding` in the result.
+    /// else is left or it is about to be empty. What a stream still held is `state.feeding` in the result.
     pub fn leave(&mut self, upto: u64, waiting: &mut dyn Waiting) -> Result<State> {
         self.sync_journal()?;
         self.back.sort_by_key(|(task, _)| task.id);
@@ -290,7 +295,7 @@ impl Session {
                 .iter()
                 .map(|(task, end)| (&task.line[..], end)),
         )?;
-        if txn.state().live > 1 {
+        if txn.state().live > 1 && txn.state().queue.left > 0 {
             txn.requeue(&self.back)?;
         } else {
             txn.requeue_in_front(&self.back)?;
@@ -319,15 +324,15 @@ impl Session {
 /// Whether others have sealed us since the state that we saw last.
 pub(super) fn check_seal(txn: &Txn<'_>, last: &State, number: u32) -> Result<()> {
     let now = txn.state();
-    if now.epoch != last.epoch || now.log < last.log {
-        // The log was begun anew: nobody was alive then, in the others' eyes.
+    if now.epoch != last.epoch || now.log < last.log || now.live == 0 {
+        // Nobody is or was alive, in the others' eyes.
         return Err(Error::Sealed);
     }
     if now.seals == last.seals {
         return Ok(());
     }
     let is_ours = |act: &Act| matches!(act, Act::Seal { of, .. } if *of == number);
-    let entries = txn.entries(last.log, now.log)?;
+    let entries = txn.entries_from(last.log)?;
     if entries.iter().any(|entry| is_ours(&entry.act)) {
         Err(Error::Sealed)
     } else {

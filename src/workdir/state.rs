@@ -31,6 +31,8 @@ pub const LOCK: &str = "lock";
 const PLACE: usize = 1024;
 const HOLDER_AT: u64 = 2 * PLACE as u64;
 const LOG_AT: u64 = HOLDER_AT + 512;
+/// How often damage is looked at again before it is believed.
+const LOOKS: u32 = 10;
 
 /// The known part of an append-only file.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -231,8 +233,19 @@ fn is_zero(n: &u64) -> bool {
 
 /// Reads the state in force; `None` when nobody has prepared the workdir.
 ///
-/// Without the lock held this is a look, not a promise.
+/// Without the lock held this is a look, not a promise: what somebody writes at
+/// that moment may be seen in part, and is looked at again.
 pub fn read(file: &dyn File) -> Result<Option<State>> {
+    for _ in 0..LOOKS {
+        match read_once(file) {
+            Err(Error::Damaged { .. }) => {}
+            done => return done,
+        }
+    }
+    read_once(file)
+}
+
+fn read_once(file: &dyn File) -> Result<Option<State>> {
     let mut places = [0_u8; 2 * PLACE];
     let read = read_full(file, &mut places, 0).context("read", LOCK)?;
     let (even, odd) = places[..].split_at(PLACE);
@@ -249,7 +262,8 @@ pub fn read(file: &dyn File) -> Result<Option<State>> {
             return Ok(Some(state));
         }
     }
-    if places[..read].iter().any(|&b| b != 0) {
+    // The very first state goes into the odd place: a torn one alone is none.
+    if even[..read.min(PLACE)].iter().any(|&b| b != 0) {
         let what = "neither of its two states is whole; see docs/workdir.md, \"A damaged workdir\"";
         return Err(Error::Damaged {
             file: LOCK.into(),
@@ -400,6 +414,15 @@ mod tests {
         step(&file, &mut state);
         File::write_at(&file, &[0; 10], LOG_AT + before.log + 2).unwrap();
         assert_eq!(read(&file).unwrap(), Some(before));
+    }
+
+    #[test]
+    fn a_torn_first_state_is_none() {
+        let file = lock_file();
+        let mut state = State::new(Mechanism::Flock);
+        step(&file, &mut state);
+        File::write_at(&file, b"torn", PLACE as u64 + 30).unwrap();
+        assert_eq!(read(&file).unwrap(), None);
     }
 
     #[test]

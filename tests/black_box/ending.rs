@@ -5,7 +5,7 @@ use std::time::Duration;
 use nix::sys::signal::{Signal, kill, killpg};
 use nix::unistd::Pid;
 
-use crate::harness::{Farm, Gate, pause, state, tasks, until};
+use crate::harness::{Farm, Gate, is_alive, pause, state, tasks, until};
 
 /// Every signal that a batch system, a terminal or a limit sends.
 const STOPS: [Signal; 7] = [
@@ -158,6 +158,27 @@ fn children_of_a_task_end_with_it() {
         pytf.signal(Signal::SIGTERM);
         pytf.wait().exits(75);
         farm.assert_exact(4, &[], &[]);
+    }
+}
+
+#[test]
+fn a_daemon_without_any_mark_ends_with_an_orderly_run() {
+    // No group, no session, no environment: only being our descendant is left.
+    let daemon =
+        "env -i setsid -f /bin/sh -c 'echo $$ > daemon.new; mv daemon.new daemon; exec sleep 1000'";
+    for (tail, code) in [("true", 0), ("exit 3", 1), ("sleep 1000", 75)] {
+        eprintln!("{tail}");
+        let farm = Farm::of(format!(
+            "{daemon}; until [ -e daemon ]; do :; done; {tail}\n"
+        ));
+        let pytf = farm.farm("--grace 1s").start();
+        until("the daemon is there", || !farm.text("daemon").is_empty());
+        if code == 75 {
+            pytf.signal(Signal::SIGTERM);
+        }
+        pytf.wait().exits(code);
+        let daemon = farm.text("daemon").trim().parse().unwrap();
+        assert!(!is_alive(daemon), "{daemon} is alive");
     }
 }
 
@@ -340,9 +361,7 @@ fn when_pytf_is_killed_its_tasks_are_too_wherever_they_fled() {
             "{now:?} still has one of {old:?}"
         );
         gate.open(2);
-        pytf.wait()
-            .exits(0)
-            .says(&["2 were interrupted and will run again"]);
+        pytf.wait().exits(0);
         farm.assert_exact(4, &[0, 1, 2, 3], &[]);
     }
 }
@@ -364,4 +383,78 @@ fn a_killed_farmer_leaves_no_task_behind_even_when_nobody_comes_after() {
             farm.survivors().is_empty()
         });
     }
+}
+
+#[test]
+fn a_task_that_ends_at_its_limit_is_either_finished_or_over_it_and_never_both() {
+    let farm = Farm::of(tasks(120, |_| "sleep 0.2".into()));
+    let done = farm
+        .farm("--proc 8 --task-timeout 200ms --grace 200ms")
+        .run();
+    assert!(matches!(done.status.code(), Some(0 | 1)));
+    assert_eq!(farm.ends().len(), 120);
+    for (id, outcome) in farm.outcomes() {
+        let file = match outcome.as_str() {
+            "exit 0" => "finished",
+            "time-limit" => "failed",
+            other => panic!("task {id}: {other}"),
+        };
+        assert!(farm.ids(file).contains(&id), "task {id}: {outcome}");
+    }
+    let files = farm.ids("finished").len() + farm.ids("failed").len();
+    assert_eq!((files, farm.ids("toprocess").len()), (120, 0));
+}
+
+#[test]
+fn signals_that_pytf_was_started_without_do_not_make_it_hang() {
+    // As from a parent that ignores SIGCHLD, under nohup, and with signals blocked.
+    let block = "import os, signal, sys\n\
+                 signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())\n\
+                 os.execv(sys.argv[1], sys.argv[1:])";
+    let wrappers: [&[&str]; 3] = [
+        &["env", "--ignore-signal=CHLD"],
+        &["env", "--ignore-signal=HUP"],
+        &["python3", "-c", block],
+    ];
+    for wrapper in wrappers {
+        eprintln!("{wrapper:?}");
+        let (farm, gate) = two_at_the_gate("");
+        farm.write("tasks.txt", format!("exit 3\n{}", farm.text("tasks.txt")));
+        let pytf = farm.farm("--grace 2s").under(wrapper).start();
+        gate.comers(2);
+        pytf.signal(Signal::SIGTERM);
+        pytf.wait().exits(75);
+        farm.assert_exact(5, &[], &[0]);
+        gate.open(2);
+        farm.farm("").under(wrapper).run().exits(1);
+        farm.assert_exact(5, &[1, 2, 3, 4], &[0]);
+    }
+}
+
+#[test]
+fn tasks_have_no_signal_blocked_whatever_pytf_was_started_with() {
+    let block = "import os, signal, sys\n\
+                 signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM, signal.SIGINT})\n\
+                 os.execv(sys.argv[1], sys.argv[1:])";
+    let farm = Farm::of("grep SigBlk /proc/self/status\n");
+    farm.farm("").under(["python3", "-c", block]).run().exits(0);
+    assert_eq!(farm.text("w/logs/log_0"), "SigBlk:\t0000000000000000\n");
+}
+
+#[test]
+fn losing_the_guard_does_not_end_the_run() {
+    let (farm, gate) = two_at_the_gate("");
+    let pytf = farm.farm("").start();
+    gate.comers(2);
+    let children = format!("/proc/{0}/task/{0}/children", pytf.pid());
+    let children = std::fs::read_to_string(children).unwrap();
+    let guard = children.split_whitespace().find(|child| {
+        std::fs::read(format!("/proc/{child}/cmdline"))
+            .is_ok_and(|line| line.windows(7).any(|part| part == b"__guard"))
+    });
+    let guard = Pid::from_raw(guard.expect("a guard").parse().unwrap());
+    kill(guard, Signal::SIGKILL).unwrap();
+    gate.open(2);
+    pytf.wait().exits(0);
+    farm.assert_exact(4, &[0, 1, 2, 3], &[]);
 }

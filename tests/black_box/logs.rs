@@ -153,7 +153,7 @@ fn log_shows_a_task_that_runs() {
     let gate = farm.gate("gate");
     farm.write("tasks.txt", format!("echo so far; {}\n", gate.stand()));
     for form in ["files", "packed"] {
-        let pytf = farm.farm(&format!("--logs {form} --workdir w")).start();
+        let pytf = farm.farm(&format!("--logs {form}")).start();
         gate.comer();
         let done = farm.pytf(["log", "w", "0"]).run();
         if form == "files" {

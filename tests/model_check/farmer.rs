@@ -1,0 +1,447 @@
+//! A simulated farmer: it drives a `Session` as the ledger of the farm does,
+//! with slots that only let time pass.
+
+use std::collections::{HashMap, VecDeque};
+use std::sync::Arc;
+
+use pytf::model::outcome::{Destination, Outcome};
+use pytf::model::record::{End, Header, Record};
+use pytf::model::task::Task;
+use pytf::workdir::commit::Why;
+use pytf::workdir::error::Error;
+use pytf::workdir::fs::Dir;
+use pytf::workdir::lock::Mechanism;
+use pytf::workdir::open::Workdir;
+use pytf::workdir::recovery;
+use pytf::workdir::resume::{ListFile, ListTrouble, prepare, prepare_stream};
+use pytf::workdir::retry::retry;
+use pytf::workdir::session::Session;
+
+use crate::sim_fs::SimDir;
+use crate::world::{Shared, SimWaiting, TAKEOVER};
+
+/// Where its tasks come from.
+#[derive(Clone)]
+pub(crate) enum Source {
+    List(Arc<ListFile>),
+    Stream(u64),
+}
+
+/// What kind of farmer it is.
+#[derive(Clone)]
+pub(crate) struct Plan {
+    pub(crate) source: Source,
+    pub(crate) mechanism: Mechanism,
+    pub(crate) slots: usize,
+    /// When it is told to leave, if the run is not complete before.
+    pub(crate) leaves_at: u64,
+    /// The longest that its tasks run.
+    pub(crate) longest: u64,
+    pub(crate) retries: bool,
+}
+
+/// A task that runs.
+struct Run {
+    task: Task,
+    began: u64,
+    ends: u64,
+}
+
+pub(crate) struct Farmer {
+    shared: Arc<Shared>,
+    me: usize,
+    plan: Plan,
+    waiting: SimWaiting,
+    session: Session,
+    slots: Vec<Option<Run>>,
+    queue: VecDeque<Task>,
+    /// In the journal, not yet known to be synced.
+    unsynced: Vec<(u64, Destination)>,
+    signs: HashMap<String, (u64, u64)>,
+    looked: u64,
+    watched: u64,
+    turned: u64,
+    beat: u64,
+    life: u64,
+    refused_since: Option<u64>,
+    fed: u64,
+}
+
+fn workdir(shared: &Arc<Shared>, me: usize, mechanism: Mechanism) -> Workdir {
+    let shared = shared.clone();
+    Workdir {
+        dir: Arc::new(SimDir { shared, me }),
+        path: "/workdir".into(),
+        mechanism,
+    }
+}
+
+/// Takes an error for what it is; a workdir that is damaged breaks a promise.
+fn judge(shared: &Shared, me: usize, error: &Error) {
+    let mut world = shared.lock();
+    world.trace(me, || format!("ERROR: {error}"));
+    let cut_off = world.actors[me].frozen > TAKEOVER / 3 || world.actors[me].was_refused;
+    match error {
+        Error::Io { .. } | Error::GaveUp => {}
+        Error::Sealed if cut_off => {}
+        error => {
+            let name = world.actors[me].name.clone();
+            world.violated(format!("{name}: {error}"));
+        }
+    }
+}
+
+/// `pytf retry`.
+pub(crate) fn run_retry(shared: &Arc<Shared>, me: usize, mechanism: Mechanism) {
+    let dir: Arc<dyn Dir> = workdir(shared, me, mechanism).dir;
+    let mut waiting = SimWaiting {
+        shared: shared.clone(),
+        me,
+    };
+    if let Err(error) = retry(&dir, mechanism, "retry", &mut waiting, None) {
+        judge(shared, me, &error);
+    }
+}
+
+/// `pytf run`, from its start to its end.
+pub(crate) fn run(shared: Arc<Shared>, me: usize, plan: Plan) {
+    match Farmer::start(shared.clone(), me, plan) {
+        Ok(farmer) => farmer.work_and_leave(),
+        Err(error) => judge(&shared, me, &error),
+    }
+}
+
+impl Farmer {
+    fn start(shared: Arc<Shared>, me: usize, plan: Plan) -> Result<Self, Error> {
+        let workdir = workdir(&shared, me, plan.mechanism);
+        let mut waiting = SimWaiting {
+            shared: shared.clone(),
+            me,
+        };
+        prelude(&workdir, &plan, &mut waiting)?;
+        let name = shared.lock().actors[me].name.clone();
+        let header = |nth: u32| {
+            let farmer = format!("{name}.job.{me}.{nth}");
+            shared.lock().oracle.named(&farmer, me);
+            Header {
+                version: 1,
+                farmer,
+                host: name.clone(),
+                pid: 1,
+                job: None,
+                rank: None,
+                slots: 1,
+                at: 0,
+                pytf: String::new(),
+            }
+        };
+        let feeds = matches!(plan.source, Source::Stream(_));
+        let journal = Session::journal_for(&workdir, header)?;
+        let (session, _) = Session::join(&workdir, journal, feeds, &mut waiting)?;
+        let now = shared.now();
+        Ok(Self {
+            slots: (0..plan.slots).map(|_| None).collect(),
+            shared,
+            me,
+            plan,
+            waiting,
+            session,
+            queue: VecDeque::new(),
+            unsynced: Vec::new(),
+            signs: HashMap::new(),
+            looked: now,
+            watched: now,
+            turned: now,
+            beat: now,
+            life: now,
+            refused_since: None,
+            fed: 0,
+        })
+    }
+
+    fn work_and_leave(mut self) {
+        loop {
+            self.run_slots();
+            let worked = self.work();
+            let now = self.shared.now();
+            match worked {
+                Ok(true) => break,
+                Ok(false) => self.refused_since = None,
+                Err(error) => {
+                    judge(&self.shared, self.me, &error);
+                    let since = *self.refused_since.get_or_insert(now);
+                    if !matches!(error, Error::Io { .. })
+                        || now.saturating_sub(since) > 2 * TAKEOVER
+                    {
+                        break;
+                    }
+                    self.shared.sleep(self.me, 200_000);
+                }
+            }
+            if now > self.plan.leaves_at {
+                break;
+            }
+            let pause = self.shared.between(5_000, 60_000);
+            self.shared.sleep(self.me, pause);
+        }
+        self.leave();
+    }
+
+    /// Everything that is due; true when the run is over for us.
+    fn work(&mut self) -> Result<bool, Error> {
+        self.feed();
+        let now = self.shared.now();
+        let is_idle = self.slots.iter().any(Option::is_none) && self.queue.is_empty();
+        let may_claim = is_idle && self.session.state().queue.left > 0;
+        if may_claim || self.session.has_news() || now.saturating_sub(self.life) > TAKEOVER / 2 {
+            self.turn()?;
+        }
+        if now.saturating_sub(self.beat) >= TAKEOVER / 6 {
+            self.session
+                .journal()
+                .lock()
+                .push(&Record::Beat { at: now });
+            self.sync()?;
+            self.beat = now;
+            if now.saturating_sub(self.life) < TAKEOVER / 2 {
+                self.life = now;
+            }
+        }
+        if self.session.state().live > 1 && now.saturating_sub(self.watched) > TAKEOVER / 8 {
+            self.watch(is_idle)?;
+        }
+        self.is_over(now)
+    }
+
+    // ---- slots -----------------------------------------------------------
+
+    fn run_slots(&mut self) {
+        let now = self.shared.now();
+        for slot in 0..self.slots.len() {
+            if self.slots[slot].as_ref().is_some_and(|run| run.ends <= now)
+                && let Some(run) = self.slots[slot].take()
+            {
+                let is_failure = run.task.id.0 % 5 == 3 && run.task.attempt == 1;
+                self.end(run, Outcome::Exit(i32::from(is_failure)));
+            }
+            if self.slots[slot].is_none()
+                && now.saturating_sub(self.life) < TAKEOVER / 2
+                && let Some(task) = self.queue.pop_front()
+            {
+                self.begin(slot, task, now);
+            }
+        }
+    }
+
+    fn begin(&mut self, slot: usize, task: Task, now: u64) {
+        let mut world = self.shared.lock();
+        world.trace(self.me, || format!("starts task {}", task.id));
+        for other in world.oracle.starts(self.me, task.id.0) {
+            let is_frozen = |actor: usize| world.actors[actor].frozen > TAKEOVER / 3;
+            if other == self.me || !(is_frozen(other) || is_frozen(self.me)) {
+                let what = format!("task {} runs twice at the same time", task.id);
+                world.violated(what);
+                break;
+            }
+        }
+        let ends = now + world.random.between(1_000, self.plan.longest);
+        drop(world);
+        let began = now;
+        self.slots[slot] = Some(Run { task, began, ends });
+    }
+
+    /// An end goes into the journal from the slot, as in the farm.
+    fn end(&mut self, Run { task, began, .. }: Run, outcome: Outcome) {
+        let now = self.shared.now();
+        let mut world = self.shared.lock();
+        world.trace(self.me, || format!("task {} ends: {outcome}", task.id));
+        world.oracle.ends(self.me, task.id.0);
+        drop(world);
+        let end = End {
+            id: task.id,
+            attempt: task.attempt,
+            slot: 0,
+            at: began,
+            us: now.saturating_sub(began),
+            outcome,
+            used: None,
+            log: None,
+        };
+        let to = end.outcome.destination();
+        let journal = self.session.journal();
+        let mut journal = journal.lock();
+        journal.push(&Record::End(end.clone()));
+        let is_written = journal.write().is_ok();
+        drop(journal);
+        if to == Destination::ToProcess {
+            self.session.give_back(task, Some(Why::Interrupted));
+            return;
+        }
+        self.unsynced.push((task.id.0, to));
+        if is_written {
+            self.recorded(task.id.0, to, false);
+        }
+        self.session.settle(task, end);
+    }
+
+    /// A result is recorded; one of a farmer that was frozen may come too late.
+    fn recorded(&self, id: u64, to: Destination, is_synced: bool) {
+        let mut world = self.shared.lock();
+        let actor = &world.actors[self.me];
+        if actor.frozen < TAKEOVER / 3 && (is_synced || !actor.was_refused) {
+            let number = self.session.number();
+            world.oracle.record(number, id, to, is_synced);
+        }
+    }
+
+    fn sync(&mut self) -> Result<(), Error> {
+        self.session.sync_journal()?;
+        for (id, to) in std::mem::take(&mut self.unsynced) {
+            self.recorded(id, to, true);
+        }
+        Ok(())
+    }
+
+    // ---- the turn --------------------------------------------------------
+
+    fn turn(&mut self) -> Result<(), Error> {
+        let copy = match self.shared.chance(4) {
+            true => self.session.copy_queue()?,
+            false => None,
+        };
+        if self.shared.chance(12)
+            && let Some(task) = self.queue.pop_back()
+        {
+            self.session.give_back(task, None);
+        }
+        let journal = self.session.journal();
+        let upto = journal.lock().end();
+        self.sync()?;
+        let idle = self.slots.iter().filter(|slot| slot.is_none()).count() as u64;
+        let queued = self.queue.len() as u64;
+        let ahead = self.shared.between(0, 2);
+        let claim = |_: &_| (idle + ahead).saturating_sub(queued);
+        let turn = self.session.turn(upto, copy, claim, &mut self.waiting)?;
+        self.queue.extend(turn.tasks);
+        self.turned = self.shared.now();
+        self.life = self.turned;
+        Ok(())
+    }
+
+    fn feed(&mut self) {
+        let Source::Stream(n) = self.plan.source else {
+            return;
+        };
+        let some = self.shared.between(0, 4);
+        let Some(feed) = self.session.feed() else {
+            return;
+        };
+        if !feed.is_open() {
+            return;
+        }
+        let upto = n.min(self.fed + some);
+        feed.arrive((self.fed..upto).map(crate::line).collect());
+        self.fed = upto;
+        if upto == n {
+            feed.end(true);
+        }
+    }
+
+    // ---- the others ------------------------------------------------------
+
+    fn watch(&mut self, is_idle: bool) -> Result<(), Error> {
+        let now = self.shared.now();
+        if now.saturating_sub(self.watched) > TAKEOVER / 2 {
+            self.signs.clear();
+        }
+        self.watched = now;
+        let workdir = self.session.workdir().clone();
+        let all = recovery::unsealed(&workdir.dir)?;
+        let me = self.session.farmer().to_owned();
+        let after = all.partition_point(|name| *name <= me);
+        let ring = all[after..].iter().chain(&all[..after]);
+        let ring = ring.filter(|name| **name != me);
+        for farmer in ring.take(if is_idle { 64 } else { 2 }) {
+            let Some(journal) = recovery::look_at(&workdir.dir, workdir.mechanism, farmer, "")?
+            else {
+                continue;
+            };
+            let now = self.shared.now();
+            let sign = self.signs.entry(farmer.clone());
+            let sign = sign.or_insert((journal.len, now));
+            if sign.0 != journal.len {
+                *sign = (journal.len, now);
+            }
+            if !journal.is_free && now.saturating_sub(sign.1) <= TAKEOVER {
+                continue;
+            }
+            self.session.seal(farmer, &journal, &mut self.waiting)?;
+            self.signs.remove(farmer);
+        }
+        Ok(())
+    }
+
+    fn is_over(&mut self, now: u64) -> Result<bool, Error> {
+        let is_idle = self.slots.iter().all(Option::is_none) && self.queue.is_empty();
+        let is_feeding = self.session.feed().is_some_and(|feed| feed.is_open());
+        let has_more = self.session.has_news() || self.session.state().queue.left > 0;
+        if !is_idle || is_feeding || has_more {
+            return Ok(false);
+        }
+        if now.saturating_sub(self.looked) < TAKEOVER / 10 {
+            return Ok(false);
+        }
+        self.looked = now;
+        self.session.look()?;
+        let state = self.session.state();
+        Ok(state.is_complete() || state.live < 2 && state.queue.left == 0)
+    }
+
+    fn leave(mut self) {
+        for slot in 0..self.slots.len() {
+            if let Some(run) = self.slots[slot].take() {
+                self.end(run, Outcome::Interrupted);
+            }
+        }
+        for task in std::mem::take(&mut self.queue) {
+            self.session.give_back(task, None);
+        }
+        let (at, why) = (self.shared.now(), String::new());
+        let journal = self.session.journal();
+        journal.lock().push(&Record::Leave { at, why });
+        let upto = journal.lock().end();
+        let left = self.sync();
+        let left = left.and_then(|()| self.session.leave(upto, &mut self.waiting));
+        if let Err(error) = left {
+            judge(&self.shared, self.me, &error);
+        }
+    }
+}
+
+/// What comes before joining.
+fn prelude(workdir: &Workdir, plan: &Plan, waiting: &mut SimWaiting) -> Result<(), Error> {
+    let (dir, mechanism) = (&workdir.dir, workdir.mechanism);
+    match &plan.source {
+        Source::List(list) => match prepare(dir, mechanism, "a start", waiting, list, false) {
+            Ok(_) => {}
+            Err(ListTrouble::Workdir(error)) => return Err(error),
+            Err(trouble) => panic!("{trouble}"),
+        },
+        Source::Stream(_) => {
+            prepare_stream(dir, mechanism, "a start", waiting)?;
+        }
+    }
+    for farmer in recovery::unsealed(dir)? {
+        let Some(journal) = recovery::look_at(dir, mechanism, &farmer, "")? else {
+            continue;
+        };
+        if journal.is_free {
+            let of = (&*farmer, &*journal.file);
+            recovery::seal(dir, mechanism, ("a start", None), waiting, of)?;
+        }
+    }
+    if plan.retries {
+        retry(dir, mechanism, "a start", waiting, None)?;
+    }
+    Ok(())
+}

@@ -1,0 +1,337 @@
+//! The model check: the real protocol on a simulated file system.
+//!
+//! Each seed is a story: some farmers on some nodes share a workdir, processes
+//! are killed, nodes lose power, farmers freeze for longer than the takeover
+//! time, the file system refuses, and in the end a last farmer with nothing
+//! against it completes the run. After every step the oracle looks whether the
+//! promises hold, and a seed that breaks one is printed.
+//!
+//! `MODEL_CHECK_SEED=17 cargo test --test model_check` tells one story, every
+//! operation in a line; `MODEL_CHECK_SEEDS=100000` tells more of them.
+
+mod farmer;
+mod oracle;
+mod sim_fs;
+mod world;
+
+use std::io::Write;
+use std::path::Path;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, OnceLock};
+
+use pytf::workdir::lock::Mechanism;
+use pytf::workdir::resume::ListFile;
+
+use farmer::{Plan, Source};
+use oracle::Oracle;
+use sim_fs::{Kind, Server};
+use world::{Broken, Faults, Odds, Random, Shared, TAKEOVER, World};
+
+/// The most tasks of a story.
+const MOST_TASKS: u64 = 24;
+
+/// The line of a task.
+pub(crate) fn line(id: u64) -> Vec<u8> {
+    format!("echo task {id}").into_bytes()
+}
+
+/// The line of a task that a changed list brings.
+pub(crate) fn other_line(id: u64) -> Vec<u8> {
+    format!("echo changed {id}").into_bytes()
+}
+
+/// Lists of any length, as files.
+fn list(n: u64) -> Arc<ListFile> {
+    static FOLDER: OnceLock<tempfile::TempDir> = OnceLock::new();
+    static LISTS: Mutex<Vec<(u64, Arc<ListFile>)>> = Mutex::new(Vec::new());
+    let mut lists = LISTS.lock().unwrap();
+    if let Some((_, list)) = lists.iter().find(|(there, _)| *there == n) {
+        return list.clone();
+    }
+    let folder = FOLDER.get_or_init(|| tempfile::tempdir().unwrap());
+    let path = folder.path().join(format!("list{n}"));
+    let mut file = std::fs::File::create(&path).unwrap();
+    for id in 0..n {
+        file.write_all(&[&line(id)[..], b"\n"].concat()).unwrap();
+    }
+    let made = Arc::new(ListFile::at(Path::new(&path)).unwrap().unwrap());
+    lists.push((n, made.clone()));
+    made
+}
+
+/// A story in the making.
+struct Story {
+    random: Random,
+    kind: Kind,
+    tasks: u64,
+    plan: Plan,
+    farmers: u64,
+    nodes: usize,
+    retries: bool,
+}
+
+impl Story {
+    fn of(seed: u64) -> Self {
+        let mut random = Random::new(seed);
+        let kind = match random.below(4) {
+            0 => Kind::Local,
+            1 => Kind::Nfs { stale: true },
+            _ => Kind::Nfs { stale: false },
+        };
+        let mechanism = match random.below(4) {
+            0 => Mechanism::Link,
+            1 => Mechanism::Fcntl,
+            _ => Mechanism::Flock,
+        };
+        let tasks = random.between(3, MOST_TASKS);
+        let source = match random.one_in(4) {
+            true => Source::Stream(tasks),
+            false => Source::List(list(tasks)),
+        };
+        let slots = usize::try_from(random.between(1, 3)).unwrap();
+        let longest = [20_000, 300_000, 2_000_000][usize::try_from(random.below(3)).unwrap()];
+        Self {
+            kind,
+            tasks,
+            plan: Plan {
+                source,
+                mechanism,
+                slots,
+                longest,
+                leaves_at: u64::MAX,
+                retries: false,
+            },
+            farmers: random.between(1, 4),
+            nodes: match kind {
+                Kind::Local => 1,
+                Kind::Nfs { .. } => usize::try_from(random.between(1, 3)).unwrap(),
+            },
+            retries: random.one_in(3),
+            random,
+        }
+    }
+
+    /// What goes wrong in it.
+    fn faults(&mut self) -> Faults {
+        let random = &mut self.random;
+        let mut odds = |one_in: u64, most: u64| match random.one_in(2) {
+            true => Odds {
+                one_in: random.between(one_in / 4, one_in * 2),
+                most: u32::try_from(random.between(1, most)).unwrap(),
+            },
+            false => Odds::default(),
+        };
+        Faults {
+            kill: odds(600, 5),
+            power: odds(1200, 2),
+            freeze: odds(800, 3),
+            refuse: odds(500, 8),
+        }
+    }
+
+    /// Tells the story; what it says when a promise was broken.
+    fn tell(mut self, broken: Broken, is_traced: bool) -> (u64, Option<String>) {
+        let faults = self.faults();
+        let lease = match self.random.below(3) {
+            0 => 0,
+            1 => TAKEOVER * 2,
+            _ => u64::MAX / 2,
+        };
+        let random = Random::new(self.random.next());
+        let (kind, tasks) = (self.kind, self.tasks);
+        if is_traced {
+            let Plan {
+                mechanism, slots, ..
+            } = self.plan;
+            let (farmers, nodes) = (self.farmers, self.nodes);
+            eprintln!(
+                "{kind:?} {mechanism}, {tasks} tasks, {farmers} farmers of {slots} slots \
+                 on {nodes} nodes, locks of dead nodes stay {lease}; {faults:?}"
+            );
+        }
+        let shared = Shared::new(|director| World {
+            now: 0,
+            random,
+            actors: vec![director],
+            server: Server::new(kind, lease),
+            oracle: Oracle::default(),
+            faults,
+            broken,
+            violation: None,
+            ops: 0,
+            is_traced,
+        });
+        self.direct(&shared);
+        let mut world = shared.lock();
+        if world.violation.is_none() {
+            world.server.is_news = true;
+            world.check();
+            if let Err(what) = world.oracle.finish(&world.server, tasks) {
+                world.violated(what);
+            }
+        }
+        (world.ops, world.violation.take())
+    }
+
+    fn direct(&mut self, shared: &Arc<Shared>) {
+        for nth in 0..self.farmers {
+            self.start(shared, nth);
+            let pause = self.random.below(200_000);
+            shared.sleep(
+                0,
+                [0, pause, pause * 10][usize::try_from(self.random.below(3)).unwrap()],
+            );
+        }
+        let mut more = self.random.below(4);
+        for round in 0..60 {
+            shared.sleep(0, TAKEOVER / 4);
+            if self.retries && self.random.one_in(6) {
+                let mechanism = self.plan.mechanism;
+                shared.spawn("retry", self.node(), move |shared, me| {
+                    farmer::run_retry(&shared, me, mechanism);
+                });
+            }
+            let (alive, is_over) = {
+                let world = shared.lock();
+                let alive = world.actors[1..].iter().filter(|actor| !actor.is_done);
+                (alive.count(), world.violation.is_some())
+            };
+            if is_over || alive == 0 && more == 0 {
+                break;
+            }
+            if more > 0 && (alive == 0 || self.random.one_in(6)) {
+                more -= 1;
+                self.start(shared, self.farmers + round);
+            }
+        }
+        shared.lock().faults = Faults::default();
+        self.wait_for_all(shared);
+        // The last one, on a node of its own unless there is one only.
+        self.plan.retries = false;
+        self.plan.leaves_at = u64::MAX;
+        let node = if self.kind == Kind::Local {
+            0
+        } else {
+            self.nodes
+        };
+        let plan = self.plan.clone();
+        shared.spawn("last", node, move |shared, me| {
+            farmer::run(shared, me, plan)
+        });
+        self.wait_for_all(shared);
+    }
+
+    fn node(&mut self) -> usize {
+        usize::try_from(self.random.below(self.nodes as u64)).unwrap()
+    }
+
+    fn start(&mut self, shared: &Arc<Shared>, nth: u64) {
+        let mut plan = self.plan.clone();
+        plan.retries = self.retries && self.random.one_in(3);
+        if self.random.one_in(3) {
+            let now = shared.now();
+            plan.leaves_at = now + self.random.between(10_000, TAKEOVER * 2);
+        }
+        let node = self.node();
+        let name = format!("f{nth}@{node}");
+        shared.spawn(&name, node, move |shared, me| farmer::run(shared, me, plan));
+    }
+
+    fn wait_for_all(&self, shared: &Arc<Shared>) {
+        loop {
+            shared.sleep(0, TAKEOVER);
+            let world = shared.lock();
+            if world.actors[1..].iter().all(|actor| actor.is_done) {
+                return;
+            }
+        }
+    }
+}
+
+/// A number from the environment.
+fn number(name: &str) -> Option<u64> {
+    std::env::var(name).ok()?.parse().ok()
+}
+
+/// Keeps a story and its threads on one core: handing the baton on is cheap there.
+fn pin(core: usize) {
+    let mut cores = nix::sched::CpuSet::new();
+    if cores.set(core).is_ok() {
+        let _ = nix::sched::sched_setaffinity(nix::unistd::Pid::from_raw(0), &cores);
+    }
+}
+
+/// Tells many stories; the seeds that break a promise, with what they say.
+fn tell_all(from: u64, to: u64, broken: Broken, enough: usize) -> (u64, Vec<(u64, String)>) {
+    let next = AtomicU64::new(from);
+    let ops = AtomicU64::new(0);
+    let found = Mutex::new(Vec::new());
+    let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+    std::thread::scope(|scope| {
+        for core in 0..cores {
+            let (next, ops, found) = (&next, &ops, &found);
+            scope.spawn(move || {
+                pin(core);
+                loop {
+                    let seed = next.fetch_add(1, Ordering::Relaxed);
+                    if seed >= to || found.lock().unwrap().len() >= enough {
+                        return;
+                    }
+                    let (n, what) = Story::of(seed).tell(broken, false);
+                    ops.fetch_add(n, Ordering::Relaxed);
+                    if let Some(what) = what {
+                        found.lock().unwrap().push((seed, what));
+                    }
+                }
+            });
+        }
+    });
+    (ops.into_inner(), found.into_inner().unwrap())
+}
+
+#[test]
+fn the_promises_hold_in_every_story() {
+    if let Some(seed) = number("MODEL_CHECK_SEED") {
+        let (ops, what) = Story::of(seed).tell(Broken::Not, true);
+        assert_eq!(what, None, "seed {seed}, {ops} operations");
+        return;
+    }
+    let seeds = number("MODEL_CHECK_SEEDS").unwrap_or(10_000);
+    let from = number("MODEL_CHECK_FROM").unwrap_or(0);
+    let began = std::time::Instant::now();
+    let (ops, found) = tell_all(from, from + seeds, Broken::Not, 10);
+    let (time, rate) = (
+        began.elapsed(),
+        seeds as f64 / began.elapsed().as_secs_f64(),
+    );
+    println!("{seeds} seeds, {ops} operations in {time:.1?}: {rate:.0} seeds a second");
+    for (seed, what) in &found {
+        println!("MODEL_CHECK_SEED={seed}: {what}");
+    }
+    assert!(found.is_empty(), "{} seeds break a promise", found.len());
+}
+
+fn is_found(broken: Broken) {
+    let (_, found) = tell_all(0, 3000, broken, 1);
+    assert!(!found.is_empty(), "{broken:?} is not found in 3000 seeds");
+}
+
+#[test]
+fn the_check_finds_locks_that_do_not_exclude() {
+    is_found(Broken::NoLock);
+}
+
+#[test]
+fn the_check_finds_a_sync_that_does_nothing() {
+    is_found(Broken::NoSync);
+}
+
+#[test]
+fn the_check_finds_stale_files() {
+    is_found(Broken::StaleOpen);
+}
+
+#[test]
+fn the_check_finds_names_that_are_not_exclusive() {
+    is_found(Broken::NoExclusive);
+}

@@ -1,0 +1,409 @@
+//! What must be true, seen from the server: looked at each time the state in
+//! force may have changed.
+//!
+//! It reads the files as they lie there, without any of the caches, and follows
+//! the log of transactions: each task is in exactly one place, each recorded
+//! result ends where it belongs, nothing is torn, nothing goes back in time.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::io;
+use std::os::fd::OwnedFd;
+
+use pytf::model::ids::Ids;
+use pytf::model::outcome::Destination;
+use pytf::model::task::parse_line;
+use pytf::workdir::fs::File;
+use pytf::workdir::layout::{FAILED, FINISHED, REQUEUED, TASKS, TOPROCESS};
+use pytf::workdir::lock::Mechanism;
+use pytf::workdir::state::{self, Act, Known, State};
+
+use crate::sim_fs::Server;
+
+/// Bytes, as a file that nobody changes.
+struct Still(Vec<u8>);
+
+impl File for Still {
+    fn len(&self) -> io::Result<u64> {
+        Ok(self.0.len() as u64)
+    }
+    fn inode(&self) -> io::Result<u64> {
+        Ok(0)
+    }
+    fn read_at(&self, buf: &mut [u8], offset: u64) -> io::Result<usize> {
+        let from = usize::try_from(offset).unwrap_or(usize::MAX);
+        let rest = self.0.get(from..).unwrap_or_default();
+        let n = rest.len().min(buf.len());
+        buf[..n].copy_from_slice(&rest[..n]);
+        Ok(n)
+    }
+    fn write_at(&self, _: &[u8], _: u64) -> io::Result<()> {
+        Err(io::ErrorKind::PermissionDenied.into())
+    }
+    fn sync(&self) -> io::Result<()> {
+        Ok(())
+    }
+    fn try_lock(&self, _: Mechanism) -> io::Result<bool> {
+        Ok(false)
+    }
+    fn share(&self) -> io::Result<OwnedFd> {
+        Err(io::ErrorKind::Unsupported.into())
+    }
+}
+
+/// A result in a journal.
+struct Recorded {
+    actor: usize,
+    to: Destination,
+    is_synced: bool,
+}
+
+/// What a run of a task in a process was.
+struct Run {
+    actor: usize,
+    id: u64,
+}
+
+#[derive(Default)]
+pub(crate) struct Oracle {
+    /// As it was when it was looked at last.
+    pub(crate) state: Option<State>,
+    /// By farmer's number: the process.
+    actors: BTreeMap<u32, usize>,
+    /// By farmer's name: the process.
+    names: BTreeMap<String, usize>,
+    live: BTreeSet<u32>,
+    owners: BTreeMap<u64, u32>,
+    finished: BTreeSet<u64>,
+    failed: BTreeSet<u64>,
+    queue: BTreeSet<u64>,
+    recorded: BTreeMap<u64, Recorded>,
+    running: Vec<Run>,
+    /// Tasks may have left the list.
+    pub(crate) may_drop: bool,
+}
+
+/// One of the shared files, read.
+struct Shown {
+    ids: BTreeSet<u64>,
+    lines: Vec<Vec<u8>>,
+}
+
+impl Oracle {
+    /// A process made a farmer of this name.
+    pub(crate) fn named(&mut self, farmer: &str, actor: usize) {
+        self.names.insert(farmer.to_owned(), actor);
+    }
+
+    /// A result is in the journal of a process; `is_synced`: durable.
+    pub(crate) fn record(&mut self, number: u32, id: u64, to: Destination, is_synced: bool) {
+        if self.live.contains(&number)
+            && self.owners.get(&id) == Some(&number)
+            && let Some(&actor) = self.actors.get(&number)
+        {
+            let recorded = Recorded {
+                actor,
+                to,
+                is_synced,
+            };
+            self.recorded.insert(id, recorded);
+        }
+    }
+
+    /// Nothing is promised any more for what a process had only written.
+    pub(crate) fn lost_power(&mut self, actor: usize) {
+        self.recorded
+            .retain(|_, recorded| recorded.actor != actor || recorded.is_synced);
+    }
+
+    /// A process starts a task; the others that run it.
+    pub(crate) fn starts(&mut self, actor: usize, id: u64) -> Vec<usize> {
+        let others = self.running.iter().filter(|run| run.id == id);
+        let others = others.map(|run| run.actor).collect();
+        self.running.push(Run { actor, id });
+        others
+    }
+
+    pub(crate) fn ends(&mut self, actor: usize, id: u64) {
+        self.running
+            .retain(|run| run.actor != actor || run.id != id);
+    }
+
+    /// A process is over, and with it its tasks.
+    pub(crate) fn stopped(&mut self, actor: usize, _now: u64) {
+        self.running.retain(|run| run.actor != actor);
+    }
+
+    /// Looks at the server.
+    pub(crate) fn look(&mut self, server: &Server) -> Result<(), String> {
+        let Some(bytes) = server.file("lock") else {
+            return match self.state {
+                Some(_) => Err("the lock file is gone".into()),
+                None => Ok(()),
+            };
+        };
+        self.look_at(server, &Still(bytes.to_vec()))
+    }
+
+    fn look_at(&mut self, server: &Server, file: &Still) -> Result<(), String> {
+        let now = state::read(file).map_err(|error| error.to_string())?;
+        let Some(now) = now else {
+            return match &self.state {
+                Some(was) => Err(format!("the state {} is gone", was.seq)),
+                None => Ok(()),
+            };
+        };
+        let (seq, epoch, log) = match &self.state {
+            Some(was) => (was.seq, was.epoch, was.log),
+            None => (0, 0, 0),
+        };
+        if now.seq == seq {
+            return Ok(());
+        }
+        if now.seq < seq {
+            return Err(format!("the state went back from {seq} to {}", now.seq));
+        }
+        let from = if now.epoch == epoch { log } else { 0 };
+        if now.epoch != epoch && (!self.live.is_empty() || !self.owners.is_empty()) {
+            return Err("the log was begun anew while farmers live".into());
+        }
+        let entries = state::entries(file, from, now.log).map_err(|error| error.to_string())?;
+        let numbers: Vec<u64> = entries.iter().map(|entry| entry.seq).collect();
+        if numbers.iter().copied().ne(seq + 1..=now.seq) {
+            return Err(format!("after {seq} the log has {numbers:?}"));
+        }
+        let queue = self.read(server, &now, TOPROCESS)?;
+        let finished = self.read(server, &now, FINISHED)?;
+        let failed = self.read(server, &now, FAILED)?;
+        self.read(server, &now, REQUEUED)?;
+        let acts: Vec<Act> = entries.into_iter().map(|entry| entry.act).collect();
+        for (nth, act) in acts.iter().enumerate() {
+            let is_last = nth + 1 == acts.len();
+            self.apply(act, &finished.ids, &failed.ids, &queue.ids, is_last)
+                .map_err(|what| format!("{what} (state {}, {act:?})", now.seq))?;
+        }
+        (self.queue, self.finished, self.failed) = (queue.ids, finished.ids, failed.ids);
+        let seen = format!("state {} ({:?})", now.seq, acts);
+        self.state = Some(now);
+        self.partition(server)
+            .map_err(|what| format!("{what} at {seen}"))
+    }
+
+    fn read(&self, server: &Server, now: &State, name: &str) -> Result<Shown, String> {
+        let (from, known) = match name {
+            FINISHED => (0, now.finished),
+            FAILED => (0, now.failed),
+            REQUEUED => (0, now.requeued),
+            TASKS => (0, now.tasks),
+            _ => {
+                let (len, lines) = (now.queue.len, now.queue.left);
+                (now.queue.cursor, Known { len, lines })
+            }
+        };
+        let coming = now.renames.iter().find(|rename| rename.to == name);
+        let bytes = coming
+            .and_then(|rename| server.file(&rename.from))
+            .or_else(|| server.file(name))
+            .unwrap_or_default();
+        let (from, to) = (index(from), index(known.len));
+        let Some(bytes) = bytes.get(from..to) else {
+            let (seq, len) = (now.seq, bytes.len());
+            return Err(format!("{name} has {len} bytes, state {seq} knows {to}"));
+        };
+        let mut shown = Shown {
+            ids: BTreeSet::new(),
+            lines: Vec::new(),
+        };
+        let torn = |line: &[u8]| {
+            let line = String::from_utf8_lossy(line).into_owned();
+            format!("{name} holds a torn line: {line:?} (state {})", now.seq)
+        };
+        for line in bytes.split_inclusive(|&b| b == b'\n') {
+            let whole = line.strip_suffix(b"\n").ok_or_else(|| torn(line))?;
+            let (id, text) = parse_line(whole).ok_or_else(|| torn(line))?;
+            let is_right = match name {
+                REQUEUED => true,
+                _ => text == crate::line(id.0) || text == crate::other_line(id.0),
+            };
+            if !is_right {
+                return Err(torn(line));
+            }
+            if !shown.ids.insert(id.0) && name != REQUEUED {
+                return Err(format!("task {id} is twice in {name} (state {})", now.seq));
+            }
+            shown.lines.push(line.to_vec());
+        }
+        if shown.lines.len() as u64 != known.lines {
+            let n = shown.lines.len();
+            return Err(format!("{name} has {n} lines, known are {}", known.lines));
+        }
+        Ok(shown)
+    }
+
+    fn apply(
+        &mut self,
+        act: &Act,
+        finished: &BTreeSet<u64>,
+        failed: &BTreeSet<u64>,
+        queue: &BTreeSet<u64>,
+        is_last: bool,
+    ) -> Result<(), String> {
+        match act {
+            Act::Prepare => {}
+            Act::Join { by, farmer, .. } => {
+                self.live.insert(*by);
+                let actor = self.names.get(farmer).copied().unwrap_or(usize::MAX);
+                self.actors.insert(*by, actor);
+            }
+            Act::Turn {
+                by,
+                claim,
+                back,
+                leave,
+                ..
+            } => {
+                if !self.live.contains(by) {
+                    return Err(format!("farmer {by} is over and took a turn"));
+                }
+                self.settled(*by, finished, failed)?;
+                self.given_back(*by, back)?;
+                for id in claim.iter().map(|id| id.0) {
+                    if let Some(owner) = self.owners.insert(id, *by) {
+                        return Err(format!("task {id} of farmer {owner} was claimed by {by}"));
+                    }
+                }
+                if *leave {
+                    self.live.remove(by);
+                    if let Some((id, _)) = self.owners.iter().find(|(_, owner)| *owner == by) {
+                        return Err(format!("farmer {by} left with task {id}"));
+                    }
+                }
+            }
+            Act::Seal { of, .. } => {
+                if !self.live.remove(of) {
+                    return Err(format!("farmer {of} is over and was sealed"));
+                }
+                self.settled(*of, finished, failed)?;
+                let lost = self.owners.iter().filter(|(_, owner)| *owner == of);
+                let lost: Ids = lost.map(|(id, _)| pytf::model::task::TaskId(*id)).collect();
+                if let Some(id) = lost.iter().find(|id| is_last && !queue.contains(&id.0)) {
+                    return Err(format!("task {id} was lost with its farmer"));
+                }
+                self.given_back(*of, &lost)?;
+            }
+            Act::Retry { ids } => {
+                for id in ids.iter() {
+                    self.failed.remove(&id.0);
+                    self.recorded.remove(&id.0);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// What is new in `finished` and `failed` must be a farmer's, and end where
+    /// its record says.
+    fn settled(
+        &mut self,
+        by: u32,
+        finished: &BTreeSet<u64>,
+        failed: &BTreeSet<u64>,
+    ) -> Result<(), String> {
+        for (ids, was, to) in [
+            (finished, &mut self.finished, Destination::Finished),
+            (failed, &mut self.failed, Destination::Failed),
+        ] {
+            let new: Vec<u64> = ids.difference(was).copied().collect();
+            for id in new {
+                if self.owners.get(&id) != Some(&by) {
+                    // With two transactions at once: the other's.
+                    continue;
+                }
+                was.insert(id);
+                self.owners.remove(&id);
+                if let Some(recorded) = self.recorded.remove(&id)
+                    && recorded.to != to
+                {
+                    let says = recorded.to;
+                    return Err(format!("task {id} is {to:?}, its record says {says:?}"));
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn given_back(&mut self, by: u32, ids: &Ids) -> Result<(), String> {
+        for id in ids.iter().map(|id| id.0) {
+            if self.owners.remove(&id) != Some(by) {
+                return Err(format!("task {id}, given back, was not farmer {by}'s"));
+            }
+            if self.recorded.remove(&id).is_some() {
+                return Err(format!("the recorded result of task {id} is lost"));
+            }
+        }
+        Ok(())
+    }
+
+    /// Every task is in exactly one place.
+    fn partition(&self, server: &Server) -> Result<(), String> {
+        let Some(now) = &self.state else {
+            return Ok(());
+        };
+        let tasks = self.read(server, now, TASKS)?;
+        let mut dropped = 0;
+        for &id in &tasks.ids {
+            let places = [
+                self.queue.contains(&id).then_some(TOPROCESS),
+                self.finished.contains(&id).then_some(FINISHED),
+                self.failed.contains(&id).then_some(FAILED),
+                self.owners.contains_key(&id).then_some("a claim"),
+            ];
+            let places: Vec<&str> = places.into_iter().flatten().collect();
+            match places.len() {
+                1 => {}
+                0 if self.may_drop => dropped += 1,
+                0 => return Err(format!("task {id} is nowhere")),
+                _ => return Err(format!("task {id} is in {places:?}")),
+            }
+        }
+        if self.live.len() != index(u64::from(now.live)) {
+            return Err(format!(
+                "{} are alive, known: {}",
+                self.live.len(),
+                now.live
+            ));
+        }
+        if dropped != now.dropped || now.claimed() != self.owners.len() as u64 {
+            let (claimed, owned) = (now.claimed(), self.owners.len());
+            return Err(format!(
+                "{owned} are claimed, {dropped} dropped; known: {claimed} claimed, {} dropped",
+                now.dropped
+            ));
+        }
+        Ok(())
+    }
+
+    /// At the end, when a farmer has left in good order.
+    pub(crate) fn finish(&self, server: &Server, tasks: u64) -> Result<(), String> {
+        let now = self.state.as_ref().ok_or("there is no state")?;
+        if !now.is_complete() || now.tasks.lines != tasks {
+            return Err(format!("the run did not complete: {now:?}"));
+        }
+        for (name, known) in [
+            (TOPROCESS, 0),
+            (FINISHED, now.finished.len),
+            (FAILED, now.failed.len),
+            (REQUEUED, now.requeued.len),
+            (TASKS, now.tasks.len),
+        ] {
+            let len = server.file(name).map_or(0, <[u8]>::len) as u64;
+            if len != known {
+                return Err(format!("at the end {name} has {len} bytes, not {known}"));
+            }
+        }
+        Ok(())
+    }
+}
+
+fn index(n: u64) -> usize {
+    usize::try_from(n).unwrap_or(usize::MAX)
+}

@@ -1,0 +1,686 @@
+//! The simulated file system: a server, and on each node a cache of its own.
+//!
+//! As NFS has it: what is written stays on the node until it is synced, closed
+//! or written back; what is read is as old as the last open of the file on this
+//! node, or the last lock on it; names and listings may be seconds old; names
+//! are created, renamed and removed atomically at the server. A node that loses
+//! power takes what it had not written back with it, torn anywhere, and its
+//! locks may stay for a while or for ever.
+//!
+//! With one node and no server it is a local file system: coherent, but a power
+//! cut also takes back names that were not synced.
+
+use std::collections::BTreeMap;
+use std::io;
+use std::os::fd::OwnedFd;
+use std::sync::{Arc, MutexGuard};
+
+use pytf::workdir::fs::{Dir, File, Open};
+use pytf::workdir::lock::Mechanism;
+
+use crate::world::{Broken, Fate, Shared, TAKEOVER, World, die};
+
+/// What kind of file system.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Kind {
+    /// Shared by several nodes; `stale`: a file that is gone at the server
+    /// answers ESTALE (NFS 3).
+    Nfs { stale: bool },
+    /// On one node.
+    Local,
+}
+
+pub(crate) struct Inode {
+    pub(crate) data: Arc<Vec<u8>>,
+    version: u64,
+    lock: Option<Lock>,
+    /// The node that removed its last name.
+    gone_by: Option<usize>,
+}
+
+struct Lock {
+    handle: u64,
+    actor: usize,
+    /// When a dead node's lock is free.
+    free_at: u64,
+}
+
+#[derive(Default)]
+struct Cache {
+    version: u64,
+    seen: Arc<Vec<u8>>,
+    dirty: Vec<(u64, Vec<u8>)>,
+}
+
+#[derive(Default)]
+struct Node {
+    caches: BTreeMap<u64, Cache>,
+    names: BTreeMap<String, (Option<u64>, u64)>,
+    lists: BTreeMap<String, (Vec<String>, u64)>,
+}
+
+/// What became of one name: (name, before, after).
+type Change = (String, Option<u64>, Option<u64>);
+
+pub(crate) struct Server {
+    pub(crate) kind: Kind,
+    /// How long the locks of a node stay that lost power.
+    pub(crate) lease: u64,
+    pub(crate) names: BTreeMap<String, u64>,
+    pub(crate) inodes: Vec<Inode>,
+    nodes: Vec<Node>,
+    /// Changes of names that are not durable yet (local only).
+    unsynced: Vec<Vec<Change>>,
+    handles: BTreeMap<u64, (usize, u64)>,
+    next_handle: u64,
+    /// The state may have changed at the server.
+    pub(crate) is_news: bool,
+}
+
+impl Server {
+    pub(crate) fn new(kind: Kind, lease: u64) -> Self {
+        Self {
+            kind,
+            lease,
+            names: BTreeMap::new(),
+            inodes: Vec::new(),
+            nodes: Vec::new(),
+            unsynced: Vec::new(),
+            handles: BTreeMap::new(),
+            next_handle: 1,
+            is_news: false,
+        }
+    }
+
+    fn inode(&mut self, ino: u64) -> &mut Inode {
+        &mut self.inodes[at(ino)]
+    }
+
+    /// The file that the server has under a name.
+    pub(crate) fn file(&self, name: &str) -> Option<&[u8]> {
+        self.names
+            .get(name)
+            .map(|&ino| &self.inodes[at(ino)].data[..])
+    }
+
+    fn node(&mut self, node: usize) -> &mut Node {
+        while self.nodes.len() <= node {
+            self.nodes.push(Node::default());
+        }
+        &mut self.nodes[node]
+    }
+
+    fn is_local(&self) -> bool {
+        self.kind == Kind::Local
+    }
+
+    /// A write arrives at the server.
+    fn arrive(&mut self, ino: u64, offset: u64, bytes: &[u8]) {
+        let is_lock = self.names.get("lock") == Some(&ino);
+        self.is_news |= is_lock;
+        let inode = self.inode(ino);
+        write_into(Arc::make_mut(&mut inode.data), offset, bytes);
+        inode.version += 1;
+    }
+
+    /// What a node sees of a file.
+    fn view(&mut self, node: usize, ino: u64) -> Arc<Vec<u8>> {
+        let (data, version) = {
+            let inode = self.inode(ino);
+            (inode.data.clone(), inode.version)
+        };
+        let is_local = self.is_local();
+        let cache = self.cache(node, ino);
+        if is_local {
+            (cache.seen, cache.version) = (data, version);
+        }
+        if cache.dirty.is_empty() {
+            return cache.seen.clone();
+        }
+        let mut all = (*cache.seen).clone();
+        for (offset, bytes) in &cache.dirty {
+            write_into(&mut all, *offset, bytes);
+        }
+        Arc::new(all)
+    }
+
+    fn cache(&mut self, node: usize, ino: u64) -> &mut Cache {
+        let (data, version) = {
+            let inode = self.inode(ino);
+            (inode.data.clone(), inode.version)
+        };
+        self.node(node).caches.entry(ino).or_insert(Cache {
+            version,
+            seen: data,
+            dirty: Vec::new(),
+        })
+    }
+
+    fn revalidate(&mut self, node: usize, ino: u64) {
+        let (data, version) = {
+            let inode = self.inode(ino);
+            (inode.data.clone(), inode.version)
+        };
+        let cache = self.cache(node, ino);
+        if cache.version != version {
+            (cache.seen, cache.version) = (data, version);
+        }
+    }
+
+    fn flush(&mut self, node: usize, ino: u64, how_many: usize) {
+        for _ in 0..how_many {
+            let cache = self.cache(node, ino);
+            if cache.dirty.is_empty() {
+                break;
+            }
+            let (offset, bytes) = cache.dirty.remove(0);
+            self.arrive(ino, offset, &bytes);
+            // A node knows what it wrote itself.
+            let cache = self.cache(node, ino);
+            write_into(Arc::make_mut(&mut cache.seen), offset, &bytes);
+        }
+    }
+
+    fn change_names(&mut self, node: usize, changes: Vec<Change>) {
+        for (name, before, after) in &changes {
+            self.is_news |= name == "lock";
+            match after {
+                Some(ino) => self.names.insert(name.clone(), *ino),
+                None => self.names.remove(name),
+            };
+            let stamp = (*after, 0);
+            self.node(node).names.insert(name.clone(), stamp);
+            if let Some(ino) = *before
+                && !self.names.values().any(|&there| there == ino)
+            {
+                self.inode(ino).gone_by = Some(node);
+            }
+        }
+        if self.is_local() {
+            self.unsynced.push(changes);
+        }
+    }
+
+    fn folder(&self, sub: &str) -> Vec<String> {
+        let names = self.names.keys().filter_map(|name| match sub {
+            "" => (!name.contains('/')).then(|| name.clone()),
+            sub => name
+                .strip_prefix(sub)
+                .and_then(|rest| rest.strip_prefix('/'))
+                .map(str::to_owned),
+        });
+        names.collect()
+    }
+}
+
+fn at(ino: u64) -> usize {
+    usize::try_from(ino).unwrap_or(usize::MAX)
+}
+
+fn write_into(data: &mut Vec<u8>, offset: u64, bytes: &[u8]) {
+    let offset = at(offset);
+    if data.len() < offset + bytes.len() {
+        data.resize(offset + bytes.len(), 0);
+    }
+    data[offset..offset + bytes.len()].copy_from_slice(bytes);
+}
+
+impl World {
+    /// Some extents reach the server in any order, each perhaps torn; the rest
+    /// is lost.
+    fn tear(&mut self, node: usize, ino: u64) {
+        let mut dirty = std::mem::take(&mut self.server.cache(node, ino).dirty);
+        while !dirty.is_empty() {
+            let nth = at(self.random.below(dirty.len() as u64));
+            let (offset, bytes) = dirty.remove(nth);
+            match self.random.below(3) {
+                0 => {}
+                1 => self.server.arrive(ino, offset, &bytes),
+                _ => {
+                    let cut = at(self.random.below(bytes.len() as u64 + 1));
+                    let tail = self.random.one_in(2);
+                    if tail {
+                        self.server.arrive(ino, offset + cut as u64, &bytes[cut..]);
+                    } else {
+                        self.server.arrive(ino, offset, &bytes[..cut]);
+                    }
+                }
+            }
+        }
+        self.server.revalidate(node, ino);
+    }
+
+    /// Flushes in any order.
+    fn write_back(&mut self, node: usize, ino: u64, all: bool) {
+        let n = self.server.cache(node, ino).dirty.len();
+        // Extents that overlap keep their order.
+        if n > 1 && self.random.one_in(2) && !overlap(&self.server.cache(node, ino).dirty) {
+            let by = at(self.random.below(n as u64));
+            self.server.cache(node, ino).dirty.rotate_left(by);
+        }
+        self.server.flush(node, ino, if all { n } else { 1 });
+    }
+
+    fn close(&mut self, handle: u64) {
+        let Some((actor, ino)) = self.server.handles.remove(&handle) else {
+            return;
+        };
+        let node = self.actors[actor].node;
+        if !self.server.is_local() {
+            self.write_back(node, ino, true);
+        }
+        let inode = self.server.inode(ino);
+        if inode
+            .lock
+            .as_ref()
+            .is_some_and(|lock| lock.handle == handle)
+        {
+            inode.lock = None;
+        }
+    }
+
+    /// The kernel closes what a killed process had open.
+    pub(crate) fn close_all(&mut self, actor: usize) {
+        let open = self.server.handles.iter();
+        let mut open: Vec<u64> = open
+            .filter(|(_, (owner, _))| *owner == actor)
+            .map(|(handle, _)| *handle)
+            .collect();
+        if self.random.one_in(2) {
+            open.reverse();
+        }
+        open.into_iter().for_each(|handle| self.close(handle));
+        self.check();
+    }
+
+    pub(crate) fn lose_power(&mut self, node: usize) {
+        let files: Vec<u64> = self.server.node(node).caches.keys().copied().collect();
+        for ino in files {
+            self.tear(node, ino);
+        }
+        let is_local = self.server.is_local();
+        if is_local {
+            let n = self.server.unsynced.len();
+            let keep = at(self.random.below(n as u64 + 1));
+            for changes in self.server.unsynced.split_off(keep).into_iter().rev() {
+                for (name, before, _) in changes.into_iter().rev() {
+                    match before {
+                        Some(ino) => self.server.names.insert(name, ino),
+                        None => self.server.names.remove(&name),
+                    };
+                }
+            }
+            self.server.unsynced.clear();
+        }
+        let free_at = self.now.saturating_add(self.server.lease);
+        let dead = &mut self.actors;
+        self.server
+            .handles
+            .retain(|_, (owner, _)| dead[*owner].node != node || !dead[*owner].is_dead);
+        for inode in &mut self.server.inodes {
+            if let Some(lock) = &mut inode.lock
+                && dead[lock.actor].node == node
+                && dead[lock.actor].is_dead
+            {
+                lock.free_at = if is_local { 0 } else { free_at };
+            }
+        }
+        *self.server.node(node) = Node::default();
+        self.server.is_news = true;
+        self.check();
+    }
+
+    /// The promises are looked at whenever the state may have changed.
+    pub(crate) fn check(&mut self) {
+        if std::mem::take(&mut self.server.is_news)
+            && let Err(what) = self.oracle.look(&self.server)
+        {
+            self.violated(what);
+        }
+    }
+}
+
+fn overlap(dirty: &[(u64, Vec<u8>)]) -> bool {
+    let mut parts: Vec<(u64, u64)> = dirty
+        .iter()
+        .map(|(at, bytes)| (*at, at + bytes.len() as u64))
+        .collect();
+    parts.sort_unstable();
+    parts.windows(2).any(|pair| pair[0].1 > pair[1].0)
+}
+
+/// The workdir, as one process has it open.
+pub(crate) struct SimDir {
+    pub(crate) shared: Arc<Shared>,
+    pub(crate) me: usize,
+}
+
+struct SimFile {
+    shared: Arc<Shared>,
+    me: usize,
+    handle: u64,
+    ino: u64,
+    name: String,
+}
+
+/// The process takes a step: others may go before, and something may go wrong.
+fn enter<'a>(
+    shared: &'a Shared,
+    me: usize,
+    (what, name, weight): (&str, &str, u64),
+    torn: impl FnOnce(&mut World),
+) -> io::Result<MutexGuard<'a, World>> {
+    let dead = || io::Error::from_raw_os_error(libc::EIO);
+    let mut world = shared.lock();
+    if world.actors[me].is_dead {
+        drop(world);
+        die();
+        return Err(dead());
+    }
+    let cost = world.random.between(50, 400);
+    world.actors[me].ready_at = world.now + cost;
+    let fate = world.fate(me, weight);
+    world = shared.switch(world, me);
+    if world.actors[me].is_dead {
+        drop(world);
+        die();
+        return Err(dead());
+    }
+    world.trace(me, || format!("{what} {name}"));
+    match fate {
+        Fate::Goes => Ok(world),
+        Fate::Dies => {
+            torn(&mut world);
+            world.kill(me);
+            drop(world);
+            die();
+            Err(dead())
+        }
+        Fate::Refused(error) => {
+            torn(&mut world);
+            world.trace(me, || format!("REFUSED: {error}"));
+            world.check();
+            Err(error)
+        }
+    }
+}
+
+impl SimDir {
+    fn enter(&self, what: &str, name: &str, weight: u64) -> io::Result<MutexGuard<'_, World>> {
+        enter(&self.shared, self.me, (what, name, weight), |_| {})
+    }
+
+    /// A new name for a new file.
+    fn create(&self, world: &mut World, name: &str) -> u64 {
+        let node = world.actors[self.me].node;
+        let ino = world.server.inodes.len() as u64;
+        world.server.inodes.push(Inode {
+            data: Arc::default(),
+            version: 0,
+            lock: None,
+            gone_by: None,
+        });
+        let before = world.server.names.get(name).copied();
+        let change = (name.to_owned(), before, Some(ino));
+        world.server.change_names(node, vec![change]);
+        ino
+    }
+}
+
+impl Dir for SimDir {
+    fn open(&self, name: &str, how: Open) -> io::Result<Box<dyn File>> {
+        let mut guard = self.enter(&format!("open {how:?}"), name, 1)?;
+        let world = &mut *guard;
+        let node = world.actors[self.me].node;
+        let there = world.server.names.get(name).copied();
+        let ino = match (there, how) {
+            (None, Open::Read | Open::Write) => return Err(io::ErrorKind::NotFound.into()),
+            (Some(_), Open::CreateNew) if world.broken != Broken::NoExclusive => {
+                return Err(io::ErrorKind::AlreadyExists.into());
+            }
+            (Some(ino), _) => ino,
+            (None, _) => self.create(world, name),
+        };
+        if world.broken != Broken::StaleOpen {
+            world.server.revalidate(node, ino);
+        }
+        let now = world.now;
+        let seen = (Some(ino), now);
+        world.server.node(node).names.insert(name.into(), seen);
+        let handle = world.server.next_handle;
+        world.server.next_handle += 1;
+        world.server.handles.insert(handle, (self.me, ino));
+        world.check();
+        let (shared, name) = (self.shared.clone(), name.to_owned());
+        Ok(Box::new(SimFile {
+            shared,
+            me: self.me,
+            handle,
+            ino,
+            name,
+        }))
+    }
+
+    fn rename(&self, from: &str, to: &str) -> io::Result<()> {
+        let mut world = self.enter("rename", &format!("{from} -> {to}"), 4)?;
+        let node = world.actors[self.me].node;
+        let Some(&ino) = world.server.names.get(from) else {
+            return Err(io::ErrorKind::NotFound.into());
+        };
+        let before = world.server.names.get(to).copied();
+        let changes = vec![
+            (from.to_owned(), Some(ino), None),
+            (to.to_owned(), before, Some(ino)),
+        ];
+        world.server.change_names(node, changes);
+        world.server.inode(ino).gone_by = None;
+        world.check();
+        Ok(())
+    }
+
+    fn remove(&self, name: &str) -> io::Result<()> {
+        let mut world = self.enter("remove", name, 2)?;
+        let node = world.actors[self.me].node;
+        if let Some(&ino) = world.server.names.get(name) {
+            let change = (name.to_owned(), Some(ino), None);
+            world.server.change_names(node, vec![change]);
+        }
+        Ok(())
+    }
+
+    fn inode(&self, name: &str) -> io::Result<Option<u64>> {
+        let mut world = self.enter("inode", name, 1)?;
+        let (node, now) = (world.actors[self.me].node, world.now);
+        let is_local = world.server.is_local();
+        let may_be_old = !is_local && world.random.one_in(2);
+        if may_be_old
+            && let Some(&(seen, when)) = world.server.node(node).names.get(name)
+            && now - when < TAKEOVER / 2
+        {
+            return Ok(seen);
+        }
+        let there = world.server.names.get(name).copied();
+        let seen = (there, now);
+        world.server.node(node).names.insert(name.into(), seen);
+        Ok(there)
+    }
+
+    fn list(&self, sub: &str) -> io::Result<Vec<String>> {
+        let mut world = self.enter("list", sub, 1)?;
+        let (node, now) = (world.actors[self.me].node, world.now);
+        let may_be_old = !world.server.is_local() && world.random.one_in(3);
+        if may_be_old
+            && let Some((seen, when)) = world.server.node(node).lists.get(sub)
+            && now - when < TAKEOVER / 2
+        {
+            return Ok(seen.clone());
+        }
+        let names = world.server.folder(sub);
+        let seen = (names.clone(), now);
+        world.server.node(node).lists.insert(sub.into(), seen);
+        Ok(names)
+    }
+
+    fn make_dir(&self, name: &str) -> io::Result<()> {
+        self.enter("make folder", name, 1).map(drop)
+    }
+
+    fn sync_names(&self) -> io::Result<()> {
+        let mut world = self.enter("sync", "names", 4)?;
+        if world.broken != Broken::NoSync {
+            world.server.unsynced.clear();
+        }
+        Ok(())
+    }
+}
+
+impl SimFile {
+    fn enter(&self, what: &str, weight: u64) -> io::Result<MutexGuard<'_, World>> {
+        let world = enter(&self.shared, self.me, (what, &self.name, weight), |_| {})?;
+        self.known(world)
+    }
+
+    /// A file that another node removed is gone, where the server keeps no
+    /// record of who has it open.
+    fn known<'a>(&self, world: MutexGuard<'a, World>) -> io::Result<MutexGuard<'a, World>> {
+        let gone_by = world.server.inodes[at(self.ino)].gone_by;
+        let node = world.actors[self.me].node;
+        match world.server.kind {
+            Kind::Nfs { stale: true } if gone_by.is_some_and(|by| by != node) => {
+                Err(io::Error::from_raw_os_error(libc::ESTALE))
+            }
+            _ => Ok(world),
+        }
+    }
+
+    fn put(&self, world: &mut World, bytes: &[u8], offset: u64) {
+        if bytes.is_empty() {
+            return;
+        }
+        let node = world.actors[self.me].node;
+        let cache = world.server.cache(node, self.ino);
+        cache.dirty.push((offset, bytes.to_vec()));
+        if world.random.one_in(4) {
+            world.write_back(node, self.ino, false);
+        }
+    }
+}
+
+impl File for SimFile {
+    fn len(&self) -> io::Result<u64> {
+        let mut world = self.enter("length of", 1)?;
+        let node = world.actors[self.me].node;
+        Ok(world.server.view(node, self.ino).len() as u64)
+    }
+
+    fn inode(&self) -> io::Result<u64> {
+        Ok(self.ino)
+    }
+
+    fn read_at(&self, buf: &mut [u8], offset: u64) -> io::Result<usize> {
+        let mut world = self.enter("read", 1)?;
+        let node = world.actors[self.me].node;
+        if world.random.one_in(4) {
+            world.server.revalidate(node, self.ino);
+        }
+        let data = world.server.view(node, self.ino);
+        let from = at(offset).min(data.len());
+        let n = buf.len().min(data.len() - from);
+        buf[..n].copy_from_slice(&data[from..from + n]);
+        Ok(n)
+    }
+
+    fn write_at(&self, buf: &[u8], offset: u64) -> io::Result<()> {
+        let what = ("write", &self.name[..], 4);
+        let torn = |world: &mut World| {
+            let part = at(world.random.below(buf.len() as u64 + 1));
+            self.put(world, &buf[..part], offset);
+        };
+        let world = enter(&self.shared, self.me, what, torn)?;
+        let mut world = self.known(world)?;
+        world.trace(self.me, || {
+            let text = String::from_utf8_lossy(&buf[..buf.len().min(700)]);
+            format!("  at {offset}: {}", text.trim_end())
+        });
+        self.put(&mut world, buf, offset);
+        world.check();
+        Ok(())
+    }
+
+    fn sync(&self) -> io::Result<()> {
+        let torn = |world: &mut World| {
+            // NFS drops what it could not write.
+            if !world.server.is_local() && world.random.one_in(2) {
+                let node = world.actors[self.me].node;
+                world.tear(node, self.ino);
+            }
+        };
+        let what = ("sync", &self.name[..], 4);
+        let world = enter(&self.shared, self.me, what, torn)?;
+        let mut world = self.known(world)?;
+        if world.broken == Broken::NoSync {
+            return Ok(());
+        }
+        let node = world.actors[self.me].node;
+        if world.random.one_in(2) {
+            world.write_back(node, self.ino, false);
+            world.check();
+            drop(world);
+            let what = ("sync more", &self.name[..], 4);
+            world = enter(&self.shared, self.me, what, torn)?;
+        }
+        world.write_back(node, self.ino, true);
+        let ino = Some(self.ino);
+        let made = |changes: &Vec<Change>| changes.iter().any(|change| change.2 == ino);
+        if let Some(nth) = world.server.unsynced.iter().rposition(made) {
+            world.server.unsynced.drain(..=nth);
+        }
+        world.check();
+        Ok(())
+    }
+
+    fn try_lock(&self, mechanism: Mechanism) -> io::Result<bool> {
+        if mechanism == Mechanism::Link {
+            return Ok(true);
+        }
+        let mut world = self.enter("lock", 2)?;
+        let (node, now, broken) = (world.actors[self.me].node, world.now, world.broken);
+        let inode = world.server.inode(self.ino);
+        let is_held = inode
+            .lock
+            .as_ref()
+            .is_some_and(|lock| lock.handle != self.handle && lock.free_at > now);
+        if is_held && broken != Broken::NoLock {
+            return Ok(false);
+        }
+        inode.lock = Some(Lock {
+            handle: self.handle,
+            actor: self.me,
+            free_at: u64::MAX,
+        });
+        if broken != Broken::StaleOpen {
+            world.server.revalidate(node, self.ino);
+        }
+        Ok(true)
+    }
+
+    fn share(&self) -> io::Result<OwnedFd> {
+        Err(io::ErrorKind::Unsupported.into())
+    }
+}
+
+impl Drop for SimFile {
+    fn drop(&mut self) {
+        let mut world = self.shared.lock();
+        if world.actors[self.me].is_dead {
+            return;
+        }
+        let cost = world.random.between(20, 200);
+        world.actors[self.me].ready_at = world.now + cost;
+        world = self.shared.switch(world, self.me);
+        if !world.actors[self.me].is_dead {
+            world.close(self.handle);
+            world.check();
+        }
+    }
+}

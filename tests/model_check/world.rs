@@ -1,0 +1,390 @@
+//! The world of one seed: its clock, its farmers, and who goes next.
+//!
+//! Every simulated process is a thread, and one of them runs at a time: it hands
+//! the baton on at each operation of the file system and at each pause, to
+//! whoever's time comes first. All chance comes from the seed, so a seed always
+//! tells the same story. Others rely on this: a process that was killed has no
+//! effect any more, whatever its destructors try.
+
+use std::io;
+use std::panic::resume_unwind;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::thread::Thread;
+use std::time::Duration;
+
+use pytf::workdir::lock::Waiting;
+
+use crate::oracle::Oracle;
+use crate::sim_fs::Server;
+
+/// The takeover time of the simulated farmers, in microseconds.
+pub(crate) const TAKEOVER: u64 = 4_000_000;
+/// More operations than any story needs: it does not end.
+const MOST_OPS: u64 = 400_000;
+
+/// What a thread unwinds with when its process is killed.
+pub(crate) struct Killed;
+
+/// xorshift64*.
+pub(crate) struct Random(u64);
+
+impl Random {
+    pub(crate) fn new(seed: u64) -> Self {
+        let mut random = Self(seed.wrapping_mul(0x9E37_79B9_7F4A_7C15) ^ 0x5851_F42D_4C95_7F2D);
+        random.next();
+        random
+    }
+
+    pub(crate) fn next(&mut self) -> u64 {
+        if self.0 == 0 {
+            self.0 = 1;
+        }
+        self.0 ^= self.0 >> 12;
+        self.0 ^= self.0 << 25;
+        self.0 ^= self.0 >> 27;
+        self.0.wrapping_mul(0x2545_F491_4F6C_DD1D) >> 16
+    }
+
+    /// From 0 to `n - 1`.
+    pub(crate) fn below(&mut self, n: u64) -> u64 {
+        self.next() % n.max(1)
+    }
+
+    pub(crate) fn between(&mut self, from: u64, to: u64) -> u64 {
+        from + self.below(to - from + 1)
+    }
+
+    /// True once in `n` times.
+    pub(crate) fn one_in(&mut self, n: u64) -> bool {
+        n > 0 && self.below(n) == 0
+    }
+}
+
+/// How often what goes wrong: once in so many operations (0: never), and how
+/// often at most.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Odds {
+    pub(crate) one_in: u64,
+    pub(crate) most: u32,
+}
+
+/// What goes wrong in this world.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Faults {
+    pub(crate) kill: Odds,
+    pub(crate) power: Odds,
+    pub(crate) freeze: Odds,
+    pub(crate) refuse: Odds,
+}
+
+/// A way to break the file system, to show that the check finds it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Broken {
+    /// Nothing.
+    Not,
+    /// sync does nothing.
+    NoSync,
+    /// A lock is given to everybody.
+    NoLock,
+    /// An open file is as stale as one that was never closed.
+    StaleOpen,
+    /// Two nodes may both create one name exclusively.
+    NoExclusive,
+}
+
+/// A simulated process.
+pub(crate) struct Actor {
+    pub(crate) name: String,
+    pub(crate) node: usize,
+    pub(crate) ready_at: u64,
+    pub(crate) is_dead: bool,
+    pub(crate) is_done: bool,
+    /// The longest time that it was frozen at a stretch.
+    pub(crate) frozen: u64,
+    /// Whether an operation was refused to it.
+    pub(crate) was_refused: bool,
+    thread: Thread,
+}
+
+pub(crate) struct World {
+    pub(crate) now: u64,
+    pub(crate) random: Random,
+    pub(crate) actors: Vec<Actor>,
+    pub(crate) server: Server,
+    pub(crate) oracle: Oracle,
+    pub(crate) faults: Faults,
+    pub(crate) broken: Broken,
+    pub(crate) violation: Option<String>,
+    pub(crate) ops: u64,
+    pub(crate) is_traced: bool,
+}
+
+impl World {
+    pub(crate) fn trace(&self, me: usize, text: impl FnOnce() -> String) {
+        if self.is_traced {
+            let (now, name) = (self.now, &self.actors[me].name);
+            eprintln!("{:>10}.{:03} {name:<8} {}", now / 1000, now % 1000, text());
+        }
+    }
+
+    /// The promise is broken: everybody stops.
+    pub(crate) fn violated(&mut self, what: String) {
+        if self.violation.is_none() {
+            if self.is_traced {
+                eprintln!("VIOLATION: {what}");
+            }
+            self.violation = Some(what);
+        }
+        for actor in &mut self.actors[1..] {
+            actor.is_dead = true;
+            actor.ready_at = self.now;
+        }
+    }
+
+    fn pick(&self) -> usize {
+        let waits = |(_, actor): &(usize, &Actor)| !actor.is_done;
+        let of = self.actors.iter().enumerate().filter(waits);
+        of.min_by_key(|(_, actor)| actor.ready_at)
+            .map_or(0, |(at, _)| at)
+    }
+
+    /// The process is no more; the kernel closes its files.
+    pub(crate) fn kill(&mut self, me: usize) {
+        self.trace(me, || "KILLED".into());
+        self.actors[me].is_dead = true;
+        self.oracle.stopped(me, self.now);
+        self.close_all(me);
+    }
+
+    /// A node loses power, with everything on it.
+    pub(crate) fn power_off(&mut self, node: usize) {
+        for at in 1..self.actors.len() {
+            let actor = &mut self.actors[at];
+            if actor.node == node && !actor.is_dead && !actor.is_done {
+                (actor.is_dead, actor.ready_at) = (true, self.now);
+                self.trace(at, || "POWER OFF".into());
+                self.oracle.stopped(at, self.now);
+                self.oracle.lost_power(at);
+            }
+        }
+        self.lose_power(node);
+    }
+}
+
+/// The world, for all its threads.
+pub(crate) struct Shared {
+    world: Mutex<World>,
+    current: AtomicUsize,
+}
+
+impl Shared {
+    /// A world with nobody but its director, who is this thread.
+    pub(crate) fn new(world: impl FnOnce(Actor) -> World) -> Arc<Self> {
+        let director = Self::actor("director", 0, std::thread::current());
+        Arc::new(Self {
+            world: Mutex::new(world(director)),
+            current: AtomicUsize::new(0),
+        })
+    }
+
+    fn actor(name: &str, node: usize, thread: Thread) -> Actor {
+        Actor {
+            name: name.into(),
+            node,
+            ready_at: 0,
+            is_dead: false,
+            is_done: false,
+            frozen: 0,
+            was_refused: false,
+            thread,
+        }
+    }
+
+    pub(crate) fn lock(&self) -> MutexGuard<'_, World> {
+        self.world.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Starts a process; it gets the baton when its time comes.
+    pub(crate) fn spawn(
+        self: &Arc<Self>,
+        name: &str,
+        node: usize,
+        life: impl FnOnce(Arc<Self>, usize) + Send + 'static,
+    ) -> usize {
+        let shared = self.clone();
+        let mut world = self.lock();
+        let me = world.actors.len();
+        let now = world.now;
+        let thread = std::thread::spawn(move || {
+            shared.wait_for(me);
+            let run = std::panic::AssertUnwindSafe(|| life(shared.clone(), me));
+            let ended = std::panic::catch_unwind(run);
+            let mut world = shared.lock();
+            if let Err(why) = ended
+                && why.downcast_ref::<Killed>().is_none()
+            {
+                let text = why.downcast_ref::<String>().cloned();
+                let text = text.or_else(|| why.downcast_ref::<&str>().map(|&s| s.to_owned()));
+                world.violated(format!("panic: {}", text.unwrap_or_default()));
+            }
+            if !world.actors[me].is_dead {
+                world.kill(me);
+            }
+            world.actors[me].is_done = true;
+            let next = world.pick();
+            shared.pass(world, next);
+        });
+        let mut actor = Self::actor(name, node, thread.thread().clone());
+        actor.ready_at = now;
+        world.actors.push(actor);
+        me
+    }
+
+    fn wait_for(&self, me: usize) {
+        while self.current.load(Ordering::Acquire) != me {
+            std::thread::park();
+        }
+    }
+
+    fn pass(&self, world: MutexGuard<'_, World>, next: usize) {
+        let thread = world.actors[next].thread.clone();
+        drop(world);
+        self.current.store(next, Ordering::Release);
+        thread.unpark();
+    }
+
+    /// Lets the others go until our time has come.
+    pub(crate) fn switch<'a>(
+        &'a self,
+        mut world: MutexGuard<'a, World>,
+        me: usize,
+    ) -> MutexGuard<'a, World> {
+        world.ops += 1;
+        if world.ops == MOST_OPS {
+            world.violated("the story does not end".into());
+        }
+        let next = world.pick();
+        if next != me {
+            self.pass(world, next);
+            self.wait_for(me);
+            world = self.lock();
+        }
+        world.now = world.now.max(world.actors[me].ready_at);
+        world
+    }
+
+    /// Waits for so long.
+    pub(crate) fn sleep(&self, me: usize, micros: u64) {
+        let mut world = self.lock();
+        let now = world.now;
+        world.actors[me].ready_at = now + micros.max(1);
+        let world = self.switch(world, me);
+        let is_dead = world.actors[me].is_dead;
+        drop(world);
+        if is_dead {
+            die();
+        }
+    }
+
+    pub(crate) fn now(&self) -> u64 {
+        self.lock().now
+    }
+
+    pub(crate) fn chance(&self, one_in: u64) -> bool {
+        self.lock().random.one_in(one_in)
+    }
+
+    pub(crate) fn between(&self, from: u64, to: u64) -> u64 {
+        self.lock().random.between(from, to)
+    }
+}
+
+/// Unwinds the thread of a killed process, once.
+pub(crate) fn die() {
+    if !std::thread::panicking() {
+        resume_unwind(Box::new(Killed));
+    }
+}
+
+/// What happens to a process at an operation.
+pub(crate) enum Fate {
+    Goes,
+    /// It is killed over it.
+    Dies,
+    /// It is refused.
+    Refused(io::Error),
+}
+
+impl World {
+    fn draws(&mut self, odds: impl Fn(&mut Faults) -> &mut Odds, weight: u64) -> bool {
+        let Odds { one_in, most } = *odds(&mut self.faults);
+        let hit = most > 0 && one_in > 0 && self.random.one_in((one_in / weight).max(1));
+        if hit {
+            odds(&mut self.faults).most -= 1;
+        }
+        hit
+    }
+
+    /// Draws the fate of an operation; heavier ones are hit more often. A freeze
+    /// is only entered into the process's time.
+    pub(crate) fn fate(&mut self, me: usize, weight: u64) -> Fate {
+        if self.draws(|faults| &mut faults.kill, weight) {
+            return Fate::Dies;
+        }
+        if self.draws(|faults| &mut faults.power, weight) {
+            let node = self.actors[me].node;
+            self.power_off(node);
+            return Fate::Goes;
+        }
+        if self.draws(|faults| &mut faults.freeze, weight) {
+            let time = if self.random.one_in(3) {
+                self.random.between(TAKEOVER / 8, TAKEOVER)
+            } else {
+                self.random.between(TAKEOVER, TAKEOVER * 5)
+            };
+            self.trace(me, || format!("FROZEN for {} ms", time / 1000));
+            self.actors[me].ready_at += time;
+            self.actors[me].frozen = self.actors[me].frozen.max(time);
+        }
+        if self.draws(|faults| &mut faults.refuse, weight) {
+            let codes = [libc::EIO, libc::ENOSPC, libc::ESTALE, libc::EDQUOT];
+            let at = usize::try_from(self.random.below(4)).unwrap_or(0);
+            self.actors[me].was_refused = true;
+            return Fate::Refused(io::Error::from_raw_os_error(codes[at]));
+        }
+        Fate::Goes
+    }
+}
+
+/// Time and waits of a simulated process.
+pub(crate) struct SimWaiting {
+    pub(crate) shared: Arc<Shared>,
+    pub(crate) me: usize,
+}
+
+impl Waiting for SimWaiting {
+    fn now(&self) -> Duration {
+        Duration::from_micros(self.shared.now())
+    }
+
+    fn pause(&mut self, time: Duration) -> bool {
+        let micros = u64::try_from(time.as_micros()).unwrap_or(u64::MAX);
+        self.shared.sleep(self.me, micros);
+        true
+    }
+
+    fn jitter(&mut self) -> f64 {
+        f64::from(u32::try_from(self.shared.between(0, 1000)).unwrap_or(0)) / 1000.0
+    }
+
+    fn tell(&mut self, message: String) {
+        self.shared
+            .lock()
+            .trace(self.me, || format!("says: {message}"));
+    }
+
+    fn takeover(&self) -> Duration {
+        Duration::from_micros(TAKEOVER)
+    }
+}
