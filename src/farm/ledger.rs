@@ -569,8 +569,8 @@ impl Ledger {
             Error::Io { .. } if since.elapsed() < patience => {
                 if is_first {
                     self.say(format!(
-                        "{error}; trying on for {}s",
-                        PATIENCE_IDLE.as_secs()
+                        "{error}; trying on for up to {}s",
+                        patience.as_secs()
                     ));
                 }
                 return false;
