@@ -242,13 +242,9 @@ impl Session {
 
     /// Makes the journal durable; slots may write into it meanwhile.
     pub fn sync_journal(&self) -> Result<()> {
-        let (sync, upto) = {
-            let mut journal = self.journal.lock();
-            (journal.begin_sync()?, journal.end())
-        };
-        sync.finish()?;
-        self.journal.lock().synced(upto);
-        Ok(())
+        let sync = self.journal.lock().begin_sync()?;
+        let (upto, done) = sync.finish();
+        self.journal.lock().end_sync(upto, done)
     }
 
     /// Whether others have put the mark beside our journal that says: over.
