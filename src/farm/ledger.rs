@@ -88,6 +88,7 @@ pub struct Ledger {
     refused_since: Option<Instant>,
     is_hungry: bool,
     was_told_complete: bool,
+    is_sealed: bool,
 }
 
 /// When what was done last.
@@ -119,6 +120,7 @@ impl Ledger {
             refused_since: None,
             is_hungry: true,
             was_told_complete: false,
+            is_sealed: false,
         }
     }
 
@@ -134,7 +136,10 @@ impl Ledger {
                 break why;
             }
         };
-        let left = self.leave(why);
+        let left = match self.is_sealed {
+            true => Err(Error::Sealed),
+            false => self.leave(why),
+        };
         if let Err(error) = &left
             && !matches!(error, Error::Sealed)
         {
@@ -147,12 +152,18 @@ impl Ledger {
 
     /// Everything that is due now.
     fn work(&mut self) -> Result<()> {
+        if !self.desk.queue.life().is_good() {
+            // Nothing is written before we know that we were not sealed.
+            self.desk.session.check_mark()?;
+        }
         if self.is_turn_due() {
             self.turn()?;
         }
         self.keep_journal()?;
         let is_idle = self.state().queue.left == 0 && self.desk.queue.counts().0 > 0;
-        if self.neighbours.are_due(self.state().live) {
+        // What was refused is tried until it is done, or patience would not end.
+        let was_refused = self.refused_since.is_some() && self.state().live > 1;
+        if was_refused || self.neighbours.are_due(self.state().live) {
             let found =
                 self.neighbours
                     .watch(&mut self.desk.session, is_idle, &mut self.desk.patience)?;
@@ -564,7 +575,11 @@ impl Ledger {
                 }
                 return false;
             }
-            Error::Sealed => drop(self.desk.events.send(Event::Sealed)),
+            Error::Sealed => {
+                self.is_sealed = true;
+                self.say(Error::Sealed.to_string());
+                let _ = self.desk.events.send(Event::Sealed);
+            }
             Error::GaveUp => {}
             error => drop(self.desk.events.send(Event::Trouble(error))),
         }

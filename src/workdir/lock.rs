@@ -233,7 +233,7 @@ fn unusable(mechanism: Mechanism, error: io::Error) -> Error {
         Mechanism::Fcntl => "try --lock flock, or --lock link which every file system honours",
         Mechanism::Link => "",
     };
-    Error::Refused(format!(
+    Error::Unsafe(format!(
         "the file system of the workdir refuses {mechanism} locks: {error}; {hint}"
     ))
 }
