@@ -17,7 +17,10 @@ fn halfway() -> Farm {
     farm.write("tasks.txt", tasks(32, line));
     // The first run ends in good order: its workdir is an older generation.
     farm.farm("--proc 1 --timeout 0.05s --grace 1").run();
-    let copy = std::process::Command::new("cp").args(["-r", "w", "old"]).current_dir(farm.path("")).status();
+    let copy = std::process::Command::new("cp")
+        .args(["-r", "w", "old"])
+        .current_dir(farm.path(""))
+        .status();
     assert!(copy.unwrap().success());
     farm.farm("--proc 1").run();
     farm
@@ -33,7 +36,9 @@ fn next(farm: &Farm, what: &str) -> Option<i32> {
     let done = farm.farm("").run();
     let code = done.status.code();
     let ids = ["finished", "failed", "toprocess"].map(|file| {
-        String::from_utf8_lossy(&farm.bytes(format!("w/{file}"))).lines().count()
+        String::from_utf8_lossy(&farm.bytes(format!("w/{file}")))
+            .lines()
+            .count()
     });
     let first = done.stderr.lines().next().unwrap_or("").to_owned();
     println!("{what}: {code:?} {ids:?} {first}");
@@ -42,7 +47,20 @@ fn next(farm: &Farm, what: &str) -> Option<i32> {
 
 #[test]
 fn show() {
-    for (file, to) in [("finished", 0), ("finished", 40), ("failed", 0), ("tasks", 0), ("tasks", 40), ("toprocess", 0), ("toprocess", 20), ("lock", 0), ("lock", 100), ("lock", 1500), ("lock", 2560), ("lock", 3000)] {
+    for (file, to) in [
+        ("finished", 0),
+        ("finished", 40),
+        ("failed", 0),
+        ("tasks", 0),
+        ("tasks", 40),
+        ("toprocess", 0),
+        ("toprocess", 20),
+        ("lock", 0),
+        ("lock", 100),
+        ("lock", 1500),
+        ("lock", 2560),
+        ("lock", 3000),
+    ] {
         let farm = halfway();
         truncated(&farm, file, to);
         next(&farm, &format!("{file} cut to {to}"));
@@ -51,11 +69,19 @@ fn show() {
         let farm = halfway();
         let bytes = farm.bytes(format!("w/{file}"));
         let keep = bytes.len() / 2;
-        let zeroed: Vec<u8> = bytes[..keep].iter().copied().chain(std::iter::repeat_n(0, bytes.len() - keep)).collect();
+        let zeroed: Vec<u8> = bytes[..keep]
+            .iter()
+            .copied()
+            .chain(std::iter::repeat_n(0, bytes.len() - keep))
+            .collect();
         farm.write(format!("w/{file}"), zeroed);
         next(&farm, &format!("{file} zeros in its second half"));
         let farm = halfway();
-        fs::copy(farm.path(format!("old/{file}")), farm.path(format!("w/{file}"))).unwrap();
+        fs::copy(
+            farm.path(format!("old/{file}")),
+            farm.path(format!("w/{file}")),
+        )
+        .unwrap();
         next(&farm, &format!("{file} of the day before"));
         let farm = halfway();
         fs::remove_file(farm.path(format!("w/{file}"))).unwrap();
