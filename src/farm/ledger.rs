@@ -136,9 +136,10 @@ impl Ledger {
                 break why;
             }
         };
-        let left = match self.is_sealed {
-            true => Err(Error::Sealed),
-            false => self.leave(why),
+        let left = if self.is_sealed {
+            Err(Error::Sealed)
+        } else {
+            self.leave(why)
         };
         if let Err(error) = &left
             && !matches!(error, Error::Sealed)

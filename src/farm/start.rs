@@ -556,11 +556,15 @@ impl Threads<'_> {
         });
         let is_last = state.as_ref().is_none_or(|state| state.live == 0);
         let wants_timeline = !self.options.no_timeline && ended.farmer.cause() != Cause::Sealed;
-        if wants_timeline
-            && is_last
-            && let Err(error) = timeline::write(&self.workdir.path)
-        {
-            warn(&format!("cannot write timeline.json: {error}"));
+        if wants_timeline && is_last {
+            match timeline::write(&self.workdir.path) {
+                Ok(written) => {
+                    if let Some(left_out) = written.left_out {
+                        warn(&format!("timeline.json: {left_out}"));
+                    }
+                }
+                Err(error) => warn(&format!("cannot write timeline.json: {error}")),
+            }
         }
         if let Some(state) = state.filter(|_| !self.options.quiet) {
             self.summarise(ended, &state, busy);

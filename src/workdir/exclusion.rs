@@ -156,7 +156,7 @@ pub fn test(
         }
         let at = u64::try_from(ours.as_micros()).unwrap_or(0);
         journal.push(&Record::Beat { at });
-        journal.begin_sync()?.finish()?;
+        journal.sync()?;
         let still_open = recovery::unsealed(dir)?;
         suspects.retain(|(farmer, _)| still_open.contains(farmer));
         for (farmer, len) in &suspects {

@@ -72,9 +72,7 @@ impl Journal {
             written: 0,
         };
         journal.push(&Record::Header(header));
-        let sync = journal.begin_sync()?;
-        let (upto, done) = sync.finish();
-        journal.end_sync(upto, done)?;
+        journal.sync()?;
         Ok(Some(journal))
     }
 
@@ -116,6 +114,12 @@ impl Journal {
             file: is_needed.then(|| self.file.clone()),
             upto: self.written,
         })
+    }
+
+    /// Writes what was added and makes it durable.
+    pub fn sync(&mut self) -> Result<()> {
+        let (upto, done) = self.begin_sync()?.finish();
+        self.end_sync(upto, done)
     }
 
     /// Everything before `upto` is durable; or is not, and will be written again.

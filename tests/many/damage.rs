@@ -20,7 +20,10 @@ fn halfway() -> Farm {
     };
     farm.write("tasks.txt", tasks(32, line));
     farm.farm("--proc 1 --grace 1").run().exits(75);
-    let copy = Command::new("cp").args(["-r", "w", "old"]).current_dir(farm.path("")).status();
+    let copy = Command::new("cp")
+        .args(["-r", "w", "old"])
+        .current_dir(farm.path(""))
+        .status();
     assert!(copy.unwrap().success());
     farm.farm("--proc 1").run();
     until("the guard is gone", || farm.survivors().is_empty());
@@ -57,11 +60,10 @@ const DAMAGES: [&str; 6] = ["empty", "half", "zeros", "garbage", "directory", "g
 /// status 74, or everything is as it should be.
 fn judge(farm: &Farm, file: &str, how: &str) {
     let done = farm.farm("").run();
-    let [finished, failed, left] =
-        ["finished", "failed", "toprocess"].map(|file| {
-            let bytes = fs::read(farm.path(format!("w/{file}"))).unwrap_or_default();
-            bytes.iter().filter(|&&byte| byte == b'\n').count()
-        });
+    let [finished, failed, left] = ["finished", "failed", "toprocess"].map(|file| {
+        let bytes = fs::read(farm.path(format!("w/{file}"))).unwrap_or_default();
+        bytes.iter().filter(|&&byte| byte == b'\n').count()
+    });
     let code = done.status.code();
     let last = done.stderr.lines().last().unwrap_or("");
     println!("{file} {how}: {code:?}, {finished} + {failed} + {left}: {last}");
@@ -73,7 +75,10 @@ fn judge(farm: &Farm, file: &str, how: &str) {
     let all: Vec<u64> = (0..32).filter(|id| *id != 10).collect();
     farm.assert_exact(32, &all, &[10]);
     for id in all.iter().filter(|id| **id != 4) {
-        assert!(farm.path(format!("done/{id}")).exists(), "{file} {how}: {id}");
+        assert!(
+            farm.path(format!("done/{id}")).exists(),
+            "{file} {how}: {id}"
+        );
     }
 }
 

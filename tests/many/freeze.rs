@@ -37,9 +37,9 @@ fn frozen<'f>(farm: &'f Farm, gate: &Gate) -> (Running<'f>, String, Vec<(u64, i3
 /// No result of the frozen farmer is on record.
 fn nothing_recorded(farm: &Farm, name: &str) {
     for (farmer, records) in journals(farm) {
-        let ends = records.iter().filter(|record| {
-            record["event"] == "end" && record["outcome"] != "interrupted"
-        });
+        let ends = records
+            .iter()
+            .filter(|record| record["event"] == "end" && record["outcome"] != "interrupted");
         assert!(farmer != name || ends.count() == 0, "{records:?}");
     }
     assert!(good_ends(farm).values().all(|&ends| ends == 1));
@@ -107,10 +107,15 @@ fn storm(args: &str) {
     let told = told(&farm, n);
     println!("{freezes} frozen, {cut_off} cut off, {n} tasks, {told:?}");
     let was_frozen = |farmer: &String| {
-        frozen.iter().any(|pid| farmer.contains(&format!(".{pid}.")))
+        frozen
+            .iter()
+            .any(|pid| farmer.contains(&format!(".{pid}.")))
     };
     assert!(told.overlapping.iter().all(was_frozen), "{told:?}");
-    let twice: Vec<_> = good_ends(&farm).into_iter().filter(|end| end.1 > 1).collect();
+    let twice: Vec<_> = good_ends(&farm)
+        .into_iter()
+        .filter(|end| end.1 > 1)
+        .collect();
     assert!(twice.is_empty(), "recorded twice: {twice:?}");
 }
 

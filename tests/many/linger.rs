@@ -121,7 +121,9 @@ fn switches(pid: i32) -> u64 {
     let threads = fs::read_dir(format!("/proc/{pid}/task")).unwrap().flatten();
     let status = threads.map(|thread| fs::read_to_string(thread.path().join("status")).unwrap());
     let count = |status: String| -> u64 {
-        let line = status.lines().find_map(|l| l.strip_prefix("voluntary_ctxt_switches:"));
+        let line = status
+            .lines()
+            .find_map(|l| l.strip_prefix("voluntary_ctxt_switches:"));
         line.unwrap().trim().parse().unwrap()
     };
     status.map(count).sum()

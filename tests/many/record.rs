@@ -52,7 +52,10 @@ pub(crate) fn told(farm: &Farm, n: u64) -> Told {
                 current = words[1];
                 farmers.insert(current, words[2]);
                 let this: u32 = words[3].parse().unwrap();
-                assert!(this != attempt, "task {id}: an attempt number again\n{text}");
+                assert!(
+                    this != attempt,
+                    "task {id}: an attempt number again\n{text}"
+                );
                 attempt = this;
             } else if words[1] != current {
                 all.overlapping.push(farmers[words[1]].to_owned());

@@ -12,7 +12,9 @@ use crate::record::{assert_complete, good_ends, journals};
 /// The peak of a process's memory, in KiB.
 fn peak(pid: i32) -> Option<u64> {
     let status = fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
-    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;
+    let line = status
+        .lines()
+        .find_map(|line| line.strip_prefix("VmHWM:"))?;
     line.trim().strip_suffix(" kB")?.parse().ok()
 }
 
@@ -33,7 +35,9 @@ fn run(farm: &Farm, what: &str, until_done: Option<u64>) -> u64 {
         let ended = |one: &mut crate::harness::Running<'_>| one.child.try_wait().unwrap().is_some();
         is_over = crew.members.iter_mut().all(ended);
         if until_done.is_some_and(|enough| done(farm) >= enough) {
-            crew.members.iter().for_each(|one| one.signal(Signal::SIGTERM));
+            crew.members
+                .iter()
+                .for_each(|one| one.signal(Signal::SIGTERM));
             is_over = true;
         }
     }
@@ -45,7 +49,10 @@ fn run(farm: &Farm, what: &str, until_done: Option<u64>) -> u64 {
     assert_eq!(journals.len(), known + 4);
     let times = journals.iter().flat_map(|(_, records)| records);
     let ends = times.filter(|record| record["event"] == "end");
-    let first = ends.filter_map(|end| end["at"].as_u64()).filter(|at| *at > began).min();
+    let first = ends
+        .filter_map(|end| end["at"].as_u64())
+        .filter(|at| *at > began)
+        .min();
     let first = first.map_or(0, |first| (first - began) / 1000);
     let took = (now() - began) / 1000;
     println!("{what}: first task after {first} ms, over after {took} ms, peak {highest} KiB");

@@ -17,12 +17,18 @@ fn of_many_that_start_at_once_one_prepares() {
         for done in crew.end() {
             done.leaves(0);
         }
-        println!("{lock}: 64 started in {started:?}, over in {:?}", began.elapsed());
+        println!(
+            "{lock}: 64 started in {started:?}, over in {:?}",
+            began.elapsed()
+        );
         assert_complete(&farm, n);
         let ends = good_ends(&farm);
         assert_eq!(ends.len() as u64, n);
         assert!(ends.values().all(|&ends| ends == 1));
-        let prepared = log(&farm).iter().filter(|entry| entry["did"] == "prepare").count();
+        let prepared = log(&farm)
+            .iter()
+            .filter(|entry| entry["did"] == "prepare")
+            .count();
         assert!(prepared <= 1, "prepared {prepared} times");
     }
 }

@@ -43,7 +43,10 @@ fn storm(args: &str, share: u64, signal: Signal, codes: &[i32]) {
     let told = told(&farm, n);
     let again = told.starts - n;
     println!("{struck} x {signal:?} {args}: {n} tasks, {again} started again, {told:?}");
-    assert_eq!(told.overlapping, [""; 0], "executions at a time of one task");
+    assert_eq!(
+        told.overlapping, [""; 0],
+        "executions at a time of one task"
+    );
     assert!(again <= struck * SLOTS, "{again} re-runs after {struck}");
     let ends = good_ends(&farm);
     assert_eq!(ends.len() as u64, n, "a good end of each task is on record");

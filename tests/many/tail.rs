@@ -33,8 +33,17 @@ fn the_tail_of_a_run_is_short_and_nobody_hoards() {
     let idle: u64 = last.values().map(|end| over - end).sum::<u64>() / last.len() as u64;
     println!("tail {tail} us, idle on average {idle} us, longest task {longest} us");
     assert_eq!(last.len(), 32, "every slot had work");
-    assert!(tail < longest + 2_000_000, "{tail} us with tasks of {longest} us");
-    let leaves: Vec<_> = log(&farm).into_iter().filter(|entry| entry["leave"] == true).collect();
-    let hoarded: Vec<_> = leaves.iter().filter(|entry| !entry["back"].is_null()).collect();
+    assert!(
+        tail < longest + 2_000_000,
+        "{tail} us with tasks of {longest} us"
+    );
+    let leaves: Vec<_> = log(&farm)
+        .into_iter()
+        .filter(|entry| entry["leave"] == true)
+        .collect();
+    let hoarded: Vec<_> = leaves
+        .iter()
+        .filter(|entry| !entry["back"].is_null())
+        .collect();
     assert!(hoarded.is_empty(), "claimed, and not started: {hoarded:?}");
 }

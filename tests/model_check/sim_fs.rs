@@ -608,7 +608,7 @@ impl File for SimFile {
     }
 
     fn sync(&self) -> io::Result<()> {
-        let torn = |world: &mut World, is_killed| {
+        let torn = |world: &mut World, is_killed: bool| {
             // NFS drops what it could not write.
             if !is_killed && !world.server.is_local() && world.random.one_in(2) {
                 let node = world.actors[self.me].node;
