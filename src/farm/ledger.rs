@@ -406,7 +406,7 @@ impl Ledger {
             .is_some_and(|feed| !feed.is_open() && !feed.is_whole())
     }
 
-    /// Others of our job work on: should one die, its tasks need somebody.
+    /// Others work on: should one of our job die, its tasks need somebody.
     fn has_reason_to_stay(&self) -> Result<bool> {
         let state = self.state();
         if !self.desk.linger || state.live < 2 || state.is_complete() {
@@ -414,8 +414,11 @@ impl Ledger {
         }
         let me = self.desk.session.farmer();
         let all = recovery::unsealed(&self.desk.session.workdir().dir)?;
-        let is_ours = |name: &&String| name.rsplit('.').nth(2) == Some(&*self.desk.job);
-        Ok(all.iter().filter(is_ours).any(|name| name != me))
+        let is_ours = |name: &str| name.rsplit('.').nth(2) == Some(&*self.desk.job);
+        // Another job's farmers look after each other, as soon as one has been
+        // seen to live: it may have died a moment before we came.
+        let needs_us = |name: &&String| is_ours(name) || !self.neighbours.have_seen_alive(name);
+        Ok(all.iter().filter(needs_us).any(|name| name != me))
     }
 
     // ---- waiting ---------------------------------------------------------

@@ -459,7 +459,9 @@ impl<'a> Txn<'a> {
             return Ok(after);
         }
         let file = self.dir.open(name, Open::Create).context("open", name)?;
-        if length_of(&*file, name, known.len)? > after.len {
+        let length = length_of(&*file, name, known.len)?;
+        check_last_line(&*file, name, known.len)?;
+        if length > after.len {
             // Longer garbage than what would cover it: begin a new file.
             let mut copy = self.new_file(name)?;
             copy.copy(&*file, 0, known.len).context("copy", name)?;

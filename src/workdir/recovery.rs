@@ -105,8 +105,8 @@ pub fn seal(
     if let Some(past) = Past::of(&entries, farmer) {
         let ends = journal::ends(journal).context("read", &layout::journal(farmer))?;
         let (results, mut lost) = past.unsettled(&ends);
-        if journal.len().context("look at", farmer)? < past.settled {
-            // It lost its end: what that said is in `finished` and `failed`.
+        if !journal::is_whole(journal, past.settled).context("read", farmer)? {
+            // What it has lost of that is in `finished` and `failed`.
             let done = done(&mut txn)?;
             lost.retain(|id| !done.contains(id));
         }

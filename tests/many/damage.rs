@@ -1,107 +1,113 @@
-//! Workdirs that something else has damaged, between two runs.
+//! Workdirs that something else has damaged between two runs: named with the
+//! file, or mended; never taken for all done or for all to do.
 
 use std::fs;
+use std::process::Command;
 
-use crate::harness::{Farm, tasks};
+use crate::harness::{Farm, tasks, until};
 
-/// A workdir half-way: 20 done, one failed, the farmer killed over the next,
-/// with results that only its journal holds, and 10 to go.
+/// A workdir half-way: some tasks are done, one has failed, the farmer was
+/// killed over the next, and others nobody has claimed. `old` is a copy of its
+/// earlier days.
 fn halfway() -> Farm {
     let farm = Farm::new();
     fs::create_dir(farm.path("done")).unwrap();
     let line = |id: u64| match id {
+        4 => "[ -e stopped ] || { touch stopped; kill -TERM $PPID; sleep 1000; }".into(),
         10 => "exit 3".into(),
         21 => "[ -e done/21 ] && exit; touch done/21; kill -KILL $PPID; sleep 1000".into(),
         _ => format!("touch done/{id}"),
     };
     farm.write("tasks.txt", tasks(32, line));
-    // The first run ends in good order: its workdir is an older generation.
-    farm.farm("--proc 1 --timeout 0.05s --grace 1").run();
-    let copy = std::process::Command::new("cp")
+    farm.farm("--proc 1 --grace 1").run().exits(75);
+    let copy = Command::new("cp")
         .args(["-r", "w", "old"])
         .current_dir(farm.path(""))
         .status();
     assert!(copy.unwrap().success());
     farm.farm("--proc 1").run();
+    until("the guard is gone", || farm.survivors().is_empty());
     farm
 }
 
-fn truncated(farm: &Farm, file: &str, to: usize) {
-    let bytes = farm.bytes(format!("w/{file}"));
-    farm.write(format!("w/{file}"), &bytes[..to.min(bytes.len())]);
+fn damage(farm: &Farm, file: &str, how: &str) {
+    let path = farm.path(format!("w/{file}"));
+    let bytes = fs::read(&path).unwrap();
+    let half = bytes.len() / 2;
+    match how {
+        "empty" => fs::write(path, "").unwrap(),
+        "half" => fs::write(path, &bytes[..half]).unwrap(),
+        "zeros" => {
+            let zeros = std::iter::repeat_n(0, bytes.len() - half);
+            let bytes: Vec<u8> = bytes[..half].iter().copied().chain(zeros).collect();
+            fs::write(path, bytes).unwrap();
+        }
+        "garbage" => fs::write(path, vec![b'x'; bytes.len()]).unwrap(),
+        "directory" => {
+            fs::remove_file(&path).unwrap();
+            fs::create_dir(path).unwrap();
+        }
+        "gone" => fs::remove_file(path).unwrap(),
+        "old" => drop(fs::copy(farm.path(format!("old/{file}")), path).unwrap()),
+        _ => unreachable!("{how}"),
+    }
 }
 
-/// What the next run says: its status and its last word.
-fn next(farm: &Farm, what: &str) -> Option<i32> {
+const FILES: [&str; 5] = ["finished", "failed", "toprocess", "tasks", "lock"];
+const DAMAGES: [&str; 6] = ["empty", "half", "zeros", "garbage", "directory", "gone"];
+
+/// Says what the next run does; it must be one of these: the file is named with
+/// status 74, or everything is as it should be.
+fn judge(farm: &Farm, file: &str, how: &str) {
     let done = farm.farm("").run();
-    let code = done.status.code();
-    let ids = ["finished", "failed", "toprocess"].map(|file| {
-        String::from_utf8_lossy(&farm.bytes(format!("w/{file}")))
-            .lines()
-            .count()
+    let [finished, failed, left] = ["finished", "failed", "toprocess"].map(|file| {
+        let bytes = fs::read(farm.path(format!("w/{file}"))).unwrap_or_default();
+        bytes.iter().filter(|&&byte| byte == b'\n').count()
     });
-    let first = done.stderr.lines().next().unwrap_or("").to_owned();
-    println!("{what}: {code:?} {ids:?} {first}");
-    code
+    let code = done.status.code();
+    let last = done.stderr.lines().last().unwrap_or("");
+    println!("{file} {how}: {code:?}, {finished} + {failed} + {left}: {last}");
+    if code == Some(74) {
+        assert!(done.stderr.contains(file), "{file} {how}: {}", done.stderr);
+        return;
+    }
+    assert_eq!(code, Some(1), "{file} {how}: one task fails");
+    let all: Vec<u64> = (0..32).filter(|id| *id != 10).collect();
+    farm.assert_exact(32, &all, &[10]);
+    for id in all.iter().filter(|id| **id != 4) {
+        assert!(
+            farm.path(format!("done/{id}")).exists(),
+            "{file} {how}: {id}"
+        );
+    }
 }
 
 #[test]
-fn show() {
-    for (file, to) in [
-        ("finished", 0),
-        ("finished", 40),
-        ("failed", 0),
-        ("tasks", 0),
-        ("tasks", 40),
-        ("toprocess", 0),
-        ("toprocess", 20),
-        ("lock", 0),
-        ("lock", 100),
-        ("lock", 1500),
-        ("lock", 2560),
-        ("lock", 3000),
-    ] {
-        let farm = halfway();
-        truncated(&farm, file, to);
-        next(&farm, &format!("{file} cut to {to}"));
+fn a_damaged_file_is_named_or_mended() {
+    for file in FILES {
+        for how in DAMAGES {
+            let farm = halfway();
+            damage(&farm, file, how);
+            judge(&farm, file, how);
+        }
     }
-    for file in ["finished", "failed", "toprocess", "tasks", "lock"] {
+}
+
+#[test]
+fn a_file_of_earlier_days_is_named_or_mended() {
+    for file in FILES {
         let farm = halfway();
-        let bytes = farm.bytes(format!("w/{file}"));
-        let keep = bytes.len() / 2;
-        let zeroed: Vec<u8> = bytes[..keep]
-            .iter()
-            .copied()
-            .chain(std::iter::repeat_n(0, bytes.len() - keep))
-            .collect();
-        farm.write(format!("w/{file}"), zeroed);
-        next(&farm, &format!("{file} zeros in its second half"));
-        let farm = halfway();
-        fs::copy(
-            farm.path(format!("old/{file}")),
-            farm.path(format!("w/{file}")),
-        )
-        .unwrap();
-        next(&farm, &format!("{file} of the day before"));
-        let farm = halfway();
-        fs::remove_file(farm.path(format!("w/{file}"))).unwrap();
-        fs::create_dir(farm.path(format!("w/{file}"))).unwrap();
-        next(&farm, &format!("{file} is a directory"));
-        let farm = halfway();
-        fs::remove_file(farm.path(format!("w/{file}"))).unwrap();
-        next(&farm, &format!("{file} is gone"));
+        damage(&farm, file, "old");
+        judge(&farm, file, "old");
     }
-    let farm = halfway();
-    let name = farm.farmers().pop().unwrap();
-    let journal = format!("w/nodes/{name}.jsonl");
-    for (what, cut) in [("journal torn", 5), ("journal more torn", 300)] {
+}
+
+#[test]
+fn a_damaged_journal_is_named_or_mended() {
+    for how in ["half", "zeros", "garbage", "empty"] {
         let farm = halfway();
-        let name = farm.farmers().pop().unwrap();
-        let journal = format!("w/nodes/{name}.jsonl");
-        let bytes = farm.bytes(&journal);
-        farm.write(&journal, &bytes[..bytes.len() - cut]);
-        next(&farm, what);
+        let journal = format!("nodes/{}.jsonl", farm.farmers().pop().unwrap());
+        damage(&farm, &journal, how);
+        judge(&farm, &journal, how);
     }
-    fs::remove_file(farm.path(&journal)).unwrap();
-    next(&farm, "journal gone");
 }

@@ -6,7 +6,7 @@ use std::time::Duration;
 use nix::sys::signal::Signal;
 
 use crate::crew::{Crew, Random, setting, wait};
-use crate::harness::{Farm, Gate, Running, is_alive, tasks, until};
+use crate::harness::{Farm, Gate, Running, is_alive, pause, tasks, until};
 use crate::record::{assert_complete, farm, good_ends, journals, told};
 
 const ARGS: &str = "--proc 2 --takeover 2s --no-timeline";
@@ -74,23 +74,27 @@ fn a_frozen_process_records_nothing_of_what_ended_meanwhile() {
     nothing_recorded(&farm, &name);
 }
 
-/// Random processes are frozen for up to three takeover times.
+/// Random processes are frozen for up to three takeover times, and replaced
+/// when they were cut off.
 fn storm(args: &str) {
-    let freezes = (setting("PYTF_TEST_KILLS", 20) / 5).max(2);
-    let n = freezes * 150;
+    let freezes = (setting("PYTF_TEST_KILLS", 20) / 10).max(2);
+    let n = freezes * 350;
     let mut random = Random::new();
-    let farm = farm(n, &mut random);
+    let farm = farm(n, 200, &mut random);
     let mut crew = Crew::of(&farm, 4, args);
     let (mut frozen, mut cut_off) = (Vec::new(), 0);
     for _ in 0..freezes {
         random.moment(Duration::from_millis(300));
         let at = random.index(crew.members.len());
-        let one = crew.take(at);
-        one.signal(Signal::SIGSTOP);
-        frozen.push(one.pid());
-        random.moment(Duration::from_secs(6));
-        one.signal(Signal::SIGCONT);
+        let mut one = crew.take(at);
+        if one.child.try_wait().unwrap().is_none() {
+            one.signal(Signal::SIGSTOP);
+            frozen.push(one.pid());
+            pause(Duration::from_millis(1500 + random.below(4500)));
+            one.signal(Signal::SIGCONT);
+        }
         crew.members.push(one);
+        crew.refill();
     }
     for done in crew.end() {
         let code = done.status.code();

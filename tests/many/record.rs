@@ -8,11 +8,11 @@ use serde_json::Value;
 
 use crate::harness::{Farm, tasks};
 
-/// A farm of `n` tasks of 0-20 ms; each writes its start, its middle and its
+/// A farm of `n` tasks of up to `most` milliseconds; each writes its start, its middle and its
 /// end into a file of its own.
-pub(crate) fn farm(n: u64, random: &mut crate::crew::Random) -> Farm {
+pub(crate) fn farm(n: u64, most: u64, random: &mut crate::crew::Random) -> Farm {
     let farm = Farm::new();
-    let times: Vec<u64> = (0..n).map(|_| random.below(21)).collect();
+    let times: Vec<u64> = (0..n).map(|_| random.below(most + 1)).collect();
     farm.write(
         "tasks.txt",
         tasks(n, |id| storm_task(id, times[usize::try_from(id).unwrap()])),

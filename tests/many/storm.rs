@@ -32,7 +32,7 @@ fn storm(args: &str, share: u64, signal: Signal, codes: &[i32]) {
     let strikes = strikes(share);
     let n = strikes * 50;
     let mut random = Random::new();
-    let farm = farm(n, &mut random);
+    let farm = farm(n, 20, &mut random);
     let mut crew = Crew::of(&farm, SIZE, args);
     let struck = blow(&mut crew, &mut random, strikes, signal);
     let left = crew.end();
@@ -106,7 +106,7 @@ fn processes_come_and_go_all_the_time() {
     let strikes = strikes(1);
     let n = strikes * 50;
     let mut random = Random::new();
-    let farm = farm(n, &mut random);
+    let farm = farm(n, 20, &mut random);
     let mut crew = Crew::of(&farm, 2, "--no-linger --grace 1");
     let mut kills = 0;
     for _ in 0..strikes {
