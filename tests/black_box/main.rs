@@ -21,5 +21,6 @@ mod logs;
 mod oracle;
 mod resume;
 mod retry;
+mod seeing;
 mod timeline;
 mod workdir;
