@@ -595,6 +595,7 @@ impl Threads<'_> {
             interrupted: state.interrupted,
             stopped,
             others_work: state.live > 0,
+            is_cut: state.feeding > 0 && state.live == 0,
             wall: self.clock.now(),
             slots: u64::from(self.host.slots),
             busy: Duration::from_micros(busy.load(Ordering::Relaxed)),

@@ -40,6 +40,8 @@ pub struct Summary {
     pub stopped: Option<String>,
     /// Whether other farmers still work on what is left.
     pub others_work: bool,
+    /// Whether the stream of tasks was not read to its end.
+    pub is_cut: bool,
     /// How long this run took.
     pub wall: Duration,
     /// The slots of this run.
@@ -137,7 +139,10 @@ impl Summary {
             1 => "the task".to_owned(),
             _ => format!("{} of {total} tasks", grouped(number)),
         };
-        let (paint, mark, text) = if self.left > 0 {
+        let (paint, mark, text) = if self.left == 0 && self.is_cut {
+            let text = "the task list was not read to its end".to_owned();
+            (Paint::Warn, marks.more, text)
+        } else if self.left > 0 {
             let why = match (&self.stopped, self.others_work) {
                 (Some(why), _) => format!(": stopped by {}", escape(why.as_bytes())),
                 (None, true) => ", others work on them".to_owned(),

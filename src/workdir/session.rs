@@ -60,8 +60,6 @@ pub struct Turn {
     pub tasks: Vec<Task>,
     /// When the lock was taken, by the clock of `Waiting`.
     pub locked: Duration,
-    /// How many results were settled.
-    pub settled: u64,
 }
 
 impl Session {
@@ -210,7 +208,6 @@ impl Session {
             leave: false,
         };
         self.state = txn.commit(act)?;
-        let settled = self.unsettled.len() as u64;
         self.unsettled.clear();
         self.back.clear();
         if let Some(feed) = &mut self.feed {
@@ -219,11 +216,7 @@ impl Session {
         if fed_all {
             self.feed = None;
         }
-        Ok(Turn {
-            tasks,
-            locked,
-            settled,
-        })
+        Ok(Turn { tasks, locked })
     }
 
     /// A copy of the queue for the next turn to adopt, made without the lock;
