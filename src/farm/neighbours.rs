@@ -111,6 +111,9 @@ impl Neighbours {
         }
         let found = session.seal(farmer, &journal, waiting)?;
         self.signs.remove(farmer);
+        let Some(found) = found else {
+            return Ok(None);
+        };
         let how = if journal.is_free {
             "is dead"
         } else {

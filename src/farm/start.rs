@@ -346,7 +346,7 @@ impl Prelude<'_> {
                 return Ok(());
             };
             if journal.is_free {
-                let of = (farmer, &*journal.file);
+                let of = (farmer, &journal);
                 recovery::seal(dir, mechanism, (who, None), self.patience, of)?;
                 return Ok(());
             }
