@@ -215,9 +215,9 @@ pub struct Farm {
 
     /// The lock: auto, flock, fcntl, link [default: auto]
     ///
-    /// How processes exclude each other. The first process chooses by the kind of
-    /// file system that the workdir is on; all others use the same. Force one only
-    /// when you know the file system.
+    /// How processes exclude each other. The first process chooses by the file
+    /// system that the workdir is on; all others use the same. Each start tests
+    /// that it works. One that is known to be unsafe here is refused.
     #[arg(long, env = "PYTF_LOCK", value_name = "WAY", default_value = "auto")]
     pub lock: Lock,
 

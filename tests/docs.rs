@@ -143,27 +143,29 @@ fn every_word_in_the_lock_file_is_told() {
     }
 }
 
+/// The end of an attempt, with all that can be in it.
+fn end(outcome: Outcome) -> Record {
+    Record::End(End {
+        id: TaskId(1),
+        attempt: 1,
+        slot: 0,
+        at: 1,
+        us: 1,
+        outcome,
+        used: Some(Used {
+            user: 1,
+            sys: 1,
+            peak: 1,
+        }),
+        log: Some(LogAt {
+            file: "logs/log_1".into(),
+            part: Some((0, 1)),
+        }),
+    })
+}
+
 #[test]
 fn every_word_in_a_journal_is_told() {
-    let end = |outcome| {
-        Record::End(End {
-            id: TaskId(1),
-            attempt: 1,
-            slot: 0,
-            at: 1,
-            us: 1,
-            outcome,
-            used: Some(Used {
-                user: 1,
-                sys: 1,
-                peak: 1,
-            }),
-            log: Some(LogAt {
-                file: "logs/log_1".into(),
-                part: Some((0, 1)),
-            }),
-        })
-    };
     let outcomes = [
         Outcome::Exit(0),
         Outcome::Signal(9),

@@ -88,6 +88,7 @@ pub struct Ledger {
     refused_since: Option<Instant>,
     is_hungry: bool,
     was_told_complete: bool,
+    is_sealed: bool,
 }
 
 /// When what was done last.
@@ -119,6 +120,7 @@ impl Ledger {
             refused_since: None,
             is_hungry: true,
             was_told_complete: false,
+            is_sealed: false,
         }
     }
 
@@ -134,7 +136,11 @@ impl Ledger {
                 break why;
             }
         };
-        let left = self.leave(why);
+        let left = if self.is_sealed {
+            Err(Error::Sealed)
+        } else {
+            self.leave(why)
+        };
         if let Err(error) = &left
             && !matches!(error, Error::Sealed)
         {
@@ -147,12 +153,18 @@ impl Ledger {
 
     /// Everything that is due now.
     fn work(&mut self) -> Result<()> {
+        if !self.desk.queue.life().is_good() {
+            // Nothing is written before we know that we were not sealed.
+            self.desk.session.check_mark()?;
+        }
         if self.is_turn_due() {
             self.turn()?;
         }
         self.keep_journal()?;
         let is_idle = self.state().queue.left == 0 && self.desk.queue.counts().0 > 0;
-        if self.neighbours.are_due(self.state().live) {
+        // What was refused is tried until it is done, or patience would not end.
+        let was_refused = self.refused_since.is_some() && self.state().live > 1;
+        if was_refused || self.neighbours.are_due(self.state().live) {
             let found =
                 self.neighbours
                     .watch(&mut self.desk.session, is_idle, &mut self.desk.patience)?;
@@ -394,7 +406,7 @@ impl Ledger {
             .is_some_and(|feed| !feed.is_open() && !feed.is_whole())
     }
 
-    /// Others of our job work on: should one die, its tasks need somebody.
+    /// Others work on: should one of our job die, its tasks need somebody.
     fn has_reason_to_stay(&self) -> Result<bool> {
         let state = self.state();
         if !self.desk.linger || state.live < 2 || state.is_complete() {
@@ -402,8 +414,11 @@ impl Ledger {
         }
         let me = self.desk.session.farmer();
         let all = recovery::unsealed(&self.desk.session.workdir().dir)?;
-        let is_ours = |name: &&String| name.rsplit('.').nth(2) == Some(&*self.desk.job);
-        Ok(all.iter().filter(is_ours).any(|name| name != me))
+        let is_ours = |name: &str| name.rsplit('.').nth(2) == Some(&*self.desk.job);
+        // Another job's farmers look after each other, as soon as one has been
+        // seen to live: it may have died a moment before we came.
+        let needs_us = |name: &&String| is_ours(name) || !self.neighbours.have_seen_alive(name);
+        Ok(all.iter().filter(needs_us).any(|name| name != me))
     }
 
     // ---- waiting ---------------------------------------------------------
@@ -558,13 +573,17 @@ impl Ledger {
             Error::Io { .. } if since.elapsed() < patience => {
                 if is_first {
                     self.say(format!(
-                        "{error}; trying on for {}s",
-                        PATIENCE_IDLE.as_secs()
+                        "{error}; trying on for up to {}s",
+                        patience.as_secs()
                     ));
                 }
                 return false;
             }
-            Error::Sealed => drop(self.desk.events.send(Event::Sealed)),
+            Error::Sealed => {
+                self.is_sealed = true;
+                self.say(Error::Sealed.to_string());
+                let _ = self.desk.events.send(Event::Sealed);
+            }
             Error::GaveUp => {}
             error => drop(self.desk.events.send(Event::Trouble(error))),
         }

@@ -6,7 +6,7 @@
 //! time, by our own clock, is taken over too: its node may be gone, and its lock
 //! with it, on a file system that never lets go of it.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::time::{Duration, Instant};
 
 use crate::host::guard;
@@ -25,6 +25,8 @@ pub struct Neighbours {
     looked: Instant,
     /// Their journals: the length, and since when it stands still.
     signs: HashMap<String, (u64, Instant)>,
+    /// Those of whom there has been a sign of life.
+    alive: HashSet<String>,
 }
 
 impl Neighbours {
@@ -34,6 +36,7 @@ impl Neighbours {
             takeover,
             looked: Instant::now(),
             signs: HashMap::new(),
+            alive: HashSet::new(),
         }
     }
 
@@ -50,6 +53,11 @@ impl Neighbours {
     /// Whether it is time to look.
     pub fn are_due(&self, live: u32) -> bool {
         live > 1 && Instant::now() >= self.due_at(live)
+    }
+
+    /// Whether its journal has grown since we first looked.
+    pub fn have_seen_alive(&self, farmer: &str) -> bool {
+        self.alive.contains(farmer)
     }
 
     /// Looks; returns what people should know.
@@ -97,6 +105,7 @@ impl Neighbours {
             .or_insert((journal.len, now));
         if sign.0 != journal.len {
             *sign = (journal.len, now);
+            self.alive.insert(farmer.to_owned());
         }
         if !journal.is_free && now - sign.1 <= self.takeover {
             return Ok(None);

@@ -30,7 +30,7 @@ use crate::model::record::{End, Record, Used};
 use crate::model::task::Task;
 use crate::runner::{How, Runner, explain};
 use crate::workdir::error::Error;
-use crate::workdir::layout::SCRIPTS;
+use crate::workdir::layout::{SCRIPTS, sealed};
 use crate::workdir::session::SharedJournal;
 
 /// The signals that a scheduler ends tasks with before or together with us
@@ -85,12 +85,21 @@ impl Slot {
     /// ledger of it; ends that are suspect are the ledger's to write.
     fn report(&self, task: Task, end: End, suspect: Option<Instant>) {
         let mut journal = self.journal.lock();
+        if self.is_sealed(journal.farmer()) {
+            // It runs elsewhere by now; the ledger is about to find out.
+            return;
+        }
         if suspect.is_none() {
             journal.push(&Record::End(end.clone()));
             // A write that fails is tried again, and told, by the ledger.
             let _ = journal.write();
         }
         let _ = self.reports.send(Report::Ended { task, end, suspect });
+    }
+
+    /// Whether others have taken our tasks over: asked after a long silence only.
+    fn is_sealed(&self, farmer: &str) -> bool {
+        !self.queue.life().is_good() && self.workdir.join(sealed(farmer)).exists()
     }
 
     /// One attempt of a task; `None` when it was not started because nothing

@@ -9,6 +9,8 @@ use std::time::Duration;
 
 /// Never more often than this: fifty turns a second keep any node busy.
 const SHORTEST_GAP: Duration = Duration::from_millis(20);
+/// A turn is followed by so many times its own length without one.
+const RESTS: u32 = 20;
 /// Never more rarely, so that `finished` tells the truth to within seconds.
 const LONGEST_GAP: Duration = Duration::from_secs(10);
 
@@ -48,9 +50,12 @@ impl Pace {
     }
 
     /// How long to wait after a turn before the next: the `live` farmers
-    /// together shall leave the lock free half of the time.
+    /// together shall leave the lock free half of the time, and each shall leave
+    /// the file system alone for most of it, since a sync holds up whoever
+    /// creates files beside it.
     pub fn gap(&self, live: u32) -> Duration {
-        (self.hold * 2 * live.max(1)).clamp(SHORTEST_GAP, LONGEST_GAP)
+        let rests = live.saturating_mul(2).max(RESTS);
+        (self.hold * rests).clamp(SHORTEST_GAP, LONGEST_GAP)
     }
 
     /// How many claimed tasks should wait for a slot so that none waits for the

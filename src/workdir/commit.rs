@@ -296,6 +296,7 @@ impl<'a> Txn<'a> {
         ];
         for (name, known) in ends {
             let file = self.current(name)?;
+            check_last_line(&*file, name, known)?;
             if length_of(&*file, name, known)? > known {
                 let mut copy = self.new_file(name)?;
                 copy.copy(&*file, 0, known).context("copy", name)?;
@@ -458,7 +459,9 @@ impl<'a> Txn<'a> {
             return Ok(after);
         }
         let file = self.dir.open(name, Open::Create).context("open", name)?;
-        if length_of(&*file, name, known.len)? > after.len {
+        let length = length_of(&*file, name, known.len)?;
+        check_last_line(&*file, name, known.len)?;
+        if length > after.len {
             // Longer garbage than what would cover it: begin a new file.
             let mut copy = self.new_file(name)?;
             copy.copy(&*file, 0, known.len).context("copy", name)?;
@@ -490,6 +493,23 @@ impl<'a> Txn<'a> {
             Ok(())
         }
     }
+}
+
+/// What is known ends with a line's end, unless the file system lost it: it may
+/// leave zeros after a crash of the machine.
+fn check_last_line(file: &dyn File, name: &str, known: u64) -> Result<()> {
+    let mut last = [b'\n'];
+    let read = read_full(file, &mut last, known.saturating_sub(1)).context("read", name)?;
+    if known == 0 || read == 0 || last == [b'\n'] {
+        return Ok(());
+    }
+    let what = format!(
+        "its last line, before byte {known}, has no end; see docs/workdir.md, \"A damaged workdir\""
+    );
+    Err(Error::Damaged {
+        file: name.to_owned(),
+        what,
+    })
 }
 
 fn length_of(file: &dyn File, name: &str, known: u64) -> Result<u64> {

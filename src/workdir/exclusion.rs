@@ -156,7 +156,7 @@ pub fn test(
         }
         let at = u64::try_from(ours.as_micros()).unwrap_or(0);
         journal.push(&Record::Beat { at });
-        journal.begin_sync()?.finish()?;
+        journal.sync()?;
         let still_open = recovery::unsealed(dir)?;
         suspects.retain(|(farmer, _)| still_open.contains(farmer));
         for (farmer, len) in &suspects {
@@ -174,7 +174,7 @@ fn broken(dir: &Arc<dyn Dir>, mechanism: Mechanism, farmer: &str) -> Error {
         .ok()
         .flatten()
         .map_or(0, |state| state.tasks.lines);
-    Error::Refused(format!(
+    Error::Unsafe(format!(
         "{mechanism} locks do not exclude other nodes on this file system: farmer {farmer} is alive, \
          and its lock was free for us. Nothing was changed ({tasks} tasks are as they were). Either \
          the file system is mounted so that locks stay on the node (ask for it to be mounted with \

@@ -16,7 +16,8 @@ use crate::model::task::{TaskId, parse_line, push_line};
 #[derive(Default)]
 pub struct Feed {
     arrived: Vec<Vec<u8>>,
-    new: Vec<Vec<u8>>,
+    /// What is about to be added: lines, and the how-manieth with its text each is.
+    new: Vec<(u32, Vec<u8>)>,
     /// By text: how often the workdir has it, and how often this stream had it.
     counts: HashMap<u128, (u32, u32)>,
     read: u64,
@@ -65,14 +66,16 @@ impl Feed {
     pub(super) fn add(&mut self, txn: &mut Txn<'_>) -> Result<(u64, bool)> {
         self.refresh(txn)?;
         for line in std::mem::take(&mut self.arrived) {
-            let (known, seen) = self.counts.entry(key(&line)).or_default();
+            let (_, seen) = self.counts.entry(key(&line)).or_default();
             *seen += 1;
-            if *seen > *known {
-                self.new.push(line);
-            }
+            self.new.push((*seen, line));
         }
+        // Also those of a turn that failed: others may have added them since.
+        let counts = &self.counts;
+        self.new
+            .retain(|(nth, line)| counts.get(&key(line)).is_none_or(|(known, _)| nth > known));
         let mut lines = Vec::new();
-        for (id, line) in (txn.state().tasks.lines..).zip(&self.new) {
+        for (id, (_, line)) in (txn.state().tasks.lines..).zip(&self.new) {
             push_line(&mut lines, TaskId(id), line);
         }
         txn.add(&lines, self.new.len() as u64)?;

@@ -2,9 +2,9 @@
 //! and its growth the sign that it lives.
 //!
 //! One writer, so it may stay open. A result is recorded once it is synced
-//! here; everything else in the workdir can be made again from it. A write that
-//! failed half-way is written again over itself, so that no torn line stays in
-//! the middle.
+//! here; everything else in the workdir can be made again from it. What
+//! failed to be written or synced is written again over itself, so that neither
+//! a torn line nor a hole stays in the middle.
 
 use std::io;
 use std::os::fd::OwnedFd;
@@ -22,12 +22,13 @@ pub struct Journal {
     name: String,
     farmer: String,
     file: Arc<dyn File>,
-    /// Everything before it is written.
-    written: u64,
-    /// What still has to be written.
-    pending: Vec<u8>,
     /// Everything before it is durable.
     synced: u64,
+    /// Everything behind that: should a sync fail, it is written again, for the
+    /// system may have dropped any part of it.
+    tail: Vec<u8>,
+    /// Everything before it is written.
+    written: u64,
 }
 
 impl Journal {
@@ -66,13 +67,12 @@ impl Journal {
             name,
             farmer,
             file: file.into(),
-            written: 0,
-            pending: Vec::new(),
             synced: 0,
+            tail: Vec::new(),
+            written: 0,
         };
         journal.push(&Record::Header(header));
-        let sync = journal.begin_sync()?;
-        sync.finish()?;
+        journal.sync()?;
         Ok(Some(journal))
     }
 
@@ -83,40 +83,57 @@ impl Journal {
 
     /// Adds a record; it is written by the next [`Journal::write`].
     pub fn push(&mut self, record: &Record) {
-        record.push_to(&mut self.pending);
+        record.push_to(&mut self.tail);
     }
 
     /// Where the next record will begin.
     pub fn end(&self) -> u64 {
-        self.written + self.pending.len() as u64
+        self.synced + self.tail.len() as u64
     }
 
     /// Hands what was added to the kernel: it now survives this process.
     pub fn write(&mut self) -> Result<()> {
-        if !self.pending.is_empty() {
+        let new = usize::try_from(self.written - self.synced).unwrap_or(usize::MAX);
+        if new < self.tail.len() {
             self.file
-                .write_at(&self.pending, self.written)
+                .write_at(&self.tail[new..], self.written)
                 .context("write", &self.name)?;
-            self.written += self.pending.len() as u64;
-            self.pending.clear();
+            self.written = self.end();
         }
         Ok(())
     }
 
     /// Writes what was added; what it returns makes that durable, so that it
-    /// survives this node, without the journal being held meanwhile.
+    /// survives this node, without the journal being held meanwhile. Its outcome
+    /// is for [`Journal::end_sync`].
     pub fn begin_sync(&mut self) -> Result<Sync> {
         self.write()?;
         let is_needed = self.synced < self.written;
         Ok(Sync {
             name: self.name.clone(),
             file: is_needed.then(|| self.file.clone()),
+            upto: self.written,
         })
     }
 
-    /// Everything before `upto` is durable.
-    pub fn synced(&mut self, upto: u64) {
-        self.synced = self.synced.max(upto);
+    /// Writes what was added and makes it durable.
+    pub fn sync(&mut self) -> Result<()> {
+        let (upto, done) = self.begin_sync()?.finish();
+        self.end_sync(upto, done)
+    }
+
+    /// Everything before `upto` is durable; or is not, and will be written again.
+    pub fn end_sync(&mut self, upto: u64, done: Result<()>) -> Result<()> {
+        match &done {
+            Ok(()) if upto > self.synced => {
+                let old = usize::try_from(upto - self.synced).unwrap_or(usize::MAX);
+                self.tail.drain(..old.min(self.tail.len()));
+                self.synced = upto;
+            }
+            Ok(()) => {}
+            Err(_) => self.written = self.synced,
+        }
+        done
     }
 
     /// When it was last written, by the file system's time.
@@ -140,15 +157,28 @@ impl Journal {
 pub struct Sync {
     name: String,
     file: Option<Arc<dyn File>>,
+    upto: u64,
 }
 
 impl Sync {
-    /// Waits until it is done.
-    pub fn finish(self) -> Result<()> {
-        self.file
-            .map_or(Ok(()), |file| file.sync())
-            .context("sync", &self.name)
+    /// Waits until it is done: up to where, and whether it was.
+    pub fn finish(self) -> (u64, Result<()>) {
+        let done = self.file.map_or(Ok(()), |file| file.sync());
+        (self.upto, done.context("sync", &self.name))
     }
+}
+
+/// Whether a journal holds nothing but records up to this offset.
+pub fn is_whole(file: &dyn File, upto: u64) -> io::Result<bool> {
+    let bytes = read_from(file, 0)?;
+    let known = usize::try_from(upto)
+        .ok()
+        .and_then(|upto| bytes.get(..upto));
+    let mut lines = known.unwrap_or(b"lost").split_inclusive(|&b| b == b'\n');
+    Ok(lines.all(|line| {
+        line.strip_suffix(b"\n")
+            .is_some_and(|line| Record::parse(line).is_some())
+    }))
 }
 
 /// What a journal says about ends, with the offset behind each record.

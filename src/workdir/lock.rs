@@ -226,14 +226,18 @@ fn unusable(mechanism: Mechanism, error: io::Error) -> Error {
         .iter()
         .any(|&code| error.raw_os_error() == Some(code))
     {
-        return Err::<(), _>(error).context("lock", LOCK).unwrap_err();
+        return Error::Io {
+            doing: "lock",
+            file: LOCK.to_owned(),
+            source: error,
+        };
     }
     let hint = match mechanism {
         Mechanism::Flock => "try --lock fcntl, or --lock link which every file system honours",
         Mechanism::Fcntl => "try --lock flock, or --lock link which every file system honours",
         Mechanism::Link => "",
     };
-    Error::Refused(format!(
+    Error::Unsafe(format!(
         "the file system of the workdir refuses {mechanism} locks: {error}; {hint}"
     ))
 }

@@ -88,13 +88,13 @@ fn check_owner(path: &Path, shared: bool) -> Result<()> {
         return Ok(());
     }
     if owner != us {
-        return Err(Error::Refused(format!(
+        return Err(Error::Unsafe(format!(
             "the workdir {shown} belongs to user {owner}, not to you (user {us}): whoever may write \
              it runs commands as you; --shared-workdir allows it"
         )));
     }
     if stat.mode() & 0o022 != 0 {
-        return Err(Error::Refused(format!(
+        return Err(Error::Unsafe(format!(
             "others may write the workdir {shown} (mode {:04o}) and so run commands as you: \
              chmod go-w it, or allow it with --shared-workdir",
             stat.mode() & 0o7777

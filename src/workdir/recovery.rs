@@ -14,14 +14,14 @@ use super::error::{Context, Result};
 use super::exclusion::host_of;
 use super::fs::{Dir, File, Open};
 use super::journal;
-use super::layout::{self, NODES};
+use super::layout::{self, FAILED, FINISHED, NODES};
 use super::lock::{Mechanism, Waiting};
 use super::session::check_seal;
 use super::state::{Act, Entry, State};
 use crate::model::ids::Ids;
 use crate::model::outcome::Destination;
 use crate::model::record::End;
-use crate::model::task::{Task, TaskId, push_line};
+use crate::model::task::{Task, TaskId, parse_line, push_line};
 
 /// What was found of a dead farmer.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -104,7 +104,12 @@ pub fn seal(
     };
     if let Some(past) = Past::of(&entries, farmer) {
         let ends = journal::ends(journal).context("read", &layout::journal(farmer))?;
-        let (results, lost) = past.unsettled(&ends);
+        let (results, mut lost) = past.unsettled(&ends);
+        if !journal::is_whole(journal, past.settled).context("read", farmer)? {
+            // What it has lost of that is in `finished` and `failed`.
+            let done = done(&mut txn)?;
+            lost.retain(|id| !done.contains(id));
+        }
         let wanted = results
             .iter()
             .map(|end| end.id)
@@ -141,6 +146,15 @@ pub fn seal(
     }
     mark(dir, farmer)?;
     Ok(found)
+}
+
+/// The tasks in `finished` and `failed`.
+fn done(txn: &mut Txn<'_>) -> Result<HashSet<TaskId>> {
+    let mut done = HashSet::new();
+    for name in [FINISHED, FAILED] {
+        txn.each_line(name, |line| done.extend(parse_line(line).map(|(id, _)| id)))?;
+    }
+    Ok(done)
 }
 
 /// Appends results to `finished` and `failed`; those that are to run again are

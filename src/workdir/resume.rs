@@ -19,7 +19,8 @@ use std::sync::Arc;
 use super::commit::{Lines, NewFile, Txn};
 use super::error::{Context, Error, Result};
 use super::fs::{Dir, Open};
-use super::layout::{FAILED, FINISHED, REQUEUED, TASKS, TOPROCESS};
+use super::journal;
+use super::layout::{self, FAILED, FINISHED, NODES, REQUEUED, TASKS, TOPROCESS};
 use super::lock::{Mechanism, Waiting};
 use super::state::{self, Act, Known, LOCK, ListIdentity, Queue, State};
 use crate::model::task::{TaskId, parse_line};
@@ -164,6 +165,7 @@ pub fn prepare(
         ..Prepared::default()
     };
     if prepared.is_new {
+        check_never_used(dir)?;
         prepared.imported = import(&mut txn, list)?;
     }
     if prepared.is_new && !prepared.imported {
@@ -177,6 +179,26 @@ pub fn prepare(
     Ok(prepared)
 }
 
+/// A workdir without a state has had no results, or it has lost its state.
+fn check_never_used(dir: &Arc<dyn Dir>) -> Result<()> {
+    let names = dir.list(NODES).context("list", NODES)?;
+    for farmer in names.iter().filter_map(|name| layout::farmer_of(name)) {
+        let name = layout::journal(farmer);
+        let journal = dir.open(&name, Open::Read).context("open", &name)?;
+        if !journal::ends(&*journal).context("read", &name)?.is_empty() {
+            let what = format!(
+                "it is gone or empty, but {name} holds results; see docs/workdir.md, \
+                 \"A damaged workdir\""
+            );
+            return Err(Error::Damaged {
+                file: LOCK.into(),
+                what,
+            });
+        }
+    }
+    Ok(())
+}
+
 /// Makes the workdir ready for tasks from a stream.
 pub fn prepare_stream(
     dir: &Arc<dyn Dir>,
@@ -188,6 +210,7 @@ pub fn prepare_stream(
     if txn.state().seq > 0 {
         return Ok(Prepared::default());
     }
+    check_never_used(dir)?;
     for name in [TASKS, TOPROCESS, FINISHED, FAILED, REQUEUED] {
         let file = dir.open(name, Open::Create).context("create", name)?;
         if file.len().context("look at", name)? > 0 {

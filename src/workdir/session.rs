@@ -10,9 +10,10 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use super::commit::{Attempts, QueueCopy, Txn, Why};
-use super::error::{Error, Result};
+use super::error::{Context, Error, Result};
 use super::feed::Feed;
 use super::journal::Journal;
+use super::layout;
 use super::lock::Waiting;
 use super::open::Workdir;
 use super::recovery::{self, Found, Other};
@@ -71,7 +72,7 @@ impl Session {
             |nth| Journal::create(&workdir.dir, workdir.mechanism, header(nth)).transpose();
         (0..10).find_map(create).transpose()?.ok_or_else(|| {
             let name = header(0).farmer;
-            Error::Refused(format!(
+            Error::Unsafe(format!(
                 "no journal could be made: {name} and its like exist"
             ))
         })
@@ -241,13 +242,19 @@ impl Session {
 
     /// Makes the journal durable; slots may write into it meanwhile.
     pub fn sync_journal(&self) -> Result<()> {
-        let (sync, upto) = {
-            let mut journal = self.journal.lock();
-            (journal.begin_sync()?, journal.end())
-        };
-        sync.finish()?;
-        self.journal.lock().synced(upto);
-        Ok(())
+        let sync = self.journal.lock().begin_sync()?;
+        let (upto, done) = sync.finish();
+        self.journal.lock().end_sync(upto, done)
+    }
+
+    /// Whether others have put the mark beside our journal that says: over.
+    /// A turn tells for certain; this tells without writing anything.
+    pub fn check_mark(&self) -> Result<()> {
+        let mark = layout::sealed(&self.farmer);
+        match self.workdir.dir.inode(&mark).context("look at", &mark)? {
+            Some(_) => Err(Error::Sealed),
+            None => Ok(()),
+        }
     }
 
     /// Looks how the run stands, without the lock.

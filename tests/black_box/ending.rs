@@ -62,7 +62,7 @@ fn every_stop_signal_puts_what_ran_back_and_the_next_run_completes() {
 fn a_task_may_use_the_grace_to_end_well_even_when_term_comes_three_times() {
     let farm = Farm::new();
     let gate = farm.gate("gate");
-    let never = farm.gate("never");
+    let _never = farm.gate("never");
     let handler = format!(
         "trap '' TERM; {}; {}; echo clean > clean; exit 0",
         gate.tell("term"),
@@ -71,10 +71,12 @@ fn a_task_may_use_the_grace_to_end_well_even_when_term_comes_three_times() {
     farm.write(
         "tasks.txt",
         format!(
-            "trap '{}' TERM; {}; {}\ntrue\n",
+            // A signal that comes just before bash reads is seen after the read:
+            // so it reads for a moment, again and again.
+            "trap '{}' TERM; {}; while :; do read -t 0.1 x <> {}; done\ntrue\n",
             handler.replace("''", "\"\""),
             gate.tell("here"),
-            never.pass()
+            farm.path("never.go").display()
         ),
     );
     let pytf = farm.farm("--proc 1 --grace 10m").start();

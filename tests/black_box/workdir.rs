@@ -49,7 +49,7 @@ fn a_workdir_that_others_may_write_is_refused_unless_it_is_meant() {
         let farm = Farm::of("touch started\n");
         fs::create_dir(farm.path("w")).unwrap();
         fs::set_permissions(farm.path("w"), PermissionsExt::from_mode(mode)).unwrap();
-        farm.farm("").run().exits(2).says(&["--shared-workdir"]);
+        farm.farm("").run().exits(74).says(&["--shared-workdir"]);
         assert!(!farm.path("started").exists());
         assert_eq!(
             fs::read_dir(farm.path("w")).unwrap().count(),
@@ -68,7 +68,7 @@ fn a_workdir_of_someone_else_is_refused_unless_it_is_meant() {
     let farm = Farm::of("touch started\n");
     fs::create_dir(farm.path("w")).unwrap();
     chown(farm.path("w"), Some(65534), Some(65534)).unwrap();
-    farm.farm("").run().exits(2).says(&["--shared-workdir"]);
+    farm.farm("").run().exits(74).says(&["--shared-workdir"]);
     assert!(!farm.path("started").exists());
     farm.farm("--shared-workdir").run().exits(0);
 }

@@ -16,5 +16,11 @@
 mod harness;
 
 mod crew;
+mod damage;
+mod freeze;
+mod linger;
 mod record;
+mod scale;
+mod start_up;
 mod storm;
+mod tail;

@@ -8,11 +8,11 @@ use serde_json::Value;
 
 use crate::harness::{Farm, tasks};
 
-/// A farm of `n` tasks of 0-20 ms; each writes its start, its middle and its
+/// A farm of `n` tasks of up to `most` milliseconds; each writes its start, its middle and its
 /// end into a file of its own.
-pub(crate) fn farm(n: u64, random: &mut crate::crew::Random) -> Farm {
+pub(crate) fn farm(n: u64, most: u64, random: &mut crate::crew::Random) -> Farm {
     let farm = Farm::new();
-    let times: Vec<u64> = (0..n).map(|_| random.below(21)).collect();
+    let times: Vec<u64> = (0..n).map(|_| random.below(most + 1)).collect();
     farm.write(
         "tasks.txt",
         tasks(n, |id| storm_task(id, times[usize::try_from(id).unwrap()])),
@@ -31,11 +31,11 @@ fn storm_task(id: u64, ms: u64) -> String {
 }
 
 /// What the tasks wrote down.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Debug, Default)]
 pub(crate) struct Told {
     pub(crate) starts: u64,
-    /// Attempts that were heard of after a later one had started.
-    pub(crate) overlaps: u64,
+    /// The farmers of attempts that were heard of after a later one had started.
+    pub(crate) overlapping: Vec<String>,
 }
 
 /// Reads what every one of `n` tasks wrote; each has started and come to its end.
@@ -43,17 +43,22 @@ pub(crate) fn told(farm: &Farm, n: u64) -> Told {
     let mut all = Told::default();
     for id in 0..n {
         let text = farm.text(format!("events/{id}"));
+        let mut farmers: BTreeMap<&str, &str> = BTreeMap::new();
         let (mut current, mut attempt, mut has_ended) = ("", 0, false);
         for line in text.lines() {
             let words: Vec<&str> = line.split(' ').collect();
             if words[0] == "start" {
                 all.starts += 1;
                 current = words[1];
+                farmers.insert(current, words[2]);
                 let this: u32 = words[3].parse().unwrap();
-                assert!(this > attempt, "task {id}: an attempt number again\n{text}");
+                assert!(
+                    this != attempt,
+                    "task {id}: an attempt number again\n{text}"
+                );
                 attempt = this;
             } else if words[1] != current {
-                all.overlaps += 1;
+                all.overlapping.push(farmers[words[1]].to_owned());
                 println!("task {id}: two attempts at a time\n{text}");
             }
             has_ended |= words[0] == "end";
@@ -82,12 +87,26 @@ pub(crate) fn good_ends(farm: &Farm) -> BTreeMap<u64, usize> {
     ends
 }
 
-/// The entries of the log of transactions in `lock`.
+/// The entries of the log of transactions in `lock`, as far as they were kept.
 pub(crate) fn log(farm: &Farm) -> Vec<Value> {
     let bytes = farm.bytes(Path::new("w/lock"));
     let log = bytes.get(2560..).unwrap_or_default();
     let lines = log.split(|&b| b == b'\n');
     lines
-        .map_while(|line| serde_json::from_slice(line).ok())
+        .filter_map(|line| serde_json::from_slice(line).ok())
+        .collect()
+}
+
+/// The journals: their farmers and their records.
+pub(crate) fn journals(farm: &Farm) -> Vec<(String, Vec<Value>)> {
+    let entries = fs::read_dir(farm.path("w/nodes")).unwrap().flatten();
+    let names = entries.filter_map(|entry| entry.file_name().into_string().ok());
+    let farmers = names.filter_map(|name| name.strip_suffix(".jsonl").map(str::to_owned));
+    farmers
+        .map(|farmer| {
+            let text = farm.text(format!("w/nodes/{farmer}.jsonl"));
+            let records = text.lines().map(|line| serde_json::from_str(line).unwrap());
+            (farmer, records.collect())
+        })
         .collect()
 }

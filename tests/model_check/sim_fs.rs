@@ -368,7 +368,7 @@ fn enter<'a>(
     shared: &'a Shared,
     me: usize,
     (what, name, weight): (&str, &str, u64),
-    torn: impl FnOnce(&mut World),
+    torn: impl FnOnce(&mut World, bool),
 ) -> io::Result<MutexGuard<'a, World>> {
     let dead = || io::Error::from_raw_os_error(libc::EIO);
     let mut world = shared.lock();
@@ -390,14 +390,14 @@ fn enter<'a>(
     match fate {
         Fate::Goes => Ok(world),
         Fate::Dies => {
-            torn(&mut world);
+            torn(&mut world, true);
             world.kill(me);
             drop(world);
             die();
             Err(dead())
         }
         Fate::Refused(error) => {
-            torn(&mut world);
+            torn(&mut world, false);
             world.trace(me, || format!("REFUSED: {error}"));
             world.check();
             Err(error)
@@ -407,7 +407,7 @@ fn enter<'a>(
 
 impl SimDir {
     fn enter(&self, what: &str, name: &str, weight: u64) -> io::Result<MutexGuard<'_, World>> {
-        enter(&self.shared, self.me, (what, name, weight), |_| {})
+        enter(&self.shared, self.me, (what, name, weight), |_, _| {})
     }
 
     /// A new name for a new file.
@@ -536,7 +536,7 @@ impl Dir for SimDir {
 
 impl SimFile {
     fn enter(&self, what: &str, weight: u64) -> io::Result<MutexGuard<'_, World>> {
-        let world = enter(&self.shared, self.me, (what, &self.name, weight), |_| {})?;
+        let world = enter(&self.shared, self.me, (what, &self.name, weight), |_, _| {})?;
         self.known(world)
     }
 
@@ -592,7 +592,7 @@ impl File for SimFile {
 
     fn write_at(&self, buf: &[u8], offset: u64) -> io::Result<()> {
         let what = ("write", &self.name[..], 4);
-        let torn = |world: &mut World| {
+        let torn = |world: &mut World, _| {
             let part = at(world.random.below(buf.len() as u64 + 1));
             self.put(world, &buf[..part], offset);
         };
@@ -608,9 +608,9 @@ impl File for SimFile {
     }
 
     fn sync(&self) -> io::Result<()> {
-        let torn = |world: &mut World| {
+        let torn = |world: &mut World, is_killed: bool| {
             // NFS drops what it could not write.
-            if !world.server.is_local() && world.random.one_in(2) {
+            if !is_killed && !world.server.is_local() && world.random.one_in(2) {
                 let node = world.actors[self.me].node;
                 world.tear(node, self.ino);
             }
