@@ -38,7 +38,7 @@ const SUSPICION: Duration = Duration::from_millis(1500);
 /// How long a workdir may refuse while nothing runs that could be lost.
 const PATIENCE_IDLE: Duration = Duration::from_secs(10);
 /// How long it may refuse while tasks run.
-const PATIENCE_BUSY: Duration = Duration::from_mins(5);
+pub const PATIENCE_BUSY: Duration = Duration::from_mins(5);
 /// How long until it is tried again.
 const RETRY_EVERY: Duration = Duration::from_secs(1);
 /// How often the run is looked at while there is nothing to do.

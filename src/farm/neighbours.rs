@@ -9,6 +9,7 @@
 use std::collections::{HashMap, HashSet};
 use std::time::{Duration, Instant};
 
+use crate::host::guard;
 use crate::workdir::error::Result;
 use crate::workdir::exclusion::host_of;
 use crate::workdir::lock::Waiting;
@@ -108,6 +109,9 @@ impl Neighbours {
         }
         if !journal.is_free && now - sign.1 <= self.takeover {
             return Ok(None);
+        }
+        if host_of(farmer) == host {
+            guard::end_all(farmer);
         }
         let found = session.seal(farmer, &journal, waiting)?;
         self.signs.remove(farmer);

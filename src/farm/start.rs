@@ -23,7 +23,7 @@ use super::supervisor::{Ended, FIRST_SHOW, Supervisor, counts};
 use crate::cli::{Farm, List, Lock, Logs, VERSION};
 use crate::exit::RunExit;
 use crate::host::allocation::{Allocation, host_name};
-use crate::host::guard::Guard;
+use crate::host::guard::{self, Guard};
 use crate::host::memory::OomKills;
 use crate::host::process::{Place, adopt_orphans};
 use crate::host::signals;
@@ -346,6 +346,9 @@ impl Prelude<'_> {
                 return Ok(());
             };
             if journal.is_free {
+                if exclusion::host_of(farmer) == self.host.name {
+                    guard::end_all(farmer);
+                }
                 let of = (farmer, &journal);
                 recovery::seal(dir, mechanism, (who, None), self.patience, of)?;
                 return Ok(());
@@ -594,7 +597,8 @@ impl Threads<'_> {
             left: state.queue.left + state.claimed(),
             interrupted: state.interrupted,
             stopped,
-            others_work: state.live > 0,
+            // Where we could not leave, we are one of the living ourselves.
+            others_work: state.live > u32::from(ended.state.is_none()),
             is_cut: state.feeding > 0 && state.live == 0,
             wall: self.clock.now(),
             slots: u64::from(self.host.slots),

@@ -158,7 +158,7 @@ impl Progress {
         // One write a line: lines of several farmers must not mix.
         let mut write = || drop(out.write_all(line.as_bytes()));
         match &self.bar {
-            Some(bar) => bar.bar.suspend(&mut write),
+            Some(bar) => bar.drawn.suspend(&mut write),
             None => write(),
         }
     }
@@ -182,14 +182,14 @@ impl Progress {
             self.say(&format!("pytf: {unsaid} more failed (ids in `failed`)"));
         }
         if let Some(bar) = &self.bar {
-            bar.bar.finish_and_clear();
+            bar.drawn.finish_and_clear();
         }
     }
 }
 
 /// The bar, and what stands before and behind it: all is drawn in one stroke.
 struct Bar {
-    bar: ProgressBar,
+    drawn: ProgressBar,
     look: Look,
     beside: Arc<Mutex<(String, String)>>,
 }
@@ -218,12 +218,16 @@ impl Bar {
         // `with_style` draws nothing: there is nothing to show yet.
         let bar = ProgressBar::with_draw_target(None, ProgressDrawTarget::stderr());
         let bar = bar.with_style(style);
-        Self { bar, look, beside }
+        Self {
+            drawn: bar,
+            look,
+            beside,
+        }
     }
 
     fn show(&self, counts: &Counts, beside: (String, String)) {
         *self.beside.lock().unwrap_or_else(PoisonError::into_inner) = beside;
-        self.bar.update(|state| {
+        self.drawn.update(|state| {
             if let Some(total) = counts.total {
                 state.set_len(total);
             }
