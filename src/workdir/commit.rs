@@ -448,7 +448,13 @@ impl<'a> Txn<'a> {
         for _ in 0..UNSURE {
             let seen = self.dir.open(LOCK, Open::Read).context("open", LOCK);
             match seen.and_then(|file| state::read(&*file)) {
-                Ok(Some(state)) if state == self.state => return Ok(()),
+                Ok(Some(state)) if state == self.state => {
+                    // Seen is not durable, and what follows rests on it.
+                    let held = &*self.held.file;
+                    if written.is_ok() || state::write_again(held, &state).is_ok() {
+                        return Ok(());
+                    }
+                }
                 Ok(Some(state)) if state.seq >= self.state.seq => return Err(Error::Sealed),
                 Ok(_) => {
                     return written

@@ -307,6 +307,18 @@ pub fn write(file: &dyn File, state: &mut State, act: Act) -> Result<()> {
     file.sync().context("sync", LOCK)
 }
 
+/// Writes a state and its line of the log once more, as they are, and syncs
+/// both: after a sync that failed the system may take them for written.
+pub fn write_again(file: &dyn File, state: &State) -> Result<()> {
+    let (length, _) = state.last;
+    let at = LOG_AT + state.log.saturating_sub(length);
+    let mut line = vec![0; usize::try_from(length).unwrap_or(0)];
+    read_full(file, &mut line, at).context("read", LOCK)?;
+    file.write_at(&line, at).context("write", LOCK)?;
+    write_place(file, state)?;
+    file.sync().context("sync", LOCK)
+}
+
 /// Writes a state into its place in a file that nobody else knows yet.
 pub fn write_place(file: &dyn File, state: &State) -> Result<()> {
     let place = (state.seq % 2) * PLACE as u64;
