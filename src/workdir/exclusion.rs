@@ -36,9 +36,14 @@ pub fn mount_of(mountinfo: &str, path: &Path) -> Option<Mount> {
         let right: Vec<&str> = right.split(' ').collect();
         let at = left.get(4)?.replace("\\040", " ");
         let options = format!("{},{}", left.get(5)?, right.get(2).unwrap_or(&""));
+        // MooseFS 3 tells its kind in the name of what is mounted only.
+        let kind = match (*right.first()?, right.get(1)) {
+            ("fuse", Some(source)) if source.starts_with("mfs#") => "fuse.mfs",
+            (kind, _) => kind,
+        };
         Some(Mount {
             at,
-            kind: (*right.first()?).to_owned(),
+            kind: kind.to_owned(),
             options,
         })
     });

@@ -42,8 +42,9 @@ fn run(farm: &Farm, what: &str, until_done: Option<u64>) -> u64 {
         }
     }
     for one in crew.members {
-        let code = wait(one).status.code();
-        assert!(matches!(code, Some(0 | 75)), "{code:?}");
+        let done = wait(one);
+        let code = done.status.code();
+        assert!(matches!(code, Some(0 | 75)), "{code:?}: {}", done.stderr);
     }
     let journals = journals(farm);
     assert_eq!(journals.len(), known + 4);
