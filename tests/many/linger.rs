@@ -35,7 +35,9 @@ fn an_idle_process_takes_over_what_a_killed_one_leaves() {
         let busy = farm.farm(&args).start();
         gate.comer();
         let idle = farm.farm(&args).start();
-        until("the other has joined", || farm.farmers().len() == 2);
+        until("the other has joined", || {
+            farm.text("w/lock").contains("\"live\":2")
+        });
         busy.signal(Signal::SIGKILL);
         wait(busy);
         wait(idle).exits(0).says(&["1 tasks back in toprocess"]);
