@@ -64,7 +64,7 @@ fn log(wish: &Log) -> RunExit {
         Ok(()) => RunExit::Complete,
         Err(error) => {
             warn(&error.to_string());
-            RunExit::Usage
+            error.exit()
         }
     }
 }
@@ -76,7 +76,7 @@ fn retry_failed(wish: &Retry) -> Result<RunExit, Trouble> {
             "{} is no workdir of pytf: it has no file '{LOCK}'",
             wish.workdir.display()
         ));
-        return Ok(RunExit::Usage);
+        return Ok(RunExit::WorkdirUnusable);
     }
     let workdir = Workdir::open(
         &wish.workdir,

@@ -22,7 +22,7 @@ use super::patience::Patience;
 use super::queue::Queue;
 use crate::host::process::Place;
 use crate::model::outcome::{Destination, Outcome};
-use crate::model::pace::Pace;
+use crate::model::pace::{Ends, Pace};
 use crate::model::record::{End, Record, Start};
 use crate::model::task::Task;
 use crate::workdir::commit::Why;
@@ -38,7 +38,7 @@ const SUSPICION: Duration = Duration::from_millis(1500);
 /// How long a workdir may refuse while nothing runs that could be lost.
 const PATIENCE_IDLE: Duration = Duration::from_secs(10);
 /// How long it may refuse while tasks run.
-const PATIENCE_BUSY: Duration = Duration::from_mins(5);
+pub const PATIENCE_BUSY: Duration = Duration::from_mins(5);
 /// How long until it is tried again.
 const RETRY_EVERY: Duration = Duration::from_secs(1);
 /// How often the run is looked at while there is nothing to do.
@@ -84,6 +84,8 @@ pub struct Ledger {
     neighbours: Neighbours,
     /// Held back: we may have been about to be stopped.
     suspects: VecDeque<(Instant, Task, End)>,
+    /// What has ended since the last turn.
+    ends: Ends,
     times: Times,
     refused_since: Option<Instant>,
     is_hungry: bool,
@@ -116,6 +118,7 @@ impl Ledger {
             desk,
             pace: Pace::new(),
             suspects: VecDeque::new(),
+            ends: Ends::default(),
             times,
             refused_since: None,
             is_hungry: true,
@@ -230,8 +233,9 @@ impl Ledger {
         let (now, ended) = (Instant::now(), self.desk.patience.now());
         let took = |since| ended.saturating_sub(since);
         let span = now - std::mem::replace(&mut self.times.turned, now);
-        self.pace
-            .measured(took(began), took(turn.locked), turn.settled, span);
+        let (turn_took, held) = (took(began), took(turn.locked));
+        let (ends, slots) = (std::mem::take(&mut self.ends), self.desk.places.len());
+        self.pace.measured(turn_took, held, ends, span, slots);
         if self.state().queue.generation != generation {
             self.times.compacted = now;
         }
@@ -293,6 +297,8 @@ impl Ledger {
 
     /// An end that is in the journal.
     fn enter(&mut self, task: Task, end: End) {
+        self.ends.count += 1;
+        self.ends.ran += Duration::from_micros(end.us);
         if end.outcome.destination() == Destination::ToProcess {
             self.desk.session.give_back(task, Some(Why::Interrupted));
         } else {

@@ -9,6 +9,7 @@
 use std::collections::{HashMap, HashSet};
 use std::time::{Duration, Instant};
 
+use crate::host::guard;
 use crate::workdir::error::Result;
 use crate::workdir::exclusion::host_of;
 use crate::workdir::lock::Waiting;
@@ -109,8 +110,14 @@ impl Neighbours {
         if !journal.is_free && now - sign.1 <= self.takeover {
             return Ok(None);
         }
+        if host_of(farmer) == host {
+            guard::end_all(farmer);
+        }
         let found = session.seal(farmer, &journal, waiting)?;
         self.signs.remove(farmer);
+        let Some(found) = found else {
+            return Ok(None);
+        };
         let how = if journal.is_free {
             "is dead"
         } else {

@@ -6,12 +6,13 @@ use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender};
 
+use super::clock::Clock;
 use super::message::Event;
 use crate::workdir::lock::Waiting;
 
 /// The waits of one thread.
 pub struct Patience {
-    began: Instant,
+    clock: Clock,
     /// Disconnected when nobody wants to wait any more.
     abort: Receiver<()>,
     events: Option<Sender<Event>>,
@@ -25,7 +26,7 @@ impl Patience {
     pub fn new(abort: Receiver<()>, events: Option<Sender<Event>>, takeover: Duration) -> Self {
         let random = RandomState::new().hash_one(0) | 1;
         Self {
-            began: Instant::now(),
+            clock: Clock::start(),
             abort,
             events,
             takeover,
@@ -36,7 +37,11 @@ impl Patience {
 
 impl Waiting for Patience {
     fn now(&self) -> Duration {
-        self.began.elapsed()
+        self.clock.now()
+    }
+
+    fn micros(&self) -> u64 {
+        self.clock.micros(Instant::now())
     }
 
     fn pause(&mut self, time: Duration) -> bool {

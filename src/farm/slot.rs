@@ -17,16 +17,19 @@ use crossbeam_channel::Sender;
 use nix::errno::Errno;
 
 use super::clock::Clock;
+use super::ledger::PATIENCE_BUSY;
 use super::logs::{OpenLog, SlotLogs};
 use super::message::{Event, Failure, Places, Report};
 use super::queue::Queue;
 use crate::host::guard::{self, Row};
 use crate::host::memory::OomKills;
 use crate::host::process::{Ended, Running, Spawn, Status, Told, is_passing};
+use crate::model::durations;
 use crate::model::outcome::{Destination, Outcome};
 use crate::model::record::{End, Record, Used};
 use crate::model::task::Task;
 use crate::runner::{How, Runner, explain};
+use crate::workdir::error::Error;
 use crate::workdir::layout::{SCRIPTS, sealed};
 use crate::workdir::session::SharedJournal;
 
@@ -178,16 +181,29 @@ impl Slot {
     }
 
     /// Opens the task's log; a workdir that refuses is tried again until it
-    /// yields or the farm stops.
+    /// yields or the farm stops, which it does when that lasts.
     fn open_log(&mut self, task: &Task) -> Option<OpenLog> {
-        let mut pause = Duration::from_millis(50);
+        let (began, mut pause) = (Instant::now(), Duration::from_millis(50));
         loop {
             match self.logs.open(task) {
                 Ok(log) => return Some(log),
                 Err(error) => {
                     if pause == Duration::from_millis(400) {
-                        let text = format!("cannot open the log of task {}: {error}", task.id);
+                        let text = format!(
+                            "cannot open the log of task {}: {error}; trying on for {}",
+                            task.id,
+                            durations::show(PATIENCE_BUSY)
+                        );
                         let _ = self.events.send(Event::Say(text));
+                    }
+                    if began.elapsed() > PATIENCE_BUSY {
+                        let error = Error::Io {
+                            doing: "open",
+                            file: format!("the log of task {}", task.id),
+                            source: error,
+                        };
+                        let _ = self.events.send(Event::Trouble(error));
+                        return None;
                     }
                     if self.queue.is_closed_within(pause) {
                         return None;

@@ -19,11 +19,11 @@ use super::message::{Event, Places, Report};
 use super::patience::Patience;
 use super::queue::{Life, Queue};
 use super::slot::{Slot, TaskEnv};
-use super::supervisor::{Ended, Supervisor};
+use super::supervisor::{Ended, FIRST_SHOW, Supervisor, counts};
 use crate::cli::{Farm, List, Lock, Logs, VERSION};
 use crate::exit::RunExit;
 use crate::host::allocation::{Allocation, host_name};
-use crate::host::guard::Guard;
+use crate::host::guard::{self, Guard};
 use crate::host::memory::OomKills;
 use crate::host::process::{Place, adopt_orphans};
 use crate::host::signals;
@@ -104,7 +104,7 @@ impl Trouble {
 pub fn run(list: &List, path: &Path, options: &Farm) -> std::result::Result<RunExit, Trouble> {
     let clock = Clock::start();
     let host = Host::here(options)?;
-    let progress = progress(options);
+    let progress = progress(options, &host.allocation);
     let (events, inbox) = unbounded();
     let abort = listen(&events)?;
     let mut patience = Patience::new(abort.clone(), Some(events.clone()), options.takeover);
@@ -118,7 +118,7 @@ pub fn run(list: &List, path: &Path, options: &Farm) -> std::result::Result<RunE
     };
     let session = prelude.session(&clock, &source, options)?;
     let mut progress = prelude.progress;
-    progress.update(clock.now(), &crate::view::progress::Counts::default());
+    progress.update(clock.now(), &counts(session.state(), 0));
     let farm = Threads {
         workdir,
         host,
@@ -164,10 +164,11 @@ impl Host {
     }
 }
 
-fn progress(options: &Farm) -> Progress {
+fn progress(options: &Farm, place: &Allocation) -> Progress {
     let stderr = Terminal::of_stderr();
     let var = |name: &str| std::env::var(name).ok();
-    let mode = Mode::decide(stderr, var("TERM").as_deref(), options.quiet);
+    let term = var("TERM");
+    let mode = Mode::decide(stderr, term.as_deref(), place.is_step, options.quiet);
     Progress::new(mode, Look::new(stderr, var))
 }
 
@@ -345,7 +346,10 @@ impl Prelude<'_> {
                 return Ok(());
             };
             if journal.is_free {
-                let of = (farmer, &*journal.file);
+                if exclusion::host_of(farmer) == self.host.name {
+                    guard::end_all(farmer);
+                }
+                let of = (farmer, &journal);
                 recovery::seal(dir, mechanism, (who, None), self.patience, of)?;
                 return Ok(());
             }
@@ -494,7 +498,7 @@ impl Threads<'_> {
             abort: Some(abort),
             guard: guard.pid(),
             slots: self.host.slots as usize,
-            show_at: Duration::ZERO,
+            show_at: self.clock.now() + FIRST_SHOW,
         };
         let ended = supervisor.run();
         guard.dismiss();
@@ -573,11 +577,12 @@ impl Threads<'_> {
     }
 
     fn summarise(&self, ended: &Ended, state: &State, busy: &AtomicU64) {
-        let failures = ended
+        let mut failures: Vec<_> = ended
             .failures
             .iter()
             .map(|failure| self.failure(failure))
             .collect();
+        failures.sort_by_key(|failure| failure.id);
         let stopped = match ended.farmer.cause() {
             Cause::Complete => None,
             Cause::TimeUp => Some("the time limit".into()),
@@ -592,7 +597,9 @@ impl Threads<'_> {
             left: state.queue.left + state.claimed(),
             interrupted: state.interrupted,
             stopped,
-            others_work: state.live > 0,
+            // Where we could not leave, we are one of the living ourselves.
+            others_work: state.live > u32::from(ended.state.is_none()),
+            is_cut: state.feeding > 0 && state.live == 0,
             wall: self.clock.now(),
             slots: u64::from(self.host.slots),
             busy: Duration::from_micros(busy.load(Ordering::Relaxed)),

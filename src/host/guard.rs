@@ -107,6 +107,12 @@ pub fn watch(farmer: &str) {
         return;
     }
     end_groups();
+    end_all(farmer);
+}
+
+/// Ends whatever a dead farmer has left on this node, until nothing is found any
+/// more. The guard does it, and whoever takes over where the guard died too.
+pub fn end_all(farmer: &str) {
     // A process that forks while it is being looked for is found the next time.
     let mut clean = 0;
     for _round in 0..10_000 {

@@ -24,6 +24,9 @@ use crate::model::task::{Task, TaskId, parse_line, push_line};
 /// as long.
 const LONG_LOG: u64 = 4 << 10;
 
+/// How often it is looked whether a state is in force, ten times a second.
+const UNSURE: u32 = 100;
+
 /// How often tasks were started, as far as a process has read `requeued`.
 #[derive(Default)]
 pub struct Attempts {
@@ -63,12 +66,16 @@ impl Why {
 /// A transaction in the making; dropped without [`Txn::commit`], nothing happened.
 pub struct Txn<'a> {
     dir: &'a Arc<dyn Dir>,
-    held: Held,
     waiting: &'a mut dyn Waiting,
     state: State,
     /// New files, and whose places they take when the transaction has come true.
-    /// From then on the transaction reads and writes them instead.
+    /// From then on the transaction reads and writes them instead. Dropped, they
+    /// are removed: before the lock is given back, since the next one to hold it
+    /// uses the same names.
     replacing: Vec<(&'static str, NewFile)>,
+    held: Held,
+    /// How many new files were begun.
+    n_new: std::cell::Cell<u32>,
 }
 
 impl<'a> Txn<'a> {
@@ -94,12 +101,30 @@ impl<'a> Txn<'a> {
             waiting,
             state,
             replacing: Vec::new(),
+            n_new: std::cell::Cell::new(0),
         };
         // Should their process have died before it renamed them. The state in
         // force may name them long after: so a name is never used again.
         let left_over = std::mem::take(&mut txn.state.renames);
         txn.rename_all(&left_over)?;
+        if txn.state.renewed != txn.state.breaks {
+            txn.renew()?;
+        }
         Ok(txn)
+    }
+
+    /// Writes all shared files anew: the old holder of a lock that was broken
+    /// may still have them open, and come back.
+    fn renew(&mut self) -> Result<()> {
+        // The lock file itself, should whoever replaced it have died over it.
+        self.dir.sync_names().context("sync", "the workdir")?;
+        if self.state.seq > 0 {
+            for (name, known) in self.ends() {
+                self.copy(name, known)?;
+            }
+        }
+        self.state.renewed = self.state.breaks;
+        Ok(())
     }
 
     /// The state as it will be.
@@ -235,14 +260,12 @@ impl<'a> Txn<'a> {
             let at = lines.at();
             let line = lines.next().context("read", TOPROCESS)?;
             let Some((id, line)) = line.and_then(parse_line) else {
-                return Err(Error::Damaged {
-                    file: TOPROCESS.into(),
-                    what: format!(
-                        "at byte {at} there is no task, but {} should follow; see docs/workdir.md, \
-                         \"A damaged workdir\"",
-                        n - tasks.len() as u64
-                    ),
-                });
+                let what = format!(
+                    "at byte {at} there is no task, but {} should follow; see docs/workdir.md, \
+                     \"A damaged workdir\"",
+                    n - tasks.len() as u64
+                );
+                return Err(self.damaged(TOPROCESS, what));
             };
             tasks.push(Task {
                 id,
@@ -256,14 +279,11 @@ impl<'a> Txn<'a> {
     }
 
     /// Reads what is new in `requeued`.
-    pub fn refresh(&self, attempts: &mut Attempts) -> Result<()> {
+    pub fn refresh(&mut self, attempts: &mut Attempts) -> Result<()> {
         if attempts.read == self.state.requeued.len {
             return Ok(());
         }
-        let file = self
-            .dir
-            .open(REQUEUED, Open::Read)
-            .context("open", REQUEUED)?;
+        let file = self.current(REQUEUED)?;
         let mut lines = Lines::new(&*file, attempts.read, self.state.requeued.len);
         while let Some(line) = lines.next().context("read", REQUEUED)? {
             let mut words = line
@@ -287,29 +307,44 @@ impl<'a> Txn<'a> {
 
     /// Cuts off what a dead or failed transaction left behind the known ends.
     pub fn cut_tails(&mut self) -> Result<()> {
-        let ends: [(&'static str, u64); 5] = [
-            (FINISHED, self.state.finished.len),
-            (FAILED, self.state.failed.len),
-            (REQUEUED, self.state.requeued.len),
-            (TASKS, self.state.tasks.len),
-            (TOPROCESS, self.state.queue.len),
-        ];
-        for (name, known) in ends {
+        for (name, known) in self.ends() {
             let file = self.current(name)?;
-            check_last_line(&*file, name, known)?;
-            if length_of(&*file, name, known)? > known {
-                let mut copy = self.new_file(name)?;
-                copy.copy(&*file, 0, known).context("copy", name)?;
-                self.replace(name, copy)?;
+            self.check_last_line(&*file, name, known)?;
+            if self.length_of(&*file, name, known)? > known {
+                self.copy(name, known)?;
             }
         }
         Ok(())
     }
 
+    /// The shared files and their known ends.
+    fn ends(&self) -> [(&'static str, u64); 5] {
+        [
+            (FINISHED, self.state.finished.len),
+            (FAILED, self.state.failed.len),
+            (REQUEUED, self.state.requeued.len),
+            (TASKS, self.state.tasks.len),
+            (TOPROCESS, self.state.queue.len),
+        ]
+    }
+
+    /// Lets a copy of the known part of a file take its place.
+    fn copy(&mut self, name: &'static str, known: u64) -> Result<()> {
+        let file = self.current(name)?;
+        self.length_of(&*file, name, known)?;
+        let mut copy = self.new_file(name)?;
+        copy.copy(&*file, 0, known).context("copy", name)?;
+        self.replace(name, copy)
+    }
+
     /// Removes what dead processes left half-written: allowed when no farmer is
     /// alive.
     pub fn sweep(&self) -> Result<()> {
-        for name in self.dir.list("").context("list", "the workdir")? {
+        let names = self.dir.list("").context("list", "the workdir")?;
+        // Only now: those of farmers that joined when the lock was no longer
+        // ours are not among them.
+        self.may_write()?;
+        for name in names {
             let is_ours = self.replacing.iter().any(|(_, new)| new.name == name);
             if name.ends_with(NEW) && !is_ours || lock::is_past(&name, self.state.seq) {
                 self.dir.remove(&name).context("remove", &name)?;
@@ -320,8 +355,9 @@ impl<'a> Txn<'a> {
 
     /// A new file, meant to take the place of `name`.
     pub fn new_file(&self, name: &str) -> Result<NewFile> {
-        let (seq, nth) = (self.state.seq + 1, self.replacing.len());
-        NewFile::create(self.dir, &format!("{name}.{seq}.{nth}{NEW}"))
+        let State { seq, breaks, .. } = self.state;
+        let (seq, nth) = (seq + 1, self.n_new.replace(self.n_new.get() + 1));
+        NewFile::create(self.dir, &format!("{name}.{seq}.{breaks}.{nth}{NEW}"))
     }
 
     /// Lets a new file take the place of `name`; the caller sets what the state
@@ -397,25 +433,46 @@ impl<'a> Txn<'a> {
             self.state.renames.push(rename);
         }
         self.may_write()?;
-        let before = self.state.seq;
         self.state.seq += 1;
-        if let Err(error) = state::write(&*self.held.file, &mut self.state, act) {
-            // The write may have gone through and only the sync failed: what
-            // others will read decides.
-            let in_force = self.dir.open(LOCK, Open::Read).ok();
-            let seq = in_force
-                .and_then(|file| state::read(&*file).ok().flatten())
-                .map(|s| s.seq);
-            // Under locks by name another transaction may have followed already.
-            if seq.is_none_or(|seq| seq <= before) {
-                return Err(error);
-            }
+        let written = state::write(&*self.held.file, &mut self.state, act);
+        if written.is_err() || self.may_write().is_err() {
+            self.is_in_force(written)?;
         }
         let renames = std::mem::take(&mut self.state.renames);
         // It is true now, whatever comes: what cannot be renamed here, the next
         // transaction renames first of all.
         let _ = self.rename_all(&renames);
         Ok(self.state)
+    }
+
+    /// Whether the state that was written is in force, although the write was
+    /// refused or took so long that the lock may have been broken: what others
+    /// will read decides. Where that cannot be known we are as good as sealed:
+    /// our journal and the log tell the others.
+    fn is_in_force(&mut self, written: Result<()>) -> Result<()> {
+        for _ in 0..UNSURE {
+            let seen = self.dir.open(LOCK, Open::Read).context("open", LOCK);
+            match seen.and_then(|file| state::read(&*file)) {
+                Ok(Some(state)) if state == self.state => {
+                    // Seen is not durable, and what follows rests on it.
+                    let held = &*self.held.file;
+                    if written.is_ok() || state::write_again(held, &state).is_ok() {
+                        return Ok(());
+                    }
+                }
+                Ok(Some(state)) if state.seq >= self.state.seq => return Err(Error::Sealed),
+                Ok(_) => {
+                    return written
+                        .and_then(|()| self.may_write())
+                        .and(Err(Error::Sealed));
+                }
+                Err(_) => {}
+            }
+            if !self.waiting.pause(Duration::from_millis(100)) {
+                break;
+            }
+        }
+        Err(Error::Sealed)
     }
 
     fn rename_all(&self, renames: &[Rename]) -> Result<()> {
@@ -454,7 +511,6 @@ impl<'a> Txn<'a> {
         if lines.is_empty() {
             return Ok(known);
         }
-        self.may_write()?;
         let after = Known {
             len: known.len + lines.len() as u64,
             lines: known.lines + count,
@@ -464,8 +520,8 @@ impl<'a> Txn<'a> {
             return Ok(after);
         }
         let file = self.dir.open(name, Open::Create).context("open", name)?;
-        let length = length_of(&*file, name, known.len)?;
-        check_last_line(&*file, name, known.len)?;
+        let length = self.length_of(&*file, name, known.len)?;
+        self.check_last_line(&*file, name, known.len)?;
         if length > after.len {
             // Longer garbage than what would cover it: begin a new file.
             let mut copy = self.new_file(name)?;
@@ -474,6 +530,8 @@ impl<'a> Txn<'a> {
             self.replace(name, copy)?;
             return Ok(after);
         }
+        // After it was opened: others would have put another in its place.
+        self.may_write()?;
         file.write_at(lines, known.len).context("append to", name)?;
         file.sync().context("sync", name)?;
         Ok(after)
@@ -490,46 +548,56 @@ impl<'a> Txn<'a> {
             .context("open", &new.name)
     }
 
-    /// Nothing may be written once others might take the lock for abandoned.
+    /// Nothing may be written once others might take the lock for abandoned:
+    /// the transaction is given up, and may be tried again.
     fn may_write(&self) -> Result<()> {
         if self.held.is_stale(self.waiting) {
-            Err(Error::Sealed)
-        } else {
-            Ok(())
+            // They must not do it behind the back of whoever comes next.
+            let _ = lock::announce(self.dir, &*self.held.file, "nobody", self.waiting);
+            let what = "it was held for so long that others may have taken it over";
+            let error = std::io::Error::new(std::io::ErrorKind::TimedOut, what);
+            return Err(error).context("keep", LOCK);
         }
+        Ok(())
     }
-}
 
-/// What is known ends with a line's end, unless the file system lost it: it may
-/// leave zeros after a crash of the machine.
-fn check_last_line(file: &dyn File, name: &str, known: u64) -> Result<()> {
-    let mut last = [b'\n'];
-    let read = read_full(file, &mut last, known.saturating_sub(1)).context("read", name)?;
-    if known == 0 || read == 0 || last == [b'\n'] {
-        return Ok(());
+    /// An error that speaks of what the workdir holds is a verdict only while
+    /// the lock is ours.
+    pub fn verdict<E: From<Error>>(&self, error: E) -> E {
+        self.may_write().map_or_else(E::from, |()| error)
     }
-    let what = format!(
-        "its last line, before byte {known}, has no end; see docs/workdir.md, \"A damaged workdir\""
-    );
-    Err(Error::Damaged {
-        file: name.to_owned(),
-        what,
-    })
-}
 
-fn length_of(file: &dyn File, name: &str, known: u64) -> Result<u64> {
-    let length = file.len().context("look at", name)?;
-    if length < known {
+    fn damaged(&self, name: &str, what: String) -> Error {
+        let file = name.to_owned();
+        self.verdict(Error::Damaged { file, what })
+    }
+
+    /// What is known ends with a line's end, unless the file system lost it: it
+    /// may leave zeros after a crash of the machine.
+    fn check_last_line(&self, file: &dyn File, name: &str, known: u64) -> Result<()> {
+        let mut last = [b'\n'];
+        let read = read_full(file, &mut last, known.saturating_sub(1)).context("read", name)?;
+        if known == 0 || read == 0 || last == [b'\n'] {
+            return Ok(());
+        }
         let what = format!(
-            "it has {length} bytes where {known} were recorded; see docs/workdir.md, \
+            "its last line, before byte {known}, has no end; see docs/workdir.md, \
              \"A damaged workdir\""
         );
-        return Err(Error::Damaged {
-            file: name.to_owned(),
-            what,
-        });
+        Err(self.damaged(name, what))
     }
-    Ok(length)
+
+    fn length_of(&self, file: &dyn File, name: &str, known: u64) -> Result<u64> {
+        let length = file.len().context("look at", name)?;
+        if length < known {
+            let what = format!(
+                "it has {length} bytes where {known} were recorded; see docs/workdir.md, \
+                 \"A damaged workdir\""
+            );
+            return Err(self.damaged(name, what));
+        }
+        Ok(length)
+    }
 }
 
 /// A copy of the unclaimed part of `toprocess`, made without the lock.
@@ -770,6 +838,10 @@ mod tests {
 
     struct Now;
     impl Waiting for Now {
+        fn micros(&self) -> u64 {
+            0
+        }
+
         fn now(&self) -> Duration {
             Duration::ZERO
         }

@@ -7,8 +7,10 @@
 //! A lock dies with its process, but where a *node* dies, NFS 3 may never let
 //! it go. Then the file itself is replaced: waiters open it anew for every try
 //! and meet the new one, the dead node's lock stays on the old one. The
-//! evidence for it is that the holder's journal stood still for the takeover
-//! time by the waiter's own clock; who does it is decided by an exclusive name.
+//! evidence for it is that the lock did not change hands for the takeover time
+//! by the waiter's own clock; who does it is decided by an exclusive name. A
+//! holder that was only frozen writes into files that nobody reads any more:
+//! whoever comes next writes all shared files anew before it does anything else.
 
 use std::fmt;
 use std::io;
@@ -21,13 +23,8 @@ use serde::{Deserialize, Serialize};
 use super::error::{Context, Error, Result};
 use super::exclusion::host_of;
 use super::fs::{Dir, File, Open, read_from};
-use super::layout;
 use super::recovery;
-use super::state::{self, LOCK};
-
-/// How long a holder by name may take to write who it is: it gives the lock back
-/// when it took half as long, and is broken when it takes longer.
-const NAMELESS: Duration = Duration::from_secs(4);
+use super::state::{self, LOCK, State};
 
 /// A way to exclude other processes, on whatever node.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -68,6 +65,8 @@ impl FromStr for Mechanism {
 pub trait Waiting {
     /// The time since some beginning, by a clock that never runs backwards.
     fn now(&self) -> Duration;
+    /// The time as records have it: microseconds since 1970.
+    fn micros(&self) -> u64;
     /// Waits; `false` when the wait was ended and nobody wants the lock any more.
     fn pause(&mut self, time: Duration) -> bool;
     /// A random number from 0 to 1, so that waiters do not march in step.
@@ -113,16 +112,25 @@ pub fn acquire(
     let mut wait = LongWait::new(waiting.now());
     let mut tries = 0_u32;
     loop {
-        // From before the try: whoever is frozen in it must know when it wakes.
+        // Before the try: it may be we who stand still right after it.
         let since = waiting.now();
         let held = match mechanism {
             Mechanism::Flock | Mechanism::Fcntl => try_file(dir, mechanism)?,
-            Mechanism::Link => try_name(dir, who, &wait, waiting)?,
+            Mechanism::Link => try_name(dir, who, waiting)?,
         };
         if let Some((file, name)) = held {
-            let name = name.map(|name| (dir.clone(), name));
-            let held = Held { file, name, since };
-            state::write_holder(&*held.file, who)?;
+            let held = Held {
+                file,
+                name: name.map(|n| (dir.clone(), n)),
+                since,
+            };
+            // A process that died after it had written a state may not have
+            // synced it; the state before it must stay until it is.
+            held.file.sync().context("sync", LOCK)?;
+            state::write_holder(&*held.file, who, waiting.micros())?;
+            if tries >= LOOK_TRIES {
+                announce(dir, &*held.file, who, waiting)?;
+            }
             return Ok(held);
         }
         tries += 1;
@@ -132,13 +140,39 @@ pub fn acquire(
         if !waiting.pause(pause.mul_f64(spread)) {
             return Err(Error::GaveUp);
         }
-        if tries.is_multiple_of(64) {
-            wait.look(dir, mechanism, who, waiting)?;
+        if tries.is_multiple_of(LOOK_TRIES) {
+            wait.look(dir, mechanism, waiting)?;
         } else if mechanism == Mechanism::Link && tries.is_multiple_of(8) {
-            wait.look_here(dir, who, waiting.now())?;
+            wait.look_here(dir, who, waiting)?;
         }
     }
 }
+
+/// Tells everybody who may think of breaking the lock that it has changed hands,
+/// or is about to: now, and those who have got ready for it.
+pub fn announce(
+    dir: &Arc<dyn Dir>,
+    lock: &dyn File,
+    who: &str,
+    waiting: &dyn Waiting,
+) -> Result<()> {
+    state::write_holder(lock, who, waiting.micros())?;
+    lock.sync().context("sync", LOCK)?;
+    disarm(dir, "")
+}
+
+/// Removes the files that others mean to put in the place of the lock.
+fn disarm(dir: &Arc<dyn Dir>, but: &str) -> Result<()> {
+    for name in dir.list("").context("list", "the workdir")? {
+        if name.starts_with(NEXT) && name != but {
+            dir.remove(&name).context("remove", &name)?;
+        }
+    }
+    Ok(())
+}
+
+/// How the names begin of files that are to take the place of the lock.
+const NEXT: &str = "lock.next.";
 
 type Taken = (Box<dyn File>, Option<String>);
 
@@ -161,57 +195,61 @@ fn try_file(dir: &Arc<dyn Dir>, mechanism: Mechanism) -> Result<Option<Taken>> {
 }
 
 /// The name carries the number of the state that may be changed under it, and
-/// how often it was broken: a name is never used for two different changes.
-fn try_name(
-    dir: &Arc<dyn Dir>,
-    who: &str,
-    wait: &LongWait,
-    waiting: &dyn Waiting,
-) -> Result<Option<Taken>> {
+/// how often the lock was broken: whoever breaks it leaves an old holder with a
+/// name that nobody asks for any more.
+fn try_name(dir: &Arc<dyn Dir>, who: &str, waiting: &dyn Waiting) -> Result<Option<Taken>> {
     let began = waiting.now();
     let file = dir.open(LOCK, Open::Create).context("open", LOCK)?;
-    let seq = seq_of(&*file)?;
-    let broken = if wait.seq == Some(seq) {
-        wait.broken
-    } else {
-        0
-    };
-    let name = held_name(seq, broken);
-    match dir.open(&name, Open::CreateNew) {
-        Ok(mark) => mark.write_at(who.as_bytes(), 0).context("write", &name)?,
+    let turn = turn_of(&*file)?;
+    let name = held_name(turn);
+    let mark = match dir.open(&name, Open::CreateNew) {
+        Ok(mark) => mark,
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists => return Ok(None),
         Err(error) => return Err(error).context("create", &name),
-    }
-    // The state may have moved on before we had the name.
-    let fresh = dir.open(LOCK, Open::Write).context("open", LOCK)?;
-    let was_quick = waiting.now().saturating_sub(began) < NAMELESS / 2;
-    if was_quick && seq_of(&*fresh)? == seq {
-        return Ok(Some((fresh, Some(name))));
-    }
-    dir.remove(&name).context("remove", &name)?;
-    Ok(None)
-}
-
-fn held_name(seq: u64, broken: u32) -> String {
-    format!("{LOCK}.held.{seq}.{broken}")
-}
-
-/// Whether a name belongs to a lock that was held or replaced before `seq`.
-pub fn is_past(name: &str, seq: u64) -> bool {
-    let number = |rest: &str| {
-        rest.split('.')
-            .next()
-            .and_then(|number| number.parse::<u64>().ok())
     };
-    ["held", "next"]
-        .iter()
-        .filter_map(|what| name.strip_prefix(&format!("{LOCK}.{what}.")))
-        .filter_map(number)
-        .any(|at| at < seq)
+    let checked = check_name(dir, &*mark, turn, &format!("{} by {who}", waiting.micros()));
+    match checked.context("write", &name) {
+        Ok(Some(fresh)) if waiting.now().saturating_sub(began) < NAMELESS / 2 => {
+            Ok(Some((fresh, Some(name))))
+        }
+        Ok(_) => dir.remove(&name).context("remove", &name).map(|()| None),
+        Err(error) => {
+            // One that stays is broken by the others after the takeover time.
+            let _ = dir.remove(&name);
+            Err(error)
+        }
+    }
 }
 
-fn seq_of(file: &dyn File) -> Result<u64> {
-    Ok(state::read(file)?.map_or(0, |state| state.seq))
+/// The state may have moved on before we had the name.
+fn check_name(
+    dir: &Arc<dyn Dir>,
+    mark: &dyn File,
+    turn: (u64, u32),
+    word: &str,
+) -> io::Result<Option<Box<dyn File>>> {
+    mark.write_at(word.as_bytes(), 0)?;
+    let fresh = dir.open(LOCK, Open::Write)?;
+    let now = turn_of(&*fresh).map_err(io::Error::other)?;
+    Ok((now == turn).then_some(fresh))
+}
+
+/// Whether a name belongs to a lock that was held before `seq`.
+pub fn is_past(name: &str, seq: u64) -> bool {
+    let rest = name
+        .strip_prefix(LOCK)
+        .and_then(|rest| rest.strip_prefix(".held."));
+    let number = rest.and_then(|rest| rest.split('.').next()?.parse::<u64>().ok());
+    number.is_some_and(|at| at < seq)
+}
+
+fn held_name((seq, breaks): (u64, u32)) -> String {
+    format!("{LOCK}.held.{seq}.{breaks}")
+}
+
+/// The number of the state in force, and how often the lock was broken.
+fn turn_of(file: &dyn File) -> Result<(u64, u32)> {
+    Ok(state::read(file)?.map_or((0, 0), |state| (state.seq, state.breaks)))
 }
 
 fn unusable(mechanism: Mechanism, error: io::Error) -> Error {
@@ -228,7 +266,7 @@ fn unusable(mechanism: Mechanism, error: io::Error) -> Error {
     {
         return Error::Io {
             doing: "lock",
-            file: LOCK.to_owned(),
+            file: LOCK.into(),
             source: error,
         };
     }
@@ -246,14 +284,52 @@ fn unusable(mechanism: Mechanism, error: io::Error) -> Error {
 struct LongWait {
     since: Duration,
     told_at: Duration,
+    looked_at: Duration,
     /// The holder's sign of life, and since when it has not changed.
-    sign: Option<(String, u64)>,
+    sign: Option<Sign>,
     still_since: Duration,
-    /// The state that is waited at, and how often its lock was broken.
-    seq: Option<u64>,
-    broken: u32,
+    /// How often it was tried to break this lock.
+    tries: u32,
     /// A name whose holder has not yet written who it is, and since when.
-    nameless: Option<(String, Duration)>,
+    nameless: Option<((u64, u32), Duration)>,
+}
+
+/// Something that changes whenever the lock changes hands. A holder that cannot
+/// be seen to give it up for the takeover time is dead, or would not dare to
+/// write any more: see [`Held::is_stale`].
+#[derive(Clone, PartialEq, Eq)]
+struct Sign {
+    inode: u64,
+    turn: (u64, u32),
+    /// When the lock was taken, and by whom.
+    holder: Option<String>,
+}
+
+impl Sign {
+    fn read(dir: &Arc<dyn Dir>, lock: &dyn File, mechanism: Mechanism) -> Result<Self> {
+        let turn = turn_of(lock)?;
+        let holder = match mechanism {
+            Mechanism::Flock | Mechanism::Fcntl => state::read_holder(lock),
+            Mechanism::Link => dir
+                .open(&held_name(turn), Open::Read)
+                .and_then(|mark| read_from(&*mark, 0))
+                .ok()
+                .and_then(|word| String::from_utf8(word).ok()),
+        };
+        Ok(Self {
+            inode: lock.inode().context("look at", LOCK)?,
+            turn,
+            holder,
+        })
+    }
+
+    fn who(&self) -> &str {
+        let word = self
+            .holder
+            .as_deref()
+            .and_then(|word| word.split_once(" by "));
+        word.map_or("an unknown process", |(_, who)| who)
+    }
 }
 
 impl LongWait {
@@ -261,10 +337,10 @@ impl LongWait {
         Self {
             since: now,
             told_at: now,
+            looked_at: now,
             sign: None,
             still_since: now,
-            seq: None,
-            broken: 0,
+            tries: 0,
             nameless: None,
         }
     }
@@ -273,16 +349,16 @@ impl LongWait {
         &mut self,
         dir: &Arc<dyn Dir>,
         mechanism: Mechanism,
-        who: &str,
         waiting: &mut dyn Waiting,
     ) -> Result<()> {
         let now = waiting.now();
         let file = dir.open(LOCK, Open::Create).context("open", LOCK)?;
-        let holder = state::read_holder(&*file).unwrap_or_else(|| "an unknown process".into());
-        let seq = seq_of(&*file)?;
-        let sign = (holder, sign_of_life(dir, &*file, seq));
-        if self.sign.as_ref() != Some(&sign) {
-            self.still_since = now;
+        let sign = Sign::read(dir, &*file, mechanism)?;
+        // Where we stood still ourselves, nothing that did proves anything.
+        let were_frozen = now.saturating_sub(self.looked_at) > waiting.takeover() / 2 + LOOK;
+        self.looked_at = now;
+        if were_frozen || self.sign.as_ref() != Some(&sign) {
+            (self.still_since, self.tries) = (now, 0);
             self.sign = Some(sign.clone());
         }
         if now.saturating_sub(self.told_at) > Duration::from_secs(10) {
@@ -290,88 +366,107 @@ impl LongWait {
             let waited = now.saturating_sub(self.since).as_secs();
             waiting.tell(format!(
                 "waiting for the lock for {waited}s; it is held by {}",
-                sign.0
+                sign.who()
             ));
         }
         if now.saturating_sub(self.still_since) > waiting.takeover() {
             self.still_since = now;
-            match mechanism {
-                Mechanism::Flock | Mechanism::Fcntl => {
-                    replace(dir, &*file, seq, self.broken_at(seq), who)?;
-                }
-                Mechanism::Link => {}
+            self.tries += 1;
+            if replace(dir, mechanism, (&sign, self.tries), waiting)? {
+                let holder = sign.who();
+                waiting.tell(format!("{holder} gave no sign of life: its lock is broken"));
             }
-            self.break_at(seq);
-            waiting.tell(format!(
-                "{} gave no sign of life: its lock is broken",
-                sign.0
-            ));
         }
         Ok(())
     }
+}
 
-    /// Whether the holder of a name was a farmer of our own node and is dead:
-    /// then its name is broken at once.
-    fn look_here(&mut self, dir: &Arc<dyn Dir>, who: &str, now: Duration) -> Result<()> {
+impl LongWait {
+    /// Whether the holder of a name was a farmer of our own node and is dead, or
+    /// died before it could say who it is: then the lock is broken at once.
+    fn look_here(
+        &mut self,
+        dir: &Arc<dyn Dir>,
+        who: &str,
+        waiting: &mut dyn Waiting,
+    ) -> Result<()> {
+        let now = waiting.now();
         let file = dir.open(LOCK, Open::Create).context("open", LOCK)?;
-        let seq = seq_of(&*file)?;
-        let name = held_name(seq, self.broken_at(seq));
-        // Gone in this moment: the next try will tell.
-        let Ok(mark) = dir.open(&name, Open::Read) else {
-            return Ok(());
-        };
-        let holder = read_from(&*mark, 0).context("read", &name)?;
-        if holder.is_empty() {
-            let (seen, since) = self.nameless.get_or_insert((name.clone(), now));
-            if *seen != name {
-                (*seen, *since) = (name, now);
-            } else if now.saturating_sub(*since) > NAMELESS {
-                self.break_at(seq);
+        let sign = Sign::read(dir, &*file, Mechanism::Link)?;
+        let is_dead = match sign.holder.as_deref() {
+            // Gone in this moment: the next try will tell.
+            None => false,
+            Some("") => {
+                let seen = self.nameless.take().filter(|(turn, _)| *turn == sign.turn);
+                let (_, since) = *self.nameless.insert(seen.unwrap_or((sign.turn, now)));
+                now.saturating_sub(since) > NAMELESS
             }
-            return Ok(());
-        }
-        let holder = String::from_utf8_lossy(&holder);
-        let journal = recovery::look_at(dir, Mechanism::Link, &holder, host_of(who))?;
-        if journal.is_some_and(|journal| journal.is_free) {
-            self.break_at(seq);
+            Some(_) => recovery::look_at(dir, Mechanism::Link, sign.who(), host_of(who))?
+                .is_some_and(|journal| journal.is_free),
+        };
+        if is_dead {
+            self.tries += 1;
+            replace(dir, Mechanism::Link, (&sign, self.tries), waiting)?;
         }
         Ok(())
     }
-
-    fn broken_at(&self, seq: u64) -> u32 {
-        if self.seq == Some(seq) {
-            self.broken
-        } else {
-            0
-        }
-    }
-
-    fn break_at(&mut self, seq: u64) {
-        self.broken = self.broken_at(seq) + 1;
-        self.seq = Some(seq);
-    }
 }
 
-/// Something that changes while the holder lives: the state, its journal.
-fn sign_of_life(dir: &Arc<dyn Dir>, lock: &dyn File, seq: u64) -> u64 {
-    let journal = state::read_holder(lock)
-        .and_then(|farmer| dir.open(&layout::journal(&farmer), Open::Read).ok())
-        .and_then(|file| file.len().ok());
-    seq.wrapping_mul(1 << 40) ^ journal.unwrap_or(0)
-}
+/// How long a holder by name may take to write who it is: it gives the lock back
+/// when it took half as long, and is broken when it takes longer.
+const NAMELESS: Duration = Duration::from_secs(4);
 
-/// Puts a copy of the lock file in its place; one process wins. Should that one
-/// die over it, the next look tries another name.
-fn replace(dir: &Arc<dyn Dir>, old: &dyn File, seq: u64, broken: u32, who: &str) -> Result<()> {
-    let name = format!("{LOCK}.next.{seq}.{broken}");
+/// A waiter looks whom it waits for once in so many tries.
+const LOOK_TRIES: u32 = 64;
+/// Two looks of a waiter are not farther apart than this.
+const LOOK: Duration = Duration::from_secs(5);
+
+/// Puts a copy of the lock file in its place, in which the lock counts as
+/// broken: an old holder that comes back writes into a file that nobody reads.
+///
+/// An exclusive name decides who does it; should that one die over it, the next
+/// try has another. Whoever finds that anything has moved since its evidence, or
+/// that it took long itself, does nothing.
+fn replace(
+    dir: &Arc<dyn Dir>,
+    mechanism: Mechanism,
+    (evidence, tries): (&Sign, u32),
+    waiting: &mut dyn Waiting,
+) -> Result<bool> {
+    let began = waiting.now();
+    let (seq, breaks) = evidence.turn;
+    let name = format!("{NEXT}{seq}.{breaks}.{tries}");
     let new = match dir.open(&name, Open::CreateNew) {
         Ok(new) => new,
-        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => return Ok(()),
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => return Ok(false),
         Err(error) => return Err(error).context("create", &name),
     };
-    let bytes = read_from(old, 0).context("read", LOCK)?;
+    let old = dir.open(LOCK, Open::Read).context("open", LOCK)?;
+    let bytes = read_from(&*old, 0).context("read", LOCK)?;
     new.write_at(&bytes, 0).context("write", &name)?;
-    state::write_holder(&*new, who)?;
+    // Read without the lock: what is torn is no damage.
+    let Ok(state) = state::read(&*new) else {
+        dir.remove(&name).context("remove", &name)?;
+        return Ok(false);
+    };
+    let mut state = state.unwrap_or_else(|| State::new(mechanism));
+    state.breaks += 1;
+    state::write_place(&*new, &state)?;
     new.sync().context("sync", &name)?;
-    dir.rename(&name, LOCK).context("rename", &name)
+    disarm(dir, &name)?;
+    let still = dir.open(LOCK, Open::Read).context("open", LOCK)?;
+    let took = waiting.now().saturating_sub(began);
+    if Sign::read(dir, &*still, mechanism)? != *evidence || took > waiting.takeover() / 4 {
+        dir.remove(&name).context("remove", &name)?;
+        return Ok(false);
+    }
+    match dir.rename(&name, LOCK) {
+        Ok(()) => dir
+            .sync_names()
+            .context("sync", "the workdir")
+            .map(|()| true),
+        // Somebody has disarmed us.
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
+        Err(error) => Err(error).context("rename", &name),
+    }
 }

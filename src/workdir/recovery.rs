@@ -84,18 +84,25 @@ pub fn look_at(
     Ok(Some(Other { file, is_free, len }))
 }
 
-/// Settles and seals the journal of a farmer that is over. `by` is the farmer
-/// that does it, if it is one: its number, and the state that it saw last.
+/// Settles and seals the journal of a farmer that is over; `None` when it gave a
+/// sign of life since it was looked at. `by` is the farmer that does it, if it is
+/// one: its number, and the state that it saw last.
 pub fn seal(
     dir: &Arc<dyn Dir>,
     mechanism: Mechanism,
     (who, by): (&str, Option<(u32, &State)>),
     waiting: &mut dyn Waiting,
-    (farmer, journal): (&str, &dyn File),
-) -> Result<Found> {
+    (farmer, looked_at): (&str, &Other),
+) -> Result<Option<Found>> {
     let mut txn = Txn::begin(dir, mechanism, who, waiting)?;
     if let Some((number, last)) = by {
         check_seal(&txn, last, number)?;
+    }
+    // What it wrote until now counts, not what there was when it was looked at.
+    let name = layout::journal(farmer);
+    let journal = dir.open(&name, Open::Read).context("open", &name)?;
+    if !looked_at.is_free && journal.len().context("look at", &name)? != looked_at.len {
+        return Ok(None);
     }
     let entries = txn.entries()?;
     let mut found = Found {
@@ -103,9 +110,9 @@ pub fn seal(
         ..Found::default()
     };
     if let Some(past) = Past::of(&entries, farmer) {
-        let ends = journal::ends(journal).context("read", &layout::journal(farmer))?;
+        let ends = journal::ends(&*journal).context("read", &name)?;
         let (results, mut lost) = past.unsettled(&ends);
-        if !journal::is_whole(journal, past.settled).context("read", farmer)? {
+        if !journal::is_whole(&*journal, past.settled).context("read", &name)? {
             // What it has lost of that is in `finished` and `failed`.
             let done = done(&mut txn)?;
             lost.retain(|id| !done.contains(id));
@@ -145,7 +152,7 @@ pub fn seal(
         })?;
     }
     mark(dir, farmer)?;
-    Ok(found)
+    Ok(Some(found))
 }
 
 /// The tasks in `finished` and `failed`.
@@ -187,6 +194,17 @@ pub fn mark(dir: &Arc<dyn Dir>, farmer: &str) -> Result<()> {
     dir.open(&name, Open::Create)
         .context("create", &name)
         .map(drop)
+}
+
+/// Whether there is that mark; asked of the server, not of what the node
+/// remembers of names.
+pub fn is_marked(dir: &Arc<dyn Dir>, farmer: &str) -> Result<bool> {
+    let name = layout::sealed(farmer);
+    match dir.open(&name, Open::Read) {
+        Ok(_) => Ok(true),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(false),
+        Err(error) => Err(error).context("open", &name),
+    }
 }
 
 /// What the log says about one farmer.

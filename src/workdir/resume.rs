@@ -165,13 +165,15 @@ pub fn prepare(
         ..Prepared::default()
     };
     if prepared.is_new {
-        check_never_used(dir)?;
-        prepared.imported = import(&mut txn, list)?;
+        check_never_used(dir).map_err(|error| txn.verdict(error))?;
+        let imported = import(&mut txn, list);
+        prepared.imported = imported.map_err(|error| txn.verdict(error))?;
     }
     if prepared.is_new && !prepared.imported {
         prepared.remarks = Some(fresh(&mut txn, list)?);
     } else {
-        let (remarks, changed) = matched(&mut txn, list, strict)?;
+        let matched = matched(&mut txn, list, strict);
+        let (remarks, changed) = matched.map_err(|error| txn.verdict(error))?;
         (prepared.remarks, prepared.changed) = (Some(remarks), changed);
     }
     txn.state_mut().list = Some(list.identity.clone());
@@ -215,7 +217,7 @@ pub fn prepare_stream(
         let file = dir.open(name, Open::Create).context("create", name)?;
         if file.len().context("look at", name)? > 0 {
             let what = "the workdir was made by PyTaskFarmer: give its task list as a file";
-            return Err(Error::Refused(what.into()));
+            return Err(txn.verdict(Error::Refused(what.into())));
         }
     }
     txn.commit(Act::Prepare)?;
@@ -493,10 +495,11 @@ fn claimed(entries: &[state::Entry]) -> Vec<u64> {
                 leave,
                 ..
             } => {
-                claims.extend(claim.iter().map(|id| (id.0, *by)));
+                // In this order: what is given back may be claimed again at once.
                 for id in back.iter() {
                     claims.remove(&id.0);
                 }
+                claims.extend(claim.iter().map(|id| (id.0, *by)));
                 if *leave {
                     claims.retain(|_, owner| owner != by);
                 }

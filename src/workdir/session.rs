@@ -13,14 +13,14 @@ use super::commit::{Attempts, QueueCopy, Txn, Why};
 use super::error::{Context, Error, Result};
 use super::feed::Feed;
 use super::journal::Journal;
-use super::layout;
+use super::layout::{self, TOPROCESS};
 use super::lock::Waiting;
 use super::open::Workdir;
 use super::recovery::{self, Found, Other};
 use super::resume::look;
 use super::state::{Act, State};
 use crate::model::ids::Ids;
-use crate::model::record::{End, Header};
+use crate::model::record::{End, Header, Record};
 use crate::model::task::Task;
 
 /// The journal, for all threads that write into it.
@@ -52,6 +52,8 @@ pub struct Session {
     back: Vec<(Task, Option<Why>)>,
     /// The tasks that come from a stream, while it is not over.
     feed: Option<Feed>,
+    /// Others have sealed us, or may have.
+    is_over: bool,
 }
 
 /// What a turn gave.
@@ -60,8 +62,6 @@ pub struct Turn {
     pub tasks: Vec<Task>,
     /// When the lock was taken, by the clock of `Waiting`.
     pub locked: Duration,
-    /// How many results were settled.
-    pub settled: u64,
 }
 
 impl Session {
@@ -87,7 +87,12 @@ impl Session {
     ) -> Result<(Self, State)> {
         let (dir, mechanism) = (&workdir.dir, workdir.mechanism);
         let farmer = journal.farmer().to_owned();
+        let journal = SharedJournal(Arc::new(Mutex::new(journal)));
+        let waiting = &mut Beating::new(&journal, waiting);
         let mut txn = Txn::begin(dir, mechanism, &farmer, waiting)?;
+        if recovery::is_marked(dir, &farmer)? {
+            return Err(Error::Sealed);
+        }
         if txn.state().live == 0 {
             txn.clear_log();
             txn.cut_tails()?;
@@ -109,7 +114,7 @@ impl Session {
         })?;
         let session = Self {
             workdir: workdir.clone(),
-            journal: SharedJournal(Arc::new(Mutex::new(journal))),
+            journal,
             farmer,
             number,
             state,
@@ -117,6 +122,7 @@ impl Session {
             unsettled: Vec::new(),
             back: Vec::new(),
             feed: feeds.then(Feed::default),
+            is_over: false,
         };
         Ok((session, before))
     }
@@ -178,6 +184,32 @@ impl Session {
         claim: impl FnOnce(&State) -> u64,
         waiting: &mut dyn Waiting,
     ) -> Result<Turn> {
+        self.must_be_ours()?;
+        let waiting = &mut Beating::new(&self.journal, waiting);
+        let turn = self.try_turn(upto, copy, claim, waiting);
+        self.noted(turn)
+    }
+
+    fn must_be_ours(&self) -> Result<()> {
+        if self.is_over {
+            Err(Error::Sealed)
+        } else {
+            Ok(())
+        }
+    }
+
+    fn noted<T>(&mut self, done: Result<T>) -> Result<T> {
+        self.is_over |= matches!(done, Err(Error::Sealed));
+        done
+    }
+
+    fn try_turn(
+        &mut self,
+        upto: u64,
+        copy: Option<QueueCopy>,
+        claim: impl FnOnce(&State) -> u64,
+        waiting: &mut dyn Waiting,
+    ) -> Result<Turn> {
         self.sync_journal()?;
         let (dir, mechanism) = (&self.workdir.dir, self.workdir.mechanism);
         let mut txn = Txn::begin(dir, mechanism, &self.farmer, waiting)?;
@@ -195,8 +227,10 @@ impl Session {
         };
         txn.requeue(&self.back)?;
         count_interrupted(txn.state_mut(), &self.back);
-        txn.refresh(&mut self.attempts)?;
-        let tasks = txn.claim(claim(txn.state()), &self.attempts)?;
+        // Should this turn fail, what it read may never come true.
+        let mut attempts = std::mem::take(&mut self.attempts);
+        txn.refresh(&mut attempts)?;
+        let tasks = txn.claim(claim(txn.state()), &attempts)?;
         if let Some(copy) = copy {
             txn.adopt_queue(copy)?;
         }
@@ -210,7 +244,7 @@ impl Session {
             leave: false,
         };
         self.state = txn.commit(act)?;
-        let settled = self.unsettled.len() as u64;
+        self.attempts = attempts;
         self.unsettled.clear();
         self.back.clear();
         if let Some(feed) = &mut self.feed {
@@ -219,11 +253,7 @@ impl Session {
         if fed_all {
             self.feed = None;
         }
-        Ok(Turn {
-            tasks,
-            locked,
-            settled,
-        })
+        Ok(Turn { tasks, locked })
     }
 
     /// A copy of the queue for the next turn to adopt, made without the lock;
@@ -232,6 +262,10 @@ impl Session {
         let Some(state) = look(&self.workdir.dir)? else {
             return Ok(None);
         };
+        if state.renames.iter().any(|rename| rename.to == TOPROCESS) {
+            // What bears the name now may still be the file before.
+            return Ok(None);
+        }
         match QueueCopy::make(&self.workdir.dir, &state, self.number) {
             Ok(copy) => Ok(Some(copy)),
             // Written anew under our hands, or a full disk: the old one does.
@@ -274,16 +308,20 @@ impl Session {
         Ok(())
     }
 
-    /// Settles and seals the journal of another farmer, which is dead.
+    /// Settles and seals the journal of another farmer, which is dead; `None`
+    /// when it lives after all.
     pub fn seal(
         &mut self,
         farmer: &str,
         journal: &Other,
         waiting: &mut dyn Waiting,
-    ) -> Result<Found> {
+    ) -> Result<Option<Found>> {
+        self.must_be_ours()?;
         let (dir, mechanism) = (&self.workdir.dir, self.workdir.mechanism);
         let by = (&*self.farmer, Some((self.number, &self.state)));
-        let found = recovery::seal(dir, mechanism, by, waiting, (farmer, &*journal.file))?;
+        let waiting = &mut Beating::new(&self.journal, waiting);
+        let found = recovery::seal(dir, mechanism, by, waiting, (farmer, journal));
+        let found = self.noted(found)?;
         self.look()?;
         Ok(found)
     }
@@ -291,6 +329,13 @@ impl Session {
     /// Leaves: settles, gives back, and makes `toprocess` exact when nobody
     /// else is left or it is about to be empty. What a stream still held is `state.feeding` in the result.
     pub fn leave(&mut self, upto: u64, waiting: &mut dyn Waiting) -> Result<State> {
+        self.must_be_ours()?;
+        let waiting = &mut Beating::new(&self.journal, waiting);
+        let left = self.try_leave(upto, waiting);
+        self.noted(left)
+    }
+
+    fn try_leave(&mut self, upto: u64, waiting: &mut dyn Waiting) -> Result<State> {
         self.sync_journal()?;
         self.back.sort_by_key(|(task, _)| task.id);
         let (dir, mechanism) = (&self.workdir.dir, self.workdir.mechanism);
@@ -322,9 +367,70 @@ impl Session {
             fed_all: self.feed.is_some(),
             leave: true,
         })?;
-        recovery::mark(dir, &self.farmer)?;
+        // Without the mark the others find out by themselves.
+        let _ = recovery::mark(dir, &self.farmer);
         state.feeding += u32::from(self.feed.as_ref().is_some_and(|feed| !feed.is_whole()));
         Ok(state)
+    }
+}
+
+/// The waits of a farmer: however long they are, its journal gives the sign of
+/// life that others look for.
+struct Beating<'a> {
+    journal: SharedJournal,
+    waiting: &'a mut dyn Waiting,
+    due: Duration,
+}
+
+impl<'a> Beating<'a> {
+    fn new(journal: &SharedJournal, waiting: &'a mut dyn Waiting) -> Self {
+        let due = waiting.now() + waiting.takeover() / 6;
+        Self {
+            journal: journal.clone(),
+            waiting,
+            due,
+        }
+    }
+
+    fn beat(&mut self) -> Result<()> {
+        let at = self.waiting.micros();
+        let mut journal = self.journal.lock();
+        journal.push(&Record::Beat { at });
+        let sync = journal.begin_sync()?;
+        let (upto, done) = sync.finish();
+        journal.end_sync(upto, done)
+    }
+}
+
+impl Waiting for Beating<'_> {
+    fn now(&self) -> Duration {
+        self.waiting.now()
+    }
+
+    fn micros(&self) -> u64 {
+        self.waiting.micros()
+    }
+
+    fn pause(&mut self, time: Duration) -> bool {
+        let goes_on = self.waiting.pause(time);
+        if self.now() >= self.due {
+            // One that is refused is made up for by the next.
+            let _ = self.beat();
+            self.due = self.now() + self.takeover() / 6;
+        }
+        goes_on
+    }
+
+    fn jitter(&mut self) -> f64 {
+        self.waiting.jitter()
+    }
+
+    fn tell(&mut self, message: String) {
+        self.waiting.tell(message);
+    }
+
+    fn takeover(&self) -> Duration {
+        self.waiting.takeover()
     }
 }
 

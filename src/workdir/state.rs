@@ -108,6 +108,13 @@ pub struct State {
     pub seals: u64,
     /// Counts the times that the log was begun anew.
     pub epoch: u64,
+    /// Counts the times that the lock was broken.
+    #[serde(default)]
+    pub breaks: u32,
+    /// The value of `breaks` when the shared files were last written anew: an
+    /// old holder of the lock that comes back may still have them open.
+    #[serde(default)]
+    pub renewed: u32,
     /// Farmers that still read tasks from a stream.
     pub feeding: u32,
     /// Tasks that were taken from a farmer since the first one joined: stopped
@@ -142,6 +149,8 @@ impl State {
             next_farmer: 0,
             seals: 0,
             epoch: 0,
+            breaks: 0,
+            renewed: 0,
             feeding: 0,
             interrupted: 0,
             log: 0,
@@ -294,27 +303,43 @@ pub fn write(file: &dyn File, state: &mut State, act: Act) -> Result<()> {
         .context("write", LOCK)?;
     state.log += line.len() as u64;
     state.last = (line.len() as u64, crc32fast::hash(&line));
-    let place = (state.seq % 2) * PLACE as u64;
-    file.write_at(&encode(state), place)
-        .context("write", LOCK)?;
+    write_place(file, state)?;
     file.sync().context("sync", LOCK)
 }
 
-/// Leaves a word for people about who took the lock.
-pub fn write_holder(file: &dyn File, who: &str) -> Result<()> {
-    let mut text = format!("lock taken by {who}");
+/// Writes a state and its line of the log once more, as they are, and syncs
+/// both: after a sync that failed the system may take them for written.
+pub fn write_again(file: &dyn File, state: &State) -> Result<()> {
+    let (length, _) = state.last;
+    let at = LOG_AT + state.log.saturating_sub(length);
+    let mut line = vec![0; usize::try_from(length).unwrap_or(0)];
+    read_full(file, &mut line, at).context("read", LOCK)?;
+    file.write_at(&line, at).context("write", LOCK)?;
+    write_place(file, state)?;
+    file.sync().context("sync", LOCK)
+}
+
+/// Writes a state into its place in a file that nobody else knows yet.
+pub fn write_place(file: &dyn File, state: &State) -> Result<()> {
+    let place = (state.seq % 2) * PLACE as u64;
+    file.write_at(&encode(state), place).context("write", LOCK)
+}
+
+/// Leaves a word about who took the lock, and when: no two are the same.
+pub fn write_holder(file: &dyn File, who: &str, at: u64) -> Result<()> {
+    let mut text = format!("lock taken at {at} by {who}");
     text.truncate(511);
     let text = format!("{text:<511}\n");
     file.write_at(text.as_bytes(), HOLDER_AT)
         .context("write", LOCK)
 }
 
-/// Who took the lock last.
+/// The word that the last holder of the lock left.
 pub fn read_holder(file: &dyn File) -> Option<String> {
     let mut text = [0_u8; 512];
     let read = read_full(file, &mut text, HOLDER_AT).ok()?;
     let text = std::str::from_utf8(&text[..read]).ok()?.trim();
-    text.strip_prefix("lock taken by ").map(str::to_owned)
+    text.strip_prefix("lock taken at ").map(str::to_owned)
 }
 
 /// The entries of the log between two of its lengths, oldest first.

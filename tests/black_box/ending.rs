@@ -443,19 +443,44 @@ fn tasks_have_no_signal_blocked_whatever_pytf_was_started_with() {
     assert_eq!(farm.text("w/logs/log_0"), "SigBlk:\t0000000000000000\n");
 }
 
-#[test]
-fn losing_the_guard_does_not_end_the_run() {
-    let (farm, gate) = two_at_the_gate("");
-    let pytf = farm.farm("").start();
-    gate.comers(2);
-    let children = format!("/proc/{0}/task/{0}/children", pytf.pid());
+/// The guard of a farmer.
+fn guard_of(pytf: i32) -> Pid {
+    let children = format!("/proc/{pytf}/task/{pytf}/children");
     let children = std::fs::read_to_string(children).unwrap();
     let guard = children.split_whitespace().find(|child| {
         std::fs::read(format!("/proc/{child}/cmdline"))
             .is_ok_and(|line| line.windows(7).any(|part| part == b"__guard"))
     });
-    let guard = Pid::from_raw(guard.expect("a guard").parse().unwrap());
-    kill(guard, Signal::SIGKILL).unwrap();
+    Pid::from_raw(guard.expect("a guard").parse().unwrap())
+}
+
+#[test]
+fn where_the_guard_was_killed_too_the_next_run_ends_what_still_runs() {
+    let (farm, gate) = two_at_the_gate("");
+    let pytf = farm.farm("").start();
+    let first = [gate.comer().1, gate.comer().1];
+    kill(guard_of(pytf.pid()), Signal::SIGKILL).unwrap();
+    pytf.signal(Signal::SIGKILL);
+    pytf.wait();
+    assert!(first.iter().all(|pid| is_alive(*pid)), "nobody ended them");
+    let pytf = farm.farm("").start();
+    let again = [gate.comer().1, gate.comer().1];
+    assert!(
+        first
+            .iter()
+            .all(|pid| !is_alive(*pid) && !again.contains(pid))
+    );
+    gate.open(2);
+    pytf.wait().exits(0);
+    farm.assert_exact(4, &[0, 1, 2, 3], &[]);
+}
+
+#[test]
+fn losing_the_guard_does_not_end_the_run() {
+    let (farm, gate) = two_at_the_gate("");
+    let pytf = farm.farm("").start();
+    gate.comers(2);
+    kill(guard_of(pytf.pid()), Signal::SIGKILL).unwrap();
     gate.open(2);
     pytf.wait().exits(0);
     farm.assert_exact(4, &[0, 1, 2, 3], &[]);

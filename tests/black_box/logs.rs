@@ -142,7 +142,7 @@ fn log_refuses_what_is_no_task_of_the_workdir() {
     farm.pytf(["log", "w", "x"]).run().exits(2).says(&["x"]);
     farm.pytf(["log", "nowhere", "0"])
         .run()
-        .exits(2)
+        .exits(74)
         .says(&["nowhere"]);
     assert!(!farm.path("nowhere").exists());
 }

@@ -7,6 +7,11 @@
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
+#[expect(
+    dead_code,
+    unused_imports,
+    reason = "shared with the tests of many processes, which use the rest"
+)]
 mod harness;
 
 mod bad_days;
@@ -21,5 +26,6 @@ mod logs;
 mod oracle;
 mod resume;
 mod retry;
+mod seeing;
 mod timeline;
 mod workdir;

@@ -7,9 +7,14 @@
 //! each in turn.
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
+#![expect(
+    clippy::print_stdout,
+    reason = "figures for people, beside what is asserted"
+)]
 
 #[expect(
     dead_code,
+    unused_imports,
     reason = "shared with the black-box tests, which use it all"
 )]
 #[path = "../black_box/harness.rs"]

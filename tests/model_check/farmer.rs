@@ -104,10 +104,10 @@ pub(crate) fn run_retry(shared: &Arc<Shared>, me: usize, mechanism: Mechanism) {
 }
 
 /// `pytf run`, from its start to its end.
-pub(crate) fn run(shared: Arc<Shared>, me: usize, plan: Plan) {
+pub(crate) fn run(shared: &Arc<Shared>, me: usize, plan: Plan) {
     match Farmer::start(shared.clone(), me, plan) {
         Ok(farmer) => farmer.work_and_leave(),
-        Err(error) => judge(&shared, me, &error),
+        Err(error) => judge(shared, me, &error),
     }
 }
 
@@ -305,9 +305,10 @@ impl Farmer {
     // ---- the turn --------------------------------------------------------
 
     fn turn(&mut self) -> Result<(), Error> {
-        let copy = match self.shared.chance(4) {
-            true => self.session.copy_queue()?,
-            false => None,
+        let copy = if self.shared.chance(4) {
+            self.session.copy_queue()?
+        } else {
+            None
         };
         if self.shared.chance(12)
             && let Some(task) = self.queue.pop_back()
@@ -436,7 +437,7 @@ fn prelude(workdir: &Workdir, plan: &Plan, waiting: &mut SimWaiting) -> Result<(
             continue;
         };
         if journal.is_free {
-            let of = (&*farmer, &*journal.file);
+            let of = (&*farmer, &journal);
             recovery::seal(dir, mechanism, ("a start", None), waiting, of)?;
         }
     }

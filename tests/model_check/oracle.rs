@@ -79,7 +79,7 @@ pub(crate) struct Oracle {
     recorded: BTreeMap<u64, Recorded>,
     running: Vec<Run>,
     /// Tasks may have left the list.
-    pub(crate) may_drop: bool,
+    may_drop: bool,
 }
 
 /// One of the shared files, read.
@@ -89,6 +89,14 @@ struct Shown {
 }
 
 impl Oracle {
+    /// Nothing seen yet; `may_drop`: tasks may vanish from the list.
+    pub(crate) fn new(may_drop: bool) -> Self {
+        Self {
+            may_drop,
+            ..Self::default()
+        }
+    }
+
     /// A process made a farmer of this name.
     pub(crate) fn named(&mut self, farmer: &str, actor: usize) {
         self.names.insert(farmer.to_owned(), actor);
@@ -115,6 +123,13 @@ impl Oracle {
             .retain(|_, recorded| recorded.actor != actor || recorded.is_synced);
     }
 
+    /// What a process had written is durable: the kernel closed its files.
+    pub(crate) fn reached_server(&mut self, actor: usize) {
+        let its = |recorded: &&mut Recorded| recorded.actor == actor;
+        let all = self.recorded.values_mut().filter(its);
+        all.for_each(|recorded| recorded.is_synced = true);
+    }
+
     /// A process starts a task; the others that run it.
     pub(crate) fn starts(&mut self, actor: usize, id: u64) -> Vec<usize> {
         let others = self.running.iter().filter(|run| run.id == id);
@@ -129,7 +144,7 @@ impl Oracle {
     }
 
     /// A process is over, and with it its tasks.
-    pub(crate) fn stopped(&mut self, actor: usize, _now: u64) {
+    pub(crate) fn stopped(&mut self, actor: usize) {
         self.running.retain(|run| run.actor != actor);
     }
 
@@ -171,10 +186,10 @@ impl Oracle {
         if numbers.iter().copied().ne(seq + 1..=now.seq) {
             return Err(format!("after {seq} the log has {numbers:?}"));
         }
-        let queue = self.read(server, &now, TOPROCESS)?;
-        let finished = self.read(server, &now, FINISHED)?;
-        let failed = self.read(server, &now, FAILED)?;
-        self.read(server, &now, REQUEUED)?;
+        let queue = Self::read(server, &now, TOPROCESS)?;
+        let finished = Self::read(server, &now, FINISHED)?;
+        let failed = Self::read(server, &now, FAILED)?;
+        Self::read(server, &now, REQUEUED)?;
         let acts: Vec<Act> = entries.into_iter().map(|entry| entry.act).collect();
         for (nth, act) in acts.iter().enumerate() {
             let is_last = nth + 1 == acts.len();
@@ -188,7 +203,7 @@ impl Oracle {
             .map_err(|what| format!("{what} at {seen}"))
     }
 
-    fn read(&self, server: &Server, now: &State, name: &str) -> Result<Shown, String> {
+    fn read(server: &Server, now: &State, name: &str) -> Result<Shown, String> {
         let (from, known) = match name {
             FINISHED => (0, now.finished),
             FAILED => (0, now.failed),
@@ -222,7 +237,7 @@ impl Oracle {
             let (id, text) = parse_line(whole).ok_or_else(|| torn(line))?;
             let is_right = match name {
                 REQUEUED => true,
-                _ => text == crate::line(id.0) || text == crate::other_line(id.0),
+                _ => text == crate::line(id.0),
             };
             if !is_right {
                 return Err(torn(line));
@@ -348,7 +363,7 @@ impl Oracle {
         let Some(now) = &self.state else {
             return Ok(());
         };
-        let tasks = self.read(server, now, TASKS)?;
+        let tasks = Self::read(server, now, TASKS)?;
         let mut dropped = 0;
         for &id in &tasks.ids {
             let places = [

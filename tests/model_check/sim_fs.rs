@@ -69,7 +69,8 @@ pub(crate) struct Server {
     pub(crate) names: BTreeMap<String, u64>,
     pub(crate) inodes: Vec<Inode>,
     nodes: Vec<Node>,
-    /// Changes of names that are not durable yet (local only).
+    /// The names that are durable, and what has changed since (local only).
+    durable: BTreeMap<String, u64>,
     unsynced: Vec<Vec<Change>>,
     handles: BTreeMap<u64, (usize, u64)>,
     next_handle: u64,
@@ -85,6 +86,7 @@ impl Server {
             names: BTreeMap::new(),
             inodes: Vec::new(),
             nodes: Vec::new(),
+            durable: BTreeMap::new(),
             unsynced: Vec::new(),
             handles: BTreeMap::new(),
             next_handle: 1,
@@ -98,9 +100,25 @@ impl Server {
 
     /// The file that the server has under a name.
     pub(crate) fn file(&self, name: &str) -> Option<&[u8]> {
-        self.names
-            .get(name)
-            .map(|&ino| &self.inodes[at(ino)].data[..])
+        let ino = self.names.get(name);
+        ino.map(|&ino| &self.inodes[at(ino)].data[..])
+    }
+
+    /// Whether a power cut would bring back another lock file: until then
+    /// nothing may rest on the one there is.
+    fn is_lock_open(&self) -> bool {
+        self.is_local() && self.names.get("lock") != self.durable.get("lock")
+    }
+
+    /// The first changes of names are durable.
+    fn sync_changes(&mut self, n: usize) {
+        for (name, _, after) in self.unsynced.drain(..n).flatten() {
+            self.is_news |= name == "lock";
+            match after {
+                Some(ino) => self.durable.insert(name, ino),
+                None => self.durable.remove(&name),
+            };
+        }
     }
 
     fn node(&mut self, node: usize) -> &mut Node {
@@ -116,7 +134,9 @@ impl Server {
 
     /// A write arrives at the server.
     fn arrive(&mut self, ino: u64, offset: u64, bytes: &[u8]) {
-        let is_lock = self.names.get("lock") == Some(&ino);
+        let is_lock = [&self.names, &self.durable]
+            .iter()
+            .any(|names| names.get("lock") == Some(&ino));
         self.is_news |= is_lock;
         let inode = self.inode(ino);
         write_into(Arc::make_mut(&mut inode.data), offset, bytes);
@@ -289,7 +309,9 @@ impl World {
         if self.random.one_in(2) {
             open.reverse();
         }
-        open.into_iter().for_each(|handle| self.close(handle));
+        for handle in open {
+            self.close(handle);
+        }
         self.check();
     }
 
@@ -302,15 +324,9 @@ impl World {
         if is_local {
             let n = self.server.unsynced.len();
             let keep = at(self.random.below(n as u64 + 1));
-            for changes in self.server.unsynced.split_off(keep).into_iter().rev() {
-                for (name, before, _) in changes.into_iter().rev() {
-                    match before {
-                        Some(ino) => self.server.names.insert(name, ino),
-                        None => self.server.names.remove(&name),
-                    };
-                }
-            }
+            self.server.sync_changes(keep);
             self.server.unsynced.clear();
+            self.server.names = self.server.durable.clone();
         }
         let free_at = self.now.saturating_add(self.server.lease);
         let dead = &mut self.actors;
@@ -332,7 +348,8 @@ impl World {
 
     /// The promises are looked at whenever the state may have changed.
     pub(crate) fn check(&mut self) {
-        if std::mem::take(&mut self.server.is_news)
+        if !self.server.is_lock_open()
+            && std::mem::take(&mut self.server.is_news)
             && let Err(what) = self.oracle.look(&self.server)
         {
             self.violated(what);
@@ -528,8 +545,10 @@ impl Dir for SimDir {
     fn sync_names(&self) -> io::Result<()> {
         let mut world = self.enter("sync", "names", 4)?;
         if world.broken != Broken::NoSync {
-            world.server.unsynced.clear();
+            let n = world.server.unsynced.len();
+            world.server.sync_changes(n);
         }
+        world.check();
         Ok(())
     }
 }
@@ -633,7 +652,7 @@ impl File for SimFile {
         let ino = Some(self.ino);
         let made = |changes: &Vec<Change>| changes.iter().any(|change| change.2 == ino);
         if let Some(nth) = world.server.unsynced.iter().rposition(made) {
-            world.server.unsynced.drain(..=nth);
+            world.server.sync_changes(nth + 1);
         }
         world.check();
         Ok(())

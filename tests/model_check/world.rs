@@ -16,7 +16,7 @@ use std::time::Duration;
 use pytf::workdir::lock::Waiting;
 
 use crate::oracle::Oracle;
-use crate::sim_fs::Server;
+use crate::sim_fs::{Kind, Server};
 
 /// The takeover time of the simulated farmers, in microseconds.
 pub(crate) const TAKEOVER: u64 = 4_000_000;
@@ -153,19 +153,24 @@ impl World {
     pub(crate) fn kill(&mut self, me: usize) {
         self.trace(me, || "KILLED".into());
         self.actors[me].is_dead = true;
-        self.oracle.stopped(me, self.now);
+        self.oracle.stopped(me);
         self.close_all(me);
+        if self.server.kind != Kind::Local {
+            self.oracle.reached_server(me);
+        }
     }
 
     /// A node loses power, with everything on it.
     pub(crate) fn power_off(&mut self, node: usize) {
         for at in 1..self.actors.len() {
             let actor = &mut self.actors[at];
+            if actor.node == node {
+                self.oracle.lost_power(at);
+            }
             if actor.node == node && !actor.is_dead && !actor.is_done {
                 (actor.is_dead, actor.ready_at) = (true, self.now);
                 self.trace(at, || "POWER OFF".into());
-                self.oracle.stopped(at, self.now);
-                self.oracle.lost_power(at);
+                self.oracle.stopped(at);
             }
         }
         self.lose_power(node);
@@ -345,12 +350,16 @@ impl World {
             };
             self.trace(me, || format!("FROZEN for {} ms", time / 1000));
             self.actors[me].ready_at += time;
+            // What it had only written may come too late.
+            self.oracle.lost_power(me);
             self.actors[me].frozen = self.actors[me].frozen.max(time);
         }
         if self.draws(|faults| &mut faults.refuse, weight) {
             let codes = [libc::EIO, libc::ENOSPC, libc::ESTALE, libc::EDQUOT];
             let at = usize::try_from(self.random.below(4)).unwrap_or(0);
             self.actors[me].was_refused = true;
+            // What it had only written may be dropped.
+            self.oracle.lost_power(me);
             return Fate::Refused(io::Error::from_raw_os_error(codes[at]));
         }
         Fate::Goes
@@ -366,6 +375,10 @@ pub(crate) struct SimWaiting {
 impl Waiting for SimWaiting {
     fn now(&self) -> Duration {
         Duration::from_micros(self.shared.now())
+    }
+
+    fn micros(&self) -> u64 {
+        self.shared.now()
     }
 
     fn pause(&mut self, time: Duration) -> bool {

@@ -2,6 +2,7 @@
 //! they rely on looked up.
 
 use std::collections::BTreeMap;
+use std::os::unix::fs::FileExt as _;
 
 use super::*;
 use crate::model::outcome::Outcome;
@@ -443,12 +444,8 @@ fn no_old_timeline_is_written_over() {
 fn an_old_timeline_that_is_too_large_is_left_out() {
     let dir = workdir(&["a"]);
     let kept = dir.file(pytaskfarmer::KEPT, b"[");
-    File::options()
-        .write(true)
-        .open(&kept)
-        .unwrap()
-        .set_len((256 << 20) + 1)
-        .unwrap();
+    let file = File::options().write(true).open(&kept).unwrap();
+    file.write_all_at(b"]", 256 << 20).unwrap();
     let written = write(dir.path()).unwrap();
     assert!(written.left_out.unwrap().contains("256 MiB"));
 }
