@@ -400,9 +400,14 @@ impl<'a> Txn<'a> {
         if queue.generation != copy.of.generation {
             return Ok(false);
         }
+        // A state comes true before its files have their names: at that moment
+        // the copy was made of the file before.
+        let old = self.current(TOPROCESS)?;
+        if old.inode().context("look at", TOPROCESS)? != copy.inode {
+            return Ok(false);
+        }
         let mut new = copy.new;
         if queue.len > copy.of.len {
-            let old = self.current(TOPROCESS)?;
             new.copy(&*old, copy.of.len, queue.len)
                 .context("copy", TOPROCESS)?;
         }
@@ -598,6 +603,8 @@ impl<'a> Txn<'a> {
 /// A copy of the unclaimed part of `toprocess`, made without the lock.
 pub struct QueueCopy {
     of: Queue,
+    /// The file that it is a copy of.
+    inode: u64,
     new: NewFile,
 }
 
@@ -608,13 +615,18 @@ impl QueueCopy {
         let State { seq, queue, .. } = *state;
         let mut new = NewFile::create(dir, &format!("{TOPROCESS}.{seq}.copy{farmer}{NEW}"))?;
         let old = dir.open(TOPROCESS, Open::Read).context("open", TOPROCESS)?;
+        let inode = old.inode().context("look at", TOPROCESS)?;
         new.copy(&*old, queue.cursor, queue.len)
             .context("copy", TOPROCESS)?;
         // Most of the work of making it durable, while nobody waits for us.
         new.flush()
             .and_then(|()| new.file.sync())
             .context("sync", TOPROCESS)?;
-        Ok(Self { of: queue, new })
+        Ok(Self {
+            of: queue,
+            inode,
+            new,
+        })
     }
 }
 
@@ -869,5 +881,36 @@ mod tests {
             let now = std::fs::read_to_string(folder.path().join(TOPROCESS)).unwrap();
             assert_eq!(now, expected, "farmer {farmer}");
         }
+    }
+
+    #[test]
+    fn a_copy_of_a_file_that_was_about_to_be_replaced_is_not_adopted() {
+        let folder = tempfile::tempdir().unwrap();
+        let dir: Arc<dyn Dir> = RealDir::open(folder.path()).unwrap();
+        let change = |act: &mut dyn FnMut(&mut Txn<'_>)| {
+            let mut now = Now;
+            let mut txn = Txn::begin(&dir, Mechanism::Flock, "test", &mut now).unwrap();
+            act(&mut txn);
+            txn.commit(Act::Prepare).unwrap()
+        };
+        change(&mut |txn| txn.add(b"0 a\n1 b\n2 c\n", 3).unwrap());
+        let [name, aside, old] = [TOPROCESS, "aside", "old"].map(|name| folder.path().join(name));
+        std::fs::copy(&name, &old).unwrap();
+        let state = change(&mut |txn| {
+            txn.claim(1, &Attempts::default()).unwrap();
+            txn.rewrite_queue(b"", 0).unwrap();
+        });
+        // As a look sees it between the state and the renames.
+        std::fs::rename(&name, &aside).unwrap();
+        std::fs::rename(&old, &name).unwrap();
+        let mut copy = Some(QueueCopy::make(&dir, &state, 0).unwrap());
+        std::fs::rename(&aside, &name).unwrap();
+        change(&mut |txn| {
+            assert!(!txn.adopt_queue(copy.take().unwrap()).unwrap());
+            let mut lines = Vec::new();
+            txn.each_line(TOPROCESS, |line| lines.push(line.to_vec()))
+                .unwrap();
+            assert_eq!(lines, [b"1 b".to_vec(), b"2 c".to_vec()]);
+        });
     }
 }
