@@ -16,6 +16,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use clap::builder::BoolishValueParser;
+use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::{
     Arg, ArgAction, Args, Command, CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum,
 };
@@ -67,6 +68,7 @@ pub enum List {
     name = "pytf",
     version = VERSION,
     args_conflicts_with_subcommands = true,
+    args_override_self = true,
     disable_help_subcommand = true,
     infer_long_args = true,
     max_term_width = 100
@@ -142,8 +144,8 @@ pub struct Farm {
     ///
     /// Running tasks get TERM, then KILL after --grace, and go back to the tasks
     /// that wait. Forms: seconds (3600), units (90s, 10m, 1h30m), or Slurm's
-    /// [D-]HH:MM:SS (01:30:00). 0, the default, is no limit. On an allocation
-    /// whose end is known, that end counts too.
+    /// [D-]HH:MM:SS (01:30:00). 0, the default, is no limit. Choose it
+    /// shorter than the job's own limit.
     #[arg(long, env = "PYTF_TIMEOUT", value_name = "DURATION", value_parser = durations::parse)]
     pub timeout: Option<Duration>,
 
@@ -213,9 +215,9 @@ pub struct Farm {
 
     /// The lock: auto, flock, fcntl, link [default: auto]
     ///
-    /// How processes exclude each other. At its start a run tests which way works
-    /// on this file system; all its processes use the same. Force one only when
-    /// you know the file system.
+    /// How processes exclude each other. The first process chooses by the file
+    /// system that the workdir is on; all others use the same. Each start tests
+    /// that it works. One that is known to be unsafe here is refused.
     #[arg(long, env = "PYTF_LOCK", value_name = "WAY", default_value = "auto")]
     pub lock: Lock,
 
@@ -275,7 +277,7 @@ pub enum Logs {
 /// How processes exclude each other.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum Lock {
-    /// The first way that is seen to work
+    /// What suits the file system: see docs/workdir.md, Locks
     Auto,
     /// flock(2)
     Flock,
@@ -296,7 +298,9 @@ impl Cli {
         variable: impl Fn(&str) -> Option<OsString>,
     ) -> Result<Request, clap::Error> {
         let mut command = command(&variable);
-        let matches = command.try_get_matches_from_mut(tidy(argv))?;
+        let matches = command
+            .try_get_matches_from_mut(tidy(argv))
+            .map_err(|error| clearer(error, &mut command))?;
         let cli = Self::from_arg_matches(&matches).map_err(|error| error.format(&mut command))?;
         match cli.command {
             Some(Other::Log(log)) => Ok(Request::Log(log)),
@@ -305,7 +309,7 @@ impl Cli {
             None => cli
                 .farm
                 .request()
-                .map_err(|why| command.error(clap::error::ErrorKind::MissingRequiredArgument, why)),
+                .map_err(|why| command.error(ErrorKind::MissingRequiredArgument, why)),
         }
     }
 }
@@ -377,6 +381,21 @@ fn command(variable: &dyn Fn(&str) -> Option<OsString>) -> Command {
                 arg.env(None::<&str>)
             }
         })
+}
+
+/// Clap takes a second task list for a subcommand and says so; what is meant is
+/// mostly a command with its arguments, or a subcommand with a slip in it.
+fn clearer(error: clap::Error, command: &mut Command) -> clap::Error {
+    let word = error.get(ContextKind::InvalidSubcommand);
+    let (ErrorKind::ArgumentConflict, Some(ContextValue::String(word))) = (error.kind(), word)
+    else {
+        return error;
+    };
+    let why = format!(
+        "unexpected '{word}': there is one TASKLIST, a file with a command on each line; \
+         the other commands are log and retry"
+    );
+    command.error(ErrorKind::UnknownArgument, why)
 }
 
 /// The option with its variable and its possible values in the long help, and
@@ -650,9 +669,11 @@ mod tests {
             ("-t atlas t", "possible values: default"),
             ("--logs some t", "packed"),
             ("--bogus t", "--bogus"),
-            ("a b", "'b'"),
+            ("a b", "unexpected 'b'"),
+            ("a b c", "one TASKLIST"),
+            ("lgo w 3", "log and retry"),
             ("log w", "<ID>"),
-            ("log w x", "'x'"),
+            ("log w x", "whole number before its command"),
             ("log w 3 --attempt 0", "0"),
             ("retry w 9-3", "9-3"),
         ] {

@@ -10,9 +10,11 @@ use pytf::farm::patience::Patience;
 use pytf::farm::start::{self, Trouble, warn};
 use pytf::host::guard;
 use pytf::model::ids::Ids;
+use pytf::view::escape::clip;
 use pytf::view::log::{Ask, show};
 use pytf::workdir::open::{Wishes, Workdir};
 use pytf::workdir::retry::retry;
+use pytf::workdir::state::LOCK;
 
 fn main() -> ExitCode {
     let request = match Cli::read(std::env::args_os(), |name| std::env::var_os(name)) {
@@ -29,12 +31,12 @@ fn main() -> ExitCode {
             workdir,
             options,
         } => start::run(&list, &workdir, &options).unwrap_or_else(|trouble| {
-            warn(&trouble.to_string());
+            warn(&trouble.told(&workdir));
             trouble.exit()
         }),
         Request::Log(wish) => log(&wish),
         Request::Retry(wish) => retry_failed(&wish).unwrap_or_else(|trouble| {
-            warn(&trouble.to_string());
+            warn(&trouble.told(&wish.workdir));
             trouble.exit()
         }),
         Request::Guard(wish) => {
@@ -62,13 +64,20 @@ fn log(wish: &Log) -> RunExit {
         Ok(()) => RunExit::Complete,
         Err(error) => {
             warn(&error.to_string());
-            RunExit::Usage
+            error.exit()
         }
     }
 }
 
 /// `pytf retry`
 fn retry_failed(wish: &Retry) -> Result<RunExit, Trouble> {
+    if std::fs::symlink_metadata(wish.workdir.join(LOCK)).is_err() {
+        warn(&format!(
+            "{} is no workdir of pytf: it has no file '{LOCK}'",
+            wish.workdir.display()
+        ));
+        return Ok(RunExit::WorkdirUnusable);
+    }
     let workdir = Workdir::open(
         &wish.workdir,
         Wishes {
@@ -76,7 +85,8 @@ fn retry_failed(wish: &Retry) -> Result<RunExit, Trouble> {
             ..Wishes::default()
         },
     )?;
-    let wanted: Ids = wish.ids.iter().flat_map(Ids::iter).collect();
+    let mut wanted = Ids::default();
+    wish.ids.iter().for_each(|ids| wanted.extend(ids));
     let wanted = (!wish.ids.is_empty()).then_some(&wanted);
     let (_keep, abort) = bounded(0);
     let mut patience = Patience::new(abort, None, std::time::Duration::from_mins(2));
@@ -87,8 +97,9 @@ fn retry_failed(wish: &Retry) -> Result<RunExit, Trouble> {
         0 => writeln!(std::io::stdout(), "no failed task to put back"),
         n => writeln!(
             std::io::stdout(),
-            "{n} tasks are back in toprocess ({}): run the same line again",
-            retried.back
+            "{n} {} back in toprocess ({}): run the same command again",
+            if n == 1 { "task is" } else { "tasks are" },
+            sorted(&retried.back)
         ),
     };
     if retried.not_failed.is_empty() {
@@ -96,7 +107,14 @@ fn retry_failed(wish: &Retry) -> Result<RunExit, Trouble> {
     }
     warn(&format!(
         "not in failed, and left alone: {}",
-        retried.not_failed
+        sorted(&retried.not_failed)
     ));
     Ok(RunExit::Usage)
+}
+
+/// Ids in their order, and not more of them than a line can hold.
+fn sorted(ids: &Ids) -> String {
+    let mut ids: Vec<_> = ids.iter().collect();
+    ids.sort_unstable();
+    clip(&ids.into_iter().collect::<Ids>().to_string(), 200)
 }

@@ -22,7 +22,7 @@ use super::patience::Patience;
 use super::queue::Queue;
 use crate::host::process::Place;
 use crate::model::outcome::{Destination, Outcome};
-use crate::model::pace::Pace;
+use crate::model::pace::{Ends, Pace};
 use crate::model::record::{End, Record, Start};
 use crate::model::task::Task;
 use crate::workdir::commit::Why;
@@ -38,7 +38,7 @@ const SUSPICION: Duration = Duration::from_millis(1500);
 /// How long a workdir may refuse while nothing runs that could be lost.
 const PATIENCE_IDLE: Duration = Duration::from_secs(10);
 /// How long it may refuse while tasks run.
-const PATIENCE_BUSY: Duration = Duration::from_mins(5);
+pub const PATIENCE_BUSY: Duration = Duration::from_mins(5);
 /// How long until it is tried again.
 const RETRY_EVERY: Duration = Duration::from_secs(1);
 /// How often the run is looked at while there is nothing to do.
@@ -84,10 +84,13 @@ pub struct Ledger {
     neighbours: Neighbours,
     /// Held back: we may have been about to be stopped.
     suspects: VecDeque<(Instant, Task, End)>,
+    /// What has ended since the last turn.
+    ends: Ends,
     times: Times,
     refused_since: Option<Instant>,
     is_hungry: bool,
     was_told_complete: bool,
+    is_sealed: bool,
 }
 
 /// When what was done last.
@@ -115,10 +118,12 @@ impl Ledger {
             desk,
             pace: Pace::new(),
             suspects: VecDeque::new(),
+            ends: Ends::default(),
             times,
             refused_since: None,
             is_hungry: true,
             was_told_complete: false,
+            is_sealed: false,
         }
     }
 
@@ -134,7 +139,11 @@ impl Ledger {
                 break why;
             }
         };
-        let left = self.leave(why);
+        let left = if self.is_sealed {
+            Err(Error::Sealed)
+        } else {
+            self.leave(why)
+        };
         if let Err(error) = &left
             && !matches!(error, Error::Sealed)
         {
@@ -147,12 +156,18 @@ impl Ledger {
 
     /// Everything that is due now.
     fn work(&mut self) -> Result<()> {
+        if !self.desk.queue.life().is_good() {
+            // Nothing is written before we know that we were not sealed.
+            self.desk.session.check_mark()?;
+        }
         if self.is_turn_due() {
             self.turn()?;
         }
         self.keep_journal()?;
         let is_idle = self.state().queue.left == 0 && self.desk.queue.counts().0 > 0;
-        if self.neighbours.are_due(self.state().live) {
+        // What was refused is tried until it is done, or patience would not end.
+        let was_refused = self.refused_since.is_some() && self.state().live > 1;
+        if was_refused || self.neighbours.are_due(self.state().live) {
             let found =
                 self.neighbours
                     .watch(&mut self.desk.session, is_idle, &mut self.desk.patience)?;
@@ -218,8 +233,9 @@ impl Ledger {
         let (now, ended) = (Instant::now(), self.desk.patience.now());
         let took = |since| ended.saturating_sub(since);
         let span = now - std::mem::replace(&mut self.times.turned, now);
-        self.pace
-            .measured(took(began), took(turn.locked), turn.settled, span);
+        let (turn_took, held) = (took(began), took(turn.locked));
+        let (ends, slots) = (std::mem::take(&mut self.ends), self.desk.places.len());
+        self.pace.measured(turn_took, held, ends, span, slots);
         if self.state().queue.generation != generation {
             self.times.compacted = now;
         }
@@ -281,6 +297,8 @@ impl Ledger {
 
     /// An end that is in the journal.
     fn enter(&mut self, task: Task, end: End) {
+        self.ends.count += 1;
+        self.ends.ran += Duration::from_micros(end.us);
         if end.outcome.destination() == Destination::ToProcess {
             self.desk.session.give_back(task, Some(Why::Interrupted));
         } else {
@@ -330,7 +348,7 @@ impl Ledger {
     // ---- the journal -----------------------------------------------------
 
     fn beat_every(&self) -> Duration {
-        (self.desk.patience.takeover() / 6).min(Duration::from_secs(10))
+        beat_every(self.desk.patience.takeover())
     }
 
     /// Writes what was started, and gives the sign of life that others watch.
@@ -394,7 +412,7 @@ impl Ledger {
             .is_some_and(|feed| !feed.is_open() && !feed.is_whole())
     }
 
-    /// Others of our job work on: should one die, its tasks need somebody.
+    /// Others work on: should one of our job die, its tasks need somebody.
     fn has_reason_to_stay(&self) -> Result<bool> {
         let state = self.state();
         if !self.desk.linger || state.live < 2 || state.is_complete() {
@@ -402,8 +420,11 @@ impl Ledger {
         }
         let me = self.desk.session.farmer();
         let all = recovery::unsealed(&self.desk.session.workdir().dir)?;
-        let is_ours = |name: &&String| name.rsplit('.').nth(2) == Some(&*self.desk.job);
-        Ok(all.iter().filter(is_ours).any(|name| name != me))
+        let is_ours = |name: &str| name.rsplit('.').nth(2) == Some(&*self.desk.job);
+        // Another job's farmers look after each other, as soon as one has been
+        // seen to live: it may have died a moment before we came.
+        let needs_us = |name: &&String| is_ours(name) || !self.neighbours.have_seen_alive(name);
+        Ok(all.iter().filter(needs_us).any(|name| name != me))
     }
 
     // ---- waiting ---------------------------------------------------------
@@ -496,12 +517,14 @@ impl Ledger {
             }
             Fed::Broken(why) => {
                 self.end_stream(false);
+                let _ = self.desk.events.send(Event::WrongInput);
                 self.say(format!(
                     "the task list broke off: {why}; what came before it runs"
                 ));
             }
             Fed::Wrong(wrong) => {
                 self.end_stream(false);
+                let _ = self.desk.events.send(Event::WrongInput);
                 self.say(format!(
                     "{wrong}; what came before it runs, what follows does not"
                 ));
@@ -556,13 +579,17 @@ impl Ledger {
             Error::Io { .. } if since.elapsed() < patience => {
                 if is_first {
                     self.say(format!(
-                        "{error}; trying on for {}s",
-                        PATIENCE_IDLE.as_secs()
+                        "{error}; trying on for up to {}s",
+                        patience.as_secs()
                     ));
                 }
                 return false;
             }
-            Error::Sealed => drop(self.desk.events.send(Event::Sealed)),
+            Error::Sealed => {
+                self.is_sealed = true;
+                self.say(Error::Sealed.to_string());
+                let _ = self.desk.events.send(Event::Sealed);
+            }
             Error::GaveUp => {}
             error => drop(self.desk.events.send(Event::Trouble(error))),
         }
@@ -599,4 +626,9 @@ impl Ledger {
 
 fn is_unnoted(place: &Place) -> bool {
     place.look().is_some_and(|running| !running.noted)
+}
+
+/// How often a farmer gives a sign of life when nothing else is written.
+pub fn beat_every(takeover: Duration) -> Duration {
+    (takeover / 6).min(Duration::from_secs(10))
 }

@@ -21,6 +21,8 @@ pub enum Event {
     TaskFailed(Failure),
     /// There is nothing for us to do, now or later.
     Complete,
+    /// The stream of tasks cannot be read to its end.
+    WrongInput,
     /// The workdir cannot be used any more.
     Trouble(Error),
     /// Others took our tasks over.

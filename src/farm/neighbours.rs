@@ -6,10 +6,12 @@
 //! time, by our own clock, is taken over too: its node may be gone, and its lock
 //! with it, on a file system that never lets go of it.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::time::{Duration, Instant};
 
+use crate::host::guard;
 use crate::workdir::error::Result;
+use crate::workdir::exclusion::host_of;
 use crate::workdir::lock::Waiting;
 use crate::workdir::recovery;
 use crate::workdir::session::Session;
@@ -23,6 +25,8 @@ pub struct Neighbours {
     looked: Instant,
     /// Their journals: the length, and since when it stands still.
     signs: HashMap<String, (u64, Instant)>,
+    /// Those of whom there has been a sign of life.
+    alive: HashSet<String>,
 }
 
 impl Neighbours {
@@ -32,11 +36,12 @@ impl Neighbours {
             takeover,
             looked: Instant::now(),
             signs: HashMap::new(),
+            alive: HashSet::new(),
         }
     }
 
     fn every(&self, live: u32) -> Duration {
-        let every = (Duration::from_millis(50) * live).max(self.takeover / 24);
+        let every = (Duration::from_millis(50) * live).max(self.takeover / 60);
         every.clamp(Duration::from_millis(500), Duration::from_secs(30))
     }
 
@@ -48,6 +53,11 @@ impl Neighbours {
     /// Whether it is time to look.
     pub fn are_due(&self, live: u32) -> bool {
         live > 1 && Instant::now() >= self.due_at(live)
+    }
+
+    /// Whether its journal has grown since we first looked.
+    pub fn have_seen_alive(&self, farmer: &str) -> bool {
+        self.alive.contains(farmer)
     }
 
     /// Looks; returns what people should know.
@@ -84,7 +94,8 @@ impl Neighbours {
         waiting: &mut dyn Waiting,
     ) -> Result<Option<String>> {
         let workdir = session.workdir();
-        let Some(journal) = recovery::look_at(&workdir.dir, workdir.mechanism, farmer)? else {
+        let (dir, host) = (&workdir.dir, host_of(session.farmer()));
+        let Some(journal) = recovery::look_at(dir, workdir.mechanism, farmer, host)? else {
             return Ok(None);
         };
         let now = Instant::now();
@@ -94,9 +105,13 @@ impl Neighbours {
             .or_insert((journal.len, now));
         if sign.0 != journal.len {
             *sign = (journal.len, now);
+            self.alive.insert(farmer.to_owned());
         }
         if !journal.is_free && now - sign.1 <= self.takeover {
             return Ok(None);
+        }
+        if host_of(farmer) == host {
+            guard::end_all(farmer);
         }
         let found = session.seal(farmer, &journal, waiting)?;
         self.signs.remove(farmer);

@@ -17,17 +17,20 @@ use crossbeam_channel::Sender;
 use nix::errno::Errno;
 
 use super::clock::Clock;
+use super::ledger::PATIENCE_BUSY;
 use super::logs::{OpenLog, SlotLogs};
 use super::message::{Event, Failure, Places, Report};
 use super::queue::Queue;
 use crate::host::guard::{self, Row};
 use crate::host::memory::OomKills;
 use crate::host::process::{Ended, Running, Spawn, Status, Told, is_passing};
+use crate::model::durations;
 use crate::model::outcome::{Destination, Outcome};
 use crate::model::record::{End, Record, Used};
 use crate::model::task::Task;
 use crate::runner::{How, Runner, explain};
-use crate::workdir::layout::SCRIPTS;
+use crate::workdir::error::Error;
+use crate::workdir::layout::{SCRIPTS, sealed};
 use crate::workdir::session::SharedJournal;
 
 /// The signals that a scheduler ends tasks with before or together with us
@@ -82,12 +85,21 @@ impl Slot {
     /// ledger of it; ends that are suspect are the ledger's to write.
     fn report(&self, task: Task, end: End, suspect: Option<Instant>) {
         let mut journal = self.journal.lock();
+        if self.is_sealed(journal.farmer()) {
+            // It runs elsewhere by now; the ledger is about to find out.
+            return;
+        }
         if suspect.is_none() {
             journal.push(&Record::End(end.clone()));
             // A write that fails is tried again, and told, by the ledger.
             let _ = journal.write();
         }
         let _ = self.reports.send(Report::Ended { task, end, suspect });
+    }
+
+    /// Whether others have taken our tasks over: asked after a long silence only.
+    fn is_sealed(&self, farmer: &str) -> bool {
+        !self.queue.life().is_good() && self.workdir.join(sealed(farmer)).exists()
     }
 
     /// One attempt of a task; `None` when it was not started because nothing
@@ -169,16 +181,29 @@ impl Slot {
     }
 
     /// Opens the task's log; a workdir that refuses is tried again until it
-    /// yields or the farm stops.
+    /// yields or the farm stops, which it does when that lasts.
     fn open_log(&mut self, task: &Task) -> Option<OpenLog> {
-        let mut pause = Duration::from_millis(50);
+        let (began, mut pause) = (Instant::now(), Duration::from_millis(50));
         loop {
             match self.logs.open(task) {
                 Ok(log) => return Some(log),
                 Err(error) => {
                     if pause == Duration::from_millis(400) {
-                        let text = format!("cannot open the log of task {}: {error}", task.id);
+                        let text = format!(
+                            "cannot open the log of task {}: {error}; trying on for {}",
+                            task.id,
+                            durations::show(PATIENCE_BUSY)
+                        );
                         let _ = self.events.send(Event::Say(text));
+                    }
+                    if began.elapsed() > PATIENCE_BUSY {
+                        let error = Error::Io {
+                            doing: "open",
+                            file: format!("the log of task {}", task.id),
+                            source: error,
+                        };
+                        let _ = self.events.send(Event::Trouble(error));
+                        return None;
                     }
                     if self.queue.is_closed_within(pause) {
                         return None;

@@ -13,17 +13,17 @@ use crossbeam_channel::{Receiver, Sender, bounded, unbounded};
 
 use super::clock::Clock;
 use super::feeder;
-use super::ledger::{Desk, Ledger};
+use super::ledger::{Desk, Ledger, beat_every};
 use super::logs::SlotLogs;
 use super::message::{Event, Places, Report};
 use super::patience::Patience;
 use super::queue::{Life, Queue};
 use super::slot::{Slot, TaskEnv};
-use super::supervisor::{Ended, Supervisor};
+use super::supervisor::{Ended, FIRST_SHOW, Supervisor, counts};
 use crate::cli::{Farm, List, Lock, Logs, VERSION};
 use crate::exit::RunExit;
 use crate::host::allocation::{Allocation, host_name};
-use crate::host::guard::Guard;
+use crate::host::guard::{self, Guard};
 use crate::host::memory::OomKills;
 use crate::host::process::{Place, adopt_orphans};
 use crate::host::signals;
@@ -40,7 +40,9 @@ use crate::view::progress::{Mode, Progress};
 use crate::view::summary::{Failure, Summary, TAIL, log_tail};
 use crate::view::timeline;
 use crate::workdir::error::{Error, Result};
-use crate::workdir::lock::Mechanism;
+use crate::workdir::exclusion;
+use crate::workdir::journal::Journal;
+use crate::workdir::lock::{Mechanism, Waiting};
 use crate::workdir::open::{Wishes, Workdir};
 use crate::workdir::recovery;
 use crate::workdir::resume::{ListFile, ListTrouble, Prepared, look, prepare, prepare_stream};
@@ -68,14 +70,32 @@ pub enum Trouble {
 impl Trouble {
     /// The status to end with.
     pub fn exit(&self) -> RunExit {
-        match self {
-            Self::List(ListTrouble::Workdir(error)) | Self::Workdir(error) => match error {
-                Error::Refused(_) => RunExit::Usage,
-                Error::GaveUp => RunExit::WorkLeft,
-                _ => RunExit::WorkdirUnusable,
+        match self.workdir() {
+            Some(Error::GaveUp) => RunExit::WorkLeft,
+            Some(Error::Refused(_)) => RunExit::Usage,
+            Some(_) => RunExit::WorkdirUnusable,
+            None => match self {
+                Self::System(..) => RunExit::Bug,
+                _ => RunExit::Usage,
             },
-            Self::List(_) | Self::Shell(_) => RunExit::Usage,
-            Self::System(..) => RunExit::Bug,
+        }
+    }
+
+    /// What is wrong with the workdir, when it is that.
+    fn workdir(&self) -> Option<&Error> {
+        match self {
+            Self::List(ListTrouble::Workdir(error)) | Self::Workdir(error) => Some(error),
+            _ => None,
+        }
+    }
+
+    /// The trouble in words; errors of a workdir name their files relative to it.
+    pub fn told(&self, workdir: &Path) -> String {
+        match self.workdir() {
+            Some(Error::Io { .. } | Error::Damaged { .. } | Error::Newer { .. }) => {
+                format!("workdir {}: {self}", workdir.display())
+            }
+            _ => self.to_string(),
         }
     }
 }
@@ -84,7 +104,7 @@ impl Trouble {
 pub fn run(list: &List, path: &Path, options: &Farm) -> std::result::Result<RunExit, Trouble> {
     let clock = Clock::start();
     let host = Host::here(options)?;
-    let progress = progress(options);
+    let progress = progress(options, &host.allocation);
     let (events, inbox) = unbounded();
     let abort = listen(&events)?;
     let mut patience = Patience::new(abort.clone(), Some(events.clone()), options.takeover);
@@ -96,10 +116,9 @@ pub fn run(list: &List, path: &Path, options: &Farm) -> std::result::Result<RunE
         progress,
         host: &host,
     };
-    let found = prelude.prepare(&source, options)?;
-    let session = prelude.join(&clock, &source, &found, options)?;
+    let session = prelude.session(&clock, &source, options)?;
     let mut progress = prelude.progress;
-    progress.update(clock.now(), &crate::view::progress::Counts::default());
+    progress.update(clock.now(), &counts(session.state(), 0));
     let farm = Threads {
         workdir,
         host,
@@ -145,10 +164,11 @@ impl Host {
     }
 }
 
-fn progress(options: &Farm) -> Progress {
+fn progress(options: &Farm, place: &Allocation) -> Progress {
     let stderr = Terminal::of_stderr();
     let var = |name: &str| std::env::var(name).ok();
-    let mode = Mode::decide(stderr, var("TERM").as_deref(), options.quiet);
+    let term = var("TERM");
+    let mode = Mode::decide(stderr, term.as_deref(), place.is_step, options.quiet);
     Progress::new(mode, Look::new(stderr, var))
 }
 
@@ -254,9 +274,47 @@ impl Prelude<'_> {
         self.progress.say(&format!("pytf: {text}"));
     }
 
-    fn prepare(&mut self, source: &Source, options: &Farm) -> std::result::Result<Found, Trouble> {
+    /// Our part in the workdir, ready to work. Our journal is there before we
+    /// take the lock for the first time, so that of two farmers that start at
+    /// once, at least one sees the other and can tell whether the lock holds.
+    fn session(
+        &mut self,
+        clock: &Clock,
+        source: &Source,
+        options: &Farm,
+    ) -> std::result::Result<Session, Trouble> {
+        let mut journal = self.journal(clock)?;
+        let found = match self.prepare(&mut journal, source, options) {
+            Ok(found) => found,
+            Err(trouble) => {
+                let _ = journal.discard(&self.workdir.dir);
+                return Err(trouble);
+            }
+        };
+        let feeds = matches!(source, Source::Stream(_));
+        let (session, before) = Session::join(self.workdir, journal, feeds, self.patience)?;
+        if !found.is_new || options.verbose {
+            self.say(&resumed(&before));
+        }
+        Ok(session)
+    }
+
+    fn prepare(
+        &mut self,
+        journal: &mut Journal,
+        source: &Source,
+        options: &Farm,
+    ) -> std::result::Result<Found, Trouble> {
         let (dir, mechanism) = (&self.workdir.dir, self.workdir.mechanism);
-        let who = format!("{} while preparing", self.host.name);
+        let who = journal.farmer().to_owned();
+        let us = (&*self.host.name, journal);
+        exclusion::test(
+            dir,
+            mechanism,
+            us,
+            beat_every(options.takeover),
+            self.patience,
+        )?;
         let prepared = match source {
             Source::File(list) => {
                 prepare(dir, mechanism, &who, self.patience, list, options.strict)?
@@ -265,21 +323,13 @@ impl Prelude<'_> {
         };
         self.tell_prepared(&prepared);
         for farmer in recovery::unsealed(dir)? {
-            let Some(journal) = recovery::look_at(dir, mechanism, &farmer)? else {
-                continue;
-            };
-            if journal.is_free {
-                let of = (&*farmer, &journal);
-                recovery::seal(dir, mechanism, (&who, None), self.patience, of)?;
-            }
+            self.seal_if_dead(&farmer, &who)?;
         }
         if options.retry_failed {
             let retried = retry(dir, mechanism, &who, self.patience, None)?;
             if !retried.back.is_empty() {
-                self.say(&format!(
-                    "{} failed tasks will be tried again",
-                    retried.back.count()
-                ));
+                let tasks = counted(retried.back.count(), "failed task", "failed tasks");
+                self.say(&format!("{tasks} will be tried again"));
             }
         }
         Ok(Found {
@@ -287,19 +337,49 @@ impl Prelude<'_> {
         })
     }
 
+    /// A farmer that was killed on this node a moment ago is still guarded: its
+    /// lock is free when its last task is gone, very soon.
+    fn seal_if_dead(&mut self, farmer: &str, who: &str) -> Result<()> {
+        let (dir, mechanism) = (&self.workdir.dir, self.workdir.mechanism);
+        for nth in 0.. {
+            let Some(journal) = recovery::look_at(dir, mechanism, farmer, &self.host.name)? else {
+                return Ok(());
+            };
+            if journal.is_free {
+                if exclusion::host_of(farmer) == self.host.name {
+                    guard::end_all(farmer);
+                }
+                let of = (farmer, &journal);
+                recovery::seal(dir, mechanism, (who, None), self.patience, of)?;
+                return Ok(());
+            }
+            let is_dying = exclusion::is_gone(farmer, &self.host.name);
+            if !is_dying || nth == 300 || !self.patience.pause(Duration::from_millis(10)) {
+                return Ok(());
+            }
+        }
+        Ok(())
+    }
+
     fn tell_prepared(&mut self, prepared: &Prepared) {
         for message in prepared.remarks.iter().flat_map(Remarks::messages) {
             self.say(&message);
         }
         if prepared.imported {
-            self.say("this workdir was made by PyTaskFarmer; it is continued");
+            self.say(
+                "the workdir has no state of pytf, only PyTaskFarmer's files: \
+                 what they say is finished or failed is believed, all else will run",
+            );
         }
         if let Some(changed) = prepared.changed {
-            let mut text = format!("the task list has changed: {} lines are new", changed.new);
+            let mut text = format!(
+                "the task list has changed: {} new",
+                counted(changed.new, "line is", "lines are")
+            );
             if changed.new > 0 {
                 text += &format!(" (ids from {})", changed.first_new);
             }
-            text += &format!(", {} are gone", changed.vanished);
+            text += &format!(", {} gone", counted(changed.vanished, "is", "are"));
             if changed.dropped > 0 {
                 text += &format!(" ({} of them had not run and will not)", changed.dropped);
             }
@@ -307,13 +387,7 @@ impl Prelude<'_> {
         }
     }
 
-    fn join(
-        &mut self,
-        clock: &Clock,
-        source: &Source,
-        found: &Found,
-        options: &Farm,
-    ) -> Result<Session> {
+    fn journal(&self, clock: &Clock) -> Result<Journal> {
         let started = SystemTime::now()
             .duration_since(UNIX_EPOCH)
             .unwrap_or_default()
@@ -330,12 +404,7 @@ impl Prelude<'_> {
             at: clock.micros(clock.began()),
             pytf: VERSION.to_owned(),
         };
-        let feeds = matches!(source, Source::Stream(_));
-        let (session, before) = Session::join(self.workdir, header, feeds, self.patience)?;
-        if !found.is_new || options.verbose {
-            self.say(&resumed(&before));
-        }
-        Ok(session)
+        Session::journal_for(self.workdir, header)
     }
 }
 
@@ -346,16 +415,20 @@ fn resumed(state: &State) -> String {
         state.finished.lines, state.failed.lines
     );
     if state.interrupted > 0 {
-        text += &format!(
-            ", {} were interrupted and will run again",
-            state.interrupted
-        );
+        let were = counted(state.interrupted, "was", "were");
+        text += &format!(", {were} interrupted and will run again");
     }
     if state.live > 0 {
-        let (live, claimed) = (state.live, state.claimed());
-        text += &format!(", {claimed} in the hands of {live} other farmers");
+        let others = counted(u64::from(state.live), "other farmer", "other farmers");
+        text += &format!(", {} in the hands of {others}", state.claimed());
     }
     text + &format!(", {} to go", state.queue.left)
+}
+
+/// `1 task`, `2 tasks`.
+fn counted(number: u64, one: &str, many: &str) -> String {
+    let word = if number == 1 { one } else { many };
+    format!("{number} {word}")
 }
 
 /// The threads of the farm and what they share.
@@ -425,7 +498,7 @@ impl Threads<'_> {
             abort: Some(abort),
             guard: guard.pid(),
             slots: self.host.slots as usize,
-            show_at: Duration::ZERO,
+            show_at: self.clock.now() + FIRST_SHOW,
         };
         let ended = supervisor.run();
         guard.dismiss();
@@ -453,12 +526,11 @@ impl Threads<'_> {
         };
         let farmer = session.farmer();
         for number in 0..self.host.slots {
-            let row = guard.table(number);
             let slot = Slot {
                 number,
                 queue: queue.clone(),
                 places: places.clone(),
-                row: row.map_err(|error| Trouble::System("share the guard's table", error))?,
+                row: guard.row(number),
                 runner: self.host.runner.clone(),
                 logs: SlotLogs::new(path.clone(), mode, farmer, number, null.clone()),
                 env: TaskEnv::new(&self.host.env, &self.host.name, number, &path, farmer),
@@ -488,11 +560,15 @@ impl Threads<'_> {
         });
         let is_last = state.as_ref().is_none_or(|state| state.live == 0);
         let wants_timeline = !self.options.no_timeline && ended.farmer.cause() != Cause::Sealed;
-        if wants_timeline
-            && is_last
-            && let Err(error) = timeline::write(&self.workdir.path)
-        {
-            warn(&format!("cannot write timeline.json: {error}"));
+        if wants_timeline && is_last {
+            match timeline::write(&self.workdir.path) {
+                Ok(written) => {
+                    if let Some(left_out) = written.left_out {
+                        warn(&format!("timeline.json: {left_out}"));
+                    }
+                }
+                Err(error) => warn(&format!("cannot write timeline.json: {error}")),
+            }
         }
         if let Some(state) = state.filter(|_| !self.options.quiet) {
             self.summarise(ended, &state, busy);
@@ -501,11 +577,12 @@ impl Threads<'_> {
     }
 
     fn summarise(&self, ended: &Ended, state: &State, busy: &AtomicU64) {
-        let failures = ended
+        let mut failures: Vec<_> = ended
             .failures
             .iter()
             .map(|failure| self.failure(failure))
             .collect();
+        failures.sort_by_key(|failure| failure.id);
         let stopped = match ended.farmer.cause() {
             Cause::Complete => None,
             Cause::TimeUp => Some("the time limit".into()),
@@ -520,7 +597,9 @@ impl Threads<'_> {
             left: state.queue.left + state.claimed(),
             interrupted: state.interrupted,
             stopped,
-            others_work: state.live > 0,
+            // Where we could not leave, we are one of the living ourselves.
+            others_work: state.live > u32::from(ended.state.is_none()),
+            is_cut: state.feeding > 0 && state.live == 0,
             wall: self.clock.now(),
             slots: u64::from(self.host.slots),
             busy: Duration::from_micros(busy.load(Ordering::Relaxed)),

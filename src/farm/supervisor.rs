@@ -25,8 +25,11 @@ use crate::view::progress::{Counts, Progress};
 use crate::workdir::error::Error;
 use crate::workdir::state::State;
 
-/// The longest sleep: progress is shown and orphans are reaped this often.
-const TICK: Duration = Duration::from_secs(1);
+/// Progress is shown and orphans are reaped this often, which is also the
+/// longest sleep.
+const SHOW: Duration = Duration::from_millis(500);
+/// The first time comes early: people look then.
+pub const FIRST_SHOW: Duration = Duration::from_millis(100);
 /// A sleep that lasts so much longer than planned was none of ours: we were
 /// frozen.
 const FROZEN: Duration = Duration::from_secs(2);
@@ -90,7 +93,7 @@ impl Supervisor {
         let mut limit_at = self.limits.as_ref().map(|_| Duration::ZERO);
         while self.farmer.phase() != Phase::Done {
             let farmer_at = self.farmer.deadline().map(|at| at + frozen);
-            let wakes = [Some(self.clock.now() + TICK), farmer_at, limit_at];
+            let wakes = [Some(self.show_at), farmer_at, limit_at];
             let planned = wakes.into_iter().flatten().min().unwrap_or_default();
             let event = self.events.recv_deadline(self.clock.began() + planned);
             let now = self.clock.now();
@@ -136,6 +139,10 @@ impl Supervisor {
             }
             Event::Say(text) => {
                 self.progress.say(&format!("pytf: {text}"));
+                None
+            }
+            Event::WrongInput => {
+                self.farmer.note_wrong_input();
                 None
             }
             Event::Complete => Some(farmer::Event::Complete),
@@ -252,7 +259,7 @@ impl Supervisor {
         if now < self.show_at {
             return;
         }
-        self.show_at = now + TICK / 2;
+        self.show_at = now + SHOW;
         reap_orphans(Some(self.guard));
         let state = self
             .board
@@ -264,18 +271,17 @@ impl Supervisor {
             .iter()
             .filter(|place| place.look().is_some())
             .count() as u64;
-        let (done, failed) = (state.finished.lines, state.failed.lines);
-        let total = (state.feeding == 0).then(|| state.tasks.lines - state.dropped);
-        let left = state.queue.left + state.claimed().saturating_sub(running);
-        self.progress.update(
-            now,
-            &Counts {
-                done,
-                failed,
-                running,
-                left,
-                total,
-            },
-        );
+        self.progress.update(now, &counts(&state, running));
+    }
+}
+
+/// How the run stands, as it is shown.
+pub fn counts(state: &State, running: u64) -> Counts {
+    Counts {
+        done: state.finished.lines,
+        failed: state.failed.lines,
+        running,
+        left: state.queue.left + state.claimed().saturating_sub(running),
+        total: (state.feeding == 0).then(|| state.tasks.lines.saturating_sub(state.dropped)),
     }
 }

@@ -4,6 +4,9 @@
 //! Correctness never depends on any of this: the workdir decides who does what.
 //! It names things for people.
 
+/// The number of the step that is salloc's shell: `SLURM_INTERACTIVE_STEP`.
+const INTERACTIVE: &str = "4294967290";
+
 /// What the environment says about where we are.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Allocation {
@@ -12,7 +15,7 @@ pub struct Allocation {
     /// Our rank in the step, when a launcher started us.
     pub rank: Option<u32>,
     /// Whether srun started us: its standard streams are pipes even where they
-    /// look like a terminal.
+    /// look like a terminal. The shell that salloc opens is no such step.
     pub is_step: bool,
 }
 
@@ -25,7 +28,7 @@ impl Allocation {
                 .find_map(|name| lookup(name).filter(|value| !value.is_empty()))
         };
         // The batch script has SLURM_PROCID too; only a step has its number.
-        let is_step = lookup("SLURM_STEP_ID").is_some();
+        let is_step = lookup("SLURM_STEP_ID").is_some_and(|step| step != INTERACTIVE);
         let rank = if is_step {
             first(&["SLURM_PROCID"])
         } else {
@@ -101,6 +104,8 @@ mod tests {
                 is_step: false
             }
         );
+        let shell = seen(&[("SLURM_STEP_ID", INTERACTIVE), ("SLURM_PROCID", "0")]);
+        assert_eq!(shell, Allocation::default());
         assert_eq!(seen(&[]), Allocation::default());
     }
 }

@@ -15,6 +15,7 @@ use std::fs::File;
 use std::io::{self, Read, Write};
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::FileExt;
+use std::sync::Arc;
 
 use nix::fcntl::OFlag;
 use nix::sys::memfd::{MFdFlags, memfd_create};
@@ -33,7 +34,7 @@ pub const MARK: &str = "PYTF_FARMER";
 pub struct Guard {
     pid: Pid,
     pipe: File,
-    table: File,
+    table: Arc<File>,
 }
 
 impl Guard {
@@ -56,7 +57,7 @@ impl Guard {
         Ok(Self {
             pid,
             pipe: writer.into(),
-            table: table.into(),
+            table: Arc::new(table.into()),
         })
     }
 
@@ -66,11 +67,9 @@ impl Guard {
     }
 
     /// A handle on the table of groups, for one slot.
-    pub fn table(&self, slot: u32) -> io::Result<Row> {
-        Ok(Row {
-            table: self.table.try_clone()?,
-            at: u64::from(slot) * 4,
-        })
+    pub fn row(&self, slot: u32) -> Row {
+        let (table, at) = (self.table.clone(), u64::from(slot) * 4);
+        Row { table, at }
     }
 
     /// Sends it home: nothing of ours runs any more.
@@ -82,7 +81,7 @@ impl Guard {
 
 /// A slot's row in the table of groups.
 pub struct Row {
-    table: File,
+    table: Arc<File>,
     at: u64,
 }
 
@@ -108,6 +107,12 @@ pub fn watch(farmer: &str) {
         return;
     }
     end_groups();
+    end_all(farmer);
+}
+
+/// Ends whatever a dead farmer has left on this node, until nothing is found any
+/// more. The guard does it, and whoever takes over where the guard died too.
+pub fn end_all(farmer: &str) {
     // A process that forks while it is being looked for is found the next time.
     let mut clean = 0;
     for _round in 0..10_000 {

@@ -7,7 +7,7 @@ use std::sync::atomic::AtomicBool;
 use nix::sys::signal::SigSet;
 use signal_hook::consts::{
     SIGALRM, SIGCHLD, SIGHUP, SIGINT, SIGPIPE, SIGQUIT, SIGTERM, SIGTSTP, SIGTTIN, SIGTTOU,
-    SIGUSR1, SIGUSR2, SIGXCPU,
+    SIGUSR1, SIGUSR2, SIGXCPU, SIGXFSZ,
 };
 use signal_hook::iterator::{Handle, Signals};
 
@@ -19,8 +19,19 @@ pub const STOPS: [i32; 7] = [SIGTERM, SIGINT, SIGHUP, SIGUSR1, SIGUSR2, SIGXCPU,
 pub fn listen(mut on_signal: impl FnMut(i32) + Send + 'static) -> io::Result<Handle> {
     // Signals that our parent blocked would never come, to us or to the tasks.
     SigSet::empty().thread_set_mask()?;
-    unignore_child_ends()?;
-    let mut signals = Signals::new(STOPS)?;
+    let ignored = ignored_signals();
+    let is_ignored = |signal: i32| ignored & (1 << (signal - 1)) != 0;
+    // A parent that ignored SIGCHLD leaves us deaf to the ends of our children:
+    // the kernel reaps them and every wait fails. Any handler cures it; one is
+    // installed only where it is needed, since it runs at every end of a child.
+    if is_ignored(SIGCHLD) {
+        shrug_at(SIGCHLD)?;
+    }
+    // A write beyond the limit on the size of files shall fail, not kill us.
+    shrug_at(SIGXFSZ)?;
+    // What nohup, or a shell's `&`, made us ignore stays ignored.
+    let stays = |signal: &i32| [SIGHUP, SIGINT].contains(signal) && is_ignored(*signal);
+    let mut signals = Signals::new(STOPS.iter().filter(|signal| !stays(signal)))?;
     let handle = signals.handle();
     std::thread::Builder::new()
         .name("signals".into())
@@ -32,19 +43,18 @@ pub fn listen(mut on_signal: impl FnMut(i32) + Send + 'static) -> io::Result<Han
     Ok(handle)
 }
 
-/// A parent that ignored SIGCHLD leaves us deaf to the ends of our children:
-/// the kernel reaps them and every wait fails. Any handler cures it; one is
-/// installed only where it is needed, since it runs at every end of a child.
-fn unignore_child_ends() -> io::Result<()> {
+/// The signals that we were told to ignore by our parent, as a mask (proc(5)).
+fn ignored_signals() -> u64 {
     let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
     let ignored = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
-    let mask = ignored
+    ignored
         .and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok())
-        .unwrap_or(0);
-    if mask & (1 << (SIGCHLD - 1)) != 0 {
-        signal_hook::flag::register(SIGCHLD, Arc::new(AtomicBool::new(false)))?;
-    }
-    Ok(())
+        .unwrap_or(0)
+}
+
+/// A handler that does nothing; unlike an ignored signal, tasks do not inherit it.
+fn shrug_at(signal: i32) -> io::Result<()> {
+    signal_hook::flag::register(signal, Arc::new(AtomicBool::new(false))).map(drop)
 }
 
 /// Takes no notice of any signal that can be caught: for the guard, which ends
@@ -53,6 +63,6 @@ pub fn shrug() {
     let more = [SIGQUIT, SIGPIPE, SIGTSTP, SIGTTIN, SIGTTOU];
     for signal in STOPS.into_iter().chain(more) {
         // Without the handler the signal ends us: no reason not to try.
-        let _ = signal_hook::flag::register(signal, Arc::new(AtomicBool::new(false)));
+        let _ = shrug_at(signal);
     }
 }

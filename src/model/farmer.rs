@@ -107,6 +107,7 @@ pub struct Farmer {
     ends_at: Option<Duration>,
     interrupted_at: Option<Duration>,
     is_impatient: bool,
+    is_input_wrong: bool,
 }
 
 impl Farmer {
@@ -119,6 +120,7 @@ impl Farmer {
             ends_at: timeout,
             interrupted_at: None,
             is_impatient: false,
+            is_input_wrong: false,
         }
     }
 
@@ -141,6 +143,12 @@ impl Farmer {
             Phase::Leaving { give_up_at } => give_up_at,
             Phase::Done => None,
         }
+    }
+
+    /// The stream of tasks could not be read to its end: what came before it
+    /// runs, and the status says so.
+    pub fn note_wrong_input(&mut self) {
+        self.is_input_wrong = true;
     }
 
     /// Takes an event, tells what is to be done.
@@ -271,6 +279,7 @@ impl Farmer {
             (Cause::Sealed, _) => RunExit::Sealed,
             (Cause::Trouble, _) => RunExit::WorkdirUnusable,
             _ if self.is_impatient => RunExit::Interrupted,
+            (Cause::Complete, _) if self.is_input_wrong => RunExit::Usage,
             (_, Some(run)) if run.is_complete && run.failed == 0 => RunExit::Complete,
             (_, Some(run)) if run.is_complete => RunExit::SomeFailed,
             (_, Some(run)) if run.others > 0 => RunExit::Complete,

@@ -34,6 +34,11 @@ impl Ids {
         }
     }
 
+    /// Adds all that another set has.
+    pub fn extend(&mut self, other: &Self) {
+        self.0.extend_from_slice(&other.0);
+    }
+
     /// Every id, in order of addition.
     pub fn iter(&self) -> impl Iterator<Item = TaskId> + '_ {
         self.0.iter().flat_map(|&(a, b)| (a..=b).map(TaskId))

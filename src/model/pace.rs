@@ -9,6 +9,8 @@ use std::time::Duration;
 
 /// Never more often than this: fifty turns a second keep any node busy.
 const SHORTEST_GAP: Duration = Duration::from_millis(20);
+/// A turn is followed by so many times its own length without one.
+const RESTS: u32 = 20;
 /// Never more rarely, so that `finished` tells the truth to within seconds.
 const LONGEST_GAP: Duration = Duration::from_secs(10);
 
@@ -21,6 +23,17 @@ pub struct Pace {
     hold: Duration,
     /// Ends of tasks a second.
     rate: f64,
+    /// How long a task runs, in seconds.
+    length: f64,
+}
+
+/// The tasks that ended.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Ends {
+    /// How many.
+    pub count: u64,
+    /// For how long they ran, all together.
+    pub ran: Duration,
 }
 
 impl Pace {
@@ -30,27 +43,54 @@ impl Pace {
             turn: Duration::from_millis(2),
             hold: Duration::from_millis(2),
             rate: 0.0,
+            length: 0.0,
         }
     }
 
-    /// A turn took `turn`, held the lock for `hold`, and carried the `ends` of
-    /// the `span` since the turn before.
-    pub fn measured(&mut self, turn: Duration, hold: Duration, ends: u64, span: Duration) {
+    /// A turn took `turn`, held the lock for `hold`, and carried the ends of the
+    /// `span` since the turn before, on `slots` slots.
+    ///
+    /// Tasks that started together end together: many ends in a short span say
+    /// little. So the rate is never more than what the slots can do with tasks
+    /// of the length that was seen.
+    pub fn measured(
+        &mut self,
+        turn: Duration,
+        hold: Duration,
+        ends: Ends,
+        span: Duration,
+        slots: usize,
+    ) {
         let mix = |old: Duration, new: Duration| (old * 3 + new) / 4;
         self.turn = mix(self.turn, turn);
         self.hold = mix(self.hold, hold);
-        if !span.is_zero() {
-            #[expect(clippy::cast_precision_loss, reason = "a rate needs no 53 bits")]
-            let rate = ends as f64 / span.as_secs_f64();
-            // Up at once, so that no slot starves; down slowly.
-            self.rate = rate.max(f64::midpoint(self.rate, rate));
+        if span.is_zero() {
+            return;
         }
+        #[expect(clippy::cast_precision_loss, reason = "a rate needs no 53 bits")]
+        let count = ends.count as f64;
+        if ends.count > 0 {
+            let length = ends.ran.as_secs_f64() / count;
+            self.length = if self.length == 0.0 {
+                length
+            } else {
+                f64::midpoint(self.length, length)
+            };
+        }
+        let rate = count / span.as_secs_f64();
+        let slots = f64::from(u32::try_from(slots).unwrap_or(u32::MAX));
+        let possible = slots / self.length.max(1e-6);
+        // Up at once, so that no slot starves; down slowly.
+        self.rate = rate.max(f64::midpoint(self.rate, rate)).min(possible);
     }
 
     /// How long to wait after a turn before the next: the `live` farmers
-    /// together shall leave the lock free half of the time.
+    /// together shall leave the lock free half of the time, and each shall leave
+    /// the file system alone for most of it, since a sync holds up whoever
+    /// creates files beside it.
     pub fn gap(&self, live: u32) -> Duration {
-        (self.hold * 2 * live.max(1)).clamp(SHORTEST_GAP, LONGEST_GAP)
+        let rests = live.saturating_mul(2).max(RESTS);
+        (self.hold * rests).clamp(SHORTEST_GAP, LONGEST_GAP)
     }
 
     /// How many claimed tasks should wait for a slot so that none waits for the
@@ -104,7 +144,12 @@ mod tests {
                 Duration::from_millis(turn_ms),
                 Duration::from_millis(hold_ms),
             );
-            pace.measured(turn, hold, rate_per_s, Duration::from_secs(1));
+            let ran = Duration::from_micros(100) * u32::try_from(rate_per_s).unwrap();
+            let ends = Ends {
+                count: rate_per_s,
+                ran,
+            };
+            pace.measured(turn, hold, ends, Duration::from_secs(1), 64);
         }
         pace
     }
@@ -115,6 +160,15 @@ mod tests {
         assert_eq!(pace.lookahead(1, 1000), 0);
         assert_eq!(pace.claim(4, 0, 1, 1000), 4);
         assert_eq!(pace.claim(4, 4, 1, 1000), 0);
+    }
+
+    #[test]
+    fn tasks_that_end_together_are_no_flood() {
+        let mut pace = Pace::new();
+        let ran = Duration::from_secs(3) * 16;
+        let (turn, span) = (Duration::from_millis(2), Duration::from_millis(20));
+        pace.measured(turn, turn, Ends { count: 16, ran }, span, 16);
+        assert_eq!(pace.lookahead(1, 1000), 0);
     }
 
     #[test]

@@ -18,11 +18,16 @@ impl fmt::Display for TaskId {
     }
 }
 
+/// Why a text is no task id.
+#[derive(Clone, Copy, Debug, thiserror::Error, PartialEq, Eq)]
+#[error("a task's id is the whole number before its command in finished or failed")]
+pub struct NotAnId;
+
 impl FromStr for TaskId {
-    type Err = std::num::ParseIntError;
+    type Err = NotAnId;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
-        text.parse().map(Self)
+        text.parse().map(Self).map_err(|_| NotAnId)
     }
 }
 

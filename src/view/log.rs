@@ -15,6 +15,7 @@ use super::commands::Commands;
 use super::escape::{Stream, clip, escape};
 use super::journals::journals;
 use super::open;
+use crate::exit::RunExit;
 use crate::model::durations;
 use crate::model::logs::log_name;
 use crate::model::outcome::Outcome;
@@ -64,8 +65,8 @@ pub enum LogError {
     NotStarted(TaskId),
     /// It runs, and its output cannot be seen yet.
     #[error(
-        "task {0} has no log that can be read now: a packed log (--logs packed) can be \
-         read when the task has ended, and with --logs none there is none"
+        "task {0} has no log that can be read now: with --logs packed and --logs failed it \
+         can be read when the task has ended, with --logs none there is none"
     )]
     NotYet(TaskId),
     /// It has ended, and its output was thrown away.
@@ -90,6 +91,22 @@ pub enum LogError {
     /// Something could not be read or written.
     #[error("{0}")]
     Io(#[from] io::Error),
+}
+
+impl LogError {
+    /// The status to end with.
+    pub fn exit(&self) -> RunExit {
+        match self {
+            Self::NoWorkdir(_) | Self::Io(_) => RunExit::WorkdirUnusable,
+            Self::NoTask { .. }
+            | Self::NoAttempt { .. }
+            | Self::NotStarted(_)
+            | Self::NotYet(_)
+            | Self::NotKept { .. }
+            | Self::Gone(_)
+            | Self::Outside(_) => RunExit::Usage,
+        }
+    }
 }
 
 /// `once`, `3 times`.

@@ -6,6 +6,8 @@
 
 use console::Term;
 
+use super::escape::clip;
+
 /// What a stream is connected to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Terminal {
@@ -88,6 +90,15 @@ impl Look {
         }
     }
 
+    /// The text cut to `width` characters, so that one sees that it was cut.
+    pub fn clip(&self, text: &str, width: usize) -> String {
+        let cut = clip(text, width);
+        if self.unicode || cut.len() == text.len() || width < 3 {
+            return cut;
+        }
+        text.chars().take(width - 3).chain("...".chars()).collect()
+    }
+
     /// The text in a colour, where there are colours.
     pub fn paint(&self, paint: Paint, text: &str) -> String {
         if self.colour {
@@ -150,6 +161,23 @@ mod tests {
                 rows,
             };
             assert_eq!(terminal.is_real(term), real, "{terminal:?} {term:?}");
+        }
+    }
+
+    #[test]
+    fn what_is_cut_ends_with_dots_that_the_locale_has() {
+        let unicode = Look {
+            unicode: true,
+            ..Look::PLAIN
+        };
+        for (text, width, plain, fine) in [
+            ("abcdef", 6, "abcdef", "abcdef"),
+            ("abcdefg", 6, "abc...", "abcde…"),
+            ("äöüäöüä", 6, "äöü...", "äöüäö…"),
+            ("äöüäöü", 6, "äöüäöü", "äöüäöü"),
+        ] {
+            assert_eq!(Look::PLAIN.clip(text, width), plain);
+            assert_eq!(unicode.clip(text, width), fine);
         }
     }
 

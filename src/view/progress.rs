@@ -6,9 +6,10 @@
 //! to stop a run, so errors of writing are dropped.
 
 use std::io::Write;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressState, ProgressStyle};
 
 use super::escape::clip;
 use super::look::{Look, Terminal};
@@ -31,6 +32,14 @@ pub struct Counts {
 }
 
 impl Counts {
+    /// All tasks, with a plus while more may come.
+    fn known(&self) -> String {
+        match self.total {
+            Some(total) => grouped(total),
+            None => format!("{}+", grouped(self.ended() + self.running + self.left)),
+        }
+    }
+
     fn ended(&self) -> u64 {
         self.done + self.failed
     }
@@ -48,13 +57,13 @@ pub enum Mode {
 }
 
 impl Mode {
-    /// The mode for a stream. Inside of `srun` stderr is a pipe, or a terminal
-    /// of size 0×0: lines; in a shell that was opened with `srun --pty` it is a
-    /// real one.
-    pub fn decide(stderr: Terminal, term: Option<&str>, is_quiet: bool) -> Self {
+    /// The mode for a stream. Inside of `srun`, in a step, stderr is a pipe or
+    /// something that is only made to look like a terminal, and many processes
+    /// share it.
+    pub fn decide(stderr: Terminal, term: Option<&str>, is_step: bool, is_quiet: bool) -> Self {
         if is_quiet {
             Self::Silent
-        } else if stderr.is_real(term) {
+        } else if stderr.is_real(term) && !is_step {
             Self::Bar
         } else {
             Self::Lines
@@ -78,7 +87,7 @@ const FAILURE_EVERY: Duration = Duration::from_secs(5);
 /// Tells how the run goes.
 pub struct Progress {
     mode: Mode,
-    bar: Option<ProgressBar>,
+    bar: Option<Bar>,
     out: Box<dyn Write + Send>,
     pace: Pace,
     /// What the last line said.
@@ -92,11 +101,11 @@ pub struct Progress {
 impl Progress {
     /// For stderr.
     pub fn new(mode: Mode, look: Look) -> Self {
-        let bar = (mode == Mode::Bar).then(|| new_bar(look));
+        let bar = (mode == Mode::Bar).then(|| Bar::new(look));
         Self::with_out(mode, bar, Box::new(std::io::stderr()))
     }
 
-    fn with_out(mode: Mode, bar: Option<ProgressBar>, out: Box<dyn Write + Send>) -> Self {
+    fn with_out(mode: Mode, bar: Option<Bar>, out: Box<dyn Write + Send>) -> Self {
         Self {
             mode,
             bar,
@@ -136,32 +145,34 @@ impl Progress {
     fn update_bar(&mut self, now: Duration, counts: &Counts) {
         let Some(bar) = &self.bar else { return };
         let columns = usize::from(Terminal::of_stderr().columns);
-        let (before, behind) = beside_bar(counts, &self.pace, now, columns);
-        if let Some(total) = counts.total {
-            bar.set_length(total);
-        }
-        bar.set_position(counts.ended());
-        bar.set_prefix(before);
-        bar.set_message(behind);
+        bar.show(counts, beside_bar(counts, &self.pace, now, columns));
     }
 
     /// Prints a line at once, above the bar where there is one.
     pub fn say(&mut self, line: &str) {
-        let line = clip(line, LONGEST);
-        match (&self.bar, self.mode) {
-            (Some(bar), _) => bar.println(line),
-            (None, Mode::Silent) => {}
-            // One write a line: lines of several farmers must not mix.
-            (None, _) => {
-                let _ = self.out.write_all(format!("{line}\n").as_bytes());
-            }
+        if self.mode == Mode::Silent {
+            return;
+        }
+        let line = clip(line, LONGEST) + "\n";
+        let out = &mut self.out;
+        // One write a line: lines of several farmers must not mix.
+        let mut write = || drop(out.write_all(line.as_bytes()));
+        match &self.bar {
+            Some(bar) => bar.drawn.suspend(&mut write),
+            None => write(),
         }
     }
 
     /// Tells a failure at once, unless very many fail: then how many.
     pub fn failure(&mut self, now: Duration, line: &str) {
-        if self.failures.may_say(now) {
-            self.say(line);
+        if !self.failures.may_say(now) {
+            return;
+        }
+        // Whatever the command is, a failure is one line on the terminal.
+        let columns = usize::from(Terminal::of_stderr().columns);
+        match &self.bar {
+            Some(bar) if columns > 0 => self.say(&bar.look.clip(line, columns)),
+            _ => self.say(line),
         }
     }
 
@@ -171,30 +182,63 @@ impl Progress {
             self.say(&format!("pytf: {unsaid} more failed (ids in `failed`)"));
         }
         if let Some(bar) = &self.bar {
-            bar.finish_and_clear();
+            bar.drawn.finish_and_clear();
         }
     }
 }
 
-fn new_bar(look: Look) -> ProgressBar {
-    let template = if look.colour {
-        "{prefix} {wide_bar:.green/dim} {msg}"
-    } else {
-        "{prefix} {wide_bar} {msg}"
-    };
-    let characters = if look.unicode { "━╸─" } else { "=>-" };
-    let style = ProgressStyle::with_template(template)
-        .unwrap_or_else(|_| ProgressStyle::default_bar())
-        .progress_chars(characters);
-    ProgressBar::with_draw_target(None, ProgressDrawTarget::stderr()).with_style(style)
+/// The bar, and what stands before and behind it: all is drawn in one stroke.
+struct Bar {
+    drawn: ProgressBar,
+    look: Look,
+    beside: Arc<Mutex<(String, String)>>,
+}
+
+impl Bar {
+    fn new(look: Look) -> Self {
+        let template = if look.colour {
+            "{before} {wide_bar:.green/dim} {behind}"
+        } else {
+            "{before} {wide_bar} {behind}"
+        };
+        let characters = if look.unicode { "━╸─" } else { "=>-" };
+        let beside = Arc::new(Mutex::new((String::new(), String::new())));
+        let part = |part: fn(&(String, String)) -> &String| {
+            let beside = beside.clone();
+            move |_: &ProgressState, out: &mut dyn std::fmt::Write| {
+                let beside = beside.lock().unwrap_or_else(PoisonError::into_inner);
+                let _ = out.write_str(part(&beside));
+            }
+        };
+        let style = ProgressStyle::with_template(template)
+            .unwrap_or_else(|_| ProgressStyle::default_bar())
+            .with_key("before", part(|beside| &beside.0))
+            .with_key("behind", part(|beside| &beside.1))
+            .progress_chars(characters);
+        // `with_style` draws nothing: there is nothing to show yet.
+        let bar = ProgressBar::with_draw_target(None, ProgressDrawTarget::stderr());
+        let bar = bar.with_style(style);
+        Self {
+            drawn: bar,
+            look,
+            beside,
+        }
+    }
+
+    fn show(&self, counts: &Counts, beside: (String, String)) {
+        *self.beside.lock().unwrap_or_else(PoisonError::into_inner) = beside;
+        self.drawn.update(|state| {
+            if let Some(total) = counts.total {
+                state.set_len(total);
+            }
+            state.set_pos(counts.ended());
+        });
+    }
 }
 
 /// What stands before and behind the bar: what matters most, as far as it fits.
 fn beside_bar(counts: &Counts, pace: &Pace, now: Duration, columns: usize) -> (String, String) {
-    let before = match counts.total {
-        Some(total) => format!("{}/{}", grouped(counts.ended()), grouped(total)),
-        None => format!("{} of ?", grouped(counts.ended())),
-    };
+    let before = format!("{}/{}", grouped(counts.ended()), counts.known());
     let eta = match pace.eta(now, counts.ended(), counts.running, counts.total) {
         Some(eta) => format!("eta {}", durations::show(eta)),
         None => "eta unknown".to_owned(),
@@ -223,18 +267,15 @@ fn beside_bar(counts: &Counts, pace: &Pace, now: Duration, columns: usize) -> (S
 
 /// The state as one line of a log.
 fn sentence(counts: &Counts, pace: &Pace, now: Duration) -> String {
-    let of = match counts.total {
-        Some(total) => format!(" of {}", grouped(total)),
-        None => String::new(),
-    };
     let rate = pace.rate(now).map(|rate| format!(", {}", show_rate(rate)));
     let eta = match pace.eta(now, counts.ended(), counts.running, counts.total) {
         Some(eta) => durations::show(eta),
         None => "unknown".to_owned(),
     };
     format!(
-        "{}{of} finished, {} failed, {} running, {} waiting{}, eta {eta}",
+        "{} of {} finished, {} failed, {} running, {} waiting{}, eta {eta}",
         grouped(counts.done),
+        counts.known(),
         grouped(counts.failed),
         grouped(counts.running),
         grouped(counts.left),
@@ -368,16 +409,30 @@ mod tests {
             is_terminal: false,
             ..faked
         };
-        for (terminal, term, is_quiet, mode) in [
-            (real, Some("xterm"), false, Mode::Bar),
-            (real, Some("dumb"), false, Mode::Lines),
-            (faked, Some("xterm"), false, Mode::Lines),
-            (pipe, Some("xterm"), false, Mode::Lines),
-            (real, Some("xterm"), true, Mode::Silent),
-            (pipe, None, true, Mode::Silent),
+        for (terminal, term, is_step, is_quiet, mode) in [
+            (real, Some("xterm"), false, false, Mode::Bar),
+            (real, Some("dumb"), false, false, Mode::Lines),
+            (real, Some("xterm"), true, false, Mode::Lines),
+            (faked, Some("xterm"), false, false, Mode::Lines),
+            (pipe, Some("xterm"), false, false, Mode::Lines),
+            (real, Some("xterm"), false, true, Mode::Silent),
+            (pipe, None, true, true, Mode::Silent),
         ] {
-            assert_eq!(Mode::decide(terminal, term, is_quiet), mode, "{terminal:?}");
+            let decided = Mode::decide(terminal, term, is_step, is_quiet);
+            assert_eq!(decided, mode, "{terminal:?}");
         }
+    }
+
+    #[test]
+    fn while_more_may_come_the_known_tasks_are_told() {
+        let counts = Counts {
+            total: None,
+            ..counts(1, 2, 1003)
+        };
+        let (before, _) = beside_bar(&counts, &Pace::default(), seconds(0), 80);
+        assert_eq!(before, "1/1,003+");
+        let line = sentence(&counts, &Pace::default(), seconds(0));
+        assert!(line.starts_with("1 of 1,003+ finished"), "{line}");
     }
 
     #[test]

@@ -9,7 +9,7 @@ use std::io::{Read as _, Seek as _, SeekFrom};
 use std::path::Path;
 use std::time::Duration;
 
-use super::escape::{clip, escape, without_colours};
+use super::escape::{escape, without_colours};
 use super::look::{Look, Paint};
 use super::open;
 use super::progress::grouped;
@@ -40,6 +40,8 @@ pub struct Summary {
     pub stopped: Option<String>,
     /// Whether other farmers still work on what is left.
     pub others_work: bool,
+    /// Whether the stream of tasks was not read to its end.
+    pub is_cut: bool,
     /// How long this run took.
     pub wall: Duration,
     /// The slots of this run.
@@ -87,7 +89,7 @@ const UNICODE: Marks = Marks {
 const ASCII: Marks = Marks {
     good: "ok:",
     bad: "failed:",
-    more: "left:",
+    more: "->",
     bar: "|",
     dot: ", ",
 };
@@ -106,7 +108,9 @@ impl Summary {
         let marks = if look.unicode { UNICODE } else { ASCII };
         let mut out = String::new();
         self.push_headline(&mut out, look, &marks);
-        self.push_numbers(&mut out, look, &marks);
+        if self.finished + self.failed + self.left > 0 {
+            self.push_numbers(&mut out, look, &marks);
+        }
         for failure in self.failures.iter().take(FAILURES) {
             failure.push_to(&mut out, look, &marks);
         }
@@ -120,7 +124,7 @@ impl Summary {
             let _ = writeln!(
                 out,
                 "\n  {}",
-                look.paint(Paint::Faint, &clip(&more, look.width - 2))
+                look.paint(Paint::Faint, &look.clip(&more, look.width - 2))
             );
         }
         self.push_next(&mut out, look);
@@ -129,20 +133,29 @@ impl Summary {
 
     /// The one line to read.
     fn push_headline(&self, out: &mut String, look: &Look, marks: &Marks) {
-        let total = grouped(self.finished + self.failed + self.left);
-        let (paint, mark, text) = if self.left > 0 {
+        let all = self.finished + self.failed + self.left;
+        let total = grouped(all);
+        let of = |number| match all {
+            1 => "the task".to_owned(),
+            _ => format!("{} of {total} tasks", grouped(number)),
+        };
+        let (paint, mark, text) = if self.left == 0 && self.is_cut {
+            let text = "the task list was not read to its end".to_owned();
+            (Paint::Warn, marks.more, text)
+        } else if self.left > 0 {
             let why = match (&self.stopped, self.others_work) {
                 (Some(why), _) => format!(": stopped by {}", escape(why.as_bytes())),
                 (None, true) => ", others work on them".to_owned(),
                 (None, false) => String::new(),
             };
-            let text = format!("{} of {} are to do{why}", grouped(self.left), tasks(&total));
+            let are = if self.left == 1 { "is" } else { "are" };
+            let text = format!("{} {are} left{why}", of(self.left));
             (Paint::Warn, marks.more, text)
         } else if self.failed > 0 {
-            let text = format!("{} of {} failed", grouped(self.failed), tasks(&total));
-            (Paint::Bad, marks.bad, text)
+            (Paint::Bad, marks.bad, format!("{} failed", of(self.failed)))
         } else if self.finished == 0 {
-            (Paint::Warn, marks.more, "there was no task".to_owned())
+            let text = "nothing to do, the list has no tasks".to_owned();
+            (Paint::Good, marks.good, text)
         } else if self.finished == 1 {
             (Paint::Good, marks.good, "the task finished".to_owned())
         } else {
@@ -152,7 +165,7 @@ impl Summary {
                 format!("all {total} tasks finished"),
             )
         };
-        let line = clip(&format!("{mark} {text}"), look.width);
+        let line = look.clip(&format!("{mark} {text}"), look.width);
         let _ = writeln!(out, "{}", look.paint(paint, &line));
     }
 
@@ -162,10 +175,7 @@ impl Summary {
             parts.push(format!("{} failed", grouped(self.failed)));
         }
         if self.left > 0 {
-            parts.push(format!("{} left", grouped(self.left)));
-        }
-        if self.interrupted > 0 {
-            parts.push(format!("{} interrupted", grouped(self.interrupted)));
+            parts.push(format!("{} left{}", grouped(self.left), self.whereof()));
         }
         let slots = if self.slots == 1 { "slot" } else { "slots" };
         let mut time = format!(
@@ -182,8 +192,23 @@ impl Summary {
             let _ = writeln!(out, "{line}");
         } else {
             for part in [numbers, time] {
-                let _ = writeln!(out, "  {}", clip(&part, look.width - 2));
+                let _ = writeln!(out, "  {}", look.clip(&part, look.width - 2));
             }
+        }
+    }
+
+    /// What the left ones are, as far as that is settled.
+    fn whereof(&self) -> String {
+        let interrupted = self.interrupted.min(self.left);
+        match (interrupted, self.left - interrupted) {
+            _ if self.others_work => String::new(),
+            (0, _) => " (not started)".to_owned(),
+            (_, 0) => " (interrupted)".to_owned(),
+            (interrupted, rest) => format!(
+                " ({} interrupted, {} not started)",
+                grouped(interrupted),
+                grouped(rest)
+            ),
         }
     }
 
@@ -193,8 +218,8 @@ impl Summary {
         let mut next = Vec::new();
         if self.left > 0 && !self.others_work {
             next.push((
-                "the same line".to_owned(),
-                "goes on with what is left".to_owned(),
+                "run the same line again to continue".to_owned(),
+                String::new(),
             ));
         }
         if let Some(failure) = self.failures.first() {
@@ -206,8 +231,8 @@ impl Summary {
         }
         if self.failed > 0 {
             let what = match self.failed {
-                1 => "runs the failed task again",
-                _ => "runs the failed tasks again",
+                1 => "puts the failed task back; then run the same command",
+                _ => "puts the failed tasks back; then run the same command",
             };
             next.push((format!("pytf retry {workdir}"), what.to_owned()));
         }
@@ -215,13 +240,14 @@ impl Summary {
             return;
         }
         out.push('\n');
-        let column = next.iter().map(|(command, _)| command.chars().count());
+        let told = next.iter().filter(|(_, what)| !what.is_empty());
+        let column = told.map(|(command, _)| command.chars().count());
         let column = column.max().unwrap_or(0);
         for (command, what) in next {
-            let pad = " ".repeat(column - command.chars().count());
+            let pad = " ".repeat(column.saturating_sub(command.chars().count()));
             // A command is for copying: it is never cut.
             let room = look.width.saturating_sub(column + 4);
-            let what = look.paint(Paint::Faint, &clip(&what, room));
+            let what = look.paint(Paint::Faint, &look.clip(&what, room));
             let line = format!("  {}{pad}  {what}", look.paint(Paint::Strong, &command));
             let _ = writeln!(out, "{}", line.trim_end());
         }
@@ -233,7 +259,7 @@ impl Failure {
         let head = format!("  task {}", self.id);
         let outcome = self.outcome.to_string();
         let taken = head.chars().count() + outcome.chars().count() + 4;
-        let command = clip(&escape(&self.command), look.width.saturating_sub(taken));
+        let command = look.clip(&escape(&self.command), look.width.saturating_sub(taken));
         let _ = writeln!(
             out,
             "\n{}  {}  {command}",
@@ -245,21 +271,13 @@ impl Failure {
             let _ = write!(place, "{}{}", marks.dot, escape(log.as_bytes()));
         }
         if !place.is_empty() {
-            let place = clip(&place, look.width - 4);
+            let place = look.clip(&place, look.width - 4);
             let _ = writeln!(out, "    {}", look.paint(Paint::Faint, &place));
         }
         for line in &self.tail {
-            let line = clip(line, look.width - 6);
+            let line = look.clip(line, look.width - 6);
             let _ = writeln!(out, "    {} {line}", look.paint(Paint::Faint, marks.bar));
         }
-    }
-}
-
-/// `1 task`, `2,000 tasks`.
-fn tasks(number: &str) -> String {
-    match number {
-        "1" => "1 task".to_owned(),
-        _ => format!("{number} tasks"),
     }
 }
 

@@ -6,11 +6,13 @@
 //! this: pid and tid are integers, slices of one thread never overlap and are
 //! never empty, and each event is one line. The file is made anew from the
 //! journals each time, under another name that is then renamed, so a reader
-//! never sees half of one. The same journals give the same bytes.
+//! never sees half of one. The same journals give the same bytes. What
+//! `PyTaskFarmer` left there is kept, and drawn too.
 //!
 //! It reads the journals twice, the first time for when each farmer was there,
 //! and holds a few numbers a farmer and slot, however many tasks there are.
 
+mod pytaskfarmer;
 mod slice;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -20,6 +22,7 @@ use std::path::{Path, PathBuf};
 
 use serde_json::{Map, Value, json};
 
+use self::pytaskfarmer::Old;
 use self::slice::{Ending, Slice};
 use super::commands::Commands;
 use super::escape::{clip, escape};
@@ -42,18 +45,23 @@ pub struct Written {
     pub slices: u64,
     /// Journals with lines that are no records.
     pub damage: Vec<(PathBuf, Damage)>,
+    /// What of an earlier timeline is not in it.
+    pub left_out: Option<String>,
 }
 
 /// Writes the workdir's `timeline.json`.
 pub fn write(workdir: &Path) -> io::Result<Written> {
     let path = workdir.join("timeline.json");
+    pytaskfarmer::keep(workdir)?;
+    let old = Old::read(workdir)?;
     let (temporary, file) = temporary(workdir)?;
-    let written = write_to(workdir, file).and_then(|(slices, damage)| {
+    let written = write_to(workdir, &old, file).and_then(|(slices, damage)| {
         fs::rename(&temporary, &path)?;
         Ok(Written {
             path,
             slices,
             damage,
+            left_out: old.left_out,
         })
     });
     if written.is_err() {
@@ -83,7 +91,7 @@ fn temporary(workdir: &Path) -> io::Result<(PathBuf, File)> {
 /// Journals with damage, as [`Written`] has them.
 type Damages = Vec<(PathBuf, Damage)>;
 
-fn write_to(workdir: &Path, file: File) -> io::Result<(u64, Damages)> {
+fn write_to(workdir: &Path, old: &Old, file: File) -> io::Result<(u64, Damages)> {
     let mut farmers = Vec::new();
     for journal in journals(workdir)? {
         farmers.extend(Farmer::look_at(journal)?);
@@ -91,7 +99,8 @@ fn write_to(workdir: &Path, file: File) -> io::Result<(u64, Damages)> {
     farmers.sort_by(|a, b| (a.first, &a.journal.path).cmp(&(b.first, &b.journal.path)));
     let spans: Vec<Span> = farmers.iter().map(Farmer::span).collect();
     let lanes = lanes(&spans);
-    let origin = farmers.first().map_or(0, |farmer| farmer.first);
+    let firsts = [farmers.first().map(|farmer| farmer.first), old.first()];
+    let origin = firsts.into_iter().flatten().min().unwrap_or(0);
     let mut trace = Trace {
         out: BufWriter::with_capacity(1 << 20, file),
         commands: Commands::open(workdir)?,
@@ -102,6 +111,8 @@ fn write_to(workdir: &Path, file: File) -> io::Result<(u64, Damages)> {
     };
     trace.out.write_all(b"{\"traceEvents\":[")?;
     trace.name_rows(&farmers, &lanes)?;
+    let last = lanes.iter().map(|lane| lane.pid).max().unwrap_or(0);
+    trace.old(old, last)?;
     let mut damages = Vec::new();
     for (farmer, lane) in farmers.iter().zip(&lanes) {
         let damage = trace.farmer(farmer, *lane)?;
@@ -311,18 +322,22 @@ impl Trace {
         self.event(event.to_string().as_bytes())
     }
 
-    /// Writes an attempt. Where clocks or damage would make it overlap what is
-    /// drawn in its row already, it begins where that ends.
-    fn slice(&mut self, farmer: &Farmer, lane: Lane, slice: &Slice) -> io::Result<()> {
-        let tid = lane.tid(slice.slot);
-        let drawn = self.ends.entry((lane.pid, tid)).or_insert(0);
-        let from = slice.from.saturating_sub(self.origin).max(*drawn);
-        let to = slice
-            .to
-            .saturating_sub(self.origin)
-            .max(from.saturating_add(1));
+    /// Where in its row a slice is drawn, and how long it is there. Where
+    /// clocks or damage would make it overlap what is drawn there already, it
+    /// begins where that ends.
+    fn place(&mut self, row: (u64, u64), from: u64, to: u64) -> (u64, u64) {
+        let drawn = self.ends.entry(row).or_insert(0);
+        let from = from.saturating_sub(self.origin).max(*drawn);
+        let to = to.saturating_sub(self.origin).max(from.saturating_add(1));
         *drawn = to;
         self.slices += 1;
+        (from, to - from)
+    }
+
+    /// Writes an attempt.
+    fn slice(&mut self, farmer: &Farmer, lane: Lane, slice: &Slice) -> io::Result<()> {
+        let tid = lane.tid(slice.slot);
+        let (from, dur) = self.place((lane.pid, tid), slice.from, slice.to);
         let command = match self.commands.get(slice.id)? {
             Some(command) => clip(&escape(command), COMMAND),
             None => format!("task {}", slice.id),
@@ -332,11 +347,9 @@ impl Trace {
         push_text(&mut event, &clip(&command, NAME))?;
         write!(
             event,
-            ",\"cat\":\"task\",\"ph\":\"X\",\"ts\":{from},\"dur\":{},\"pid\":{},\"tid\":{tid},\
+            ",\"cat\":\"task\",\"ph\":\"X\",\"ts\":{from},\"dur\":{dur},\"pid\":{},\"tid\":{tid},\
              \"args\":{{\"id\":{},\"command\":",
-            to - from,
-            lane.pid,
-            slice.id,
+            lane.pid, slice.id,
         )?;
         push_text(&mut event, &command)?;
         write!(event, ",\"outcome\":\"{}\"", slice.ending.word())?;

@@ -147,13 +147,18 @@ impl<'a> Txn<'a> {
         self.dir
     }
 
-    /// The entries of the log, between two of its lengths; those of farmers
+    /// The entries of the log, from one of its lengths on; those of farmers
     /// that are all over are nobody's concern, and may be overwritten.
-    pub fn entries(&self, from: u64, to: u64) -> Result<Vec<state::Entry>> {
+    pub fn entries_from(&self, from: u64) -> Result<Vec<state::Entry>> {
         if self.state.live == 0 {
             return Ok(Vec::new());
         }
-        state::entries(&*self.held.file, from, to)
+        state::entries(&*self.held.file, from, self.state.log)
+    }
+
+    /// All entries of the log.
+    pub fn entries(&self) -> Result<Vec<state::Entry>> {
+        self.entries_from(0)
     }
 
     /// Begins the log anew, when it has become long: allowed when no farmer is
@@ -304,6 +309,7 @@ impl<'a> Txn<'a> {
     pub fn cut_tails(&mut self) -> Result<()> {
         for (name, known) in self.ends() {
             let file = self.current(name)?;
+            self.check_last_line(&*file, name, known)?;
             if self.length_of(&*file, name, known)? > known {
                 self.copy(name, known)?;
             }
@@ -340,7 +346,7 @@ impl<'a> Txn<'a> {
         self.may_write()?;
         for name in names {
             let is_ours = self.replacing.iter().any(|(_, new)| new.name == name);
-            if name.ends_with(NEW) && !is_ours {
+            if name.ends_with(NEW) && !is_ours || lock::is_past(&name, self.state.seq) {
                 self.dir.remove(&name).context("remove", &name)?;
             }
         }
@@ -394,9 +400,14 @@ impl<'a> Txn<'a> {
         if queue.generation != copy.of.generation {
             return Ok(false);
         }
+        // A state comes true before its files have their names: at that moment
+        // the copy was made of the file before.
+        let old = self.current(TOPROCESS)?;
+        if old.inode().context("look at", TOPROCESS)? != copy.inode {
+            return Ok(false);
+        }
         let mut new = copy.new;
         if queue.len > copy.of.len {
-            let old = self.current(TOPROCESS)?;
             new.copy(&*old, copy.of.len, queue.len)
                 .context("copy", TOPROCESS)?;
         }
@@ -423,7 +434,10 @@ impl<'a> Txn<'a> {
         }
         self.may_write()?;
         self.state.seq += 1;
-        let written = state::write(&*self.held.file, &mut self.state, act);
+        let written = {
+            let at = self.waiting.micros();
+            state::write(&*self.held.file, &mut self.state, (at, act))
+        };
         if written.is_err() || self.may_write().is_err() {
             self.is_in_force(written)?;
         }
@@ -431,7 +445,7 @@ impl<'a> Txn<'a> {
         // It is true now, whatever comes: what cannot be renamed here, the next
         // transaction renames first of all.
         let _ = self.rename_all(&renames);
-        Ok(self.state)
+        Ok(self.state.clone())
     }
 
     /// Whether the state that was written is in force, although the write was
@@ -469,9 +483,11 @@ impl<'a> Txn<'a> {
             return Ok(());
         }
         for Rename { from, to } in renames {
-            // Gone already: the rename happened before its process died.
-            if self.dir.inode(from).context("look at", from)?.is_some() {
-                self.dir.rename(from, to).context("rename", from)?;
+            match self.dir.rename(from, to) {
+                // Renamed already: by a process that died since, or, under locks
+                // by name, by the one whose state we have just seen come true.
+                Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
+                done => done.context("rename", from)?,
             }
         }
         self.dir.sync_names().context("sync", "the workdir")
@@ -507,7 +523,9 @@ impl<'a> Txn<'a> {
             return Ok(after);
         }
         let file = self.dir.open(name, Open::Create).context("open", name)?;
-        if self.length_of(&*file, name, known.len)? > after.len {
+        let length = self.length_of(&*file, name, known.len)?;
+        self.check_last_line(&*file, name, known.len)?;
+        if length > after.len {
             // Longer garbage than what would cover it: begin a new file.
             let mut copy = self.new_file(name)?;
             copy.copy(&*file, 0, known.len).context("copy", name)?;
@@ -557,6 +575,21 @@ impl<'a> Txn<'a> {
         self.verdict(Error::Damaged { file, what })
     }
 
+    /// What is known ends with a line's end, unless the file system lost it: it
+    /// may leave zeros after a crash of the machine.
+    fn check_last_line(&self, file: &dyn File, name: &str, known: u64) -> Result<()> {
+        let mut last = [b'\n'];
+        let read = read_full(file, &mut last, known.saturating_sub(1)).context("read", name)?;
+        if known == 0 || read == 0 || last == [b'\n'] {
+            return Ok(());
+        }
+        let what = format!(
+            "its last line, before byte {known}, has no end; see docs/workdir.md, \
+             \"A damaged workdir\""
+        );
+        Err(self.damaged(name, what))
+    }
+
     fn length_of(&self, file: &dyn File, name: &str, known: u64) -> Result<u64> {
         let length = file.len().context("look at", name)?;
         if length < known {
@@ -570,9 +603,18 @@ impl<'a> Txn<'a> {
     }
 }
 
+impl Drop for Txn<'_> {
+    fn drop(&mut self) {
+        // Others may be about to break the lock: they must see it given back.
+        let _ = self.may_write();
+    }
+}
+
 /// A copy of the unclaimed part of `toprocess`, made without the lock.
 pub struct QueueCopy {
     of: Queue,
+    /// The file that it is a copy of.
+    inode: u64,
     new: NewFile,
 }
 
@@ -583,13 +625,18 @@ impl QueueCopy {
         let State { seq, queue, .. } = *state;
         let mut new = NewFile::create(dir, &format!("{TOPROCESS}.{seq}.copy{farmer}{NEW}"))?;
         let old = dir.open(TOPROCESS, Open::Read).context("open", TOPROCESS)?;
+        let inode = old.inode().context("look at", TOPROCESS)?;
         new.copy(&*old, queue.cursor, queue.len)
             .context("copy", TOPROCESS)?;
         // Most of the work of making it durable, while nobody waits for us.
         new.flush()
             .and_then(|()| new.file.sync())
             .context("sync", TOPROCESS)?;
-        Ok(Self { of: queue, new })
+        Ok(Self {
+            of: queue,
+            inode,
+            new,
+        })
     }
 }
 
@@ -776,7 +823,10 @@ pub fn lines_of(dir: &Arc<dyn Dir>, known: Known, ids: &Ids) -> Result<HashMap<T
         }
     }
     let missing = wanted.iter().min().map_or(0, |id| id.0);
-    let what = format!("it does not hold task {missing}, which was claimed");
+    let what = format!(
+        "it does not hold task {missing}, which was claimed; see docs/workdir.md, \
+         \"A damaged workdir\""
+    );
     Err(Error::Damaged {
         file: TASKS.into(),
         what,
@@ -789,4 +839,88 @@ pub fn read_all(dir: &Arc<dyn Dir>, name: &str, len: u64) -> Result<Vec<u8>> {
     let mut bytes = read_from(&*file, 0).context("read", name)?;
     bytes.truncate(usize::try_from(len).unwrap_or(usize::MAX));
     Ok(bytes)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::fs::RealDir;
+    use super::*;
+
+    struct Now;
+    impl Waiting for Now {
+        fn micros(&self) -> u64 {
+            0
+        }
+
+        fn now(&self) -> Duration {
+            Duration::ZERO
+        }
+        fn pause(&mut self, _: Duration) -> bool {
+            false
+        }
+        fn jitter(&mut self) -> f64 {
+            0.0
+        }
+        fn tell(&mut self, _: String) {}
+        fn takeover(&self) -> Duration {
+            Duration::from_mins(2)
+        }
+    }
+
+    /// Copies are made without the lock: they must not meet the files of a
+    /// transaction that somebody else has under way.
+    #[test]
+    fn a_copy_of_the_queue_never_meets_the_files_of_a_transaction() {
+        let folder = tempfile::tempdir().unwrap();
+        let dir: Arc<dyn Dir> = RealDir::open(folder.path()).unwrap();
+        let change = |lines: &[u8], copy: Option<(State, u32)>| {
+            let mut now = Now;
+            let mut txn = Txn::begin(&dir, Mechanism::Flock, "test", &mut now).unwrap();
+            txn.rewrite_queue(lines, 1).unwrap();
+            let copy = copy.map(|(state, farmer)| QueueCopy::make(&dir, &state, farmer).unwrap());
+            let state = txn.commit(Act::Prepare).unwrap();
+            drop(copy);
+            state
+        };
+        let mut state = change(b"0 a\n", None);
+        let mut expected = "0 a\n".to_owned();
+        for farmer in 0..3 {
+            let line = format!("{} b\n", farmer + 1);
+            state = change(line.as_bytes(), Some((state, farmer)));
+            expected.insert_str(0, &line);
+            let now = std::fs::read_to_string(folder.path().join(TOPROCESS)).unwrap();
+            assert_eq!(now, expected, "farmer {farmer}");
+        }
+    }
+
+    #[test]
+    fn a_copy_of_a_file_that_was_about_to_be_replaced_is_not_adopted() {
+        let folder = tempfile::tempdir().unwrap();
+        let dir: Arc<dyn Dir> = RealDir::open(folder.path()).unwrap();
+        let change = |act: &mut dyn FnMut(&mut Txn<'_>)| {
+            let mut now = Now;
+            let mut txn = Txn::begin(&dir, Mechanism::Flock, "test", &mut now).unwrap();
+            act(&mut txn);
+            txn.commit(Act::Prepare).unwrap()
+        };
+        change(&mut |txn| txn.add(b"0 a\n1 b\n2 c\n", 3).unwrap());
+        let [name, aside, old] = [TOPROCESS, "aside", "old"].map(|name| folder.path().join(name));
+        std::fs::copy(&name, &old).unwrap();
+        let state = change(&mut |txn| {
+            txn.claim(1, &Attempts::default()).unwrap();
+            txn.rewrite_queue(b"", 0).unwrap();
+        });
+        // As a look sees it between the state and the renames.
+        std::fs::rename(&name, &aside).unwrap();
+        std::fs::rename(&old, &name).unwrap();
+        let mut copy = Some(QueueCopy::make(&dir, &state, 0).unwrap());
+        std::fs::rename(&aside, &name).unwrap();
+        change(&mut |txn| {
+            assert!(!txn.adopt_queue(copy.take().unwrap()).unwrap());
+            let mut lines = Vec::new();
+            txn.each_line(TOPROCESS, |line| lines.push(line.to_vec()))
+                .unwrap();
+            assert_eq!(lines, [b"1 b".to_vec(), b"2 c".to_vec()]);
+        });
+    }
 }

@@ -42,9 +42,12 @@ pub enum Error {
     /// The wait for the lock was ended by whoever may.
     #[error("gave up waiting for the lock")]
     GaveUp,
-    /// A choice that would not be safe.
+    /// A wish that would not be safe.
     #[error("{0}")]
     Refused(String),
+    /// A workdir that is not safe, or cannot be.
+    #[error("{0}")]
+    Unsafe(String),
 }
 
 /// What every function here returns.

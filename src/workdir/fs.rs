@@ -13,6 +13,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::{FileExt, FileTypeExt, MetadataExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::{Duration, UNIX_EPOCH};
 
 use fs2::FileExt as _;
 use nix::fcntl::{AtFlags, FcntlArg, OFlag};
@@ -71,6 +72,10 @@ pub trait File: Send + Sync {
     /// Tries to lock it exclusively until it is closed; `false` when another
     /// has it. Never waits.
     fn try_lock(&self, mechanism: Mechanism) -> io::Result<bool>;
+    /// When it was last written, since 1970 by whoever keeps that time.
+    fn modified(&self) -> io::Result<Duration> {
+        Ok(Duration::ZERO)
+    }
     /// A second handle on the same open file, lock included, to hand to another
     /// process. Only the real file system has one.
     fn share(&self) -> io::Result<OwnedFd>;
@@ -248,6 +253,11 @@ impl File for StdFile {
             // Held by a name, not by the file: see `lock`.
             Mechanism::Link => Ok(true),
         }
+    }
+
+    fn modified(&self) -> io::Result<Duration> {
+        let modified = self.metadata()?.modified()?;
+        Ok(modified.duration_since(UNIX_EPOCH).unwrap_or_default())
     }
 
     fn share(&self) -> io::Result<OwnedFd> {

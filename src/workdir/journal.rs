@@ -9,6 +9,7 @@
 use std::io;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
+use std::time::Duration;
 
 use super::error::{Context, Result};
 use super::fs::{Dir, File, Open, read_from};
@@ -47,7 +48,12 @@ impl Journal {
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => return Ok(None),
             Err(error) => return Err(error).context("create", &name),
         };
-        if !file.try_lock(mechanism).context("lock", &name)? {
+        let is_ours = match mechanism {
+            // It tells our own node only, and where there is none, nobody.
+            Mechanism::Link => file.try_lock(Mechanism::Flock).unwrap_or(true),
+            _ => file.try_lock(mechanism).context("lock", &name)?,
+        };
+        if !is_ours {
             return Ok(None);
         }
         if dir
@@ -66,9 +72,7 @@ impl Journal {
             written: 0,
         };
         journal.push(&Record::Header(header));
-        let sync = journal.begin_sync()?;
-        let (upto, done) = sync.finish();
-        journal.end_sync(upto, done)?;
+        journal.sync()?;
         Ok(Some(journal))
     }
 
@@ -112,6 +116,12 @@ impl Journal {
         })
     }
 
+    /// Writes what was added and makes it durable.
+    pub fn sync(&mut self) -> Result<()> {
+        let (upto, done) = self.begin_sync()?.finish();
+        self.end_sync(upto, done)
+    }
+
     /// Everything before `upto` is durable; or is not, and will be written again.
     pub fn end_sync(&mut self, upto: u64, done: Result<()>) -> Result<()> {
         match &done {
@@ -124,6 +134,16 @@ impl Journal {
             Err(_) => self.written = self.synced,
         }
         done
+    }
+
+    /// When it was last written, by the file system's time.
+    pub fn modified(&self) -> Result<Duration> {
+        self.file.modified().context("look at", &self.name)
+    }
+
+    /// Removes it again: its farmer never joined.
+    pub fn discard(self, dir: &Arc<dyn Dir>) -> Result<()> {
+        dir.remove(&self.name).context("remove", &self.name)
     }
 
     /// A handle on the same open file, lock included: whoever holds it keeps
@@ -146,6 +166,19 @@ impl Sync {
         let done = self.file.map_or(Ok(()), |file| file.sync());
         (self.upto, done.context("sync", &self.name))
     }
+}
+
+/// Whether a journal holds nothing but records up to this offset.
+pub fn is_whole(file: &dyn File, upto: u64) -> io::Result<bool> {
+    let bytes = read_from(file, 0)?;
+    let known = usize::try_from(upto)
+        .ok()
+        .and_then(|upto| bytes.get(..upto));
+    let mut lines = known.unwrap_or(b"lost").split_inclusive(|&b| b == b'\n');
+    Ok(lines.all(|line| {
+        line.strip_suffix(b"\n")
+            .is_some_and(|line| Record::parse(line).is_some())
+    }))
 }
 
 /// What a journal says about ends, with the offset behind each record.

@@ -21,7 +21,9 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use super::error::{Context, Error, Result};
+use super::exclusion::host_of;
 use super::fs::{Dir, File, Open, read_from};
+use super::recovery;
 use super::state::{self, LOCK, State};
 
 /// A way to exclude other processes, on whatever node.
@@ -114,7 +116,7 @@ pub fn acquire(
         let since = waiting.now();
         let held = match mechanism {
             Mechanism::Flock | Mechanism::Fcntl => try_file(dir, mechanism)?,
-            Mechanism::Link => try_name(dir, who, waiting.micros())?,
+            Mechanism::Link => try_name(dir, who, waiting)?,
         };
         if let Some((file, name)) = held {
             let held = Held {
@@ -140,6 +142,8 @@ pub fn acquire(
         }
         if tries.is_multiple_of(LOOK_TRIES) {
             wait.look(dir, mechanism, waiting)?;
+        } else if mechanism == Mechanism::Link && tries.is_multiple_of(8) {
+            wait.look_here(dir, who, waiting)?;
         }
     }
 }
@@ -193,7 +197,8 @@ fn try_file(dir: &Arc<dyn Dir>, mechanism: Mechanism) -> Result<Option<Taken>> {
 /// The name carries the number of the state that may be changed under it, and
 /// how often the lock was broken: whoever breaks it leaves an old holder with a
 /// name that nobody asks for any more.
-fn try_name(dir: &Arc<dyn Dir>, who: &str, at: u64) -> Result<Option<Taken>> {
+fn try_name(dir: &Arc<dyn Dir>, who: &str, waiting: &dyn Waiting) -> Result<Option<Taken>> {
+    let began = waiting.now();
     let file = dir.open(LOCK, Open::Create).context("open", LOCK)?;
     let turn = turn_of(&*file)?;
     if read_name(dir, before(turn)).is_some() {
@@ -206,10 +211,12 @@ fn try_name(dir: &Arc<dyn Dir>, who: &str, at: u64) -> Result<Option<Taken>> {
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists => return Ok(None),
         Err(error) => return Err(error).context("create", &name),
     };
-    let checked = check_name(dir, &*mark, turn, &format!("{at} by {who}"));
+    let checked = check_name(dir, &*mark, turn, &format!("{} by {who}", waiting.micros()));
     match checked.context("write", &name) {
-        Ok(Some(fresh)) => Ok(Some((fresh, Some(name)))),
-        Ok(None) => dir.remove(&name).context("remove", &name).map(|()| None),
+        Ok(Some(fresh)) if waiting.now().saturating_sub(began) < NAMELESS / 2 => {
+            Ok(Some((fresh, Some(name))))
+        }
+        Ok(_) => dir.remove(&name).context("remove", &name).map(|()| None),
         Err(error) => {
             // One that stays is broken by the others after the takeover time.
             let _ = dir.remove(&name);
@@ -247,6 +254,15 @@ fn read_name(dir: &Arc<dyn Dir>, turn: (u64, u32)) -> Option<String> {
     }
 }
 
+/// Whether a name belongs to a lock that was held before `seq`.
+pub fn is_past(name: &str, seq: u64) -> bool {
+    let rest = name
+        .strip_prefix(LOCK)
+        .and_then(|rest| rest.strip_prefix(".held."));
+    let number = rest.and_then(|rest| rest.split('.').next()?.parse::<u64>().ok());
+    number.is_some_and(|at| at < seq)
+}
+
 fn held_name((seq, breaks): (u64, u32)) -> String {
     format!("{LOCK}.held.{seq}.{breaks}")
 }
@@ -279,7 +295,7 @@ fn unusable(mechanism: Mechanism, error: io::Error) -> Error {
         Mechanism::Fcntl => "try --lock flock, or --lock link which every file system honours",
         Mechanism::Link => "",
     };
-    Error::Refused(format!(
+    Error::Unsafe(format!(
         "the file system of the workdir refuses {mechanism} locks: {error}; {hint}"
     ))
 }
@@ -294,6 +310,8 @@ struct LongWait {
     still_since: Duration,
     /// How often it was tried to break this lock.
     tries: u32,
+    /// A name whose holder has not yet written who it is, and since when.
+    nameless: Option<((u64, u32), Duration)>,
 }
 
 /// Something that changes whenever the lock changes hands. A holder that cannot
@@ -339,6 +357,7 @@ impl LongWait {
             sign: None,
             still_since: now,
             tries: 0,
+            nameless: None,
         }
     }
 
@@ -377,6 +396,41 @@ impl LongWait {
         Ok(())
     }
 }
+
+impl LongWait {
+    /// Whether the holder of a name was a farmer of our own node and is dead, or
+    /// died before it could say who it is: then the lock is broken at once.
+    fn look_here(
+        &mut self,
+        dir: &Arc<dyn Dir>,
+        who: &str,
+        waiting: &mut dyn Waiting,
+    ) -> Result<()> {
+        let now = waiting.now();
+        let file = dir.open(LOCK, Open::Create).context("open", LOCK)?;
+        let sign = Sign::read(dir, &*file, Mechanism::Link)?;
+        let is_dead = match sign.holder.as_deref() {
+            // Gone in this moment: the next try will tell.
+            None => false,
+            Some("") => {
+                let seen = self.nameless.take().filter(|(turn, _)| *turn == sign.turn);
+                let (_, since) = *self.nameless.insert(seen.unwrap_or((sign.turn, now)));
+                now.saturating_sub(since) > NAMELESS
+            }
+            Some(_) => recovery::look_at(dir, Mechanism::Link, sign.who(), host_of(who))?
+                .is_some_and(|journal| journal.is_free),
+        };
+        if is_dead {
+            self.tries += 1;
+            replace(dir, Mechanism::Link, (&sign, self.tries), waiting)?;
+        }
+        Ok(())
+    }
+}
+
+/// How long a holder by name may take to write who it is: it gives the lock back
+/// when it took half as long, and is broken when it takes longer.
+const NAMELESS: Duration = Duration::from_secs(4);
 
 /// A waiter looks whom it waits for once in so many tries.
 const LOOK_TRIES: u32 = 64;

@@ -20,6 +20,7 @@
 
 pub mod commit;
 pub mod error;
+pub mod exclusion;
 pub mod feed;
 pub mod fs;
 pub mod journal;

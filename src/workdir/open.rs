@@ -4,10 +4,10 @@ use std::os::unix::fs::{DirBuilderExt, MetadataExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use nix::sys::statfs::statfs;
 use nix::unistd::Uid;
 
 use super::error::{Context, Error, Result};
+use super::exclusion;
 use super::fs::{Dir, Open, RealDir};
 use super::layout::{LOGS, NODES};
 use super::lock::Mechanism;
@@ -55,6 +55,7 @@ impl Workdir {
         if wishes.create {
             for sub in [NODES, LOGS] {
                 dir.make_dir(sub).context("create", sub)?;
+                check_folder(&path.join(sub), sub)?;
             }
         }
         let mechanism = mechanism_for(&dir, path, wishes.lock)?;
@@ -66,6 +67,19 @@ impl Workdir {
     }
 }
 
+/// A link in a folder's place would lead our writes elsewhere.
+fn check_folder(path: &Path, name: &str) -> Result<()> {
+    let stat = std::fs::symlink_metadata(path).context("look at", name)?;
+    if stat.is_dir() {
+        return Ok(());
+    }
+    let what = "it is no folder, or a link to one: move it away".into();
+    Err(Error::Damaged {
+        file: name.to_owned(),
+        what,
+    })
+}
+
 fn check_owner(path: &Path, shared: bool) -> Result<()> {
     let shown = path.display().to_string();
     let stat = std::fs::metadata(path).context("look at", &shown)?;
@@ -74,13 +88,13 @@ fn check_owner(path: &Path, shared: bool) -> Result<()> {
         return Ok(());
     }
     if owner != us {
-        return Err(Error::Refused(format!(
+        return Err(Error::Unsafe(format!(
             "the workdir {shown} belongs to user {owner}, not to you (user {us}): whoever may write \
              it runs commands as you; --shared-workdir allows it"
         )));
     }
     if stat.mode() & 0o022 != 0 {
-        return Err(Error::Refused(format!(
+        return Err(Error::Unsafe(format!(
             "others may write the workdir {shown} (mode {:04o}) and so run commands as you: \
              chmod go-w it, or allow it with --shared-workdir",
             stat.mode() & 0o7777
@@ -106,27 +120,5 @@ fn mechanism_for(dir: &Arc<dyn Dir>, path: &Path, wished: Option<Mechanism>) -> 
         }
         return Ok(state.mechanism);
     }
-    wished.map_or_else(|| suited_to(path), Ok)
-}
-
-/// What excludes another node on the file system that holds `path`.
-///
-/// Measured or reported per file system; see docs/workdir.md, "Locks".
-fn suited_to(path: &Path) -> Result<Mechanism> {
-    const LUSTRE: i64 = 0x0BD0_0BD0;
-    const GPFS: i64 = 0x4750_4653;
-    const BEEGFS: i64 = 0x1983_0326;
-    let shown = path.display().to_string();
-    let kind = statfs(path)
-        .map_err(std::io::Error::from)
-        .context("look at", &shown)?;
-    let magic = kind.filesystem_type().0;
-    Ok(match magic {
-        // flock(2) is local to the node unless the mount says -o flock, and
-        // silently so with -o localflock: names are safe either way.
-        LUSTRE | BEEGFS => Mechanism::Link,
-        // flock(2) is local to the node on some set-ups; fcntl(2) is coherent.
-        GPFS => Mechanism::Fcntl,
-        _ => Mechanism::Flock,
-    })
+    exclusion::choose(path, wished)
 }

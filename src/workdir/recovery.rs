@@ -11,16 +11,17 @@ use std::sync::Arc;
 
 use super::commit::{Attempts, Txn, Why, lines_of};
 use super::error::{Context, Result};
+use super::exclusion::host_of;
 use super::fs::{Dir, File, Open};
 use super::journal;
-use super::layout::{self, NODES};
+use super::layout::{self, FAILED, FINISHED, NODES};
 use super::lock::{Mechanism, Waiting};
 use super::session::check_seal;
 use super::state::{Act, Entry, State};
 use crate::model::ids::Ids;
 use crate::model::outcome::Destination;
 use crate::model::record::End;
-use crate::model::task::{Task, TaskId, push_line};
+use crate::model::task::{Task, TaskId, parse_line, push_line};
 
 /// What was found of a dead farmer.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -59,16 +60,26 @@ pub struct Other {
     pub len: u64,
 }
 
-/// Looks at a farmer's journal; `None` when it is gone.
-pub fn look_at(dir: &Arc<dyn Dir>, mechanism: Mechanism, farmer: &str) -> Result<Option<Other>> {
+/// Looks at a farmer's journal, from the node `host`; `None` when it is gone.
+pub fn look_at(
+    dir: &Arc<dyn Dir>,
+    mechanism: Mechanism,
+    farmer: &str,
+    host: &str,
+) -> Result<Option<Other>> {
     let name = layout::journal(farmer);
     let file = match dir.open(&name, Open::Write) {
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
         opened => opened.context("open", &name)?,
     };
-    // A name tells nothing about its maker's life: only the growth does.
-    let is_free =
-        mechanism != Mechanism::Link && file.try_lock(mechanism).context("lock", &name)?;
+    let is_free = match mechanism {
+        Mechanism::Flock | Mechanism::Fcntl => file.try_lock(mechanism).context("lock", &name)?,
+        // Where no lock reaches other nodes, only the growth tells of life
+        // there; on one node, flock(2) does, if there is any.
+        Mechanism::Link => {
+            host_of(farmer) == host && file.try_lock(Mechanism::Flock).unwrap_or(false)
+        }
+    };
     let len = file.len().context("look at", &name)?;
     Ok(Some(Other { file, is_free, len }))
 }
@@ -93,14 +104,19 @@ pub fn seal(
     if !looked_at.is_free && journal.len().context("look at", &name)? != looked_at.len {
         return Ok(None);
     }
-    let entries = txn.entries(0, txn.state().log)?;
+    let entries = txn.entries()?;
     let mut found = Found {
         farmer: farmer.to_owned(),
         ..Found::default()
     };
     if let Some(past) = Past::of(&entries, farmer) {
         let ends = journal::ends(&*journal).context("read", &name)?;
-        let (results, lost) = past.unsettled(&ends);
+        let (results, mut lost) = past.unsettled(&ends);
+        if !journal::is_whole(&*journal, past.settled).context("read", &name)? {
+            // What it has lost of that is in `finished` and `failed`.
+            let done = done(&mut txn)?;
+            lost.retain(|id| !done.contains(id));
+        }
         let wanted = results
             .iter()
             .map(|end| end.id)
@@ -137,6 +153,15 @@ pub fn seal(
     }
     mark(dir, farmer)?;
     Ok(Some(found))
+}
+
+/// The tasks in `finished` and `failed`.
+fn done(txn: &mut Txn<'_>) -> Result<HashSet<TaskId>> {
+    let mut done = HashSet::new();
+    for name in [FINISHED, FAILED] {
+        txn.each_line(name, |line| done.extend(parse_line(line).map(|(id, _)| id)))?;
+    }
+    Ok(done)
 }
 
 /// Appends results to `finished` and `failed`; those that are to run again are
@@ -275,7 +300,7 @@ mod tests {
     use crate::model::outcome::Outcome;
 
     fn entry(act: Act) -> Entry {
-        Entry { seq: 1, act }
+        Entry { seq: 1, at: 0, act }
     }
 
     fn turn(settled: u64, claim: &str, back: &str) -> Entry {

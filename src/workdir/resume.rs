@@ -19,7 +19,8 @@ use std::sync::Arc;
 use super::commit::{Lines, NewFile, Txn};
 use super::error::{Context, Error, Result};
 use super::fs::{Dir, Open};
-use super::layout::{FAILED, FINISHED, REQUEUED, TASKS, TOPROCESS};
+use super::journal;
+use super::layout::{self, FAILED, FINISHED, NODES, REQUEUED, TASKS, TOPROCESS};
 use super::lock::{Mechanism, Waiting};
 use super::state::{self, Act, Known, LOCK, ListIdentity, Queue, State};
 use crate::model::task::{TaskId, parse_line};
@@ -164,6 +165,7 @@ pub fn prepare(
         ..Prepared::default()
     };
     if prepared.is_new {
+        check_never_used(dir).map_err(|error| txn.verdict(error))?;
         let imported = import(&mut txn, list);
         prepared.imported = imported.map_err(|error| txn.verdict(error))?;
     }
@@ -179,6 +181,26 @@ pub fn prepare(
     Ok(prepared)
 }
 
+/// A workdir without a state has had no results, or it has lost its state.
+fn check_never_used(dir: &Arc<dyn Dir>) -> Result<()> {
+    let names = dir.list(NODES).context("list", NODES)?;
+    for farmer in names.iter().filter_map(|name| layout::farmer_of(name)) {
+        let name = layout::journal(farmer);
+        let journal = dir.open(&name, Open::Read).context("open", &name)?;
+        if !journal::ends(&*journal).context("read", &name)?.is_empty() {
+            let what = format!(
+                "it is gone or empty, but {name} holds results; see docs/workdir.md, \
+                 \"A damaged workdir\""
+            );
+            return Err(Error::Damaged {
+                file: LOCK.into(),
+                what,
+            });
+        }
+    }
+    Ok(())
+}
+
 /// Makes the workdir ready for tasks from a stream.
 pub fn prepare_stream(
     dir: &Arc<dyn Dir>,
@@ -190,6 +212,7 @@ pub fn prepare_stream(
     if txn.state().seq > 0 {
         return Ok(Prepared::default());
     }
+    check_never_used(dir).map_err(|error| txn.verdict(error))?;
     for name in [TASKS, TOPROCESS, FINISHED, FAILED, REQUEUED] {
         let file = dir.open(name, Open::Create).context("create", name)?;
         if file.len().context("look at", name)? > 0 {
@@ -253,7 +276,7 @@ fn import(txn: &mut Txn<'_>, list: &ListFile) -> Result<bool, ListTrouble> {
             }
         }
         if lines.at() < len {
-            let what = "its last line has no end: finish or remove that line".into();
+            let what = "its last line has no end: mend or remove that line".into();
             return Err(Error::Damaged {
                 file: name.into(),
                 what,
@@ -276,7 +299,7 @@ fn import(txn: &mut Txn<'_>, list: &ListFile) -> Result<bool, ListTrouble> {
 
 fn not_a_task_line(name: &str, line: &[u8]) -> Error {
     let shown = String::from_utf8_lossy(&line[..line.len().min(60)]).into_owned();
-    let what = format!("'{shown}' is no task id and a command");
+    let what = format!("'{shown}' is no task id and a command: mend or remove that line");
     Error::Damaged {
         file: name.into(),
         what,
@@ -451,7 +474,7 @@ fn busy(txn: &mut Txn<'_>, n: u64) -> Result<Vec<bool>> {
             }
         })?;
     }
-    for id in claimed(&txn.entries(0, txn.state().log)?) {
+    for id in claimed(&txn.entries()?) {
         if let Some(busy) = usize::try_from(id).ok().and_then(|id| busy.get_mut(id)) {
             *busy = true;
         }

@@ -53,6 +53,7 @@ pub fn retry(
         }
     })?;
     write.context("write", FAILED)?;
+    back.sort_by_key(|(task, _)| task.id);
     let found: HashSet<TaskId> = back.iter().map(|(task, _)| task.id).collect();
     let mut retried = Retried {
         back: back.iter().map(|(task, _)| task.id).collect(),

@@ -10,10 +10,10 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use super::commit::{Attempts, QueueCopy, Txn, Why};
-use super::error::{Error, Result};
+use super::error::{Context, Error, Result};
 use super::feed::Feed;
 use super::journal::Journal;
-use super::layout::TOPROCESS;
+use super::layout::{self, TOPROCESS};
 use super::lock::Waiting;
 use super::open::Workdir;
 use super::recovery::{self, Found, Other};
@@ -62,27 +62,30 @@ pub struct Turn {
     pub tasks: Vec<Task>,
     /// When the lock was taken, by the clock of `Waiting`.
     pub locked: Duration,
-    /// How many results were settled.
-    pub settled: u64,
 }
 
 impl Session {
-    /// Joins: makes the journal and enters the log. Names are tried until one
-    /// is free; returns the state before as well.
+    /// Makes the journal of a farmer that has yet to join. Names are tried until
+    /// one is free.
+    pub fn journal_for(workdir: &Workdir, header: impl Fn(u32) -> Header) -> Result<Journal> {
+        let create =
+            |nth| Journal::create(&workdir.dir, workdir.mechanism, header(nth)).transpose();
+        (0..10).find_map(create).transpose()?.ok_or_else(|| {
+            let name = header(0).farmer;
+            Error::Unsafe(format!(
+                "no journal could be made: {name} and its like exist"
+            ))
+        })
+    }
+
+    /// Joins: enters the log; returns the state before as well.
     pub fn join(
         workdir: &Workdir,
-        header: impl Fn(u32) -> Header,
+        journal: Journal,
         feeds: bool,
         waiting: &mut dyn Waiting,
     ) -> Result<(Self, State)> {
         let (dir, mechanism) = (&workdir.dir, workdir.mechanism);
-        let create = |nth| Journal::create(dir, mechanism, header(nth)).transpose();
-        let Some(journal) = (0..10).find_map(create).transpose()? else {
-            let name = header(0).farmer;
-            return Err(Error::Refused(format!(
-                "no journal could be made: {name} and its like exist"
-            )));
-        };
         let farmer = journal.farmer().to_owned();
         let journal = SharedJournal(Arc::new(Mutex::new(journal)));
         let waiting = &mut Beating::new(&journal, waiting);
@@ -242,7 +245,6 @@ impl Session {
         };
         self.state = txn.commit(act)?;
         self.attempts = attempts;
-        let settled = self.unsettled.len() as u64;
         self.unsettled.clear();
         self.back.clear();
         if let Some(feed) = &mut self.feed {
@@ -251,11 +253,7 @@ impl Session {
         if fed_all {
             self.feed = None;
         }
-        Ok(Turn {
-            tasks,
-            locked,
-            settled,
-        })
+        Ok(Turn { tasks, locked })
     }
 
     /// A copy of the queue for the next turn to adopt, made without the lock;
@@ -281,6 +279,16 @@ impl Session {
         let sync = self.journal.lock().begin_sync()?;
         let (upto, done) = sync.finish();
         self.journal.lock().end_sync(upto, done)
+    }
+
+    /// Whether others have put the mark beside our journal that says: over.
+    /// A turn tells for certain; this tells without writing anything.
+    pub fn check_mark(&self) -> Result<()> {
+        let mark = layout::sealed(&self.farmer);
+        match self.workdir.dir.inode(&mark).context("look at", &mark)? {
+            Some(_) => Err(Error::Sealed),
+            None => Ok(()),
+        }
     }
 
     /// Looks how the run stands, without the lock.
@@ -437,7 +445,7 @@ pub(super) fn check_seal(txn: &Txn<'_>, last: &State, number: u32) -> Result<()>
         return Ok(());
     }
     let is_ours = |act: &Act| matches!(act, Act::Seal { of, .. } if *of == number);
-    let entries = txn.entries(last.log, now.log)?;
+    let entries = txn.entries_from(last.log)?;
     if entries.iter().any(|entry| is_ours(&entry.act)) {
         Err(Error::Sealed)
     } else {

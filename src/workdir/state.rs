@@ -31,6 +31,8 @@ pub const LOCK: &str = "lock";
 const PLACE: usize = 1024;
 const HOLDER_AT: u64 = 2 * PLACE as u64;
 const LOG_AT: u64 = HOLDER_AT + 512;
+/// How often damage is looked at again before it is believed.
+const LOOKS: u32 = 10;
 
 /// The known part of an append-only file.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -175,6 +177,10 @@ impl State {
 pub struct Entry {
     /// The transaction.
     pub seq: u64,
+    /// When, in microseconds since 1970. It makes a line of the log unlike that
+    /// of an earlier try, whose torn state would be whole by it.
+    #[serde(default)]
+    pub at: u64,
     /// What it did.
     #[serde(flatten)]
     pub act: Act,
@@ -240,8 +246,19 @@ fn is_zero(n: &u64) -> bool {
 
 /// Reads the state in force; `None` when nobody has prepared the workdir.
 ///
-/// Without the lock held this is a look, not a promise.
+/// Without the lock held this is a look, not a promise: what somebody writes at
+/// that moment may be seen in part, and is looked at again.
 pub fn read(file: &dyn File) -> Result<Option<State>> {
+    for _ in 0..LOOKS {
+        match read_once(file) {
+            Err(Error::Damaged { .. }) => {}
+            done => return done,
+        }
+    }
+    read_once(file)
+}
+
+fn read_once(file: &dyn File) -> Result<Option<State>> {
     let mut places = [0_u8; 2 * PLACE];
     let read = read_full(file, &mut places, 0).context("read", LOCK)?;
     let (even, odd) = places[..].split_at(PLACE);
@@ -279,9 +296,10 @@ fn last_line_is_whole(file: &dyn File, state: &State) -> Result<bool> {
 
 /// Writes an entry behind the log and then the state that knows of it, and
 /// syncs both. `state.seq` must have been raised by the caller.
-pub fn write(file: &dyn File, state: &mut State, act: Act) -> Result<()> {
+pub fn write(file: &dyn File, state: &mut State, (at, act): (u64, Act)) -> Result<()> {
     let entry = Entry {
         seq: state.seq,
+        at,
         act,
     };
     let mut line = serde_json::to_vec(&entry).expect("an entry is always valid JSON");
@@ -339,7 +357,10 @@ pub fn entries(file: &dyn File, from: u64, to: u64) -> Result<Vec<Entry>> {
         .map(|line| {
             serde_json::from_slice(line).map_err(|error| Error::Damaged {
                 file: LOCK.into(),
-                what: format!("its log of transactions holds a line that is none ({error})"),
+                what: format!(
+                    "its log of transactions holds a line that is none ({error}); see \
+                     docs/workdir.md, \"A damaged workdir\""
+                ),
             })
         })
         .collect()
@@ -388,7 +409,7 @@ mod tests {
 
     fn step(file: &std::fs::File, state: &mut State) {
         state.seq += 1;
-        write(file, state, Act::Prepare).unwrap();
+        write(file, state, (0, Act::Prepare)).unwrap();
     }
 
     #[test]

@@ -59,20 +59,23 @@ fn exit_2_for_an_input_error() {
 fn exit_74_when_the_workdir_cannot_be_used_and_it_names_the_file_and_the_error() {
     let farm = Farm::of("true\n");
     farm.write("w", "a file\n");
-    farm.farm("").run().exits(74).says(&["Not a directory"]);
+    farm.farm("")
+        .run()
+        .exits(74)
+        .says(&["w", "Not a directory"]);
     let farm = Farm::of("true\n");
     std::fs::create_dir_all(farm.path("w/finished")).unwrap();
     farm.farm("")
         .run()
         .exits(74)
-        .says(&["w/finished", "directory"]);
+        .says(&["finished", "Is a directory"]);
     assert_eq!(farm.outcomes().len(), 0, "nothing was started");
 }
 
 #[test]
 fn exit_75_when_stopped_with_work_left() {
     let farm = Farm::of("sleep 1000\n");
-    farm.farm("--timeout 1").run().exits(75).says(&["1 to go"]);
+    farm.farm("--timeout 1").run().exits(75).says(&["1 left"]);
 }
 
 #[test]

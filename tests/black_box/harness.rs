@@ -6,8 +6,12 @@
 //! the runs left behind, and nothing that a test started outlives it: each
 //! process of a test carries the test's mark in its environment.
 
+// The paths are for the other test programs that stand on this harness.
+#[path = "harness/facts.rs"]
 mod facts;
+#[path = "harness/gate.rs"]
 mod gate;
+#[path = "harness/run.rs"]
 mod run;
 
 use std::cell::RefCell;
@@ -23,10 +27,10 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use serde_json::Value;
 
+use facts::{guards, marked, program};
 pub(crate) use facts::{has, is_alive, is_root, pause, skip, state, until};
-use facts::{marked, program};
 pub(crate) use gate::Gate;
-pub(crate) use run::{Done, Pytf};
+pub(crate) use run::{Done, Pytf, Running};
 
 /// A directory with a task list `tasks.txt` and a workdir `w`.
 pub(crate) struct Farm {
@@ -153,9 +157,10 @@ impl Farm {
         let mut found = Vec::new();
         for journal in self.journals() {
             let text = fs::read_to_string(journal).unwrap();
+            // The end of a killed farmer's journal may be torn.
             let records = text
                 .lines()
-                .map(|line| serde_json::from_str(line).expect(line));
+                .filter_map(|line| serde_json::from_str(line).ok());
             found.extend(records.filter(|record: &Value| record["event"] == event));
         }
         found.sort_by_key(|record| record["at"].as_u64());
@@ -220,9 +225,10 @@ impl Drop for Farm {
                 let _ = kill(Pid::from_raw(pid), Signal::SIGKILL);
             }
         } else {
-            until("nothing that the test started is alive", || {
-                marked(&self.mark).is_empty()
-            });
+            until(
+                "nothing that the test started is alive, no guard either",
+                || marked(&self.mark).is_empty() && guards(&self.farmers()).is_empty(),
+            );
         }
     }
 }

@@ -197,3 +197,27 @@ fn a_run_stopped_again_and_again_completes() {
         no_overlap(&farm, id);
     }
 }
+
+#[test]
+fn farmers_killed_beside_others_lose_nothing_by_any_lock() {
+    for lock in ["flock", "fcntl", "link"] {
+        eprintln!("{lock}");
+        let farm = Farm::of(tasks(300, storm_task));
+        std::fs::create_dir(farm.path("events")).unwrap();
+        let mut random = Random(setting("PYTF_TEST_SEED", 815));
+        // The lock of who dies with a name in his hand is broken after a silence.
+        let line = format!("--lock {lock} --takeover 2s --no-timeline");
+        let survivor = farm.farm(&line).start();
+        for _ in 0..5 {
+            let victim = farm.farm(&line).start();
+            pause(Duration::from_micros(30_000 + random.below(150_000)));
+            victim.signal(Signal::SIGKILL);
+            victim.wait();
+        }
+        survivor.wait().leaves(0);
+        farm.assert_exact(300, &(0..300).collect::<Vec<_>>(), &[]);
+        for id in 0..300 {
+            assert!(no_overlap(&farm, id) > 0);
+        }
+    }
+}

@@ -142,7 +142,7 @@ fn log_refuses_what_is_no_task_of_the_workdir() {
     farm.pytf(["log", "w", "x"]).run().exits(2).says(&["x"]);
     farm.pytf(["log", "nowhere", "0"])
         .run()
-        .exits(2)
+        .exits(74)
         .says(&["nowhere"]);
     assert!(!farm.path("nowhere").exists());
 }
@@ -153,7 +153,7 @@ fn log_shows_a_task_that_runs() {
     let gate = farm.gate("gate");
     farm.write("tasks.txt", format!("echo so far; {}\n", gate.stand()));
     for form in ["files", "packed"] {
-        let pytf = farm.farm(&format!("--logs {form} --workdir w")).start();
+        let pytf = farm.farm(&format!("--logs {form}")).start();
         gate.comer();
         let done = farm.pytf(["log", "w", "0"]).run();
         if form == "files" {

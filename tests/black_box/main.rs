@@ -2,10 +2,16 @@
 //!
 //! Each topic is a module; `harness` is what they stand on. Slower on demand:
 //! `PYTF_TEST_KILLS` is the number of kills in the storm (100 shows it all),
-//! `PYTF_TEST_SEED` repeats a storm.
+//! `PYTF_TEST_SEED` repeats a storm, `PYTF_TEST_TASKS` sizes it, and
+//! `PYTF_TEST_ALL` harms every system call instead of a selection.
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
+#[expect(
+    dead_code,
+    unused_imports,
+    reason = "shared with the tests of many processes, which use the rest"
+)]
 mod harness;
 
 mod bad_days;
@@ -20,5 +26,6 @@ mod logs;
 mod oracle;
 mod resume;
 mod retry;
+mod seeing;
 mod timeline;
 mod workdir;

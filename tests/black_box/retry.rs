@@ -54,7 +54,7 @@ fn retry_refuses_what_is_no_id_and_never_repeats_what_is_finished() {
     farm.assert_exact(2, &[0], &[1]);
     farm.pytf(["retry", "nowhere"])
         .run()
-        .exits(2)
+        .exits(74)
         .says(&["nowhere"]);
     assert!(!farm.path("nowhere").exists());
 }
@@ -97,4 +97,12 @@ fn retry_failed_does_it_at_the_start_of_a_run() {
     farm.farm("--retry-failed").run().exits(0);
     farm.assert_exact(4, &[0, 1, 2, 3], &[]);
     assert_eq!(ran(&farm), "0.1 0.2 1.1 1.2 2.1 2.2 3.1 3.2");
+}
+
+#[test]
+fn a_range_beyond_all_tasks_costs_no_more_than_the_tasks() {
+    let farm = failing(3);
+    farm.farm("").run().exits(1);
+    farm.pytf(["retry", "w", "1-18446744073709551615"]).run();
+    farm.assert_exact(3, &[], &[0]);
 }

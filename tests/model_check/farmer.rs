@@ -136,7 +136,8 @@ impl Farmer {
             }
         };
         let feeds = matches!(plan.source, Source::Stream(_));
-        let (session, _) = Session::join(&workdir, header, feeds, &mut waiting)?;
+        let journal = Session::journal_for(&workdir, header)?;
+        let (session, _) = Session::join(&workdir, journal, feeds, &mut waiting)?;
         let now = shared.now();
         Ok(Self {
             slots: (0..plan.slots).map(|_| None).collect(),
@@ -362,7 +363,8 @@ impl Farmer {
         let ring = all[after..].iter().chain(&all[..after]);
         let ring = ring.filter(|name| **name != me);
         for farmer in ring.take(if is_idle { 64 } else { 2 }) {
-            let Some(journal) = recovery::look_at(&workdir.dir, workdir.mechanism, farmer)? else {
+            let Some(journal) = recovery::look_at(&workdir.dir, workdir.mechanism, farmer, "")?
+            else {
                 continue;
             };
             let now = self.shared.now();
@@ -431,7 +433,7 @@ fn prelude(workdir: &Workdir, plan: &Plan, waiting: &mut SimWaiting) -> Result<(
         }
     }
     for farmer in recovery::unsealed(dir)? {
-        let Some(journal) = recovery::look_at(dir, mechanism, &farmer)? else {
+        let Some(journal) = recovery::look_at(dir, mechanism, &farmer, "")? else {
             continue;
         };
         if journal.is_free {

@@ -47,6 +47,16 @@ fn a_good_run_has_two_lines() {
 }
 
 #[test]
+fn an_empty_list_is_told_in_one_line() {
+    let text = Summary {
+        finished: 0,
+        ..run()
+    }
+    .text(&Look::PLAIN);
+    assert_eq!(text, "ok: nothing to do, the list has no tasks\n");
+}
+
+#[test]
 fn failures_are_shown_with_what_they_said_and_what_to_do() {
     let summary = Summary {
         failed: 7,
@@ -81,7 +91,7 @@ fn failures_are_shown_with_what_they_said_and_what_to_do() {
   and 5 more in run1/failed
 
   pytf log run1 17  all that task 17 printed
-  pytf retry run1   runs the failed tasks again
+  pytf retry run1   puts the failed tasks back; then run the same command
 "
         )
     );
@@ -100,11 +110,11 @@ fn what_is_left_comes_before_what_failed() {
         text,
         format!(
             "\
-▸ 578 of 2,575 tasks are to do: stopped…
-  1,997 finished · 578 left · 16 interr…
+▸ 578 of 2,575 tasks are left: stopped …
+  1,997 finished · 578 left (16 interru…
   {} on 16 slots, 94 % busy
 
-  the same line  goes on with what is l…
+  run the same line again to continue
 ",
             durations::show(summary.wall)
         )
@@ -114,17 +124,18 @@ fn what_is_left_comes_before_what_failed() {
 #[test]
 fn the_headline_says_the_one_thing() {
     for (finished, failed, left, others_work, headline) in [
-        (0, 0, 0, false, "left: there was no task"),
+        (0, 0, 0, false, "ok: nothing to do, the list has no tasks"),
         (1, 0, 0, false, "ok: the task finished"),
-        (0, 1, 0, false, "failed: 1 of 1 task failed"),
+        (0, 1, 0, false, "failed: the task failed"),
+        (0, 0, 1, false, "-> the task is left"),
         (
             5,
             0,
             3,
             true,
-            "left: 3 of 8 tasks are to do, others work on them",
+            "-> 3 of 8 tasks are left, others work on them",
         ),
-        (5, 1, 3, false, "left: 3 of 9 tasks are to do"),
+        (5, 1, 3, false, "-> 3 of 9 tasks are left"),
     ] {
         let summary = Summary {
             finished,
@@ -135,7 +146,10 @@ fn the_headline_says_the_one_thing() {
         };
         let text = summary.text(&Look::PLAIN);
         assert_eq!(text.lines().next(), Some(headline));
-        assert_eq!(text.contains("the same line"), left > 0 && !others_work);
+        assert_eq!(
+            text.contains("run the same line again"),
+            left > 0 && !others_work
+        );
     }
 }
 

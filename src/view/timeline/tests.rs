@@ -2,6 +2,7 @@
 //! they rely on looked up.
 
 use std::collections::BTreeMap;
+use std::os::unix::fs::FileExt as _;
 
 use super::*;
 use crate::model::outcome::Outcome;
@@ -334,4 +335,117 @@ fn the_real_perfetto_agrees() {
     let mut judge = std::process::Command::new(check);
     judge.arg(written.path).arg("2007");
     assert!(judge.status().unwrap().success());
+}
+
+/// What `PyTaskFarmer` writes of a task.
+fn old(pid: u64, tid: u64, ts: f64, dur: f64, name: &str) -> Value {
+    json!({"cat": "task", "name": name, "pid": pid, "tid": tid, "ts": ts, "dur": dur, "ph": "X", "args": {}})
+}
+
+#[test]
+fn what_pytaskfarmer_drew_stays_each_time() {
+    let dir = workdir(&["a", "b"]);
+    let events = json!([
+        old(4_000_007, 4_000_009, 1_000.75, 100.5, "late"),
+        old(4_000_007, 4_000_008, 500.25, 100.5, "first"),
+        // Overlaps the one before, and so is cut.
+        old(4_000_007, 4_000_008, 600.0, 100.0, "second\u{1b}"),
+        old(12, 4_000_008, 550.0, 0.0, "other farmer"),
+    ]);
+    dir.file("timeline.json", events.to_string().as_bytes());
+    dir.journal(
+        "n1.0.1.1",
+        &[
+            header("n1", 2_000, 1),
+            end(1, 1, 0, 2_010, 5, Outcome::Exit(0)),
+        ],
+    );
+    for _ in 0..2 {
+        let trace = timeline(&dir);
+        assert_eq!(trace["otherData"]["slices"], 5);
+        assert_eq!(trace["otherData"]["start_unix"], 0.0005);
+        let mut found: Vec<String> = trace["traceEvents"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .filter(|event| event["ph"] == "X")
+            .map(|event| {
+                let part = |key: &str| event[key].to_string();
+                [
+                    part("pid"),
+                    part("tid"),
+                    part("ts"),
+                    part("dur"),
+                    part("name"),
+                ]
+                .join(" ")
+            })
+            .collect();
+        found.sort();
+        assert_eq!(
+            found,
+            [
+                "1 1 1510 5 \"b\"",
+                "2 1 0 100 \"first\"",
+                "2 1 100 100 \"second^[\"",
+                "2 2 500 101 \"late\"",
+                "3 1 50 1 \"other farmer\"",
+            ]
+        );
+        let text = trace.to_string();
+        assert!(text.contains("PyTaskFarmer (pid 4000007)"), "{text}");
+        assert!(text.contains("worker (pid 4000009)"), "{text}");
+        let kept = fs::read(dir.path().join(pytaskfarmer::KEPT)).unwrap();
+        assert_eq!(kept, events.to_string().as_bytes());
+    }
+}
+
+#[test]
+fn a_damaged_old_timeline_gives_what_is_whole_and_says_so() {
+    let whole = old(1, 2, 10.0, 5.0, "a").to_string();
+    for (text, slices, is_said) in [
+        (format!("[{whole}]"), 1, false),
+        ("[]".to_owned(), 0, false),
+        (format!("[{whole}, {{\"cat\":\"ta"), 1, true),
+        (
+            format!(r#"[{whole}, 7, {{"ph":"M"}}, {{"ph":"X","ts":-1}}]"#),
+            1,
+            true,
+        ),
+        (format!("[{}]", whole.replace("10.0", "1e300")), 0, true),
+    ] {
+        let dir = workdir(&["a"]);
+        dir.file("timeline.json", text.as_bytes());
+        let written = write(dir.path()).unwrap();
+        assert_eq!(written.slices, slices, "{text}");
+        assert_eq!(written.left_out.is_some(), is_said, "{text}");
+        assert!(dir.path().join(pytaskfarmer::KEPT).exists());
+        timeline(&dir);
+    }
+}
+
+#[test]
+fn no_old_timeline_is_written_over() {
+    let dir = workdir(&["a"]);
+    dir.file("timeline.json", b"[]");
+    let kept = dir.file(pytaskfarmer::KEPT, b"[ ]");
+    let error = write(dir.path()).unwrap_err();
+    assert!(error.to_string().contains("move one"), "{error}");
+    assert_eq!(fs::read(&kept).unwrap(), b"[ ]");
+    assert_eq!(fs::read(dir.path().join("timeline.json")).unwrap(), b"[]");
+    fs::remove_file(&kept).unwrap();
+    // Interrupted before ours took its place.
+    fs::hard_link(dir.path().join("timeline.json"), &kept).unwrap();
+    timeline(&dir);
+    assert_eq!(fs::read(&kept).unwrap(), b"[]");
+}
+
+#[test]
+fn an_old_timeline_that_is_too_large_is_left_out() {
+    let dir = workdir(&["a"]);
+    let kept = dir.file(pytaskfarmer::KEPT, b"[");
+    let file = File::options().write(true).open(&kept).unwrap();
+    file.write_all_at(b"]", 256 << 20).unwrap();
+    let written = write(dir.path()).unwrap();
+    assert!(written.left_out.unwrap().contains("256 MiB"));
 }

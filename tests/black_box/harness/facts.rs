@@ -10,13 +10,24 @@ pub(super) const WATCHDOG: Duration = Duration::from_mins(1);
 
 /// The living processes that have this `NAME=value` in their environment.
 pub(super) fn marked(mark: &str) -> Vec<i32> {
+    living(|pid| {
+        let environ = fs::read(format!("/proc/{pid}/environ")).unwrap_or_default();
+        environ.split(|&b| b == 0).any(|var| var == mark.as_bytes())
+    })
+}
+
+/// The living guards of these farmers; a guard has no environment.
+pub(super) fn guards(farmers: &[String]) -> Vec<i32> {
+    living(|pid| {
+        let line = program(pid).1;
+        line.contains("__guard") && farmers.iter().any(|farmer| line.contains(farmer))
+    })
+}
+
+fn living(is_meant: impl Fn(i32) -> bool) -> Vec<i32> {
     let entries = fs::read_dir("/proc").unwrap().flatten();
     let pids = entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok());
-    pids.filter(|&pid: &i32| {
-        let environ = fs::read(format!("/proc/{pid}/environ")).unwrap_or_default();
-        environ.split(|&b| b == 0).any(|var| var == mark.as_bytes()) && is_alive(pid)
-    })
-    .collect()
+    pids.filter(|&pid| is_meant(pid) && is_alive(pid)).collect()
 }
 
 /// What a process runs: its program and its command line.

@@ -19,6 +19,7 @@ pub(crate) struct Pytf<'f> {
     argv: Vec<OsString>,
     env: Vec<(String, OsString)>,
     stdin: Stdio,
+    directory: PathBuf,
 }
 
 impl<'f> Pytf<'f> {
@@ -30,6 +31,7 @@ impl<'f> Pytf<'f> {
             argv: std::iter::once(program).chain(args).collect(),
             env: Vec::new(),
             stdin: Stdio::null(),
+            directory: farm.root.path().to_owned(),
         }
     }
 
@@ -47,6 +49,12 @@ impl<'f> Pytf<'f> {
     pub(crate) fn under<S: AsRef<OsStr>>(mut self, wrapper: impl IntoIterator<Item = S>) -> Self {
         let wrapper = wrapper.into_iter().map(|arg| arg.as_ref().to_owned());
         self.argv = wrapper.chain(self.argv).collect();
+        self
+    }
+
+    /// Runs it in another directory: the farm's own, by another mount.
+    pub(crate) fn within(mut self, directory: PathBuf) -> Self {
+        self.directory = directory;
         self
     }
 
@@ -68,7 +76,7 @@ impl<'f> Pytf<'f> {
         let (name, mark) = self.farm.mark.split_once('=').unwrap();
         let child = Command::new(&self.argv[0])
             .args(&self.argv[1..])
-            .current_dir(self.farm.root.path())
+            .current_dir(self.directory)
             .env_clear()
             .env("PATH", std::env::var_os("PATH").unwrap())
             .env("HOME", self.farm.root.path())
@@ -172,10 +180,12 @@ impl Done<'_> {
         self
     }
 
-    /// Its stderr holds every one of `words`.
+    /// What it printed holds every one of `words`.
     pub(crate) fn says(self, words: &[&str]) -> Self {
         for word in words {
-            assert!(self.stderr.contains(word), "stderr lacks {word:?}");
+            let stdout = String::from_utf8_lossy(&self.stdout);
+            let is_said = self.stderr.contains(word) || stdout.contains(word);
+            assert!(is_said, "it does not say {word:?}");
         }
         self
     }

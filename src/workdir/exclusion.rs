@@ -1,0 +1,260 @@
+//! Which lock excludes the processes of other nodes here, and the test of it.
+//!
+//! What a file system promises is read from its kind and its mount options, and
+//! a choice that cannot work is refused with the cure. Whether it keeps the
+//! promise is tested at every start against the farmers that are really there:
+//! a journal that grows has a living owner, so its lock must not be free.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::error::{Context, Error, Result};
+use super::fs::Dir;
+use super::journal::Journal;
+use super::lock::{Mechanism, Waiting};
+use super::recovery;
+use super::resume::look;
+use crate::model::record::Record;
+
+/// A mounted file system, from a line of /proc/self/mountinfo (proc(5)).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Mount {
+    /// Where it is mounted.
+    pub at: String,
+    /// Its kind: `nfs4`, `lustre`, `fuse.mfs`, `ext4`.
+    pub kind: String,
+    /// The options of the mount and of the file system, with commas between.
+    pub options: String,
+}
+
+/// Finds the mount that holds the absolute `path` in the text of mountinfo.
+pub fn mount_of(mountinfo: &str, path: &Path) -> Option<Mount> {
+    let mounts = mountinfo.lines().filter_map(|line| {
+        let (left, right) = line.split_once(" - ")?;
+        let left: Vec<&str> = left.split(' ').collect();
+        let right: Vec<&str> = right.split(' ').collect();
+        let at = left.get(4)?.replace("\\040", " ");
+        let options = format!("{},{}", left.get(5)?, right.get(2).unwrap_or(&""));
+        // MooseFS 3 tells its kind in the name of what is mounted only.
+        let kind = match (*right.first()?, right.get(1)) {
+            ("fuse", Some(source)) if source.starts_with("mfs#") => "fuse.mfs",
+            (kind, _) => kind,
+        };
+        Some(Mount {
+            at,
+            kind: kind.to_owned(),
+            options,
+        })
+    });
+    // The longest that fits, and of several at one place the last.
+    let fits = mounts.filter(|mount| path.starts_with(&mount.at));
+    fits.max_by_key(|mount| mount.at.len())
+}
+
+/// What a mechanism is worth on a mount.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Worth {
+    /// It excludes other nodes, or there are none.
+    Excludes,
+    /// It does not, or nobody knows; what an administrator could change.
+    Unsafe(&'static str),
+}
+
+/// What `mechanism` is worth on `mount`, as measured or documented; see
+/// docs/workdir.md, "Locks".
+pub fn worth(mount: &Mount, mechanism: Mechanism) -> Worth {
+    use Mechanism::{Fcntl, Flock, Link};
+    let has = |option: &str| mount.options.split(',').any(|there| there == option);
+    let local = [
+        "ext2", "ext3", "ext4", "xfs", "btrfs", "tmpfs", "zfs", "f2fs", "overlay", "ramfs",
+    ];
+    match (mount.kind.as_str(), mechanism) {
+        (_, Link) => Worth::Excludes,
+        (kind, _) if local.contains(&kind) => Worth::Excludes,
+        ("nfs" | "nfs4", _) if has("nolock") || has("local_lock=all") => {
+            Worth::Unsafe("mounted with nolock: locks stay on the node; mount it without")
+        }
+        ("nfs" | "nfs4", Flock) if has("local_lock=flock") => {
+            Worth::Unsafe("mounted with local_lock=flock; mount it with local_lock=none")
+        }
+        ("nfs" | "nfs4", Fcntl) if has("local_lock=posix") => {
+            Worth::Unsafe("mounted with local_lock=posix; mount it with local_lock=none")
+        }
+        ("lustre", _) if has("flock") => Worth::Excludes,
+        ("lustre", _) if has("localflock") => Worth::Unsafe(
+            "mounted with -o localflock: locks stay on the node; mount it with -o flock",
+        ),
+        ("lustre", _) => Worth::Unsafe("mounted without locks; mount it with -o flock"),
+        ("gpfs", Flock) => Worth::Unsafe("flock(2) stays on the node in some set-ups of GPFS"),
+        ("beegfs", _) => {
+            Worth::Unsafe("locks stay on the node unless tuneUseGlobalFileLocks=true in its client")
+        }
+        ("nfs" | "nfs4" | "gpfs" | "ceph" | "fuse.mfs" | "fuse.glusterfs", _) => Worth::Excludes,
+        _ => Worth::Unsafe("not known to exclude other nodes"),
+    }
+}
+
+/// The mechanism for a new workdir at `path`: the one wished for, if it can
+/// work, else the first that does.
+pub fn choose(path: &Path, wished: Option<Mechanism>) -> Result<Mechanism> {
+    let mountinfo = std::fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
+    let shown = path.display().to_string();
+    let whole = std::fs::canonicalize(path).context("find", &shown)?;
+    let Some(mount) = mount_of(&mountinfo, &whole) else {
+        return Ok(wished.unwrap_or(Mechanism::Link));
+    };
+    match wished {
+        None => Ok([Mechanism::Flock, Mechanism::Fcntl]
+            .into_iter()
+            .find(|mechanism| worth(&mount, *mechanism) == Worth::Excludes)
+            .unwrap_or(Mechanism::Link)),
+        Some(wished) => match worth(&mount, wished) {
+            Worth::Excludes => Ok(wished),
+            Worth::Unsafe(why) => Err(Error::Refused(format!(
+                "--lock {wished} is not safe for {shown}: it is on {} (at {}), {why}; \
+                 without --lock the safe one is taken",
+                mount.kind, mount.at
+            ))),
+        },
+    }
+}
+
+/// How young a journal must be for its farmer to be taken for alive.
+const YOUNG: Duration = Duration::from_secs(30);
+
+/// Tests that our locks exclude the farmers of other nodes. A farmer that is
+/// alive gives a sign of life every `beat`; while we wait for one, so do we.
+pub fn test(
+    dir: &Arc<dyn Dir>,
+    mechanism: Mechanism,
+    (host, journal): (&str, &mut Journal),
+    beat: Duration,
+    waiting: &mut dyn Waiting,
+) -> Result<()> {
+    if mechanism == Mechanism::Link {
+        return Ok(());
+    }
+    let ours = journal.modified()?;
+    let mut suspects = Vec::new();
+    for farmer in recovery::unsealed(dir)? {
+        if host_of(&farmer) == host {
+            continue;
+        }
+        let Some(other) = recovery::look_at(dir, mechanism, &farmer, host)? else {
+            continue;
+        };
+        if !other.is_free {
+            // The proof: it holds what we cannot get.
+            return Ok(());
+        }
+        let modified = other.file.modified().context("look at", &farmer)?;
+        if ours.saturating_sub(modified) < YOUNG {
+            suspects.push((farmer, other.len));
+        }
+    }
+    // Dead for less than that, or alive behind a lock that does not hold.
+    let until = waiting.now() + beat * 5 / 2;
+    while !suspects.is_empty() && waiting.now() < until {
+        if !waiting.pause(beat.min(Duration::from_millis(500))) {
+            return Err(Error::GaveUp);
+        }
+        let at = u64::try_from(ours.as_micros()).unwrap_or(0);
+        journal.push(&Record::Beat { at });
+        journal.sync()?;
+        let still_open = recovery::unsealed(dir)?;
+        suspects.retain(|(farmer, _)| still_open.contains(farmer));
+        for (farmer, len) in &suspects {
+            let grown = recovery::look_at(dir, mechanism, farmer, host)?;
+            if grown.is_some_and(|other| other.is_free && other.len > *len) {
+                return Err(broken(dir, mechanism, farmer));
+            }
+        }
+    }
+    Ok(())
+}
+
+fn broken(dir: &Arc<dyn Dir>, mechanism: Mechanism, farmer: &str) -> Error {
+    let tasks = look(dir)
+        .ok()
+        .flatten()
+        .map_or(0, |state| state.tasks.lines);
+    Error::Unsafe(format!(
+        "{mechanism} locks do not exclude other nodes on this file system: farmer {farmer} is alive, \
+         and its lock was free for us. Nothing was changed ({tasks} tasks are as they were). Either \
+         the file system is mounted so that locks stay on the node (ask for it to be mounted with \
+         locks: -o flock on Lustre, without nolock on NFS, tuneUseGlobalFileLocks on BeeGFS), or \
+         begin in a new workdir with --lock link"
+    ))
+}
+
+/// The node in a farmer's name `host.job.pid.start`; a host may have dots.
+pub fn host_of(farmer: &str) -> &str {
+    farmer.rsplitn(4, '.').nth(3).unwrap_or(farmer)
+}
+
+/// Whether a farmer of the node `host`, which is ours, has no process any more.
+pub fn is_gone(farmer: &str, host: &str) -> bool {
+    let pid = farmer.rsplit('.').nth(1).unwrap_or_default();
+    host_of(farmer) == host && !Path::new("/proc").join(pid).exists()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const INFO: &str = "\
+22 28 0:20 / /sys rw,nosuid shared:7 - sysfs sysfs rw
+28 1 254:0 / / rw,relatime shared:1 - ext4 /dev/vda rw
+40 28 0:50 / /scratch rw,relatime shared:9 - lustre 10.0.0.1@o2ib:/s rw,flock,user_xattr
+41 28 0:51 / /home rw,relatime shared:9 - nfs4 srv:/home rw,vers=4.2,local_lock=none
+42 28 0:52 / /old rw,relatime shared:9 - nfs srv:/old rw,vers=3,nolock,local_lock=all
+43 28 0:53 / /my\\040dir rw - fuse.mfs mfs rw
+";
+
+    fn at(path: &str) -> Mount {
+        mount_of(INFO, Path::new(path)).unwrap()
+    }
+
+    #[test]
+    fn the_deepest_mount_holds_the_path() {
+        assert_eq!(at("/scratch/me/run1").kind, "lustre");
+        assert_eq!(at("/scratchy").kind, "ext4");
+        assert_eq!(at("/my dir/x").kind, "fuse.mfs");
+    }
+
+    #[test]
+    fn the_first_safe_mechanism_is_taken_and_unsafe_ones_say_why() {
+        use Mechanism::{Fcntl, Flock, Link};
+        let mount = |kind: &str, options: &str| Mount {
+            at: "/x".into(),
+            kind: kind.into(),
+            options: options.into(),
+        };
+        for (mount, flock, fcntl) in [
+            (at("/tmp"), true, true),
+            (at("/scratch/x"), true, true),
+            (at("/home/x"), true, true),
+            (at("/old/x"), false, false),
+            (mount("lustre", "rw,localflock"), false, false),
+            (mount("lustre", "rw"), false, false),
+            (mount("gpfs", "rw"), false, true),
+            (mount("beegfs", "rw"), false, false),
+            (mount("fuse.sshfs", "rw"), false, false),
+            (mount("something-new", "rw"), false, false),
+        ] {
+            assert_eq!(worth(&mount, Flock) == Worth::Excludes, flock, "{mount:?}");
+            assert_eq!(worth(&mount, Fcntl) == Worth::Excludes, fcntl, "{mount:?}");
+            assert_eq!(worth(&mount, Link), Worth::Excludes);
+        }
+    }
+
+    #[test]
+    fn a_host_name_may_have_dots() {
+        assert_eq!(
+            host_of("n1.cluster.org.77.123.1795230394109"),
+            "n1.cluster.org"
+        );
+        assert_eq!(host_of("vm.0.1.2"), "vm");
+    }
+}

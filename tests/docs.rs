@@ -1,0 +1,224 @@
+//! The documents say what the program does: its statuses, its options, the words
+//! in its files.
+
+use std::process::Command;
+
+use pytf::exit::TABLE;
+use pytf::model::ids::Ids;
+use pytf::model::outcome::Outcome;
+use pytf::model::record::{End, Header, LogAt, Record, Start, Used};
+use pytf::model::task::TaskId;
+use pytf::workdir::commit::Why;
+use pytf::workdir::lock::Mechanism;
+use pytf::workdir::state::{Act, Entry, ListIdentity, Rename, State};
+use serde_json::Value;
+
+const README: &str = include_str!("../README.md");
+const STATUS: &str = include_str!("../docs/exit-status.md");
+const WORKDIR: &str = include_str!("../docs/workdir.md");
+const OPTIONS: &str = include_str!("../docs/options.md");
+
+#[test]
+fn every_exit_status_is_told() {
+    for (exit, name, sentence) in TABLE {
+        let row = format!("| {} | {name} | ", exit.code());
+        assert!(README.contains(&row), "README: no row '{row}'");
+        let row = format!("{row}{sentence} |");
+        assert!(STATUS.contains(&row), "exit-status.md: no row '{row}'");
+        let paragraph = format!("\n**{}** ", exit.code());
+        assert!(STATUS.contains(&paragraph), "exit-status.md: {name}");
+    }
+}
+
+#[test]
+fn every_option_and_its_variable_are_told() {
+    let help = |arguments: &[&str]| {
+        let pytf = Command::new(env!("CARGO_BIN_EXE_pytf"))
+            .args(arguments)
+            .output()
+            .unwrap();
+        String::from_utf8(pytf.stdout).unwrap()
+    };
+    let mut seen = 0;
+    for text in [
+        help(&["--help"]),
+        help(&["log", "--help"]),
+        help(&["retry", "--help"]),
+    ] {
+        for line in text.lines() {
+            let words: Vec<&str> = line.split_whitespace().collect();
+            let is_option = words.first().is_some_and(|word| word.starts_with('-'));
+            for word in words {
+                let word = word.split(['[', '=']).next().unwrap_or(word);
+                if is_option && word.starts_with("--") && !["--help", "--version"].contains(&word) {
+                    seen += 1;
+                    let told = [README, OPTIONS].iter().any(|doc| doc.contains(word));
+                    assert!(told, "{word} is in no document");
+                }
+                if word.starts_with("PYTF_") {
+                    assert!(OPTIONS.contains(word), "options.md does not name {word}");
+                }
+            }
+        }
+    }
+    assert!(seen > 15, "the help has {seen} options?");
+}
+
+/// The names of a JSON object's members, of those inside it too, and the texts
+/// that are words of ours.
+fn names(value: &Value, out: &mut Vec<String>) {
+    match value {
+        Value::Object(members) => {
+            for (name, value) in members {
+                out.push(name.clone());
+                names(value, out);
+            }
+        }
+        Value::Array(values) => values.iter().for_each(|value| names(value, out)),
+        _ => {}
+    }
+}
+
+fn assert_named(value: &Value) {
+    let mut found = Vec::new();
+    names(value, &mut found);
+    for tag in ["did", "event", "outcome", "mechanism"] {
+        found.extend(value.get(tag).and_then(Value::as_str).map(str::to_owned));
+    }
+    for word in found {
+        let forms = [format!("`{word}`"), format!("\"{word}\"")];
+        assert!(
+            forms.iter().any(|form| WORKDIR.contains(form)),
+            "workdir.md does not name {word}, of {value}"
+        );
+    }
+}
+
+#[test]
+fn every_word_in_the_lock_file_is_told() {
+    let ids: Ids = "0-3".parse().unwrap();
+    let acts = [
+        Act::Prepare,
+        Act::Join {
+            by: 1,
+            farmer: "a".into(),
+            feeds: true,
+        },
+        Act::Turn {
+            by: 1,
+            settled: 1,
+            claim: ids.clone(),
+            back: ids.clone(),
+            fed: 1,
+            fed_all: true,
+            leave: true,
+        },
+        Act::Seal { of: 1, by: 2 },
+        Act::Retry { ids },
+    ];
+    for act in acts {
+        // A new variant must be added here, and then to the document.
+        match act {
+            Act::Prepare
+            | Act::Join { .. }
+            | Act::Turn { .. }
+            | Act::Seal { .. }
+            | Act::Retry { .. } => {}
+        }
+        assert_named(&serde_json::to_value(Entry { seq: 1, at: 0, act }).unwrap());
+    }
+    for mechanism in [Mechanism::Flock, Mechanism::Fcntl, Mechanism::Link] {
+        let state = State {
+            list: Some(ListIdentity::default()),
+            renames: vec![Rename {
+                from: "a".into(),
+                to: "b".into(),
+            }],
+            ..State::new(mechanism)
+        };
+        assert_named(&serde_json::to_value(state).unwrap());
+    }
+    for why in [Why::Interrupted, Why::Lost, Why::Retry] {
+        assert!(WORKDIR.contains(&format!("`{}`: ", why.word())));
+    }
+}
+
+/// The end of an attempt, with all that can be in it.
+fn end(outcome: Outcome) -> Record {
+    Record::End(End {
+        id: TaskId(1),
+        attempt: 1,
+        slot: 0,
+        at: 1,
+        us: 1,
+        outcome,
+        used: Some(Used {
+            user: 1,
+            sys: 1,
+            peak: 1,
+        }),
+        log: Some(LogAt {
+            file: "logs/log_1".into(),
+            part: Some((0, 1)),
+        }),
+    })
+}
+
+#[test]
+fn every_word_in_a_journal_is_told() {
+    let outcomes = [
+        Outcome::Exit(0),
+        Outcome::Signal(9),
+        Outcome::TimeLimit,
+        Outcome::OutOfMemory,
+        Outcome::NotStarted(127),
+        Outcome::Interrupted,
+        Outcome::Lost,
+    ];
+    let header = Header {
+        version: 1,
+        farmer: "a".into(),
+        host: "a".into(),
+        pid: 1,
+        job: Some("7".into()),
+        rank: Some(0),
+        slots: 1,
+        at: 1,
+        pytf: "0".into(),
+    };
+    let start = Start {
+        id: TaskId(1),
+        attempt: 1,
+        slot: 0,
+        pid: 1,
+        at: 1,
+    };
+    let (text, why) = ("SIGTERM".to_owned(), "SIGTERM".to_owned());
+    let others = [
+        Record::Header(header),
+        Record::Start(start),
+        Record::Beat { at: 1 },
+        Record::Note { at: 1, text },
+        Record::Leave { at: 1, why },
+    ];
+    for record in outcomes.into_iter().map(end).chain(others) {
+        // New variants must be added here, and then to the document.
+        match &record {
+            Record::Header(_)
+            | Record::Start(_)
+            | Record::Beat { .. }
+            | Record::Note { .. }
+            | Record::Leave { .. } => {}
+            Record::End(end) => match end.outcome {
+                Outcome::Exit(_)
+                | Outcome::Signal(_)
+                | Outcome::TimeLimit
+                | Outcome::OutOfMemory
+                | Outcome::NotStarted(_)
+                | Outcome::Interrupted
+                | Outcome::Lost => {}
+            },
+        }
+        assert_named(&serde_json::to_value(record).unwrap());
+    }
+}

@@ -1,0 +1,113 @@
+//! Workdirs that something else has damaged between two runs: named with the
+//! file, or mended; never taken for all done or for all to do.
+
+use std::fs;
+use std::process::Command;
+
+use crate::harness::{Farm, tasks, until};
+
+/// A workdir half-way: some tasks are done, one has failed, the farmer was
+/// killed over the next, and others nobody has claimed. `old` is a copy of its
+/// earlier days.
+fn halfway() -> Farm {
+    let farm = Farm::new();
+    fs::create_dir(farm.path("done")).unwrap();
+    let line = |id: u64| match id {
+        4 => "[ -e stopped ] || { touch stopped; kill -TERM $PPID; sleep 1000; }".into(),
+        10 => "exit 3".into(),
+        21 => "[ -e done/21 ] && exit; touch done/21; kill -KILL $PPID; sleep 1000".into(),
+        _ => format!("touch done/{id}"),
+    };
+    farm.write("tasks.txt", tasks(32, line));
+    farm.farm("--proc 1 --grace 1").run().exits(75);
+    let copy = Command::new("cp")
+        .args(["-r", "w", "old"])
+        .current_dir(farm.path(""))
+        .status();
+    assert!(copy.unwrap().success());
+    farm.farm("--proc 1").run();
+    until("the guard is gone", || farm.survivors().is_empty());
+    farm
+}
+
+fn damage(farm: &Farm, file: &str, how: &str) {
+    let path = farm.path(format!("w/{file}"));
+    let bytes = fs::read(&path).unwrap();
+    let half = bytes.len() / 2;
+    match how {
+        "empty" => fs::write(path, "").unwrap(),
+        "half" => fs::write(path, &bytes[..half]).unwrap(),
+        "zeros" => {
+            let zeros = std::iter::repeat_n(0, bytes.len() - half);
+            let bytes: Vec<u8> = bytes[..half].iter().copied().chain(zeros).collect();
+            fs::write(path, bytes).unwrap();
+        }
+        "garbage" => fs::write(path, vec![b'x'; bytes.len()]).unwrap(),
+        "directory" => {
+            fs::remove_file(&path).unwrap();
+            fs::create_dir(path).unwrap();
+        }
+        "gone" => fs::remove_file(path).unwrap(),
+        "old" => drop(fs::copy(farm.path(format!("old/{file}")), path).unwrap()),
+        _ => unreachable!("{how}"),
+    }
+}
+
+const FILES: [&str; 5] = ["finished", "failed", "toprocess", "tasks", "lock"];
+const DAMAGES: [&str; 6] = ["empty", "half", "zeros", "garbage", "directory", "gone"];
+
+/// Says what the next run does; it must be one of these: the file is named with
+/// status 74, or everything is as it should be.
+fn judge(farm: &Farm, file: &str, how: &str) {
+    let done = farm.farm("").run();
+    let [finished, failed, left] = ["finished", "failed", "toprocess"].map(|file| {
+        let bytes = fs::read(farm.path(format!("w/{file}"))).unwrap_or_default();
+        memchr::memchr_iter(b'\n', &bytes).count()
+    });
+    let code = done.status.code();
+    let last = done.stderr.lines().last().unwrap_or("");
+    println!("{file} {how}: {code:?}, {finished} + {failed} + {left}: {last}");
+    if code == Some(74) {
+        assert!(done.stderr.contains(file), "{file} {how}: {}", done.stderr);
+        return;
+    }
+    assert_eq!(code, Some(1), "{file} {how}: one task fails");
+    let all: Vec<u64> = (0..32).filter(|id| *id != 10).collect();
+    farm.assert_exact(32, &all, &[10]);
+    for id in all.iter().filter(|id| **id != 4) {
+        assert!(
+            farm.path(format!("done/{id}")).exists(),
+            "{file} {how}: {id}"
+        );
+    }
+}
+
+#[test]
+fn a_damaged_file_is_named_or_mended() {
+    for file in FILES {
+        for how in DAMAGES {
+            let farm = halfway();
+            damage(&farm, file, how);
+            judge(&farm, file, how);
+        }
+    }
+}
+
+#[test]
+fn a_file_of_earlier_days_is_named_or_mended() {
+    for file in FILES {
+        let farm = halfway();
+        damage(&farm, file, "old");
+        judge(&farm, file, "old");
+    }
+}
+
+#[test]
+fn a_damaged_journal_is_named_or_mended() {
+    for how in ["half", "zeros", "garbage", "empty"] {
+        let farm = halfway();
+        let journal = format!("nodes/{}.jsonl", farm.farmers().pop().unwrap());
+        damage(&farm, &journal, how);
+        judge(&farm, &journal, how);
+    }
+}

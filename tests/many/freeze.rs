@@ -1,0 +1,132 @@
+//! Processes that are cut off and come back: frozen for longer than the
+//! takeover time, while others take their tasks for those of a dead one.
+
+use std::time::Duration;
+
+use nix::sys::signal::Signal;
+
+use crate::crew::{Crew, Random, setting, wait};
+use crate::harness::{Farm, Gate, Running, is_alive, pause, tasks, until};
+use crate::record::{assert_complete, farm, good_ends, journals, told};
+
+const ARGS: &str = "--proc 2 --takeover 2s --no-timeline";
+
+/// Two tasks whose first attempts stand at the gate.
+fn standing(farm: &Farm, gate: &Gate) -> String {
+    let first = format!("[ $PYTF_ATTEMPT -gt 1 ] || {{ {}; }}", gate.stand());
+    let line = tasks(2, |_| first.clone());
+    farm.write("tasks.txt", &line);
+    line
+}
+
+/// Freezes a farmer with two tasks until another has taken them over and done
+/// them; returns the frozen one, its name, its tasks.
+fn frozen<'f>(farm: &'f Farm, gate: &Gate) -> (Running<'f>, String, Vec<(u64, i32)>) {
+    let one = farm.farm(ARGS).start();
+    let its = gate.comers(2);
+    let name = farm.farmers().remove(0);
+    let other = farm.farm(ARGS).start();
+    until("the other has joined", || farm.farmers().len() == 2);
+    one.signal(Signal::SIGSTOP);
+    wait(other).leaves(0).says(&["gave no sign of life"]);
+    assert!(farm.path(format!("w/nodes/{name}.sealed")).exists());
+    assert_complete(farm, 2);
+    (one, name, its)
+}
+
+/// No result of the frozen farmer is on record.
+fn nothing_recorded(farm: &Farm, name: &str) {
+    for (farmer, records) in journals(farm) {
+        let ends = records
+            .iter()
+            .filter(|record| record["event"] == "end" && record["outcome"] != "interrupted");
+        assert!(farmer != name || ends.count() == 0, "{records:?}");
+    }
+    assert!(good_ends(farm).values().all(|&ends| ends == 1));
+    assert_complete(farm, 2);
+}
+
+#[test]
+fn a_frozen_process_ends_its_tasks_and_itself_when_it_wakes() {
+    let farm = Farm::new();
+    let gate = farm.gate("gate");
+    standing(&farm, &gate);
+    let (one, name, its) = frozen(&farm, &gate);
+    // Whoever takes over on the same node ends them before their re-runs.
+    until("its tasks have been ended", || {
+        its.iter().all(|(_, pid)| !is_alive(*pid))
+    });
+    one.signal(Signal::SIGCONT);
+    wait(one).exits(76).says(&["cut off"]);
+    nothing_recorded(&farm, &name);
+}
+
+#[test]
+fn a_frozen_process_records_nothing_of_what_ended_meanwhile() {
+    let farm = Farm::new();
+    let gate = farm.gate("gate");
+    standing(&farm, &gate);
+    let (one, name, its) = frozen(&farm, &gate);
+    gate.open(2);
+    until("its tasks have ended", || {
+        its.iter().all(|(_, pid)| !is_alive(*pid))
+    });
+    one.signal(Signal::SIGCONT);
+    wait(one).exits(76);
+    nothing_recorded(&farm, &name);
+}
+
+/// Random processes are frozen for up to three takeover times, and replaced
+/// when they were cut off.
+fn storm(args: &str) {
+    let freezes = (setting("PYTF_TEST_KILLS", 20) / 10).max(2);
+    let n = freezes * 350;
+    let mut random = Random::new();
+    let farm = farm(n, 200, &mut random);
+    let mut crew = Crew::of(&farm, 4, args);
+    let (mut frozen, mut cut_off) = (Vec::new(), 0);
+    for _ in 0..freezes {
+        random.moment(Duration::from_millis(300));
+        let at = random.index(crew.members.len());
+        let mut one = crew.take(at);
+        if one.child.try_wait().unwrap().is_none() {
+            one.signal(Signal::SIGSTOP);
+            frozen.push(one.pid());
+            pause(Duration::from_millis(1500 + random.below(4500)));
+            one.signal(Signal::SIGCONT);
+        }
+        crew.members.push(one);
+        crew.refill();
+    }
+    for done in crew.end() {
+        let code = done.status.code();
+        assert!(matches!(code, Some(0 | 76)), "{code:?}: {}", done.stderr);
+        cut_off += u64::from(code == Some(76));
+    }
+    farm.farm("--proc 4 --quiet").run().exits(0);
+
+    assert_complete(&farm, n);
+    let told = told(&farm, n);
+    println!("{freezes} frozen, {cut_off} cut off, {n} tasks, {told:?}");
+    let was_frozen = |farmer: &String| {
+        frozen
+            .iter()
+            .any(|pid| farmer.contains(&format!(".{pid}.")))
+    };
+    assert!(told.overlapping.iter().all(was_frozen), "{told:?}");
+    let twice: Vec<_> = good_ends(&farm)
+        .into_iter()
+        .filter(|end| end.1 > 1)
+        .collect();
+    assert!(twice.is_empty(), "recorded twice: {twice:?}");
+}
+
+#[test]
+fn a_storm_of_frost() {
+    storm("--takeover 2s");
+}
+
+#[test]
+fn a_storm_of_frost_under_locks_by_name() {
+    storm("--takeover 2s --lock link");
+}

@@ -1,0 +1,31 @@
+//! Many processes on one workdir: nothing lost, nothing doubled, whatever dies.
+//!
+//! The real program, in numbers. By default each test is short; these show it
+//! all: `PYTF_TEST_KILLS=200` for the storms, `PYTF_TEST_TASKS=1000000` for the
+//! long list, `PYTF_TEST_SEED` to repeat a storm, and `PYTF_TEST_MOUNTS=A:B`
+//! for two mounts of one directory on a network file system, with a process on
+//! each in turn.
+
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
+#![expect(
+    clippy::print_stdout,
+    reason = "figures for people, beside what is asserted"
+)]
+
+#[expect(
+    dead_code,
+    unused_imports,
+    reason = "shared with the black-box tests, which use it all"
+)]
+#[path = "../black_box/harness.rs"]
+mod harness;
+
+mod crew;
+mod damage;
+mod freeze;
+mod linger;
+mod record;
+mod scale;
+mod start_up;
+mod storm;
+mod tail;
