@@ -201,6 +201,10 @@ fn try_name(dir: &Arc<dyn Dir>, who: &str, waiting: &dyn Waiting) -> Result<Opti
     let began = waiting.now();
     let file = dir.open(LOCK, Open::Create).context("open", LOCK)?;
     let turn = turn_of(&*file)?;
+    if read_name(dir, before(turn)).is_some() {
+        // Whoever made this state true has not yet done with it.
+        return Ok(None);
+    }
     let name = held_name(turn);
     let mark = match dir.open(&name, Open::CreateNew) {
         Ok(mark) => mark,
@@ -241,6 +245,22 @@ pub fn is_past(name: &str, seq: u64) -> bool {
         .and_then(|rest| rest.strip_prefix(".held."));
     let number = rest.and_then(|rest| rest.split('.').next()?.parse::<u64>().ok());
     number.is_some_and(|at| at < seq)
+}
+
+/// The turn under whose name this one's state came true.
+fn before((seq, breaks): (u64, u32)) -> (u64, u32) {
+    (seq.wrapping_sub(1), breaks)
+}
+
+/// What the holder of a name wrote into it; `None` when there is no such name.
+fn read_name(dir: &Arc<dyn Dir>, turn: (u64, u32)) -> Option<String> {
+    match dir.open(&held_name(turn), Open::Read) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => None,
+        mark => {
+            let word = mark.and_then(|mark| read_from(&*mark, 0));
+            Some(String::from_utf8(word.unwrap_or_default()).unwrap_or_default())
+        }
+    }
 }
 
 fn held_name((seq, breaks): (u64, u32)) -> String {
@@ -310,11 +330,7 @@ impl Sign {
         let turn = turn_of(lock)?;
         let holder = match mechanism {
             Mechanism::Flock | Mechanism::Fcntl => state::read_holder(lock),
-            Mechanism::Link => dir
-                .open(&held_name(turn), Open::Read)
-                .and_then(|mark| read_from(&*mark, 0))
-                .ok()
-                .and_then(|word| String::from_utf8(word).ok()),
+            Mechanism::Link => read_name(dir, before(turn)).or_else(|| read_name(dir, turn)),
         };
         Ok(Self {
             inode: lock.inode().context("look at", LOCK)?,

@@ -51,6 +51,7 @@ impl File for Still {
 }
 
 /// A result in a journal.
+#[derive(Clone)]
 struct Recorded {
     actor: usize,
     to: Destination,
@@ -63,20 +64,27 @@ struct Run {
     id: u64,
 }
 
-#[derive(Default)]
-pub(crate) struct Oracle {
-    /// As it was when it was looked at last.
-    pub(crate) state: Option<State>,
-    /// By farmer's number: the process.
-    actors: BTreeMap<u32, usize>,
-    /// By farmer's name: the process.
-    names: BTreeMap<String, usize>,
+/// Where the tasks are in one state.
+#[derive(Clone, Default)]
+struct Places {
+    state: Option<State>,
     live: BTreeSet<u32>,
     owners: BTreeMap<u64, u32>,
     finished: BTreeSet<u64>,
     failed: BTreeSet<u64>,
     queue: BTreeSet<u64>,
     recorded: BTreeMap<u64, Recorded>,
+}
+
+#[derive(Default)]
+pub(crate) struct Oracle {
+    /// As it was when it was looked at last, and the time before.
+    now: Places,
+    before: Places,
+    /// By farmer's number: the process.
+    actors: BTreeMap<u32, usize>,
+    /// By farmer's name: the process.
+    names: BTreeMap<String, usize>,
     running: Vec<Run>,
     /// Tasks may have left the list.
     may_drop: bool,
@@ -104,8 +112,8 @@ impl Oracle {
 
     /// A result is in the journal of a process; `is_synced`: durable.
     pub(crate) fn record(&mut self, number: u32, id: u64, to: Destination, is_synced: bool) {
-        if self.live.contains(&number)
-            && self.owners.get(&id) == Some(&number)
+        if self.now.live.contains(&number)
+            && self.now.owners.get(&id) == Some(&number)
             && let Some(&actor) = self.actors.get(&number)
         {
             let recorded = Recorded {
@@ -113,20 +121,21 @@ impl Oracle {
                 to,
                 is_synced,
             };
-            self.recorded.insert(id, recorded);
+            self.now.recorded.insert(id, recorded);
         }
     }
 
     /// Nothing is promised any more for what a process had only written.
     pub(crate) fn lost_power(&mut self, actor: usize) {
-        self.recorded
+        self.now
+            .recorded
             .retain(|_, recorded| recorded.actor != actor || recorded.is_synced);
     }
 
     /// What a process had written is durable: the kernel closed its files.
     pub(crate) fn reached_server(&mut self, actor: usize) {
         let its = |recorded: &&mut Recorded| recorded.actor == actor;
-        let all = self.recorded.values_mut().filter(its);
+        let all = self.now.recorded.values_mut().filter(its);
         all.for_each(|recorded| recorded.is_synced = true);
     }
 
@@ -151,7 +160,7 @@ impl Oracle {
     /// Looks at the server.
     pub(crate) fn look(&mut self, server: &Server) -> Result<(), String> {
         let Some(bytes) = server.file("lock") else {
-            return match self.state {
+            return match self.now.state {
                 Some(_) => Err("the lock file is gone".into()),
                 None => Ok(()),
             };
@@ -162,23 +171,26 @@ impl Oracle {
     fn look_at(&mut self, server: &Server, file: &Still) -> Result<(), String> {
         let now = state::read(file).map_err(|error| error.to_string())?;
         let Some(now) = now else {
-            return match &self.state {
+            return match &self.now.state {
                 Some(was) => Err(format!("the state {} is gone", was.seq)),
                 None => Ok(()),
             };
         };
-        let (seq, epoch, log) = match &self.state {
+        let (seq, epoch, log) = match &self.now.state {
             Some(was) => (was.seq, was.epoch, was.log),
             None => (0, 0, 0),
         };
         if now.seq == seq {
             return Ok(());
         }
+        if now.seq + 1 == seq && self.take_back(&now) {
+            return Ok(());
+        }
         if now.seq < seq {
             return Err(format!("the state went back from {seq} to {}", now.seq));
         }
         let from = if now.epoch == epoch { log } else { 0 };
-        if now.epoch != epoch && (!self.live.is_empty() || !self.owners.is_empty()) {
+        if now.epoch != epoch && (!self.now.live.is_empty() || !self.now.owners.is_empty()) {
             return Err("the log was begun anew while farmers live".into());
         }
         let entries = state::entries(file, from, now.log).map_err(|error| error.to_string())?;
@@ -190,17 +202,33 @@ impl Oracle {
         let finished = Self::read(server, &now, FINISHED)?;
         let failed = Self::read(server, &now, FAILED)?;
         Self::read(server, &now, REQUEUED)?;
+        self.before = self.now.clone();
         let acts: Vec<Act> = entries.into_iter().map(|entry| entry.act).collect();
         for (nth, act) in acts.iter().enumerate() {
             let is_last = nth + 1 == acts.len();
             self.apply(act, &finished.ids, &failed.ids, &queue.ids, is_last)
                 .map_err(|what| format!("{what} (state {}, {act:?})", now.seq))?;
         }
-        (self.queue, self.finished, self.failed) = (queue.ids, finished.ids, failed.ids);
+        (self.now.queue, self.now.finished, self.now.failed) =
+            (queue.ids, finished.ids, failed.ids);
         let seen = format!("state {} ({:?})", now.seq, acts);
-        self.state = Some(now);
+        self.now.state = Some(now);
         self.partition(server)
             .map_err(|what| format!("{what} at {seen}"))
+    }
+
+    /// An old holder may write one state more into the lock file that is being
+    /// replaced under it. It must notice, so that nothing follows from it.
+    fn take_back(&mut self, now: &State) -> bool {
+        let was = self.before.state.as_ref();
+        let is_so = was.is_some_and(|was| was.seq == now.seq && was.breaks < now.breaks);
+        if is_so {
+            let recorded = std::mem::take(&mut self.now.recorded);
+            self.now = self.before.clone();
+            self.now.recorded.extend(recorded);
+            self.now.state = Some(now.clone());
+        }
+        is_so
     }
 
     fn read(server: &Server, now: &State, name: &str) -> Result<Shown, String> {
@@ -265,7 +293,7 @@ impl Oracle {
         match act {
             Act::Prepare => {}
             Act::Join { by, farmer, .. } => {
-                self.live.insert(*by);
+                self.now.live.insert(*by);
                 let actor = self.names.get(farmer).copied().unwrap_or(usize::MAX);
                 self.actors.insert(*by, actor);
             }
@@ -276,29 +304,29 @@ impl Oracle {
                 leave,
                 ..
             } => {
-                if !self.live.contains(by) {
+                if !self.now.live.contains(by) {
                     return Err(format!("farmer {by} is over and took a turn"));
                 }
                 self.settled(*by, finished, failed)?;
                 self.given_back(*by, back)?;
                 for id in claim.iter().map(|id| id.0) {
-                    if let Some(owner) = self.owners.insert(id, *by) {
+                    if let Some(owner) = self.now.owners.insert(id, *by) {
                         return Err(format!("task {id} of farmer {owner} was claimed by {by}"));
                     }
                 }
                 if *leave {
-                    self.live.remove(by);
-                    if let Some((id, _)) = self.owners.iter().find(|(_, owner)| *owner == by) {
+                    self.now.live.remove(by);
+                    if let Some((id, _)) = self.now.owners.iter().find(|(_, owner)| *owner == by) {
                         return Err(format!("farmer {by} left with task {id}"));
                     }
                 }
             }
             Act::Seal { of, .. } => {
-                if !self.live.remove(of) {
+                if !self.now.live.remove(of) {
                     return Err(format!("farmer {of} is over and was sealed"));
                 }
                 self.settled(*of, finished, failed)?;
-                let lost = self.owners.iter().filter(|(_, owner)| *owner == of);
+                let lost = self.now.owners.iter().filter(|(_, owner)| *owner == of);
                 let lost: Ids = lost.map(|(id, _)| pytf::model::task::TaskId(*id)).collect();
                 if let Some(id) = lost.iter().find(|id| is_last && !queue.contains(&id.0)) {
                     return Err(format!("task {id} was lost with its farmer"));
@@ -307,8 +335,8 @@ impl Oracle {
             }
             Act::Retry { ids } => {
                 for id in ids.iter() {
-                    self.failed.remove(&id.0);
-                    self.recorded.remove(&id.0);
+                    self.now.failed.remove(&id.0);
+                    self.now.recorded.remove(&id.0);
                 }
             }
         }
@@ -324,18 +352,18 @@ impl Oracle {
         failed: &BTreeSet<u64>,
     ) -> Result<(), String> {
         for (ids, was, to) in [
-            (finished, &mut self.finished, Destination::Finished),
-            (failed, &mut self.failed, Destination::Failed),
+            (finished, &mut self.now.finished, Destination::Finished),
+            (failed, &mut self.now.failed, Destination::Failed),
         ] {
             let new: Vec<u64> = ids.difference(was).copied().collect();
             for id in new {
-                if self.owners.get(&id) != Some(&by) {
+                if self.now.owners.get(&id) != Some(&by) {
                     // With two transactions at once: the other's.
                     continue;
                 }
                 was.insert(id);
-                self.owners.remove(&id);
-                if let Some(recorded) = self.recorded.remove(&id)
+                self.now.owners.remove(&id);
+                if let Some(recorded) = self.now.recorded.remove(&id)
                     && recorded.to != to
                 {
                     let says = recorded.to;
@@ -348,10 +376,10 @@ impl Oracle {
 
     fn given_back(&mut self, by: u32, ids: &Ids) -> Result<(), String> {
         for id in ids.iter().map(|id| id.0) {
-            if self.owners.remove(&id) != Some(by) {
+            if self.now.owners.remove(&id) != Some(by) {
                 return Err(format!("task {id}, given back, was not farmer {by}'s"));
             }
-            if self.recorded.remove(&id).is_some() {
+            if self.now.recorded.remove(&id).is_some() {
                 return Err(format!("the recorded result of task {id} is lost"));
             }
         }
@@ -360,17 +388,17 @@ impl Oracle {
 
     /// Every task is in exactly one place.
     fn partition(&self, server: &Server) -> Result<(), String> {
-        let Some(now) = &self.state else {
+        let Some(now) = &self.now.state else {
             return Ok(());
         };
         let tasks = Self::read(server, now, TASKS)?;
         let mut dropped = 0;
         for &id in &tasks.ids {
             let places = [
-                self.queue.contains(&id).then_some(TOPROCESS),
-                self.finished.contains(&id).then_some(FINISHED),
-                self.failed.contains(&id).then_some(FAILED),
-                self.owners.contains_key(&id).then_some("a claim"),
+                self.now.queue.contains(&id).then_some(TOPROCESS),
+                self.now.finished.contains(&id).then_some(FINISHED),
+                self.now.failed.contains(&id).then_some(FAILED),
+                self.now.owners.contains_key(&id).then_some("a claim"),
             ];
             let places: Vec<&str> = places.into_iter().flatten().collect();
             match places.len() {
@@ -380,15 +408,15 @@ impl Oracle {
                 _ => return Err(format!("task {id} is in {places:?}")),
             }
         }
-        if self.live.len() != index(u64::from(now.live)) {
+        if self.now.live.len() != index(u64::from(now.live)) {
             return Err(format!(
                 "{} are alive, known: {}",
-                self.live.len(),
+                self.now.live.len(),
                 now.live
             ));
         }
-        if dropped != now.dropped || now.claimed() != self.owners.len() as u64 {
-            let (claimed, owned) = (now.claimed(), self.owners.len());
+        if dropped != now.dropped || now.claimed() != self.now.owners.len() as u64 {
+            let (claimed, owned) = (now.claimed(), self.now.owners.len());
             return Err(format!(
                 "{owned} are claimed, {dropped} dropped; known: {claimed} claimed, {} dropped",
                 now.dropped
@@ -399,7 +427,7 @@ impl Oracle {
 
     /// At the end, when a farmer has left in good order.
     pub(crate) fn finish(&self, server: &Server, tasks: u64) -> Result<(), String> {
-        let now = self.state.as_ref().ok_or("there is no state")?;
+        let now = self.now.state.as_ref().ok_or("there is no state")?;
         if !now.is_complete() || now.tasks.lines != tasks {
             return Err(format!("the run did not complete: {now:?}"));
         }
