@@ -72,6 +72,7 @@ impl Trouble {
     pub fn exit(&self) -> RunExit {
         match self.workdir() {
             Some(Error::GaveUp) => RunExit::WorkLeft,
+            Some(Error::Sealed) => RunExit::Sealed,
             Some(Error::Refused(_)) => RunExit::Usage,
             Some(_) => RunExit::WorkdirUnusable,
             None => match self {

@@ -38,7 +38,9 @@ pub fn mount_of(mountinfo: &str, path: &Path) -> Option<Mount> {
         let options = format!("{},{}", left.get(5)?, right.get(2).unwrap_or(&""));
         // MooseFS 3 tells its kind in the name of what is mounted only.
         let kind = match (*right.first()?, right.get(1)) {
-            ("fuse", Some(source)) if source.starts_with("mfs#") => "fuse.mfs",
+            ("fuse", Some(source)) if source.replace("\\043", "#").starts_with("mfs#") => {
+                "fuse.mfs"
+            }
             (kind, _) => kind,
         };
         Some(Mount {

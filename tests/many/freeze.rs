@@ -47,7 +47,7 @@ fn nothing_recorded(farm: &Farm, name: &str) {
 }
 
 #[test]
-fn a_frozen_process_ends_its_tasks_and_itself_when_it_wakes() {
+fn a_frozen_process_ends_itself_when_it_wakes() {
     let farm = Farm::new();
     let gate = farm.gate("gate");
     standing(&farm, &gate);
