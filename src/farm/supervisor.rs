@@ -22,7 +22,6 @@ use crate::model::limits::{Limits, Over, Runs};
 use crate::model::outcome::signal_name;
 use crate::view::escape::escape;
 use crate::view::progress::{Counts, Progress};
-use crate::workdir::error::Error;
 use crate::workdir::state::State;
 
 /// Progress is shown and orphans are reaped this often, which is also the
@@ -72,8 +71,6 @@ pub struct Ended {
     pub farmer: Farmer,
     /// How the run stands; none when the ledger could not leave.
     pub state: Option<State>,
-    /// What was wrong with the workdir.
-    pub trouble: Option<Error>,
     /// The first failures.
     pub failures: Vec<Failure>,
 }
@@ -84,7 +81,6 @@ impl Supervisor {
         let mut over = Ended {
             farmer: self.farmer.clone(),
             state: None,
-            trouble: None,
             failures: Vec::new(),
         };
         // The farmer's time stands still while we are frozen; all other times
@@ -148,7 +144,6 @@ impl Supervisor {
             Event::Complete => Some(farmer::Event::Complete),
             Event::Trouble(error) => {
                 self.progress.say(&format!("pytf: {error}"));
-                over.trouble = Some(error);
                 Some(farmer::Event::Trouble)
             }
             Event::Sealed => Some(farmer::Event::Sealed),
