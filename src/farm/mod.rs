@@ -14,11 +14,13 @@
 
 pub mod clock;
 pub mod feeder;
+mod finish;
 pub mod ledger;
 pub mod logs;
 pub mod message;
 pub mod neighbours;
 pub mod patience;
+mod prelude;
 pub mod queue;
 pub mod slot;
 pub mod start;

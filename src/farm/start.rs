@@ -1,54 +1,45 @@
-//! From options to a running farm, and from its end to an exit status, top to
-//! bottom.
+//! From options to a running farm. `prelude` is what comes before the first
+//! task, `finish` what comes after the last.
 
 use std::ffi::OsString;
 use std::fs::File;
 use std::io::Write;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Mutex};
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use crossbeam_channel::{Receiver, Sender, bounded, unbounded};
 
 use super::clock::Clock;
 use super::feeder;
-use super::ledger::{Desk, Ledger, beat_every};
+use super::finish::Finish;
+use super::ledger::{Desk, Ledger};
 use super::logs::SlotLogs;
 use super::message::{Event, Places, Report};
 use super::patience::Patience;
+use super::prelude::Prelude;
 use super::queue::{Life, Queue};
 use super::slot::{Slot, TaskEnv};
-use super::supervisor::{Ended, FIRST_SHOW, Supervisor, counts};
-use crate::cli::{Farm, List, Lock, Logs, VERSION};
+use super::supervisor::{FIRST_SHOW, Supervisor, counts};
+use crate::cli::{Farm, List, Lock, Logs};
 use crate::exit::RunExit;
 use crate::host::allocation::{Allocation, host_name};
-use crate::host::guard::{self, Guard};
+use crate::host::guard::Guard;
 use crate::host::memory::OomKills;
 use crate::host::process::{Place, adopt_orphans};
 use crate::host::signals;
-use crate::model::farmer::{Cause, Farmer, Run};
+use crate::model::farmer::Farmer;
 use crate::model::limits::Limits;
 use crate::model::logs::LogMode;
-use crate::model::outcome::signal_name;
-use crate::model::record::Header;
-use crate::model::tasklist::Remarks;
 use crate::runner::Runner;
 use crate::runner::shell::Shell;
 use crate::view::look::{Look, Terminal};
 use crate::view::progress::{Mode, Progress};
-use crate::view::summary::{Failure, Summary, TAIL, log_tail};
-use crate::view::timeline;
 use crate::workdir::error::{Error, Result};
-use crate::workdir::exclusion;
-use crate::workdir::journal::Journal;
-use crate::workdir::lock::{Mechanism, Waiting};
+use crate::workdir::lock::Mechanism;
 use crate::workdir::open::{Wishes, Workdir};
-use crate::workdir::recovery;
-use crate::workdir::resume::{ListFile, ListTrouble, Prepared, look, prepare, prepare_stream};
-use crate::workdir::retry::retry;
+use crate::workdir::resume::{ListFile, ListTrouble};
 use crate::workdir::session::Session;
-use crate::workdir::state::State;
 
 /// Why a farm did not start.
 #[derive(Debug, thiserror::Error)]
@@ -132,12 +123,12 @@ pub fn run(list: &List, path: &Path, options: &Farm) -> std::result::Result<RunE
 }
 
 /// Where we are and what tasks are run with.
-struct Host {
-    name: String,
-    allocation: Allocation,
+pub(super) struct Host {
+    pub(super) name: String,
+    pub(super) allocation: Allocation,
     env: Vec<(OsString, OsString)>,
     runner: Runner,
-    slots: u32,
+    pub(super) slots: u32,
 }
 
 impl Host {
@@ -157,7 +148,7 @@ impl Host {
         })
     }
 
-    fn job(&self) -> String {
+    pub(super) fn job(&self) -> String {
         let job = self.allocation.job.as_deref().unwrap_or("0");
         job.chars()
             .map(|c| if c.is_ascii_alphanumeric() { c } else { '_' })
@@ -174,7 +165,7 @@ fn progress(options: &Farm, place: &Allocation) -> Progress {
 }
 
 /// Where the tasks come from.
-enum Source {
+pub(super) enum Source {
     File(ListFile),
     /// Read as it comes; a path is opened by the thread that reads it, since a
     /// FIFO may let us wait for its writer.
@@ -256,182 +247,6 @@ fn open(path: &Path, options: &Farm) -> Result<Workdir> {
     )
 }
 
-/// What happens before the first task: prepare, look for the dead, join.
-struct Prelude<'a> {
-    workdir: &'a Workdir,
-    patience: &'a mut Patience,
-    progress: Progress,
-    host: &'a Host,
-}
-
-/// What the prelude found, to be told in one line.
-#[derive(Default)]
-struct Found {
-    is_new: bool,
-}
-
-impl Prelude<'_> {
-    fn say(&mut self, text: &str) {
-        self.progress.say(&format!("pytf: {text}"));
-    }
-
-    /// Our part in the workdir, ready to work. Our journal is there before we
-    /// take the lock for the first time, so that of two farmers that start at
-    /// once, at least one sees the other and can tell whether the lock holds.
-    fn session(
-        &mut self,
-        clock: &Clock,
-        source: &Source,
-        options: &Farm,
-    ) -> std::result::Result<Session, Trouble> {
-        let mut journal = self.journal(clock)?;
-        let found = match self.prepare(&mut journal, source, options) {
-            Ok(found) => found,
-            Err(trouble) => {
-                let _ = journal.discard(&self.workdir.dir);
-                return Err(trouble);
-            }
-        };
-        let feeds = matches!(source, Source::Stream(_));
-        let (session, before) = Session::join(self.workdir, journal, feeds, self.patience)?;
-        if !found.is_new || options.verbose {
-            self.say(&resumed(&before));
-        }
-        Ok(session)
-    }
-
-    fn prepare(
-        &mut self,
-        journal: &mut Journal,
-        source: &Source,
-        options: &Farm,
-    ) -> std::result::Result<Found, Trouble> {
-        let (dir, mechanism) = (&self.workdir.dir, self.workdir.mechanism);
-        let who = journal.farmer().to_owned();
-        let us = (&*self.host.name, journal);
-        exclusion::test(
-            dir,
-            mechanism,
-            us,
-            beat_every(options.takeover),
-            self.patience,
-        )?;
-        let prepared = match source {
-            Source::File(list) => {
-                prepare(dir, mechanism, &who, self.patience, list, options.strict)?
-            }
-            Source::Stream(_) => prepare_stream(dir, mechanism, &who, self.patience)?,
-        };
-        self.tell_prepared(&prepared);
-        for farmer in recovery::unsealed(dir)? {
-            self.seal_if_dead(&farmer, &who)?;
-        }
-        if options.retry_failed {
-            let retried = retry(dir, mechanism, &who, self.patience, None)?;
-            if !retried.back.is_empty() {
-                let tasks = counted(retried.back.count(), "failed task", "failed tasks");
-                self.say(&format!("{tasks} will be tried again"));
-            }
-        }
-        Ok(Found {
-            is_new: prepared.is_new && !prepared.imported,
-        })
-    }
-
-    /// A farmer that was killed on this node a moment ago is still guarded: its
-    /// lock is free when its last task is gone, very soon.
-    fn seal_if_dead(&mut self, farmer: &str, who: &str) -> Result<()> {
-        let (dir, mechanism) = (&self.workdir.dir, self.workdir.mechanism);
-        for nth in 0.. {
-            let Some(journal) = recovery::look_at(dir, mechanism, farmer, &self.host.name)? else {
-                return Ok(());
-            };
-            if journal.is_free {
-                if exclusion::host_of(farmer) == self.host.name {
-                    guard::end_all(farmer);
-                }
-                let of = (farmer, &journal);
-                recovery::seal(dir, mechanism, (who, None), self.patience, of)?;
-                return Ok(());
-            }
-            let is_dying = exclusion::is_gone(farmer, &self.host.name);
-            if !is_dying || nth == 300 || !self.patience.pause(Duration::from_millis(10)) {
-                return Ok(());
-            }
-        }
-        Ok(())
-    }
-
-    fn tell_prepared(&mut self, prepared: &Prepared) {
-        for message in prepared.remarks.iter().flat_map(Remarks::messages) {
-            self.say(&message);
-        }
-        if prepared.imported {
-            self.say(
-                "the workdir has no state of pytf, only PyTaskFarmer's files: \
-                 what they say is finished or failed is believed, all else will run",
-            );
-        }
-        if let Some(changed) = prepared.changed {
-            let mut text = format!(
-                "the task list has changed: {} new",
-                counted(changed.new, "line is", "lines are")
-            );
-            if changed.new > 0 {
-                text += &format!(" (ids from {})", changed.first_new);
-            }
-            text += &format!(", {} gone", counted(changed.vanished, "is", "are"));
-            if changed.dropped > 0 {
-                text += &format!(" ({} of them had not run and will not)", changed.dropped);
-            }
-            self.say(&text);
-        }
-    }
-
-    fn journal(&self, clock: &Clock) -> Result<Journal> {
-        let started = SystemTime::now()
-            .duration_since(UNIX_EPOCH)
-            .unwrap_or_default()
-            .as_millis();
-        let (host, job, pid) = (&self.host.name, self.host.job(), std::process::id());
-        let header = |nth: u32| Header {
-            version: 1,
-            farmer: format!("{host}.{job}.{pid}.{}", started + u128::from(nth)),
-            host: host.clone(),
-            pid,
-            job: self.host.allocation.job.clone(),
-            rank: self.host.allocation.rank,
-            slots: self.host.slots,
-            at: clock.micros(clock.began()),
-            pytf: VERSION.to_owned(),
-        };
-        Session::journal_for(self.workdir, header)
-    }
-}
-
-/// `412 finished, 3 failed, 7 were interrupted and will run again, 578 to go`
-fn resumed(state: &State) -> String {
-    let mut text = format!(
-        "{} finished, {} failed",
-        state.finished.lines, state.failed.lines
-    );
-    if state.interrupted > 0 {
-        let were = counted(state.interrupted, "was", "were");
-        text += &format!(", {were} interrupted and will run again");
-    }
-    if state.live > 0 {
-        let others = counted(u64::from(state.live), "other farmer", "other farmers");
-        text += &format!(", {} in the hands of {others}", state.claimed());
-    }
-    text + &format!(", {} to go", state.queue.left)
-}
-
-/// `1 task`, `2 tasks`.
-fn counted(number: u64, one: &str, many: &str) -> String {
-    let word = if number == 1 { one } else { many };
-    format!("{number} {word}")
-}
-
 /// The threads of the farm and what they share.
 struct Threads<'a> {
     workdir: Workdir,
@@ -503,7 +318,14 @@ impl Threads<'_> {
         };
         let ended = supervisor.run();
         guard.dismiss();
-        Ok(self.finish(&ended, &busy))
+        let finish = Finish {
+            workdir: self.workdir,
+            node: self.host.name,
+            slots: self.host.slots,
+            options: self.options,
+            clock: self.clock,
+        };
+        Ok(finish.exit(&ended, &busy))
     }
 
     fn start_slots(
@@ -546,90 +368,6 @@ impl Threads<'_> {
             spawn(&format!("slot-{number}"), move || slot.run())?;
         }
         Ok(())
-    }
-
-    /// After the last task: the timeline, the summary, the status.
-    fn finish(&self, ended: &Ended, busy: &AtomicU64) -> RunExit {
-        let state = ended
-            .state
-            .clone()
-            .or_else(|| look(&self.workdir.dir).ok().flatten());
-        let run = ended.state.as_ref().map(|state| Run {
-            is_complete: state.is_complete(),
-            failed: state.failed.lines,
-            others: state.live,
-        });
-        let is_last = state.as_ref().is_none_or(|state| state.live == 0);
-        let wants_timeline = !self.options.no_timeline && ended.farmer.cause() != Cause::Sealed;
-        if wants_timeline && is_last {
-            match timeline::write(&self.workdir.path) {
-                Ok(written) => {
-                    if let Some(left_out) = written.left_out {
-                        warn(&format!("timeline.json: {left_out}"));
-                    }
-                }
-                Err(error) => warn(&format!("cannot write timeline.json: {error}")),
-            }
-        }
-        if let Some(state) = state.filter(|_| !self.options.quiet) {
-            self.summarise(ended, &state, busy);
-        }
-        ended.farmer.exit(run)
-    }
-
-    fn summarise(&self, ended: &Ended, state: &State, busy: &AtomicU64) {
-        let mut failures: Vec<_> = ended
-            .failures
-            .iter()
-            .map(|failure| self.failure(failure))
-            .collect();
-        failures.sort_by_key(|failure| failure.id);
-        let stopped = match ended.farmer.cause() {
-            Cause::Complete => None,
-            Cause::TimeUp => Some("the time limit".into()),
-            Cause::Signal(signal) => Some(signal_name(signal)),
-            Cause::Trouble => Some("trouble with the workdir".into()),
-            Cause::Sealed => Some("being cut off: others took its tasks over".into()),
-        };
-        let summary = Summary {
-            workdir: self.workdir.path.display().to_string(),
-            finished: state.finished.lines,
-            failed: state.failed.lines,
-            left: state.queue.left + state.claimed(),
-            interrupted: state.interrupted,
-            stopped,
-            // Where we could not leave, we are one of the living ourselves.
-            others_work: state.live > u32::from(ended.state.is_none()),
-            is_cut: state.feeding > 0 && state.live == 0,
-            wall: self.clock.now(),
-            slots: u64::from(self.host.slots),
-            busy: Duration::from_micros(busy.load(Ordering::Relaxed)),
-            failures,
-        };
-        let look = Look::new(Terminal::of_stdout(), |name| std::env::var(name).ok());
-        // A closed or full standard output changes nothing in what was done.
-        let mut stdout = std::io::stdout();
-        let _ = stdout
-            .write_all(summary.text(&look).as_bytes())
-            .and_then(|()| stdout.flush());
-    }
-
-    fn failure(&self, failure: &super::message::Failure) -> Failure {
-        let tail = failure.log.as_ref().map_or_else(Vec::new, |log| {
-            log_tail(&self.workdir.path.join(&log.file), log.part, TAIL)
-        });
-        Failure {
-            id: failure.id,
-            command: failure.line.clone(),
-            outcome: failure.outcome.clone(),
-            node: self.host.name.clone(),
-            log: failure
-                .log
-                .as_ref()
-                .filter(|log| log.part.is_none())
-                .map(|log| log.file.clone()),
-            tail,
-        }
     }
 }
 

@@ -1,0 +1,144 @@
+//! The command line: what the commands are. No decision is taken here;
+//! `Cli::read` turns arguments and variables into a `Request`. `farm` has the
+//! options of the farm, `shape` what clap does not do by itself.
+//!
+//! PyTaskFarmer's options all work as its users type them, also `-v True`, a
+//! bare `--proc`, and abbreviated long options. Others rely on this: every
+//! option of the farm has its `PYTF_` variable, and an empty variable is none.
+
+mod farm;
+mod shape;
+#[cfg(test)]
+mod tests;
+
+use std::ffi::OsString;
+use std::path::PathBuf;
+
+use clap::error::ErrorKind;
+use clap::{Args, FromArgMatches, Parser, Subcommand};
+
+pub use self::farm::{Farm, Lock, Logs};
+use self::shape::{clearer, command, tidy};
+use crate::model::ids::Ids;
+use crate::model::task::TaskId;
+
+/// Version and commit of this build.
+pub const VERSION: &str = env!("PYTF_BUILD");
+
+/// What the user wants.
+#[derive(Clone, Debug)]
+pub enum Request {
+    /// Run a task list.
+    Farm {
+        /// Where the tasks come from.
+        list: List,
+        /// Where the state of the run is, from `--workdir` or by default.
+        workdir: PathBuf,
+        /// The options.
+        options: Box<Farm>,
+    },
+    /// Show what a task printed.
+    Log(Log),
+    /// Make failed tasks wait again.
+    Retry(Retry),
+    /// Be the guard of another farmer's tasks.
+    Guard(Guard),
+}
+
+/// Where the tasks come from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum List {
+    /// `-`: standard input.
+    Stdin,
+    /// A file, or anything that can be read like one.
+    File(PathBuf),
+}
+
+/// Runs the tasks of a list, one line a task, on every node of an allocation.
+///
+/// Start one pytf on each node (`srun pytf tasks.txt`), or a single one
+/// anywhere. All of them meet in the workdir, take tasks from it until none is
+/// left, and may come and go at any time. The same command again resumes.
+#[derive(Clone, Debug, Parser)]
+#[command(
+    name = "pytf",
+    version = VERSION,
+    args_conflicts_with_subcommands = true,
+    args_override_self = true,
+    disable_help_subcommand = true,
+    infer_long_args = true,
+    max_term_width = 100
+)]
+pub struct Cli {
+    #[command(subcommand)]
+    command: Option<Other>,
+    #[command(flatten)]
+    farm: Farm,
+}
+
+#[derive(Clone, Debug, Subcommand)]
+enum Other {
+    Log(Log),
+    Retry(Retry),
+    #[command(name = "__guard", hide = true)]
+    Guard(Guard),
+}
+
+/// Show what a task printed.
+#[derive(Clone, Debug, Args)]
+pub struct Log {
+    /// The workdir of the run
+    pub workdir: PathBuf,
+    /// The task's id: the first number in its line of finished or failed
+    pub id: TaskId,
+    /// Which attempt, counted from 1 [default: the last]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    pub attempt: Option<u32>,
+}
+
+/// Make failed tasks wait to be run again.
+///
+/// They move from failed to toprocess; the next run of the same command, or one
+/// that is under way, starts them. Attempts are counted on.
+#[derive(Clone, Debug, Args)]
+pub struct Retry {
+    /// The workdir of the run
+    pub workdir: PathBuf,
+    /// Which of the failed tasks: ids and ranges like 17 or 3-9,12 [default: all]
+    pub ids: Vec<Ids>,
+}
+
+/// Kills what a farmer has left behind when it is gone.
+#[derive(Clone, Debug, Args)]
+pub struct Guard {
+    /// What it needs to know, in a form of its own
+    #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+    pub args: Vec<OsString>,
+}
+
+impl Cli {
+    /// Reads a command line. The error prints itself, on the right stream, and
+    /// knows its exit status: 2, or 0 for `--help` and `--version`.
+    ///
+    /// Values of variables are clap's to read; `variable` only tells which of
+    /// them must not count.
+    pub fn read(
+        argv: impl IntoIterator<Item = OsString>,
+        variable: impl Fn(&str) -> Option<OsString>,
+    ) -> Result<Request, clap::Error> {
+        let mut command = command(&variable);
+        let matches = command
+            .try_get_matches_from_mut(tidy(argv))
+            .map_err(|error| clearer(error, &mut command))?;
+        let cli = Self::from_arg_matches(&matches).map_err(|error| error.format(&mut command))?;
+        match cli.command {
+            Some(Other::Log(log)) => Ok(Request::Log(log)),
+            Some(Other::Retry(retry)) => Ok(Request::Retry(retry)),
+            Some(Other::Guard(guard)) => Ok(Request::Guard(guard)),
+            None => cli
+                .farm
+                .request()
+                .map_err(|why| command.error(ErrorKind::MissingRequiredArgument, why)),
+        }
+    }
+}

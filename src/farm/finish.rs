@@ -1,0 +1,114 @@
+//! What happens after the last task: the timeline, the summary, the status.
+
+use std::io::Write;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use super::clock::Clock;
+use super::start::warn;
+use super::supervisor::Ended;
+use crate::cli::Farm;
+use crate::exit::RunExit;
+use crate::model::farmer::{Cause, Run};
+use crate::model::outcome::signal_name;
+use crate::view::look::{Look, Terminal};
+use crate::view::summary::{Failure, Summary, TAIL, log_tail};
+use crate::view::timeline;
+use crate::workdir::open::Workdir;
+use crate::workdir::resume::look;
+use crate::workdir::state::State;
+
+/// What is left when every task of ours has ended.
+pub(super) struct Finish<'a> {
+    pub(super) workdir: Workdir,
+    pub(super) node: String,
+    pub(super) slots: u32,
+    pub(super) options: &'a Farm,
+    pub(super) clock: Clock,
+}
+
+impl Finish<'_> {
+    /// Writes and tells what there is; the status of the whole run.
+    pub(super) fn exit(&self, ended: &Ended, busy: &AtomicU64) -> RunExit {
+        let state = ended
+            .state
+            .clone()
+            .or_else(|| look(&self.workdir.dir).ok().flatten());
+        let run = ended.state.as_ref().map(|state| Run {
+            is_complete: state.is_complete(),
+            failed: state.failed.lines,
+            others: state.live,
+        });
+        let is_last = state.as_ref().is_none_or(|state| state.live == 0);
+        let wants_timeline = !self.options.no_timeline && ended.farmer.cause() != Cause::Sealed;
+        if wants_timeline && is_last {
+            match timeline::write(&self.workdir.path) {
+                Ok(written) => {
+                    if let Some(left_out) = written.left_out {
+                        warn(&format!("timeline.json: {left_out}"));
+                    }
+                }
+                Err(error) => warn(&format!("cannot write timeline.json: {error}")),
+            }
+        }
+        if let Some(state) = state.filter(|_| !self.options.quiet) {
+            self.summarise(ended, &state, busy);
+        }
+        ended.farmer.exit(run)
+    }
+
+    fn summarise(&self, ended: &Ended, state: &State, busy: &AtomicU64) {
+        let mut failures: Vec<_> = ended
+            .failures
+            .iter()
+            .map(|failure| self.failure(failure))
+            .collect();
+        failures.sort_by_key(|failure| failure.id);
+        let stopped = match ended.farmer.cause() {
+            Cause::Complete => None,
+            Cause::TimeUp => Some("the time limit".into()),
+            Cause::Signal(signal) => Some(signal_name(signal)),
+            Cause::Trouble => Some("trouble with the workdir".into()),
+            Cause::Sealed => Some("being cut off: others took its tasks over".into()),
+        };
+        let summary = Summary {
+            workdir: self.workdir.path.display().to_string(),
+            finished: state.finished.lines,
+            failed: state.failed.lines,
+            left: state.queue.left + state.claimed(),
+            interrupted: state.interrupted,
+            stopped,
+            // Where we could not leave, we are one of the living ourselves.
+            others_work: state.live > u32::from(ended.state.is_none()),
+            is_cut: state.feeding > 0 && state.live == 0,
+            wall: self.clock.now(),
+            slots: u64::from(self.slots),
+            busy: Duration::from_micros(busy.load(Ordering::Relaxed)),
+            failures,
+        };
+        let look = Look::new(Terminal::of_stdout(), |name| std::env::var(name).ok());
+        // A closed or full standard output changes nothing in what was done.
+        let mut stdout = std::io::stdout();
+        let _ = stdout
+            .write_all(summary.text(&look).as_bytes())
+            .and_then(|()| stdout.flush());
+    }
+
+    fn failure(&self, failure: &super::message::Failure) -> Failure {
+        let tail = failure.log.as_ref().map_or_else(Vec::new, |log| {
+            log_tail(&self.workdir.path.join(&log.file), log.part, TAIL)
+        });
+        Failure {
+            id: failure.id,
+            command: failure.line.clone(),
+            outcome: failure.outcome.clone(),
+            node: self.node.clone(),
+            log: failure
+                .log
+                .as_ref()
+                .filter(|log| log.part.is_none())
+                .map(|log| log.file.clone()),
+            tail,
+        }
+    }
+}

@@ -1,0 +1,200 @@
+//! What happens before the first task: prepare the workdir, look for the dead,
+//! join.
+
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use super::clock::Clock;
+use super::ledger::beat_every;
+use super::patience::Patience;
+use super::start::{Host, Source, Trouble};
+use crate::cli::{Farm, VERSION};
+use crate::host::guard;
+use crate::model::record::Header;
+use crate::model::tasklist::Remarks;
+use crate::view::progress::Progress;
+use crate::workdir::error::Result;
+use crate::workdir::exclusion;
+use crate::workdir::journal::Journal;
+use crate::workdir::lock::Waiting;
+use crate::workdir::open::Workdir;
+use crate::workdir::recovery;
+use crate::workdir::resume::{Prepared, prepare, prepare_stream};
+use crate::workdir::retry::retry;
+use crate::workdir::session::Session;
+use crate::workdir::state::State;
+
+/// What happens before the first task: prepare, look for the dead, join.
+pub(super) struct Prelude<'a> {
+    pub(super) workdir: &'a Workdir,
+    pub(super) patience: &'a mut Patience,
+    pub(super) progress: Progress,
+    pub(super) host: &'a Host,
+}
+
+/// What the prelude found, to be told in one line.
+#[derive(Default)]
+struct Found {
+    is_new: bool,
+}
+
+impl Prelude<'_> {
+    fn say(&mut self, text: &str) {
+        self.progress.say(&format!("pytf: {text}"));
+    }
+
+    /// Our part in the workdir, ready to work. Our journal is there before we
+    /// take the lock for the first time, so that of two farmers that start at
+    /// once, at least one sees the other and can tell whether the lock holds.
+    pub(super) fn session(
+        &mut self,
+        clock: &Clock,
+        source: &Source,
+        options: &Farm,
+    ) -> std::result::Result<Session, Trouble> {
+        let mut journal = self.journal(clock)?;
+        let found = match self.prepare(&mut journal, source, options) {
+            Ok(found) => found,
+            Err(trouble) => {
+                let _ = journal.discard(&self.workdir.dir);
+                return Err(trouble);
+            }
+        };
+        let feeds = matches!(source, Source::Stream(_));
+        let (session, before) = Session::join(self.workdir, journal, feeds, self.patience)?;
+        if !found.is_new || options.verbose {
+            self.say(&resumed(&before));
+        }
+        Ok(session)
+    }
+
+    fn prepare(
+        &mut self,
+        journal: &mut Journal,
+        source: &Source,
+        options: &Farm,
+    ) -> std::result::Result<Found, Trouble> {
+        let (dir, mechanism) = (&self.workdir.dir, self.workdir.mechanism);
+        let who = journal.farmer().to_owned();
+        let us = (&*self.host.name, journal);
+        exclusion::test(
+            dir,
+            mechanism,
+            us,
+            beat_every(options.takeover),
+            self.patience,
+        )?;
+        let prepared = match source {
+            Source::File(list) => {
+                prepare(dir, mechanism, &who, self.patience, list, options.strict)?
+            }
+            Source::Stream(_) => prepare_stream(dir, mechanism, &who, self.patience)?,
+        };
+        self.tell_prepared(&prepared);
+        for farmer in recovery::unsealed(dir)? {
+            self.seal_if_dead(&farmer, &who)?;
+        }
+        if options.retry_failed {
+            let retried = retry(dir, mechanism, &who, self.patience, None)?;
+            if !retried.back.is_empty() {
+                let tasks = counted(retried.back.count(), "failed task", "failed tasks");
+                self.say(&format!("{tasks} will be tried again"));
+            }
+        }
+        Ok(Found {
+            is_new: prepared.is_new && !prepared.imported,
+        })
+    }
+
+    /// A farmer that was killed on this node a moment ago is still guarded: its
+    /// lock is free when its last task is gone, very soon.
+    fn seal_if_dead(&mut self, farmer: &str, who: &str) -> Result<()> {
+        let (dir, mechanism) = (&self.workdir.dir, self.workdir.mechanism);
+        for nth in 0.. {
+            let Some(journal) = recovery::look_at(dir, mechanism, farmer, &self.host.name)? else {
+                return Ok(());
+            };
+            if journal.is_free {
+                if exclusion::host_of(farmer) == self.host.name {
+                    guard::end_all(farmer);
+                }
+                let of = (farmer, &journal);
+                recovery::seal(dir, mechanism, (who, None), self.patience, of)?;
+                return Ok(());
+            }
+            let is_dying = exclusion::is_gone(farmer, &self.host.name);
+            if !is_dying || nth == 300 || !self.patience.pause(Duration::from_millis(10)) {
+                return Ok(());
+            }
+        }
+        Ok(())
+    }
+
+    fn tell_prepared(&mut self, prepared: &Prepared) {
+        for message in prepared.remarks.iter().flat_map(Remarks::messages) {
+            self.say(&message);
+        }
+        if prepared.imported {
+            self.say(
+                "the workdir has no state of pytf, only PyTaskFarmer's files: \
+                 what they say is finished or failed is believed, all else will run",
+            );
+        }
+        if let Some(changed) = prepared.changed {
+            let mut text = format!(
+                "the task list has changed: {} new",
+                counted(changed.new, "line is", "lines are")
+            );
+            if changed.new > 0 {
+                text += &format!(" (ids from {})", changed.first_new);
+            }
+            text += &format!(", {} gone", counted(changed.vanished, "is", "are"));
+            if changed.dropped > 0 {
+                text += &format!(" ({} of them had not run and will not)", changed.dropped);
+            }
+            self.say(&text);
+        }
+    }
+
+    fn journal(&self, clock: &Clock) -> Result<Journal> {
+        let started = SystemTime::now()
+            .duration_since(UNIX_EPOCH)
+            .unwrap_or_default()
+            .as_millis();
+        let (host, job, pid) = (&self.host.name, self.host.job(), std::process::id());
+        let header = |nth: u32| Header {
+            version: 1,
+            farmer: format!("{host}.{job}.{pid}.{}", started + u128::from(nth)),
+            host: host.clone(),
+            pid,
+            job: self.host.allocation.job.clone(),
+            rank: self.host.allocation.rank,
+            slots: self.host.slots,
+            at: clock.micros(clock.began()),
+            pytf: VERSION.to_owned(),
+        };
+        Session::journal_for(self.workdir, header)
+    }
+}
+
+/// `412 finished, 3 failed, 7 were interrupted and will run again, 578 to go`
+fn resumed(state: &State) -> String {
+    let mut text = format!(
+        "{} finished, {} failed",
+        state.finished.lines, state.failed.lines
+    );
+    if state.interrupted > 0 {
+        let were = counted(state.interrupted, "was", "were");
+        text += &format!(", {were} interrupted and will run again");
+    }
+    if state.live > 0 {
+        let others = counted(u64::from(state.live), "other farmer", "other farmers");
+        text += &format!(", {} in the hands of {others}", state.claimed());
+    }
+    text + &format!(", {} to go", state.queue.left)
+}
+
+/// `1 task`, `2 tasks`.
+fn counted(number: u64, one: &str, many: &str) -> String {
+    let word = if number == 1 { one } else { many };
+    format!("{number} {word}")
+}
