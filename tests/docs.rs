@@ -199,7 +199,11 @@ fn every_word_in_a_journal_is_told() {
         Record::Start(start),
         Record::Beat { at: 1 },
         Record::Note { at: 1, text },
-        Record::Leave { at: 1, why },
+        Record::Leave {
+            at: 1,
+            why,
+            longest_wait_us: 1,
+        },
     ];
     for record in outcomes.into_iter().map(end).chain(others) {
         // New variants must be added here, and then to the document.

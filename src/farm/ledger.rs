@@ -27,8 +27,8 @@ use crate::model::record::{End, Record, Start};
 use crate::model::task::Task;
 use crate::workdir::commit::Why;
 use crate::workdir::error::{Error, Result};
+use crate::workdir::farmers;
 use crate::workdir::lock::Waiting;
-use crate::workdir::recovery;
 use crate::workdir::session::Session;
 use crate::workdir::state::State;
 
@@ -41,7 +41,9 @@ const PATIENCE_IDLE: Duration = Duration::from_secs(10);
 pub const PATIENCE_BUSY: Duration = Duration::from_mins(5);
 /// How long until it is tried again.
 const RETRY_EVERY: Duration = Duration::from_secs(1);
-/// How often the run is looked at while there is nothing to do.
+/// How often the run is looked at while there is nothing to do: often at first,
+/// since the last tasks of a run mostly end together.
+const LOOK_FIRST: Duration = Duration::from_millis(50);
 const LOOK_EVERY: Duration = Duration::from_millis(700);
 /// How many lines of a stream may wait here.
 const MOST_WAITING: usize = 10_000;
@@ -88,6 +90,7 @@ pub struct Ledger {
     ends: Ends,
     times: Times,
     refused_since: Option<Instant>,
+    longest_wait: Duration,
     is_hungry: bool,
     was_told_complete: bool,
     is_sealed: bool,
@@ -98,6 +101,8 @@ struct Times {
     turned: Instant,
     beat: Instant,
     noted: Instant,
+    /// When there was something to do.
+    busy: Instant,
     looked: Instant,
     compacted: Instant,
 }
@@ -110,6 +115,7 @@ impl Ledger {
             turned: now,
             beat: now,
             noted: now,
+            busy: now,
             looked: now,
             compacted: now,
         };
@@ -121,6 +127,7 @@ impl Ledger {
             ends: Ends::default(),
             times,
             refused_since: None,
+            longest_wait: Duration::ZERO,
             is_hungry: true,
             was_told_complete: false,
             is_sealed: false,
@@ -191,7 +198,20 @@ impl Ledger {
         let is_silent = !self.desk.queue.life().is_good();
         let has_rested = self.times.turned.elapsed() >= self.pace.gap(self.state().live);
         let must_hurry = self.is_hungry && self.state().queue.left > 0;
-        is_silent || (has_rested || must_hurry) && self.wants_turn()
+        is_silent || (has_rested || must_hurry || self.is_last_settling()) && self.wants_turn()
+    }
+
+    /// Our last task has ended and there is no other: the run may wait for this
+    /// turn alone, and it is the last for a while.
+    fn is_last_settling(&self) -> bool {
+        let is_news = self.desk.session.has_news() || !self.desk.reports.is_empty();
+        is_news && self.state().queue.left == 0 && self.is_idle()
+    }
+
+    /// Whether no slot has a task or will have one.
+    fn is_idle(&self) -> bool {
+        let (idle, queued) = self.desk.queue.counts();
+        idle == self.desk.places.len() as u64 && queued == 0
     }
 
     /// Whether there is anything to do under the lock.
@@ -232,6 +252,7 @@ impl Ledger {
             .turn(upto, copy, claim, &mut self.desk.patience)?;
         let (now, ended) = (Instant::now(), self.desk.patience.now());
         let took = |since| ended.saturating_sub(since);
+        self.longest_wait = self.longest_wait.max(turn.waited);
         let span = now - std::mem::replace(&mut self.times.turned, now);
         let (turn_took, held) = (took(began), took(turn.locked));
         let (ends, slots) = (std::mem::take(&mut self.ends), self.desk.places.len());
@@ -379,17 +400,19 @@ impl Ledger {
 
     /// With nothing to claim: does the run still need us?
     fn look(&mut self) -> Result<()> {
-        let (idle, queued) = self.desk.queue.counts();
-        let is_idle = idle == self.desk.places.len() as u64 && queued == 0;
         let is_feeding = self
             .desk
             .session
             .feed()
             .is_some_and(|feed| feed.is_open() || feed.waiting() > 0);
-        if !is_idle || self.was_told_complete || self.state().queue.left > 0 || is_feeding {
+        if !self.is_idle() || self.state().queue.left > 0 || is_feeding {
+            self.times.busy = Instant::now();
             return Ok(());
         }
-        if self.times.looked.elapsed() >= LOOK_EVERY {
+        if self.was_told_complete {
+            return Ok(());
+        }
+        if self.times.looked.elapsed() >= self.look_every() {
             self.times.looked = Instant::now();
             self.desk.session.look()?;
             self.show();
@@ -402,6 +425,10 @@ impl Ledger {
             let _ = self.desk.events.send(Event::Complete);
         }
         Ok(())
+    }
+
+    fn look_every(&self) -> Duration {
+        (self.times.busy.elapsed() / 4).clamp(LOOK_FIRST, LOOK_EVERY)
     }
 
     /// Whoever waits for the rest of our stream waits for us.
@@ -419,12 +446,14 @@ impl Ledger {
             return Ok(false);
         }
         let me = self.desk.session.farmer();
-        let all = recovery::unsealed(&self.desk.session.workdir().dir)?;
+        let all = farmers::unsealed(&self.desk.session.workdir().dir)?;
         let is_ours = |name: &str| name.rsplit('.').nth(2) == Some(&*self.desk.job);
         // Another job's farmers look after each other, as soon as one has been
         // seen to live: it may have died a moment before we came.
         let needs_us = |name: &&String| is_ours(name) || !self.neighbours.have_seen_alive(name);
-        Ok(all.iter().filter(needs_us).any(|name| name != me))
+        // Who has no journal is not seen to die by anybody who comes later.
+        let is_traceless = state.live as usize > all.len();
+        Ok(is_traceless || all.iter().filter(needs_us).any(|name| name != me))
     }
 
     // ---- waiting ---------------------------------------------------------
@@ -479,6 +508,9 @@ impl Ledger {
     fn rest(&self) -> Duration {
         if self.refused_since.is_some() {
             return RETRY_EVERY;
+        }
+        if self.is_last_settling() {
+            return Duration::ZERO;
         }
         let gap = self.pace.gap(self.state().live);
         gap.saturating_sub(self.times.turned.elapsed())
@@ -550,7 +582,7 @@ impl Ledger {
             (state.live > 1).then(|| self.neighbours.due_at(state.live)),
             is_new.then(|| self.times.noted + Duration::from_secs(1)),
             self.suspects.front().map(|(at, ..)| *at + SUSPICION),
-            (idle > queued && state.queue.left == 0).then(|| self.times.looked + LOOK_EVERY),
+            (idle > queued && state.queue.left == 0).then(|| self.times.looked + self.look_every()),
             (state.queue.cursor > 0)
                 .then(|| self.times.compacted + self.compact_every() + Duration::from_millis(1))
                 .filter(|at| *at > now),
@@ -614,7 +646,12 @@ impl Ledger {
         }
         let at = self.desk.clock.micros(Instant::now());
         let journal = self.desk.session.journal();
-        journal.lock().push(&Record::Leave { at, why });
+        let longest_wait_us = u64::try_from(self.longest_wait.as_micros()).unwrap_or(u64::MAX);
+        journal.lock().push(&Record::Leave {
+            at,
+            why,
+            longest_wait_us,
+        });
         let upto = journal.lock().end();
         self.desk.session.leave(upto, &mut self.desk.patience)
     }

@@ -12,8 +12,9 @@ use std::time::{Duration, Instant};
 use crate::host::guard;
 use crate::workdir::error::Result;
 use crate::workdir::exclusion::host_of;
+use crate::workdir::farmers;
 use crate::workdir::lock::Waiting;
-use crate::workdir::recovery;
+use crate::workdir::recovery::{self, Found};
 use crate::workdir::session::Session;
 
 /// How many an idle farmer looks at in one go.
@@ -73,7 +74,7 @@ impl Neighbours {
             self.signs.clear();
         }
         self.looked = Instant::now();
-        let all = recovery::unsealed(&session.workdir().dir)?;
+        let all = farmers::unsealed(&session.workdir().dir)?;
         let me = session.farmer().to_owned();
         let after = all.partition_point(|name| *name <= me);
         let ring = all[after..]
@@ -84,7 +85,29 @@ impl Neighbours {
         for farmer in ring.take(if is_idle { MOST } else { 2 }) {
             told.extend(self.check(farmer, session, waiting)?);
         }
+        if is_idle {
+            for farmer in farmers::without_journal(&session.workdir().dir, &all)? {
+                told.extend(self.check_traceless(&farmer, session, waiting)?);
+            }
+        }
         Ok(told)
+    }
+
+    /// A farmer without a journal can give no sign of life.
+    fn check_traceless(
+        &mut self,
+        farmer: &str,
+        session: &mut Session,
+        waiting: &mut dyn Waiting,
+    ) -> Result<Option<String>> {
+        let now = Instant::now();
+        let sign = self.signs.entry(farmer.to_owned()).or_insert((0, now));
+        if now - sign.1 <= self.takeover {
+            return Ok(None);
+        }
+        let found = session.seal(farmer, None, waiting)?;
+        self.signs.remove(farmer);
+        Ok(found.map(|found| told(&found, "has no journal any more")))
     }
 
     fn check(
@@ -113,7 +136,7 @@ impl Neighbours {
         if host_of(farmer) == host {
             guard::end_all(farmer);
         }
-        let found = session.seal(farmer, &journal, waiting)?;
+        let found = session.seal(farmer, Some(&journal), waiting)?;
         self.signs.remove(farmer);
         let Some(found) = found else {
             return Ok(None);
@@ -123,9 +146,13 @@ impl Neighbours {
         } else {
             "gave no sign of life"
         };
-        Ok(Some(format!(
-            "farmer {farmer} {how}: {} results settled, {} tasks back in toprocess",
-            found.settled, found.lost
-        )))
+        Ok(Some(told(&found, how)))
     }
+}
+
+fn told(found: &Found, how: &str) -> String {
+    format!(
+        "farmer {} {how}: {} results settled, {} tasks back in toprocess",
+        found.farmer, found.settled, found.lost
+    )
 }

@@ -14,6 +14,7 @@ use crate::model::tasklist::Remarks;
 use crate::view::progress::Progress;
 use crate::workdir::error::Result;
 use crate::workdir::exclusion;
+use crate::workdir::farmers;
 use crate::workdir::journal::Journal;
 use crate::workdir::lock::Waiting;
 use crate::workdir::open::Workdir;
@@ -83,6 +84,7 @@ impl Prelude<'_> {
             beat_every(options.takeover),
             self.patience,
         )?;
+        farmers::check_age(dir)?;
         let prepared = match source {
             Source::File(list) => {
                 prepare(dir, mechanism, &who, self.patience, list, options.strict)?
@@ -90,7 +92,7 @@ impl Prelude<'_> {
             Source::Stream(_) => prepare_stream(dir, mechanism, &who, self.patience)?,
         };
         self.tell_prepared(&prepared);
-        for farmer in recovery::unsealed(dir)? {
+        for farmer in farmers::unsealed(dir)? {
             self.seal_if_dead(&farmer, &who)?;
         }
         if options.retry_failed {
@@ -117,7 +119,7 @@ impl Prelude<'_> {
                 if exclusion::host_of(farmer) == self.host.name {
                     guard::end_all(farmer);
                 }
-                let of = (farmer, &journal);
+                let of = (farmer, Some(&journal));
                 recovery::seal(dir, mechanism, (who, None), self.patience, of)?;
                 return Ok(());
             }

@@ -16,6 +16,7 @@ use crate::model::task::Task;
 
 /// The queue of one farmer.
 pub struct Queue {
+    slots: u64,
     inner: Mutex<Inner>,
     changed: Condvar,
     hungry: Sender<Order>,
@@ -59,13 +60,16 @@ struct Inner {
     tasks: VecDeque<Task>,
     idle: u64,
     is_closed: bool,
-    has_cried: bool,
+    /// How many slots were idle when the ledger was last told.
+    cried: u64,
 }
 
 impl Queue {
-    /// An empty queue; the first slot that finds it so sends a word to the ledger.
-    pub fn new(hungry: Sender<Order>, life: Life) -> Self {
+    /// An empty queue; the first and the last of the `slots` that find it so send
+    /// a word to the ledger.
+    pub fn new(slots: u32, hungry: Sender<Order>, life: Life) -> Self {
         Self {
+            slots: slots.into(),
             inner: Mutex::default(),
             changed: Condvar::new(),
             hungry,
@@ -100,7 +104,9 @@ impl Queue {
             if let Some(task) = inner.tasks.pop_front() {
                 break Some(task);
             }
-            if !std::mem::replace(&mut inner.has_cried, true) {
+            let is_last = inner.idle == self.slots;
+            if inner.cried == 0 || is_last && inner.cried < self.slots {
+                inner.cried = inner.idle;
                 // The ledger is gone only when the queue is closed.
                 let _ = self.hungry.send(Order::Hungry);
             }
@@ -116,7 +122,7 @@ impl Queue {
     /// Adds claimed tasks at the end.
     pub fn put(&self, tasks: Vec<Task>) {
         let mut inner = self.lock();
-        inner.has_cried = false;
+        inner.cried = 0;
         let n = tasks.len();
         inner.tasks.extend(tasks);
         let idle = inner.idle;

@@ -271,7 +271,7 @@ impl Threads<'_> {
         let (orders, desk_orders) = unbounded();
         let (reports, desk_reports) = unbounded();
         let life = Life::new(self.options.takeover / 2);
-        let queue = Arc::new(Queue::new(orders.clone(), life));
+        let queue = Arc::new(Queue::new(self.host.slots, orders.clone(), life));
         let places: Places = Arc::new((0..self.host.slots).map(|_| Place::default()).collect());
         let board = Arc::new(Mutex::new(session.state().clone()));
         let busy = Arc::new(AtomicU64::new(0));

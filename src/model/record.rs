@@ -41,6 +41,9 @@ pub enum Record {
         at: u64,
         /// Why, for people.
         why: String,
+        /// The longest wait for the lock, in microseconds.
+        #[serde(default)]
+        longest_wait_us: u64,
     },
 }
 

@@ -295,7 +295,7 @@ impl Trace {
                     self.slice(farmer, lane, &Slice::ended(&end))?;
                 }
                 Record::Note { at, text } => self.mark(farmer, lane, at, &text)?,
-                Record::Leave { at, why } => {
+                Record::Leave { at, why, .. } => {
                     has_left = true;
                     self.mark(farmer, lane, at, &format!("farmer left: {why}"))?;
                 }

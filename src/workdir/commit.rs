@@ -16,7 +16,7 @@ use super::error::{Context, Error, Result};
 use super::fs::{Dir, File, Open, read_from, read_full};
 use super::layout::{FAILED, FINISHED, REQUEUED, TASKS, TOPROCESS};
 use super::lock::{self, Held, Mechanism, Waiting, acquire};
-use super::state::{self, Act, Known, LOCK, Queue, Rename, State};
+use super::state::{self, Act, Head, Known, LOCK, Queue, Rename, State};
 use crate::model::ids::Ids;
 use crate::model::task::{Task, TaskId, parse_line, push_line};
 
@@ -255,6 +255,7 @@ impl<'a> Txn<'a> {
         }
         let file = self.current(TOPROCESS)?;
         let mut lines = Lines::new(&*file, self.state.queue.cursor, self.state.queue.len);
+        self.check_head(lines.head().context("read", TOPROCESS)?)?;
         let mut tasks = Vec::with_capacity(usize::try_from(n).unwrap_or(0));
         while (tasks.len() as u64) < n {
             let at = lines.at();
@@ -275,7 +276,28 @@ impl<'a> Txn<'a> {
         }
         self.state.queue.cursor = lines.at();
         self.state.queue.left -= n;
+        self.state.queue.head = Head::of(lines.head().context("read", TOPROCESS)?);
         Ok(tasks)
+    }
+
+    /// What is at the cursor is what was there when the state was written.
+    fn check_head(&self, bytes: &[u8]) -> Result<()> {
+        let Queue { cursor, head, .. } = self.state.queue;
+        if head.fits(bytes) {
+            return Ok(());
+        }
+        let what = format!(
+            "at byte {cursor} it holds something else than was recorded: it is of another \
+             time than the file lock; see docs/workdir.md, \"A damaged workdir\""
+        );
+        Err(self.damaged(TOPROCESS, what))
+    }
+
+    /// The same, of an open file.
+    fn check_queue(&self, file: &dyn File) -> Result<()> {
+        let mut bytes = [0; Head::MOST];
+        let read = read_full(file, &mut bytes, self.state.queue.cursor);
+        self.check_head(&bytes[..read.context("read", TOPROCESS)?])
     }
 
     /// Reads what is new in `requeued`.
@@ -378,10 +400,12 @@ impl<'a> Txn<'a> {
         new.write(front).context("write", TOPROCESS)?;
         if queue.left > 0 {
             let old = self.current(TOPROCESS)?;
+            self.check_queue(&*old)?;
             new.copy(&*old, queue.cursor, queue.len)
                 .context("copy", TOPROCESS)?;
         }
         let len = front.len() as u64 + queue.len - queue.cursor;
+        let head = new.head();
         self.replace(TOPROCESS, new)?;
         let (left, generation) = (queue.left + count, queue.generation + 1);
         self.state.queue = Queue {
@@ -389,6 +413,7 @@ impl<'a> Txn<'a> {
             cursor: 0,
             left,
             generation,
+            head,
         };
         Ok(())
     }
@@ -406,6 +431,7 @@ impl<'a> Txn<'a> {
         if old.inode().context("look at", TOPROCESS)? != copy.inode {
             return Ok(false);
         }
+        self.check_queue(&*old)?;
         let mut new = copy.new;
         if queue.len > copy.of.len {
             new.copy(&*old, copy.of.len, queue.len)
@@ -500,7 +526,18 @@ impl<'a> Txn<'a> {
             lines: queue.left,
         };
         let Known { len, lines: left } = self.append(TOPROCESS, known, lines, count)?;
-        self.state.queue = Queue { len, left, ..queue };
+        let was_empty = queue.cursor == queue.len;
+        let head = if was_empty {
+            Head::of(lines)
+        } else {
+            queue.head
+        };
+        self.state.queue = Queue {
+            len,
+            left,
+            head,
+            ..queue
+        };
         Ok(())
     }
 
@@ -570,7 +607,8 @@ impl<'a> Txn<'a> {
         self.may_write().map_or_else(E::from, |()| error)
     }
 
-    fn damaged(&self, name: &str, what: String) -> Error {
+    /// What is wrong with a file, as a verdict.
+    pub fn damaged(&self, name: &str, what: String) -> Error {
         let file = name.to_owned();
         self.verdict(Error::Damaged { file, what })
     }
@@ -652,6 +690,8 @@ pub struct NewFile {
     buffer: Vec<u8>,
     written: u64,
     lines: u64,
+    /// How it begins, once that is written.
+    head: Option<Head>,
     is_complete: bool,
 }
 
@@ -670,6 +710,7 @@ impl NewFile {
             buffer: Vec::new(),
             written: 0,
             lines: 0,
+            head: None,
             is_complete: false,
         })
     }
@@ -707,6 +748,9 @@ impl NewFile {
 
     fn flush(&mut self) -> std::io::Result<()> {
         self.file.write_at(&self.buffer, self.written)?;
+        if !self.buffer.is_empty() {
+            self.head = Some(self.head());
+        }
         Known {
             len: self.written,
             lines: self.lines,
@@ -722,6 +766,11 @@ impl NewFile {
             len: self.written + self.buffer.len() as u64,
             lines: self.lines + lines,
         }
+    }
+
+    /// How it begins.
+    pub fn head(&self) -> Head {
+        self.head.unwrap_or_else(|| Head::of(&self.buffer))
     }
 
     fn complete(mut self) -> Result<String> {
@@ -766,6 +815,13 @@ impl<'a> Lines<'a> {
     /// Where the next line begins.
     pub fn at(&self) -> u64 {
         self.base + self.next as u64
+    }
+
+    /// What comes next: as many bytes as a [`Head`] is of, fewer at the end.
+    pub fn head(&mut self) -> std::io::Result<&[u8]> {
+        while self.buffer.len() - self.next < Head::MOST && self.fill()? {}
+        let rest = &self.buffer[self.next..];
+        Ok(&rest[..rest.len().min(Head::MOST)])
     }
 
     /// The next line without its end; `None` at the end, or when the last line

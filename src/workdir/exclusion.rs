@@ -10,6 +10,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::error::{Context, Error, Result};
+use super::farmers;
 use super::fs::Dir;
 use super::journal::Journal;
 use super::lock::{Mechanism, Waiting};
@@ -139,7 +140,7 @@ pub fn test(
     }
     let ours = journal.modified()?;
     let mut suspects = Vec::new();
-    for farmer in recovery::unsealed(dir)? {
+    for farmer in farmers::unsealed(dir)? {
         if host_of(&farmer) == host {
             continue;
         }
@@ -164,7 +165,7 @@ pub fn test(
         let at = u64::try_from(ours.as_micros()).unwrap_or(0);
         journal.push(&Record::Beat { at });
         journal.sync()?;
-        let still_open = recovery::unsealed(dir)?;
+        let still_open = farmers::unsealed(dir)?;
         suspects.retain(|(farmer, _)| still_open.contains(farmer));
         for (farmer, len) in &suspects {
             let grown = recovery::look_at(dir, mechanism, farmer, host)?;

@@ -21,6 +21,7 @@
 pub mod commit;
 pub mod error;
 pub mod exclusion;
+pub mod farmers;
 pub mod feed;
 pub mod fs;
 pub mod journal;

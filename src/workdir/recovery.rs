@@ -7,17 +7,19 @@
 //! the work to the next one.
 
 use std::collections::{HashMap, HashSet};
+use std::io::ErrorKind;
 use std::sync::Arc;
 
 use super::commit::{Attempts, Txn, Why, lines_of};
 use super::error::{Context, Result};
 use super::exclusion::host_of;
+use super::farmers::{is_marked, mark};
 use super::fs::{Dir, File, Open};
 use super::journal;
-use super::layout::{self, FAILED, FINISHED, NODES};
+use super::layout::{self, FAILED, FINISHED};
 use super::lock::{Mechanism, Waiting};
 use super::session::check_seal;
-use super::state::{Act, Entry, State};
+use super::state::{Act, Entry, LOCK, State};
 use crate::model::ids::Ids;
 use crate::model::outcome::Destination;
 use crate::model::record::End;
@@ -32,22 +34,6 @@ pub struct Found {
     pub settled: u64,
     /// Tasks that it had claimed and that will run again.
     pub lost: u64,
-}
-
-/// The farmers whose journals are not sealed, in the order of their names.
-pub fn unsealed(dir: &Arc<dyn Dir>) -> Result<Vec<String>> {
-    let names = dir.list(NODES).context("list", NODES)?;
-    let sealed: HashSet<&str> = names
-        .iter()
-        .filter_map(|n| n.strip_suffix(".sealed"))
-        .collect();
-    let farmers = names.iter().filter_map(|name| layout::farmer_of(name));
-    let mut open: Vec<String> = farmers
-        .filter(|farmer| !sealed.contains(farmer))
-        .map(str::to_owned)
-        .collect();
-    open.sort_unstable();
-    Ok(open)
 }
 
 /// Somebody else's journal.
@@ -69,7 +55,7 @@ pub fn look_at(
 ) -> Result<Option<Other>> {
     let name = layout::journal(farmer);
     let file = match dir.open(&name, Open::Write) {
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
+        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
         opened => opened.context("open", &name)?,
     };
     let is_free = match mechanism {
@@ -86,33 +72,39 @@ pub fn look_at(
 
 /// Settles and seals the journal of a farmer that is over; `None` when it gave a
 /// sign of life since it was looked at. `by` is the farmer that does it, if it is
-/// one: its number, and the state that it saw last.
+/// one: its number, and the state that it saw last. A journal that is gone was
+/// not looked at.
 pub fn seal(
     dir: &Arc<dyn Dir>,
     mechanism: Mechanism,
     (who, by): (&str, Option<(u32, &State)>),
     waiting: &mut dyn Waiting,
-    (farmer, looked_at): (&str, &Other),
+    (farmer, looked_at): (&str, Option<&Other>),
 ) -> Result<Option<Found>> {
     let mut txn = Txn::begin(dir, mechanism, who, waiting)?;
     if let Some((number, last)) = by {
         check_seal(&txn, last, number)?;
     }
-    // What it wrote until now counts, not what there was when it was looked at.
-    let name = layout::journal(farmer);
-    let journal = dir.open(&name, Open::Read).context("open", &name)?;
-    if !looked_at.is_free && journal.len().context("look at", &name)? != looked_at.len {
+    let Some(journal) = Remains::of(dir, farmer, looked_at)? else {
         return Ok(None);
-    }
+    };
     let entries = txn.entries()?;
+    let mut seq = txn.state().seq;
     let mut found = Found {
         farmer: farmer.to_owned(),
         ..Found::default()
     };
     if let Some(past) = Past::of(&entries, farmer) {
-        let ends = journal::ends(&*journal).context("read", &name)?;
+        if looked_at.is_none() && is_marked(dir, farmer)? {
+            let what = format!(
+                "it takes farmer {farmer} for alive, which was over long ago: it is older than \
+                 the other files; see docs/workdir.md, \"A damaged workdir\""
+            );
+            return Err(txn.damaged(LOCK, what));
+        }
+        let (ends, is_whole) = journal.read(past.settled)?;
         let (results, mut lost) = past.unsettled(&ends);
-        if !journal::is_whole(&*journal, past.settled).context("read", &name)? {
+        if !is_whole {
             // What it has lost of that is in `finished` and `failed`.
             let done = done(&mut txn)?;
             lost.retain(|id| !done.contains(id));
@@ -146,13 +138,48 @@ pub fn seal(
         state.feeding = state.feeding.saturating_sub(u32::from(past.is_feeding));
         state.interrupted += found.lost;
         state.seals += 1;
-        txn.commit(Act::Seal {
-            of: past.number,
-            by: by.map_or(u32::MAX, |(number, _)| number),
-        })?;
+        let by = by.map_or(u32::MAX, |(number, _)| number);
+        let of = past.number;
+        seq = txn.commit(Act::Seal { of, by })?.seq;
     }
-    mark(dir, farmer)?;
+    mark(dir, farmer, seq)?;
     Ok(Some(found))
+}
+
+/// What is left of a farmer that is over.
+struct Remains {
+    name: String,
+    /// None when somebody has deleted it.
+    journal: Option<Box<dyn File>>,
+}
+
+impl Remains {
+    /// What it wrote until now counts, not what there was when it was looked at;
+    /// `None` when that is more, or there again.
+    fn of(dir: &Arc<dyn Dir>, farmer: &str, looked_at: Option<&Other>) -> Result<Option<Self>> {
+        let name = layout::journal(farmer);
+        let journal = match dir.open(&name, Open::Read) {
+            Err(error) if looked_at.is_none() && error.kind() == ErrorKind::NotFound => None,
+            opened => Some(opened.context("open", &name)?),
+        };
+        let is_as_it_was = match (&journal, looked_at) {
+            (Some(_), Some(seen)) if seen.is_free => true,
+            (Some(now), Some(seen)) => now.len().context("look at", &name)? == seen.len,
+            (None, None) => true,
+            _ => false,
+        };
+        Ok(is_as_it_was.then_some(Self { name, journal }))
+    }
+
+    /// The ends in it, and whether nothing is missing before `settled`.
+    fn read(&self, settled: u64) -> Result<(Vec<(u64, End)>, bool)> {
+        let Some(journal) = &self.journal else {
+            return Ok((Vec::new(), false));
+        };
+        let ends = journal::ends(&**journal).context("read", &self.name)?;
+        let is_whole = journal::is_whole(&**journal, settled).context("read", &self.name)?;
+        Ok((ends, is_whole))
+    }
 }
 
 /// The tasks in `finished` and `failed`.
@@ -186,25 +213,6 @@ pub fn settle<'e>(
     }
     txn.finish(&finished, n_finished)?;
     txn.fail(&failed, n_failed)
-}
-
-/// Puts the mark beside a journal that says: over.
-pub fn mark(dir: &Arc<dyn Dir>, farmer: &str) -> Result<()> {
-    let name = layout::sealed(farmer);
-    dir.open(&name, Open::Create)
-        .context("create", &name)
-        .map(drop)
-}
-
-/// Whether there is that mark; asked of the server, not of what the node
-/// remembers of names.
-pub fn is_marked(dir: &Arc<dyn Dir>, farmer: &str) -> Result<bool> {
-    let name = layout::sealed(farmer);
-    match dir.open(&name, Open::Read) {
-        Ok(_) => Ok(true),
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(false),
-        Err(error) => Err(error).context("open", &name),
-    }
 }
 
 /// What the log says about one farmer.

@@ -251,6 +251,7 @@ fn fresh(txn: &mut Txn<'_>, list: &ListFile) -> Result<Remarks, ListTrouble> {
         left: known.lines,
         cursor: 0,
         generation: 1,
+        head: queue.head(),
     };
     txn.replace(TASKS, tasks)?;
     txn.replace(TOPROCESS, queue)?;
@@ -539,13 +540,17 @@ fn requeue_all(
         left: known.lines,
         cursor: 0,
         generation,
+        head: queue.head(),
     };
     txn.replace(TOPROCESS, queue)?;
     Ok(())
 }
 
-/// The state of a workdir, as a look without the lock shows it.
+/// The state of a workdir, as a look without the lock shows it; `None` before
+/// it was prepared.
 pub fn look(dir: &Arc<dyn Dir>) -> Result<Option<State>> {
-    let file = dir.open(LOCK, Open::Read).context("open", LOCK)?;
-    state::read(&*file)
+    match dir.open(LOCK, Open::Read) {
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
+        file => state::read(&*file.context("open", LOCK)?),
+    }
 }

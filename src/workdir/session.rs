@@ -11,6 +11,7 @@ use std::time::Duration;
 
 use super::commit::{Attempts, QueueCopy, Txn, Why};
 use super::error::{Context, Error, Result};
+use super::farmers;
 use super::feed::Feed;
 use super::journal::Journal;
 use super::layout::{self, TOPROCESS};
@@ -62,6 +63,8 @@ pub struct Turn {
     pub tasks: Vec<Task>,
     /// When the lock was taken, by the clock of `Waiting`.
     pub locked: Duration,
+    /// How long it was waited for.
+    pub waited: Duration,
 }
 
 impl Session {
@@ -90,7 +93,7 @@ impl Session {
         let journal = SharedJournal(Arc::new(Mutex::new(journal)));
         let waiting = &mut Beating::new(&journal, waiting);
         let mut txn = Txn::begin(dir, mechanism, &farmer, waiting)?;
-        if recovery::is_marked(dir, &farmer)? {
+        if farmers::is_marked(dir, &farmer)? {
             return Err(Error::Sealed);
         }
         if txn.state().live == 0 {
@@ -212,6 +215,7 @@ impl Session {
     ) -> Result<Turn> {
         self.sync_journal()?;
         let (dir, mechanism) = (&self.workdir.dir, self.workdir.mechanism);
+        let asked = waiting.now();
         let mut txn = Txn::begin(dir, mechanism, &self.farmer, waiting)?;
         let locked = txn.now();
         check_seal(&txn, &self.state, self.number)?;
@@ -253,7 +257,12 @@ impl Session {
         if fed_all {
             self.feed = None;
         }
-        Ok(Turn { tasks, locked })
+        let waited = locked.saturating_sub(asked);
+        Ok(Turn {
+            tasks,
+            locked,
+            waited,
+        })
     }
 
     /// A copy of the queue for the next turn to adopt, made without the lock;
@@ -309,11 +318,11 @@ impl Session {
     }
 
     /// Settles and seals the journal of another farmer, which is dead; `None`
-    /// when it lives after all.
+    /// when it lives after all. A journal that is gone was not looked at.
     pub fn seal(
         &mut self,
         farmer: &str,
-        journal: &Other,
+        journal: Option<&Other>,
         waiting: &mut dyn Waiting,
     ) -> Result<Option<Found>> {
         self.must_be_ours()?;
@@ -368,7 +377,7 @@ impl Session {
             leave: true,
         })?;
         // Without the mark the others find out by themselves.
-        let _ = recovery::mark(dir, &self.farmer);
+        let _ = farmers::mark(dir, &self.farmer, state.seq);
         state.feeding += u32::from(self.feed.as_ref().is_some_and(|feed| !feed.is_whole()));
         Ok(state)
     }

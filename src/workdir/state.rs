@@ -54,6 +54,32 @@ pub struct Queue {
     pub left: u64,
     /// Counts the times that the file was written anew.
     pub generation: u64,
+    /// What it holds at the cursor: an older `toprocess` that somebody put back
+    /// holds something else there.
+    #[serde(default)]
+    pub head: Head,
+}
+
+/// The length and the checksum of the first bytes at some place.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Head(u32, u32);
+
+impl Head {
+    /// No more bytes than these are looked at.
+    pub const MOST: usize = 64;
+
+    /// Of what begins with these bytes.
+    pub fn of(bytes: &[u8]) -> Self {
+        let bytes = &bytes[..bytes.len().min(Self::MOST)];
+        let length = u32::try_from(bytes.len()).unwrap_or(0);
+        Self(length, crc32fast::hash(bytes))
+    }
+
+    /// Whether these bytes begin as those did; nothing known fits everything.
+    pub fn fits(self, bytes: &[u8]) -> bool {
+        let known = usize::try_from(self.0).ok().and_then(|n| bytes.get(..n));
+        known.is_some_and(|known| known.is_empty() || crc32fast::hash(known) == self.1)
+    }
 }
 
 /// A file that takes the place of another when its transaction has come true.
@@ -481,6 +507,7 @@ mod tests {
             cursor: u64::MAX,
             left: u64::MAX,
             generation: u64::MAX,
+            head: Head(64, u32::MAX),
         };
         (state.finished, state.failed, state.requeued, state.tasks) = (known, known, known, known);
         state.list = Some(ListIdentity {
@@ -489,9 +516,44 @@ mod tests {
             mtime_nsec: i64::MIN,
             inode: u64::MAX,
         });
-        for to in ["toprocess", "failed", "tasks", "finished"] {
+        for to in ["toprocess", "failed"] {
             state.renames.push(Rename {
                 from: format!("{to}.new"),
+                to: to.into(),
+            });
+        }
+        assert_eq!(encode(&state).len(), PLACE);
+    }
+
+    /// When a broken lock is taken, all files are written anew at once.
+    #[test]
+    fn a_state_of_a_long_run_fits_its_place_with_five_new_files() {
+        let mut state = State::new(Mechanism::Flock);
+        let (tera, giga) = (10_u64.pow(12), 10_u64.pow(9));
+        let known = Known {
+            len: tera,
+            lines: giga,
+        };
+        state.queue = Queue {
+            len: tera,
+            cursor: tera,
+            left: giga,
+            generation: giga,
+            head: Head(64, u32::MAX),
+        };
+        (state.finished, state.failed, state.requeued, state.tasks) = (known, known, known, known);
+        (state.seq, state.seals, state.interrupted) = (giga, giga, giga);
+        (state.live, state.next_farmer, state.breaks) = (100_000, 10_000_000, 100_000);
+        (state.log, state.last) = (tera, (giga, u32::MAX));
+        state.list = Some(ListIdentity {
+            len: tera,
+            mtime: 10_000_000_000,
+            mtime_nsec: 999_999_999,
+            inode: u64::MAX,
+        });
+        for to in ["toprocess", "failed", "tasks", "finished", "requeued"] {
+            state.renames.push(Rename {
+                from: format!("{to}.{giga}.100000.1.new"),
                 to: to.into(),
             });
         }

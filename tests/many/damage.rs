@@ -102,6 +102,67 @@ fn a_file_of_earlier_days_is_named_or_mended() {
     }
 }
 
+/// Tasks of a farmer that nobody can find come back after the takeover time.
+#[test]
+fn a_deleted_journal_leaves_no_task_behind() {
+    let farm = halfway();
+    let journal = format!("nodes/{}.jsonl", farm.farmers().pop().unwrap());
+    damage(&farm, &journal, "gone");
+    let done = farm.farm("--takeover 1s").run().exits(1);
+
+    assert!(
+        done.stderr.contains("has no journal any more"),
+        "{}",
+        done.stderr
+    );
+    let all: Vec<u64> = (0..32).filter(|id| *id != 10).collect();
+    farm.assert_exact(32, &all, &[10]);
+}
+
+/// All tasks are done; then a `lock` of earlier days is put in place, by which
+/// most of them are still to do.
+#[test]
+fn an_old_lock_is_named_even_when_the_run_is_over() {
+    let farm = halfway();
+    farm.farm("").run().exits(1);
+    let [finished, failed] = ["w/finished", "w/failed"].map(|file| farm.text(file));
+    damage(&farm, "lock", "old");
+    let done = farm.farm("").run().exits(74);
+    assert!(
+        done.stderr.contains("lock is damaged") && done.stderr.contains("older"),
+        "{}",
+        done.stderr
+    );
+    assert_eq!(farm.text("w/finished"), finished);
+    assert_eq!(farm.text("w/failed"), failed);
+}
+
+/// The whole list as it was at first, in the place of what is left of it.
+#[test]
+fn an_earlier_and_longer_queue_is_named() {
+    let farm = Farm::new();
+    let line = |id: u64| match id {
+        10 => "[ -e stopped ] || { touch stopped; kill -TERM $PPID; sleep 1000; }".into(),
+        _ => format!("echo {id} >>done"),
+    };
+    farm.write("tasks.txt", tasks(32, line));
+    farm.farm("--proc 1 --grace 1").run().exits(75);
+    let whole: String = farm
+        .text("tasks.txt")
+        .lines()
+        .zip(0..)
+        .map(|(line, id)| format!("{id} {line}\n"))
+        .collect();
+    farm.write("w/toprocess", whole);
+    let done = farm.farm("").run().exits(74);
+    assert!(
+        done.stderr.contains("toprocess is damaged"),
+        "{}",
+        done.stderr
+    );
+    assert_eq!(farm.text("done").lines().count(), 10);
+}
+
 #[test]
 fn a_damaged_journal_is_named_or_mended() {
     for how in ["half", "zeros", "garbage", "empty"] {

@@ -9,6 +9,7 @@ use pytf::model::record::{End, Header, Record};
 use pytf::model::task::Task;
 use pytf::workdir::commit::Why;
 use pytf::workdir::error::Error;
+use pytf::workdir::farmers;
 use pytf::workdir::fs::Dir;
 use pytf::workdir::lock::Mechanism;
 use pytf::workdir::open::Workdir;
@@ -357,7 +358,7 @@ impl Farmer {
         }
         self.watched = now;
         let workdir = self.session.workdir().clone();
-        let all = recovery::unsealed(&workdir.dir)?;
+        let all = farmers::unsealed(&workdir.dir)?;
         let me = self.session.farmer().to_owned();
         let after = all.partition_point(|name| *name <= me);
         let ring = all[after..].iter().chain(&all[..after]);
@@ -376,8 +377,18 @@ impl Farmer {
             if !journal.is_free && now.saturating_sub(sign.1) <= TAKEOVER {
                 continue;
             }
-            self.session.seal(farmer, &journal, &mut self.waiting)?;
+            self.session
+                .seal(farmer, Some(&journal), &mut self.waiting)?;
             self.signs.remove(farmer);
+        }
+        if is_idle {
+            for farmer in farmers::without_journal(&workdir.dir, &all)? {
+                let now = self.shared.now();
+                let sign = self.signs.entry(farmer.clone()).or_insert((0, now));
+                if now.saturating_sub(sign.1) > TAKEOVER {
+                    self.session.seal(&farmer, None, &mut self.waiting)?;
+                }
+            }
         }
         Ok(())
     }
@@ -409,7 +420,11 @@ impl Farmer {
         }
         let (at, why) = (self.shared.now(), String::new());
         let journal = self.session.journal();
-        journal.lock().push(&Record::Leave { at, why });
+        journal.lock().push(&Record::Leave {
+            at,
+            why,
+            longest_wait_us: 0,
+        });
         let upto = journal.lock().end();
         let left = self.sync();
         let left = left.and_then(|()| self.session.leave(upto, &mut self.waiting));
@@ -422,6 +437,7 @@ impl Farmer {
 /// What comes before joining.
 fn prelude(workdir: &Workdir, plan: &Plan, waiting: &mut SimWaiting) -> Result<(), Error> {
     let (dir, mechanism) = (&workdir.dir, workdir.mechanism);
+    farmers::check_age(dir)?;
     match &plan.source {
         Source::List(list) => match prepare(dir, mechanism, "a start", waiting, list, false) {
             Ok(_) => {}
@@ -432,12 +448,12 @@ fn prelude(workdir: &Workdir, plan: &Plan, waiting: &mut SimWaiting) -> Result<(
             prepare_stream(dir, mechanism, "a start", waiting)?;
         }
     }
-    for farmer in recovery::unsealed(dir)? {
+    for farmer in farmers::unsealed(dir)? {
         let Some(journal) = recovery::look_at(dir, mechanism, &farmer, "")? else {
             continue;
         };
         if journal.is_free {
-            let of = (&*farmer, &journal);
+            let of = (&*farmer, Some(&journal));
             recovery::seal(dir, mechanism, ("a start", None), waiting, of)?;
         }
     }

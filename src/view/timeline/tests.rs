@@ -119,6 +119,7 @@ fn several_runs() -> Workdir {
     let leave = Record::Leave {
         at: T + 200,
         why: "no task is left".into(),
+        longest_wait_us: 0,
     };
     dir.journal(
         "n1.0.1.2",
