@@ -91,7 +91,8 @@ pub struct Ledger {
     times: Times,
     refused_since: Option<Instant>,
     longest_wait: Duration,
-    is_hungry: bool,
+    /// Since when a slot has nothing to do; or others have left something.
+    hungry: Option<Instant>,
     was_told_complete: bool,
     is_sealed: bool,
 }
@@ -128,7 +129,7 @@ impl Ledger {
             times,
             refused_since: None,
             longest_wait: Duration::ZERO,
-            is_hungry: true,
+            hungry: Some(now),
             was_told_complete: false,
             is_sealed: false,
         }
@@ -178,7 +179,9 @@ impl Ledger {
             let found =
                 self.neighbours
                     .watch(&mut self.desk.session, is_idle, &mut self.desk.patience)?;
-            self.is_hungry |= !found.is_empty();
+            if !found.is_empty() {
+                self.hungry.get_or_insert_with(Instant::now);
+            }
             for text in found {
                 self.say(text);
             }
@@ -197,7 +200,7 @@ impl Ledger {
     fn is_turn_due(&self) -> bool {
         let is_silent = !self.desk.queue.life().is_good();
         let has_rested = self.times.turned.elapsed() >= self.pace.gap(self.state().live);
-        let must_hurry = self.is_hungry && self.state().queue.left > 0;
+        let must_hurry = self.hungry.is_some() && self.state().queue.left > 0;
         is_silent || (has_rested || must_hurry || self.is_last_settling()) && self.wants_turn()
     }
 
@@ -229,7 +232,7 @@ impl Ledger {
     }
 
     fn turn(&mut self) -> Result<()> {
-        self.is_hungry = false;
+        let hungry = self.hungry.take();
         let began = self.desk.patience.now();
         let mut copy = None;
         if self.is_compaction_due() {
@@ -253,10 +256,12 @@ impl Ledger {
         let (now, ended) = (Instant::now(), self.desk.patience.now());
         let took = |since| ended.saturating_sub(since);
         self.longest_wait = self.longest_wait.max(turn.waited);
+        let idle = hungry.map_or(Duration::ZERO, |since| now - since);
         let span = now - std::mem::replace(&mut self.times.turned, now);
         let (turn_took, held) = (took(began), took(turn.locked));
         let (ends, slots) = (std::mem::take(&mut self.ends), self.desk.places.len());
-        self.pace.measured(turn_took, held, ends, span, slots);
+        self.pace
+            .measured(turn_took, held, ends, span.saturating_sub(idle), slots);
         if self.state().queue.generation != generation {
             self.times.compacted = now;
         }
@@ -519,7 +524,7 @@ impl Ledger {
     /// What the supervisor or a slot wants; `Some` when it is to leave.
     fn obey(&mut self, order: Order) -> Option<String> {
         match order {
-            Order::Hungry => self.is_hungry = true,
+            Order::Hungry => drop(self.hungry.get_or_insert_with(Instant::now)),
             Order::Note(text) => {
                 let at = self.desk.clock.micros(Instant::now());
                 self.desk

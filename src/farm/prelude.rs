@@ -24,6 +24,9 @@ use crate::workdir::retry::retry;
 use crate::workdir::session::Session;
 use crate::workdir::state::State;
 
+/// How many farmers of other nodes are looked at before the first task.
+const MOST_LOOKS: usize = 64;
+
 /// What happens before the first task: prepare, look for the dead, join.
 pub(super) struct Prelude<'a> {
     pub(super) workdir: &'a Workdir,
@@ -92,7 +95,7 @@ impl Prelude<'_> {
             Source::Stream(_) => prepare_stream(dir, mechanism, &who, self.patience)?,
         };
         self.tell_prepared(&prepared);
-        for farmer in farmers::unsealed(dir)? {
+        for farmer in self.suspects(&who)? {
             self.seal_if_dead(&farmer, &who)?;
         }
         if options.retry_failed {
@@ -105,6 +108,22 @@ impl Prelude<'_> {
         Ok(Found {
             is_new: prepared.is_new && !prepared.imported,
         })
+    }
+
+    /// Who may be dead: whoever has no process on our node, and some of those on
+    /// other nodes. Of a thousand that start together nobody looks at all others;
+    /// whom nobody looks at now, the neighbours will.
+    fn suspects(&self, who: &str) -> Result<Vec<String>> {
+        let mut all = farmers::unsealed(&self.workdir.dir)?;
+        let after = all.partition_point(|name| &**name <= who);
+        all.rotate_left(after);
+        let host = &*self.host.name;
+        let (ours, others): (Vec<_>, Vec<_>) = all
+            .into_iter()
+            .partition(|farmer| exclusion::host_of(farmer) == host);
+        let gone = |farmer: &String| exclusion::is_gone(farmer, host);
+        let ours = ours.into_iter().filter(gone);
+        Ok(ours.chain(others.into_iter().take(MOST_LOOKS)).collect())
     }
 
     /// A farmer that was killed on this node a moment ago is still guarded: its

@@ -11,6 +11,9 @@ use std::time::Duration;
 const SHORTEST_GAP: Duration = Duration::from_millis(20);
 /// A turn is followed by so many times its own length without one.
 const RESTS: u32 = 20;
+/// And by so many times the turns of all others: more turns carry less each, and
+/// what they cost is taken from the tasks.
+const SHARES: u32 = 8;
 /// Never more rarely, so that `finished` tells the truth to within seconds.
 const LONGEST_GAP: Duration = Duration::from_secs(10);
 
@@ -48,7 +51,8 @@ impl Pace {
     }
 
     /// A turn took `turn`, held the lock for `hold`, and carried the ends of the
-    /// `span` since the turn before, on `slots` slots.
+    /// `span` since the turn before, on `slots` slots. Time in which slots had
+    /// nothing to do is not in `span`: a rate that was starved would starve on.
     ///
     /// Tasks that started together end together: many ends in a short span say
     /// little. So the rate is never more than what the slots can do with tasks
@@ -85,11 +89,11 @@ impl Pace {
     }
 
     /// How long to wait after a turn before the next: the `live` farmers
-    /// together shall leave the lock free half of the time, and each shall leave
-    /// the file system alone for most of it, since a sync holds up whoever
+    /// together shall leave the lock free for most of the time, and each shall
+    /// leave the file system alone for most of it, since a sync holds up whoever
     /// creates files beside it.
     pub fn gap(&self, live: u32) -> Duration {
-        let rests = live.saturating_mul(2).max(RESTS);
+        let rests = live.saturating_mul(SHARES).max(RESTS);
         (self.hold * rests).clamp(SHORTEST_GAP, LONGEST_GAP)
     }
 

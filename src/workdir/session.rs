@@ -361,11 +361,13 @@ impl Session {
         } else {
             txn.requeue_in_front(&self.back)?;
         }
+        if txn.state().live <= 1 {
+            txn.cut_tails()?;
+        }
         let state = txn.state_mut();
         count_interrupted(state, &self.back);
         state.live = state.live.saturating_sub(1);
         state.feeding = state.feeding.saturating_sub(u32::from(self.feed.is_some()));
-        txn.cut_tails()?;
         let back: Ids = self.back.iter().map(|(task, _)| task.id).collect();
         let mut state = txn.commit(Act::Turn {
             by: self.number,

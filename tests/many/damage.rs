@@ -147,13 +147,12 @@ fn an_earlier_and_longer_queue_is_named() {
     };
     farm.write("tasks.txt", tasks(32, line));
     farm.farm("--proc 1 --grace 1").run().exits(75);
-    let whole: String = farm
-        .text("tasks.txt")
-        .lines()
-        .zip(0..)
-        .map(|(line, id)| format!("{id} {line}\n"))
+    let list = farm.text("tasks.txt");
+    let whole: Vec<String> = (0..)
+        .zip(list.lines())
+        .map(|(id, line)| format!("{id} {line}\n"))
         .collect();
-    farm.write("w/toprocess", whole);
+    farm.write("w/toprocess", whole.concat());
     let done = farm.farm("").run().exits(74);
     assert!(
         done.stderr.contains("toprocess is damaged"),
