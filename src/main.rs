@@ -2,19 +2,25 @@
 
 use std::io::{IsTerminal, Write};
 use std::process::ExitCode;
+use std::sync::Arc;
 
 use crossbeam_channel::bounded;
-use pytf::cli::{Cli, Log, Request, Retry};
+use pytf::cli::{Cli, Log, Repair, Request, Retry};
 use pytf::exit::RunExit;
 use pytf::farm::patience::Patience;
 use pytf::farm::start::{self, Trouble, warn};
+use pytf::host::allocation::host_name;
 use pytf::host::guard;
 use pytf::model::ids::Ids;
 use pytf::view::escape::clip;
 use pytf::view::log::{Ask, show};
+use pytf::workdir::error::Context;
+use pytf::workdir::fs::{Dir, RealDir};
+use pytf::workdir::layout::NODES;
 use pytf::workdir::open::{Wishes, Workdir};
 use pytf::workdir::retry::retry;
 use pytf::workdir::state::LOCK;
+use pytf::workdir::{self, exclusion};
 
 fn main() -> ExitCode {
     let request = match Cli::read(std::env::args_os(), |name| std::env::var_os(name)) {
@@ -36,6 +42,10 @@ fn main() -> ExitCode {
         }),
         Request::Log(wish) => log(&wish),
         Request::Retry(wish) => retry_failed(&wish).unwrap_or_else(|trouble| {
+            warn(&trouble.told(&wish.workdir));
+            trouble.exit()
+        }),
+        Request::Repair(wish) => repair(&wish).unwrap_or_else(|trouble| {
             warn(&trouble.told(&wish.workdir));
             trouble.exit()
         }),
@@ -110,6 +120,36 @@ fn retry_failed(wish: &Retry) -> Result<RunExit, Trouble> {
         sorted(&retried.not_failed)
     ));
     Ok(RunExit::Usage)
+}
+
+/// `pytf repair`
+fn repair(wish: &Repair) -> Result<RunExit, Trouble> {
+    if !wish.workdir.join(NODES).is_dir() {
+        warn(&format!(
+            "{} is no workdir of pytf: it has no folder '{NODES}'",
+            wish.workdir.display()
+        ));
+        return Ok(RunExit::WorkdirUnusable);
+    }
+    let dir: Arc<dyn Dir> = RealDir::open(&wish.workdir).context("open", "the workdir")?;
+    let mechanism = exclusion::choose(&wish.workdir, None)?;
+    let (_keep, abort) = bounded(0);
+    let mut patience = Patience::new(abort, None, std::time::Duration::from_mins(2));
+    let here = (&*host_name(), mechanism);
+    let made = workdir::repair::repair(&dir, wish.tasklist.as_deref(), here, &mut patience)?;
+    let unusable = match made.unusable {
+        0 => String::new(),
+        n => format!("; {n} lines in them were of no use"),
+    };
+    let _ = writeln!(
+        std::io::stdout(),
+        "{} finished, {} failed, {} to go; the files as they were are in {}{unusable}",
+        made.finished,
+        made.failed,
+        made.left,
+        wish.workdir.join(made.kept).display()
+    );
+    Ok(RunExit::Complete)
 }
 
 /// Ids in their order, and not more of them than a line can hold.

@@ -7,6 +7,7 @@
 //! option of the farm has its `PYTF_` variable, and an empty variable is none.
 
 mod farm;
+mod repair;
 mod shape;
 #[cfg(test)]
 mod tests;
@@ -18,6 +19,7 @@ use clap::error::ErrorKind;
 use clap::{Args, FromArgMatches, Parser, Subcommand};
 
 pub use self::farm::{Farm, Lock, Logs};
+pub use self::repair::Repair;
 use self::shape::{clearer, command, tidy};
 use crate::model::ids::Ids;
 use crate::model::task::TaskId;
@@ -41,6 +43,8 @@ pub enum Request {
     Log(Log),
     /// Make failed tasks wait again.
     Retry(Retry),
+    /// Make a damaged workdir whole again.
+    Repair(Repair),
     /// Be the guard of another farmer's tasks.
     Guard(Guard),
 }
@@ -80,6 +84,7 @@ pub struct Cli {
 enum Other {
     Log(Log),
     Retry(Retry),
+    Repair(Repair),
     #[command(name = "__guard", hide = true)]
     Guard(Guard),
 }
@@ -134,6 +139,7 @@ impl Cli {
         match cli.command {
             Some(Other::Log(log)) => Ok(Request::Log(log)),
             Some(Other::Retry(retry)) => Ok(Request::Retry(retry)),
+            Some(Other::Repair(repair)) => Ok(Request::Repair(repair)),
             Some(Other::Guard(guard)) => Ok(Request::Guard(guard)),
             None => cli
                 .farm

@@ -84,7 +84,14 @@ impl Trouble {
     /// The trouble in words; errors of a workdir name their files relative to it.
     pub fn told(&self, workdir: &Path) -> String {
         match self.workdir() {
-            Some(Error::Io { .. } | Error::Damaged { .. } | Error::Newer { .. }) => {
+            Some(Error::Damaged { .. }) => {
+                let workdir = workdir.display();
+                format!(
+                    "workdir {workdir}: {self}\nWhen no pytf works on it any more, \
+                     'pytf repair {workdir}' makes it whole from its journals."
+                )
+            }
+            Some(Error::Io { .. } | Error::Newer { .. }) => {
                 format!("workdir {}: {self}", workdir.display())
             }
             _ => self.to_string(),

@@ -773,7 +773,8 @@ impl NewFile {
         self.head.unwrap_or_else(|| Head::of(&self.buffer))
     }
 
-    fn complete(mut self) -> Result<String> {
+    /// Makes it durable; its name.
+    pub fn complete(mut self) -> Result<String> {
         self.flush().context("write", &self.name)?;
         self.file.sync().context("sync", &self.name)?;
         self.is_complete = true;

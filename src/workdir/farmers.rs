@@ -103,7 +103,7 @@ pub fn check_age(dir: &Arc<dyn Dir>) -> Result<()> {
 }
 
 /// The transaction after which a farmer was over, when its mark tells.
-fn marked_at(dir: &Arc<dyn Dir>, farmer: &str) -> Result<Option<u64>> {
+pub fn marked_at(dir: &Arc<dyn Dir>, farmer: &str) -> Result<Option<u64>> {
     let name = layout::sealed(farmer);
     let bytes = match dir.open(&name, Open::Read) {
         Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),

@@ -8,7 +8,7 @@
 //! that loses claims even under the lock.
 
 use std::fs::File as StdFile;
-use std::io;
+use std::io::{self, ErrorKind};
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::{FileExt, FileTypeExt, MetadataExt};
 use std::path::{Path, PathBuf};
@@ -146,12 +146,12 @@ impl Dir for RealDir {
         let file = StdFile::from(fd);
         let kind = file.metadata()?.file_type();
         if !kind.is_file() {
-            let what = match () {
-                () if kind.is_dir() => "is a directory",
-                () if kind.is_fifo() => "is a FIFO",
-                () => "is no regular file",
+            let (kind, what) = match () {
+                () if kind.is_dir() => (ErrorKind::IsADirectory, "is a directory"),
+                () if kind.is_fifo() => (ErrorKind::InvalidInput, "is a FIFO"),
+                () => (ErrorKind::InvalidInput, "is no regular file"),
             };
-            return Err(io::Error::other(what));
+            return Err(io::Error::new(kind, what));
         }
         Ok(Box::new(file))
     }
@@ -215,7 +215,7 @@ impl File for StdFile {
     fn read_at(&self, buf: &mut [u8], offset: u64) -> io::Result<usize> {
         loop {
             match FileExt::read_at(self, buf, offset) {
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
                 done => return done,
             }
         }

@@ -29,6 +29,7 @@ pub mod layout;
 pub mod lock;
 pub mod open;
 pub mod recovery;
+pub mod repair;
 pub mod resume;
 pub mod retry;
 pub mod session;

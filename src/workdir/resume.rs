@@ -55,7 +55,10 @@ impl ListFile {
         }))
     }
 
-    fn each(&self, mut task: impl FnMut(&[u8]) -> Result<()>) -> Result<Remarks, ListTrouble> {
+    pub(super) fn each(
+        &self,
+        mut task: impl FnMut(&[u8]) -> Result<()>,
+    ) -> Result<Remarks, ListTrouble> {
         let name = || self.path.display().to_string();
         let unreadable = |source| ListTrouble::Unreadable {
             list: name(),

@@ -1,0 +1,18 @@
+//! The command line of `pytf repair`.
+
+use std::path::PathBuf;
+
+use clap::Args;
+
+/// Make a damaged workdir whole again.
+///
+/// The journals hold every result: from them and from what the other files still
+/// say, all files are made anew. What there was is kept in the folder damaged-1,
+/// damaged-2, ... of the workdir. Refused while a pytf works on it.
+#[derive(Clone, Debug, Args)]
+pub struct Repair {
+    /// The workdir of the run
+    pub workdir: PathBuf,
+    /// The list it was made from, for lines that no file holds any more
+    pub tasklist: Option<PathBuf>,
+}

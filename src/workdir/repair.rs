@@ -1,0 +1,484 @@
+//! Making a damaged workdir whole again: from the journals, which hold every
+//! result, and from what the other files still say.
+//!
+//! It works without the state, which may be what is damaged. Others rely on
+//! this: nothing is changed while a farmer is alive; what there was is copied
+//! into a folder first; the new `lock` takes its place last, so a repair that was
+//! cut off is simply done again.
+
+use std::collections::BTreeMap;
+use std::io::ErrorKind;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::commit::{Lines, NewFile};
+use super::error::{Context, Error, Result};
+use super::exclusion;
+use super::farmers;
+use super::fs::{Dir, File, Open, read_from};
+use super::layout::{self, FAILED, FINISHED, NODES, REQUEUED, TASKS, TOPROCESS};
+use super::lock::{Mechanism, Waiting};
+use super::resume::{ListFile, ListTrouble};
+use super::state::{self, Act, LOCK, Queue, State};
+use crate::model::outcome::Destination;
+use crate::model::record::Record;
+use crate::model::task::{TaskId, parse_line};
+
+/// What a repair made of a workdir.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct Repaired {
+    /// Tasks in `finished`.
+    pub finished: u64,
+    /// Tasks in `failed`.
+    pub failed: u64,
+    /// Tasks in `toprocess`.
+    pub left: u64,
+    /// Lines in any file that were not to be used.
+    pub unusable: u64,
+    /// The folder in the workdir that holds the files as they were.
+    pub kept: String,
+}
+
+/// A farmer of another node that gave a sign of life so recently may be alive.
+const RECENT: Duration = Duration::from_mins(2);
+
+/// Makes all files anew. `list` is the task list that the workdir was made from,
+/// for lines that no file holds any more; `host` is our node, and `fallback` how
+/// the lock is taken when no state tells.
+pub fn repair(
+    dir: &Arc<dyn Dir>,
+    list: Option<&Path>,
+    (host, fallback): (&str, Mechanism),
+    waiting: &mut dyn Waiting,
+) -> Result<Repaired, ListTrouble> {
+    move_away_if_no_file(dir, LOCK)?;
+    let lock = dir.open(LOCK, Open::Create).context("open", LOCK)?;
+    check_nobody_works(dir, &*lock, host, waiting)?;
+    let mut found = Remains::read(dir)?;
+    if let Some(list) = list {
+        found.take_lines_of(list)?;
+    }
+    found.check_complete()?;
+    let kept = keep(dir)?;
+    let mut repaired = found.write(dir, (&*lock, fallback))?;
+    repaired.kept = kept;
+    Ok(repaired)
+}
+
+/// Locks that we get are kept until `lock` is closed; those of journals are given
+/// back at once.
+fn check_nobody_works(
+    dir: &Arc<dyn Dir>,
+    lock: &dyn File,
+    host: &str,
+    waiting: &mut dyn Waiting,
+) -> Result<()> {
+    let is_free = |file: &dyn File| {
+        // What the file system does not know, nobody holds.
+        [Mechanism::Flock, Mechanism::Fcntl]
+            .iter()
+            .all(|&way| file.try_lock(way).unwrap_or(true))
+    };
+    let refuse = |who: &str| {
+        Err(Error::Refused(format!(
+            "{who} works on this workdir: stop it first, or wait until it has ended"
+        )))
+    };
+    if !is_free(lock) {
+        return refuse("another process");
+    }
+    let now = stamp(dir)?;
+    for farmer in farmers::unsealed(dir)? {
+        let name = layout::journal(&farmer);
+        let journal = dir.open(&name, Open::Write).context("open", &name)?;
+        let age = now.saturating_sub(journal.modified().context("look at", &name)?);
+        let is_elsewhere = exclusion::host_of(&farmer) != host;
+        // The guard of a farmer that was just killed is gone very soon.
+        let mut looks = 0;
+        while !is_free(&*journal)
+            && exclusion::is_gone(&farmer, host)
+            && looks < 300
+            && waiting.pause(Duration::from_millis(10))
+        {
+            looks += 1;
+        }
+        if !is_free(&*journal) || is_elsewhere && age < RECENT {
+            return refuse(&format!("farmer {farmer}"));
+        }
+    }
+    Ok(())
+}
+
+/// The time now, as the file system has it.
+fn stamp(dir: &Arc<dyn Dir>) -> Result<Duration> {
+    let name = "repair.stamp.new";
+    let file = dir.open(name, Open::Create).context("create", name)?;
+    file.write_at(b"now", 0).context("write", name)?;
+    let now = file.modified().context("look at", name)?;
+    dir.remove(name).context("remove", name)?;
+    Ok(now)
+}
+
+/// What the files still say.
+#[derive(Default)]
+struct Remains {
+    lines: BTreeMap<TaskId, Vec<u8>>,
+    fates: BTreeMap<TaskId, Fate>,
+    unusable: u64,
+    /// Nothing that is known belongs to a later transaction.
+    seq: u64,
+}
+
+/// What is known of a task: its newest attempt, and how that ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Fate {
+    attempt: u32,
+    end: Option<Destination>,
+}
+
+impl Fate {
+    /// The newer attempt counts; of two records of one attempt the better.
+    fn merge(&mut self, other: Self) {
+        let rank = |end: Option<Destination>| match end {
+            None => 0,
+            Some(Destination::ToProcess) => 1,
+            Some(Destination::Failed) => 2,
+            Some(Destination::Finished) => 3,
+        };
+        if (other.attempt, rank(other.end)) > (self.attempt, rank(self.end)) {
+            *self = other;
+        }
+    }
+
+    fn is(self, end: Destination) -> bool {
+        self.end == Some(end)
+    }
+}
+
+impl Remains {
+    fn read(dir: &Arc<dyn Dir>) -> Result<Self> {
+        let mut found = Self::default();
+        for farmer in dir.list(NODES).context("list", NODES)? {
+            if let Some(farmer) = layout::farmer_of(&farmer) {
+                found.read_journal(dir, farmer)?;
+            }
+        }
+        // `tasks` last: where two files know a line, it is right.
+        for (name, end) in [
+            (TOPROCESS, None),
+            (FAILED, Some(Destination::Failed)),
+            (FINISHED, Some(Destination::Finished)),
+            (TASKS, None),
+        ] {
+            found.read_tasks(dir, name, end)?;
+        }
+        found.read_requeued(dir)?;
+        Ok(found)
+    }
+
+    fn read_journal(&mut self, dir: &Arc<dyn Dir>, farmer: &str) -> Result<()> {
+        let seq = farmers::marked_at(dir, farmer)?;
+        self.seq = self.seq.max(seq.unwrap_or(0));
+        let mut learn = Vec::new();
+        self.each_line(dir, &layout::journal(farmer), |line| {
+            let record = Record::parse(line);
+            match &record {
+                Some(Record::Start(start)) => learn.push((start.id, start.attempt, None)),
+                Some(Record::End(end)) => {
+                    learn.push((end.id, end.attempt, Some(end.outcome.destination())));
+                }
+                _ => {}
+            }
+            record.is_some()
+        })?;
+        for (id, attempt, end) in learn {
+            self.learn(id, Fate { attempt, end });
+        }
+        Ok(())
+    }
+
+    fn learn(&mut self, id: TaskId, fate: Fate) {
+        self.fates.entry(id).or_insert(fate).merge(fate);
+    }
+
+    /// Lines of tasks; in `finished` and `failed` they say how the task ended, in
+    /// case its journal is gone.
+    fn read_tasks(
+        &mut self,
+        dir: &Arc<dyn Dir>,
+        name: &'static str,
+        end: Option<Destination>,
+    ) -> Result<()> {
+        let mut tasks = Vec::new();
+        self.each_line(dir, name, |line| {
+            let task = parse_line(line).map(|(id, text)| (id, text.to_vec()));
+            let is_task = task.as_ref().is_some_and(|(_, text)| !text.contains(&0));
+            tasks.extend(task.filter(|_| is_task));
+            is_task
+        })?;
+        for (id, text) in tasks {
+            if end.is_some() {
+                // Journals know better.
+                let attempt = 1;
+                self.fates.entry(id).or_insert(Fate { attempt, end });
+            }
+            self.lines.insert(id, text);
+        }
+        Ok(())
+    }
+
+    /// A task that was put back is not over, though its last attempt is.
+    fn read_requeued(&mut self, dir: &Arc<dyn Dir>) -> Result<()> {
+        let mut back = Vec::new();
+        self.each_line(dir, REQUEUED, |line| {
+            let text = std::str::from_utf8(line).unwrap_or("");
+            let mut words = text.split(' ');
+            let mut number = || words.next().and_then(|word| word.parse::<u64>().ok());
+            let note = number().zip(number().and_then(|n| u32::try_from(n).ok()));
+            back.extend(note);
+            note.is_some()
+        })?;
+        for (id, attempt) in back {
+            let attempt = attempt.saturating_sub(1);
+            let end = Some(Destination::ToProcess);
+            let back = Fate { attempt, end };
+            let fate = self.fates.entry(TaskId(id)).or_insert(back);
+            if fate.attempt <= attempt {
+                *fate = back;
+            }
+        }
+        Ok(())
+    }
+
+    /// Shows the whole lines of a file, if there is one; counts those that are
+    /// of no use.
+    fn each_line(
+        &mut self,
+        dir: &Arc<dyn Dir>,
+        name: &str,
+        mut is_good: impl FnMut(&[u8]) -> bool,
+    ) -> Result<()> {
+        let file = match dir.open(name, Open::Read) {
+            Ok(file) => file,
+            Err(error) if is_no_file(&error) => return Ok(()),
+            Err(error) => return Err(error).context("open", name),
+        };
+        let len = file.len().context("look at", name)?;
+        let mut lines = Lines::new(&*file, 0, len);
+        while let Some(line) = lines.next().context("read", name)? {
+            self.unusable += u64::from(!is_good(line));
+        }
+        self.unusable += u64::from(lines.at() < len);
+        Ok(())
+    }
+
+    /// The k-th task of the list is task k, unless a file says otherwise.
+    fn take_lines_of(&mut self, list: &Path) -> Result<(), ListTrouble> {
+        let unreadable = |source| ListTrouble::Unreadable {
+            list: list.display().to_string(),
+            source,
+        };
+        let Some(file) = ListFile::at(list).map_err(unreadable)? else {
+            let what = "a repair needs the task list as a file, not as a stream";
+            return Err(ListTrouble::Refused(what.into()));
+        };
+        let mut next = 0;
+        file.each(|line| {
+            self.lines
+                .entry(TaskId(next))
+                .or_insert_with(|| line.to_vec());
+            next += 1;
+            Ok(())
+        })?;
+        Ok(())
+    }
+
+    /// Every task up to the last that is known has its line.
+    fn check_complete(&self) -> Result<()> {
+        let last = self.lines.keys().chain(self.fates.keys()).max();
+        let Some(last) = last else {
+            let what =
+                "no file holds a task: there is nothing to repair; run the list in a new one";
+            return Err(Error::Refused(what.into()));
+        };
+        let is_known = |id: u64| self.lines.contains_key(&TaskId(id));
+        let missing: Vec<u64> = (0..=last.0).filter(|&id| !is_known(id)).take(2).collect();
+        let Some(first) = missing.first() else {
+            return Ok(());
+        };
+        let others = if missing.len() > 1 { " and others" } else { "" };
+        Err(Error::Refused(format!(
+            "no file holds the line of task {first}{others}: give the list that this workdir was \
+             made from: pytf repair WORKDIR TASKLIST"
+        )))
+    }
+
+    /// Writes the files that follow from it, and the state last of all.
+    fn write(
+        &self,
+        dir: &Arc<dyn Dir>,
+        (lock, fallback): (&dyn File, Mechanism),
+    ) -> Result<Repaired> {
+        let new = |name: &str| NewFile::create(dir, &format!("{name}.repair.new"));
+        let (mut tasks, mut requeued) = (new(TASKS)?, new(REQUEUED)?);
+        let [mut finished, mut failed, mut left] = [new(FINISHED)?, new(FAILED)?, new(TOPROCESS)?];
+        for (&id, line) in &self.lines {
+            tasks.write_task(id, line).context("write", TASKS)?;
+            let fate = self.fates.get(&id).copied();
+            let (file, next) = match fate {
+                Some(fate) if fate.is(Destination::Finished) => (&mut finished, fate.attempt),
+                Some(fate) if fate.is(Destination::Failed) => (&mut failed, fate.attempt),
+                fate => (&mut left, fate.map_or(1, |fate| fate.attempt + 1)),
+            };
+            file.write_task(id, line).context("write", "a list")?;
+            if next > 1 {
+                let note = format!("{id} {next} repair\n");
+                requeued.write(note.as_bytes()).context("write", REQUEUED)?;
+            }
+        }
+        let mut state = self.state(lock, fallback);
+        (state.tasks, state.requeued) = (tasks.known(), requeued.known());
+        (state.finished, state.failed) = (finished.known(), failed.known());
+        state.queue = Queue {
+            len: left.known().len,
+            left: left.known().lines,
+            cursor: 0,
+            generation: state.queue.generation + 1,
+            head: left.head(),
+        };
+        for (name, file) in [
+            (TASKS, tasks),
+            (REQUEUED, requeued),
+            (FINISHED, finished),
+            (FAILED, failed),
+            (TOPROCESS, left),
+        ] {
+            put(dir, &file.complete()?, name)?;
+        }
+        for farmer in farmers::unsealed(dir)? {
+            farmers::mark(dir, &farmer, state.seq)?;
+        }
+        write_state(dir, &mut state)?;
+        Ok(Repaired {
+            finished: state.finished.lines,
+            failed: state.failed.lines,
+            left: state.queue.left,
+            unusable: self.unusable,
+            kept: String::new(),
+        })
+    }
+
+    /// A state in which nobody is alive, later than all that is known.
+    fn state(&self, lock: &dyn File, fallback: Mechanism) -> State {
+        let old = state::read(lock).ok().flatten();
+        let old = old.unwrap_or_else(|| State::new(fallback));
+        State {
+            seq: old.seq.max(self.seq) + 1000,
+            next_farmer: old.next_farmer,
+            seals: old.seals,
+            epoch: old.epoch + 1,
+            breaks: old.breaks + 1,
+            renewed: old.breaks + 1,
+            queue: old.queue,
+            ..State::new(old.mechanism)
+        }
+    }
+}
+
+fn write_state(dir: &Arc<dyn Dir>, state: &mut State) -> Result<()> {
+    let name = format!("{LOCK}.repair.new");
+    dir.remove(&name).context("remove", &name)?;
+    let file = dir.open(&name, Open::CreateNew).context("create", &name)?;
+    state::write(&*file, state, (0, Act::Prepare))?;
+    drop(file);
+    for stale in dir.list("").context("list", "the workdir")? {
+        if stale.starts_with("lock.held.") || stale.starts_with("lock.next.") {
+            dir.remove(&stale).context("remove", &stale)?;
+        }
+    }
+    put(dir, &name, LOCK)
+}
+
+/// Lets a file take its place.
+fn put(dir: &Arc<dyn Dir>, from: &str, to: &str) -> Result<()> {
+    move_away_if_no_file(dir, to)?;
+    dir.rename(from, to).context("rename", from)?;
+    dir.sync_names().context("sync", "the workdir")
+}
+
+/// A folder in a file's place keeps another name.
+fn move_away_if_no_file(dir: &Arc<dyn Dir>, name: &str) -> Result<()> {
+    match dir.open(name, Open::Write) {
+        Err(error) if is_no_file(&error) && error.kind() != ErrorKind::NotFound => {
+            let was = format!("{name}.was");
+            dir.rename(name, &was).context("move away", name)
+        }
+        _ => Ok(()),
+    }
+}
+
+/// Whether there is nothing of that name, or a folder, or the like.
+fn is_no_file(error: &std::io::Error) -> bool {
+    use ErrorKind::{InvalidInput, IsADirectory, NotFound};
+    matches!(error.kind(), NotFound | IsADirectory | InvalidInput)
+}
+
+/// Copies the files as they are into a new folder; returns its name.
+fn keep(dir: &Arc<dyn Dir>) -> Result<String> {
+    let taken = dir.list("").context("list", "the workdir")?;
+    let last = taken
+        .iter()
+        .filter_map(|name| name.strip_prefix("damaged-")?.parse::<u32>().ok())
+        .max();
+    let folder = format!("damaged-{}", last.unwrap_or(0) + 1);
+    dir.make_dir(&folder).context("create", &folder)?;
+    for name in [LOCK, TASKS, TOPROCESS, FINISHED, FAILED, REQUEUED] {
+        let Ok(old) = dir.open(name, Open::Read) else {
+            // It is gone, or no file: there is nothing to keep, or it is moved.
+            continue;
+        };
+        let bytes = read_from(&*old, 0).context("read", name)?;
+        let copy = format!("{folder}/{name}");
+        let file = dir.open(&copy, Open::CreateNew).context("create", &copy)?;
+        file.write_at(&bytes, 0).context("write", &copy)?;
+        file.sync().context("sync", &copy)?;
+    }
+    Ok(folder)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn fate(attempt: u32, end: Option<Destination>) -> Fate {
+        Fate { attempt, end }
+    }
+
+    #[test]
+    fn the_newest_attempt_counts_and_of_one_attempt_the_better_end() {
+        use Destination::{Failed, Finished, ToProcess};
+        for (records, outcome) in [
+            (vec![(1, None)], (1, None)),
+            (vec![(1, None), (1, Some(Failed))], (1, Some(Failed))),
+            (
+                vec![(1, Some(Finished)), (1, Some(Failed))],
+                (1, Some(Finished)),
+            ),
+            (vec![(1, Some(Failed)), (2, None)], (2, None)),
+            (
+                vec![(2, Some(ToProcess)), (1, Some(Failed))],
+                (2, Some(ToProcess)),
+            ),
+            (
+                vec![(1, Some(Failed)), (2, Some(Finished))],
+                (2, Some(Finished)),
+            ),
+        ] {
+            let mut records = records.into_iter().map(|(attempt, end)| fate(attempt, end));
+            let mut merged = records.next().unwrap();
+            records.for_each(|record| merged.merge(record));
+            assert_eq!(merged, fate(outcome.0, outcome.1));
+        }
+    }
+}
