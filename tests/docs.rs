@@ -103,6 +103,7 @@ fn every_word_in_the_lock_file_is_told() {
             by: 1,
             farmer: "a".into(),
             feeds: true,
+            claim: ids.clone(),
         },
         Act::Turn {
             by: 1,

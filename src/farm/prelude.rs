@@ -9,7 +9,9 @@ use super::patience::Patience;
 use super::start::{Host, Source, Trouble};
 use crate::cli::{Farm, VERSION};
 use crate::host::guard;
+use crate::model::pace::Pace;
 use crate::model::record::Header;
+use crate::model::task::Task;
 use crate::model::tasklist::Remarks;
 use crate::view::progress::Progress;
 use crate::workdir::error::Result;
@@ -46,7 +48,7 @@ impl Prelude<'_> {
         self.progress.say(&format!("pytf: {text}"));
     }
 
-    /// Our part in the workdir, ready to work. Our journal is there before we
+    /// Our part in the workdir, ready to work, and the first tasks. Our journal is there before we
     /// take the lock for the first time, so that of two farmers that start at
     /// once, at least one sees the other and can tell whether the lock holds.
     pub(super) fn session(
@@ -54,7 +56,7 @@ impl Prelude<'_> {
         clock: &Clock,
         source: &Source,
         options: &Farm,
-    ) -> std::result::Result<Session, Trouble> {
+    ) -> std::result::Result<(Session, Vec<Task>), Trouble> {
         let mut journal = self.journal(clock)?;
         let found = match self.prepare(&mut journal, source, options) {
             Ok(found) => found,
@@ -64,11 +66,14 @@ impl Prelude<'_> {
             }
         };
         let feeds = matches!(source, Source::Stream(_));
-        let (session, before) = Session::join(self.workdir, journal, feeds, self.patience)?;
+        let slots = self.host.slots.into();
+        let claim = |state: &State| Pace::new().claim(slots, 0, state.live, state.queue.left);
+        let (session, before, tasks) =
+            Session::join(self.workdir, journal, feeds, claim, self.patience)?;
         if !found.is_new || options.verbose {
             self.say(&resumed(&before));
         }
-        Ok(session)
+        Ok((session, tasks))
     }
 
     fn prepare(

@@ -31,6 +31,7 @@ use crate::host::signals;
 use crate::model::farmer::Farmer;
 use crate::model::limits::Limits;
 use crate::model::logs::LogMode;
+use crate::model::task::Task;
 use crate::runner::Runner;
 use crate::runner::shell::Shell;
 use crate::view::look::{Look, Terminal};
@@ -115,7 +116,7 @@ pub fn run(list: &List, path: &Path, options: &Farm) -> std::result::Result<RunE
         progress,
         host: &host,
     };
-    let session = prelude.session(&clock, &source, options)?;
+    let (session, tasks) = prelude.session(&clock, &source, options)?;
     let mut progress = prelude.progress;
     progress.update(clock.now(), &counts(session.state(), 0));
     let farm = Threads {
@@ -126,7 +127,7 @@ pub fn run(list: &List, path: &Path, options: &Farm) -> std::result::Result<RunE
         events,
         inbox,
     };
-    farm.run(session, source, progress)
+    farm.run((session, tasks), source, progress)
 }
 
 /// Where we are and what tasks are run with.
@@ -267,7 +268,7 @@ struct Threads<'a> {
 impl Threads<'_> {
     fn run(
         self,
-        session: Session,
+        (session, tasks): (Session, Vec<Task>),
         source: Source,
         progress: Progress,
     ) -> std::result::Result<RunExit, Trouble> {
@@ -279,6 +280,7 @@ impl Threads<'_> {
         let (reports, desk_reports) = unbounded();
         let life = Life::new(self.options.takeover / 2);
         let queue = Arc::new(Queue::new(self.host.slots, orders.clone(), life));
+        queue.put(tasks);
         let places: Places = Arc::new((0..self.host.slots).map(|_| Place::default()).collect());
         let board = Arc::new(Mutex::new(session.state().clone()));
         let busy = Arc::new(AtomicU64::new(0));

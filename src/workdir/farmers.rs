@@ -116,10 +116,16 @@ pub fn marked_at(dir: &Arc<dyn Dir>, farmer: &str) -> Result<Option<u64>> {
 /// Puts the mark beside a journal that says: over, after the transaction `seq`.
 pub fn mark(dir: &Arc<dyn Dir>, farmer: &str, seq: u64) -> Result<()> {
     let name = layout::sealed(farmer);
-    let mark = dir.open(&name, Open::Create).context("create", &name)?;
-    // That it is there says enough.
-    let _ = mark.write_at(format!("{seq}\n").as_bytes(), 0);
-    Ok(())
+    match dir.open(&name, Open::CreateNew) {
+        Ok(mark) => {
+            // That it is there says enough. It is written once: a torn write over
+            // another number could be a third one.
+            let _ = mark.write_at(format!("{seq}\n").as_bytes(), 0);
+            Ok(())
+        }
+        Err(error) if error.kind() == ErrorKind::AlreadyExists => Ok(()),
+        Err(error) => Err(error).context("create", &name),
+    }
 }
 
 /// Whether there is that mark; asked of the server, not of what the node

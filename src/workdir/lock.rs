@@ -110,7 +110,7 @@ pub fn acquire(
     waiting: &mut dyn Waiting,
 ) -> Result<Held> {
     let mut wait = LongWait::new(waiting.now());
-    let mut tries = 0_u32;
+    let (mut tries, mut fastest) = (0_u32, Duration::MAX);
     loop {
         // Before the try: it may be we who stand still right after it.
         let since = waiting.now();
@@ -134,8 +134,9 @@ pub fn acquire(
             return Ok(held);
         }
         tries += 1;
-        // 0.2 ms at first, a neighbour's transaction; then growing to 50 ms.
-        let pause = Duration::from_micros(200).mul_f64(1.3_f64.powi(tries.min(21).cast_signed()));
+        fastest = fastest.min(waiting.now().saturating_sub(since));
+        let waited = waiting.now().saturating_sub(wait.since);
+        let pause = pause_after(tries, waited, fastest);
         let spread = 0.5 + waiting.jitter();
         if !waiting.pause(pause.mul_f64(spread)) {
             return Err(Error::GaveUp);
@@ -147,6 +148,21 @@ pub fn acquire(
         }
     }
 }
+
+/// How long to pause after so many tries: 0.2 ms at first, a neighbour's
+/// transaction; then growing to 50 ms. Who has waited long tries more often, or
+/// those who come later would be served first; but never so often that tries make
+/// more than a small part of the time, since each is a request to the file server.
+fn pause_after(tries: u32, waited: Duration, fastest: Duration) -> Duration {
+    let pause = Duration::from_micros(200).mul_f64(1.3_f64.powi(tries.min(21).cast_signed()));
+    if waited < LONG {
+        return pause;
+    }
+    pause.min((fastest * 16).max(Duration::from_millis(2)))
+}
+
+/// A wait after which a waiter must not come last.
+const LONG: Duration = Duration::from_millis(250);
 
 /// Tells everybody who may think of breaking the lock that it has changed hands,
 /// or is about to: now, and those who have got ready for it.

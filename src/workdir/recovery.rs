@@ -235,12 +235,14 @@ impl Past {
                     by,
                     farmer: name,
                     feeds,
+                    claim,
                 } if name == farmer => {
-                    past = Some(Self {
+                    let past = past.insert(Self {
                         number: *by,
                         is_feeding: *feeds,
                         ..Self::default()
                     });
+                    past.count(claim, 1);
                 }
                 Act::Turn {
                     by,
@@ -348,6 +350,7 @@ mod tests {
                 by: 1,
                 farmer: "a".into(),
                 feeds: false,
+                claim: Ids::default(),
             }),
             turn(0, "0-4", ""),
             turn(100, "5", "4"),
@@ -370,6 +373,7 @@ mod tests {
                 by: 1,
                 farmer: "a".into(),
                 feeds: false,
+                claim: Ids::default(),
             }),
             turn(0, "0", ""),
             turn(50, "0", ""),
@@ -385,6 +389,7 @@ mod tests {
             by: 1,
             farmer: "a".into(),
             feeds: false,
+            claim: Ids::default(),
         });
         let leave = entry(Act::Turn {
             by: 1,

@@ -492,6 +492,9 @@ fn claimed(entries: &[state::Entry]) -> Vec<u64> {
     let mut claims: HashMap<u64, u32> = HashMap::new();
     for entry in entries {
         match &entry.act {
+            Act::Join { by, claim, .. } => {
+                claims.extend(claim.iter().map(|id| (id.0, *by)));
+            }
             Act::Turn {
                 by,
                 claim,
@@ -512,7 +515,7 @@ fn claimed(entries: &[state::Entry]) -> Vec<u64> {
             Act::Retry { ids } => ids.iter().for_each(|id| {
                 claims.remove(&id.0);
             }),
-            _ => {}
+            Act::Prepare => {}
         }
     }
     claims.into_keys().collect()

@@ -81,13 +81,15 @@ impl Session {
         })
     }
 
-    /// Joins: enters the log; returns the state before as well.
+    /// Joins: enters the log, and claims as many tasks as `claim` says from the
+    /// state it is shown, in which it is alive. Returns the state before as well.
     pub fn join(
         workdir: &Workdir,
         journal: Journal,
         feeds: bool,
+        claim: impl FnOnce(&State) -> u64,
         waiting: &mut dyn Waiting,
-    ) -> Result<(Self, State)> {
+    ) -> Result<(Self, State, Vec<Task>)> {
         let (dir, mechanism) = (&workdir.dir, workdir.mechanism);
         let farmer = journal.farmer().to_owned();
         let journal = SharedJournal(Arc::new(Mutex::new(journal)));
@@ -110,10 +112,14 @@ impl Session {
         if before.live == 0 {
             state.interrupted = 0;
         }
+        let mut attempts = Attempts::default();
+        txn.refresh(&mut attempts)?;
+        let tasks = txn.claim(claim(txn.state()), &attempts)?;
         let state = txn.commit(Act::Join {
             by: number,
             farmer: farmer.clone(),
             feeds,
+            claim: tasks.iter().map(|task| task.id).collect(),
         })?;
         let session = Self {
             workdir: workdir.clone(),
@@ -121,13 +127,13 @@ impl Session {
             farmer,
             number,
             state,
-            attempts: Attempts::default(),
+            attempts,
             unsettled: Vec::new(),
             back: Vec::new(),
             feed: feeds.then(Feed::default),
             is_over: false,
         };
-        Ok((session, before))
+        Ok((session, before, tasks))
     }
 
     /// The farmer's name.
@@ -361,7 +367,8 @@ impl Session {
         } else {
             txn.requeue_in_front(&self.back)?;
         }
-        if txn.state().live <= 1 {
+        // Whoever is alive by the state may be dead: this may be the last of all.
+        if txn.state().live <= 1 || txn.state().is_complete() {
             txn.cut_tails()?;
         }
         let state = txn.state_mut();

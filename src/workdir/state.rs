@@ -227,6 +227,9 @@ pub enum Act {
         /// Whether it reads tasks from a stream.
         #[serde(default, skip_serializing_if = "std::ops::Not::not")]
         feeds: bool,
+        /// What it claimed at once.
+        #[serde(default, skip_serializing_if = "Ids::is_empty")]
+        claim: Ids,
     },
     /// A farmer's turn: it settled results, gave tasks back, claimed others.
     Turn {

@@ -138,7 +138,8 @@ impl Farmer {
         };
         let feeds = matches!(plan.source, Source::Stream(_));
         let journal = Session::journal_for(&workdir, header)?;
-        let (session, _) = Session::join(&workdir, journal, feeds, &mut waiting)?;
+        let claim = |state: &pytf::workdir::state::State| (plan.slots as u64).min(state.queue.left);
+        let (session, _, tasks) = Session::join(&workdir, journal, feeds, claim, &mut waiting)?;
         let now = shared.now();
         Ok(Self {
             slots: (0..plan.slots).map(|_| None).collect(),
@@ -147,7 +148,7 @@ impl Farmer {
             plan,
             waiting,
             session,
-            queue: VecDeque::new(),
+            queue: tasks.into(),
             unsynced: Vec::new(),
             signs: HashMap::new(),
             looked: now,

@@ -292,8 +292,11 @@ impl Oracle {
     ) -> Result<(), String> {
         match act {
             Act::Prepare => {}
-            Act::Join { by, farmer, .. } => {
+            Act::Join {
+                by, farmer, claim, ..
+            } => {
                 self.now.live.insert(*by);
+                self.claimed(*by, claim)?;
                 let actor = self.names.get(farmer).copied().unwrap_or(usize::MAX);
                 self.actors.insert(*by, actor);
             }
@@ -309,11 +312,7 @@ impl Oracle {
                 }
                 self.settled(*by, finished, failed)?;
                 self.given_back(*by, back)?;
-                for id in claim.iter().map(|id| id.0) {
-                    if let Some(owner) = self.now.owners.insert(id, *by) {
-                        return Err(format!("task {id} of farmer {owner} was claimed by {by}"));
-                    }
-                }
+                self.claimed(*by, claim)?;
                 if *leave {
                     self.now.live.remove(by);
                     if let Some((id, _)) = self.now.owners.iter().find(|(_, owner)| *owner == by) {
@@ -338,6 +337,15 @@ impl Oracle {
                     self.now.failed.remove(&id.0);
                     self.now.recorded.remove(&id.0);
                 }
+            }
+        }
+        Ok(())
+    }
+
+    fn claimed(&mut self, by: u32, claim: &Ids) -> Result<(), String> {
+        for id in claim.iter().map(|id| id.0) {
+            if let Some(owner) = self.now.owners.insert(id, by) {
+                return Err(format!("task {id} of farmer {owner} was claimed by {by}"));
             }
         }
         Ok(())
