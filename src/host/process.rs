@@ -52,8 +52,11 @@ impl Spawn<'_> {
         )?;
         attr.set_pgroup(Pid::from_raw(0))?;
         attr.set_sigmask(&SigSet::empty())?;
+        // Rust ignores SIGPIPE; a shell that puts us into the background, the others.
         let mut defaults = SigSet::empty();
-        defaults.add(Signal::SIGPIPE);
+        for signal in [Signal::SIGPIPE, Signal::SIGINT, Signal::SIGQUIT] {
+            defaults.add(signal);
+        }
         attr.set_sigdefault(&defaults)?;
         nix::spawn::posix_spawn(self.program, &files, &attr, self.argv, self.env)
     }

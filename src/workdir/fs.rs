@@ -142,8 +142,14 @@ impl Dir for RealDir {
             Open::CreateNew => OFlag::O_RDWR | OFlag::O_CREAT | OFlag::O_EXCL,
         };
         let mode = Mode::from_bits_truncate(0o666);
-        let fd = nix::fcntl::openat(&self.fd, name, flags | always, mode)?;
-        let file = StdFile::from(fd);
+        let open = |flags: OFlag| nix::fcntl::openat(&self.fd, name, flags | always, mode);
+        let fd = match open(flags) {
+            // Two clients of a file system in user space create it at once: one of
+            // them is told so, although it did not ask to be the only one.
+            Err(nix::Error::EEXIST) if how == Open::Create => open(OFlag::O_RDWR),
+            done => done,
+        };
+        let file = StdFile::from(fd?);
         let kind = file.metadata()?.file_type();
         if !kind.is_file() {
             let (kind, what) = match () {

@@ -110,7 +110,7 @@ pub fn acquire(
     waiting: &mut dyn Waiting,
 ) -> Result<Held> {
     let mut wait = LongWait::new(waiting.now());
-    let (mut tries, mut fastest) = (0_u32, Duration::MAX);
+    let (mut tries, mut effort) = (0_u32, Duration::ZERO);
     loop {
         // Before the try: it may be we who stand still right after it.
         let since = waiting.now();
@@ -134,9 +134,9 @@ pub fn acquire(
             return Ok(held);
         }
         tries += 1;
-        fastest = fastest.min(waiting.now().saturating_sub(since));
+        effort = (effort * 3 + waiting.now().saturating_sub(since)) / 4;
         let waited = waiting.now().saturating_sub(wait.since);
-        let pause = pause_after(tries, waited, fastest);
+        let pause = pause_after(tries, waited, effort);
         let spread = 0.5 + waiting.jitter();
         if !waiting.pause(pause.mul_f64(spread)) {
             return Err(Error::GaveUp);
@@ -151,14 +151,15 @@ pub fn acquire(
 
 /// How long to pause after so many tries: 0.2 ms at first, a neighbour's
 /// transaction; then growing to 50 ms. Who has waited long tries more often, or
-/// those who come later would be served first; but never so often that tries make
-/// more than a small part of the time, since each is a request to the file server.
-fn pause_after(tries: u32, waited: Duration, fastest: Duration) -> Duration {
+/// those who come later would be served first; but never so often that tries, which
+/// take `effort` each, make more than a small part of the time: they are requests to
+/// a file server, which is slow when it has many.
+fn pause_after(tries: u32, waited: Duration, effort: Duration) -> Duration {
     let pause = Duration::from_micros(200).mul_f64(1.3_f64.powi(tries.min(21).cast_signed()));
     if waited < LONG {
         return pause;
     }
-    pause.min((fastest * 16).max(Duration::from_millis(2)))
+    pause.min((effort * 32).max(Duration::from_millis(5)))
 }
 
 /// A wait after which a waiter must not come last.
