@@ -155,7 +155,7 @@ impl Ledger {
         if let Err(error) = &left
             && !matches!(error, Error::Sealed)
         {
-            self.say(format!(
+            self.warn(format!(
                 "could not leave the workdir in good order: {error}"
             ));
         }
@@ -555,14 +555,14 @@ impl Ledger {
             Fed::Broken(why) => {
                 self.end_stream(false);
                 let _ = self.desk.events.send(Event::WrongInput);
-                self.say(format!(
+                self.warn(format!(
                     "the task list broke off: {why}; what came before it runs"
                 ));
             }
             Fed::Wrong(wrong) => {
                 self.end_stream(false);
                 let _ = self.desk.events.send(Event::WrongInput);
-                self.say(format!(
+                self.warn(format!(
                     "{wrong}; what came before it runs, what follows does not"
                 ));
             }
@@ -615,7 +615,7 @@ impl Ledger {
         match error {
             Error::Io { .. } if since.elapsed() < patience => {
                 if is_first {
-                    self.say(format!(
+                    self.warn(format!(
                         "{error}; trying on for up to {}s",
                         patience.as_secs()
                     ));
@@ -624,7 +624,7 @@ impl Ledger {
             }
             Error::Sealed => {
                 self.is_sealed = true;
-                self.say(Error::Sealed.to_string());
+                self.warn(Error::Sealed.to_string());
                 let _ = self.desk.events.send(Event::Sealed);
             }
             Error::GaveUp => {}
@@ -659,6 +659,10 @@ impl Ledger {
         });
         let upto = journal.lock().end();
         self.desk.session.leave(upto, &mut self.desk.patience)
+    }
+
+    fn warn(&self, text: String) {
+        let _ = self.desk.events.send(Event::Warn(text));
     }
 
     fn say(&self, text: String) {

@@ -29,6 +29,8 @@ pub enum Event {
     Sealed,
     /// Something that people should know.
     Say(String),
+    /// Something that went wrong: told also when only such things are.
+    Warn(String),
     /// A slot is over.
     SlotDone,
     /// The ledger has left; the run stands so, when it could be told.

@@ -194,7 +194,7 @@ impl Slot {
                             task.id,
                             durations::show(PATIENCE_BUSY)
                         );
-                        let _ = self.events.send(Event::Say(text));
+                        let _ = self.events.send(Event::Warn(text));
                     }
                     if began.elapsed() > PATIENCE_BUSY {
                         let error = Error::Io {
@@ -284,7 +284,7 @@ impl Slot {
                     if pause > Duration::from_millis(500) {
                         let why = errno.desc();
                         let text = format!("cannot start task {} yet: {why}; trying on", task.id);
-                        let _ = self.events.send(Event::Say(text));
+                        let _ = self.events.send(Event::Warn(text));
                     }
                     if self.queue.is_closed_within(pause) {
                         return Ok(Started::NotNow);

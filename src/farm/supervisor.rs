@@ -137,13 +137,17 @@ impl Supervisor {
                 self.progress.say(&format!("pytf: {text}"));
                 None
             }
+            Event::Warn(text) => {
+                self.progress.warn(&format!("pytf: {text}"));
+                None
+            }
             Event::WrongInput => {
                 self.farmer.note_wrong_input();
                 None
             }
             Event::Complete => Some(farmer::Event::Complete),
             Event::Trouble(error) => {
-                self.progress.say(&format!("pytf: {error}"));
+                self.progress.warn(&format!("pytf: {error}"));
                 Some(farmer::Event::Trouble)
             }
             Event::Sealed => Some(farmer::Event::Sealed),

@@ -150,9 +150,13 @@ impl Progress {
 
     /// Prints a line at once, above the bar where there is one.
     pub fn say(&mut self, line: &str) {
-        if self.mode == Mode::Silent {
-            return;
+        if self.mode != Mode::Silent {
+            self.warn(line);
         }
+    }
+
+    /// Says a line that must be said.
+    pub fn warn(&mut self, line: &str) {
         let line = clip(line, LONGEST) + "\n";
         let out = &mut self.out;
         // One write a line: lines of several farmers must not mix.

@@ -42,7 +42,12 @@ pub fn without_journal(dir: &Arc<dyn Dir>, journals: &[String]) -> Result<Vec<St
     if state.live as usize <= journals.len() {
         return Ok(Vec::new());
     }
-    let mut alive = alive(&state::entries(&*file, 0, state.log)?);
+    let mut alive = match state::entries(&*file, 0, state.log) {
+        Ok(entries) => alive(&entries),
+        // Read without the lock: what is torn is no damage.
+        Err(Error::Damaged { .. }) => return Ok(Vec::new()),
+        Err(error) => return Err(error),
+    };
     alive.retain(|farmer| journals.binary_search(farmer).is_err());
     Ok(alive)
 }

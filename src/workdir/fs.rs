@@ -72,6 +72,9 @@ pub trait File: Send + Sync {
     /// Tries to lock it exclusively until it is closed; `false` when another
     /// has it. Never waits.
     fn try_lock(&self, mechanism: Mechanism) -> io::Result<bool>;
+    /// Gives the lock back. To close the file does so as well, but where the file
+    /// system is in user space, some time later.
+    fn unlock(&self, _mechanism: Mechanism) {}
     /// When it was last written, since 1970 by whoever keeps that time.
     fn modified(&self) -> io::Result<Duration> {
         Ok(Duration::ZERO)
@@ -100,6 +103,17 @@ pub fn read_full(file: &dyn File, buf: &mut [u8], offset: u64) -> io::Result<usi
         }
     }
     Ok(filled)
+}
+
+/// A lock of fcntl(2) on all of a file, of this type.
+fn whole_file(lock: i32) -> libc::flock {
+    libc::flock {
+        l_type: i16::try_from(lock).unwrap_or(0),
+        l_whence: i16::try_from(libc::SEEK_SET).unwrap_or(0),
+        l_start: 0,
+        l_len: 0,
+        l_pid: 0,
+    }
 }
 
 /// The real file system, below one directory.
@@ -243,14 +257,7 @@ impl File for StdFile {
                 Err(error) => Err(error),
             },
             Mechanism::Fcntl => {
-                let whole = libc::flock {
-                    l_type: i16::try_from(libc::F_WRLCK).unwrap_or(1),
-                    l_whence: i16::try_from(libc::SEEK_SET).unwrap_or(0),
-                    l_start: 0,
-                    l_len: 0,
-                    l_pid: 0,
-                };
-                match nix::fcntl::fcntl(self, FcntlArg::F_OFD_SETLK(&whole)) {
+                match nix::fcntl::fcntl(self, FcntlArg::F_OFD_SETLK(&whole_file(libc::F_WRLCK))) {
                     Ok(_) => Ok(true),
                     Err(nix::Error::EAGAIN | nix::Error::EACCES) => Ok(false),
                     Err(error) => Err(error.into()),
@@ -258,6 +265,18 @@ impl File for StdFile {
             }
             // Held by a name, not by the file: see `lock`.
             Mechanism::Link => Ok(true),
+        }
+    }
+
+    fn unlock(&self, mechanism: Mechanism) {
+        // What is refused here is done by the close.
+        match mechanism {
+            Mechanism::Flock => drop(fs2::FileExt::unlock(self)),
+            Mechanism::Fcntl => drop(nix::fcntl::fcntl(
+                self,
+                FcntlArg::F_OFD_SETLK(&whole_file(libc::F_UNLCK)),
+            )),
+            Mechanism::Link => {}
         }
     }
 

@@ -81,6 +81,7 @@ pub trait Waiting {
 pub struct Held {
     /// The open lock file.
     pub file: Box<dyn File>,
+    mechanism: Mechanism,
     name: Option<(Arc<dyn Dir>, String)>,
     since: Duration,
 }
@@ -99,6 +100,7 @@ impl Drop for Held {
             // A name that stays is broken by the next one after the takeover time.
             let _ = dir.remove(name);
         }
+        self.file.unlock(self.mechanism);
     }
 }
 
@@ -121,6 +123,7 @@ pub fn acquire(
         if let Some((file, name)) = held {
             let held = Held {
                 file,
+                mechanism,
                 name: name.map(|n| (dir.clone(), n)),
                 since,
             };
