@@ -183,6 +183,8 @@ fn every_word_in_a_journal_is_told() {
         pid: 1,
         job: Some("7".into()),
         rank: Some(0),
+        step: Some("0".into()),
+        restart: Some(1),
         slots: 1,
         at: 1,
         pytf: "0".into(),

@@ -58,6 +58,9 @@ impl Prelude<'_> {
         options: &Farm,
     ) -> std::result::Result<(Session, Vec<Task>), Trouble> {
         let mut journal = self.journal(clock)?;
+        for text in &self.host.warnings {
+            self.progress.say(&format!("pytf: {text}"));
+        }
         let found = match self.prepare(&mut journal, source, options) {
             Ok(found) => found,
             Err(trouble) => {
@@ -194,6 +197,8 @@ impl Prelude<'_> {
             pid,
             job: self.host.allocation.job.clone(),
             rank: self.host.allocation.rank,
+            step: self.host.allocation.step.clone(),
+            restart: self.host.allocation.restarts,
             slots: self.host.slots,
             at: clock.micros(clock.began()),
             pytf: VERSION.to_owned(),

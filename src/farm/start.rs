@@ -23,14 +23,17 @@ use super::slot::{Slot, TaskEnv};
 use super::supervisor::{FIRST_SHOW, Supervisor, counts};
 use crate::cli::{Farm, List, Lock, Logs};
 use crate::exit::RunExit;
-use crate::host::allocation::{Allocation, host_name};
+use crate::host::allocation::{here, host_name};
 use crate::host::guard::Guard;
 use crate::host::memory::OomKills;
 use crate::host::process::{Place, adopt_orphans};
+use crate::host::room;
 use crate::host::signals;
+use crate::model::allocation::Allocation;
 use crate::model::farmer::Farmer;
 use crate::model::limits::Limits;
 use crate::model::logs::LogMode;
+use crate::model::room::{usable, warnings};
 use crate::model::task::Task;
 use crate::runner::Runner;
 use crate::runner::shell::Shell;
@@ -137,22 +140,23 @@ pub(super) struct Host {
     env: Vec<(OsString, OsString)>,
     runner: Runner,
     pub(super) slots: u32,
+    /// What people should know of where we run.
+    pub(super) warnings: Vec<String>,
 }
 
 impl Host {
     fn here(options: &Farm) -> std::result::Result<Self, Trouble> {
         let env: Vec<_> = std::env::vars_os().collect();
-        let text = |name: &str| std::env::var(name).ok();
         let shell = Shell::find(options.shell.as_deref(), |name| std::env::var_os(name))?;
-        let cpus = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+        let name = host_name();
+        let (cpus, allocation) = (room::cpus(), here(&name));
         Ok(Self {
-            name: host_name(),
-            allocation: Allocation::from(text),
+            slots: options.slots().unwrap_or_else(|| usable(cpus, &allocation)),
+            warnings: warnings(options.slots(), cpus, &allocation, &name),
+            name,
+            allocation,
             runner: Runner::new(shell, env.iter().cloned()),
             env,
-            slots: options
-                .slots()
-                .unwrap_or(u32::try_from(cpus).unwrap_or(u32::MAX)),
         })
     }
 

@@ -1,50 +1,25 @@
-//! The allocation that we run in, as its variables tell. Pure functions from an
-//! environment.
-//!
-//! Correctness never depends on any of this: the workdir decides who does what.
-//! It names things for people.
+//! The edges of `model::allocation`: our variables, the node file, the node's
+//! name.
 
-/// The number of the step that is salloc's shell: `SLURM_INTERACTIVE_STEP`.
-const INTERACTIVE: &str = "4294967290";
+use crate::model::allocation::{Allocation, Scheduler, lines_of};
 
-/// What the environment says about where we are.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Allocation {
-    /// The scheduler's id of the job.
-    pub job: Option<String>,
-    /// Our rank in the step, when a launcher started us.
-    pub rank: Option<u32>,
-    /// Whether srun started us: its standard streams are pipes even where they
-    /// look like a terminal. The shell that salloc opens is no such step.
-    pub is_step: bool,
-}
-
-impl Allocation {
-    /// Reads the variables that `lookup` finds.
-    pub fn from(lookup: impl Fn(&str) -> Option<String>) -> Self {
-        let first = |names: &[&str]| {
-            names
-                .iter()
-                .find_map(|name| lookup(name).filter(|value| !value.is_empty()))
-        };
-        // The batch script has SLURM_PROCID too; only a step has its number.
-        let is_step = lookup("SLURM_STEP_ID").is_some_and(|step| step != INTERACTIVE);
-        let rank = if is_step {
-            first(&["SLURM_PROCID"])
-        } else {
-            first(&[
-                "OMPI_COMM_WORLD_RANK",
-                "PMI_RANK",
-                "PALS_RANKID",
-                "PMIX_RANK",
-            ])
-        };
-        Self {
-            job: first(&["SLURM_JOB_ID", "PBS_JOBID", "FLUX_JOB_ID", "LSB_JOBID"]),
-            rank: rank.and_then(|rank| rank.parse().ok()),
-            is_step,
-        }
-    }
+/// Where we are, with what the files say that the variables name.
+pub fn here(host: &str) -> Allocation {
+    let text = |name: &str| std::env::var(name).ok();
+    let mut found = Allocation::from(text);
+    let file = match found.scheduler {
+        Some(Scheduler::Pbs) => "PBS_NODEFILE",
+        Some(Scheduler::Sge) => "PE_HOSTFILE",
+        _ => return found,
+    };
+    let Some(nodes) = text(file).and_then(|path| std::fs::read_to_string(path).ok()) else {
+        return found;
+    };
+    let (nodes, ours) = lines_of(&nodes, host);
+    found.nodes = Some(nodes).filter(|nodes| *nodes > 0).or(found.nodes);
+    // NCPUS is of a chunk; the node file has a line for each MPI process.
+    found.cpus = found.cpus.max(Some(ours).filter(|ours| *ours > 0));
+    found
 }
 
 /// The node's name, from the kernel: HOSTNAME is the batch host's on every node.
@@ -65,47 +40,5 @@ pub fn host_name() -> String {
         "localhost".into()
     } else {
         name
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn seen(vars: &[(&str, &str)]) -> Allocation {
-        Allocation::from(|name| {
-            vars.iter()
-                .find(|(n, _)| *n == name)
-                .map(|(_, value)| (*value).to_owned())
-        })
-    }
-
-    #[test]
-    fn a_step_has_a_rank_and_a_batch_script_has_none() {
-        let step = seen(&[
-            ("SLURM_JOB_ID", "7"),
-            ("SLURM_STEP_ID", "0"),
-            ("SLURM_PROCID", "3"),
-        ]);
-        assert_eq!(
-            step,
-            Allocation {
-                job: Some("7".into()),
-                rank: Some(3),
-                is_step: true
-            }
-        );
-        let script = seen(&[("SLURM_JOB_ID", "7"), ("SLURM_PROCID", "0")]);
-        assert_eq!(
-            script,
-            Allocation {
-                job: Some("7".into()),
-                rank: None,
-                is_step: false
-            }
-        );
-        let shell = seen(&[("SLURM_STEP_ID", INTERACTIVE), ("SLURM_PROCID", "0")]);
-        assert_eq!(shell, Allocation::default());
-        assert_eq!(seen(&[]), Allocation::default());
     }
 }

@@ -6,4 +6,5 @@ pub mod allocation;
 pub mod guard;
 pub mod memory;
 pub mod process;
+pub mod room;
 pub mod signals;

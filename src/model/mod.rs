@@ -5,6 +5,7 @@
 //! a thread. Everything takes what it needs as an argument, so that tables and
 //! generated histories can test it.
 
+pub mod allocation;
 pub mod durations;
 pub mod farmer;
 pub mod ids;
@@ -13,5 +14,6 @@ pub mod logs;
 pub mod outcome;
 pub mod pace;
 pub mod record;
+pub mod room;
 pub mod task;
 pub mod tasklist;

@@ -58,12 +58,18 @@ pub struct Header {
     pub host: String,
     /// The farmer's process id on that node.
     pub pid: u32,
-    /// The id of the allocation, when there is one.
+    /// The job as people know it, when there is one: `17`, `17_3`, `9[3].pbs0`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub job: Option<String>,
     /// Its rank in the step, when it has one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub rank: Option<u32>,
+    /// The step of the job, when there is one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub step: Option<String>,
+    /// How often the job had been started before, when it had.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub restart: Option<u32>,
     /// How many tasks it runs at a time.
     pub slots: u32,
     /// When it started.

@@ -111,6 +111,8 @@ fn header_from_name(path: &Path) -> Header {
         pid: pid.and_then(|pid| pid.parse().ok()).unwrap_or(0),
         job: None,
         rank: None,
+        step: None,
+        restart: None,
         slots: 0,
         at: 0,
         pytf: String::new(),

@@ -55,6 +55,8 @@ pub(crate) fn header(host: &str, at: u64, slots: u32) -> Record {
         pid: 1,
         job: None,
         rank: None,
+        step: None,
+        restart: None,
         slots,
         at,
         pytf: "0.1.0".to_owned(),
