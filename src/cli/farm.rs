@@ -12,7 +12,7 @@ use std::time::Duration;
 use clap::builder::BoolishValueParser;
 use clap::{ArgAction, Args, ValueEnum};
 
-use super::{List, Request};
+use super::{List, Request, Walltime};
 use crate::model::durations;
 
 /// The options of the farm.
@@ -147,6 +147,10 @@ pub struct Farm {
     /// The timeline opens in Perfetto (ui.perfetto.dev) or chrome://tracing.
     #[arg(long, env = "PYTF_NO_TIMELINE", value_parser = BoolishValueParser::new())]
     pub no_timeline: bool,
+
+    /// The end of the allocation, and what tasks see of it.
+    #[command(flatten)]
+    pub walltime: Walltime,
 
     /// How long a silent process keeps its tasks from the others
     ///

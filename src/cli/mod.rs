@@ -11,6 +11,7 @@ mod repair;
 mod shape;
 #[cfg(test)]
 mod tests;
+mod walltime;
 
 use std::ffi::OsString;
 use std::path::PathBuf;
@@ -21,6 +22,7 @@ use clap::{Args, FromArgMatches, Parser, Subcommand};
 pub use self::farm::{Farm, Lock, Logs};
 pub use self::repair::Repair;
 use self::shape::{clearer, command, tidy};
+pub use self::walltime::{End, SrunEnv, Walltime};
 use crate::model::ids::Ids;
 use crate::model::task::TaskId;
 

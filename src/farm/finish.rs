@@ -67,6 +67,7 @@ impl Finish<'_> {
         let stopped = match ended.farmer.cause() {
             Cause::Complete => None,
             Cause::TimeUp => Some("the time limit".into()),
+            Cause::Walltime => Some("the end of the allocation".into()),
             Cause::Signal(signal) => Some(signal_name(signal)),
             Cause::Trouble => Some("trouble with the workdir".into()),
             Cause::Sealed => Some("being cut off: others took its tasks over".into()),
@@ -80,6 +81,8 @@ impl Finish<'_> {
             stopped,
             // Where we could not leave, we are one of the living ourselves.
             others_work: state.live > u32::from(ended.state.is_none()),
+            short: ended.short.clone().filter(|_| state.queue.left > 0),
+            unstarted: state.queue.left.saturating_sub(state.interrupted),
             is_cut: state.feeding > 0 && state.live == 0,
             wall: self.clock.now(),
             slots: u64::from(self.slots),

@@ -221,8 +221,9 @@ impl Ledger {
     fn wants_turn(&self) -> bool {
         let (idle, queued) = self.desk.queue.counts();
         let (live, left) = (self.state().live, self.state().queue.left);
-        let could_claim =
-            left > 0 && (idle > queued || queued < self.pace.lookahead(live, left).div_ceil(2));
+        let could_claim = !self.desk.queue.is_held()
+            && left > 0
+            && (idle > queued || queued < self.pace.lookahead(live, left).div_ceil(2));
         could_claim
             || self.desk.session.has_news()
             || !self.desk.reports.is_empty()
@@ -246,6 +247,9 @@ impl Ledger {
         let generation = self.state().queue.generation;
         let (pace, queue) = (&self.pace, &self.desk.queue);
         let claim = |state: &State| {
+            if queue.is_held() {
+                return 0;
+            }
             let (idle, queued) = queue.counts();
             pace.claim(idle, queued, state.live, state.queue.left)
         };
@@ -341,6 +345,9 @@ impl Ledger {
     /// Claimed tasks that wait here although others could start them: what does
     /// not start soon, once there is nothing else to claim.
     fn surplus(&self) -> u64 {
+        if self.desk.queue.is_held() {
+            return self.desk.queue.counts().1;
+        }
         if self.state().live < 2 || self.state().queue.left > 0 {
             return 0;
         }

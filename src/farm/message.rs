@@ -10,6 +10,7 @@ use crate::host::process::Place;
 use crate::model::outcome::Outcome;
 use crate::model::record::{End, LogAt};
 use crate::model::task::{Task, TaskId};
+use crate::model::walltime::answer::Left;
 use crate::workdir::error::Error;
 use crate::workdir::state::State;
 
@@ -27,6 +28,8 @@ pub enum Event {
     Trouble(Error),
     /// Others took our tasks over.
     Sealed,
+    /// The scheduler says how long the job goes on.
+    Ends(Left),
     /// Something that people should know.
     Say(String),
     /// A slot is over.

@@ -25,3 +25,4 @@ pub mod queue;
 pub mod slot;
 pub mod start;
 pub mod supervisor;
+pub mod walltime;

@@ -62,6 +62,14 @@ struct Inner {
     is_closed: bool,
     /// How many slots were idle when the ledger was last told.
     cried: u64,
+    /// After this moment nothing is started.
+    held_after: Option<Instant>,
+}
+
+impl Inner {
+    fn is_held(&self) -> bool {
+        self.held_after.is_some_and(|at| Instant::now() >= at)
+    }
 }
 
 impl Queue {
@@ -101,6 +109,14 @@ impl Queue {
                 inner = waited.unwrap_or_else(PoisonError::into_inner).0;
                 continue;
             }
+            if inner.is_held() {
+                // Whoever holds it lets it go, or closes it.
+                inner = self
+                    .changed
+                    .wait(inner)
+                    .unwrap_or_else(PoisonError::into_inner);
+                continue;
+            }
             if let Some(task) = inner.tasks.pop_front() {
                 break Some(task);
             }
@@ -132,6 +148,23 @@ impl Queue {
         } else if n > 0 {
             self.changed.notify_all();
         }
+    }
+
+    /// Lets nothing be started after this moment; none lets everything.
+    pub fn hold_after(&self, at: Option<Instant>) {
+        let mut inner = self.lock();
+        let was_held = inner.is_held();
+        inner.held_after = at;
+        let is_free = was_held && !inner.is_held();
+        drop(inner);
+        if is_free {
+            self.changed.notify_all();
+        }
+    }
+
+    /// Whether nothing may be started now.
+    pub fn is_held(&self) -> bool {
+        self.lock().is_held()
     }
 
     /// Lets nobody start anything any more.

@@ -21,6 +21,7 @@ use super::ledger::PATIENCE_BUSY;
 use super::logs::{OpenLog, SlotLogs};
 use super::message::{Event, Failure, Places, Report};
 use super::queue::Queue;
+use super::walltime::Took;
 use crate::host::guard::{self, Row};
 use crate::host::memory::OomKills;
 use crate::host::process::{Ended, Running, Spawn, Status, Told, is_passing};
@@ -61,6 +62,8 @@ pub struct Slot {
     pub oom: Arc<OomKills>,
     /// How long tasks ran in all slots, in microseconds.
     pub busy: Arc<AtomicU64>,
+    /// How long tasks took.
+    pub took: Arc<Took>,
     /// Our journal.
     pub journal: SharedJournal,
     /// To the ledger.
@@ -155,6 +158,9 @@ impl Slot {
         let us = now.saturating_duration_since(started).as_micros();
         let us = u64::try_from(us).unwrap_or(u64::MAX);
         self.busy.fetch_add(us, Ordering::Relaxed);
+        if outcome == Outcome::Exit(0) {
+            self.took.push(started, Duration::from_micros(us));
+        }
         End {
             id: task.id,
             attempt: task.attempt,

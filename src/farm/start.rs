@@ -21,20 +21,23 @@ use super::prelude::Prelude;
 use super::queue::{Life, Queue};
 use super::slot::{Slot, TaskEnv};
 use super::supervisor::{FIRST_SHOW, Supervisor, counts};
-use crate::cli::{Farm, List, Lock, Logs};
+use super::walltime::{Endgame, Took};
+use crate::cli::{End, Farm, List, Lock, Logs, SrunEnv};
 use crate::exit::RunExit;
 use crate::host::allocation::{here, host_name};
 use crate::host::guard::Guard;
 use crate::host::memory::OomKills;
 use crate::host::process::{Place, adopt_orphans};
 use crate::host::room;
+use crate::host::scheduler::{Question, left_until};
 use crate::host::signals;
-use crate::model::allocation::Allocation;
+use crate::model::allocation::{Allocation, is_launchers};
 use crate::model::farmer::Farmer;
 use crate::model::limits::Limits;
 use crate::model::logs::LogMode;
 use crate::model::room::{usable, warnings};
 use crate::model::task::Task;
+use crate::model::walltime::Walltime;
 use crate::runner::Runner;
 use crate::runner::shell::Shell;
 use crate::view::look::{Look, Terminal};
@@ -146,7 +149,12 @@ pub(super) struct Host {
 
 impl Host {
     fn here(options: &Farm) -> std::result::Result<Self, Trouble> {
-        let env: Vec<_> = std::env::vars_os().collect();
+        let is_hidden = |name: &OsString| {
+            options.walltime.srun_env == SrunEnv::Scrub && name.to_str().is_some_and(is_launchers)
+        };
+        let env: Vec<_> = std::env::vars_os()
+            .filter(|(name, _)| !is_hidden(name))
+            .collect();
         let shell = Shell::find(options.shell.as_deref(), |name| std::env::var_os(name))?;
         let name = host_name();
         let (cpus, allocation) = (room::cpus(), here(&name));
@@ -288,7 +296,13 @@ impl Threads<'_> {
         let places: Places = Arc::new((0..self.host.slots).map(|_| Place::default()).collect());
         let board = Arc::new(Mutex::new(session.state().clone()));
         let busy = Arc::new(AtomicU64::new(0));
-        self.start_slots(&session, &guard, (&queue, &places), &reports, &busy)?;
+        let took = Arc::new(Took::default());
+        let pools = (&queue, &places, &took);
+        // First of all: it may let nothing be started.
+        let endgame = self
+            .endgame(pools, &farmer)
+            .map_err(|error| Trouble::System("start a thread", error))?;
+        self.start_slots(&session, &guard, pools, &reports, &busy)?;
         drop(reports);
         let (abort, is_aborted) = bounded(0);
         let patience = Patience::new(is_aborted, Some(self.events.clone()), self.options.takeover);
@@ -317,6 +331,9 @@ impl Threads<'_> {
         let supervisor = Supervisor {
             farmer: Farmer::new(self.options.timeout, self.options.grace),
             limits,
+            endgame,
+            tells: self.host.allocation.speaks_for_all(),
+            is_verbose: self.options.verbose,
             clock: self.clock,
             events: self.inbox.clone(),
             orders,
@@ -341,11 +358,37 @@ impl Threads<'_> {
         Ok(finish.exit(&ended, &busy))
     }
 
+    /// What the end of the allocation means, and whom to ask for it.
+    fn endgame(
+        &self,
+        (queue, places, took): (&Arc<Queue>, &Places, &Arc<Took>),
+        farmer: &str,
+    ) -> std::io::Result<Endgame> {
+        let options = self.options;
+        let wish = &options.walltime;
+        let walltime = Walltime::new(options.grace, options.task_timeout, wish.task_estimate);
+        let mut endgame = Endgame::new(walltime, took.clone(), queue.clone(), places.clone());
+        let place = &self.host.allocation;
+        match wish.end() {
+            End::Never => {}
+            End::After(span) => endgame.ends_after(span.saturating_sub(self.clock.now())),
+            End::Asked => {
+                if let Some(at) = place.ends_at {
+                    endgame.ends_after(left_until(at));
+                }
+                if let Some(question) = Question::of(place, farmer) {
+                    endgame.watch(question, place, self.events.clone())?;
+                }
+            }
+        }
+        Ok(endgame)
+    }
+
     fn start_slots(
         &self,
         session: &Session,
         guard: &Guard,
-        (queue, places): (&Arc<Queue>, &Places),
+        (queue, places, took): (&Arc<Queue>, &Places, &Arc<Took>),
         reports: &Sender<Report>,
         busy: &Arc<AtomicU64>,
     ) -> std::result::Result<(), Trouble> {
@@ -374,6 +417,7 @@ impl Threads<'_> {
                 clock: self.clock,
                 oom: oom.clone(),
                 busy: busy.clone(),
+                took: took.clone(),
                 journal: session.journal(),
                 reports: reports.clone(),
                 events: self.events.clone(),

@@ -16,6 +16,7 @@ use super::clock::Clock;
 use super::ledger::Board;
 use super::message::{Event, Failure, Order, Places};
 use super::queue::Queue;
+use super::walltime::Endgame;
 use crate::host::process::{Told, end_orphans, reap_orphans};
 use crate::model::farmer::{self, Action, Cause, Farmer, Phase};
 use crate::model::limits::{Limits, Over, Runs};
@@ -41,6 +42,12 @@ pub struct Supervisor {
     pub farmer: Farmer,
     /// The time limit of tasks.
     pub limits: Option<Limits>,
+    /// The end of the allocation.
+    pub endgame: Endgame,
+    /// Whether to tell people what every process of the run knows.
+    pub tells: bool,
+    /// Whether to tell them more than they need.
+    pub is_verbose: bool,
     /// The farmer's clock.
     pub clock: Clock,
     /// Everything that happens.
@@ -73,6 +80,8 @@ pub struct Ended {
     pub state: Option<State>,
     /// The first failures.
     pub failures: Vec<Failure>,
+    /// Why tasks were not started, when time was lacking.
+    pub short: Option<String>,
 }
 
 impl Supervisor {
@@ -82,6 +91,7 @@ impl Supervisor {
             farmer: self.farmer.clone(),
             state: None,
             failures: Vec::new(),
+            short: None,
         };
         // The farmer's time stands still while we are frozen; all other times
         // here are the clock's.
@@ -105,7 +115,12 @@ impl Supervisor {
                 self.take(event, &mut over)
             });
             // Time passes also while events keep coming.
-            for event in event.into_iter().chain([farmer::Event::Tick]) {
+            let walltime = self.look_at_walltime();
+            for event in event
+                .into_iter()
+                .chain(walltime)
+                .chain([farmer::Event::Tick])
+            {
                 for action in self.farmer.handle(now.saturating_sub(frozen), event) {
                     self.act(action);
                 }
@@ -113,8 +128,29 @@ impl Supervisor {
             self.show(now);
         }
         self.progress.finish();
+        over.short = self.endgame.why();
         over.farmer = self.farmer;
         over
+    }
+
+    /// Whether the end of the allocation asks for something.
+    fn look_at_walltime(&mut self) -> Option<farmer::Event> {
+        if self.farmer.phase() != Phase::Running {
+            return None;
+        }
+        let event = self.endgame.look();
+        if let Some(text) = self.endgame.news() {
+            self.tell_walltime(text, true);
+        }
+        event
+    }
+
+    fn tell_walltime(&mut self, text: String, is_for_people: bool) {
+        if is_for_people && self.tells {
+            self.progress.say(&format!("pytf: {text}"));
+        }
+        // The ledger wakes up by it, and gives back what is held.
+        let _ = self.orders.send(Order::Note(text));
     }
 
     /// What an event means to the model; some are only told.
@@ -124,7 +160,13 @@ impl Supervisor {
                 let name = signal_name(signal);
                 self.progress.say(&format!("pytf: {name} received"));
                 let _ = self.orders.send(Order::Note(name));
-                Some(farmer::Event::Signal(signal))
+                Some(match Signal::try_from(signal) {
+                    Ok(Signal::SIGUSR1) => {
+                        let is_known = self.endgame.is_known();
+                        farmer::Event::EndNear { signal, is_known }
+                    }
+                    _ => farmer::Event::Signal(signal),
+                })
             }
             Event::TaskFailed(failure) => {
                 self.tell_failure(&failure);
@@ -135,6 +177,12 @@ impl Supervisor {
             }
             Event::Say(text) => {
                 self.progress.say(&format!("pytf: {text}"));
+                None
+            }
+            Event::Ends(left) => {
+                if let Some(text) = self.endgame.learn(left) {
+                    self.tell_walltime(text, self.is_verbose);
+                }
                 None
             }
             Event::WrongInput => {
@@ -160,11 +208,13 @@ impl Supervisor {
 
     fn act(&mut self, action: Action) {
         match action {
+            Action::Hold => self.endgame.drain(),
             Action::Close(_) => self.queue.close(),
             // CONT after TERM: a stopped task must be able to die.
             Action::Terminate => self.tell_all(&[Signal::SIGTERM, Signal::SIGCONT]),
             Action::Kill => self.tell_all(&[Signal::SIGKILL]),
             Action::Leave => {
+                self.endgame.close();
                 end_orphans(Some(self.guard));
                 let why = self.why();
                 let _ = self.orders.send(Order::Leave(why));
@@ -181,6 +231,7 @@ impl Supervisor {
         match self.farmer.cause() {
             Cause::Complete => "nothing left to do".into(),
             Cause::TimeUp => "the time is over".into(),
+            Cause::Walltime => "the allocation ends".into(),
             Cause::Signal(signal) => signal_name(signal),
             Cause::Trouble => "the workdir cannot be used".into(),
             Cause::Sealed => "cut off".into(),
@@ -221,6 +272,7 @@ impl Supervisor {
     }
 
     fn thawed(&mut self, now: Duration, length: Duration) {
+        self.endgame.thawed();
         if let Some(limits) = &mut self.limits {
             limits.frozen(now, length);
         }

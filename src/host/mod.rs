@@ -7,4 +7,5 @@ pub mod guard;
 pub mod memory;
 pub mod process;
 pub mod room;
+pub mod scheduler;
 pub mod signals;

@@ -32,6 +32,8 @@ pub enum Cause {
     Complete,
     /// `--timeout` is over.
     TimeUp,
+    /// The allocation ends.
+    Walltime,
     /// It got this signal.
     Signal(i32),
     /// The workdir cannot be used any more.
@@ -47,6 +49,17 @@ pub enum Event {
     Tick,
     /// A signal came.
     Signal(i32),
+    /// A signal came that means: the end of the allocation is near.
+    EndNear {
+        /// The signal.
+        signal: i32,
+        /// Whether it is known when the end is.
+        is_known: bool,
+    },
+    /// The allocation ends.
+    WalltimeUp,
+    /// Nothing may be started for lack of time, and nothing runs any more.
+    Drained,
     /// The ledger has nothing for us to do, now or later.
     Complete,
     /// The ledger cannot work on.
@@ -62,6 +75,8 @@ pub enum Event {
 /// What is to be done.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Action {
+    /// Start nothing from now on; what runs goes on until the allocation ends.
+    Hold,
     /// Start nothing any more; `true` when what runs was taken away from it.
     Close(bool),
     /// Ask every running task to end: SIGTERM, then SIGCONT for stopped ones.
@@ -105,6 +120,8 @@ pub struct Farmer {
     cause: Cause,
     grace: Duration,
     ends_at: Option<Duration>,
+    /// What nothing is started for.
+    drained_by: Option<Cause>,
     interrupted_at: Option<Duration>,
     is_impatient: bool,
     is_input_wrong: bool,
@@ -118,6 +135,7 @@ impl Farmer {
             cause: Cause::Complete,
             grace,
             ends_at: timeout,
+            drained_by: None,
             interrupted_at: None,
             is_impatient: false,
             is_input_wrong: false,
@@ -157,6 +175,9 @@ impl Farmer {
         match event {
             Event::Tick => self.tick(now),
             Event::Signal(signal) => self.signal(now, signal),
+            Event::EndNear { signal, is_known } => self.end_near(now, signal, is_known),
+            Event::WalltimeUp => self.stop(now, Cause::Walltime),
+            Event::Drained => self.drained(),
             Event::Complete => self.complete(),
             Event::Trouble => self.stop(now, Cause::Trouble),
             Event::Sealed => self.sealed(now),
@@ -198,6 +219,23 @@ impl Farmer {
             Phase::Leaving { .. } | Phase::Killing { .. } if was_impatient => self.give_up(),
             _ => Vec::new(),
         }
+    }
+
+    /// Without a known end it may come at any moment: then we stop now.
+    fn end_near(&mut self, now: Duration, signal: i32, is_known: bool) -> Vec<Action> {
+        if !is_known || self.phase != Phase::Running {
+            return self.signal(now, signal);
+        }
+        self.drained_by = Some(Cause::Signal(signal));
+        vec![Action::Hold]
+    }
+
+    fn drained(&mut self) -> Vec<Action> {
+        if self.phase == Phase::Running {
+            let cause = self.drained_by.unwrap_or(Cause::Walltime);
+            self.cause = self.cause.max(cause);
+        }
+        self.complete()
     }
 
     fn complete(&mut self) -> Vec<Action> {
@@ -342,6 +380,33 @@ mod tests {
     }
 
     #[test]
+    fn before_the_end_of_the_allocation_nothing_starts_and_the_rest_is_stopped() {
+        const USR1: i32 = 10;
+        let near = |is_known| Event::EndNear {
+            signal: USR1,
+            is_known,
+        };
+        let mut farmer = Farmer::new(None, S(10));
+        assert_eq!(farmer.handle(S(1), near(true)), [Action::Hold]);
+        assert_eq!(farmer.phase(), Phase::Running);
+        let stop = [Action::Close(true), Action::Terminate];
+        assert_eq!(farmer.clone().handle(S(9), Event::WalltimeUp), stop);
+        assert_eq!(farmer.clone().handle(S(9), Event::Signal(TERM)), stop);
+        assert_eq!(farmer.handle(S(9), Event::Drained), [Action::Close(false)]);
+        assert_eq!(farmer.handle(S(9), Event::Drained), []);
+        assert_eq!(farmer.cause(), Cause::Signal(USR1));
+        // Nobody knows when: at once.
+        let mut farmer = Farmer::new(None, S(10));
+        assert_eq!(farmer.handle(S(1), near(false)), stop);
+        assert_eq!(farmer.cause(), Cause::Signal(USR1));
+        let mut farmer = Farmer::new(None, S(10));
+        assert_eq!(farmer.handle(S(1), Event::Drained), [Action::Close(false)]);
+        assert_eq!(farmer.handle(S(1), Event::SlotsDone), [Action::Leave]);
+        assert_eq!(farmer.cause(), Cause::Walltime);
+        assert_eq!(farmer.exit(None), RunExit::WorkLeft);
+    }
+
+    #[test]
     fn a_repeated_sigterm_is_no_impatience_a_second_sigint_is() {
         let mut farmer = farmer();
         assert_eq!(farmer.handle(S(1), Event::Signal(TERM)).len(), 2);
@@ -398,6 +463,12 @@ mod tests {
             Just(Event::Tick),
             Just(Event::Signal(TERM)),
             Just(Event::Signal(SIGINT)),
+            any::<bool>().prop_map(|is_known| Event::EndNear {
+                signal: 10,
+                is_known
+            }),
+            Just(Event::WalltimeUp),
+            Just(Event::Drained),
             Just(Event::Complete),
             Just(Event::Trouble),
             Just(Event::Sealed),

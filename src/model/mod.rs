@@ -17,3 +17,4 @@ pub mod record;
 pub mod room;
 pub mod task;
 pub mod tasklist;
+pub mod walltime;

@@ -38,6 +38,10 @@ pub struct Summary {
     pub interrupted: u64,
     /// Why the run was stopped, when it was: "the time limit", "SIGTERM".
     pub stopped: Option<String>,
+    /// Those of the left that were never started in this run.
+    pub unstarted: u64,
+    /// Why they were not, when there was too little time for them.
+    pub short: Option<String>,
     /// Whether other farmers still work on what is left.
     pub others_work: bool,
     /// Whether the stream of tasks was not read to its end.
@@ -111,6 +115,7 @@ impl Summary {
         if self.finished + self.failed + self.left > 0 {
             self.push_numbers(&mut out, look, &marks);
         }
+        self.push_short(&mut out, look);
         for failure in self.failures.iter().take(FAILURES) {
             failure.push_to(&mut out, look, &marks);
         }
@@ -195,6 +200,20 @@ impl Summary {
                 let _ = writeln!(out, "  {}", look.clip(&part, look.width - 2));
             }
         }
+    }
+
+    /// `27 tasks not started: 4m10s left, tasks like them take 9m00s`
+    fn push_short(&self, out: &mut String, look: &Look) {
+        let Some(short) = self.short.as_deref().filter(|_| !self.others_work) else {
+            return;
+        };
+        let tasks = match self.unstarted {
+            0 => return,
+            1 => "1 task".to_owned(),
+            n => format!("{} tasks", grouped(n)),
+        };
+        let line = format!("{tasks} not started: {short}");
+        let _ = writeln!(out, "  {}", look.clip(&line, look.width - 2));
     }
 
     /// What the left ones are, as far as that is settled.

@@ -14,6 +14,7 @@
 )]
 mod harness;
 
+mod allocation;
 mod bad_days;
 mod command_line;
 mod damage;

@@ -1,0 +1,246 @@
+//! What schedulers answer when they are asked for the end of a job.
+//!
+//! Their programs run with `TZ=UTC`, so that their dates need no time zone.
+
+use std::time::Duration;
+
+use serde_json::Value;
+
+use crate::model::durations;
+
+/// Clocks of a node and of its scheduler may differ by so much.
+const SKEW: Duration = Duration::from_mins(1);
+
+/// How long a job goes on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Left {
+    /// For so long.
+    For(Duration),
+    /// Without limit.
+    Unlimited,
+}
+
+/// `squeue -h -o '%L %e'`: the time left and the end. The time left knows nothing
+/// of a preemption, which only moves the end; the end is by another clock. So
+/// the end counts where it is clearly sooner.
+pub fn squeue(text: &str, now: Duration) -> Option<Left> {
+    text.lines().find_map(|line| {
+        let (left, end) = line.trim().split_once(' ')?;
+        let by_end = iso(end.trim()).map(|end| end.saturating_sub(now));
+        let left = match left {
+            "UNLIMITED" | "NOT_SET" => None,
+            // It is over, and Slurm says INVALID.
+            "INVALID" => Some(Duration::ZERO),
+            // Slurm's own form, in which MM:SS is the shortest.
+            clock if clock.contains(':') => Some(durations::parse(clock).ok()?),
+            _ => return None,
+        };
+        Some(sooner(left, by_end))
+    })
+}
+
+/// `scontrol show job`.
+pub fn scontrol(text: &str, now: Duration) -> Option<Left> {
+    let field = |name: &str| {
+        let mut words = text.split_whitespace();
+        words.find_map(|word| word.strip_prefix(name)?.strip_prefix('='))
+    };
+    let limit = field("TimeLimit")?;
+    let by_end = iso(field("EndTime")?).map(|end| end.saturating_sub(now));
+    let left = if ["UNLIMITED", "Partition_Limit"].contains(&limit) {
+        None
+    } else {
+        let ran = durations::parse(field("RunTime")?).ok()?;
+        Some(durations::parse(limit).ok()?.saturating_sub(ran))
+    };
+    Some(sooner(left, by_end))
+}
+
+fn sooner(left: Option<Duration>, by_end: Option<Duration>) -> Left {
+    match (left, by_end) {
+        (None, None) => Left::Unlimited,
+        (None, Some(end)) => Left::For(end),
+        (Some(left), Some(end)) if end + SKEW < left => Left::For(end),
+        (Some(left), _) => Left::For(left),
+    }
+}
+
+/// `qstat -f -F json JOB`.
+pub fn qstat_json(text: &str, now: Duration) -> Option<Left> {
+    let begin = text.find('{')?;
+    let answer: Value = serde_json::from_str(&text[begin..]).ok()?;
+    let job = answer.get("Jobs")?.as_object()?.values().next()?;
+    let text = |path: &str| job.pointer(path).and_then(Value::as_str);
+    pbs(text("/Resource_List/walltime"), text("/stime")?, now)
+}
+
+/// `qstat -f JOB`: `    stime = Sat Nov 21 00:05:22 2026`.
+pub fn qstat(text: &str, now: Duration) -> Option<Left> {
+    let field = |name: &str| {
+        text.lines().find_map(|line| {
+            let (key, value) = line.split_once(" = ")?;
+            (key.trim() == name).then(|| value.trim())
+        })
+    };
+    pbs(field("Resource_List.walltime"), field("stime")?, now)
+}
+
+fn pbs(walltime: Option<&str>, begun: &str, now: Duration) -> Option<Left> {
+    let Some(walltime) = walltime else {
+        return Some(Left::Unlimited);
+    };
+    let end = ctime(begun)? + durations::parse(walltime).ok()?;
+    Some(Left::For(end.saturating_sub(now)))
+}
+
+/// `2026-11-21T00:05:22`, in UTC, since 1970.
+fn iso(text: &str) -> Option<Duration> {
+    let (date, time) = text.split_once('T')?;
+    let mut parts = date.splitn(3, '-').map(|part| part.parse::<u64>().ok());
+    let (year, month, day) = (parts.next()??, parts.next()??, parts.next()??);
+    moment(year, month, day, time)
+}
+
+/// `Sat Nov 21 00:05:22 2026`, in UTC, since 1970.
+fn ctime(text: &str) -> Option<Duration> {
+    const MONTHS: [&str; 12] = [
+        "Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec",
+    ];
+    let words: Vec<&str> = text.split_whitespace().collect();
+    let &[_, month, day, time, year] = &words[..] else {
+        return None;
+    };
+    let month = MONTHS.iter().position(|name| *name == month)?;
+    let month = u64::try_from(month).ok()? + 1;
+    moment(year.parse().ok()?, month, day.parse().ok()?, time)
+}
+
+fn moment(year: u64, month: u64, day: u64, time: &str) -> Option<Duration> {
+    let is_date = (1970..10_000).contains(&year) && (1..=12).contains(&month);
+    if !is_date || !(1..=31).contains(&day) {
+        return None;
+    }
+    let mut parts = time.splitn(3, ':').map(|part| part.parse::<u64>().ok());
+    let (h, m, s) = (parts.next()??, parts.next()??, parts.next()??);
+    if h > 23 || m > 59 || s > 60 {
+        return None;
+    }
+    // Years that begin in March have their leap day at the end.
+    let (year, month) = if month > 2 {
+        (year, month - 3)
+    } else {
+        (year - 1, month + 9)
+    };
+    let days = year * 365 + year / 4 - year / 100 + year / 400 + (month * 153 + 2) / 5 + day - 1;
+    let since_1970 = days - 719_468;
+    Some(Duration::from_secs(
+        ((since_1970 * 24 + h) * 60 + m) * 60 + s,
+    ))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    const S: fn(u64) -> Duration = Duration::from_secs;
+    /// `date -u -d '2026-11-21T00:05:22' +%s`
+    const END: u64 = 1_795_219_522;
+
+    #[test]
+    fn dates_are_since_1970() {
+        assert_eq!(iso("2026-11-21T00:05:22"), Some(S(END)));
+        assert_eq!(ctime("Sat Nov 21 00:05:22 2026"), Some(S(END)));
+        assert_eq!(iso("1970-01-01T00:00:00"), Some(S(0)));
+        assert_eq!(iso("2024-02-29T12:00:00"), Some(S(1_709_208_000)));
+        assert_eq!(iso("2000-03-01T00:00:00"), Some(S(951_868_800)));
+        for wrong in ["NONE", "Unknown", "2026-13-01T00:00:00", "2026-1-1T1:1", ""] {
+            assert_eq!(iso(wrong), None, "{wrong}");
+        }
+    }
+
+    #[test]
+    fn squeue_tells_the_time_left() {
+        let now = S(END - 597);
+        for (text, left) in [
+            ("9:57 2026-11-21T00:05:22\n", Some(Left::For(S(597)))),
+            ("1-02:00:00 N/A\n", Some(Left::For(S(93_600)))),
+            ("UNLIMITED NONE\n", Some(Left::Unlimited)),
+            ("UNLIMITED N/A\n", Some(Left::Unlimited)),
+            ("INVALID 2026-11-21T00:05:22\n", Some(Left::For(S(0)))),
+            // Under preemption only the end moves.
+            ("59:57 2026-11-21T00:05:22\n", Some(Left::For(S(597)))),
+            // Clocks that differ a little.
+            ("10:20 2026-11-21T00:05:22\n", Some(Left::For(S(620)))),
+            ("squeue: warning\n9:57 NONE\n", Some(Left::For(S(597)))),
+            (
+                "slurm_load_jobs error: Unable to contact slurm controller",
+                None,
+            ),
+            ("", None),
+        ] {
+            assert_eq!(squeue(text, now), left, "{text}");
+        }
+    }
+
+    #[test]
+    fn scontrol_tells_limit_and_end() {
+        let show = |limit: &str, end: &str| {
+            format!(
+                "JobId=2 JobName=e.sh\n   JobState=RUNNING Reason=None\n   \
+                 RunTime=00:00:03 TimeLimit={limit} TimeMin=N/A\n   \
+                 StartTime=2026-11-20T23:55:22 EndTime={end} Deadline=N/A\n"
+            )
+        };
+        let now = S(END - 597);
+        for (limit, end, left) in [
+            ("00:10:00", "2026-11-21T00:05:22", Left::For(S(597))),
+            ("01:00:00", "2026-11-21T00:05:22", Left::For(S(597))),
+            ("UNLIMITED", "Unknown", Left::Unlimited),
+        ] {
+            assert_eq!(scontrol(&show(limit, end), now), Some(left), "{limit}");
+        }
+        assert_eq!(scontrol("slurm_load_jobs error: Invalid job id", now), None);
+    }
+
+    #[test]
+    fn qstat_tells_the_begin_and_the_walltime() {
+        let now = S(END + 100);
+        let json = r#"{"timestamp":1795219622,"pbs_version":"23","Jobs":{"9.pbs0":{
+            "Job_Name":"x","job_state":"R","stime":"Sat Nov 21 00:05:22 2026","run_count":1,
+            "Resource_List":{"ncpus":2,"walltime":"00:10:00"}}}}"#;
+        assert_eq!(qstat_json(json, now), Some(Left::For(S(500))));
+        let without = json.replace(r#","walltime":"00:10:00""#, "");
+        assert_eq!(qstat_json(&without, now), Some(Left::Unlimited));
+        assert_eq!(qstat_json(r#"{"Jobs":{}}"#, now), None);
+        assert_eq!(
+            qstat_json("qstat: illegally formed job identifier", now),
+            None
+        );
+        let plain = "Job Id: 9.pbs0\n    Resource_List.walltime = 00:10:00\n    \
+                     stime = Sat Nov 21 00:05:22 2026\n    run_count = 1\n";
+        assert_eq!(qstat(plain, now), Some(Left::For(S(500))));
+        assert_eq!(qstat("Job Id: 9.pbs0\n", now), None);
+    }
+
+    proptest! {
+        #[test]
+        fn no_answer_makes_it_panic(text in "\\PC{0,80}|[0-9:T =A-Za-z{}\"-]{0,80}") {
+            for read in [squeue, scontrol, qstat_json, qstat] {
+                let _ = read(&text, S(END));
+            }
+        }
+
+        #[test]
+        fn days_follow_each_other(day in 0..20_000_u64) {
+            // Through every month and leap year until 2024.
+            let of = |days: u64| {
+                let text = format!("{}-{:02}-{:02}T00:00:00", 1970 + days / 372,
+                    days % 372 / 31 + 1, days % 31 + 1);
+                iso(&text).unwrap()
+            };
+            prop_assert!(of(day + 1) <= of(day) + S(86_400));
+            prop_assert!(of(day + 31) > of(day));
+        }
+    }
+}
