@@ -12,7 +12,7 @@ use std::time::Duration;
 use clap::builder::BoolishValueParser;
 use clap::{ArgAction, Args, ValueEnum};
 
-use super::{List, Request, Walltime};
+use super::{AllocationArgs, List, Request};
 use crate::model::durations;
 
 /// The options of the farm.
@@ -150,7 +150,7 @@ pub struct Farm {
 
     /// The end of the allocation, and what tasks see of it.
     #[command(flatten)]
-    pub walltime: Walltime,
+    pub walltime: AllocationArgs,
 
     /// How long a silent process keeps its tasks from the others
     ///

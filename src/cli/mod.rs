@@ -22,7 +22,7 @@ use clap::{Args, FromArgMatches, Parser, Subcommand};
 pub use self::farm::{Farm, Lock, Logs};
 pub use self::repair::Repair;
 use self::shape::{clearer, command, tidy};
-pub use self::walltime::{End, SrunEnv, Walltime};
+pub use self::walltime::{AllocationArgs, End, SrunEnv};
 use crate::model::ids::Ids;
 use crate::model::task::TaskId;
 

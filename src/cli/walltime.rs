@@ -1,10 +1,5 @@
 //! The options for the end of the allocation, and for what tasks see of it.
 
-#![expect(
-    clippy::doc_markdown,
-    reason = "the comments of options are their help, shown as they are written"
-)]
-
 use std::time::Duration;
 
 use clap::builder::BoolishValueParser;
@@ -14,7 +9,7 @@ use crate::model::durations;
 
 /// What a farm is told of its allocation.
 #[derive(Clone, Debug, Args)]
-pub struct Walltime {
+pub struct AllocationArgs {
     /// How long the job lasts from now [default: the scheduler knows]
     ///
     /// No task is started that is not expected to end before it, and shortly
@@ -27,7 +22,7 @@ pub struct Walltime {
     /// Take no notice of when the job ends
     ///
     /// The scheduler is not asked, tasks are started until its signal comes.
-    /// Takes the place of --walltime.
+    /// It wins over --walltime and its variable.
     #[arg(long, env = "PYTF_NO_WALLTIME", value_parser = BoolishValueParser::new())]
     no_walltime: bool,
 
@@ -74,7 +69,7 @@ pub enum End {
     Never,
 }
 
-impl Walltime {
+impl AllocationArgs {
     /// What was asked for.
     pub fn end(&self) -> End {
         match self.walltime {

@@ -250,6 +250,11 @@ fn listen(events: &Sender<Event>) -> std::result::Result<Receiver<()>, Trouble> 
     Ok(is_aborted)
 }
 
+fn limits(options: &Farm) -> Option<Limits> {
+    let limit = options.task_timeout?;
+    Some(Limits::new(limit, options.grace))
+}
+
 fn open(path: &Path, options: &Farm) -> Result<Workdir> {
     let lock = match options.lock {
         Lock::Auto => None,
@@ -324,13 +329,9 @@ impl Threads<'_> {
             linger: !self.options.no_linger,
         };
         spawn("ledger", move || Ledger::new(desk).run())?;
-        let limits = self
-            .options
-            .task_timeout
-            .map(|limit| Limits::new(limit, self.options.grace));
         let supervisor = Supervisor {
             farmer: Farmer::new(self.options.timeout, self.options.grace),
-            limits,
+            limits: limits(self.options),
             endgame,
             tells: self.host.allocation.speaks_for_all(),
             is_verbose: self.options.verbose,

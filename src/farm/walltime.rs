@@ -13,6 +13,7 @@ use nix::time::{ClockId, clock_gettime};
 
 use super::message::{Event, Places};
 use super::queue::Queue;
+use crate::host::process::Place;
 use crate::host::scheduler::Question;
 use crate::model::allocation::Allocation;
 use crate::model::durations::show;
@@ -58,7 +59,7 @@ impl Took {
         let since = |started: &Instant| inner.1.is_none_or(|thawed| *started >= thawed);
         let running: Vec<Duration> = places
             .iter()
-            .filter_map(|place| place.look())
+            .filter_map(Place::look)
             .filter(|running| since(&running.started))
             .map(|running| running.started.elapsed())
             .collect();

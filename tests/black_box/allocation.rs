@@ -124,7 +124,7 @@ fn what_cannot_end_in_time_is_not_started() {
 fn at_the_end_of_the_allocation_the_rest_is_stopped_and_waits_again() {
     let farm = Farm::of("true\nsleep 1000\nsleep 1000\nsleep 1000\n");
     // The tasks that run show that another would not end in time.
-    farm.farm("--walltime 3s --grace 1s")
+    farm.farm("--walltime 6s --grace 1s")
         .run()
         .exits(75)
         .says(&["stopped by the end of the allocation"]);
