@@ -131,6 +131,8 @@ impl Farmer {
                 pid: 1,
                 job: None,
                 rank: None,
+                step: None,
+                restart: None,
                 slots: 1,
                 at: 0,
                 pytf: String::new(),
