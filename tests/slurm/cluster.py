@@ -93,6 +93,7 @@ class Node:
         self.holder = subprocess.Popen(
             ["unshare", *namespaces, "--propagation", "private", sys.executable, HERE / "init.py"],
             stdin=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,  # It complains when the power goes.
         )
         children = Path(f"/proc/{self.holder.pid}/task/{self.holder.pid}/children")
         self.init = int(until(lambda: children.read_text().split(), f"{self.name} boots")[0])

@@ -1,10 +1,11 @@
 """What scenarios are made of: a task list, a workdir, jobs that work on it."""
 
 import os
+import shutil
 from pathlib import Path
 
 import checker
-from cluster import Settings, until
+from cluster import HERE, Settings, until
 
 SCENARIOS = {}
 
@@ -32,13 +33,14 @@ class Farm:
         self.effects = self.folder / "effects"
         self.workdir = self.folder / "tasks.txt_workdir"
         self.effects.mkdir(parents=True)
+        shutil.copy(HERE / "work", self.folder)
         self.size = 0
 
     def tasks(self, *lines):
         """Adds tasks, each "SECONDS STATUS [stubborn|litter]"."""
         with open(self.folder / "tasks.txt", "a", encoding="utf-8") as file:
             for line in lines:
-                file.write(f"work {self.size} {line}\n")
+                file.write(f"./work {self.size} {line}\n")
                 self.size += 1
         return self
 
@@ -47,7 +49,6 @@ class Farm:
         path = self.folder / "job.sh"
         path.write_text(
             "#!/bin/bash\n"
-            f"export EFFECTS={self.effects}\n"
             f"{before}\n"
             f"{SRUN} {srun} pytf tasks.txt --proc 4 {pytf}\n"
             f"{after}\n"

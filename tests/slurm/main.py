@@ -10,7 +10,9 @@ import traceback
 from pathlib import Path
 
 import scenario_farms  # noqa: F401
+import scenario_faults  # noqa: F401
 import scenario_stops  # noqa: F401
+import scenario_strays  # noqa: F401
 from cluster import Cluster, Failure
 from farm import SCENARIOS
 

@@ -41,7 +41,6 @@ class Scenario:
         )
         (self.home / "bin").mkdir()
         shutil.copy(pytf, self.home / "bin/pytf")
-        shutil.copy(HERE / "work", self.home / "bin/work")
         self.home.chmod(0o755)
         self.log = open(self.home / "log.txt", "w+", encoding="utf-8")
         self.began = time.monotonic()
