@@ -137,6 +137,7 @@ class Settings:
     kill_wait: int = 5
     slurmd_timeout: int = 15
     partitions: str = ""
+    select: str = "CR_CPU"
     extra: str = ""
 
 
@@ -244,7 +245,7 @@ class Cluster:
             AccountingStorageType=accounting_storage/none
             JobCompType=jobcomp/none
             SelectType=select/cons_tres
-            SelectTypeParameters=CR_CPU
+            SelectTypeParameters={settings.select}
             SchedulerType=sched/backfill
             SchedulerParameters=bf_interval=1,sched_interval=2
             MpiDefault=none
@@ -276,11 +277,32 @@ class Cluster:
 
     def sbatch(self, *arguments, cwd):
         """Submits a job as a user would."""
-        said = self.slurm("sbatch", "--open-mode=append", *arguments, cwd=cwd)
+        said = self.slurm("sbatch", *arguments, cwd=cwd)
         return Job(self, re.search(r"Submitted batch job (\d+)", said).group(1))
 
-    def node(self, name):
-        return next(node for node in self.nodes if node.name == name)
+    def no_jobs(self, within=120):
+        """Until the queue is empty."""
+        until(lambda: not self.slurm("squeue", "-h"), "all jobs are over", within)
+
+    def start_sshd(self):
+        """Lets `ssh NODE` work on the head and on all nodes, as root, with keys
+        and a configuration of our own."""
+        folder = self.home / "ssh"
+        folder.mkdir(mode=0o700)
+        for name in ("host", "user"):
+            output_of("ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", folder / name)
+        (folder / "sshd").write_text(
+            f"HostKey {folder}/host\nAuthorizedKeysFile {folder}/user.pub\nPermitRootLogin yes\n"
+            f"StrictModes no\nUsePAM no\nPidFile none\n"
+        )
+        (folder / "ssh").write_text(
+            f"IdentityFile {folder}/user\nStrictHostKeyChecking no\nUserKnownHostsFile /dev/null\nLogLevel ERROR\n"
+        )
+        (self.home / "bin/ssh").write_text(f'#!/bin/sh\nexec /usr/bin/ssh -F {folder}/ssh "$@"\n')
+        (self.home / "bin/ssh").chmod(0o755)
+        # The machine's /run is not ours to change.
+        for node in self.nodes:
+            node.run("sh", "-c", "mount -t tmpfs run /run && mkdir /run/sshd && /usr/sbin/sshd -f $0", folder / "sshd")
 
 
 class Job:

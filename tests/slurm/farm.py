@@ -2,7 +2,6 @@
 
 import os
 import shutil
-from pathlib import Path
 
 import checker
 from cluster import HERE, Settings, until
@@ -59,7 +58,8 @@ class Farm:
         """One farmer with four slots on each of four nodes, unless told otherwise."""
         path = self.script(**script)
         return self.cluster.sbatch(
-            "--nodes=4", "--ntasks-per-node=1", "--cpus-per-task=4", "--output=job.out", *sbatch, path,
+            "--nodes=4", "--ntasks-per-node=1", "--cpus-per-task=4",
+            "--output=job.out", "--open-mode=append", *sbatch, path,
             cwd=self.folder,
         )
 
@@ -86,8 +86,7 @@ class Farm:
 
     def said(self):
         """What the jobs printed."""
-        path = Path(self.folder / "job.out")
-        return path.read_text() if path.exists() else ""
+        return "".join(path.read_text(errors="replace") for path in sorted(self.folder.glob("*.out")))
 
     def names(self):
         return [node.name for node in self.cluster.nodes]
