@@ -11,6 +11,7 @@ from pathlib import Path
 
 import scenario_farms  # noqa: F401
 import scenario_faults  # noqa: F401
+import scenario_mpi  # noqa: F401
 import scenario_scripts  # noqa: F401
 import scenario_stops  # noqa: F401
 import scenario_strays  # noqa: F401
