@@ -9,6 +9,8 @@
 #PBS -j oe
 
 cd "$PBS_O_WORKDIR" || exit
+# With its folder: on the other nodes PATH may be another.
+pytf=$(command -v pytf) || { echo "pytf is not in PATH"; exit 127; }
 nodes=$(sort -u "$PBS_NODEFILE" | wc -l)
 
 if mpiexec --version 2>&1 | grep -q "Open MPI\|OpenRTE\|PRRTE"; then
@@ -22,4 +24,4 @@ else
     set -- -f "$PBS_NODEFILE" -ppn 1 -bind-to none -disable-auto-cleanup
 fi
 mpiexec -n "$nodes" "$@" \
-    pytf tasks.txt --proc "${NCPUS:-16}" --timeout 11:50:00
+    "$pytf" tasks.txt --proc "${NCPUS:-16}" --timeout 11:50:00

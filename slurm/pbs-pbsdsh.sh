@@ -16,8 +16,7 @@ pytf=$(command -v pytf) || { echo "pytf is not in PATH"; exit 127; }
 
 pbsdsh -- /bin/bash -c "cd '$folder' && exec '$pytf' tasks.txt --proc ${NCPUS:-16} --timeout 11:50:00"
 
-# pbsdsh does not tell reliably how they ended. This starts nothing on a run that
-# is complete; otherwise it would do the rest here, so it gets no time.
+# pbsdsh does not tell reliably how they ended; the workdir does.
 cd "$folder" || exit
 waiting=$(wc -l <tasks.txt_workdir/toprocess)
 echo "$waiting tasks are left"

@@ -12,6 +12,7 @@ pytf=$(command -v pytf) || { echo "pytf is not in PATH" >&2; exit 127; }
 folder=$PWD
 
 stop() {
+    stopped=1
     for host in "${hosts[@]}"; do
         ssh -n -o BatchMode=yes "$host" "kill -TERM \$(cat $(printf %q "$folder/.pytf.$host.pid"))" &
     done
@@ -31,12 +32,13 @@ done
 # The last to leave tells how the run stands: the largest status is its.
 status=0
 for farmer in "${farmers[@]}"; do
-    wait "$farmer"
-    code=$?
-    # A signal to us ends `wait`, not the farmer.
-    while [ "$code" -gt 128 ] && kill -0 "$farmer" 2>/dev/null; do
+    while :; do
+        stopped=
         wait "$farmer"
-        code=$?
+        said=$?
+        [ "$said" -eq 127 ] || code=$said
+        # A signal to us ends `wait`, not the farmer.
+        [ -n "$stopped" ] || break
     done
     [ "$code" -gt "$status" ] && status=$code
 done

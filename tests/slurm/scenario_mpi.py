@@ -56,4 +56,5 @@ def mpi_on_one_node(cluster):
     for name, (program, options, _) in launchers.items():
         farm, books = _in_a_job(cluster, name, f"{program} {options}", ONE_NODE)
         require(len({journal.host for journal in books.journals}) == 1, f"{name}: not on one node")
+        require("4 processes of pytf share" in farm.said(), f"{name}: no word of warning: {farm.said()}")
     return f"four ranks on one node by: {', '.join(launchers) or 'NONE, no MPI is installed'}"
