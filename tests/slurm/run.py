@@ -68,6 +68,8 @@ class Scenario:
         said = self.log.read().strip()
         word = "ok    " if well else "FAILED"
         print(f"{word} {self.seconds():5.1f} s  {self.name}: {said}", flush=True)
+        if well and "not tried" in said:
+            print(f"SKIPPED tests/slurm: {self.name}: {said}", flush=True)
         return well
 
     def clean_up(self):

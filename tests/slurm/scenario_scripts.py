@@ -234,6 +234,6 @@ def other_scripts(cluster):
     """The scripts for PBS and for no scheduler at all."""
     _every_script_is_tried()
     if not _with_ssh(cluster):
-        return "NOT TRIED: there is no sshd (apt-get install openssh-server)"
+        return "not tried: there is no sshd (apt-get install openssh-server)"
     notes = [function(cluster) for function in (_ssh_loop, _pbsdsh, _pbs_mpiexec)]
     return "; ".join(["each run as it is", *filter(None, notes)])
