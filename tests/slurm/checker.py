@@ -148,7 +148,7 @@ def _results_are_true(books, happened, at_rest):
     for name, pairs, good in (("finished", books.finished, True), ("failed", books.failed, False)):
         for task, command in pairs:
             require(results[task] == 1, f"task {task} is in {name} and has {results[task]} results in the journals")
-            status = int(command.split()[3])
+            status = int(command.partition("./work ")[2].split()[2])
             require((status == 0) == good, f"{name} has task {task}: {command}")
             ends = [attempt.status for attempt in happened[task] if attempt.end is not None]
             require(status in ends, f"{name} has task {task}, which never came to its end: {happened[task]}")

@@ -300,9 +300,14 @@ class Cluster:
         )
         (self.home / "bin/ssh").write_text(f'#!/bin/sh\nexec /usr/bin/ssh -F {folder}/ssh "$@"\n')
         (self.home / "bin/ssh").chmod(0o755)
-        # The machine's /run is not ours to change.
+        # The machine's /run is not ours to change; what root's shell does at its
+        # start, by ssh too, is not ours to wait for.
+        start = (
+            "mount -t tmpfs run /run && mkdir /run/sshd &&"
+            " { [ ! -e /root/.bashrc ] || mount --bind /dev/null /root/.bashrc; } && /usr/sbin/sshd -f $0"
+        )
         for node in self.nodes:
-            node.run("sh", "-c", "mount -t tmpfs run /run && mkdir /run/sshd && /usr/sbin/sshd -f $0", folder / "sshd")
+            node.run("sh", "-c", start, folder / "sshd")
 
 
 class Job:

@@ -90,3 +90,10 @@ class Farm:
 
     def names(self):
         return [node.name for node in self.cluster.nodes]
+
+
+def shorten(farm):
+    """Lets tasks that sleep for 600 s end at once, without changing the list."""
+    sleep = farm.cluster.home / "bin/sleep"
+    sleep.write_text('#!/bin/sh\n[ "$1" = 600 ] || exec /bin/sleep "$1"\n')
+    sleep.chmod(0o755)

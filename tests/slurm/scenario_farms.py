@@ -8,7 +8,7 @@ from collections import Counter
 
 from checker import require
 from cluster import until
-from farm import Farm, scenario
+from farm import Farm, scenario, shorten
 
 MANY = int(os.environ.get("PYTF_SLURM_TASKS", "2000"))
 
@@ -40,9 +40,10 @@ def farm(cluster):
 
 @scenario()
 def time_limit(cluster):
-    """The time limit comes while tasks run, some of which ignore SIGTERM."""
+    """The time limit comes while tasks run, some of which ignore SIGTERM, and
+    pytf does not look at the time."""
     farm = Farm(cluster).tasks(*["600 0"] * 8, *["600 0 stubborn"] * 4, *["1 0"] * 400)
-    job = farm.submit("--time=1", pytf="--grace 2")
+    job = farm.submit("--time=1", pytf="--grace 2 --no-walltime")
     farm.wait_for_starts(100)
     state = job.ended(within=150)
     books = farm.check(may_rework=False)
@@ -56,11 +57,24 @@ def time_limit(cluster):
     return f"{state} with {done} results, {interrupted} put back; the next job did exactly the rest"
 
 
-def shorten(farm):
-    """Lets tasks that sleep for 600 s end at once, without changing the list."""
-    sleep = farm.cluster.home / "bin/sleep"
-    sleep.write_text('#!/bin/sh\n[ "$1" = 600 ] || exec /bin/sleep "$1"\n')
-    sleep.chmod(0o755)
+@scenario()
+def walltime(cluster):
+    """pytf asks Slurm when the job ends, stops before, and the script sees 75."""
+    farm = Farm(cluster).tasks(*["600 0"] * 8, *["600 0 stubborn"] * 4, *["1 0"] * 400)
+    job = farm.submit("--time=1", pytf="--grace 2", after='echo "srun ended with $?"')
+    farm.wait_for_starts(100)
+    state = job.ended(within=150)
+    require(state == "COMPLETED", f"the script came to its end: {job.show()}")
+    require("srun ended with 75" in farm.said(), f"the script sees status 75: {farm.said()}")
+    require("SIGTERM received" not in farm.said(), "stopped before Slurm did")
+    books = farm.check()
+    require(all(journal.why for journal in books.journals), "all left in good order")
+    reasons = {why for _, _, why in books.requeued}
+    require(reasons == {"interrupted"} and len(books.requeued) >= 12, f"put back: {books.requeued}")
+    done = len(books.done())
+    shorten(farm)
+    farm.resume()
+    return f"stopped by itself with {done} results and {len(books.requeued)} put back; the next job did exactly the rest"
 
 
 @scenario()

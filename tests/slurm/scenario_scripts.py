@@ -97,7 +97,10 @@ def _mpi_tasks(cluster):
     folder = cluster.home / "mpi-tasks"
     folder.mkdir()
     rank = folder / "rank"
-    rank.write_text('#!/bin/sh\necho "$SLURM_PROCID $SLURM_NTASKS $SLURM_STEP_ID $(hostname)" >>"ranks.$1"\nsleep 0.5\n')
+    rank.write_text(
+        '#!/bin/sh\nread -r start _ </proc/uptime\nsleep 0.5\nread -r end _ </proc/uptime\n'
+        'echo "$SLURM_PROCID $SLURM_NTASKS $(hostname) $start $end" >>"ranks.$1"\n'
+    )
     rank.chmod(0o755)
     step = "srun --exact -N1 -n8 -c1 --mem-per-cpu=500M"
     (folder / "tasks.txt").write_text("".join(f"{step} ./rank {number}\n" for number in range(24)))
@@ -105,15 +108,20 @@ def _mpi_tasks(cluster):
     require(job.ended() == "COMPLETED", f"mpi-tasks.sh: {job.exit()}")
     books = checker.Books(folder / "tasks.txt_workdir")
     require(sorted(books.done()) == list(range(24)) and not books.failed, f"results: {books.done()}")
-    hosts = Counter()
+    ran = []
     for number in range(24):
         seen = [line.split() for line in (folder / f"ranks.{number}").read_text().splitlines()]
         require(sorted(int(rank) for rank, *_ in seen) == list(range(8)), f"task {number} had the ranks {seen}")
         require({size for _, size, *_ in seen} == {"8"}, f"task {number} believes in {seen}")
-        hosts[seen[0][3]] += 1
-    require(len(hosts) == 4, f"steps ran on {hosts}")
-    logs = "".join(path.read_text() for path in (folder / "tasks.txt_workdir/logs").iterdir())
-    require("temporarily disabled" not in logs, f"a step had to wait: {logs}")
+        require(len({host for _, _, host, *_ in seen}) == 1, f"task {number} ran on more than one node: {seen}")
+        ran.append((seen[0][2], min(float(line[3]) for line in seen), max(float(line[4]) for line in seen)))
+    require(len({host for host, *_ in ran}) == 4, f"steps ran on {ran}")
+    # Two steps of 8 on one node of 16 CPUs at a time: the first does not take it all.
+    together = [(a, b) for a in ran for b in ran if a[0] == b[0] and a[1] < b[1] < a[2]]
+    require(together, f"steps on one node ran one after the other: {ran}")
+    logs = [path.read_text() for path in (folder / "tasks.txt_workdir/logs").iterdir()]
+    waited = sum("temporarily disabled" in log for log in logs)
+    return f"{waited} of 24 steps waited for the end of another to be noticed"
 
 
 PBSDSH = """#!/bin/bash
@@ -179,12 +187,11 @@ def _pbs_mpiexec(cluster):
         if not program:
             notes.append(f"pbs-mpiexec.sh not tried with {kind}: it is not installed")
             continue
-        link = cluster.home / "bin/mpiexec"
-        link.unlink(missing_ok=True)
-        link.symlink_to(program)
+        mpiexec = cluster.home / "bin/mpiexec"
+        mpiexec.write_text(f'#!/bin/sh\nexec {program} "$@"\n')
+        mpiexec.chmod(0o755)
         farm = Farm(cluster, f"pbs-{kind}").tasks(*["0.2 0"] * 120)
         _pbs(farm, "pbs-mpiexec.sh", OMPI_ALLOW_RUN_AS_ROOT="1", OMPI_ALLOW_RUN_AS_ROOT_CONFIRM="1")
-        link.unlink()
         books = farm.check(complete=True, nodes=farm.names())
         require(sorted(journal.header.get("rank") for journal in books.journals) == [0, 1, 2, 3], f"{kind}: ranks")
     return "; ".join(notes)

@@ -8,7 +8,7 @@ import time
 
 from checker import require
 from cluster import freezer, until
-from farm import Farm, scenario
+from farm import Farm, scenario, shorten
 
 HALF_A_MINUTE = ["0.2 0"] * 200 + ["0.2 2"] * 20 + ["0.2 0 stubborn"] * 20
 
@@ -27,13 +27,31 @@ def _stopped(farm, job, within=60):
 
 
 @scenario()
-def signal_before_the_end(cluster):
-    """`--signal=USR1@30`. Slurm may send it a minute early: with a limit of one
-    minute it comes at once."""
-    farm = Farm(cluster).tasks(*["0.5 0"] * 900)
+def signal_and_no_end(cluster):
+    """`--signal=USR1@30`, where pytf does not know the end of the job: it stops."""
+    farm = Farm(cluster).tasks(*["600 0"] * 12, *["0.3 0"] * 600)
+    job = farm.submit("--time=1", "--signal=USR1@30", pytf="--grace 2 --no-walltime")
+    farm.wait_for_starts(40)
+    job.ended(within=150)
+    require(job.exit() == "75:0", f"status {job.exit()}: {farm.said()}")
+    require("SIGUSR1" in farm.said(), "stopped by SIGUSR1")
+    shorten(farm)
+    return _stopped(farm, job)
+
+
+@scenario()
+def signal_and_end(cluster):
+    """`--signal=USR1@30`, where it knows the end: it starts nothing more, and lets
+    what runs come to its end."""
+    farm = Farm(cluster).tasks(*["0.5 0"] * 2400)
     job = farm.submit("--time=1", "--signal=USR1@30", pytf="--grace 2")
-    farm.wait_for_starts(16)
-    return _stopped(farm, job, within=120)
+    farm.wait_for_starts(40)
+    job.ended(within=150)
+    require(job.exit() == "75:0", f"status {job.exit()}: {farm.said()}")
+    require("SIGUSR1" in farm.said(), "stopped by SIGUSR1")
+    books = farm.check()
+    require(not books.requeued, f"what ran was not left to its end: {books.requeued}")
+    return f"status {job.exit()} with {len(books.done())} results, nothing interrupted"
 
 
 @scenario()
@@ -77,7 +95,7 @@ def term_to_srun(cluster):
     farm = Farm(cluster).tasks(*HALF_A_MINUTE)
     job = farm.submit(srun="-c 4 --jobid=$SLURM_JOB_ID", after="exit 0", before="trap '' TERM")
     farm.wait_for_starts(40)
-    cluster.node(cluster.nodes[0].name).run("pkill", "-TERM", "-o", "-x", "srun")
+    cluster.nodes[0].run("pkill", "-TERM", "-o", "-x", "srun")
     job.ended()
     books = farm.check(at_rest=False, may_rework=True)
     killed = sum(journal.why is None for journal in books.journals)
