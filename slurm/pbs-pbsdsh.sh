@@ -4,8 +4,8 @@
 #     qsub pbs-pbsdsh.sh
 #
 # What pbsdsh starts has no variables of this script and begins in the home
-# folder; so everything is said in words. --timeout is shorter than walltime:
-# PBS does not tell a job how much time it has.
+# folder; so everything is said in words. --timeout is shorter than walltime: PBS
+# tells a job how much time it has only by qstat, which may not be in its PATH.
 #PBS -N farm
 #PBS -l select=4:ncpus=16:mpiprocs=1
 #PBS -l walltime=12:00:00
