@@ -1,5 +1,6 @@
 //! argv → command → exit status.
 
+use std::borrow::Cow;
 use std::io::{IsTerminal, Write};
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -50,11 +51,8 @@ fn main() -> ExitCode {
             trouble.exit()
         }),
         Request::Guard(wish) => {
-            wish.args
-                .first()
-                .and_then(|farmer| farmer.to_str())
-                .into_iter()
-                .for_each(guard::watch);
+            let words = wish.args.iter().map(|word| word.to_string_lossy());
+            guard::run(&words.map(Cow::into_owned).collect::<Vec<_>>());
             RunExit::Complete
         }
     }

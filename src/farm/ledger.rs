@@ -16,7 +16,7 @@ use crossbeam_channel::{Receiver, Select, Sender, never};
 
 use super::clock::Clock;
 use super::feeder::Fed;
-use super::message::{Event, Order, Places, Report};
+use super::message::{Event, Failure, Order, Places, Report};
 use super::neighbours::Neighbours;
 use super::patience::Patience;
 use super::queue::Queue;
@@ -303,9 +303,13 @@ impl Ledger {
             let Some((_, task, mut end)) = self.suspects.pop_front() else {
                 break;
             };
-            if is_last {
-                // Killed a moment before we were told to stop: by the same hand.
+            // The queue is closed by now: killed a moment before we were told
+            // to stop, by the same hand, however long the other tasks take.
+            if is_last || self.desk.queue.is_closed_within(Duration::ZERO) {
                 end.outcome = Outcome::Interrupted;
+            } else {
+                let failure = Event::TaskFailed(Failure::of(&task, &end));
+                let _ = self.desk.events.send(failure);
             }
             journal.push(&Record::End(end.clone()));
             self.enter(task, end);

@@ -55,6 +55,19 @@ pub struct Failure {
     pub log: Option<LogAt>,
 }
 
+impl Failure {
+    /// This end of that task.
+    pub fn of(task: &Task, end: &End) -> Self {
+        Self {
+            id: task.id,
+            line: task.line.clone(),
+            attempt: end.attempt,
+            outcome: end.outcome.clone(),
+            log: end.log.clone(),
+        }
+    }
+}
+
 /// To the ledger.
 pub enum Order {
     /// A slot waits for a task.

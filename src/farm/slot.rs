@@ -131,6 +131,9 @@ impl Slot {
         };
         let end = self.record(task, log, (started, now), outcome, used);
         let is_suspect = matches!(end.outcome, Outcome::Signal(s) if FROM_OUTSIDE.contains(&s));
+        if end.outcome.destination() == Destination::Failed && !is_suspect {
+            let _ = self.events.send(Event::TaskFailed(Failure::of(task, &end)));
+        }
         Some((end, is_suspect.then_some(now)))
     }
 
@@ -146,15 +149,6 @@ impl Slot {
         let log = self
             .logs
             .close(log, task, destination == Destination::Finished);
-        if destination == Destination::Failed {
-            let _ = self.events.send(Event::TaskFailed(Failure {
-                id: task.id,
-                line: task.line.clone(),
-                attempt: task.attempt,
-                outcome: outcome.clone(),
-                log: log.clone(),
-            }));
-        }
         let us = now.saturating_duration_since(started).as_micros();
         let us = u64::try_from(us).unwrap_or(u64::MAX);
         self.busy.fetch_add(us, Ordering::Relaxed);

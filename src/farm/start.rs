@@ -289,10 +289,10 @@ impl Threads<'_> {
         source: Source,
         progress: Progress,
     ) -> std::result::Result<RunExit, Trouble> {
-        adopt_orphans();
         let farmer = session.farmer().to_owned();
         let guard = Guard::start(&farmer, &session.journal().lock().share()?)
             .map_err(|error| Trouble::System("start the guard", error))?;
+        adopt_orphans();
         let (orders, desk_orders) = unbounded();
         let (reports, desk_reports) = unbounded();
         let life = Life::new(self.options.takeover / 2);

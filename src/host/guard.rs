@@ -1,11 +1,16 @@
 //! The guard: a small process beside ours that ends our tasks should we be
 //! killed, so that none runs on unseen next to its re-run.
 //!
-//! It reads a pipe that only we can write. While we live it sleeps; when the
-//! pipe ends without a word, we are dead. It then ends every group in the table
+//! It reads a line that only we can write. While we live it sleeps; when the
+//! line ends without a word, we are dead. It then ends every group in the table
 //! that we share with it, and every process that bears our mark in its
 //! environment, until none is left. It holds our journal open all the while, and
 //! with it the lock: **nobody can take our tasks over before they are gone.**
+//!
+//! It is nobody's child: a scheduler that ends our descendants one by one (Slurm's
+//! proctrack/linuxproc) must not end it with them, since a slot may start another
+//! task between the death of one and ours. So what we start is not the guard, but
+//! starts it and ends.
 //!
 //! In the hot path this costs one write of four bytes to memory at the start of
 //! a task and one at its end; `posix_spawn` stays.
@@ -13,50 +18,46 @@
 use std::ffi::CString;
 use std::fs::File;
 use std::io::{self, Read, Write};
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::fs::FileExt;
+use std::os::unix::net::UnixStream;
 use std::sync::Arc;
 
-use nix::fcntl::OFlag;
 use nix::sys::memfd::{MFdFlags, memfd_create};
 use nix::sys::signal::{Signal, kill, killpg};
-use nix::sys::wait::waitpid;
-use nix::unistd::{Pid, pipe2};
+use nix::sys::wait::{WaitPidFlag, waitpid};
+use nix::unistd::Pid;
 
 use super::process::Spawn;
 
 /// The hidden command that makes a process the guard.
 pub const COMMAND: &str = "__guard";
+/// Its last word for the guard itself, and not for what starts it.
+const STAYS: &str = "stays";
 /// The variable by which a task's processes are known, whatever group they are in.
 pub const MARK: &str = "PYTF_FARMER";
 
 /// The farmer's side of its guard.
 pub struct Guard {
     pid: Pid,
-    pipe: File,
+    line: UnixStream,
     table: Arc<File>,
 }
 
 impl Guard {
     /// Starts the guard of the farmer with this name; `journal` is a handle on
-    /// its open, locked journal.
+    /// its open, locked journal. Before orphans become ours, or it would be one.
     pub fn start(farmer: &str, journal: &OwnedFd) -> io::Result<Self> {
-        let (reader, writer) = pipe2(OFlag::O_CLOEXEC)?;
+        let (mut line, theirs) = UnixStream::pair()?;
         let table = memfd_create("pytf-groups", MFdFlags::MFD_CLOEXEC)?;
-        let words = ["pytf", COMMAND, farmer].map(|word| CString::new(word).unwrap_or_default());
-        let spawn = Spawn {
-            // Whatever happens to the file that we were started from.
-            program: c"/proc/self/exe",
-            argv: &words,
-            env: &[],
-            stdin: reader.as_fd(),
-            stdout: journal.as_fd(),
-            stderr: table.as_fd(),
-        };
-        let pid = spawn.start()?;
+        let first = spawn(&[farmer], [theirs.as_fd(), journal.as_fd(), table.as_fd()])?;
+        drop(theirs);
+        let _ = waitpid(first, None);
+        let mut pid = [0; 4];
+        line.read_exact(&mut pid)?;
         Ok(Self {
-            pid,
-            pipe: writer.into(),
+            pid: Pid::from_raw(i32::from_ne_bytes(pid)),
+            line,
             table: Arc::new(table.into()),
         })
     }
@@ -74,9 +75,30 @@ impl Guard {
 
     /// Sends it home: nothing of ours runs any more.
     pub fn dismiss(mut self) {
-        let _ = self.pipe.write_all(b"q");
-        let _ = waitpid(self.pid, None);
+        let _ = self.line.write_all(b"q");
+        // Until it is gone, and its hold on the journal with it.
+        let _ = io::copy(&mut self.line, &mut io::sink());
+        // It is our child only where we are the first process of all.
+        let _ = waitpid(self.pid, Some(WaitPidFlag::WNOHANG));
     }
+}
+
+/// Starts ourselves as a guard with these words.
+fn spawn(words: &[&str], [stdin, stdout, stderr]: [BorrowedFd; 3]) -> io::Result<Pid> {
+    let argv = ["pytf", COMMAND].iter().chain(words);
+    let argv: Vec<CString> = argv
+        .map(|word| CString::new(*word).unwrap_or_default())
+        .collect();
+    let spawn = Spawn {
+        // Whatever happens to the file that we were started from.
+        program: c"/proc/self/exe",
+        argv: &argv,
+        env: &[],
+        stdin,
+        stdout,
+        stderr,
+    };
+    Ok(spawn.start()?)
 }
 
 /// A slot's row in the table of groups.
@@ -93,8 +115,31 @@ impl Row {
     }
 }
 
+/// What a process does that was started with [`COMMAND`] and these words.
+pub fn run(words: &[String]) {
+    match words {
+        [farmer] => {
+            // Whoever waits for it finds the line ended.
+            let _ = step_aside(farmer);
+        }
+        [farmer, word] if word == STAYS => watch(farmer),
+        _ => {}
+    }
+}
+
+/// Starts the guard itself, and tells who it is.
+fn step_aside(farmer: &str) -> io::Result<()> {
+    let (line, journal, table) = (io::stdin(), io::stdout(), io::stderr());
+    let pid = spawn(
+        &[farmer, STAYS],
+        [line.as_fd(), journal.as_fd(), table.as_fd()],
+    )?;
+    let line = line.as_fd().try_clone_to_owned()?;
+    UnixStream::from(line).write_all(&pid.as_raw().to_ne_bytes())
+}
+
 /// The guard's whole life.
-pub fn watch(farmer: &str) {
+fn watch(farmer: &str) {
     super::signals::shrug();
     let mut word = [0_u8];
     let farmer_lives = loop {

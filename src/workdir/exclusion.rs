@@ -168,9 +168,11 @@ pub fn test(
         let still_open = farmers::unsealed(dir)?;
         suspects.retain(|(farmer, _)| still_open.contains(farmer));
         for (farmer, len) in &suspects {
-            let grown = recovery::look_at(dir, mechanism, farmer, host)?;
-            if grown.is_some_and(|other| other.is_free && other.len > *len) {
-                return Err(broken(dir, mechanism, farmer));
+            match recovery::look_at(dir, mechanism, farmer, host)? {
+                // We saw it between its making and its locking.
+                Some(other) if !other.is_free => return Ok(()),
+                Some(other) if other.len > *len => return Err(broken(dir, mechanism, farmer)),
+                _ => {}
             }
         }
     }

@@ -280,6 +280,26 @@ fn a_task_that_dies_with_the_signal_for_us_was_interrupted() {
 }
 
 #[test]
+fn a_task_that_dies_with_the_signal_for_us_was_interrupted_however_long_others_take() {
+    // proctrack/linuxproc of Slurm signals the tasks too; some ignore it, and
+    // need all of the grace.
+    let farm = Farm::new();
+    let gate = farm.gate("gate");
+    let stubborn = format!("trap '' TERM; {}", gate.stand());
+    farm.write("tasks.txt", format!("{}\n{stubborn}\n", gate.stand()));
+    let pytf = farm.farm("--proc 2 --grace 3s").start();
+    for (_, pid) in gate.comers(2) {
+        killpg(Pid::from_raw(pid), Signal::SIGTERM).unwrap();
+    }
+    pytf.signal(Signal::SIGTERM);
+    pytf.wait().exits(75);
+    assert_eq!(farm.ids("failed"), [0; 0]);
+    for id in [0, 1] {
+        assert_eq!(farm.outcomes()[&id], "interrupted");
+    }
+}
+
+#[test]
 fn a_task_that_dies_of_a_signal_while_nobody_stops_us_has_failed() {
     let farm = Farm::new();
     let gate = farm.gate("gate");
@@ -443,15 +463,19 @@ fn tasks_have_no_signal_blocked_whatever_pytf_was_started_with() {
     assert_eq!(farm.text("w/logs/log_0"), "SigBlk:\t0000000000000000\n");
 }
 
-/// The guard of a farmer.
+/// The guard of a farmer. It is nobody's child, but says whose it is.
 fn guard_of(pytf: i32) -> Pid {
-    let children = format!("/proc/{pytf}/task/{pytf}/children");
-    let children = std::fs::read_to_string(children).unwrap();
-    let guard = children.split_whitespace().find(|child| {
-        std::fs::read(format!("/proc/{child}/cmdline"))
-            .is_ok_and(|line| line.windows(7).any(|part| part == b"__guard"))
-    });
-    Pid::from_raw(guard.expect("a guard").parse().unwrap())
+    let mark = format!(".{pytf}.");
+    let guard = std::fs::read_dir("/proc")
+        .unwrap()
+        .flatten()
+        .find_map(|entry| {
+            let line = std::fs::read(entry.path().join("cmdline")).ok()?;
+            let line = String::from_utf8_lossy(&line).into_owned();
+            let is_it = line.contains("__guard") && line.contains(&mark);
+            is_it.then(|| entry.file_name().to_str()?.parse().ok())?
+        });
+    Pid::from_raw(guard.expect("a guard"))
 }
 
 #[test]
@@ -470,6 +494,21 @@ fn where_the_guard_was_killed_too_the_next_run_ends_what_still_runs() {
             .iter()
             .all(|pid| !is_alive(*pid) && !again.contains(pid))
     );
+    gate.open(2);
+    pytf.wait().exits(0);
+    farm.assert_exact(4, &[0, 1, 2, 3], &[]);
+}
+
+#[test]
+fn the_guard_is_no_descendant_of_ours() {
+    // Whoever ends all our descendants, as proctrack/linuxproc of Slurm does,
+    // leaves it alive to end what was started meanwhile.
+    let (farm, gate) = two_at_the_gate("");
+    let pytf = farm.farm("").start();
+    gate.comers(2);
+    let status = std::fs::read_to_string(format!("/proc/{}/status", guard_of(pytf.pid()))).unwrap();
+    let parent = status.lines().find_map(|line| line.strip_prefix("PPid:\t"));
+    assert_ne!(parent, Some(pytf.pid().to_string().as_str()));
     gate.open(2);
     pytf.wait().exits(0);
     farm.assert_exact(4, &[0, 1, 2, 3], &[]);

@@ -1,0 +1,204 @@
+"""Judges a workdir: each task exactly once, and everything told as it was.
+
+It believes no record alone. What `pytf` wrote (docs/workdir.md) is held against
+the task list and against the effects: what the tasks themselves wrote down
+(`work`).
+"""
+
+import json
+import zlib
+from collections import Counter, defaultdict
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from cluster import Failure
+
+
+def require(holds, what):
+    if not holds:
+        raise Failure(what)
+
+
+@dataclass
+class Journal:
+    """What one farmer wrote down."""
+
+    header: dict
+    ends: list = field(default_factory=list)
+    why: str | None = None
+
+    @property
+    def host(self):
+        return self.header["host"]
+
+
+@dataclass
+class Attempt:
+    """What a task wrote down about one time that it ran."""
+
+    number: int
+    host: str
+    start: float
+    end: float | None = None
+    status: int | None = None
+
+
+class Books:
+    """The files of a workdir at some moment."""
+
+    def __init__(self, workdir):
+        self.workdir = Path(workdir)
+        self.state = self._state()
+        self.tasks = dict(self._lines("tasks"))
+        self.finished = self._lines("finished")
+        self.failed = self._lines("failed")
+        self.waiting = self._lines("toprocess", self.state["queue"]["cursor"])
+        self.requeued = [line.split() for line in self._text("requeued").splitlines()]
+        paths = sorted((self.workdir / "nodes").glob("*.jsonl"))
+        # A farmer that another looks at before it has locked its journal leaves
+        # that one empty, and makes another.
+        self.journals = [self._journal(path) for path in paths if path.stat().st_size]
+
+    def _text(self, name, start=0):
+        path = self.workdir / name
+        return path.read_bytes()[start:].decode() if path.exists() else ""
+
+    def _state(self):
+        """The state in force: the newer of the two that are whole."""
+        data = (self.workdir / "lock").read_bytes()
+        whole = []
+        for slot in (data[:1024], data[1024:2048]):
+            digits, _, text = slot.decode().rstrip().partition(" ")
+            if text and int(digits, 16) == zlib.crc32(text.encode()):
+                whole.append(json.loads(text))
+        require(whole, "no state in the lock file is whole")
+        return max(whole, key=lambda state: state["seq"])
+
+    def _lines(self, name, start=0):
+        pairs = []
+        for line in self._text(name, start).splitlines():
+            number, blank, command = line.partition(" ")
+            require(number.isdigit() and blank, f"{name} holds a line that is none: {line!r}")
+            pairs.append((int(number), command))
+        return pairs
+
+    def _journal(self, path):
+        records = [json.loads(line) for line in path.read_text().splitlines(keepends=True) if line.endswith("\n")]
+        require(records and records[0]["event"] == "header", f"{path.name} begins with no header")
+        journal = Journal(records[0])
+        for record in records:
+            if record["event"] == "end":
+                journal.ends.append(record)
+            elif record["event"] == "leave":
+                journal.why = record["why"]
+        return journal
+
+    def done(self):
+        """Ids of the tasks that have a result."""
+        return [task for task, _ in self.finished + self.failed]
+
+    def jobs(self):
+        return {journal.header.get("job") for journal in self.journals}
+
+    def attempts_of(self, outcome):
+        """Ids of attempts that ended like this, in any journal."""
+        return [end["id"] for journal in self.journals for end in journal.ends if end["outcome"] == outcome]
+
+
+def effects(folder):
+    """What the tasks wrote down, by their number in the list, in the order in
+    which it happened."""
+    seen = defaultdict(list)
+    for path in Path(folder).iterdir():
+        attempts = seen[int(path.name)]
+        for line in path.read_text().splitlines():
+            word, task, number, host, at, status = (line.split() + [""])[:6]
+            require(task == path.name, f"task {path.name} was told that it is {task}")
+            if word == "start":
+                attempts.append(Attempt(int(number), host, float(at)))
+                continue
+            last = attempts[-1]
+            require(
+                word == "end" and (last.number, last.host) == (int(number), host) and last.end is None,
+                f"two attempts of task {task} ran at the same time: {path.read_text()}",
+            )
+            last.end, last.status = float(at), int(status)
+    return seen
+
+
+def _each_in_one_file(books, at_rest):
+    files = {"finished": books.finished, "failed": books.failed, "toprocess": books.waiting}
+    for name, pairs in files.items():
+        for task, command in pairs:
+            require(books.tasks.get(task) == command, f"{name} has another task {task} than the list: {command}")
+    count = Counter(task for pairs in files.values() for task, _ in pairs)
+    doubled = [task for task, times in count.items() if times > 1]
+    require(not doubled, f"in two files, or twice in one: {doubled[:20]}")
+    if at_rest:
+        gone = sorted(set(books.tasks) - set(count))
+        require(not gone, f"{len(gone)} tasks are in none of the three files: {gone[:20]}")
+
+
+def _results_are_true(books, happened, at_rest):
+    results = Counter()
+    for journal in books.journals:
+        for end in journal.ends:
+            if end["outcome"] not in ("interrupted", "lost"):
+                results[end["id"]] += 1
+    for name, pairs, good in (("finished", books.finished, True), ("failed", books.failed, False)):
+        for task, command in pairs:
+            require(results[task] == 1, f"task {task} is in {name} and has {results[task]} results in the journals")
+            status = int(command.partition("./work ")[2].split()[2])
+            require((status == 0) == good, f"{name} has task {task}: {command}")
+            ends = [attempt.status for attempt in happened[task] if attempt.end is not None]
+            require(status in ends, f"{name} has task {task}, which never came to its end: {happened[task]}")
+    early = set(results) - set(books.done())
+    require(not early or not at_rest, f"tasks with a result that are in neither file: {sorted(early)[:20]}")
+
+
+def reworked(happened):
+    """Tasks that came to their end more than once."""
+    return [task for task, attempts in happened.items() if sum(a.end is not None for a in attempts) > 1]
+
+
+def _timeline(books, nodes):
+    path = books.workdir / "timeline.json"
+    require(path.exists(), "there is no timeline")
+    events = json.loads(path.read_text())["traceEvents"]
+    names = {event["args"]["name"].split()[0] for event in events if event["name"] == "process_name"}
+    require(names >= set(nodes), f"the timeline names {sorted(names)}, not {sorted(nodes)}")
+    slices = Counter()
+    results = Counter()
+    for event in events:
+        if event["ph"] == "X" and event["cat"] == "task":
+            slices[event["args"]["id"], event["args"]["attempt"]] += 1
+            if event["args"]["outcome"] not in ("interrupted", "lost", "running", "unknown"):
+                results[event["args"]["id"]] += 1
+    twice = [attempt for attempt, times in slices.items() if times > 1]
+    require(not twice, f"the timeline has an attempt twice: {twice[:20]}")
+    wrong = [task for task in books.done() if results[task] != 1]
+    require(not wrong, f"the timeline has no end, or two, of tasks {wrong[:20]}")
+
+
+def check(workdir, effects_folder, *, complete=False, at_rest=True, nodes=(), may_rework=False):
+    """The whole judgement. `complete`: every task has its result. `at_rest`:
+    every farmer has left in good order, so the files are exact. `nodes`: those
+    that must have had a part. `may_rework`: somebody was killed, so that a task
+    may have come to its end unrecorded. Returns the books."""
+    books = Books(workdir)
+    happened = effects(effects_folder)
+    at_rest = at_rest or complete
+    _each_in_one_file(books, at_rest)
+    _results_are_true(books, happened, at_rest)
+    if complete:
+        require(not books.waiting, f"{len(books.waiting)} tasks still wait")
+        require(not (Path(workdir) / "toprocess").read_bytes(), "toprocess is not empty")
+        _timeline(books, nodes)
+    share = Counter(journal.host for journal in books.journals for _ in journal.ends)
+    for node in nodes:
+        fair = len(books.tasks) / len(nodes)
+        require(share[node] >= fair / 4, f"{node} had no share: {dict(share)}")
+    if not may_rework:
+        again = reworked(happened)
+        require(not again, f"came to their end twice: {again[:20]}")
+    return books
