@@ -1,5 +1,7 @@
 //! argv → command → exit status.
 
+mod views;
+
 use std::io::{IsTerminal, Write};
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -49,6 +51,9 @@ fn main() -> ExitCode {
             warn(&trouble.told(&wish.workdir));
             trouble.exit()
         }),
+        Request::Status(wish) => views::exit(views::status(&wish)),
+        Request::Export(wish) => views::exit(views::export(&wish)),
+        Request::Timeline(wish) => views::exit(views::timeline(&wish)),
         Request::Guard(wish) => {
             wish.args
                 .first()

@@ -44,6 +44,9 @@ fn every_option_and_its_variable_are_told() {
         help(&["--help"]),
         help(&["log", "--help"]),
         help(&["retry", "--help"]),
+        help(&["status", "--help"]),
+        help(&["export", "--help"]),
+        help(&["timeline", "--help"]),
     ] {
         for line in text.lines() {
             let words: Vec<&str> = line.split_whitespace().collect();
@@ -157,6 +160,8 @@ fn end(outcome: Outcome) -> Record {
             user: 1,
             sys: 1,
             peak: 1,
+            read: 1,
+            written: 1,
         }),
         log: Some(LogAt {
             file: "logs/log_1".into(),
@@ -186,6 +191,8 @@ fn every_word_in_a_journal_is_told() {
         slots: 1,
         at: 1,
         pytf: "0".into(),
+        cpus: Some(1),
+        memory: Some(1),
     };
     let start = Start {
         id: TaskId(1),

@@ -11,6 +11,7 @@ mod repair;
 mod shape;
 #[cfg(test)]
 mod tests;
+mod view;
 
 use std::ffi::OsString;
 use std::path::PathBuf;
@@ -21,6 +22,7 @@ use clap::{Args, FromArgMatches, Parser, Subcommand};
 pub use self::farm::{Farm, Lock, Logs};
 pub use self::repair::Repair;
 use self::shape::{clearer, command, tidy};
+pub use self::view::{Export, Format, Status, Timeline};
 use crate::model::ids::Ids;
 use crate::model::task::TaskId;
 
@@ -45,6 +47,12 @@ pub enum Request {
     Retry(Retry),
     /// Make a damaged workdir whole again.
     Repair(Repair),
+    /// Show how a run stands.
+    Status(Status),
+    /// Write the results for other tools.
+    Export(Export),
+    /// Write the timeline.
+    Timeline(Timeline),
     /// Be the guard of another farmer's tasks.
     Guard(Guard),
 }
@@ -85,6 +93,9 @@ enum Other {
     Log(Log),
     Retry(Retry),
     Repair(Repair),
+    Status(Status),
+    Export(Export),
+    Timeline(Timeline),
     #[command(name = "__guard", hide = true)]
     Guard(Guard),
 }
@@ -140,6 +151,12 @@ impl Cli {
             Some(Other::Log(log)) => Ok(Request::Log(log)),
             Some(Other::Retry(retry)) => Ok(Request::Retry(retry)),
             Some(Other::Repair(repair)) => Ok(Request::Repair(repair)),
+            Some(Other::Status(status)) => match status.fault() {
+                None => Ok(Request::Status(status)),
+                Some(why) => Err(command.error(ErrorKind::ArgumentConflict, why)),
+            },
+            Some(Other::Export(export)) => Ok(Request::Export(export)),
+            Some(Other::Timeline(timeline)) => Ok(Request::Timeline(timeline)),
             Some(Other::Guard(guard)) => Ok(Request::Guard(guard)),
             None => cli
                 .farm

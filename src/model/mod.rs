@@ -7,6 +7,8 @@
 
 pub mod durations;
 pub mod farmer;
+pub mod figures;
+pub mod forecast;
 pub mod ids;
 pub mod limits;
 pub mod logs;

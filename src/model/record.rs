@@ -70,6 +70,12 @@ pub struct Header {
     pub at: u64,
     /// The version of the program.
     pub pytf: String,
+    /// The CPUs that it may use.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cpus: Option<u32>,
+    /// The memory that its tasks may use together, in KiB.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub memory: Option<u64>,
 }
 
 /// The start of an attempt.
@@ -111,7 +117,7 @@ pub struct End {
 }
 
 /// What an attempt used, from wait4(2): its own process and those it waited for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Used {
     /// CPU time in user mode, microseconds.
     pub user: u64,
@@ -119,6 +125,17 @@ pub struct Used {
     pub sys: u64,
     /// Peak resident memory in KiB.
     pub peak: u64,
+    /// Read from storage, in KiB; what was in memory already does not count.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub read: u64,
+    /// Written to storage, in KiB.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub written: u64,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes references")]
+fn is_zero(n: &u64) -> bool {
+    *n == 0
 }
 
 /// Where the output of an attempt is.
@@ -161,6 +178,7 @@ mod tests {
                 user: 1,
                 sys: 2,
                 peak: 3,
+                ..Used::default()
             }),
             log: Some(LogAt {
                 file: "logs/log_7.2".into(),

@@ -114,6 +114,8 @@ fn header_from_name(path: &Path) -> Header {
         slots: 0,
         at: 0,
         pytf: String::new(),
+        cpus: None,
+        memory: None,
     }
 }
 

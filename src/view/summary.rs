@@ -282,7 +282,7 @@ impl Failure {
 }
 
 /// A word as it can be typed into a shell.
-fn quoted(word: &str) -> String {
+pub(crate) fn quoted(word: &str) -> String {
     let is_plain = |c: char| c.is_ascii_alphanumeric() || "_-./+:@%,=".contains(c);
     if !word.is_empty() && word.chars().all(is_plain) {
         word.to_owned()

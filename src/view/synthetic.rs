@@ -58,6 +58,8 @@ pub(crate) fn header(host: &str, at: u64, slots: u32) -> Record {
         slots,
         at,
         pytf: "0.1.0".to_owned(),
+        cpus: None,
+        memory: None,
     })
 }
 

@@ -27,5 +27,6 @@ mod oracle;
 mod resume;
 mod retry;
 mod seeing;
+mod status;
 mod timeline;
 mod workdir;

@@ -134,6 +134,8 @@ impl Farmer {
                 slots: 1,
                 at: 0,
                 pytf: String::new(),
+                cpus: None,
+                memory: None,
             }
         };
         let feeds = matches!(plan.source, Source::Stream(_));
