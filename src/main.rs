@@ -53,6 +53,7 @@ fn main() -> ExitCode {
         }),
         Request::Status(wish) => views::exit(views::status(&wish)),
         Request::Export(wish) => views::exit(views::export(&wish)),
+        Request::Report(wish) => views::exit(views::report(&wish)),
         Request::Timeline(wish) => views::exit(views::timeline(&wish)),
         Request::Guard(wish) => {
             wish.args

@@ -4,11 +4,12 @@
 use std::io::{self, BufWriter, Write as _};
 use std::path::Path;
 
-use pytf::cli::{Export, Format, Status, Timeline};
+use pytf::cli::{Export, Format, Report, Status, Timeline};
 use pytf::exit::RunExit;
 use pytf::farm::start::warn;
 use pytf::view::export;
 use pytf::view::look::{Look, Terminal};
+use pytf::view::report;
 use pytf::view::run::RunError;
 use pytf::view::status::{self, Form, Part, StatusError};
 use pytf::view::timeline::{self, Wishes};
@@ -161,5 +162,23 @@ pub(crate) fn timeline(wish: &Timeline) -> Result<(), Failed> {
         written.slices,
         written.path.display()
     ));
+    Ok(())
+}
+
+/// `pytf report`
+pub(crate) fn report(wish: &Report) -> Result<(), Failed> {
+    let path = match &wish.output {
+        Some(path) if path == Path::new("-") => {
+            let written = report::write_stream(&wish.workdir, &mut io::stdout().lock());
+            return match written {
+                Err(RunError::Io(error)) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
+                written => Ok(written?),
+            };
+        }
+        Some(path) => path.clone(),
+        None => wish.workdir.join(report::NAME),
+    };
+    report::write_file(&wish.workdir, &path)?;
+    warn(&format!("the report is {}", path.display()));
     Ok(())
 }

@@ -47,6 +47,7 @@ fn every_option_and_its_variable_are_told() {
         help(&["status", "--help"]),
         help(&["export", "--help"]),
         help(&["timeline", "--help"]),
+        help(&["report", "--help"]),
     ] {
         for line in text.lines() {
             let words: Vec<&str> = line.split_whitespace().collect();

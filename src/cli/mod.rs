@@ -22,7 +22,7 @@ use clap::{Args, FromArgMatches, Parser, Subcommand};
 pub use self::farm::{Farm, Lock, Logs};
 pub use self::repair::Repair;
 use self::shape::{clearer, command, tidy};
-pub use self::view::{Export, Format, Status, Timeline};
+pub use self::view::{Export, Format, Report, Status, Timeline};
 use crate::model::ids::Ids;
 use crate::model::task::TaskId;
 
@@ -51,6 +51,8 @@ pub enum Request {
     Status(Status),
     /// Write the results for other tools.
     Export(Export),
+    /// Write the report.
+    Report(Report),
     /// Write the timeline.
     Timeline(Timeline),
     /// Be the guard of another farmer's tasks.
@@ -96,6 +98,7 @@ enum Other {
     Status(Status),
     Export(Export),
     Timeline(Timeline),
+    Report(Report),
     #[command(name = "__guard", hide = true)]
     Guard(Guard),
 }
@@ -155,6 +158,7 @@ impl Cli {
                 None => Ok(Request::Status(status)),
                 Some(why) => Err(command.error(ErrorKind::ArgumentConflict, why)),
             },
+            Some(Other::Report(report)) => Ok(Request::Report(report)),
             Some(Other::Export(export)) => Ok(Request::Export(export)),
             Some(Other::Timeline(timeline)) => Ok(Request::Timeline(timeline)),
             Some(Other::Guard(guard)) => Ok(Request::Guard(guard)),

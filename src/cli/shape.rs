@@ -46,7 +46,7 @@ pub(super) fn clearer(error: clap::Error, command: &mut Command) -> clap::Error 
     };
     let why = format!(
         "unexpected '{word}': there is one TASKLIST, a file with a command on each line; \
-         the other commands are status, log, retry, repair, timeline and export"
+         the other commands are status, log, retry, repair, report, timeline and export"
     );
     command.error(ErrorKind::UnknownArgument, why)
 }

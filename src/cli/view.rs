@@ -101,3 +101,13 @@ pub struct Timeline {
     #[arg(long, value_name = "DURATION", value_parser = durations::parse)]
     pub since: Option<Duration>,
 }
+
+/// Write a report of a run: one page of HTML that needs no network.
+#[derive(Clone, Debug, Args)]
+pub struct Report {
+    /// The workdir of the run
+    pub workdir: PathBuf,
+    /// The file to write, - is standard output [default: report.html in WORKDIR]
+    #[arg(short, long, value_name = "FILE")]
+    pub output: Option<PathBuf>,
+}

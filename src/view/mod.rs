@@ -17,6 +17,7 @@ pub mod log;
 pub mod look;
 mod pace;
 pub mod progress;
+pub mod report;
 pub mod run;
 pub mod status;
 pub mod summary;

@@ -178,10 +178,10 @@ fn the_figures_are_those_of_the_workdir() {
     assert_eq!(task["place"], "waiting");
     assert_eq!(task["requeued"][0]["why"], "interrupted");
     assert_eq!(task["attempts"][0]["outcome"], "interrupted");
-    let none = farm.pytf(["status", "w", "--task", "33"]).run();
-    none.exits(2).says(&["no task 33"]);
-    let none = farm.pytf(["status", "nowhere"]).run();
-    none.exits(74).says(&["nowhere", "no workdir"]);
+    let refused = farm.pytf(["status", "w", "--task", "33"]).run();
+    refused.exits(2).says(&["no task 33"]);
+    let refused = farm.pytf(["status", "nowhere"]).run();
+    refused.exits(74).says(&["nowhere", "no workdir"]);
 }
 
 #[test]

@@ -4,7 +4,7 @@ mod failed;
 pub mod json;
 mod task;
 mod text;
-
+pub(crate) use self::text::range;
 use std::io::{self, Write};
 use std::path::Path;
 

@@ -344,10 +344,7 @@ impl Screen<'_> {
             next.push((format!("pytf retry {workdir}"), "puts them back"));
         }
         if word(run) != "running" && !run.farmers.is_empty() {
-            next.push((
-                format!("pytf timeline {workdir}"),
-                "all of it in time, for Perfetto",
-            ));
+            next.push((format!("pytf report {workdir}"), "a page with all of it"));
         }
         if next.is_empty() {
             return;
@@ -366,7 +363,7 @@ impl Screen<'_> {
 }
 
 /// `5m10s to 6m30s`, or one of them when they say the same.
-fn range(low: Duration, high: Duration) -> String {
+pub(crate) fn range(low: Duration, high: Duration) -> String {
     // A tenth more or less is nothing that can be known.
     let coarse = |span: Duration| {
         let seconds = span.as_secs_f64().max(1.0);
