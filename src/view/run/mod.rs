@@ -291,3 +291,6 @@ fn read_all(farmers: &mut [Farmer]) -> io::Result<()> {
 pub(crate) fn each_line(file: &std::fs::File, each: impl FnMut(&[u8], u64)) -> io::Result<()> {
     lines::each(file, 0, each).map(|_| ())
 }
+
+#[cfg(test)]
+mod tests;
