@@ -157,11 +157,13 @@ pub(crate) fn timeline(wish: &Timeline) -> Result<(), Failed> {
             written.merged
         ));
     }
-    warn(&format!(
-        "{} slices in {}",
-        written.slices,
-        written.path.display()
-    ));
+    let slices = if written.slices == 1 {
+        "slice"
+    } else {
+        "slices"
+    };
+    let path = written.path.display();
+    warn(&format!("{} {slices} in {path}", written.slices));
     Ok(())
 }
 

@@ -305,3 +305,79 @@ fn a_workdir_of_pytaskfarmer_and_a_damaged_lock_are_counted_by_their_lines() {
         (&3.into(), &1.into())
     );
 }
+
+/// Every file of the workdir with its length and its times.
+fn snapshot(farm: &Farm) -> String {
+    let mut find = std::process::Command::new("find");
+    find.arg(farm.path("w"))
+        .args(["-printf", "%p %s %T@ %C@ %i\n"]);
+    let mut lines: Vec<_> = String::from_utf8(find.output().unwrap().stdout)
+        .unwrap()
+        .lines()
+        .map(str::to_owned)
+        .collect();
+    lines.sort();
+    lines.join("\n")
+}
+
+#[test]
+fn a_view_changes_nothing_and_takes_no_lock() {
+    let farm = eventful();
+    let before = snapshot(&farm);
+    // Somebody holds the lock and every journal's: no view waits for that.
+    let held: Vec<_> = farm
+        .farmers()
+        .iter()
+        .map(|farmer| format!("w/nodes/{farmer}.jsonl"))
+        .chain(["w/lock".to_owned()])
+        .map(|name| {
+            let file = std::fs::File::open(farm.path(name)).unwrap();
+            nix::fcntl::Flock::lock(file, nix::fcntl::FlockArg::LockExclusiveNonblock).unwrap()
+        })
+        .collect();
+    for args in [
+        &["status", "w"][..],
+        &["status", "w", "--failed"],
+        &["status", "w", "--task", "9"],
+        &["export", "w", "--joblog"],
+        &["timeline", "w", "-o", "timeline.json"],
+        &["report", "w", "-o", "report.html"],
+    ] {
+        farm.pytf(args).run().exits(0);
+        assert_eq!(snapshot(&farm), before, "{args:?}");
+    }
+    drop(held);
+}
+
+#[test]
+fn a_terminal_gets_colours_and_a_pipe_none() {
+    if !crate::harness::has("script") {
+        return crate::harness::skip("script(1) is not installed");
+    }
+    let farm = eventful();
+    let shown = |env: &str, width: u32| {
+        let pytf = env!("CARGO_BIN_EXE_pytf");
+        let line = format!("stty cols {width} rows 40; {env} {pytf} status w");
+        let mut script = std::process::Command::new("script");
+        script
+            .args(["-qec", &line, "/dev/null"])
+            .current_dir(farm.path(""));
+        script
+            .env("TERM", "xterm")
+            .env("LC_ALL", "C.UTF-8")
+            .env_remove("NO_COLOR");
+        String::from_utf8(script.output().unwrap().stdout).unwrap()
+    };
+    let colours = shown("", 80);
+    assert!(colours.contains("\x1b[33m"), "{colours:?}");
+    let plain = shown("NO_COLOR=1", 60);
+    assert!(!plain.contains('\x1b') && plain.contains('█'), "{plain:?}");
+    assert!(
+        plain
+            .lines()
+            .all(|line| line.trim_end().chars().count() <= 60),
+        "{plain}"
+    );
+    let pipe = text(&farm, &["status", "w"]);
+    assert!(!pipe.contains('\x1b'), "{pipe:?}");
+}

@@ -19,7 +19,7 @@ use crate::view::pace::show_rate;
 use crate::view::progress::grouped;
 use crate::view::run::node::Node;
 use crate::view::run::{Farmer, Life, Run};
-use crate::view::summary::quoted;
+use crate::view::summary::{push_wrapped, quoted};
 
 /// How many nodes are shown.
 const NODES: usize = 12;
@@ -73,20 +73,9 @@ impl Screen<'_> {
         self.painted(Paint::Strong, text);
     }
 
-    /// A paragraph, indented by two, its further lines by four.
     fn wrapped(&mut self, text: &str) {
-        let mut line = String::from(" ");
-        for word in text.split(' ') {
-            if line.trim().len() > 2
-                && line.chars().count() + 1 + word.chars().count() > self.look.width
-            {
-                self.line(&line);
-                line.replace_range(.., "   ");
-            }
-            line.push(' ');
-            line += word;
-        }
-        self.line(&line);
+        let mark = if self.look.unicode { "▸" } else { "->" };
+        push_wrapped(&mut self.out, self.look, mark, text);
     }
 
     fn dot(&self) -> &'static str {
