@@ -158,7 +158,7 @@ pub(super) fn queue_history(workdir: &Path, counts: &Counts) -> Option<Vec<(u64,
                 claim, back, fed, ..
             } => (left + claim.count()).checked_sub(back.count() + fed)?,
             Act::Retry { ids } => left.checked_sub(ids.count())?,
-            Act::Join { .. } => left,
+            Act::Join { claim, .. } => left + claim.count(),
             _ => break,
         };
     }
