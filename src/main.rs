@@ -5,9 +5,10 @@ use std::process::ExitCode;
 use std::sync::Arc;
 
 use crossbeam_channel::bounded;
-use pytf::cli::{Cli, Log, Repair, Request, Retry};
+use pytf::cli::{Cli, Devices, Log, Repair, Request, Retry};
 use pytf::exit::RunExit;
 use pytf::farm::patience::Patience;
+use pytf::farm::sight;
 use pytf::farm::start::{self, Trouble, warn};
 use pytf::host::allocation::host_name;
 use pytf::host::guard;
@@ -49,6 +50,7 @@ fn main() -> ExitCode {
             warn(&trouble.told(&wish.workdir));
             trouble.exit()
         }),
+        Request::Devices(wish) => devices(&wish),
         Request::Guard(wish) => {
             wish.args
                 .first()
@@ -59,6 +61,26 @@ fn main() -> ExitCode {
         }
     }
     .into()
+}
+
+/// `pytf devices`
+fn devices(wish: &Devices) -> RunExit {
+    match sight::look(wish) {
+        Ok(sight) => {
+            let text = if wish.json {
+                sight.json() + "\n"
+            } else {
+                sight.text()
+            };
+            // Whoever closes the pipe has read enough.
+            let _ = std::io::stdout().write_all(text.as_bytes());
+            RunExit::Complete
+        }
+        Err(why) => {
+            warn(&why.to_string());
+            RunExit::Usage
+        }
+    }
 }
 
 /// `pytf log`

@@ -6,6 +6,7 @@
 //! bare `--proc`, and abbreviated long options. Others rely on this: every
 //! option of the farm has its `PYTF_` variable, and an empty variable is none.
 
+mod devices;
 mod farm;
 mod repair;
 mod shape;
@@ -18,6 +19,7 @@ use std::path::PathBuf;
 use clap::error::ErrorKind;
 use clap::{Args, FromArgMatches, Parser, Subcommand};
 
+pub use self::devices::{Bind, DeviceOptions, Devices, Gpus};
 pub use self::farm::{Farm, Lock, Logs};
 pub use self::repair::Repair;
 use self::shape::{clearer, command, tidy};
@@ -45,6 +47,8 @@ pub enum Request {
     Retry(Retry),
     /// Make a damaged workdir whole again.
     Repair(Repair),
+    /// Show GPUs and CPUs.
+    Devices(Box<Devices>),
     /// Be the guard of another farmer's tasks.
     Guard(Guard),
 }
@@ -85,6 +89,7 @@ enum Other {
     Log(Log),
     Retry(Retry),
     Repair(Repair),
+    Devices(Box<Devices>),
     #[command(name = "__guard", hide = true)]
     Guard(Guard),
 }
@@ -140,6 +145,10 @@ impl Cli {
             Some(Other::Log(log)) => Ok(Request::Log(log)),
             Some(Other::Retry(retry)) => Ok(Request::Retry(retry)),
             Some(Other::Repair(repair)) => Ok(Request::Repair(repair)),
+            Some(Other::Devices(wish)) => match wish.options.check() {
+                Ok(()) => Ok(Request::Devices(wish)),
+                Err(why) => Err(command.error(ErrorKind::ArgumentConflict, why)),
+            },
             Some(Other::Guard(guard)) => Ok(Request::Guard(guard)),
             None => cli
                 .farm

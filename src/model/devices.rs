@@ -7,6 +7,7 @@
 
 pub mod cores;
 pub mod deal;
+pub mod pool;
 pub mod watch;
 
 /// Who made the devices: each has a variable of its own by which a program is
@@ -15,7 +16,7 @@ pub mod watch;
 pub enum Vendor {
     /// CUDA.
     Nvidia,
-    /// ROCm.
+    /// `ROCm`.
     Amd,
     /// oneAPI Level Zero.
     Intel,
@@ -46,13 +47,12 @@ impl Vendor {
 
 /// Every variable that restricts what a program sees of devices. Of these a task
 /// with devices gets one: two of them act on top of each other.
-pub const VARIABLES: [&str; 6] = [
+pub const VARIABLES: [&str; 5] = [
     "CUDA_VISIBLE_DEVICES",
     "ROCR_VISIBLE_DEVICES",
     "HIP_VISIBLE_DEVICES",
     "GPU_DEVICE_ORDINAL",
     "ZE_AFFINITY_MASK",
-    "ONEAPI_DEVICE_SELECTOR",
 ];
 
 /// What a token is, as far as it can be told from its form.

@@ -7,6 +7,7 @@
 //! what is whole and says what is not.
 
 pub mod commands;
+pub mod devices;
 pub mod escape;
 pub mod journals;
 pub mod lanes;

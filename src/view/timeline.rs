@@ -12,6 +12,7 @@
 //! It reads the journals twice, the first time for when each farmer was there,
 //! and holds a few numbers a farmer and slot, however many tasks there are.
 
+mod gpus;
 mod pytaskfarmer;
 mod slice;
 
@@ -167,6 +168,12 @@ impl Farmer {
         }))
     }
 
+    /// What its header tells of the GPUs of a slot.
+    fn gpus(&self, slot: u32) -> &[String] {
+        let table = &self.journal.header.devices;
+        table.get(slot as usize).map_or(&[], |slot| &slot.gpus)
+    }
+
     fn span(&self) -> Span<'_> {
         Span {
             host: &self.journal.header.host,
@@ -183,7 +190,10 @@ fn times(record: &Record) -> (u64, u64) {
         Record::Header(header) => (header.at, header.at),
         Record::Start(start) => (start.at, start.at),
         Record::End(end) => (end.at, end.at.saturating_add(end.us)),
-        Record::Beat { at } | Record::Note { at, .. } | Record::Leave { at, .. } => (*at, *at),
+        Record::Beat { at }
+        | Record::Note { at, .. }
+        | Record::Gpus { at, .. }
+        | Record::Leave { at, .. } => (*at, *at),
     }
 }
 
@@ -191,9 +201,11 @@ fn slot_of(record: &Record) -> Option<u32> {
     match record {
         Record::Start(start) => Some(start.slot),
         Record::End(end) => Some(end.slot),
-        Record::Header(_) | Record::Beat { .. } | Record::Note { .. } | Record::Leave { .. } => {
-            None
-        }
+        Record::Header(_)
+        | Record::Beat { .. }
+        | Record::Note { .. }
+        | Record::Gpus { .. }
+        | Record::Leave { .. } => None,
     }
 }
 
@@ -221,18 +233,23 @@ impl Trace {
 
     /// Names nodes and slots, and puts them in order.
     fn name_rows(&mut self, farmers: &[Farmer], lanes: &[Lane]) -> io::Result<()> {
-        let (mut nodes, mut rows) = (BTreeMap::new(), BTreeSet::new());
+        let (mut nodes, mut rows) = (BTreeMap::new(), BTreeMap::new());
         for (farmer, lane) in farmers.iter().zip(lanes) {
             let host = escape(farmer.journal.header.host.as_bytes());
             nodes.entry(lane.pid).or_insert(host);
-            rows.extend(farmer.used.iter().map(|slot| (lane.pid, lane.tid(*slot))));
+            for slot in &farmer.used {
+                let gpus = farmer.gpus(*slot);
+                let row: &mut &[String] = rows.entry((lane.pid, lane.tid(*slot))).or_default();
+                *row = if row.is_empty() { gpus } else { row };
+            }
         }
         for (pid, name) in nodes {
             self.metadata("process", pid, 0, &name, pid)?;
         }
-        for (pid, tid) in rows {
+        for ((pid, tid), gpus) in rows {
             // The first farmer on a node has its slots from the first row on.
-            self.metadata("thread", pid, tid, &format!("slot {}", tid - 1), tid)?;
+            let name = format!("slot {}{}", tid - 1, gpus::suffix(gpus));
+            self.metadata("thread", pid, tid, &name, tid)?;
         }
         Ok(())
     }
@@ -294,6 +311,7 @@ impl Trace {
                     }
                     self.slice(farmer, lane, &Slice::ended(&end))?;
                 }
+                Record::Gpus { at, gpus } => self.counters(lane, at, &gpus)?,
                 Record::Note { at, text } => self.mark(farmer, lane, at, &text)?,
                 Record::Leave { at, why, .. } => {
                     has_left = true;
@@ -368,6 +386,11 @@ impl Trace {
             ",\"attempt\":{},\"slot\":{}",
             slice.attempt, slice.slot
         )?;
+        let gpus = farmer.gpus(slice.slot);
+        if !gpus.is_empty() {
+            event.extend_from_slice(b",\"gpus\":");
+            push_text(&mut event, &escape(gpus.join(",").as_bytes()))?;
+        }
         event.extend_from_slice(b",\"farmer\":");
         push_text(&mut event, &farmer.name)?;
         event.extend_from_slice(b"}}");

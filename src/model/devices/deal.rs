@@ -162,12 +162,12 @@ fn ours(units: &[Vec<usize>], slots: u64, part: Part) -> Vec<Vec<usize>> {
 fn units(seats: &[Seat], size: usize) -> Vec<Vec<usize>> {
     let mut units = Vec::new();
     let mut left: Vec<usize> = (0..seats.len()).collect();
-    let keys: [fn(&Seat) -> (Option<u32>, Option<u32>); 3] = [
-        |seat| (seat.numa, seat.links),
-        |seat| (seat.numa, None),
-        |_| (None, None),
-    ];
-    for key in keys {
+    for level in 0..3 {
+        let key = |seat: &Seat| match level {
+            0 => (seat.numa, seat.links),
+            1 => (seat.numa, None),
+            _ => (None, None),
+        };
         let mut rest = Vec::new();
         while let Some(&first) = left.first() {
             let group = key(&seats[first]);
@@ -311,7 +311,7 @@ mod tests {
             let (min, max) = (sizes.iter().min().unwrap(), sizes.iter().max().unwrap());
             prop_assert!(max - min <= 1, "processes have {sizes:?}");
             if slots > 0 {
-                prop_assert_eq!(all.len() as u32, slots * of);
+                prop_assert_eq!(u32::try_from(all.len()), Ok(slots * of));
             }
             let mut users = vec![0_u32; seats.len()];
             for slot in &all {
