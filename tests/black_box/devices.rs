@@ -201,6 +201,62 @@ fn parts_of_a_gpu_are_gpus() {
 }
 
 #[test]
+fn amds_are_told_by_rocms_variable_alone() {
+    let node = Node::of(0, "env\n");
+    let nodes = "sys/class/kfd/kfd/topology/nodes";
+    for (number, place) in [(1, 256), (2, 512)] {
+        let text = format!("simd_count 440\nlocation_id {place}\n");
+        node.farm
+            .write(format!("{nodes}/{number}/properties"), text);
+    }
+    let pytf = node.run("--gpus 1").env("CUDA_VISIBLE_DEVICES", "0,1");
+    pytf.env("HIP_VISIBLE_DEVICES", "0,1")
+        .env("ROCR_VISIBLE_DEVICES", "0,1")
+        .run()
+        .exits(0);
+    assert_eq!(node.seen("ROCR_VISIBLE_DEVICES", 1), [Some("1".to_owned())]);
+    for other in [
+        "CUDA_VISIBLE_DEVICES",
+        "HIP_VISIBLE_DEVICES",
+        "CUDA_DEVICE_ORDER",
+    ] {
+        assert_eq!(node.seen(other, 1), [None], "{other}");
+    }
+}
+
+#[test]
+fn cpus_are_near_the_gpu() {
+    let cpus = cpus();
+    if cpus.len() < 2 || !is_there() {
+        return skip("it needs two CPUs and a compiler");
+    }
+    let node = Node::of(2, "");
+    for (bus, cpu) in [(10, cpus[1]), (11, cpus[0])] {
+        let pci = format!("sys/bus/pci/devices/0000:{bus}:00.0");
+        node.farm
+            .write(format!("{pci}/local_cpulist"), format!("{cpu}\n"));
+    }
+    let gate = node.farm.gate("gate");
+    let show = "env; grep Cpus_allowed_list /proc/self/status";
+    node.farm.write(
+        "tasks.txt",
+        tasks(2, |_| format!("{show}; {}", gate.stand())),
+    );
+    let pytf = node.run("--gpus-per-task 1 --cpus-per-task 1").start();
+    gate.comers(2);
+    gate.open(2);
+    pytf.wait().exits(0);
+    for (gpu, (cpu, _)) in node.seen("PYTF_GPUS", 2).into_iter().zip(bound(&node, 2)) {
+        let near = if gpu == Some(uuid(0)) {
+            cpus[1]
+        } else {
+            cpus[0]
+        };
+        assert_eq!(cpu, near.to_string(), "{gpu:?}");
+    }
+}
+
+#[test]
 fn no_gpus_is_no_noise() {
     let node = Node::of(0, "env\n");
     node.farm.write("gpus/no_driver", "1");
@@ -388,9 +444,17 @@ fn journal_and_timeline_name_the_gpus() {
     if !is_there() {
         return;
     }
-    let node = Node::of(2, "true\ntrue\ntrue\n");
+    let node = Node::of(2, "");
     node.say("load1", 37);
-    node.run("--gpus-per-task 1").run().exits(0);
+    let gate = node.farm.gate("gate");
+    node.farm.write("tasks.txt", tasks(2, |_| gate.stand()));
+    let pytf = node.run("--gpus-per-task 1").start();
+    gate.comers(2);
+    let journal = format!("w/nodes/{}.jsonl", node.farm.farmers().remove(0));
+    let is_measured = || node.farm.text(&journal).contains("\"event\":\"gpus\"");
+    until("the GPUs are measured", is_measured);
+    gate.open(2);
+    pytf.wait().exits(0);
     let header = node.farm.headers().remove(0);
     assert_eq!(header["devices"][1]["gpus"][0], uuid(1));
     let trace: Value = serde_json::from_str(&node.farm.text("w/timeline.json")).unwrap();
@@ -400,6 +464,12 @@ fn journal_and_timeline_name_the_gpus() {
         let slot = event["args"]["slot"].as_u64().unwrap();
         assert_eq!(event["args"]["gpus"], uuid(usize::try_from(slot).unwrap()));
     }
+    let is_load = |event: &&Value| event["name"] == format!("GPU {} load", uuid(1));
+    let load = events.iter().find(is_load).expect("a counter");
+    assert_eq!(
+        (&load["ph"], &load["args"]["percent"]),
+        (&"C".into(), &37.into())
+    );
     let is_row = |event: &&Value| event["name"] == "thread_name";
     let rows = events
         .iter()
