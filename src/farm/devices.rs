@@ -331,14 +331,20 @@ fn default_slots(options: &DeviceOptions, cpus: usize) -> u32 {
 }
 
 /// Whether Slurm has given each process of this node GPUs of its own, so that
-/// there is nothing to share: with `--gpus-per-task`, or when the step has more
-/// on this node than we were given.
+/// there is nothing to share: it says that it bound them, or the step has more on
+/// this node than we were given. (`SLURM_STEP_GPUS` is of no use: a bound process
+/// finds its own there.)
 fn is_bound(lookup: &dyn Fn(&str) -> Option<String>, given: usize) -> bool {
-    let of_step = || {
-        let ids = lookup("SLURM_STEP_GPUS").map(|ids| ids.split(',').count());
-        ids.or_else(|| lookup("SLURM_GPUS_ON_NODE")?.parse().ok())
+    let is_told = |bind: String| {
+        let mut parts = bind
+            .split('+')
+            .filter_map(|part| part.trim().strip_prefix("gpu:"));
+        parts.any(|how| !how.ends_with("none"))
     };
-    lookup("SLURM_GPUS_PER_TASK").is_some() || of_step().is_some_and(|all| all > given)
+    let of_step = lookup("SLURM_GPUS_ON_NODE").and_then(|all| all.parse::<usize>().ok());
+    lookup("SLURM_GPUS_PER_TASK").is_some()
+        || lookup("SLURMD_TRES_BIND").is_some_and(is_told)
+        || of_step.is_some_and(|all| all > given)
 }
 
 #[cfg(test)]

@@ -88,7 +88,7 @@ fn processes_of_a_node_share_what_was_not_bound() {
             ("SLURM_STEP_ID", "0"),
             ("SLURM_LOCALID", rank),
             ("SLURM_STEP_TASKS_PER_NODE", "2"),
-            ("SLURM_STEP_GPUS", "0,1"),
+            ("SLURM_GPUS_ON_NODE", "2"),
         ]
     };
     let gpus = |plan: Plan| {
@@ -99,11 +99,23 @@ fn processes_of_a_node_share_what_was_not_bound() {
     };
     assert_eq!(gpus(plan(&per_task(1), None, &step("0")).unwrap()), ["0"]);
     assert_eq!(gpus(plan(&per_task(1), None, &step("1")).unwrap()), ["1"]);
-    let mut bound = step("1");
-    (bound[0], bound[4]) = (("CUDA_VISIBLE_DEVICES", "1"), ("SLURM_STEP_GPUS", "0,1"));
-    assert_eq!(gpus(plan(&per_task(1), None, &bound).unwrap()), ["1"]);
+    // As Slurm 24.11 tells a process that it has bound.
+    for told in [
+        ("SLURMD_TRES_BIND", "gpu:per_task:1"),
+        ("SLURMD_TRES_BIND", "gpu:single:1"),
+        ("SLURM_GPUS_PER_TASK", "1"),
+        ("SLURM_GPUS_ON_NODE", "2"),
+    ] {
+        let mut bound = step("1");
+        bound[0] = ("CUDA_VISIBLE_DEVICES", "1");
+        bound[4] = told;
+        assert_eq!(gpus(plan(&per_task(1), None, &bound).unwrap()), ["1"]);
+    }
+    let mut unbound = step("1");
+    unbound[4] = ("SLURMD_TRES_BIND", "gpu:none");
+    assert_eq!(gpus(plan(&per_task(1), None, &unbound).unwrap()), ["1"]);
     let mut one = step("0");
-    (one[0], one[4]) = (("CUDA_VISIBLE_DEVICES", "0"), ("SLURM_STEP_GPUS", "0"));
+    (one[0], one[4]) = (("CUDA_VISIBLE_DEVICES", "0"), ("SLURM_GPUS_ON_NODE", "1"));
     assert!(matches!(
         plan(&per_task(1), None, &one),
         Err(NoPlan::NoShare { rank: 0, of: 2 })
