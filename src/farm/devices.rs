@@ -25,8 +25,8 @@ pub enum NoPlan {
     Cannot(String),
     /// Other processes of this node have all there is.
     #[error(
-        "process {rank} of the {of} on this node has no slot: their GPUs take fewer tasks at a \
-         time than there are processes. Start fewer, or let tasks share with --tasks-per-gpu"
+        "process {rank} of the {of} on this node, counted from 0, has no slot: their \
+         GPUs take fewer tasks at a time than there are processes. Start fewer, or let tasks share with --tasks-per-gpu"
     )]
     NoShare {
         /// Which we are, from 0.

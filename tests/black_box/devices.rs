@@ -347,12 +347,12 @@ fn a_process_without_a_share_leaves_it_to_the_others() {
     let node = Node::of(0, "true\n");
     node.run("--gpus-per-task 1")
         .env("CUDA_VISIBLE_DEVICES", "0")
-        .env("OMPI_COMM_WORLD_LOCAL_RANK", "0")
+        .env("OMPI_COMM_WORLD_LOCAL_RANK", "1")
         .env("OMPI_COMM_WORLD_LOCAL_SIZE", "2")
         .run()
         .exits(0)
         .says(&[
-            "process 0 of the 2 on this node has no slot",
+            "process 1 of the 2 on this node, counted from 0, has no slot",
             "--tasks-per-gpu",
         ]);
     assert!(!node.farm.path("w").exists(), "it has not even joined");

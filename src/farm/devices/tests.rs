@@ -99,7 +99,7 @@ fn processes_of_a_node_share_what_was_not_bound() {
     };
     assert_eq!(gpus(plan(&per_task(1), None, &step("0")).unwrap()), ["0"]);
     assert_eq!(gpus(plan(&per_task(1), None, &step("1")).unwrap()), ["1"]);
-    // As Slurm 24.11 tells a process that it has bound.
+    // As Slurm 22.05 tells a process that it has bound.
     for told in [
         ("SLURMD_TRES_BIND", "gpu:per_task:1"),
         ("SLURMD_TRES_BIND", "gpu:single:1"),
@@ -114,11 +114,11 @@ fn processes_of_a_node_share_what_was_not_bound() {
     let mut unbound = step("1");
     unbound[4] = ("SLURMD_TRES_BIND", "gpu:none");
     assert_eq!(gpus(plan(&per_task(1), None, &unbound).unwrap()), ["1"]);
-    let mut one = step("0");
+    let mut one = step("1");
     (one[0], one[4]) = (("CUDA_VISIBLE_DEVICES", "0"), ("SLURM_GPUS_ON_NODE", "1"));
     assert!(matches!(
         plan(&per_task(1), None, &one),
-        Err(NoPlan::NoShare { rank: 0, of: 2 })
+        Err(NoPlan::NoShare { rank: 1, of: 2 })
     ));
     let none = plan(&per_task(1), None, &[]).map(|_| ());
     assert!(none.unwrap_err().to_string().contains("no GPU"));

@@ -39,10 +39,10 @@ impl Part {
     pub const WHOLE: Self = Self { rank: 0, of: 1 };
 
     /// Where our part of `n` things begins and ends: parts touch, differ by at
-    /// most one, and together are all.
+    /// most one, the first being the larger, and together are all.
     pub fn of(self, n: usize) -> std::ops::Range<usize> {
         let (rank, of) = (self.rank as usize, self.of.max(1) as usize);
-        (rank * n / of)..((rank + 1) * n / of)
+        (rank * n).div_ceil(of)..((rank + 1) * n).div_ceil(of)
     }
 }
 
@@ -287,8 +287,8 @@ mod tests {
         assert_eq!(mine(4, wish(0, 1, 0), 0, 2), [vec![0], vec![1]]);
         assert_eq!(mine(4, wish(0, 1, 0), 1, 2), [vec![2], vec![3]]);
         assert_eq!(mine(1, wish(0, 0, 4), 1, 2), [vec![0], vec![0]]);
-        assert_eq!(mine(1, wish(0, 1, 0), 0, 2), [[0; 0]; 0]);
-        assert_eq!(mine(1, wish(0, 1, 0), 1, 2), [vec![0]]);
+        assert_eq!(mine(1, wish(0, 1, 0), 0, 2), [vec![0]]);
+        assert_eq!(mine(1, wish(0, 1, 0), 1, 2), [[0; 0]; 0]);
         assert_eq!(mine(2, wish(3, 0, 0), 1, 2), [vec![1], vec![1], vec![1]]);
     }
 
