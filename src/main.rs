@@ -7,9 +7,10 @@ use std::process::ExitCode;
 use std::sync::Arc;
 
 use crossbeam_channel::bounded;
-use pytf::cli::{Cli, Log, Repair, Request, Retry};
+use pytf::cli::{Cli, Devices, Log, Repair, Request, Retry};
 use pytf::exit::RunExit;
 use pytf::farm::patience::Patience;
+use pytf::farm::sight;
 use pytf::farm::start::{self, Trouble, warn};
 use pytf::host::allocation::host_name;
 use pytf::host::guard;
@@ -55,6 +56,7 @@ fn main() -> ExitCode {
         Request::Export(wish) => views::exit(views::export(&wish)),
         Request::Report(wish) => views::exit(views::report(&wish)),
         Request::Timeline(wish) => views::exit(views::timeline(&wish)),
+        Request::Devices(wish) => devices(&wish),
         Request::Guard(wish) => {
             wish.args
                 .first()
@@ -65,6 +67,26 @@ fn main() -> ExitCode {
         }
     }
     .into()
+}
+
+/// `pytf devices`
+fn devices(wish: &Devices) -> RunExit {
+    match sight::look(wish) {
+        Ok(sight) => {
+            let text = if wish.json {
+                sight.json() + "\n"
+            } else {
+                sight.text()
+            };
+            // Whoever closes the pipe has read enough.
+            let _ = std::io::stdout().write_all(text.as_bytes());
+            RunExit::Complete
+        }
+        Err(why) => {
+            warn(&why.to_string());
+            RunExit::Usage
+        }
+    }
 }
 
 /// `pytf log`

@@ -6,7 +6,7 @@ use std::process::Command;
 use pytf::exit::TABLE;
 use pytf::model::ids::Ids;
 use pytf::model::outcome::Outcome;
-use pytf::model::record::{End, Header, LogAt, Record, Start, Used};
+use pytf::model::record::{End, GpuLoad, Header, LogAt, Record, SlotDevices, Start, Used};
 use pytf::model::task::TaskId;
 use pytf::workdir::commit::Why;
 use pytf::workdir::lock::Mechanism;
@@ -48,6 +48,7 @@ fn every_option_and_its_variable_are_told() {
         help(&["export", "--help"]),
         help(&["timeline", "--help"]),
         help(&["report", "--help"]),
+        help(&["devices", "--help"]),
     ] {
         for line in text.lines() {
             let words: Vec<&str> = line.split_whitespace().collect();
@@ -171,6 +172,27 @@ fn end(outcome: Outcome) -> Record {
     })
 }
 
+/// A header with all that can be in it.
+fn header() -> Header {
+    Header {
+        version: 1,
+        farmer: "a".into(),
+        host: "a".into(),
+        pid: 1,
+        job: Some("7".into()),
+        rank: Some(0),
+        slots: 1,
+        devices: vec![SlotDevices {
+            gpus: vec!["0".into()],
+            cpus: Some("0-3".into()),
+        }],
+        at: 1,
+        pytf: "0".into(),
+        cpus: Some(1),
+        memory: Some(1),
+    }
+}
+
 #[test]
 fn every_word_in_a_journal_is_told() {
     let outcomes = [
@@ -182,19 +204,7 @@ fn every_word_in_a_journal_is_told() {
         Outcome::Interrupted,
         Outcome::Lost,
     ];
-    let header = Header {
-        version: 1,
-        farmer: "a".into(),
-        host: "a".into(),
-        pid: 1,
-        job: Some("7".into()),
-        rank: Some(0),
-        slots: 1,
-        at: 1,
-        pytf: "0".into(),
-        cpus: Some(1),
-        memory: Some(1),
-    };
+    let header = header();
     let start = Start {
         id: TaskId(1),
         attempt: 1,
@@ -207,6 +217,14 @@ fn every_word_in_a_journal_is_told() {
         Record::Header(header),
         Record::Start(start),
         Record::Beat { at: 1 },
+        Record::Gpus {
+            at: 1,
+            gpus: vec![GpuLoad {
+                gpu: "0".into(),
+                load: Some(50),
+                memory: Some(10),
+            }],
+        },
         Record::Note { at: 1, text },
         Record::Leave {
             at: 1,
@@ -221,6 +239,7 @@ fn every_word_in_a_journal_is_told() {
             | Record::Start(_)
             | Record::Beat { .. }
             | Record::Note { .. }
+            | Record::Gpus { .. }
             | Record::Leave { .. } => {}
             Record::End(end) => match end.outcome {
                 Outcome::Exit(_)

@@ -6,6 +6,7 @@
 //! bare `--proc`, and abbreviated long options. Others rely on this: every
 //! option of the farm has its `PYTF_` variable, and an empty variable is none.
 
+mod devices;
 mod farm;
 mod repair;
 mod shape;
@@ -19,6 +20,7 @@ use std::path::PathBuf;
 use clap::error::ErrorKind;
 use clap::{Args, FromArgMatches, Parser, Subcommand};
 
+pub use self::devices::{Bind, DeviceOptions, Devices, Gpus};
 pub use self::farm::{Farm, Lock, Logs};
 pub use self::repair::Repair;
 use self::shape::{clearer, command, tidy};
@@ -55,6 +57,8 @@ pub enum Request {
     Report(Report),
     /// Write the timeline.
     Timeline(Timeline),
+    /// Show GPUs and CPUs.
+    Devices(Box<Devices>),
     /// Be the guard of another farmer's tasks.
     Guard(Guard),
 }
@@ -99,6 +103,7 @@ enum Other {
     Export(Export),
     Timeline(Timeline),
     Report(Report),
+    Devices(Box<Devices>),
     #[command(name = "__guard", hide = true)]
     Guard(Guard),
 }
@@ -161,6 +166,10 @@ impl Cli {
             Some(Other::Report(report)) => Ok(Request::Report(report)),
             Some(Other::Export(export)) => Ok(Request::Export(export)),
             Some(Other::Timeline(timeline)) => Ok(Request::Timeline(timeline)),
+            Some(Other::Devices(wish)) => match wish.options.check() {
+                Ok(()) => Ok(Request::Devices(wish)),
+                Err(why) => Err(command.error(ErrorKind::ArgumentConflict, why)),
+            },
             Some(Other::Guard(guard)) => Ok(Request::Guard(guard)),
             None => cli
                 .farm

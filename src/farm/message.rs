@@ -8,7 +8,7 @@ use std::time::Instant;
 
 use crate::host::process::Place;
 use crate::model::outcome::Outcome;
-use crate::model::record::{End, LogAt};
+use crate::model::record::{End, LogAt, Record};
 use crate::model::task::{Task, TaskId};
 use crate::workdir::error::Error;
 use crate::workdir::state::State;
@@ -56,6 +56,8 @@ pub enum Order {
     Hungry,
     /// Give back what did not run, and leave.
     Leave(String),
+    /// A record for the journal.
+    Write(Record),
     /// A note for the journal and the timeline.
     Note(String),
 }

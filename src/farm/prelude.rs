@@ -195,6 +195,7 @@ impl Prelude<'_> {
             job: self.host.allocation.job.clone(),
             rank: self.host.allocation.rank,
             slots: self.host.slots,
+            devices: self.host.plan.table(),
             at: clock.micros(clock.began()),
             pytf: VERSION.to_owned(),
             cpus: usable_cpus(),

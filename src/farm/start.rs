@@ -11,11 +11,13 @@ use std::sync::{Arc, Mutex};
 use crossbeam_channel::{Receiver, Sender, bounded, unbounded};
 
 use super::clock::Clock;
+use super::devices::{NoPlan, Plan, Surroundings};
 use super::feeder;
 use super::finish::Finish;
+use super::gates::Gates;
 use super::ledger::{Desk, Ledger};
 use super::logs::SlotLogs;
-use super::message::{Event, Places, Report};
+use super::message::{Event, Order, Places, Report};
 use super::patience::Patience;
 use super::prelude::Prelude;
 use super::queue::{Life, Queue};
@@ -24,8 +26,10 @@ use super::supervisor::{FIRST_SHOW, Supervisor, counts};
 use crate::cli::{Farm, List, Lock, Logs};
 use crate::exit::RunExit;
 use crate::host::allocation::{Allocation, host_name};
+use crate::host::gpus::Ways;
 use crate::host::guard::Guard;
 use crate::host::memory::OomKills;
+use crate::host::mps::Mps;
 use crate::host::process::{Place, adopt_orphans};
 use crate::host::signals;
 use crate::model::farmer::Farmer;
@@ -54,6 +58,9 @@ pub enum Trouble {
     /// There is no shell.
     #[error(transparent)]
     Shell(#[from] crate::runner::shell::NoShell),
+    /// There is no plan for GPUs and CPUs.
+    #[error(transparent)]
+    Devices(#[from] NoPlan),
     /// The system refuses what every farm needs.
     #[error("cannot {0}: {1}")]
     System(&'static str, std::io::Error),
@@ -69,6 +76,8 @@ impl Trouble {
             Some(_) => RunExit::WorkdirUnusable,
             None => match self {
                 Self::System(..) => RunExit::Bug,
+                // The other processes of the node work.
+                Self::Devices(NoPlan::NoShare { .. }) => RunExit::Complete,
                 _ => RunExit::Usage,
             },
         }
@@ -104,7 +113,10 @@ impl Trouble {
 pub fn run(list: &List, path: &Path, options: &Farm) -> std::result::Result<RunExit, Trouble> {
     let clock = Clock::start();
     let host = Host::here(options)?;
-    let progress = progress(options, &host.allocation);
+    let mut progress = progress(options, &host.allocation);
+    for remark in host.plan.remarks.iter().filter(|_| !options.quiet) {
+        progress.say(&format!("pytf: {remark}"));
+    }
     let (events, inbox) = unbounded();
     let abort = listen(&events)?;
     let mut patience = Patience::new(abort.clone(), Some(events.clone()), options.takeover);
@@ -137,6 +149,7 @@ pub(super) struct Host {
     env: Vec<(OsString, OsString)>,
     runner: Runner,
     pub(super) slots: u32,
+    pub(super) plan: Plan,
 }
 
 impl Host {
@@ -144,15 +157,20 @@ impl Host {
         let env: Vec<_> = std::env::vars_os().collect();
         let text = |name: &str| std::env::var(name).ok();
         let shell = Shell::find(options.shell.as_deref(), |name| std::env::var_os(name))?;
-        let cpus = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+        let allocation = Allocation::from(text);
+        let around = Surroundings {
+            lookup: &text,
+            ways: Ways::from(|name| std::env::var_os(name)),
+            allocation: &allocation,
+        };
+        let plan = Plan::make(&options.devices, options.slots(), &around)?;
         Ok(Self {
             name: host_name(),
-            allocation: Allocation::from(text),
+            allocation,
             runner: Runner::new(shell, env.iter().cloned()),
             env,
-            slots: options
-                .slots()
-                .unwrap_or(u32::try_from(cpus).unwrap_or(u32::MAX)),
+            slots: u32::try_from(plan.slots.len()).unwrap_or(u32::MAX),
+            plan,
         })
     }
 
@@ -272,8 +290,9 @@ impl Threads<'_> {
         source: Source,
         progress: Progress,
     ) -> std::result::Result<RunExit, Trouble> {
-        adopt_orphans();
         let farmer = session.farmer().to_owned();
+        let mps = self.start_mps(&farmer)?;
+        adopt_orphans();
         let guard = Guard::start(&farmer, &session.journal().lock().share()?)
             .map_err(|error| Trouble::System("start the guard", error))?;
         let (orders, desk_orders) = unbounded();
@@ -284,7 +303,8 @@ impl Threads<'_> {
         let places: Places = Arc::new((0..self.host.slots).map(|_| Place::default()).collect());
         let board = Arc::new(Mutex::new(session.state().clone()));
         let busy = Arc::new(AtomicU64::new(0));
-        self.start_slots(&session, &guard, (&queue, &places), &reports, &busy)?;
+        let slots = self.slots(&session, &guard, (&queue, &places), &reports, &busy)?;
+        self.start_slots(slots, mps.as_ref(), &orders)?;
         drop(reports);
         let (abort, is_aborted) = bounded(0);
         let patience = Patience::new(is_aborted, Some(self.events.clone()), self.options.takeover);
@@ -326,6 +346,9 @@ impl Threads<'_> {
             show_at: self.clock.now() + FIRST_SHOW,
         };
         let ended = supervisor.run();
+        if let Some(Err(why)) = mps.map(Mps::stop) {
+            warn(&why);
+        }
         guard.dismiss();
         let finish = Finish {
             workdir: self.workdir,
@@ -337,14 +360,40 @@ impl Threads<'_> {
         Ok(finish.exit(&ended, &busy))
     }
 
+    fn start_mps(&self, farmer: &str) -> std::result::Result<Option<Mps>, Trouble> {
+        if !self.options.devices.mps {
+            return Ok(None);
+        }
+        let path = std::env::var_os("PATH").unwrap_or_default();
+        let mps = Mps::start(farmer, &self.host.plan.uuids(), &path);
+        Ok(Some(mps.map_err(NoPlan::Cannot)?))
+    }
+
     fn start_slots(
+        &self,
+        slots: Vec<Slot>,
+        mps: Option<&Mps>,
+        orders: &Sender<Order>,
+    ) -> std::result::Result<(), Trouble> {
+        let extra = mps.map(Mps::client_vars);
+        let to = (&self.events, orders);
+        let gates = Gates::open(&self.host.plan, &self.options.devices, to, self.clock);
+        for mut slot in slots {
+            slot.gates.clone_from(&gates);
+            slot.env.extend(extra.iter().flatten());
+            spawn(&format!("slot-{}", slot.number), move || slot.run())?;
+        }
+        Ok(())
+    }
+
+    fn slots(
         &self,
         session: &Session,
         guard: &Guard,
         (queue, places): (&Arc<Queue>, &Places),
         reports: &Sender<Report>,
         busy: &Arc<AtomicU64>,
-    ) -> std::result::Result<(), Trouble> {
+    ) -> std::result::Result<Vec<Slot>, Trouble> {
         let null = File::options().read(true).write(true).open("/dev/null");
         let null = Arc::new(null.map_err(|error| Trouble::System("open /dev/null", error))?);
         let path = std::path::absolute(&self.workdir.path);
@@ -357,15 +406,19 @@ impl Threads<'_> {
             Logs::None => LogMode::None,
         };
         let farmer = session.farmer();
-        for number in 0..self.host.slots {
-            let slot = Slot {
+        let slot = |number| {
+            let plan = &self.host.plan;
+            let env = plan.environment(number as usize, &self.host.env);
+            Slot {
                 number,
                 queue: queue.clone(),
                 places: places.clone(),
                 row: guard.row(number),
                 runner: self.host.runner.clone(),
                 logs: SlotLogs::new(path.clone(), mode, farmer, number, null.clone()),
-                env: TaskEnv::new(&self.host.env, &self.host.name, number, &path, farmer),
+                env: TaskEnv::new(&env, &self.host.name, number, &path, farmer),
+                cpus: plan.slots[number as usize].cpus.clone(),
+                gates: None,
                 workdir: path.clone(),
                 clock: self.clock,
                 oom: oom.clone(),
@@ -373,10 +426,9 @@ impl Threads<'_> {
                 journal: session.journal(),
                 reports: reports.clone(),
                 events: self.events.clone(),
-            };
-            spawn(&format!("slot-{number}"), move || slot.run())?;
-        }
-        Ok(())
+            }
+        };
+        Ok((0..self.host.slots).map(slot).collect())
     }
 }
 

@@ -5,6 +5,7 @@
 //! a thread. Everything takes what it needs as an argument, so that tables and
 //! generated histories can test it.
 
+pub mod devices;
 pub mod durations;
 pub mod farmer;
 pub mod figures;

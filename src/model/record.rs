@@ -35,6 +35,13 @@ pub enum Record {
         /// What happened, for people.
         text: String,
     },
+    /// How busy the farmer's GPUs are.
+    Gpus {
+        /// When.
+        at: u64,
+        /// Those that could be measured.
+        gpus: Vec<GpuLoad>,
+    },
     /// The farmer leaves in good order; nothing follows.
     Leave {
         /// When.
@@ -66,6 +73,10 @@ pub struct Header {
     pub rank: Option<u32>,
     /// How many tasks it runs at a time.
     pub slots: u32,
+    /// The GPUs and CPUs of each slot, in their order; none when tasks use whatever
+    /// there is.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub devices: Vec<SlotDevices>,
     /// When it started.
     pub at: u64,
     /// The version of the program.
@@ -76,6 +87,30 @@ pub struct Header {
     /// The memory that its tasks may use together, in KiB.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub memory: Option<u64>,
+}
+
+/// What a slot's tasks have to themselves.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SlotDevices {
+    /// The GPUs, as its tasks are told of them.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub gpus: Vec<String>,
+    /// The CPUs that they are bound to: `0-3,8`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cpus: Option<String>,
+}
+
+/// How busy a GPU is, in percent; what could not be measured is not there.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct GpuLoad {
+    /// The GPU, as tasks are told of it.
+    pub gpu: String,
+    /// How much of the time it works.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub load: Option<u8>,
+    /// How much of its memory is in use.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub memory: Option<u8>,
 }
 
 /// The start of an attempt.

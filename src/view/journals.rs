@@ -112,6 +112,7 @@ fn header_from_name(path: &Path) -> Header {
         job: None,
         rank: None,
         slots: 0,
+        devices: Vec::new(),
         at: 0,
         pytf: String::new(),
         cpus: None,
@@ -204,9 +205,11 @@ fn task_of(record: &Record) -> Option<TaskId> {
     match record {
         Record::Start(start) => Some(start.id),
         Record::End(end) => Some(end.id),
-        Record::Header(_) | Record::Beat { .. } | Record::Note { .. } | Record::Leave { .. } => {
-            None
-        }
+        Record::Header(_)
+        | Record::Beat { .. }
+        | Record::Note { .. }
+        | Record::Gpus { .. }
+        | Record::Leave { .. } => None,
     }
 }
 

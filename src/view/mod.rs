@@ -8,6 +8,7 @@
 
 pub mod advice;
 pub mod commands;
+pub mod devices;
 pub mod escape;
 pub mod export;
 pub mod failures;

@@ -56,6 +56,7 @@ pub(crate) fn header(host: &str, at: u64, slots: u32) -> Record {
         job: None,
         rank: None,
         slots,
+        devices: Vec::new(),
         at,
         pytf: "0.1.0".to_owned(),
         cpus: None,

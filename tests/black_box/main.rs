@@ -17,6 +17,7 @@ mod harness;
 mod bad_days;
 mod command_line;
 mod damage;
+mod devices;
 mod ending;
 mod exit_status;
 mod farm;

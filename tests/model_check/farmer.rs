@@ -132,6 +132,7 @@ impl Farmer {
                 job: None,
                 rank: None,
                 slots: 1,
+                devices: Vec::new(),
                 at: 0,
                 pytf: String::new(),
                 cpus: None,

@@ -241,7 +241,7 @@ impl Farmer {
     fn other(&mut self, record: Record, offset: u64) {
         match record {
             Record::Header(header) => self.saw(header.at, header.at),
-            Record::Beat { at, .. } => self.saw(at, at),
+            Record::Beat { at } | Record::Gpus { at, .. } => self.saw(at, at),
             Record::Note { at, text } => {
                 self.saw(at, at);
                 if self.notes.len() == NOTES {

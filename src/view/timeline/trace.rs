@@ -1,12 +1,12 @@
 //! The trace while it is written: rows, slices, marks.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::io::{self, Write};
 use std::time::{Duration, UNIX_EPOCH};
 
 use serde_json::{Map, Value, json};
 
-use super::Drawn;
+use super::{Drawn, gpus};
 use super::links::Links;
 use super::pytaskfarmer::Old;
 use super::slice::{Ending, Slice};
@@ -74,6 +74,12 @@ impl<'a> Plan<'a> {
     pub(super) fn is_in(&self, at: u64) -> bool {
         at >= self.since
     }
+}
+
+/// What a farmer's header tells of the GPUs of a slot.
+fn gpus_of(farmer: &Farmer, slot: u32) -> &[String] {
+    let table = &farmer.header().devices;
+    table.get(slot as usize).map_or(&[], |slot| &slot.gpus)
 }
 
 fn is_over(farmer: &Farmer) -> bool {
@@ -165,23 +171,23 @@ impl<'a> Trace<'a> {
 
     /// Names nodes and slots, and puts them in order.
     fn name_rows(&mut self, plan: &Plan) -> io::Result<()> {
-        let (mut nodes, mut rows) = (BTreeMap::new(), BTreeSet::new());
+        let (mut nodes, mut rows) = (BTreeMap::new(), BTreeMap::new());
         for (farmer, lane) in plan.farmers() {
             let host = escape(farmer.header().host.as_bytes());
             nodes.entry(lane.pid).or_insert(host);
-            rows.extend(
-                farmer
-                    .used_slots
-                    .iter()
-                    .map(|slot| (lane.pid, lane.tid(*slot))),
-            );
+            for slot in &farmer.used_slots {
+                let gpus = gpus_of(farmer, *slot);
+                let row: &mut &[String] = rows.entry((lane.pid, lane.tid(*slot))).or_default();
+                *row = if row.is_empty() { gpus } else { row };
+            }
         }
         for (pid, name) in nodes {
             self.name_process(pid, &name, pid)?;
         }
-        for (pid, tid) in rows {
+        for ((pid, tid), gpus) in rows {
             // The first farmer on a node has its slots from the first row on.
-            self.metadata("thread", pid, tid, &format!("slot {}", tid - 1), tid)?;
+            let name = format!("slot {}{}", tid - 1, gpus::suffix(gpus));
+            self.metadata("thread", pid, tid, &name, tid)?;
         }
         Ok(())
     }
@@ -255,6 +261,8 @@ impl<'a> Trace<'a> {
                     }
                     self.slice(farmer, lane, &Slice::ended(&end))?;
                 }
+                Record::Gpus { at, gpus } if at >= self.since => self.gpus(lane, at, &gpus)?,
+                Record::Gpus { .. } => {}
                 Record::Note { at, text, .. } => self.mark(farmer, lane, at, &text)?,
                 Record::Leave { at, why, .. } => {
                     has_left = true;
@@ -354,6 +362,11 @@ impl<'a> Trace<'a> {
             ",\"attempt\":{},\"slot\":{}",
             slice.attempt, slice.slot
         )?;
+        let gpus = gpus_of(farmer, slice.slot);
+        if !gpus.is_empty() {
+            event.extend_from_slice(b",\"gpus\":");
+            push_text(&mut event, &escape(gpus.join(",").as_bytes()))?;
+        }
         let name = escape(farmer.header().farmer.as_bytes());
         event.extend_from_slice(b",\"farmer\":");
         push_text(&mut event, &name)?;
@@ -445,7 +458,10 @@ fn end_of(record: &Record) -> u64 {
         Record::Header(header) => header.at,
         Record::Start(start) => start.at,
         Record::End(end) => end.at.saturating_add(end.us),
-        Record::Beat { at, .. } | Record::Note { at, .. } | Record::Leave { at, .. } => *at,
+        Record::Beat { at }
+        | Record::Note { at, .. }
+        | Record::Gpus { at, .. }
+        | Record::Leave { at, .. } => *at,
     }
 }
 
