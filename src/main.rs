@@ -1,14 +1,17 @@
 //! argv → command → exit status.
 
+mod views;
+
 use std::borrow::Cow;
 use std::io::{IsTerminal, Write};
 use std::process::ExitCode;
 use std::sync::Arc;
 
 use crossbeam_channel::bounded;
-use pytf::cli::{Cli, Log, Repair, Request, Retry};
+use pytf::cli::{Cli, Devices, Log, Repair, Request, Retry};
 use pytf::exit::RunExit;
 use pytf::farm::patience::Patience;
+use pytf::farm::sight;
 use pytf::farm::start::{self, Trouble, warn};
 use pytf::host::allocation::host_name;
 use pytf::host::guard;
@@ -50,6 +53,11 @@ fn main() -> ExitCode {
             warn(&trouble.told(&wish.workdir));
             trouble.exit()
         }),
+        Request::Status(wish) => views::exit(views::status(&wish)),
+        Request::Export(wish) => views::exit(views::export(&wish)),
+        Request::Report(wish) => views::exit(views::report(&wish)),
+        Request::Timeline(wish) => views::exit(views::timeline(&wish)),
+        Request::Devices(wish) => devices(&wish),
         Request::Guard(wish) => {
             let words = wish.args.iter().map(|word| word.to_string_lossy());
             guard::run(&words.map(Cow::into_owned).collect::<Vec<_>>());
@@ -57,6 +65,26 @@ fn main() -> ExitCode {
         }
     }
     .into()
+}
+
+/// `pytf devices`
+fn devices(wish: &Devices) -> RunExit {
+    match sight::look(wish) {
+        Ok(sight) => {
+            let text = if wish.json {
+                sight.json() + "\n"
+            } else {
+                sight.text()
+            };
+            // Whoever closes the pipe has read enough.
+            let _ = std::io::stdout().write_all(text.as_bytes());
+            RunExit::Complete
+        }
+        Err(why) => {
+            warn(&why.to_string());
+            RunExit::Usage
+        }
+    }
 }
 
 /// `pytf log`

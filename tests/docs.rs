@@ -6,7 +6,7 @@ use std::process::Command;
 use pytf::exit::TABLE;
 use pytf::model::ids::Ids;
 use pytf::model::outcome::Outcome;
-use pytf::model::record::{End, Header, LogAt, Record, Start, Used};
+use pytf::model::record::{End, GpuLoad, Header, LogAt, Record, SlotDevices, Start, Used};
 use pytf::model::task::TaskId;
 use pytf::workdir::commit::Why;
 use pytf::workdir::lock::Mechanism;
@@ -44,6 +44,11 @@ fn every_option_and_its_variable_are_told() {
         help(&["--help"]),
         help(&["log", "--help"]),
         help(&["retry", "--help"]),
+        help(&["status", "--help"]),
+        help(&["export", "--help"]),
+        help(&["timeline", "--help"]),
+        help(&["report", "--help"]),
+        help(&["devices", "--help"]),
     ] {
         for line in text.lines() {
             let words: Vec<&str> = line.split_whitespace().collect();
@@ -157,12 +162,37 @@ fn end(outcome: Outcome) -> Record {
             user: 1,
             sys: 1,
             peak: 1,
+            read: 1,
+            written: 1,
         }),
         log: Some(LogAt {
             file: "logs/log_1".into(),
             part: Some((0, 1)),
         }),
     })
+}
+
+/// A header with all that can be in it.
+fn header() -> Header {
+    Header {
+        version: 1,
+        farmer: "a".into(),
+        host: "a".into(),
+        pid: 1,
+        job: Some("7".into()),
+        rank: Some(0),
+        step: Some("0".into()),
+        restart: Some(1),
+        slots: 1,
+        devices: vec![SlotDevices {
+            gpus: vec!["0".into()],
+            cpus: Some("0-3".into()),
+        }],
+        at: 1,
+        pytf: "0".into(),
+        cpus: Some(1),
+        memory: Some(1),
+    }
 }
 
 #[test]
@@ -176,19 +206,7 @@ fn every_word_in_a_journal_is_told() {
         Outcome::Interrupted,
         Outcome::Lost,
     ];
-    let header = Header {
-        version: 1,
-        farmer: "a".into(),
-        host: "a".into(),
-        pid: 1,
-        job: Some("7".into()),
-        rank: Some(0),
-        step: Some("0".into()),
-        restart: Some(1),
-        slots: 1,
-        at: 1,
-        pytf: "0".into(),
-    };
+    let header = header();
     let start = Start {
         id: TaskId(1),
         attempt: 1,
@@ -201,6 +219,14 @@ fn every_word_in_a_journal_is_told() {
         Record::Header(header),
         Record::Start(start),
         Record::Beat { at: 1 },
+        Record::Gpus {
+            at: 1,
+            gpus: vec![GpuLoad {
+                gpu: "0".into(),
+                load: Some(50),
+                memory: Some(10),
+            }],
+        },
         Record::Note { at: 1, text },
         Record::Leave {
             at: 1,
@@ -215,6 +241,7 @@ fn every_word_in_a_journal_is_told() {
             | Record::Start(_)
             | Record::Beat { .. }
             | Record::Note { .. }
+            | Record::Gpus { .. }
             | Record::Leave { .. } => {}
             Record::End(end) => match end.outcome {
                 Outcome::Exit(_)

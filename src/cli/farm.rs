@@ -12,6 +12,7 @@ use std::time::Duration;
 use clap::builder::BoolishValueParser;
 use clap::{ArgAction, Args, ValueEnum};
 
+use super::devices::DeviceOptions;
 use super::{AllocationArgs, List, Request};
 use crate::model::durations;
 
@@ -158,6 +159,10 @@ pub struct Farm {
     #[arg(long, env = "PYTF_TAKEOVER", value_name = "DURATION", value_parser = durations::parse,
           default_value = "120s", hide = true)]
     pub takeover: Duration,
+
+    /// GPUs and CPUs.
+    #[command(flatten)]
+    pub devices: DeviceOptions,
 }
 
 /// What becomes of the tasks' output.
@@ -187,7 +192,8 @@ pub enum Lock {
 }
 
 impl Farm {
-    pub(super) fn request(mut self) -> Result<Request, &'static str> {
+    pub(super) fn request(mut self) -> Result<Request, String> {
+        self.devices.check()?;
         let path = self.list.take().ok_or("no TASKLIST is given")?;
         let workdir = match self.workdir.take() {
             Some(workdir) => workdir,
@@ -232,7 +238,7 @@ fn default_workdir(list: &Path) -> Option<PathBuf> {
 /// More slots than any node has threads for; a larger number is a slip.
 const MOST_SLOTS: u32 = 65_536;
 
-fn slots(text: &str) -> Result<u32, String> {
+pub(super) fn slots(text: &str) -> Result<u32, String> {
     match text.trim().parse() {
         Ok(n @ 1..=MOST_SLOTS) => Ok(n),
         _ => Err(format!(

@@ -6,11 +6,13 @@
 //! bare `--proc`, and abbreviated long options. Others rely on this: every
 //! option of the farm has its `PYTF_` variable, and an empty variable is none.
 
+mod devices;
 mod farm;
 mod repair;
 mod shape;
 #[cfg(test)]
 mod tests;
+mod view;
 mod walltime;
 
 use std::ffi::OsString;
@@ -19,9 +21,11 @@ use std::path::PathBuf;
 use clap::error::ErrorKind;
 use clap::{Args, FromArgMatches, Parser, Subcommand};
 
+pub use self::devices::{Bind, DeviceOptions, Devices, Gpus};
 pub use self::farm::{Farm, Lock, Logs};
 pub use self::repair::Repair;
 use self::shape::{clearer, command, tidy};
+pub use self::view::{Export, Format, Report, Status, Timeline};
 pub use self::walltime::{AllocationArgs, End, SrunEnv};
 use crate::model::ids::Ids;
 use crate::model::task::TaskId;
@@ -47,6 +51,16 @@ pub enum Request {
     Retry(Retry),
     /// Make a damaged workdir whole again.
     Repair(Repair),
+    /// Show how a run stands.
+    Status(Status),
+    /// Write the results for other tools.
+    Export(Export),
+    /// Write the report.
+    Report(Report),
+    /// Write the timeline.
+    Timeline(Timeline),
+    /// Show GPUs and CPUs.
+    Devices(Box<Devices>),
     /// Be the guard of another farmer's tasks.
     Guard(Guard),
 }
@@ -87,6 +101,11 @@ enum Other {
     Log(Log),
     Retry(Retry),
     Repair(Repair),
+    Status(Status),
+    Export(Export),
+    Timeline(Timeline),
+    Report(Report),
+    Devices(Box<Devices>),
     #[command(name = "__guard", hide = true)]
     Guard(Guard),
 }
@@ -142,6 +161,17 @@ impl Cli {
             Some(Other::Log(log)) => Ok(Request::Log(log)),
             Some(Other::Retry(retry)) => Ok(Request::Retry(retry)),
             Some(Other::Repair(repair)) => Ok(Request::Repair(repair)),
+            Some(Other::Status(status)) => match status.fault() {
+                None => Ok(Request::Status(status)),
+                Some(why) => Err(command.error(ErrorKind::ArgumentConflict, why)),
+            },
+            Some(Other::Report(report)) => Ok(Request::Report(report)),
+            Some(Other::Export(export)) => Ok(Request::Export(export)),
+            Some(Other::Timeline(timeline)) => Ok(Request::Timeline(timeline)),
+            Some(Other::Devices(wish)) => match wish.options.check() {
+                Ok(()) => Ok(Request::Devices(wish)),
+                Err(why) => Err(command.error(ErrorKind::ArgumentConflict, why)),
+            },
             Some(Other::Guard(guard)) => Ok(Request::Guard(guard)),
             None => cli
                 .farm

@@ -23,17 +23,22 @@ pub(super) fn command(variable: &dyn Fn(&str) -> Option<OsString>) -> Command {
              Exit status:{}",
             statuses.collect::<String>()
         ))
-        .mut_args(|arg| {
-            let Some(name) = arg.get_env().and_then(OsStr::to_str).map(str::to_owned) else {
-                return arg;
-            };
-            let arg = documented(arg, &name);
-            if counts(&name, variable) {
-                arg
-            } else {
-                arg.env(None::<&str>)
-            }
-        })
+        .mut_args(|arg| with_variable(arg, variable))
+        .mut_subcommands(|sub| sub.mut_args(|arg| with_variable(arg, variable)))
+}
+
+/// An option that has a variable, with it in its help, and without it where it
+/// must not count.
+fn with_variable(arg: Arg, variable: &dyn Fn(&str) -> Option<OsString>) -> Arg {
+    let Some(name) = arg.get_env().and_then(OsStr::to_str).map(str::to_owned) else {
+        return arg;
+    };
+    let arg = documented(arg, &name);
+    if counts(&name, variable) {
+        arg
+    } else {
+        arg.env(None::<&str>)
+    }
 }
 
 /// Clap takes a second task list for a subcommand and says so; what is meant is
@@ -46,7 +51,7 @@ pub(super) fn clearer(error: clap::Error, command: &mut Command) -> clap::Error 
     };
     let why = format!(
         "unexpected '{word}': there is one TASKLIST, a file with a command on each line; \
-         the other commands are log, retry and repair"
+         the other commands are status, log, retry, repair, report, timeline, export and devices"
     );
     command.error(ErrorKind::UnknownArgument, why)
 }
@@ -72,12 +77,13 @@ fn documented(arg: Arg, variable: &str) -> Arg {
 }
 
 /// Whether a variable is an option of ours. An empty one is none. And a task's
-/// environment names the workdir that it belongs to: a pytf which is started
-/// inside a task must not join that run, its own parent.
+/// environment names the workdir and the GPUs that it belongs to: a pytf which is
+/// started inside a task must not join that run, its own parent, and what it may
+/// use is told by the same variables as to any other program.
 fn counts(name: &str, variable: &dyn Fn(&str) -> Option<OsString>) -> bool {
     let inside_a_task = variable("PYTF_TASK_ID").is_some();
     variable(name).is_some_and(|value| !value.is_empty())
-        && !(inside_a_task && name == "PYTF_WORKDIR")
+        && !(inside_a_task && ["PYTF_WORKDIR", "PYTF_GPUS"].contains(&name))
 }
 
 /// Turns PyTaskFarmer's `-v VALUE` into `--verbose=VALUE`. Only a word that says

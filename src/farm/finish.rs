@@ -13,7 +13,7 @@ use crate::model::farmer::{Cause, Run};
 use crate::model::outcome::signal_name;
 use crate::view::look::{Look, Terminal};
 use crate::view::summary::{Failure, Summary, TAIL, log_tail};
-use crate::view::timeline;
+use crate::view::{self, timeline};
 use crate::workdir::open::Workdir;
 use crate::workdir::resume::look;
 use crate::workdir::state::State;
@@ -52,12 +52,24 @@ impl Finish<'_> {
             }
         }
         if let Some(state) = state.filter(|_| !self.options.quiet) {
-            self.summarise(ended, &state, busy);
+            let advice = if is_last { self.advice() } else { Vec::new() };
+            self.summarise(ended, &state, busy, advice);
         }
         ended.farmer.exit(run)
     }
 
-    fn summarise(&self, ended: &Ended, state: &State, busy: &AtomicU64) {
+    /// What the record of the whole run advises; nothing where it cannot be read.
+    fn advice(&self) -> Vec<String> {
+        let run = view::run::Run::open(&self.workdir.path);
+        let advice = run.map_or_else(|_| Vec::new(), |run| view::advice::advice(&run));
+        advice
+            .into_iter()
+            .take(3)
+            .map(|advice| advice.text)
+            .collect()
+    }
+
+    fn summarise(&self, ended: &Ended, state: &State, busy: &AtomicU64, advice: Vec<String>) {
         let mut failures: Vec<_> = ended
             .failures
             .iter()
@@ -88,6 +100,7 @@ impl Finish<'_> {
             slots: u64::from(self.slots),
             busy: Duration::from_micros(busy.load(Ordering::Relaxed)),
             failures,
+            advice,
         };
         let look = Look::new(Terminal::of_stdout(), |name| std::env::var(name).ok());
         // A closed or full standard output changes nothing in what was done.

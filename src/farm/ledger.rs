@@ -214,7 +214,7 @@ impl Ledger {
     /// Whether no slot has a task or will have one.
     fn is_idle(&self) -> bool {
         let (idle, queued) = self.desk.queue.counts();
-        idle == self.desk.places.len() as u64 && queued == 0
+        idle + self.desk.queue.barred() == self.desk.places.len() as u64 && queued == 0
     }
 
     /// Whether there is anything to do under the lock.
@@ -544,6 +544,7 @@ impl Ledger {
                     .lock()
                     .push(&Record::Note { at, text });
             }
+            Order::Write(record) => self.desk.session.journal().lock().push(&record),
             Order::Leave(why) => return Some(why),
         }
         None
@@ -598,7 +599,8 @@ impl Ledger {
             (state.live > 1).then(|| self.neighbours.due_at(state.live)),
             is_new.then(|| self.times.noted + Duration::from_secs(1)),
             self.suspects.front().map(|(at, ..)| *at + SUSPICION),
-            (idle > queued && state.queue.left == 0).then(|| self.times.looked + self.look_every()),
+            (idle + self.desk.queue.barred() > queued && state.queue.left == 0)
+                .then(|| self.times.looked + self.look_every()),
             (state.queue.cursor > 0)
                 .then(|| self.times.compacted + self.compact_every() + Duration::from_millis(1))
                 .filter(|at| *at > now),

@@ -8,7 +8,7 @@ use std::time::Instant;
 
 use crate::host::process::Place;
 use crate::model::outcome::Outcome;
-use crate::model::record::{End, LogAt};
+use crate::model::record::{End, LogAt, Record};
 use crate::model::task::{Task, TaskId};
 use crate::model::walltime::answer::Left;
 use crate::workdir::error::Error;
@@ -74,6 +74,8 @@ pub enum Order {
     Hungry,
     /// Give back what did not run, and leave.
     Leave(String),
+    /// A record for the journal.
+    Write(Record),
     /// A note for the journal and the timeline.
     Note(String),
 }

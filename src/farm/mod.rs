@@ -12,9 +12,12 @@
 //! [`supervisor`] is the main loop: it alone decides. [`slot`] is the life of a
 //! slot, straight down. [`ledger`] alone touches the shared files.
 
+mod binding;
 pub mod clock;
+pub mod devices;
 pub mod feeder;
 mod finish;
+pub mod gates;
 pub mod ledger;
 pub mod logs;
 pub mod message;
@@ -22,6 +25,7 @@ pub mod neighbours;
 pub mod patience;
 mod prelude;
 pub mod queue;
+pub mod sight;
 pub mod slot;
 pub mod start;
 pub mod supervisor;

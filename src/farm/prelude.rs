@@ -8,7 +8,7 @@ use super::ledger::beat_every;
 use super::patience::Patience;
 use super::start::{Host, Source, Trouble};
 use crate::cli::{Farm, VERSION};
-use crate::host::guard;
+use crate::host::{guard, memory};
 use crate::model::pace::Pace;
 use crate::model::record::Header;
 use crate::model::task::Task;
@@ -200,11 +200,20 @@ impl Prelude<'_> {
             step: self.host.allocation.step.clone(),
             restart: self.host.allocation.restarts,
             slots: self.host.slots,
+            devices: self.host.plan.table(),
             at: clock.micros(clock.began()),
             pytf: VERSION.to_owned(),
+            cpus: usable_cpus(),
+            memory: memory::usable_kib(),
         };
         Session::journal_for(self.workdir, header)
     }
+}
+
+/// The CPUs that this process may use.
+fn usable_cpus() -> Option<u32> {
+    let cpus = std::thread::available_parallelism().ok()?;
+    u32::try_from(cpus.get()).ok()
 }
 
 /// `412 finished, 3 failed, 7 were interrupted and will run again, 578 to go`

@@ -14,6 +14,9 @@ use crossbeam_channel::Sender;
 use super::message::Order;
 use crate::model::task::Task;
 
+/// How often it is asked whether a slot may start a task.
+const ASK_EVERY: Duration = Duration::from_millis(500);
+
 /// The queue of one farmer.
 pub struct Queue {
     slots: u64,
@@ -59,6 +62,7 @@ impl Life {
 struct Inner {
     tasks: VecDeque<Task>,
     idle: u64,
+    barred: u64,
     is_closed: bool,
     /// How many slots were idle when the ledger was last told.
     cried: u64,
@@ -186,6 +190,31 @@ impl Queue {
             inner = waited.unwrap_or_else(PoisonError::into_inner).0;
         }
         true
+    }
+
+    /// Waits until the slot may start a task, which is asked now and then; false
+    /// when nothing may start any more. Meanwhile it is not idle: no task is
+    /// claimed for it.
+    pub fn is_open_for(&self, mut may_start: impl FnMut() -> bool) -> bool {
+        if may_start() {
+            return true;
+        }
+        self.lock().barred += 1;
+        let is_open = loop {
+            if self.is_closed_within(ASK_EVERY) {
+                break false;
+            }
+            if may_start() {
+                break true;
+            }
+        };
+        self.lock().barred -= 1;
+        is_open
+    }
+
+    /// Slots that wait for something else than a task.
+    pub fn barred(&self) -> u64 {
+        self.lock().barred
     }
 
     /// Idle slots and waiting tasks.

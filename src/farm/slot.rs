@@ -17,11 +17,13 @@ use crossbeam_channel::Sender;
 use nix::errno::Errno;
 
 use super::clock::Clock;
+use super::gates::Gates;
 use super::ledger::PATIENCE_BUSY;
 use super::logs::{OpenLog, SlotLogs};
 use super::message::{Event, Failure, Places, Report};
 use super::queue::Queue;
 use super::walltime::Took;
+use crate::host::cpus;
 use crate::host::guard::{self, Row};
 use crate::host::memory::OomKills;
 use crate::host::process::{Ended, Running, Spawn, Status, Told, is_passing};
@@ -54,6 +56,10 @@ pub struct Slot {
     pub logs: SlotLogs,
     /// The environment of its tasks.
     pub env: TaskEnv,
+    /// The CPUs that its tasks are bound to.
+    pub cpus: Option<Vec<usize>>,
+    /// Where it waits for its GPUs.
+    pub gates: Option<Arc<Gates>>,
     /// The workdir, absolute.
     pub workdir: Arc<PathBuf>,
     /// The farmer's clock.
@@ -75,13 +81,52 @@ pub struct Slot {
 impl Slot {
     /// Runs tasks until the queue is closed.
     pub fn run(mut self) {
-        while let Some(task) = self.queue.take() {
-            match self.attempt(&task) {
+        self.bind();
+        while let Some(task) = self.next() {
+            match self.attempt_with_devices(&task) {
                 Some((end, suspect)) => self.report(task, end, suspect),
                 None => drop(self.reports.send(Report::Unstarted(task))),
             }
         }
         let _ = self.events.send(Event::SlotDone);
+    }
+
+    /// Binds this thread to the slot's CPUs: what it spawns inherits that.
+    fn bind(&self) {
+        let Some(cpus) = &self.cpus else { return };
+        if let Err(error) = cpus::bind(cpus) {
+            let text = format!(
+                "slot {} cannot be bound to its CPUs: {}",
+                self.number,
+                error.desc()
+            );
+            let _ = self.events.send(Event::Say(text));
+        }
+    }
+
+    /// The next task, once the slot's devices may be used.
+    fn next(&self) -> Option<Task> {
+        let slot = self.number as usize;
+        if let Some(gates) = &self.gates
+            && !self.queue.is_open_for(|| gates.are_open(slot))
+        {
+            return None;
+        }
+        self.queue.take()
+    }
+
+    /// An attempt, unless the slot's devices were taken by others meanwhile.
+    fn attempt_with_devices(&mut self, task: &Task) -> Option<(End, Option<Instant>)> {
+        let Some(gates) = self.gates.clone() else {
+            return self.attempt(task);
+        };
+        let slot = self.number as usize;
+        if !gates.enter(slot) {
+            return None;
+        }
+        let end = self.attempt(task);
+        gates.leave(slot);
+        end
     }
 
     /// Writes the end into the journal, where it survives us, and tells the
@@ -371,6 +416,12 @@ impl TaskEnv {
         vars.extend(fixed);
         vars.extend([c"", c"", c""].map(CString::from));
         Self { vars }
+    }
+
+    /// Adds variables, in front of those that change.
+    pub fn extend<'a>(&mut self, more: impl Iterator<Item = &'a (OsString, OsString)>) {
+        let more = more.filter_map(|(name, value)| var(name.as_bytes(), value.as_bytes()));
+        self.vars.splice(0..0, more);
     }
 
     fn set_task(&mut self, task: &Task) {

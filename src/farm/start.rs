@@ -11,11 +11,13 @@ use std::sync::{Arc, Mutex};
 use crossbeam_channel::{Receiver, Sender, bounded, unbounded};
 
 use super::clock::Clock;
+use super::devices::{NoPlan, Plan, Surroundings};
 use super::feeder;
 use super::finish::Finish;
+use super::gates::Gates;
 use super::ledger::{Desk, Ledger};
 use super::logs::SlotLogs;
-use super::message::{Event, Places, Report};
+use super::message::{Event, Order, Places, Report};
 use super::patience::Patience;
 use super::prelude::Prelude;
 use super::queue::{Life, Queue};
@@ -25,8 +27,10 @@ use super::walltime::{Endgame, Took};
 use crate::cli::{End, Farm, List, Lock, Logs, SrunEnv};
 use crate::exit::RunExit;
 use crate::host::allocation::{here, host_name};
+use crate::host::gpus::Ways;
 use crate::host::guard::Guard;
 use crate::host::memory::OomKills;
+use crate::host::mps::Mps;
 use crate::host::process::{Place, adopt_orphans};
 use crate::host::room;
 use crate::host::scheduler::{Question, left_until};
@@ -60,6 +64,9 @@ pub enum Trouble {
     /// There is no shell.
     #[error(transparent)]
     Shell(#[from] crate::runner::shell::NoShell),
+    /// There is no plan for GPUs and CPUs.
+    #[error(transparent)]
+    Devices(#[from] NoPlan),
     /// The system refuses what every farm needs.
     #[error("cannot {0}: {1}")]
     System(&'static str, std::io::Error),
@@ -75,6 +82,8 @@ impl Trouble {
             Some(_) => RunExit::WorkdirUnusable,
             None => match self {
                 Self::System(..) => RunExit::Bug,
+                // The other processes of the node work.
+                Self::Devices(NoPlan::NoShare { .. }) => RunExit::Complete,
                 _ => RunExit::Usage,
             },
         }
@@ -110,7 +119,10 @@ impl Trouble {
 pub fn run(list: &List, path: &Path, options: &Farm) -> std::result::Result<RunExit, Trouble> {
     let clock = Clock::start();
     let host = Host::here(options)?;
-    let progress = progress(options, &host.allocation);
+    let mut progress = progress(options, &host.allocation);
+    for remark in host.plan.remarks.iter().filter(|_| !options.quiet) {
+        progress.say(&format!("pytf: {remark}"));
+    }
     let (events, inbox) = unbounded();
     let abort = listen(&events)?;
     let mut patience = Patience::new(abort.clone(), Some(events.clone()), options.takeover);
@@ -145,6 +157,7 @@ pub(super) struct Host {
     pub(super) slots: u32,
     /// What people should know of where we run.
     pub(super) warnings: Vec<String>,
+    pub(super) plan: Plan,
 }
 
 impl Host {
@@ -156,15 +169,24 @@ impl Host {
             .filter(|(name, _)| !is_hidden(name))
             .collect();
         let shell = Shell::find(options.shell.as_deref(), |name| std::env::var_os(name))?;
+        let text = |name: &str| std::env::var(name).ok();
         let name = host_name();
         let (cpus, allocation) = (room::cpus(), here(&name));
+        let around = Surroundings {
+            lookup: &text,
+            ways: Ways::from(|name| std::env::var_os(name)),
+            allocation: &allocation,
+            usable: usable(cpus, &allocation),
+        };
+        let plan = Plan::make(&options.devices, options.slots(), &around)?;
         Ok(Self {
-            slots: options.slots().unwrap_or_else(|| usable(cpus, &allocation)),
+            slots: u32::try_from(plan.slots.len()).unwrap_or(u32::MAX),
             warnings: warnings(options.slots(), cpus, &allocation, &name),
             name,
             allocation,
             runner: Runner::new(shell, env.iter().cloned()),
             env,
+            plan,
         })
     }
 
@@ -290,6 +312,7 @@ impl Threads<'_> {
         progress: Progress,
     ) -> std::result::Result<RunExit, Trouble> {
         let farmer = session.farmer().to_owned();
+        let mps = self.start_mps(&farmer)?;
         let guard = Guard::start(&farmer, &session.journal().lock().share()?)
             .map_err(|error| Trouble::System("start the guard", error))?;
         adopt_orphans();
@@ -307,7 +330,8 @@ impl Threads<'_> {
         let endgame = self
             .endgame(pools, &farmer)
             .map_err(|error| Trouble::System("start a thread", error))?;
-        self.start_slots(&session, &guard, pools, &reports, &busy)?;
+        let slots = self.slots(&session, &guard, pools, &reports, &busy)?;
+        self.start_slots(slots, mps.as_ref(), &orders)?;
         drop(reports);
         let (abort, is_aborted) = bounded(0);
         let patience = Patience::new(is_aborted, Some(self.events.clone()), self.options.takeover);
@@ -348,6 +372,9 @@ impl Threads<'_> {
             show_at: self.clock.now() + FIRST_SHOW,
         };
         let ended = supervisor.run();
+        if let Some(Err(why)) = mps.map(Mps::stop) {
+            warn(&why);
+        }
         guard.dismiss();
         let finish = Finish {
             workdir: self.workdir,
@@ -385,14 +412,40 @@ impl Threads<'_> {
         Ok(endgame)
     }
 
+    fn start_mps(&self, farmer: &str) -> std::result::Result<Option<Mps>, Trouble> {
+        if !self.options.devices.mps {
+            return Ok(None);
+        }
+        let path = std::env::var_os("PATH").unwrap_or_default();
+        let mps = Mps::start(farmer, &self.host.plan.uuids(), &path);
+        Ok(Some(mps.map_err(NoPlan::Cannot)?))
+    }
+
     fn start_slots(
+        &self,
+        slots: Vec<Slot>,
+        mps: Option<&Mps>,
+        orders: &Sender<Order>,
+    ) -> std::result::Result<(), Trouble> {
+        let extra = mps.map(Mps::client_vars);
+        let to = (&self.events, orders);
+        let gates = Gates::open(&self.host.plan, &self.options.devices, to, self.clock);
+        for mut slot in slots {
+            slot.gates.clone_from(&gates);
+            slot.env.extend(extra.iter().flatten());
+            spawn(&format!("slot-{}", slot.number), move || slot.run())?;
+        }
+        Ok(())
+    }
+
+    fn slots(
         &self,
         session: &Session,
         guard: &Guard,
         (queue, places, took): (&Arc<Queue>, &Places, &Arc<Took>),
         reports: &Sender<Report>,
         busy: &Arc<AtomicU64>,
-    ) -> std::result::Result<(), Trouble> {
+    ) -> std::result::Result<Vec<Slot>, Trouble> {
         let null = File::options().read(true).write(true).open("/dev/null");
         let null = Arc::new(null.map_err(|error| Trouble::System("open /dev/null", error))?);
         let path = std::path::absolute(&self.workdir.path);
@@ -405,15 +458,19 @@ impl Threads<'_> {
             Logs::None => LogMode::None,
         };
         let farmer = session.farmer();
-        for number in 0..self.host.slots {
-            let slot = Slot {
+        let slot = |number| {
+            let plan = &self.host.plan;
+            let env = plan.environment(number as usize, &self.host.env);
+            Slot {
                 number,
                 queue: queue.clone(),
                 places: places.clone(),
                 row: guard.row(number),
                 runner: self.host.runner.clone(),
                 logs: SlotLogs::new(path.clone(), mode, farmer, number, null.clone()),
-                env: TaskEnv::new(&self.host.env, &self.host.name, number, &path, farmer),
+                env: TaskEnv::new(&env, &self.host.name, number, &path, farmer),
+                cpus: plan.slots[number as usize].cpus.clone(),
+                gates: None,
                 workdir: path.clone(),
                 clock: self.clock,
                 oom: oom.clone(),
@@ -422,10 +479,9 @@ impl Threads<'_> {
                 journal: session.journal(),
                 reports: reports.clone(),
                 events: self.events.clone(),
-            };
-            spawn(&format!("slot-{number}"), move || slot.run())?;
-        }
-        Ok(())
+            }
+        };
+        Ok((0..self.host.slots).map(slot).collect())
     }
 }
 

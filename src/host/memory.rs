@@ -1,8 +1,9 @@
-//! Whether the kernel killed something for lack of memory.
+//! How much memory there is, and whether the kernel killed something for lack of
+//! it.
 //!
-//! Evidence, not proof: the counter of our own memory cgroup where there is one
-//! (`memory.events` of cgroup v2, `memory.oom_control` of v1), else the node's
-//! (`oom_kill` in /proc/vmstat, Linux 4.13).
+//! Of kills there is evidence, not proof: the counter of our own memory cgroup
+//! where there is one (`memory.events` of cgroup v2, `memory.oom_control` of
+//! v1), else the node's (`oom_kill` in /proc/vmstat, Linux 4.13).
 
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;
@@ -42,6 +43,37 @@ impl Default for OomKills {
     }
 }
 
+/// The memory that this process and its tasks may use together, in KiB: the
+/// least of what the node has and what its cgroups allow.
+pub fn usable_kib() -> Option<u64> {
+    let of_node = std::fs::read_to_string("/proc/meminfo").ok();
+    let of_node = of_node.and_then(|text| {
+        let line = text
+            .lines()
+            .find_map(|line| line.strip_prefix("MemTotal:"))?;
+        line.trim().strip_suffix("kB")?.trim().parse().ok()
+    });
+    let memberships = std::fs::read_to_string("/proc/self/cgroup").unwrap_or_default();
+    let limits = counters_of(&memberships).into_iter().flat_map(|counter| {
+        let name = match counter.file_name().and_then(|name| name.to_str()) {
+            Some("memory.events") => "memory.max",
+            _ => "memory.limit_in_bytes",
+        };
+        // A limit of any cgroup above holds as well.
+        let folders = counter.ancestors().skip(1);
+        folders
+            .map(|folder| folder.join(name))
+            .take_while(|path| path.starts_with("/sys/fs/cgroup"))
+            .collect::<Vec<_>>()
+    });
+    limits
+        .filter_map(|path| std::fs::read_to_string(path).ok())
+        .filter_map(|text| text.trim().parse::<u64>().ok())
+        .map(|bytes| bytes / 1024)
+        .chain(of_node)
+        .min()
+}
+
 /// Where the counters of these cgroups (the text of /proc/self/cgroup) may be.
 fn counters_of(memberships: &str) -> Vec<PathBuf> {
     let root = Path::new("/sys/fs/cgroup");
@@ -74,6 +106,14 @@ fn read(path: &Path) -> Option<u64> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn there_is_memory_and_not_more_than_the_node_has() {
+        let usable = usable_kib().unwrap();
+        let text = std::fs::read_to_string("/proc/meminfo").unwrap();
+        let total = text.split_whitespace().nth(1).unwrap().parse().unwrap();
+        assert!((1024..=total).contains(&usable), "{usable} of {total}");
+    }
 
     #[test]
     fn both_kinds_of_cgroups_have_a_counter() {

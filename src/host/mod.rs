@@ -3,8 +3,11 @@
 //! Only this folder starts, signals and reaps processes.
 
 pub mod allocation;
+pub mod cpus;
+pub mod gpus;
 pub mod guard;
 pub mod memory;
+pub mod mps;
 pub mod process;
 pub mod room;
 pub mod scheduler;

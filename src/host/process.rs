@@ -211,6 +211,9 @@ fn reap(pid: Pid) -> (Status, Used) {
         user: micros(usage.ru_utime),
         sys: micros(usage.ru_stime),
         peak: u64::try_from(usage.ru_maxrss).unwrap_or(0),
+        // Linux counts these in blocks of 512 bytes.
+        read: u64::try_from(usage.ru_inblock).unwrap_or(0) / 2,
+        written: u64::try_from(usage.ru_oublock).unwrap_or(0) / 2,
     };
     let status = if libc::WIFSIGNALED(status) {
         Status::Signaled(libc::WTERMSIG(status))

@@ -6,8 +6,11 @@
 //! generated histories can test it.
 
 pub mod allocation;
+pub mod devices;
 pub mod durations;
 pub mod farmer;
+pub mod figures;
+pub mod forecast;
 pub mod ids;
 pub mod limits;
 pub mod logs;

@@ -35,6 +35,13 @@ pub enum Record {
         /// What happened, for people.
         text: String,
     },
+    /// How busy the farmer's GPUs are.
+    Gpus {
+        /// When.
+        at: u64,
+        /// Those that could be measured.
+        gpus: Vec<GpuLoad>,
+    },
     /// The farmer leaves in good order; nothing follows.
     Leave {
         /// When.
@@ -72,10 +79,44 @@ pub struct Header {
     pub restart: Option<u32>,
     /// How many tasks it runs at a time.
     pub slots: u32,
+    /// The GPUs and CPUs of each slot, in their order; none when tasks use whatever
+    /// there is.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub devices: Vec<SlotDevices>,
     /// When it started.
     pub at: u64,
     /// The version of the program.
     pub pytf: String,
+    /// The CPUs that it may use.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cpus: Option<u32>,
+    /// The memory that its tasks may use together, in KiB.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub memory: Option<u64>,
+}
+
+/// What a slot's tasks have to themselves.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SlotDevices {
+    /// The GPUs, as its tasks are told of them.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub gpus: Vec<String>,
+    /// The CPUs that they are bound to: `0-3,8`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cpus: Option<String>,
+}
+
+/// How busy a GPU is, in percent; what could not be measured is not there.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct GpuLoad {
+    /// The GPU, as tasks are told of it.
+    pub gpu: String,
+    /// How much of the time it works.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub load: Option<u8>,
+    /// How much of its memory is in use.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub memory: Option<u8>,
 }
 
 /// The start of an attempt.
@@ -117,7 +158,7 @@ pub struct End {
 }
 
 /// What an attempt used, from wait4(2): its own process and those it waited for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Used {
     /// CPU time in user mode, microseconds.
     pub user: u64,
@@ -125,6 +166,17 @@ pub struct Used {
     pub sys: u64,
     /// Peak resident memory in KiB.
     pub peak: u64,
+    /// Read from storage, in KiB; what was in memory already does not count.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub read: u64,
+    /// Written to storage, in KiB.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub written: u64,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes references")]
+fn is_zero(n: &u64) -> bool {
+    *n == 0
 }
 
 /// Where the output of an attempt is.
@@ -167,6 +219,7 @@ mod tests {
                 user: 1,
                 sys: 2,
                 peak: 3,
+                ..Used::default()
             }),
             log: Some(LogAt {
                 file: "logs/log_7.2".into(),

@@ -114,8 +114,11 @@ fn header_from_name(path: &Path) -> Header {
         step: None,
         restart: None,
         slots: 0,
+        devices: Vec::new(),
         at: 0,
         pytf: String::new(),
+        cpus: None,
+        memory: None,
     }
 }
 
@@ -204,9 +207,11 @@ fn task_of(record: &Record) -> Option<TaskId> {
     match record {
         Record::Start(start) => Some(start.id),
         Record::End(end) => Some(end.id),
-        Record::Header(_) | Record::Beat { .. } | Record::Note { .. } | Record::Leave { .. } => {
-            None
-        }
+        Record::Header(_)
+        | Record::Beat { .. }
+        | Record::Note { .. }
+        | Record::Gpus { .. }
+        | Record::Leave { .. } => None,
     }
 }
 

@@ -70,7 +70,7 @@ pub fn lanes(spans: &[Span]) -> Vec<Lane> {
 }
 
 /// The order of names as people have it: `node9` before `node10`.
-fn natural(a: &str, b: &str) -> Ordering {
+pub(crate) fn natural(a: &str, b: &str) -> Ordering {
     let (mut left, mut right) = (a, b);
     loop {
         let (Some(x), Some(y)) = (left.chars().next(), right.chars().next()) else {

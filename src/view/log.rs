@@ -235,7 +235,7 @@ fn why_none(
 }
 
 /// Which of the three files a task is in.
-fn place(workdir: &Path, id: TaskId) -> io::Result<Option<&'static str>> {
+pub(crate) fn place(workdir: &Path, id: TaskId) -> io::Result<Option<&'static str>> {
     let begin = format!("{id} ");
     for name in ["finished", "failed", "toprocess"] {
         let file = match open(&workdir.join(name)) {
@@ -304,13 +304,10 @@ impl Attempt {
         number: u32,
     ) -> Result<(PathBuf, Option<(u64, u64)>), LogError> {
         if let Some(log) = &self.log {
-            let is_inside = Path::new(&log.file)
-                .components()
-                .all(|part| matches!(part, Component::Normal(_)));
-            if !is_inside {
-                return Err(LogError::Outside(escape(log.file.as_bytes())));
-            }
-            return Ok((workdir.join(&log.file), log.part));
+            return match log_path(workdir, log) {
+                Some(path) => Ok((path, log.part)),
+                None => Err(LogError::Outside(escape(log.file.as_bytes()))),
+            };
         }
         if let State::Ended(outcome, _) = &self.state {
             return Err(LogError::NotKept {
@@ -330,6 +327,14 @@ impl Attempt {
             }),
         }
     }
+}
+
+/// The file that a journal names as a log; `None` when it is not in the workdir.
+pub(crate) fn log_path(workdir: &Path, log: &LogAt) -> Option<PathBuf> {
+    let is_inside = Path::new(&log.file)
+        .components()
+        .all(|part| matches!(part, Component::Normal(_)));
+    is_inside.then(|| workdir.join(&log.file))
 }
 
 /// Copies a log, or a part of it; whoever reads the output may go away.

@@ -6,15 +6,23 @@
 //! half-written, by a farmer that is at work or by one that died: a view shows
 //! what is whole and says what is not.
 
+pub mod advice;
 pub mod commands;
+pub mod devices;
 pub mod escape;
+pub mod export;
+pub mod failures;
 pub mod journals;
 pub mod lanes;
 pub mod log;
 pub mod look;
 mod pace;
 pub mod progress;
+pub mod report;
+pub mod run;
+pub mod status;
 pub mod summary;
+pub mod table;
 pub mod timeline;
 
 #[cfg(test)]

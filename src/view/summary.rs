@@ -54,6 +54,8 @@ pub struct Summary {
     pub busy: Duration,
     /// The first that failed.
     pub failures: Vec<Failure>,
+    /// What could be better.
+    pub advice: Vec<String>,
 }
 
 /// A task that failed.
@@ -131,6 +133,12 @@ impl Summary {
                 "\n  {}",
                 look.paint(Paint::Faint, &look.clip(&more, look.width - 2))
             );
+        }
+        if !self.advice.is_empty() {
+            out.push('\n');
+        }
+        for advice in &self.advice {
+            push_wrapped(&mut out, look, marks.more, advice);
         }
         self.push_next(&mut out, look);
         out
@@ -300,8 +308,29 @@ impl Failure {
     }
 }
 
+/// A paragraph behind a mark, its further lines below its first word.
+pub(crate) fn push_wrapped(out: &mut String, look: &Look, mark: &str, text: &str) {
+    let indent = mark.chars().count() + 3;
+    let mut line = format!("  {mark} ");
+    let mut is_empty = true;
+    for word in text.split(' ') {
+        let width = line.chars().count() + 1 + word.chars().count();
+        if !is_empty && width > look.width {
+            let _ = writeln!(out, "{}", look.clip(&line, look.width));
+            line = " ".repeat(indent);
+            is_empty = true;
+        }
+        if !is_empty {
+            line.push(' ');
+        }
+        line += word;
+        is_empty = false;
+    }
+    let _ = writeln!(out, "{}", look.clip(&line, look.width));
+}
+
 /// A word as it can be typed into a shell.
-fn quoted(word: &str) -> String {
+pub(crate) fn quoted(word: &str) -> String {
     let is_plain = |c: char| c.is_ascii_alphanumeric() || "_-./+:@%,=".contains(c);
     if !word.is_empty() && word.chars().all(is_plain) {
         word.to_owned()

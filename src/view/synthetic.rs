@@ -58,8 +58,11 @@ pub(crate) fn header(host: &str, at: u64, slots: u32) -> Record {
         step: None,
         restart: None,
         slots,
+        devices: Vec::new(),
         at,
         pytf: "0.1.0".to_owned(),
+        cpus: None,
+        memory: None,
     })
 }
 

@@ -145,6 +145,11 @@ impl Farm {
         self.records("end")
     }
 
+    /// All headers of journals, oldest first.
+    pub(crate) fn headers(&self) -> Vec<Value> {
+        self.records("header")
+    }
+
     fn journals(&self) -> Vec<PathBuf> {
         let entries = fs::read_dir(self.path("w/nodes")).into_iter().flatten();
         let paths = entries.flatten().map(|entry| entry.path());

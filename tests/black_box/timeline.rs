@@ -219,3 +219,63 @@ fn a_timeline_of_pytaskfarmer_is_kept() {
     let _: Value = serde_json::from_str(&text).unwrap();
     assert!(text.contains("echo a") && text.contains("echo b"), "{text}");
 }
+
+#[test]
+fn it_can_be_made_of_a_run_that_was_killed_and_of_its_last_part() {
+    let farm = Farm::new();
+    let gate = farm.gate("gate");
+    farm.write(
+        "tasks.txt",
+        format!("true\nexit 3\n{}\ntrue\n", gate.stand()),
+    );
+    let running = farm.farm("--proc 1").start();
+    gate.comer();
+    crate::harness::until("the journal has the start", || {
+        let journal = format!("w/nodes/{}.jsonl", farm.farmers()[0]);
+        farm.text(journal).contains("\"event\":\"start\",\"id\":2,")
+    });
+    // While it runs, and the file is somewhere else.
+    farm.pytf(["timeline", "w", "-o", "w/timeline.json"])
+        .run()
+        .leaves(0)
+        .says(&["3 slices"]);
+    let outcomes = |farm: &Farm| -> Vec<String> {
+        let found = slices(farm);
+        found
+            .iter()
+            .map(|slice| slice["args"]["outcome"].as_str().unwrap().to_owned())
+            .collect()
+    };
+    assert_eq!(outcomes(&farm), ["exit", "exit", "running"]);
+    running.signal(Signal::SIGKILL);
+    running.wait();
+    farm.pytf(["timeline", "w"])
+        .run()
+        .leaves(0)
+        .says(&["3 slices"]);
+    assert_eq!(attempts(&slices(&farm)).len(), 3);
+    // The two that ended did so before the last record.
+    farm.pytf(["timeline", "w", "--since", "1us"])
+        .run()
+        .leaves(0)
+        .says(&["1 slice in"]);
+    assert_eq!(slices(&farm)[0]["args"]["id"], 2);
+    let gzip = farm
+        .pytf(["timeline", "w", "--gzip", "-o", "-"])
+        .run()
+        .leaves(0)
+        .stdout;
+    farm.write("t.json.gz", gzip);
+    let plain = std::process::Command::new("gzip")
+        .arg("-dc")
+        .arg(farm.path("t.json.gz"))
+        .output()
+        .unwrap();
+    let trace: Value = serde_json::from_slice(&plain.stdout).unwrap();
+    assert_eq!(trace["otherData"]["slices"], 3);
+    assert!(
+        trace["otherData"]["clock_offset_us"]
+            .as_object()
+            .is_some_and(|clocks| clocks.len() == 1)
+    );
+}

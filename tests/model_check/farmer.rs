@@ -134,8 +134,11 @@ impl Farmer {
                 step: None,
                 restart: None,
                 slots: 1,
+                devices: Vec::new(),
                 at: 0,
                 pytf: String::new(),
+                cpus: None,
+                memory: None,
             }
         };
         let feeds = matches!(plan.source, Source::Stream(_));

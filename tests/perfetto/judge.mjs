@@ -2,7 +2,7 @@
 // a headless browser, opens the file as a person's browser would, and is then
 // asked by SQL what it understood.
 //
-//   node judge.mjs FILE EXPECTED_SLICES
+//   node judge.mjs FILE EXPECTED_SLICES [EXPECTED_LINKS]
 //
 // PERFETTO_UI is the folder with Perfetto's web pages, CHROMIUM the browser.
 // Prints what Perfetto understood; exit status 1 when that is not what the file
@@ -14,6 +14,8 @@ import path from 'node:path';
 import puppeteer from 'puppeteer-core';
 
 const [file, expected] = [process.argv[2], Number(process.argv[3])];
+// How many attempts are linked to an earlier one of their task, when that is known.
+const links = process.argv[4] === undefined ? null : Number(process.argv[4]);
 const pages = process.env.PERFETTO_UI;
 const patience = Number(process.env.PATIENCE ?? 300) * 1000;
 
@@ -87,6 +89,14 @@ const queries = {
              left join process p using (upid)
              where s.category = 'task' and (t.name is null or t.name not like 'slot %' or p.name is null)`,
   marks: `select count(*) as count from slice where category = 'farmer'`,
+  links: `select count(*) as count from flow f join slice a on f.slice_out = a.id
+          join slice b on f.slice_in = b.id
+          where extract_arg(a.arg_set_id, 'args.id') = extract_arg(b.arg_set_id, 'args.id')
+            and extract_arg(a.arg_set_id, 'args.attempt') < extract_arg(b.arg_set_id, 'args.attempt')`,
+  // The curves of the run: more tasks never run at a time than there are slots.
+  curves: `select t.name, count(*) as points, max(c.value) as most from counter c
+           join process_counter_track t on c.track_id = t.id join process p using (upid)
+           where p.name = 'the whole run' group by t.name order by t.name`,
   faults: `select name, value from stats
            where severity in ('error', 'data_loss') and value > 0`,
 };
@@ -114,6 +124,8 @@ try {
     [found.unowned[0].count === 0, 'slices that are in no slot'],
     [found.bare[0].count === 0, `${found.bare[0].count} slices lack an argument`],
     [found.nameless[0].count === 0, `${found.nameless[0].count} rows or nodes have no name`],
+    [links === null || found.links[0].count === links, `${found.links[0].count} links, expected ${links}`],
+    [expected === 0 || found.curves.length >= 3, `curves: ${JSON.stringify(found.curves)}`],
     [found.faults.length === 0, `faults: ${JSON.stringify(found.faults)}`],
   ];
   wrong = claims.filter(([holds]) => !holds).map(([, text]) => text);

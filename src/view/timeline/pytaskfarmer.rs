@@ -15,7 +15,7 @@ use serde::Deserializer as _;
 use serde::de::{SeqAccess, Visitor};
 use serde_json::Value;
 
-use super::{COMMAND, NAME, Trace, push_text};
+use super::trace::{COMMAND, NAME, Trace, push_text};
 use crate::view::escape::{clip, escape};
 use crate::view::open;
 
@@ -180,7 +180,7 @@ impl<'de> Visitor<'de> for Taker<'_> {
     }
 }
 
-impl Trace {
+impl Trace<'_> {
     /// Draws all that `PyTaskFarmer` did: each farmer as a process of its own
     /// behind those of number `last`, each worker as a row.
     pub(super) fn old(&mut self, old: &Old, last: u64) -> io::Result<()> {

@@ -4,9 +4,12 @@
 use std::collections::BTreeMap;
 use std::os::unix::fs::FileExt as _;
 
+use serde_json::{Value, json};
+
+use super::trace::{COMMAND, NAME};
 use super::*;
 use crate::model::outcome::Outcome;
-use crate::model::record::Used;
+use crate::model::record::{Record, Used};
 use crate::view::synthetic::{Workdir, end, header, start, workdir};
 
 /// The parsed file.
@@ -45,6 +48,8 @@ fn check_rows(events: &[Value]) {
                 number("tid"),
             )),
             "i" => assert!(event["ts"].is_u64()),
+            "C" => assert!(event["args"]["value"].is_number()),
+            "s" | "f" => assert!(event["id"].is_u64()),
             other => panic!("{other}"),
         }
     }
@@ -190,6 +195,7 @@ fn a_slice_tells_all_about_its_attempt() {
         user: 1,
         sys: 2,
         peak: 3,
+        ..Used::default()
     });
     dir.journal(
         "n1.0.1.1",

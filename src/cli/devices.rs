@@ -1,0 +1,310 @@
+//! The options about GPUs and CPUs, for the farm and for `pytf devices`.
+
+#![expect(
+    clippy::doc_markdown,
+    reason = "the comments of options are their help, shown as they are written"
+)]
+
+use clap::builder::BoolishValueParser;
+use clap::{Args, ValueEnum};
+
+use crate::model::devices::kind;
+
+/// The options about GPUs and CPUs.
+#[derive(Clone, Debug, Default, Args)]
+pub struct DeviceOptions {
+    /// The GPUs to use: a list, all, or none
+    ///
+    /// Each task sees only its own GPUs. A list has indices, UUIDs or the
+    /// beginning of one, or MIG UUIDs: 0,2,GPU-3fa1. What the scheduler gave is
+    /// never exceeded. none leaves the variables of the tasks as they are.
+    #[arg(long, env = "PYTF_GPUS", value_name = "LIST", value_parser = gpus)]
+    pub gpus: Option<Gpus>,
+
+    /// How many GPUs each task gets [default: 1, once GPUs are used]
+    ///
+    /// Without --proc there are as many slots as that makes. 0 hides all GPUs
+    /// from the tasks.
+    #[arg(long, env = "PYTF_GPUS_PER_TASK", value_name = "G", value_parser = gpus_per_task)]
+    pub gpus_per_task: Option<u32>,
+
+    /// How many tasks may share a GPU at a time
+    ///
+    /// Without --proc there are as many slots as that makes.
+    #[arg(long, env = "PYTF_TASKS_PER_GPU", value_name = "K", value_parser = tasks_per_gpu)]
+    pub tasks_per_gpu: Option<u32>,
+
+    /// Wait until a GPU's load is at most this: 0.1 or 10%
+    ///
+    /// For machines that are shared with others: a task starts on a GPU that
+    /// several measurements in a row have found free. What our own tasks do is
+    /// not counted. A load that cannot be measured is none.
+    #[arg(long, env = "PYTF_GPU_MAX_LOAD", value_name = "LOAD", value_parser = fraction)]
+    pub gpu_max_load: Option<f64>,
+
+    /// Wait until so much of a GPU's memory is in use: 0.1 or 10%
+    ///
+    /// As --gpu-max-load, for the part of the GPU's memory that is in use.
+    #[arg(long, env = "PYTF_GPU_MAX_MEMORY", value_name = "PART", value_parser = fraction)]
+    pub gpu_max_memory: Option<f64>,
+
+    /// Run NVIDIA's MPS while the farm runs
+    ///
+    /// For tasks that share a GPU: nvidia-cuda-mps-control is started before the
+    /// first task and stopped after the last. One pytf process a node.
+    #[arg(long, env = "PYTF_MPS", value_parser = BoolishValueParser::new())]
+    pub mps: bool,
+
+    /// How many CPUs each task gets
+    ///
+    /// Without --proc there are as many slots as that makes. Each slot is bound
+    /// to CPUs of its own where there are enough, and OMP_NUM_THREADS is set
+    /// unless it is set already.
+    #[arg(long, env = "PYTF_CPUS_PER_TASK", value_name = "N", value_parser = cpus_per_task)]
+    pub cpus_per_task: Option<u32>,
+
+    /// How tasks are bound to CPUs: none, core, numa, gpu
+    ///
+    /// Default: core with --cpus-per-task and in a step whose CPUs are its own,
+    /// if there are enough; none otherwise.
+    #[arg(long, env = "PYTF_BIND", value_name = "HOW")]
+    pub bind: Option<Bind>,
+}
+
+/// Which GPUs are wanted.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Gpus {
+    /// Every one that we may use.
+    All,
+    /// Whatever the tasks see is none of our business.
+    None,
+    /// These.
+    List(Vec<String>),
+}
+
+/// How tasks are bound to CPUs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Bind {
+    /// To none
+    None,
+    /// Each slot to CPUs of its own, near its GPU
+    Core,
+    /// Each slot to a NUMA node, that of its GPU
+    Numa,
+    /// Each slot to all CPUs near its GPU
+    Gpu,
+}
+
+/// Show what GPUs and CPUs pytf sees here, and what it would do with them.
+///
+/// With the options of a farm it shows the slots that they would make.
+#[derive(Clone, Debug, Args)]
+pub struct Devices {
+    /// As JSON
+    #[arg(long)]
+    pub json: bool,
+    /// How many tasks would run at a time
+    #[arg(short = 'n', long, env = "PYTF_PROC", value_name = "N", value_parser = super::farm::slots)]
+    pub proc: Option<u32>,
+    /// The options about GPUs and CPUs.
+    #[command(flatten)]
+    pub options: DeviceOptions,
+}
+
+impl DeviceOptions {
+    /// Whether tasks are to get GPUs of their own.
+    pub fn want_gpus(&self) -> bool {
+        matches!(self.gpus, Some(Gpus::All | Gpus::List(_)))
+            || self.gpus_per_task.is_some_and(|n| n > 0)
+            || self.needs_gpus().is_some()
+    }
+
+    /// An option that makes sense only with GPUs.
+    fn needs_gpus(&self) -> Option<&'static str> {
+        [
+            (self.tasks_per_gpu.is_some(), "--tasks-per-gpu"),
+            (self.gpu_max_load.is_some(), "--gpu-max-load"),
+            (self.gpu_max_memory.is_some(), "--gpu-max-memory"),
+            (self.mps, "--mps"),
+        ]
+        .into_iter()
+        .find_map(|(is_given, name)| is_given.then_some(name))
+    }
+
+    /// Refuses what contradicts itself.
+    pub fn check(&self) -> Result<(), String> {
+        let wants = self
+            .needs_gpus()
+            .or((self.bind == Some(Bind::Gpu)).then_some("--bind gpu"));
+        if self.gpus == Some(Gpus::None) {
+            let per_task = self.gpus_per_task.map(|_| "--gpus-per-task");
+            if let Some(wants) = per_task.or(wants) {
+                return Err(format!(
+                    "--gpus none and {wants} contradict each other: leave one away"
+                ));
+            }
+        }
+        if self.gpus_per_task == Some(0) {
+            let list = self.gpus.as_ref().map(|_| "--gpus");
+            if let Some(wants) = list.or(wants) {
+                return Err(format!(
+                    "--gpus-per-task 0 hides all GPUs from the tasks, which contradicts {wants}"
+                ));
+            }
+        }
+        if self.bind == Some(Bind::Gpu) && !self.want_gpus() {
+            return Err("--bind gpu needs tasks with GPUs: add --gpus-per-task 1".to_owned());
+        }
+        Ok(())
+    }
+}
+
+fn gpus(text: &str) -> Result<Gpus, String> {
+    match text.trim() {
+        "all" => return Ok(Gpus::All),
+        "none" => return Ok(Gpus::None),
+        _ => {}
+    }
+    let mut list: Vec<String> = Vec::new();
+    for token in text.split(',').map(str::trim) {
+        if kind(token).is_none() {
+            return Err(format!(
+                "'{token}' is no GPU: use an index, GPU-… or MIG-… (see 'pytf devices'), all, or none"
+            ));
+        }
+        if list.iter().any(|known| known == token) {
+            return Err(format!(
+                "{token} is named twice: --tasks-per-gpu lets tasks share"
+            ));
+        }
+        list.push(token.to_owned());
+    }
+    Ok(Gpus::List(list))
+}
+
+fn gpus_per_task(text: &str) -> Result<u32, String> {
+    whole(text, 0, "the number of GPUs of a task", |part| {
+        let tasks = (1.0 / part).floor();
+        format!("a task cannot have part of a GPU: to share one, use --tasks-per-gpu {tasks:.0}")
+    })
+}
+
+fn tasks_per_gpu(text: &str) -> Result<u32, String> {
+    whole(text, 1, "the number of tasks on a GPU", |part| {
+        let gpus = (1.0 / part).ceil();
+        format!("for several GPUs in one task, use --gpus-per-task {gpus:.0}")
+    })
+}
+
+fn cpus_per_task(text: &str) -> Result<u32, String> {
+    whole(text, 1, "the number of CPUs of a task", |_| {
+        "a task cannot have part of a CPU: for more tasks than CPUs, use --proc".to_owned()
+    })
+}
+
+/// A whole number; `cure` says what to do about a fraction below 1.
+fn whole(text: &str, least: u32, what: &str, cure: impl Fn(f64) -> String) -> Result<u32, String> {
+    let text = text.trim();
+    match text.parse::<u32>() {
+        Ok(n) if n >= least && n <= 65_536 => return Ok(n),
+        _ => {}
+    }
+    let fraction = match text.split_once('/') {
+        Some((one, many)) => one.parse::<f64>().ok().zip(many.parse::<f64>().ok()),
+        None => text.parse::<f64>().ok().map(|n| (n, 1.0)),
+    };
+    let part = fraction.map(|(one, many)| one / many);
+    match part.filter(|part| *part > 0.0 && *part < 1.0) {
+        Some(part) => Err(cure(part)),
+        None => Err(format!("{what} is a whole number from {least} to 65536")),
+    }
+}
+
+fn fraction(text: &str) -> Result<f64, String> {
+    let text = text.trim();
+    let (number, divisor) = match text.strip_suffix('%') {
+        Some(percent) => (percent.trim(), 100.0),
+        None => (text, 1.0),
+    };
+    match number.parse::<f64>().map(|number| number / divisor) {
+        Ok(part) if (0.0..=1.0).contains(&part) => Ok(part),
+        _ => Err("a part of the whole: from 0 to 1, or from 0% to 100%".to_owned()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::Parser;
+
+    #[derive(Parser)]
+    struct Line {
+        #[command(flatten)]
+        options: DeviceOptions,
+    }
+
+    fn read(line: &str) -> Result<DeviceOptions, String> {
+        let argv = std::iter::once("x").chain(line.split_whitespace());
+        let options = Line::try_parse_from(argv)
+            .map_err(|error| error.to_string())?
+            .options;
+        options.check()?;
+        Ok(options)
+    }
+
+    #[test]
+    fn options_are_read() {
+        let list = |tokens: &[&str]| Gpus::List(tokens.iter().map(|&t| t.into()).collect());
+        for (line, gpus) in [
+            ("--gpus all", Gpus::All),
+            ("--gpus none", Gpus::None),
+            ("--gpus 0,2,GPU-3fa1", list(&["0", "2", "GPU-3fa1"])),
+            ("--gpus 0.1", list(&["0.1"])),
+        ] {
+            assert_eq!(read(line).unwrap().gpus, Some(gpus), "{line}");
+        }
+        let options = read(
+            "--gpus-per-task 2 --gpu-max-load 10% --gpu-max-memory 0.2 --cpus-per-task 4 --bind gpu",
+        )
+        .unwrap();
+        assert_eq!(options.gpus_per_task, Some(2));
+        assert_eq!(options.gpu_max_load, Some(0.1));
+        assert_eq!(options.gpu_max_memory, Some(0.2));
+        assert_eq!(
+            (options.cpus_per_task, options.bind),
+            (Some(4), Some(Bind::Gpu))
+        );
+        assert!(options.want_gpus() && read("--mps").unwrap().want_gpus());
+        assert!(!read("--gpus none").unwrap().want_gpus());
+        assert!(!read("--gpus-per-task 0").unwrap().want_gpus());
+        assert!(!read("").unwrap().want_gpus());
+    }
+
+    #[test]
+    fn wrong_ones_name_the_cure() {
+        for (line, told) in [
+            ("--gpus-per-task 0.5", "--tasks-per-gpu 2"),
+            ("--gpus-per-task 1/4", "--tasks-per-gpu 4"),
+            ("--gpus-per-task 1.5", "whole number from 0"),
+            ("--gpus-per-task many", "whole number"),
+            ("--tasks-per-gpu 0", "whole number from 1"),
+            ("--tasks-per-gpu 0.5", "--gpus-per-task 2"),
+            ("--cpus-per-task 0.5", "--proc"),
+            ("--cpus-per-task 0", "whole number from 1"),
+            ("--gpu-max-load 2", "0% to 100%"),
+            ("--gpu-max-load x", "0% to 100%"),
+            ("--gpus first", "'first' is no GPU"),
+            ("--gpus 0,0", "--tasks-per-gpu"),
+            ("--gpus none --gpus-per-task 1", "contradict"),
+            ("--gpus none --mps", "--mps"),
+            ("--gpus-per-task 0 --tasks-per-gpu 2", "hides all GPUs"),
+            ("--gpus-per-task 0 --gpus all", "contradicts --gpus"),
+            ("--bind gpu", "--gpus-per-task 1"),
+            ("--bind socket", "core"),
+        ] {
+            let error = read(line).map(|options| panic!("'{line}': {options:?}"));
+            let error = error.unwrap_err();
+            assert!(error.contains(told), "'{line}': {error}");
+        }
+    }
+}

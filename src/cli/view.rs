@@ -1,0 +1,113 @@
+//! The commands that only look at a workdir.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::{Args, ValueEnum};
+
+use crate::model::durations;
+use crate::model::task::TaskId;
+
+/// Show how a run stands.
+///
+/// From any machine that sees the workdir, while the run goes on and afterwards.
+/// It takes no lock and writes nothing.
+#[derive(Clone, Debug, Args)]
+pub struct Status {
+    /// The workdir of the run
+    pub workdir: PathBuf,
+    /// List the failed tasks: attempts, outcome, node, time, memory, log
+    #[arg(long, conflicts_with = "task")]
+    pub failed: bool,
+    /// Show all about one task: its attempts, its log, why it waits
+    #[arg(long, value_name = "ID")]
+    pub task: Option<TaskId>,
+    /// The form: text, json, csv, tsv [default: text]
+    ///
+    /// csv and tsv are for --failed only.
+    #[arg(
+        long,
+        value_name = "FORM",
+        default_value = "text",
+        hide_default_value = true
+    )]
+    pub format: Format,
+    /// The same as --format json: see docs/status-json.md
+    #[arg(long, conflicts_with = "format")]
+    pub json: bool,
+}
+
+/// How a view is written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Format {
+    /// For people
+    Text,
+    /// One JSON object
+    Json,
+    /// Values between commas, a header line first
+    Csv,
+    /// Values between tabs, a header line first
+    Tsv,
+}
+
+impl Status {
+    /// The form that was asked for.
+    pub fn form(&self) -> Format {
+        if self.json { Format::Json } else { self.format }
+    }
+
+    /// What of the wish cannot be.
+    pub(super) fn fault(&self) -> Option<&'static str> {
+        let is_table = matches!(self.form(), Format::Csv | Format::Tsv);
+        (is_table && !self.failed)
+            .then_some("--format csv and --format tsv are for tables: add --failed, or use json")
+    }
+}
+
+/// Write the results for other tools: joblog, csv or jsonl.
+///
+/// One line for each attempt that has ended, in the order of the journals. It
+/// goes to standard output and can be made at any time.
+#[derive(Clone, Debug, Args)]
+#[command(group = clap::ArgGroup::new("form").required(true))]
+pub struct Export {
+    /// The workdir of the run
+    pub workdir: PathBuf,
+    /// GNU parallel's --joblog; its Seq is the task's id plus 1
+    #[arg(long, group = "form")]
+    pub joblog: bool,
+    /// Values between commas, a header line first
+    #[arg(long, group = "form")]
+    pub csv: bool,
+    /// One JSON object a line
+    #[arg(long, group = "form")]
+    pub jsonl: bool,
+}
+
+/// Write the timeline of a run, for Perfetto (ui.perfetto.dev).
+///
+/// At any time: while the run goes on, and after a crash.
+#[derive(Clone, Debug, Args)]
+pub struct Timeline {
+    /// The workdir of the run
+    pub workdir: PathBuf,
+    /// The file to write, - is standard output [default: timeline.json in WORKDIR]
+    #[arg(short, long, value_name = "FILE")]
+    pub output: Option<PathBuf>,
+    /// Compress it; Perfetto opens .gz as it is
+    #[arg(long)]
+    pub gzip: bool,
+    /// Only what happened in this last part of the run (90s, 10m, 1h30m)
+    #[arg(long, value_name = "DURATION", value_parser = durations::parse)]
+    pub since: Option<Duration>,
+}
+
+/// Write a report of a run: one page of HTML that needs no network.
+#[derive(Clone, Debug, Args)]
+pub struct Report {
+    /// The workdir of the run
+    pub workdir: PathBuf,
+    /// The file to write, - is standard output [default: report.html in WORKDIR]
+    #[arg(short, long, value_name = "FILE")]
+    pub output: Option<PathBuf>,
+}

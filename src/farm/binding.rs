@@ -1,0 +1,109 @@
+//! Whether slots are bound to CPUs, and to which.
+//!
+//! Two farms on a machine that nobody divides must not both bind themselves to
+//! its first CPUs. So nothing is bound unless it was asked for, or unless the
+//! step that we are in has CPUs of its own.
+
+use std::collections::BTreeSet;
+
+use super::devices::Surroundings;
+use crate::cli::{Bind, DeviceOptions};
+use crate::host::cpus;
+use crate::model::devices::cores::{self, deal};
+
+/// The CPUs of all slots.
+pub(super) struct Cores {
+    /// Those of each, when they are bound.
+    pub(super) slots: Option<Vec<Vec<usize>>>,
+    /// How many threads a task should have.
+    pub(super) threads: Option<usize>,
+    /// What people should know.
+    pub(super) remark: Option<String>,
+}
+
+/// The CPUs that this process may use: those that it may run on, or its part of
+/// them where the processes of this node all may run on the same.
+pub(super) fn ours(around: &Surroundings) -> BTreeSet<usize> {
+    let allowed = cpus::allowed();
+    let part = around.part();
+    let all = of_node(around);
+    if allowed.len() * part.of as usize <= all || allowed.len() < part.of as usize {
+        return allowed;
+    }
+    let range = part.of(allowed.len());
+    allowed
+        .into_iter()
+        .skip(range.start)
+        .take(range.len())
+        .collect()
+}
+
+/// How many CPUs our job has on this node.
+fn of_node(around: &Surroundings) -> usize {
+    let online = cpus::online(&around.ways.sysfs);
+    slurms(around)
+        .filter(|_| online > 0)
+        .map_or(online, |n| n.min(online))
+}
+
+fn slurms(around: &Surroundings) -> Option<usize> {
+    (around.lookup)("SLURM_CPUS_ON_NODE")?.parse().ok()
+}
+
+/// Whether the CPUs that we may run on were given to our step alone.
+fn are_own(around: &Surroundings) -> bool {
+    let place = around.allocation;
+    let allowed = cpus::allowed().len();
+    let is_part = allowed < cpus::online(&around.ways.sysfs);
+    let is_counted = slurms(around).is_some_and(|counted| counted >= allowed);
+    place.rank.is_some() && place.job.is_some() && (is_part || is_counted)
+}
+
+pub(super) fn plan(
+    options: &DeviceOptions,
+    ours: &BTreeSet<usize>,
+    near: &[BTreeSet<usize>],
+    around: &Surroundings,
+) -> Result<Cores, String> {
+    let slots = near.len().max(1);
+    let asked = options.cpus_per_task.map(|n| n as usize);
+    let each = asked.unwrap_or((ours.len() / slots).max(1));
+    let cannot = format!(
+        "{slots} slots with {each} {} each need {} CPUs, and there are {}",
+        if each == 1 { "CPU" } else { "CPUs" },
+        each.saturating_mul(slots),
+        ours.len()
+    );
+    let unbound = |remark| Cores {
+        slots: None,
+        threads: asked,
+        remark,
+    };
+    let (bind, must) = match (options.bind, asked) {
+        (Some(Bind::Core), _) => (cores::Bind::Own(each), true),
+        (Some(Bind::Numa), _) => (cores::Bind::Numa, true),
+        (Some(Bind::Gpu), _) => (cores::Bind::Near, true),
+        (None, Some(_)) => (cores::Bind::Own(each), false),
+        (None, None) if are_own(around) && slots <= ours.len() => (cores::Bind::Own(each), false),
+        (None, None) | (Some(Bind::None), _) => return Ok(unbound(None)),
+    };
+    if options.bind == Some(Bind::Gpu) && near.iter().all(BTreeSet::is_empty) {
+        let remark = "which CPUs are near the GPUs is not known: tasks are not bound";
+        return Ok(unbound(Some(remark.to_owned())));
+    }
+    let layout = cpus::layout(&around.ways.sysfs, ours);
+    match deal(&layout, bind, near) {
+        Some(slots) => Ok(Cores {
+            slots: Some(slots),
+            threads: asked.or(matches!(bind, cores::Bind::Own(_)).then_some(each)),
+            remark: None,
+        }),
+        None if must => Err(format!(
+            "--bind: {cannot}: use --proc {}, or --bind none",
+            (ours.len() / each).max(1)
+        )),
+        None => Ok(unbound(Some(format!(
+            "{cannot}: tasks are not bound to CPUs"
+        )))),
+    }
+}

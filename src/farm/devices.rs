@@ -1,0 +1,365 @@
+//! The plan of this process's slots: what GPUs and CPUs each has, and what its
+//! tasks are told of them.
+//!
+//! Others rely on this: where no option asks for GPUs, no library is loaded and
+//! no GPU is looked at.
+
+use std::collections::BTreeSet;
+use std::ffi::OsString;
+
+use super::binding::{self, Cores};
+use crate::cli::{DeviceOptions, Gpus};
+use crate::host::gpus::{self, Probe, Ways};
+use crate::model::allocation::Allocation;
+use crate::model::devices::deal::{Part, Wish, deal};
+use crate::model::devices::pool::{Pool, is_given, pool};
+use crate::model::devices::{Kind, VARIABLES, Vendor, kind};
+use crate::model::record::SlotDevices;
+
+/// Why there is no plan.
+#[derive(Debug, thiserror::Error)]
+pub enum NoPlan {
+    /// What was asked for cannot be had.
+    #[error("{0}")]
+    Cannot(String),
+    /// Other processes of this node have all there is.
+    #[error(
+        "process {rank} of the {of} on this node, counted from 0, has no slot: their \
+         GPUs take fewer tasks at a time than there are processes. Start fewer, or let tasks share with --tasks-per-gpu"
+    )]
+    NoShare {
+        /// Which we are, from 0.
+        rank: u32,
+        /// Of so many.
+        of: u32,
+    },
+}
+
+/// What a process knows of its surroundings.
+pub struct Surroundings<'a> {
+    /// Variables.
+    pub lookup: &'a dyn Fn(&str) -> Option<String>,
+    /// How GPUs are asked.
+    pub ways: Ways,
+    /// The job and the step.
+    pub allocation: &'a Allocation,
+    /// How many CPUs are ours alone.
+    pub usable: u32,
+}
+
+impl Surroundings<'_> {
+    /// Which of the processes of this node we are; all of it where no launcher
+    /// says otherwise.
+    pub fn part(&self) -> Part {
+        match (self.allocation.local_rank, self.allocation.local_size) {
+            (Some(rank), Some(of)) if rank < of => Part { rank, of },
+            _ => Part::WHOLE,
+        }
+    }
+}
+
+/// What is done about the variables of tasks.
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Pinning {
+    /// Nothing.
+    Untouched,
+    /// Tasks see no GPU of these vendors.
+    Hidden(Vec<Vendor>),
+    /// Each task sees the GPUs of its slot.
+    Dealt(Vendor),
+}
+
+/// The plan of all slots of this process.
+pub struct Plan {
+    /// One for each slot.
+    pub slots: Vec<SlotPlan>,
+    /// The GPUs that are dealt out, when any are.
+    pub pool: Option<Pool>,
+    /// Which of the processes of this node we are, as far as the pool is shared.
+    pub part: Part,
+    /// Who looked at the GPUs.
+    pub probe: Option<Probe>,
+    /// The CPUs that we may use.
+    pub cpus: BTreeSet<usize>,
+    /// What people should know.
+    pub remarks: Vec<String>,
+    pinning: Pinning,
+}
+
+/// What one slot has.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct SlotPlan {
+    /// Its devices, by their places in the pool.
+    pub devices: Vec<usize>,
+    /// Their tokens.
+    pub gpus: Vec<String>,
+    /// The CPUs that its tasks are bound to.
+    pub cpus: Option<Vec<usize>>,
+    /// How many threads its tasks should use, when they ask OpenMP.
+    pub threads: Option<usize>,
+}
+
+impl Plan {
+    /// Makes the plan.
+    pub fn make(
+        options: &DeviceOptions,
+        proc: Option<u32>,
+        around: &Surroundings,
+    ) -> Result<Self, NoPlan> {
+        let cpus = binding::ours(around);
+        let mut plan = Self {
+            slots: Vec::new(),
+            pool: None,
+            part: Part::WHOLE,
+            probe: None,
+            cpus,
+            remarks: Vec::new(),
+            pinning: Pinning::Untouched,
+        };
+        if options.want_gpus() {
+            plan.deal(options, proc, around)?;
+        } else {
+            plan.pinning = plan.without(options, around);
+            let slots =
+                proc.unwrap_or_else(|| default_slots(options, plan.cpus.len(), around.usable));
+            plan.slots = vec![SlotPlan::default(); slots as usize];
+        }
+        plan.bind(options, around)?;
+        Ok(plan)
+    }
+
+    /// Deals GPUs to slots.
+    fn deal(
+        &mut self,
+        options: &DeviceOptions,
+        proc: Option<u32>,
+        around: &Surroundings,
+    ) -> Result<(), NoPlan> {
+        let probe = match Probe::start(&around.ways) {
+            Ok(probe) => Some(probe),
+            Err(why) => {
+                self.remarks.push(why);
+                None
+            }
+        };
+        let found = probe.as_ref().map_or(&[][..], |probe| &probe.gpus);
+        let list = match &options.gpus {
+            Some(Gpus::List(list)) => Some(&list[..]),
+            _ => None,
+        };
+        let mut pool = pool(around.lookup, found, list).map_err(NoPlan::Cannot)?;
+        if options.mps {
+            if around.part().of > 1 {
+                let why = "--mps needs one pytf process a node, and there are more here";
+                return Err(NoPlan::Cannot(why.to_owned()));
+            }
+            // MPS numbers the GPUs that it has anew; UUIDs stay what they are.
+            for device in &mut pool.devices {
+                let uuid = device.gpu.and_then(|gpu| found[gpu].uuid.clone());
+                if let (Some(Kind::Index(..)), Some(uuid)) = (kind(&device.token), uuid) {
+                    device.token = uuid;
+                }
+            }
+        }
+        self.part = if is_bound(around.lookup, pool.devices.len()) {
+            Part::WHOLE
+        } else {
+            around.part()
+        };
+        let wish = Wish {
+            slots: proc,
+            per_task: options.gpus_per_task,
+            per_gpu: options.tasks_per_gpu,
+        };
+        let dealt = deal(&pool.seats(found), wish, self.part)
+            .map_err(|error| NoPlan::Cannot(error.to_string()))?;
+        if dealt.is_empty() {
+            let Part { rank, of } = self.part;
+            return Err(NoPlan::NoShare { rank, of });
+        }
+        self.remarks.extend(pool.remarks.iter().cloned());
+        self.slots = dealt
+            .into_iter()
+            .map(|devices| SlotPlan {
+                gpus: devices
+                    .iter()
+                    .map(|&n| pool.devices[n].token.clone())
+                    .collect(),
+                devices,
+                ..SlotPlan::default()
+            })
+            .collect();
+        let used: BTreeSet<usize> = self
+            .slots
+            .iter()
+            .flat_map(|slot| slot.devices.clone())
+            .collect();
+        let idle = pool.devices.len() - used.len();
+        if idle > 0 && self.part == Part::WHOLE {
+            self.remarks.push(format!(
+                "{idle} of {} GPUs are not used",
+                pool.devices.len()
+            ));
+        }
+        self.pinning = Pinning::Dealt(pool.vendor);
+        (self.pool, self.probe) = (Some(pool), probe);
+        Ok(())
+    }
+
+    /// What tasks that want no GPU see.
+    fn without(&mut self, options: &DeviceOptions, around: &Surroundings) -> Pinning {
+        if options.gpus == Some(Gpus::None) {
+            return Pinning::Untouched;
+        }
+        if options.gpus_per_task == Some(0) {
+            return Pinning::Hidden(Vendor::ALL.to_vec());
+        }
+        let was_told = Vendor::ALL
+            .iter()
+            .any(|vendor| (around.lookup)(vendor.variable()).is_some());
+        if was_told || around.allocation.job.is_none() {
+            if is_given(around.lookup) && around.allocation.job.is_some() {
+                self.remarks.push(
+                    "this job has GPUs, which all tasks see: --gpus-per-task 1 gives each its own"
+                        .to_owned(),
+                );
+            }
+            return Pinning::Untouched;
+        }
+        // The job was given none of the GPUs that are here: they are others'.
+        let vendors = gpus::vendors(&around.ways.sysfs);
+        if vendors.is_empty() {
+            return Pinning::Untouched;
+        }
+        self.remarks.push(
+            "this job was given no GPU, so its tasks see none of those that are here \
+             (--gpus none changes nothing of what they see)"
+                .to_owned(),
+        );
+        Pinning::Hidden(vendors)
+    }
+
+    /// Gives CPUs to slots.
+    fn bind(&mut self, options: &DeviceOptions, around: &Surroundings) -> Result<(), NoPlan> {
+        let near: Vec<_> = self.slots.iter().map(|slot| self.near(slot)).collect();
+        let Cores {
+            slots,
+            threads,
+            remark,
+        } = binding::plan(options, &self.cpus, &near, around).map_err(NoPlan::Cannot)?;
+        self.remarks.extend(remark);
+        let mut cpus = slots.into_iter().flatten();
+        for slot in &mut self.slots {
+            slot.cpus = cpus.next();
+            slot.threads = threads;
+        }
+        Ok(())
+    }
+
+    /// The GPUs that are dealt out, when all of them are known by their UUIDs.
+    pub fn uuids(&self) -> Vec<String> {
+        let tokens = self.slots.iter().flat_map(|slot| &slot.gpus);
+        let tokens: BTreeSet<&String> = tokens.collect();
+        let are_all = tokens
+            .iter()
+            .all(|token| !matches!(kind(token), Some(Kind::Index(..))));
+        tokens.into_iter().filter(|_| are_all).cloned().collect()
+    }
+
+    /// The CPUs near the devices of a slot.
+    fn near(&self, slot: &SlotPlan) -> BTreeSet<usize> {
+        let (Some(pool), Some(probe)) = (&self.pool, &self.probe) else {
+            return BTreeSet::new();
+        };
+        let gpus = slot.devices.iter().filter_map(|&n| pool.devices[n].gpu);
+        gpus.flat_map(|gpu| probe.gpus[gpu].cpus.clone()).collect()
+    }
+
+    /// The environment of the tasks of a slot.
+    pub fn environment(
+        &self,
+        slot: usize,
+        ours: &[(OsString, OsString)],
+    ) -> Vec<(OsString, OsString)> {
+        let mut env = ours.to_vec();
+        let mut set = |name: &str, value: String| {
+            env.retain(|(known, _)| known != name);
+            env.push((name.into(), value.into()));
+        };
+        let slot = &self.slots[slot];
+        let is_unset = !ours.iter().any(|(name, _)| name == "OMP_NUM_THREADS");
+        if let (Some(threads), true) = (slot.threads, is_unset) {
+            set("OMP_NUM_THREADS", threads.to_string());
+        }
+        match &self.pinning {
+            Pinning::Untouched => {}
+            Pinning::Hidden(vendors) => {
+                for vendor in vendors {
+                    set(vendor.variable(), String::new());
+                }
+                set("PYTF_GPUS", String::new());
+            }
+            Pinning::Dealt(vendor) => {
+                let gpus = slot.gpus.join(",");
+                if *vendor == Vendor::Nvidia {
+                    // So that indices mean what NVML and nvidia-smi mean by them.
+                    set("CUDA_DEVICE_ORDER", "PCI_BUS_ID".to_owned());
+                }
+                set("PYTF_GPUS", gpus.clone());
+                set(vendor.variable(), gpus);
+                env.retain(|(name, _)| {
+                    name == vendor.variable() || !VARIABLES.iter().any(|other| name == other)
+                });
+            }
+        }
+        env
+    }
+
+    /// What the journal tells of the slots; nothing when there is nothing to tell.
+    pub fn table(&self) -> Vec<SlotDevices> {
+        let is_plain = |slot: &SlotPlan| slot.gpus.is_empty() && slot.cpus.is_none();
+        if self.slots.iter().all(is_plain) {
+            return Vec::new();
+        }
+        let row = |slot: &SlotPlan| SlotDevices {
+            gpus: slot.gpus.clone(),
+            cpus: slot
+                .cpus
+                .as_deref()
+                .map(crate::model::devices::cores::show_list),
+        };
+        self.slots.iter().map(row).collect()
+    }
+}
+
+/// As many as there are CPUs for; a cgroup's quota may leave us fewer than those
+/// that we may run on.
+fn default_slots(options: &DeviceOptions, cpus: usize, usable: u32) -> u32 {
+    let usable = usable as usize;
+    let each = options.cpus_per_task.unwrap_or(1) as usize;
+    let slots = match options.cpus_per_task {
+        None => usable,
+        Some(_) => usable.min(cpus.max(1)) / each,
+    };
+    u32::try_from(slots.max(1)).unwrap_or(u32::MAX)
+}
+
+/// Whether Slurm has given each process of this node GPUs of its own, so that
+/// there is nothing to share: it says that it bound them, or the step has more on
+/// this node than we were given. (`SLURM_STEP_GPUS` is of no use: a bound process
+/// finds its own there.)
+fn is_bound(lookup: &dyn Fn(&str) -> Option<String>, given: usize) -> bool {
+    let is_told = |bind: String| {
+        let mut parts = bind
+            .split('+')
+            .filter_map(|part| part.trim().strip_prefix("gpu:"));
+        parts.any(|how| !how.ends_with("none"))
+    };
+    let of_step = lookup("SLURM_GPUS_ON_NODE").and_then(|all| all.parse::<usize>().ok());
+    lookup("SLURM_GPUS_PER_TASK").is_some()
+        || lookup("SLURMD_TRES_BIND").is_some_and(is_told)
+        || of_step.is_some_and(|all| all > given)
+}
+
+#[cfg(test)]
+mod tests;

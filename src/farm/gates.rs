@@ -1,0 +1,330 @@
+//! Where slots wait until their GPUs may be used.
+//!
+//! What was measured comes in from the thread that measures; slots ask before
+//! each task. Others rely on this: a slot that asks never waits for the thread
+//! that measures, which may hang.
+
+use std::collections::BTreeSet;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded};
+
+use super::clock::Clock;
+use super::devices::Plan;
+use super::message::{Event, Order};
+use super::sight::key;
+use crate::cli::DeviceOptions;
+use crate::model::devices::watch::{Limits, May, Sample, Watched, out_of_service};
+use crate::model::record::{GpuLoad, Record};
+
+/// How often GPUs are measured while a slot waits for one of them.
+const OFTEN: Duration = Duration::from_millis(500);
+/// How often otherwise.
+const SELDOM: Duration = Duration::from_secs(5);
+/// After so long without an answer nobody waits for one any more.
+const SILENCE: Duration = Duration::from_secs(5);
+/// How often what was measured is written down, if it has changed.
+const WRITE_EVERY: Duration = Duration::from_secs(10);
+/// A change that is worth a line, in percent.
+const CHANGE: u8 = 2;
+
+/// The gates of all slots.
+pub struct Gates {
+    limits: Limits,
+    names: Vec<String>,
+    slots: Vec<Vec<usize>>,
+    inner: Mutex<Inner>,
+    wake: Sender<()>,
+    events: Sender<Event>,
+}
+
+struct Inner {
+    devices: Vec<Watched>,
+    /// When the last answer came.
+    answered: Instant,
+    /// The slots that wait.
+    waiting: BTreeSet<usize>,
+    /// Those that have said so.
+    told: BTreeSet<usize>,
+    out: Vec<bool>,
+    said_lost: Vec<bool>,
+    said_blind: bool,
+    said_silent: bool,
+}
+
+impl Inner {
+    /// How long until the next measurement.
+    fn pause(&self) -> Duration {
+        let mut waiting = self.waiting.iter();
+        if waiting.any(|&slot| !self.out[slot]) {
+            OFTEN
+        } else {
+            SELDOM
+        }
+    }
+}
+
+/// The pen that writes measurements into the journal.
+struct Pen {
+    orders: Sender<Order>,
+    clock: Clock,
+    wrote: Option<(Instant, Vec<GpuLoad>)>,
+}
+
+impl Gates {
+    /// The gates of a plan whose GPUs can be measured.
+    pub fn open(
+        plan: &Plan,
+        options: &DeviceOptions,
+        (events, orders): (&Sender<Event>, &Sender<Order>),
+        clock: Clock,
+    ) -> Option<std::sync::Arc<Self>> {
+        let limits = Limits {
+            load: options.gpu_max_load,
+            memory: options.gpu_max_memory,
+        };
+        let pool = plan.pool.as_ref()?;
+        let probe = plan.probe.as_ref().filter(|probe| !probe.gpus.is_empty());
+        let Some(probe) = probe else {
+            if limits.any() {
+                let text = "no GPU can be measured here: none is waited for";
+                let _ = events.send(Event::Say(text.to_owned()));
+            }
+            return None;
+        };
+        let count = pool.devices.len();
+        let (wake, is_woken) = bounded(1);
+        let gates = std::sync::Arc::new(Self {
+            limits,
+            names: pool
+                .devices
+                .iter()
+                .map(|device| device.token.clone())
+                .collect(),
+            slots: plan.slots.iter().map(|slot| slot.devices.clone()).collect(),
+            inner: Mutex::new(Inner {
+                devices: vec![Watched::default(); count],
+                answered: Instant::now(),
+                waiting: BTreeSet::new(),
+                told: BTreeSet::new(),
+                out: vec![false; plan.slots.len()],
+                said_lost: vec![false; count],
+                said_blind: false,
+                said_silent: false,
+            }),
+            wake,
+            events: events.clone(),
+        });
+        let keys = pool.devices.iter().map(|device| {
+            let gpu = &probe.gpus[device.gpu?];
+            let is_part = device.token.starts_with("MIG-");
+            if is_part {
+                Some(device.token.clone())
+            } else {
+                key(gpu)
+            }
+        });
+        let weak = std::sync::Arc::downgrade(&gates);
+        let orders = orders.clone();
+        let mut pen = Pen {
+            orders,
+            clock,
+            wrote: None,
+        };
+        probe.watch(keys.collect(), move |samples| {
+            let Some(gates) = weak.upgrade() else {
+                return false;
+            };
+            let pause = gates.take(samples, &mut pen);
+            drop(gates);
+            pause_for(&is_woken, pause)
+        });
+        Some(gates)
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Inner> {
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn say(&self, text: String) {
+        let _ = self.events.send(Event::Say(text));
+    }
+
+    /// Takes measurements; returns how long until the next.
+    fn take(&self, samples: Vec<Sample>, pen: &mut Pen) -> Duration {
+        pen.write(&self.names, &samples);
+        let mut inner = self.lock();
+        inner.answered = Instant::now();
+        inner.said_silent = false;
+        for (device, sample) in inner.devices.iter_mut().zip(samples) {
+            device.sample(sample, self.limits);
+        }
+        self.retire(&mut inner);
+        inner.pause()
+    }
+
+    /// Takes the slots of lost devices out of service.
+    fn retire(&self, inner: &mut Inner) {
+        let lost: Vec<Option<String>> = inner
+            .devices
+            .iter()
+            .map(|device| device.lost().map(str::to_owned))
+            .collect();
+        let out = out_of_service(&self.slots, |device| lost[device].is_some());
+        for (device, why) in lost.iter().enumerate() {
+            let Some(why) = why else { continue };
+            if std::mem::replace(&mut inner.said_lost[device], true) {
+                continue;
+            }
+            let slots = (0..)
+                .zip(&self.slots)
+                .filter(|(_, has)| has.contains(&device));
+            let slots: Vec<String> = slots
+                .map(|(slot, _): (usize, _)| slot.to_string())
+                .collect();
+            let (name, slots) = (&self.names[device], slots.join(", "));
+            let what = if out.contains(&true) {
+                format!("out of service: slot {slots}")
+            } else {
+                format!("slot {slots} goes on, since no other would be left")
+            };
+            self.say(format!("GPU {name} is lost: {why}; {what}"));
+        }
+        inner.out = out;
+    }
+
+    /// Whether the slot may start a task now. If it may not, its devices are
+    /// measured more often from now on.
+    pub fn are_open(&self, slot: usize) -> bool {
+        let mut inner = self.lock();
+        let may = self.may(&mut inner, slot);
+        if may {
+            inner.waiting.remove(&slot);
+            inner.told.remove(&slot);
+        } else if inner.waiting.insert(slot) && !inner.out[slot] {
+            // Full means that the thread is about to wake anyway.
+            let _ = self.wake.try_send(());
+        }
+        may
+    }
+
+    /// Whether the slot may start a task now; then it is in, until it leaves.
+    pub fn enter(&self, slot: usize) -> bool {
+        let mut inner = self.lock();
+        let may = self.may(&mut inner, slot);
+        if may {
+            for &device in &self.slots[slot] {
+                inner.devices[device].enter();
+            }
+        }
+        may
+    }
+
+    /// The slot's task is over.
+    pub fn leave(&self, slot: usize) {
+        let mut inner = self.lock();
+        for &device in &self.slots[slot] {
+            inner.devices[device].leave();
+        }
+    }
+
+    fn may(&self, inner: &mut Inner, slot: usize) -> bool {
+        if inner.out[slot] {
+            return false;
+        }
+        let age = inner.answered.elapsed();
+        if age > SELDOM + SILENCE {
+            inner.devices.iter_mut().for_each(Watched::silent);
+            if !std::mem::replace(&mut inner.said_silent, true) {
+                let secs = age.as_secs();
+                self.say(format!(
+                    "the GPUs have not answered for {secs}s; tasks start all the same"
+                ));
+            }
+        }
+        let mut may = true;
+        for &device in &self.slots[slot] {
+            match inner.devices[device].may(self.limits) {
+                // A lost device whose slot is in service is in the last one.
+                May::Start | May::Lost(_) => {}
+                May::StartBlindly => {
+                    if !std::mem::replace(&mut inner.said_blind, true) && !inner.said_silent {
+                        let name = &self.names[device];
+                        self.say(format!(
+                            "whether GPU {name} is free cannot be measured: it is not waited for"
+                        ));
+                    }
+                }
+                May::NotYet => may = false,
+                May::Busy(why) => {
+                    may = false;
+                    if inner.told.insert(slot) {
+                        let name = &self.names[device];
+                        self.say(format!("slot {slot} waits for GPU {name}: {why}"));
+                    }
+                }
+            }
+        }
+        may
+    }
+}
+
+/// Waits; whether there shall be another measurement.
+fn pause_for(is_woken: &Receiver<()>, pause: Duration) -> bool {
+    !matches!(
+        is_woken.recv_timeout(pause),
+        Err(RecvTimeoutError::Disconnected)
+    )
+}
+
+impl Pen {
+    /// Writes down what has changed, now and then.
+    fn write(&mut self, names: &[String], samples: &[Sample]) {
+        let now = Instant::now();
+        let loads: Vec<GpuLoad> = names
+            .iter()
+            .zip(samples)
+            .map(|(gpu, sample)| GpuLoad {
+                gpu: gpu.clone(),
+                load: sample.load.map(percent),
+                memory: sample.memory.map(percent),
+            })
+            .filter(|load| load.load.is_some() || load.memory.is_some())
+            .collect();
+        let is_due = match &self.wrote {
+            None => !loads.is_empty(),
+            Some((at, old)) => now - *at >= WRITE_EVERY && differ(old, &loads),
+        };
+        if is_due {
+            let at = self.clock.micros(now);
+            let record = Record::Gpus {
+                at,
+                gpus: loads.clone(),
+            };
+            let _ = self.orders.send(Order::Write(record));
+            self.wrote = Some((now, loads));
+        }
+    }
+}
+
+fn differ(old: &[GpuLoad], new: &[GpuLoad]) -> bool {
+    let far = |old: Option<u8>, new: Option<u8>| match (old, new) {
+        (Some(old), Some(new)) => old.abs_diff(new) >= CHANGE,
+        (old, new) => old != new,
+    };
+    old.len() != new.len()
+        || old
+            .iter()
+            .zip(new)
+            .any(|(old, new)| far(old.load, new.load) || far(old.memory, new.memory))
+}
+
+#[expect(
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    reason = "it is between 0 and 100"
+)]
+fn percent(part: f64) -> u8 {
+    (part * 100.0).round().clamp(0.0, 100.0) as u8
+}

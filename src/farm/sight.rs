@@ -1,0 +1,114 @@
+//! What `pytf devices` sees.
+
+use std::time::Duration;
+
+use crossbeam_channel::bounded;
+
+use super::devices::{NoPlan, Plan, Surroundings};
+use crate::cli::{Devices, Gpus};
+use crate::host::allocation::{here, host_name};
+use crate::host::gpus::{Key, Probe, Ways};
+use crate::host::room;
+use crate::model::devices::VARIABLES;
+use crate::model::devices::cores::show_list;
+use crate::model::devices::pool::{Gpu, pool};
+use crate::model::devices::watch::Sample;
+use crate::model::record::SlotDevices;
+use crate::model::room::usable;
+use crate::view::devices::{Seen, Sight};
+
+/// How long a measurement may take.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+/// Looks at GPUs and CPUs, and plans the slots of a farm with these options. A
+/// farm that cannot be is no failure here: the sight tells why.
+pub fn look(wish: &Devices) -> Result<Sight, NoPlan> {
+    let lookup = |name: &str| std::env::var(name).ok();
+    let node = host_name();
+    let allocation = here(&node);
+    let around = Surroundings {
+        lookup: &lookup,
+        ways: Ways::from(|name| std::env::var_os(name)),
+        allocation: &allocation,
+        usable: usable(room::cpus(), &allocation),
+    };
+    let plan = Plan::make(&wish.options, wish.proc, &around)?;
+    let mut remarks = plan.remarks.clone();
+    let probe = match plan.probe {
+        Some(probe) => Some(probe),
+        None => match Probe::start(&around.ways) {
+            Ok(probe) => Some(probe),
+            Err(why) => {
+                remarks.push(why);
+                None
+            }
+        },
+    };
+    let found = probe.as_ref().map_or(&[][..], |probe| &probe.gpus);
+    let pool = match (plan.pool, &wish.options.gpus) {
+        (Some(pool), _) => Some(pool),
+        (None, Some(Gpus::None)) => None,
+        (None, _) => pool(lookup, found, None).ok(),
+    };
+    let slots = plan.slots.iter().map(|slot| SlotDevices {
+        gpus: slot.gpus.clone(),
+        cpus: slot.cpus.as_deref().map(show_list),
+    });
+    let cpus: Vec<usize> = plan.cpus.iter().copied().collect();
+    let variables = VARIABLES
+        .into_iter()
+        .filter_map(|name| Some((name, lookup(name)?)));
+    let part = around.part();
+    Ok(Sight {
+        node,
+        gpus: probe.as_ref().map(seen).unwrap_or_default(),
+        seen_by: probe.as_ref().map(|probe| probe.by),
+        variables: variables.collect(),
+        given_by: pool.as_ref().and_then(|pool| pool.given_by),
+        pool: pool
+            .map(|pool| {
+                pool.devices
+                    .into_iter()
+                    .map(|device| device.token)
+                    .collect()
+            })
+            .unwrap_or_default(),
+        cpus: show_list(&cpus),
+        cpu_count: cpus.len(),
+        process: (part.rank, part.of),
+        slots: slots.collect(),
+        remarks,
+    })
+}
+
+/// The GPUs with what can be measured of them now.
+fn seen(probe: &Probe) -> Vec<Seen> {
+    let (send, samples) = bounded(1);
+    let keys = probe.gpus.iter().map(key).collect();
+    probe.watch(keys, move |samples| {
+        let _ = send.send(samples);
+        false
+    });
+    let samples: Vec<Sample> = samples.recv_timeout(PATIENCE).unwrap_or_default();
+    let mut samples = samples.into_iter();
+    let seen = |gpu: &Gpu| {
+        let sample = samples.next().unwrap_or_default();
+        let near: Vec<usize> = gpu.cpus.iter().copied().collect();
+        Seen {
+            gpu: gpu.clone(),
+            vendor: gpu.vendor.name(),
+            near: show_list(&near),
+            load: sample.load,
+            memory_used: sample.memory,
+        }
+    };
+    probe.gpus.iter().map(seen).collect()
+}
+
+/// What a GPU is measured by.
+pub(super) fn key(gpu: &Gpu) -> Key {
+    match gpu.vendor {
+        crate::model::devices::Vendor::Nvidia => gpu.uuid.clone(),
+        _ => gpu.pci.clone(),
+    }
+}

@@ -1,0 +1,75 @@
+//! The CPUs that we may use, how they are laid out, and binding to them.
+//!
+//! Others rely on this: a thread binds itself only, and what it starts from then
+//! on inherits that.
+
+use std::collections::BTreeSet;
+use std::path::Path;
+
+use nix::sched::{CpuSet, sched_getaffinity, sched_setaffinity};
+use nix::unistd::Pid;
+
+use crate::model::devices::cores::{Cpu, parse_list};
+
+/// The CPUs that this thread may run on.
+pub fn allowed() -> BTreeSet<usize> {
+    let Ok(set) = sched_getaffinity(Pid::from_raw(0)) else {
+        return BTreeSet::new();
+    };
+    (0..CpuSet::count())
+        .filter(|&cpu| set.is_set(cpu).unwrap_or(false))
+        .collect()
+}
+
+/// How many CPUs the node has.
+pub fn online(sysfs: &Path) -> usize {
+    let text = std::fs::read_to_string(sysfs.join("devices/system/cpu/online"));
+    text.ok()
+        .and_then(|text| parse_list(&text))
+        .map_or(0, |cpus| cpus.len())
+}
+
+/// Binds this thread, and all that it starts, to these CPUs.
+pub fn bind(cpus: &[usize]) -> nix::Result<()> {
+    let mut set = CpuSet::new();
+    for &cpu in cpus {
+        set.set(cpu)?;
+    }
+    sched_setaffinity(Pid::from_raw(0), &set)
+}
+
+/// Where these CPUs are. What sysfs does not tell is taken to be one node, and
+/// a core each.
+pub fn layout(sysfs: &Path, cpus: &BTreeSet<usize>) -> Vec<Cpu> {
+    let nodes = nodes(sysfs);
+    let place = |&id: &usize| {
+        let folder = sysfs.join(format!("devices/system/cpu/cpu{id}/topology"));
+        let siblings = ["core_cpus_list", "thread_siblings_list"]
+            .iter()
+            .find_map(|name| std::fs::read_to_string(folder.join(name)).ok());
+        let core = siblings.and_then(|text| parse_list(&text)?.first().copied());
+        let numa = nodes.iter().find(|(_, cpus)| cpus.contains(&id));
+        Cpu {
+            numa: numa.map_or(0, |(node, _)| *node),
+            core: core.unwrap_or(id),
+            id,
+        }
+    };
+    cpus.iter().map(place).collect()
+}
+
+fn nodes(sysfs: &Path) -> Vec<(u32, BTreeSet<usize>)> {
+    let entries = std::fs::read_dir(sysfs.join("devices/system/node"));
+    let node = |entry: std::fs::DirEntry| {
+        let name = entry.file_name();
+        let number = name.to_str()?.strip_prefix("node")?.parse().ok()?;
+        let cpus = std::fs::read_to_string(entry.path().join("cpulist")).ok()?;
+        Some((number, parse_list(&cpus)?))
+    };
+    entries
+        .into_iter()
+        .flatten()
+        .flatten()
+        .filter_map(node)
+        .collect()
+}

@@ -1,0 +1,332 @@
+//! Which slots get which devices.
+//!
+//! Devices are first bound into units, one for each task that runs without
+//! sharing, and the units then dealt to slots. All processes of a node reckon
+//! the same dealing of the whole node, and each takes its own part of it, so
+//! that they need not talk.
+
+/// A device as far as its neighbours matter.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Seat {
+    /// The NUMA node that it is at, when that is known.
+    pub numa: Option<u32>,
+    /// The group of devices that it has fast links with, when there is one.
+    pub links: Option<u32>,
+}
+
+/// What was asked for.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Wish {
+    /// `--proc`: slots of each process.
+    pub slots: Option<u32>,
+    /// `--gpus-per-task`.
+    pub per_task: Option<u32>,
+    /// `--tasks-per-gpu`.
+    pub per_gpu: Option<u32>,
+}
+
+/// Which of the processes of a node we are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Part {
+    /// From 0.
+    pub rank: u32,
+    /// At least 1.
+    pub of: u32,
+}
+
+impl Part {
+    /// All of it.
+    pub const WHOLE: Self = Self { rank: 0, of: 1 };
+
+    /// Where our part of `n` things begins and ends: parts touch, differ by at
+    /// most one, the first being the larger, and together are all.
+    pub fn of(self, n: usize) -> std::ops::Range<usize> {
+        let (rank, of) = (self.rank as usize, self.of.max(1) as usize);
+        (rank * n).div_ceil(of)..((rank + 1) * n).div_ceil(of)
+    }
+}
+
+/// Why nothing can be dealt; it names the cure.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Cannot {
+    /// There is no device.
+    #[error("there is no GPU here to deal to tasks: see 'pytf devices'")]
+    NoDevice,
+    /// A task wants more than there is.
+    #[error(
+        "--gpus-per-task {wanted}: there {} only {there}",
+        if *there == 1 { "is" } else { "are" }
+    )]
+    TooFew {
+        /// By one task.
+        wanted: u32,
+        /// In all.
+        there: usize,
+    },
+    /// More slots than devices, and sharing was not asked for.
+    #[error(
+        "{slots} tasks at a time with {per_task} GPU{} each are more than the {there} GPU{} here \
+         can take, {most} at a time: use --proc {}, or let them share with --tasks-per-gpu {}",
+        plural(*per_task as usize), plural(*there), each(*most, *of), sharing(*slots, *most, *per_gpu)
+    )]
+    TooMany {
+        /// On the whole node.
+        slots: u64,
+        /// GPUs a task.
+        per_task: u32,
+        /// Tasks a GPU.
+        per_gpu: u32,
+        /// GPUs.
+        there: usize,
+        /// Slots that fit.
+        most: u64,
+        /// Processes on the node.
+        of: u32,
+    },
+}
+
+fn plural(n: usize) -> &'static str {
+    if n == 1 { "" } else { "s" }
+}
+
+fn each(most: u64, of: u32) -> u64 {
+    (most / u64::from(of.max(1))).max(1)
+}
+
+fn sharing(slots: u64, most: u64, per_gpu: u32) -> u64 {
+    let units = (most / u64::from(per_gpu.max(1))).max(1);
+    slots.div_ceil(units)
+}
+
+/// The devices of each of our slots, by their places in `seats`. It may be empty
+/// when there are more processes on the node than slots.
+pub fn deal(seats: &[Seat], wish: Wish, part: Part) -> Result<Vec<Vec<usize>>, Cannot> {
+    if seats.is_empty() {
+        return Err(Cannot::NoDevice);
+    }
+    let per_task = wish.per_task.unwrap_or(1).max(1);
+    let units = units(seats, per_task as usize);
+    if units.is_empty() {
+        let (wanted, there) = (per_task, seats.len());
+        return Err(Cannot::TooFew { wanted, there });
+    }
+    let count = units.len() as u64;
+    let wanted = wish
+        .slots
+        .map(|slots| u64::from(slots) * u64::from(part.of));
+    let may_share = wish.per_gpu.is_none() && wish.per_task.is_none();
+    let per_gpu = match wanted {
+        Some(slots) if may_share => slots.div_ceil(count),
+        _ => u64::from(wish.per_gpu.unwrap_or(1).max(1)),
+    };
+    let most = count * per_gpu;
+    let slots = wanted.unwrap_or(most);
+    if slots > most {
+        return Err(Cannot::TooMany {
+            slots,
+            per_task,
+            per_gpu: u32::try_from(per_gpu).unwrap_or(u32::MAX),
+            there: seats.len(),
+            most,
+            of: part.of,
+        });
+    }
+    Ok(ours(&units, slots, part))
+}
+
+/// Our part of `slots` slots, which are dealt evenly to the units: neighbouring
+/// slots of the whole node have the same unit, so that each process has few of
+/// them; of ours, neighbours have different ones, so that few tasks spread.
+fn ours(units: &[Vec<usize>], slots: u64, part: Part) -> Vec<Vec<usize>> {
+    let slots = usize::try_from(slots).unwrap_or(usize::MAX);
+    let (each, more) = (slots / units.len(), slots % units.len());
+    let all = (0..units.len()).flat_map(|unit| {
+        let count = each + usize::from(unit < more);
+        (0..count).map(move |nth| (nth, unit))
+    });
+    let range = part.of(slots);
+    let mut mine: Vec<(usize, usize)> = all.skip(range.start).take(range.len()).collect();
+    let first_of = |unit: usize, mine: &[(usize, usize)]| {
+        let firsts = mine.iter().filter(|(_, other)| *other == unit);
+        firsts.map(|(nth, _)| *nth).min().unwrap_or(0)
+    };
+    let base: Vec<usize> = (0..units.len()).map(|unit| first_of(unit, &mine)).collect();
+    mine.sort_by_key(|&(nth, unit)| (nth - base[unit], unit));
+    mine.into_iter()
+        .map(|(_, unit)| units[unit].clone())
+        .collect()
+}
+
+/// As many groups of `size` devices as there can be, neighbours together: first
+/// those with fast links, then those of a NUMA node, then what is left over.
+fn units(seats: &[Seat], size: usize) -> Vec<Vec<usize>> {
+    let mut units = Vec::new();
+    let mut left: Vec<usize> = (0..seats.len()).collect();
+    for level in 0..3 {
+        let key = |seat: &Seat| match level {
+            0 => (seat.numa, seat.links),
+            1 => (seat.numa, None),
+            _ => (None, None),
+        };
+        let mut rest = Vec::new();
+        while let Some(&first) = left.first() {
+            let group = key(&seats[first]);
+            let (same, others) = left.iter().partition(|&&n| key(&seats[n]) == group);
+            left = others;
+            let same: Vec<usize> = same;
+            let chunks = same.chunks_exact(size);
+            rest.extend(chunks.remainder());
+            units.extend(chunks.map(<[usize]>::to_vec));
+        }
+        rest.sort_unstable();
+        left = rest;
+    }
+    units.sort();
+    units
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn seats(n: usize) -> Vec<Seat> {
+        vec![Seat::default(); n]
+    }
+
+    fn wish(slots: u32, per_task: u32, per_gpu: u32) -> Wish {
+        let some = |n: u32| (n > 0).then_some(n);
+        Wish {
+            slots: some(slots),
+            per_task: some(per_task),
+            per_gpu: some(per_gpu),
+        }
+    }
+
+    #[test]
+    fn devices_are_dealt_as_was_asked() {
+        for (name, n, wish, expected) in [
+            (
+                "one each",
+                3,
+                wish(0, 1, 0),
+                vec![vec![0], vec![1], vec![2]],
+            ),
+            ("all of them", 2, wish(0, 0, 0), vec![vec![0], vec![1]]),
+            ("two each", 5, wish(0, 2, 0), vec![vec![0, 1], vec![2, 3]]),
+            (
+                "shared",
+                2,
+                wish(0, 0, 2),
+                vec![vec![0], vec![1], vec![0], vec![1]],
+            ),
+            (
+                "five over two",
+                2,
+                wish(5, 0, 0),
+                vec![vec![0], vec![1], vec![0], vec![1], vec![0]],
+            ),
+            ("fewer slots", 4, wish(2, 1, 0), vec![vec![0], vec![1]]),
+            (
+                "pairs, shared",
+                4,
+                wish(3, 2, 2),
+                vec![vec![0, 1], vec![2, 3], vec![0, 1]],
+            ),
+        ] {
+            assert_eq!(deal(&seats(n), wish, Part::WHOLE), Ok(expected), "{name}");
+        }
+    }
+
+    #[test]
+    fn what_cannot_be_dealt_names_the_cure() {
+        for (n, wish, told) in [
+            (0, wish(0, 1, 0), "pytf devices"),
+            (1, wish(0, 2, 0), "there is only 1"),
+            (4, wish(16, 1, 0), "--tasks-per-gpu 4"),
+            (4, wish(16, 0, 2), "use --proc 8"),
+            (4, wish(3, 2, 0), "--tasks-per-gpu 2"),
+        ] {
+            let error = deal(&seats(n), wish, Part::WHOLE).unwrap_err().to_string();
+            assert!(error.contains(told), "{error}");
+        }
+    }
+
+    #[test]
+    fn neighbours_are_together() {
+        let seat = |numa, links| Seat {
+            numa: Some(numa),
+            links,
+        };
+        let two_nodes = [seat(0, None), seat(1, None), seat(0, None), seat(1, None)];
+        assert_eq!(
+            deal(&two_nodes, wish(0, 2, 0), Part::WHOLE),
+            Ok(vec![vec![0, 2], vec![1, 3]])
+        );
+        let pairs = [
+            seat(0, Some(1)),
+            seat(0, Some(2)),
+            seat(0, Some(2)),
+            seat(0, Some(1)),
+        ];
+        assert_eq!(
+            deal(&pairs, wish(0, 2, 0), Part::WHOLE),
+            Ok(vec![vec![0, 3], vec![1, 2]])
+        );
+        // Three on each node: the third of each makes a pair all the same.
+        let odd: Vec<Seat> = (0..6).map(|n| seat(n / 3, None)).collect();
+        assert_eq!(
+            deal(&odd, wish(0, 2, 0), Part::WHOLE),
+            Ok(vec![vec![0, 1], vec![2, 5], vec![3, 4]])
+        );
+    }
+
+    #[test]
+    fn processes_of_a_node_take_parts() {
+        let mine = |n, wish, rank, of| deal(&seats(n), wish, Part { rank, of }).unwrap();
+        assert_eq!(mine(4, wish(0, 1, 0), 0, 2), [vec![0], vec![1]]);
+        assert_eq!(mine(4, wish(0, 1, 0), 1, 2), [vec![2], vec![3]]);
+        assert_eq!(mine(1, wish(0, 0, 4), 1, 2), [vec![0], vec![0]]);
+        assert_eq!(mine(1, wish(0, 1, 0), 0, 2), [vec![0]]);
+        assert_eq!(mine(1, wish(0, 1, 0), 1, 2), [[0; 0]; 0]);
+        assert_eq!(mine(2, wish(3, 0, 0), 1, 2), [vec![1], vec![1], vec![1]]);
+    }
+
+    proptest! {
+        #[test]
+        fn no_device_is_shared_by_more_than_may_and_dealing_is_even(
+            places in prop::collection::vec((0..3_u32, 0..3_u32), 1..17),
+            slots in 0..20_u32, per_task in 0..5_u32, per_gpu in 0..5_u32, of in 1..5_u32,
+        ) {
+            let seats: Vec<Seat> = places
+                .iter()
+                .map(|&(numa, links)| Seat { numa: Some(numa), links: (links > 0).then_some(links) })
+                .collect();
+            let asked = wish(slots, per_task, per_gpu);
+            let parts: Result<Vec<_>, _> =
+                (0..of).map(|rank| deal(&seats, asked, Part { rank, of })).collect();
+            let Ok(parts) = parts else { return Ok(()) };
+            let sizes: Vec<usize> = parts.iter().map(Vec::len).collect();
+            let all: Vec<Vec<usize>> = parts.into_iter().flatten().collect();
+            let (min, max) = (sizes.iter().min().unwrap(), sizes.iter().max().unwrap());
+            prop_assert!(max - min <= 1, "processes have {sizes:?}");
+            if slots > 0 {
+                prop_assert_eq!(u32::try_from(all.len()), Ok(slots * of));
+            }
+            let mut users = vec![0_u32; seats.len()];
+            for slot in &all {
+                prop_assert_eq!(slot.len(), per_task.max(1) as usize);
+                for &device in slot {
+                    users[device] += 1;
+                }
+                let mut once = slot.clone();
+                once.dedup();
+                prop_assert_eq!(&once, slot, "a device twice in one slot");
+            }
+            let used: Vec<u32> = users.iter().copied().filter(|n| *n > 0).collect();
+            prop_assert!(used.iter().max().unwrap() - used.iter().min().unwrap() <= 1);
+            let may = if per_gpu > 0 { per_gpu } else if slots > 0 && per_task == 0 { u32::MAX } else { 1 };
+            prop_assert!(users.iter().all(|&n| n <= may), "{users:?} and at most {may}");
+        }
+    }
+}

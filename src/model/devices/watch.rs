@@ -1,0 +1,241 @@
+//! Whether a device may be used now: it is free, it is ours already, or it is
+//! lost.
+//!
+//! Others rely on this: what cannot be measured never keeps a task waiting, and
+//! the last slot is never taken out of service.
+
+/// Below this a device is free.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Limits {
+    /// `--gpu-max-load`, 0 to 1.
+    pub load: Option<f64>,
+    /// `--gpu-max-memory`, 0 to 1.
+    pub memory: Option<f64>,
+}
+
+impl Limits {
+    /// Whether there is anything to wait for.
+    pub fn any(self) -> bool {
+        self.load.is_some() || self.memory.is_some()
+    }
+}
+
+/// What was measured of a device; what is not there could not be.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Sample {
+    /// How busy it is, 0 to 1.
+    pub load: Option<f64>,
+    /// How much of its memory is in use, 0 to 1.
+    pub memory: Option<f64>,
+    /// Why it is lost, when it is.
+    pub lost: Option<String>,
+}
+
+/// So many samples in a row must say that a device is free: one that was
+/// measured between two steps of somebody's program is not.
+pub const SAMPLES: u32 = 3;
+
+/// How a device stands.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Watched {
+    /// How many of our tasks are on it.
+    own: u32,
+    /// So many samples in a row have said that it is free.
+    good: u32,
+    /// What the last one said.
+    last: Option<Sample>,
+    lost: Option<String>,
+}
+
+/// What there is to say about a device's slots.
+#[derive(Clone, Debug, PartialEq)]
+pub enum May {
+    /// A task may start.
+    Start,
+    /// It may, but nobody can tell whether the device is free.
+    StartBlindly,
+    /// Not yet: too few samples.
+    NotYet,
+    /// Somebody else uses it: so.
+    Busy(String),
+    /// Never: so.
+    Lost(String),
+}
+
+impl Watched {
+    /// Takes a measurement.
+    pub fn sample(&mut self, sample: Sample, limits: Limits) {
+        if let Some(why) = &sample.lost {
+            self.lost.get_or_insert_with(|| why.clone());
+        }
+        // With a task of ours on it, what is measured is ours.
+        if self.own == 0 && over(&sample, limits).is_none() {
+            self.good = self.good.saturating_add(1);
+        } else {
+            self.good = 0;
+        }
+        self.last = Some(sample);
+    }
+
+    /// It does not answer: what was known is worth nothing any more.
+    pub fn silent(&mut self) {
+        (self.last, self.good) = (None, SAMPLES);
+    }
+
+    /// Whether a task may start on it.
+    pub fn may(&self, limits: Limits) -> May {
+        if let Some(why) = &self.lost {
+            return May::Lost(why.clone());
+        }
+        if self.own > 0 || !limits.any() {
+            return May::Start;
+        }
+        let can_tell = self.last.as_ref().is_some_and(|last| {
+            (limits.load.is_some() && last.load.is_some())
+                || (limits.memory.is_some() && last.memory.is_some())
+        });
+        match &self.last {
+            Some(last) => match over(last, limits) {
+                Some(why) => May::Busy(why),
+                None if self.good < SAMPLES => May::NotYet,
+                None if can_tell => May::Start,
+                None => May::StartBlindly,
+            },
+            None if self.good < SAMPLES => May::NotYet,
+            None => May::StartBlindly,
+        }
+    }
+
+    /// A task of ours is on it from now on.
+    pub fn enter(&mut self) {
+        self.own += 1;
+    }
+
+    /// It has ended. What was measured before says nothing of what others do.
+    pub fn leave(&mut self) {
+        self.own = self.own.saturating_sub(1);
+        self.good = 0;
+    }
+
+    /// Why it is lost.
+    pub fn lost(&self) -> Option<&str> {
+        self.lost.as_deref()
+    }
+}
+
+/// Why it is not free; what is unknown is no reason.
+fn over(sample: &Sample, limits: Limits) -> Option<String> {
+    let above = |value: Option<f64>, limit: Option<f64>| {
+        let (value, limit) = (value?, limit?);
+        (value > limit).then_some((value * 100.0, limit * 100.0))
+    };
+    if let Some((value, limit)) = above(sample.load, limits.load) {
+        return Some(format!("its load is {value:.0}%, above {limit:.0}%"));
+    }
+    above(sample.memory, limits.memory)
+        .map(|(value, limit)| format!("{value:.0}% of its memory is in use, above {limit:.0}%"))
+}
+
+/// Which slots go out of service for the devices that are lost: those that have
+/// one of them, unless no slot would be left. `devices` are those of each slot.
+pub fn out_of_service(devices: &[Vec<usize>], is_lost: impl Fn(usize) -> bool) -> Vec<bool> {
+    let out: Vec<bool> = devices
+        .iter()
+        .map(|slot| slot.iter().any(|&device| is_lost(device)))
+        .collect();
+    if out.iter().all(|&is_out| is_out) {
+        return vec![false; out.len()];
+    }
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const LIMITS: Limits = Limits {
+        load: Some(0.1),
+        memory: Some(0.2),
+    };
+
+    fn of(load: Option<f64>, memory: Option<f64>) -> Sample {
+        Sample {
+            load,
+            memory,
+            lost: None,
+        }
+    }
+
+    fn after(samples: &[Sample], limits: Limits) -> May {
+        let mut watched = Watched::default();
+        for sample in samples {
+            watched.sample(sample.clone(), limits);
+        }
+        watched.may(limits)
+    }
+
+    #[test]
+    fn several_samples_say_that_it_is_free() {
+        let free = of(Some(0.1), Some(0.0));
+        let busy = of(Some(0.5), Some(0.0));
+        let full = of(Some(0.0), Some(0.21));
+        let is_busy = |may: &May| matches!(may, May::Busy(_));
+        assert_eq!(after(&[], LIMITS), May::NotYet);
+        assert_eq!(after(&[free.clone(), free.clone()], LIMITS), May::NotYet);
+        assert_eq!(after(&vec![free.clone(); 3], LIMITS), May::Start);
+        assert!(is_busy(&after(&[free.clone(), busy.clone()], LIMITS)));
+        assert!(is_busy(&after(&[full], LIMITS)));
+        let gap = [free.clone(), free.clone(), busy.clone(), free.clone()];
+        assert_eq!(after(&gap, LIMITS), May::NotYet);
+        assert_eq!(after(&[busy], Limits::default()), May::Start);
+    }
+
+    #[test]
+    fn what_is_unknown_keeps_nobody_waiting() {
+        let nothing = vec![of(None, None); 3];
+        assert_eq!(after(&nothing, LIMITS), May::StartBlindly);
+        assert_eq!(after(&vec![of(None, Some(0.1)); 3], LIMITS), May::Start);
+        let mut silent = Watched::default();
+        silent.sample(of(Some(0.9), None), LIMITS);
+        silent.silent();
+        assert_eq!(silent.may(LIMITS), May::StartBlindly);
+    }
+
+    #[test]
+    fn our_own_load_is_no_reason_and_is_forgotten() {
+        let mut watched = Watched::default();
+        for _ in 0..3 {
+            watched.sample(of(Some(0.0), Some(0.0)), LIMITS);
+        }
+        watched.enter();
+        watched.sample(of(Some(1.0), Some(0.9)), LIMITS);
+        assert_eq!(watched.may(LIMITS), May::Start);
+        watched.leave();
+        assert!(matches!(watched.may(LIMITS), May::Busy(_)));
+        for _ in 0..3 {
+            assert_ne!(watched.may(LIMITS), May::Start);
+            watched.sample(of(Some(0.0), Some(0.0)), LIMITS);
+        }
+        assert_eq!(watched.may(LIMITS), May::Start);
+    }
+
+    #[test]
+    fn a_lost_device_stays_lost_and_the_last_slot_stays() {
+        let mut watched = Watched::default();
+        watched.sample(
+            Sample {
+                lost: Some("fell off".into()),
+                ..Sample::default()
+            },
+            Limits::default(),
+        );
+        watched.sample(of(Some(0.0), None), Limits::default());
+        assert_eq!(watched.may(Limits::default()), May::Lost("fell off".into()));
+        let slots = [vec![0], vec![1], vec![0, 1], vec![2]];
+        let lost = |lost: &[usize]| out_of_service(&slots, |device| lost.contains(&device));
+        assert_eq!(lost(&[]), [false; 4]);
+        assert_eq!(lost(&[1]), [false, true, true, false]);
+        assert_eq!(lost(&[0, 1]), [true, true, true, false]);
+        assert_eq!(lost(&[0, 1, 2]), [false; 4]);
+    }
+}

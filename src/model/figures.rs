@@ -1,0 +1,419 @@
+//! Figures of many values in little memory: how they are spread, when they
+//! fell, and numbers as people read them.
+
+use std::time::Duration;
+
+/// A count as a number to reckon with.
+#[expect(
+    clippy::cast_precision_loss,
+    reason = "figures are shown with a few digits"
+)]
+pub fn float(count: u64) -> f64 {
+    count as f64
+}
+
+/// Part of a whole, 0 to 1; `None` when there is no whole.
+pub fn share(part: u64, whole: u64) -> Option<f64> {
+    (whole > 0).then(|| (float(part) / float(whole)).min(1.0))
+}
+
+/// Microseconds as a span of time.
+pub fn micros(us: u64) -> Duration {
+    Duration::from_micros(us)
+}
+
+/// An amount of memory given in KiB: `640 KiB`, `12.3 MiB`, `1.9 GiB`.
+pub fn show_kib(kib: u64) -> String {
+    let mut amount = float(kib);
+    for unit in ["KiB", "MiB", "GiB", "TiB"] {
+        if amount < 999.5 || unit == "TiB" {
+            return if amount < 9.95 && unit != "KiB" {
+                format!("{amount:.1} {unit}")
+            } else {
+                format!("{amount:.0} {unit}")
+            };
+        }
+        amount /= 1024.0;
+    }
+    String::new()
+}
+
+/// Parts of an octave that are told apart.
+const PARTS: usize = 16;
+
+/// How values are spread: exact sum, least and greatest; any quantile within
+/// 7 %. A constant amount of memory, however many values.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Histogram {
+    counts: Vec<u64>,
+    /// How many values.
+    pub count: u64,
+    /// Their sum.
+    pub sum: u64,
+    /// The least of them.
+    pub min: u64,
+    /// The greatest of them.
+    pub max: u64,
+}
+
+impl Default for Histogram {
+    fn default() -> Self {
+        Self {
+            counts: Vec::new(),
+            count: 0,
+            sum: 0,
+            min: u64::MAX,
+            max: 0,
+        }
+    }
+}
+
+impl Histogram {
+    /// Adds a value.
+    pub fn add(&mut self, value: u64) {
+        let place = place(value);
+        if self.counts.len() <= place {
+            self.counts.resize(place + 1, 0);
+        }
+        self.counts[place] += 1;
+        self.count += 1;
+        self.sum = self.sum.saturating_add(value);
+        self.min = self.min.min(value);
+        self.max = self.max.max(value);
+    }
+
+    /// Adds all values of another.
+    pub fn merge(&mut self, other: &Self) {
+        if self.counts.len() < other.counts.len() {
+            self.counts.resize(other.counts.len(), 0);
+        }
+        for (mine, theirs) in self.counts.iter_mut().zip(&other.counts) {
+            *mine += theirs;
+        }
+        self.count += other.count;
+        self.sum = self.sum.saturating_add(other.sum);
+        self.min = self.min.min(other.min);
+        self.max = self.max.max(other.max);
+    }
+
+    /// The mean; `None` without values.
+    pub fn mean(&self) -> Option<f64> {
+        (self.count > 0).then(|| float(self.sum) / float(self.count))
+    }
+
+    /// The value that a share `q` of all values does not exceed.
+    pub fn quantile(&self, q: f64) -> Option<u64> {
+        if self.count == 0 {
+            return None;
+        }
+        let wanted = q.clamp(0.0, 1.0) * float(self.count);
+        let mut seen = 0;
+        for (place, count) in self.counts.iter().enumerate() {
+            seen += count;
+            if *count > 0 && float(seen) >= wanted {
+                let (from, to) = bounds(place);
+                return Some((from + (to - from) / 2).clamp(self.min, self.max));
+            }
+        }
+        Some(self.max)
+    }
+
+    /// The standard deviation, from the middles of the bins.
+    pub fn deviation(&self) -> Option<f64> {
+        let mean = self.mean()?;
+        let squares: f64 = self
+            .bins()
+            .map(|(from, to, count)| {
+                let middle = float(from + (to - from) / 2).clamp(float(self.min), float(self.max));
+                (middle - mean).powi(2) * float(count)
+            })
+            .sum();
+        Some((squares / float(self.count)).sqrt())
+    }
+
+    /// The bins that are not empty: from, to (exclusive), how many.
+    pub fn bins(&self) -> impl Iterator<Item = (u64, u64, u64)> + '_ {
+        let bins = self.counts.iter().enumerate();
+        bins.filter(|(_, count)| **count > 0).map(|(place, count)| {
+            let (from, to) = bounds(place);
+            (from, to, *count)
+        })
+    }
+}
+
+fn place(value: u64) -> usize {
+    if value < PARTS as u64 {
+        return usize::try_from(value).unwrap_or(0);
+    }
+    let octave = value.ilog2() - PARTS.ilog2();
+    let part = usize::try_from(value >> octave).unwrap_or(0) - PARTS;
+    (octave as usize + 1) * PARTS + part
+}
+
+fn bounds(place: usize) -> (u64, u64) {
+    if place < PARTS {
+        return (place as u64, place as u64 + 1);
+    }
+    let (octave, part) = (place / PARTS - 1, place % PARTS);
+    let from = ((PARTS + part) as u64) << octave;
+    (from, from.saturating_add(1 << octave))
+}
+
+/// What happened in a stretch of time.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Stretch {
+    /// For how long tasks ran in it, all slots together, microseconds.
+    pub busy: u64,
+    /// CPU time that they used, microseconds.
+    pub cpu: u64,
+    /// How long slots were there, all together.
+    pub slots: u64,
+    /// Attempts that ended in it.
+    pub ended: u64,
+    /// Those of them that failed.
+    pub failed: u64,
+}
+
+impl Stretch {
+    fn add(&mut self, other: &Self) {
+        self.busy += other.busy;
+        self.cpu += other.cpu;
+        self.slots += other.slots;
+        self.ended += other.ended;
+        self.failed += other.failed;
+    }
+}
+
+/// What happened over time, in stretches of equal length.
+///
+/// There are never more than a few hundred: when time runs on, neighbours
+/// join. Stretches begin at multiples of their length, so those of several
+/// nodes add up exactly.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Series {
+    width: u64,
+    first: u64,
+    stretches: Vec<Stretch>,
+}
+
+/// The shortest stretch, in microseconds.
+const SHORTEST: u64 = 1000;
+
+/// The most stretches.
+const MOST: u64 = 256;
+
+impl Default for Series {
+    fn default() -> Self {
+        Self {
+            width: SHORTEST,
+            first: 0,
+            stretches: Vec::new(),
+        }
+    }
+}
+
+impl Series {
+    /// How long a stretch is, in microseconds.
+    pub fn width(&self) -> u64 {
+        self.width
+    }
+
+    /// All stretches with the time at which each begins.
+    pub fn iter(&self) -> impl DoubleEndedIterator<Item = (u64, &Stretch)> + '_ {
+        (self.first..)
+            .take(self.stretches.len())
+            .zip(&self.stretches)
+            .map(|(number, stretch)| (number * self.width, stretch))
+            .collect::<Vec<_>>()
+            .into_iter()
+    }
+
+    /// An attempt ran from one time to another.
+    pub fn attempt(&mut self, from: u64, to: u64, cpu: u64) {
+        self.spread(from, to, cpu, |stretch, part, cpu| {
+            stretch.busy += part;
+            stretch.cpu += cpu;
+        });
+    }
+
+    /// A number of slots was there from one time to another.
+    pub fn slots(&mut self, from: u64, to: u64, slots: u64) {
+        self.spread(from, to, 0, |stretch, part, _| {
+            stretch.slots += part.saturating_mul(slots);
+        });
+    }
+
+    /// An attempt ended.
+    pub fn end(&mut self, at: u64, failed: bool) {
+        self.reach(at, at);
+        let number = self.number(at);
+        let stretch = &mut self.stretches[number];
+        stretch.ended += 1;
+        stretch.failed += u64::from(failed);
+    }
+
+    /// Adds all that another has.
+    pub fn merge(&mut self, other: &Self) {
+        let Some(count) = (other.stretches.len() as u64).checked_sub(1) else {
+            return;
+        };
+        while self.width < other.width {
+            self.join();
+        }
+        let begin = other.first * other.width;
+        self.reach(begin, begin + count * other.width);
+        for (at, stretch) in other.iter() {
+            let number = self.number(at);
+            self.stretches[number].add(stretch);
+        }
+    }
+
+    fn number(&self, at: u64) -> usize {
+        usize::try_from(at / self.width - self.first).unwrap_or(0)
+    }
+
+    /// Adds to every stretch its part of a span of time.
+    fn spread(&mut self, from: u64, to: u64, whole: u64, add: impl Fn(&mut Stretch, u64, u64)) {
+        if to <= from {
+            return;
+        }
+        self.reach(from, to - 1);
+        let mut at = from;
+        while at < to {
+            let end = ((at / self.width + 1) * self.width).min(to);
+            let part = end - at;
+            let of_whole = u128::from(whole) * u128::from(part) / u128::from(to - from);
+            let number = self.number(at);
+            add(
+                &mut self.stretches[number],
+                part,
+                u64::try_from(of_whole).unwrap_or(0),
+            );
+            at = end;
+        }
+    }
+
+    /// Makes stretches for these times and all between.
+    fn reach(&mut self, from: u64, to: u64) {
+        if self.stretches.is_empty() {
+            self.first = from / self.width;
+        }
+        loop {
+            let last = self.first + (self.stretches.len() as u64).saturating_sub(1);
+            let (low, high) = (self.first.min(from / self.width), last.max(to / self.width));
+            if high - low < MOST {
+                let before = usize::try_from(self.first - low).unwrap_or(0);
+                if before > 0 {
+                    let new = std::iter::repeat_n(Stretch::default(), before);
+                    self.stretches.splice(0..0, new);
+                    self.first = low;
+                }
+                let length = usize::try_from(high - low + 1).unwrap_or(0);
+                self.stretches.resize(length, Stretch::default());
+                return;
+            }
+            self.join();
+        }
+    }
+
+    /// Joins neighbours.
+    fn join(&mut self) {
+        let first = self.first / 2;
+        let mut joined: Vec<Stretch> = Vec::with_capacity(self.stretches.len() / 2 + 1);
+        for (number, stretch) in (self.first..).zip(&self.stretches) {
+            let place = usize::try_from(number / 2 - first).unwrap_or(0);
+            if joined.len() <= place {
+                joined.push(Stretch::default());
+            }
+            joined[place].add(stretch);
+        }
+        (self.first, self.stretches) = (first, joined);
+        self.width *= 2;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    #[test]
+    fn memory_has_a_unit_that_fits() {
+        for (kib, text) in [
+            (3, "3 KiB"),
+            (999, "999 KiB"),
+            (1024, "1.0 MiB"),
+            (10 * 1024, "10 MiB"),
+            (1_992_294, "1.9 GiB"),
+            (1 << 40, "1024 TiB"),
+        ] {
+            assert_eq!(show_kib(kib), text);
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn every_value_is_in_its_bin(value in any::<u64>()) {
+            let (from, to) = bounds(place(value));
+            prop_assert!(from <= value && (value < to || to == u64::MAX));
+            prop_assert!(to - from <= (from / PARTS as u64).max(1));
+        }
+
+        #[test]
+        fn quantiles_are_close(mut values in prop::collection::vec(1_u64..1_000_000_000, 1..200), q in 0.0..1.0_f64) {
+            let mut histogram = Histogram::default();
+            for value in &values {
+                histogram.add(*value);
+            }
+            values.sort_unstable();
+            #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "small")]
+            let place = (((q * float(values.len() as u64)).ceil()) as usize).max(1) - 1;
+            let (exact, found) = (float(values[place]), float(histogram.quantile(q).unwrap()));
+            prop_assert!((found - exact).abs() <= exact * 0.07 + 1.0, "{} {}", exact, found);
+            prop_assert_eq!(histogram.sum, values.iter().sum::<u64>());
+        }
+
+        #[test]
+        fn nothing_is_lost_whatever_the_times(
+            spans in prop::collection::vec((1_u64 << 40..1 << 52, 0_u64..1 << 42), 1..40),
+        ) {
+            let (mut whole, mut parts) = (Series::default(), [Series::default(), Series::default()]);
+            for (nth, (from, length)) in spans.iter().enumerate() {
+                for series in [&mut whole, &mut parts[nth % 2]] {
+                    series.attempt(*from, from + length, *length);
+                    series.end(from + length, nth % 3 == 0);
+                }
+            }
+            let [mut sum, other] = parts;
+            sum.merge(&other);
+            for series in [&whole, &sum] {
+                let all = series.iter().fold(Stretch::default(), |mut all, (_, one)| {
+                    all.add(one);
+                    all
+                });
+                prop_assert_eq!(all.busy, spans.iter().map(|(_, length)| length).sum::<u64>());
+                prop_assert_eq!(all.ended, spans.len() as u64);
+                prop_assert!(series.iter().count() <= 256);
+            }
+        }
+    }
+
+    #[test]
+    fn a_span_is_cut_where_stretches_meet() {
+        let mut series = Series::default();
+        series.attempt(1500, 3500, 200);
+        series.slots(1000, 4000, 2);
+        let found: Vec<_> = series
+            .iter()
+            .map(|(at, one)| (at, one.busy, one.cpu, one.slots))
+            .collect();
+        assert_eq!(
+            found,
+            [
+                (1000, 500, 50, 2000),
+                (2000, 1000, 100, 2000),
+                (3000, 500, 50, 2000)
+            ]
+        );
+    }
+}

@@ -1,0 +1,184 @@
+//! How many tasks are where, and which have failed.
+//!
+//! The state in `lock` says it exactly and at once. Where there is none that can
+//! be read, the lines of the files are counted: that is what `PyTaskFarmer`'s
+//! workdirs and damaged ones have.
+
+use std::collections::HashSet;
+use std::io::{self, Read as _};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use super::lines;
+use crate::model::task::parse_line;
+use crate::view::open;
+use crate::workdir::fs::{Dir, Open, RealDir};
+use crate::workdir::layout::{FAILED, FINISHED, TASKS, TOPROCESS};
+use crate::workdir::resume::look;
+use crate::workdir::state::{Act, LOCK, State, entries};
+
+/// How many tasks are where.
+#[derive(Clone, Debug, Default)]
+pub struct Counts {
+    /// All that the workdir knows and that were not dropped.
+    pub total: u64,
+    /// In `finished`.
+    pub finished: u64,
+    /// In `failed`.
+    pub failed: u64,
+    /// Nobody has claimed them.
+    pub waiting: u64,
+    /// Some farmer has them, started or not.
+    pub claimed: u64,
+    /// Taken out of the list before they ran.
+    pub dropped: u64,
+    /// Farmers that still read tasks from a stream.
+    pub feeding: u64,
+    /// The state in `lock`, when there is one.
+    pub state: Option<State>,
+    /// Why there is none, when there should be.
+    pub trouble: Option<String>,
+}
+
+impl Counts {
+    /// Looks at a workdir.
+    pub(super) fn read(workdir: &Path) -> io::Result<Self> {
+        let looked = RealDir::open(workdir)
+            .map_err(|error| error.to_string())
+            .and_then(|dir| {
+                let dir: Arc<dyn Dir> = dir;
+                if workdir.join(LOCK).exists() {
+                    look(&dir).map_err(|error| error.to_string())
+                } else {
+                    Ok(None)
+                }
+            });
+        let (state, trouble) = match looked {
+            Ok(state) => (state, None),
+            Err(trouble) => (None, Some(trouble)),
+        };
+        let Some(state) = state else {
+            return Self::counted(workdir, trouble);
+        };
+        Ok(Self {
+            total: state.tasks.lines.saturating_sub(state.dropped),
+            finished: state.finished.lines,
+            failed: state.failed.lines,
+            waiting: state.queue.left,
+            claimed: state.claimed(),
+            dropped: state.dropped,
+            feeding: u64::from(state.feeding),
+            state: Some(state),
+            trouble,
+        })
+    }
+
+    /// Counts the lines of the files.
+    fn counted(workdir: &Path, trouble: Option<String>) -> io::Result<Self> {
+        let count = |name: &str| count_lines(&workdir.join(name));
+        let (finished, failed) = (count(FINISHED)?, count(FAILED)?);
+        let (waiting, tasks) = (count(TOPROCESS)?, count(TASKS)?);
+        let total = tasks.max(finished + failed + waiting);
+        Ok(Self {
+            total,
+            finished,
+            failed,
+            waiting,
+            claimed: total - finished - failed - waiting,
+            trouble,
+            ..Self::default()
+        })
+    }
+
+    /// Tasks that have ended.
+    pub fn done(&self) -> u64 {
+        self.finished + self.failed
+    }
+
+    /// Tasks that have not.
+    pub fn left(&self) -> u64 {
+        self.waiting + self.claimed
+    }
+
+    /// What changes whenever `failed` does.
+    pub(super) fn failed_version(&self) -> Option<(u64, u64, u64)> {
+        let state = self.state.as_ref()?;
+        // A retry writes the file anew: it raises the number of requeued lines.
+        Some((state.failed.len, state.failed.lines, state.requeued.lines))
+    }
+}
+
+/// The file that has this name now, or will as soon as somebody does the renames
+/// of the last transaction.
+fn current(workdir: &Path, state: Option<&State>, name: &str) -> PathBuf {
+    let renames = state.map_or(&[][..], |state| &state.renames);
+    let new = renames.iter().find(|rename| rename.to == name);
+    new.map(|rename| workdir.join(&rename.from))
+        .filter(|path| path.exists())
+        .unwrap_or_else(|| workdir.join(name))
+}
+
+/// The tasks in `failed`.
+pub(super) fn failed_ids(workdir: &Path, counts: &Counts) -> io::Result<HashSet<u64>> {
+    let mut ids = HashSet::new();
+    if counts.failed == 0 {
+        return Ok(ids);
+    }
+    let path = current(workdir, counts.state.as_ref(), FAILED);
+    let file = match open(&path) {
+        Ok(file) => file,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(ids),
+        Err(error) => return Err(error),
+    };
+    // What is behind the known end never happened.
+    let end = counts
+        .state
+        .as_ref()
+        .map_or(u64::MAX, |state| state.failed.len);
+    lines::each(&file, 0, |line, at| {
+        if at < end {
+            ids.extend(parse_line(line).map(|(id, _)| id.0));
+        }
+    })?;
+    Ok(ids)
+}
+
+/// How many tasks waited after each transaction: reckoned back from now. A seal
+/// gives back what nobody has counted: there it ends.
+pub(super) fn queue_history(workdir: &Path, counts: &Counts) -> Option<Vec<(u64, u64)>> {
+    let state = counts.state.as_ref()?;
+    let dir = RealDir::open(workdir).ok()?;
+    let file = dir.open(LOCK, Open::Read).ok()?;
+    let entries = entries(&*file, 0, state.log).ok()?;
+    let (mut left, mut points) = (state.queue.left, Vec::new());
+    for entry in entries.iter().rev() {
+        points.push((entry.at, left));
+        left = match &entry.act {
+            Act::Turn {
+                claim, back, fed, ..
+            } => (left + claim.count()).checked_sub(back.count() + fed)?,
+            Act::Retry { ids } => left.checked_sub(ids.count())?,
+            Act::Join { claim, .. } => left + claim.count(),
+            _ => break,
+        };
+    }
+    points.reverse();
+    Some(points)
+}
+
+fn count_lines(path: &Path) -> io::Result<u64> {
+    let mut file = match open(path) {
+        Ok(file) => file,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(0),
+        Err(error) => return Err(error),
+    };
+    let (mut count, mut buffer) = (0, vec![0; 1 << 18]);
+    loop {
+        match file.read(&mut buffer) {
+            Ok(0) => return Ok(count),
+            Ok(read) => count += memchr::memchr_iter(b'\n', &buffer[..read]).count() as u64,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
+    }
+}

@@ -1,0 +1,317 @@
+//! What one farmer did, gathered from its journal as that grows.
+//!
+//! A constant amount of memory, and some bytes for each failure: of a task that
+//! finished nothing stays but its part in the figures.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::io;
+use std::time::SystemTime;
+
+use super::lines;
+use super::quick::{self, Attempt, Spent};
+use crate::model::figures::{Histogram, Series};
+use crate::model::outcome::{Destination, Outcome};
+use crate::model::record::{Header, Record};
+use crate::view::journals::{Damage, Journal};
+use crate::view::open;
+
+/// How many of the longest and of the largest attempts are kept.
+const TOP: usize = 8;
+
+/// How many notes are kept: the latest.
+const NOTES: usize = 50;
+
+/// Later than any time in microseconds that anybody means: year 30,000.
+const LATEST: u64 = 1_000_000_000_000_000_000;
+
+/// An attempt that failed.
+#[derive(Clone, Debug)]
+pub struct Failed {
+    /// The task.
+    pub id: u64,
+    /// Which attempt of it.
+    pub attempt: u32,
+    /// How it ended.
+    pub outcome: Outcome,
+    /// For how long it ran, in microseconds.
+    pub us: u64,
+    /// Where its record is in the journal.
+    pub offset: u64,
+}
+
+/// One of the longest or largest.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Top {
+    /// How long, or how large.
+    pub value: u64,
+    /// The task.
+    pub id: u64,
+    /// Which attempt of it.
+    pub attempt: u32,
+}
+
+/// A farmer.
+#[derive(Debug)]
+pub struct Farmer {
+    /// Its journal.
+    pub journal: Journal,
+    /// When its journal was last written, by the file system's clock.
+    pub modified: Option<SystemTime>,
+    /// The first time that it tells.
+    pub first: u64,
+    /// The last time that it tells.
+    pub last: u64,
+    /// When it left in good order, and why.
+    pub left: Option<(u64, String)>,
+    /// What it noted: signals and the like.
+    pub notes: Vec<(u64, String)>,
+    /// What runs, by slot.
+    pub running: BTreeMap<u32, Attempt>,
+    /// Attempts that finished.
+    pub finished: u64,
+    /// Attempts that failed.
+    pub failures: Vec<Failed>,
+    /// Attempts that were stopped with it.
+    pub interrupted: u64,
+    /// Tasks that finished in a later attempt than the first: which may have
+    /// failed elsewhere.
+    pub late: Vec<u64>,
+    /// Tasks of which it ran a later attempt than the first.
+    pub again: Vec<u64>,
+    /// The slots that it used: the highest of a damaged record may be any number.
+    pub used_slots: BTreeSet<u32>,
+    /// How long attempts ran.
+    pub durations: Histogram,
+    /// How much memory they had at their peak, in KiB.
+    pub peaks: Histogram,
+    /// What they used: sums, and of the memory the greatest.
+    pub spent: Spent,
+    /// How many told what they used.
+    pub told: u64,
+    /// What happened when.
+    pub series: Series,
+    /// The longest attempts.
+    pub longest: Vec<Top>,
+    /// Those with the most memory.
+    pub largest: Vec<Top>,
+    /// Lines that are no records.
+    pub damage: Damage,
+    lines: u64,
+    offset: u64,
+}
+
+impl Farmer {
+    /// Nothing read yet.
+    pub(super) fn new(journal: Journal) -> Self {
+        Self {
+            modified: None,
+            first: u64::MAX,
+            last: 0,
+            left: None,
+            notes: Vec::new(),
+            running: BTreeMap::new(),
+            finished: 0,
+            failures: Vec::new(),
+            interrupted: 0,
+            late: Vec::new(),
+            again: Vec::new(),
+            used_slots: BTreeSet::new(),
+            durations: Histogram::default(),
+            peaks: Histogram::default(),
+            spent: Spent::default(),
+            told: 0,
+            series: Series::default(),
+            longest: Vec::new(),
+            largest: Vec::new(),
+            damage: Damage::default(),
+            lines: 0,
+            offset: 0,
+            journal,
+        }
+    }
+
+    /// Who it is.
+    pub fn header(&self) -> &Header {
+        &self.journal.header
+    }
+
+    /// Attempts that ended, however they did.
+    pub fn ended(&self) -> u64 {
+        self.durations.count
+    }
+
+    /// Attempts that neither finished nor were taken away.
+    pub fn failed(&self) -> u64 {
+        self.failures.len() as u64
+    }
+
+    /// For how long slots have been there, in microseconds, up to its last sign.
+    pub fn slot_time(&self) -> u64 {
+        let there = self.last.saturating_sub(self.first);
+        there.saturating_mul(u64::from(self.journal.header.slots))
+    }
+
+    /// For how long tasks ran in them.
+    pub fn busy(&self) -> u64 {
+        let running = self.running.values();
+        let open: u64 = running.map(|one| self.last.saturating_sub(one.at)).sum();
+        self.durations.sum.saturating_add(open)
+    }
+
+    /// Reads what is new in the journal.
+    pub(super) fn refresh(&mut self) -> io::Result<()> {
+        let file = open(&self.journal.path)?;
+        self.modified = file.metadata()?.modified().ok();
+        self.offset = lines::each(&file, self.offset, |line, at| self.line(line, at))?;
+        Ok(())
+    }
+
+    fn line(&mut self, line: &[u8], offset: u64) {
+        self.lines += 1;
+        match quick::parse(line) {
+            Some(attempt) => self.attempt(attempt, offset),
+            None => match Record::parse(line) {
+                Some(record) => self.other(record, offset),
+                None => self.damaged(),
+            },
+        }
+    }
+
+    fn saw(&mut self, from: u64, to: u64) {
+        self.first = self.first.min(from);
+        self.last = self.last.max(to);
+    }
+
+    fn attempt(&mut self, attempt: Attempt, offset: u64) {
+        // No clock says that; the figures of the others would drown in it.
+        if attempt.end() > LATEST {
+            self.damaged();
+            return;
+        }
+        self.saw(attempt.at, attempt.end());
+        self.used_slots.insert(attempt.slot);
+        if attempt.attempt > 1 && self.again.last() != Some(&attempt.id) {
+            self.again.push(attempt.id);
+        }
+        let Some(outcome) = attempt.outcome.clone() else {
+            self.running.insert(attempt.slot, attempt);
+            return;
+        };
+        self.running.remove(&attempt.slot);
+        let failed = outcome.destination() == Destination::Failed;
+        self.durations.add(attempt.us);
+        let used = attempt.used.unwrap_or_default();
+        let cpu = used.user.saturating_add(used.sys);
+        self.series.attempt(attempt.at, attempt.end(), cpu);
+        self.series.end(attempt.end(), failed);
+        if attempt.used.is_some() {
+            self.spend(used);
+            keep(&mut self.largest, used.peak, &attempt);
+        }
+        keep(&mut self.longest, attempt.us, &attempt);
+        match outcome.destination() {
+            Destination::Finished => {
+                self.finished += 1;
+                if attempt.attempt > 1 {
+                    self.late.push(attempt.id);
+                }
+            }
+            Destination::Failed => self.failures.push(Failed {
+                id: attempt.id,
+                attempt: attempt.attempt,
+                outcome,
+                us: attempt.us,
+                offset,
+            }),
+            Destination::ToProcess => self.interrupted += 1,
+        }
+    }
+
+    fn spend(&mut self, used: Spent) {
+        self.told += 1;
+        self.peaks.add(used.peak);
+        let all = &mut self.spent;
+        all.user = all.user.saturating_add(used.user);
+        all.sys = all.sys.saturating_add(used.sys);
+        all.peak = all.peak.max(used.peak);
+        all.read = all.read.saturating_add(used.read);
+        all.written = all.written.saturating_add(used.written);
+    }
+
+    fn other(&mut self, record: Record, offset: u64) {
+        match record {
+            Record::Header(header) => self.saw(header.at, header.at),
+            Record::Beat { at } | Record::Gpus { at, .. } => self.saw(at, at),
+            Record::Note { at, text } => {
+                self.saw(at, at);
+                if self.notes.len() == NOTES {
+                    self.notes.remove(0);
+                }
+                self.notes.push((at, text));
+            }
+            Record::Leave { at, why, .. } => {
+                self.saw(at, at);
+                self.left = Some((at, why));
+            }
+            // The quick parser is stricter about blanks than it has to be.
+            Record::Start(start) => {
+                let (id, attempt, slot) = (start.id.0, start.attempt, start.slot);
+                let (us, outcome, used) = (0, None, None);
+                let at = start.at;
+                let start = Attempt {
+                    id,
+                    attempt,
+                    slot,
+                    at,
+                    us,
+                    outcome,
+                    used,
+                };
+                self.attempt(start, offset);
+            }
+            Record::End(end) => {
+                let used = end.used.map(|used| Spent {
+                    user: used.user,
+                    sys: used.sys,
+                    peak: used.peak,
+                    read: used.read,
+                    written: used.written,
+                });
+                let (id, attempt, slot) = (end.id.0, end.attempt, end.slot);
+                let (at, us, outcome) = (end.at, end.us, Some(end.outcome));
+                let end = Attempt {
+                    id,
+                    attempt,
+                    slot,
+                    at,
+                    us,
+                    outcome,
+                    used,
+                };
+                self.attempt(end, offset);
+            }
+        }
+    }
+
+    fn damaged(&mut self) {
+        self.damage.lines += 1;
+        self.damage.first.get_or_insert(self.lines);
+    }
+}
+
+/// Keeps an attempt if it is one of the greatest.
+fn keep(top: &mut Vec<Top>, value: u64, attempt: &Attempt) {
+    if top.len() == TOP && top.last().is_some_and(|least| least.value >= value) {
+        return;
+    }
+    let at = top.partition_point(|other| other.value >= value);
+    top.insert(
+        at,
+        Top {
+            value,
+            id: attempt.id,
+            attempt: attempt.attempt,
+        },
+    );
+    top.truncate(TOP);
+}

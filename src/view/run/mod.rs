@@ -1,0 +1,296 @@
+//! A run in figures, from the files of its workdir.
+//!
+//! [`Run::refresh`] reads what is new since it was last called, so a live view
+//! calls it again and again; each journal is read once. It takes no lock and
+//! writes nothing. Others rely on this: how many tasks are done is what the
+//! state in `lock` says, which is exact; everything that journals tell may be
+//! some seconds ahead of it.
+
+pub mod counts;
+pub mod farmer;
+pub mod life;
+mod lines;
+pub mod node;
+pub mod quick;
+
+use std::collections::{HashMap, HashSet};
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, SystemTime};
+
+pub use self::counts::Counts;
+pub use self::farmer::Farmer;
+pub use self::life::Life;
+use self::node::Node;
+use super::journals::journals;
+use crate::host::allocation::host_name;
+use crate::model::figures::{Histogram, Series};
+use crate::model::forecast::{Forecast, Known, forecast};
+
+/// Why a run cannot be seen.
+#[derive(Debug, thiserror::Error)]
+pub enum RunError {
+    /// The folder holds no run.
+    #[error("{} is no workdir: it has neither tasks nor journals", .0.display())]
+    NoWorkdir(PathBuf),
+    /// Something could not be read.
+    #[error("{0}")]
+    Io(#[from] io::Error),
+}
+
+/// How many threads read journals: more would only wait for the file server.
+const READERS: usize = 8;
+
+/// A run, as far as it was read.
+#[derive(Debug)]
+pub struct Run {
+    /// The workdir, as the user names it.
+    pub workdir: PathBuf,
+    /// How many tasks are where.
+    pub counts: Counts,
+    /// The farmers, in the order in which they started.
+    pub farmers: Vec<Farmer>,
+    /// The tasks in `failed`.
+    pub failed: HashSet<u64>,
+    /// When it was read, by our clock.
+    pub now: SystemTime,
+    host: String,
+}
+
+impl Run {
+    /// Reads a workdir for the first time.
+    pub fn open(workdir: &Path) -> Result<Self, RunError> {
+        let is_workdir = ["tasks", "nodes", "toprocess", "lock"]
+            .iter()
+            .any(|name| workdir.join(name).exists());
+        if !is_workdir {
+            return Err(RunError::NoWorkdir(workdir.to_owned()));
+        }
+        let mut run = Self {
+            workdir: workdir.to_owned(),
+            counts: Counts::default(),
+            farmers: Vec::new(),
+            failed: HashSet::new(),
+            now: SystemTime::now(),
+            host: host_name(),
+        };
+        run.refresh()?;
+        Ok(run)
+    }
+
+    /// Reads what is new.
+    pub fn refresh(&mut self) -> Result<(), RunError> {
+        let mut known: HashMap<PathBuf, Farmer> = self
+            .farmers
+            .drain(..)
+            .map(|farmer| (farmer.journal.path.clone(), farmer))
+            .collect();
+        for journal in journals(&self.workdir)? {
+            let farmer = match known.remove(&journal.path) {
+                Some(mut farmer) => {
+                    farmer.journal = journal;
+                    farmer
+                }
+                None => Farmer::new(journal),
+            };
+            self.farmers.push(farmer);
+        }
+        read_all(&mut self.farmers)?;
+        let before = self.counts.failed_version();
+        self.counts = Counts::read(&self.workdir)?;
+        if before.is_none() || before != self.counts.failed_version() {
+            self.failed = counts::failed_ids(&self.workdir, &self.counts)?;
+        }
+        self.now = SystemTime::now();
+        Ok(())
+    }
+
+    /// How a farmer is.
+    pub fn life(&self, farmer: &Farmer) -> Life {
+        Life::of(farmer, &self.host, self.now)
+    }
+
+    /// What time it is now by a farmer's clock, as far as its journal tells; for
+    /// one that is over, the last time that it told.
+    pub fn now_of(&self, farmer: &Farmer) -> u64 {
+        if !self.life(farmer).is_there() {
+            return farmer.last;
+        }
+        let silence = life::silence(farmer, self.now);
+        farmer
+            .last
+            .saturating_add(u64::try_from(silence.as_micros()).unwrap_or(0))
+    }
+
+    /// The farmers that may run tasks now.
+    pub fn living(&self) -> impl Iterator<Item = &Farmer> {
+        self.farmers
+            .iter()
+            .filter(|farmer| self.life(farmer).is_there())
+    }
+
+    /// The nodes, in the order of their names.
+    pub fn nodes(&self) -> Vec<Node<'_>> {
+        node::nodes(self)
+    }
+
+    /// How long attempts ran, those of the latest farmers if there are enough:
+    /// an earlier run may have been quite another.
+    pub fn durations(&self) -> Histogram {
+        let mut all = Histogram::default();
+        for farmer in &self.farmers {
+            all.merge(&farmer.durations);
+        }
+        all
+    }
+
+    /// How much memory attempts had at their peak, in KiB.
+    pub fn peaks(&self) -> Histogram {
+        let mut all = Histogram::default();
+        for farmer in &self.farmers {
+            all.merge(&farmer.peaks);
+        }
+        all
+    }
+
+    /// What happened when, what runs now included.
+    pub fn series(&self) -> Series {
+        let mut all = Series::default();
+        for farmer in &self.farmers {
+            all.merge(&self.series_of(farmer));
+        }
+        all
+    }
+
+    /// What happened when on a farmer, what runs now included.
+    pub fn series_of(&self, farmer: &Farmer) -> Series {
+        let mut series = farmer.series.clone();
+        let now = self.now_of(farmer);
+        for running in farmer.running.values() {
+            series.attempt(running.at, now, 0);
+        }
+        if farmer.first != u64::MAX {
+            series.slots(farmer.first, now, u64::from(farmer.header().slots));
+        }
+        series
+    }
+
+    /// From the first to the last time that anybody tells.
+    pub fn span(&self) -> Option<(u64, u64)> {
+        let seen = self
+            .farmers
+            .iter()
+            .filter(|farmer| farmer.first != u64::MAX);
+        let first = seen.clone().map(|farmer| farmer.first).min()?;
+        let last = seen.map(|farmer| self.now_of(farmer)).max()?;
+        Some((first, last))
+    }
+
+    /// How many tasks waited after each transaction, as far back as the log in
+    /// `lock` tells it.
+    pub fn queue_history(&self) -> Vec<(u64, u64)> {
+        counts::queue_history(&self.workdir, &self.counts).unwrap_or_default()
+    }
+
+    /// Attempts that run now.
+    pub fn running(&self) -> u64 {
+        self.living()
+            .map(|farmer| farmer.running.len() as u64)
+            .sum()
+    }
+
+    /// Slots of the farmers that live.
+    pub fn slots(&self) -> u64 {
+        let slots = self.living().map(|farmer| farmer.header().slots);
+        slots.map(u64::from).sum()
+    }
+
+    /// Ends a second, over the last part of what the living farmers have seen:
+    /// a tenth of it, a minute at least, and as much as there is below that.
+    pub fn rate(&self) -> Option<f64> {
+        let (mut rate, mut any) = (0.0, false);
+        for farmer in self.living() {
+            let now = self.now_of(farmer);
+            let there = now.saturating_sub(farmer.first);
+            let want = (there / 10).max(60_000_000);
+            let begin = now.saturating_sub(want).max(farmer.first);
+            let width = farmer.series.width();
+            let ended: u64 = farmer
+                .series
+                .iter()
+                .filter(|(at, _)| at + width > begin)
+                .map(|(_, stretch)| stretch.ended)
+                .sum();
+            // Stretches are counted whole, so is the time.
+            let seconds = Duration::from_micros(now - begin / width * width).as_secs_f64();
+            if seconds > 0.0 && ended > 0 {
+                rate += crate::model::figures::float(ended) / seconds;
+                any = true;
+            }
+        }
+        any.then_some(rate)
+    }
+
+    /// When it may be over.
+    pub fn forecast(&self) -> Forecast {
+        let mut ran = Duration::ZERO;
+        let (mut busy, mut there) = (0, 0);
+        for farmer in self.living() {
+            let now = self.now_of(farmer);
+            let spans = farmer
+                .running
+                .values()
+                .map(|one| now.saturating_sub(one.at));
+            ran += Duration::from_micros(spans.sum());
+            busy += farmer.busy();
+            there += farmer.slot_time();
+        }
+        let running = self.running();
+        forecast(&Known {
+            durations: &self.durations(),
+            waiting: (self.counts.waiting + self.counts.claimed).saturating_sub(running),
+            running: (running, ran),
+            slots: self.slots(),
+            busy: crate::model::figures::share(busy, there),
+            rate: self.rate(),
+            is_open: self.counts.feeding > 0,
+        })
+    }
+}
+
+/// Reads what is new in all journals, several at a time.
+fn read_all(farmers: &mut [Farmer]) -> io::Result<()> {
+    let threads = std::thread::available_parallelism().map_or(1, usize::from);
+    let threads = threads.min(READERS).min(farmers.len());
+    if threads < 2 {
+        return farmers.iter_mut().try_for_each(Farmer::refresh);
+    }
+    let places: Vec<Mutex<&mut Farmer>> = farmers.iter_mut().map(Mutex::new).collect();
+    let next = AtomicUsize::new(0);
+    let read = || -> io::Result<()> {
+        while let Some(place) = places.get(next.fetch_add(1, Ordering::Relaxed)) {
+            place
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner)
+                .refresh()?;
+        }
+        Ok(())
+    };
+    std::thread::scope(|scope| {
+        let readers: Vec<_> = (0..threads).map(|_| scope.spawn(read)).collect();
+        readers.into_iter().try_for_each(|reader| {
+            let panicked = |_| Err(io::Error::other("a reader panicked"));
+            reader.join().unwrap_or_else(panicked)
+        })
+    })
+}
+
+/// Calls `each` with every whole line of a file and where it begins.
+pub(crate) fn each_line(file: &std::fs::File, each: impl FnMut(&[u8], u64)) -> io::Result<()> {
+    lines::each(file, 0, each).map(|_| ())
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,118 @@
+//! A node: all farmers that were on it, one after the other or side by side.
+
+use std::collections::BTreeMap;
+
+use super::life::Life;
+use super::quick::Attempt;
+use super::{Farmer, Run};
+use crate::model::figures::share;
+use crate::view::lanes::natural;
+
+/// What is known of a node.
+#[derive(Debug)]
+pub struct Node<'a> {
+    /// Its name.
+    pub host: &'a str,
+    /// Its farmers.
+    pub farmers: Vec<&'a Farmer>,
+    /// How the one is that is most alive.
+    pub life: Life,
+    /// Slots of the farmers that live, else of the last one.
+    pub slots: u64,
+    /// What runs there, and for how long, the longest first.
+    pub running: Vec<(&'a Attempt, u64)>,
+    /// Attempts that finished, failed, were taken away.
+    pub ended: (u64, u64, u64),
+    /// The part of the slots' time that tasks ran in them.
+    pub busy: Option<f64>,
+    /// Failures of tasks that finished somewhere in a later attempt.
+    pub forgiven: u64,
+}
+
+/// How much one wants to hear of a farmer in this state.
+fn rank(life: Life) -> u8 {
+    match life {
+        Life::Alive => 4,
+        Life::Silent(_) => 3,
+        Life::Dead => 2,
+        Life::Lost => 1,
+        Life::Left => 0,
+    }
+}
+
+/// The nodes of a run, in the order of their names.
+pub(super) fn nodes(run: &Run) -> Vec<Node<'_>> {
+    let mut hosts: BTreeMap<&str, Vec<&Farmer>> = BTreeMap::new();
+    for farmer in &run.farmers {
+        hosts.entry(&farmer.header().host).or_default().push(farmer);
+    }
+    let late: std::collections::HashSet<u64> = run
+        .farmers
+        .iter()
+        .flat_map(|farmer| farmer.late.iter().copied())
+        .collect();
+    let mut nodes: Vec<Node> = hosts
+        .into_iter()
+        .map(|(host, farmers)| node(run, host, farmers, &late))
+        .collect();
+    nodes.sort_by(|a, b| natural(a.host, b.host));
+    nodes
+}
+
+fn node<'a>(
+    run: &Run,
+    host: &'a str,
+    farmers: Vec<&'a Farmer>,
+    late: &std::collections::HashSet<u64>,
+) -> Node<'a> {
+    let lives = farmers.iter().map(|farmer| run.life(farmer));
+    let newest = farmers.last().map(|farmer| run.life(farmer));
+    let best = lives.max_by_key(|life| rank(*life));
+    // Only a farmer that is there counts more than the one that came last.
+    let life = best
+        .filter(|life| life.is_there())
+        .or(newest)
+        .unwrap_or(Life::Left);
+    let there: Vec<&&Farmer> = farmers
+        .iter()
+        .filter(|farmer| run.life(farmer).is_there())
+        .collect();
+    let slots = match &there[..] {
+        [] => farmers
+            .last()
+            .map_or(0, |farmer| u64::from(farmer.header().slots)),
+        there => there
+            .iter()
+            .map(|farmer| u64::from(farmer.header().slots))
+            .sum(),
+    };
+    let mut running: Vec<(&Attempt, u64)> = Vec::new();
+    for farmer in there {
+        let now = run.now_of(farmer);
+        running.extend(
+            farmer
+                .running
+                .values()
+                .map(|one| (one, now.saturating_sub(one.at))),
+        );
+    }
+    running.sort_by_key(|(_, ran)| std::cmp::Reverse(*ran));
+    let sum = |of: fn(&Farmer) -> u64| farmers.iter().map(|farmer| of(farmer)).sum::<u64>();
+    let failures = farmers.iter().flat_map(|farmer| &farmer.failures);
+    Node {
+        host,
+        life,
+        slots,
+        running,
+        ended: (
+            sum(|f| f.finished),
+            sum(Farmer::failed),
+            sum(|f| f.interrupted),
+        ),
+        busy: share(sum(Farmer::busy), sum(Farmer::slot_time)),
+        forgiven: failures
+            .filter(|failure| late.contains(&failure.id))
+            .count() as u64,
+        farmers,
+    }
+}

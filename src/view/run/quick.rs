@@ -1,0 +1,343 @@
+//! The ends and starts in a journal, parsed without any allocation.
+//!
+//! A run of a million tasks has hundreds of megabytes of them, and a view wants
+//! only their numbers. What the line has besides is skipped, so a record with
+//! new fields is read like any other. What is no such record is left to
+//! [`Record`](crate::model::record::Record).
+
+use crate::model::outcome::Outcome;
+
+/// A start or an end, as far as figures are concerned.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Attempt {
+    /// The task.
+    pub id: u64,
+    /// Which attempt of it.
+    pub attempt: u32,
+    /// The slot it runs in.
+    pub slot: u32,
+    /// When it started.
+    pub at: u64,
+    /// For how long it ran, in microseconds.
+    pub us: u64,
+    /// How it ended; `None` in a start.
+    pub outcome: Option<Outcome>,
+    /// What it used, when that is known.
+    pub used: Option<Spent>,
+}
+
+impl Attempt {
+    /// When it ended.
+    pub fn end(&self) -> u64 {
+        self.at.saturating_add(self.us)
+    }
+}
+
+/// What an attempt used.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Spent {
+    /// CPU time in user mode, microseconds.
+    pub user: u64,
+    /// CPU time in the kernel, microseconds.
+    pub sys: u64,
+    /// Peak resident memory in KiB.
+    pub peak: u64,
+    /// Read from storage, in KiB.
+    pub read: u64,
+    /// Written to storage, in KiB.
+    pub written: u64,
+}
+
+/// Reads a line; `None` when it is no start and no end, or damaged.
+pub fn parse(line: &[u8]) -> Option<Attempt> {
+    let mut text = Text(line);
+    let (mut attempt, mut seen) = (Attempt::default(), 0_u32);
+    let mut kind: &[u8] = b"";
+    text.members(|key, text| {
+        let place = match key {
+            b"event" => {
+                kind = text.string()?;
+                return Some(());
+            }
+            b"id" => 0,
+            b"attempt" => 1,
+            b"slot" => 2,
+            b"at" => 3,
+            b"us" => 4,
+            b"outcome" => {
+                attempt.outcome = Some(outcome(text)?);
+                seen |= 1 << 5;
+                return Some(());
+            }
+            b"used" => {
+                attempt.used = Some(spent(text)?);
+                return Some(());
+            }
+            _ => return text.skip(),
+        };
+        let number = text.number()?;
+        seen |= 1 << place;
+        match place {
+            0 => attempt.id = number,
+            1 => attempt.attempt = u32::try_from(number).ok()?,
+            2 => attempt.slot = u32::try_from(number).ok()?,
+            3 => attempt.at = number,
+            _ => attempt.us = number,
+        }
+        Some(())
+    })?;
+    let is_whole = match kind {
+        b"start" => seen & 0b1111 == 0b1111,
+        b"end" => seen == 0b11_1111,
+        _ => false,
+    };
+    (is_whole && text.0.is_empty()).then_some(attempt)
+}
+
+fn spent(text: &mut Text) -> Option<Spent> {
+    let mut spent = Spent::default();
+    text.members(|key, text| {
+        let place = match key {
+            b"user" => &mut spent.user,
+            b"sys" => &mut spent.sys,
+            b"peak" => &mut spent.peak,
+            b"read" => &mut spent.read,
+            b"written" => &mut spent.written,
+            _ => return text.skip(),
+        };
+        *place = text.number()?;
+        Some(())
+    })?;
+    Some(spent)
+}
+
+fn outcome(text: &mut Text) -> Option<Outcome> {
+    if text.0.first() == Some(&b'"') {
+        return match text.string()? {
+            b"time-limit" => Some(Outcome::TimeLimit),
+            b"out-of-memory" => Some(Outcome::OutOfMemory),
+            b"interrupted" => Some(Outcome::Interrupted),
+            b"lost" => Some(Outcome::Lost),
+            _ => None,
+        };
+    }
+    let mut found = None;
+    text.members(|key, text| {
+        let number = text.integer()?;
+        found = Some(match key {
+            b"exit" => Outcome::Exit(number),
+            b"signal" => Outcome::Signal(number),
+            b"not-started" => Outcome::NotStarted(number),
+            _ => return None,
+        });
+        Some(())
+    })?;
+    found
+}
+
+/// How deep what is skipped may be nested.
+const DEEPEST: u32 = 16;
+
+/// The rest of a line, as our own writer lays JSON out: without blanks.
+struct Text<'a>(&'a [u8]);
+
+impl<'a> Text<'a> {
+    fn take(&mut self, byte: u8) -> Option<()> {
+        let (first, rest) = self.0.split_first()?;
+        self.0 = rest;
+        (*first == byte).then_some(())
+    }
+
+    fn members(&mut self, mut each: impl FnMut(&'a [u8], &mut Self) -> Option<()>) -> Option<()> {
+        self.take(b'{')?;
+        if self.0.first() == Some(&b'}') {
+            return self.take(b'}');
+        }
+        loop {
+            let key = self.string()?;
+            self.take(b':')?;
+            each(key, self)?;
+            let (next, rest) = self.0.split_first()?;
+            self.0 = rest;
+            match next {
+                b',' => {}
+                b'}' => return Some(()),
+                _ => return None,
+            }
+        }
+    }
+
+    /// A string as it is written, escapes and all.
+    fn string(&mut self) -> Option<&'a [u8]> {
+        self.take(b'"')?;
+        let mut at = 0;
+        loop {
+            match self.0.get(at)? {
+                b'"' => break,
+                b'\\' => at += 2,
+                0..=0x1f => return None,
+                _ => at += 1,
+            }
+        }
+        let (text, rest) = self.0.split_at_checked(at)?;
+        self.0 = rest.get(1..)?;
+        Some(text)
+    }
+
+    fn number(&mut self) -> Option<u64> {
+        let length = self.0.iter().take_while(|b| b.is_ascii_digit()).count();
+        if !(1..=20).contains(&length) {
+            return None;
+        }
+        let (digits, rest) = self.0.split_at(length);
+        self.0 = rest;
+        digits.iter().try_fold(0_u64, |number, digit| {
+            number.checked_mul(10)?.checked_add(u64::from(digit - b'0'))
+        })
+    }
+
+    fn integer(&mut self) -> Option<i32> {
+        if self.0.first() == Some(&b'-') {
+            self.take(b'-')?;
+            return i32::try_from(self.number()?).ok().map(|number| -number);
+        }
+        i32::try_from(self.number()?).ok()
+    }
+
+    /// Any value.
+    fn skip(&mut self) -> Option<()> {
+        self.skip_to(DEEPEST)
+    }
+
+    fn skip_to(&mut self, deepest: u32) -> Option<()> {
+        let deeper = deepest.checked_sub(1)?;
+        match self.0.first()? {
+            b'"' => self.string().map(|_| ()),
+            b'{' => self.members(|_, text| text.skip_to(deeper)),
+            b'[' => {
+                self.take(b'[')?;
+                if self.0.first() == Some(&b']') {
+                    return self.take(b']');
+                }
+                loop {
+                    self.skip_to(deeper)?;
+                    let (next, rest) = self.0.split_first()?;
+                    self.0 = rest;
+                    match next {
+                        b',' => {}
+                        b']' => return Some(()),
+                        _ => return None,
+                    }
+                }
+            }
+            _ => {
+                let is_word = |b: &&u8| b.is_ascii_alphanumeric() || b"+-.".contains(*b);
+                let length = self.0.iter().take_while(is_word).count();
+                self.0 = self.0.get(length..)?;
+                (length > 0).then_some(())
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::model::record::{End, LogAt, Record, Start, Used};
+    use crate::model::task::TaskId;
+
+    fn outcomes() -> impl Strategy<Value = Outcome> {
+        prop_oneof![
+            any::<i32>().prop_map(Outcome::Exit),
+            any::<i32>().prop_map(Outcome::Signal),
+            any::<i32>().prop_map(Outcome::NotStarted),
+            Just(Outcome::TimeLimit),
+            Just(Outcome::OutOfMemory),
+            Just(Outcome::Interrupted),
+            Just(Outcome::Lost),
+        ]
+    }
+
+    fn written(record: &Record) -> Vec<u8> {
+        let mut line = Vec::new();
+        record.push_to(&mut line);
+        line.pop();
+        line
+    }
+
+    proptest! {
+        #[test]
+        fn what_the_writer_writes_is_read(
+            (id, attempt, slot) in (any::<u64>(), any::<u32>(), any::<u32>()),
+            (at, us) in (any::<u64>(), any::<u64>()),
+            outcome in outcomes(),
+            used in prop::option::of((any::<u64>(), any::<u64>(), any::<u64>())),
+            file in prop::option::of(".*"),
+        ) {
+            let end = Record::End(End {
+                id: TaskId(id), attempt, slot, at, us,
+                outcome: outcome.clone(),
+                used: used.map(|(user, sys, peak)| Used { user, sys, peak, ..Used::default() }),
+                log: file.map(|file| LogAt { file, part: Some((1, 2)) }),
+            });
+            // -2147483648 has no positive twin; no exit status is like that.
+            let is_least = [Outcome::Exit(i32::MIN), Outcome::Signal(i32::MIN), Outcome::NotStarted(i32::MIN)]
+                .contains(&outcome);
+            let found = parse(&written(&end));
+            if !is_least {
+                let found = found.unwrap();
+                prop_assert_eq!((found.id, found.attempt, found.slot), (id, attempt, slot));
+                prop_assert_eq!((found.at, found.us, found.outcome), (at, us, Some(outcome)));
+                let found = found.used.map(|used| (used.user, used.sys, used.peak));
+                prop_assert_eq!(found, used);
+            }
+        }
+
+        #[test]
+        fn no_bytes_are_too_strange(line in prop::collection::vec(any::<u8>(), 0..200)) {
+            prop_assert_eq!(parse(&line), None);
+        }
+
+        #[test]
+        fn what_is_cut_is_none(length in 0_usize..100) {
+            let start = Record::Start(Start { id: TaskId(1), attempt: 1, slot: 2, pid: 3, at: 4 });
+            let line = written(&start);
+            if length < line.len() {
+                prop_assert_eq!(parse(&line[..length]), None);
+            } else {
+                prop_assert!(parse(&line).is_some_and(|start| start.outcome.is_none()));
+            }
+        }
+    }
+
+    #[test]
+    fn new_fields_do_no_harm_and_missing_ones_do() {
+        for (line, is_read) in [
+            (
+                r#"{"event":"end","id":1,"attempt":1,"slot":0,"at":5,"us":6,"outcome":{"exit":0},"x":[1,{"a":"\"}"},null,-1.5e3],"y":{}}"#,
+                true,
+            ),
+            (
+                r#"{"id":1,"attempt":1,"slot":0,"at":5,"event":"start","devices":["GPU-1"]}"#,
+                true,
+            ),
+            (
+                r#"{"event":"end","id":1,"attempt":1,"slot":0,"at":5,"outcome":{"exit":0}}"#,
+                false,
+            ),
+            (
+                r#"{"event":"end","id":1,"attempt":1,"slot":0,"at":5,"us":6,"outcome":{"exit":0}}}"#,
+                false,
+            ),
+            (
+                r#"{"event":"end","id":1,"attempt":1,"slot":0,"at":5,"us":6,"outcome":"new-word"}"#,
+                false,
+            ),
+            (r#"{"event":"beat","at":5}"#, false),
+        ] {
+            assert_eq!(parse(line.as_bytes()).is_some(), is_read, "{line}");
+        }
+    }
+}

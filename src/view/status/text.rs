@@ -1,0 +1,368 @@
+//! `pytf status`: one screen for people.
+
+use std::fmt::Write as _;
+use std::io;
+use std::time::Duration;
+
+use super::json::word;
+use super::shown;
+use crate::model::durations;
+use crate::model::figures::{micros, share, show_kib};
+use crate::model::forecast::Forecast;
+use crate::model::task::TaskId;
+use crate::view::advice::advice;
+use crate::view::commands::Commands;
+use crate::view::escape::escape;
+use crate::view::failures::{Cause, Details, causes, failures};
+use crate::view::look::{Look, Paint};
+use crate::view::pace::show_rate;
+use crate::view::progress::grouped;
+use crate::view::run::node::Node;
+use crate::view::run::{Farmer, Life, Run};
+use crate::view::summary::{push_wrapped, quoted};
+
+/// How many nodes are shown.
+const NODES: usize = 12;
+
+/// How many causes of failures are shown.
+const CAUSES: usize = 6;
+
+/// How wide the bar is, at most.
+const BAR: usize = 50;
+
+/// The screen.
+pub(super) fn text(run: &Run, look: &Look) -> io::Result<String> {
+    let mut screen = Screen {
+        out: String::new(),
+        look,
+    };
+    screen.head(run);
+    screen.time(run);
+    screen.nodes(run);
+    screen.causes(run)?;
+    let found = advice(run);
+    if !found.is_empty() {
+        screen.title("advice");
+        for advice in &found {
+            screen.wrapped(&advice.text);
+        }
+    }
+    screen.faults(run);
+    screen.next(run);
+    Ok(screen.out)
+}
+
+struct Screen<'a> {
+    out: String,
+    look: &'a Look,
+}
+
+impl Screen<'_> {
+    fn line(&mut self, text: &str) {
+        let text = self.look.clip(text, self.look.width);
+        let _ = writeln!(self.out, "{text}");
+    }
+
+    fn painted(&mut self, paint: Paint, text: &str) {
+        let text = self.look.clip(text, self.look.width);
+        let _ = writeln!(self.out, "{}", self.look.paint(paint, &text));
+    }
+
+    fn title(&mut self, text: &str) {
+        self.out.push('\n');
+        self.painted(Paint::Strong, text);
+    }
+
+    fn wrapped(&mut self, text: &str) {
+        let mark = if self.look.unicode { "▸" } else { "->" };
+        push_wrapped(&mut self.out, self.look, mark, text);
+    }
+
+    fn dot(&self) -> &'static str {
+        if self.look.unicode { " · " } else { ", " }
+    }
+
+    fn head(&mut self, run: &Run) {
+        let counts = &run.counts;
+        let (state, paint) = match word(run) {
+            "complete" if counts.failed > 0 => ("complete, some tasks failed", Paint::Bad),
+            "complete" => ("complete", Paint::Good),
+            "running" => ("running", Paint::Good),
+            _ => ("stopped, with work left", Paint::Warn),
+        };
+        self.painted(paint, &format!("{}: {state}", shown(&run.workdir)));
+        let done = share(counts.done(), counts.total).unwrap_or(0.0);
+        let width = BAR.min(self.look.width.saturating_sub(40)).max(10);
+        #[expect(
+            clippy::cast_possible_truncation,
+            clippy::cast_sign_loss,
+            clippy::cast_precision_loss,
+            reason = "the width of a bar"
+        )]
+        let filled = (done * width as f64).floor() as usize;
+        let (full, empty) = if self.look.unicode {
+            ("█", "░")
+        } else {
+            ("#", "-")
+        };
+        self.line(&format!(
+            "  {}{} {:.1} %  {} of {} tasks",
+            full.repeat(filled),
+            empty.repeat(width - filled),
+            (done * 1000.0).floor() / 10.0,
+            grouped(counts.done()),
+            grouped(counts.total)
+        ));
+        let running = run.running();
+        let claimed = counts.claimed.saturating_sub(running);
+        let mut parts = vec![
+            format!("{} finished", grouped(counts.finished)),
+            format!("{} failed", grouped(counts.failed)),
+            format!("{} running", grouped(running)),
+        ];
+        if claimed > 0 {
+            parts.push(format!("{} claimed", grouped(claimed)));
+        }
+        parts.push(format!("{} waiting", grouped(counts.waiting)));
+        if counts.dropped > 0 {
+            parts.push(format!("{} dropped from the list", grouped(counts.dropped)));
+        }
+        if counts.feeding > 0 {
+            parts.push("more may arrive".to_owned());
+        }
+        let line = format!("  {}", parts.join(self.dot()));
+        self.line(&line);
+    }
+
+    fn time(&mut self, run: &Run) {
+        let mut parts = Vec::new();
+        if let Some(rate) = run.rate() {
+            parts.push(format!("rate {}", show_rate(rate)));
+        }
+        match run.forecast() {
+            Forecast::Over => {}
+            Forecast::Range(low, high) => parts.push(format!("left {}", range(low, high))),
+            Forecast::Unknown(why) => parts.push(format!("left unknown: {why}")),
+        }
+        let sum = |of: fn(&Farmer) -> u64| run.farmers.iter().map(of).sum::<u64>();
+        if let Some(busy) = share(sum(Farmer::busy), sum(Farmer::slot_time)) {
+            parts.push(format!("slots {:.0} % busy", busy * 100.0));
+        }
+        if let Some((first, last)) = run.span() {
+            let ago = durations::show(micros(last - first));
+            parts.push(format!("{ago} from the first start"));
+        }
+        let line = format!("  {}", parts.join(self.dot()));
+        self.line(&line);
+        let (times, peaks) = (run.durations(), run.peaks());
+        if let (Some(median), Some(most)) = (times.quantile(0.5), times.quantile(0.95)) {
+            let show = |us| durations::show(micros(us));
+            let mut line = format!(
+                "  a task takes {} (median), {} (95 %), {} (longest)",
+                show(median),
+                show(most),
+                show(times.max)
+            );
+            if peaks.count > 0 {
+                line += &format!("{}peak memory {}", self.dot(), show_kib(peaks.max));
+            }
+            self.line(&line);
+        }
+    }
+
+    fn nodes(&mut self, run: &Run) {
+        let mut nodes = run.nodes();
+        if nodes.is_empty() {
+            return;
+        }
+        let count = |is: fn(Life) -> bool| nodes.iter().filter(|node| is(node.life)).count();
+        let mut parts = Vec::new();
+        for (count, word) in [
+            (count(|life| life == Life::Alive), "alive"),
+            (count(|life| matches!(life, Life::Silent(_))), "silent"),
+            (count(|life| matches!(life, Life::Dead)), "dead"),
+            (count(|life| matches!(life, Life::Lost)), "lost"),
+            (count(|life| matches!(life, Life::Left)), "left"),
+        ] {
+            if count > 0 {
+                parts.push(format!("{count} {word}"));
+            }
+        }
+        self.title(&format!("nodes: {}", parts.join(", ")));
+        // Those that live, then those in trouble.
+        nodes.sort_by_key(|node| !node.life.is_there());
+        let width = nodes
+            .iter()
+            .map(|node| node.host.chars().count())
+            .max()
+            .unwrap_or(0);
+        for node in nodes.iter().take(NODES) {
+            self.node(node, width.min(30));
+        }
+        if nodes.len() > NODES {
+            let more = format!("  and {} more: --json has all", nodes.len() - NODES);
+            self.painted(Paint::Faint, &more);
+        }
+    }
+
+    fn node(&mut self, node: &Node, width: usize) {
+        let host = escape(node.host.as_bytes());
+        let (life, paint) = match node.life {
+            Life::Alive => ("alive".to_owned(), Paint::Good),
+            Life::Silent(time) => (format!("silent for {}", durations::show(time)), Paint::Warn),
+            Life::Dead => (
+                "dead: its tasks go back when somebody looks".to_owned(),
+                Paint::Bad,
+            ),
+            Life::Lost => ("lost: its tasks were given back".to_owned(), Paint::Warn),
+            Life::Left => ("left".to_owned(), Paint::Faint),
+        };
+        let mut parts = Vec::new();
+        if node.life.is_there() {
+            parts.push(format!(
+                "{} of {} slots run",
+                node.running.len(),
+                node.slots
+            ));
+        }
+        parts.push(format!("{} finished", grouped(node.ended.0)));
+        if node.ended.1 > 0 {
+            parts.push(format!("{} failed", grouped(node.ended.1)));
+        }
+        if let Some(busy) = node.busy {
+            parts.push(format!("{:.0} % busy", busy * 100.0));
+        }
+        if let Some((attempt, ran)) = node.running.first() {
+            let ran = durations::show(micros(*ran));
+            parts.push(format!("task {} for {ran}", attempt.id));
+        }
+        let text = self.look.clip(
+            &parts.join(self.dot()),
+            self.look
+                .width
+                .saturating_sub(width + life.chars().count() + 6),
+        );
+        let life = self.look.paint(paint, &life);
+        let _ = writeln!(self.out, "  {host:<width$}  {life}  {text}");
+    }
+
+    fn causes(&mut self, run: &Run) -> io::Result<()> {
+        let failures = failures(run);
+        let causes = causes(&failures);
+        if causes.is_empty() {
+            return Ok(());
+        }
+        self.title("failed tasks by cause");
+        let (mut commands, mut details) = (Commands::open(&run.workdir)?, Details::default());
+        for cause in causes.iter().take(CAUSES) {
+            self.cause(cause, &mut commands, &mut details)?;
+        }
+        if causes.len() > CAUSES {
+            let more = format!("  and {} other causes", causes.len() - CAUSES);
+            self.painted(Paint::Faint, &more);
+        }
+        Ok(())
+    }
+
+    fn cause(
+        &mut self,
+        cause: &Cause,
+        commands: &mut Commands,
+        details: &mut Details,
+    ) -> io::Result<()> {
+        let times = if self.look.unicode { "×" } else { "x" };
+        let mut head = format!("  {} {times} {}", grouped(cause.tasks), cause.words);
+        if cause.nodes > 1 {
+            head += &format!(" on {} nodes", cause.nodes);
+        }
+        self.painted(Paint::Bad, &head);
+        let id = cause.first.id;
+        let mut line = format!("    task {id}");
+        if let Some((farmer, _)) = cause.first.last {
+            line += &format!(" on {}", escape(farmer.header().host.as_bytes()));
+        }
+        if let Some(log) = details.of(&cause.first).and_then(|end| end.log) {
+            line += &format!(" [{}]", escape(log.file.as_bytes()));
+        }
+        if let Some(command) = commands.get(TaskId(id))? {
+            line += &format!(": {}", escape(command));
+        }
+        self.line(&line);
+        Ok(())
+    }
+
+    /// What could not be read.
+    fn faults(&mut self, run: &Run) {
+        let damaged: Vec<_> = run
+            .farmers
+            .iter()
+            .filter(|farmer| farmer.damage.lines > 0)
+            .collect();
+        if damaged.is_empty() && run.counts.trouble.is_none() {
+            return;
+        }
+        self.title("damage");
+        if let Some(trouble) = &run.counts.trouble {
+            self.wrapped(&escape(trouble.as_bytes()));
+        }
+        for farmer in damaged {
+            let path = shown(&farmer.journal.path);
+            let first = farmer.damage.first.unwrap_or(0);
+            self.wrapped(&format!(
+                "{path}: {} lines are no records, the first is line {first}; what they told is \
+                 missing above",
+                farmer.damage.lines
+            ));
+        }
+    }
+
+    fn next(&mut self, run: &Run) {
+        let workdir = quoted(&shown(&run.workdir));
+        let mut next = Vec::new();
+        if word(run) == "stopped" {
+            next.push((
+                "run the same command again".to_owned(),
+                "goes on where it ended",
+            ));
+        }
+        if run.counts.failed > 0 {
+            next.push((
+                format!("pytf status {workdir} --failed"),
+                "all failed tasks",
+            ));
+            next.push((format!("pytf retry {workdir}"), "puts them back"));
+        }
+        if word(run) != "running" && !run.farmers.is_empty() {
+            next.push((format!("pytf report {workdir}"), "a page with all of it"));
+        }
+        if next.is_empty() {
+            return;
+        }
+        self.title("next");
+        let column = next
+            .iter()
+            .map(|(command, _)| command.chars().count())
+            .max()
+            .unwrap_or(0);
+        for (command, what) in next {
+            let what = self.look.paint(Paint::Faint, what);
+            let _ = writeln!(self.out, "  {command:<column$}  {what}");
+        }
+    }
+}
+
+/// `5m10s to 6m30s`, or one of them when they say the same.
+pub(crate) fn range(low: Duration, high: Duration) -> String {
+    // A tenth more or less is nothing that can be known.
+    let coarse = |span: Duration| {
+        let seconds = span.as_secs_f64().max(1.0);
+        let unit = 10_f64.powf(seconds.log10().floor() - 1.0).max(1.0);
+        Duration::try_from_secs_f64((seconds / unit).round() * unit).unwrap_or(span)
+    };
+    let (low, high) = (durations::show(coarse(low)), durations::show(coarse(high)));
+    if low == high {
+        format!("about {low}")
+    } else {
+        format!("{low} to {high}")
+    }
+}

@@ -1,0 +1,115 @@
+//! Tables: aligned for people, with commas or tabs for programs.
+
+use std::io::{self, Write};
+
+use super::look::{Look, Paint};
+
+/// What stands between two columns of text.
+const GAP: usize = 2;
+
+/// Writes rows with aligned columns, each line cut to the width. The first row
+/// is the header. The last column takes what is left.
+pub fn text(out: &mut dyn Write, look: &Look, rows: &[Vec<String>]) -> io::Result<()> {
+    let columns = rows.iter().map(Vec::len).max().unwrap_or(0);
+    let width = |column: usize| {
+        let cells = rows.iter().filter_map(|row| row.get(column));
+        cells.map(|cell| cell.chars().count()).max().unwrap_or(0)
+    };
+    let widths: Vec<usize> = (0..columns).map(width).collect();
+    for (number, row) in rows.iter().enumerate() {
+        let mut line = String::new();
+        for (cell, width) in row.iter().zip(&widths) {
+            let pad = width.saturating_sub(cell.chars().count()) + GAP;
+            // Numbers end where those above and below end.
+            let is_number = cell.starts_with(|c: char| c.is_ascii_digit());
+            let is_head = number == 0
+                && rows.get(1).is_some_and(|below| {
+                    let place = row.iter().position(|other| std::ptr::eq(other, cell));
+                    let below = place.and_then(|place| below.get(place));
+                    below.is_some_and(|cell| cell.starts_with(|c: char| c.is_ascii_digit()))
+                });
+            if is_number || is_head {
+                line += &" ".repeat(pad - GAP);
+                line += cell;
+                line += &" ".repeat(GAP);
+            } else {
+                line += cell;
+                line += &" ".repeat(pad);
+            }
+        }
+        let line = look.clip(line.trim_end(), look.width);
+        if number == 0 {
+            writeln!(out, "{}", look.paint(Paint::Faint, &line))?;
+        } else {
+            writeln!(out, "{line}")?;
+        }
+    }
+    Ok(())
+}
+
+/// Writes one row of values with commas between (RFC 4180, with a line feed).
+pub fn csv(out: &mut dyn Write, row: &[String]) -> io::Result<()> {
+    for (number, cell) in row.iter().enumerate() {
+        if number > 0 {
+            out.write_all(b",")?;
+        }
+        if cell.contains(['"', ',', '\n', '\r']) {
+            write!(out, "\"{}\"", cell.replace('"', "\"\""))?;
+        } else {
+            out.write_all(cell.as_bytes())?;
+        }
+    }
+    out.write_all(b"\n")
+}
+
+/// Writes one row of values with tabs between. What went through
+/// [`escape`](super::escape::escape) has none inside.
+pub fn tsv(out: &mut dyn Write, row: &[String]) -> io::Result<()> {
+    writeln!(out, "{}", row.join("\t"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn rows(rows: &[&[&str]]) -> Vec<Vec<String>> {
+        rows.iter()
+            .map(|row| row.iter().map(|cell| (*cell).to_owned()).collect())
+            .collect()
+    }
+
+    #[test]
+    fn columns_are_aligned_and_lines_are_cut() {
+        let rows = rows(&[
+            &["task", "outcome", "command"],
+            &["7", "exit status 3", "a"],
+            &["1200", "time limit", "b"],
+        ]);
+        let mut out = Vec::new();
+        text(&mut out, &Look::PLAIN, &rows).unwrap();
+        assert_eq!(
+            String::from_utf8(out).unwrap(),
+            "task  outcome        command\n   7  exit status 3  a\n1200  time limit     b\n"
+        );
+        let narrow = Look {
+            width: 40,
+            ..Look::PLAIN
+        };
+        let long = vec![vec!["x".repeat(100)], vec!["ü".repeat(100)]];
+        let mut out = Vec::new();
+        text(&mut out, &narrow, &long).unwrap();
+        let out = String::from_utf8(out).unwrap();
+        assert!(out.lines().all(|line| line.chars().count() == 40), "{out}");
+    }
+
+    #[test]
+    fn commas_and_quotes_are_quoted() {
+        let row = ["a,b", "say \"x\"", "plain", ""].map(str::to_owned);
+        let mut out = Vec::new();
+        csv(&mut out, &row).unwrap();
+        assert_eq!(
+            String::from_utf8(out).unwrap(),
+            "\"a,b\",\"say \"\"x\"\"\",plain,\n"
+        );
+    }
+}

@@ -1,0 +1,186 @@
+//! The commands that only look at a workdir: from the command line to a view and
+//! an exit status.
+
+use std::io::{self, BufWriter, Write as _};
+use std::path::Path;
+
+use pytf::cli::{Export, Format, Report, Status, Timeline};
+use pytf::exit::RunExit;
+use pytf::farm::start::warn;
+use pytf::view::export;
+use pytf::view::look::{Look, Terminal};
+use pytf::view::report;
+use pytf::view::run::RunError;
+use pytf::view::status::{self, Form, Part, StatusError};
+use pytf::view::timeline::{self, Wishes};
+
+/// Why a view was not shown, and the status to end with.
+pub(crate) struct Failed {
+    text: String,
+    exit: RunExit,
+}
+
+impl Failed {
+    fn new(text: impl std::fmt::Display, exit: RunExit) -> Self {
+        let text = text.to_string();
+        Self { text, exit }
+    }
+}
+
+/// Tells what was wrong; the status to end with.
+pub(crate) fn exit(done: Result<(), Failed>) -> RunExit {
+    match done {
+        Ok(()) => RunExit::Complete,
+        Err(failed) => {
+            warn(&failed.text);
+            failed.exit
+        }
+    }
+}
+
+impl From<RunError> for Failed {
+    fn from(error: RunError) -> Self {
+        Self::new(error, RunExit::WorkdirUnusable)
+    }
+}
+
+impl From<io::Error> for Failed {
+    fn from(error: io::Error) -> Self {
+        Self::new(error, RunExit::WorkdirUnusable)
+    }
+}
+
+/// Somebody who has seen enough closes the pipe: that is no failure.
+fn unless_closed(done: Result<(), Failed>, kind: Option<io::ErrorKind>) -> Result<(), Failed> {
+    if kind == Some(io::ErrorKind::BrokenPipe) {
+        Ok(())
+    } else {
+        done
+    }
+}
+
+/// `pytf status`
+pub(crate) fn status(wish: &Status) -> Result<(), Failed> {
+    let terminal = Terminal::of_stdout();
+    let mut look = Look::new(terminal, |name| std::env::var(name).ok());
+    if wish.failed && !terminal.is_terminal {
+        // Whoever searches in a table wants whole lines.
+        look.width = usize::MAX;
+    }
+    let form = match wish.form() {
+        Format::Text => Form::Text(look),
+        Format::Json => Form::Json,
+        Format::Csv => Form::Csv,
+        Format::Tsv => Form::Tsv,
+    };
+    let part = match (wish.task, wish.failed) {
+        (Some(id), _) => Part::Task(id),
+        (None, true) => Part::Failed,
+        (None, false) => Part::Whole,
+    };
+    let mut out = BufWriter::new(io::stdout().lock());
+    match status::show(&wish.workdir, part, form, &mut out) {
+        Ok(()) => Ok(()),
+        Err(StatusError::Io(error)) => {
+            let kind = error.kind();
+            unless_closed(Err(error.into()), Some(kind))
+        }
+        Err(error @ StatusError::NoTask(_)) => Err(Failed::new(error, RunExit::Usage)),
+        Err(StatusError::Run(error)) => Err(error.into()),
+    }
+}
+
+/// `pytf export`
+pub(crate) fn export(wish: &Export) -> Result<(), Failed> {
+    let form = if wish.joblog {
+        export::Form::Joblog
+    } else if wish.csv {
+        export::Form::Csv
+    } else {
+        export::Form::Jsonl
+    };
+    let mut out = BufWriter::with_capacity(1 << 18, io::stdout().lock());
+    match export::write(&wish.workdir, form, &mut out) {
+        Ok(0) => Ok(()),
+        Ok(lines) => {
+            out.flush()?;
+            let text = format!(
+                "{lines} lines of the journals are no records, what they told is missing: \
+                 pytf status names them"
+            );
+            warn(&text);
+            Ok(())
+        }
+        Err(RunError::Io(error)) => {
+            let kind = error.kind();
+            unless_closed(Err(error.into()), Some(kind))
+        }
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// `pytf timeline`
+pub(crate) fn timeline(wish: &Timeline) -> Result<(), Failed> {
+    let wishes = Wishes {
+        since: wish.since,
+        gzip: wish.gzip,
+    };
+    let written = match &wish.output {
+        Some(path) if path == Path::new("-") => {
+            timeline::write_stream(&wish.workdir, io::stdout().lock(), wishes)
+        }
+        Some(path) => timeline::write_file(&wish.workdir, path, wishes),
+        None => {
+            let ending = if wishes.gzip { ".gz" } else { "" };
+            let path = wish.workdir.join(format!("{}{ending}", timeline::NAME));
+            timeline::write_file(&wish.workdir, &path, wishes)
+        }
+    };
+    let written = match written {
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => return Ok(()),
+        written => written?,
+    };
+    if let Some(left_out) = &written.left_out {
+        warn(left_out);
+    }
+    for (path, damage) in &written.damage {
+        warn(&format!(
+            "{}: {} lines are no records, the first is line {}",
+            path.display(),
+            damage.lines,
+            damage.first.unwrap_or(0)
+        ));
+    }
+    if written.merged > 0 {
+        warn(&format!(
+            "{} short tasks are drawn together: viewers hold no more than a million slices",
+            written.merged
+        ));
+    }
+    let slices = if written.slices == 1 {
+        "slice"
+    } else {
+        "slices"
+    };
+    let path = written.path.display();
+    warn(&format!("{} {slices} in {path}", written.slices));
+    Ok(())
+}
+
+/// `pytf report`
+pub(crate) fn report(wish: &Report) -> Result<(), Failed> {
+    let path = match &wish.output {
+        Some(path) if path == Path::new("-") => {
+            let written = report::write_stream(&wish.workdir, &mut io::stdout().lock());
+            return match written {
+                Err(RunError::Io(error)) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
+                written => Ok(written?),
+            };
+        }
+        Some(path) => path.clone(),
+        None => wish.workdir.join(report::NAME),
+    };
+    report::write_file(&wish.workdir, &path)?;
+    warn(&format!("the report is {}", path.display()));
+    Ok(())
+}

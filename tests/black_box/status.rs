@@ -1,0 +1,383 @@
+//! `pytf status` and `pytf export`: what they say is what happened.
+
+use std::collections::BTreeSet;
+
+use nix::sys::signal::Signal;
+use serde_json::Value;
+
+use crate::harness::{Farm, tasks, until};
+
+fn json(farm: &Farm, args: &[&str]) -> Value {
+    let args = ["status", "w", "--json"].iter().chain(args);
+    serde_json::from_slice(&farm.pytf(args).run().leaves(0).stdout).expect("valid JSON")
+}
+
+fn text(farm: &Farm, args: &[&str]) -> String {
+    let done = farm.pytf(args).run().exits(0);
+    String::from_utf8(done.stdout).expect("UTF-8, whatever the task is")
+}
+
+/// The names of all members, `nodes[].life` and the like.
+fn members(value: &Value, at: &str, found: &mut BTreeSet<String>) {
+    match value {
+        Value::Object(map) => {
+            for (name, value) in map {
+                let dot = if at.is_empty() { "" } else { "." };
+                members(value, &format!("{at}{dot}{name}"), found);
+            }
+        }
+        Value::Array(values) if !values.is_empty() => {
+            for value in values {
+                members(value, &format!("{at}[]"), found);
+            }
+        }
+        _ => {
+            found.insert(at.to_owned());
+        }
+    }
+}
+
+/// What docs/status-json.md names in one of its parts.
+fn documented(kind: &str) -> BTreeSet<String> {
+    let page = include_str!("../../docs/status-json.md");
+    let part = page.split("\n## ").find(|part| {
+        let head = part.lines().next().unwrap_or_default();
+        head.contains(&format!("\"{kind}\""))
+    });
+    let rows = part.unwrap().lines().filter(|line| line.starts_with("| `"));
+    let mut found = BTreeSet::new();
+    for row in rows {
+        let mut cells = row.split(" | ");
+        let named = cells.next().unwrap().to_owned();
+        let mut words: Vec<String> = named
+            .split('`')
+            .skip(1)
+            .step_by(2)
+            .map(str::to_owned)
+            .collect();
+        // A member that is an object is told with its own members.
+        if let Some(more) = cells.next() {
+            let inner = more.split('`').skip(1).step_by(2);
+            let prefix = format!("{}.", words[0]);
+            let inner: Vec<_> = inner
+                .filter(|word| word.starts_with(&prefix))
+                .map(str::to_owned)
+                .collect();
+            if !inner.is_empty() {
+                words = inner;
+            }
+        }
+        found.extend(words);
+    }
+    found
+}
+
+/// A run of which every kind of member has something to tell.
+fn eventful() -> Farm {
+    let farm = Farm::new();
+    let gate = farm.gate("gate");
+    let mut list = tasks(30, |id| format!("exit {}", u64::from(id % 10 == 9)));
+    list += "kill -9 $$\n\x1b]0;evil\x07 \"<b>\" \u{202e}\n";
+    list += &format!("{}\n", gate.stand());
+    farm.write("tasks.txt", list);
+    let running = farm.farm("--proc 2 --logs packed").start();
+    gate.comer();
+    until("all others are settled", || {
+        farm.lines("finished").len() + farm.lines("failed").len() == 32
+    });
+    running.signal(Signal::SIGTERM);
+    running.wait().exits(75);
+    let journal = format!("w/nodes/{}.jsonl", farm.farmers()[0]);
+    farm.write(&journal, [&farm.bytes(&journal)[..], b"garbage\n"].concat());
+    farm
+}
+
+#[test]
+fn the_schema_is_as_documented_whole_and_nothing_else() {
+    let farm = eventful();
+    for (kind, args) in [
+        ("status", &[][..]),
+        ("failed", &["--failed"]),
+        ("task", &["--task", "32"]),
+    ] {
+        let value = json(&farm, args);
+        assert_eq!(
+            (&value["schema"], &value["kind"]),
+            (&1.into(), &kind.into())
+        );
+        let mut found = BTreeSet::new();
+        members(&value, "", &mut found);
+        let told = documented(kind);
+        let untold: Vec<_> = found
+            .iter()
+            .filter(|name| {
+                // Null or empty here: what it would hold is told.
+                !told.contains(*name)
+                    && !told.iter().any(|other| {
+                        other.starts_with(&format!("{name}."))
+                            || other.starts_with(&format!("{name}[]"))
+                    })
+            })
+            .collect();
+        assert_eq!(untold, Vec::<&String>::new(), "{kind}: not in the document");
+        let gone: Vec<_> = told
+            .iter()
+            .filter(|name| {
+                !found.contains(*name) && !found.iter().any(|other| name.starts_with(&other[..]))
+            })
+            .collect();
+        assert_eq!(gone, Vec::<&String>::new(), "{kind}: only in the document");
+    }
+}
+
+#[test]
+fn the_figures_are_those_of_the_workdir() {
+    let farm = eventful();
+    let status = json(&farm, &[]);
+    assert_eq!(status["state"], "stopped");
+    for (name, count) in [
+        ("total", 33),
+        ("finished", 27),
+        ("failed", 5),
+        ("left", 1),
+        ("waiting", 1),
+        ("claimed", 0),
+        ("running", 0),
+    ] {
+        assert_eq!(status["tasks"][name], count, "{name}");
+    }
+    assert_eq!(status["attempts"]["interrupted"], 1);
+    assert_eq!(status["eta"]["unknown"], "nobody works on it");
+    assert_eq!(status["damage"][0]["lines"], 1);
+    let node = &status["nodes"][0];
+    assert_eq!(
+        (&node["life"], &node["finished"]),
+        (&"left".into(), &27.into())
+    );
+    let causes = status["causes"].as_array().unwrap();
+    let counts: Vec<_> = causes
+        .iter()
+        .map(|cause| {
+            (
+                cause["words"].as_str().unwrap(),
+                cause["tasks"].as_u64().unwrap(),
+            )
+        })
+        .collect();
+    assert_eq!(counts[0], ("exit status 1", 3));
+    assert!(counts.contains(&("killed by SIGKILL", 1)), "{counts:?}");
+    let failed = json(&farm, &["--failed"]);
+    let ids: Vec<_> = failed["failed"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|row| row["id"].as_u64().unwrap())
+        .collect();
+    assert_eq!(ids, farm.ids("failed"));
+    let task = json(&farm, &["--task", "32"]);
+    assert_eq!(task["place"], "waiting");
+    assert_eq!(task["requeued"][0]["why"], "interrupted");
+    assert_eq!(task["attempts"][0]["outcome"], "interrupted");
+    let refused = farm.pytf(["status", "w", "--task", "33"]).run();
+    refused.exits(2).says(&["no task 33"]);
+    let refused = farm.pytf(["status", "nowhere"]).run();
+    refused.exits(74).says(&["nowhere", "no workdir"]);
+}
+
+#[test]
+fn what_tasks_are_called_and_print_reaches_no_terminal() {
+    let farm = eventful();
+    for args in [
+        &["status", "w"][..],
+        &["status", "w", "--failed"],
+        &["status", "w", "--failed", "--format", "csv"],
+        &["status", "w", "--failed", "--format", "tsv"],
+        &["status", "w", "--task", "31"],
+        &["export", "w", "--csv"],
+        &["export", "w", "--jsonl"],
+    ] {
+        let text = text(&farm, args);
+        let bad = |c: char| (c.is_control() && c != '\n' && c != '\t') || c == '\u{202e}';
+        assert!(!text.contains(bad), "{args:?}: {text:?}");
+        assert!(text.contains("^[]0;evil^G"), "{args:?}: {text:?}");
+    }
+}
+
+#[test]
+fn a_run_under_way_shows_what_runs_and_one_that_was_killed_that_it_is_dead() {
+    let farm = Farm::new();
+    let gate = farm.gate("gate");
+    farm.write(
+        "tasks.txt",
+        format!("true\n{}\n{}\n", gate.stand(), "true\n".repeat(20)),
+    );
+    let running = farm.farm("--proc 1").start();
+    gate.comer();
+    until("the journal has the start", || {
+        json(&farm, &[])["tasks"]["running"] == 1
+    });
+    let status = json(&farm, &[]);
+    assert_eq!(status["state"], "running");
+    assert_eq!(status["nodes"][0]["life"], "alive");
+    assert_eq!(status["nodes"][0]["longest"]["id"], 1);
+    let task = json(&farm, &["--task", "1"]);
+    assert_eq!(task["place"], "running");
+    assert_eq!(task["attempts"][0]["outcome"], "running");
+    let waiting = json(&farm, &["--task", "20"]);
+    assert!(
+        waiting["why"].as_str().unwrap().contains("before it"),
+        "{waiting}"
+    );
+    running.signal(Signal::SIGKILL);
+    running.wait();
+    let status = json(&farm, &[]);
+    assert_eq!(
+        (&status["state"], &status["nodes"][0]["life"]),
+        (&"stopped".into(), &"dead".into())
+    );
+    assert_eq!(
+        json(&farm, &["--task", "1"])["attempts"][0]["outcome"],
+        "lost"
+    );
+}
+
+#[test]
+fn gnu_parallel_reads_the_joblog() {
+    if !crate::harness::has("parallel") {
+        return crate::harness::skip("GNU parallel is not installed");
+    }
+    let farm = Farm::of("true\nfalse\nkill -9 $$\ntrue\n");
+    farm.farm("").run().exits(1);
+    let joblog = text(&farm, &["export", "w", "--joblog"]);
+    let head = "Seq\tHost\tStarttime\tJobRuntime\tSend\tReceive\tExitval\tSignal\tCommand";
+    assert_eq!(joblog.lines().next(), Some(head));
+    let failed: BTreeSet<_> = joblog
+        .lines()
+        .skip(1)
+        .filter_map(|line| {
+            let cells: Vec<_> = line.split('\t').collect();
+            (cells[6..8] != ["0", "0"]).then(|| (cells[0], cells[6], cells[7]))
+        })
+        .collect();
+    assert_eq!(failed, BTreeSet::from([("2", "1", "0"), ("3", "0", "9")]));
+    farm.write("log", &joblog);
+    let parallel = std::process::Command::new("parallel")
+        .args([
+            "--dry-run",
+            "--resume-failed",
+            "--joblog",
+            "log",
+            "-a",
+            "tasks.txt",
+        ])
+        .current_dir(farm.path(""))
+        .output()
+        .unwrap();
+    let again = String::from_utf8(parallel.stdout).unwrap();
+    let again: BTreeSet<_> = again.lines().collect();
+    assert_eq!(again, BTreeSet::from(["false", "kill -9 $$"]));
+}
+
+#[test]
+fn a_workdir_of_pytaskfarmer_and_a_damaged_lock_are_counted_by_their_lines() {
+    let farm = Farm::of(tasks(9, |_| "true".into()));
+    farm.farm("").run().exits(0);
+    farm.write("w/lock", "what is this");
+    let status = json(&farm, &[]);
+    assert_eq!(
+        (&status["tasks"]["finished"], &status["tasks"]["total"]),
+        (&9.into(), &9.into())
+    );
+    assert!(
+        status["trouble"]
+            .as_str()
+            .unwrap()
+            .contains("damaged workdir"),
+        "{status}"
+    );
+    let old = Farm::new();
+    old.write("w/toprocess", "2 c\n");
+    old.write("w/finished", "0 a\n");
+    old.write("w/failed", "1 b\n");
+    let status = json(&old, &[]);
+    assert_eq!(
+        (&status["tasks"]["total"], &status["causes"][0]["first"]),
+        (&3.into(), &1.into())
+    );
+}
+
+/// Every file of the workdir with its length and its times.
+fn snapshot(farm: &Farm) -> String {
+    let mut find = std::process::Command::new("find");
+    find.arg(farm.path("w"))
+        .args(["-printf", "%p %s %T@ %C@ %i\n"]);
+    let mut lines: Vec<_> = String::from_utf8(find.output().unwrap().stdout)
+        .unwrap()
+        .lines()
+        .map(str::to_owned)
+        .collect();
+    lines.sort();
+    lines.join("\n")
+}
+
+#[test]
+fn a_view_changes_nothing_and_takes_no_lock() {
+    let farm = eventful();
+    let before = snapshot(&farm);
+    // Somebody holds the lock and every journal's: no view waits for that.
+    let held: Vec<_> = farm
+        .farmers()
+        .iter()
+        .map(|farmer| format!("w/nodes/{farmer}.jsonl"))
+        .chain(["w/lock".to_owned()])
+        .map(|name| {
+            let file = std::fs::File::open(farm.path(name)).unwrap();
+            nix::fcntl::Flock::lock(file, nix::fcntl::FlockArg::LockExclusiveNonblock).unwrap()
+        })
+        .collect();
+    for args in [
+        &["status", "w"][..],
+        &["status", "w", "--failed"],
+        &["status", "w", "--task", "9"],
+        &["export", "w", "--joblog"],
+        &["timeline", "w", "-o", "timeline.json"],
+        &["report", "w", "-o", "report.html"],
+    ] {
+        farm.pytf(args).run().exits(0);
+        assert_eq!(snapshot(&farm), before, "{args:?}");
+    }
+    drop(held);
+}
+
+#[test]
+fn a_terminal_gets_colours_and_a_pipe_none() {
+    if !crate::harness::has("script") {
+        return crate::harness::skip("script(1) is not installed");
+    }
+    let farm = eventful();
+    let shown = |env: &str, width: u32| {
+        let pytf = env!("CARGO_BIN_EXE_pytf");
+        let line = format!("stty cols {width} rows 40; {env} {pytf} status w");
+        let mut script = std::process::Command::new("script");
+        script
+            .args(["-qec", &line, "/dev/null"])
+            .current_dir(farm.path(""));
+        script
+            .env("TERM", "xterm")
+            .env("LC_ALL", "C.UTF-8")
+            .env_remove("NO_COLOR");
+        String::from_utf8(script.output().unwrap().stdout).unwrap()
+    };
+    let colours = shown("", 80);
+    assert!(colours.contains("\x1b[33m"), "{colours:?}");
+    let plain = shown("NO_COLOR=1", 60);
+    assert!(!plain.contains('\x1b') && plain.contains('█'), "{plain:?}");
+    assert!(
+        plain
+            .lines()
+            .all(|line| line.trim_end().chars().count() <= 60),
+        "{plain}"
+    );
+    let pipe = text(&farm, &["status", "w"]);
+    assert!(!pipe.contains('\x1b'), "{pipe:?}");
+}
