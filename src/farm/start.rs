@@ -304,7 +304,7 @@ struct Threads<'a> {
     inbox: Receiver<Event>,
 }
 
-impl Threads<'_> {
+impl<'a> Threads<'a> {
     fn run(
         self,
         (session, tasks): (Session, Vec<Task>),
@@ -376,14 +376,17 @@ impl Threads<'_> {
             warn(&why);
         }
         guard.dismiss();
-        let finish = Finish {
+        Ok(self.into_finish().exit(&ended, &busy))
+    }
+
+    fn into_finish(self) -> Finish<'a> {
+        Finish {
             workdir: self.workdir,
             node: self.host.name,
             slots: self.host.slots,
             options: self.options,
             clock: self.clock,
-        };
-        Ok(finish.exit(&ended, &busy))
+        }
     }
 
     /// What the end of the allocation means, and whom to ask for it.

@@ -90,6 +90,7 @@ fn processes_of_a_node_share_what_was_not_bound() {
             ("SLURM_LOCALID", rank),
             ("SLURM_STEP_TASKS_PER_NODE", "2"),
             ("SLURM_GPUS_ON_NODE", "2"),
+            ("SLURM_NODEID", "0"),
         ]
     };
     let gpus = |plan: Plan| {

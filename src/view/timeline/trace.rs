@@ -246,7 +246,6 @@ impl<'a> Trace<'a> {
             let record = record?;
             last = last.max(end_of(&record));
             match record {
-                Record::Header(_) | Record::Beat { .. } => {}
                 Record::Start(start) => {
                     let at = start.at;
                     if let Some(other) = open.insert(start.slot, start) {
@@ -262,7 +261,7 @@ impl<'a> Trace<'a> {
                     self.slice(farmer, lane, &Slice::ended(&end))?;
                 }
                 Record::Gpus { at, gpus } if at >= self.since => self.gpus(lane, at, &gpus)?,
-                Record::Gpus { .. } => {}
+                Record::Gpus { .. } | Record::Header(_) | Record::Beat { .. } => {}
                 Record::Note { at, text, .. } => self.mark(farmer, lane, at, &text)?,
                 Record::Leave { at, why, .. } => {
                     has_left = true;
