@@ -15,3 +15,4 @@ pub mod pace;
 pub mod record;
 pub mod task;
 pub mod tasklist;
+pub mod turn;
