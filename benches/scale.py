@@ -73,6 +73,7 @@ def main():
     parser.add_argument("--fs", nargs="+", default=["nfs", "lustre", "moosefs"])
     parser.add_argument("--most", type=int, default=4096, help="most nodes")
     parser.add_argument("--cases", nargs="+", type=float, default=[task for task, _ in CASES], help="lengths of tasks")
+    parser.add_argument("--also", nargs="+", default=[], help="single cases more, as lustre:1000:5")
     args = parser.parse_args()
     most = 256 if args.quick else args.most
     results = []
@@ -81,6 +82,10 @@ def main():
             for nodes in [n for n in NODES if n <= most and task in args.cases]:
                 results.append(simulate(fs, nodes, task, run))
                 print(row(results[-1]), file=sys.stderr)
+    for case in args.also:
+        fs, nodes, task = case.split(":")
+        results.append(simulate(fs, int(nodes), float(task), dict(CASES)[float(task)]))
+        print(row(results[-1]), file=sys.stderr)
     table = "\n".join([HEAD, *map(row, results)])
     path = os.path.join(DOCS, "scale.md")
     with open(path) as file:
