@@ -25,6 +25,7 @@ use crate::model::outcome::{Destination, Outcome};
 use crate::model::pace::{Ends, Pace};
 use crate::model::record::{End, Record, Start};
 use crate::model::task::Task;
+use crate::model::turn::View;
 use crate::workdir::commit::Why;
 use crate::workdir::error::{Error, Result};
 use crate::workdir::farmers;
@@ -197,51 +198,45 @@ impl Ledger {
 
     // ---- the turn --------------------------------------------------------
 
+    /// What the decisions about turns are made from.
+    fn view(&self) -> View {
+        let (idle, queued) = self.desk.queue.counts();
+        let State { queue, live, .. } = self.state();
+        View {
+            slots: self.desk.places.len() as u64,
+            idle,
+            queued,
+            barred: self.desk.queue.barred(),
+            is_held: self.desk.queue.is_held(),
+            live: *live,
+            farmer: self.desk.session.number(),
+            generation: queue.generation,
+            left: queue.left,
+            cursor: queue.cursor,
+            rest: queue.len - queue.cursor,
+            has_news: self.desk.session.has_news()
+                || !self.desk.reports.is_empty()
+                || self.is_suspect_due(),
+            since_turn: self.times.turned.elapsed(),
+            since_compaction: self.times.compacted.elapsed(),
+        }
+    }
+
     fn is_turn_due(&self) -> bool {
         let is_silent = !self.desk.queue.life().is_good();
-        let has_rested = self.times.turned.elapsed() >= self.pace.gap(self.state().live);
-        let must_hurry = self.hungry.is_some() && self.state().queue.left > 0;
-        is_silent || (has_rested || must_hurry || self.is_last_settling()) && self.wants_turn()
-    }
-
-    /// Our last task has ended and there is no other: the run may wait for this
-    /// turn alone, and it is the last for a while.
-    fn is_last_settling(&self) -> bool {
-        let is_news = self.desk.session.has_news() || !self.desk.reports.is_empty();
-        is_news && self.state().queue.left == 0 && self.is_idle()
-    }
-
-    /// Whether no slot has a task or will have one.
-    fn is_idle(&self) -> bool {
-        let (idle, queued) = self.desk.queue.counts();
-        idle + self.desk.queue.barred() == self.desk.places.len() as u64 && queued == 0
-    }
-
-    /// Whether there is anything to do under the lock.
-    fn wants_turn(&self) -> bool {
-        let (idle, queued) = self.desk.queue.counts();
-        let (live, left) = (self.state().live, self.state().queue.left);
-        let could_claim = !self.desk.queue.is_held()
-            && left > 0
-            && (idle > queued || queued < self.pace.lookahead(live, left).div_ceil(2));
-        could_claim
-            || self.desk.session.has_news()
-            || !self.desk.reports.is_empty()
-            || self.is_suspect_due()
-            || self.surplus() > 0
-            || self.is_compaction_due()
+        is_silent || self.view().is_turn_due(&self.pace, self.hungry.is_some())
     }
 
     fn turn(&mut self) -> Result<()> {
         let hungry = self.hungry.take();
         let began = self.desk.patience.now();
         let mut copy = None;
-        if self.is_compaction_due() {
+        if self.view().is_compaction_due(&self.pace) {
             self.times.compacted = Instant::now();
             copy = self.desk.session.copy_queue()?;
         }
         let upto = self.take_reports(false);
-        for task in self.desk.queue.retract(self.surplus()) {
+        for task in self.desk.queue.retract(self.view().surplus(&self.pace)) {
             self.desk.session.give_back(task, None);
         }
         let generation = self.state().queue.generation;
@@ -346,33 +341,6 @@ impl Ledger {
             .is_some_and(|(at, ..)| at.elapsed() >= SUSPICION)
     }
 
-    /// Claimed tasks that wait here although others could start them: what does
-    /// not start soon, once there is nothing else to claim.
-    fn surplus(&self) -> u64 {
-        if self.desk.queue.is_held() {
-            return self.desk.queue.counts().1;
-        }
-        if self.state().live < 2 || self.state().queue.left > 0 {
-            return 0;
-        }
-        let (idle, queued) = self.desk.queue.counts();
-        queued.saturating_sub(idle + self.pace.soon())
-    }
-
-    /// Whether `toprocess` should be written anew: now and then, and never so
-    /// often that it costs more than a few writes for every claimed line.
-    fn is_compaction_due(&self) -> bool {
-        let queue = self.state().queue;
-        let rest = queue.len - queue.cursor;
-        queue.cursor > 0
-            && (rest <= 1 << 20 || queue.cursor >= rest / 8)
-            && self.times.compacted.elapsed() > self.compact_every()
-    }
-
-    fn compact_every(&self) -> Duration {
-        Duration::from_secs(1) * self.state().live.clamp(1, 60)
-    }
-
     fn show(&self) {
         let mut board = self
             .desk
@@ -421,7 +389,7 @@ impl Ledger {
             .session
             .feed()
             .is_some_and(|feed| feed.is_open() || feed.waiting() > 0);
-        if !self.is_idle() || self.state().queue.left > 0 || is_feeding {
+        if !self.view().is_idle() || self.state().queue.left > 0 || is_feeding {
             self.times.busy = Instant::now();
             return Ok(());
         }
@@ -525,10 +493,15 @@ impl Ledger {
         if self.refused_since.is_some() {
             return RETRY_EVERY;
         }
-        if self.is_last_settling() {
+        if self.view().is_last_settling() {
             return Duration::ZERO;
         }
-        let gap = self.pace.gap(self.state().live);
+        let State { live, queue, .. } = self.state();
+        let gap = if self.hungry.is_some() && queue.left > 0 {
+            self.pace.hungry_gap(*live)
+        } else {
+            self.pace.gap(*live)
+        };
         gap.saturating_sub(self.times.turned.elapsed())
     }
 
@@ -592,20 +565,21 @@ impl Ledger {
             return now + RETRY_EVERY;
         }
         let state = self.state();
-        let (idle, queued) = self.desk.queue.counts();
+        let view = self.view();
         let is_new = self.desk.places.iter().any(is_unnoted);
         [
             Some(self.times.beat + self.beat_every()),
             (state.live > 1).then(|| self.neighbours.due_at(state.live)),
             is_new.then(|| self.times.noted + Duration::from_secs(1)),
             self.suspects.front().map(|(at, ..)| *at + SUSPICION),
-            (idle + self.desk.queue.barred() > queued && state.queue.left == 0)
-                .then(|| self.times.looked + self.look_every()),
+            (view.is_idle() && view.left == 0).then(|| self.times.looked + self.look_every()),
             (state.queue.cursor > 0)
-                .then(|| self.times.compacted + self.compact_every() + Duration::from_millis(1))
+                .then(|| {
+                    self.times.compacted + view.compact_every(&self.pace) + Duration::from_millis(1)
+                })
                 .filter(|at| *at > now),
-            self.wants_turn()
-                .then(|| self.times.turned + self.pace.gap(state.live)),
+            view.wants_turn(&self.pace)
+                .then(|| now + self.rest().max(Duration::from_micros(1))),
         ]
         .into_iter()
         .flatten()

@@ -6,8 +6,9 @@
 //! gone and reaps it. Signals are sent under the same lock and only while a
 //! process is there: so no signal can ever reach a pid that was reaped.
 
+use std::cell::RefCell;
 use std::ffi::{CStr, CString};
-use std::os::fd::{AsRawFd, BorrowedFd};
+use std::os::fd::{AsRawFd, BorrowedFd, RawFd};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
@@ -40,10 +41,37 @@ impl Spawn<'_> {
     /// Starts it as the leader of a new process group, with no signal blocked
     /// and SIGPIPE as it was before our runtime ignored it.
     pub fn start(&self) -> Result<Pid, Errno> {
+        let descriptors = [self.stdin, self.stdout, self.stderr].map(|fd| fd.as_raw_fd());
+        PREPARED.with_borrow_mut(|prepared| {
+            let ready = match prepared.take() {
+                Some(ready) if ready.descriptors == descriptors => ready,
+                _ => Prepared::new(descriptors)?,
+            };
+            let Prepared { files, attr, .. } = prepared.insert(ready);
+            nix::spawn::posix_spawn(self.program, files, attr, self.argv, self.env)
+        })
+    }
+}
+
+thread_local! {
+    static PREPARED: RefCell<Option<Prepared>> = const { RefCell::new(None) };
+}
+
+/// What `posix_spawn` is told beside the program: a thread's tasks mostly have
+/// the same numbers of descriptors, and the C library asks the kernel for the
+/// limit of these numbers six times whenever it is told them anew.
+struct Prepared {
+    descriptors: [RawFd; 3],
+    files: PosixSpawnFileActions,
+    attr: PosixSpawnAttr,
+}
+
+impl Prepared {
+    fn new(descriptors: [RawFd; 3]) -> Result<Self, Errno> {
         let mut files = PosixSpawnFileActions::init()?;
-        files.add_dup2(self.stdin.as_raw_fd(), 0)?;
-        files.add_dup2(self.stdout.as_raw_fd(), 1)?;
-        files.add_dup2(self.stderr.as_raw_fd(), 2)?;
+        for (standard, own) in (0..).zip(descriptors) {
+            files.add_dup2(own, standard)?;
+        }
         let mut attr = PosixSpawnAttr::init()?;
         attr.set_flags(
             PosixSpawnFlags::POSIX_SPAWN_SETPGROUP
@@ -58,7 +86,11 @@ impl Spawn<'_> {
             defaults.add(signal);
         }
         attr.set_sigdefault(&defaults)?;
-        nix::spawn::posix_spawn(self.program, &files, &attr, self.argv, self.env)
+        Ok(Self {
+            descriptors,
+            files,
+            attr,
+        })
     }
 }
 

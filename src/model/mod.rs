@@ -20,4 +20,5 @@ pub mod record;
 pub mod room;
 pub mod task;
 pub mod tasklist;
+pub mod turn;
 pub mod walltime;

@@ -14,8 +14,15 @@ const RESTS: u32 = 20;
 /// And by so many times the turns of all others: more turns carry less each, and
 /// what they cost is taken from the tasks.
 const SHARES: u32 = 8;
-/// Never more rarely, so that `finished` tells the truth to within seconds.
+/// Never more rarely, so that `finished` tells the truth to within seconds; but
+/// for farms that are so large that a turn of each takes longer.
 const LONGEST_GAP: Duration = Duration::from_secs(10);
+/// A round, a turn of each farmer, that is shorter needs no queue.
+const SHORT_ROUND: Duration = Duration::from_millis(500);
+/// How long the lock is held in a turn, before one was measured: on a file server.
+const GUESS: Duration = Duration::from_millis(5);
+/// Where a turn takes more than this part of a task, slots would be idle for it.
+const WORTH: u32 = 200;
 
 /// What one farmer has measured.
 #[derive(Clone, Debug)]
@@ -28,6 +35,7 @@ pub struct Pace {
     rate: f64,
     /// How long a task runs, in seconds.
     length: f64,
+    slots: u64,
 }
 
 /// The tasks that ended.
@@ -47,6 +55,7 @@ impl Pace {
             hold: Duration::from_millis(2),
             rate: 0.0,
             length: 0.0,
+            slots: 0,
         }
     }
 
@@ -65,9 +74,12 @@ impl Pace {
         span: Duration,
         slots: usize,
     ) {
-        let mix = |old: Duration, new: Duration| (old * 3 + new) / 4;
+        // What a guess says counts for nothing.
+        let is_first = self.slots == 0;
+        let mix = |old: Duration, new: Duration| if is_first { new } else { (old * 3 + new) / 4 };
         self.turn = mix(self.turn, turn);
         self.hold = mix(self.hold, hold);
+        self.slots = slots as u64;
         if span.is_zero() {
             return;
         }
@@ -94,7 +106,25 @@ impl Pace {
     /// creates files beside it.
     pub fn gap(&self, live: u32) -> Duration {
         let rests = live.saturating_mul(SHARES).max(RESTS);
-        (self.hold * rests).clamp(SHORTEST_GAP, LONGEST_GAP)
+        let longest = LONGEST_GAP.max(self.round(live) * 2);
+        (self.hold * rests).clamp(SHORTEST_GAP, longest)
+    }
+
+    /// How long the lock is held in a turn of each of the `live` farmers.
+    fn round(&self, live: u32) -> Duration {
+        if self.slots == 0 {
+            GUESS * live
+        } else {
+            self.hold * live
+        }
+    }
+
+    /// How long to wait after a turn although a slot is idle. In a large farm that
+    /// is what lets those have their turn who had none yet: whoever has just been
+    /// there would win against all who wait with long pauses.
+    pub fn hungry_gap(&self, live: u32) -> Duration {
+        let rounds = (self.round(live) * 3 / 2).saturating_sub(SHORT_ROUND);
+        rounds.min(self.gap(live))
     }
 
     /// How many claimed tasks should wait for a slot so that none waits for the
@@ -108,7 +138,20 @@ impl Pace {
             reason = "a rate is positive and far below 2^63"
         )]
         let expected = (self.rate * horizon * 1.5) as u64;
-        expected.min(left / (2 * u64::from(live.max(1))))
+        expected
+            .max(self.reserve())
+            .min(left / (2 * u64::from(live.max(1))))
+    }
+
+    /// Tasks of one length end together, in all slots at once. That is no matter
+    /// where a turn takes no time; else a task waits for each slot.
+    fn reserve(&self) -> u64 {
+        let is_worth = (self.turn * WORTH).as_secs_f64() > self.length;
+        if self.length > 0.0 && is_worth {
+            self.slots
+        } else {
+            0
+        }
     }
 
     /// How many tasks end within a second, at the rate of late.
@@ -126,9 +169,34 @@ impl Pace {
     /// less those that are `queued` already.
     pub fn claim(&self, idle: u64, queued: u64, live: u32, left: u64) -> u64 {
         let share = left.div_ceil(u64::from(live.max(1)));
-        let wanted = idle.min(share) + self.lookahead(live, left);
+        // Before the first end nobody knows how long a task is: where the next
+        // turn is far, each slot gets two.
+        let is_far = self.length == 0.0 && self.round(live) > SHORT_ROUND;
+        let second = if is_far { idle.min(share / 2) } else { 0 };
+        let wanted = idle.min(share) + second.max(self.lookahead(live, left));
         wanted.saturating_sub(queued)
     }
+}
+
+/// A wait for the lock after which a waiter must not come last.
+pub const LONG_WAIT: Duration = Duration::from_millis(250);
+
+/// How long to wait after so many tries to take the lock: 0.2 ms at first, a
+/// neighbour's transaction; then growing to 50 ms.
+///
+/// Who has waited long tries more often, or those who come later would be served
+/// first; but never so often that tries make more than a small part of the time,
+/// which take `effort` each, since they are requests to the file server. A `crowd` of a thousand that tried
+/// every 16 ms would leave the server no time for the one who has the lock: so
+/// all together try as often as one try follows another.
+pub fn lock_pause(tries: u32, waited: Duration, effort: Duration, crowd: u32) -> Duration {
+    let pause = Duration::from_micros(200).mul_f64(1.3_f64.powi(tries.min(21).cast_signed()));
+    if waited < LONG_WAIT {
+        return pause;
+    }
+    let cheap = (effort * 32).max(Duration::from_millis(5));
+    let alone = pause.min(cheap);
+    alone.max((effort * crowd).min(Duration::from_secs(2)))
 }
 
 impl Default for Pace {
@@ -148,7 +216,8 @@ mod tests {
                 Duration::from_millis(turn_ms),
                 Duration::from_millis(hold_ms),
             );
-            let ran = Duration::from_micros(100) * u32::try_from(rate_per_s).unwrap();
+            // All 64 slots are busy.
+            let ran = Duration::from_secs(64);
             let ends = Ends {
                 count: rate_per_s,
                 ran,
@@ -188,11 +257,19 @@ mod tests {
         let pace = pace(1, 6000, 6);
         let gap = pace.gap(1000);
         assert!(gap >= Duration::from_secs(10));
-        // One task a second and a turn of some 20 s: a good dozen ahead.
-        assert!(
-            (12..60).contains(&pace.lookahead(1000, 10_000_000)),
-            "{pace:?}"
-        );
+        // One task a second of 64 s each, and a turn takes seconds: one a slot.
+        assert_eq!(pace.lookahead(1000, 10_000_000), 64, "{pace:?}");
+        assert!(pace.hungry_gap(1000) > Duration::from_secs(5));
+        assert_eq!(pace.hungry_gap(10), Duration::ZERO);
+    }
+
+    #[test]
+    fn a_crowd_of_waiters_leaves_the_file_server_alone() {
+        let (ms, long) = (Duration::from_millis, Duration::from_secs(1));
+        assert_eq!(lock_pause(30, long, ms(1), 10), ms(16));
+        assert_eq!(lock_pause(30, long, ms(1), 1000), ms(1000));
+        assert!(lock_pause(30, ms(100), ms(1), 1000) < ms(60));
+        assert_eq!(lock_pause(30, long, Duration::from_micros(10), 64), ms(2));
     }
 
     #[test]

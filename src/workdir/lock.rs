@@ -25,6 +25,7 @@ use super::exclusion::host_of;
 use super::fs::{Dir, File, Open, read_from};
 use super::recovery;
 use super::state::{self, LOCK, State};
+use crate::model::pace;
 
 /// A way to exclude other processes, on whatever node.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -112,7 +113,7 @@ pub fn acquire(
     waiting: &mut dyn Waiting,
 ) -> Result<Held> {
     let mut wait = LongWait::new(waiting.now());
-    let (mut tries, mut effort) = (0_u32, Duration::ZERO);
+    let (mut tries, mut effort, mut crowd) = (0_u32, Duration::ZERO, None);
     loop {
         // Before the try: it may be we who stand still right after it.
         let since = waiting.now();
@@ -131,7 +132,7 @@ pub fn acquire(
             // synced it; the state before it must stay until it is.
             held.file.sync().context("sync", LOCK)?;
             state::write_holder(&*held.file, who, waiting.micros())?;
-            if tries >= LOOK_TRIES {
+            if tries >= FIRST_LOOK {
                 announce(dir, &*held.file, who, waiting)?;
             }
             return Ok(held);
@@ -139,34 +140,24 @@ pub fn acquire(
         tries += 1;
         effort = (effort * 3 + waiting.now().saturating_sub(since)) / 4;
         let waited = waiting.now().saturating_sub(wait.since);
-        let pause = pause_after(tries, waited, effort);
+        if waited >= pace::LONG_WAIT && crowd.is_none() {
+            // Should it be torn at this moment: the next try will do.
+            let state = dir.open(LOCK, Open::Read).ok();
+            let state = state.and_then(|file| state::read(&*file).ok().flatten());
+            crowd = state.map(|state| state.live);
+        }
+        let pause = pace::lock_pause(tries, waited, effort, crowd.unwrap_or(1));
         let spread = 0.5 + waiting.jitter();
         if !waiting.pause(pause.mul_f64(spread)) {
             return Err(Error::GaveUp);
         }
-        if tries.is_multiple_of(LOOK_TRIES) {
+        if tries >= FIRST_LOOK && tries.is_multiple_of(LOOK_TRIES) {
             wait.look(dir, mechanism, waiting)?;
-        } else if mechanism == Mechanism::Link && tries.is_multiple_of(8) {
+        } else if mechanism == Mechanism::Link && (tries > 28 || tries.is_multiple_of(8)) {
             wait.look_here(dir, who, waiting)?;
         }
     }
 }
-
-/// How long to pause after so many tries: 0.2 ms at first, a neighbour's
-/// transaction; then growing to 50 ms. Who has waited long tries more often, or
-/// those who come later would be served first; but never so often that tries, which
-/// take `effort` each, make more than a small part of the time: they are requests to
-/// a file server, which is slow when it has many.
-fn pause_after(tries: u32, waited: Duration, effort: Duration) -> Duration {
-    let pause = Duration::from_micros(200).mul_f64(1.3_f64.powi(tries.min(21).cast_signed()));
-    if waited < LONG {
-        return pause;
-    }
-    pause.min((effort * 32).max(Duration::from_millis(5)))
-}
-
-/// A wait after which a waiter must not come last.
-const LONG: Duration = Duration::from_millis(250);
 
 /// Tells everybody who may think of breaking the lock that it has changed hands,
 /// or is about to: now, and those who have got ready for it.
@@ -325,6 +316,7 @@ struct LongWait {
     since: Duration,
     told_at: Duration,
     looked_at: Duration,
+    has_looked: bool,
     /// The holder's sign of life, and since when it has not changed.
     sign: Option<Sign>,
     still_since: Duration,
@@ -374,6 +366,7 @@ impl LongWait {
             since: now,
             told_at: now,
             looked_at: now,
+            has_looked: false,
             sign: None,
             still_since: now,
             tries: 0,
@@ -392,7 +385,7 @@ impl LongWait {
         let sign = Sign::read(dir, &*file, mechanism)?;
         // Where we stood still ourselves, nothing that did proves anything.
         let were_frozen = now.saturating_sub(self.looked_at) > waiting.takeover() / 2 + LOOK;
-        self.looked_at = now;
+        (self.looked_at, self.has_looked) = (now, true);
         if were_frozen || self.sign.as_ref() != Some(&sign) {
             (self.still_since, self.tries) = (now, 0);
             self.sign = Some(sign.clone());
@@ -452,8 +445,10 @@ impl LongWait {
 /// when it took half as long, and is broken when it takes longer.
 const NAMELESS: Duration = Duration::from_secs(4);
 
-/// A waiter looks whom it waits for once in so many tries.
-const LOOK_TRIES: u32 = 64;
+/// A waiter looks whom it waits for after so many tries, some seconds, and then
+/// once in so many: they are up to 1.5 s apart by then.
+const FIRST_LOOK: u32 = 36;
+const LOOK_TRIES: u32 = 3;
 /// Two looks of a waiter are not farther apart than this.
 const LOOK: Duration = Duration::from_secs(5);
 

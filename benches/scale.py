@@ -1,0 +1,99 @@
+#!/usr/bin/env python3
+"""Large farms in simulated time: the tables and plots of docs/scale.md.
+
+    cargo build --release --example scale
+    python3 benches/scale.py            # minutes; needs matplotlib for the plots
+    python3 benches/scale.py --quick    # up to 256 nodes
+
+Writes docs/scale-*.svg and what stands between the marks in docs/scale.md.
+"""
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+
+HERE = os.path.dirname(os.path.abspath(__file__))
+DOCS = os.path.join(HERE, "..", "docs")
+TARGET = os.environ.get("CARGO_TARGET_DIR", os.path.join(HERE, "..", "target"))
+SCALE = os.path.join(TARGET, "release", "examples", "scale")
+NODES = [1, 16, 64, 256, 1000, 4096]
+# Of each length of task: for how long there is work, so that every slot runs
+# a good number of tasks and the largest case has some millions.
+CASES = [(5, 600), (60, 1800), (3600, 14400)]
+
+
+def simulate(fs, nodes, task, run, spread=0.5):
+    command = [SCALE, "--fs", fs, "--nodes", nodes, "--task", task, "--run", run, "--spread", spread]
+    return json.loads(subprocess.check_output([str(word) for word in command]))
+
+
+def row(r):
+    steady = "–" if r["steady"] is None else f"{100 * r['steady']:.2f} %"
+    return (
+        f"| {r['fs']} | {r['nodes']:,} | {r['task']:g} s | {r['tasks']:,} | {steady} | {100 * r['utilisation']:.1f} % "
+        f"| {r['full_after']:.1f} s | {r['tail']:.0f} s | {100 * r['lock']:.1f} % | {r['hold_ms']:.1f} ms "
+        f"| {r['wait_p99']:.2f} s | {r['requests_per_s']:,.0f} | {r['written_per_s'] / 1e6:.2f} MB/s |"
+    )
+
+
+HEAD = """| file system | nodes | task | tasks | slots busy while there is work | in all | all have tasks after | tail | lock taken | a turn holds it | wait, 99 % | requests/s | written |
+|---|---|---|---|---|---|---|---|---|---|---|---|---|"""
+
+
+def plot(results):
+    try:
+        import matplotlib
+    except ImportError:
+        print("matplotlib is not installed: no plots", file=sys.stderr)
+        return
+    matplotlib.use("svg")
+    import matplotlib.pyplot as plt
+
+    matplotlib.rcParams["svg.hashsalt"] = "pytf"
+    for name, key, label, factor in [
+        ("utilisation", "steady", "slots busy while there is work, %", 100),
+        ("lock", "lock", "lock taken, %", 100),
+        ("requests", "requests_per_s", "requests a second", 1),
+    ]:
+        figure, axes = plt.subplots(figsize=(5, 3))
+        for fs, task in sorted({(r["fs"], r["task"]) for r in results}):
+            line = [(r["nodes"], r[key] * factor) for r in results if (r["fs"], r["task"]) == (fs, task) and r[key]]
+            axes.plot(*zip(*line), marker="o", markersize=3, label=f"{fs}, {task:g} s")
+        axes.set(xscale="log", xlabel="nodes of 64 slots", ylabel=label)
+        axes.legend(fontsize=6)
+        figure.tight_layout()
+        figure.savefig(os.path.join(DOCS, f"scale-{name}.svg"), metadata={"Date": None})
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--quick", action="store_true")
+    parser.add_argument("--fs", nargs="+", default=["nfs", "lustre", "moosefs"])
+    parser.add_argument("--most", type=int, default=4096, help="most nodes")
+    parser.add_argument("--cases", nargs="+", type=float, default=[task for task, _ in CASES], help="lengths of tasks")
+    parser.add_argument("--also", nargs="+", default=[], help="single cases more, as lustre:1000:5")
+    args = parser.parse_args()
+    most = 256 if args.quick else args.most
+    results = []
+    for fs in args.fs:
+        for task, run in CASES:
+            for nodes in [n for n in NODES if n <= most and task in args.cases]:
+                results.append(simulate(fs, nodes, task, run))
+                print(row(results[-1]), file=sys.stderr)
+    for case in args.also:
+        fs, nodes, task = case.split(":")
+        results.append(simulate(fs, int(nodes), float(task), dict(CASES)[float(task)]))
+        print(row(results[-1]), file=sys.stderr)
+    table = "\n".join([HEAD, *map(row, results)])
+    path = os.path.join(DOCS, "scale.md")
+    with open(path) as file:
+        before, rest = file.read().split("<!-- table -->\n")[0::2]
+    with open(path, "w") as file:
+        file.write(f"{before}<!-- table -->\n{table}\n<!-- table -->\n{rest}")
+    plot(results)
+
+
+if __name__ == "__main__":
+    main()

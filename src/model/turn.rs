@@ -1,0 +1,202 @@
+//! When the ledger takes a turn: the decisions, from what it sees.
+//!
+//! The ledger of a farm and the simulator of large farms ask the same questions
+//! here, so that what is simulated is what runs.
+
+use std::time::Duration;
+
+use super::pace::Pace;
+
+/// What a ledger sees between two turns.
+#[derive(Clone, Copy, Debug)]
+pub struct View {
+    /// Slots of this farmer.
+    pub slots: u64,
+    /// Slots without a task.
+    pub idle: u64,
+    /// Claimed tasks that wait for a slot.
+    pub queued: u64,
+    /// Slots that may take no task now: their device is busy.
+    pub barred: u64,
+    /// Whether no task may be started at present.
+    pub is_held: bool,
+    /// Farmers that are alive.
+    pub live: u32,
+    /// The number of this one.
+    pub farmer: u32,
+    /// How often `toprocess` was written anew.
+    pub generation: u64,
+    /// Unclaimed tasks.
+    pub left: u64,
+    /// Bytes of `toprocess` that are claimed.
+    pub cursor: u64,
+    /// Bytes of it that are not.
+    pub rest: u64,
+    /// Whether there is something to settle or to give back.
+    pub has_news: bool,
+    /// Since the last turn.
+    pub since_turn: Duration,
+    /// Since `toprocess` was last written anew.
+    pub since_compaction: Duration,
+}
+
+impl View {
+    /// Whether a turn should come now. `is_hungry`: a slot has asked for a task.
+    pub fn is_turn_due(&self, pace: &Pace, is_hungry: bool) -> bool {
+        let has_rested = self.since_turn >= pace.gap(self.live);
+        let is_time = self.since_turn >= pace.hungry_gap(self.live);
+        let must_hurry = is_hungry && self.left > 0 && is_time;
+        (has_rested || must_hurry || self.is_last_settling()) && self.wants_turn(pace)
+    }
+
+    /// Whether there is anything to do under the lock.
+    pub fn wants_turn(&self, pace: &Pace) -> bool {
+        let ahead = pace.lookahead(self.live, self.left);
+        let could_claim = !self.is_held
+            && self.left > 0
+            && (self.idle > self.queued || self.queued < ahead.div_ceil(2));
+        could_claim || self.has_news || self.surplus(pace) > 0 || self.is_compaction_due(pace)
+    }
+
+    /// Our last task has ended and there is no other: the run may wait for this
+    /// turn alone, and it is the last for a while.
+    pub fn is_last_settling(&self) -> bool {
+        self.has_news && self.left == 0 && self.is_idle()
+    }
+
+    /// Whether no slot has a task or will have one.
+    pub fn is_idle(&self) -> bool {
+        self.idle + self.barred == self.slots && self.queued == 0
+    }
+
+    /// Claimed tasks that wait here although others could start them: what does
+    /// not start soon, once there is nothing else to claim; and what was claimed
+    /// when tasks were short, once they are long.
+    pub fn surplus(&self, pace: &Pace) -> u64 {
+        if self.is_held {
+            return self.queued;
+        }
+        if self.live < 2 {
+            return 0;
+        }
+        let ahead = 4 * pace.lookahead(self.live, self.left);
+        self.queued.saturating_sub(self.idle + pace.soon() + ahead)
+    }
+
+    /// Whether `toprocess` should be written anew: now and then, and never so
+    /// often that it costs more than a few writes for every claimed line.
+    pub fn is_compaction_due(&self, pace: &Pace) -> bool {
+        self.cursor > 0
+            && (self.rest <= 1 << 20 || self.cursor >= self.rest / 8)
+            && self.since_compaction > self.compact_every(pace)
+    }
+
+    /// After how long this farmer does it: a second for each that is alive, up to
+    /// a minute; and then one after the other, since the others see only at their
+    /// next turn that it is done, and would all have made a copy in vain.
+    pub fn compact_every(&self, pace: &Pace) -> Duration {
+        let live = self.live.max(1);
+        let nth = (u64::from(self.farmer) + self.generation) % u64::from(live);
+        let queue = pace.gap(live) * u32::try_from(nth).unwrap_or(u32::MAX);
+        Duration::from_secs(1) * live.min(60) + queue
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const QUIET: View = View {
+        slots: 4,
+        idle: 0,
+        queued: 0,
+        barred: 0,
+        is_held: false,
+        live: 2,
+        farmer: 0,
+        generation: 2,
+        left: 100,
+        cursor: 0,
+        rest: 1000,
+        has_news: false,
+        since_turn: Duration::from_mins(1),
+        since_compaction: Duration::from_mins(2),
+    };
+
+    #[test]
+    fn a_turn_needs_a_reason_and_a_rest_or_an_idle_slot() {
+        let pace = Pace::new();
+        assert!(!QUIET.is_turn_due(&pace, true), "nothing to do");
+        let news = View {
+            has_news: true,
+            ..QUIET
+        };
+        assert!(news.is_turn_due(&pace, false));
+        let early = View {
+            since_turn: Duration::ZERO,
+            ..news
+        };
+        assert!(!early.is_turn_due(&pace, false), "it has not rested");
+        assert!(early.is_turn_due(&pace, true), "a slot is idle");
+        let last = View {
+            left: 0,
+            idle: 4,
+            ..early
+        };
+        assert!(last.is_turn_due(&pace, false), "the run waits for it");
+    }
+
+    #[test]
+    fn a_long_rest_is_copied_only_when_much_is_claimed() {
+        let large = View {
+            cursor: 1 << 20,
+            rest: 1 << 24,
+            ..QUIET
+        };
+        let pace = Pace::new();
+        assert!(!large.is_compaction_due(&pace));
+        let more = View {
+            cursor: 1 << 21,
+            ..large
+        };
+        assert!(more.is_compaction_due(&pace));
+        let again = View {
+            since_compaction: Duration::ZERO,
+            ..more
+        };
+        assert!(!again.is_compaction_due(&pace));
+    }
+
+    #[test]
+    fn of_many_farmers_one_copies_at_a_time() {
+        let pace = Pace::new();
+        let due = |farmer, generation| {
+            let view = View {
+                live: 100,
+                farmer,
+                generation,
+                ..QUIET
+            };
+            view.compact_every(&pace)
+        };
+        let first = (0..100).map(|farmer| due(farmer, 7)).min();
+        assert_eq!(first, Some(Duration::from_mins(1)));
+        let mut all: Vec<_> = (0..100).map(|farmer| due(farmer, 7)).collect();
+        all.sort_unstable();
+        assert!(all.windows(2).all(|two| two[1] >= two[0] + pace.gap(100)));
+        assert_ne!(due(3, 7), due(3, 8), "not always the same");
+    }
+
+    #[test]
+    fn what_waits_here_in_vain_is_surplus() {
+        let pace = Pace::new();
+        let full = View {
+            left: 0,
+            queued: 9,
+            ..QUIET
+        };
+        assert_eq!(full.surplus(&pace), 9);
+        assert_eq!(View { live: 1, ..full }.surplus(&pace), 0);
+        assert_eq!(View { left: 1, ..full }.surplus(&pace), 0);
+    }
+}
