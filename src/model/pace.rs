@@ -154,6 +154,13 @@ impl Pace {
         }
     }
 
+    /// Whether tasks take much longer than those that ended before, as none has
+    /// ended for so long.
+    pub fn is_overdue(&self, since: Duration, live: u32) -> bool {
+        let usual = Duration::from_secs_f64(self.length * 2.0);
+        since > usual + self.gap(live) + OVERDUE
+    }
+
     /// How many tasks end within a second, at the rate of late.
     pub fn soon(&self) -> u64 {
         #[expect(
@@ -177,6 +184,9 @@ impl Pace {
         wanted.saturating_sub(queued)
     }
 }
+
+/// Nobody minds that claimed tasks wait for so long.
+const OVERDUE: Duration = Duration::from_secs(5);
 
 /// A wait for the lock after which a waiter must not come last.
 pub const LONG_WAIT: Duration = Duration::from_millis(250);
@@ -266,10 +276,10 @@ mod tests {
     #[test]
     fn a_crowd_of_waiters_leaves_the_file_server_alone() {
         let (ms, long) = (Duration::from_millis, Duration::from_secs(1));
-        assert_eq!(lock_pause(30, long, ms(1), 10), ms(16));
+        assert_eq!(lock_pause(30, long, ms(1), 10), ms(32));
         assert_eq!(lock_pause(30, long, ms(1), 1000), ms(1000));
         assert!(lock_pause(30, ms(100), ms(1), 1000) < ms(60));
-        assert_eq!(lock_pause(30, long, Duration::from_micros(10), 64), ms(2));
+        assert_eq!(lock_pause(30, long, Duration::from_micros(10), 64), ms(5));
     }
 
     #[test]

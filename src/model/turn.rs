@@ -76,11 +76,14 @@ impl View {
         if self.is_held {
             return self.queued;
         }
-        if self.live < 2 {
-            return 0;
-        }
-        let ahead = 4 * pace.lookahead(self.live, self.left);
-        self.queued.saturating_sub(self.idle + pace.soon() + ahead)
+        let is_overdue = !self.has_news && pace.is_overdue(self.since_turn, self.live);
+        let keep = match self.left {
+            _ if self.live < 2 => self.queued,
+            _ if is_overdue => 0,
+            0 => pace.soon(),
+            _ => self.queued,
+        };
+        self.queued.saturating_sub(self.idle + keep)
     }
 
     /// Whether `toprocess` should be written anew: now and then, and never so
@@ -104,6 +107,7 @@ impl View {
 
 #[cfg(test)]
 mod tests {
+    use super::super::pace::Ends;
     use super::*;
 
     const QUIET: View = View {
@@ -197,6 +201,32 @@ mod tests {
         };
         assert_eq!(full.surplus(&pace), 9);
         assert_eq!(View { live: 1, ..full }.surplus(&pace), 0);
-        assert_eq!(View { left: 1, ..full }.surplus(&pace), 0);
+        let held = View {
+            is_held: true,
+            ..QUIET
+        };
+        assert_eq!(View { queued: 3, ..held }.surplus(&pace), 3);
+    }
+
+    #[test]
+    fn what_was_claimed_when_tasks_were_short_is_surplus_once_they_are_long() {
+        let mut pace = Pace::new();
+        let turn = Duration::from_millis(2);
+        let short = Ends {
+            count: 300,
+            ran: Duration::from_secs(4),
+        };
+        pace.measured(turn, turn, short, Duration::from_secs(1), 4);
+        let waits = |since_turn| {
+            let busy = View {
+                left: 1000,
+                queued: 9,
+                idle: 0,
+                since_turn: Duration::from_secs(since_turn),
+                ..QUIET
+            };
+            busy.surplus(&pace)
+        };
+        assert_eq!((waits(1), waits(10)), (0, 9));
     }
 }
