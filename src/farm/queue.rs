@@ -22,6 +22,9 @@ pub struct Queue {
     slots: u64,
     inner: Mutex<Inner>,
     changed: Condvar,
+    /// For those who wait for something else than a task: a word to one of them
+    /// must not be lost to a slot.
+    closed: Condvar,
     hungry: Sender<Order>,
     life: Life,
 }
@@ -84,6 +87,7 @@ impl Queue {
             slots: slots.into(),
             inner: Mutex::default(),
             changed: Condvar::new(),
+            closed: Condvar::new(),
             hungry,
             life,
         }
@@ -124,7 +128,7 @@ impl Queue {
             if let Some(task) = inner.tasks.pop_front() {
                 break Some(task);
             }
-            let is_last = inner.idle == self.slots;
+            let is_last = inner.idle + inner.barred == self.slots;
             if inner.cried == 0 || is_last && inner.cried < self.slots {
                 inner.cried = inner.idle;
                 // The ledger is gone only when the queue is closed.
@@ -175,6 +179,7 @@ impl Queue {
     pub fn close(&self) {
         self.lock().is_closed = true;
         self.changed.notify_all();
+        self.closed.notify_all();
     }
 
     /// Waits for some time or until the queue is closed; whether it is.
@@ -186,7 +191,7 @@ impl Queue {
             if left.is_zero() {
                 return false;
             }
-            let waited = self.changed.wait_timeout(inner, left);
+            let waited = self.closed.wait_timeout(inner, left);
             inner = waited.unwrap_or_else(PoisonError::into_inner).0;
         }
         true

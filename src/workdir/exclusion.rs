@@ -89,6 +89,10 @@ pub fn worth(mount: &Mount, mechanism: Mechanism) -> Worth {
             "mounted with -o localflock: locks stay on the node; mount it with -o flock",
         ),
         ("lustre", _) => Worth::Unsafe("mounted without locks; mount it with -o flock"),
+        ("fuse.mfs", Fcntl) => Worth::Unsafe(
+            "whose fcntl(2) locks were seen to stall for half a minute and to be held twice when \
+             the machine was overloaded; flock(2) was not",
+        ),
         ("gpfs", Flock) => Worth::Unsafe("flock(2) stays on the node in some set-ups of GPFS"),
         ("beegfs", _) => {
             Worth::Unsafe("locks stay on the node unless tuneUseGlobalFileLocks=true in its client")

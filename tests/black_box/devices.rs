@@ -347,6 +347,8 @@ fn a_process_without_a_share_leaves_it_to_the_others() {
     let node = Node::of(0, "true\n");
     node.run("--gpus-per-task 1")
         .env("CUDA_VISIBLE_DEVICES", "0")
+        .env("OMPI_COMM_WORLD_RANK", "1")
+        .env("OMPI_COMM_WORLD_SIZE", "2")
         .env("OMPI_COMM_WORLD_LOCAL_RANK", "1")
         .env("OMPI_COMM_WORLD_LOCAL_SIZE", "2")
         .run()
