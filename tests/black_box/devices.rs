@@ -320,6 +320,8 @@ fn processes_of_a_node_share_its_gpus() {
     let rank = |rank: &str| {
         node.run("--gpus-per-task 1")
             .env("CUDA_VISIBLE_DEVICES", "0,1,2,3")
+            .env("OMPI_COMM_WORLD_RANK", rank)
+            .env("OMPI_COMM_WORLD_SIZE", "2")
             .env("OMPI_COMM_WORLD_LOCAL_RANK", rank)
             .env("OMPI_COMM_WORLD_LOCAL_SIZE", "2")
             .start()
@@ -340,6 +342,9 @@ fn processes_of_a_node_share_its_gpus() {
         4,
         "four tasks at a time, and no GPU twice: {gpus:?}"
     );
+    for header in node.farm.headers() {
+        assert_eq!(header["slots"], 2, "each has half of them: {header}");
+    }
 }
 
 #[test]
