@@ -54,6 +54,7 @@ fn main() -> ExitCode {
             trouble.exit()
         }),
         Request::Status(wish) => views::exit(views::status(&wish)),
+        Request::Watch(wish) => views::exit(views::watch(&wish)),
         Request::Export(wish) => views::exit(views::export(&wish)),
         Request::Report(wish) => views::exit(views::report(&wish)),
         Request::Timeline(wish) => views::exit(views::timeline(&wish)),

@@ -4,15 +4,18 @@
 use std::io::{self, BufWriter, Write as _};
 use std::path::Path;
 
-use pytf::cli::{Export, Format, Report, Status, Timeline};
+use pytf::cli::{Export, Format, Report, Status, Timeline, Watch};
 use pytf::exit::RunExit;
 use pytf::farm::start::warn;
+use pytf::view::escape::escape;
 use pytf::view::export;
 use pytf::view::look::{Look, Terminal};
 use pytf::view::report;
 use pytf::view::run::RunError;
 use pytf::view::status::{self, Form, Part, StatusError};
+use pytf::view::summary::quoted;
 use pytf::view::timeline::{self, Wishes};
+use pytf::view::watch::{self, WatchError};
 
 /// Why a view was not shown, and the status to end with.
 pub(crate) struct Failed {
@@ -87,6 +90,28 @@ pub(crate) fn status(wish: &Status) -> Result<(), Failed> {
         }
         Err(error @ StatusError::NoTask(_)) => Err(Failed::new(error, RunExit::Usage)),
         Err(StatusError::Run(error)) => Err(error.into()),
+    }
+}
+
+/// `pytf watch`
+pub(crate) fn watch(wish: &Watch) -> Result<(), Failed> {
+    let terminal = Terminal::of_stdout();
+    if !terminal.is_real(std::env::var("TERM").ok().as_deref()) {
+        let text = format!(
+            "watch needs a terminal as standard output (see TERM); pytf status {} shows the \
+             run anywhere",
+            quoted(&escape(wish.workdir.as_os_str().as_encoded_bytes()))
+        );
+        return Err(Failed::new(text, RunExit::Usage));
+    }
+    let look = Look::new(terminal, |name| std::env::var(name).ok());
+    match watch::watch(&wish.workdir, look) {
+        Ok(None) => Ok(()),
+        // The terminal is as it was: now the signal may do what it does.
+        Ok(Some(signal)) => Ok(signal_hook::low_level::emulate_default_handler(signal)?),
+        Err(error @ WatchError::Reader) => Err(Failed::new(error, RunExit::Bug)),
+        Err(WatchError::Run(error)) => Err(error.into()),
+        Err(error @ WatchError::Terminal(_)) => Err(Failed::new(error, RunExit::Usage)),
     }
 }
 

@@ -45,6 +45,7 @@ fn every_option_and_its_variable_are_told() {
         help(&["log", "--help"]),
         help(&["retry", "--help"]),
         help(&["status", "--help"]),
+        help(&["watch", "--help"]),
         help(&["export", "--help"]),
         help(&["timeline", "--help"]),
         help(&["report", "--help"]),

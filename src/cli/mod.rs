@@ -25,7 +25,7 @@ pub use self::devices::{Bind, DeviceOptions, Devices, Gpus};
 pub use self::farm::{Farm, Lock, Logs};
 pub use self::repair::Repair;
 use self::shape::{clearer, command, tidy};
-pub use self::view::{Export, Format, Report, Status, Timeline};
+pub use self::view::{Export, Format, Report, Status, Timeline, Watch};
 pub use self::walltime::{AllocationArgs, End, SrunEnv};
 use crate::model::ids::Ids;
 use crate::model::task::TaskId;
@@ -53,6 +53,8 @@ pub enum Request {
     Repair(Repair),
     /// Show how a run stands.
     Status(Status),
+    /// Watch a run.
+    Watch(Watch),
     /// Write the results for other tools.
     Export(Export),
     /// Write the report.
@@ -102,6 +104,7 @@ enum Other {
     Retry(Retry),
     Repair(Repair),
     Status(Status),
+    Watch(Watch),
     Export(Export),
     Timeline(Timeline),
     Report(Report),
@@ -165,6 +168,7 @@ impl Cli {
                 None => Ok(Request::Status(status)),
                 Some(why) => Err(command.error(ErrorKind::ArgumentConflict, why)),
             },
+            Some(Other::Watch(watch)) => Ok(Request::Watch(watch)),
             Some(Other::Report(report)) => Ok(Request::Report(report)),
             Some(Other::Export(export)) => Ok(Request::Export(export)),
             Some(Other::Timeline(timeline)) => Ok(Request::Timeline(timeline)),

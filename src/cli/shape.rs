@@ -51,7 +51,8 @@ pub(super) fn clearer(error: clap::Error, command: &mut Command) -> clap::Error 
     };
     let why = format!(
         "unexpected '{word}': there is one TASKLIST, a file with a command on each line; \
-         the other commands are status, log, retry, repair, report, timeline, export and devices"
+         the other commands are status, watch, log, retry, repair, report, timeline, export and \
+         devices"
     );
     command.error(ErrorKind::UnknownArgument, why)
 }

@@ -199,7 +199,7 @@ fn wrong_lines_say_why() {
         ("--bogus t", "--bogus"),
         ("a b", "unexpected 'b'"),
         ("a b c", "one TASKLIST"),
-        ("lgo w 3", "status, log, retry"),
+        ("lgo w 3", "status, watch, log, retry"),
         ("log w", "<ID>"),
         ("log w x", "whole number before its command"),
         ("log w 3 --attempt 0", "0"),

@@ -64,6 +64,16 @@ impl Status {
     }
 }
 
+/// Watch a run: nodes, slots, tasks and failures on a live screen.
+///
+/// It needs a terminal; it takes no lock and writes nothing, so any number may
+/// watch. The keys are shown at the bottom of the screen, q leaves.
+#[derive(Clone, Debug, Args)]
+pub struct Watch {
+    /// The workdir of the run
+    pub workdir: PathBuf,
+}
+
 /// Write the results for other tools: joblog, csv or jsonl.
 ///
 /// One line for each attempt that has ended, in the order of the journals. It

@@ -16,7 +16,7 @@ pub const STOPS: [i32; 7] = [SIGTERM, SIGINT, SIGHUP, SIGUSR1, SIGUSR2, SIGXCPU,
 
 /// Calls `on_signal` in a thread of its own for every signal of [`STOPS`];
 /// close the handle to end it.
-pub fn listen(mut on_signal: impl FnMut(i32) + Send + 'static) -> io::Result<Handle> {
+pub fn listen(on_signal: impl FnMut(i32) + Send + 'static) -> io::Result<Handle> {
     // Signals that our parent blocked would never come, to us or to the tasks.
     SigSet::empty().thread_set_mask()?;
     let ignored = ignored_signals();
@@ -31,7 +31,24 @@ pub fn listen(mut on_signal: impl FnMut(i32) + Send + 'static) -> io::Result<Han
     shrug_at(SIGXFSZ)?;
     // What nohup, or a shell's `&`, made us ignore stays ignored.
     let stays = |signal: &i32| [SIGHUP, SIGINT].contains(signal) && is_ignored(*signal);
-    let mut signals = Signals::new(STOPS.iter().filter(|signal| !stays(signal)))?;
+    let signals = Signals::new(STOPS.iter().filter(|signal| !stays(signal)))?;
+    hear(signals, on_signal)
+}
+
+/// As [`listen`], for a program before which somebody sits: it hears these
+/// signals, whatever its parent ignored.
+pub fn listen_to(
+    signals: &[i32],
+    on_signal: impl FnMut(i32) + Send + 'static,
+) -> io::Result<Handle> {
+    SigSet::empty().thread_set_mask()?;
+    hear(Signals::new(signals)?, on_signal)
+}
+
+fn hear(
+    mut signals: Signals,
+    mut on_signal: impl FnMut(i32) + Send + 'static,
+) -> io::Result<Handle> {
     let handle = signals.handle();
     std::thread::Builder::new()
         .name("signals".into())

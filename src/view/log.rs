@@ -134,6 +134,66 @@ enum State {
     Unrecorded(Option<&'static str>),
 }
 
+/// The log of an attempt, found.
+#[derive(Debug)]
+pub(crate) struct Found {
+    /// What it is the log of, in lines that may be printed.
+    pub(crate) notes: Vec<String>,
+    /// The file.
+    pub(crate) path: PathBuf,
+    /// The part of the file that is meant: offset and length.
+    pub(crate) part: Option<(u64, u64)>,
+}
+
+/// Finds the log of an attempt, or of the latest one. `note` is told first what
+/// is known of it, also when there is no log.
+pub(crate) fn find(
+    workdir: &Path,
+    id: TaskId,
+    attempt: Option<u32>,
+    mut note: impl FnMut(&str),
+) -> Result<Found, LogError> {
+    let mut notes = Vec::new();
+    let mut tell = |line: String| {
+        note(&line);
+        notes.push(line);
+    };
+    let mut commands = Commands::open(workdir)?;
+    let attempts = attempts(workdir, id)?;
+    let command = commands.get(id)?.map(<[u8]>::to_vec);
+    if attempts.is_empty() {
+        return Err(why_none(workdir, id, command.is_some(), &mut commands)?);
+    }
+    let of = attempts.keys().next_back().copied().unwrap_or(0);
+    let number = attempt.unwrap_or(of);
+    let attempt = attempts.get(&number).ok_or(LogError::NoAttempt {
+        id,
+        attempt: number,
+        of,
+    })?;
+    let what = format!("task {id}, attempt {number} of {of}");
+    tell(format!("{what}: {}", attempt.in_words()));
+    if let Some(command) = command {
+        tell(format!("command: {}", clip(&escape(&command), COMMAND)));
+    }
+    let (path, part) = attempt.log(workdir, id, number)?;
+    tell(format!(
+        "log: {}",
+        escape(path.as_os_str().as_encoded_bytes())
+    ));
+    Ok(Found { notes, path, part })
+}
+
+/// Opens a log that was found.
+pub(crate) fn open_log(path: &Path) -> Result<File, LogError> {
+    match open(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            Err(LogError::Gone(path.to_owned()))
+        }
+        opened => Ok(opened?),
+    }
+}
+
 /// Shows the log of a task on `out`, and on `notes` what it is the log of.
 pub fn show(
     workdir: &Path,
@@ -141,36 +201,11 @@ pub fn show(
     out: &mut dyn Write,
     notes: &mut dyn Write,
 ) -> Result<(), LogError> {
-    let mut commands = Commands::open(workdir)?;
-    let attempts = attempts(workdir, ask.id)?;
-    let command = commands.get(ask.id)?.map(<[u8]>::to_vec);
-    if attempts.is_empty() {
-        return Err(why_none(workdir, ask.id, command.is_some(), &mut commands)?);
-    }
-    let of = attempts.keys().next_back().copied().unwrap_or(0);
-    let number = ask.attempt.unwrap_or(of);
-    let attempt = attempts.get(&number).ok_or(LogError::NoAttempt {
-        id: ask.id,
-        attempt: number,
-        of,
+    let found = find(workdir, ask.id, ask.attempt, |line| {
+        let _ = writeln!(notes, "{line}");
     })?;
-    let what = format!("task {}, attempt {number} of {of}", ask.id);
-    let _ = writeln!(notes, "{what}: {}", attempt.in_words());
-    if let Some(command) = command {
-        let _ = writeln!(notes, "command: {}", clip(&escape(&command), COMMAND));
-    }
-    let (path, part) = attempt.log(workdir, ask.id, number)?;
-    let _ = writeln!(
-        notes,
-        "log: {}",
-        escape(path.as_os_str().as_encoded_bytes())
-    );
-    let file = match open(&path) {
-        Ok(file) => file,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Err(LogError::Gone(path)),
-        Err(error) => return Err(error.into()),
-    };
-    Ok(copy(file, part, ask.to_terminal, out)?)
+    let file = open_log(&found.path)?;
+    Ok(copy(file, found.part, ask.to_terminal, out)?)
 }
 
 /// All attempts of a task, by their number.

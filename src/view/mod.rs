@@ -24,6 +24,7 @@ pub mod status;
 pub mod summary;
 pub mod table;
 pub mod timeline;
+pub mod watch;
 
 #[cfg(test)]
 mod synthetic;

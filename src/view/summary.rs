@@ -330,7 +330,7 @@ pub(crate) fn push_wrapped(out: &mut String, look: &Look, mark: &str, text: &str
 }
 
 /// A word as it can be typed into a shell.
-pub(crate) fn quoted(word: &str) -> String {
+pub fn quoted(word: &str) -> String {
     let is_plain = |c: char| c.is_ascii_alphanumeric() || "_-./+:@%,=".contains(c);
     if !word.is_empty() && word.chars().all(is_plain) {
         word.to_owned()

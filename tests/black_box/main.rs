@@ -31,4 +31,5 @@ mod retry;
 mod seeing;
 mod status;
 mod timeline;
+mod watch;
 mod workdir;

@@ -33,6 +33,8 @@ pub struct Failed {
     pub attempt: u32,
     /// How it ended.
     pub outcome: Outcome,
+    /// When, by its farmer's clock.
+    pub at: u64,
     /// For how long it ran, in microseconds.
     pub us: u64,
     /// Where its record is in the journal.
@@ -67,6 +69,8 @@ pub struct Farmer {
     pub notes: Vec<(u64, String)>,
     /// What runs, by slot.
     pub running: BTreeMap<u32, Attempt>,
+    /// When the last attempt in each slot ended.
+    pub freed: BTreeMap<u32, u64>,
     /// Attempts that finished.
     pub finished: u64,
     /// Attempts that failed.
@@ -110,6 +114,7 @@ impl Farmer {
             left: None,
             notes: Vec::new(),
             running: BTreeMap::new(),
+            freed: BTreeMap::new(),
             finished: 0,
             failures: Vec::new(),
             interrupted: 0,
@@ -198,6 +203,7 @@ impl Farmer {
             return;
         };
         self.running.remove(&attempt.slot);
+        self.freed.insert(attempt.slot, attempt.end());
         let failed = outcome.destination() == Destination::Failed;
         self.durations.add(attempt.us);
         let used = attempt.used.unwrap_or_default();
@@ -219,6 +225,7 @@ impl Farmer {
             Destination::Failed => self.failures.push(Failed {
                 id: attempt.id,
                 attempt: attempt.attempt,
+                at: attempt.end(),
                 outcome,
                 us: attempt.us,
                 offset,

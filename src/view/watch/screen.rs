@@ -1,0 +1,138 @@
+//! The terminal: taken over, and given back whatever happens.
+//!
+//! Others rely on this: from [`Screen::enter`] on, leaving by return, by an error
+//! or by a panic gives the terminal back as it was. Signals are heard by the loop.
+
+use std::io::{self, BufWriter, Stdout, Write as _, stdout};
+use std::sync::Once;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use ratatui::Terminal;
+use ratatui::backend::CrosstermBackend;
+use ratatui::crossterm::cursor::{Hide, Show};
+use ratatui::crossterm::event::{Event, KeyCode, KeyEvent, KeyEventKind, KeyModifiers};
+use ratatui::crossterm::execute;
+use ratatui::crossterm::style::ResetColor;
+use ratatui::crossterm::terminal::{
+    Clear, ClearType, EnterAlternateScreen, LeaveAlternateScreen, disable_raw_mode, enable_raw_mode,
+};
+
+use super::state::Key;
+
+/// Whether the terminal is ours now.
+static TAKEN: AtomicBool = AtomicBool::new(false);
+
+/// A frame goes out in as few writes as possible: slow lines thank for it.
+const FRAME: usize = 1 << 16;
+
+/// The terminal while it is ours.
+pub(super) struct Screen {
+    pub(super) terminal: Terminal<CrosstermBackend<BufWriter<Stdout>>>,
+}
+
+impl Screen {
+    /// Takes the terminal over.
+    pub(super) fn enter() -> io::Result<Self> {
+        static HOOK: Once = Once::new();
+        HOOK.call_once(|| {
+            // A release build aborts after a panic: nothing is dropped then.
+            let previous = std::panic::take_hook();
+            std::panic::set_hook(Box::new(move |info| {
+                give_back();
+                previous(info);
+            }));
+        });
+        let out = BufWriter::with_capacity(FRAME, stdout());
+        let screen = Self {
+            terminal: Terminal::new(CrosstermBackend::new(out))?,
+        };
+        take()?;
+        Ok(screen)
+    }
+
+    /// Takes the terminal over again, after something else had it, and forgets
+    /// what was on it.
+    pub(super) fn take_again(&mut self) -> io::Result<()> {
+        give_back();
+        take()?;
+        // `Terminal::clear` would ask the terminal where its cursor is, and wait
+        // for an answer that the thread of the keys reads.
+        execute!(stdout(), Clear(ClearType::All))?;
+        self.terminal.swap_buffers();
+        Ok(())
+    }
+}
+
+impl Drop for Screen {
+    fn drop(&mut self) {
+        give_back();
+    }
+}
+
+fn take() -> io::Result<()> {
+    TAKEN.store(true, Ordering::SeqCst);
+    enable_raw_mode()?;
+    execute!(stdout(), EnterAlternateScreen, Hide)
+}
+
+/// Gives the terminal back, once. It may be gone: nothing can be done then.
+pub(super) fn give_back() {
+    if TAKEN.swap(false, Ordering::SeqCst) {
+        let _ = execute!(stdout(), ResetColor, LeaveAlternateScreen, Show);
+        let _ = disable_raw_mode();
+        let _ = stdout().flush();
+    }
+}
+
+/// The size of the terminal has changed, or a key means something.
+pub(super) enum Input {
+    Key(Key),
+    Resized,
+}
+
+/// Waits for the next thing that a person does.
+pub(super) fn input() -> io::Result<Input> {
+    loop {
+        match ratatui::crossterm::event::read()? {
+            Event::Key(event) if event.kind != KeyEventKind::Release => {
+                if let Some(key) = key(event) {
+                    return Ok(Input::Key(key));
+                }
+            }
+            Event::Resize(..) => return Ok(Input::Resized),
+            _ => {}
+        }
+    }
+}
+
+fn key(event: KeyEvent) -> Option<Key> {
+    if event.modifiers.contains(KeyModifiers::CONTROL) {
+        return match event.code {
+            KeyCode::Char('c') => Some(Key::Interrupt),
+            KeyCode::Char('z') => Some(Key::Suspend),
+            KeyCode::Char('l') => Some(Key::Redraw),
+            KeyCode::Char('u') => Some(Key::Clear),
+            KeyCode::Char('h') => Some(Key::Backspace),
+            KeyCode::Char('f') => Some(Key::PageDown),
+            KeyCode::Char('b') => Some(Key::PageUp),
+            _ => None,
+        };
+    }
+    match event.code {
+        KeyCode::Up => Some(Key::Up),
+        KeyCode::Down => Some(Key::Down),
+        KeyCode::PageUp => Some(Key::PageUp),
+        KeyCode::PageDown => Some(Key::PageDown),
+        KeyCode::Home => Some(Key::Home),
+        KeyCode::End => Some(Key::End),
+        KeyCode::Left => Some(Key::Left),
+        KeyCode::Right => Some(Key::Right),
+        KeyCode::Tab => Some(Key::Next),
+        KeyCode::BackTab => Some(Key::Previous),
+        KeyCode::Enter => Some(Key::Enter),
+        KeyCode::Esc => Some(Key::Escape),
+        KeyCode::Backspace => Some(Key::Backspace),
+        KeyCode::Char(c) => Some(Key::Char(c)),
+        _ => None,
+    }
+}
