@@ -121,8 +121,12 @@ impl Pace {
 
     /// How long to wait after a turn although a slot is idle. In a large farm that
     /// is what lets those have their turn who had none yet: whoever has just been
-    /// there would win against all who wait with long pauses.
+    /// there would win against all who wait with long pauses. In a small one a hold
+    /// that took long once, on a busy node, must not keep a slot idle.
     pub fn hungry_gap(&self, live: u32) -> Duration {
+        if live <= FEW {
+            return Duration::ZERO;
+        }
         let rounds = (self.round(live) * 3 / 2).saturating_sub(SHORT_ROUND);
         rounds.min(self.gap(live))
     }
@@ -188,6 +192,9 @@ impl Pace {
 /// Nobody minds that claimed tasks wait for so long.
 const OVERDUE: Duration = Duration::from_secs(5);
 
+/// So many farmers are no burden to any file server.
+const FEW: u32 = 128;
+
 /// A wait for the lock after which a waiter must not come last.
 pub const LONG_WAIT: Duration = Duration::from_millis(250);
 
@@ -206,7 +213,8 @@ pub fn lock_pause(tries: u32, waited: Duration, effort: Duration, crowd: u32) ->
     }
     let cheap = (effort * 32).max(Duration::from_millis(5));
     let alone = pause.min(cheap);
-    alone.max((effort * crowd).min(Duration::from_secs(2)))
+    let too_many = crowd.saturating_sub(FEW);
+    alone.max((effort * too_many).min(Duration::from_secs(2)))
 }
 
 impl Default for Pace {
@@ -277,7 +285,7 @@ mod tests {
     fn a_crowd_of_waiters_leaves_the_file_server_alone() {
         let (ms, long) = (Duration::from_millis, Duration::from_secs(1));
         assert_eq!(lock_pause(30, long, ms(1), 10), ms(32));
-        assert_eq!(lock_pause(30, long, ms(1), 1000), ms(1000));
+        assert_eq!(lock_pause(30, long, ms(1), 1128), ms(1000));
         assert!(lock_pause(30, ms(100), ms(1), 1000) < ms(60));
         assert_eq!(lock_pause(30, long, Duration::from_micros(10), 64), ms(5));
     }
