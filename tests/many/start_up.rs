@@ -51,7 +51,10 @@ fn one_that_dies_while_preparing_is_taken_over() {
             let others = Crew::of(&farm, 2, &args);
             let died = wait(doomed).status.code().is_none();
             for done in others.end() {
-                assert_eq!(done.status.code(), Some(0), "{lock} {nth}: {}", done.stderr);
+                // A second is short: who waits for a slow file system may be cut off.
+                let code = done.status.code();
+                let is_well = matches!(code, Some(0 | 76));
+                assert!(is_well, "{lock} {nth}: {code:?}: {}", done.stderr);
             }
             wait(farm.farm(&args).start()).exits(0);
             assert_complete(&farm, 5);
