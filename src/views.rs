@@ -11,7 +11,7 @@ use pytf::view::escape::escape;
 use pytf::view::export;
 use pytf::view::look::{Look, Terminal};
 use pytf::view::report;
-use pytf::view::run::RunError;
+use pytf::view::run::{Run, RunError};
 use pytf::view::status::{self, Form, Part, StatusError};
 use pytf::view::summary::quoted;
 use pytf::view::timeline::{self, Wishes};
@@ -150,15 +150,16 @@ pub(crate) fn timeline(wish: &Timeline) -> Result<(), Failed> {
         since: wish.since,
         gzip: wish.gzip,
     };
+    let run = Run::open(&wish.workdir)?;
     let written = match &wish.output {
         Some(path) if path == Path::new("-") => {
-            timeline::write_stream(&wish.workdir, io::stdout().lock(), wishes)
+            timeline::write_stream(&run, io::stdout().lock(), wishes)
         }
-        Some(path) => timeline::write_file(&wish.workdir, path, wishes),
+        Some(path) => timeline::write_file(&run, path, wishes),
         None => {
             let ending = if wishes.gzip { ".gz" } else { "" };
             let path = wish.workdir.join(format!("{}{ending}", timeline::NAME));
-            timeline::write_file(&wish.workdir, &path, wishes)
+            timeline::write_file(&run, &path, wishes)
         }
     };
     let written = match written {

@@ -9,6 +9,7 @@ use std::collections::BTreeSet;
 use super::devices::Surroundings;
 use crate::cli::{Bind, DeviceOptions};
 use crate::host::cpus;
+use crate::model::allocation::Scheduler;
 use crate::model::devices::cores::{self, deal};
 
 /// The CPUs of all slots.
@@ -46,8 +47,13 @@ fn of_node(around: &Surroundings) -> usize {
         .map_or(online, |n| n.min(online))
 }
 
+/// The CPUs that Slurm gave to our job on this node.
 fn slurms(around: &Surroundings) -> Option<usize> {
-    (around.lookup)("SLURM_CPUS_ON_NODE")?.parse().ok()
+    let place = around.allocation;
+    let cpus = place
+        .cpus
+        .filter(|_| place.scheduler == Some(Scheduler::Slurm));
+    cpus.and_then(|cpus| cpus.try_into().ok())
 }
 
 /// Whether the CPUs that we may run on were given to our step alone.

@@ -12,8 +12,9 @@ use crate::exit::RunExit;
 use crate::model::farmer::{Cause, Run};
 use crate::model::outcome::signal_name;
 use crate::view::look::{Look, Terminal};
+use crate::view::run::{Run as Record, RunError};
 use crate::view::summary::{Failure, Summary, TAIL, log_tail};
-use crate::view::{self, timeline};
+use crate::view::{advice, timeline};
 use crate::workdir::open::Workdir;
 use crate::workdir::resume::look;
 use crate::workdir::state::State;
@@ -41,32 +42,18 @@ impl Finish<'_> {
         });
         let is_last = state.as_ref().is_none_or(|state| state.live == 0);
         let wants_timeline = !self.options.no_timeline && ended.farmer.cause() != Cause::Sealed;
-        if wants_timeline && is_last {
-            match timeline::write(&self.workdir.path) {
-                Ok(written) => {
-                    if let Some(left_out) = written.left_out {
-                        warn(&format!("timeline.json: {left_out}"));
-                    }
-                }
-                Err(error) => warn(&format!("cannot write timeline.json: {error}")),
-            }
+        // The journals are read once for both.
+        let wants_advice = !self.options.quiet;
+        let record =
+            (is_last && (wants_timeline || wants_advice)).then(|| Record::open(&self.workdir.path));
+        if let Some(record) = record.as_ref().filter(|_| wants_timeline) {
+            write_timeline(record);
         }
         if let Some(state) = state.filter(|_| !self.options.quiet) {
-            let advice = if is_last { self.advice() } else { Vec::new() };
-            self.summarise(ended, &state, busy, advice);
+            let record = record.and_then(Result::ok);
+            self.summarise(ended, &state, busy, advised(record.as_ref()));
         }
         ended.farmer.exit(run)
-    }
-
-    /// What the record of the whole run advises; nothing where it cannot be read.
-    fn advice(&self) -> Vec<String> {
-        let run = view::run::Run::open(&self.workdir.path);
-        let advice = run.map_or_else(|_| Vec::new(), |run| view::advice::advice(&run));
-        advice
-            .into_iter()
-            .take(3)
-            .map(|advice| advice.text)
-            .collect()
     }
 
     fn summarise(&self, ended: &Ended, state: &State, busy: &AtomicU64, advice: Vec<String>) {
@@ -127,4 +114,29 @@ impl Finish<'_> {
             tail,
         }
     }
+}
+
+fn write_timeline(record: &Result<Record, RunError>) {
+    let written = match record {
+        Ok(record) => timeline::write(record).map_err(|error| error.to_string()),
+        Err(error) => Err(error.to_string()),
+    };
+    match written {
+        Ok(written) => {
+            if let Some(left_out) = written.left_out {
+                warn(&format!("timeline.json: {left_out}"));
+            }
+        }
+        Err(error) => warn(&format!("cannot write timeline.json: {error}")),
+    }
+}
+
+/// What the record of the whole run advises; nothing where it cannot be read.
+fn advised(record: Option<&Record>) -> Vec<String> {
+    let advice = record.map_or_else(Vec::new, advice::advice);
+    advice
+        .into_iter()
+        .take(3)
+        .map(|advice| advice.text)
+        .collect()
 }

@@ -173,7 +173,7 @@ impl Ledger {
             self.turn()?;
         }
         self.keep_journal()?;
-        let is_idle = self.state().queue.left == 0 && self.desk.queue.counts().0 > 0;
+        let is_idle = self.state().queue.left == 0 && self.desk.queue.counts().idle > 0;
         // What was refused is tried until it is done, or patience would not end.
         let was_refused = self.refused_since.is_some() && self.state().live > 1;
         if was_refused || self.neighbours.are_due(self.state().live) {
@@ -200,14 +200,14 @@ impl Ledger {
 
     /// What the decisions about turns are made from.
     fn view(&self) -> View {
-        let (idle, queued) = self.desk.queue.counts();
+        let counts = self.desk.queue.counts();
         let State { queue, live, .. } = self.state();
         View {
             slots: self.desk.places.len() as u64,
-            idle,
-            queued,
-            barred: self.desk.queue.barred(),
-            is_held: self.desk.queue.is_held(),
+            idle: counts.idle,
+            queued: counts.queued,
+            barred: counts.barred,
+            is_held: counts.is_held,
             live: *live,
             farmer: self.desk.session.number(),
             generation: queue.generation,
@@ -242,11 +242,11 @@ impl Ledger {
         let generation = self.state().queue.generation;
         let (pace, queue) = (&self.pace, &self.desk.queue);
         let claim = |state: &State| {
-            if queue.is_held() {
+            let counts = queue.counts();
+            if counts.is_held {
                 return 0;
             }
-            let (idle, queued) = queue.counts();
-            pace.claim(idle, queued, state.live, state.queue.left)
+            pace.claim(counts.idle, counts.queued, state.live, state.queue.left)
         };
         let turn = self
             .desk
@@ -493,16 +493,7 @@ impl Ledger {
         if self.refused_since.is_some() {
             return RETRY_EVERY;
         }
-        if self.view().is_last_settling() {
-            return Duration::ZERO;
-        }
-        let State { live, queue, .. } = self.state();
-        let gap = if self.hungry.is_some() && queue.left > 0 {
-            self.pace.hungry_gap(*live)
-        } else {
-            self.pace.gap(*live)
-        };
-        gap.saturating_sub(self.times.turned.elapsed())
+        self.view().rest(&self.pace, self.hungry.is_some())
     }
 
     /// What the supervisor or a slot wants; `Some` when it is to leave.

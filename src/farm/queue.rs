@@ -61,6 +61,19 @@ impl Life {
     }
 }
 
+/// How a queue stands.
+#[derive(Clone, Copy, Debug)]
+pub struct Counts {
+    /// Slots that wait for a task.
+    pub idle: u64,
+    /// Tasks that wait for a slot.
+    pub queued: u64,
+    /// Slots that wait for something else than a task.
+    pub barred: u64,
+    /// Whether nothing may be started now.
+    pub is_held: bool,
+}
+
 #[derive(Default)]
 struct Inner {
     tasks: VecDeque<Task>,
@@ -170,11 +183,6 @@ impl Queue {
         }
     }
 
-    /// Whether nothing may be started now.
-    pub fn is_held(&self) -> bool {
-        self.lock().is_held()
-    }
-
     /// Lets nobody start anything any more.
     pub fn close(&self) {
         self.lock().is_closed = true;
@@ -217,15 +225,15 @@ impl Queue {
         is_open
     }
 
-    /// Slots that wait for something else than a task.
-    pub fn barred(&self) -> u64 {
-        self.lock().barred
-    }
-
-    /// Idle slots and waiting tasks.
-    pub fn counts(&self) -> (u64, u64) {
+    /// How it stands at this moment.
+    pub fn counts(&self) -> Counts {
         let inner = self.lock();
-        (inner.idle, inner.tasks.len() as u64)
+        Counts {
+            idle: inner.idle,
+            queued: inner.tasks.len() as u64,
+            barred: inner.barred,
+            is_held: inner.is_held(),
+        }
     }
 
     /// Takes the last `n` tasks out again, to give them back.

@@ -214,7 +214,9 @@ impl Endgame {
         // Slots look at another clock, which may stand still now and then.
         let last = last.map(|last| Instant::now() + last.saturating_sub(now));
         self.queue.hold_after(last);
-        if !held || self.queue.counts().0 < self.places.len() as u64 {
+        let counts = self.queue.counts();
+        // A slot at a busy GPU has no task either.
+        if !held || counts.idle + counts.barred < self.places.len() as u64 {
             self.idle_since = None;
             return None;
         }

@@ -1,8 +1,8 @@
 //! The CPUs that the kernel lets us use.
 
-use nix::sched::{CpuSet, sched_getaffinity};
-use nix::unistd::{Pid, SysconfVar, sysconf};
+use nix::unistd::{SysconfVar, sysconf};
 
+use super::cpus::allowed;
 use crate::model::room::Cpus;
 
 /// What the kernel tells: the node, our affinity, the quotas of our cgroups
@@ -21,7 +21,6 @@ pub fn cpus() -> Cpus {
 }
 
 fn bound() -> Option<u32> {
-    let set = sched_getaffinity(Pid::from_raw(0)).ok()?;
-    let bound = (0..CpuSet::count()).filter(|cpu| set.is_set(*cpu).unwrap_or(false));
-    u32::try_from(bound.count()).ok().filter(|bound| *bound > 0)
+    let bound = u32::try_from(allowed().len()).ok();
+    bound.filter(|bound| *bound > 0)
 }

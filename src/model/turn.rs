@@ -43,10 +43,20 @@ pub struct View {
 impl View {
     /// Whether a turn should come now. `is_hungry`: a slot has asked for a task.
     pub fn is_turn_due(&self, pace: &Pace, is_hungry: bool) -> bool {
-        let has_rested = self.since_turn >= pace.gap(self.live);
-        let is_time = self.since_turn >= pace.hungry_gap(self.live);
-        let must_hurry = is_hungry && self.left > 0 && is_time;
-        (has_rested || must_hurry || self.is_last_settling()) && self.wants_turn(pace)
+        self.rest(pace, is_hungry).is_zero() && self.wants_turn(pace)
+    }
+
+    /// How long no turn may come, were there a reason for one.
+    pub fn rest(&self, pace: &Pace, is_hungry: bool) -> Duration {
+        if self.is_last_settling() {
+            return Duration::ZERO;
+        }
+        let gap = if is_hungry && self.left > 0 {
+            pace.hungry_gap(self.live)
+        } else {
+            pace.gap(self.live)
+        };
+        gap.saturating_sub(self.since_turn)
     }
 
     /// Whether there is anything to do under the lock.

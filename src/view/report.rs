@@ -9,11 +9,11 @@ mod data;
 mod gantt;
 mod html;
 
-use std::fs::{self, OpenOptions};
-use std::io::{self, BufWriter, Write};
+use std::io::{self, Write};
 use std::path::Path;
 
 use super::failures::failures;
+use super::replace::replace;
 use super::run::{Run, RunError};
 
 /// Its name in the workdir.
@@ -26,27 +26,7 @@ const SCRIPT: &str = include_str!("report/page.js");
 /// Writes the report into a file, which it replaces when it is whole.
 pub fn write_file(workdir: &Path, path: &Path) -> Result<(), RunError> {
     let page = page(&Run::open(workdir)?)?;
-    let name = path.file_name().unwrap_or_default().to_string_lossy();
-    let temporary = path.with_file_name(format!(".{name}.{}", std::process::id()));
-    let named = |error: io::Error| {
-        let text = format!("{}: {error}", temporary.display());
-        RunError::Io(io::Error::new(error.kind(), text))
-    };
-    let file = OpenOptions::new()
-        .write(true)
-        .create_new(true)
-        .open(&temporary)
-        .map_err(named)?;
-    let mut out = BufWriter::new(file);
-    let written = out
-        .write_all(page.as_bytes())
-        .and_then(|()| out.flush())
-        .and_then(|()| fs::rename(&temporary, path));
-    if written.is_err() {
-        // What is wrong is told by the first error.
-        let _ = fs::remove_file(&temporary);
-    }
-    Ok(written?)
+    Ok(replace(path, |mut file| file.write_all(page.as_bytes()))?)
 }
 
 /// Writes the report into a stream.

@@ -21,7 +21,6 @@ mod slice;
 mod thin;
 mod trace;
 
-use std::fs::{self, File, OpenOptions};
 use std::io::{self, BufWriter, Write};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -32,7 +31,8 @@ use flate2::write::GzEncoder;
 use self::pytaskfarmer::Old;
 use self::trace::{Plan, Trace};
 use super::journals::Damage;
-use super::run::{Run, RunError};
+use super::replace::replace;
+use super::run::Run;
 
 /// Its name in the workdir.
 pub const NAME: &str = "timeline.json";
@@ -61,64 +61,26 @@ pub struct Written {
     pub left_out: Option<String>,
 }
 
-/// Writes the workdir's `timeline.json`.
-pub fn write(workdir: &Path) -> io::Result<Written> {
-    write_file(workdir, &workdir.join(NAME), Wishes::default())
+/// Writes the `timeline.json` of a run into its workdir.
+pub fn write(run: &Run) -> io::Result<Written> {
+    write_file(run, &run.workdir.join(NAME), Wishes::default())
 }
 
 /// Writes a timeline into a file, which it replaces when it is whole.
-pub fn write_file(workdir: &Path, path: &Path, wishes: Wishes) -> io::Result<Written> {
-    if path == workdir.join(NAME) {
-        pytaskfarmer::keep(workdir)?;
+pub fn write_file(run: &Run, path: &Path, wishes: Wishes) -> io::Result<Written> {
+    if path == run.workdir.join(NAME) {
+        pytaskfarmer::keep(&run.workdir)?;
     }
-    let old = Old::read(workdir)?;
-    let run = Run::open(workdir).map_err(plain)?;
-    let (temporary, file) = temporary(path)?;
-    let written = write_to(&run, &old, file, wishes).and_then(|drawn| {
-        fs::rename(&temporary, path)?;
-        Ok(drawn.told(&run, path, old.left_out))
-    });
-    if written.is_err() {
-        // What is wrong is told by the first error.
-        let _ = fs::remove_file(&temporary);
-    }
-    written
+    let old = Old::read(&run.workdir)?;
+    let drawn = replace(path, |file| write_to(run, &old, file, wishes))?;
+    Ok(drawn.told(run, path, old.left_out))
 }
 
 /// Writes a timeline into a stream.
-pub fn write_stream(workdir: &Path, out: impl Write, wishes: Wishes) -> io::Result<Written> {
-    let old = Old::read(workdir)?;
-    let run = Run::open(workdir).map_err(plain)?;
-    let drawn = write_to(&run, &old, out, wishes)?;
-    Ok(drawn.told(&run, Path::new("-"), old.left_out))
-}
-
-fn plain(error: RunError) -> io::Error {
-    match error {
-        RunError::Io(error) => error,
-        other @ RunError::NoWorkdir(_) => io::Error::other(other),
-    }
-}
-
-/// A new file beside the timeline, of a name that nobody else has.
-fn temporary(path: &Path) -> io::Result<(PathBuf, File)> {
-    let name = path.file_name().unwrap_or_default().to_string_lossy();
-    let mut number = 0;
-    loop {
-        let name = format!(".{name}.{}.{number}", std::process::id());
-        let path = path.with_file_name(name);
-        // Fails where anything has that name already, and follows no link.
-        match OpenOptions::new().write(true).create_new(true).open(&path) {
-            Ok(file) => return Ok((path, file)),
-            Err(error) if error.kind() == io::ErrorKind::AlreadyExists && number < 1000 => {
-                number += 1;
-            }
-            Err(error) => {
-                let text = format!("{}: {error}", path.display());
-                return Err(io::Error::new(error.kind(), text));
-            }
-        }
-    }
+pub fn write_stream(run: &Run, out: impl Write, wishes: Wishes) -> io::Result<Written> {
+    let old = Old::read(&run.workdir)?;
+    let drawn = write_to(run, &old, out, wishes)?;
+    Ok(drawn.told(run, Path::new("-"), old.left_out))
 }
 
 /// What a trace has come to.

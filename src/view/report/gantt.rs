@@ -58,7 +58,10 @@ impl Gantt {
         let mut farmers: Vec<&Farmer> =
             run.farmers.iter().filter(|f| f.first != u64::MAX).collect();
         farmers.sort_by(|a, b| (a.first, &a.journal.path).cmp(&(b.first, &b.journal.path)));
-        let spans: Vec<Span> = farmers.iter().map(|farmer| span(run, farmer)).collect();
+        let spans: Vec<Span> = farmers
+            .iter()
+            .map(|farmer| farmer.span(run.life(farmer).is_there()))
+            .collect();
         let lanes = lanes(&spans);
         // Node by node, slot by slot.
         let mut keys: Vec<(u64, u64, &str, u32)> = farmers
@@ -228,22 +231,5 @@ impl Gantt {
             "points": self.points,
             "step": self.step,
         })
-    }
-}
-
-fn span<'a>(run: &Run, farmer: &'a Farmer) -> Span<'a> {
-    let highest = farmer
-        .used_slots
-        .last()
-        .map_or(0, |slot| slot.saturating_add(1));
-    Span {
-        host: &farmer.header().host,
-        first: farmer.first,
-        last: if run.life(farmer).is_there() {
-            u64::MAX
-        } else {
-            farmer.last
-        },
-        slots: u64::from(farmer.header().slots.max(highest)),
     }
 }

@@ -1,5 +1,7 @@
 //! The page holds what the workdir holds, and nothing of it can act.
 
+use std::fs;
+
 use super::*;
 use crate::model::outcome::Outcome;
 use crate::model::record::{LogAt, Record};

@@ -8,11 +8,12 @@ use std::io;
 use std::time::SystemTime;
 
 use super::lines;
-use super::quick::{self, Attempt, Spent};
+use super::quick::{self, Attempt};
 use crate::model::figures::{Histogram, Series};
 use crate::model::outcome::{Destination, Outcome};
-use crate::model::record::{Header, Record};
+use crate::model::record::{Header, Record, Used};
 use crate::view::journals::{Damage, Journal};
+use crate::view::lanes::Span;
 use crate::view::open;
 
 /// How many of the longest and of the largest attempts are kept.
@@ -89,7 +90,7 @@ pub struct Farmer {
     /// How much memory they had at their peak, in KiB.
     pub peaks: Histogram,
     /// What they used: sums, and of the memory the greatest.
-    pub spent: Spent,
+    pub spent: Used,
     /// How many told what they used.
     pub told: u64,
     /// What happened when.
@@ -123,7 +124,7 @@ impl Farmer {
             used_slots: BTreeSet::new(),
             durations: Histogram::default(),
             peaks: Histogram::default(),
-            spent: Spent::default(),
+            spent: Used::default(),
             told: 0,
             series: Series::default(),
             longest: Vec::new(),
@@ -138,6 +139,20 @@ impl Farmer {
     /// Who it is.
     pub fn header(&self) -> &Header {
         &self.journal.header
+    }
+
+    /// What it needs of a picture, in which it goes on or not.
+    pub(in crate::view) fn span(&self, goes_on: bool) -> Span<'_> {
+        let highest = self
+            .used_slots
+            .last()
+            .map_or(0, |slot| slot.saturating_add(1));
+        Span {
+            host: &self.header().host,
+            first: self.first,
+            last: if goes_on { u64::MAX } else { self.last },
+            slots: u64::from(self.header().slots.max(highest)),
+        }
     }
 
     /// Attempts that ended, however they did.
@@ -234,7 +249,7 @@ impl Farmer {
         }
     }
 
-    fn spend(&mut self, used: Spent) {
+    fn spend(&mut self, used: Used) {
         self.told += 1;
         self.peaks.add(used.peak);
         let all = &mut self.spent;
@@ -261,42 +276,8 @@ impl Farmer {
                 self.left = Some((at, why));
             }
             // The quick parser is stricter about blanks than it has to be.
-            Record::Start(start) => {
-                let (id, attempt, slot) = (start.id.0, start.attempt, start.slot);
-                let (us, outcome, used) = (0, None, None);
-                let at = start.at;
-                let start = Attempt {
-                    id,
-                    attempt,
-                    slot,
-                    at,
-                    us,
-                    outcome,
-                    used,
-                };
-                self.attempt(start, offset);
-            }
-            Record::End(end) => {
-                let used = end.used.map(|used| Spent {
-                    user: used.user,
-                    sys: used.sys,
-                    peak: used.peak,
-                    read: used.read,
-                    written: used.written,
-                });
-                let (id, attempt, slot) = (end.id.0, end.attempt, end.slot);
-                let (at, us, outcome) = (end.at, end.us, Some(end.outcome));
-                let end = Attempt {
-                    id,
-                    attempt,
-                    slot,
-                    at,
-                    us,
-                    outcome,
-                    used,
-                };
-                self.attempt(end, offset);
-            }
+            Record::Start(start) => self.attempt(start.into(), offset),
+            Record::End(end) => self.attempt(end.into(), offset),
         }
     }
 

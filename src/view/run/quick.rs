@@ -6,6 +6,7 @@
 //! [`Record`](crate::model::record::Record).
 
 use crate::model::outcome::Outcome;
+use crate::model::record::{End, Start, Used};
 
 /// A start or an end, as far as figures are concerned.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -23,7 +24,7 @@ pub struct Attempt {
     /// How it ended; `None` in a start.
     pub outcome: Option<Outcome>,
     /// What it used, when that is known.
-    pub used: Option<Spent>,
+    pub used: Option<Used>,
 }
 
 impl Attempt {
@@ -33,19 +34,30 @@ impl Attempt {
     }
 }
 
-/// What an attempt used.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Spent {
-    /// CPU time in user mode, microseconds.
-    pub user: u64,
-    /// CPU time in the kernel, microseconds.
-    pub sys: u64,
-    /// Peak resident memory in KiB.
-    pub peak: u64,
-    /// Read from storage, in KiB.
-    pub read: u64,
-    /// Written to storage, in KiB.
-    pub written: u64,
+impl From<Start> for Attempt {
+    fn from(start: Start) -> Self {
+        Self {
+            id: start.id.0,
+            attempt: start.attempt,
+            slot: start.slot,
+            at: start.at,
+            ..Self::default()
+        }
+    }
+}
+
+impl From<End> for Attempt {
+    fn from(end: End) -> Self {
+        Self {
+            id: end.id.0,
+            attempt: end.attempt,
+            slot: end.slot,
+            at: end.at,
+            us: end.us,
+            outcome: Some(end.outcome),
+            used: end.used,
+        }
+    }
 }
 
 /// Reads a line; `None` when it is no start and no end, or damaged.
@@ -94,8 +106,8 @@ pub fn parse(line: &[u8]) -> Option<Attempt> {
     (is_whole && text.0.is_empty()).then_some(attempt)
 }
 
-fn spent(text: &mut Text) -> Option<Spent> {
-    let mut spent = Spent::default();
+fn spent(text: &mut Text) -> Option<Used> {
+    let mut spent = Used::default();
     text.members(|key, text| {
         let place = match key {
             b"user" => &mut spent.user,

@@ -2,6 +2,7 @@
 //! they rely on looked up.
 
 use std::collections::BTreeMap;
+use std::fs::{self, File};
 use std::os::unix::fs::FileExt as _;
 
 use serde_json::{Value, json};
@@ -11,6 +12,10 @@ use super::*;
 use crate::model::outcome::Outcome;
 use crate::model::record::{Record, Used};
 use crate::view::synthetic::{Workdir, end, header, start, workdir};
+
+fn write(dir: &Path) -> io::Result<Written> {
+    super::write(&Run::open(dir).unwrap())
+}
 
 /// The parsed file.
 fn timeline(dir: &Workdir) -> Value {

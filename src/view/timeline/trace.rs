@@ -46,7 +46,10 @@ impl<'a> Plan<'a> {
         let mut farmers: Vec<&Farmer> =
             run.farmers.iter().filter(|f| f.first != u64::MAX).collect();
         farmers.sort_by(|a, b| (a.first, &a.journal.path).cmp(&(b.first, &b.journal.path)));
-        let spans: Vec<Span> = farmers.iter().map(|farmer| span(farmer)).collect();
+        let spans: Vec<Span> = farmers
+            .iter()
+            .map(|farmer| farmer.span(!is_over(farmer)))
+            .collect();
         let lanes = lanes(&spans);
         let firsts = [farmers.first().map(|farmer| farmer.first), old.first()];
         let last = farmers.iter().map(|farmer| farmer.last).max().unwrap_or(0);
@@ -84,23 +87,6 @@ fn gpus_of(farmer: &Farmer, slot: u32) -> &[String] {
 
 fn is_over(farmer: &Farmer) -> bool {
     farmer.left.is_some() || farmer.journal.is_sealed
-}
-
-fn span(farmer: &Farmer) -> Span<'_> {
-    let highest = farmer
-        .used_slots
-        .last()
-        .map_or(0, |slot| slot.saturating_add(1));
-    Span {
-        host: &farmer.header().host,
-        first: farmer.first,
-        last: if is_over(farmer) {
-            farmer.last
-        } else {
-            u64::MAX
-        },
-        slots: u64::from(farmer.header().slots.max(highest)),
-    }
 }
 
 /// By how much a farmer's clock was behind the file server's, in microseconds:

@@ -300,51 +300,25 @@ fn running(pen: &mut Pen, area: Rect, line: u16, sight: &Sight, row: usize) {
     let task = &sight.slowest[row];
     let ran = durations::show(micros(task.ran));
     let style = heat::pace(pen, task.ran, sight.usual);
-    let at = pen.put(
-        area,
-        (0, line),
-        &format!("{:>8} ", task.id),
-        pen.style(Paint::Strong),
-    );
-    let at = pen.put(area, (at, line), &format!("{ran:>7} "), style);
-    let at = pen.put(
-        area,
-        (at, line),
-        &cell(pen, &task.node, 12),
-        pen.style(Paint::Faint),
-    );
-    rest(pen, area, (at, line), &task.command);
+    let cells = [
+        (format!("{:>8} ", task.id), pen.style(Paint::Strong)),
+        (format!("{ran:>7} "), style),
+        (cell(pen, &task.node, 12), pen.style(Paint::Faint)),
+    ];
+    columns(pen, area, line, &cells, &task.command);
 }
 
 /// A task that failed.
 fn failure(pen: &mut Pen, area: Rect, line: u16, sight: &Sight, row: usize) {
     let task = &sight.failures[row];
     let ago = durations::show(micros(task.ago));
-    let at = pen.put(
-        area,
-        (0, line),
-        &format!("{:>8} ", task.id),
-        pen.style(Paint::Strong),
-    );
-    let at = pen.put(
-        area,
-        (at, line),
-        &cell(pen, &task.outcome, 14),
-        pen.style(Paint::Bad),
-    );
-    let at = pen.put(
-        area,
-        (at, line),
-        &format!("{ago:>7} ago "),
-        pen.style(Paint::Faint),
-    );
-    let at = pen.put(
-        area,
-        (at, line),
-        &cell(pen, &task.node, 12),
-        pen.style(Paint::Faint),
-    );
-    rest(pen, area, (at, line), &task.command);
+    let cells = [
+        (format!("{:>8} ", task.id), pen.style(Paint::Strong)),
+        (cell(pen, &task.outcome, 14), pen.style(Paint::Bad)),
+        (format!("{ago:>7} ago "), pen.style(Paint::Faint)),
+        (cell(pen, &task.node, 12), pen.style(Paint::Faint)),
+    ];
+    columns(pen, area, line, &cells, &task.command);
 }
 
 /// A column of a list: cut or filled up to its width.
@@ -352,11 +326,15 @@ fn cell(pen: &Pen, text: &str, width: usize) -> String {
     format!("{:<width$} ", pen.look.clip(text, width))
 }
 
-/// The last column of a list.
-fn rest(pen: &mut Pen, area: Rect, at: (u16, u16), text: &str) {
-    let room = usize::from(area.width.saturating_sub(at.0));
-    let text = pen.look.clip(text, room);
-    pen.put(area, at, &text, Style::new());
+/// A line of a list: its columns, and the command in what is left of the line.
+fn columns(pen: &mut Pen, area: Rect, line: u16, cells: &[(String, Style)], command: &str) {
+    let mut at = 0;
+    for (text, style) in cells {
+        at = pen.put(area, (at, line), text, *style);
+    }
+    let room = usize::from(area.width.saturating_sub(at));
+    let text = pen.look.clip(command, room);
+    pen.put(area, (at, line), &text, Style::new());
 }
 
 /// What a task printed.

@@ -1,0 +1,38 @@
+//! A file that is whole or not there.
+
+use std::fs::{self, File, OpenOptions};
+use std::io;
+use std::path::{Path, PathBuf};
+
+/// Lets `write` fill a new file, which then takes the place of `path`; nothing
+/// is left of it where that fails.
+pub(super) fn replace<T>(path: &Path, write: impl FnOnce(File) -> io::Result<T>) -> io::Result<T> {
+    let (temporary, file) = temporary(path)?;
+    let written = write(file).and_then(|written| fs::rename(&temporary, path).map(|()| written));
+    if written.is_err() {
+        // What is wrong is told by the first error.
+        let _ = fs::remove_file(&temporary);
+    }
+    written
+}
+
+/// A new file beside it, of a name that nobody else has.
+fn temporary(path: &Path) -> io::Result<(PathBuf, File)> {
+    let name = path.file_name().unwrap_or_default().to_string_lossy();
+    let mut number = 0;
+    loop {
+        let name = format!(".{name}.{}.{number}", std::process::id());
+        let path = path.with_file_name(name);
+        // Fails where anything has that name already, and follows no link.
+        match OpenOptions::new().write(true).create_new(true).open(&path) {
+            Ok(file) => return Ok((path, file)),
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists && number < 1000 => {
+                number += 1;
+            }
+            Err(error) => {
+                let text = format!("{}: {error}", path.display());
+                return Err(io::Error::new(error.kind(), text));
+            }
+        }
+    }
+}
