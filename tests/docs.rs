@@ -4,6 +4,7 @@
 use std::process::Command;
 
 use pytf::exit::TABLE;
+use pytf::model::health::Opinion;
 use pytf::model::ids::Ids;
 use pytf::model::outcome::Outcome;
 use pytf::model::record::{End, GpuLoad, Header, LogAt, Record, SlotDevices, Start, Used};
@@ -121,7 +122,9 @@ fn every_word_in_the_lock_file_is_told() {
             leave: true,
         },
         Act::Seal { of: 1, by: 2 },
-        Act::Retry { ids },
+        Act::Retry { ids: ids.clone() },
+        Act::Quarantine { by: 1, ids },
+        Act::Release { by: 1 },
     ];
     for act in acts {
         // A new variant must be added here, and then to the document.
@@ -130,7 +133,9 @@ fn every_word_in_the_lock_file_is_told() {
             | Act::Join { .. }
             | Act::Turn { .. }
             | Act::Seal { .. }
-            | Act::Retry { .. } => {}
+            | Act::Retry { .. }
+            | Act::Quarantine { .. }
+            | Act::Release { .. } => {}
         }
         assert_named(&serde_json::to_value(Entry { seq: 1, at: 0, act }).unwrap());
     }
@@ -145,7 +150,7 @@ fn every_word_in_the_lock_file_is_told() {
         };
         assert_named(&serde_json::to_value(state).unwrap());
     }
-    for why in [Why::Interrupted, Why::Lost, Why::Retry] {
+    for why in [Why::Interrupted, Why::Lost, Why::Retry, Why::Doubted] {
         assert!(WORKDIR.contains(&format!("`{}`: ", why.word())));
     }
 }
@@ -228,7 +233,15 @@ fn every_word_in_a_journal_is_told() {
                 memory: Some(10),
             }],
         },
-        Record::Note { at: 1, text },
+        Record::Note {
+            at: 1,
+            text: text.clone(),
+        },
+        Record::Health {
+            at: 1,
+            opinion: Opinion::Sick,
+            text,
+        },
         Record::Leave {
             at: 1,
             why,
@@ -242,6 +255,7 @@ fn every_word_in_a_journal_is_told() {
             | Record::Start(_)
             | Record::Beat { .. }
             | Record::Note { .. }
+            | Record::Health { .. }
             | Record::Gpus { .. }
             | Record::Leave { .. } => {}
             Record::End(end) => match end.outcome {

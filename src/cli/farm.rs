@@ -143,6 +143,14 @@ pub struct Farm {
     #[arg(long, env = "PYTF_NO_LINGER", value_parser = BoolishValueParser::new())]
     pub no_linger: bool,
 
+    /// Go on claiming, whatever fails on this node
+    ///
+    /// Without it, a process whose tasks fail quickly one after the other claims
+    /// nothing more until others have tried some of them. If they succeed there it
+    /// stays so, and what it failed goes to the others.
+    #[arg(long, env = "PYTF_NO_QUARANTINE", value_parser = BoolishValueParser::new())]
+    pub no_quarantine: bool,
+
     /// Do not write timeline.json
     ///
     /// The timeline opens in Perfetto (ui.perfetto.dev) or chrome://tracing.

@@ -19,6 +19,7 @@ use super::feeder::Fed;
 use super::message::{Event, Failure, Order, Places, Report};
 use super::neighbours::Neighbours;
 use super::patience::Patience;
+use super::quarantine::Quarantine;
 use super::queue::Queue;
 use crate::host::process::Place;
 use crate::model::outcome::{Destination, Outcome};
@@ -78,6 +79,8 @@ pub struct Desk {
     pub patience: Patience,
     /// Whether to wait for others when there is nothing to claim.
     pub linger: bool,
+    /// What to do should the node be sick; none: nothing.
+    pub quarantine: Option<Quarantine>,
 }
 
 /// The ledger at work.
@@ -187,6 +190,7 @@ impl Ledger {
                 self.say(text);
             }
         }
+        self.mind_health()?;
         self.look()?;
         self.refused_since = None;
         Ok(())
@@ -194,6 +198,22 @@ impl Ledger {
 
     fn state(&self) -> &State {
         self.desk.session.state()
+    }
+
+    /// Whether this node fails what others can do.
+    fn mind_health(&mut self) -> Result<()> {
+        let Desk {
+            quarantine,
+            session,
+            patience,
+            ..
+        } = &mut self.desk;
+        if let Some(quarantine) = quarantine
+            && let Some(text) = quarantine.mind(session, patience)?
+        {
+            let _ = self.desk.events.send(Event::Warn(text));
+        }
+        Ok(())
     }
 
     // ---- the turn --------------------------------------------------------
@@ -328,6 +348,9 @@ impl Ledger {
     fn enter(&mut self, task: Task, end: End) {
         self.ends.count += 1;
         self.ends.ran += Duration::from_micros(end.us);
+        if let Some(quarantine) = &mut self.desk.quarantine {
+            quarantine.ended(&end);
+        }
         if end.outcome.destination() == Destination::ToProcess {
             self.desk.session.give_back(task, Some(Why::Interrupted));
         } else {
@@ -561,6 +584,7 @@ impl Ledger {
         [
             Some(self.times.beat + self.beat_every()),
             (state.live > 1).then(|| self.neighbours.due_at(state.live)),
+            self.desk.quarantine.as_ref().and_then(Quarantine::due_at),
             is_new.then(|| self.times.noted + Duration::from_secs(1)),
             self.suspects.front().map(|(at, ..)| *at + SUSPICION),
             (view.is_idle() && view.left == 0).then(|| self.times.looked + self.look_every()),

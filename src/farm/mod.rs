@@ -24,6 +24,7 @@ pub mod message;
 pub mod neighbours;
 pub mod patience;
 mod prelude;
+pub mod quarantine;
 pub mod queue;
 pub mod sight;
 pub mod slot;

@@ -84,11 +84,12 @@ struct Inner {
     cried: u64,
     /// After this moment nothing is started.
     held_after: Option<Instant>,
+    is_quarantined: bool,
 }
 
 impl Inner {
     fn is_held(&self) -> bool {
-        self.held_after.is_some_and(|at| Instant::now() >= at)
+        self.is_quarantined || self.held_after.is_some_and(|at| Instant::now() >= at)
     }
 }
 
@@ -173,9 +174,18 @@ impl Queue {
 
     /// Lets nothing be started after this moment; none lets everything.
     pub fn hold_after(&self, at: Option<Instant>) {
+        self.change_hold(|inner| inner.held_after = at);
+    }
+
+    /// Lets nothing be started as long as the node is doubted.
+    pub fn quarantine(&self, is_on: bool) {
+        self.change_hold(|inner| inner.is_quarantined = is_on);
+    }
+
+    fn change_hold(&self, change: impl FnOnce(&mut Inner)) {
         let mut inner = self.lock();
         let was_held = inner.is_held();
-        inner.held_after = at;
+        change(&mut inner);
         let is_free = was_held && !inner.is_held();
         drop(inner);
         if is_free {

@@ -20,6 +20,7 @@ use super::logs::SlotLogs;
 use super::message::{Event, Order, Places, Report};
 use super::patience::Patience;
 use super::prelude::Prelude;
+use super::quarantine::Quarantine;
 use super::queue::{Life, Queue};
 use super::slot::{Slot, TaskEnv};
 use super::supervisor::{FIRST_SHOW, Supervisor, counts};
@@ -351,6 +352,8 @@ impl<'a> Threads<'a> {
             clock: self.clock,
             patience,
             linger: !self.options.no_linger,
+            quarantine: (!self.options.no_quarantine)
+                .then(|| Quarantine::new(places.len(), queue.clone(), self.clock)),
         };
         spawn("ledger", move || Ledger::new(desk).run())?;
         let supervisor = Supervisor {

@@ -11,6 +11,7 @@ pub mod durations;
 pub mod farmer;
 pub mod figures;
 pub mod forecast;
+pub mod health;
 pub mod ids;
 pub mod limits;
 pub mod logs;

@@ -9,6 +9,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::health::Opinion;
 use super::outcome::Outcome;
 use super::task::TaskId;
 
@@ -33,6 +34,15 @@ pub enum Record {
         /// When.
         at: u64,
         /// What happened, for people.
+        text: String,
+    },
+    /// The farmer has changed its mind about its node.
+    Health {
+        /// When.
+        at: u64,
+        /// What it thinks now.
+        opinion: Opinion,
+        /// Why, for people.
         text: String,
     },
     /// How busy the farmer's GPUs are.

@@ -210,6 +210,7 @@ fn task_of(record: &Record) -> Option<TaskId> {
         Record::Header(_)
         | Record::Beat { .. }
         | Record::Note { .. }
+        | Record::Health { .. }
         | Record::Gpus { .. }
         | Record::Leave { .. } => None,
     }

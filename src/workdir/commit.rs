@@ -50,6 +50,8 @@ pub enum Why {
     Lost,
     /// It failed and somebody wants it tried again.
     Retry,
+    /// It failed on a node that its farmer doubts.
+    Doubted,
 }
 
 impl Why {
@@ -59,6 +61,7 @@ impl Why {
             Self::Interrupted => "interrupted",
             Self::Lost => "lost",
             Self::Retry => "retry",
+            Self::Doubted => "doubted",
         }
     }
 }
@@ -200,7 +203,17 @@ impl<'a> Txn<'a> {
     }
 
     /// Shows every line of a shared file, as far as it is known.
-    pub fn each_line(&mut self, name: &str, mut see: impl FnMut(&[u8])) -> Result<()> {
+    pub fn each_line(&mut self, name: &str, see: impl FnMut(&[u8])) -> Result<()> {
+        self.each_line_from(0, name, see)
+    }
+
+    /// Shows the lines of a shared file that begin at `from` or later.
+    pub fn each_line_from(
+        &mut self,
+        from: u64,
+        name: &str,
+        mut see: impl FnMut(&[u8]),
+    ) -> Result<()> {
         let known = match name {
             FINISHED => self.state.finished.len,
             FAILED => self.state.failed.len,
@@ -209,7 +222,7 @@ impl<'a> Txn<'a> {
             _ => self.state.queue.len,
         };
         let file = self.current(name)?;
-        let mut lines = Lines::new(&*file, 0, known);
+        let mut lines = Lines::new(&*file, from, known);
         while let Some(line) = lines.next().context("read", name)? {
             see(line);
         }

@@ -28,6 +28,7 @@ pub mod journal;
 pub mod layout;
 pub mod lock;
 pub mod open;
+pub mod quarantine;
 pub mod recovery;
 pub mod repair;
 pub mod resume;

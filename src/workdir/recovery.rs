@@ -136,6 +136,9 @@ pub fn seal(
         let state = txn.state_mut();
         state.live = state.live.saturating_sub(1);
         state.feeding = state.feeding.saturating_sub(u32::from(past.is_feeding));
+        state.quarantined = state
+            .quarantined
+            .saturating_sub(u32::from(past.is_quarantined));
         state.interrupted += found.lost;
         state.seals += 1;
         let by = by.map_or(u32::MAX, |(number, _)| number);
@@ -221,6 +224,7 @@ struct Past {
     number: u32,
     settled: u64,
     is_feeding: bool,
+    is_quarantined: bool,
     /// Claimed less given back, by task.
     claimed: HashMap<TaskId, i64>,
 }
@@ -261,6 +265,11 @@ impl Past {
                         if *leave {
                             return None;
                         }
+                    }
+                }
+                Act::Quarantine { by, .. } | Act::Release { by } => {
+                    if let Some(past) = past.as_mut().filter(|past| past.number == *by) {
+                        past.is_quarantined = matches!(act, Act::Quarantine { .. });
                     }
                 }
                 Act::Seal { of, .. } if past.as_ref().is_some_and(|past| past.number == *of) => {

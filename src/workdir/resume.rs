@@ -512,10 +512,10 @@ fn claimed(entries: &[state::Entry]) -> Vec<u64> {
                 }
             }
             Act::Seal { of, .. } => claims.retain(|_, owner| owner != of),
-            Act::Retry { ids } => ids.iter().for_each(|id| {
+            Act::Retry { ids } | Act::Quarantine { ids, .. } => ids.iter().for_each(|id| {
                 claims.remove(&id.0);
             }),
-            Act::Prepare => {}
+            Act::Prepare | Act::Release { .. } => {}
         }
     }
     claims.into_keys().collect()

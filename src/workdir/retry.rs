@@ -31,32 +31,11 @@ pub fn retry(
     wanted: Option<&Ids>,
 ) -> Result<Retried> {
     let mut txn = Txn::begin(dir, mechanism, who, waiting)?;
-    let mut attempts = Attempts::default();
-    txn.refresh(&mut attempts)?;
-    let mut stay = txn.new_file(FAILED)?;
-    let (mut back, mut write) = (Vec::new(), Ok(()));
-    txn.each_line(FAILED, |line| match parse_line(line) {
-        Some((id, text)) if wanted.is_none_or(|wanted| wanted.contains(id)) => {
-            let attempt = attempts.of(id);
-            back.push((
-                Task {
-                    id,
-                    line: text.to_vec(),
-                    attempt,
-                },
-                Some(Why::Retry),
-            ));
-        }
-        _ => {
-            let line = [line, b"\n"].concat();
-            write = std::mem::replace(&mut write, Ok(())).and_then(|()| stay.write(&line));
-        }
-    })?;
-    write.context("write", FAILED)?;
-    back.sort_by_key(|(task, _)| task.id);
-    let found: HashSet<TaskId> = back.iter().map(|(task, _)| task.id).collect();
+    let among: Option<HashSet<TaskId>> = wanted.map(|ids| ids.iter().collect());
+    let failed = take_failed(&mut txn, among.as_ref(), Why::Retry)?;
+    let found: HashSet<TaskId> = failed.iter().map(|(task, _)| task.id).collect();
     let mut retried = Retried {
-        back: back.iter().map(|(task, _)| task.id).collect(),
+        back: failed.iter().map(|(task, _)| task.id).collect(),
         ..Retried::default()
     };
     if let Some(wanted) = wanted {
@@ -66,15 +45,48 @@ pub fn retry(
             .take(1000)
             .collect();
     }
-    if back.is_empty() {
+    if failed.is_empty() {
         return Ok(retried);
     }
-    let Known { len, lines } = stay.known();
-    txn.replace(FAILED, stay)?;
-    txn.state_mut().failed = Known { len, lines };
-    txn.requeue(&back)?;
+    txn.requeue(&failed)?;
     txn.commit(Act::Retry {
         ids: retried.back.clone(),
     })?;
     Ok(retried)
+}
+
+/// Takes tasks out of `failed`: all, or those `among` them; sorted, for whoever
+/// puts them back into `toprocess`. When there are none nothing is written.
+pub(super) fn take_failed(
+    txn: &mut Txn<'_>,
+    among: Option<&HashSet<TaskId>>,
+    why: Why,
+) -> Result<Vec<(Task, Option<Why>)>> {
+    let mut attempts = Attempts::default();
+    txn.refresh(&mut attempts)?;
+    let mut stay = txn.new_file(FAILED)?;
+    let (mut taken, mut write) = (Vec::new(), Ok(()));
+    txn.each_line(FAILED, |line| match parse_line(line) {
+        Some((id, text)) if among.is_none_or(|among| among.contains(&id)) => {
+            let task = Task {
+                id,
+                line: text.to_vec(),
+                attempt: attempts.of(id),
+            };
+            taken.push((task, Some(why)));
+        }
+        _ => {
+            let line = [line, b"\n"].concat();
+            write = std::mem::replace(&mut write, Ok(())).and_then(|()| stay.write(&line));
+        }
+    })?;
+    write.context("write", FAILED)?;
+    if taken.is_empty() {
+        return Ok(taken);
+    }
+    taken.sort_by_key(|(task, _)| task.id);
+    let Known { len, lines } = stay.known();
+    txn.replace(FAILED, stay)?;
+    txn.state_mut().failed = Known { len, lines };
+    Ok(taken)
 }

@@ -17,12 +17,14 @@ use super::journal::Journal;
 use super::layout::{self, TOPROCESS};
 use super::lock::Waiting;
 use super::open::Workdir;
+use super::quarantine::{self, Seen};
 use super::recovery::{self, Found, Other};
 use super::resume::look;
 use super::state::{Act, State};
 use crate::model::ids::Ids;
+use crate::model::outcome::Destination;
 use crate::model::record::{End, Header, Record};
-use crate::model::task::Task;
+use crate::model::task::{Task, TaskId};
 
 /// The journal, for all threads that write into it.
 ///
@@ -53,6 +55,8 @@ pub struct Session {
     back: Vec<(Task, Option<Why>)>,
     /// The tasks that come from a stream, while it is not over.
     feed: Option<Feed>,
+    /// Whether the others know that we claim nothing.
+    is_quarantined: bool,
     /// Others have sealed us, or may have.
     is_over: bool,
 }
@@ -110,7 +114,7 @@ impl Session {
         state.live += 1;
         state.feeding += u32::from(feeds);
         if before.live == 0 {
-            state.interrupted = 0;
+            (state.interrupted, state.quarantined) = (0, 0);
         }
         let mut attempts = Attempts::default();
         txn.refresh(&mut attempts)?;
@@ -131,6 +135,7 @@ impl Session {
             unsettled: Vec::new(),
             back: Vec::new(),
             feed: feeds.then(Feed::default),
+            is_quarantined: false,
             is_over: false,
         };
         Ok((session, before, tasks))
@@ -341,6 +346,61 @@ impl Session {
         Ok(found)
     }
 
+    /// Says that we claim nothing more, and gives tasks that failed here to the
+    /// others; also more of them when we said so before. Returns those that were
+    /// in `failed`; without any nothing happens. `None` when nobody else would be
+    /// left that claims.
+    pub fn quarantine(&mut self, wanted: &Ids, waiting: &mut dyn Waiting) -> Result<Option<Ids>> {
+        let me = (self.number, self.is_quarantined);
+        let entered = self.with_lock(waiting, |txn| quarantine::enter(txn, me, wanted))?;
+        let Some((ids, state)) = entered else {
+            return Ok(None);
+        };
+        self.is_quarantined |= !ids.is_empty();
+        self.state = state;
+        Ok(Some(ids))
+    }
+
+    /// Says that we claim again.
+    pub fn release(&mut self, waiting: &mut dyn Waiting) -> Result<()> {
+        if !self.is_quarantined {
+            return Ok(());
+        }
+        let by = self.number;
+        self.state = self.with_lock(waiting, |mut txn| {
+            let state = txn.state_mut();
+            state.quarantined = state.quarantined.saturating_sub(1);
+            txn.commit(Act::Release { by })
+        })?;
+        self.is_quarantined = false;
+        Ok(())
+    }
+
+    /// What has ended since it was last seen, anywhere, and where it went.
+    pub fn news(
+        &mut self,
+        seen: &mut Seen,
+        waiting: &mut dyn Waiting,
+    ) -> Result<Vec<(TaskId, Destination)>> {
+        self.with_lock(waiting, |mut txn| seen.news(&mut txn))
+    }
+
+    /// Does something under the lock, unless others have sealed us.
+    fn with_lock<T>(
+        &mut self,
+        waiting: &mut dyn Waiting,
+        act: impl FnOnce(Txn<'_>) -> Result<T>,
+    ) -> Result<T> {
+        self.must_be_ours()?;
+        let waiting = &mut Beating::new(&self.journal, waiting);
+        let (dir, mechanism) = (&self.workdir.dir, self.workdir.mechanism);
+        let done = Txn::begin(dir, mechanism, &self.farmer, waiting).and_then(|txn| {
+            check_seal(&txn, &self.state, self.number)?;
+            act(txn)
+        });
+        self.noted(done)
+    }
+
     /// Leaves: settles, gives back, and makes `toprocess` exact when nobody
     /// else is left or it is about to be empty. What a stream still held is `state.feeding` in the result.
     pub fn leave(&mut self, upto: u64, waiting: &mut dyn Waiting) -> Result<State> {
@@ -374,6 +434,9 @@ impl Session {
         let state = txn.state_mut();
         count_interrupted(state, &self.back);
         state.live = state.live.saturating_sub(1);
+        state.quarantined = state
+            .quarantined
+            .saturating_sub(u32::from(self.is_quarantined));
         state.feeding = state.feeding.saturating_sub(u32::from(self.feed.is_some()));
         let back: Ids = self.back.iter().map(|(task, _)| task.id).collect();
         let mut state = txn.commit(Act::Turn {

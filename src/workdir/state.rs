@@ -127,6 +127,9 @@ pub struct State {
     pub dropped: u64,
     /// Farmers that joined and have neither left nor been sealed.
     pub live: u32,
+    /// Those of them that claim nothing, since they doubt their node.
+    #[serde(default)]
+    pub quarantined: u32,
     /// The number of the next farmer that joins.
     pub next_farmer: u32,
     /// Counts the farmers that others sealed: whoever sees it change looks
@@ -172,6 +175,7 @@ impl State {
             tasks: Known::default(),
             dropped: 0,
             live: 0,
+            quarantined: 0,
             next_farmer: 0,
             seals: 0,
             epoch: 0,
@@ -184,6 +188,11 @@ impl State {
             list: None,
             renames: Vec::new(),
         }
+    }
+
+    /// Farmers that are alive and claim tasks.
+    pub fn claiming(&self) -> u32 {
+        self.live.saturating_sub(self.quarantined)
     }
 
     /// Tasks that some farmer has claimed and not yet settled.
@@ -265,6 +274,19 @@ pub enum Act {
     Retry {
         /// Which.
         ids: Ids,
+    },
+    /// A farmer claims nothing more, since it doubts its node, and failed tasks of
+    /// its were put back into `toprocess`; it may do so again.
+    Quarantine {
+        /// Its number.
+        by: u32,
+        /// Which tasks.
+        ids: Ids,
+    },
+    /// It claims again.
+    Release {
+        /// Its number.
+        by: u32,
     },
 }
 

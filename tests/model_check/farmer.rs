@@ -4,15 +4,17 @@
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 
+use pytf::model::ids::Ids;
 use pytf::model::outcome::{Destination, Outcome};
 use pytf::model::record::{End, Header, Record};
-use pytf::model::task::Task;
+use pytf::model::task::{Task, TaskId};
 use pytf::workdir::commit::Why;
 use pytf::workdir::error::Error;
 use pytf::workdir::farmers;
 use pytf::workdir::fs::Dir;
 use pytf::workdir::lock::Mechanism;
 use pytf::workdir::open::Workdir;
+use pytf::workdir::quarantine::Seen;
 use pytf::workdir::recovery;
 use pytf::workdir::resume::{ListFile, ListTrouble, prepare, prepare_stream};
 use pytf::workdir::retry::retry;
@@ -39,6 +41,8 @@ pub(crate) struct Plan {
     /// The longest that its tasks run.
     pub(crate) longest: u64,
     pub(crate) retries: bool,
+    /// Whether it doubts its node now and then.
+    pub(crate) doubts: bool,
 }
 
 /// A task that runs.
@@ -66,6 +70,10 @@ pub(crate) struct Farmer {
     life: u64,
     refused_since: Option<u64>,
     fed: u64,
+    /// Failed here.
+    failures: Vec<TaskId>,
+    /// While it claims nothing: what it knows to have ended.
+    doubt: Option<Seen>,
 }
 
 fn workdir(shared: &Arc<Shared>, me: usize, mechanism: Mechanism) -> Workdir {
@@ -163,6 +171,8 @@ impl Farmer {
             life: now,
             refused_since: None,
             fed: 0,
+            failures: Vec::new(),
+            doubt: None,
         })
     }
 
@@ -199,7 +209,8 @@ impl Farmer {
         self.feed();
         let now = self.shared.now();
         let is_idle = self.slots.iter().any(Option::is_none) && self.queue.is_empty();
-        let may_claim = is_idle && self.session.state().queue.left > 0;
+        self.doubt()?;
+        let may_claim = is_idle && self.doubt.is_none() && self.session.state().queue.left > 0;
         if may_claim || self.session.has_news() || now.saturating_sub(self.life) > TAKEOVER / 2 {
             self.turn()?;
         }
@@ -284,6 +295,9 @@ impl Farmer {
             self.session.give_back(task, Some(Why::Interrupted));
             return;
         }
+        if to == Destination::Failed {
+            self.failures.push(task.id);
+        }
         self.unsynced.push((task.id.0, to));
         if is_written {
             self.recorded(task.id.0, to, false);
@@ -328,11 +342,55 @@ impl Farmer {
         let idle = self.slots.iter().filter(|slot| slot.is_none()).count() as u64;
         let queued = self.queue.len() as u64;
         let ahead = self.shared.between(0, 2);
-        let claim = |_: &_| (idle + ahead).saturating_sub(queued);
+        let is_trusted = self.doubt.is_none();
+        let claim = |_: &_| {
+            if is_trusted {
+                (idle + ahead).saturating_sub(queued)
+            } else {
+                0
+            }
+        };
         let turn = self.session.turn(upto, copy, claim, &mut self.waiting)?;
         self.queue.extend(turn.tasks);
         self.turned = self.shared.now();
         self.life = self.turned;
+        Ok(())
+    }
+
+    /// Gives what failed here to others, listens to them, and claims again.
+    fn doubt(&mut self) -> Result<(), Error> {
+        if !self.plan.doubts || self.session.has_news() {
+            return Ok(());
+        }
+        if self.doubt.is_none() {
+            if self.failures.is_empty() || !self.shared.chance(3) {
+                return Ok(());
+            }
+            let failures: Ids = std::mem::take(&mut self.failures).into_iter().collect();
+            let asked = self.session.quarantine(&failures, &mut self.waiting)?;
+            if asked.is_some_and(|ids| !ids.is_empty()) {
+                self.doubt = Some(Seen::all(self.session.state()));
+                for task in std::mem::take(&mut self.queue) {
+                    self.session.give_back(task, None);
+                }
+            }
+            return Ok(());
+        }
+        self.session.look()?;
+        if self.session.state().claiming() == 0 || self.shared.chance(40) {
+            self.session.release(&mut self.waiting)?;
+            self.doubt = None;
+        } else if let Some(seen) = &mut self.doubt {
+            let news = self.session.news(seen, &mut self.waiting)?;
+            let mut world = self.shared.lock();
+            let is_so = |(id, to): &(TaskId, Destination)| {
+                *to != Destination::Finished || world.oracle.is_finished(id.0)
+            };
+            if let Some((id, _)) = news.iter().find(|one| !is_so(one)) {
+                let what = format!("task {id} is said to be finished");
+                world.violated(what);
+            }
+        }
         Ok(())
     }
 

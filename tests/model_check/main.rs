@@ -104,6 +104,7 @@ impl Story {
                 longest,
                 leaves_at: u64::MAX,
                 retries: false,
+                doubts: random.one_in(3),
             },
             farmers: random.between(1, 4),
             nodes: match kind {
@@ -215,6 +216,7 @@ impl Story {
         Self::wait_for_all(shared);
         // The last one, on a node of its own unless there is one only.
         self.plan.retries = false;
+        self.plan.doubts = false;
         self.plan.leaves_at = u64::MAX;
         let node = if self.kind == Kind::Local {
             0

@@ -69,6 +69,7 @@ struct Run {
 struct Places {
     state: Option<State>,
     live: BTreeSet<u32>,
+    quarantined: BTreeSet<u32>,
     owners: BTreeMap<u64, u32>,
     finished: BTreeSet<u64>,
     failed: BTreeSet<u64>,
@@ -150,6 +151,11 @@ impl Oracle {
     pub(crate) fn ends(&mut self, actor: usize, id: u64) {
         self.running
             .retain(|run| run.actor != actor || run.id != id);
+    }
+
+    /// Whether a task is in `finished`.
+    pub(crate) fn is_finished(&self, id: u64) -> bool {
+        self.now.finished.contains(&id)
     }
 
     /// A process is over, and with it its tasks.
@@ -313,8 +319,12 @@ impl Oracle {
                 self.settled(*by, finished, failed)?;
                 self.given_back(*by, back)?;
                 self.claimed(*by, claim)?;
+                if !claim.is_empty() && self.now.quarantined.contains(by) {
+                    return Err(format!("farmer {by} claims in quarantine"));
+                }
                 if *leave {
                     self.now.live.remove(by);
+                    self.now.quarantined.remove(by);
                     if let Some((id, _)) = self.now.owners.iter().find(|(_, owner)| *owner == by) {
                         return Err(format!("farmer {by} left with task {id}"));
                     }
@@ -324,6 +334,7 @@ impl Oracle {
                 if !self.now.live.remove(of) {
                     return Err(format!("farmer {of} is over and was sealed"));
                 }
+                self.now.quarantined.remove(of);
                 self.settled(*of, finished, failed)?;
                 let lost = self.now.owners.iter().filter(|(_, owner)| *owner == of);
                 let lost: Ids = lost.map(|(id, _)| pytf::model::task::TaskId(*id)).collect();
@@ -332,14 +343,29 @@ impl Oracle {
                 }
                 self.given_back(*of, &lost)?;
             }
-            Act::Retry { ids } => {
-                for id in ids.iter() {
-                    self.now.failed.remove(&id.0);
-                    self.now.recorded.remove(&id.0);
+            Act::Retry { ids } => self.put_back(ids),
+            Act::Quarantine { by, ids } => {
+                self.put_back(ids);
+                self.now.quarantined.insert(*by);
+                if self.now.quarantined.len() >= self.now.live.len() {
+                    return Err("nobody is left that claims".into());
+                }
+            }
+            Act::Release { by } => {
+                if !self.now.quarantined.remove(by) {
+                    return Err(format!("farmer {by} was released from nothing"));
                 }
             }
         }
         Ok(())
+    }
+
+    /// Failed tasks are in `toprocess` again.
+    fn put_back(&mut self, ids: &Ids) {
+        for id in ids.iter() {
+            self.now.failed.remove(&id.0);
+            self.now.recorded.remove(&id.0);
+        }
     }
 
     fn claimed(&mut self, by: u32, claim: &Ids) -> Result<(), String> {
@@ -415,6 +441,12 @@ impl Oracle {
                 0 => return Err(format!("task {id} is nowhere")),
                 _ => return Err(format!("task {id} is in {places:?}")),
             }
+        }
+        if self.now.quarantined.len() != index(u64::from(now.quarantined)) {
+            return Err(format!(
+                "{:?} are in quarantine, known: {}",
+                self.now.quarantined, now.quarantined
+            ));
         }
         if self.now.live.len() != index(u64::from(now.live)) {
             return Err(format!(

@@ -157,7 +157,8 @@ pub(super) fn queue_history(workdir: &Path, counts: &Counts) -> Option<Vec<(u64,
             Act::Turn {
                 claim, back, fed, ..
             } => (left + claim.count()).checked_sub(back.count() + fed)?,
-            Act::Retry { ids } => left.checked_sub(ids.count())?,
+            Act::Retry { ids } | Act::Quarantine { ids, .. } => left.checked_sub(ids.count())?,
+            Act::Release { .. } => left,
             Act::Join { claim, .. } => left + claim.count(),
             _ => break,
         };

@@ -10,6 +10,7 @@ use std::time::SystemTime;
 use super::lines;
 use super::quick::{self, Attempt};
 use crate::model::figures::{Histogram, Series};
+use crate::model::health::Opinion;
 use crate::model::outcome::{Destination, Outcome};
 use crate::model::record::{Header, Record, Used};
 use crate::view::journals::{Damage, Journal};
@@ -66,6 +67,8 @@ pub struct Farmer {
     pub last: u64,
     /// When it left in good order, and why.
     pub left: Option<(u64, String)>,
+    /// What it thinks of its node.
+    pub health: Opinion,
     /// What it noted: signals and the like.
     pub notes: Vec<(u64, String)>,
     /// What runs, by slot.
@@ -113,6 +116,7 @@ impl Farmer {
             first: u64::MAX,
             last: 0,
             left: None,
+            health: Opinion::Well,
             notes: Vec::new(),
             running: BTreeMap::new(),
             freed: BTreeMap::new(),
@@ -264,13 +268,11 @@ impl Farmer {
         match record {
             Record::Header(header) => self.saw(header.at, header.at),
             Record::Beat { at } | Record::Gpus { at, .. } => self.saw(at, at),
-            Record::Note { at, text } => {
-                self.saw(at, at);
-                if self.notes.len() == NOTES {
-                    self.notes.remove(0);
-                }
-                self.notes.push((at, text));
+            Record::Health { at, opinion, text } => {
+                self.health = opinion;
+                self.note(at, text);
             }
+            Record::Note { at, text } => self.note(at, text),
             Record::Leave { at, why, .. } => {
                 self.saw(at, at);
                 self.left = Some((at, why));
@@ -279,6 +281,14 @@ impl Farmer {
             Record::Start(start) => self.attempt(start.into(), offset),
             Record::End(end) => self.attempt(end.into(), offset),
         }
+    }
+
+    fn note(&mut self, at: u64, text: String) {
+        self.saw(at, at);
+        if self.notes.len() == NOTES {
+            self.notes.remove(0);
+        }
+        self.notes.push((at, text));
     }
 
     fn damaged(&mut self) {

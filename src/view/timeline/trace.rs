@@ -248,7 +248,9 @@ impl<'a> Trace<'a> {
                 }
                 Record::Gpus { at, gpus } if at >= self.since => self.gpus(lane, at, &gpus)?,
                 Record::Gpus { .. } | Record::Header(_) | Record::Beat { .. } => {}
-                Record::Note { at, text, .. } => self.mark(farmer, lane, at, &text)?,
+                Record::Note { at, text } | Record::Health { at, text, .. } => {
+                    self.mark(farmer, lane, at, &text)?
+                }
                 Record::Leave { at, why, .. } => {
                     has_left = true;
                     self.mark(farmer, lane, at, &format!("farmer left: {why}"))?;
@@ -445,6 +447,7 @@ fn end_of(record: &Record) -> u64 {
         Record::End(end) => end.at.saturating_add(end.us),
         Record::Beat { at }
         | Record::Note { at, .. }
+        | Record::Health { at, .. }
         | Record::Gpus { at, .. }
         | Record::Leave { at, .. } => *at,
     }

@@ -1,0 +1,192 @@
+//! A farmer on a node that may be sick: it claims nothing, lets others try what
+//! failed here, and acts on what they say.
+//!
+//! The ledger reports each end here and calls [`Quarantine::mind`] now and then.
+//! `model::health` decides; this does it, in the workdir, the queue and the
+//! journal. Others rely on this: as soon as nobody else claims any more, this
+//! farmer does.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use super::clock::Clock;
+use super::queue::Queue;
+use crate::model::health::{Health, Opinion, Verdict};
+use crate::model::record::{End, Record};
+use crate::workdir::error::Result;
+use crate::workdir::lock::Waiting;
+use crate::workdir::quarantine::Seen;
+use crate::workdir::session::Session;
+
+/// How often it is looked what became of the tasks: soon at first.
+const LOOK_FIRST: Duration = Duration::from_millis(200);
+const LOOK_EVERY: Duration = Duration::from_secs(2);
+/// How long until a doubt that could not be told is told again.
+const AGAIN: Duration = Duration::from_secs(10);
+
+/// What a farmer does about its node.
+pub struct Quarantine {
+    health: Health,
+    queue: Arc<Queue>,
+    clock: Clock,
+    /// Whether others know that we claim nothing.
+    is_on: bool,
+    /// What is known to have ended, while others try tasks.
+    seen: Option<Seen>,
+    look_at: Instant,
+    pause: Duration,
+}
+
+impl Quarantine {
+    /// Nothing speaks against a node with so many slots.
+    pub fn new(slots: usize, queue: Arc<Queue>, clock: Clock) -> Self {
+        Self {
+            health: Health::new(slots),
+            queue,
+            clock,
+            is_on: false,
+            seen: None,
+            look_at: Instant::now(),
+            pause: LOOK_FIRST,
+        }
+    }
+
+    /// An attempt has ended here, and is about to be settled.
+    pub fn ended(&mut self, end: &End) {
+        self.health.ended(end);
+    }
+
+    /// When to look again, if there is anything to look for.
+    pub fn due_at(&self) -> Option<Instant> {
+        let is_idle = self.health.opinion() == Opinion::Well && !self.is_on;
+        (!is_idle || self.health.has_wish()).then_some(self.look_at)
+    }
+
+    /// Does what is due; what people should know of it.
+    pub fn mind(
+        &mut self,
+        session: &mut Session,
+        waiting: &mut dyn Waiting,
+    ) -> Result<Option<String>> {
+        if self.due_at().is_none_or(|at| Instant::now() < at) {
+            return Ok(None);
+        }
+        self.pause = (self.pause * 2).min(LOOK_EVERY);
+        self.look_at = Instant::now() + self.pause;
+        match self.health.opinion() {
+            Opinion::Well if self.is_on => self.end(session, waiting),
+            Opinion::Well => self.ask(session, waiting),
+            Opinion::Doubtful | Opinion::Sick => self.look(session, waiting),
+        }
+    }
+
+    /// The node is trusted again.
+    fn end(&mut self, session: &mut Session, waiting: &mut dyn Waiting) -> Result<Option<String>> {
+        session.release(waiting)?;
+        self.queue.quarantine(false);
+        self.is_on = false;
+        Ok(None)
+    }
+
+    /// Lets others try tasks.
+    fn ask(&mut self, session: &mut Session, waiting: &mut dyn Waiting) -> Result<Option<String>> {
+        if session.has_news() {
+            // What is not settled yet is in no file that it could be taken from.
+            return Ok(None);
+        }
+        let was = self.health.opinion();
+        let is_needed = was == Opinion::Well && session.state().claiming() < 2;
+        let asked = if is_needed {
+            None
+        } else {
+            session.quarantine(&self.health.wish(), waiting)?
+        };
+        let Some(ids) = asked else {
+            self.look_at = Instant::now() + AGAIN;
+            return Ok(None);
+        };
+        if ids.is_empty() {
+            self.health.not_asked();
+            return Ok(None);
+        }
+        self.queue.quarantine(true);
+        self.is_on = true;
+        self.health.asked(self.clock.now(), &ids);
+        if was != Opinion::Well {
+            return Ok(None);
+        }
+        self.seen = Some(Seen::all(session.state()));
+        self.pause = LOOK_FIRST;
+        self.look_at = Instant::now() + self.pause;
+        let text = format!(
+            "tasks fail here one after the other: this node claims nothing until others have \
+             tried {} of them ({ids})",
+            ids.count()
+        );
+        Ok(Some(self.noted(session, text)))
+    }
+
+    /// Looks what became of the tasks, and of the others.
+    fn look(&mut self, session: &mut Session, waiting: &mut dyn Waiting) -> Result<Option<String>> {
+        session.look()?;
+        if session.state().claiming() == 0 {
+            self.health.released();
+            self.look_at = Instant::now();
+            let text = "nobody else claims tasks any more: this node claims again";
+            return Ok(Some(self.noted(session, text.into())));
+        }
+        self.hear(session, waiting)?;
+        if let Some(verdict) = self.health.verdict(self.clock.now()) {
+            self.look_at = Instant::now();
+            return Ok(Some(self.noted(session, told(verdict))));
+        }
+        if self.health.has_wish() {
+            return self.ask(session, waiting);
+        }
+        Ok(None)
+    }
+
+    /// Hears what others say.
+    fn hear(&mut self, session: &mut Session, waiting: &mut dyn Waiting) -> Result<()> {
+        if self.health.opinion() != Opinion::Doubtful {
+            return Ok(());
+        }
+        let Some(seen) = self
+            .seen
+            .as_mut()
+            .filter(|seen| seen.is_behind(session.state()))
+        else {
+            return Ok(());
+        };
+        for (id, to) in session.news(seen, waiting)? {
+            self.health.heard(id, to);
+        }
+        Ok(())
+    }
+
+    /// Writes into the journal what people are about to be told.
+    fn noted(&self, session: &Session, text: String) -> String {
+        session.journal().lock().push(&Record::Health {
+            at: self.clock.micros(Instant::now()),
+            opinion: self.health.opinion(),
+            text: text.clone(),
+        });
+        text
+    }
+}
+
+fn told(verdict: Verdict) -> String {
+    match verdict {
+        Verdict::Sick(good, of) => format!(
+            "{good} of {of} tasks that failed here succeeded elsewhere: this node is sick and \
+             claims nothing more; what it failed goes to the others (--no-quarantine lets it go on)"
+        ),
+        Verdict::Innocent(bad, of) => {
+            format!("{bad} of {of} tasks fail elsewhere, too: this node claims again")
+        }
+        Verdict::Unheard => {
+            "no other node has tried what failed here: this node claims again".into()
+        }
+        Verdict::Recovered => "a task succeeded here: this node claims again".into(),
+    }
+}

@@ -1,0 +1,326 @@
+//! Whether our own node is sick: tasks fail on it, quickly and one after the
+//! other, that others can do.
+//!
+//! One farmer's state machine, without clock or I/O. The farmer reports each end;
+//! after many quick failures in a row it is asked to doubt its node: it claims
+//! nothing more, and others try some of the tasks that it failed. What they say
+//! decides. Others rely on this: without such an opinion nobody is called sick, and
+//! a doubt ends by itself.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use super::ids::Ids;
+use super::outcome::Destination;
+use super::record::End;
+use super::task::TaskId;
+
+/// A failure counts when it came within this time: what takes longer does no harm
+/// before somebody sees it.
+const QUICK: Duration = Duration::from_secs(60);
+/// So many quick failures in a row are needed on the smallest node; on others one a
+/// slot, since all slots may have begun at once.
+const FEWEST: usize = 8;
+/// So many tasks are tried elsewhere.
+const ASKED: usize = 8;
+/// So many of them must have ended before that says anything.
+const ENOUGH: usize = 3;
+/// No more failures than these are remembered.
+const REMEMBERED: usize = 10_000;
+/// Without an answer a doubt ends after this: all others may be busy for hours.
+const PATIENCE: Duration = Duration::from_mins(10);
+
+/// What a farmer thinks of its node.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Opinion {
+    /// Nothing speaks against it.
+    #[default]
+    Well,
+    /// Too much fails here: others are asked.
+    Doubtful,
+    /// Others can do what fails here.
+    Sick,
+}
+
+/// How a doubt ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Verdict {
+    /// So many of the tasks that were tried elsewhere succeeded there, of so many.
+    Sick(usize, usize),
+    /// They fail elsewhere, too: so many, of so many.
+    Innocent(usize, usize),
+    /// Nobody had time to try them.
+    Unheard,
+    /// A task succeeded here.
+    Recovered,
+}
+
+/// The health of one farmer's node, as far as it knows.
+#[derive(Clone, Debug)]
+pub struct Health {
+    opinion: Opinion,
+    /// The quick failures since the last success, the oldest first.
+    streak: Vec<TaskId>,
+    /// How many are needed for a doubt.
+    needed: usize,
+    asked: BTreeSet<TaskId>,
+    succeeded: usize,
+    failed: usize,
+    has_recovered: bool,
+    since: Duration,
+}
+
+impl Health {
+    /// A node that runs so many tasks at a time.
+    pub fn new(slots: usize) -> Self {
+        Self {
+            opinion: Opinion::Well,
+            streak: Vec::new(),
+            needed: slots.max(FEWEST),
+            asked: BTreeSet::new(),
+            succeeded: 0,
+            failed: 0,
+            has_recovered: false,
+            since: Duration::ZERO,
+        }
+    }
+
+    /// What we think.
+    pub fn opinion(&self) -> Opinion {
+        self.opinion
+    }
+
+    /// An attempt has ended here.
+    pub fn ended(&mut self, end: &End) {
+        match end.outcome.destination() {
+            Destination::Finished if self.opinion == Opinion::Sick => {}
+            Destination::Finished => {
+                self.streak.clear();
+                self.has_recovered = true;
+            }
+            Destination::Failed if Duration::from_micros(end.us) < QUICK => {
+                if self.streak.len() < REMEMBERED {
+                    self.streak.push(end.id);
+                }
+            }
+            Destination::Failed | Destination::ToProcess => {}
+        }
+    }
+
+    /// Whether others should try tasks now.
+    pub fn has_wish(&self) -> bool {
+        match self.opinion {
+            Opinion::Well => self.streak.len() >= self.needed,
+            Opinion::Doubtful => false,
+            Opinion::Sick => !self.streak.is_empty(),
+        }
+    }
+
+    /// Which: some at first, and all that failed here once we are known to be sick.
+    pub fn wish(&self) -> Ids {
+        let some = match self.opinion {
+            Opinion::Well => &self.streak[self.streak.len().saturating_sub(ASKED)..],
+            _ => &self.streak[..],
+        };
+        let sorted: BTreeSet<TaskId> = some.iter().copied().collect();
+        sorted.into_iter().collect()
+    }
+
+    /// These are to be tried by others, from `now` on; they need no second word
+    /// from us.
+    pub fn asked(&mut self, now: Duration, ids: &Ids) {
+        let ids: BTreeSet<TaskId> = ids.iter().collect();
+        self.streak.retain(|id| !ids.contains(id));
+        if self.opinion == Opinion::Well {
+            self.opinion = Opinion::Doubtful;
+            self.asked = ids;
+            (self.succeeded, self.failed, self.since) = (0, 0, now);
+            self.has_recovered = false;
+        }
+    }
+
+    /// What was to be tried was not there any more, or cannot be tried.
+    pub fn not_asked(&mut self) {
+        self.streak.clear();
+    }
+
+    /// A task has ended elsewhere.
+    pub fn heard(&mut self, id: TaskId, to: Destination) {
+        if !self.asked.remove(&id) {
+            return;
+        }
+        match to {
+            Destination::Finished => self.succeeded += 1,
+            Destination::Failed => self.failed += 1,
+            Destination::ToProcess => {}
+        }
+    }
+
+    /// What has become of the doubt, when there is one and it is over now.
+    pub fn verdict(&mut self, now: Duration) -> Option<Verdict> {
+        if self.opinion != Opinion::Doubtful {
+            return None;
+        }
+        let (good, bad) = (self.succeeded, self.failed);
+        let is_enough = good + bad >= ENOUGH;
+        let verdict = if self.has_recovered {
+            Verdict::Recovered
+        } else if is_enough && good >= ENOUGH && good >= 3 * bad {
+            Verdict::Sick(good, good + bad)
+        } else if bad >= ENOUGH || self.asked.is_empty() && is_enough {
+            Verdict::Innocent(bad, good + bad)
+        } else if self.asked.is_empty() || now >= self.since + PATIENCE {
+            Verdict::Unheard
+        } else {
+            return None;
+        };
+        self.opinion = Opinion::Well;
+        match verdict {
+            Verdict::Sick(..) => self.opinion = Opinion::Sick,
+            // A list may be bad from here to its end: ask ever less often.
+            Verdict::Innocent(..) => {
+                self.needed = self.needed.saturating_mul(2);
+                self.streak.clear();
+            }
+            // What failed meanwhile counts on.
+            Verdict::Unheard => {}
+            Verdict::Recovered => self.streak.clear(),
+        }
+        Some(verdict)
+    }
+
+    /// There is nobody else left: it goes on as if nothing were.
+    pub fn released(&mut self) {
+        *self = Self {
+            needed: self.needed.saturating_mul(2),
+            ..Self::new(self.needed)
+        };
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::outcome::Outcome;
+    use proptest::prelude::*;
+
+    const S: fn(u64) -> Duration = Duration::from_secs;
+
+    fn end(id: u64, outcome: Outcome, us: u64) -> End {
+        End {
+            id: TaskId(id),
+            attempt: 1,
+            slot: 0,
+            at: 0,
+            us,
+            outcome,
+            used: None,
+            log: None,
+        }
+    }
+
+    fn failing(from: u64, n: u64, health: &mut Health) {
+        for id in from..from + n {
+            health.ended(&end(id, Outcome::Exit(1), 1000));
+        }
+    }
+
+    fn doubtful() -> Health {
+        let mut health = Health::new(4);
+        failing(0, 8, &mut health);
+        assert!(health.has_wish());
+        health.asked(S(1), &health.wish());
+        health
+    }
+
+    #[test]
+    fn it_is_doubted_after_quick_failures_in_a_row_one_a_slot_at_least() {
+        let mut health = Health::new(16);
+        failing(0, 15, &mut health);
+        assert!(!health.has_wish());
+        health.ended(&end(50, Outcome::Exit(0), 1));
+        failing(100, 15, &mut health);
+        health.ended(&end(51, Outcome::Exit(1), 61_000_000));
+        health.ended(&end(52, Outcome::Interrupted, 1));
+        assert_eq!(
+            health.wants_tried(),
+            None,
+            "slow ones and stopped ones do not count"
+        );
+        failing(115, 1, &mut health);
+        assert_eq!(health.wish(), "108-115".parse().unwrap());
+    }
+
+    #[test]
+    fn others_say_whether_it_is_sick() {
+        let mut health = doubtful();
+        health.heard(TaskId(0), Destination::Finished);
+        health.heard(TaskId(1), Destination::Finished);
+        assert_eq!(health.verdict(S(2)), None, "not enough");
+        health.heard(TaskId(99), Destination::Finished);
+        assert_eq!(health.verdict(S(2)), None, "nobody asked for that one");
+        health.heard(TaskId(2), Destination::Finished);
+        assert_eq!(health.verdict(S(2)), Some(Verdict::Sick(3, 3)));
+        assert_eq!(health.opinion(), Opinion::Sick);
+        // What fails from now on is for others as well.
+        failing(20, 2, &mut health);
+        assert_eq!(health.wish(), "20-21".parse().unwrap());
+        health.asked(S(3), &"20-21".parse().unwrap());
+        assert!(!health.has_wish());
+    }
+
+    #[test]
+    fn tasks_that_fail_everywhere_clear_it_and_it_asks_less_often() {
+        let mut health = doubtful();
+        for id in 0..3 {
+            health.heard(TaskId(id), Destination::Failed);
+        }
+        assert_eq!(health.verdict(S(2)), Some(Verdict::Innocent(3, 3)));
+        failing(20, 15, &mut health);
+        assert!(!health.has_wish());
+        failing(40, 1, &mut health);
+        assert!(health.has_wish());
+    }
+
+    #[test]
+    fn a_doubt_ends_without_an_answer_and_by_a_success_here() {
+        let mut health = doubtful();
+        assert_eq!(health.verdict(S(600)), None);
+        assert_eq!(health.verdict(S(601)), Some(Verdict::Unheard));
+        let mut health = doubtful();
+        health.ended(&end(30, Outcome::Exit(0), 1));
+        assert_eq!(health.verdict(S(2)), Some(Verdict::Recovered));
+        assert_eq!(health.opinion(), Opinion::Well);
+    }
+
+    proptest! {
+        #[test]
+        fn every_doubt_ends_and_sickness_needs_three_successes_elsewhere(
+            steps in proptest::collection::vec((0_u8..5, 0_u64..40), 0..200)
+        ) {
+            let (mut health, mut good, mut now) = (Health::new(2), 0, 0);
+            for (step, id) in steps {
+                now += 1;
+                match step {
+                    0 => health.ended(&end(id, Outcome::Exit(0), 1)),
+                    1 => failing(id, 3, &mut health),
+                    2 => {
+                        health.heard(TaskId(id), Destination::Finished);
+                        good += 1;
+                    }
+                    3 => health.heard(TaskId(id), Destination::Failed),
+                    _ if health.has_wish() => health.asked(S(now), &health.wish()),
+                    _ => {}
+                }
+                if let Some(Verdict::Sick(..)) = health.verdict(S(now)) {
+                    prop_assert!(good >= 3);
+                }
+            }
+            let _ = health.verdict(S(now + 601));
+            prop_assert!(health.opinion() != Opinion::Doubtful);
+        }
+    }
+}

@@ -1,0 +1,89 @@
+//! What a farmer that doubts its node does in the workdir: it says that it claims
+//! nothing more, gives tasks that it failed to others, and sees what became of them.
+//!
+//! Others rely on this: while farmers are alive at least one of them claims tasks,
+//! since that is decided under the lock; a task is in `failed` or in `toprocess`,
+//! never in both.
+
+use std::collections::HashSet;
+
+use super::commit::{Txn, Why};
+use super::error::Result;
+use super::layout::{FAILED, FINISHED};
+use super::retry::take_failed;
+use super::state::{Act, State};
+use crate::model::ids::Ids;
+use crate::model::outcome::Destination;
+use crate::model::task::{TaskId, parse_line};
+
+/// Up to where it is known what ended.
+#[derive(Clone, Copy, Debug)]
+pub struct Seen {
+    finished: u64,
+    failed: u64,
+    log: u64,
+}
+
+impl Seen {
+    /// All that a state knows.
+    pub fn all(state: &State) -> Self {
+        Self {
+            finished: state.finished.len,
+            failed: state.failed.len,
+            log: state.log,
+        }
+    }
+
+    /// Whether something has ended since.
+    pub fn is_behind(&self, state: &State) -> bool {
+        (self.finished, self.failed) != (state.finished.len, state.failed.len)
+    }
+
+    /// What has ended since, and where it went.
+    pub(super) fn news(&mut self, txn: &mut Txn<'_>) -> Result<Vec<(TaskId, Destination)>> {
+        let is_anew = |act: &Act| matches!(act, Act::Retry { .. } | Act::Quarantine { .. });
+        let entries = txn.entries_from(self.log)?;
+        if entries.iter().any(|entry| is_anew(&entry.act)) {
+            // `failed` was written anew, without what was taken out.
+            self.failed = 0;
+        }
+        let mut news = Vec::new();
+        for (from, name, to) in [
+            (self.finished, FINISHED, Destination::Finished),
+            (self.failed, FAILED, Destination::Failed),
+        ] {
+            txn.each_line_from(from, name, |line| {
+                news.extend(parse_line(line).map(|(id, _)| (id, to)));
+            })?;
+        }
+        *self = Self::all(txn.state());
+        Ok(news)
+    }
+}
+
+/// Enters a farmer's quarantine, or gives more tasks of one that is in it to the
+/// others; `None` when nobody else would be left that claims.
+pub(super) fn enter(
+    mut txn: Txn<'_>,
+    (by, is_in_it): (u32, bool),
+    wanted: &Ids,
+) -> Result<Option<(Ids, State)>> {
+    if !is_in_it && txn.state().claiming() < 2 {
+        return Ok(None);
+    }
+    let wanted: HashSet<TaskId> = wanted.iter().collect();
+    let back = take_failed(&mut txn, Some(&wanted), Why::Doubted)?;
+    let ids: Ids = back.iter().map(|(task, _)| task.id).collect();
+    if back.is_empty() {
+        let state = txn.state().clone();
+        return Ok(Some((ids, state)));
+    }
+    // In front: they are what the doubt waits for.
+    txn.requeue_in_front(&back)?;
+    txn.state_mut().quarantined += u32::from(!is_in_it);
+    let state = txn.commit(Act::Quarantine {
+        by,
+        ids: ids.clone(),
+    })?;
+    Ok(Some((ids, state)))
+}
