@@ -164,7 +164,8 @@ fn what_is_not_said_has_its_default() {
 fn options_are_read() {
     let options = farm(
         "t -q --task-timeout 10m --grace 20s --logs packed --shell /bin/dash --lock link \
-         --retry-failed --strict --shared-workdir --no-linger --no-timeline --takeover 1:30",
+         --retry-failed --strict --shared-workdir --no-linger --no-quarantine --no-timeline \
+         --takeover 1:30",
     )
     .2;
     assert_eq!(options.task_timeout, Some(Duration::from_mins(10)));
@@ -174,6 +175,7 @@ fn options_are_read() {
     assert_eq!(options.shell, Some("/bin/dash".into()));
     assert!(options.quiet && options.strict && options.retry_failed);
     assert!(options.shared_workdir && options.no_linger && options.no_timeline);
+    assert!(options.no_quarantine);
 }
 
 #[test]

@@ -12,6 +12,7 @@ use crate::exit::RunExit;
 use crate::model::farmer::{Cause, Run};
 use crate::model::outcome::signal_name;
 use crate::view::look::{Look, Terminal};
+use crate::view::run::counts::failed_now;
 use crate::view::run::{Run as Record, RunError};
 use crate::view::summary::{Failure, Summary, TAIL, log_tail};
 use crate::view::{advice, timeline};
@@ -57,9 +58,17 @@ impl Finish<'_> {
     }
 
     fn summarise(&self, ended: &Ended, state: &State, busy: &AtomicU64, advice: Vec<String>) {
+        // What has been put back since is no failure any more.
+        let failed = failed_now(&self.workdir.path).ok();
+        let has_failed = |failure: &&super::message::Failure| {
+            failed
+                .as_ref()
+                .is_none_or(|ids| ids.contains(&failure.id.0))
+        };
         let mut failures: Vec<_> = ended
             .failures
             .iter()
+            .filter(has_failed)
             .map(|failure| self.failure(failure))
             .collect();
         failures.sort_by_key(|failure| failure.id);

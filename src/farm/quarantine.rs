@@ -129,7 +129,7 @@ impl Quarantine {
     /// Looks what became of the tasks, and of the others.
     fn look(&mut self, session: &mut Session, waiting: &mut dyn Waiting) -> Result<Option<String>> {
         session.look()?;
-        if session.state().claiming() == 0 {
+        if session.state().claiming() == 0 && session.state().queue.left > 0 {
             self.health.released();
             self.look_at = Instant::now();
             let text = "nobody else claims tasks any more: this node claims again";

@@ -19,7 +19,7 @@ use super::task::TaskId;
 
 /// A failure counts when it came within this time: what takes longer does no harm
 /// before somebody sees it.
-const QUICK: Duration = Duration::from_secs(60);
+const QUICK: Duration = Duration::from_mins(1);
 /// So many quick failures in a row are needed on the smallest node; on others one a
 /// slot, since all slots may have begun at once.
 const FEWEST: usize = 8;
@@ -33,7 +33,7 @@ const REMEMBERED: usize = 10_000;
 const PATIENCE: Duration = Duration::from_mins(10);
 
 /// What a farmer thinks of its node.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Opinion {
     /// Nothing speaks against it.
@@ -43,6 +43,17 @@ pub enum Opinion {
     Doubtful,
     /// Others can do what fails here.
     Sick,
+}
+
+impl Opinion {
+    /// In one word, as journals have it.
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Well => "well",
+            Self::Doubtful => "doubtful",
+            Self::Sick => "sick",
+        }
+    }
 }
 
 /// How a doubt ended.
@@ -245,9 +256,8 @@ mod tests {
         failing(100, 15, &mut health);
         health.ended(&end(51, Outcome::Exit(1), 61_000_000));
         health.ended(&end(52, Outcome::Interrupted, 1));
-        assert_eq!(
-            health.wants_tried(),
-            None,
+        assert!(
+            !health.has_wish(),
             "slow ones and stopped ones do not count"
         );
         failing(115, 1, &mut health);

@@ -7,6 +7,7 @@ use super::run::Run;
 use super::run::node::Node;
 use crate::model::durations;
 use crate::model::figures::{Histogram, Stretch, float, micros, share, show_kib};
+use crate::model::health::Opinion;
 use crate::model::outcome::Outcome;
 use crate::view::progress::grouped;
 
@@ -48,22 +49,28 @@ fn sick(nodes: &[Node]) -> Vec<String> {
     for node in nodes {
         let (mine, bad) = (node.ended.0 + node.ended.1, node.ended.1);
         let others = share(failed - bad, ended - mine).unwrap_or(1.0);
-        let Some(part) = share(bad, mine).filter(|part| mine >= 5 && *part >= 0.5) else {
+        let part = share(bad, mine).unwrap_or(0.0);
+        let is_bad = mine >= 5 && part >= 0.5;
+        let is_worse = node.forgiven >= 3 || (ended - mine >= 20 && others * 5.0 <= part);
+        let is_sick = node.health == Opinion::Sick;
+        if !(is_sick || is_bad && is_worse) {
             continue;
-        };
-        if node.forgiven >= 3 || (ended - mine >= 20 && others * 5.0 <= part) {
-            let then = match node.forgiven {
-                0 => format!("the other nodes fail {:.0} %", others * 100.0),
-                n => format!("{} of them finished elsewhere", grouped(n)),
-            };
-            texts.push(format!(
-                "node {} failed {:.0} % of its {} tasks, and {then}: leave it out \
-                 (--exclude in Slurm), and retry what it failed",
-                super::escape::escape(node.host.as_bytes()),
-                part * 100.0,
-                grouped(mine)
-            ));
         }
+        let then = match node.forgiven {
+            0 => format!("the other nodes fail {:.0} %", others * 100.0),
+            n => format!("{} of them finished elsewhere", grouped(n)),
+        };
+        let next = if is_sick {
+            "it claims no tasks any more; look after it, or leave it out (--exclude in Slurm)"
+        } else {
+            "leave it out (--exclude in Slurm), and retry what it failed"
+        };
+        texts.push(format!(
+            "node {} failed {:.0} % of its {} tasks, and {then}: {next}",
+            super::escape::escape(node.host.as_bytes()),
+            part * 100.0,
+            grouped(mine)
+        ));
     }
     texts
 }

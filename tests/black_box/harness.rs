@@ -158,7 +158,8 @@ impl Farm {
             .collect()
     }
 
-    fn records(&self, event: &str) -> Vec<Value> {
+    /// All records of one kind of all journals, oldest first.
+    pub(crate) fn records(&self, event: &str) -> Vec<Value> {
         let mut found = Vec::new();
         for journal in self.journals() {
             let text = fs::read_to_string(journal).unwrap();

@@ -24,6 +24,7 @@ mod crew;
 mod damage;
 mod freeze;
 mod linger;
+mod quarantine;
 mod record;
 mod scale;
 mod start_up;

@@ -6,6 +6,7 @@ use std::io;
 use crate::model::durations;
 use crate::model::figures::{micros, share, show_kib};
 use crate::model::forecast::Forecast;
+use crate::model::health::Opinion;
 use crate::model::task::TaskId;
 use crate::view::advice;
 use crate::view::commands::Commands;
@@ -174,6 +175,7 @@ pub(super) fn nodes(run: &Run) -> String {
     let mut out = String::new();
     for node in nodes.iter().take(NODES) {
         let class = match node.life {
+            Life::Alive if node.health != Opinion::Well => "bad",
             Life::Alive => "good",
             Life::Silent(_) | Life::Lost => "warn",
             Life::Dead => "bad",
@@ -193,7 +195,7 @@ pub(super) fn nodes(run: &Run) -> String {
              <td class=\"load\"><span style=\"--v:{busy:.1}%\">{busy:.0} %</span></td>\
              <td class=\"n\">{}</td><td class=\"n\">{}</td></tr>",
             safe_bytes(node.host.as_bytes()),
-            node.life.word(),
+            node.word(),
             grouped(node.slots),
             grouped(node.ended.0),
             if node.ended.1 > 0 { " bad" } else { "" },

@@ -118,6 +118,11 @@ fn current(workdir: &Path, state: Option<&State>, name: &str) -> PathBuf {
         .unwrap_or_else(|| workdir.join(name))
 }
 
+/// The tasks in `failed` now.
+pub fn failed_now(workdir: &Path) -> io::Result<HashSet<u64>> {
+    failed_ids(workdir, &Counts::read(workdir)?)
+}
+
 /// The tasks in `failed`.
 pub(super) fn failed_ids(workdir: &Path, counts: &Counts) -> io::Result<HashSet<u64>> {
     let mut ids = HashSet::new();

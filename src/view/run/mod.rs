@@ -8,6 +8,7 @@
 
 pub mod counts;
 pub mod farmer;
+pub mod faults;
 pub mod life;
 mod lines;
 pub mod node;
@@ -22,6 +23,7 @@ use std::time::{Duration, SystemTime};
 
 pub use self::counts::Counts;
 pub use self::farmer::Farmer;
+use self::faults::Faults;
 pub use self::life::Life;
 use self::node::Node;
 use super::journals::journals;
@@ -134,6 +136,11 @@ impl Run {
     /// The nodes, in the order of their names.
     pub fn nodes(&self) -> Vec<Node<'_>> {
         node::nodes(self)
+    }
+
+    /// Whose fault failures were.
+    pub fn faults(&self) -> Faults<'_> {
+        Faults::of(self)
     }
 
     /// How long attempts ran, those of the latest farmers if there are enough:

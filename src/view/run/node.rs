@@ -2,10 +2,12 @@
 
 use std::collections::BTreeMap;
 
+use super::faults::Faults;
 use super::life::Life;
 use super::quick::Attempt;
 use super::{Farmer, Run};
 use crate::model::figures::share;
+use crate::model::health::Opinion;
 use crate::view::lanes::natural;
 
 /// What is known of a node.
@@ -17,6 +19,8 @@ pub struct Node<'a> {
     pub farmers: Vec<&'a Farmer>,
     /// How the one is that is most alive.
     pub life: Life,
+    /// What its farmers think of it, those that live; else the last one.
+    pub health: Opinion,
     /// Slots of the farmers that live, else of the last one.
     pub slots: u64,
     /// What runs there, and for how long, the longest first.
@@ -25,8 +29,25 @@ pub struct Node<'a> {
     pub ended: (u64, u64, u64),
     /// The part of the slots' time that tasks ran in them.
     pub busy: Option<f64>,
-    /// Failures of tasks that finished somewhere in a later attempt.
+    /// Failures of tasks that finished on another node in a later attempt: its own
+    /// fault.
     pub forgiven: u64,
+}
+
+impl Node<'_> {
+    /// How it is, in one word: of one that lives, whether it claims tasks.
+    pub fn word(&self) -> &'static str {
+        word(self.life, self.health)
+    }
+}
+
+/// How a node is, in one word.
+pub fn word(life: Life, health: Opinion) -> &'static str {
+    match health {
+        Opinion::Doubtful if life.is_there() => "unsure",
+        Opinion::Sick if life.is_there() => "sick",
+        _ => life.word(),
+    }
 }
 
 /// How much one wants to hear of a farmer in this state.
@@ -46,25 +67,16 @@ pub(super) fn nodes(run: &Run) -> Vec<Node<'_>> {
     for farmer in &run.farmers {
         hosts.entry(&farmer.header().host).or_default().push(farmer);
     }
-    let late: std::collections::HashSet<u64> = run
-        .farmers
-        .iter()
-        .flat_map(|farmer| farmer.late.iter().copied())
-        .collect();
+    let faults = run.faults();
     let mut nodes: Vec<Node> = hosts
         .into_iter()
-        .map(|(host, farmers)| node(run, host, farmers, &late))
+        .map(|(host, farmers)| node(run, host, farmers, &faults))
         .collect();
     nodes.sort_by(|a, b| natural(a.host, b.host));
     nodes
 }
 
-fn node<'a>(
-    run: &Run,
-    host: &'a str,
-    farmers: Vec<&'a Farmer>,
-    late: &std::collections::HashSet<u64>,
-) -> Node<'a> {
+fn node<'a>(run: &Run, host: &'a str, farmers: Vec<&'a Farmer>, faults: &Faults<'_>) -> Node<'a> {
     let lives = farmers.iter().map(|farmer| run.life(farmer));
     let newest = farmers.last().map(|farmer| run.life(farmer));
     let best = lives.max_by_key(|life| rank(*life));
@@ -86,6 +98,10 @@ fn node<'a>(
             .map(|farmer| u64::from(farmer.header().slots))
             .sum(),
     };
+    let health = match &there[..] {
+        [] => farmers.last().map(|farmer| farmer.health),
+        there => there.iter().map(|farmer| farmer.health).max(),
+    };
     let mut running: Vec<(&Attempt, u64)> = Vec::new();
     for farmer in there {
         let now = run.now_of(farmer);
@@ -102,6 +118,7 @@ fn node<'a>(
     Node {
         host,
         life,
+        health: health.unwrap_or_default(),
         slots,
         running,
         ended: (
@@ -111,7 +128,7 @@ fn node<'a>(
         ),
         busy: share(sum(Farmer::busy), sum(Farmer::slot_time)),
         forgiven: failures
-            .filter(|failure| late.contains(&failure.id))
+            .filter(|failure| faults.is_nodes(failure.id, host))
             .count() as u64,
         farmers,
     }

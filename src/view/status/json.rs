@@ -132,6 +132,7 @@ fn node(node: &Node) -> Value {
         "node": escape(node.host.as_bytes()),
         "life": node.life.word(),
         "silent": silent,
+        "health": node.health.word(),
         "slots": node.slots,
         "running": node.running.len(),
         "finished": node.ended.0,

@@ -11,7 +11,7 @@ use super::numbers;
 use crate::model::durations;
 use crate::model::figures::{micros, show_kib};
 use crate::model::logs::log_name;
-use crate::model::outcome::Outcome;
+use crate::model::outcome::{Destination, Outcome};
 use crate::model::record::{End, LogAt, Record, Used};
 use crate::model::task::TaskId;
 use crate::view::commands::Commands;
@@ -47,6 +47,8 @@ struct Attempt {
     ran: u64,
     /// None while it runs.
     outcome: Option<Outcome>,
+    /// Whether it failed and the task finished on another node.
+    is_nodes: bool,
     used: Option<Used>,
     log: Option<LogAt>,
 }
@@ -93,6 +95,7 @@ pub(super) fn look(run: &Run, id: TaskId) -> io::Result<Option<Task>> {
 }
 
 fn attempts(run: &Run, id: TaskId) -> io::Result<BTreeMap<u32, Attempt>> {
+    let faults = run.faults();
     let mut found: BTreeMap<u32, Attempt> = BTreeMap::new();
     for farmer in &run.farmers {
         let header = farmer.header();
@@ -103,6 +106,7 @@ fn attempts(run: &Run, id: TaskId) -> io::Result<BTreeMap<u32, Attempt>> {
             at,
             ran,
             outcome: None,
+            is_nodes: false,
             used: None,
             log: None,
         };
@@ -117,7 +121,9 @@ fn attempts(run: &Run, id: TaskId) -> io::Result<BTreeMap<u32, Attempt>> {
                 }
                 Record::End(end) => {
                     let End { slot, at, us, .. } = end;
+                    let has_failed = end.outcome.destination() == Destination::Failed;
                     let attempt = Attempt {
+                        is_nodes: has_failed && faults.is_nodes(id.0, &header.host),
                         outcome: Some(end.outcome),
                         used: end.used,
                         log: end.log,
@@ -223,8 +229,15 @@ impl Task {
                 look.paint(attempt.paint(), &look.clip(&head, look.width))
             );
             let line = format!(
-                "node {}, slot {}, farmer {}",
-                attempt.host, attempt.slot, attempt.farmer
+                "node {}, slot {}, farmer {}{}",
+                attempt.host,
+                attempt.slot,
+                attempt.farmer,
+                if attempt.is_nodes {
+                    ": the node's fault, it finished on another"
+                } else {
+                    ""
+                }
             );
             let _ = writeln!(out, "    {}", look.clip(&line, look.width - 4));
             if let Some(used) = &attempt.used {
@@ -267,6 +280,7 @@ impl Task {
                 "status": status,
                 "signal": signal,
                 "words": attempt.words(),
+                "fault": attempt.is_nodes.then_some("node"),
                 "user": attempt.used.map(|used| seconds(used.user)),
                 "sys": attempt.used.map(|used| seconds(used.sys)),
                 "peak_kib": attempt.used.map(|used| used.peak),

@@ -9,6 +9,7 @@ use super::shown;
 use crate::model::durations;
 use crate::model::figures::{micros, share, show_kib};
 use crate::model::forecast::Forecast;
+use crate::model::health::Opinion;
 use crate::model::task::TaskId;
 use crate::view::advice::advice;
 use crate::view::commands::Commands;
@@ -188,6 +189,11 @@ impl Screen<'_> {
                 parts.push(format!("{count} {word}"));
             }
         }
+        let aside = |node: &&Node| node.life.is_there() && node.health != Opinion::Well;
+        let aside = nodes.iter().filter(aside).count();
+        if aside > 0 {
+            parts.push(format!("{aside} in quarantine"));
+        }
         self.title(&format!("nodes: {}", parts.join(", ")));
         // Those that live, then those in trouble.
         nodes.sort_by_key(|node| !node.life.is_there());
@@ -208,7 +214,17 @@ impl Screen<'_> {
     fn node(&mut self, node: &Node, width: usize) {
         let host = escape(node.host.as_bytes());
         let (life, paint) = match node.life {
-            Life::Alive => ("alive".to_owned(), Paint::Good),
+            Life::Alive => match node.health {
+                Opinion::Well => ("alive".to_owned(), Paint::Good),
+                Opinion::Doubtful => (
+                    "unsure: others try what fails there".to_owned(),
+                    Paint::Warn,
+                ),
+                Opinion::Sick => (
+                    "sick: what fails there succeeds elsewhere".to_owned(),
+                    Paint::Bad,
+                ),
+            },
             Life::Silent(time) => (format!("silent for {}", durations::show(time)), Paint::Warn),
             Life::Dead => (
                 "dead: its tasks go back when somebody looks".to_owned(),

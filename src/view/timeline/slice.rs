@@ -1,6 +1,6 @@
 //! An attempt as the timeline draws it, from what its journal tells.
 
-use crate::model::outcome::Outcome;
+use crate::model::outcome::{Destination, Outcome};
 use crate::model::record::{End, Start, Used};
 use crate::model::task::TaskId;
 
@@ -59,6 +59,12 @@ pub(super) enum Ending<'a> {
 }
 
 impl Ending<'_> {
+    /// Whether the task has failed in this attempt.
+    pub(super) fn is_failure(&self) -> bool {
+        matches!(self, Self::Recorded(outcome, _)
+            if outcome.destination() == Destination::Failed)
+    }
+
     /// One word for machines.
     pub(super) fn word(&self) -> &'static str {
         match self {

@@ -17,6 +17,7 @@ use crate::view::commands::Commands;
 use crate::view::escape::{clip, escape};
 use crate::view::journals::Records;
 use crate::view::lanes::{Lane, Span, lanes};
+use crate::view::run::faults::Faults;
 use crate::view::run::{Farmer, Run};
 
 /// How much of a command is the name of its slice.
@@ -111,11 +112,12 @@ pub(super) struct Trace<'a> {
     ends: BTreeMap<(u64, u64), u64>,
     thin: Thin,
     links: Links,
+    faults: Faults<'a>,
 }
 
 impl<'a> Trace<'a> {
     /// Draws everything.
-    pub(super) fn draw(plan: &Plan, old: &Old, out: &'a mut dyn Write) -> io::Result<Drawn> {
+    pub(super) fn draw(plan: &Plan<'a>, old: &Old, out: &'a mut dyn Write) -> io::Result<Drawn> {
         let mut trace = Self {
             out,
             commands: Commands::open(&plan.run.workdir)?,
@@ -126,6 +128,7 @@ impl<'a> Trace<'a> {
             ends: BTreeMap::new(),
             thin: Thin::new(&plan.run.durations()),
             links: Links::new(plan.run),
+            faults: plan.run.faults(),
         };
         trace.out.write_all(b"{\"traceEvents\":[")?;
         trace.name_rows(plan)?;
@@ -249,7 +252,7 @@ impl<'a> Trace<'a> {
                 Record::Gpus { at, gpus } if at >= self.since => self.gpus(lane, at, &gpus)?,
                 Record::Gpus { .. } | Record::Header(_) | Record::Beat { .. } => {}
                 Record::Note { at, text } | Record::Health { at, text, .. } => {
-                    self.mark(farmer, lane, at, &text)?
+                    self.mark(farmer, lane, at, &text)?;
                 }
                 Record::Leave { at, why, .. } => {
                     has_left = true;
@@ -349,6 +352,9 @@ impl<'a> Trace<'a> {
             ",\"attempt\":{},\"slot\":{}",
             slice.attempt, slice.slot
         )?;
+        if slice.ending.is_failure() && self.faults.is_nodes(slice.id.0, &farmer.header().host) {
+            event.extend_from_slice(b",\"fault\":\"node\"");
+        }
         let gpus = gpus_of(farmer, slice.slot);
         if !gpus.is_empty() {
             event.extend_from_slice(b",\"gpus\":");

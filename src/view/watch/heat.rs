@@ -8,6 +8,7 @@ use ratatui::style::{Color, Style};
 
 use super::pen::{Pen, STRANGE};
 use super::sight::{NodeSight, Sight, Slot};
+use crate::model::health::Opinion;
 use crate::view::look::Paint;
 use crate::view::run::Life;
 
@@ -49,8 +50,8 @@ impl Shape {
 pub(super) fn legend(sight: &Sight) -> String {
     let mut text = "nodes".to_owned();
     let mut parts = Vec::new();
-    for word in ["alive", "silent", "dead", "lost", "left"] {
-        let with = sight.nodes.iter().filter(|node| node.life.word() == word);
+    for word in ["alive", "unsure", "sick", "silent", "dead", "lost", "left"] {
+        let with = sight.nodes.iter().filter(|node| node.word() == word);
         match with.count() {
             0 => {}
             count => parts.push(format!("{count} {word}")),
@@ -80,6 +81,7 @@ pub(super) fn node(
         pen.style(Paint::Strong),
     );
     let (mark, paint) = match node.life {
+        Life::Alive if node.health != Opinion::Well => ("#", Paint::Bad),
         Life::Alive => ("+", Paint::Good),
         Life::Silent(_) => ("?", Paint::Warn),
         Life::Dead => ("!", Paint::Bad),
@@ -87,7 +89,7 @@ pub(super) fn node(
         Life::Left => ("-", Paint::Faint),
     };
     let word = if shape.has_words {
-        format!("{:<6} ", node.life.word())
+        format!("{:<6} ", node.word())
     } else {
         format!("{mark} ")
     };

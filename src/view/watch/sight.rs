@@ -10,12 +10,13 @@ use std::path::Path;
 
 use crate::model::figures::{float, micros};
 use crate::model::forecast::Forecast;
+use crate::model::health::Opinion;
 use crate::model::task::TaskId;
 use crate::view::commands::Commands;
 use crate::view::escape::{clip, escape};
 use crate::view::pace::show_rate;
 use crate::view::run::farmer::Failed;
-use crate::view::run::node::Node;
+use crate::view::run::node::{self, Node};
 use crate::view::run::{Farmer, Life, Run};
 use crate::view::status::json::word;
 use crate::view::status::range;
@@ -61,9 +62,18 @@ pub(super) struct Sight {
 pub(super) struct NodeSight {
     pub(super) host: String,
     pub(super) life: Life,
+    /// What its farmers think of it.
+    pub(super) health: Opinion,
     pub(super) busy: usize,
     pub(super) count: u64,
     pub(super) slots: Vec<Slot>,
+}
+
+impl NodeSight {
+    /// How it is, in one word.
+    pub(super) fn word(&self) -> &'static str {
+        node::word(self.life, self.health)
+    }
 }
 
 /// What a slot does, and for how many microseconds.
@@ -227,6 +237,7 @@ impl NodeSight {
         Self {
             host: escape(node.host.as_bytes()),
             life: node.life,
+            health: node.health,
             busy: node.running.len(),
             count: node.slots,
             slots: slots.take(SLOTS).collect(),

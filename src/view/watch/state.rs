@@ -321,7 +321,7 @@ impl State {
         let text = match panel {
             Panel::Nodes => {
                 let node = &self.sight.nodes[row];
-                format!("{} {}", node.host, node.life.word())
+                format!("{} {}", node.host, node.word())
             }
             Panel::Running => {
                 let task = &self.sight.slowest[row];
