@@ -36,7 +36,7 @@ class Farm:
         self.size = 0
 
     def tasks(self, *lines):
-        """Adds tasks, each "SECONDS STATUS [stubborn|litter]"."""
+        """Adds tasks, each "SECONDS STATUS [stubborn|litter|not-on=NODE]"."""
         with open(self.folder / "tasks.txt", "a", encoding="utf-8") as file:
             for line in lines:
                 file.write(f"./work {self.size} {line}\n")

@@ -1,5 +1,7 @@
 """Nodes that die and nodes that are cut off: scenario 5."""
 
+import json
+
 from checker import require
 from cluster import freezer, until
 from farm import Farm, scenario
@@ -96,6 +98,27 @@ def node_stands_still(cluster):
     books = farm.check(complete=True, may_rework=True)
     require("75" not in job.exit(), f"status {job.exit()}")
     return f"sealed, thawed, status {job.exit()}; all {len(books.tasks)} tasks done once"
+
+
+@scenario()
+def node_is_sick(cluster):
+    """One node of four fails every task at once. Its farmer stops claiming, and
+    the others do what it failed."""
+    sick = cluster.nodes[1].name
+    farm = Farm(cluster).tasks(*[f"0.3 0 not-on={sick}"] * 400)
+    job = farm.submit()
+    state = job.ended()
+    books = farm.check(complete=True, may_rework=True)
+    require(not books.failed, f"{len(books.failed)} tasks failed for good")
+    failed = [end for journal in books.journals for end in journal.ends if end["outcome"] == {"exit": 9}]
+    require(len(failed) >= 8, f"{len(failed)} attempts failed")
+    require("this node is sick" in farm.said(), "nobody was told that the node is sick")
+    status = json.loads(cluster.nodes[0].run("pytf", "status", "--json", farm.workdir))
+    (node,) = (node for node in status["nodes"] if node["node"] == sick)
+    require(node["health"] == "sick" and node["forgiven"] == len(failed), f"status has {node}")
+    advice = [advice["text"] for advice in status["advice"] if advice["kind"] == "sick-node"]
+    require(any(sick in text for text in advice), f"the advice is {advice}")
+    return f"{state}, status {job.exit()}: {len(failed)} of {farm.size} tasks failed on {sick}, and all succeeded elsewhere"
 
 
 def _farmers(node):
