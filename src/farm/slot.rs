@@ -217,7 +217,7 @@ impl Slot {
             (Some(Told::TimeLimit), _) => Outcome::TimeLimit,
             (Some(Told::Stop), _) => Outcome::Interrupted,
             // A shell whose child was killed says 137 for it.
-            (None, Status::Signaled(9) | Status::Exited(137)) if self.oom.rose() => {
+            (None, Status::Signaled(9) | Status::Exited(137)) if self.oom.explain_end() => {
                 Outcome::OutOfMemory
             }
             (None, Status::Exited(code)) => Outcome::Exit(code),

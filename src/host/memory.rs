@@ -6,12 +6,41 @@
 //! v1), else the node's (`oom_kill` in /proc/vmstat, Linux 4.13).
 
 use std::path::{Path, PathBuf};
-use std::sync::Mutex;
+use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
-/// Tells whether out-of-memory kills have been counted since it was last asked.
+/// For so long a counted kill explains the end of a task: the ends of those that
+/// were killed together are seen one after the other.
+const FRESH: Duration = Duration::from_secs(2);
+
+/// The out-of-memory kills that the kernel has counted.
 pub struct OomKills {
     source: PathBuf,
-    seen: Mutex<u64>,
+    kills: Mutex<Kills>,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Kills {
+    counted: u64,
+    /// Those that no task's end was explained by yet.
+    open: u64,
+    /// When the count was last seen to rise.
+    rose: Instant,
+}
+
+impl Kills {
+    /// Explains an end by a kill, if the count has risen for it.
+    fn explain(&mut self, counted: u64, now: Instant) -> bool {
+        if counted > self.counted {
+            self.open += counted - self.counted;
+            (self.counted, self.rose) = (counted, now);
+        } else if now.duration_since(self.rose) > FRESH {
+            self.open = 0;
+        }
+        let is_explained = self.open > 0;
+        self.open = self.open.saturating_sub(1);
+        is_explained
+    }
 }
 
 impl OomKills {
@@ -22,18 +51,20 @@ impl OomKills {
             .into_iter()
             .find(|path| read(path).is_some())
             .unwrap_or_else(|| PathBuf::from("/proc/vmstat"));
-        let seen = Mutex::new(read(&source).unwrap_or(0));
-        Self { source, seen }
+        let kills = Mutex::new(Kills {
+            counted: read(&source).unwrap_or(0),
+            open: 0,
+            rose: Instant::now(),
+        });
+        Self { source, kills }
     }
 
-    /// Whether the counter has risen since the last call.
-    pub fn rose(&self) -> bool {
-        let now = read(&self.source).unwrap_or(0);
-        let mut seen = self
-            .seen
-            .lock()
-            .unwrap_or_else(std::sync::PoisonError::into_inner);
-        now > std::mem::replace(&mut seen, now)
+    /// Whether a kill that was counted explains the end of a task, which was just
+    /// killed. No kill explains two.
+    pub fn explain_end(&self) -> bool {
+        let counted = read(&self.source).unwrap_or(0);
+        let mut kills = self.kills.lock().unwrap_or_else(PoisonError::into_inner);
+        kills.explain(counted, Instant::now())
     }
 }
 
@@ -113,6 +144,21 @@ mod tests {
         let text = std::fs::read_to_string("/proc/meminfo").unwrap();
         let total = text.split_whitespace().nth(1).unwrap().parse().unwrap();
         assert!((1024..=total).contains(&usable), "{usable} of {total}");
+    }
+
+    #[test]
+    fn each_kill_explains_one_end_and_not_for_long() {
+        let now = Instant::now();
+        let mut kills = Kills {
+            counted: 5,
+            open: 0,
+            rose: now,
+        };
+        assert!(!kills.explain(5, now));
+        assert!(kills.explain(7, now) && kills.explain(7, now));
+        assert!(!kills.explain(7, now), "two were killed, not three");
+        assert!(kills.explain(9, now));
+        assert!(!kills.explain(9, now + FRESH * 2), "that was another's");
     }
 
     #[test]

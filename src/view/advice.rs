@@ -86,6 +86,7 @@ fn out_of_memory(run: &Run) -> Vec<String> {
     }
     let (peak, fits) = (run.peaks().max, fitting(run));
     let then = match fits {
+        Some((1, slots)) if slots > 1 => "one slot a node would fit (--proc 1)".to_owned(),
         Some((fits, slots)) if fits < slots => {
             format!("{fits} slots a node would fit (--proc {fits})")
         }

@@ -5,6 +5,7 @@
 use std::fs;
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
@@ -478,4 +479,72 @@ fn a_missing_path_is_no_crash() {
     let farm = Farm::of("/bin/true\necho $((1+1)) > two\n");
     farm.farm("").under(["env", "-u", "PATH"]).run().exits(0);
     assert_eq!(farm.text("two"), "2\n");
+}
+
+/// A control group of this machine in which there is little memory.
+struct Cramped(PathBuf);
+
+impl Cramped {
+    /// None where only others may make one.
+    fn new(bytes: u64) -> Option<Self> {
+        let root = Path::new("/sys/fs/cgroup");
+        let is_v2 = root.join("cgroup.controllers").exists();
+        let parent = if is_v2 {
+            root.to_owned()
+        } else {
+            root.join("memory")
+        };
+        let limit = if is_v2 {
+            "memory.max"
+        } else {
+            "memory.limit_in_bytes"
+        };
+        let group = Self(parent.join(format!("pytf-test-{}", std::process::id())));
+        fs::create_dir(&group.0).ok()?;
+        // Where there is swap it would be used up first.
+        let _ = fs::write(group.0.join("memory.swap.max"), "0");
+        fs::write(group.0.join(limit), bytes.to_string()).ok()?;
+        Some(group)
+    }
+
+    /// What moves itself into it and then becomes what follows.
+    fn enter(&self) -> [String; 4] {
+        let move_in = format!("echo $$ > {}/cgroup.procs; exec \"$@\"", self.0.display());
+        ["sh", "-c", &move_in, "--"].map(str::to_owned)
+    }
+}
+
+impl Drop for Cramped {
+    fn drop(&mut self) {
+        let _ = fs::remove_dir(&self.0);
+    }
+}
+
+#[test]
+fn what_the_kernel_kills_for_lack_of_memory_is_called_so() {
+    let Some(group) = Cramped::new(100 << 20) else {
+        skip("no memory control group can be made here");
+        return;
+    };
+    if !has("python3") {
+        skip("no python3");
+        return;
+    }
+    let farm = Farm::of(
+        "python3 -c 'x = bytearray(300 << 20)'\n\
+         python3 -c 'x = bytearray(300 << 20)'; exit 137\n\
+         sh -c 'kill -9 $$'\n\
+         true\n",
+    );
+    let done = farm.farm("--proc 1").under(group.enter()).run().exits(1);
+    done.says(&["out of memory"]);
+    let outcomes = farm.outcomes();
+    let told: Vec<&str> = outcomes.values().map(String::as_str).collect();
+    assert_eq!(
+        told,
+        ["out-of-memory", "out-of-memory", "signal 9", "exit 0"]
+    );
+    let advice = farm.pytf(["status", "w"]).run().exits(0).stdout;
+    let advice = String::from_utf8_lossy(&advice).into_owned();
+    assert!(advice.contains("killed for lack of memory"), "{advice}");
 }
