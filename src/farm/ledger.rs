@@ -216,6 +216,11 @@ impl Ledger {
         Ok(())
     }
 
+    fn quarantine_due_at(&self) -> Option<Instant> {
+        let quarantine = self.desk.quarantine.as_ref()?;
+        quarantine.due_at(&self.desk.session)
+    }
+
     // ---- the turn --------------------------------------------------------
 
     /// What the decisions about turns are made from.
@@ -584,7 +589,7 @@ impl Ledger {
         [
             Some(self.times.beat + self.beat_every()),
             (state.live > 1).then(|| self.neighbours.due_at(state.live)),
-            self.desk.quarantine.as_ref().and_then(Quarantine::due_at),
+            self.quarantine_due_at(),
             is_new.then(|| self.times.noted + Duration::from_secs(1)),
             self.suspects.front().map(|(at, ..)| *at + SUSPICION),
             (view.is_idle() && view.left == 0).then(|| self.times.looked + self.look_every()),

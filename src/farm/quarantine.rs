@@ -57,9 +57,13 @@ impl Quarantine {
     }
 
     /// When to look again, if there is anything to look for.
-    pub fn due_at(&self) -> Option<Instant> {
-        let is_idle = self.health.opinion() == Opinion::Well && !self.is_on;
-        (!is_idle || self.health.has_wish()).then_some(self.look_at)
+    pub fn due_at(&self, session: &Session) -> Option<Instant> {
+        if self.health.opinion() != Opinion::Well || self.is_on {
+            return Some(self.look_at);
+        }
+        // What is not settled yet is in no file that it could be taken from: the
+        // next turn settles it.
+        (self.health.has_wish() && !session.has_news()).then_some(self.look_at)
     }
 
     /// Does what is due; what people should know of it.
@@ -68,20 +72,24 @@ impl Quarantine {
         session: &mut Session,
         waiting: &mut dyn Waiting,
     ) -> Result<Option<String>> {
-        if self.due_at().is_none_or(|at| Instant::now() < at) {
+        if self.due_at(session).is_none_or(|at| Instant::now() < at) {
             return Ok(None);
         }
         self.pause = (self.pause * 2).min(LOOK_EVERY);
         self.look_at = Instant::now() + self.pause;
         match self.health.opinion() {
-            Opinion::Well if self.is_on => self.end(session, waiting),
+            Opinion::Well if self.is_on => self.release(session, waiting),
             Opinion::Well => self.ask(session, waiting),
             Opinion::Doubtful | Opinion::Sick => self.look(session, waiting),
         }
     }
 
     /// The node is trusted again.
-    fn end(&mut self, session: &mut Session, waiting: &mut dyn Waiting) -> Result<Option<String>> {
+    fn release(
+        &mut self,
+        session: &mut Session,
+        waiting: &mut dyn Waiting,
+    ) -> Result<Option<String>> {
         session.release(waiting)?;
         self.queue.quarantine(false);
         self.is_on = false;
@@ -90,10 +98,6 @@ impl Quarantine {
 
     /// Lets others try tasks.
     fn ask(&mut self, session: &mut Session, waiting: &mut dyn Waiting) -> Result<Option<String>> {
-        if session.has_news() {
-            // What is not settled yet is in no file that it could be taken from.
-            return Ok(None);
-        }
         let was = self.health.opinion();
         let is_needed = was == Opinion::Well && session.state().claiming() < 2;
         let asked = if is_needed {
@@ -140,7 +144,7 @@ impl Quarantine {
             self.look_at = Instant::now();
             return Ok(Some(self.noted(session, told(verdict))));
         }
-        if self.health.has_wish() {
+        if self.health.has_wish() && !session.has_news() {
             return self.ask(session, waiting);
         }
         Ok(None)
@@ -151,15 +155,12 @@ impl Quarantine {
         if self.health.opinion() != Opinion::Doubtful {
             return Ok(());
         }
-        let Some(seen) = self
-            .seen
-            .as_mut()
-            .filter(|seen| seen.is_behind(session.state()))
-        else {
-            return Ok(());
-        };
-        for (id, to) in session.news(seen, waiting)? {
-            self.health.heard(id, to);
+        if let Some(seen) = &mut self.seen
+            && seen.is_behind(session.state())
+        {
+            for (id, to) in session.news(seen, waiting)? {
+                self.health.heard(id, to);
+            }
         }
         Ok(())
     }
