@@ -63,7 +63,7 @@ impl Finish<'_> {
         let has_failed = |failure: &&super::message::Failure| {
             failed
                 .as_ref()
-                .is_none_or(|ids| ids.contains(&failure.id.0))
+                .is_none_or(|ids| ids.binary_search(&failure.id.0).is_ok())
         };
         let mut failures: Vec<_> = ended
             .failures

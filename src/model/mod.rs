@@ -19,6 +19,7 @@ pub mod outcome;
 pub mod pace;
 pub mod record;
 pub mod room;
+pub mod series;
 pub mod task;
 pub mod tasklist;
 pub mod turn;

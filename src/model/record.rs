@@ -105,6 +105,14 @@ pub struct Header {
     pub memory: Option<u64>,
 }
 
+impl Header {
+    /// The GPUs of a slot.
+    pub fn gpus(&self, slot: u32) -> &[String] {
+        let devices = self.devices.get(slot as usize);
+        devices.map_or(&[], |devices| &devices.gpus)
+    }
+}
+
 /// What a slot's tasks have to themselves.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SlotDevices {

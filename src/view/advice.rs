@@ -3,12 +3,15 @@
 //! Each piece of advice says what was seen and what follows from it, and is
 //! silent where there is too little to judge by.
 
+mod gpus;
+
 use super::run::Run;
 use super::run::node::Node;
 use crate::model::durations;
-use crate::model::figures::{Histogram, Stretch, float, micros, share, show_kib};
+use crate::model::figures::{Histogram, float, micros, share, show_kib};
 use crate::model::health::Opinion;
 use crate::model::outcome::Outcome;
+use crate::model::series::Stretch;
 use crate::view::progress::grouped;
 
 /// One piece of advice.
@@ -24,8 +27,12 @@ pub struct Advice {
 pub fn advice(run: &Run) -> Vec<Advice> {
     let nodes = run.nodes();
     let durations = run.durations();
+    let seen = gpus::seen(run);
     let found = [
         ("sick-node", sick(&nodes)),
+        ("gpu-idle", gpus::idle(&seen)),
+        ("gpu-share", gpus::share(&seen).into_iter().collect()),
+        ("gpu-unused", gpus::none_needed(&seen).into_iter().collect()),
         ("out-of-memory", out_of_memory(run)),
         ("rest", rest(run, &durations).into_iter().collect()),
         ("short-tasks", short(run, &durations).into_iter().collect()),

@@ -11,6 +11,9 @@ use super::run::{Farmer, Run};
 use crate::model::outcome::Outcome;
 use crate::model::record::{End, Record};
 
+/// How far from the last failure the next is looked for first.
+const NEAR: usize = 64;
+
 /// A task that has failed.
 #[derive(Clone, Copy, Debug)]
 pub struct Failure<'a> {
@@ -37,26 +40,37 @@ impl<'a> Failure<'a> {
 
 /// The failed tasks of a run, by their ids.
 pub fn failures(run: &Run) -> Vec<Failure<'_>> {
-    let mut last: HashMap<u64, (&Farmer, &Failed)> = HashMap::with_capacity(run.failed.len());
+    let failure = |id: &u64| Failure {
+        last: None,
+        id: *id,
+    };
+    let mut all: Vec<Failure> = run.failed.iter().map(failure).collect();
     for farmer in &run.farmers {
+        let mut near = 0;
         for failed in &farmer.failures {
-            if !run.failed.contains(&failed.id) {
+            let Some(place) = find(&all, failed.id, near) else {
                 continue;
+            };
+            let last = &mut all[place].last;
+            if last.is_none_or(|(_, other)| other.attempt <= failed.attempt) {
+                *last = Some((farmer, failed));
             }
-            let place = last.entry(failed.id).or_insert((farmer, failed));
-            if place.1.attempt <= failed.attempt {
-                *place = (farmer, failed);
-            }
+            near = place;
         }
     }
-    let mut ids: Vec<u64> = run.failed.iter().copied().collect();
-    ids.sort_unstable();
-    ids.into_iter()
-        .map(|id| Failure {
-            last: last.get(&id).copied(),
-            id,
-        })
-        .collect()
+    all
+}
+
+/// Where a task is. Tasks end about in the order of their ids, so one that has
+/// failed is mostly near the one that failed before it.
+fn find(all: &[Failure], id: u64, near: usize) -> Option<usize> {
+    let (from, to) = (near.saturating_sub(NEAR), (near + NEAR).min(all.len()));
+    let window = &all[from..to];
+    let is_near = window.first().is_some_and(|first| first.id <= id)
+        && window.last().is_some_and(|last| id <= last.id);
+    let (from, part) = if is_near { (from, window) } else { (0, all) };
+    let found = part.binary_search_by_key(&id, |failure| failure.id);
+    found.ok().map(|place| from + place)
 }
 
 /// Failed tasks that ended in the same way.
@@ -74,23 +88,23 @@ pub struct Cause<'a> {
 
 /// Groups failed tasks by their causes, the most frequent first.
 pub fn causes<'a>(failures: &[Failure<'a>]) -> Vec<Cause<'a>> {
-    let mut groups: HashMap<Option<&Outcome>, Vec<&Failure<'a>>> = HashMap::new();
+    let mut groups: HashMap<Option<&Outcome>, (Cause, HashSet<&str>)> = HashMap::new();
     for failure in failures {
-        groups.entry(failure.outcome()).or_default().push(failure);
+        let new = || {
+            let cause = Cause {
+                words: failure.words(),
+                tasks: 0,
+                nodes: 0,
+                first: *failure,
+            };
+            (cause, HashSet::new())
+        };
+        let (cause, nodes) = groups.entry(failure.outcome()).or_insert_with(new);
+        cause.tasks += 1;
+        nodes.extend(failure.last.map(|(farmer, _)| &farmer.header().host[..]));
+        cause.nodes = nodes.len() as u64;
     }
-    let mut causes: Vec<Cause> = groups
-        .into_values()
-        .map(|group| {
-            let nodes = group.iter().filter_map(|failure| failure.last);
-            let nodes: HashSet<&str> = nodes.map(|(farmer, _)| &farmer.header().host[..]).collect();
-            Cause {
-                words: group[0].words(),
-                tasks: group.len() as u64,
-                nodes: nodes.len() as u64,
-                first: *group[0],
-            }
-        })
-        .collect();
+    let mut causes: Vec<Cause> = groups.into_values().map(|(cause, _)| cause).collect();
     causes.sort_by_key(|cause| (std::cmp::Reverse(cause.tasks), cause.first.id));
     causes
 }

@@ -44,6 +44,7 @@ fn page(run: &Run) -> io::Result<String> {
         ("head", html::head(run)),
         ("advice", html::advice(run)),
         ("nodes", html::nodes(run)),
+        ("gpus", html::gpus(run)),
         ("causes", html::causes(&failures)),
         ("failures", html::failures(run, &failures)?),
         ("tasks", html::tops(run)?),

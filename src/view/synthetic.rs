@@ -4,7 +4,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use crate::model::outcome::Outcome;
-use crate::model::record::{End, Header, Record, Start};
+use crate::model::record::{End, GpuLoad, Header, Record, SlotDevices, Start};
 use crate::model::task::{TaskId, push_line};
 
 /// A workdir that vanishes with the test.
@@ -64,6 +64,33 @@ pub(crate) fn header(host: &str, at: u64, slots: u32) -> Record {
         cpus: None,
         memory: None,
     })
+}
+
+/// The header of a farmer whose slots have these GPUs.
+pub(crate) fn header_with(host: &str, at: u64, gpus: &[&str]) -> Record {
+    let slots = u32::try_from(gpus.len()).unwrap();
+    let Record::Header(mut header) = header(host, at, slots) else {
+        unreachable!("it is a header");
+    };
+    let devices = gpus.iter().map(|gpu| SlotDevices {
+        gpus: gpu.split(',').map(str::to_owned).collect(),
+        cpus: None,
+    });
+    header.devices = devices.collect();
+    Record::Header(header)
+}
+
+/// How busy GPUs were, in percent, and how much of their memory was in use.
+pub(crate) fn gpus(at: u64, found: &[(&str, u8, u8)]) -> Record {
+    let one = |(gpu, load, memory): &(&str, u8, u8)| GpuLoad {
+        gpu: (*gpu).to_owned(),
+        load: Some(*load),
+        memory: Some(*memory),
+    };
+    Record::Gpus {
+        at,
+        gpus: found.iter().map(one).collect(),
+    }
 }
 
 pub(crate) fn start(id: u64, attempt: u32, slot: u32, at: u64) -> Record {

@@ -486,6 +486,53 @@ fn journal_and_timeline_name_the_gpus() {
 }
 
 #[test]
+fn status_and_report_tell_how_busy_gpus_were() {
+    if !is_there() {
+        return;
+    }
+    let node = Node::of(2, "");
+    node.say("load1", 37);
+    node.say("memory1", 20);
+    let gate = node.farm.gate("gate");
+    node.farm.write("tasks.txt", tasks(2, |_| gate.stand()));
+    let pytf = node.run("--gpus-per-task 1").start();
+    gate.comers(2);
+    let journal = format!("w/nodes/{}.jsonl", node.farm.farmers().remove(0));
+    let is_measured = || node.farm.text(&journal).contains("\"event\":\"gpus\"");
+    until("the GPUs are measured", is_measured);
+    gate.open(2);
+    pytf.wait().exits(0);
+    let status = |args: &str| {
+        node.farm
+            .pytf(format!("status w {args}").split_whitespace())
+    };
+    let done = status("--json").run().exits(0);
+    let seen: Value = serde_json::from_slice(&done.stdout).unwrap();
+    let gpus = seen["gpus"].as_array().unwrap();
+    assert_eq!(gpus.len(), 2, "{gpus:?}");
+    for (number, gpu) in gpus.iter().enumerate() {
+        assert_eq!(
+            (&gpu["gpu"], &gpu["tasks"]),
+            (&uuid(number).into(), &1.into())
+        );
+        assert_eq!(gpu["node"], seen["nodes"][0]["node"]);
+    }
+    assert_eq!(gpus[0]["load"], 0.0);
+    assert_eq!(gpus[1]["load"], 0.37);
+    let most = gpus[1]["memory_max"].as_f64().unwrap();
+    assert!((0.19..0.22).contains(&most), "{most}");
+    let screen = String::from_utf8(status("").run().exits(0).stdout).unwrap();
+    assert!(screen.contains("  2 GPUs, "), "{screen}");
+    let page = node.farm.pytf(["report", "w", "-o", "-"]).run().exits(0);
+    let page = String::from_utf8(page.stdout).unwrap();
+    assert!(page.contains("<section id=\"gpus\">"));
+    assert_eq!(
+        page.matches(&format!("<code>{}</code>", uuid(1))).count(),
+        1
+    );
+}
+
+#[test]
 fn nvidia_smi_is_asked_where_no_library_can_be_loaded() {
     let node = Node::of(0, "env\n");
     program(

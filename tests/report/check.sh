@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Shows reports to a headless browser and holds them against what the workdirs
 # say: of a real run with failures and evil names, of one that was killed, and of
-# a large made-up one.
+# large made-up ones, without GPUs and with.
 #
 #   tests/report/check.sh PYTF [SCREENSHOTS]
 #
@@ -57,3 +57,6 @@ judge killed
 
 python3 "$here/make_run.py" "$work/large" 100000 12 16 --live
 judge large
+
+python3 "$here/make_run.py" "$work/gpus" 2000 3 8 --gpus 4
+judge gpus

@@ -53,6 +53,8 @@ try {
         return {
           tasks: ['total', 'finished', 'failed', 'left'].map((name) => number(`f-${name}`)),
           nodes: rows.map((row) => [row.cells[0].textContent, cell(row, 3), cell(row, 4)]),
+          gpus: [...document.querySelectorAll('#gpus tbody tr')]
+            .map((row) => [row.cells[0].textContent, row.cells[1].textContent, cell(row, 3), row.cells[5].textContent]),
           failures: [...document.querySelectorAll('details[data-id]')].map((one) => Number(one.dataset.id)),
           blank: charts.filter((chart) => colours(chart.querySelector('canvas')) < 3).map((chart) => chart.id),
           charts: charts.length,
@@ -70,7 +72,10 @@ try {
       claim(same(found.nodes, status.nodes.map((node) => [node.node, node.finished, node.failed])),
         `nodes ${JSON.stringify(found.nodes)}`);
       claim(found.failures.length === Math.min(failed, 200), `${found.failures.length} failed tasks listed`);
-      claim(found.charts === 7, `${found.charts} charts`);
+      const percent = (part) => (part === null ? '–' : `${(part * 100).toFixed(0)} %`);
+      claim(same(found.gpus, status.gpus.map((gpu) => [gpu.node, gpu.gpu, gpu.tasks, percent(gpu.load)])),
+        `GPUs ${JSON.stringify(found.gpus)}`);
+      claim(found.charts === (status.gpus.length ? 9 : 7), `${found.charts} charts`);
       claim(status.attempts.ended === 0 || found.blank.length === 0, `blank: ${found.blank}`);
       claim(found.overflow <= 0, `${found.overflow} pixels do not fit`);
       const [brightness] = found.background.match(/\d+/);

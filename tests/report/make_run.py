@@ -1,13 +1,15 @@
 #!/usr/bin/env python3
 """Makes a workdir as a large run leaves it, for timing the views.
 
-    make_run.py DIR TASKS NODES SLOTS [--live]
+    make_run.py DIR TASKS NODES SLOTS [--live] [--gpus N]
 
 Every fiftieth task fails, one in a thousand is tried again elsewhere and
-finishes. With --live a tenth of the tasks still wait and some run.
+finishes. With --live a tenth of the tasks still wait and some run. With --gpus
+each node has N GPUs, which its slots share; the last of the first node idles.
 """
 
 import json
+import math
 import os
 import random
 import sys
@@ -31,9 +33,27 @@ def state(tasks, finished, failed, left, live):
     return (place.ljust(1023) + b"\n") + b"\0" * 1024 + b" " * 511 + b"\n" + entry
 
 
+def token(node, gpu):
+    return f"GPU-{zlib.crc32(b'%d %d' % (node, gpu)):08x}-5a1e-4c7b"
+
+
+def measured(node, gpus, begin, second):
+    """How busy the GPUs of a node are: more and more, now and then not."""
+    def one(gpu):
+        wave = 35 + 25 * math.sin(second / 400 + node + gpu) + random.randrange(20)
+        idles = node == 0 and gpu == gpus - 1
+        load = random.randrange(4) if idles or second < 20 else int(wave)
+        memory = 3 if second < 20 else min(95, 20 + second // 90 + 4 * gpu)
+        return {"gpu": token(node, gpu), "load": load, "memory": memory}
+    record = {"event": "gpus", "at": begin + second * 1_000_000,
+              "gpus": [one(gpu) for gpu in range(gpus)]}
+    return json.dumps(record, separators=(",", ":")) + "\n"
+
+
 def main():
     where, tasks, nodes, slots = sys.argv[1], *map(int, sys.argv[2:5])
     live = "--live" in sys.argv
+    gpus = int(sys.argv[sys.argv.index("--gpus") + 1]) if "--gpus" in sys.argv else 0
     random.seed(tasks)
     for folder in ("nodes", "logs"):
         os.makedirs(os.path.join(where, folder), exist_ok=True)
@@ -47,7 +67,11 @@ def main():
         header = {"event": "header", "version": 1, "farmer": name, "host": f"node{node}",
                   "pid": 4000 + node, "job": "77", "rank": node, "slots": slots,
                   "at": begin, "pytf": "0.1.0", "cpus": 64, "memory": 256 << 20}
+        if gpus:
+            header["devices"] = [{"gpus": [token(node, slot % gpus)]} for slot in range(slots)]
         journals[-1].write(json.dumps(header, separators=(",", ":")) + "\n")
+        for second in range(0, 3600 if gpus else 0, 20):
+            journals[-1].write(measured(node, gpus, begin, second))
         clocks.append([begin + random.randrange(1000) for _ in range(slots)])
     mean = 3_500_000_000 * nodes * slots / tasks
     finished, failed = open(f"{where}/finished", "w"), open(f"{where}/failed", "w")

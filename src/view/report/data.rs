@@ -5,12 +5,14 @@ use std::io;
 use serde_json::{Value, json};
 
 use super::gantt::Gantt;
-use crate::model::figures::{Histogram, Series};
+use crate::model::figures::Histogram;
+use crate::model::series::Series;
 use crate::view::escape::escape;
 use crate::view::run::Run;
+use crate::view::run::node::Node;
 use crate::view::status::json::status;
 
-/// The most nodes that get a row over time.
+/// The most nodes, and the most GPUs, that get a row over time.
 const NODES: usize = 200;
 
 /// The data as JSON that may stand inside a script element.
@@ -36,6 +38,7 @@ pub(super) fn json(run: &Run) -> io::Result<String> {
         "durations": bins(&run.durations()),
         "peaks": bins(&run.peaks()),
         "nodes": rows,
+        "gpus": gpus(run, &nodes, first),
         "gantt": Gantt::of(run)?.json(),
     });
     Ok(inside_script(&data.to_string()))
@@ -48,11 +51,46 @@ fn inside_script(json: &str) -> String {
         .replace('&', "\\u0026")
 }
 
+/// How busy GPUs were over time, and how much of their memory was in use.
+fn gpus(run: &Run, nodes: &[Node], first: u64) -> Vec<Value> {
+    let mut rows = Vec::new();
+    for node in nodes {
+        let host = escape(node.host.as_bytes());
+        for gpu in run.gpus(node).iter() {
+            if rows.len() == NODES {
+                return rows;
+            }
+            let points = gpu.series.iter().map(|(at, one)| {
+                let percent = |(time, sum): (u64, u64)| (time > 0).then(|| sum / time);
+                json!([since(at, first), percent(one.load), percent(one.memory)])
+            });
+            rows.push(json!({
+                "node": host,
+                "gpu": gpu.title(),
+                "width": gpu.series.width(),
+                "points": points.collect::<Vec<_>>(),
+            }));
+        }
+    }
+    rows
+}
+
+/// From one time to another, which may be before it.
+fn since(at: u64, first: u64) -> i64 {
+    i64::try_from(at).unwrap_or(0) - i64::try_from(first).unwrap_or(0)
+}
+
 /// Stretches with their times from the first, all in microseconds.
 fn points(series: &Series, first: u64) -> Value {
     let points = series.iter().map(|(at, one)| {
-        let at = i64::try_from(at).unwrap_or(0) - i64::try_from(first).unwrap_or(0);
-        json!([at, one.busy, one.slots, one.cpu, one.ended, one.failed])
+        json!([
+            since(at, first),
+            one.busy,
+            one.slots,
+            one.cpu,
+            one.ended,
+            one.failed
+        ])
     });
     json!({ "width": series.width(), "points": points.collect::<Vec<_>>() })
 }

@@ -21,6 +21,9 @@ use crate::view::status::json::word;
 use crate::view::status::range;
 use crate::view::summary::log_tail;
 
+/// The part about GPUs.
+const GPUS: &str = include_str!("gpus.html");
+
 /// How many failed tasks are on the page.
 const FAILURES: usize = 200;
 
@@ -209,6 +212,43 @@ pub(super) fn nodes(run: &Run) -> String {
         let _ = write!(out, "<tr><td colspan=\"8\">and {more} more</td></tr>");
     }
     out
+}
+
+/// The part about GPUs, when there are any.
+pub(super) fn gpus(run: &Run) -> String {
+    let mut rows = String::new();
+    let percent = |part: Option<f64>| match part {
+        Some(part) => format!("{:.0} %", part * 100.0),
+        None => "–".to_owned(),
+    };
+    let nodes = run.nodes();
+    let all = nodes
+        .iter()
+        .map(|node| (safe_bytes(node.host.as_bytes()), run.gpus(node)));
+    for (host, gpus) in all.filter(|(_, gpus)| !gpus.is_empty()).take(NODES) {
+        for gpu in gpus.iter() {
+            let load = gpu.load_with_tasks();
+            let most = gpu.most_memory.map(|most| f64::from(most) / 100.0);
+            let _ = write!(
+                rows,
+                "<tr><td>{host}</td><td><code>{}</code></td><td class=\"n\">{}</td>\
+                 <td class=\"n\">{}</td><td class=\"load\"><span style=\"--v:{:.1}%\">{}</span></td>\
+                 <td class=\"n\">{}</td><td class=\"n\">{}</td><td class=\"n\">{}</td></tr>",
+                safe_bytes(gpu.name.as_bytes()),
+                grouped(gpu.slots),
+                grouped(gpu.tasks),
+                load.unwrap_or(0.0) * 100.0,
+                percent(load),
+                percent(gpu.load()),
+                percent(gpu.memory()),
+                percent(most),
+            );
+        }
+    }
+    if rows.is_empty() {
+        return rows;
+    }
+    GPUS.replace("{{rows}}", &rows)
 }
 
 /// Failed tasks by cause.

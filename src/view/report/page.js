@@ -177,43 +177,61 @@
 
   // ---- nodes over time
   const NAMES = () => (narrow() ? 64 : 96);
-  at('heat').style.height = `${Math.min(420, Math.max(44, data.nodes.length * 16 + BOTTOM))}px`;
-  chart('heat', (g, width, height, c) => {
-    const left = NAMES();
-    const x = timeAxis(g, width, height, c, 0, data.length, left);
-    const row = (height - BOTTOM) / Math.max(1, data.nodes.length);
-    data.nodes.forEach((node, n) => {
-      const w = node.series.width;
-      for (const p of node.series.points) {
-        if (!p[2]) continue;
-        const [a, b] = [x(Math.max(0, p[0])), x(Math.min(data.length, p[0] + w))];
-        g.globalAlpha = 1;
-        g.fillStyle = c.idle;
-        column(g, a, b, n * row, n * row + Math.max(1, row - 1));
-        g.globalAlpha = Math.min(1, p[1] / p[2]);
-        g.fillStyle = c.ok;
-        column(g, a, b, n * row, n * row + Math.max(1, row - 1));
-      }
-      g.globalAlpha = 1;
-      if (row >= 10) {
-        g.fillStyle = c.soft;
-        g.textAlign = 'left';
-        g.fillText(fit(g, node.node, left - 8), 0, n * row + row / 2);
-      }
+  // A row for each of `all`: its name, the width of its stretches, its points, and
+  // how much of `colour` a point has; null where nothing is known.
+  const heat = (id, all, colour, of, tell) => {
+    at(id).style.height = `${Math.min(420, Math.max(44, all.length * 16 + BOTTOM))}px`;
+    chart(id, (g, width, height, c) => {
+      const left = NAMES();
+      const x = timeAxis(g, width, height, c, 0, data.length, left);
+      const row = (height - BOTTOM) / Math.max(1, all.length);
+      all.forEach(({ name, width: w, points }, n) => {
+        const [top, bottom] = [n * row, n * row + Math.max(1, row - 1)];
+        for (const p of points) {
+          const part = of(p);
+          if (part === null) continue;
+          const [a, b] = [x(Math.max(0, p[0])), x(Math.min(data.length, p[0] + w))];
+          g.fillStyle = c.idle;
+          column(g, a, b, top, bottom);
+          g.globalAlpha = Math.min(1, part);
+          g.fillStyle = c[colour];
+          column(g, a, b, top, bottom);
+          g.globalAlpha = 1;
+        }
+        if (row >= 10) {
+          g.fillStyle = c.soft;
+          g.textAlign = 'left';
+          g.fillText(fit(g, name, left - 8), 0, n * row + row / 2);
+        }
+      });
+    }, (px, py, box) => {
+      const one = all[Math.floor(py / ((box.clientHeight - BOTTOM) / Math.max(1, all.length)))];
+      const t = (px - NAMES()) / (box.clientWidth - NAMES() - RIGHT) * data.length;
+      if (!one || t < 0) return '';
+      const p = one.points.find((p) => p[0] <= t && t < p[0] + one.width);
+      return p && of(p) !== null ? `${one.title || one.name}\n${span(t)}: ${tell(p)}` : '';
     });
-  }, (px, py, box) => {
-    const row = (box.clientHeight - BOTTOM) / Math.max(1, data.nodes.length);
-    const node = data.nodes[Math.floor(py / row)];
-    const t = (px - NAMES()) / (box.clientWidth - NAMES() - RIGHT) * data.length;
-    if (!node || t < 0) return '';
-    const p = node.series.points.find((p) => p[0] <= t && t < p[0] + node.series.width);
-    return p && p[2] ? `${node.node}\n${span(t)}: ${Math.round(p[1] / p[2] * 100)} % busy, ${count(p[4])} ended, ${count(p[5])} failed` : '';
-  });
+  };
   const fit = (g, text, width) => {
     if (g.measureText(text).width <= width) return text;
     while (text.length > 1 && g.measureText(`${text}…`).width > width) text = text.slice(0, -1);
     return `${text}…`;
   };
+
+  heat('heat', data.nodes.map((node) => ({ name: node.node, ...node.series })), 'ok',
+    (p) => (p[2] ? p[1] / p[2] : null),
+    (p) => `${Math.round(p[1] / p[2] * 100)} % busy, ${count(p[4])} ended, ${count(p[5])} failed`);
+
+  // ---- GPUs over time, where there are any
+  if (data.gpus.length) {
+    // The first of a node has the node's name, as among the slots.
+    const begins = (n) => data.nodes.length > 1 && data.gpus[n].node !== data.gpus[n - 1]?.node;
+    const gpus = data.gpus.map((gpu, n) => (
+      { ...gpu, title: `${gpu.node}, ${gpu.gpu}`, name: begins(n) ? gpu.node : gpu.gpu.replace('GPU-', '') }));
+    const part = (n) => (p) => (p[n] === null ? null : p[n] / 100);
+    heat('gpu-load', gpus, 'ok', part(1), (p) => `${p[1]} % busy`);
+    heat('gpu-memory', gpus, 'cpu', part(2), (p) => `${p[2]} % of its memory in use`);
+  }
 
   // ---- slots
   const { rows, pieces } = data.gantt;

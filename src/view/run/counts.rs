@@ -4,7 +4,6 @@
 //! be read, the lines of the files are counted: that is what `PyTaskFarmer`'s
 //! workdirs and damaged ones have.
 
-use std::collections::HashSet;
 use std::io::{self, Read as _};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -118,14 +117,14 @@ fn current(workdir: &Path, state: Option<&State>, name: &str) -> PathBuf {
         .unwrap_or_else(|| workdir.join(name))
 }
 
-/// The tasks in `failed` now.
-pub fn failed_now(workdir: &Path) -> io::Result<HashSet<u64>> {
+/// The tasks in `failed` now, in the order of their ids.
+pub fn failed_now(workdir: &Path) -> io::Result<Vec<u64>> {
     failed_ids(workdir, &Counts::read(workdir)?)
 }
 
-/// The tasks in `failed`.
-pub(super) fn failed_ids(workdir: &Path, counts: &Counts) -> io::Result<HashSet<u64>> {
-    let mut ids = HashSet::new();
+/// The tasks in `failed`, in the order of their ids.
+pub(super) fn failed_ids(workdir: &Path, counts: &Counts) -> io::Result<Vec<u64>> {
+    let mut ids = Vec::new();
     if counts.failed == 0 {
         return Ok(ids);
     }
@@ -145,6 +144,8 @@ pub(super) fn failed_ids(workdir: &Path, counts: &Counts) -> io::Result<HashSet<
             ids.extend(parse_line(line).map(|(id, _)| id.0));
         }
     })?;
+    ids.sort_unstable();
+    ids.dedup();
     Ok(ids)
 }
 

@@ -7,12 +7,14 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::time::SystemTime;
 
+use super::gpus::Gpus;
 use super::lines;
 use super::quick::{self, Attempt};
-use crate::model::figures::{Histogram, Series};
+use crate::model::figures::Histogram;
 use crate::model::health::Opinion;
 use crate::model::outcome::{Destination, Outcome};
 use crate::model::record::{Header, Record, Used};
+use crate::model::series::Series;
 use crate::view::journals::{Damage, Journal};
 use crate::view::lanes::Span;
 use crate::view::open;
@@ -98,6 +100,8 @@ pub struct Farmer {
     pub told: u64,
     /// What happened when.
     pub series: Series,
+    /// Its GPUs, up to the last measurement.
+    pub gpus: Gpus,
     /// The longest attempts.
     pub longest: Vec<Top>,
     /// Those with the most memory.
@@ -131,6 +135,7 @@ impl Farmer {
             spent: Used::default(),
             told: 0,
             series: Series::default(),
+            gpus: Gpus::default(),
             longest: Vec::new(),
             largest: Vec::new(),
             damage: Damage::default(),
@@ -218,6 +223,7 @@ impl Farmer {
             self.again.push(attempt.id);
         }
         let Some(outcome) = attempt.outcome.clone() else {
+            self.gpus.began(&self.journal.header, &attempt);
             self.running.insert(attempt.slot, attempt);
             return;
         };
@@ -234,6 +240,7 @@ impl Farmer {
             keep(&mut self.largest, used.peak, &attempt);
         }
         keep(&mut self.longest, attempt.us, &attempt);
+        self.gpus.ended(&self.journal.header, &attempt);
         match outcome.destination() {
             Destination::Finished => {
                 self.finished += 1;
@@ -266,8 +273,15 @@ impl Farmer {
 
     fn other(&mut self, record: Record, offset: u64) {
         match record {
-            Record::Header(header) => self.saw(header.at, header.at),
-            Record::Beat { at } | Record::Gpus { at, .. } => self.saw(at, at),
+            Record::Header(header) => {
+                self.saw(header.at, header.at);
+                self.gpus.dealt(&header);
+            }
+            Record::Beat { at } => self.saw(at, at),
+            Record::Gpus { at, gpus } => {
+                self.saw(at, at);
+                self.gpus.measured(at, &gpus);
+            }
             Record::Health { at, opinion, text } => {
                 self.health = opinion;
                 self.note(at, text);

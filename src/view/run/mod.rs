@@ -9,12 +9,13 @@
 pub mod counts;
 pub mod farmer;
 pub mod faults;
+pub mod gpus;
 pub mod life;
 mod lines;
 pub mod node;
 pub mod quick;
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -24,12 +25,14 @@ use std::time::{Duration, SystemTime};
 pub use self::counts::Counts;
 pub use self::farmer::Farmer;
 use self::faults::Faults;
+use self::gpus::Gpus;
 pub use self::life::Life;
 use self::node::Node;
 use super::journals::journals;
 use crate::host::allocation::host_name;
-use crate::model::figures::{Histogram, Series};
+use crate::model::figures::Histogram;
 use crate::model::forecast::{Forecast, Known, forecast};
+use crate::model::series::Series;
 
 /// Why a run cannot be seen.
 #[derive(Debug, thiserror::Error)]
@@ -54,8 +57,8 @@ pub struct Run {
     pub counts: Counts,
     /// The farmers, in the order in which they started.
     pub farmers: Vec<Farmer>,
-    /// The tasks in `failed`.
-    pub failed: HashSet<u64>,
+    /// The tasks in `failed`, in the order of their ids.
+    pub failed: Vec<u64>,
     /// When it was read, by our clock.
     pub now: SystemTime,
     host: String,
@@ -74,7 +77,7 @@ impl Run {
             workdir: workdir.to_owned(),
             counts: Counts::default(),
             farmers: Vec::new(),
-            failed: HashSet::new(),
+            failed: Vec::new(),
             now: SystemTime::now(),
             host: host_name(),
         };
@@ -182,6 +185,16 @@ impl Run {
             series.slots(farmer.first, now, u64::from(farmer.header().slots));
         }
         series
+    }
+
+    /// The GPUs of a node, what runs on them now included.
+    pub fn gpus(&self, node: &Node) -> Gpus {
+        let mut all = Gpus::default();
+        for farmer in node.farmers.iter().filter(|farmer| !farmer.gpus.is_empty()) {
+            let (now, running) = (self.now_of(farmer), farmer.running.values());
+            all.merge(&farmer.gpus.at(now, farmer.header(), running), 0);
+        }
+        all
     }
 
     /// From the first to the last time that anybody tells.

@@ -11,6 +11,7 @@ use crate::model::forecast::Forecast;
 use crate::view::advice::advice;
 use crate::view::escape::escape;
 use crate::view::failures::{causes, failures};
+use crate::view::run::gpus::Gpu;
 use crate::view::run::node::Node;
 use crate::view::run::{Life, Run};
 
@@ -82,6 +83,7 @@ pub fn status(run: &Run) -> Value {
             "written": sum(|farmer| farmer.spent.written),
         },
         "nodes": run.nodes().iter().map(node).collect::<Vec<_>>(),
+        "gpus": run.nodes().iter().flat_map(|node| gpus(run, node)).collect::<Vec<_>>(),
         "causes": causes(&failures).iter().map(|cause| {
             let (status, signal) = numbers(cause.first.outcome());
             json!({
@@ -104,6 +106,24 @@ pub fn status(run: &Run) -> Value {
         })).collect::<Vec<_>>(),
         "trouble": counts.trouble.as_deref().map(|trouble| escape(trouble.as_bytes())),
     })
+}
+
+/// The GPUs of a node.
+fn gpus(run: &Run, node: &Node) -> Vec<Value> {
+    let (host, gpus) = (escape(node.host.as_bytes()), run.gpus(node));
+    let value = |gpu: &Gpu| {
+        json!({
+            "node": host,
+            "gpu": escape(gpu.name.as_bytes()),
+            "slots": gpu.slots,
+            "tasks": gpu.tasks,
+            "load": gpu.load(),
+            "load_with_tasks": gpu.load_with_tasks(),
+            "memory": gpu.memory(),
+            "memory_max": gpu.most_memory.map(|most| f64::from(most) / 100.0),
+        })
+    };
+    gpus.iter().map(value).collect()
 }
 
 /// How values are spread; null without any.

@@ -18,6 +18,7 @@ use crate::view::failures::{Cause, Details, causes, failures};
 use crate::view::look::{Look, Paint};
 use crate::view::pace::show_rate;
 use crate::view::progress::grouped;
+use crate::view::run::gpus::{Gpu, Gpus, load_with_tasks};
 use crate::view::run::node::Node;
 use crate::view::run::{Farmer, Life, Run};
 use crate::view::summary::{push_wrapped, quoted};
@@ -169,6 +170,29 @@ impl Screen<'_> {
             }
             self.line(&line);
         }
+        self.gpus(run);
+    }
+
+    /// The GPUs in one line, when there are any.
+    fn gpus(&mut self, run: &Run) {
+        let nodes = run.nodes();
+        let all: Vec<Gpus> = nodes.iter().map(|node| run.gpus(node)).collect();
+        let gpus: Vec<&Gpu> = all.iter().flat_map(Gpus::iter).collect();
+        if gpus.is_empty() {
+            return;
+        }
+        let mut parts = vec![match gpus.len() {
+            1 => "1 GPU".to_owned(),
+            count => format!("{count} GPUs"),
+        }];
+        if let Some(load) = load_with_tasks(&gpus) {
+            parts.push(format!("{:.0} % busy while tasks ran", load * 100.0));
+        }
+        if let Some(memory) = gpus.iter().filter_map(|gpu| gpu.most_memory).max() {
+            parts.push(format!("at most {memory} % of their memory in use"));
+        }
+        let line = format!("  {}", parts.join(self.dot()));
+        self.line(&line);
     }
 
     fn nodes(&mut self, run: &Run) {

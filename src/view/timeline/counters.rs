@@ -10,7 +10,8 @@ use std::io;
 use serde_json::json;
 
 use super::trace::{Plan, Trace};
-use crate::model::figures::{Series, float};
+use crate::model::figures::float;
+use crate::model::series::Series;
 
 /// The process that the curves of the whole run are in.
 const RUN: u64 = 1_000_000;

@@ -6,11 +6,9 @@ use serde_json::{Map, json};
 
 use super::trace::Trace;
 use crate::model::record::GpuLoad;
-use crate::view::escape::{clip, escape};
+use crate::view::escape::escape;
 use crate::view::lanes::Lane;
-
-/// So much of a UUID tells GPUs of a node apart for people.
-const SHORT: usize = 12;
+use crate::view::run::gpus::short;
 
 /// ` (GPU 0,1)`; nothing where there is none.
 pub(super) fn suffix(gpus: &[String]) -> String {
@@ -24,10 +22,6 @@ pub(super) fn suffix(gpus: &[String]) -> String {
     } else {
         format!(" ({short})")
     }
-}
-
-fn short(gpu: &str) -> String {
-    clip(&escape(gpu.as_bytes()), SHORT + 1)
 }
 
 impl Trace<'_> {

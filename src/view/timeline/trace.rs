@@ -80,12 +80,6 @@ impl<'a> Plan<'a> {
     }
 }
 
-/// What a farmer's header tells of the GPUs of a slot.
-fn gpus_of(farmer: &Farmer, slot: u32) -> &[String] {
-    let table = &farmer.header().devices;
-    table.get(slot as usize).map_or(&[], |slot| &slot.gpus)
-}
-
 fn is_over(farmer: &Farmer) -> bool {
     farmer.left.is_some() || farmer.journal.is_sealed
 }
@@ -165,7 +159,7 @@ impl<'a> Trace<'a> {
             let host = escape(farmer.header().host.as_bytes());
             nodes.entry(lane.pid).or_insert(host);
             for slot in &farmer.used_slots {
-                let gpus = gpus_of(farmer, *slot);
+                let gpus = farmer.header().gpus(*slot);
                 let row: &mut &[String] = rows.entry((lane.pid, lane.tid(*slot))).or_default();
                 *row = if row.is_empty() { gpus } else { row };
             }
@@ -355,7 +349,7 @@ impl<'a> Trace<'a> {
         if slice.ending.is_failure() && self.faults.is_nodes(slice.id.0, &farmer.header().host) {
             event.extend_from_slice(b",\"fault\":\"node\"");
         }
-        let gpus = gpus_of(farmer, slice.slot);
+        let gpus = farmer.header().gpus(slice.slot);
         if !gpus.is_empty() {
             event.extend_from_slice(b",\"gpus\":");
             push_text(&mut event, &escape(gpus.join(",").as_bytes()))?;

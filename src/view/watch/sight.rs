@@ -188,7 +188,7 @@ fn slowest(nodes: &[Node], names: &mut Names) -> io::Result<Vec<Slow>> {
 fn failures(run: &Run, names: &mut Names) -> io::Result<Vec<Failing>> {
     let mut last: HashMap<u64, (&Farmer, &Failed)> = HashMap::new();
     for farmer in &run.farmers {
-        let there = |failed: &&Failed| run.failed.contains(&failed.id);
+        let there = |failed: &&Failed| run.failed.binary_search(&failed.id).is_ok();
         for failed in farmer.failures.iter().rev().filter(there).take(KEPT) {
             let place = last.entry(failed.id).or_insert((farmer, failed));
             if place.1.attempt < failed.attempt {
