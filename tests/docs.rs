@@ -7,7 +7,7 @@ use pytf::exit::TABLE;
 use pytf::model::health::Opinion;
 use pytf::model::ids::Ids;
 use pytf::model::outcome::Outcome;
-use pytf::model::record::{End, GpuLoad, Header, LogAt, Record, SlotDevices, Start, Used};
+use pytf::model::record::{End, GpuLoad, Header, LogAt, Mark, Record, SlotDevices, Start, Used};
 use pytf::model::task::TaskId;
 use pytf::workdir::commit::Why;
 use pytf::workdir::lock::Mechanism;
@@ -236,6 +236,12 @@ fn every_word_in_a_journal_is_told() {
         Record::Note {
             at: 1,
             text: text.clone(),
+            mark: Some(Mark::Drained),
+        },
+        Record::Note {
+            at: 1,
+            text: text.clone(),
+            mark: Some(Mark::Resumed),
         },
         Record::Health {
             at: 1,

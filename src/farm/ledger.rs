@@ -530,11 +530,11 @@ impl Ledger {
             Order::Hungry => drop(self.hungry.get_or_insert_with(Instant::now)),
             Order::Note(text) => {
                 let at = self.desk.clock.micros(Instant::now());
-                self.desk
-                    .session
-                    .journal()
-                    .lock()
-                    .push(&Record::Note { at, text });
+                self.desk.session.journal().lock().push(&Record::Note {
+                    at,
+                    text,
+                    mark: None,
+                });
             }
             Order::Write(record) => self.desk.session.journal().lock().push(&record),
             Order::Leave(why) => return Some(why),

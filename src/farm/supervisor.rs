@@ -6,7 +6,7 @@
 //! deadline.
 
 use std::sync::{Arc, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, Sender};
 use nix::sys::signal::Signal;
@@ -21,6 +21,7 @@ use crate::host::process::{Told, end_orphans, reap_orphans};
 use crate::model::farmer::{self, Action, Cause, Farmer, Phase};
 use crate::model::limits::{Limits, Over, Runs};
 use crate::model::outcome::signal_name;
+use crate::model::record::Record;
 use crate::view::escape::escape;
 use crate::view::progress::{Counts, Progress};
 use crate::workdir::state::State;
@@ -139,18 +140,23 @@ impl Supervisor {
             return None;
         }
         let event = self.endgame.look();
-        if let Some(text) = self.endgame.news() {
-            self.tell_walltime(text, true);
+        if let Some((mark, text)) = self.endgame.news() {
+            self.tell(&text);
+            let at = self.clock.micros(Instant::now());
+            let mark = Some(mark);
+            // The ledger wakes up by it, and gives back what is held.
+            let _ = self
+                .orders
+                .send(Order::Write(Record::Note { at, text, mark }));
         }
         event
     }
 
-    fn tell_walltime(&mut self, text: String, is_for_people: bool) {
-        if is_for_people && self.tells {
+    /// Tells people what every process of the run knows.
+    fn tell(&mut self, text: &str) {
+        if self.tells {
             self.progress.say(&format!("pytf: {text}"));
         }
-        // The ledger wakes up by it, and gives back what is held.
-        let _ = self.orders.send(Order::Note(text));
     }
 
     /// What an event means to the model; some are only told.
@@ -185,7 +191,10 @@ impl Supervisor {
             }
             Event::Ends(left) => {
                 if let Some(text) = self.endgame.learn(left) {
-                    self.tell_walltime(text, self.is_verbose);
+                    if self.is_verbose {
+                        self.tell(&text);
+                    }
+                    let _ = self.orders.send(Order::Note(text));
                 }
                 None
             }

@@ -18,6 +18,7 @@ use crate::host::scheduler::Question;
 use crate::model::allocation::Allocation;
 use crate::model::durations::show;
 use crate::model::farmer;
+use crate::model::record::Mark;
 use crate::model::walltime::answer::Left;
 use crate::model::walltime::lengths::Lengths;
 use crate::model::walltime::{Short, Walltime, ask_again, ask_first};
@@ -90,7 +91,7 @@ pub struct Endgame {
     idle_since: Option<Duration>,
     told: Option<Duration>,
     short: Option<Short>,
-    was_short: bool,
+    was_held: bool,
 }
 
 impl Endgame {
@@ -107,7 +108,7 @@ impl Endgame {
             idle_since: None,
             told: None,
             short: None,
-            was_short: false,
+            was_held: false,
         }
     }
 
@@ -240,15 +241,25 @@ impl Endgame {
         }
     }
 
-    /// That tasks are held back from now on, said once.
-    pub fn news(&mut self) -> Option<String> {
-        let is_short = self.short.is_some();
-        if std::mem::replace(&mut self.was_short, is_short) == is_short {
+    /// That tasks are held back from now on, or no longer, said once.
+    pub fn news(&mut self) -> Option<(Mark, String)> {
+        let is_held = self.is_draining || self.short.is_some();
+        if std::mem::replace(&mut self.was_held, is_held) == is_held {
             return None;
         }
-        Some(match self.short {
-            Some(short) => format!("no task is started any more: {}", told(short)),
-            None => "tasks are started again: there is time for them".into(),
+        Some(match (is_held, self.short) {
+            (true, Some(short)) => {
+                let text = format!("no task is started any more: {}", told(short));
+                (Mark::Drained, text)
+            }
+            (true, None) => {
+                let text = "no task is started any more: the end of the allocation is near";
+                (Mark::Drained, text.into())
+            }
+            (false, _) => {
+                let text = "tasks are started again: there is time for them";
+                (Mark::Resumed, text.into())
+            }
         })
     }
 

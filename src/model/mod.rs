@@ -6,6 +6,7 @@
 //! generated histories can test it.
 
 pub mod allocation;
+pub mod clocks;
 pub mod devices;
 pub mod durations;
 pub mod farmer;

@@ -35,6 +35,9 @@ pub enum Record {
         at: u64,
         /// What happened, for people.
         text: String,
+        /// What it means to programs.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        mark: Option<Mark>,
     },
     /// The farmer has changed its mind about its node.
     Health {
@@ -62,6 +65,16 @@ pub enum Record {
         #[serde(default)]
         longest_wait_us: u64,
     },
+}
+
+/// What a note means.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Mark {
+    /// The farmer starts nothing any more; what runs goes on.
+    Drained,
+    /// It starts tasks again.
+    Resumed,
 }
 
 /// Who writes a journal.

@@ -6,9 +6,11 @@
 //! not parse is damage: counted, named by its number, and skipped, so that one
 //! bad block costs the records in it and not the view.
 
+use std::collections::HashSet;
 use std::fs;
 use std::io::{self, BufRead, BufReader, Read};
 use std::path::{Path, PathBuf};
+use std::time::SystemTime;
 
 use memchr::memmem::Finder;
 
@@ -34,36 +36,56 @@ pub struct Journal {
     pub header: Header,
     /// Whether the farmer is over: it left, or another took over from it.
     pub is_sealed: bool,
+    /// When it had been read last, by the file system's clock, before we did.
+    pub accessed: Option<SystemTime>,
 }
 
 /// The journals in a workdir, by the time their farmers started. A workdir
 /// without any, as PyTaskFarmer leaves it, has an empty list. A journal that
 /// has no whole line yet is left out: its farmer is just arriving.
 pub fn journals(workdir: &Path) -> io::Result<Vec<Journal>> {
+    journals_again(workdir, |_| None)
+}
+
+/// The same, without reading anew the first lines of those that are known by
+/// their paths.
+pub fn journals_again(
+    workdir: &Path,
+    mut known: impl FnMut(&Path) -> Option<Journal>,
+) -> io::Result<Vec<Journal>> {
     let entries = match fs::read_dir(workdir.join("nodes")) {
         Ok(entries) => entries,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
         Err(error) => return Err(error),
     };
+    let paths: HashSet<PathBuf> = entries
+        .map(|entry| Ok(entry?.path()))
+        .collect::<io::Result<_>>()?;
     let mut journals = Vec::new();
-    for entry in entries {
-        let path = entry?.path();
-        if path.extension().is_some_and(|ending| ending == "jsonl") {
-            journals.extend(Journal::open(path)?);
+    for path in &paths {
+        if path.extension().is_none_or(|ending| ending != "jsonl") {
+            continue;
+        }
+        let is_sealed = paths.contains(&path.with_extension("sealed"));
+        match known(path) {
+            Some(journal) => journals.push(Journal {
+                is_sealed,
+                ..journal
+            }),
+            None => journals.extend(Journal::open(path.clone(), is_sealed)?),
         }
     }
-    journals.sort_by(|a, b| {
-        let key = |journal: &Journal| (journal.header.at, journal.path.clone());
-        key(a).cmp(&key(b))
-    });
+    journals.sort_by(|a, b| (a.header.at, &a.path).cmp(&(b.header.at, &b.path)));
     Ok(journals)
 }
 
 impl Journal {
     /// Looks at the first line; `None` when there is none yet.
-    fn open(path: PathBuf) -> io::Result<Option<Self>> {
+    fn open(path: PathBuf, is_sealed: bool) -> io::Result<Option<Self>> {
         let mut first = Vec::new();
-        let mut reader = BufReader::new(open(&path)?).take(LONGEST as u64);
+        let file = open(&path)?;
+        let accessed = file.metadata()?.accessed().ok();
+        let mut reader = BufReader::new(file).take(LONGEST as u64);
         reader.read_until(b'\n', &mut first)?;
         if first.pop() != Some(b'\n') {
             return Ok(None);
@@ -73,9 +95,10 @@ impl Journal {
             _ => header_from_name(&path),
         };
         Ok(Some(Self {
-            is_sealed: path.with_extension("sealed").exists(),
-            header,
             path,
+            header,
+            is_sealed,
+            accessed,
         }))
     }
 

@@ -16,7 +16,9 @@
 mod counters;
 mod gpus;
 mod links;
+mod plan;
 mod pytaskfarmer;
+mod rows;
 mod slice;
 mod thin;
 mod trace;
@@ -28,8 +30,9 @@ use std::time::Duration;
 use flate2::Compression;
 use flate2::write::GzEncoder;
 
+use self::plan::Plan;
 use self::pytaskfarmer::Old;
-use self::trace::{Plan, Trace};
+use self::trace::Trace;
 use super::journals::Damage;
 use super::replace::replace;
 use super::run::Run;

@@ -30,7 +30,8 @@ pub const LOCK: &str = "lock";
 
 const PLACE: usize = 1024;
 const HOLDER_AT: u64 = 2 * PLACE as u64;
-const LOG_AT: u64 = HOLDER_AT + 512;
+/// Where the log of transactions begins.
+pub const LOG_AT: u64 = HOLDER_AT + 512;
 /// How often damage is looked at again before it is believed.
 const LOOKS: u32 = 10;
 

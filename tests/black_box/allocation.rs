@@ -18,6 +18,9 @@ const STEP: &str = "SLURM_JOB_ID=103 SLURM_ARRAY_JOB_ID=100 SLURM_ARRAY_TASK_ID=
 /// OpenPBS: a job's script.
 const PBS: &str = "PBS_ENVIRONMENT=PBS_BATCH PBS_JOBID=9.pbs0 PBS_NODENUM=0 PBS_TASKNUM=1 NCPUS=1";
 
+/// A program that never answers, and tells its process id.
+const SILENT: &str = "echo $$ > asked; sleep 1000; echo 30:00 NONE";
+
 /// Sets variables, `NAME=VALUE` between blanks.
 fn within<'f>(pytf: Pytf<'f>, vars: &str) -> Pytf<'f> {
     vars.split_whitespace().fold(pytf, |pytf, var| {
@@ -197,11 +200,7 @@ fn pbs_is_asked_by_qstat() {
 #[test]
 fn a_scheduler_that_does_not_answer_is_in_nobodys_way() {
     let farm = Farm::of("true\ntrue\ntrue\n");
-    program(
-        &farm,
-        "squeue",
-        "echo $$ > asked; sleep 1000; echo 30:00 NONE",
-    );
+    program(&farm, "squeue", SILENT);
     // `exits` also sees that neither the program nor its child survives.
     asking(&farm, "", STEP).run().exits(0);
     farm.assert_exact(3, &[0, 1, 2], &[]);
@@ -210,11 +209,7 @@ fn a_scheduler_that_does_not_answer_is_in_nobodys_way() {
     let farm = Farm::new();
     let gate = farm.gate("gate");
     farm.write("tasks.txt", three(&gate.stand()));
-    program(
-        &farm,
-        "squeue",
-        "echo $$ > asked; sleep 1000; echo 30:00 NONE",
-    );
+    program(&farm, "squeue", SILENT);
     let pytf = asking(&farm, "--proc 1", STEP).start();
     gate.comers(1);
     until("it was asked", || !farm.text("asked").is_empty());
@@ -262,11 +257,26 @@ fn usr1_with_a_known_end_lets_what_runs_end_and_starts_nothing() {
     gate.comers(1);
     pytf.signal(Signal::SIGUSR1);
     until("the signal is told", || pytf.stderr().contains("SIGUSR1"));
+    // Meanwhile it is seen to drain.
+    let is_draining = || {
+        let done = farm.pytf(["status", "w", "--json"]).run().leaves(0);
+        let seen: Value = serde_json::from_slice(&done.stdout).unwrap();
+        seen["nodes"][0]["draining"] == true
+    };
+    until("it is seen to drain", is_draining);
+    let screen = farm.pytf(["status", "w"]).run().leaves(0);
+    screen.says(&["  draining  "]);
     gate.open(1);
     pytf.wait()
         .exits(75)
         .says(&["2 of 3 tasks are left: stopped by SIGUSR1"]);
     farm.assert_exact(3, &[0], &[]);
+    let trace: Value = serde_json::from_str(&farm.text("w/timeline.json")).unwrap();
+    let events = trace["traceEvents"].as_array().unwrap();
+    let marks = events.iter().filter(|event| event["ph"] == "i");
+    let marks: Vec<&str> = marks.map(|event| event["name"].as_str().unwrap()).collect();
+    let is_drained = |mark: &&&str| mark.starts_with("farmer drained: no task is started");
+    assert_eq!(marks.iter().filter(is_drained).count(), 1, "{marks:?}");
 }
 
 #[test]

@@ -4,36 +4,17 @@
 use std::collections::BTreeSet;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
-use std::process::Command;
 use std::sync::OnceLock;
 
 use serde_json::Value;
 
+use crate::doubles;
 use crate::harness::{Farm, Pytf, skip, tasks, until};
 
 /// The double, built once; none where there is no compiler.
-fn double() -> Option<&'static Path> {
+fn nvml() -> Option<&'static Path> {
     static BUILT: OnceLock<Option<PathBuf>> = OnceLock::new();
-    let built = BUILT.get_or_init(|| {
-        let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/black_box/fake_nvml.c");
-        let library = PathBuf::from(env!("CARGO_TARGET_TMPDIR"))
-            .join(format!("libfake-nvml.{}.so", std::process::id()));
-        let mut cc = Command::new("cc");
-        cc.args(["-shared", "-fPIC", "-o"])
-            .args([&library, &source]);
-        match cc.output() {
-            Ok(done) => {
-                assert!(
-                    done.status.success(),
-                    "{}",
-                    String::from_utf8_lossy(&done.stderr)
-                );
-                Some(library)
-            }
-            Err(_) => None,
-        }
-    });
-    built.as_deref()
+    BUILT.get_or_init(|| doubles::build("fake_nvml")).as_deref()
 }
 
 /// A node with so many GPUs; what they say is in the folder `gpus`.
@@ -67,7 +48,7 @@ impl Node {
     }
 
     fn on<'f>(&'f self, pytf: Pytf<'f>) -> Pytf<'f> {
-        let library = double().map_or("/nonexistent".as_ref(), Path::as_os_str);
+        let library = nvml().map_or("/nonexistent".as_ref(), Path::as_os_str);
         pytf.env("PYTF_TEST_NVML", library)
             .env("PYTF_TEST_SYSFS", self.farm.path("sys"))
             .env("FAKE_NVML", self.farm.path("gpus"))
@@ -96,10 +77,10 @@ fn uuid(gpu: usize) -> String {
 }
 
 fn is_there() -> bool {
-    if double().is_none() {
+    if nvml().is_none() {
         skip("there is no compiler for the double of NVML");
     }
-    double().is_some()
+    nvml().is_some()
 }
 
 #[test]

@@ -16,9 +16,11 @@ mod harness;
 
 mod allocation;
 mod bad_days;
+mod clocks;
 mod command_line;
 mod damage;
 mod devices;
+mod doubles;
 mod ending;
 mod exit_status;
 mod farm;

@@ -57,7 +57,7 @@ impl Gantt {
         let (origin, last) = run.span().unwrap_or((0, 0));
         let mut farmers: Vec<&Farmer> =
             run.farmers.iter().filter(|f| f.first != u64::MAX).collect();
-        farmers.sort_by(|a, b| (a.first, &a.journal.path).cmp(&(b.first, &b.journal.path)));
+        farmers.sort_by_key(|farmer| (farmer.common(farmer.first), &farmer.journal.path));
         let spans: Vec<Span> = farmers
             .iter()
             .map(|farmer| farmer.span(run.life(farmer).is_there()))
@@ -117,38 +117,37 @@ impl Gantt {
         let mut open: Vec<Option<Piece>> = vec![None; self.rows.len()];
         let file = crate::view::open(&farmer.journal.path)?;
         each_line(&file, |line, _| {
-            let Some(attempt) = quick::parse(line).filter(|one| one.outcome.is_some()) else {
+            let Some(mut attempt) = quick::parse(line).filter(|one| one.outcome.is_some()) else {
                 return;
             };
+            attempt.at = farmer.common(attempt.at);
             self.point(&attempt);
             if let Some(row) = row(attempt.slot) {
                 self.draw(row, &mut open[row], &attempt, attempt.end());
             }
         })?;
-        let now = run.now_of(farmer);
+        let now = farmer.common(run.now_of(farmer));
         for attempt in farmer.running.values() {
             if let Some(row) = row(attempt.slot) {
-                self.draw(row, &mut open[row], attempt, now);
+                let mut attempt = attempt.clone();
+                attempt.at = farmer.common(attempt.at);
+                self.draw(row, &mut open[row], &attempt, now);
             }
         }
         for (row, piece) in open.into_iter().enumerate() {
             self.pieces.extend(piece.map(|piece| (row, piece)));
         }
         let host = escape(farmer.header().host.as_bytes());
-        self.marks
-            .push((farmer.first, host.clone(), "joined".to_owned()));
+        let mut mark = |at: u64, text: String| {
+            self.marks.push((farmer.common(at), host.clone(), text));
+        };
+        mark(farmer.first, "joined".to_owned());
         for (at, text) in &farmer.notes {
-            self.marks
-                .push((*at, host.clone(), escape(text.as_bytes())));
+            mark(*at, escape(text.as_bytes()));
         }
         match &farmer.left {
-            Some((at, why)) => {
-                let text = format!("left: {}", escape(why.as_bytes()));
-                self.marks.push((*at, host, text));
-            }
-            None if !run.life(farmer).is_there() => {
-                self.marks.push((farmer.last, host, "lost".to_owned()));
-            }
+            Some((at, why)) => mark(*at, format!("left: {}", escape(why.as_bytes()))),
+            None if !run.life(farmer).is_there() => mark(farmer.last, "lost".to_owned()),
             None => {}
         }
         Ok(())

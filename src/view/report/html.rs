@@ -16,6 +16,7 @@ use crate::view::log::log_path;
 use crate::view::pace::show_rate;
 use crate::view::progress::grouped;
 use crate::view::run::farmer::Top;
+use crate::view::run::node::clocks;
 use crate::view::run::{Farmer, Life, Run};
 use crate::view::status::json::word;
 use crate::view::status::range;
@@ -383,6 +384,9 @@ pub(super) fn tops(run: &Run) -> io::Result<String> {
 pub(super) fn foot(run: &Run) -> String {
     let mut out = format!("<p>Written by pytf {}", env!("CARGO_PKG_VERSION"));
     out += " <time id=\"at\"></time> from the journals of the workdir.</p>";
+    for text in clocks(&run.nodes()) {
+        let _ = write!(out, "<p>{}.</p>", safe(&text));
+    }
     if let Some(trouble) = &run.counts.trouble {
         let _ = write!(
             out,

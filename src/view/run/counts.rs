@@ -149,25 +149,47 @@ pub(super) fn failed_ids(workdir: &Path, counts: &Counts) -> io::Result<Vec<u64>
     Ok(ids)
 }
 
+/// How many tasks waited after a transaction.
+pub(super) struct Waiting {
+    /// When it was, by the clock of whoever did it.
+    pub(super) at: u64,
+    /// The number of the farmer that did it.
+    pub(super) by: Option<u32>,
+    /// How many waited.
+    pub(super) left: u64,
+}
+
 /// How many tasks waited after each transaction: reckoned back from now. A seal
 /// gives back what nobody has counted: there it ends.
-pub(super) fn queue_history(workdir: &Path, counts: &Counts) -> Option<Vec<(u64, u64)>> {
+pub(super) fn queue_history(workdir: &Path, counts: &Counts) -> Option<Vec<Waiting>> {
     let state = counts.state.as_ref()?;
     let dir = RealDir::open(workdir).ok()?;
     let file = dir.open(LOCK, Open::Read).ok()?;
     let entries = entries(&*file, 0, state.log).ok()?;
     let (mut left, mut points) = (state.queue.left, Vec::new());
     for entry in entries.iter().rev() {
-        points.push((entry.at, left));
-        left = match &entry.act {
+        let (by, before) = match &entry.act {
             Act::Turn {
-                claim, back, fed, ..
-            } => (left + claim.count()).checked_sub(back.count() + fed)?,
-            Act::Retry { ids } | Act::Quarantine { ids, .. } => left.checked_sub(ids.count())?,
-            Act::Release { .. } => left,
-            Act::Join { claim, .. } => left + claim.count(),
-            _ => break,
+                by,
+                claim,
+                back,
+                fed,
+                ..
+            } => {
+                let before = (left + claim.count()).checked_sub(back.count() + fed)?;
+                (Some(*by), Some(before))
+            }
+            Act::Retry { ids } => (None, Some(left.checked_sub(ids.count())?)),
+            Act::Join { by, claim, .. } => (Some(*by), Some(left + claim.count())),
+            Act::Quarantine { by, ids } => (Some(*by), Some(left.checked_sub(ids.count())?)),
+            Act::Release { by } => (Some(*by), Some(left)),
+            Act::Seal { by, .. } => (Some(*by), None),
+            Act::Prepare => (None, None),
         };
+        let at = entry.at;
+        points.push(Waiting { at, by, left });
+        let Some(before) = before else { break };
+        left = before;
     }
     points.reverse();
     Some(points)

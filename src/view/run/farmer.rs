@@ -5,15 +5,16 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
-use std::time::SystemTime;
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use super::gpus::Gpus;
 use super::lines;
 use super::quick::{self, Attempt};
+use crate::model::clocks::Ahead;
 use crate::model::figures::Histogram;
 use crate::model::health::Opinion;
 use crate::model::outcome::{Destination, Outcome};
-use crate::model::record::{Header, Record, Used};
+use crate::model::record::{Header, Mark, Record, Used};
 use crate::model::series::Series;
 use crate::view::journals::{Damage, Journal};
 use crate::view::lanes::Span;
@@ -24,6 +25,9 @@ const TOP: usize = 8;
 
 /// How many notes are kept: the latest.
 const NOTES: usize = 50;
+
+/// Clocks that differ by more are no clocks, or the files are copies.
+const WRONG: i64 = 86_400_000_000;
 
 /// Later than any time in microseconds that anybody means: year 30,000.
 const LATEST: u64 = 1_000_000_000_000_000_000;
@@ -63,6 +67,12 @@ pub struct Farmer {
     pub journal: Journal,
     /// When its journal was last written, by the file system's clock.
     pub modified: Option<SystemTime>,
+    /// When we read what was new in it, by the file system's clock, if that notes
+    /// it, and by ours.
+    pub served: Option<(SystemTime, SystemTime)>,
+    /// By how much its node's clock is ahead of the others', where that is proved.
+    /// All times in here are as its journal has them.
+    pub clock: Option<Ahead>,
     /// The first time that it tells.
     pub first: u64,
     /// The last time that it tells.
@@ -71,6 +81,8 @@ pub struct Farmer {
     pub left: Option<(u64, String)>,
     /// What it thinks of its node.
     pub health: Opinion,
+    /// Whether it starts nothing any more, and what runs goes on.
+    pub is_draining: bool,
     /// What it noted: signals and the like.
     pub notes: Vec<(u64, String)>,
     /// What runs, by slot.
@@ -117,10 +129,13 @@ impl Farmer {
     pub(super) fn new(journal: Journal) -> Self {
         Self {
             modified: None,
+            served: None,
+            clock: None,
             first: u64::MAX,
             last: 0,
             left: None,
             health: Opinion::Well,
+            is_draining: false,
             notes: Vec::new(),
             running: BTreeMap::new(),
             freed: BTreeMap::new(),
@@ -150,6 +165,25 @@ impl Farmer {
         &self.journal.header
     }
 
+    /// What is added to its times to make them comparable with those of others.
+    pub fn shift(&self) -> i64 {
+        self.clock.map_or(0, |ahead| -ahead.us)
+    }
+
+    /// One of its times, comparable with those of others.
+    pub fn common(&self, at: u64) -> u64 {
+        at.saturating_add_signed(self.shift())
+    }
+
+    /// By how much its clock was behind the file server's, in microseconds: its
+    /// last record and the time of that write are of about the same moment.
+    pub fn clock_offset(&self) -> Option<i64> {
+        let written = self.modified?.duration_since(UNIX_EPOCH).ok()?;
+        let written = i64::try_from(written.as_micros()).ok()?;
+        let offset = written - i64::try_from(self.last).ok()?;
+        (offset.abs() < WRONG).then_some(offset)
+    }
+
     /// What it needs of a picture, in which it goes on or not.
     pub(in crate::view) fn span(&self, goes_on: bool) -> Span<'_> {
         let highest = self
@@ -158,8 +192,12 @@ impl Farmer {
             .map_or(0, |slot| slot.saturating_add(1));
         Span {
             host: &self.header().host,
-            first: self.first,
-            last: if goes_on { u64::MAX } else { self.last },
+            first: self.common(self.first),
+            last: if goes_on {
+                u64::MAX
+            } else {
+                self.common(self.last)
+            },
             slots: u64::from(self.header().slots.max(highest)),
         }
     }
@@ -190,8 +228,17 @@ impl Farmer {
     /// Reads what is new in the journal.
     pub(super) fn refresh(&mut self) -> io::Result<()> {
         let file = open(&self.journal.path)?;
+        let begin = self.offset;
         self.modified = file.metadata()?.modified().ok();
-        self.offset = lines::each(&file, self.offset, |line, at| self.line(line, at))?;
+        self.offset = lines::each(&file, begin, |line, at| self.line(line, at))?;
+        if self.offset > begin {
+            // Where a read leaves its time behind, that is what time it is there.
+            let accessed = file.metadata()?.accessed().ok();
+            if accessed > self.journal.accessed {
+                self.served = accessed.map(|accessed| (accessed, SystemTime::now()));
+                self.journal.accessed = accessed;
+            }
+        }
         Ok(())
     }
 
@@ -286,7 +333,14 @@ impl Farmer {
                 self.health = opinion;
                 self.note(at, text);
             }
-            Record::Note { at, text } => self.note(at, text),
+            Record::Note { at, text, mark } => {
+                self.is_draining = match mark {
+                    Some(Mark::Drained) => true,
+                    Some(Mark::Resumed) => false,
+                    None => self.is_draining,
+                };
+                self.note(at, text);
+            }
             Record::Leave { at, why, .. } => {
                 self.saw(at, at);
                 self.left = Some((at, why));

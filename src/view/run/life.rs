@@ -3,6 +3,8 @@
 //! No lock is tried: whoever tries one holds it for a moment. A seal or a last
 //! record says that a farmer is over; on its own node its process is looked
 //! for; elsewhere the age of its journal tells, which grows every ten seconds.
+//! That age is by the clock of the file system, as far as it can be had: a node to
+//! log in on may have a clock of its own mind.
 
 use std::time::{Duration, SystemTime};
 
@@ -14,6 +16,9 @@ const FRESH: Duration = Duration::from_secs(30);
 
 /// After so long without a sign others take its tasks over.
 const TAKEOVER: Duration = Duration::from_mins(2);
+
+/// Clocks that differ by less agree: times of files are coarse.
+const COARSE: Duration = Duration::from_secs(1);
 
 /// How a farmer is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -32,7 +37,7 @@ pub enum Life {
 }
 
 impl Life {
-    /// Judges a farmer from the node `host`.
+    /// Judges a farmer from the node `host`; `now` is by the file system's clock.
     pub(super) fn of(farmer: &Farmer, host: &str, now: SystemTime) -> Self {
         if farmer.left.is_some() {
             return Self::Left;
@@ -67,7 +72,36 @@ impl Life {
     }
 }
 
-/// How long ago its journal was written.
+/// What time it is by the clock of the file system.
+#[derive(Debug, Default)]
+pub(super) struct FileTime {
+    /// By how much ours is ahead of it, once a read has told.
+    ahead: Option<Duration>,
+    /// The latest time that any file has: it is at least that late.
+    latest: Option<SystemTime>,
+}
+
+impl FileTime {
+    /// Learns from what was read of the journals.
+    pub(super) fn learn(&mut self, farmers: &[Farmer]) {
+        let served = farmers.iter().filter_map(|farmer| farmer.served);
+        if let Some((theirs, ours)) = served.max() {
+            let ahead = ours.duration_since(theirs).unwrap_or_default();
+            self.ahead = Some(ahead).filter(|ahead| *ahead >= COARSE);
+        }
+        let modified = farmers.iter().filter_map(|farmer| farmer.modified);
+        self.latest = self.latest.max(modified.max());
+    }
+
+    /// What it says when our clock says `now`.
+    pub(super) fn at(&self, now: SystemTime) -> SystemTime {
+        let ahead = self.ahead.unwrap_or_default();
+        let theirs = now.checked_sub(ahead).unwrap_or(now);
+        theirs.max(self.latest.unwrap_or(theirs))
+    }
+}
+
+/// How long ago its journal was written; `now` is by the file system's clock.
 pub(super) fn silence(farmer: &Farmer, now: SystemTime) -> Duration {
     let modified = farmer.modified.unwrap_or(now);
     now.duration_since(modified).unwrap_or_default()

@@ -6,6 +6,7 @@
 //! state in `lock` says, which is exact; everything that journals tell may be
 //! some seconds ahead of it.
 
+mod clocks;
 pub mod counts;
 pub mod farmer;
 pub mod faults;
@@ -22,13 +23,14 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, SystemTime};
 
+use self::clocks::Clocks;
 pub use self::counts::Counts;
 pub use self::farmer::Farmer;
 use self::faults::Faults;
 use self::gpus::Gpus;
 pub use self::life::Life;
 use self::node::Node;
-use super::journals::journals;
+use super::journals::journals_again;
 use crate::host::allocation::host_name;
 use crate::model::figures::Histogram;
 use crate::model::forecast::{Forecast, Known, forecast};
@@ -62,6 +64,8 @@ pub struct Run {
     /// When it was read, by our clock.
     pub now: SystemTime,
     host: String,
+    files: life::FileTime,
+    clocks: Clocks,
 }
 
 impl Run {
@@ -80,6 +84,8 @@ impl Run {
             failed: Vec::new(),
             now: SystemTime::now(),
             host: host_name(),
+            files: life::FileTime::default(),
+            clocks: Clocks::default(),
         };
         run.refresh()?;
         Ok(run)
@@ -92,7 +98,8 @@ impl Run {
             .drain(..)
             .map(|farmer| (farmer.journal.path.clone(), farmer))
             .collect();
-        for journal in journals(&self.workdir)? {
+        let again = |path: &Path| Some(known.get(path)?.journal.clone());
+        for journal in journals_again(&self.workdir, again)? {
             let farmer = match known.remove(&journal.path) {
                 Some(mut farmer) => {
                     farmer.journal = journal;
@@ -108,13 +115,16 @@ impl Run {
         if before.is_none() || before != self.counts.failed_version() {
             self.failed = counts::failed_ids(&self.workdir, &self.counts)?;
         }
+        self.clocks
+            .refresh(&self.workdir, &self.counts, &mut self.farmers)?;
         self.now = SystemTime::now();
+        self.files.learn(&self.farmers);
         Ok(())
     }
 
     /// How a farmer is.
     pub fn life(&self, farmer: &Farmer) -> Life {
-        Life::of(farmer, &self.host, self.now)
+        Life::of(farmer, &self.host, self.files.at(self.now))
     }
 
     /// What time it is now by a farmer's clock, as far as its journal tells; for
@@ -123,7 +133,7 @@ impl Run {
         if !self.life(farmer).is_there() {
             return farmer.last;
         }
-        let silence = life::silence(farmer, self.now);
+        let silence = life::silence(farmer, self.files.at(self.now));
         farmer
             .last
             .saturating_add(u64::try_from(silence.as_micros()).unwrap_or(0))
@@ -174,7 +184,8 @@ impl Run {
         all
     }
 
-    /// What happened when on a farmer, what runs now included.
+    /// What happened when on a farmer, what runs now included, by times that are
+    /// comparable with those of others.
     pub fn series_of(&self, farmer: &Farmer) -> Series {
         let mut series = farmer.series.clone();
         let now = self.now_of(farmer);
@@ -184,7 +195,7 @@ impl Run {
         if farmer.first != u64::MAX {
             series.slots(farmer.first, now, u64::from(farmer.header().slots));
         }
-        series
+        series.shifted(farmer.shift())
     }
 
     /// The GPUs of a node, what runs on them now included.
@@ -192,26 +203,40 @@ impl Run {
         let mut all = Gpus::default();
         for farmer in node.farmers.iter().filter(|farmer| !farmer.gpus.is_empty()) {
             let (now, running) = (self.now_of(farmer), farmer.running.values());
-            all.merge(&farmer.gpus.at(now, farmer.header(), running), 0);
+            all.merge(
+                &farmer.gpus.at(now, farmer.header(), running),
+                farmer.shift(),
+            );
         }
         all
     }
 
-    /// From the first to the last time that anybody tells.
+    /// From the first to the last time that anybody tells, comparable ones.
     pub fn span(&self) -> Option<(u64, u64)> {
         let seen = self
             .farmers
             .iter()
             .filter(|farmer| farmer.first != u64::MAX);
-        let first = seen.clone().map(|farmer| farmer.first).min()?;
-        let last = seen.map(|farmer| self.now_of(farmer)).max()?;
+        let first = seen
+            .clone()
+            .map(|farmer| farmer.common(farmer.first))
+            .min()?;
+        let last = seen
+            .map(|farmer| farmer.common(self.now_of(farmer)))
+            .max()?;
         Some((first, last))
     }
 
     /// How many tasks waited after each transaction, as far back as the log in
     /// `lock` tells it.
     pub fn queue_history(&self) -> Vec<(u64, u64)> {
-        counts::queue_history(&self.workdir, &self.counts).unwrap_or_default()
+        let history = counts::queue_history(&self.workdir, &self.counts).unwrap_or_default();
+        let common = |point: counts::Waiting| {
+            let farmer = point.by.and_then(|by| self.clocks.ahead_of(by));
+            let shift = farmer.map_or(0, |ahead| -ahead.us);
+            (point.at.saturating_add_signed(shift), point.left)
+        };
+        history.into_iter().map(common).collect()
     }
 
     /// Attempts that run now.

@@ -6,8 +6,11 @@ use super::faults::Faults;
 use super::life::Life;
 use super::quick::Attempt;
 use super::{Farmer, Run};
-use crate::model::figures::share;
+use crate::model::clocks::Ahead;
+use crate::model::durations;
+use crate::model::figures::{micros, share};
 use crate::model::health::Opinion;
+use crate::view::escape::escape;
 use crate::view::lanes::natural;
 
 /// What is known of a node.
@@ -21,6 +24,10 @@ pub struct Node<'a> {
     pub life: Life,
     /// What its farmers think of it, those that live; else the last one.
     pub health: Opinion,
+    /// By how much its clock is ahead of the others', where that is proved.
+    pub clock: Option<Ahead>,
+    /// Whether its farmers that live start nothing any more.
+    pub is_draining: bool,
     /// Slots of the farmers that live, else of the last one.
     pub slots: u64,
     /// What runs there, and for how long, the longest first.
@@ -102,6 +109,7 @@ fn node<'a>(run: &Run, host: &'a str, farmers: Vec<&'a Farmer>, faults: &Faults<
         [] => farmers.last().map(|farmer| farmer.health),
         there => there.iter().map(|farmer| farmer.health).max(),
     };
+    let is_draining = !there.is_empty() && there.iter().all(|farmer| farmer.is_draining);
     let mut running: Vec<(&Attempt, u64)> = Vec::new();
     for farmer in there {
         let now = run.now_of(farmer);
@@ -119,6 +127,8 @@ fn node<'a>(run: &Run, host: &'a str, farmers: Vec<&'a Farmer>, faults: &Faults<
         host,
         life,
         health: health.unwrap_or_default(),
+        clock: farmers.last().and_then(|farmer| farmer.clock),
+        is_draining,
         slots,
         running,
         ended: (
@@ -132,4 +142,31 @@ fn node<'a>(run: &Run, host: &'a str, farmers: Vec<&'a Farmer>, faults: &Faults<
             .count() as u64,
         farmers,
     }
+}
+
+/// So many nodes whose clocks differ are named.
+const NAMED: usize = 4;
+
+/// Which clocks differ from the others, for people.
+pub fn clocks(nodes: &[Node]) -> Vec<String> {
+    let wrong = nodes.iter().filter_map(|node| Some((node, node.clock?)));
+    let wrong: Vec<_> = wrong.collect();
+    let mut texts: Vec<String> = wrong
+        .iter()
+        .take(NAMED)
+        .map(|(node, ahead)| {
+            let by = durations::show(micros(ahead.us.unsigned_abs()));
+            let within = durations::show(micros(ahead.within.unsigned_abs()));
+            let how = if ahead.us > 0 { "ahead of" } else { "behind" };
+            let host = escape(node.host.as_bytes());
+            format!("the clock of {host} is {by} {how} the others', within {within}: its times are corrected here")
+        })
+        .collect();
+    if wrong.len() > NAMED {
+        texts.push(format!(
+            "the clocks of {} more nodes differ: --json has all",
+            wrong.len() - NAMED
+        ));
+    }
+    texts
 }

@@ -153,6 +153,11 @@ fn node(node: &Node) -> Value {
         "life": node.life.word(),
         "silent": silent,
         "health": node.health.word(),
+        "draining": node.is_draining,
+        "clock": node.clock.map(|ahead| json!({
+            "ahead": seconds(ahead.us.unsigned_abs()) * if ahead.us < 0 { -1.0 } else { 1.0 },
+            "within": seconds(ahead.within.unsigned_abs()),
+        })),
         "slots": node.slots,
         "running": node.running.len(),
         "finished": node.ended.0,

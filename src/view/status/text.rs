@@ -20,6 +20,7 @@ use crate::view::pace::show_rate;
 use crate::view::progress::grouped;
 use crate::view::run::gpus::{Gpu, Gpus, load_with_tasks};
 use crate::view::run::node::Node;
+use crate::view::run::node::clocks;
 use crate::view::run::{Farmer, Life, Run};
 use crate::view::summary::{push_wrapped, quoted};
 
@@ -233,12 +234,16 @@ impl Screen<'_> {
             let more = format!("  and {} more: --json has all", nodes.len() - NODES);
             self.painted(Paint::Faint, &more);
         }
+        for text in clocks(&nodes) {
+            self.wrapped(&text);
+        }
     }
 
     fn node(&mut self, node: &Node, width: usize) {
         let host = escape(node.host.as_bytes());
         let (life, paint) = match node.life {
             Life::Alive => match node.health {
+                Opinion::Well if node.is_draining => ("draining".to_owned(), Paint::Warn),
                 Opinion::Well => ("alive".to_owned(), Paint::Good),
                 Opinion::Doubtful => (
                     "unsure: others try what fails there".to_owned(),

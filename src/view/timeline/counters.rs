@@ -9,7 +9,8 @@ use std::io;
 
 use serde_json::json;
 
-use super::trace::{Plan, Trace};
+use super::plan::Plan;
+use super::trace::Trace;
 use crate::model::figures::float;
 use crate::model::series::Series;
 
@@ -26,6 +27,7 @@ impl Trace<'_> {
             for running in farmer.running.values() {
                 series.attempt(running.at, farmer.last, 0);
             }
+            let series = series.shifted(farmer.shift());
             all.merge(&series);
             of_node.entry(lane.pid).or_default().merge(&series);
         }

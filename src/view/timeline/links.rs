@@ -1,8 +1,12 @@
 //! The attempts of a task that was tried again, linked by arrows.
 
 use std::collections::{BTreeMap, HashSet};
+use std::io;
+
+use serde_json::json;
 
 use super::thin::Row;
+use super::trace::Trace;
 use crate::view::run::Run;
 
 /// More arrows than these say nothing.
@@ -63,5 +67,30 @@ impl Links {
                 })
             })
             .collect()
+    }
+}
+
+impl Trace<'_> {
+    /// Links the attempts of a task.
+    pub(super) fn arrows(&mut self) -> io::Result<()> {
+        for (number, link) in (1_u64..).zip(self.links.all()) {
+            for (phase, ((pid, tid), ts)) in [("s", link.from), ("f", link.to)] {
+                let mut event = json!({
+                    "name": "tried again",
+                    "cat": "retry",
+                    "ph": phase,
+                    "id": number,
+                    "ts": ts,
+                    "pid": pid,
+                    "tid": tid,
+                    "args": { "id": link.id },
+                });
+                if phase == "f" {
+                    event["bp"] = "e".into();
+                }
+                self.event(event.to_string().as_bytes())?;
+            }
+        }
+        Ok(())
     }
 }

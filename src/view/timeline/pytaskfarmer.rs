@@ -15,7 +15,8 @@ use serde::Deserializer as _;
 use serde::de::{SeqAccess, Visitor};
 use serde_json::Value;
 
-use super::trace::{COMMAND, NAME, Trace, push_text};
+use super::slice::{COMMAND, NAME};
+use super::trace::{Trace, push_text};
 use crate::view::escape::{clip, escape};
 use crate::view::open;
 

@@ -7,7 +7,7 @@ use std::os::unix::fs::FileExt as _;
 
 use serde_json::{Value, json};
 
-use super::trace::{COMMAND, NAME};
+use super::slice::{COMMAND, NAME};
 use super::*;
 use crate::model::outcome::Outcome;
 use crate::model::record::{Record, Used};

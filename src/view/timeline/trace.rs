@@ -1,112 +1,41 @@
-//! The trace while it is written: rows, slices, marks.
+//! The trace while it is written: journal by journal, each event a line.
+//!
+//! Times of nodes whose clocks differ are made comparable as records are read.
 
 use std::collections::BTreeMap;
 use std::io::{self, Write};
-use std::time::{Duration, UNIX_EPOCH};
 
 use serde_json::{Map, Value, json};
 
+use super::Drawn;
 use super::links::Links;
+use super::plan::{Plan, is_over};
 use super::pytaskfarmer::Old;
-use super::slice::{Ending, Slice};
-use super::thin::{Group, Thin};
-use super::{Drawn, gpus};
-use crate::model::outcome::Outcome;
-use crate::model::record::{Record, Start};
+use super::slice::{Ending, NAME, Slice};
+use super::thin::Thin;
+use crate::model::clocks::Ahead;
+use crate::model::record::{Mark, Record, Start};
 use crate::view::commands::Commands;
 use crate::view::escape::{clip, escape};
 use crate::view::journals::Records;
-use crate::view::lanes::{Lane, Span, lanes};
+use crate::view::lanes::Lane;
+use crate::view::run::Farmer;
 use crate::view::run::faults::Faults;
-use crate::view::run::{Farmer, Run};
-
-/// How much of a command is the name of its slice.
-pub(super) const NAME: usize = 200;
-
-/// How much of a command is shown when the slice is selected.
-pub(super) const COMMAND: usize = 1000;
-
-/// Clocks that differ by more are no clocks, or the files are copies.
-const WRONG: i64 = 86_400_000_000;
-
-/// What is to be drawn, and where.
-pub(super) struct Plan<'a> {
-    pub(super) run: &'a Run,
-    farmers: Vec<(&'a Farmer, Lane)>,
-    /// The time that is 0 in the trace.
-    origin: u64,
-    /// What ended before is not drawn.
-    since: u64,
-    /// How many attempts our journals tell of.
-    pub(super) attempts: u64,
-}
-
-impl<'a> Plan<'a> {
-    pub(super) fn new(run: &'a Run, old: &Old, since: Option<Duration>) -> Self {
-        // A journal may tell no time at all.
-        let mut farmers: Vec<&Farmer> =
-            run.farmers.iter().filter(|f| f.first != u64::MAX).collect();
-        farmers.sort_by(|a, b| (a.first, &a.journal.path).cmp(&(b.first, &b.journal.path)));
-        let spans: Vec<Span> = farmers
-            .iter()
-            .map(|farmer| farmer.span(!is_over(farmer)))
-            .collect();
-        let lanes = lanes(&spans);
-        let firsts = [farmers.first().map(|farmer| farmer.first), old.first()];
-        let last = farmers.iter().map(|farmer| farmer.last).max().unwrap_or(0);
-        let since = since.map_or(0, |since| {
-            last.saturating_sub(u64::try_from(since.as_micros()).unwrap_or(u64::MAX))
-        });
-        Self {
-            run,
-            origin: firsts.into_iter().flatten().min().unwrap_or(0),
-            since,
-            attempts: farmers
-                .iter()
-                .map(|f| f.ended() + f.running.len() as u64)
-                .sum(),
-            farmers: farmers.into_iter().zip(lanes).collect(),
-        }
-    }
-
-    /// The farmers and where they are drawn.
-    pub(super) fn farmers(&self) -> impl Iterator<Item = (&'a Farmer, Lane)> + '_ {
-        self.farmers.iter().copied()
-    }
-
-    /// Whether what ended at a time is drawn.
-    pub(super) fn is_in(&self, at: u64) -> bool {
-        at >= self.since
-    }
-}
-
-fn is_over(farmer: &Farmer) -> bool {
-    farmer.left.is_some() || farmer.journal.is_sealed
-}
-
-/// By how much a farmer's clock was behind the file server's, in microseconds:
-/// its last record and the time of that write are of the same moment.
-fn clock_offset(farmer: &Farmer) -> Option<i64> {
-    let written = farmer.modified?.duration_since(UNIX_EPOCH).ok()?;
-    let written = i64::try_from(written.as_micros()).ok()?;
-    let offset = written - i64::try_from(farmer.last).ok()?;
-    (offset.abs() < WRONG).then_some(offset)
-}
 
 /// The trace.
 pub(super) struct Trace<'a> {
     out: &'a mut dyn Write,
-    commands: Commands,
-    origin: u64,
-    since: u64,
+    pub(super) commands: Commands,
+    pub(super) origin: u64,
+    pub(super) since: u64,
     /// Whether there is an event before the next one.
     is_begun: bool,
-    slices: u64,
+    pub(super) slices: u64,
     /// Up to when each row (pid, tid) is drawn.
-    ends: BTreeMap<(u64, u64), u64>,
-    thin: Thin,
-    links: Links,
-    faults: Faults<'a>,
+    pub(super) ends: BTreeMap<(u64, u64), u64>,
+    pub(super) thin: Thin,
+    pub(super) links: Links,
+    pub(super) faults: Faults<'a>,
 }
 
 impl<'a> Trace<'a> {
@@ -152,57 +81,10 @@ impl<'a> Trace<'a> {
         self.out.write_all(line)
     }
 
-    /// Names nodes and slots, and puts them in order.
-    fn name_rows(&mut self, plan: &Plan) -> io::Result<()> {
-        let (mut nodes, mut rows) = (BTreeMap::new(), BTreeMap::new());
-        for (farmer, lane) in plan.farmers() {
-            let host = escape(farmer.header().host.as_bytes());
-            nodes.entry(lane.pid).or_insert(host);
-            for slot in &farmer.used_slots {
-                let gpus = farmer.header().gpus(*slot);
-                let row: &mut &[String] = rows.entry((lane.pid, lane.tid(*slot))).or_default();
-                *row = if row.is_empty() { gpus } else { row };
-            }
-        }
-        for (pid, name) in nodes {
-            self.name_process(pid, &name, pid)?;
-        }
-        for ((pid, tid), gpus) in rows {
-            // The first farmer on a node has its slots from the first row on.
-            let name = format!("slot {}{}", tid - 1, gpus::suffix(gpus));
-            self.metadata("thread", pid, tid, &name, tid)?;
-        }
-        Ok(())
-    }
-
-    /// Names a node, or what else has curves.
-    pub(super) fn name_process(&mut self, pid: u64, name: &str, at: u64) -> io::Result<()> {
-        self.metadata("process", pid, 0, name, at)
-    }
-
-    pub(super) fn metadata(
-        &mut self,
-        of: &str,
-        pid: u64,
-        tid: u64,
-        name: &str,
-        at: u64,
-    ) -> io::Result<()> {
-        for (what, args) in [
-            ("name", json!({ "name": name })),
-            ("sort_index", json!({ "sort_index": at })),
-        ] {
-            let name = format!("{of}_{what}");
-            let event = json!({"name": name, "ph": "M", "pid": pid, "tid": tid, "args": args});
-            self.event(event.to_string().as_bytes())?;
-        }
-        Ok(())
-    }
-
     /// Writes all that a farmer did.
     fn farmer(&mut self, farmer: &Farmer, lane: Lane) -> io::Result<()> {
         let mut records = farmer.journal.records()?;
-        self.mark(farmer, lane, farmer.first, "farmer joined")?;
+        self.mark(farmer, lane, farmer.common(farmer.first), "farmer joined")?;
         let (open, last) = self.attempts(farmer, lane, &mut records)?;
         for start in open.into_values() {
             let ending = if is_over(farmer) {
@@ -224,9 +106,11 @@ impl<'a> Trace<'a> {
         records: &mut Records,
     ) -> io::Result<(BTreeMap<u32, Start>, u64)> {
         let mut open: BTreeMap<u32, Start> = BTreeMap::new();
-        let (mut last, mut has_left) = (farmer.first, false);
+        let (mut last, mut has_left) = (farmer.common(farmer.first), false);
         for record in records {
-            let record = record?;
+            let mut record = record?;
+            let at = begin_of(&mut record);
+            *at = farmer.common(*at);
             last = last.max(end_of(&record));
             match record {
                 Record::Start(start) => {
@@ -245,7 +129,15 @@ impl<'a> Trace<'a> {
                 }
                 Record::Gpus { at, gpus } if at >= self.since => self.gpus(lane, at, &gpus)?,
                 Record::Gpus { .. } | Record::Header(_) | Record::Beat { .. } => {}
-                Record::Note { at, text } | Record::Health { at, text, .. } => {
+                Record::Note { at, text, mark } => {
+                    let mark = match mark {
+                        Some(Mark::Drained) => format!("farmer drained: {text}"),
+                        Some(Mark::Resumed) => format!("farmer resumed: {text}"),
+                        None => text,
+                    };
+                    self.mark(farmer, lane, at, &mark)?;
+                }
+                Record::Health { at, text, .. } => {
                     self.mark(farmer, lane, at, &text)?;
                 }
                 Record::Leave { at, why, .. } => {
@@ -278,128 +170,6 @@ impl<'a> Trace<'a> {
         self.event(event.to_string().as_bytes())
     }
 
-    /// Where in its row a slice is drawn, and how long it is there. Where
-    /// clocks or damage would make it overlap what is drawn there already, it
-    /// begins where that ends.
-    pub(super) fn place(&mut self, row: (u64, u64), from: u64, to: u64) -> (u64, u64) {
-        let drawn = self.ends.entry(row).or_insert(0);
-        let from = from.saturating_sub(self.origin).max(*drawn);
-        let to = to.saturating_sub(self.origin).max(from.saturating_add(1));
-        *drawn = to;
-        self.slices += 1;
-        (from, to - from)
-    }
-
-    /// Draws an attempt, by itself or with its neighbours.
-    fn slice(&mut self, farmer: &Farmer, lane: Lane, slice: &Slice) -> io::Result<()> {
-        if slice.to < self.since {
-            return Ok(());
-        }
-        let row = (lane.pid, lane.tid(slice.slot));
-        let finished = matches!(slice.ending, Ending::Recorded(Outcome::Exit(0), _));
-        let is_plain = finished && !self.links.is_wanted(slice.id.0);
-        let done = if is_plain && self.thin.is_short(slice.to - slice.from) {
-            let done = self.thin.add(row, slice.from, slice.to, slice.id.0);
-            return done.map_or(Ok(()), |group| self.group(row, group));
-        } else {
-            self.thin.take(row)
-        };
-        if let Some(group) = done {
-            self.group(row, group)?;
-        }
-        self.attempt(farmer, lane, slice)
-    }
-
-    /// Writes an attempt.
-    fn attempt(&mut self, farmer: &Farmer, lane: Lane, slice: &Slice) -> io::Result<()> {
-        let tid = lane.tid(slice.slot);
-        let (from, dur) = self.place((lane.pid, tid), slice.from, slice.to);
-        self.links
-            .drawn(slice.id.0, slice.attempt, (lane.pid, tid), from, dur);
-        let command = match self.commands.get(slice.id)? {
-            Some(command) => clip(&escape(command), COMMAND),
-            None => format!("task {}", slice.id),
-        };
-        let mut event = Vec::with_capacity(2 * command.len() + 256);
-        event.extend_from_slice(b"{\"name\":");
-        push_text(&mut event, &clip(&command, NAME))?;
-        write!(
-            event,
-            ",\"cat\":\"task\",\"ph\":\"X\",\"ts\":{from},\"dur\":{dur},\"pid\":{},\"tid\":{tid},\
-             \"args\":{{\"id\":{},\"command\":",
-            lane.pid, slice.id,
-        )?;
-        push_text(&mut event, &command)?;
-        write!(event, ",\"outcome\":\"{}\"", slice.ending.word())?;
-        if let Some((what, number)) = slice.ending.detail() {
-            write!(event, ",\"{what}\":{number}")?;
-        }
-        if let Ending::Recorded(_, Some(used)) = slice.ending {
-            write!(
-                event,
-                ",\"user_us\":{},\"sys_us\":{},\"peak_kib\":{}",
-                used.user, used.sys, used.peak
-            )?;
-        }
-        write!(
-            event,
-            ",\"attempt\":{},\"slot\":{}",
-            slice.attempt, slice.slot
-        )?;
-        if slice.ending.is_failure() && self.faults.is_nodes(slice.id.0, &farmer.header().host) {
-            event.extend_from_slice(b",\"fault\":\"node\"");
-        }
-        let gpus = farmer.header().gpus(slice.slot);
-        if !gpus.is_empty() {
-            event.extend_from_slice(b",\"gpus\":");
-            push_text(&mut event, &escape(gpus.join(",").as_bytes()))?;
-        }
-        let name = escape(farmer.header().farmer.as_bytes());
-        event.extend_from_slice(b",\"farmer\":");
-        push_text(&mut event, &name)?;
-        event.extend_from_slice(b"}}");
-        self.event(&event)
-    }
-
-    /// Writes attempts that are drawn as one.
-    fn group(&mut self, row: (u64, u64), group: Group) -> io::Result<()> {
-        let (from, dur) = self.place(row, group.from, group.to);
-        let event = json!({
-            "name": format!("{} short tasks", group.count),
-            "cat": "tasks",
-            "ph": "X",
-            "ts": from,
-            "dur": dur,
-            "pid": row.0,
-            "tid": row.1,
-            "args": { "count": group.count, "first": group.ids.0, "last": group.ids.1 },
-        });
-        self.event(event.to_string().as_bytes())
-    }
-
-    /// Links the attempts of a task.
-    fn arrows(&mut self) -> io::Result<()> {
-        for (number, link) in (1_u64..).zip(self.links.all()) {
-            for (phase, ((pid, tid), ts)) in [("s", link.from), ("f", link.to)] {
-                let mut event = json!({
-                    "name": "tried again",
-                    "cat": "retry",
-                    "ph": phase,
-                    "id": number,
-                    "ts": ts,
-                    "pid": pid,
-                    "tid": tid,
-                    "args": { "id": link.id },
-                });
-                if phase == "f" {
-                    event["bp"] = "e".into();
-                }
-                self.event(event.to_string().as_bytes())?;
-            }
-        }
-        Ok(())
-    }
-
     /// Writes the end of the file.
     fn finish(self, plan: &Plan) -> io::Result<Drawn> {
         let mut other = Map::new();
@@ -418,14 +188,23 @@ impl<'a> Trace<'a> {
             .farmers()
             .filter_map(|(farmer, _)| {
                 let name = escape(farmer.header().farmer.as_bytes());
-                Some((name, clock_offset(farmer)?.into()))
+                Some((name, farmer.clock_offset()?.into()))
             })
             .collect();
-        other.insert("farmers".into(), plan.farmers.len().into());
+        let skews: Map<String, Value> = plan
+            .farmers()
+            .filter_map(|(farmer, _)| {
+                let Ahead { us, within } = farmer.clock?;
+                let host = escape(farmer.header().host.as_bytes());
+                Some((host, json!({ "ahead": us, "within": within })))
+            })
+            .collect();
+        other.insert("farmers".into(), plan.farmers().count().into());
         other.insert("slices".into(), self.slices.into());
         other.insert("merged".into(), self.thin.merged.into());
         other.insert("damaged_records".into(), lines.into());
         other.insert("clock_offset_us".into(), clocks.into());
+        other.insert("clock_ahead_us".into(), skews.into());
         other.insert("pytf".into(), env!("CARGO_PKG_VERSION").into());
         let other = Value::Object(other);
         write!(
@@ -436,6 +215,20 @@ impl<'a> Trace<'a> {
             slices: self.slices,
             merged: self.thin.merged,
         })
+    }
+}
+
+/// When what a record tells of began.
+fn begin_of(record: &mut Record) -> &mut u64 {
+    match record {
+        Record::Header(header) => &mut header.at,
+        Record::Start(start) => &mut start.at,
+        Record::End(end) => &mut end.at,
+        Record::Beat { at }
+        | Record::Note { at, .. }
+        | Record::Health { at, .. }
+        | Record::Gpus { at, .. }
+        | Record::Leave { at, .. } => at,
     }
 }
 
