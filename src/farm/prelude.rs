@@ -48,9 +48,10 @@ impl Prelude<'_> {
         self.progress.say(&format!("pytf: {text}"));
     }
 
-    /// Our part in the workdir, ready to work, and the first tasks. Our journal is there before we
-    /// take the lock for the first time, so that of two farmers that start at
-    /// once, at least one sees the other and can tell whether the lock holds.
+    /// Our part in the workdir, ready to work, and the first tasks. Our journal is
+    /// there before we take the lock for the first time, so that of two farmers
+    /// that start at once, at least one sees the other and can tell whether the
+    /// lock holds.
     pub(super) fn session(
         &mut self,
         clock: &Clock,

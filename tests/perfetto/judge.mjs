@@ -16,6 +16,11 @@ import puppeteer from 'puppeteer-core';
 const [file, expected] = [process.argv[2], Number(process.argv[3])];
 // How many attempts are linked to an earlier one of their task, when that is known.
 const links = process.argv[4] === undefined ? null : Number(process.argv[4]);
+// How many GPUs have curves, and how many points each kind of them has together.
+const gpus = Number(process.env.GPUS ?? 0);
+const measured = Number(process.env.MEASURED ?? 0);
+// The longest that the run may be, in seconds.
+const longest = Number(process.env.SPAN ?? Infinity);
 const pages = process.env.PERFETTO_UI;
 const patience = Number(process.env.PATIENCE ?? 300) * 1000;
 
@@ -97,6 +102,11 @@ const queries = {
   curves: `select t.name, count(*) as points, max(c.value) as most from counter c
            join process_counter_track t on c.track_id = t.id join process p using (upid)
            where p.name = 'the whole run' group by t.name order by t.name`,
+  // Of each node, and of its GPUs. A curve is named with the key of its values.
+  tracks: `select p.name as node, t.name as name, count(*) as points, max(c.value) as most
+           from counter c join process_counter_track t on c.track_id = t.id join process p using (upid)
+           where p.name <> 'the whole run' group by p.name, t.name order by p.name, t.name`,
+  span: `select (max(ts + dur) - min(ts)) / 1e9 as seconds from slice where category = 'task'`,
   faults: `select name, value from stats
            where severity in ('error', 'data_loss') and value > 0`,
 };
@@ -126,6 +136,18 @@ try {
     [found.nameless[0].count === 0, `${found.nameless[0].count} rows or nodes have no name`],
     [links === null || found.links[0].count === links, `${found.links[0].count} links, expected ${links}`],
     [expected === 0 || found.curves.length >= 3, `curves: ${JSON.stringify(found.curves)}`],
+    ...['running tasks', 'CPUs in use', 'queue', 'tasks left'].map((name) => (
+      [expected === 0 || gpus > 0 || found.curves.some((curve) => curve.name === `${name} value`), `no curve ${name}`])),
+    ...found.nodes.map(({ name: node }) => (
+      [found.tracks.some((track) => track.node === node && track.name === 'running tasks value'), `no curve of ${node}`])),
+    ...['load', 'memory'].map((kind) => {
+      const all = found.tracks.filter((track) => track.name.startsWith('GPU ') && track.name.endsWith(` ${kind} percent`));
+      const points = all.reduce((sum, track) => sum + track.points, 0);
+      const fit = all.every((track) => track.most >= 0 && track.most <= 100);
+      return [all.length === gpus && points === measured && fit,
+        `${all.length} curves of GPU ${kind} with ${points} points, expected ${gpus} with ${measured}`];
+    }),
+    [found.span[0].seconds <= longest, `the run lasts ${found.span[0].seconds} s`],
     [found.faults.length === 0, `faults: ${JSON.stringify(found.faults)}`],
   ];
   wrong = claims.filter(([holds]) => !holds).map(([, text]) => text);

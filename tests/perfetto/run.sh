@@ -1,12 +1,15 @@
 #!/usr/bin/env bash
 # Makes runs and shows their timelines to the real Perfetto: one with failures
-# that are tried again, and one that was killed, made by `pytf timeline`.
+# that are tried again, one that was killed, made by `pytf timeline`, one on
+# nodes with GPUs, and where there is a compiler one whose nodes' clocks differ.
 #
 #   tests/perfetto/run.sh PYTF
 #
 # Exit status: 0 agreed, 1 not, 2 something is missing.
 set -euo pipefail
 here=$(cd "$(dirname "$0")" && pwd)
+# shellcheck source=tests/browser/killed.sh
+. "$here/../browser/killed.sh"
 pytf=$(realpath "$1")
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
@@ -19,17 +22,37 @@ attempts=$(cat "$work"/again/nodes/*.jsonl | grep -c '"event":"end"')
 [ "$attempts" = 310 ]
 "$here/check.sh" "$work/again/timeline.json" "$attempts" 10
 
-printf 'sleep 1000\n%.0s' 1 2 3 4 >"$work/long.txt"
-"$pytf" "$work/long.txt" --proc 2 --workdir "$work/killed" --quiet &
-farmer=$!
-# The journal tells of a start when it is next written.
-tries=0
-until "$pytf" status "$work/killed" --json 2>/dev/null | grep -q '"running": 2'; do
-    sleep 0.2
-    [ $((tries += 1)) -lt 300 ] || { echo "no task has started"; exit 1; }
-done
-kill -KILL $farmer
-wait $farmer 2>/dev/null || true
+killed_run "$pytf" "$work"
 "$pytf" timeline "$work/killed" --gzip -o "$work/killed.json.gz"
 gzip -dk "$work/killed.json.gz"
 "$here/check.sh" "$work/killed.json" 2
+
+# Curves of GPUs, as its journals have them.
+python3 "$here/../report/make_run.py" "$work/gpus" 200 2 4 --gpus 2
+"$pytf" timeline "$work/gpus"
+attempts=$(cat "$work"/gpus/nodes/*.jsonl | grep -c '"event":"end"')
+measured=$(cat "$work"/gpus/nodes/*.jsonl | grep -c '"event":"gpus"')
+GPUS=4 MEASURED=$((measured * 2)) "$here/check.sh" "$work/gpus/timeline.json" "$attempts"
+
+command -v cc >/dev/null || { echo "no compiler: clocks that differ are not judged"; exit 0; }
+cc -shared -fPIC -o "$work/clock.so" "$here/../black_box/fake_clock.c"
+mkfifo "$work"/go{1..4}
+for n in 1 2 3 4; do echo "read x <$work/go$n"; done >"$work/waits.txt"
+on() {
+    LD_PRELOAD=$work/clock.so FAKE_HOST=$1 FAKE_CLOCK=$2 \
+        "$pytf" "$work/waits.txt" --proc 2 --workdir "$work/clocks" --quiet &
+}
+running() {
+    local tries=0
+    until [ "$(cat "$work"/clocks/nodes/*.jsonl 2>/dev/null | grep -c '"event":"start"')" = "$1" ]; do
+        sleep 0.2
+        [ $((tries += 1)) -lt 300 ] || { echo "no task has started"; exit 1; }
+    done
+}
+on n1 0
+running 2
+on n2 3600
+running 4
+for n in 1 2 3 4; do echo >"$work/go$n"; done
+wait
+SPAN=600 "$here/check.sh" "$work/clocks/timeline.json" 4

@@ -10,6 +10,8 @@ set -euo pipefail
 here=$(cd "$(dirname "$0")" && pwd)
 # shellcheck source=tests/browser/tools.sh
 . "$here/../browser/tools.sh"
+# shellcheck source=tests/browser/killed.sh
+. "$here/../browser/killed.sh"
 
 [ $# -ge 1 ] || missing "usage: check.sh PYTF [SCREENSHOTS]"
 pytf=$(realpath "$1")
@@ -40,18 +42,7 @@ judge() {
 "$pytf" "$work/tasks.txt" --proc 4 --workdir "$work/real" --quiet || [ $? = 1 ]
 judge real
 
-# Killed with tasks under way: no journal tells their end.
-printf 'sleep 1000\n%.0s' 1 2 3 4 >"$work/long.txt"
-"$pytf" "$work/long.txt" --proc 2 --workdir "$work/killed" --quiet &
-farmer=$!
-# The journal tells of a start when it is next written.
-tries=0
-until "$pytf" status "$work/killed" --json 2>/dev/null | grep -q '"running": 2'; do
-    sleep 0.2
-    [ $((tries += 1)) -lt 300 ] || { echo "no task has started"; exit 1; }
-done
-kill -KILL $farmer
-wait $farmer 2>/dev/null || true
+killed_run "$pytf" "$work"
 judge killed
 [ "$(grep -c '"life": "dead"' "$work/killed.json")" = 1 ]
 

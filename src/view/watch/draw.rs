@@ -248,7 +248,12 @@ fn panel(pen: &mut Pen, area: Rect, state: &State, panel: Panel) {
     }
     let rows = state.rows(panel);
     let is_chosen = state.panel == panel;
-    pen.title(area, &title(state, panel, rows.len()), is_chosen);
+    let title = title(state, panel, rows.len());
+    pen.title(area, &title, is_chosen);
+    if panel == Panel::Nodes {
+        let end = u16::try_from(title.chars().count() + 3).unwrap_or(u16::MAX);
+        heat::key(pen, area, end);
+    }
     let (_, body) = cut(area, 1);
     if rows.is_empty() {
         let text = match panel {

@@ -13,7 +13,15 @@ use crate::view::look::Paint;
 use crate::view::run::Life;
 
 /// From which time on, in seconds, a task is drawn one level higher.
-const LEVELS: [u64; 7] = [1, 10, 60, 600, 3600, 6 * 3600, 86400];
+const LEVELS: [(u64, &str); 7] = [
+    (1, "1s"),
+    (10, "10s"),
+    (60, "1m"),
+    (600, "10m"),
+    (3600, "1h"),
+    (6 * 3600, "6h"),
+    (86400, "1d"),
+];
 
 const SECOND: u64 = 1_000_000;
 
@@ -63,6 +71,45 @@ pub(super) fn legend(sight: &Sight) -> String {
     text
 }
 
+/// What colours and heights mean, at the right end of a line that is free from a
+/// column on: both, or the one that has room.
+pub(super) fn key(pen: &mut Pen, area: Rect, from: u16) {
+    let plain = pen.style(Paint::Faint);
+    let mut colours = vec![
+        ("usual".to_owned(), pen.style(Paint::Good)),
+        ("above 95 %".to_owned(), pen.style(Paint::Warn)),
+        ("above all".to_owned(), pen.colour(STRANGE)),
+        ("some idle".to_owned(), pen.colour(Color::Cyan)),
+    ];
+    if !pen.look.colour {
+        colours.clear();
+    }
+    let heights = (2..).zip(LEVELS).map(|(level, (_, from))| {
+        let height = column(level, pen.look.unicode);
+        (format!("{height}{from}"), plain)
+    });
+    let mut right = area.width;
+    for words in [colours, heights.collect()] {
+        let length = words
+            .iter()
+            .map(|(word, _)| word.chars().count() + 2)
+            .sum::<usize>();
+        let Some(left) = right.checked_sub(u16::try_from(length).unwrap_or(u16::MAX)) else {
+            continue;
+        };
+        if words.is_empty() || left < from {
+            continue;
+        }
+        let mut at = left;
+        for (word, style) in words {
+            at = pen.put(area, (at, 0), " ", plain);
+            at = pen.put(area, (at, 0), &word, style);
+            at = pen.put(area, (at, 0), " ", plain);
+        }
+        right = left;
+    }
+}
+
 /// A row of the map.
 pub(super) fn node(
     pen: &mut Pen,
@@ -110,7 +157,8 @@ fn glyph(pen: &Pen, slots: &[Slot], usual: Option<(u64, u64)>) -> (&'static str,
     });
     let unicode = pen.look.unicode;
     if let Some(ran) = longest.max() {
-        let level = LEVELS.iter().filter(|from| ran >= **from * SECOND).count();
+        let level = LEVELS.iter().filter(|(from, _)| ran >= from * SECOND);
+        let level = level.count();
         let level = u16::try_from(level + 1).unwrap_or(8);
         let is_partly = slots.iter().any(|slot| !matches!(slot, Slot::Busy(_)));
         let style = match pace(pen, ran, usual) {
