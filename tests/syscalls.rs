@@ -12,7 +12,7 @@ use std::process::Command;
 /// Calls a task with `--logs files`.
 const RECORD: [(&str, f64); 8] = [
     ("clone3", 1.0),
-    ("waitid", 2.0),
+    ("waitid", 1.0),
     ("wait4", 1.0),
     ("kill", 1.0),
     ("rt_sigprocmask", 2.0),

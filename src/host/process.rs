@@ -9,7 +9,7 @@
 use std::cell::RefCell;
 use std::ffi::{CStr, CString};
 use std::os::fd::{AsRawFd, BorrowedFd, RawFd};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Instant;
 
 use nix::errno::Errno;
@@ -18,6 +18,7 @@ use nix::sys::signal::{SigSet, Signal, killpg};
 use nix::sys::wait::{Id, WaitPidFlag, WaitStatus, waitid, waitpid};
 use nix::unistd::Pid;
 
+use super::signals::ignored_signals;
 use crate::model::record::Used;
 use crate::model::task::TaskId;
 
@@ -80,18 +81,42 @@ impl Prepared {
         )?;
         attr.set_pgroup(Pid::from_raw(0))?;
         attr.set_sigmask(&SigSet::empty())?;
-        // Rust ignores SIGPIPE; a shell that puts us into the background, the others.
-        let mut defaults = SigSet::empty();
-        for signal in [Signal::SIGPIPE, Signal::SIGINT, Signal::SIGQUIT] {
-            defaults.add(signal);
-        }
-        attr.set_sigdefault(&defaults)?;
+        attr.set_sigdefault(DEFAULTS.get_or_init(defaults))?;
         Ok(Self {
             descriptors,
             files,
             attr,
         })
     }
+}
+
+static DEFAULTS: OnceLock<SigSet> = OnceLock::new();
+
+/// The signals that a task has by default: all but those that we ignore because
+/// whoever started us does. Rust ignores SIGPIPE; a shell that puts us into the
+/// background, SIGINT and SIGQUIT.
+///
+/// Three would do, since an exec puts signals with a handler back to the default.
+/// But the C library asks in the child, before its exec, for each signal that is
+/// not named here how it stands, and then sets it: one call for two.
+fn defaults() -> SigSet {
+    let ignored = ignored_signals();
+    // Nobody can name the real-time signals one by one.
+    let mut defaults = match ignored >> Signal::SIGSYS as i32 {
+        0 => SigSet::all(),
+        _ => SigSet::empty(),
+    };
+    for signal in Signal::iterator() {
+        let is_ours = [Signal::SIGPIPE, Signal::SIGINT, Signal::SIGQUIT].contains(&signal);
+        let is_fixed = [Signal::SIGKILL, Signal::SIGSTOP].contains(&signal);
+        let is_ignored = ignored & (1 << (signal as i32 - 1)) != 0;
+        if is_ours || !is_fixed && !is_ignored {
+            defaults.add(signal);
+        } else {
+            defaults.remove(signal);
+        }
+    }
+    defaults
 }
 
 /// Whether a spawn that failed so may well succeed later: the node is busy,
@@ -183,7 +208,8 @@ impl Place {
 
     /// Waits for the end of the process, ends what is left of its group, reaps
     /// it. `gone` is called when nothing of it runs any more and its pid is
-    /// still ours.
+    /// still ours. Members of the group whose parent died have become ours:
+    /// [`reap_orphans`] reaps them.
     pub fn wait(&self, pid: Pid, gone: impl FnOnce()) -> Ended {
         while waitid(Id::Pid(pid), WaitPidFlag::WEXITED | WaitPidFlag::WNOWAIT) == Err(Errno::EINTR)
         {
@@ -192,11 +218,6 @@ impl Place {
         let _ = killpg(pid, Signal::SIGKILL);
         gone();
         let (status, used) = reap(pid);
-        // Members of the group whose parent died have become ours.
-        while matches!(
-            waitid(Id::PGid(pid), WaitPidFlag::WEXITED | WaitPidFlag::WNOHANG),
-            Ok(status) if status != WaitStatus::StillAlive
-        ) {}
         Ended { status, told, used }
     }
 }

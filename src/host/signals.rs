@@ -61,7 +61,7 @@ fn hear(
 }
 
 /// The signals that we were told to ignore by our parent, as a mask (proc(5)).
-fn ignored_signals() -> u64 {
+pub(super) fn ignored_signals() -> u64 {
     let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
     let ignored = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
     ignored

@@ -2,6 +2,7 @@
 //! a workdir.
 
 use std::fmt;
+use std::io::Write;
 use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
@@ -44,8 +45,8 @@ pub struct Task {
 
 /// Appends the `id command` line of a task, PyTaskFarmer's format, to `out`.
 pub fn push_line(out: &mut Vec<u8>, id: TaskId, line: &[u8]) {
-    out.extend_from_slice(id.to_string().as_bytes());
-    out.push(b' ');
+    // No String in between: this is written for every task of the list, twice.
+    let _ = write!(out, "{id} ");
     out.extend_from_slice(line);
     out.push(b'\n');
 }

@@ -463,6 +463,21 @@ fn tasks_have_no_signal_blocked_whatever_pytf_was_started_with() {
     assert_eq!(farm.text("w/logs/log_0"), "SigBlk:\t0000000000000000\n");
 }
 
+#[test]
+fn tasks_ignore_what_pytf_was_told_to_ignore_but_what_a_background_shell_ignores() {
+    // Bits of HUP and WINCH; with them that of 37, which has no name.
+    for (more, mask) in [("WINCH", 0x800_0001), ("WINCH,37", 0x10_0800_0001)] {
+        let farm = Farm::of("grep SigIgn /proc/self/status\n");
+        let wrapper = ["env", &format!("--ignore-signal=HUP,INT,QUIT,PIPE,{more}")];
+        farm.farm("").under(wrapper).run().exits(0);
+        let log = farm.text("w/logs/log_0");
+        let ignored = log.trim().strip_prefix("SigIgn:\t").expect(&log);
+        let ignored = u64::from_str_radix(ignored, 16).expect(&log);
+        // 32 and 33 are the C library's own, and its posix_spawn ignores them.
+        assert_eq!(ignored & !(3 << 31), mask, "{log}");
+    }
+}
+
 /// The guard of a farmer. It is nobody's child, but says whose it is.
 fn guard_of(pytf: i32) -> Pid {
     let mark = format!(".{pytf}.");
