@@ -2,22 +2,20 @@
 """Every figure of docs/performance.md, measured anew on this machine.
 
     cargo build --release --bins --examples
-    python3 benches/all.py                        # some ten minutes; writes docs/performance.md
+    python3 benches/all.py                        # less than 20 minutes; writes docs/performance.md
     python3 benches/all.py --quick --print        # two minutes, fewer tasks; only prints
-    python3 benches/all.py --rows ratio cpu       # some rows; --rows million: 1,000,000 tasks
+    python3 benches/all.py --rows ratio cpu       # some rows; the others stay as they are
 
 Rounds of what is compared alternate, so that whatever else the machine does
-meets both; medians are compared. Peers that are not installed are said to be
-absent: xargs and parallel come from Debian (`apt install findutils parallel`),
-PyTaskFarmer and disBatch from PyPI (`python3 -m venv V; V/bin/pip install
-pytaskfarmer disbatch; PATH=V/bin:$PATH`). Plots need matplotlib.
+meets both; medians are compared. Peers that are not there are said to be
+absent: `benches/peers.py` tells where they come from, and installs what comes
+from PyPI, and matplotlib for the plots, under target/ (not with --no-install).
 """
 
 import argparse
 import glob
 import json
 import os
-import platform
 import re
 import shutil
 import signal
@@ -27,13 +25,13 @@ import sys
 import tempfile
 import time
 
+import page
+import peers
 import processes
 import ratio
 
-DOCS = os.path.join(ratio.HERE, "..", "docs")
 PYTF = os.path.join(ratio.RELEASE, "pytf")
 ENV = {"PATH": os.environ["PATH"]}
-MARK = "<!-- figures -->\n"
 
 
 def shown(values, digits=0):
@@ -87,9 +85,11 @@ def against_bare(args):
 
 
 def cpu(args):
-    floor, ours = [], []
+    loop, children, ours, all_ours = [], [], [], []
     for _ in range(args.rounds):
-        floor.append(ratio.bare("null", args.tasks, 8)[1])
+        _, own, others = ratio.bare("null", args.tasks, 8)
+        loop.append(own)
+        children.append(own + others)
         with Place(["/bin/true"] * args.tasks) as place:
             farm = place.start("--proc", "8", "--logs", "none")
             _, status, usage = os.wait4(farm.pid, 0)
@@ -97,80 +97,111 @@ def cpu(args):
             whole = (usage.ru_utime + usage.ru_stime) * 1e6
             tasks = sum(end["used"]["user"] + end["used"]["sys"] for end in place.ends())
             ours.append((whole - tasks) / args.tasks)
-    middle = statistics.median(ours) / statistics.median(floor)
+            all_ours.append(whole / args.tasks)
+    own, whole = statistics.median(loop), statistics.median(children)
+    added = [mine - own for mine in ours]
+
+    def row(what, values, goal=""):
+        middle = statistics.median(values)
+        return f"| {what} | {shown(values, 1)} | {middle / own:.2f} | {middle / whole:.2f} | {goal} |"
+
     return (
-        "CPU time of the process itself, a task (pytf: all, less what its tasks used).\n\n"
-        "| bare loop, µs | pytf, µs | ratio | goal |\n|---|---|---|---|\n"
-        f"| {shown(floor, 1)} | {shown(ours, 1)} | {middle:.2f} | ≤ 0.30 |"
+        "User and system time a task. What a task costs its farmer is mostly the spawn, which the bare loop pays\n"
+        "too; what it costs the machine is mostly the task itself, its `exec` and its end.\n\n"
+        "| | µs a task | of the loop itself | of the loop and its children | goal |\n|---|---|---|---|---|\n"
+        + "\n".join(
+            [
+                row("the bare loop itself", loop),
+                row("the bare loop and its children", children),
+                row("pytf itself", ours, "≤ 0.30 of the loop and its children"),
+                row("of that, beyond the bare loop", added, "≤ 0.30 of the loop itself"),
+                row("pytf and its children", all_ours),
+            ]
+        )
     )
 
 
-def peer_commands(place, count):
-    true = shutil.which("true", path="/bin:/usr/bin")
-    return {
-        "xargs": ("xargs", ["xargs", "-P8", "-n1", true], "\n".join(map(str, range(count)))),
-        "GNU parallel": ("parallel", ["parallel", "-j8", "--joblog", place.folder + "/log", "-a", place.list], None),
-        "PyTaskFarmer": ("pytaskfarmer.py", ["pytaskfarmer.py", place.list, "--proc", "8"], None),
-        "disBatch": ("disbatch", ["disbatch", "-p", place.folder + "/d", "-s", "localhost:8", place.list], None),
-    }
-
-
-def peers(args):
-    table = ["| peer | tasks | peer, tasks/s | pytf, tasks/s | ratio | goal |", "|---|---|---|---|---|---|"]
-    few = 100 if args.quick else 300
-    counts = {"xargs": 5000, "GNU parallel": few * 5, "PyTaskFarmer": 300 if args.quick else 2000, "disBatch": few // 3}
-    goals = {"xargs": 2, "GNU parallel": 10, "PyTaskFarmer": 60, "disBatch": 100}
-    for name, count in counts.items():
-        theirs, ours = [], []
-        for _ in range(min(args.rounds, 3)):
+def against_peers(args):
+    table = ["| peer | tasks | rounds | peer, tasks/s | pytf, tasks/s | ratio | goal |", "|---|---|---|---|---|---|---|"]
+    for name, program, full, quick, rounds, goal in peers.PEERS:
+        path, count = peers.find(program), quick if args.quick else full
+        if not path:
+            table.append(f"| {name} | | | absent | | | ≥ {goal} |")
+            continue
+        rounds, theirs, ours = min(args.rounds, rounds), [], []
+        for _ in range(rounds):
             with Place(["/bin/true"] * count) as place:
-                program, command, stdin = peer_commands(place, count)[name]
-                if not shutil.which(program):
-                    break
-                start = time.monotonic()
-                done = subprocess.run(command, cwd=place.folder, input=stdin, text=True, capture_output=True, timeout=300)
-                theirs.append(count / (time.monotonic() - start))
-                if done.returncode:
-                    sys.exit(f"{name} ended with {done.returncode}: {done.stderr[-500:]}")
+                theirs.append(peers.rate(program, path, place, count))
             ours.append(ratio.farm("null", 5000, 8))
-        if theirs:
-            middle = statistics.median(ours) / statistics.median(theirs)
-            table.append(f"| {name} | {count:,} | {shown(theirs)} | {shown(ours)} | {middle:.1f} | ≥ {goals[name]} |")
-        else:
-            table.append(f"| {name} | | absent | | | ≥ {goals[name]} |")
+        middle = statistics.median(ours) / statistics.median(theirs)
+        table.append(f"| {name} | {count:,} | {rounds} | {shown(theirs)} | {shown(ours)} | {middle:.1f} | ≥ {goal} |")
     return "`/bin/true`, 8 at a time; pytf runs 5,000 of them.\n\n" + "\n".join(table)
 
 
-def flat(args, counts=None):
-    counts = counts or ([1000, 3000] if args.quick else [1000, 10_000, 50_000])
-    rates = {count: [] for count in counts}
-    for _ in range(min(args.rounds, 3)):
+def flat(args):
+    # The longest once: it takes six minutes.
+    counts = [1000, 3000] if args.quick else [1000, 10_000, 100_000, 1_000_000]
+    rates, peaks = {count: [] for count in counts}, {count: [] for count in counts}
+    for number in range(min(args.rounds, 3)):
         for count in counts:
-            rates[count].append(ratio.farm("null", count, 8))
-    points = [(count, statistics.median(rate)) for count, rate in rates.items()]
-    first = points[0][1]
-    table = ["| tasks | tasks/s | ratio to the first | goal |", "|---|---|---|---|"]
-    table += [f"| {n:,} | {shown(rates[n])} | {rate / first:.2f} | 0.90–1.10 |" for n, rate in points]
-    plot("tasks", points, "tasks", args)
-    return "`--logs none`, 8 slots.\n\n" + "\n".join(table)
+            if count < 1_000_000 or number == 0:
+                rate, peak = whole_farm(count)
+                rates[count].append(rate)
+                peaks[count].append(peak)
+    middles = [statistics.median(rates[count]) for count in counts]
+    table = ["| tasks | rounds | tasks/s | ratio to the first | goal | at most resident, MiB |", "|---|---|---|---|---|---|"]
+    table += [
+        f"| {n:,} | {len(rates[n])} | {shown(rates[n])} | {rate / middles[0]:.2f} | 0.90–1.10 | {max(peaks[n]):.1f} |"
+        for n, rate in zip(counts, middles)
+    ]
+    text = "`/bin/true`, `--logs none`, 8 slots, from the start of the program to its end.\n\n" + "\n".join(table)
+    return text + plot("tasks", {"": (counts, middles)}, "tasks", "Rate over the number of tasks", args)
 
 
-def million(args):
-    return flat(args, [1000, 1_000_000])
+def whole_farm(count):
+    """Tasks a second of one farm, and its largest resident memory in MiB."""
+    with Place(["/bin/true"] * count) as place:
+        start, peak = time.monotonic(), 0
+        farm = place.start("--proc", "8", "--logs", "none")
+        while farm.poll() is None:
+            peak = max(peak, high_water(farm.pid))
+            time.sleep(0.02)
+        seconds = time.monotonic() - start
+        if farm.returncode:
+            sys.exit(f"pytf ended with {farm.returncode}: {farm.stderr.read().decode()}")
+        with open(place.list + "_workdir/finished") as file:
+            assert sum(1 for _ in file) == count, "every task is finished"
+    return count / seconds, peak
+
+
+def high_water(pid):
+    """The largest resident memory of a process so far, in MiB; 0 when it has ended."""
+    found = re.search(r"VmHWM:\s+(\d+)", proc(pid, "status"))
+    return int(found[1]) / 1024 if found else 0
 
 
 def many(args):
-    numbers, tasks = ([1, 4], 1000) if args.quick else ([1, 4, 16, 64], 10_000)
+    numbers, tasks = ([1, 4], [1000]) if args.quick else ([1, 4, 16, 64], [10_000, 20_000])
     goals = {1: 1, 4: 0.9, 16: 0.85, 64: 0.8}
-    rates = {number: [] for number in numbers}
+    rates = {(count, number): [] for count in tasks for number in numbers}
     for _ in range(min(args.rounds, 3)):
-        for number in numbers:
-            rates[number].append(processes.farm(number, 64, tasks)[0])
-    points = [(number, statistics.median(rate)) for number, rate in rates.items()]
-    table = ["| processes | tasks/s | ratio to one | goal |", "|---|---|---|---|"]
-    table += [f"| {n} | {shown(rates[n])} | {rate / points[0][1]:.2f} | ≥ {goals[n]} |" for n, rate in points]
-    plot("processes", points, "processes on one workdir", args)
-    return f"{tasks:,} × `/bin/true`, 64 slots in all.\n\n" + "\n".join(table)
+        for count, number in rates:
+            rates[count, number].append(processes.farm(number, 64, count)[0])
+    table = ["| tasks | processes | tasks/s | ratio to one | goal |", "|---|---|---|---|---|"]
+    curves = {}
+    for count in tasks:
+        middles = [statistics.median(rates[count, number]) for number in numbers]
+        curves[f"{count:,} tasks"] = (numbers, middles)
+        table += [
+            f"| {count:,} | {n} | {shown(rates[count, n])} | {rate / middles[0]:.2f} | ≥ {goals[n]} |"
+            for n, rate in zip(numbers, middles)
+        ]
+    text = "`/bin/true`, 64 slots in all, from the first start to the last end.\n\n" + "\n".join(table)
+    return text + plot("processes", curves, "processes on one workdir", "Rate over the number of processes", args)
+
+
+def plot(name, curves, label, title, args):
+    return "" if args.print else page.plot(name, curves, label, title)
 
 
 def proc(pid, name):
@@ -237,7 +268,7 @@ def memory(args):
         farm = place.start("--proc", "1", "--logs", "none")
         while not start_of_first(place):
             time.sleep(0.2)
-        peak = int(re.search(r"VmHWM:\s+(\d+)", proc(farm.pid, "status"))[1]) / 1024
+        peak = high_water(farm.pid)
         farm.send_signal(signal.SIGTERM)
         farm.communicate()
     return f"A list of {lines:,} lines of 100 bytes: at most {peak:.1f} MiB resident until the first task runs (goal: < 64)."
@@ -267,70 +298,39 @@ def shared(args):
 ROWS = {
     "ratio": ("Against a bare loop", against_bare),
     "cpu": ("CPU time of its own", cpu),
-    "peers": ("Against others", peers),
+    "peers": ("Against others", against_peers),
     "flat": ("Over the number of tasks", flat),
     "processes": ("Over the number of processes", many),
     "idle": ("Idle", idle),
     "first": ("The first task", first),
     "memory": ("Memory", memory),
     "shared": ("On the file system", shared),
-    "million": ("A million tasks", million),
 }
-
-
-# ---- the page ------------------------------------------------------------
-
-
-def plot(name, points, label, args):
-    if args.print:
-        return
-    try:
-        import matplotlib
-    except ImportError:
-        print("matplotlib is not installed: no plots", file=sys.stderr)
-        return
-    matplotlib.use("svg")
-    import matplotlib.pyplot as plt
-
-    matplotlib.rcParams["svg.hashsalt"] = "pytf"
-    figure, axes = plt.subplots(figsize=(5, 3))
-    axes.plot(*zip(*points), marker="o")
-    axes.set(xscale="log", xlabel=label, ylabel="tasks a second", ylim=(0, None))
-    figure.tight_layout()
-    figure.savefig(os.path.join(DOCS, f"performance-{name}.svg"), metadata={"Date": None})
-
-
-def machine():
-    cpus = re.search(r"model name\s*:\s*(.*)", open("/proc/cpuinfo").read())
-    name = cpus[1] if cpus else platform.machine()
-    return f"{os.cpu_count()} CPUs ({name}), Linux {platform.release()}, {time.strftime('%Y-%m-%d')}"
 
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--rows", nargs="+", choices=ROWS, default=[row for row in ROWS if row != "million"])
+    parser.add_argument("--rows", nargs="+", choices=ROWS, default=list(ROWS))
     parser.add_argument("--rounds", type=int)
     parser.add_argument("--tasks", type=int)
     parser.add_argument("--quick", action="store_true", help="fewer tasks and rounds")
     parser.add_argument("--print", action="store_true", help="write nothing into docs/")
+    parser.add_argument("--no-install", action="store_true", help="make no virtual environment for peers and plots")
     args = parser.parse_args()
-    args.rounds = args.rounds or (2 if args.quick else 5)
+    if not args.no_install:
+        peers.install()
+    args.rounds = args.rounds or (2 if args.quick else 3)
     args.tasks = args.tasks or (1000 if args.quick else 10_000)
-    parts = [f"Measured on {machine()}. Medians, in brackets the least and the most; {args.rounds} rounds or fewer."]
+    caption = f"*{page.machine()}. Medians of {args.rounds} rounds or fewer, in brackets the least and the most.*"
+    measured = {}
     for row in args.rows:
         title, measure = ROWS[row]
-        print(f"{row} …", file=sys.stderr)
-        parts.append(f"### {title}\n\n{measure(args)}")
-        print(parts[-1], file=sys.stderr)
-    text = "\n\n".join(parts) + "\n"
-    if args.print:
-        print(text)
-        return
-    path = os.path.join(DOCS, "performance.md")
-    with open(path) as file:
-        before, _, after = file.read().split(MARK)
-    with open(path, "w") as file:
-        file.write(before + MARK + "\n" + text + "\n" + MARK + after)
+        start = time.monotonic()
+        measured[title] = f"{measure(args)}\n\n{caption}"
+        print(f"### {title}\n\n{measured[title]}\n")
+        print(f"{row}: {time.monotonic() - start:.0f} s", file=sys.stderr, flush=True)
+    if not args.print:
+        page.write([title for title, _ in ROWS.values()], measured)
 
 
 if __name__ == "__main__":
