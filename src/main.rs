@@ -59,8 +59,8 @@ fn main() -> ExitCode {
         Request::Report(wish) => views::exit(views::report(&wish)),
         Request::Timeline(wish) => views::exit(views::timeline(&wish)),
         Request::Devices(wish) => devices(&wish),
-        Request::Guard(wish) => {
-            let words = wish.args.iter().map(|word| word.to_string_lossy());
+        Request::Guard(words) => {
+            let words = words.iter().map(|word| word.to_string_lossy());
             guard::run(&words.map(Cow::into_owned).collect::<Vec<_>>());
             RunExit::Complete
         }

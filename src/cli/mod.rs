@@ -64,7 +64,7 @@ pub enum Request {
     /// Show GPUs and CPUs.
     Devices(Box<Devices>),
     /// Be the guard of another farmer's tasks.
-    Guard(Guard),
+    Guard(Vec<OsString>),
 }
 
 /// Where the tasks come from.
@@ -109,8 +109,6 @@ enum Other {
     Timeline(Timeline),
     Report(Report),
     Devices(Box<Devices>),
-    #[command(name = "__guard", hide = true)]
-    Guard(Guard),
 }
 
 /// Show what a task printed.
@@ -137,13 +135,8 @@ pub struct Retry {
     pub ids: Vec<Ids>,
 }
 
-/// Kills what a farmer has left behind when it is gone.
-#[derive(Clone, Debug, Args)]
-pub struct Guard {
-    /// What it needs to know, in a form of its own
-    #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
-    pub args: Vec<OsString>,
-}
+/// The word by which we start ourselves to kill what we leave behind.
+const GUARD: &str = "__guard";
 
 impl Cli {
     /// Reads a command line. The error prints itself, on the right stream, and
@@ -155,6 +148,11 @@ impl Cli {
         argv: impl IntoIterator<Item = OsString>,
         variable: impl Fn(&str) -> Option<OsString>,
     ) -> Result<Request, clap::Error> {
+        let argv: Vec<OsString> = argv.into_iter().collect();
+        // Twice for each farmer: nobody waits for all options to be made for it.
+        if argv.get(1).is_some_and(|word| word == GUARD) {
+            return Ok(Request::Guard(argv[2..].to_vec()));
+        }
         let mut command = command(&variable);
         let matches = command
             .try_get_matches_from_mut(tidy(argv))
@@ -176,7 +174,6 @@ impl Cli {
                 Ok(()) => Ok(Request::Devices(wish)),
                 Err(why) => Err(command.error(ErrorKind::ArgumentConflict, why)),
             },
-            Some(Other::Guard(guard)) => Ok(Request::Guard(guard)),
             None => cli
                 .farm
                 .request()

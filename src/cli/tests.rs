@@ -229,7 +229,7 @@ fn the_other_commands_are_read() {
     }
     assert!(matches!(read("retry run1"), Ok(Request::Retry(retry)) if retry.ids.is_empty()));
     match read("__guard 3 --x").unwrap() {
-        Request::Guard(guard) => assert_eq!(guard.args, ["3", "--x"]),
+        Request::Guard(words) => assert_eq!(words, ["3", "--x"]),
         other => panic!("{other:?}"),
     }
 }

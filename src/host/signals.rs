@@ -1,8 +1,8 @@
 //! The signals that a farmer is sent, as a stream of events.
 
 use std::io;
-use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
+use std::sync::{Arc, OnceLock};
 
 use nix::sys::signal::SigSet;
 use signal_hook::consts::{
@@ -60,13 +60,17 @@ fn hear(
     Ok(handle)
 }
 
-/// The signals that we were told to ignore by our parent, as a mask (proc(5)).
+/// The signals that we were told to ignore by our parent, as a mask (proc(5));
+/// asked once, before we change anything.
 pub(super) fn ignored_signals() -> u64 {
-    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
-    let ignored = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
-    ignored
-        .and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok())
-        .unwrap_or(0)
+    static IGNORED: OnceLock<u64> = OnceLock::new();
+    *IGNORED.get_or_init(|| {
+        let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+        let ignored = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
+        ignored
+            .and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok())
+            .unwrap_or(0)
+    })
 }
 
 /// A handler that does nothing; unlike an ignored signal, tasks do not inherit it.
