@@ -201,6 +201,14 @@ fn header() -> Header {
     }
 }
 
+fn note(mark: Mark) -> Record {
+    Record::Note {
+        at: 1,
+        text: "SIGUSR1".to_owned(),
+        mark: Some(mark),
+    }
+}
+
 #[test]
 fn every_word_in_a_journal_is_told() {
     let outcomes = [
@@ -233,16 +241,8 @@ fn every_word_in_a_journal_is_told() {
                 memory: Some(10),
             }],
         },
-        Record::Note {
-            at: 1,
-            text: text.clone(),
-            mark: Some(Mark::Drained),
-        },
-        Record::Note {
-            at: 1,
-            text: text.clone(),
-            mark: Some(Mark::Resumed),
-        },
+        note(Mark::Drained),
+        note(Mark::Resumed),
         Record::Health {
             at: 1,
             opinion: Opinion::Sick,
