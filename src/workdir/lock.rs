@@ -5,7 +5,7 @@
 //! pause, never a blocking call, so that whoever must can end it.
 //!
 //! A lock dies with its process, but where a *node* dies, NFS 3 may never let
-//! it go. Then the file itself is replaced: waiters open it anew now and then
+//! it go. Then the file itself is replaced: waiters open it anew for every try
 //! and meet the new one, the dead node's lock stays on the old one. The
 //! evidence for it is that the lock did not change hands for the takeover time
 //! by the waiter's own clock; who does it is decided by an exclusive name. A
@@ -114,17 +114,11 @@ pub fn acquire(
 ) -> Result<Held> {
     let mut wait = LongWait::new(waiting.now());
     let (mut tries, mut effort, mut crowd) = (0_u32, Duration::ZERO, None);
-    let mut opened = None;
     loop {
         // Before the try: it may be we who stand still right after it.
         let since = waiting.now();
         let held = match mechanism {
-            Mechanism::Flock | Mechanism::Fcntl => {
-                if tries.is_multiple_of(OPEN_TRIES) {
-                    opened = None;
-                }
-                try_file(dir, mechanism, &mut opened)?
-            }
+            Mechanism::Flock | Mechanism::Fcntl => try_file(dir, mechanism)?,
             Mechanism::Link => try_name(dir, who, waiting)?,
         };
         if let Some((file, name)) = held {
@@ -191,38 +185,23 @@ fn disarm(dir: &Arc<dyn Dir>, but: &str) -> Result<()> {
 /// How the names begin of files that are to take the place of the lock.
 const NEXT: &str = "lock.next.";
 
-/// After so many tries the file is opened anew: it may have been replaced, and a
-/// dead node's lock stays on the old one. A try alone costs a third of it.
-const OPEN_TRIES: u32 = 8;
-
 type Taken = (Box<dyn File>, Option<String>);
 
-/// Tries it with the file that an earlier try has `opened`, else anew.
-fn try_file(
-    dir: &Arc<dyn Dir>,
-    mechanism: Mechanism,
-    opened: &mut Option<Box<dyn File>>,
-) -> Result<Option<Taken>> {
-    let file = match opened.take() {
-        Some(file) => file,
-        None => dir.open(LOCK, Open::Create).context("open", LOCK)?,
-    };
-    match file.try_lock(mechanism) {
-        Ok(true) => {}
-        Ok(false) => {
-            *opened = Some(file);
-            return Ok(None);
-        }
+fn try_file(dir: &Arc<dyn Dir>, mechanism: Mechanism) -> Result<Option<Taken>> {
+    let file = dir.open(LOCK, Open::Create).context("open", LOCK)?;
+    let got = match file.try_lock(mechanism) {
+        Ok(got) => got,
         // Replaced and gone at the server: the next try opens the new one.
-        Err(error) if error.raw_os_error() == Some(libc::ESTALE) => return Ok(None),
+        Err(error) if error.raw_os_error() == Some(libc::ESTALE) => false,
         Err(error) => return Err(unusable(mechanism, error)),
-    }
+    };
     // Somebody may have replaced the file between our open and our lock. Only
-    // an open asks the server; what a name means may be remembered for a minute,
-    // and what the file holds may be as old as the last open on this node.
-    let now = dir.open(LOCK, Open::Read).context("open", LOCK)?;
-    let inode = |file: &dyn File| file.inode().context("look at", LOCK);
-    let is_the_one = inode(&*now)? == inode(&*file)?;
+    // an open asks the server; what a name means may be remembered for a minute.
+    let is_the_one = got && {
+        let now = dir.open(LOCK, Open::Read).context("open", LOCK)?;
+        let inode = |file: &dyn File| file.inode().context("look at", LOCK);
+        inode(&*now)? == inode(&*file)?
+    };
     Ok(is_the_one.then_some((file, None)))
 }
 
