@@ -170,7 +170,7 @@ impl Ledger {
     fn work(&mut self) -> Result<()> {
         if !self.desk.queue.life().is_good() {
             // Nothing is written before we know that we were not sealed.
-            self.desk.session.check_mark()?;
+            self.desk.session.check_over()?;
         }
         if self.is_turn_due() {
             self.turn()?;

@@ -33,7 +33,9 @@ use crate::model::record::{End, Record, Used};
 use crate::model::task::Task;
 use crate::runner::{How, Runner, explain};
 use crate::workdir::error::Error;
-use crate::workdir::layout::{SCRIPTS, sealed};
+use crate::workdir::farmers::is_over;
+use crate::workdir::fs::{Dir, RealDir};
+use crate::workdir::layout::SCRIPTS;
 use crate::workdir::session::SharedJournal;
 
 /// The signals that a scheduler ends tasks with before or together with us
@@ -147,7 +149,11 @@ impl Slot {
 
     /// Whether others have taken our tasks over: asked after a long silence only.
     fn is_sealed(&self, farmer: &str) -> bool {
-        !self.queue.life().is_good() && self.workdir.join(sealed(farmer)).exists()
+        if self.queue.life().is_good() {
+            return false;
+        }
+        let dir: Option<Arc<dyn Dir>> = RealDir::open(&self.workdir).ok().map(|dir| dir as _);
+        dir.is_some_and(|dir| is_over(&dir, farmer).unwrap_or(false))
     }
 
     /// One attempt of a task; `None` when it was not started because nothing

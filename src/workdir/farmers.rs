@@ -52,6 +52,24 @@ pub fn without_journal(dir: &Arc<dyn Dir>, journals: &[String]) -> Result<Vec<St
     Ok(alive)
 }
 
+/// Whether a farmer that was silent for long is over: its mark says so, and before
+/// there is one the log does.
+pub fn is_over(dir: &Arc<dyn Dir>, farmer: &str) -> Result<bool> {
+    if is_marked(dir, farmer)? {
+        return Ok(true);
+    }
+    let file = dir.open(LOCK, Open::Read).context("open", LOCK)?;
+    let Some(state) = state::read(&*file)?.filter(|state| state.live > 0) else {
+        return Ok(true);
+    };
+    match state::entries(&*file, 0, state.log) {
+        Ok(entries) => Ok(!alive(&entries).iter().any(|other| other == farmer)),
+        // Read without the lock: what is torn is no damage.
+        Err(Error::Damaged { .. }) => Ok(false),
+        Err(error) => Err(error),
+    }
+}
+
 /// The names of those who joined and are not over.
 fn alive(entries: &[Entry]) -> Vec<String> {
     let mut alive = HashMap::new();

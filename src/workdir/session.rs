@@ -10,11 +10,11 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use super::commit::{Attempts, QueueCopy, Txn, Why};
-use super::error::{Context, Error, Result};
+use super::error::{Error, Result};
 use super::farmers;
 use super::feed::Feed;
 use super::journal::Journal;
-use super::layout::{self, TOPROCESS};
+use super::layout::TOPROCESS;
 use super::lock::Waiting;
 use super::open::Workdir;
 use super::quarantine::{self, Seen};
@@ -301,13 +301,13 @@ impl Session {
         self.journal.lock().end_sync(upto, done)
     }
 
-    /// Whether others have put the mark beside our journal that says: over.
-    /// A turn tells for certain; this tells without writing anything.
-    pub fn check_mark(&self) -> Result<()> {
-        let mark = layout::sealed(&self.farmer);
-        match self.workdir.dir.inode(&mark).context("look at", &mark)? {
-            Some(_) => Err(Error::Sealed),
-            None => Ok(()),
+    /// Whether others have sealed us, as far as can be told without the lock. A turn
+    /// tells for certain; this tells without writing anything.
+    pub fn check_over(&self) -> Result<()> {
+        if farmers::is_over(&self.workdir.dir, &self.farmer)? {
+            Err(Error::Sealed)
+        } else {
+            Ok(())
         }
     }
 
