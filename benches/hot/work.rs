@@ -136,12 +136,11 @@ impl Farm {
             mechanism,
         };
         let journal = Session::journal_for(&workdir, header)?;
-        let (session, _, tasks) =
-            Session::join(&workdir, journal, false, |_| A_TURN, &mut waiting)?;
+        let (session, _, turn) = Session::join(&workdir, journal, false, |_| A_TURN, &mut waiting)?;
         Ok(Self {
             session,
             waiting,
-            tasks,
+            tasks: turn.tasks,
         })
     }
 

@@ -1,70 +1,27 @@
-//! One farmer: its slots, its queue, and its ledger as a state machine.
+//! One farmer: its ledger as a state machine.
 //!
-//! It does what `farm::ledger`, `farm::queue` and `farm::neighbours` do, without
-//! threads: what is decided is decided by `model::turn` and `model::pace`, what
-//! is written is written by `Session`.
+//! It does what `farm::ledger` and `farm::neighbours` do, without threads: what is
+//! decided is decided by `model::turn`, `model::pace` and `model::watch`, what is
+//! written is written by `Session`.
 
-use std::collections::VecDeque;
 use std::time::Duration;
 
 use anyhow::{Result, ensure};
-use pytf::model::outcome::Outcome;
-use pytf::model::pace::{Ends, Pace, lock_pause};
-use pytf::model::record::{End, Header, Record, Start, Used};
+use pytf::model::pace::{Ends, Pace};
+use pytf::model::record::{End, Header, Record};
 use pytf::model::task::Task;
 use pytf::model::turn::View;
-use pytf::workdir::farmers;
-use pytf::workdir::lock::Waiting;
+use pytf::model::watch::{first_watch, look_every, watch_every};
 use pytf::workdir::open::Workdir;
-use pytf::workdir::recovery;
 use pytf::workdir::session::{Session, Turn};
 use pytf::workdir::state::State;
 
-use crate::files::Shared;
-use crate::world::{Common, What};
+use crate::slots::Slots;
+use crate::waiting::{SimWaiting, TAKEOVER, Wait};
+use crate::world::{Common, Plan, What};
 
 const MS: u64 = 1_000_000;
 const SECOND: u64 = 1000 * MS;
-const TAKEOVER: u64 = 120 * SECOND;
-
-/// The clock of whoever acts, as the workdir code asks for it.
-pub(crate) struct SimWaiting {
-    server: Shared,
-    random: u64,
-}
-
-impl SimWaiting {
-    pub(crate) fn new(server: &Shared, random: u64) -> Self {
-        let server = server.clone();
-        Self { server, random }
-    }
-}
-
-impl Waiting for SimWaiting {
-    fn now(&self) -> Duration {
-        Duration::from_nanos(self.server.lock().clock)
-    }
-
-    fn micros(&self) -> u64 {
-        1_800_000_000_000_000 + self.server.lock().clock / 1000
-    }
-
-    fn pause(&mut self, time: Duration) -> bool {
-        self.server.lock().clock += u64::try_from(time.as_nanos()).unwrap_or(0);
-        true
-    }
-
-    fn jitter(&mut self) -> f64 {
-        self.random = self.random.wrapping_mul(6_364_136_223_846_793_005) + 1;
-        crate::files::as_f64(self.random >> 33) / crate::files::as_f64(1 << 31)
-    }
-
-    fn tell(&mut self, _: String) {}
-
-    fn takeover(&self) -> Duration {
-        Duration::from_nanos(TAKEOVER)
-    }
-}
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Phase {
@@ -75,11 +32,6 @@ enum Phase {
     Gone,
 }
 
-struct Run {
-    task: Task,
-    began: u64,
-}
-
 pub(crate) struct Farmer {
     number: u32,
     workdir: Workdir,
@@ -88,23 +40,17 @@ pub(crate) struct Farmer {
     journal: Option<pytf::workdir::journal::Journal>,
     phase: Phase,
     pace: Pace,
-    slots: Vec<Option<Run>>,
-    idle: Vec<u32>,
-    queue: VecDeque<Task>,
-    /// Ends in the journal that no turn has taken yet, and starts that are not in it.
+    slots: Slots,
+    /// Ends in the journal that no turn has taken yet.
     reports: Vec<(Task, End)>,
-    unnoted: Vec<u32>,
     /// What the next turn tells the pace.
     ends: Ends,
-    hungry: Option<u64>,
-    cried: usize,
-    /// The turn under way: since when, the end of the journal, failed tries.
+    /// The turn under way: since when, since when it has the lock, the end of the
+    /// journal.
     began: u64,
+    locked: u64,
     upto: u64,
-    tries: u32,
-    first_try: u64,
-    fastest: u64,
-    looked_at_lock: u64,
+    wait: Option<Wait>,
     copy: Option<pytf::workdir::commit::QueueCopy>,
     done: Option<Turn>,
     had_tasks: bool,
@@ -112,14 +58,14 @@ pub(crate) struct Farmer {
     beat: u64,
     noted: u64,
     looked: u64,
-    watched: u64,
+    watch_at: u64,
     busy: u64,
     compacted: u64,
     wake_at: u64,
 }
 
 impl Farmer {
-    pub(crate) fn new(number: u32, slots: u32, workdir: Workdir) -> Self {
+    pub(crate) fn new(number: u32, plan: &Plan, workdir: Workdir) -> Self {
         Self {
             number,
             workdir,
@@ -127,21 +73,14 @@ impl Farmer {
             session: None,
             journal: None,
             phase: Phase::Joining,
-            pace: Pace::new(),
-            slots: (0..slots).map(|_| None).collect(),
-            idle: (0..slots).rev().collect(),
-            queue: VecDeque::new(),
+            pace: Pace::new(plan.launched()),
+            slots: Slots::new(number, plan.slots),
             reports: Vec::new(),
-            unnoted: Vec::new(),
             ends: Ends::default(),
-            hungry: None,
-            cried: 0,
             began: 0,
+            locked: 0,
             upto: 0,
-            tries: 0,
-            first_try: 0,
-            fastest: 0,
-            looked_at_lock: 0,
+            wait: None,
             copy: None,
             done: None,
             had_tasks: false,
@@ -149,7 +88,7 @@ impl Farmer {
             beat: 0,
             noted: 0,
             looked: 0,
-            watched: 0,
+            watch_at: 0,
             busy: 0,
             compacted: 0,
             wake_at: u64::MAX,
@@ -176,7 +115,8 @@ impl Farmer {
 
     /// Before joining: the journal; and the state is looked at.
     fn begin(&mut self, common: &mut Common) -> Result<()> {
-        self.waiting = Some(SimWaiting::new(&common.server, u64::from(self.number) + 7));
+        let random = u64::from(self.number) + 7;
+        self.waiting = Some(SimWaiting::new(&common.server, random));
         common.server.lock().clock = common.now;
         let number = self.number;
         let slots = common.plan.slots;
@@ -205,54 +145,47 @@ impl Farmer {
     /// From the clock of the server on, the lock is tried.
     fn want_lock(&mut self, common: &mut Common) {
         let at = common.server.lock().clock;
-        self.tries = 0;
-        self.first_try = at;
-        self.fastest = u64::MAX;
-        self.looked_at_lock = at;
+        let live = self
+            .session
+            .as_ref()
+            .map_or(1, |session| session.state().live);
+        let crowd = match self.phase {
+            Phase::Joining => common.plan.launched(),
+            _ => live,
+        };
+        self.wait = Some(Wait::new(at, crowd));
         common.at(at, self.number, What::Try);
     }
 
     /// The two requests of a try are under way from now on.
     fn try_lock(&mut self, common: &mut Common) -> Result<()> {
         let arrives = common.now + 2 * common.plan.profile.trip;
+        let wait = self.wait.as_mut().expect("a wait that has begun");
         common.sums.tries += 1;
+        common.server.lock().clock = common.now;
         if arrives < common.locked_until {
-            self.tries += 1;
-            let mut server = common.server.lock();
-            server.clock = common.now;
-            // Open, lock, close; and after seconds now and then a look at the holder.
-            let began = server.clock;
-            server.ask(2 + u64::from(common.plan.profile.closes));
-            self.fastest = self.fastest.min(server.clock - began);
-            let is_look = server.clock - self.looked_at_lock > 2500 * MS;
-            if is_look || self.tries == 14 {
-                server.ask(4);
-            }
-            if is_look {
-                self.looked_at_lock = server.clock;
-            }
-            let free = server.clock;
-            drop(server);
-            let nanos = Duration::from_nanos;
-            let (waited, fastest) = (nanos(free - self.first_try), nanos(self.fastest));
-            let pause = lock_pause(self.tries, waited, fastest, common.alive);
+            let closes = common.plan.profile.closes;
+            let pause = wait.fail(&common.server, closes, common.alive);
             let pause = pause.mul_f64(0.5 + common.chance());
-            let pause = u64::try_from(pause.as_nanos()).unwrap_or(0);
-            common.at(free + pause, self.number, What::Try);
+            let next = common.server.lock().clock + nanos(pause);
+            common.at(next, self.number, What::Try);
             return Ok(());
         }
-        common.sums.waits.push(common.now - self.first_try);
-        common.server.lock().clock = common.now;
+        common.sums.waits.push(common.now - wait.since);
+        self.locked = arrives;
         match self.phase {
             Phase::Joining => self.join(common)?,
             Phase::Turning => self.transact(common)?,
-            Phase::Leaving => self.leave(common)?,
+            Phase::Leaving => self.leave()?,
             Phase::Working | Phase::Gone => {}
         }
-        let ended = common.server.lock().clock;
+        let (ended, unlocked) = {
+            let server = common.server.lock();
+            (server.clock, server.unlocked)
+        };
         common.sums.turns += 1;
-        common.sums.locked += ended - arrives;
-        common.locked_until = ended;
+        common.sums.locked += unlocked - arrives;
+        common.locked_until = unlocked;
         common.at(ended, self.number, What::Done);
         Ok(())
     }
@@ -261,25 +194,25 @@ impl Farmer {
     fn join(&mut self, common: &mut Common) -> Result<()> {
         let journal = self.journal.take().expect("made before the lock is wanted");
         let waiting = self.waiting.as_mut().expect("it has begun");
-        let (idle, pace) = (self.idle.len() as u64, Pace::new());
+        let (idle, pace) = (self.slots.idle(), &self.pace);
         let claim = |state: &State| pace.claim(idle, 0, state.live, state.queue.left);
-        let (session, _, tasks) = Session::join(&self.workdir, journal, false, claim, waiting)?;
+        let (session, _, turn) = Session::join(&self.workdir, journal, false, claim, waiting)?;
         common.alive = session.state().live;
         self.session = Some(session);
-        self.queue.extend(tasks);
+        self.slots.put(turn.tasks);
         Ok(())
     }
 
-    fn view(&mut self, now: u64) -> View {
-        let (has_news, number) = (!self.reports.is_empty(), self.number);
-        let session = self.session();
+    fn view(&self, now: u64) -> View {
+        let (slots, number) = (&self.slots, self.number);
+        let session = self.session.as_ref().expect("a farmer that has joined");
         let state = session.state();
         let (queue, live) = (state.queue, state.live);
-        let has_news = has_news || session.has_news();
+        let has_news = !self.reports.is_empty() || session.has_news();
         View {
-            slots: self.slots.len() as u64,
-            idle: self.idle.len() as u64,
-            queued: self.queue.len() as u64,
+            slots: slots.all() as u64,
+            idle: slots.idle(),
+            queued: slots.queued(),
             barred: 0,
             is_held: false,
             live,
@@ -294,75 +227,26 @@ impl Farmer {
         }
     }
 
-    // ---- slots -----------------------------------------------------------
-
+    /// The task in a slot ends.
     fn end(&mut self, common: &mut Common, slot: u32) -> Result<()> {
-        let now = common.now;
-        let run = self.slots[slot as usize].take().expect("a task that runs");
-        self.unnoted.retain(|other| *other != slot);
-        let end = End {
-            id: run.task.id,
-            attempt: run.task.attempt,
-            slot,
-            at: 1_800_000_000_000_000 + run.began / 1000,
-            us: (now - run.began) / 1000,
-            outcome: Outcome::Exit(0),
-            used: Some(Used {
-                user: 1000,
-                sys: 1000,
-                peak: 4096,
-                read: 0,
-                written: 0,
-            }),
-            log: None,
-        };
+        let (task, end) = self.slots.end(common, slot);
         let journal = self.session().journal();
         let mut journal = journal.lock();
         journal.push(&Record::End(end.clone()));
         journal.write()?;
         drop(journal);
-        let sums = &mut common.sums;
-        sums.ends += 1;
-        sums.busy += now - run.began;
-        sums.last_end = now;
-        let (from, to) = (run.began.max(sums.full), sums.dry.unwrap_or(now));
-        if sums.full > 0 {
-            sums.steady += to.saturating_sub(from);
+        self.reports.push((task, end));
+        self.slots.feed(common);
+        if self.phase != Phase::Working {
+            return Ok(());
         }
-        self.reports.push((run.task, end));
-        self.idle.push(slot);
-        self.feed_slots(common);
-        let live = self.session().state().live;
-        let gap = self.pace.gap(live);
-        let has_rested = Duration::from_nanos(now - self.turned) >= gap;
-        if has_rested || self.hungry.is_some() || self.idle.len() == self.slots.len() {
+        // Until the next turn may come, ends of tasks wake nobody.
+        if self.rest(common.now).is_zero() {
             self.ledger(common)?;
         } else {
             self.sleep(common);
         }
         Ok(())
-    }
-
-    /// Idle slots take what is in the queue; the first and the last that find
-    /// nothing say so.
-    fn feed_slots(&mut self, common: &mut Common) {
-        let now = common.now;
-        while let Some(task) = (!self.idle.is_empty())
-            .then(|| self.queue.pop_front())
-            .flatten()
-        {
-            let Some(slot) = self.idle.pop() else { break };
-            let length = common.length();
-            common.sums.starts += 1;
-            common.at(now + length, self.number, What::End(slot));
-            self.slots[slot as usize] = Some(Run { task, began: now });
-            self.unnoted.push(slot);
-        }
-        let (idle, slots) = (self.idle.len(), self.slots.len());
-        if idle > 0 && (self.cried == 0 || idle == slots && self.cried < slots) {
-            self.cried = idle;
-            self.hungry.get_or_insert(now);
-        }
     }
 
     // ---- the ledger ------------------------------------------------------
@@ -372,15 +256,13 @@ impl Farmer {
             return Ok(());
         }
         let now = common.now;
-        if self
-            .view(now)
-            .is_turn_due(&self.pace, self.hungry.is_some())
-        {
+        let is_hungry = self.slots.hungry.is_some();
+        if self.view(now).is_turn_due(&self.pace, is_hungry) {
             return self.turn(common);
         }
         common.server.lock().clock = now;
         self.keep_journal(now)?;
-        self.watch(now)?;
+        self.watch(common);
         self.look(common)?;
         self.sleep(common);
         Ok(())
@@ -398,7 +280,7 @@ impl Farmer {
         }
         self.take_reports(now);
         for _ in 0..view.surplus(&self.pace) {
-            if let Some(task) = self.queue.pop_back() {
+            if let Some(task) = self.slots.retract() {
                 self.session().give_back(task, None);
             }
         }
@@ -419,26 +301,15 @@ impl Farmer {
 
     fn note_starts(&mut self, now: u64) {
         let journal = self.session().journal();
-        let mut journal = journal.lock();
-        for slot in std::mem::take(&mut self.unnoted) {
-            if let Some(run) = &self.slots[slot as usize] {
-                journal.push(&Record::Start(Start {
-                    id: run.task.id,
-                    attempt: run.task.attempt,
-                    slot,
-                    pid: 4_000_000,
-                    at: 1_800_000_000_000_000 + run.began / 1000,
-                }));
-            }
-        }
+        self.slots.note_starts(&mut journal.lock());
         self.noted = now;
     }
 
     /// Under the lock: the real transaction.
     fn transact(&mut self, common: &mut Common) -> Result<()> {
-        let (idle, queued) = (self.idle.len() as u64, self.queue.len() as u64);
+        let (idle, queued) = (self.slots.idle(), self.slots.queued());
         let generation = self.session().state().queue.generation;
-        let (upto, copy, pace) = (self.upto, self.copy.take(), self.pace.clone());
+        let (upto, copy, pace) = (self.upto, self.copy.take(), &self.pace);
         let waiting = self.waiting.as_mut().expect("it has begun");
         let session = self.session.as_mut().expect("it has joined");
         let turn = session.turn(
@@ -463,9 +334,13 @@ impl Farmer {
         match self.phase {
             Phase::Joining => {
                 [self.turned, self.beat, self.noted, self.looked] = [now; 4];
-                [self.watched, self.busy, self.compacted] = [now; 3];
+                [self.busy, self.compacted] = [now; 2];
+                let live = self.session().state().live;
+                self.watch_at = now + nanos(first_watch(self.number, live, TAKEOVER));
+                let held = Duration::from_nanos(now - self.locked);
+                self.pace.joined(held, live);
                 self.has_first_tasks(common);
-                self.feed_slots(common);
+                self.slots.feed(common);
             }
             Phase::Turning => self.turned(common),
             Phase::Leaving => {
@@ -487,23 +362,20 @@ impl Farmer {
     fn turned(&mut self, common: &mut Common) {
         let now = common.now;
         let turn = self.done.take().expect("a transaction that is over");
-        let locked = u64::try_from(turn.locked.as_nanos()).unwrap_or(0);
-        let idle = self.hungry.take().map_or(0, |since| now - since);
+        let idle = self.slots.hungry.take().map_or(0, |since| now - since);
         let span = (now - std::mem::replace(&mut self.turned, now)).saturating_sub(idle);
         let ends = std::mem::take(&mut self.ends);
-        let nanos = Duration::from_nanos;
-        let (took, held) = (nanos(now - self.began), nanos(now.saturating_sub(locked)));
-        self.pace
-            .measured(took, held, ends, nanos(span), self.slots.len());
+        let [took, held, span] =
+            [now - self.began, now - self.locked, span].map(Duration::from_nanos);
+        self.pace.measured(took, held, ends, span, self.slots.all());
         self.looked = now;
-        self.cried = 0;
-        self.queue.extend(turn.tasks);
+        self.slots.put(turn.tasks);
         self.has_first_tasks(common);
-        self.feed_slots(common);
+        self.slots.feed(common);
     }
 
     fn has_first_tasks(&mut self, common: &mut Common) {
-        if !self.queue.is_empty() && !self.had_tasks {
+        if self.slots.queued() > 0 && !self.had_tasks {
             self.had_tasks = true;
             common.sums.full = common.sums.full.max(common.now);
             // Only from here on is the farm as full as it can be.
@@ -512,7 +384,7 @@ impl Farmer {
     }
 
     fn keep_journal(&mut self, now: u64) -> Result<()> {
-        if !self.unnoted.is_empty() && now - self.noted >= SECOND {
+        if self.slots.has_unnoted() && now - self.noted >= SECOND {
             self.note_starts(now);
             self.session().journal().lock().write()?;
         }
@@ -525,37 +397,30 @@ impl Farmer {
         Ok(())
     }
 
-    fn watch_every(&mut self) -> u64 {
-        let live = u64::from(self.session().state().live);
-        (50 * MS * live)
-            .max(TAKEOVER / 60)
-            .clamp(500 * MS, 30 * SECOND)
-    }
-
-    /// As `farm::neighbours`: two in the ring, an idle one many.
-    fn watch(&mut self, now: u64) -> Result<()> {
-        if self.session().state().live < 2 || now - self.watched < self.watch_every() {
-            return Ok(());
-        }
-        self.watched = now;
+    /// As `farm::neighbours`: two in the ring, an idle one many. Nobody dies here, so
+    /// only the requests are modelled: the list of names, and for each journal an
+    /// open, a try of its lock, a close.
+    fn watch(&mut self, common: &Common) {
+        let now = common.now;
         let view = self.view(now);
+        if view.live < 2 || now < self.watch_at {
+            return;
+        }
+        self.watch_at = now + nanos(watch_every(view.live, TAKEOVER));
         let most = if view.left == 0 && view.idle > 0 {
             64
         } else {
             2
         };
-        let all = farmers::unsealed(&self.workdir.dir)?;
-        let me = self.session().farmer().to_owned();
-        let after = all.partition_point(|name| *name <= me);
-        let ring = all[after..].iter().chain(&all[..after]);
-        for farmer in ring.filter(|name| **name != me).take(most) {
-            recovery::look_at(&self.workdir.dir, self.workdir.mechanism, farmer, "")?;
-        }
-        Ok(())
+        let live = u64::from(view.live);
+        let of_one = 2 + u64::from(common.plan.profile.closes);
+        let mut server = common.server.lock();
+        server.ask(1 + live / 100 + most.min(live - 1) * of_one);
     }
 
-    fn look_every(&self, now: u64) -> u64 {
-        ((now - self.busy) / 4).clamp(50 * MS, 700 * MS)
+    fn look_at(&self, now: u64, live: u32) -> u64 {
+        let idle = Duration::from_nanos(now - self.busy);
+        self.looked + nanos(look_every(idle, live))
     }
 
     /// With nothing to claim: is the run over?
@@ -566,7 +431,7 @@ impl Farmer {
             self.busy = now;
             return Ok(());
         }
-        if now - self.looked >= self.look_every(now) {
+        if now >= self.look_at(now, view.live) {
             self.looked = now;
             self.session().look()?;
         }
@@ -586,7 +451,7 @@ impl Farmer {
         Ok(())
     }
 
-    fn leave(&mut self, _: &mut Common) -> Result<()> {
+    fn leave(&mut self) -> Result<()> {
         let upto = self.upto;
         let waiting = self.waiting.as_mut().expect("it has begun");
         self.session
@@ -596,6 +461,12 @@ impl Farmer {
         Ok(())
     }
 
+    /// How long no turn may come.
+    fn rest(&self, now: u64) -> Duration {
+        let is_hungry = self.slots.hungry.is_some();
+        self.view(now).rest(&self.pace, is_hungry)
+    }
+
     /// Sleeps until something is due.
     fn sleep(&mut self, common: &mut Common) {
         if self.phase != Phase::Working {
@@ -603,24 +474,18 @@ impl Farmer {
         }
         let now = common.now;
         let view = self.view(now);
-        let nanos = |time: Duration| u64::try_from(time.as_nanos()).unwrap_or(u64::MAX);
-        let rested = self.turned + nanos(self.pace.gap(view.live));
+        let rested = now + nanos(self.rest(now));
         let mut next = self.beat + 10 * SECOND;
         if view.live > 1 {
-            next = next.min(self.watched + self.watch_every());
+            next = next.min(self.watch_at);
         }
-        if !self.unnoted.is_empty() {
+        if self.slots.has_unnoted() {
             next = next.min(self.noted + SECOND);
         }
         if view.is_idle() && view.left == 0 {
-            next = next.min(self.looked + self.look_every(now));
+            next = next.min(self.look_at(now, view.live));
         }
-        if view.wants_turn(&self.pace) {
-            next = next.min(rested);
-            if self.hungry.is_some() && view.left > 0 {
-                next = next.min(self.turned + nanos(self.pace.hungry_gap(view.live)));
-            }
-        } else if rested > now {
+        if view.wants_turn(&self.pace) || rested > now {
             next = next.min(rested);
         }
         let next = next.max(now + MS / 10);
@@ -629,4 +494,8 @@ impl Farmer {
             common.at(next, self.number, What::Wake);
         }
     }
+}
+
+fn nanos(time: Duration) -> u64 {
+    u64::try_from(time.as_nanos()).unwrap_or(u64::MAX)
 }

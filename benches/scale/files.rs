@@ -9,7 +9,7 @@
 //! | close | 1 (NFS 4, Lustre; 0 where the protocol has no open files) |
 //! | try a lock; give it back | 1 each |
 //! | read | 1 a MiB, for what this open file has not read or written yet |
-//! | write | 0: the kernel keeps it until the sync or the close |
+//! | write | 0: the kernel keeps it until the sync or the close; 1 a page of which only a part is written, to read the rest |
 //! | sync, close after a write | 1 for each range of pages, and 1 commit |
 //! | list a folder | 1, and 1 for each 100 names |
 //!
@@ -117,6 +117,8 @@ pub(crate) struct Server {
     profile: Profile,
     /// The local clock of whoever acts.
     pub(crate) clock: u64,
+    /// When the lock was last given back.
+    pub(crate) unlocked: u64,
     pub(crate) count: Count,
     names: HashMap<String, Arc<Mutex<Node>>>,
     farmers: BTreeSet<String>,
@@ -138,6 +140,7 @@ impl Shared {
         Self(Arc::new(Mutex::new(Server {
             profile,
             clock: 0,
+            unlocked: 0,
             count: Count::default(),
             names: HashMap::new(),
             farmers: BTreeSet::new(),
@@ -304,6 +307,19 @@ struct SimFile {
 }
 
 impl SimFile {
+    /// A client reads a page of which only a part is written, up to `at`.
+    fn complete(&self, at: u64, len: u64) {
+        if at.is_multiple_of(PAGE) || at / PAGE * PAGE >= len {
+            return;
+        }
+        if lock(&self.cache).known.insert(at / PAGE) {
+            let mut server = self.server.lock();
+            server.ask(1);
+            server.carry(PAGE);
+            server.count.read += PAGE;
+        }
+    }
+
     fn flush(&self) {
         let mut cache = lock(&self.cache);
         if cache.dirty.is_empty() {
@@ -367,6 +383,12 @@ impl File for SimFile {
     fn write_at(&self, buf: &[u8], offset: u64) -> io::Result<()> {
         let mut node = lock(&self.node);
         let end = offset + buf.len() as u64;
+        let had = match &node.data {
+            Data::Bytes(bytes) => bytes.len() as u64,
+            Data::Length(_) => 0,
+        };
+        self.complete(offset, had);
+        self.complete(end, had);
         match &mut node.data {
             Data::Length(length) => *length = end.max(*length),
             Data::Bytes(bytes) => {
@@ -405,7 +427,11 @@ impl File for SimFile {
     fn unlock(&self, _: Mechanism) {
         self.flush();
         if std::mem::take(&mut lock(&self.cache).has_lock) {
-            self.server.lock().ask(1);
+            let mut server = self.server.lock();
+            server.ask(1);
+            if self.is_lock {
+                server.unlocked = server.clock;
+            }
         }
     }
 

@@ -4,13 +4,16 @@
 //! farmers run tasks of that many seconds for that long, on a modelled file
 //! system, and prints one line of JSON. What runs is the real protocol: each
 //! farmer has a `Session`, each transaction is written into files in memory, and
-//! `model::pace` and `model::turn` decide when and how much, as in the ledger.
+//! `model::pace`, `model::turn` and `model::watch` decide when and how much, as in
+//! the ledger.
 //! Modelled are the time and the tasks. See docs/scale.md.
 
 #![expect(clippy::print_stdout, reason = "its one result")]
 
 mod farmer;
 mod files;
+mod slots;
+mod waiting;
 mod world;
 
 use anyhow::{Context, Result, bail};
@@ -28,6 +31,7 @@ fn main() -> Result<()> {
         run: 600.0,
         launch: 2.0,
         seed: 1,
+        knows: true,
     };
     let mut args = std::env::args().skip(1);
     while let Some(name) = args.next() {
@@ -46,6 +50,7 @@ fn main() -> Result<()> {
             "--run" => plan.run = value.parse()?,
             "--launch" => plan.launch = value.parse()?,
             "--seed" => plan.seed = value.parse()?,
+            "--launcher" => plan.knows = value == "tells",
             _ => bail!("no option {name}"),
         }
     }

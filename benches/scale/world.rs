@@ -16,8 +16,9 @@ use pytf::workdir::open::Workdir;
 use pytf::workdir::state::Act;
 use serde_json::{Value, json};
 
-use crate::farmer::{Farmer, SimWaiting};
+use crate::farmer::Farmer;
 use crate::files::{Profile, Shared, as_f64, as_u64};
+use crate::waiting::SimWaiting;
 
 /// What is simulated.
 #[derive(Clone, Copy, Debug)]
@@ -34,6 +35,15 @@ pub(crate) struct Plan {
     /// The farmers start within so many seconds.
     pub(crate) launch: f64,
     pub(crate) seed: u64,
+    /// Whether the farmers know how many were launched with them.
+    pub(crate) knows: bool,
+}
+
+impl Plan {
+    /// What the launcher has told each farmer.
+    pub(crate) fn launched(&self) -> u32 {
+        if self.knows { self.nodes } else { 1 }
+    }
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -83,6 +93,19 @@ pub(crate) struct Sums {
     /// Busy time until it was dry, from when it was full.
     pub(crate) steady: u64,
     pub(crate) gone: u32,
+}
+
+impl Sums {
+    /// A task that began at `began` ends now.
+    pub(crate) fn end(&mut self, began: u64, now: u64) {
+        self.ends += 1;
+        self.busy += now - began;
+        self.last_end = now;
+        let (from, to) = (began.max(self.full), self.dry.unwrap_or(now));
+        if self.full > 0 {
+            self.steady += to.saturating_sub(from);
+        }
+    }
 }
 
 impl Common {
@@ -144,7 +167,7 @@ impl World {
         for number in 0..plan.nodes {
             let begin = as_u64(common.chance() * plan.launch * 1e9);
             common.at(begin, number, What::Begin);
-            farmers.push(Farmer::new(number, plan.slots, workdir.clone()));
+            farmers.push(Farmer::new(number, &plan, workdir.clone()));
         }
         // Preparing is not what is asked for.
         let mut server = server.lock();
@@ -170,6 +193,7 @@ impl World {
             nodes,
             slots,
             task,
+            run,
             spread,
             ..
         } = self.common.plan;
@@ -194,7 +218,7 @@ impl World {
         let work = seconds(sums.busy) / all;
         let per_second = |n: u64| as_f64(n) / span;
         json!({
-            "fs": profile.name, "nodes": nodes, "slots": slots, "task": task, "spread": spread,
+            "fs": profile.name, "nodes": nodes, "slots": slots, "task": task, "run": run, "spread": spread,
             "tasks": sums.ends, "seconds": span,
             "utilisation": work / span,
             "steady": (steady > 0).then(|| seconds(sums.steady) / all / seconds(steady)),

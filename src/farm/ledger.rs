@@ -27,6 +27,7 @@ use crate::model::pace::{Ends, Pace};
 use crate::model::record::{End, Record, Start};
 use crate::model::task::Task;
 use crate::model::turn::View;
+use crate::model::watch::look_every;
 use crate::workdir::commit::Why;
 use crate::workdir::error::{Error, Result};
 use crate::workdir::farmers;
@@ -43,10 +44,6 @@ const PATIENCE_IDLE: Duration = Duration::from_secs(10);
 pub const PATIENCE_BUSY: Duration = Duration::from_mins(5);
 /// How long until it is tried again.
 const RETRY_EVERY: Duration = Duration::from_secs(1);
-/// How often the run is looked at while there is nothing to do: often at first,
-/// since the last tasks of a run mostly end together.
-const LOOK_FIRST: Duration = Duration::from_millis(50);
-const LOOK_EVERY: Duration = Duration::from_millis(700);
 /// How many lines of a stream may wait here.
 const MOST_WAITING: usize = 10_000;
 
@@ -57,6 +54,8 @@ pub type Board = Arc<Mutex<State>>;
 pub struct Desk {
     /// Our part in the workdir.
     pub session: Session,
+    /// How often it takes its turn, and with how much.
+    pub pace: Pace,
     /// The scheduler's id of our job, as farmers' names have it.
     pub job: String,
     /// Tasks for the slots.
@@ -86,7 +85,6 @@ pub struct Desk {
 /// The ledger at work.
 pub struct Ledger {
     desk: Desk,
-    pace: Pace,
     neighbours: Neighbours,
     /// Held back: we may have been about to be stopped.
     suspects: VecDeque<(Instant, Task, End)>,
@@ -125,9 +123,8 @@ impl Ledger {
             compacted: now,
         };
         Self {
-            neighbours: Neighbours::new(desk.patience.takeover()),
+            neighbours: Neighbours::new(desk.session.number(), desk.patience.takeover()),
             desk,
-            pace: Pace::new(),
             suspects: VecDeque::new(),
             ends: Ends::default(),
             times,
@@ -249,23 +246,30 @@ impl Ledger {
 
     fn is_turn_due(&self) -> bool {
         let is_silent = !self.desk.queue.life().is_good();
-        is_silent || self.view().is_turn_due(&self.pace, self.hungry.is_some())
+        is_silent
+            || self
+                .view()
+                .is_turn_due(&self.desk.pace, self.hungry.is_some())
     }
 
     fn turn(&mut self) -> Result<()> {
         let hungry = self.hungry.take();
         let began = self.desk.patience.now();
         let mut copy = None;
-        if self.view().is_compaction_due(&self.pace) {
+        if self.view().is_compaction_due(&self.desk.pace) {
             self.times.compacted = Instant::now();
             copy = self.desk.session.copy_queue()?;
         }
         let upto = self.take_reports(false);
-        for task in self.desk.queue.retract(self.view().surplus(&self.pace)) {
+        for task in self
+            .desk
+            .queue
+            .retract(self.view().surplus(&self.desk.pace))
+        {
             self.desk.session.give_back(task, None);
         }
         let generation = self.state().queue.generation;
-        let (pace, queue) = (&self.pace, &self.desk.queue);
+        let (pace, queue) = (&self.desk.pace, &self.desk.queue);
         let claim = |state: &State| {
             let counts = queue.counts();
             if counts.is_held {
@@ -284,7 +288,8 @@ impl Ledger {
         let span = now - std::mem::replace(&mut self.times.turned, now);
         let (turn_took, held) = (took(began), took(turn.locked));
         let (ends, slots) = (std::mem::take(&mut self.ends), self.desk.places.len());
-        self.pace
+        self.desk
+            .pace
             .measured(turn_took, held, ends, span.saturating_sub(idle), slots);
         if self.state().queue.generation != generation {
             self.times.compacted = now;
@@ -440,7 +445,7 @@ impl Ledger {
     }
 
     fn look_every(&self) -> Duration {
-        (self.times.busy.elapsed() / 4).clamp(LOOK_FIRST, LOOK_EVERY)
+        look_every(self.times.busy.elapsed(), self.state().live)
     }
 
     /// Whoever waits for the rest of our stream waits for us.
@@ -521,7 +526,7 @@ impl Ledger {
         if self.refused_since.is_some() {
             return RETRY_EVERY;
         }
-        self.view().rest(&self.pace, self.hungry.is_some())
+        self.view().rest(&self.desk.pace, self.hungry.is_some())
     }
 
     /// What the supervisor or a slot wants; `Some` when it is to leave.
@@ -595,10 +600,12 @@ impl Ledger {
             (view.is_idle() && view.left == 0).then(|| self.times.looked + self.look_every()),
             (state.queue.cursor > 0)
                 .then(|| {
-                    self.times.compacted + view.compact_every(&self.pace) + Duration::from_millis(1)
+                    self.times.compacted
+                        + view.compact_every(&self.desk.pace)
+                        + Duration::from_millis(1)
                 })
                 .filter(|at| *at > now),
-            view.wants_turn(&self.pace)
+            view.wants_turn(&self.desk.pace)
                 .then(|| now + self.rest().max(Duration::from_micros(1))),
         ]
         .into_iter()

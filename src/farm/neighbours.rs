@@ -10,6 +10,7 @@ use std::collections::{HashMap, HashSet};
 use std::time::{Duration, Instant};
 
 use crate::host::guard;
+use crate::model::watch::{first_watch, watch_every};
 use crate::workdir::error::Result;
 use crate::workdir::exclusion::host_of;
 use crate::workdir::farmers;
@@ -23,7 +24,10 @@ const MOST: usize = 64;
 /// What is known of the others.
 pub struct Neighbours {
     takeover: Duration,
+    /// Our number in the workdir.
+    number: u32,
     looked: Instant,
+    has_looked: bool,
     /// Their journals: the length, and since when it stands still.
     signs: HashMap<String, (u64, Instant)>,
     /// Those of whom there has been a sign of life.
@@ -32,23 +36,25 @@ pub struct Neighbours {
 
 impl Neighbours {
     /// Nothing known yet.
-    pub fn new(takeover: Duration) -> Self {
+    pub fn new(number: u32, takeover: Duration) -> Self {
         Self {
             takeover,
+            number,
             looked: Instant::now(),
+            has_looked: false,
             signs: HashMap::new(),
             alive: HashSet::new(),
         }
     }
 
-    fn every(&self, live: u32) -> Duration {
-        let every = (Duration::from_millis(50) * live).max(self.takeover / 60);
-        every.clamp(Duration::from_millis(500), Duration::from_secs(30))
-    }
-
     /// When to look again, with so many farmers alive.
     pub fn due_at(&self, live: u32) -> Instant {
-        self.looked + self.every(live)
+        let after = if self.has_looked {
+            watch_every(live, self.takeover)
+        } else {
+            first_watch(self.number, live, self.takeover)
+        };
+        self.looked + after
     }
 
     /// Whether it is time to look.
@@ -69,11 +75,11 @@ impl Neighbours {
         waiting: &mut dyn Waiting,
     ) -> Result<Vec<String>> {
         let since = self.looked.elapsed();
-        if since > self.every(session.state().live) * 3 {
+        if since > watch_every(session.state().live, self.takeover) * 3 {
             // We were frozen ourselves: nothing that stood still proves anything.
             self.signs.clear();
         }
-        self.looked = Instant::now();
+        (self.looked, self.has_looked) = (Instant::now(), true);
         let all = farmers::unsealed(&session.workdir().dir)?;
         let me = session.farmer().to_owned();
         let after = all.partition_point(|name| *name <= me);

@@ -17,6 +17,7 @@ pub struct Patience {
     abort: Receiver<()>,
     events: Option<Sender<Event>>,
     takeover: Duration,
+    launched: u32,
     random: u64,
 }
 
@@ -30,8 +31,15 @@ impl Patience {
             abort,
             events,
             takeover,
+            launched: 1,
             random,
         }
+    }
+
+    /// The same, of one of so many processes that were launched together.
+    #[must_use]
+    pub fn among(self, launched: u32) -> Self {
+        Self { launched, ..self }
     }
 }
 
@@ -75,5 +83,9 @@ impl Waiting for Patience {
 
     fn takeover(&self) -> Duration {
         self.takeover
+    }
+
+    fn crowd(&self) -> u32 {
+        self.launched
     }
 }

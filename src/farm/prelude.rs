@@ -37,6 +37,15 @@ pub(super) struct Prelude<'a> {
     pub(super) host: &'a Host,
 }
 
+/// A farmer that has joined.
+pub(super) struct Joined {
+    pub(super) session: Session,
+    /// Its first tasks.
+    pub(super) tasks: Vec<Task>,
+    /// Its pace, which knows how long joining took.
+    pub(super) pace: Pace,
+}
+
 /// What the prelude found, to be told in one line.
 #[derive(Default)]
 struct Found {
@@ -57,7 +66,7 @@ impl Prelude<'_> {
         clock: &Clock,
         source: &Source,
         options: &Farm,
-    ) -> std::result::Result<(Session, Vec<Task>), Trouble> {
+    ) -> std::result::Result<Joined, Trouble> {
         let mut journal = self.journal(clock)?;
         for text in &self.host.warnings {
             self.progress.say(&format!("pytf: {text}"));
@@ -71,13 +80,20 @@ impl Prelude<'_> {
         };
         let feeds = matches!(source, Source::Stream(_));
         let slots = self.host.slots.into();
-        let claim = |state: &State| Pace::new().claim(slots, 0, state.live, state.queue.left);
-        let (session, before, tasks) =
+        let mut pace = Pace::new(self.host.allocation.launched());
+        let claim = |state: &State| pace.claim(slots, 0, state.live, state.queue.left);
+        let (session, before, turn) =
             Session::join(self.workdir, journal, feeds, claim, self.patience)?;
+        let held = self.patience.now().saturating_sub(turn.locked);
+        pace.joined(held, session.state().live);
         if !found.is_new || options.verbose {
             self.say(&resumed(&before));
         }
-        Ok((session, tasks))
+        Ok(Joined {
+            session,
+            tasks: turn.tasks,
+            pace,
+        })
     }
 
     fn prepare(

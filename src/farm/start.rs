@@ -19,7 +19,7 @@ use super::ledger::{Desk, Ledger};
 use super::logs::SlotLogs;
 use super::message::{Event, Order, Places, Report};
 use super::patience::Patience;
-use super::prelude::Prelude;
+use super::prelude::{Joined, Prelude};
 use super::quarantine::Quarantine;
 use super::queue::{Life, Queue};
 use super::slot::{Slot, TaskEnv};
@@ -41,7 +41,6 @@ use crate::model::farmer::Farmer;
 use crate::model::limits::Limits;
 use crate::model::logs::LogMode;
 use crate::model::room::{usable, warnings};
-use crate::model::task::Task;
 use crate::model::walltime::Walltime;
 use crate::runner::Runner;
 use crate::runner::shell::Shell;
@@ -126,7 +125,8 @@ pub fn run(list: &List, path: &Path, options: &Farm) -> std::result::Result<RunE
     }
     let (events, inbox) = unbounded();
     let abort = listen(&events)?;
-    let mut patience = Patience::new(abort.clone(), Some(events.clone()), options.takeover);
+    let mut patience = Patience::new(abort.clone(), Some(events.clone()), options.takeover)
+        .among(host.allocation.launched());
     let source = Source::of(list)?;
     let workdir = open(path, options)?;
     let mut prelude = Prelude {
@@ -135,9 +135,9 @@ pub fn run(list: &List, path: &Path, options: &Farm) -> std::result::Result<RunE
         progress,
         host: &host,
     };
-    let (session, tasks) = prelude.session(&clock, &source, options)?;
+    let joined = prelude.session(&clock, &source, options)?;
     let mut progress = prelude.progress;
-    progress.update(clock.now(), &counts(session.state(), 0));
+    progress.update(clock.now(), &counts(joined.session.state(), 0));
     let farm = Threads {
         workdir,
         host,
@@ -146,7 +146,7 @@ pub fn run(list: &List, path: &Path, options: &Farm) -> std::result::Result<RunE
         events,
         inbox,
     };
-    farm.run((session, tasks), source, progress)
+    farm.run(joined, source, progress)
 }
 
 /// Where we are and what tasks are run with.
@@ -308,10 +308,11 @@ struct Threads<'a> {
 impl<'a> Threads<'a> {
     fn run(
         self,
-        (session, tasks): (Session, Vec<Task>),
+        joined: Joined,
         source: Source,
         progress: Progress,
     ) -> std::result::Result<RunExit, Trouble> {
+        let (session, pace) = (joined.session, joined.pace);
         let farmer = session.farmer().to_owned();
         let mps = self.start_mps(&farmer)?;
         let guard = Guard::start(&farmer, &session.journal().lock().share()?)
@@ -321,7 +322,7 @@ impl<'a> Threads<'a> {
         let (reports, desk_reports) = unbounded();
         let life = Life::new(self.options.takeover / 2);
         let queue = Arc::new(Queue::new(self.host.slots, orders.clone(), life));
-        queue.put(tasks);
+        queue.put(joined.tasks);
         let places: Places = Arc::new((0..self.host.slots).map(|_| Place::default()).collect());
         let board = Arc::new(Mutex::new(session.state().clone()));
         let busy = Arc::new(AtomicU64::new(0));
@@ -342,6 +343,7 @@ impl<'a> Threads<'a> {
         let desk = Desk {
             job: self.host.job(),
             session,
+            pace,
             queue: queue.clone(),
             places: places.clone(),
             orders: desk_orders,

@@ -25,3 +25,4 @@ pub mod task;
 pub mod tasklist;
 pub mod turn;
 pub mod walltime;
+pub mod watch;

@@ -19,8 +19,6 @@ const SHARES: u32 = 8;
 const LONGEST_GAP: Duration = Duration::from_secs(10);
 /// A round, a turn of each farmer, that is shorter needs no queue.
 const SHORT_ROUND: Duration = Duration::from_millis(500);
-/// How long the lock is held in a turn, before one was measured: on a file server.
-const GUESS: Duration = Duration::from_millis(5);
 /// Where a turn takes more than this part of a task, slots would be idle for it.
 const WORTH: u32 = 200;
 
@@ -36,6 +34,8 @@ pub struct Pace {
     /// How long a task runs, in seconds.
     length: f64,
     slots: u64,
+    /// Farmers that were launched with us and may still be on their way.
+    launched: u32,
 }
 
 /// The tasks that ended.
@@ -48,14 +48,28 @@ pub struct Ends {
 }
 
 impl Pace {
-    /// Nothing measured yet.
-    pub fn new() -> Self {
+    /// Nothing measured yet. `launched` is how many farmers started together, as
+    /// the launcher says; a few are no matter.
+    ///
+    /// Until our first turn after the join they are believed in: whoever came
+    /// first would otherwise come back before the others have joined.
+    pub fn new(launched: u32) -> Self {
         Self {
             turn: Duration::from_millis(2),
             hold: Duration::from_millis(2),
             rate: 0.0,
             length: 0.0,
             slots: 0,
+            launched: if launched > FEW { launched } else { 0 },
+        }
+    }
+
+    /// To join the lock was held for `hold`, and now so many farmers are alive. In
+    /// a large farm that is the best that is known until the first turn; in a
+    /// small one the first turn comes soon.
+    pub fn joined(&mut self, hold: Duration, live: u32) {
+        if self.farm(live) > FEW {
+            (self.turn, self.hold) = (hold, hold);
         }
     }
 
@@ -74,9 +88,9 @@ impl Pace {
         span: Duration,
         slots: usize,
     ) {
-        // What a guess says counts for nothing.
         let is_first = self.slots == 0;
         let mix = |old: Duration, new: Duration| if is_first { new } else { (old * 3 + new) / 4 };
+        self.launched = 0;
         self.turn = mix(self.turn, turn);
         self.hold = mix(self.hold, hold);
         self.slots = slots as u64;
@@ -105,18 +119,20 @@ impl Pace {
     /// leave the file system alone for most of it, since a sync holds up whoever
     /// creates files beside it.
     pub fn gap(&self, live: u32) -> Duration {
+        let live = self.farm(live);
         let rests = live.saturating_mul(SHARES).max(RESTS);
         let longest = LONGEST_GAP.max(self.round(live) * 2);
         (self.hold * rests).clamp(SHORTEST_GAP, longest)
     }
 
-    /// How long the lock is held in a turn of each of the `live` farmers.
+    /// How many farmers there are, or will be in a moment.
+    fn farm(&self, live: u32) -> u32 {
+        live.max(self.launched).max(1)
+    }
+
+    /// How long the lock is held in a turn of each of the farmers.
     fn round(&self, live: u32) -> Duration {
-        if self.slots == 0 {
-            GUESS * live
-        } else {
-            self.hold * live
-        }
+        self.hold * self.farm(live)
     }
 
     /// How long to wait after a turn although a slot is idle. In a large farm that
@@ -124,10 +140,10 @@ impl Pace {
     /// there would win against all who wait with long pauses. In a small one a hold
     /// that took long once, on a busy node, must not keep a slot idle.
     pub fn hungry_gap(&self, live: u32) -> Duration {
-        if live <= FEW {
+        if self.farm(live) <= FEW {
             return Duration::ZERO;
         }
-        let rounds = (self.round(live) * 3 / 2).saturating_sub(SHORT_ROUND);
+        let rounds = (self.round(live) * 6 / 5).saturating_sub(SHORT_ROUND);
         rounds.min(self.gap(live))
     }
 
@@ -144,7 +160,7 @@ impl Pace {
         let expected = (self.rate * horizon * 1.5) as u64;
         expected
             .max(self.reserve())
-            .min(left / (2 * u64::from(live.max(1))))
+            .min(left / (2 * u64::from(self.farm(live))))
     }
 
     /// Tasks of one length end together, in all slots at once. That is no matter
@@ -179,11 +195,18 @@ impl Pace {
     /// How many tasks to claim now: for the `idle` slots, and ahead of them,
     /// less those that are `queued` already.
     pub fn claim(&self, idle: u64, queued: u64, live: u32, left: u64) -> u64 {
-        let share = left.div_ceil(u64::from(live.max(1)));
+        let is_short = self.round(live) <= SHORT_ROUND;
+        // Where a round is long the others come too late to be fair to: the last
+        // tasks would go out in thousands of turns, beside idle slots.
+        let fair = left.div_ceil(u64::from(live.max(1)));
+        let share = if is_short { fair } else { left };
         // Before the first end nobody knows how long a task is: where the next
         // turn is far, each slot gets two.
-        let is_far = self.length == 0.0 && self.round(live) > SHORT_ROUND;
-        let second = if is_far { idle.min(share / 2) } else { 0 };
+        let second = if self.length == 0.0 && self.farm(live) > FEW {
+            idle.min(left / (2 * u64::from(self.farm(live))))
+        } else {
+            0
+        };
         let wanted = idle.min(share) + second.max(self.lookahead(live, left));
         wanted.saturating_sub(queued)
     }
@@ -203,24 +226,20 @@ pub const LONG_WAIT: Duration = Duration::from_millis(250);
 ///
 /// Who has waited long tries more often, or those who come later would be served
 /// first; but never so often that tries make more than a small part of the time,
-/// which take `effort` each, since they are requests to the file server. A `crowd` of a thousand that tried
-/// every 16 ms would leave the server no time for the one who has the lock: so
-/// all together try as often as one try follows another.
+/// which take `effort` each, since they are requests to the file server. A `crowd`
+/// of a thousand that tried every 16 ms would leave the server no time for the one
+/// who has the lock. But most of them wait only when all begin or all leave; so
+/// nobody pauses as if more than a hundred waited, or whoever was unlucky a few
+/// times would wait for minutes.
 pub fn lock_pause(tries: u32, waited: Duration, effort: Duration, crowd: u32) -> Duration {
     let pause = Duration::from_micros(200).mul_f64(1.3_f64.powi(tries.min(21).cast_signed()));
+    let too_many = crowd.saturating_sub(FEW);
     if waited < LONG_WAIT {
-        return pause;
+        return pause.max(effort * too_many.min(6));
     }
     let cheap = (effort * 32).max(Duration::from_millis(5));
     let alone = pause.min(cheap);
-    let too_many = crowd.saturating_sub(FEW);
-    alone.max((effort * too_many).min(Duration::from_secs(2)))
-}
-
-impl Default for Pace {
-    fn default() -> Self {
-        Self::new()
-    }
+    alone.max((effort * too_many.min(100)).min(Duration::from_secs(2)))
 }
 
 #[cfg(test)]
@@ -228,7 +247,7 @@ mod tests {
     use super::*;
 
     fn pace(rate_per_s: u64, turn_ms: u64, hold_ms: u64) -> Pace {
-        let mut pace = Pace::new();
+        let mut pace = Pace::new(1);
         for _ in 0..50 {
             let (turn, hold) = (
                 Duration::from_millis(turn_ms),
@@ -255,7 +274,7 @@ mod tests {
 
     #[test]
     fn tasks_that_end_together_are_no_flood() {
-        let mut pace = Pace::new();
+        let mut pace = Pace::new(1);
         let ran = Duration::from_secs(3) * 16;
         let (turn, span) = (Duration::from_millis(2), Duration::from_millis(20));
         pace.measured(turn, turn, Ends { count: 16, ran }, span, 16);
@@ -285,8 +304,9 @@ mod tests {
     fn a_crowd_of_waiters_leaves_the_file_server_alone() {
         let (ms, long) = (Duration::from_millis, Duration::from_secs(1));
         assert_eq!(lock_pause(30, long, ms(1), 10), ms(32));
-        assert_eq!(lock_pause(30, long, ms(1), 1128), ms(1000));
-        assert!(lock_pause(30, ms(100), ms(1), 1000) < ms(60));
+        assert_eq!(lock_pause(30, long, ms(1), 1000), ms(100));
+        assert_eq!(lock_pause(1, ms(1), ms(1), 1000), ms(6));
+        assert!(lock_pause(1, ms(1), ms(1), 10) < ms(1));
         assert_eq!(lock_pause(30, long, Duration::from_micros(10), 64), ms(5));
     }
 
@@ -297,5 +317,28 @@ mod tests {
         assert_eq!(pace.claim(4, 0, 8, 16), 3);
         assert_eq!(pace.claim(4, 0, 8, 1), 1);
         assert_eq!(pace.claim(4, 0, 8, 0), 0);
+    }
+
+    #[test]
+    fn the_first_of_a_large_farm_leave_the_lock_to_those_who_have_yet_to_join() {
+        let mut pace = Pace::new(1000);
+        // They count for what is fair, too.
+        assert_eq!(pace.claim(64, 0, 1, 1_000_000), 128);
+        assert_eq!(pace.claim(64, 0, 1, 10_000), 64 + 5);
+        pace.joined(Duration::from_millis(10), 1);
+        assert!(pace.hungry_gap(3) > Duration::from_secs(10));
+        let ends = Ends::default();
+        let (hold, span) = (Duration::from_millis(10), Duration::from_secs(12));
+        pace.measured(hold, hold, ends, span, 64);
+        assert_eq!(pace.hungry_gap(3), Duration::ZERO, "they never came");
+        assert_eq!(Pace::new(16).claim(4, 0, 1, 1000), 4, "a few are no matter");
+    }
+
+    #[test]
+    fn where_a_round_is_long_no_slot_is_idle_beside_the_last_tasks() {
+        let long = pace(12, 100, 10);
+        assert_eq!(long.claim(64, 0, 1000, 300), 64);
+        let short = pace(12, 10, 1);
+        assert_eq!(short.claim(64, 0, 100, 300), 3 + 1);
     }
 }

@@ -139,7 +139,7 @@ mod tests {
 
     #[test]
     fn a_turn_needs_a_reason_and_a_rest_or_an_idle_slot() {
-        let pace = Pace::new();
+        let pace = Pace::new(1);
         assert!(!QUIET.is_turn_due(&pace, true), "nothing to do");
         let news = View {
             has_news: true,
@@ -167,7 +167,7 @@ mod tests {
             rest: 1 << 24,
             ..QUIET
         };
-        let pace = Pace::new();
+        let pace = Pace::new(1);
         assert!(!large.is_compaction_due(&pace));
         let more = View {
             cursor: 1 << 21,
@@ -183,7 +183,7 @@ mod tests {
 
     #[test]
     fn of_many_farmers_one_copies_at_a_time() {
-        let pace = Pace::new();
+        let pace = Pace::new(1);
         let due = |farmer, generation| {
             let view = View {
                 live: 100,
@@ -203,7 +203,7 @@ mod tests {
 
     #[test]
     fn what_waits_here_in_vain_is_surplus() {
-        let pace = Pace::new();
+        let pace = Pace::new(1);
         let full = View {
             left: 0,
             queued: 9,
@@ -220,7 +220,7 @@ mod tests {
 
     #[test]
     fn what_was_claimed_when_tasks_were_short_is_surplus_once_they_are_long() {
-        let mut pace = Pace::new();
+        let mut pace = Pace::new(1);
         let turn = Duration::from_millis(2);
         let short = Ends {
             count: 300,

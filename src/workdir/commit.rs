@@ -9,6 +9,7 @@
 //! there are: a claim reads k lines at the cursor, a result appends a line.
 
 use std::collections::HashMap;
+use std::io::ErrorKind;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -77,6 +78,10 @@ pub struct Txn<'a> {
     /// uses the same names.
     replacing: Vec<(&'static str, NewFile)>,
     held: Held,
+    /// What was only read, to be closed when others have the lock already: so it
+    /// comes after it. A file that is open for writing would make NFS take what
+    /// others write for our own.
+    done: Vec<Box<dyn File>>,
     /// How many new files were begun.
     n_new: std::cell::Cell<u32>,
 }
@@ -104,6 +109,7 @@ impl<'a> Txn<'a> {
             waiting,
             state,
             replacing: Vec::new(),
+            done: Vec::new(),
             n_new: std::cell::Cell::new(0),
         };
         // Should their process have died before it renamed them. The state in
@@ -290,6 +296,7 @@ impl<'a> Txn<'a> {
         self.state.queue.cursor = lines.at();
         self.state.queue.left -= n;
         self.state.queue.head = Head::of(lines.head().context("read", TOPROCESS)?);
+        self.done.push(file);
         Ok(tasks)
     }
 
@@ -481,6 +488,10 @@ impl<'a> Txn<'a> {
             self.is_in_force(written)?;
         }
         let renames = std::mem::take(&mut self.state.renames);
+        if !renames.is_empty() {
+            // An open file that is replaced would stay, under a name of NFS's own.
+            self.done.clear();
+        }
         // It is true now, whatever comes: what cannot be renamed here, the next
         // transaction renames first of all.
         let _ = self.rename_all(&renames);
@@ -525,7 +536,7 @@ impl<'a> Txn<'a> {
             match self.dir.rename(from, to) {
                 // Renamed already: by a process that died since, or, under locks
                 // by name, by the one whose state we have just seen come true.
-                Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
+                Err(error) if error.kind() == ErrorKind::NotFound => {}
                 done => done.context("rename", from)?,
             }
         }
@@ -590,10 +601,16 @@ impl<'a> Txn<'a> {
         Ok(after)
     }
 
-    /// The file that `name` is in this transaction.
+    /// The file that `name` is in this transaction, to be read.
     fn current(&mut self, name: &str) -> Result<Box<dyn File>> {
         let Some((_, new)) = self.replacing.iter_mut().find(|(to, _)| *to == name) else {
-            return self.dir.open(name, Open::Create).context("open", name);
+            let opened = match self.dir.open(name, Open::Read) {
+                Err(error) if error.kind() == ErrorKind::NotFound => {
+                    self.dir.open(name, Open::Create)
+                }
+                opened => opened,
+            };
+            return opened.context("open", name);
         };
         new.flush().context("write", name)?;
         self.dir

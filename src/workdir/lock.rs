@@ -76,12 +76,18 @@ pub trait Waiting {
     fn tell(&mut self, message: String);
     /// After how long a process that gives no sign of life is taken for dead.
     fn takeover(&self) -> Duration;
+    /// How many processes may want the lock, as far as is known beforehand.
+    fn crowd(&self) -> u32 {
+        1
+    }
 }
 
 /// The lock, until it is dropped.
 pub struct Held {
     /// The open lock file.
     pub file: Box<dyn File>,
+    /// The same once more, opened to see that it is: closed after the unlock.
+    _again: Option<Box<dyn File>>,
     mechanism: Mechanism,
     name: Option<(Arc<dyn Dir>, String)>,
     since: Duration,
@@ -113,7 +119,7 @@ pub fn acquire(
     waiting: &mut dyn Waiting,
 ) -> Result<Held> {
     let mut wait = LongWait::new(waiting.now());
-    let (mut tries, mut effort, mut crowd) = (0_u32, Duration::ZERO, None);
+    let (mut tries, mut effort, mut crowd) = (0_u32, Duration::ZERO, waiting.crowd());
     loop {
         // Before the try: it may be we who stand still right after it.
         let since = waiting.now();
@@ -121,9 +127,10 @@ pub fn acquire(
             Mechanism::Flock | Mechanism::Fcntl => try_file(dir, mechanism)?,
             Mechanism::Link => try_name(dir, who, waiting)?,
         };
-        if let Some((file, name)) = held {
+        if let Some(Taken { file, again, name }) = held {
             let held = Held {
                 file,
+                _again: again,
                 mechanism,
                 name: name.map(|n| (dir.clone(), n)),
                 since,
@@ -138,15 +145,20 @@ pub fn acquire(
             return Ok(held);
         }
         tries += 1;
-        effort = (effort * 3 + waiting.now().saturating_sub(since)) / 4;
+        let took = waiting.now().saturating_sub(since);
+        effort = if tries == 1 {
+            took
+        } else {
+            (effort * 3 + took) / 4
+        };
         let waited = waiting.now().saturating_sub(wait.since);
-        if waited >= pace::LONG_WAIT && crowd.is_none() {
-            // Should it be torn at this moment: the next try will do.
+        if waited >= pace::LONG_WAIT && tries.is_multiple_of(COUNT_TRIES) {
+            // Should it be torn at this moment: a later try will do.
             let state = dir.open(LOCK, Open::Read).ok();
             let state = state.and_then(|file| state::read(&*file).ok().flatten());
-            crowd = state.map(|state| state.live);
+            crowd = crowd.max(state.map_or(1, |state| state.live));
         }
-        let pause = pace::lock_pause(tries, waited, effort, crowd.unwrap_or(1));
+        let pause = pace::lock_pause(tries, waited, effort, crowd);
         let spread = 0.5 + waiting.jitter();
         if !waiting.pause(pause.mul_f64(spread)) {
             return Err(Error::GaveUp);
@@ -185,7 +197,12 @@ fn disarm(dir: &Arc<dyn Dir>, but: &str) -> Result<()> {
 /// How the names begin of files that are to take the place of the lock.
 const NEXT: &str = "lock.next.";
 
-type Taken = (Box<dyn File>, Option<String>);
+/// A try that succeeded: the open lock file, and how it was taken.
+struct Taken {
+    file: Box<dyn File>,
+    again: Option<Box<dyn File>>,
+    name: Option<String>,
+}
 
 fn try_file(dir: &Arc<dyn Dir>, mechanism: Mechanism) -> Result<Option<Taken>> {
     let file = dir.open(LOCK, Open::Create).context("open", LOCK)?;
@@ -195,14 +212,19 @@ fn try_file(dir: &Arc<dyn Dir>, mechanism: Mechanism) -> Result<Option<Taken>> {
         Err(error) if error.raw_os_error() == Some(libc::ESTALE) => false,
         Err(error) => return Err(unusable(mechanism, error)),
     };
+    if !got {
+        return Ok(None);
+    }
     // Somebody may have replaced the file between our open and our lock. Only
     // an open asks the server; what a name means may be remembered for a minute.
-    let is_the_one = got && {
-        let now = dir.open(LOCK, Open::Read).context("open", LOCK)?;
-        let inode = |file: &dyn File| file.inode().context("look at", LOCK);
-        inode(&*now)? == inode(&*file)?
-    };
-    Ok(is_the_one.then_some((file, None)))
+    let again = dir.open(LOCK, Open::Read).context("open", LOCK)?;
+    let inode = |file: &dyn File| file.inode().context("look at", LOCK);
+    let is_the_one = inode(&*again)? == inode(&*file)?;
+    Ok(is_the_one.then_some(Taken {
+        file,
+        again: Some(again),
+        name: None,
+    }))
 }
 
 /// The name carries the number of the state that may be changed under it, and
@@ -224,9 +246,11 @@ fn try_name(dir: &Arc<dyn Dir>, who: &str, waiting: &dyn Waiting) -> Result<Opti
     };
     let checked = check_name(dir, &*mark, turn, &format!("{} by {who}", waiting.micros()));
     match checked.context("write", &name) {
-        Ok(Some(fresh)) if waiting.now().saturating_sub(began) < NAMELESS / 2 => {
-            Ok(Some((fresh, Some(name))))
-        }
+        Ok(Some(fresh)) if waiting.now().saturating_sub(began) < NAMELESS / 2 => Ok(Some(Taken {
+            file: fresh,
+            again: None,
+            name: Some(name),
+        })),
         Ok(_) => dir.remove(&name).context("remove", &name).map(|()| None),
         Err(error) => {
             // One that stays is broken by the others after the takeover time.
@@ -448,6 +472,8 @@ const NAMELESS: Duration = Duration::from_secs(4);
 /// A waiter looks whom it waits for after so many tries, some seconds, and then
 /// once in so many: they are up to 1.5 s apart by then.
 const FIRST_LOOK: u32 = 36;
+/// In so many tries a waiter counts the farmers once.
+const COUNT_TRIES: u32 = 8;
 const LOOK_TRIES: u32 = 3;
 /// Two looks of a waiter are not farther apart than this.
 const LOOK: Duration = Duration::from_secs(5);

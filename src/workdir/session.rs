@@ -93,12 +93,14 @@ impl Session {
         feeds: bool,
         claim: impl FnOnce(&State) -> u64,
         waiting: &mut dyn Waiting,
-    ) -> Result<(Self, State, Vec<Task>)> {
+    ) -> Result<(Self, State, Turn)> {
         let (dir, mechanism) = (&workdir.dir, workdir.mechanism);
         let farmer = journal.farmer().to_owned();
         let journal = SharedJournal(Arc::new(Mutex::new(journal)));
-        let waiting = &mut Beating::new(&journal, waiting);
+        let waiting = &mut Beating::new(&journal, 1, waiting);
+        let asked = waiting.now();
         let mut txn = Txn::begin(dir, mechanism, &farmer, waiting)?;
+        let locked = txn.now();
         if farmers::is_marked(dir, &farmer)? {
             return Err(Error::Sealed);
         }
@@ -138,7 +140,13 @@ impl Session {
             is_quarantined: false,
             is_over: false,
         };
-        Ok((session, before, tasks))
+        let waited = locked.saturating_sub(asked);
+        let turn = Turn {
+            tasks,
+            locked,
+            waited,
+        };
+        Ok((session, before, turn))
     }
 
     /// The farmer's name.
@@ -199,7 +207,7 @@ impl Session {
         waiting: &mut dyn Waiting,
     ) -> Result<Turn> {
         self.must_be_ours()?;
-        let waiting = &mut Beating::new(&self.journal, waiting);
+        let waiting = &mut Beating::new(&self.journal, self.state.live, waiting);
         let turn = self.try_turn(upto, copy, claim, waiting);
         self.noted(turn)
     }
@@ -339,7 +347,7 @@ impl Session {
         self.must_be_ours()?;
         let (dir, mechanism) = (&self.workdir.dir, self.workdir.mechanism);
         let by = (&*self.farmer, Some((self.number, &self.state)));
-        let waiting = &mut Beating::new(&self.journal, waiting);
+        let waiting = &mut Beating::new(&self.journal, self.state.live, waiting);
         let found = recovery::seal(dir, mechanism, by, waiting, (farmer, journal));
         let found = self.noted(found)?;
         self.look()?;
@@ -392,7 +400,7 @@ impl Session {
         act: impl FnOnce(Txn<'_>) -> Result<T>,
     ) -> Result<T> {
         self.must_be_ours()?;
-        let waiting = &mut Beating::new(&self.journal, waiting);
+        let waiting = &mut Beating::new(&self.journal, self.state.live, waiting);
         let (dir, mechanism) = (&self.workdir.dir, self.workdir.mechanism);
         let done = Txn::begin(dir, mechanism, &self.farmer, waiting).and_then(|txn| {
             check_seal(&txn, &self.state, self.number)?;
@@ -405,7 +413,7 @@ impl Session {
     /// else is left or it is about to be empty. What a stream still held is `state.feeding` in the result.
     pub fn leave(&mut self, upto: u64, waiting: &mut dyn Waiting) -> Result<State> {
         self.must_be_ours()?;
-        let waiting = &mut Beating::new(&self.journal, waiting);
+        let waiting = &mut Beating::new(&self.journal, self.state.live, waiting);
         let left = self.try_leave(upto, waiting);
         self.noted(left)
     }
@@ -459,15 +467,18 @@ impl Session {
 /// life that others look for.
 struct Beating<'a> {
     journal: SharedJournal,
+    /// Farmers that were alive when we last looked.
+    live: u32,
     waiting: &'a mut dyn Waiting,
     due: Duration,
 }
 
 impl<'a> Beating<'a> {
-    fn new(journal: &SharedJournal, waiting: &'a mut dyn Waiting) -> Self {
+    fn new(journal: &SharedJournal, live: u32, waiting: &'a mut dyn Waiting) -> Self {
         let due = waiting.now() + waiting.takeover() / 6;
         Self {
             journal: journal.clone(),
+            live,
             waiting,
             due,
         }
@@ -512,6 +523,10 @@ impl Waiting for Beating<'_> {
 
     fn takeover(&self) -> Duration {
         self.waiting.takeover()
+    }
+
+    fn crowd(&self) -> u32 {
+        self.waiting.crowd().max(self.live)
     }
 }
 

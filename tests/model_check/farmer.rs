@@ -152,7 +152,7 @@ impl Farmer {
         let feeds = matches!(plan.source, Source::Stream(_));
         let journal = Session::journal_for(&workdir, header)?;
         let claim = |state: &pytf::workdir::state::State| (plan.slots as u64).min(state.queue.left);
-        let (session, _, tasks) = Session::join(&workdir, journal, feeds, claim, &mut waiting)?;
+        let (session, _, turn) = Session::join(&workdir, journal, feeds, claim, &mut waiting)?;
         let now = shared.now();
         Ok(Self {
             slots: (0..plan.slots).map(|_| None).collect(),
@@ -161,7 +161,7 @@ impl Farmer {
             plan,
             waiting,
             session,
-            queue: tasks.into(),
+            queue: turn.tasks.into(),
             unsynced: Vec::new(),
             signs: HashMap::new(),
             looked: now,
@@ -253,6 +253,10 @@ impl Farmer {
 
     fn begin(&mut self, slot: usize, task: Task, now: u64) {
         let mut world = self.shared.lock();
+        if world.actors[self.me].is_dead {
+            // Since it gave the lock back, which tells nobody of an error.
+            return;
+        }
         world.trace(self.me, || format!("starts task {}", task.id));
         for other in world.oracle.starts(self.me, task.id.0) {
             let is_frozen = |actor: usize| world.actors[actor].frozen > TAKEOVER / 3;

@@ -129,6 +129,15 @@ impl Allocation {
         found
     }
 
+    /// How many processes a launcher started together: this one alone, if none
+    /// did or it does not say.
+    pub fn launched(&self) -> u32 {
+        match self.launch {
+            Launch::Launched => self.size.unwrap_or(1),
+            Launch::Plain | Launch::Script | Launch::Shell => 1,
+        }
+    }
+
     /// Whether this process is the one to tell what concerns all of them.
     pub fn speaks_for_all(&self) -> bool {
         self.rank.unwrap_or(0) == 0
