@@ -72,7 +72,7 @@ pub(super) fn enter(
         return Ok(None);
     }
     let wanted: HashSet<TaskId> = wanted.iter().collect();
-    let back = take_failed(&mut txn, Some(&wanted), Why::Doubted)?;
+    let back = take_failed(&mut txn, |id| wanted.contains(&id), Why::Doubted)?;
     let ids: Ids = back.iter().map(|(task, _)| task.id).collect();
     if back.is_empty() {
         let state = txn.state().clone();

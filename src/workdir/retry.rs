@@ -31,8 +31,9 @@ pub fn retry(
     wanted: Option<&Ids>,
 ) -> Result<Retried> {
     let mut txn = Txn::begin(dir, mechanism, who, waiting)?;
-    let among: Option<HashSet<TaskId>> = wanted.map(|ids| ids.iter().collect());
-    let failed = take_failed(&mut txn, among.as_ref(), Why::Retry)?;
+    // A range may be far longer than the list.
+    let is_wanted = |id| wanted.is_none_or(|wanted| wanted.contains(id));
+    let failed = take_failed(&mut txn, is_wanted, Why::Retry)?;
     let found: HashSet<TaskId> = failed.iter().map(|(task, _)| task.id).collect();
     let mut retried = Retried {
         back: failed.iter().map(|(task, _)| task.id).collect(),
@@ -55,11 +56,11 @@ pub fn retry(
     Ok(retried)
 }
 
-/// Takes tasks out of `failed`: all, or those `among` them; sorted, for whoever
-/// puts them back into `toprocess`. When there are none nothing is written.
+/// Takes those tasks out of `failed` that are wanted; sorted, for whoever puts them
+/// back into `toprocess`. When there are none nothing is written.
 pub(super) fn take_failed(
     txn: &mut Txn<'_>,
-    among: Option<&HashSet<TaskId>>,
+    is_wanted: impl Fn(TaskId) -> bool,
     why: Why,
 ) -> Result<Vec<(Task, Option<Why>)>> {
     let mut attempts = Attempts::default();
@@ -67,7 +68,7 @@ pub(super) fn take_failed(
     let mut stay = txn.new_file(FAILED)?;
     let (mut taken, mut write) = (Vec::new(), Ok(()));
     txn.each_line(FAILED, |line| match parse_line(line) {
-        Some((id, text)) if among.is_none_or(|among| among.contains(&id)) => {
+        Some((id, text)) if is_wanted(id) => {
             let task = Task {
                 id,
                 line: text.to_vec(),
