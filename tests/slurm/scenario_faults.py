@@ -55,7 +55,7 @@ def node_cut_off(cluster):
     """The link of one node is cut. Slurm requeues the job onto other nodes,
     and the rank that nobody can reach lives on beside the new run, since it
     still has the file system. Then the link is healed."""
-    farm = Farm(cluster).tasks(*["0.5 0"] * 1000)
+    farm = Farm(cluster).tasks(*["0.5 0"] * 1600)
     job = farm.submit("--requeue", pytf=f"{TAKEOVER} --grace 2")
     farm.wait_for_starts(60)
     victim = cluster.nodes[2]
