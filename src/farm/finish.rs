@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use super::clock::Clock;
+use super::message;
 use super::start::warn;
 use super::supervisor::Ended;
 use crate::cli::Farm;
@@ -52,25 +53,14 @@ impl Finish<'_> {
         }
         if let Some(state) = state.filter(|_| !self.options.quiet) {
             let record = record.and_then(Result::ok);
-            self.summarise(ended, &state, busy, advised(record.as_ref()));
+            self.summarise(ended, &state, busy, record.as_ref());
         }
         ended.farmer.exit(run)
     }
 
-    fn summarise(&self, ended: &Ended, state: &State, busy: &AtomicU64, advice: Vec<String>) {
-        // What has been put back since is no failure any more.
-        let failed = failed_now(&self.workdir.path).ok();
-        let has_failed = |failure: &&super::message::Failure| {
-            failed
-                .as_ref()
-                .is_none_or(|ids| ids.binary_search(&failure.id.0).is_ok())
-        };
-        let mut failures: Vec<_> = ended
-            .failures
-            .iter()
-            .filter(has_failed)
-            .map(|failure| self.failure(failure))
-            .collect();
+    fn summarise(&self, ended: &Ended, state: &State, busy: &AtomicU64, record: Option<&Record>) {
+        let failed = self.still_failed(ended, record).into_iter();
+        let mut failures: Vec<_> = failed.map(|failure| self.failure(failure)).collect();
         failures.sort_by_key(|failure| failure.id);
         let stopped = match ended.farmer.cause() {
             Cause::Complete => None,
@@ -96,7 +86,7 @@ impl Finish<'_> {
             slots: u64::from(self.slots),
             busy: Duration::from_micros(busy.load(Ordering::Relaxed)),
             failures,
-            advice,
+            advice: advised(record),
         };
         let look = Look::new(Terminal::of_stdout(), |name| std::env::var(name).ok());
         // A closed or full standard output changes nothing in what was done.
@@ -106,7 +96,28 @@ impl Finish<'_> {
             .and_then(|()| stdout.flush());
     }
 
-    fn failure(&self, failure: &super::message::Failure) -> Failure {
+    /// Our failures but those that have been put back since. `failed` is only read
+    /// when that was not done for the record of the whole run.
+    fn still_failed<'e>(
+        &self,
+        ended: &'e Ended,
+        record: Option<&Record>,
+    ) -> Vec<&'e message::Failure> {
+        let read;
+        let failed = match record {
+            Some(record) => Some(&record.failed[..]),
+            None if ended.failures.is_empty() => None,
+            None => {
+                read = failed_now(&self.workdir.path).ok();
+                read.as_deref()
+            }
+        };
+        let all = ended.failures.iter();
+        let has_failed = |id| failed.is_none_or(|failed| failed.binary_search(&id).is_ok());
+        all.filter(|failure| has_failed(failure.id.0)).collect()
+    }
+
+    fn failure(&self, failure: &message::Failure) -> Failure {
         let tail = failure.log.as_ref().map_or_else(Vec::new, |log| {
             log_tail(&self.workdir.path.join(&log.file), log.part, TAIL)
         });

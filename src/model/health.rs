@@ -176,12 +176,11 @@ impl Health {
             return None;
         }
         let (good, bad) = (self.succeeded, self.failed);
-        let is_enough = good + bad >= ENOUGH;
         let verdict = if self.has_recovered {
             Verdict::Recovered
-        } else if is_enough && good >= ENOUGH && good >= 3 * bad {
+        } else if good >= ENOUGH && good >= 3 * bad {
             Verdict::Sick(good, good + bad)
-        } else if bad >= ENOUGH || self.asked.is_empty() && is_enough {
+        } else if bad >= ENOUGH || self.asked.is_empty() && good + bad >= ENOUGH {
             Verdict::Innocent(bad, good + bad)
         } else if self.asked.is_empty() || now >= self.since + PATIENCE {
             Verdict::Unheard

@@ -427,13 +427,8 @@ fn slots_of_a_lost_gpu_are_out_of_service_but_never_the_last() {
     assert!(node.farm.ends()[3..].iter().any(|end| end["slot"] == 2));
 }
 
-#[test]
-fn journal_and_timeline_name_the_gpus() {
-    if !is_there() {
-        return;
-    }
-    let node = Node::of(2, "");
-    node.say("load1", 37);
+/// Two tasks on a GPU each, which end when the GPUs were measured.
+fn run_until_measured(node: &Node) {
     let gate = node.farm.gate("gate");
     node.farm.write("tasks.txt", tasks(2, |_| gate.stand()));
     let pytf = node.run("--gpus-per-task 1").start();
@@ -443,6 +438,16 @@ fn journal_and_timeline_name_the_gpus() {
     until("the GPUs are measured", is_measured);
     gate.open(2);
     pytf.wait().exits(0);
+}
+
+#[test]
+fn journal_and_timeline_name_the_gpus() {
+    if !is_there() {
+        return;
+    }
+    let node = Node::of(2, "");
+    node.say("load1", 37);
+    run_until_measured(&node);
     let header = node.farm.headers().remove(0);
     assert_eq!(header["devices"][1]["gpus"][0], uuid(1));
     let trace: Value = serde_json::from_str(&node.farm.text("w/timeline.json")).unwrap();
@@ -474,15 +479,7 @@ fn status_and_report_tell_how_busy_gpus_were() {
     let node = Node::of(2, "");
     node.say("load1", 37);
     node.say("memory1", 20);
-    let gate = node.farm.gate("gate");
-    node.farm.write("tasks.txt", tasks(2, |_| gate.stand()));
-    let pytf = node.run("--gpus-per-task 1").start();
-    gate.comers(2);
-    let journal = format!("w/nodes/{}.jsonl", node.farm.farmers().remove(0));
-    let is_measured = || node.farm.text(&journal).contains("\"event\":\"gpus\"");
-    until("the GPUs are measured", is_measured);
-    gate.open(2);
-    pytf.wait().exits(0);
+    run_until_measured(&node);
     let status = |args: &str| {
         node.farm
             .pytf(format!("status w {args}").split_whitespace())
