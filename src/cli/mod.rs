@@ -149,7 +149,7 @@ impl Cli {
         variable: impl Fn(&str) -> Option<OsString>,
     ) -> Result<Request, clap::Error> {
         let argv: Vec<OsString> = argv.into_iter().collect();
-        // Twice for each farmer: nobody waits for all options to be made for it.
+        // Once for each farmer: nobody waits for all options to be made for it.
         if argv.get(1).is_some_and(|word| word == GUARD) {
             return Ok(Request::Guard(argv[2..].to_vec()));
         }

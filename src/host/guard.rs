@@ -26,14 +26,12 @@ use std::sync::Arc;
 use nix::sys::memfd::{MFdFlags, memfd_create};
 use nix::sys::signal::{Signal, kill, killpg};
 use nix::sys::wait::{WaitPidFlag, waitpid};
-use nix::unistd::Pid;
+use nix::unistd::{Pid, daemon};
 
 use super::process::Spawn;
 
 /// The hidden command that makes a process the guard.
 pub const COMMAND: &str = "__guard";
-/// Its last word for the guard itself, and not for what starts it.
-const STAYS: &str = "stays";
 /// The variable by which a task's processes are known, whatever group they are in.
 pub const MARK: &str = "PYTF_FARMER";
 
@@ -50,7 +48,7 @@ impl Guard {
     pub fn start(farmer: &str, journal: &OwnedFd) -> io::Result<Self> {
         let (mut line, theirs) = UnixStream::pair()?;
         let table = memfd_create("pytf-groups", MFdFlags::MFD_CLOEXEC)?;
-        let first = spawn(&[farmer], [theirs.as_fd(), journal.as_fd(), table.as_fd()])?;
+        let first = spawn(farmer, [theirs.as_fd(), journal.as_fd(), table.as_fd()])?;
         drop(theirs);
         let _ = waitpid(first, None);
         let mut pid = [0; 4];
@@ -83,12 +81,9 @@ impl Guard {
     }
 }
 
-/// Starts ourselves as a guard with these words.
-fn spawn(words: &[&str], [stdin, stdout, stderr]: [BorrowedFd; 3]) -> io::Result<Pid> {
-    let argv = ["pytf", COMMAND].iter().chain(words);
-    let argv: Vec<CString> = argv
-        .map(|word| CString::new(*word).unwrap_or_default())
-        .collect();
+/// Starts ourselves as the guard of this farmer.
+fn spawn(farmer: &str, [stdin, stdout, stderr]: [BorrowedFd; 3]) -> io::Result<Pid> {
+    let argv = ["pytf", COMMAND, farmer].map(|word| CString::new(word).unwrap_or_default());
     let spawn = Spawn {
         // Whatever happens to the file that we were started from.
         program: c"/proc/self/exe",
@@ -117,30 +112,26 @@ impl Row {
 
 /// What a process does that was started with [`COMMAND`] and these words.
 pub fn run(words: &[String]) {
-    match words {
-        [farmer] => {
-            // Whoever waits for it finds the line ended.
-            let _ = step_aside(farmer);
+    if let [farmer] = words {
+        super::signals::shrug();
+        // Whoever waits for it finds the line ended.
+        if step_aside().is_ok() {
+            watch(farmer);
         }
-        [farmer, word] if word == STAYS => watch(farmer),
-        _ => {}
     }
 }
 
-/// Starts the guard itself, and tells who it is.
-fn step_aside(farmer: &str) -> io::Result<()> {
-    let (line, journal, table) = (io::stdin(), io::stdout(), io::stderr());
-    let pid = spawn(
-        &[farmer, STAYS],
-        [line.as_fd(), journal.as_fd(), table.as_fd()],
-    )?;
-    let line = line.as_fd().try_clone_to_owned()?;
-    UnixStream::from(line).write_all(&pid.as_raw().to_ne_bytes())
+/// Becomes nobody's child, in a session of its own, and tells who it is. A fork
+/// costs half of what another start of the program does.
+fn step_aside() -> io::Result<()> {
+    let (keep_folder, keep_descriptors) = (false, true);
+    daemon(keep_folder, keep_descriptors)?;
+    let line = io::stdin().as_fd().try_clone_to_owned()?;
+    UnixStream::from(line).write_all(&std::process::id().to_ne_bytes())
 }
 
 /// The guard's whole life.
 fn watch(farmer: &str) {
-    super::signals::shrug();
     let mut word = [0_u8];
     let farmer_lives = loop {
         match io::stdin().read(&mut word) {
