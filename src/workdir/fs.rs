@@ -18,6 +18,9 @@ use std::time::{Duration, UNIX_EPOCH};
 use fs2::FileExt as _;
 use nix::fcntl::{AtFlags, FcntlArg, OFlag};
 use nix::sys::stat::Mode;
+use nix::sys::statfs::{
+    BTRFS_SUPER_MAGIC, EXT4_SUPER_MAGIC, FsType, TMPFS_MAGIC, XFS_SUPER_MAGIC, fstatfs,
+};
 use nix::unistd::UnlinkatFlags;
 
 use super::lock::Mechanism;
@@ -51,6 +54,11 @@ pub trait Dir: Send + Sync {
     fn make_dir(&self, name: &str) -> io::Result<()>;
     /// Makes renames and creations in the workdir durable.
     fn sync_names(&self) -> io::Result<()>;
+    /// Whether all who may want a lock here are on this node, so that its kernel
+    /// knows them and can keep them in a queue.
+    fn is_local(&self) -> bool {
+        false
+    }
 }
 
 /// An open file.
@@ -72,6 +80,10 @@ pub trait File: Send + Sync {
     /// Tries to lock it exclusively until it is closed; `false` when another
     /// has it. Never waits.
     fn try_lock(&self, mechanism: Mechanism) -> io::Result<bool>;
+    /// Waits until it is locked, in the kernel's queue: see [`Dir::is_local`].
+    fn lock(&self) -> io::Result<()> {
+        Err(ErrorKind::Unsupported.into())
+    }
     /// Gives the lock back. To close the file does so as well, but where the file
     /// system is in user space, some time later.
     fn unlock(&self, _mechanism: Mechanism) {}
@@ -116,10 +128,19 @@ fn whole_file(lock: i32) -> libc::flock {
     }
 }
 
+/// File systems of one node (statfs(2)).
+const LOCAL: [FsType; 4] = [
+    EXT4_SUPER_MAGIC,
+    XFS_SUPER_MAGIC,
+    BTRFS_SUPER_MAGIC,
+    TMPFS_MAGIC,
+];
+
 /// The real file system, below one directory.
 pub struct RealDir {
     fd: OwnedFd,
     path: PathBuf,
+    is_local: bool,
 }
 
 impl RealDir {
@@ -128,6 +149,7 @@ impl RealDir {
         let flags = OFlag::O_DIRECTORY | OFlag::O_CLOEXEC | OFlag::O_RDONLY;
         let fd = nix::fcntl::open(path, flags, Mode::empty())?;
         Ok(Arc::new(Self {
+            is_local: fstatfs(&fd).is_ok_and(|found| LOCAL.contains(&found.filesystem_type())),
             fd,
             path: path.to_owned(),
         }))
@@ -221,6 +243,10 @@ impl Dir for RealDir {
     fn sync_names(&self) -> io::Result<()> {
         Ok(nix::unistd::fsync(&self.fd)?)
     }
+
+    fn is_local(&self) -> bool {
+        self.is_local
+    }
 }
 
 impl File for StdFile {
@@ -265,6 +291,15 @@ impl File for StdFile {
             }
             // Held by a name, not by the file: see `lock`.
             Mechanism::Link => Ok(true),
+        }
+    }
+
+    fn lock(&self) -> io::Result<()> {
+        loop {
+            match self.lock_exclusive() {
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                done => return done,
+            }
         }
     }
 

@@ -1,8 +1,8 @@
 //! The one lock of a workdir, and the three ways to take it.
 //!
 //! Others rely on this: between [`acquire`] and the drop of what it returned,
-//! nobody else is between the two, on any node. A wait is always a try and a
-//! pause, never a blocking call, so that whoever must can end it.
+//! nobody else is between the two, on any node. A wait is a try and a pause, or a
+//! moment in the queue of `line`, again and again, so that whoever must can end it.
 //!
 //! A lock dies with its process, but where a *node* dies, NFS 3 may never let
 //! it go. Then the file itself is replaced: waiters open it anew for every try
@@ -23,6 +23,7 @@ use serde::{Deserialize, Serialize};
 use super::error::{Context, Error, Result};
 use super::exclusion::host_of;
 use super::fs::{Dir, File, Open, read_from};
+use super::line::{Line, Stood};
 use super::recovery;
 use super::state::{self, LOCK, State};
 use crate::model::pace;
@@ -120,11 +121,12 @@ pub fn acquire(
 ) -> Result<Held> {
     let mut wait = LongWait::new(waiting.now());
     let (mut tries, mut effort, mut crowd) = (0_u32, Duration::ZERO, waiting.crowd());
+    let mut line = None;
     loop {
         // Before the try: it may be we who stand still right after it.
         let since = waiting.now();
         let held = match mechanism {
-            Mechanism::Flock | Mechanism::Fcntl => try_file(dir, mechanism)?,
+            Mechanism::Flock | Mechanism::Fcntl => try_file(dir, mechanism, &mut line)?,
             Mechanism::Link => try_name(dir, who, waiting)?,
         };
         if let Some(Taken { file, again, name }) = held {
@@ -158,7 +160,10 @@ pub fn acquire(
             let state = state.and_then(|file| state::read(&*file).ok().flatten());
             crowd = crowd.max(state.map_or(1, |state| state.live));
         }
-        let pause = pace::lock_pause(tries, waited, effort, crowd);
+        let pause = match line {
+            Some(_) => Duration::ZERO,
+            None => pace::lock_pause(tries, waited, effort, crowd),
+        };
         let spread = 0.5 + waiting.jitter();
         if !waiting.pause(pause.mul_f64(spread)) {
             return Err(Error::GaveUp);
@@ -204,17 +209,14 @@ struct Taken {
     name: Option<String>,
 }
 
-fn try_file(dir: &Arc<dyn Dir>, mechanism: Mechanism) -> Result<Option<Taken>> {
-    let file = dir.open(LOCK, Open::Create).context("open", LOCK)?;
-    let got = match file.try_lock(mechanism) {
-        Ok(got) => got,
-        // Replaced and gone at the server: the next try opens the new one.
-        Err(error) if error.raw_os_error() == Some(libc::ESTALE) => false,
-        Err(error) => return Err(unusable(mechanism, error)),
-    };
-    if !got {
+fn try_file(
+    dir: &Arc<dyn Dir>,
+    mechanism: Mechanism,
+    line: &mut Option<Line>,
+) -> Result<Option<Taken>> {
+    let Some(file) = locked_file(dir, mechanism, line)? else {
         return Ok(None);
-    }
+    };
     // Somebody may have replaced the file between our open and our lock. Only
     // an open asks the server; what a name means may be remembered for a minute.
     let again = dir.open(LOCK, Open::Read).context("open", LOCK)?;
@@ -225,6 +227,36 @@ fn try_file(dir: &Arc<dyn Dir>, mechanism: Mechanism) -> Result<Option<Taken>> {
         again: Some(again),
         name: None,
     }))
+}
+
+/// A file that bore the lock's name a moment ago, locked: at once, or after standing
+/// in line for it.
+fn locked_file(
+    dir: &Arc<dyn Dir>,
+    mechanism: Mechanism,
+    line: &mut Option<Line>,
+) -> Result<Option<Box<dyn File>>> {
+    if let Some(place) = line.take() {
+        return Ok(match place.stand(dir) {
+            Stood::Served(file) => Some(file),
+            Stood::Waits(place) => {
+                *line = Some(place);
+                None
+            }
+            Stood::InVain => None,
+        });
+    }
+    let file = dir.open(LOCK, Open::Create).context("open", LOCK)?;
+    match file.try_lock(mechanism) {
+        Ok(true) => Ok(Some(file)),
+        Ok(false) => {
+            *line = Line::join(dir, file, mechanism);
+            Ok(None)
+        }
+        // Replaced and gone at the server: the next try opens the new one.
+        Err(error) if error.raw_os_error() == Some(libc::ESTALE) => Ok(None),
+        Err(error) => Err(unusable(mechanism, error)),
+    }
 }
 
 /// The name carries the number of the state that may be changed under it, and

@@ -26,6 +26,7 @@ pub mod feed;
 pub mod fs;
 pub mod journal;
 pub mod layout;
+mod line;
 pub mod lock;
 pub mod open;
 pub mod quarantine;

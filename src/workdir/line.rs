@@ -1,0 +1,163 @@
+//! The queue for the lock that the kernel keeps where all who may want it are on
+//! its node: who comes first is served first, at once, and nobody tries in vain.
+//! Sixty processes that try again and again use more CPU time than their turns.
+//!
+//! A thread of ours stands in the queue, so that whoever waits can stop waiting.
+//! Others rely on this: a lock that is not taken from here any more is given back
+//! as soon as it comes.
+
+use std::io;
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, RecvTimeoutError, sync_channel};
+use std::thread;
+use std::time::Duration;
+
+use super::fs::{Dir, File};
+use super::lock::Mechanism;
+use super::state::LOCK;
+
+/// For how long a waiter stands in line before it looks around.
+const STAND: Duration = Duration::from_millis(100);
+
+/// Our place in the queue.
+pub(super) struct Line {
+    /// The file that we want to lock: others may put a new one in its place.
+    inode: u64,
+    served: Receiver<io::Result<Box<dyn File>>>,
+}
+
+/// What came of standing in line for a while.
+pub(super) enum Stood {
+    /// The file, locked.
+    Served(Box<dyn File>),
+    /// Still waiting.
+    Waits(Line),
+    /// The queue is for a file that is none any more, or it is broken.
+    InVain,
+}
+
+impl Line {
+    /// Joins the queue for this file, which another has locked; `None` where there
+    /// is none, or no thread to stand in it.
+    pub(super) fn join(
+        dir: &Arc<dyn Dir>,
+        file: Box<dyn File>,
+        mechanism: Mechanism,
+    ) -> Option<Self> {
+        if mechanism != Mechanism::Flock || !dir.is_local() {
+            return None;
+        }
+        let inode = file.inode().ok()?;
+        let (serve, served) = sync_channel(1);
+        let stand = move || {
+            let locked = file.lock().map(|()| file);
+            // Not wanted any more: closed, and so given back.
+            drop(serve.send(locked));
+        };
+        let thread = thread::Builder::new().name("line".into());
+        thread.stack_size(64 << 10).spawn(stand).ok()?;
+        Some(Self { inode, served })
+    }
+
+    /// Stands in line for a moment.
+    pub(super) fn stand(self, dir: &Arc<dyn Dir>) -> Stood {
+        match self.served.recv_timeout(STAND) {
+            Ok(Ok(file)) => Stood::Served(file),
+            Err(RecvTimeoutError::Timeout)
+                if dir.inode(LOCK).ok().flatten() == Some(self.inode) =>
+            {
+                Stood::Waits(self)
+            }
+            _ => Stood::InVain,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::mpsc::{Sender, channel};
+    use std::time::Instant;
+
+    use super::super::error::Result;
+    use super::super::fs::{Open, RealDir};
+    use super::super::lock::{Held, Waiting, acquire};
+    use super::*;
+
+    /// Asks before it waits on: whoever hears of it knows that it waits.
+    struct Asks(Sender<Sender<bool>>);
+
+    impl Waiting for Asks {
+        fn now(&self) -> Duration {
+            static BEGAN: std::sync::OnceLock<Instant> = std::sync::OnceLock::new();
+            BEGAN.get_or_init(Instant::now).elapsed()
+        }
+        fn micros(&self) -> u64 {
+            0
+        }
+        fn pause(&mut self, _: Duration) -> bool {
+            let (answer, answered) = channel();
+            self.0.send(answer).is_err() || answered.recv().unwrap_or(true)
+        }
+        fn jitter(&mut self) -> f64 {
+            0.5
+        }
+        fn tell(&mut self, _: String) {}
+        fn takeover(&self) -> Duration {
+            Duration::from_mins(2)
+        }
+    }
+
+    fn place() -> (tempfile::TempDir, Arc<dyn Dir>) {
+        let folder = tempfile::tempdir().unwrap();
+        let dir: Arc<dyn Dir> = RealDir::open(folder.path()).unwrap();
+        assert!(dir.is_local(), "{}", folder.path().display());
+        (folder, dir)
+    }
+
+    fn lock(dir: &Arc<dyn Dir>) -> Held {
+        acquire(dir, Mechanism::Flock, "a test", &mut Asks(channel().0)).unwrap()
+    }
+
+    /// Somebody who waits for the lock, has asked three times, and goes on waiting
+    /// if `goes_on`.
+    fn waiter(dir: &Arc<dyn Dir>, goes_on: bool) -> thread::JoinHandle<Result<Held>> {
+        let (ask, asked) = channel();
+        let there = dir.clone();
+        let waiter =
+            thread::spawn(move || acquire(&there, Mechanism::Flock, "a waiter", &mut Asks(ask)));
+        for nth in 0..3 {
+            asked.recv().unwrap().send(goes_on || nth < 2).unwrap();
+        }
+        waiter
+    }
+
+    #[test]
+    fn a_waiter_is_served_when_the_lock_is_given_back() {
+        let (_folder, dir) = place();
+        let held = lock(&dir);
+        let waiter = waiter(&dir, true);
+        drop(held);
+        drop(waiter.join().unwrap().unwrap());
+        drop(lock(&dir));
+    }
+
+    #[test]
+    fn who_stops_waiting_does_not_keep_what_comes_after_all() {
+        let (_folder, dir) = place();
+        let held = lock(&dir);
+        assert!(waiter(&dir, false).join().unwrap().is_err());
+        drop(held);
+        drop(lock(&dir));
+    }
+
+    #[test]
+    fn the_queue_for_a_file_that_was_replaced_is_left() {
+        let (folder, dir) = place();
+        let _held = lock(&dir);
+        let waiter = waiter(&dir, true);
+        dir.open("other", Open::CreateNew).unwrap();
+        std::fs::copy(folder.path().join(LOCK), folder.path().join("other")).unwrap();
+        dir.rename("other", LOCK).unwrap();
+        drop(waiter.join().unwrap().unwrap());
+    }
+}
