@@ -7,10 +7,9 @@ use std::io::{IsTerminal, Write};
 use std::process::ExitCode;
 use std::sync::Arc;
 
-use crossbeam_channel::bounded;
 use pytf::cli::{Cli, Devices, Log, Repair, Request, Retry};
 use pytf::exit::RunExit;
-use pytf::farm::patience::Patience;
+use pytf::farm::patience::{Patience, waits};
 use pytf::farm::sight;
 use pytf::farm::start::{self, Trouble, warn};
 use pytf::host::allocation::host_name;
@@ -125,7 +124,7 @@ fn retry_failed(wish: &Retry) -> Result<RunExit, Trouble> {
     let mut wanted = Ids::default();
     wish.ids.iter().for_each(|ids| wanted.extend(ids));
     let wanted = (!wish.ids.is_empty()).then_some(&wanted);
-    let (_keep, abort) = bounded(0);
+    let (_keep, abort) = waits();
     let mut patience = Patience::new(abort, None, std::time::Duration::from_mins(2));
     let who = format!("pytf retry, process {}", std::process::id());
     let retried = retry(&workdir.dir, workdir.mechanism, &who, &mut patience, wanted)?;
@@ -160,7 +159,7 @@ fn repair(wish: &Repair) -> Result<RunExit, Trouble> {
     }
     let dir: Arc<dyn Dir> = RealDir::open(&wish.workdir).context("open", "the workdir")?;
     let mechanism = exclusion::choose(&wish.workdir, None)?;
-    let (_keep, abort) = bounded(0);
+    let (_keep, abort) = waits();
     let mut patience = Patience::new(abort, None, std::time::Duration::from_mins(2));
     let here = (&*host_name(), mechanism);
     let made = workdir::repair::repair(&dir, wish.tasklist.as_deref(), here, &mut patience)?;

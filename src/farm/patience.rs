@@ -1,20 +1,61 @@
 //! How the threads of a farmer wait for the lock: with pauses that the
 //! supervisor can end.
+//!
+//! Others rely on this: a pause is one sleep. A channel would spin and yield before
+//! it sleeps, which where many wait costs more than the tries.
 
 use std::hash::{BuildHasher, RandomState};
+use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use crossbeam_channel::{Receiver, RecvTimeoutError, Sender};
+use crossbeam_channel::Sender;
 
 use super::clock::Clock;
 use super::message::Event;
 use crate::workdir::lock::Waiting;
 
+/// Waits go on as long as somebody has this; dropped, it ends them at once.
+pub struct Keep(Arc<Ended>);
+
+/// What tells those who wait that it was dropped.
+#[derive(Clone)]
+pub struct Abort(Arc<Ended>);
+
+#[derive(Default)]
+struct Ended {
+    is_true: Mutex<bool>,
+    changed: Condvar,
+}
+
+/// Waits that can be ended together.
+pub fn waits() -> (Keep, Abort) {
+    let ended = Arc::<Ended>::default();
+    (Keep(ended.clone()), Abort(ended))
+}
+
+impl Drop for Keep {
+    fn drop(&mut self) {
+        let is_true = self.0.is_true.lock();
+        *is_true.unwrap_or_else(PoisonError::into_inner) = true;
+        self.0.changed.notify_all();
+    }
+}
+
+impl Abort {
+    /// Waits so long; `false` when the wait was ended.
+    fn pause(&self, time: Duration) -> bool {
+        let Ended { is_true, changed } = &*self.0;
+        let is_true = is_true.lock().unwrap_or_else(PoisonError::into_inner);
+        let waited = changed.wait_timeout_while(is_true, time, |is_true| !*is_true);
+        let (is_true, _) = waited.unwrap_or_else(PoisonError::into_inner);
+        !*is_true
+    }
+}
+
 /// The waits of one thread.
 pub struct Patience {
     clock: Clock,
-    /// Disconnected when nobody wants to wait any more.
-    abort: Receiver<()>,
+    abort: Abort,
     events: Option<Sender<Event>>,
     takeover: Duration,
     launched: u32,
@@ -22,9 +63,9 @@ pub struct Patience {
 }
 
 impl Patience {
-    /// Waits until `abort` is disconnected; tells of long waits by `events`, or
-    /// on standard error.
-    pub fn new(abort: Receiver<()>, events: Option<Sender<Event>>, takeover: Duration) -> Self {
+    /// Waits until `abort` ends it; tells of long waits by `events`, or on standard
+    /// error.
+    pub fn new(abort: Abort, events: Option<Sender<Event>>, takeover: Duration) -> Self {
         let random = RandomState::new().hash_one(0) | 1;
         Self {
             clock: Clock::start(),
@@ -53,10 +94,7 @@ impl Waiting for Patience {
     }
 
     fn pause(&mut self, time: Duration) -> bool {
-        matches!(
-            self.abort.recv_timeout(time),
-            Err(RecvTimeoutError::Timeout)
-        )
+        self.abort.pause(time)
     }
 
     fn jitter(&mut self) -> f64 {

@@ -18,7 +18,7 @@ use super::gates::Gates;
 use super::ledger::{Desk, Ledger};
 use super::logs::SlotLogs;
 use super::message::{Event, Order, Places, Report};
-use super::patience::Patience;
+use super::patience::{Abort, Patience, waits};
 use super::prelude::{Joined, Prelude};
 use super::quarantine::Quarantine;
 use super::queue::{Life, Queue};
@@ -262,8 +262,8 @@ impl std::io::Read for LazyFile {
 
 /// Signals are events from now on; the first to stop also ends waits for the
 /// lock while the farm is not yet running.
-fn listen(events: &Sender<Event>) -> std::result::Result<Receiver<()>, Trouble> {
-    let (abort, is_aborted) = bounded(0);
+fn listen(events: &Sender<Event>) -> std::result::Result<Abort, Trouble> {
+    let (abort, is_aborted) = waits();
     let (events, mut abort) = (events.clone(), Some(abort));
     let on_signal = move |signal| {
         drop(abort.take());
@@ -335,7 +335,7 @@ impl<'a> Threads<'a> {
         let slots = self.slots(&session, &guard, pools, &reports, &busy)?;
         self.start_slots(slots, mps.as_ref(), &orders)?;
         drop(reports);
-        let (abort, is_aborted) = bounded(0);
+        let (abort, is_aborted) = waits();
         let patience = Patience::new(is_aborted, Some(self.events.clone()), self.options.takeover);
         let fed = source
             .feed()

@@ -15,6 +15,7 @@ use nix::unistd::Pid;
 use super::clock::Clock;
 use super::ledger::Board;
 use super::message::{Event, Failure, Order, Places};
+use super::patience::Keep;
 use super::queue::Queue;
 use super::walltime::Endgame;
 use crate::host::process::{Told, end_orphans, reap_orphans};
@@ -64,7 +65,7 @@ pub struct Supervisor {
     /// Shows it.
     pub progress: Progress,
     /// Dropped when nobody wants to wait for the lock any more.
-    pub abort: Option<Sender<()>>,
+    pub abort: Option<Keep>,
     /// The guard, which is a child of ours and no orphan.
     pub guard: Pid,
     /// Slots that still run.
