@@ -21,6 +21,8 @@ PEERS = [
     ("xargs", "xargs", 5000, 1000, 3, 2),
     ("GNU parallel", "parallel", 5000, 300, 3, 10),
     ("PyTaskFarmer", "pytaskfarmer.py", 2000, 200, 1, 60),
+    # Each task costs it more the more there are.
+    ("PyTaskFarmer", "pytaskfarmer.py", 5000, 400, 1, 60),
     ("disBatch", "disbatch", 200, 50, 3, 100),
 ]
 

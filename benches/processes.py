@@ -18,8 +18,9 @@ import os
 import statistics
 import subprocess
 import sys
-import tempfile
 import time
+
+import folders
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 TARGET = os.environ.get("CARGO_TARGET_DIR", os.path.join(HERE, "..", "target"))
@@ -28,33 +29,30 @@ PYTF = os.environ.get("PYTF", os.path.join(TARGET, "release", "pytf"))
 
 def farm(processes, slots, tasks):
     """One round: tasks a second, the longest wait for the lock in seconds."""
-    with tempfile.TemporaryDirectory() as place:
-        tasklist = os.path.join(place, "tasks.txt")
-        with open(tasklist, "w") as file:
-            file.write("/bin/true\n" * tasks)
-        command = [PYTF, tasklist, "--proc", str(slots // processes), "--logs", "none", "--quiet"]
-        start = time.monotonic()
-        farmers = [
-            subprocess.Popen(command, env={"PATH": os.environ["PATH"]}, stderr=subprocess.PIPE)
-            for _ in range(processes)
-        ]
-        launched = time.monotonic() - start
-        for farmer in farmers:
-            _, said = farmer.communicate()
-            if farmer.returncode:
-                sys.exit(f"pytf ended with {farmer.returncode}: {said.decode()}")
-        seconds = time.monotonic() - start
-        workdir = tasklist + "_workdir"
-        with open(workdir + "/finished") as file:
-            ids = sorted(int(line.split()[0]) for line in file)
-        assert ids == list(range(tasks)), "every task is finished, and once"
-        waits = []
-        for journal in glob.glob(workdir + "/nodes/*.jsonl"):
-            with open(journal) as file:
-                for line in file:
-                    record = json.loads(line)
-                    if record["event"] == "leave":
-                        waits.append(record.get("longest_wait_us", 0) / 1e6)
+    tasklist = folders.tasklist(["/bin/true"] * tasks)
+    command = [PYTF, tasklist, "--proc", str(slots // processes), "--logs", "none", "--quiet"]
+    start = time.monotonic()
+    farmers = [
+        subprocess.Popen(command, env={"PATH": os.environ["PATH"]}, stderr=subprocess.PIPE)
+        for _ in range(processes)
+    ]
+    launched = time.monotonic() - start
+    for farmer in farmers:
+        _, said = farmer.communicate()
+        if farmer.returncode:
+            sys.exit(f"pytf ended with {farmer.returncode}: {said.decode()}")
+    seconds = time.monotonic() - start
+    workdir = tasklist + "_workdir"
+    with open(workdir + "/finished") as file:
+        ids = sorted(int(line.split()[0]) for line in file)
+    assert ids == list(range(tasks)), "every task is finished, and once"
+    waits = []
+    for journal in glob.glob(workdir + "/nodes/*.jsonl"):
+        with open(journal) as file:
+            for line in file:
+                record = json.loads(line)
+                if record["event"] == "leave":
+                    waits.append(record.get("longest_wait_us", 0) / 1e6)
     return tasks / seconds, max(waits, default=0), launched
 
 

@@ -13,12 +13,12 @@ both; medians are compared. A ratio of 1 is the bare loop's rate.
 import argparse
 import json
 import os
-import shutil
 import statistics
 import subprocess
 import sys
-import tempfile
 import time
+
+import folders
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 RELEASE = os.path.join(os.environ.get("CARGO_TARGET_DIR", os.path.join(HERE, "..", "target")), "release")
@@ -33,28 +33,23 @@ MODES = {
 
 def bare(mode, tasks, proc):
     """One round of the bare loop: runs a second; CPU time a run in us, its own and its children's."""
-    with tempfile.TemporaryDirectory() as place:
-        command = [os.path.join(RELEASE, "examples", "bare_loop"), mode, str(tasks), str(proc), place]
-        result = json.loads(subprocess.check_output(command))
+    command = [os.path.join(RELEASE, "examples", "bare_loop"), mode, str(tasks), str(proc), folders.new()]
+    result = json.loads(subprocess.check_output(command))
     return result["rate"], result["cpu_us"], result["children_us"]
 
 
 def farm(mode, tasks, proc):
     """One round of pytf on a new workdir: tasks a second."""
     logs, line = MODES[mode]
-    with tempfile.TemporaryDirectory() as place:
-        tasklist = os.path.join(place, "tasks.txt")
-        with open(tasklist, "w") as file:
-            file.write((line + "\n") * tasks)
-        command = [os.path.join(RELEASE, "pytf"), tasklist, "--proc", str(proc), "--logs", logs, "--quiet"]
-        start = time.monotonic()
-        done = subprocess.run(command, env={"PATH": os.environ["PATH"]}, stderr=subprocess.PIPE)
-        seconds = time.monotonic() - start
-        if done.returncode:
-            sys.exit(f"pytf ended with {done.returncode}: {done.stderr.decode()}")
-        with open(tasklist + "_workdir/finished") as file:
-            assert sum(1 for _ in file) == tasks, "every task is finished"
-        shutil.rmtree(tasklist + "_workdir")
+    tasklist = folders.tasklist([line] * tasks)
+    command = [os.path.join(RELEASE, "pytf"), tasklist, "--proc", str(proc), "--logs", logs, "--quiet"]
+    start = time.monotonic()
+    done = subprocess.run(command, env={"PATH": os.environ["PATH"]}, stderr=subprocess.PIPE)
+    seconds = time.monotonic() - start
+    if done.returncode:
+        sys.exit(f"pytf ended with {done.returncode}: {done.stderr.decode()}")
+    with open(tasklist + "_workdir/finished") as file:
+        assert sum(1 for _ in file) == tasks, "every task is finished"
     return tasks / seconds
 
 
