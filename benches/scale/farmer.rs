@@ -423,11 +423,11 @@ impl Farmer {
         self.looked + nanos(look_every(idle, live))
     }
 
-    /// With nothing to claim: is the run over?
+    /// With nothing to do: is the run over?
     fn look(&mut self, common: &mut Common) -> Result<()> {
         let now = common.now;
         let view = self.view(now);
-        if !view.is_idle() || view.left > 0 {
+        if !view.wants_look() {
             self.busy = now;
             return Ok(());
         }
@@ -482,7 +482,7 @@ impl Farmer {
         if self.slots.has_unnoted() {
             next = next.min(self.noted + SECOND);
         }
-        if view.is_idle() && view.left == 0 {
+        if view.wants_look() {
             next = next.min(self.look_at(now, view.live));
         }
         if view.wants_turn(&self.pace) || rested > now {

@@ -415,14 +415,14 @@ impl Ledger {
 
     // ---- nothing to do ---------------------------------------------------
 
-    /// With nothing to claim: does the run still need us?
+    /// With nothing to do: does the run still need us?
     fn look(&mut self) -> Result<()> {
         let is_feeding = self
             .desk
             .session
             .feed()
             .is_some_and(|feed| feed.is_open() || feed.waiting() > 0);
-        if !self.view().is_idle() || self.state().queue.left > 0 || is_feeding {
+        if !self.view().wants_look() || is_feeding {
             self.times.busy = Instant::now();
             return Ok(());
         }
@@ -433,6 +433,9 @@ impl Ledger {
             self.times.looked = Instant::now();
             self.desk.session.look()?;
             self.show();
+        }
+        if self.state().queue.left > 0 {
+            return Ok(());
         }
         let is_clean = self.suspects.is_empty()
             && self.desk.reports.is_empty()
@@ -597,7 +600,8 @@ impl Ledger {
             self.quarantine_due_at(),
             is_new.then(|| self.times.noted + Duration::from_secs(1)),
             self.suspects.front().map(|(at, ..)| *at + SUSPICION),
-            (view.is_idle() && view.left == 0).then(|| self.times.looked + self.look_every()),
+            view.wants_look()
+                .then(|| self.times.looked + self.look_every()),
             (state.queue.cursor > 0)
                 .then(|| {
                     self.times.compacted

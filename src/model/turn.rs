@@ -79,6 +79,14 @@ impl View {
         self.idle + self.barred == self.slots && self.queued == 0
     }
 
+    /// Whether the run should be looked at: we have nothing to do, and nothing is
+    /// left to claim, or so little that the others may have taken it since our last
+    /// turn. They claim up to two tasks for each slot at a time.
+    pub fn wants_look(&self) -> bool {
+        let others = u64::from(self.live.saturating_sub(1));
+        self.is_idle() && self.left <= 2 * self.slots * others
+    }
+
     /// Claimed tasks that wait here although others could start them: what does
     /// not start soon, once there is nothing else to claim; and what was claimed
     /// when tasks were short, once they are long.
@@ -158,6 +166,16 @@ mod tests {
             ..early
         };
         assert!(last.is_turn_due(&pace, false), "the run waits for it");
+    }
+
+    #[test]
+    fn who_has_nothing_to_do_looks_where_others_may_have_taken_the_rest() {
+        let idle = View { idle: 4, ..QUIET };
+        let looks = |left, live| View { live, left, ..idle }.wants_look();
+        assert!(looks(0, 1) && looks(8, 2) && looks(100, 1000));
+        assert!(!looks(1, 1), "nobody else could take it");
+        assert!(!looks(9, 2), "they could not take so many");
+        assert!(!View { left: 0, ..QUIET }.wants_look(), "all are busy");
     }
 
     #[test]
