@@ -40,6 +40,9 @@ impl SharedJournal {
     }
 }
 
+/// Of so many farmers not all are dead.
+const MANY: u32 = 32;
+
 /// A farmer in a workdir.
 pub struct Session {
     workdir: Workdir,
@@ -435,8 +438,10 @@ impl Session {
         } else {
             txn.requeue_in_front(&self.back)?;
         }
-        // Whoever is alive by the state may be dead: this may be the last of all.
-        if txn.state().live <= 1 || txn.state().is_complete() {
+        // Whoever is alive by the state may be dead: this may be the last of all. Of
+        // many it is not, and a thousand wait for the lock to leave.
+        let live = txn.state().live;
+        if live <= 1 || live <= MANY && txn.state().is_complete() {
             txn.cut_tails()?;
         }
         let state = txn.state_mut();
