@@ -346,6 +346,7 @@ impl Farmer {
             Phase::Leaving => {
                 self.phase = Phase::Gone;
                 common.sums.gone += 1;
+                common.sums.last_left = now;
                 let all = common.sums.gone == common.plan.nodes;
                 ensure!(
                     !all || common.sums.starts == common.sums.ends,

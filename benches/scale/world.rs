@@ -92,7 +92,10 @@ pub(crate) struct Sums {
     pub(crate) full: u64,
     /// Busy time until it was dry, from when it was full.
     pub(crate) steady: u64,
+    /// Farmers that have left.
     pub(crate) gone: u32,
+    /// When the last of them left.
+    pub(crate) last_left: u64,
 }
 
 impl Sums {
@@ -224,7 +227,7 @@ impl World {
             "steady": (steady > 0).then(|| seconds(sums.steady) / all / seconds(steady)),
             "full_after": seconds(sums.full),
             "tail": span - seconds(dry),
-            "lock": seconds(sums.locked) / seconds(self.common.now),
+            "lock": seconds(sums.locked) / seconds(sums.last_left),
             "turns": sums.turns, "hold_ms": seconds(sums.locked) * 1e3 / as_f64(sums.turns),
             "tries_per_turn": as_f64(sums.tries) / as_f64(sums.turns),
             "wait_p50": quantile(0.5), "wait_p99": quantile(0.99), "wait_max": quantile(1.0),
@@ -234,7 +237,7 @@ impl World {
             "read_per_s": per_second(server.count.read),
             "requests_per_task": as_f64(server.count.requests) / as_f64(sums.ends),
             "written_per_task": as_f64(server.count.written) / as_f64(sums.ends),
-            "left_after": seconds(self.common.now) - span,
+            "left_after": seconds(sums.last_left) - span,
         })
     }
 }
