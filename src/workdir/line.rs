@@ -115,7 +115,8 @@ mod tests {
     }
 
     fn lock(dir: &Arc<dyn Dir>) -> Held {
-        acquire(dir, Mechanism::Flock, "a test", &mut Asks(channel().0)).unwrap()
+        let (nobody_hears, _) = channel();
+        acquire(dir, Mechanism::Flock, "a test", &mut Asks(nobody_hears)).unwrap()
     }
 
     /// Somebody who waits for the lock, has asked three times, and goes on waiting
