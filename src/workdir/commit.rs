@@ -14,11 +14,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::error::{Context, Error, Result};
-use super::fs::{Dir, File, Open, read_from, read_full};
+use super::fs::{Dir, File, Open, read_full};
 use super::layout::{FAILED, FINISHED, REQUEUED, TASKS, TOPROCESS};
+use super::lines::Lines;
 use super::lock::{self, Held, Mechanism, Waiting, acquire};
+use super::new_file::{NEW, NewFile};
 use super::state::{self, Act, Head, Known, LOCK, Queue, Rename, State};
-use crate::model::ids::Ids;
 use crate::model::task::{Task, TaskId, parse_line, push_line};
 
 /// A log of this length may be begun anew; no line of a farmer that joins is
@@ -387,7 +388,7 @@ impl<'a> Txn<'a> {
         // ours are not among them.
         self.may_write()?;
         for name in names {
-            let is_ours = self.replacing.iter().any(|(_, new)| new.name == name);
+            let is_ours = self.replacing.iter().any(|(_, new)| new.name() == name);
             if name.ends_with(NEW) && !is_ours || lock::is_past(&name, self.state.seq) {
                 self.dir.remove(&name).context("remove", &name)?;
             }
@@ -614,8 +615,8 @@ impl<'a> Txn<'a> {
         };
         new.flush().context("write", name)?;
         self.dir
-            .open(&new.name, Open::Read)
-            .context("open", &new.name)
+            .open(new.name(), Open::Read)
+            .context("open", new.name())
     }
 
     /// Nothing may be written once others might take the lock for abandoned:
@@ -697,235 +698,13 @@ impl QueueCopy {
         new.copy(&*old, queue.cursor, queue.len)
             .context("copy", TOPROCESS)?;
         // Most of the work of making it durable, while nobody waits for us.
-        new.flush()
-            .and_then(|()| new.file.sync())
-            .context("sync", TOPROCESS)?;
+        new.sync().context("sync", TOPROCESS)?;
         Ok(Self {
             of: queue,
             inode,
             new,
         })
     }
-}
-
-/// The ending of files that are being written; one that a dead process left has
-/// no part in anything.
-pub const NEW: &str = ".new";
-
-/// A file that is being written and has no part in anything yet.
-pub struct NewFile {
-    dir: Arc<dyn Dir>,
-    name: String,
-    file: Box<dyn File>,
-    buffer: Vec<u8>,
-    written: u64,
-    lines: u64,
-    /// How it begins, once that is written.
-    head: Option<Head>,
-    is_complete: bool,
-}
-
-impl NewFile {
-    const BUFFER: usize = 1 << 20;
-
-    /// Creates it, in place of what an earlier process left under this name.
-    pub fn create(dir: &Arc<dyn Dir>, name: &str) -> Result<Self> {
-        dir.remove(name).context("remove", name)?;
-        let file = dir.open(name, Open::CreateNew).context("create", name)?;
-        let (dir, name) = (dir.clone(), name.to_owned());
-        Ok(Self {
-            dir,
-            name,
-            file,
-            buffer: Vec::new(),
-            written: 0,
-            lines: 0,
-            head: None,
-            is_complete: false,
-        })
-    }
-
-    /// Appends bytes.
-    pub fn write(&mut self, bytes: &[u8]) -> std::io::Result<()> {
-        self.buffer.extend_from_slice(bytes);
-        if self.buffer.len() >= Self::BUFFER {
-            self.flush()
-        } else {
-            Ok(())
-        }
-    }
-
-    /// Appends an `id command` line.
-    pub fn write_task(&mut self, id: TaskId, line: &[u8]) -> std::io::Result<()> {
-        push_line(&mut self.buffer, id, line);
-        self.write(b"")
-    }
-
-    /// Appends a part of another file.
-    fn copy(&mut self, from: &dyn File, mut at: u64, end: u64) -> std::io::Result<()> {
-        let mut chunk = vec![0; Self::BUFFER];
-        while at < end {
-            let want = usize::try_from(end - at).map_or(chunk.len(), |n| n.min(chunk.len()));
-            let read = read_full(from, &mut chunk[..want], at)?;
-            if read == 0 {
-                return Err(std::io::ErrorKind::UnexpectedEof.into());
-            }
-            self.write(&chunk[..read])?;
-            at += read as u64;
-        }
-        Ok(())
-    }
-
-    fn flush(&mut self) -> std::io::Result<()> {
-        self.file.write_at(&self.buffer, self.written)?;
-        if !self.buffer.is_empty() {
-            self.head = Some(self.head());
-        }
-        Known {
-            len: self.written,
-            lines: self.lines,
-        } = self.known();
-        self.buffer.clear();
-        Ok(())
-    }
-
-    /// What has been written so far.
-    pub fn known(&self) -> Known {
-        let lines = memchr::memchr_iter(b'\n', &self.buffer).count() as u64;
-        Known {
-            len: self.written + self.buffer.len() as u64,
-            lines: self.lines + lines,
-        }
-    }
-
-    /// How it begins.
-    pub fn head(&self) -> Head {
-        self.head.unwrap_or_else(|| Head::of(&self.buffer))
-    }
-
-    /// Makes it durable; its name.
-    pub fn complete(mut self) -> Result<String> {
-        self.flush().context("write", &self.name)?;
-        self.file.sync().context("sync", &self.name)?;
-        self.is_complete = true;
-        Ok(self.name.clone())
-    }
-}
-
-impl Drop for NewFile {
-    fn drop(&mut self) {
-        if !self.is_complete {
-            // What stays is overwritten by the next file of this name.
-            let _ = self.dir.remove(&self.name);
-        }
-    }
-}
-
-/// The lines of a part of a file, read in pieces.
-pub struct Lines<'a> {
-    file: &'a dyn File,
-    buffer: Vec<u8>,
-    /// Where the next line begins in the buffer, and the buffer in the file.
-    next: usize,
-    base: u64,
-    end: u64,
-}
-
-impl<'a> Lines<'a> {
-    /// The lines between two offsets.
-    pub fn new(file: &'a dyn File, from: u64, to: u64) -> Self {
-        Self {
-            file,
-            buffer: Vec::new(),
-            next: 0,
-            base: from,
-            end: to,
-        }
-    }
-
-    /// Where the next line begins.
-    pub fn at(&self) -> u64 {
-        self.base + self.next as u64
-    }
-
-    /// What comes next: as many bytes as a [`Head`] is of, fewer at the end.
-    pub fn head(&mut self) -> std::io::Result<&[u8]> {
-        while self.buffer.len() - self.next < Head::MOST && self.fill()? {}
-        let rest = &self.buffer[self.next..];
-        Ok(&rest[..rest.len().min(Head::MOST)])
-    }
-
-    /// The next line without its end; `None` at the end, or when the last line
-    /// has no end.
-    #[expect(clippy::should_implement_trait, reason = "it lends from its buffer")]
-    pub fn next(&mut self) -> std::io::Result<Option<&[u8]>> {
-        let mut searched = 0;
-        loop {
-            let rest = &self.buffer[self.next..];
-            if let Some(found) = memchr::memchr(b'\n', &rest[searched..]) {
-                let (from, to) = (self.next, self.next + searched + found);
-                self.next = to + 1;
-                return Ok(Some(&self.buffer[from..to]));
-            }
-            searched = rest.len();
-            if !self.fill()? {
-                return Ok(None);
-            }
-        }
-    }
-
-    /// Reads on: 64 KiB, and more the longer the line.
-    fn fill(&mut self) -> std::io::Result<bool> {
-        self.buffer.drain(..self.next);
-        self.base += self.next as u64;
-        self.next = 0;
-        let have = self.buffer.len();
-        let at = self.base + have as u64;
-        let want = (64 << 10).max(have) as u64;
-        let want = usize::try_from(want.min(self.end.saturating_sub(at))).unwrap_or(0);
-        self.buffer.resize(have + want, 0);
-        let read = read_full(self.file, &mut self.buffer[have..], at)?;
-        self.buffer.truncate(have + read);
-        Ok(read > 0)
-    }
-}
-
-/// Looks up the lines of some tasks in `tasks`, in one pass over it.
-pub fn lines_of(dir: &Arc<dyn Dir>, known: Known, ids: &Ids) -> Result<HashMap<TaskId, Vec<u8>>> {
-    let mut wanted: std::collections::HashSet<TaskId> = ids.iter().collect();
-    let mut found = HashMap::new();
-    if wanted.is_empty() {
-        return Ok(found);
-    }
-    let file = dir.open(TASKS, Open::Read).context("open", TASKS)?;
-    let mut lines = Lines::new(&*file, 0, known.len);
-    while let Some(line) = lines.next().context("read", TASKS)? {
-        if let Some((id, line)) = parse_line(line)
-            && wanted.remove(&id)
-        {
-            found.insert(id, line.to_vec());
-            if wanted.is_empty() {
-                return Ok(found);
-            }
-        }
-    }
-    let missing = wanted.iter().min().map_or(0, |id| id.0);
-    let what = format!(
-        "it does not hold task {missing}, which was claimed; see docs/workdir.md, \
-         \"A damaged workdir\""
-    );
-    Err(Error::Damaged {
-        file: TASKS.into(),
-        what,
-    })
-}
-
-/// The whole of a small file of the workdir.
-pub fn read_all(dir: &Arc<dyn Dir>, name: &str, len: u64) -> Result<Vec<u8>> {
-    let file = dir.open(name, Open::Read).context("open", name)?;
-    let mut bytes = read_from(&*file, 0).context("read", name)?;
-    bytes.truncate(usize::try_from(len).unwrap_or(usize::MAX));
-    Ok(bytes)
 }
 
 #[cfg(test)]

@@ -6,10 +6,11 @@
 use std::collections::HashMap;
 use std::hash::{DefaultHasher, Hash, Hasher};
 
-use super::commit::{Lines, Txn};
+use super::commit::Txn;
 use super::error::{Context, Result};
 use super::fs::Open;
 use super::layout::TASKS;
+use super::lines::Lines;
 use crate::model::task::{TaskId, parse_line, push_line};
 
 /// What has arrived and what of it is new.

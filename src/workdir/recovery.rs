@@ -10,13 +10,14 @@ use std::collections::{HashMap, HashSet};
 use std::io::ErrorKind;
 use std::sync::Arc;
 
-use super::commit::{Attempts, Txn, Why, lines_of};
+use super::commit::{Attempts, Txn, Why};
 use super::error::{Context, Result};
 use super::exclusion::host_of;
 use super::farmers::{is_marked, mark};
 use super::fs::{Dir, File, Open};
 use super::journal;
 use super::layout::{self, FAILED, FINISHED};
+use super::lines::lines_of;
 use super::lock::{Mechanism, Waiting};
 use super::session::check_seal;
 use super::state::{Act, Entry, LOCK, State};

@@ -12,13 +12,14 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::commit::{Lines, NewFile};
 use super::error::{Context, Error, Result};
 use super::exclusion;
 use super::farmers;
 use super::fs::{Dir, File, Open, read_from};
 use super::layout::{self, FAILED, FINISHED, NODES, REQUEUED, TASKS, TOPROCESS};
+use super::lines::Lines;
 use super::lock::{Mechanism, Waiting};
+use super::new_file::NewFile;
 use super::resume::{ListFile, ListTrouble};
 use super::state::{self, Act, LOCK, Queue, State};
 use crate::model::outcome::Destination;

@@ -16,12 +16,14 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use super::commit::{Lines, NewFile, Txn};
+use super::commit::Txn;
 use super::error::{Context, Error, Result};
 use super::fs::{Dir, Open};
 use super::journal;
 use super::layout::{self, FAILED, FINISHED, NODES, REQUEUED, TASKS, TOPROCESS};
+use super::lines::Lines;
 use super::lock::{Mechanism, Waiting};
+use super::new_file::NewFile;
 use super::state::{self, Act, Known, LOCK, ListIdentity, Queue, State};
 use crate::model::task::{TaskId, parse_line};
 use crate::model::tasklist::{ListError, Parser, Remarks};

@@ -1,0 +1,114 @@
+//! The lines of files, read in pieces.
+//!
+//! Others rely on this: what is read never depends on how long the file is, only on
+//! the part of it that was asked for and on its longest line; a last line without
+//! its end is none.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use super::error::{Context, Error, Result};
+use super::fs::{Dir, File, Open, read_full};
+use super::layout::TASKS;
+use super::state::{Head, Known};
+use crate::model::ids::Ids;
+use crate::model::task::{TaskId, parse_line};
+
+/// The lines of a part of a file, read in pieces.
+pub struct Lines<'a> {
+    file: &'a dyn File,
+    buffer: Vec<u8>,
+    /// Where the next line begins in the buffer, and the buffer in the file.
+    next: usize,
+    base: u64,
+    end: u64,
+}
+
+impl<'a> Lines<'a> {
+    /// The lines between two offsets.
+    pub fn new(file: &'a dyn File, from: u64, to: u64) -> Self {
+        Self {
+            file,
+            buffer: Vec::new(),
+            next: 0,
+            base: from,
+            end: to,
+        }
+    }
+
+    /// Where the next line begins.
+    pub fn at(&self) -> u64 {
+        self.base + self.next as u64
+    }
+
+    /// What comes next: as many bytes as a [`Head`] is of, fewer at the end.
+    pub fn head(&mut self) -> std::io::Result<&[u8]> {
+        while self.buffer.len() - self.next < Head::MOST && self.fill()? {}
+        let rest = &self.buffer[self.next..];
+        Ok(&rest[..rest.len().min(Head::MOST)])
+    }
+
+    /// The next line without its end; `None` at the end, or when the last line
+    /// has no end.
+    #[expect(clippy::should_implement_trait, reason = "it lends from its buffer")]
+    pub fn next(&mut self) -> std::io::Result<Option<&[u8]>> {
+        let mut searched = 0;
+        loop {
+            let rest = &self.buffer[self.next..];
+            if let Some(found) = memchr::memchr(b'\n', &rest[searched..]) {
+                let (from, to) = (self.next, self.next + searched + found);
+                self.next = to + 1;
+                return Ok(Some(&self.buffer[from..to]));
+            }
+            searched = rest.len();
+            if !self.fill()? {
+                return Ok(None);
+            }
+        }
+    }
+
+    /// Reads on: 64 KiB, and more the longer the line.
+    fn fill(&mut self) -> std::io::Result<bool> {
+        self.buffer.drain(..self.next);
+        self.base += self.next as u64;
+        self.next = 0;
+        let have = self.buffer.len();
+        let at = self.base + have as u64;
+        let want = (64 << 10).max(have) as u64;
+        let want = usize::try_from(want.min(self.end.saturating_sub(at))).unwrap_or(0);
+        self.buffer.resize(have + want, 0);
+        let read = read_full(self.file, &mut self.buffer[have..], at)?;
+        self.buffer.truncate(have + read);
+        Ok(read > 0)
+    }
+}
+
+/// Looks up the lines of some tasks in `tasks`, in one pass over it.
+pub fn lines_of(dir: &Arc<dyn Dir>, known: Known, ids: &Ids) -> Result<HashMap<TaskId, Vec<u8>>> {
+    let mut wanted: std::collections::HashSet<TaskId> = ids.iter().collect();
+    let mut found = HashMap::new();
+    if wanted.is_empty() {
+        return Ok(found);
+    }
+    let file = dir.open(TASKS, Open::Read).context("open", TASKS)?;
+    let mut lines = Lines::new(&*file, 0, known.len);
+    while let Some(line) = lines.next().context("read", TASKS)? {
+        if let Some((id, line)) = parse_line(line)
+            && wanted.remove(&id)
+        {
+            found.insert(id, line.to_vec());
+            if wanted.is_empty() {
+                return Ok(found);
+            }
+        }
+    }
+    let missing = wanted.iter().min().map_or(0, |id| id.0);
+    let what = format!(
+        "it does not hold task {missing}, which was claimed; see docs/workdir.md, \
+         \"A damaged workdir\""
+    );
+    Err(Error::Damaged {
+        file: TASKS.into(),
+        what,
+    })
+}

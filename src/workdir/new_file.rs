@@ -1,0 +1,137 @@
+//! Files that are being written beside those whose places they are to take.
+//!
+//! Others rely on this: such a file has no part in anything until a state in force
+//! names it among its renames. One that is dropped before it is complete is gone;
+//! one that a dead process left is recognised by its name.
+
+use std::sync::Arc;
+
+use super::error::{Context, Result};
+use super::fs::{Dir, File, Open, read_full};
+use super::state::{Head, Known};
+use crate::model::task::{TaskId, push_line};
+
+/// The ending of files that are being written; one that a dead process left has
+/// no part in anything.
+pub const NEW: &str = ".new";
+
+/// A file that is being written and has no part in anything yet.
+pub struct NewFile {
+    dir: Arc<dyn Dir>,
+    name: String,
+    file: Box<dyn File>,
+    buffer: Vec<u8>,
+    written: u64,
+    lines: u64,
+    /// How it begins, once that is written.
+    head: Option<Head>,
+    is_complete: bool,
+}
+
+impl NewFile {
+    const BUFFER: usize = 1 << 20;
+
+    /// Creates it, in place of what an earlier process left under this name.
+    pub fn create(dir: &Arc<dyn Dir>, name: &str) -> Result<Self> {
+        dir.remove(name).context("remove", name)?;
+        let file = dir.open(name, Open::CreateNew).context("create", name)?;
+        let (dir, name) = (dir.clone(), name.to_owned());
+        Ok(Self {
+            dir,
+            name,
+            file,
+            buffer: Vec::new(),
+            written: 0,
+            lines: 0,
+            head: None,
+            is_complete: false,
+        })
+    }
+
+    /// Appends bytes.
+    pub fn write(&mut self, bytes: &[u8]) -> std::io::Result<()> {
+        self.buffer.extend_from_slice(bytes);
+        if self.buffer.len() >= Self::BUFFER {
+            self.flush()
+        } else {
+            Ok(())
+        }
+    }
+
+    /// Appends an `id command` line.
+    pub fn write_task(&mut self, id: TaskId, line: &[u8]) -> std::io::Result<()> {
+        push_line(&mut self.buffer, id, line);
+        self.write(b"")
+    }
+
+    /// Appends a part of another file.
+    pub(super) fn copy(&mut self, from: &dyn File, mut at: u64, end: u64) -> std::io::Result<()> {
+        let mut chunk = vec![0; Self::BUFFER];
+        while at < end {
+            let want = usize::try_from(end - at).map_or(chunk.len(), |n| n.min(chunk.len()));
+            let read = read_full(from, &mut chunk[..want], at)?;
+            if read == 0 {
+                return Err(std::io::ErrorKind::UnexpectedEof.into());
+            }
+            self.write(&chunk[..read])?;
+            at += read as u64;
+        }
+        Ok(())
+    }
+
+    /// Hands what was written so far to the file.
+    pub(super) fn flush(&mut self) -> std::io::Result<()> {
+        self.file.write_at(&self.buffer, self.written)?;
+        if !self.buffer.is_empty() {
+            self.head = Some(self.head());
+        }
+        Known {
+            len: self.written,
+            lines: self.lines,
+        } = self.known();
+        self.buffer.clear();
+        Ok(())
+    }
+
+    /// Makes what was written so far durable.
+    pub(super) fn sync(&mut self) -> std::io::Result<()> {
+        self.flush()?;
+        self.file.sync()
+    }
+
+    /// The name that it has meanwhile.
+    pub(super) fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// What has been written so far.
+    pub fn known(&self) -> Known {
+        let lines = memchr::memchr_iter(b'\n', &self.buffer).count() as u64;
+        Known {
+            len: self.written + self.buffer.len() as u64,
+            lines: self.lines + lines,
+        }
+    }
+
+    /// How it begins.
+    pub fn head(&self) -> Head {
+        self.head.unwrap_or_else(|| Head::of(&self.buffer))
+    }
+
+    /// Makes it durable; its name.
+    pub fn complete(mut self) -> Result<String> {
+        self.flush().context("write", &self.name)?;
+        self.file.sync().context("sync", &self.name)?;
+        self.is_complete = true;
+        Ok(self.name.clone())
+    }
+}
+
+impl Drop for NewFile {
+    fn drop(&mut self) {
+        if !self.is_complete {
+            // What stays is overwritten by the next file of this name.
+            let _ = self.dir.remove(&self.name);
+        }
+    }
+}
