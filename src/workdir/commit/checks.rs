@@ -1,0 +1,87 @@
+//! What is checked before something is written: that the lock is still ours, and
+//! that the files are those which the state speaks of.
+//!
+//! Others rely on this: nothing is written once others might take the lock for
+//! abandoned; a file is called damaged only by who holds the lock.
+
+use super::Txn;
+use crate::workdir::error::{Context, Error, Result};
+use crate::workdir::fs::{File, read_full};
+use crate::workdir::layout::TOPROCESS;
+use crate::workdir::lock;
+use crate::workdir::state::{Head, LOCK, Queue};
+
+impl Txn<'_> {
+    /// Nothing may be written once others might take the lock for abandoned:
+    /// the transaction is given up, and may be tried again.
+    pub(super) fn may_write(&self) -> Result<()> {
+        if self.held.is_stale(self.waiting) {
+            // They must not do it behind the back of whoever comes next.
+            let _ = lock::announce(self.dir, &*self.held.file, "nobody", self.waiting);
+            let what = "it was held for so long that others may have taken it over";
+            let error = std::io::Error::new(std::io::ErrorKind::TimedOut, what);
+            return Err(error).context("keep", LOCK);
+        }
+        Ok(())
+    }
+
+    /// An error that speaks of what the workdir holds is a verdict only while
+    /// the lock is ours.
+    pub fn verdict<E: From<Error>>(&self, error: E) -> E {
+        self.may_write().map_or_else(E::from, |()| error)
+    }
+
+    /// What is wrong with a file, as a verdict.
+    pub fn damaged(&self, name: &str, what: String) -> Error {
+        let file = name.to_owned();
+        self.verdict(Error::Damaged { file, what })
+    }
+
+    /// What is known ends with a line's end, unless the file system lost it: it
+    /// may leave zeros after a crash of the machine.
+    pub(super) fn check_last_line(&self, file: &dyn File, name: &str, known: u64) -> Result<()> {
+        let mut last = [b'\n'];
+        let read = read_full(file, &mut last, known.saturating_sub(1)).context("read", name)?;
+        if known == 0 || read == 0 || last == [b'\n'] {
+            return Ok(());
+        }
+        let what = format!(
+            "its last line, before byte {known}, has no end; see docs/workdir.md, \
+             \"A damaged workdir\""
+        );
+        Err(self.damaged(name, what))
+    }
+
+    /// How long a file is, which is no less than what is known of it.
+    pub(super) fn length_of(&self, file: &dyn File, name: &str, known: u64) -> Result<u64> {
+        let length = file.len().context("look at", name)?;
+        if length < known {
+            let what = format!(
+                "it has {length} bytes where {known} were recorded; see docs/workdir.md, \
+                 \"A damaged workdir\""
+            );
+            return Err(self.damaged(name, what));
+        }
+        Ok(length)
+    }
+
+    /// What is at the cursor is what was there when the state was written.
+    pub(super) fn check_head(&self, bytes: &[u8]) -> Result<()> {
+        let Queue { cursor, head, .. } = self.state.queue;
+        if head.fits(bytes) {
+            return Ok(());
+        }
+        let what = format!(
+            "at byte {cursor} it holds something else than was recorded: it is of another \
+             time than the file lock; see docs/workdir.md, \"A damaged workdir\""
+        );
+        Err(self.damaged(TOPROCESS, what))
+    }
+
+    /// The same, of an open file.
+    pub(super) fn check_queue(&self, file: &dyn File) -> Result<()> {
+        let mut bytes = [0; Head::MOST];
+        let read = read_full(file, &mut bytes, self.state.queue.cursor);
+        self.check_head(&bytes[..read.context("read", TOPROCESS)?])
+    }
+}

@@ -1,0 +1,270 @@
+//! `toprocess` in a transaction: tasks are claimed at its cursor, put back behind
+//! its end, and now and then it is written anew without what was claimed.
+//!
+//! Others rely on this: what a claim costs depends on how many tasks it claims, not
+//! on how many there are; a copy of the queue that was made without the lock takes
+//! its place only while it is a copy of the file that is the queue.
+
+use std::sync::Arc;
+
+use super::{Attempts, Txn, Why};
+use crate::model::task::{Task, parse_line};
+use crate::workdir::error::{Context, Result};
+use crate::workdir::fs::{Dir, Open};
+use crate::workdir::layout::TOPROCESS;
+use crate::workdir::lines::Lines;
+use crate::workdir::new_file::{NEW, NewFile};
+use crate::workdir::state::{Head, Known, Queue, State};
+
+/// A copy of the unclaimed part of `toprocess`, made without the lock.
+pub struct QueueCopy {
+    of: Queue,
+    /// The file that it is a copy of.
+    inode: u64,
+    new: NewFile,
+}
+
+impl QueueCopy {
+    /// Copies what is not claimed in a recent state. `farmer` keeps two copiers
+    /// apart.
+    pub fn make(dir: &Arc<dyn Dir>, state: &State, farmer: u32) -> Result<Self> {
+        let State { seq, queue, .. } = *state;
+        let mut new = NewFile::create(dir, &format!("{TOPROCESS}.{seq}.copy{farmer}{NEW}"))?;
+        let old = dir.open(TOPROCESS, Open::Read).context("open", TOPROCESS)?;
+        let inode = old.inode().context("look at", TOPROCESS)?;
+        new.copy(&*old, queue.cursor, queue.len)
+            .context("copy", TOPROCESS)?;
+        // Most of the work of making it durable, while nobody waits for us.
+        new.sync().context("sync", TOPROCESS)?;
+        Ok(Self {
+            of: queue,
+            inode,
+            new,
+        })
+    }
+}
+
+impl Txn<'_> {
+    /// Claims up to `n` tasks at the cursor.
+    pub fn claim(&mut self, n: u64, attempts: &Attempts) -> Result<Vec<Task>> {
+        let n = n.min(self.state.queue.left);
+        if n == 0 {
+            return Ok(Vec::new());
+        }
+        let file = self.current(TOPROCESS)?;
+        let mut lines = Lines::new(&*file, self.state.queue.cursor, self.state.queue.len);
+        self.check_head(lines.head().context("read", TOPROCESS)?)?;
+        let mut tasks = Vec::with_capacity(usize::try_from(n).unwrap_or(0));
+        while (tasks.len() as u64) < n {
+            let at = lines.at();
+            let line = lines.next().context("read", TOPROCESS)?;
+            let Some((id, line)) = line.and_then(parse_line) else {
+                let what = format!(
+                    "at byte {at} there is no task, but {} should follow; see docs/workdir.md, \
+                     \"A damaged workdir\"",
+                    n - tasks.len() as u64
+                );
+                return Err(self.damaged(TOPROCESS, what));
+            };
+            tasks.push(Task {
+                id,
+                line: line.to_vec(),
+                attempt: attempts.of(id),
+            });
+        }
+        self.state.queue.cursor = lines.at();
+        self.state.queue.left -= n;
+        self.state.queue.head = Head::of(lines.head().context("read", TOPROCESS)?);
+        self.done.push(file);
+        Ok(tasks)
+    }
+
+    /// Appends new tasks to `tasks` and to `toprocess`.
+    pub fn add(&mut self, lines: &[u8], count: u64) -> Result<()> {
+        self.append_tasks(lines, count)?;
+        self.enqueue(lines, count)
+    }
+
+    /// Puts tasks back at the end of `toprocess`; those with a reason start
+    /// their next attempt with a number one higher.
+    pub fn requeue(&mut self, tasks: &[(Task, Option<Why>)]) -> Result<()> {
+        let lines = self.note_requeued(tasks)?;
+        self.enqueue(&lines, tasks.len() as u64)
+    }
+
+    /// The same, but in front, and `toprocess` is the exact truth afterwards.
+    pub fn requeue_in_front(&mut self, tasks: &[(Task, Option<Why>)]) -> Result<()> {
+        let lines = self.note_requeued(tasks)?;
+        if lines.is_empty() && self.state.queue.cursor == 0 {
+            return Ok(());
+        }
+        self.rewrite_queue(&lines, tasks.len() as u64)
+    }
+
+    /// Writes `toprocess` anew: `front` first, then what nobody has claimed.
+    pub fn rewrite_queue(&mut self, front: &[u8], count: u64) -> Result<()> {
+        let queue = self.state.queue;
+        let mut new = self.new_file(TOPROCESS)?;
+        new.write(front).context("write", TOPROCESS)?;
+        if queue.left > 0 {
+            let old = self.current(TOPROCESS)?;
+            self.check_queue(&*old)?;
+            new.copy(&*old, queue.cursor, queue.len)
+                .context("copy", TOPROCESS)?;
+        }
+        let len = front.len() as u64 + queue.len - queue.cursor;
+        let head = new.head();
+        self.replace(TOPROCESS, new)?;
+        let (left, generation) = (queue.left + count, queue.generation + 1);
+        self.state.queue = Queue {
+            len,
+            cursor: 0,
+            left,
+            generation,
+            head,
+        };
+        Ok(())
+    }
+
+    /// Takes a copy of the rest of the queue, made without the lock, as the new
+    /// `toprocess`; `false` when somebody else was faster.
+    pub fn adopt_queue(&mut self, copy: QueueCopy) -> Result<bool> {
+        let queue = self.state.queue;
+        if queue.generation != copy.of.generation {
+            return Ok(false);
+        }
+        // A state comes true before its files have their names: at that moment
+        // the copy was made of the file before.
+        let old = self.current(TOPROCESS)?;
+        if old.inode().context("look at", TOPROCESS)? != copy.inode {
+            return Ok(false);
+        }
+        self.check_queue(&*old)?;
+        let mut new = copy.new;
+        if queue.len > copy.of.len {
+            new.copy(&*old, copy.of.len, queue.len)
+                .context("copy", TOPROCESS)?;
+        }
+        self.replace(TOPROCESS, new)?;
+        let cut = copy.of.cursor;
+        let (len, cursor) = (queue.len - cut, queue.cursor - cut);
+        self.state.queue = Queue {
+            len,
+            cursor,
+            generation: queue.generation + 1,
+            ..queue
+        };
+        Ok(true)
+    }
+
+    /// Appends lines to `toprocess`.
+    fn enqueue(&mut self, lines: &[u8], count: u64) -> Result<()> {
+        let queue = self.state.queue;
+        let known = Known {
+            len: queue.len,
+            lines: queue.left,
+        };
+        let Known { len, lines: left } = self.append(TOPROCESS, known, lines, count)?;
+        let was_empty = queue.cursor == queue.len;
+        let head = if was_empty {
+            Head::of(lines)
+        } else {
+            queue.head
+        };
+        self.state.queue = Queue {
+            len,
+            left,
+            head,
+            ..queue
+        };
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::workdir::fs::RealDir;
+    use crate::workdir::lock::{Mechanism, Waiting};
+    use crate::workdir::state::Act;
+
+    struct Now;
+    impl Waiting for Now {
+        fn micros(&self) -> u64 {
+            0
+        }
+
+        fn now(&self) -> Duration {
+            Duration::ZERO
+        }
+        fn pause(&mut self, _: Duration) -> bool {
+            false
+        }
+        fn jitter(&mut self) -> f64 {
+            0.0
+        }
+        fn tell(&mut self, _: String) {}
+        fn takeover(&self) -> Duration {
+            Duration::from_mins(2)
+        }
+    }
+
+    /// Copies are made without the lock: they must not meet the files of a
+    /// transaction that somebody else has under way.
+    #[test]
+    fn a_copy_of_the_queue_never_meets_the_files_of_a_transaction() {
+        let folder = tempfile::tempdir().unwrap();
+        let dir: Arc<dyn Dir> = RealDir::open(folder.path()).unwrap();
+        let change = |lines: &[u8], copy: Option<(State, u32)>| {
+            let mut now = Now;
+            let mut txn = Txn::begin(&dir, Mechanism::Flock, "test", &mut now).unwrap();
+            txn.rewrite_queue(lines, 1).unwrap();
+            let copy = copy.map(|(state, farmer)| QueueCopy::make(&dir, &state, farmer).unwrap());
+            let state = txn.commit(Act::Prepare).unwrap();
+            drop(copy);
+            state
+        };
+        let mut state = change(b"0 a\n", None);
+        let mut expected = "0 a\n".to_owned();
+        for farmer in 0..3 {
+            let line = format!("{} b\n", farmer + 1);
+            state = change(line.as_bytes(), Some((state, farmer)));
+            expected.insert_str(0, &line);
+            let now = std::fs::read_to_string(folder.path().join(TOPROCESS)).unwrap();
+            assert_eq!(now, expected, "farmer {farmer}");
+        }
+    }
+
+    #[test]
+    fn a_copy_of_a_file_that_was_about_to_be_replaced_is_not_adopted() {
+        let folder = tempfile::tempdir().unwrap();
+        let dir: Arc<dyn Dir> = RealDir::open(folder.path()).unwrap();
+        let change = |act: &mut dyn FnMut(&mut Txn<'_>)| {
+            let mut now = Now;
+            let mut txn = Txn::begin(&dir, Mechanism::Flock, "test", &mut now).unwrap();
+            act(&mut txn);
+            txn.commit(Act::Prepare).unwrap()
+        };
+        change(&mut |txn| txn.add(b"0 a\n1 b\n2 c\n", 3).unwrap());
+        let [name, aside, old] = [TOPROCESS, "aside", "old"].map(|name| folder.path().join(name));
+        std::fs::copy(&name, &old).unwrap();
+        let state = change(&mut |txn| {
+            txn.claim(1, &Attempts::default()).unwrap();
+            txn.rewrite_queue(b"", 0).unwrap();
+        });
+        // As a look sees it between the state and the renames.
+        std::fs::rename(&name, &aside).unwrap();
+        std::fs::rename(&old, &name).unwrap();
+        let mut copy = Some(QueueCopy::make(&dir, &state, 0).unwrap());
+        std::fs::rename(&aside, &name).unwrap();
+        change(&mut |txn| {
+            assert!(!txn.adopt_queue(copy.take().unwrap()).unwrap());
+            let mut lines = Vec::new();
+            txn.each_line(TOPROCESS, |line| lines.push(line.to_vec()))
+                .unwrap();
+            assert_eq!(lines, [b"1 b".to_vec(), b"2 c".to_vec()]);
+        });
+    }
+}

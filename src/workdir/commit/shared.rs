@@ -1,0 +1,166 @@
+//! The shared files in a transaction: read as far as they are known, written behind
+//! their known ends, or replaced by new ones.
+//!
+//! Others rely on this: no byte before a known end is ever changed in place; a file
+//! that is replaced is, for the rest of the transaction, the new one.
+
+use std::io::ErrorKind;
+
+use super::Txn;
+use crate::workdir::error::{Context, Result};
+use crate::workdir::fs::{File, Open};
+use crate::workdir::layout::{FAILED, FINISHED, REQUEUED, TASKS, TOPROCESS};
+use crate::workdir::lines::Lines;
+use crate::workdir::new_file::{NEW, NewFile};
+use crate::workdir::state::{Known, State};
+
+impl Txn<'_> {
+    /// Appends lines to `finished`.
+    pub fn finish(&mut self, lines: &[u8], count: u64) -> Result<()> {
+        self.state.finished = self.append(FINISHED, self.state.finished, lines, count)?;
+        Ok(())
+    }
+
+    /// Appends lines to `failed`.
+    pub fn fail(&mut self, lines: &[u8], count: u64) -> Result<()> {
+        self.state.failed = self.append(FAILED, self.state.failed, lines, count)?;
+        Ok(())
+    }
+
+    /// Appends new tasks to `tasks` only.
+    pub fn append_tasks(&mut self, lines: &[u8], count: u64) -> Result<()> {
+        self.state.tasks = self.append(TASKS, self.state.tasks, lines, count)?;
+        Ok(())
+    }
+
+    /// Shows every line of a shared file, as far as it is known.
+    pub fn each_line(&mut self, name: &str, see: impl FnMut(&[u8])) -> Result<()> {
+        self.each_line_from(0, name, see)
+    }
+
+    /// Shows the lines of a shared file that begin at `from` or later.
+    pub fn each_line_from(
+        &mut self,
+        from: u64,
+        name: &str,
+        mut see: impl FnMut(&[u8]),
+    ) -> Result<()> {
+        let known = match name {
+            FINISHED => self.state.finished.len,
+            FAILED => self.state.failed.len,
+            REQUEUED => self.state.requeued.len,
+            TASKS => self.state.tasks.len,
+            _ => self.state.queue.len,
+        };
+        let file = self.current(name)?;
+        let mut lines = Lines::new(&*file, from, known);
+        while let Some(line) = lines.next().context("read", name)? {
+            see(line);
+        }
+        Ok(())
+    }
+
+    /// A new file, meant to take the place of `name`.
+    pub fn new_file(&self, name: &str) -> Result<NewFile> {
+        let State { seq, breaks, .. } = self.state;
+        let (seq, nth) = (seq + 1, self.n_new.replace(self.n_new.get() + 1));
+        NewFile::create(self.dir, &format!("{name}.{seq}.{breaks}.{nth}{NEW}"))
+    }
+
+    /// Lets a new file take the place of `name`; the caller sets what the state
+    /// knows of it.
+    pub fn replace(&mut self, name: &'static str, new: NewFile) -> Result<()> {
+        self.may_write()?;
+        if let Some(at) = self.replacing.iter().position(|(to, _)| *to == name) {
+            self.replacing.remove(at);
+        }
+        self.replacing.push((name, new));
+        Ok(())
+    }
+
+    /// Appends lines behind the known end; what is known then.
+    pub(super) fn append(
+        &mut self,
+        name: &'static str,
+        known: Known,
+        lines: &[u8],
+        count: u64,
+    ) -> Result<Known> {
+        if lines.is_empty() {
+            return Ok(known);
+        }
+        let after = Known {
+            len: known.len + lines.len() as u64,
+            lines: known.lines + count,
+        };
+        if let Some((_, new)) = self.replacing.iter_mut().find(|(to, _)| *to == name) {
+            new.write(lines).context("append to", name)?;
+            return Ok(after);
+        }
+        let file = self.dir.open(name, Open::Create).context("open", name)?;
+        let length = self.length_of(&*file, name, known.len)?;
+        self.check_last_line(&*file, name, known.len)?;
+        if length > after.len {
+            // Longer garbage than what would cover it: begin a new file.
+            let mut copy = self.new_file(name)?;
+            copy.copy(&*file, 0, known.len).context("copy", name)?;
+            copy.write(lines).context("append to", name)?;
+            self.replace(name, copy)?;
+            return Ok(after);
+        }
+        // After it was opened: others would have put another in its place.
+        self.may_write()?;
+        file.write_at(lines, known.len).context("append to", name)?;
+        file.sync().context("sync", name)?;
+        Ok(after)
+    }
+
+    /// The file that `name` is in this transaction, to be read.
+    pub(super) fn current(&mut self, name: &str) -> Result<Box<dyn File>> {
+        let Some((_, new)) = self.replacing.iter_mut().find(|(to, _)| *to == name) else {
+            let opened = match self.dir.open(name, Open::Read) {
+                Err(error) if error.kind() == ErrorKind::NotFound => {
+                    self.dir.open(name, Open::Create)
+                }
+                opened => opened,
+            };
+            return opened.context("open", name);
+        };
+        new.flush().context("write", name)?;
+        self.dir
+            .open(new.name(), Open::Read)
+            .context("open", new.name())
+    }
+
+    /// Cuts off what a dead or failed transaction left behind the known ends.
+    pub fn cut_tails(&mut self) -> Result<()> {
+        for (name, known) in self.ends() {
+            let file = self.current(name)?;
+            self.check_last_line(&*file, name, known)?;
+            if self.length_of(&*file, name, known)? > known {
+                self.copy(name, known)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// The shared files and their known ends.
+    pub(super) fn ends(&self) -> [(&'static str, u64); 5] {
+        [
+            (FINISHED, self.state.finished.len),
+            (FAILED, self.state.failed.len),
+            (REQUEUED, self.state.requeued.len),
+            (TASKS, self.state.tasks.len),
+            (TOPROCESS, self.state.queue.len),
+        ]
+    }
+
+    /// Lets a copy of the known part of a file take its place.
+    pub(super) fn copy(&mut self, name: &'static str, known: u64) -> Result<()> {
+        let file = self.current(name)?;
+        self.length_of(&*file, name, known)?;
+        let mut copy = self.new_file(name)?;
+        copy.copy(&*file, 0, known).context("copy", name)?;
+        self.replace(name, copy)
+    }
+}
