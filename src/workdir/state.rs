@@ -14,14 +14,17 @@
 //! claims, results, requeued tasks, new files. Whatever was written behind a
 //! known length before that never happened. Each state carries a checksum of
 //! itself and of its line of the log, so a torn write leaves the older state in
-//! force.
+//! force. `log` has what the lines of the log say.
+
+mod log;
 
 use serde::{Deserialize, Serialize};
 
 use super::error::{Context, Error, Result};
-use super::fs::{File, read_from, read_full};
+use super::fs::{File, read_full};
 use super::lock::Mechanism;
-use crate::model::ids::Ids;
+
+pub use log::{Act, Entry, entries};
 
 /// The newest format of a workdir that this program reads and writes.
 pub const FORMAT: u32 = 1;
@@ -208,94 +211,6 @@ impl State {
     }
 }
 
-/// One line of the log: what one transaction did.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Entry {
-    /// The transaction.
-    pub seq: u64,
-    /// When, in microseconds since 1970. It makes a line of the log unlike that
-    /// of an earlier try, whose torn state would be whole by it.
-    #[serde(default)]
-    pub at: u64,
-    /// What it did.
-    #[serde(flatten)]
-    pub act: Act,
-}
-
-/// What a transaction did.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(tag = "did", rename_all = "kebab-case")]
-pub enum Act {
-    /// The workdir was prepared, or prepared again for a changed list.
-    Prepare,
-    /// A farmer joined.
-    Join {
-        /// Its number.
-        by: u32,
-        /// Its name.
-        farmer: String,
-        /// Whether it reads tasks from a stream.
-        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
-        feeds: bool,
-        /// What it claimed at once.
-        #[serde(default, skip_serializing_if = "Ids::is_empty")]
-        claim: Ids,
-    },
-    /// A farmer's turn: it settled results, gave tasks back, claimed others.
-    Turn {
-        /// Its number.
-        by: u32,
-        /// The ends in its journal before this offset are in `finished`,
-        /// `failed` or (interrupted) `toprocess`.
-        settled: u64,
-        /// What it claimed.
-        #[serde(default, skip_serializing_if = "Ids::is_empty")]
-        claim: Ids,
-        /// What it gave back to `toprocess`.
-        #[serde(default, skip_serializing_if = "Ids::is_empty")]
-        back: Ids,
-        /// How many new tasks it brought in from its stream.
-        #[serde(default, skip_serializing_if = "is_zero")]
-        fed: u64,
-        /// Whether its stream is over with this turn.
-        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
-        fed_all: bool,
-        /// Whether this was its last turn.
-        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
-        leave: bool,
-    },
-    /// A dead farmer's results were settled and its other tasks given back.
-    Seal {
-        /// The farmer that is over.
-        of: u32,
-        /// The one that did it.
-        by: u32,
-    },
-    /// Failed tasks were put back into `toprocess`.
-    Retry {
-        /// Which.
-        ids: Ids,
-    },
-    /// A farmer claims nothing more, since it doubts its node, and failed tasks of
-    /// its were put back into `toprocess`; it may do so again.
-    Quarantine {
-        /// Its number.
-        by: u32,
-        /// Which tasks.
-        ids: Ids,
-    },
-    /// It claims again.
-    Release {
-        /// Its number.
-        by: u32,
-    },
-}
-
-#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes references")]
-fn is_zero(n: &u64) -> bool {
-    *n == 0
-}
-
 /// Reads the state in force; `None` when nobody has prepared the workdir.
 ///
 /// Without the lock held this is a look, not a promise: what somebody writes at
@@ -399,25 +314,6 @@ pub fn read_holder(file: &dyn File) -> Option<String> {
     text.strip_prefix("lock taken at ").map(str::to_owned)
 }
 
-/// The entries of the log between two of its lengths, oldest first.
-pub fn entries(file: &dyn File, from: u64, to: u64) -> Result<Vec<Entry>> {
-    let mut bytes = read_from(file, LOG_AT + from).context("read", LOCK)?;
-    bytes.truncate(usize::try_from(to - from).unwrap_or(usize::MAX));
-    bytes
-        .split(|&b| b == b'\n')
-        .filter(|line| !line.is_empty())
-        .map(|line| {
-            serde_json::from_slice(line).map_err(|error| Error::Damaged {
-                file: LOCK.into(),
-                what: format!(
-                    "its log of transactions holds a line that is none ({error}); see \
-                     docs/workdir.md, \"A damaged workdir\""
-                ),
-            })
-        })
-        .collect()
-}
-
 /// `crc json`, filled up with blanks, closed by a line end.
 fn encode(state: &State) -> Vec<u8> {
     let json = serde_json::to_string(state).expect("a state is always valid JSON");
@@ -452,137 +348,4 @@ fn decode(place: &[u8]) -> Option<State> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn lock_file() -> std::fs::File {
-        tempfile::tempfile().unwrap()
-    }
-
-    fn step(file: &std::fs::File, state: &mut State) {
-        state.seq += 1;
-        write(file, state, (0, Act::Prepare)).unwrap();
-    }
-
-    #[test]
-    fn an_empty_file_is_unprepared_and_a_state_reads_back() {
-        let file = lock_file();
-        assert_eq!(read(&file).unwrap(), None);
-        let mut state = State::new(Mechanism::Flock);
-        for _ in 0..3 {
-            step(&file, &mut state);
-            assert_eq!(read(&file).unwrap(), Some(state.clone()));
-        }
-        assert_eq!(entries(&file, 0, state.log).unwrap().len(), 3);
-    }
-
-    #[test]
-    fn the_older_state_is_in_force_when_the_newer_one_is_torn() {
-        let file = lock_file();
-        let mut state = State::new(Mechanism::Flock);
-        step(&file, &mut state);
-        let before = state.clone();
-        step(&file, &mut state);
-        File::write_at(&file, b"torn", (state.seq % 2) * PLACE as u64 + 30).unwrap();
-        assert_eq!(read(&file).unwrap(), Some(before));
-    }
-
-    #[test]
-    fn a_state_whose_line_of_the_log_is_lost_is_not_in_force() {
-        let file = lock_file();
-        let mut state = State::new(Mechanism::Flock);
-        step(&file, &mut state);
-        let before = state.clone();
-        step(&file, &mut state);
-        File::write_at(&file, &[0; 10], LOG_AT + before.log + 2).unwrap();
-        assert_eq!(read(&file).unwrap(), Some(before));
-    }
-
-    #[test]
-    fn a_torn_first_state_is_none() {
-        let file = lock_file();
-        let mut state = State::new(Mechanism::Flock);
-        step(&file, &mut state);
-        File::write_at(&file, b"torn", PLACE as u64 + 30).unwrap();
-        assert_eq!(read(&file).unwrap(), None);
-    }
-
-    #[test]
-    fn garbage_is_damage_and_a_newer_format_is_told() {
-        let file = lock_file();
-        File::write_at(&file, b"what is this", 0).unwrap();
-        assert!(matches!(read(&file), Err(Error::Damaged { .. })));
-        let json = r#"{"format":9,"seq":1,"something":"new"}"#;
-        let text = format!("{:08x} {json}", crc32fast::hash(json.as_bytes()));
-        File::write_at(&file, format!("{text:<1023}\n").as_bytes(), 0).unwrap();
-        assert!(matches!(
-            read(&file),
-            Err(Error::Newer { found: 9, known: 1 })
-        ));
-    }
-
-    #[test]
-    fn the_largest_state_fits_its_place() {
-        let mut state = State::new(Mechanism::Flock);
-        let known = Known {
-            len: u64::MAX,
-            lines: u64::MAX,
-        };
-        state.queue = Queue {
-            len: u64::MAX,
-            cursor: u64::MAX,
-            left: u64::MAX,
-            generation: u64::MAX,
-            head: Head(64, u32::MAX),
-        };
-        (state.finished, state.failed, state.requeued, state.tasks) = (known, known, known, known);
-        state.list = Some(ListIdentity {
-            len: u64::MAX,
-            mtime: i64::MIN,
-            mtime_nsec: i64::MIN,
-            inode: u64::MAX,
-        });
-        for to in ["toprocess", "failed"] {
-            state.renames.push(Rename {
-                from: format!("{to}.new"),
-                to: to.into(),
-            });
-        }
-        assert_eq!(encode(&state).len(), PLACE);
-    }
-
-    /// When a broken lock is taken, all files are written anew at once.
-    #[test]
-    fn a_state_of_a_long_run_fits_its_place_with_five_new_files() {
-        let mut state = State::new(Mechanism::Flock);
-        let (tera, giga) = (10_u64.pow(12), 10_u64.pow(9));
-        let known = Known {
-            len: tera,
-            lines: giga,
-        };
-        state.queue = Queue {
-            len: tera,
-            cursor: tera,
-            left: giga,
-            generation: giga,
-            head: Head(64, u32::MAX),
-        };
-        (state.finished, state.failed, state.requeued, state.tasks) = (known, known, known, known);
-        (state.seq, state.seals, state.interrupted) = (giga, giga, giga);
-        (state.live, state.next_farmer, state.breaks) = (100_000, 10_000_000, 100_000);
-        (state.log, state.last) = (tera, (giga, u32::MAX));
-        state.list = Some(ListIdentity {
-            len: tera,
-            mtime: 10_000_000_000,
-            mtime_nsec: 999_999_999,
-            inode: u64::MAX,
-        });
-        for to in ["toprocess", "failed", "tasks", "finished", "requeued"] {
-            state.renames.push(Rename {
-                from: format!("{to}.{giga}.100000.1.new"),
-                to: to.into(),
-            });
-        }
-        assert_eq!(encode(&state).len(), PLACE);
-    }
-}
+mod tests;

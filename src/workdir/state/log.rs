@@ -1,0 +1,119 @@
+//! The log of transactions: one line of JSON for each, which says what it did.
+//!
+//! Others rely on this: whoever has joined, what it has claimed and given back, up to
+//! where its journal is settled, and whether it is over, all follow from these lines
+//! alone, in their order.
+
+use serde::{Deserialize, Serialize};
+
+use super::{LOCK, LOG_AT};
+use crate::model::ids::Ids;
+use crate::workdir::error::{Context, Error, Result};
+use crate::workdir::fs::{File, read_from};
+
+/// One line of the log: what one transaction did.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Entry {
+    /// The transaction.
+    pub seq: u64,
+    /// When, in microseconds since 1970. It makes a line of the log unlike that
+    /// of an earlier try, whose torn state would be whole by it.
+    #[serde(default)]
+    pub at: u64,
+    /// What it did.
+    #[serde(flatten)]
+    pub act: Act,
+}
+
+/// What a transaction did.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "did", rename_all = "kebab-case")]
+pub enum Act {
+    /// The workdir was prepared, or prepared again for a changed list.
+    Prepare,
+    /// A farmer joined.
+    Join {
+        /// Its number.
+        by: u32,
+        /// Its name.
+        farmer: String,
+        /// Whether it reads tasks from a stream.
+        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+        feeds: bool,
+        /// What it claimed at once.
+        #[serde(default, skip_serializing_if = "Ids::is_empty")]
+        claim: Ids,
+    },
+    /// A farmer's turn: it settled results, gave tasks back, claimed others.
+    Turn {
+        /// Its number.
+        by: u32,
+        /// The ends in its journal before this offset are in `finished`,
+        /// `failed` or (interrupted) `toprocess`.
+        settled: u64,
+        /// What it claimed.
+        #[serde(default, skip_serializing_if = "Ids::is_empty")]
+        claim: Ids,
+        /// What it gave back to `toprocess`.
+        #[serde(default, skip_serializing_if = "Ids::is_empty")]
+        back: Ids,
+        /// How many new tasks it brought in from its stream.
+        #[serde(default, skip_serializing_if = "is_zero")]
+        fed: u64,
+        /// Whether its stream is over with this turn.
+        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+        fed_all: bool,
+        /// Whether this was its last turn.
+        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+        leave: bool,
+    },
+    /// A dead farmer's results were settled and its other tasks given back.
+    Seal {
+        /// The farmer that is over.
+        of: u32,
+        /// The one that did it.
+        by: u32,
+    },
+    /// Failed tasks were put back into `toprocess`.
+    Retry {
+        /// Which.
+        ids: Ids,
+    },
+    /// A farmer claims nothing more, since it doubts its node, and failed tasks of
+    /// its were put back into `toprocess`; it may do so again.
+    Quarantine {
+        /// Its number.
+        by: u32,
+        /// Which tasks.
+        ids: Ids,
+    },
+    /// It claims again.
+    Release {
+        /// Its number.
+        by: u32,
+    },
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes references")]
+fn is_zero(n: &u64) -> bool {
+    *n == 0
+}
+
+/// The entries of the log between two of its lengths, oldest first.
+pub fn entries(file: &dyn File, from: u64, to: u64) -> Result<Vec<Entry>> {
+    let mut bytes = read_from(file, LOG_AT + from).context("read", LOCK)?;
+    bytes.truncate(usize::try_from(to - from).unwrap_or(usize::MAX));
+    bytes
+        .split(|&b| b == b'\n')
+        .filter(|line| !line.is_empty())
+        .map(|line| {
+            serde_json::from_slice(line).map_err(|error| Error::Damaged {
+                file: LOCK.into(),
+                what: format!(
+                    "its log of transactions holds a line that is none ({error}); see \
+                     docs/workdir.md, \"A damaged workdir\""
+                ),
+            })
+        })
+        .collect()
+}
