@@ -11,6 +11,9 @@
 //! by the waiter's own clock; who does it is decided by an exclusive name. A
 //! holder that was only frozen writes into files that nobody reads any more:
 //! whoever comes next writes all shared files anew before it does anything else.
+//! `breaking` does that.
+
+mod breaking;
 
 use std::fmt;
 use std::io;
@@ -21,12 +24,22 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use super::error::{Context, Error, Result};
-use super::exclusion::host_of;
 use super::fs::{Dir, File, Open, read_from};
 use super::line::{Line, Stood};
-use super::recovery;
-use super::state::{self, LOCK, State};
+use super::state::{self, LOCK};
 use crate::model::pace;
+use breaking::{LongWait, disarm};
+
+/// A waiter looks whom it waits for after so many tries, some seconds, and then
+/// once in so many: they are up to 1.5 s apart by then.
+const FIRST_LOOK: u32 = 36;
+const LOOK_TRIES: u32 = 3;
+/// In so many tries a waiter counts the farmers once.
+const COUNT_TRIES: u32 = 8;
+
+/// How long a holder by name may take to write who it is: it gives the lock back
+/// when it took half as long, and is broken when it takes longer.
+const NAMELESS: Duration = Duration::from_secs(4);
 
 /// A way to exclude other processes, on whatever node.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -188,19 +201,6 @@ pub fn announce(
     lock.sync().context("sync", LOCK)?;
     disarm(dir, "")
 }
-
-/// Removes the files that others mean to put in the place of the lock.
-fn disarm(dir: &Arc<dyn Dir>, but: &str) -> Result<()> {
-    for name in dir.list("").context("list", "the workdir")? {
-        if name.starts_with(NEXT) && name != but {
-            dir.remove(&name).context("remove", &name)?;
-        }
-    }
-    Ok(())
-}
-
-/// How the names begin of files that are to take the place of the lock.
-const NEXT: &str = "lock.next.";
 
 /// A try that succeeded: the open lock file, and how it was taken.
 struct Taken {
@@ -365,197 +365,4 @@ fn unusable(mechanism: Mechanism, error: io::Error) -> Error {
     Error::Unsafe(format!(
         "the file system of the workdir refuses {mechanism} locks: {error}; {hint}"
     ))
-}
-
-/// What a waiter sees while it waits long.
-struct LongWait {
-    since: Duration,
-    told_at: Duration,
-    looked_at: Duration,
-    has_looked: bool,
-    /// The holder's sign of life, and since when it has not changed.
-    sign: Option<Sign>,
-    still_since: Duration,
-    /// How often it was tried to break this lock.
-    tries: u32,
-    /// A name whose holder has not yet written who it is, and since when.
-    nameless: Option<((u64, u32), Duration)>,
-}
-
-/// Something that changes whenever the lock changes hands. A holder that cannot
-/// be seen to give it up for the takeover time is dead, or would not dare to
-/// write any more: see [`Held::is_stale`].
-#[derive(Clone, PartialEq, Eq)]
-struct Sign {
-    inode: u64,
-    turn: (u64, u32),
-    /// When the lock was taken, and by whom.
-    holder: Option<String>,
-}
-
-impl Sign {
-    fn read(dir: &Arc<dyn Dir>, lock: &dyn File, mechanism: Mechanism) -> Result<Self> {
-        let turn = turn_of(lock)?;
-        let holder = match mechanism {
-            Mechanism::Flock | Mechanism::Fcntl => state::read_holder(lock),
-            Mechanism::Link => read_name(dir, before(turn)).or_else(|| read_name(dir, turn)),
-        };
-        Ok(Self {
-            inode: lock.inode().context("look at", LOCK)?,
-            turn,
-            holder,
-        })
-    }
-
-    fn who(&self) -> &str {
-        let word = self
-            .holder
-            .as_deref()
-            .and_then(|word| word.split_once(" by "));
-        word.map_or("an unknown process", |(_, who)| who)
-    }
-}
-
-impl LongWait {
-    fn new(now: Duration) -> Self {
-        Self {
-            since: now,
-            told_at: now,
-            looked_at: now,
-            has_looked: false,
-            sign: None,
-            still_since: now,
-            tries: 0,
-            nameless: None,
-        }
-    }
-
-    fn look(
-        &mut self,
-        dir: &Arc<dyn Dir>,
-        mechanism: Mechanism,
-        waiting: &mut dyn Waiting,
-    ) -> Result<()> {
-        let now = waiting.now();
-        let file = dir.open(LOCK, Open::Create).context("open", LOCK)?;
-        let sign = Sign::read(dir, &*file, mechanism)?;
-        // Where we stood still ourselves, nothing that did proves anything.
-        let were_frozen = now.saturating_sub(self.looked_at) > waiting.takeover() / 2 + LOOK;
-        (self.looked_at, self.has_looked) = (now, true);
-        if were_frozen || self.sign.as_ref() != Some(&sign) {
-            (self.still_since, self.tries) = (now, 0);
-            self.sign = Some(sign.clone());
-        }
-        if now.saturating_sub(self.told_at) > Duration::from_secs(10) {
-            self.told_at = now;
-            let waited = now.saturating_sub(self.since).as_secs();
-            waiting.tell(format!(
-                "waiting for the lock for {waited}s; it is held by {}",
-                sign.who()
-            ));
-        }
-        if now.saturating_sub(self.still_since) > waiting.takeover() {
-            self.still_since = now;
-            self.tries += 1;
-            if replace(dir, mechanism, (&sign, self.tries), waiting)? {
-                let holder = sign.who();
-                waiting.tell(format!("{holder} gave no sign of life: its lock is broken"));
-            }
-        }
-        Ok(())
-    }
-}
-
-impl LongWait {
-    /// Whether the holder of a name was a farmer of our own node and is dead, or
-    /// died before it could say who it is: then the lock is broken at once.
-    fn look_here(
-        &mut self,
-        dir: &Arc<dyn Dir>,
-        who: &str,
-        waiting: &mut dyn Waiting,
-    ) -> Result<()> {
-        let now = waiting.now();
-        let file = dir.open(LOCK, Open::Create).context("open", LOCK)?;
-        let sign = Sign::read(dir, &*file, Mechanism::Link)?;
-        let is_dead = match sign.holder.as_deref() {
-            // Gone in this moment: the next try will tell.
-            None => false,
-            Some("") => {
-                let seen = self.nameless.take().filter(|(turn, _)| *turn == sign.turn);
-                let (_, since) = *self.nameless.insert(seen.unwrap_or((sign.turn, now)));
-                now.saturating_sub(since) > NAMELESS
-            }
-            Some(_) => recovery::look_at(dir, Mechanism::Link, sign.who(), host_of(who))?
-                .is_some_and(|journal| journal.is_free),
-        };
-        if is_dead {
-            self.tries += 1;
-            replace(dir, Mechanism::Link, (&sign, self.tries), waiting)?;
-        }
-        Ok(())
-    }
-}
-
-/// How long a holder by name may take to write who it is: it gives the lock back
-/// when it took half as long, and is broken when it takes longer.
-const NAMELESS: Duration = Duration::from_secs(4);
-
-/// A waiter looks whom it waits for after so many tries, some seconds, and then
-/// once in so many: they are up to 1.5 s apart by then.
-const FIRST_LOOK: u32 = 36;
-/// In so many tries a waiter counts the farmers once.
-const COUNT_TRIES: u32 = 8;
-const LOOK_TRIES: u32 = 3;
-/// Two looks of a waiter are not farther apart than this.
-const LOOK: Duration = Duration::from_secs(5);
-
-/// Puts a copy of the lock file in its place, in which the lock counts as
-/// broken: an old holder that comes back writes into a file that nobody reads.
-///
-/// An exclusive name decides who does it; should that one die over it, the next
-/// try has another. Whoever finds that anything has moved since its evidence, or
-/// that it took long itself, does nothing.
-fn replace(
-    dir: &Arc<dyn Dir>,
-    mechanism: Mechanism,
-    (evidence, tries): (&Sign, u32),
-    waiting: &mut dyn Waiting,
-) -> Result<bool> {
-    let began = waiting.now();
-    let (seq, breaks) = evidence.turn;
-    let name = format!("{NEXT}{seq}.{breaks}.{tries}");
-    let new = match dir.open(&name, Open::CreateNew) {
-        Ok(new) => new,
-        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => return Ok(false),
-        Err(error) => return Err(error).context("create", &name),
-    };
-    let old = dir.open(LOCK, Open::Read).context("open", LOCK)?;
-    let bytes = read_from(&*old, 0).context("read", LOCK)?;
-    new.write_at(&bytes, 0).context("write", &name)?;
-    // Read without the lock: what is torn is no damage.
-    let Ok(state) = state::read(&*new) else {
-        dir.remove(&name).context("remove", &name)?;
-        return Ok(false);
-    };
-    let mut state = state.unwrap_or_else(|| State::new(mechanism));
-    state.breaks += 1;
-    state::write_place(&*new, &state)?;
-    new.sync().context("sync", &name)?;
-    disarm(dir, &name)?;
-    let still = dir.open(LOCK, Open::Read).context("open", LOCK)?;
-    let took = waiting.now().saturating_sub(began);
-    if Sign::read(dir, &*still, mechanism)? != *evidence || took > waiting.takeover() / 4 {
-        dir.remove(&name).context("remove", &name)?;
-        return Ok(false);
-    }
-    match dir.rename(&name, LOCK) {
-        Ok(()) => dir
-            .sync_names()
-            .context("sync", "the workdir")
-            .map(|()| true),
-        // Somebody has disarmed us.
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
-        Err(error) => Err(error).context("rename", &name),
-    }
 }
