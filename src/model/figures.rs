@@ -22,6 +22,19 @@ pub fn micros(us: u64) -> Duration {
     Duration::from_micros(us)
 }
 
+/// A number with commas: `1,234,567`.
+pub fn grouped(number: u64) -> String {
+    let digits = number.to_string();
+    let mut out = String::with_capacity(digits.len() + digits.len() / 3);
+    for (n, digit) in digits.chars().enumerate() {
+        if n > 0 && (digits.len() - n).is_multiple_of(3) {
+            out.push(',');
+        }
+        out.push(digit);
+    }
+    out
+}
+
 /// An amount of memory given in KiB: `640 KiB`, `12.3 MiB`, `1.9 GiB`.
 pub fn show_kib(kib: u64) -> String {
     let mut amount = float(kib);

@@ -8,11 +8,10 @@ mod gpus;
 use super::run::Run;
 use super::run::node::Node;
 use crate::model::durations;
-use crate::model::figures::{Histogram, float, micros, share, show_kib};
+use crate::model::figures::{Histogram, float, grouped, micros, share, show_kib};
 use crate::model::health::Opinion;
 use crate::model::outcome::Outcome;
 use crate::model::series::Stretch;
-use crate::view::progress::grouped;
 
 /// One piece of advice.
 #[derive(Clone, Debug, PartialEq, Eq)]

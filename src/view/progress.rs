@@ -15,6 +15,7 @@ use super::escape::clip;
 use super::look::{Look, Terminal};
 use super::pace::{Pace, show_rate};
 use crate::model::durations;
+use crate::model::figures::grouped;
 
 /// The state of the run in numbers, for all farmers together.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -285,19 +286,6 @@ fn sentence(counts: &Counts, pace: &Pace, now: Duration) -> String {
         grouped(counts.left),
         rate.unwrap_or_default(),
     )
-}
-
-/// A number with commas: `1,234,567`.
-pub(crate) fn grouped(number: u64) -> String {
-    let digits = number.to_string();
-    let mut out = String::with_capacity(digits.len() + digits.len() / 3);
-    for (n, digit) in digits.chars().enumerate() {
-        if n > 0 && (digits.len() - n).is_multiple_of(3) {
-            out.push(',');
-        }
-        out.push(digit);
-    }
-    out
 }
 
 /// Which failures are told one by one.

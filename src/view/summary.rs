@@ -12,8 +12,8 @@ use std::time::Duration;
 use super::escape::{escape, without_colours};
 use super::look::{Look, Paint};
 use super::open;
-use super::progress::grouped;
 use crate::model::durations;
+use crate::model::figures::grouped;
 use crate::model::outcome::Outcome;
 use crate::model::task::TaskId;
 

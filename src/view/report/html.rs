@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 use std::io;
 
 use crate::model::durations;
-use crate::model::figures::{micros, share, show_kib};
+use crate::model::figures::{grouped, micros, share, show_kib};
 use crate::model::forecast::Forecast;
 use crate::model::health::Opinion;
 use crate::model::task::TaskId;
@@ -14,7 +14,6 @@ use crate::view::escape::{clip, escape};
 use crate::view::failures::{Details, Failure, causes as grouped_causes};
 use crate::view::log::log_path;
 use crate::view::pace::show_rate;
-use crate::view::progress::grouped;
 use crate::view::run::farmer::Top;
 use crate::view::run::node::clocks;
 use crate::view::run::{Farmer, Life, Run};

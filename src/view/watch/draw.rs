@@ -12,10 +12,9 @@ use super::pen::Pen;
 use super::sight::Sight;
 use super::state::{Page, Panel, State};
 use crate::model::durations;
-use crate::model::figures::{micros, share};
+use crate::model::figures::{grouped, micros, share};
 use crate::view::look::{Look, Paint};
 use crate::view::pace::show_rate;
-use crate::view::progress::grouped;
 
 /// From this width on, what runs and what failed stand side by side.
 const WIDE: u16 = 120;
