@@ -6,17 +6,22 @@ use std::time::Duration;
 
 use super::clock::Clock;
 use super::message;
+use super::spokesman::{self, Job, Voice};
 use super::start::warn;
 use super::supervisor::Ended;
 use crate::cli::Farm;
 use crate::exit::RunExit;
+use crate::host::allocation::here;
 use crate::model::farmer::{Cause, Run};
 use crate::model::outcome::signal_name;
 use crate::view::look::{Look, Terminal};
 use crate::view::run::counts::failed_now;
-use crate::view::run::{Run as Record, RunError};
+use crate::view::run::{Farmer, Run as Record, RunError};
+use crate::view::summary::part::Part;
+use crate::view::summary::together::Together;
 use crate::view::summary::{Failure, Summary, TAIL, log_tail};
 use crate::view::{advice, timeline};
+use crate::workdir::farmers::{job_of, of_process};
 use crate::workdir::open::Workdir;
 use crate::workdir::resume::look;
 use crate::workdir::state::State;
@@ -43,57 +48,103 @@ impl Finish<'_> {
             others: state.live,
         });
         let is_last = state.as_ref().is_none_or(|state| state.live == 0);
-        let wants_timeline = !self.options.no_timeline && ended.farmer.cause() != Cause::Sealed;
+        let voice = (!self.options.quiet)
+            .then(|| spokesman::voice(&self.workdir, &here(&self.node), &self.node, ended));
+        let wants_timeline =
+            is_last && !self.options.no_timeline && ended.farmer.cause() != Cause::Sealed;
+        let wants_record = match &voice {
+            Some(Voice::Own) => is_last,
+            Some(Voice::Job(_)) => true,
+            Some(Voice::Part) | None => false,
+        };
         // The journals are read once for both.
-        let wants_advice = !self.options.quiet;
-        let record =
-            (is_last && (wants_timeline || wants_advice)).then(|| Record::open(&self.workdir.path));
+        let record = (wants_timeline || wants_record).then(|| Record::open(&self.workdir.path));
         if let Some(record) = record.as_ref().filter(|_| wants_timeline) {
             write_timeline(record);
         }
-        if let Some(state) = state.filter(|_| !self.options.quiet) {
-            let record = record.and_then(Result::ok);
-            self.summarise(ended, &state, busy, record.as_ref());
-        }
+        let record = record.and_then(Result::ok);
+        let text = match (voice, &state) {
+            (Some(Voice::Part), _) => self.part(ended, state.as_ref()),
+            (Some(Voice::Own), Some(state)) => {
+                self.summary(ended, state, busy, (record.as_ref(), None))
+            }
+            (Some(Voice::Job(job)), Some(state)) => {
+                self.summary(ended, state, busy, (record.as_ref(), Some(&job)))
+            }
+            _ => String::new(),
+        };
+        // A closed or full standard output changes nothing in what was done.
+        let mut stdout = std::io::stdout();
+        let _ = stdout
+            .write_all(text.as_bytes())
+            .and_then(|()| stdout.flush());
         ended.farmer.exit(run)
     }
 
-    fn summarise(&self, ended: &Ended, state: &State, busy: &AtomicU64, record: Option<&Record>) {
-        let failed = self.still_failed(ended, record).into_iter();
-        let mut failures: Vec<_> = failed.map(|failure| self.failure(failure)).collect();
-        failures.sort_by_key(|failure| failure.id);
-        let stopped = match ended.farmer.cause() {
-            Cause::Complete => None,
-            Cause::TimeUp => Some("the time limit".into()),
-            Cause::Walltime => Some("the end of the allocation".into()),
-            Cause::Signal(signal) => Some(signal_name(signal)),
-            Cause::Trouble => Some("trouble with the workdir".into()),
-            Cause::Sealed => Some("being cut off: others took its tasks over".into()),
+    /// What we say when another sums up: nothing when the run is complete, since the
+    /// other tells all that there is.
+    fn part(&self, ended: &Ended, state: Option<&State>) -> String {
+        if state.is_some_and(State::is_complete) {
+            return String::new();
+        }
+        let me = of_process(&self.workdir.dir, &self.node, std::process::id());
+        let me = me.ok().flatten();
+        let farmer = me.and_then(|me| Farmer::read(&self.workdir.path, &me).ok().flatten());
+        Part::of(&self.node, stopped(ended), farmer.as_ref()).text()
+    }
+
+    /// How the run went: for a whole job when we speak for it, and the record tells
+    /// of the others; else as we saw it.
+    fn summary(
+        &self,
+        ended: &Ended,
+        state: &State,
+        busy: &AtomicU64,
+        (record, job): (Option<&Record>, Option<&Job>),
+    ) -> String {
+        let Together {
+            slots,
+            busy,
+            failures,
+        } = match (record, job) {
+            (Some(record), Some(job)) => {
+                Together::of(record, &job.joined, |farmer| job_of(farmer) == job.name)
+            }
+            _ => self.alone(ended, busy, record),
         };
+        // Where we could not leave, we are one of the living ourselves.
+        let not_others = u32::from(ended.state.is_none()) + job.map_or(0, |job| job.dead);
         let summary = Summary {
             workdir: self.workdir.path.display().to_string(),
             finished: state.finished.lines,
             failed: state.failed.lines,
             left: state.queue.left + state.claimed(),
             interrupted: state.interrupted,
-            stopped,
-            // Where we could not leave, we are one of the living ourselves.
-            others_work: state.live > u32::from(ended.state.is_none()),
+            stopped: stopped(ended),
+            others_work: state.live > not_others,
             short: ended.short.clone().filter(|_| state.queue.left > 0),
             unstarted: state.queue.left.saturating_sub(state.interrupted),
             is_cut: state.feeding > 0 && state.live == 0,
             wall: self.clock.now(),
-            slots: u64::from(self.slots),
-            busy: Duration::from_micros(busy.load(Ordering::Relaxed)),
+            slots,
+            busy,
             failures,
             advice: advised(record),
         };
         let look = Look::new(Terminal::of_stdout(), |name| std::env::var(name).ok());
-        // A closed or full standard output changes nothing in what was done.
-        let mut stdout = std::io::stdout();
-        let _ = stdout
-            .write_all(summary.text(&look).as_bytes())
-            .and_then(|()| stdout.flush());
+        summary.text(&look)
+    }
+
+    /// Our own slots and failures.
+    fn alone(&self, ended: &Ended, busy: &AtomicU64, record: Option<&Record>) -> Together {
+        let failed = self.still_failed(ended, record).into_iter();
+        let mut failures: Vec<_> = failed.map(|failure| self.failure(failure)).collect();
+        failures.sort_by_key(|failure| failure.id);
+        Together {
+            slots: u64::from(self.slots),
+            busy: Duration::from_micros(busy.load(Ordering::Relaxed)),
+            failures,
+        }
     }
 
     /// Our failures but those that have been put back since. `failed` is only read
@@ -133,6 +184,18 @@ impl Finish<'_> {
                 .map(|log| log.file.clone()),
             tail,
         }
+    }
+}
+
+/// Why we were stopped, when we were.
+fn stopped(ended: &Ended) -> Option<String> {
+    match ended.farmer.cause() {
+        Cause::Complete => None,
+        Cause::TimeUp => Some("the time limit".into()),
+        Cause::Walltime => Some("the end of the allocation".into()),
+        Cause::Signal(signal) => Some(signal_name(signal)),
+        Cause::Trouble => Some("trouble with the workdir".into()),
+        Cause::Sealed => Some("being cut off: others took its tasks over".into()),
     }
 }
 

@@ -28,6 +28,7 @@ pub mod quarantine;
 pub mod queue;
 pub mod sight;
 pub mod slot;
+mod spokesman;
 pub mod start;
 pub mod supervisor;
 pub mod walltime;

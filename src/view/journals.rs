@@ -17,6 +17,7 @@ use memchr::memmem::Finder;
 use super::open;
 use crate::model::record::{End, Header, Record};
 use crate::model::task::TaskId;
+use crate::workdir::layout::{journal, sealed};
 
 /// The longest line that can be a record; a longer one is damage and is not
 /// held in memory.
@@ -80,6 +81,12 @@ pub fn journals_again(
 }
 
 impl Journal {
+    /// The journal of one farmer; `None` when it has no line yet.
+    pub fn of(workdir: &Path, farmer: &str) -> io::Result<Option<Self>> {
+        let is_sealed = workdir.join(sealed(farmer)).exists();
+        Self::open(workdir.join(journal(farmer)), is_sealed)
+    }
+
     /// Looks at the first line; `None` when there is none yet.
     fn open(path: PathBuf, is_sealed: bool) -> io::Result<Option<Self>> {
         let mut first = Vec::new();

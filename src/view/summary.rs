@@ -2,7 +2,11 @@
 //! to do next.
 //!
 //! The text is a pure function of its [`Summary`] and the [`Look`]; only
-//! [`log_tail`] reads a file, and of that only the end.
+//! [`log_tail`] reads a file, and of that only the end. `together` makes one of many
+//! farmers, `part` is what those say that do not sum up.
+
+pub mod part;
+pub mod together;
 
 use std::fmt::Write as _;
 use std::io::{Read as _, Seek as _, SeekFrom};

@@ -10,6 +10,7 @@ use std::io::ErrorKind;
 use std::sync::Arc;
 
 use super::error::{Context, Error, Result};
+use super::exclusion::host_of;
 use super::fs::{Dir, Open, read_from};
 use super::layout::{self, NODES};
 use super::resume::look;
@@ -43,7 +44,7 @@ pub fn without_journal(dir: &Arc<dyn Dir>, journals: &[String]) -> Result<Vec<St
         return Ok(Vec::new());
     }
     let mut alive = match state::entries(&*file, 0, state.log) {
-        Ok(entries) => alive(&entries),
+        Ok(entries) => Roll::of(&entries).alive,
         // Read without the lock: what is torn is no damage.
         Err(Error::Damaged { .. }) => return Ok(Vec::new()),
         Err(error) => return Err(error),
@@ -63,27 +64,79 @@ pub fn is_over(dir: &Arc<dyn Dir>, farmer: &str) -> Result<bool> {
         return Ok(true);
     };
     match state::entries(&*file, 0, state.log) {
-        Ok(entries) => Ok(!alive(&entries).iter().any(|other| other == farmer)),
+        Ok(entries) => Ok(!Roll::of(&entries).alive.iter().any(|other| other == farmer)),
         // Read without the lock: what is torn is no damage.
         Err(Error::Damaged { .. }) => Ok(false),
         Err(error) => Err(error),
     }
 }
 
-/// The names of those who joined and are not over.
-fn alive(entries: &[Entry]) -> Vec<String> {
-    let mut alive = HashMap::new();
-    for Entry { act, .. } in entries {
-        match act {
-            Act::Join { by, farmer, .. } => drop(alive.insert(*by, farmer.clone())),
-            Act::Turn {
-                by, leave: true, ..
-            } => drop(alive.remove(by)),
-            Act::Seal { of, .. } => drop(alive.remove(of)),
-            _ => {}
+/// Who takes part in a run, by the log.
+#[derive(Debug, Default)]
+pub struct Roll {
+    /// Those who joined since nobody was alive, in that order.
+    pub joined: Vec<String>,
+    /// Those of them who are not over.
+    pub alive: Vec<String>,
+}
+
+impl Roll {
+    /// How it was when a state came true; `None` when the log has been begun anew
+    /// since.
+    pub fn at(dir: &Arc<dyn Dir>, then: &State) -> Result<Option<Self>> {
+        let file = dir.open(LOCK, Open::Read).context("open", LOCK)?;
+        let now = state::read(&*file)?;
+        if now.is_none_or(|now| now.epoch != then.epoch) {
+            return Ok(None);
         }
+        let entries = state::entries(&*file, 0, then.log)?;
+        Ok(Some(Self::of(&entries)))
     }
-    alive.into_values().collect()
+
+    fn of(entries: &[Entry]) -> Self {
+        let (mut joined, mut alive) = (Vec::new(), HashMap::new());
+        for Entry { act, .. } in entries {
+            match act {
+                Act::Join { by, farmer, .. } => {
+                    if alive.is_empty() {
+                        joined.clear();
+                    }
+                    joined.push(farmer.clone());
+                    alive.insert(*by, farmer.clone());
+                }
+                Act::Turn {
+                    by, leave: true, ..
+                } => drop(alive.remove(by)),
+                Act::Seal { of, .. } => drop(alive.remove(of)),
+                _ => {}
+            }
+        }
+        let alive = alive.into_values().collect();
+        Self { joined, alive }
+    }
+}
+
+/// The job in a farmer's name `host.job.pid.start`.
+pub fn job_of(farmer: &str) -> &str {
+    farmer.rsplit('.').nth(2).unwrap_or_default()
+}
+
+/// The farmer that a process of a node is, by the folder of journals; of several with
+/// its number the latest.
+pub fn of_process(dir: &Arc<dyn Dir>, host: &str, pid: u32) -> Result<Option<String>> {
+    let names = dir.list(NODES).context("list", NODES)?;
+    let pid = pid.to_string();
+    let is_it =
+        |farmer: &&str| host_of(farmer) == host && farmer.rsplit('.').nth(1) == Some(pid.as_str());
+    let farmers = names.iter().filter_map(|name| layout::farmer_of(name));
+    let latest = farmers.filter(is_it).max_by_key(|farmer| started(farmer));
+    Ok(latest.map(str::to_owned))
+}
+
+/// When a farmer started, by its name: in milliseconds since 1970.
+fn started(farmer: &str) -> u64 {
+    let at = farmer.rsplit('.').next();
+    at.and_then(|at| at.parse().ok()).unwrap_or(0)
 }
 
 /// How many of the marks are looked at for the newest transaction.
@@ -102,8 +155,7 @@ pub fn check_age(dir: &Arc<dyn Dir>) -> Result<()> {
         .iter()
         .filter_map(|name| name.strip_suffix(".sealed").map(str::to_owned))
         .collect();
-    let started = |farmer: &String| farmer.rsplit('.').next().and_then(|at| at.parse().ok());
-    marked.sort_by_key(|farmer| std::cmp::Reverse(started(farmer).unwrap_or(0_u64)));
+    marked.sort_by_key(|farmer| std::cmp::Reverse(started(farmer)));
     marked.truncate(MARKS);
     let mut newest = None;
     for farmer in marked {
@@ -159,5 +211,60 @@ pub fn is_marked(dir: &Arc<dyn Dir>, farmer: &str) -> Result<bool> {
         Ok(_) => Ok(true),
         Err(error) if error.kind() == ErrorKind::NotFound => Ok(false),
         Err(error) => Err(error).context("open", &name),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::ids::Ids;
+
+    fn entry(act: Act) -> Entry {
+        Entry { seq: 1, at: 0, act }
+    }
+
+    fn join(by: u32, farmer: &str) -> Entry {
+        entry(Act::Join {
+            by,
+            farmer: farmer.into(),
+            feeds: false,
+            claim: Ids::default(),
+        })
+    }
+
+    fn leave(by: u32) -> Entry {
+        entry(Act::Turn {
+            by,
+            settled: 0,
+            claim: Ids::default(),
+            back: Ids::default(),
+            fed: 0,
+            fed_all: false,
+            leave: true,
+        })
+    }
+
+    #[test]
+    fn a_run_begins_when_somebody_joins_and_nobody_is_alive() {
+        let seal = entry(Act::Seal { of: 2, by: 1 });
+        let log = [
+            join(0, "a"),
+            leave(0),
+            join(1, "b"),
+            join(2, "c"),
+            seal,
+            join(3, "d"),
+            leave(1),
+        ];
+        let roll = Roll::of(&log);
+        assert_eq!(roll.joined, ["b", "c", "d"]);
+        assert_eq!(roll.alive, ["d"]);
+    }
+
+    #[test]
+    fn the_parts_of_a_name() {
+        let farmer = "n1.cluster.org.100_3.123.1795230394109";
+        assert_eq!(job_of(farmer), "100_3");
+        assert_eq!(started(farmer), 1_795_230_394_109);
     }
 }

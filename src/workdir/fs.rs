@@ -80,6 +80,11 @@ pub trait File: Send + Sync {
     /// Tries to lock it exclusively until it is closed; `false` when another
     /// has it. Never waits.
     fn try_lock(&self, mechanism: Mechanism) -> io::Result<bool>;
+    /// Whether another has it locked: many may ask at once and do not take each other
+    /// for a holder. Whoever asks may keep it from being locked for a moment.
+    fn is_locked(&self, mechanism: Mechanism) -> io::Result<bool> {
+        Ok(!self.try_lock(mechanism)?)
+    }
     /// Waits until it is locked, in the kernel's queue: see [`Dir::is_local`].
     fn lock(&self) -> io::Result<()> {
         Err(ErrorKind::Unsupported.into())
@@ -294,6 +299,23 @@ impl File for StdFile {
         }
     }
 
+    fn is_locked(&self, mechanism: Mechanism) -> io::Result<bool> {
+        match mechanism {
+            Mechanism::Flock => match fs2::FileExt::try_lock_shared(self) {
+                Ok(()) => fs2::FileExt::unlock(self).map(|()| false),
+                Err(error) if error.kind() == fs2::lock_contended_error().kind() => Ok(true),
+                Err(error) => Err(error),
+            },
+            Mechanism::Fcntl => {
+                let mut found = whole_file(libc::F_WRLCK);
+                nix::fcntl::fcntl(self, FcntlArg::F_OFD_GETLK(&mut found))?;
+                Ok(i32::from(found.l_type) != libc::F_UNLCK)
+            }
+            // Held by a name, not by the file: see `lock`.
+            Mechanism::Link => Ok(false),
+        }
+    }
+
     fn lock(&self) -> io::Result<()> {
         loop {
             match self.lock_exclusive() {
@@ -322,5 +344,29 @@ impl File for StdFile {
 
     fn share(&self) -> io::Result<OwnedFd> {
         Ok(self.try_clone()?.into())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn to_ask_for_a_lock_is_not_to_hold_it() {
+        let folder = tempfile::tempdir().unwrap();
+        let dir = RealDir::open(folder.path()).unwrap();
+        for mechanism in [Mechanism::Flock, Mechanism::Fcntl] {
+            let open = |how| dir.open("journal", how).unwrap();
+            let (holder, other) = (open(Open::Create), open(Open::Read));
+            // Another that asks at this moment, as flock(2) lets it.
+            let asks = StdFile::open(folder.path().join("journal")).unwrap();
+            fs2::FileExt::lock_shared(&asks).unwrap();
+            assert!(!other.is_locked(mechanism).unwrap(), "{mechanism}");
+            drop(asks);
+            assert!(holder.try_lock(mechanism).unwrap(), "nobody kept it");
+            assert!(other.is_locked(mechanism).unwrap(), "{mechanism}");
+            drop(holder);
+            assert!(!other.is_locked(mechanism).unwrap(), "{mechanism}");
+        }
     }
 }

@@ -71,6 +71,26 @@ pub fn look_at(
     Ok(Some(Other { file, is_free, len }))
 }
 
+/// Whether a farmer's journal shows, to the node `host`, that the farmer is dead: its
+/// lock is free, or the journal is gone. Many may ask at once.
+pub fn is_free(dir: &Arc<dyn Dir>, mechanism: Mechanism, farmer: &str, host: &str) -> Result<bool> {
+    let name = layout::journal(farmer);
+    let file = match dir.open(&name, Open::Read) {
+        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(true),
+        opened => opened.context("open", &name)?,
+    };
+    match mechanism {
+        Mechanism::Flock | Mechanism::Fcntl => {
+            let is_locked = file.is_locked(mechanism).context("look at", &name)?;
+            Ok(!is_locked)
+        }
+        Mechanism::Link => {
+            let is_locked = || file.is_locked(Mechanism::Flock).unwrap_or(true);
+            Ok(host_of(farmer) == host && !is_locked())
+        }
+    }
+}
+
 /// Settles and seals the journal of a farmer that is over; `None` when it gave a
 /// sign of life since it was looked at. `by` is the farmer that does it, if it is
 /// one: its number, and the state that it saw last. A journal that is gone was

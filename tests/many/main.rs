@@ -29,4 +29,5 @@ mod record;
 mod scale;
 mod start_up;
 mod storm;
+mod summary;
 mod tail;

@@ -138,6 +138,11 @@ impl Allocation {
         }
     }
 
+    /// Whether a launcher started others with this process, mostly on other nodes.
+    pub fn has_companions(&self) -> bool {
+        self.launch == Launch::Launched && self.size.or(self.nodes).unwrap_or(1) > 1
+    }
+
     /// Whether this process is the one to tell what concerns all of them.
     pub fn speaks_for_all(&self) -> bool {
         self.rank.unwrap_or(0) == 0

@@ -61,6 +61,9 @@ fn a_step_of_srun() {
     assert_eq!(seen(&format!("{STEP} PMI_RANK=3 PMI_SIZE=4")), step);
     assert_eq!(seen(&format!("{STEP} PMIX_RANK=3")), step);
     assert!(!step.speaks_for_all() && !step.speaks_for_node());
+    assert!(step.has_companions());
+    let alone = seen(&STEP.replace("SLURM_STEP_NUM_TASKS=4", "SLURM_STEP_NUM_TASKS=1"));
+    assert!(!alone.has_companions());
     let requeued = seen(&format!(
         "{STEP} SLURM_RESTART_COUNT=1 SLURM_JOB_END_TIME=1763683522 SRUN_CPUS_PER_TASK=8"
     ));
@@ -74,7 +77,7 @@ fn a_batch_script_and_the_shell_of_salloc_are_no_step() {
     let script = seen(SCRIPT);
     assert_eq!((script.launch, script.rank), (Launch::Script, None));
     assert_eq!((script.nodes, script.is_step), (Some(4), false));
-    assert!(script.speaks_for_all());
+    assert!(script.speaks_for_all() && !script.has_companions());
     let login = seen("SLURM_JOB_ID=7 SLURM_JOB_NUM_NODES=2 SLURM_NTASKS=2");
     assert_eq!(login.launch, Launch::Shell);
     let interactive = seen("SLURM_JOB_ID=7 SLURM_STEP_ID=4294967290 SLURM_PROCID=0");

@@ -5,6 +5,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
+use std::path::Path;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use super::gpus::Gpus;
@@ -158,6 +159,16 @@ impl Farmer {
             offset: 0,
             journal,
         }
+    }
+
+    /// One farmer alone, from its journal; `None` when that has no line yet.
+    pub fn read(workdir: &Path, farmer: &str) -> io::Result<Option<Self>> {
+        let Some(journal) = Journal::of(workdir, farmer)? else {
+            return Ok(None);
+        };
+        let mut farmer = Self::new(journal);
+        farmer.refresh()?;
+        Ok(Some(farmer))
     }
 
     /// Who it is.
