@@ -14,6 +14,7 @@
 //! `breaking` does that.
 
 mod breaking;
+mod line;
 
 use std::fmt;
 use std::io;
@@ -25,10 +26,10 @@ use serde::{Deserialize, Serialize};
 
 use super::error::{Context, Error, Result};
 use super::fs::{Dir, File, Open, read_from};
-use super::line::{Line, Stood};
 use super::state::{self, LOCK};
 use crate::model::pace;
 use breaking::{LongWait, disarm};
+use line::{Line, Stood};
 
 /// A waiter looks whom it waits for after so many tries, some seconds, and then
 /// once in so many: they are up to 1.5 s apart by then.

@@ -15,8 +15,8 @@
 //!
 //! Read [`state`] first (what makes a transaction true), then [`commit`] (the
 //! transaction), then [`session`] (a farmer's part, from joining to leaving) and
-//! [`recovery`] (what follows from a death). Nothing in here
-//! starts a thread or a process.
+//! [`recovery`] (what follows from a death). Nothing in here starts a process, and a
+//! thread is only started to stand in the kernel's queue for the lock.
 
 pub mod commit;
 pub mod error;
@@ -26,7 +26,6 @@ pub mod feed;
 pub mod fs;
 pub mod journal;
 pub mod layout;
-mod line;
 pub mod lines;
 pub mod lock;
 pub mod new_file;

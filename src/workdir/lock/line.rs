@@ -12,9 +12,9 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError, sync_channel};
 use std::thread;
 use std::time::Duration;
 
-use super::fs::{Dir, File};
-use super::lock::Mechanism;
-use super::state::LOCK;
+use super::Mechanism;
+use crate::workdir::fs::{Dir, File};
+use crate::workdir::state::LOCK;
 
 /// For how long a waiter stands in line before it looks around.
 const STAND: Duration = Duration::from_millis(100);
@@ -78,10 +78,10 @@ mod tests {
     use std::sync::mpsc::{Sender, channel};
     use std::time::Instant;
 
-    use super::super::error::Result;
-    use super::super::fs::{Open, RealDir};
-    use super::super::lock::{Held, Waiting, acquire};
     use super::*;
+    use crate::workdir::error::Result;
+    use crate::workdir::fs::{Open, RealDir};
+    use crate::workdir::lock::{Held, Waiting, acquire};
 
     /// Asks before it waits on: whoever hears of it knows that it waits.
     struct Asks(Sender<Sender<bool>>);
