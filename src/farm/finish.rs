@@ -11,7 +11,7 @@ use super::start::warn;
 use super::supervisor::Ended;
 use crate::cli::Farm;
 use crate::exit::RunExit;
-use crate::host::allocation::here;
+use crate::model::allocation::Allocation;
 use crate::model::farmer::{Cause, Run};
 use crate::model::outcome::signal_name;
 use crate::view::look::{Look, Terminal};
@@ -21,7 +21,7 @@ use crate::view::summary::part::Part;
 use crate::view::summary::together::Together;
 use crate::view::summary::{Failure, Summary, TAIL, log_tail};
 use crate::view::{advice, timeline};
-use crate::workdir::farmers::{job_of, of_process};
+use crate::workdir::farmers::job_of;
 use crate::workdir::open::Workdir;
 use crate::workdir::resume::look;
 use crate::workdir::state::State;
@@ -29,7 +29,9 @@ use crate::workdir::state::State;
 /// What is left when every task of ours has ended.
 pub(super) struct Finish<'a> {
     pub(super) workdir: Workdir,
+    pub(super) farmer: String,
     pub(super) node: String,
+    pub(super) place: Allocation,
     pub(super) slots: u32,
     pub(super) options: &'a Farm,
     pub(super) clock: Clock,
@@ -49,7 +51,7 @@ impl Finish<'_> {
         });
         let is_last = state.as_ref().is_none_or(|state| state.live == 0);
         let voice = (!self.options.quiet)
-            .then(|| spokesman::voice(&self.workdir, &here(&self.node), &self.node, ended));
+            .then(|| spokesman::voice(&self.workdir, &self.place, &self.farmer, ended));
         let wants_timeline =
             is_last && !self.options.no_timeline && ended.farmer.cause() != Cause::Sealed;
         let wants_record = match &voice {
@@ -87,9 +89,8 @@ impl Finish<'_> {
         if state.is_some_and(State::is_complete) {
             return String::new();
         }
-        let me = of_process(&self.workdir.dir, &self.node, std::process::id());
-        let me = me.ok().flatten();
-        let farmer = me.and_then(|me| Farmer::read(&self.workdir.path, &me).ok().flatten());
+        let farmer = Farmer::read(&self.workdir.path, &self.farmer);
+        let farmer = farmer.ok().flatten();
         Part::of(&self.node, stopped(ended), farmer.as_ref()).text()
     }
 

@@ -467,7 +467,7 @@ impl Ledger {
         }
         let me = self.desk.session.farmer();
         let all = farmers::unsealed(&self.desk.session.workdir().dir)?;
-        let is_ours = |name: &str| name.rsplit('.').nth(2) == Some(&*self.desk.job);
+        let is_ours = |name: &str| farmers::job_of(name) == self.desk.job;
         // Another job's farmers look after each other, as soon as one has been
         // seen to live: it may have died a moment before we came.
         let needs_us = |name: &&String| is_ours(name) || !self.neighbours.have_seen_alive(name);

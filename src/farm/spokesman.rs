@@ -8,6 +8,7 @@
 use crate::model::allocation::Allocation;
 use crate::model::farmer::Cause;
 use crate::workdir::error::Result;
+use crate::workdir::exclusion::host_of;
 use crate::workdir::farmers::{self, Roll, is_marked, job_of};
 use crate::workdir::open::Workdir;
 use crate::workdir::recovery::is_free;
@@ -39,8 +40,8 @@ pub(super) struct Job {
     pub(super) dead: u32,
 }
 
-/// What the process on `node` tells, that ended so.
-pub(super) fn voice(workdir: &Workdir, place: &Allocation, node: &str, ended: &Ended) -> Voice {
+/// What the farmer `me` tells, that ended so.
+pub(super) fn voice(workdir: &Workdir, place: &Allocation, me: &str, ended: &Ended) -> Voice {
     if !place.has_companions() {
         return Voice::Own;
     }
@@ -54,7 +55,7 @@ pub(super) fn voice(workdir: &Workdir, place: &Allocation, node: &str, ended: &E
     let Some(left) = &ended.state else {
         return unordered;
     };
-    match last_of_job(workdir, node, left) {
+    match last_of_job(workdir, me, left) {
         Ok(Some(job)) => Voice::Job(job),
         Ok(None) if left.live == 0 => Voice::Own,
         Ok(None) => Voice::Part,
@@ -63,12 +64,9 @@ pub(super) fn voice(workdir: &Workdir, place: &Allocation, node: &str, ended: &E
 }
 
 /// Our job, when all others of it were over or dead at the moment when we left.
-fn last_of_job(workdir: &Workdir, node: &str, left: &State) -> Result<Option<Job>> {
+fn last_of_job(workdir: &Workdir, me: &str, left: &State) -> Result<Option<Job>> {
     let dir = &workdir.dir;
-    let Some(me) = farmers::of_process(dir, node, std::process::id())? else {
-        return Ok(None);
-    };
-    let name = job_of(&me);
+    let name = job_of(me);
     let is_other = |farmer: &&String| **farmer != me && job_of(farmer) == name;
     if left.live > 0 && farmers::unsealed(dir)?.iter().filter(is_other).count() > FEW {
         return Ok(None);
@@ -78,7 +76,7 @@ fn last_of_job(workdir: &Workdir, node: &str, left: &State) -> Result<Option<Job
     };
     let mut dead = 0;
     for farmer in roll.alive.iter().filter(is_other) {
-        if !is_dead(workdir, node, farmer)? {
+        if !is_dead(workdir, host_of(me), farmer)? {
             return Ok(None);
         }
         dead += 1;

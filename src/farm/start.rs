@@ -381,13 +381,15 @@ impl<'a> Threads<'a> {
             warn(&why);
         }
         guard.dismiss();
-        Ok(self.into_finish().exit(&ended, &busy))
+        Ok(self.into_finish(farmer).exit(&ended, &busy))
     }
 
-    fn into_finish(self) -> Finish<'a> {
+    fn into_finish(self, farmer: String) -> Finish<'a> {
         Finish {
             workdir: self.workdir,
+            farmer,
             node: self.host.name,
+            place: self.host.allocation,
             slots: self.host.slots,
             options: self.options,
             clock: self.clock,

@@ -10,7 +10,6 @@ use std::io::ErrorKind;
 use std::sync::Arc;
 
 use super::error::{Context, Error, Result};
-use super::exclusion::host_of;
 use super::fs::{Dir, Open, read_from};
 use super::layout::{self, NODES};
 use super::resume::look;
@@ -119,18 +118,6 @@ impl Roll {
 /// The job in a farmer's name `host.job.pid.start`.
 pub fn job_of(farmer: &str) -> &str {
     farmer.rsplit('.').nth(2).unwrap_or_default()
-}
-
-/// The farmer that a process of a node is, by the folder of journals; of several with
-/// its number the latest.
-pub fn of_process(dir: &Arc<dyn Dir>, host: &str, pid: u32) -> Result<Option<String>> {
-    let names = dir.list(NODES).context("list", NODES)?;
-    let pid = pid.to_string();
-    let is_it =
-        |farmer: &&str| host_of(farmer) == host && farmer.rsplit('.').nth(1) == Some(pid.as_str());
-    let farmers = names.iter().filter_map(|name| layout::farmer_of(name));
-    let latest = farmers.filter(is_it).max_by_key(|farmer| started(farmer));
-    Ok(latest.map(str::to_owned))
 }
 
 /// When a farmer started, by its name: in milliseconds since 1970.
