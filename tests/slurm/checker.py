@@ -161,9 +161,11 @@ def _results_are_true(books, happened, at_rest):
     require(not early or not at_rest, f"tasks with a result that are in neither file: {sorted(early)[:20]}")
 
 
-def reworked(happened):
-    """Tasks that came to their end more than once."""
-    return [task for task, attempts in happened.items() if sum(a.end is not None for a in attempts) > 1]
+def reworked(books, happened):
+    """Tasks that came to their end more than once, but for what a doubted node failed."""
+    doubted = books.doubted()
+    ends = {task: sum(a.end is not None for a in attempts) for task, attempts in happened.items()}
+    return [task for task in ends if ends[task] - doubted[task] > 1]
 
 
 def _timeline(books, nodes):
@@ -205,6 +207,6 @@ def check(workdir, effects_folder, *, complete=False, at_rest=True, nodes=(), ma
         fair = len(books.tasks) / len(nodes)
         require(share[node] >= fair / 4, f"{node} had no share: {dict(share)}")
     if not may_rework:
-        again = reworked(happened)
+        again = reworked(books, happened)
         require(not again, f"came to their end twice: {again[:20]}")
     return books
