@@ -29,7 +29,7 @@ RUNS = {1: 60, 5: 600, 60: 1800, 600: 6000, 3600: 14400}
 CASES = [
     ("nfs", 1000, 1),
     *(("nfs", nodes, 60) for nodes in NODES),
-    *(("nfs", 1000, task) for task in (600, 3600)),
+    *(("nfs", nodes, task) for task in (600, 3600) for nodes in (1000, 4096)),
     ("lustre", 1000, 1),
     *(("lustre", nodes, 5) for nodes in NODES if nodes <= 1000),
     ("lustre", 4096, 60),
