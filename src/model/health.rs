@@ -29,8 +29,11 @@ const ASKED: usize = 8;
 const ENOUGH: usize = 3;
 /// No more failures than these are remembered.
 const REMEMBERED: usize = 10_000;
-/// Without an answer a doubt ends after this: all others may be busy for hours.
-const PATIENCE: Duration = Duration::from_mins(10);
+/// Without an answer a doubt ends after this: all others may be busy for hours, and
+/// the tasks may be to blame.
+const PATIENCE: Duration = Duration::from_mins(1);
+/// After twice as long each time that nobody answered, and never later than this.
+const LONGEST_PATIENCE: Duration = Duration::from_mins(10);
 
 /// What a farmer thinks of its node.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
@@ -82,6 +85,8 @@ pub struct Health {
     failed: usize,
     has_recovered: bool,
     since: Duration,
+    /// How long to wait for an answer.
+    patience: Duration,
 }
 
 impl Health {
@@ -96,6 +101,7 @@ impl Health {
             failed: 0,
             has_recovered: false,
             since: Duration::ZERO,
+            patience: PATIENCE,
         }
     }
 
@@ -182,7 +188,7 @@ impl Health {
             Verdict::Sick(good, good + bad)
         } else if bad >= ENOUGH || self.asked.is_empty() && good + bad >= ENOUGH {
             Verdict::Innocent(bad, good + bad)
-        } else if self.asked.is_empty() || now >= self.since + PATIENCE {
+        } else if self.asked.is_empty() || now >= self.since + self.patience {
             Verdict::Unheard
         } else {
             return None;
@@ -196,7 +202,7 @@ impl Health {
                 self.streak.clear();
             }
             // What failed meanwhile counts on.
-            Verdict::Unheard => {}
+            Verdict::Unheard => self.patience = (self.patience * 2).min(LONGEST_PATIENCE),
             Verdict::Recovered => self.streak.clear(),
         }
         Some(verdict)
@@ -297,8 +303,14 @@ mod tests {
     #[test]
     fn a_doubt_ends_without_an_answer_and_by_a_success_here() {
         let mut health = doubtful();
-        assert_eq!(health.verdict(S(600)), None);
-        assert_eq!(health.verdict(S(601)), Some(Verdict::Unheard));
+        let mut now = 1;
+        for patience in [60, 120, 240, 480, 600, 600] {
+            assert_eq!(health.verdict(S(now + patience - 1)), None);
+            now += patience;
+            assert_eq!(health.verdict(S(now)), Some(Verdict::Unheard));
+            failing(now * 100, 8, &mut health);
+            health.asked(S(now), &health.wish());
+        }
         let mut health = doubtful();
         health.ended(&end(30, Outcome::Exit(0), 1));
         assert_eq!(health.verdict(S(2)), Some(Verdict::Recovered));
