@@ -270,12 +270,16 @@ impl Ledger {
         }
         let generation = self.state().queue.generation;
         let (pace, queue) = (&self.desk.pace, &self.desk.queue);
+        let quarantine = self.desk.quarantine.as_ref();
         let claim = |state: &State| {
             let counts = queue.counts();
-            if counts.is_held {
-                return 0;
-            }
-            pace.claim(counts.idle, counts.queued, state.live, state.queue.left)
+            let most = match quarantine {
+                _ if counts.is_held => 0,
+                Some(quarantine) if quarantine.is_wary(state) => counts.idle,
+                _ => u64::MAX,
+            };
+            let wanted = pace.claim(counts.idle, counts.queued, state.live, state.queue.left);
+            wanted.min(most)
         };
         let turn = self
             .desk

@@ -17,6 +17,7 @@ use crate::workdir::error::Result;
 use crate::workdir::lock::Waiting;
 use crate::workdir::quarantine::Seen;
 use crate::workdir::session::Session;
+use crate::workdir::state::State;
 
 /// How often it is looked what became of the tasks: soon at first.
 const LOOK_FIRST: Duration = Duration::from_millis(200);
@@ -54,6 +55,11 @@ impl Quarantine {
     /// An attempt has ended here, and is about to be settled.
     pub fn ended(&mut self, end: &End) {
         self.health.ended(end);
+    }
+
+    /// Whether to claim no more than idle slots can start, while others could.
+    pub fn is_wary(&self, state: &State) -> bool {
+        self.health.is_wary() && state.claiming() >= 2
     }
 
     /// When to look again, if there is anything to look for.

@@ -87,6 +87,8 @@ pub struct Health {
     since: Duration,
     /// How long to wait for an answer.
     patience: Duration,
+    /// Whether it was seen before that it is the tasks that fail.
+    is_cleared: bool,
 }
 
 impl Health {
@@ -102,6 +104,7 @@ impl Health {
             has_recovered: false,
             since: Duration::ZERO,
             patience: PATIENCE,
+            is_cleared: false,
         }
     }
 
@@ -125,6 +128,12 @@ impl Health {
             }
             Destination::Failed | Destination::ToProcess => {}
         }
+    }
+
+    /// Whether to claim no more than is started at once: a doubt is half-way here. A
+    /// sick node would take hundreds of tasks for short ones, and fail them all.
+    pub fn is_wary(&self) -> bool {
+        !self.is_cleared && self.streak.len() * 2 >= self.needed
     }
 
     /// Whether others should try tasks now.
@@ -199,6 +208,7 @@ impl Health {
             // A list may be bad from here to its end: ask ever less often.
             Verdict::Innocent(..) => {
                 self.needed = self.needed.saturating_mul(2);
+                self.is_cleared = true;
                 self.streak.clear();
             }
             // What failed meanwhile counts on.
@@ -212,6 +222,7 @@ impl Health {
     pub fn released(&mut self) {
         *self = Self {
             needed: self.needed.saturating_mul(2),
+            is_cleared: true,
             ..Self::new(self.needed)
         };
     }
@@ -255,9 +266,12 @@ mod tests {
     #[test]
     fn it_is_doubted_after_quick_failures_in_a_row_one_a_slot_at_least() {
         let mut health = Health::new(16);
-        failing(0, 15, &mut health);
-        assert!(!health.has_wish());
+        failing(0, 7, &mut health);
+        assert!(!health.is_wary());
+        failing(7, 8, &mut health);
+        assert!(!health.has_wish() && health.is_wary());
         health.ended(&end(50, Outcome::Exit(0), 1));
+        assert!(!health.is_wary());
         failing(100, 15, &mut health);
         health.ended(&end(51, Outcome::Exit(1), 61_000_000));
         health.ended(&end(52, Outcome::Interrupted, 1));
@@ -295,7 +309,7 @@ mod tests {
         }
         assert_eq!(health.verdict(S(2)), Some(Verdict::Innocent(3, 3)));
         failing(20, 15, &mut health);
-        assert!(!health.has_wish());
+        assert!(!health.has_wish() && !health.is_wary());
         failing(40, 1, &mut health);
         assert!(health.has_wish());
     }
