@@ -153,7 +153,7 @@ fn a_process_that_dies_in_quarantine_leaves_nothing_behind() {
     let finished: Vec<u64> = (0..TASKS).filter(|id| !failed.contains(id)).collect();
     farm.assert_exact(TASKS, &finished, &failed);
     assert!(finished.len() >= 9, "{finished:?}");
-    farm.farm("--retry-failed").run().exits(0);
+    farm.farm("--retry-failed --takeover 2s").run().exits(0);
     assert_complete(&farm, TASKS);
     // In neither of the two states that the file holds.
     assert!(!farm.text("w/lock").contains("\"quarantined\":1"));

@@ -162,10 +162,11 @@ def _results_are_true(books, happened, at_rest):
 
 
 def reworked(books, happened):
-    """Tasks that came to their end more than once, but for what a doubted node failed."""
-    doubted = books.doubted()
+    """Tasks that came to their end more than once, although they were not put back: as
+    what a doubted node failed is, and what was told to stop in the moment of its end."""
+    again = Counter(int(task) for task, _, why in books.requeued if why in ("doubted", "interrupted"))
     ends = {task: sum(a.end is not None for a in attempts) for task, attempts in happened.items()}
-    return [task for task in ends if ends[task] - doubted[task] > 1]
+    return [task for task in ends if ends[task] - again[task] > 1]
 
 
 def _timeline(books, nodes):
