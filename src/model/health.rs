@@ -87,7 +87,7 @@ pub struct Health {
     since: Duration,
     /// How long to wait for an answer.
     patience: Duration,
-    /// Whether it was seen before that it is the tasks that fail.
+    /// Whether it is the tasks that fail, as others said, or nobody is left to do better.
     is_cleared: bool,
 }
 

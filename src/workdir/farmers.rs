@@ -204,32 +204,7 @@ pub fn is_marked(dir: &Arc<dyn Dir>, farmer: &str) -> Result<bool> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::ids::Ids;
-
-    fn entry(act: Act) -> Entry {
-        Entry { seq: 1, at: 0, act }
-    }
-
-    fn join(by: u32, farmer: &str) -> Entry {
-        entry(Act::Join {
-            by,
-            farmer: farmer.into(),
-            feeds: false,
-            claim: Ids::default(),
-        })
-    }
-
-    fn leave(by: u32) -> Entry {
-        entry(Act::Turn {
-            by,
-            settled: 0,
-            claim: Ids::default(),
-            back: Ids::default(),
-            fed: 0,
-            fed_all: false,
-            leave: true,
-        })
-    }
+    use crate::workdir::state::samples::{entry, join, leave};
 
     #[test]
     fn a_run_begins_when_somebody_joins_and_nobody_is_alive() {

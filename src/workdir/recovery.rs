@@ -7,7 +7,7 @@
 //! the work to the next one.
 
 use std::collections::{HashMap, HashSet};
-use std::io::ErrorKind;
+use std::io::{self, ErrorKind};
 use std::sync::Arc;
 
 use super::commit::{Attempts, Txn, Why};
@@ -59,14 +59,8 @@ pub fn look_at(
         Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
         opened => opened.context("open", &name)?,
     };
-    let is_free = match mechanism {
-        Mechanism::Flock | Mechanism::Fcntl => file.try_lock(mechanism).context("lock", &name)?,
-        // Where no lock reaches other nodes, only the growth tells of life
-        // there; on one node, flock(2) does, if there is any.
-        Mechanism::Link => {
-            host_of(farmer) == host && file.try_lock(Mechanism::Flock).unwrap_or(false)
-        }
-    };
+    let is_here = host_of(farmer) == host;
+    let is_free = is_free_by(mechanism, is_here, |by| file.try_lock(by)).context("lock", &name)?;
     let len = file.len().context("look at", &name)?;
     Ok(Some(Other { file, is_free, len }))
 }
@@ -79,15 +73,22 @@ pub fn is_free(dir: &Arc<dyn Dir>, mechanism: Mechanism, farmer: &str, host: &st
         Err(error) if error.kind() == ErrorKind::NotFound => return Ok(true),
         opened => opened.context("open", &name)?,
     };
+    let is_here = host_of(farmer) == host;
+    let is_unlocked = |by| file.is_locked(by).map(|is_locked| !is_locked);
+    is_free_by(mechanism, is_here, is_unlocked).context("look at", &name)
+}
+
+/// What a lock tells of a journal's owner, who `is_here`, on our node, or is not: it is
+/// free by that mechanism. Where no lock reaches other nodes, only the growth tells of
+/// life there; on one node, flock(2) does, if there is any.
+fn is_free_by(
+    mechanism: Mechanism,
+    is_here: bool,
+    is_free: impl Fn(Mechanism) -> io::Result<bool>,
+) -> io::Result<bool> {
     match mechanism {
-        Mechanism::Flock | Mechanism::Fcntl => {
-            let is_locked = file.is_locked(mechanism).context("look at", &name)?;
-            Ok(!is_locked)
-        }
-        Mechanism::Link => {
-            let is_locked = || file.is_locked(Mechanism::Flock).unwrap_or(true);
-            Ok(host_of(farmer) == host && !is_locked())
-        }
+        Mechanism::Flock | Mechanism::Fcntl => is_free(mechanism),
+        Mechanism::Link => Ok(is_here && is_free(Mechanism::Flock).unwrap_or(false)),
     }
 }
 
@@ -338,10 +339,7 @@ impl Past {
 mod tests {
     use super::*;
     use crate::model::outcome::Outcome;
-
-    fn entry(act: Act) -> Entry {
-        Entry { seq: 1, at: 0, act }
-    }
+    use crate::workdir::state::samples::{entry, join, leave};
 
     fn turn(settled: u64, claim: &str, back: &str) -> Entry {
         let (claim, back) = (claim.parse().unwrap(), back.parse().unwrap());
@@ -375,16 +373,7 @@ mod tests {
 
     #[test]
     fn results_behind_the_settled_end_count_and_the_rest_is_lost() {
-        let log = [
-            entry(Act::Join {
-                by: 1,
-                farmer: "a".into(),
-                feeds: false,
-                claim: Ids::default(),
-            }),
-            turn(0, "0-4", ""),
-            turn(100, "5", "4"),
-        ];
+        let log = [join(1, "a"), turn(0, "0-4", ""), turn(100, "5", "4")];
         let past = Past::of(&log, "a").unwrap();
         let ends = [
             end(100, 0, Outcome::Exit(0)),
@@ -398,16 +387,7 @@ mod tests {
 
     #[test]
     fn a_task_claimed_twice_is_lost_once() {
-        let log = [
-            entry(Act::Join {
-                by: 1,
-                farmer: "a".into(),
-                feeds: false,
-                claim: Ids::default(),
-            }),
-            turn(0, "0", ""),
-            turn(50, "0", ""),
-        ];
+        let log = [join(1, "a"), turn(0, "0", ""), turn(50, "0", "")];
         let past = Past::of(&log, "a").unwrap();
         let ends = [end(50, 0, Outcome::Exit(1))];
         assert_eq!(past.unsettled(&ends).1, [TaskId(0)]);
@@ -415,23 +395,9 @@ mod tests {
 
     #[test]
     fn who_left_was_sealed_or_never_joined_has_no_past() {
-        let join = entry(Act::Join {
-            by: 1,
-            farmer: "a".into(),
-            feeds: false,
-            claim: Ids::default(),
-        });
-        let leave = entry(Act::Turn {
-            by: 1,
-            settled: 0,
-            claim: Ids::default(),
-            back: Ids::default(),
-            fed: 0,
-            fed_all: false,
-            leave: true,
-        });
+        let join = join(1, "a");
         let seal = entry(Act::Seal { of: 1, by: 2 });
-        assert!(Past::of(&[join.clone(), leave], "a").is_none());
+        assert!(Past::of(&[join.clone(), leave(1)], "a").is_none());
         assert!(Past::of(&[join.clone(), seal], "a").is_none());
         assert!(Past::of(&[join], "b").is_none());
     }

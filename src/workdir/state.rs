@@ -24,6 +24,8 @@ use super::error::{Context, Error, Result};
 use super::fs::{File, read_full};
 use super::lock::Mechanism;
 
+#[cfg(test)]
+pub(super) use log::samples;
 pub use log::{Act, Entry, entries};
 
 /// The newest format of a workdir that this program reads and writes.

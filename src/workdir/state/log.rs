@@ -117,3 +117,35 @@ pub fn entries(file: &dyn File, from: u64, to: u64) -> Result<Vec<Entry>> {
         })
         .collect()
 }
+
+/// Lines of a log, for tests.
+#[cfg(test)]
+pub(in crate::workdir) mod samples {
+    use super::{Act, Entry};
+    use crate::model::ids::Ids;
+
+    pub(in crate::workdir) fn entry(act: Act) -> Entry {
+        Entry { seq: 1, at: 0, act }
+    }
+
+    pub(in crate::workdir) fn join(by: u32, farmer: &str) -> Entry {
+        entry(Act::Join {
+            by,
+            farmer: farmer.into(),
+            feeds: false,
+            claim: Ids::default(),
+        })
+    }
+
+    pub(in crate::workdir) fn leave(by: u32) -> Entry {
+        entry(Act::Turn {
+            by,
+            settled: 0,
+            claim: Ids::default(),
+            back: Ids::default(),
+            fed: 0,
+            fed_all: false,
+            leave: true,
+        })
+    }
+}
