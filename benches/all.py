@@ -55,7 +55,7 @@ class Place:
         return subprocess.Popen(self.command(*options), env=ENV, stderr=subprocess.PIPE)
 
     def ends(self):
-        for journal in glob.glob(self.list + "_workdir/nodes/*.jsonl"):
+        for journal in glob.glob(self.list + "_workdir/nodes/**/*.jsonl", recursive=True):
             with open(journal) as file:
                 yield from (r for r in map(json.loads, file) if r["event"] == "end")
 
@@ -260,7 +260,7 @@ def first(args):
 
 
 def start_of_first(place):
-    for journal in glob.glob(place.list + "_workdir/nodes/*.jsonl"):
+    for journal in glob.glob(place.list + "_workdir/nodes/**/*.jsonl", recursive=True):
         with open(journal) as file:
             for line in file:
                 if line.startswith('{"event":"start"'):

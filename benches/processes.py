@@ -47,7 +47,7 @@ def farm(processes, slots, tasks):
         ids = sorted(int(line.split()[0]) for line in file)
     assert ids == list(range(tasks)), "every task is finished, and once"
     waits = []
-    for journal in glob.glob(workdir + "/nodes/*.jsonl"):
+    for journal in glob.glob(workdir + "/nodes/**/*.jsonl", recursive=True):
         with open(journal) as file:
             for line in file:
                 record = json.loads(line)

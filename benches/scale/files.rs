@@ -248,6 +248,9 @@ impl Dir for SimDir {
         let node = server.names.remove(from);
         let node = node.ok_or(io::ErrorKind::NotFound)?;
         server.names.insert(to.to_owned(), node);
+        if let Some(name) = from.strip_prefix("nodes/") {
+            server.farmers.remove(name);
+        }
         Ok(())
     }
 
@@ -266,11 +269,18 @@ impl Dir for SimDir {
 
     fn list(&self, sub: &str) -> io::Result<Vec<String>> {
         let mut server = self.0.lock();
-        let names: Vec<String> = if sub == "nodes" {
-            server.farmers.iter().cloned().collect()
-        } else {
-            let top = server.names.keys().filter(|name| !name.contains('/'));
-            top.cloned().collect()
+        let below = |sub: &str| {
+            let names = server
+                .names
+                .keys()
+                .filter_map(|name| name.strip_prefix(sub));
+            let names = names.filter(|name| !name.contains('/'));
+            names.map(str::to_owned).collect()
+        };
+        let names: Vec<String> = match sub {
+            "nodes" => server.farmers.iter().cloned().collect(),
+            "" => below(""),
+            sub => below(&format!("{sub}/")),
         };
         server.ask(1 + names.len() as u64 / 100);
         Ok(names)

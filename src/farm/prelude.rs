@@ -104,6 +104,7 @@ impl Prelude<'_> {
     ) -> std::result::Result<Found, Trouble> {
         let (dir, mechanism) = (&self.workdir.dir, self.workdir.mechanism);
         let who = journal.farmer().to_owned();
+        farmers::move_marked(dir)?;
         let us = (&*self.host.name, journal);
         exclusion::test(
             dir,

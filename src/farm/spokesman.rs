@@ -9,7 +9,7 @@ use crate::model::allocation::Allocation;
 use crate::model::farmer::Cause;
 use crate::workdir::error::Result;
 use crate::workdir::exclusion::host_of;
-use crate::workdir::farmers::{self, Roll, is_marked, job_of};
+use crate::workdir::farmers::{self, Roll, is_over_by_name, job_of};
 use crate::workdir::open::Workdir;
 use crate::workdir::recovery::is_free;
 use crate::workdir::state::State;
@@ -89,8 +89,8 @@ fn last_of_job(workdir: &Workdir, me: &str, left: &State) -> Result<Option<Job>>
 }
 
 /// Whether a farmer that had not left when we did is dead. One that has left since
-/// had its mark before it let its journal go.
+/// moved its journal before it let it go.
 fn is_dead(workdir: &Workdir, node: &str, farmer: &str) -> Result<bool> {
     let dir = &workdir.dir;
-    Ok(is_free(dir, workdir.mechanism, farmer, node)? && !is_marked(dir, farmer)?)
+    Ok(is_free(dir, workdir.mechanism, farmer, node)? && !is_over_by_name(dir, farmer)?)
 }

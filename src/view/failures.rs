@@ -3,9 +3,8 @@
 use std::collections::{HashMap, HashSet};
 use std::fs::File;
 use std::os::unix::fs::FileExt as _;
-use std::path::Path;
 
-use super::open;
+use super::journals::Journal;
 use super::run::farmer::Failed;
 use super::run::{Farmer, Run};
 use crate::model::outcome::Outcome;
@@ -112,14 +111,14 @@ pub fn causes<'a>(failures: &[Failure<'a>]) -> Vec<Cause<'a>> {
 /// Reads whole records of failures, one journal at a time.
 #[derive(Debug, Default)]
 pub struct Details {
-    opened: Option<(std::path::PathBuf, File)>,
+    opened: Option<(String, File)>,
 }
 
 impl Details {
     /// The record of a failure; nothing where it cannot be read any more.
     pub fn of(&mut self, failure: &Failure) -> Option<End> {
         let (farmer, failed) = failure.last?;
-        let file = self.file(&farmer.journal.path)?;
+        let file = self.file(&farmer.journal)?;
         let mut line = vec![0; 512];
         loop {
             let read = file.read_at(&mut line, failed.offset).ok()?;
@@ -136,9 +135,10 @@ impl Details {
         }
     }
 
-    fn file(&mut self, path: &Path) -> Option<&File> {
-        if self.opened.as_ref().is_none_or(|(known, _)| known != path) {
-            self.opened = Some((path.to_owned(), open(path).ok()?));
+    fn file(&mut self, journal: &Journal) -> Option<&File> {
+        let is_known = |(known, _): &(String, File)| *known == journal.name;
+        if !self.opened.as_ref().is_some_and(is_known) {
+            self.opened = Some((journal.name.clone(), journal.file().ok()?));
         }
         self.opened.as_ref().map(|(_, file)| file)
     }

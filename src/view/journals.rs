@@ -6,8 +6,8 @@
 //! not parse is damage: counted, named by its number, and skipped, so that one
 //! bad block costs the records in it and not the view.
 
-use std::collections::HashSet;
-use std::fs;
+use std::collections::{HashMap, HashSet};
+use std::fs::{self, File};
 use std::io::{self, BufRead, BufReader, Read};
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
@@ -17,7 +17,7 @@ use memchr::memmem::Finder;
 use super::open;
 use crate::model::record::{End, Header, Record};
 use crate::model::task::TaskId;
-use crate::workdir::layout::{journal, sealed};
+use crate::workdir::layout::{DONE, NODES, farmer_of, journal, over_of};
 
 /// The longest line that can be a record; a longer one is damage and is not
 /// held in memory.
@@ -30,7 +30,9 @@ const BUFFER: usize = 1 << 18;
 /// The journal of one farmer.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Journal {
-    /// Where it is.
+    /// The farmer, by the name of the file.
+    pub name: String,
+    /// Where it was when it was looked at; it moves when its farmer is over.
     pub path: PathBuf,
     /// Its first record; made from the file's name when that is damaged, with
     /// `at` and `slots` 0.
@@ -48,49 +50,103 @@ pub fn journals(workdir: &Path) -> io::Result<Vec<Journal>> {
     journals_again(workdir, |_| None)
 }
 
-/// The same, without reading anew the first lines of those that are known by
-/// their paths.
+/// The same, without reading anew the first lines of those that are known by their
+/// names.
 pub fn journals_again(
     workdir: &Path,
-    mut known: impl FnMut(&Path) -> Option<Journal>,
+    mut known: impl FnMut(&str) -> Option<Journal>,
 ) -> io::Result<Vec<Journal>> {
-    let entries = match fs::read_dir(workdir.join("nodes")) {
-        Ok(entries) => entries,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
-        Err(error) => return Err(error),
-    };
-    let paths: HashSet<PathBuf> = entries
-        .map(|entry| Ok(entry?.path()))
-        .collect::<io::Result<_>>()?;
     let mut journals = Vec::new();
-    for path in &paths {
-        if path.extension().is_none_or(|ending| ending != "jsonl") {
-            continue;
-        }
-        let is_sealed = paths.contains(&path.with_extension("sealed"));
-        match known(path) {
+    for Place {
+        name,
+        path,
+        is_sealed,
+    } in places(workdir)?
+    {
+        match known(&name) {
             Some(journal) => journals.push(Journal {
+                path,
                 is_sealed,
                 ..journal
             }),
-            None => journals.extend(Journal::open(path.clone(), is_sealed)?),
+            None => journals.extend(Journal::open(name, path, is_sealed)?),
         }
     }
-    journals.sort_by(|a, b| (a.header.at, &a.path).cmp(&(b.header.at, &b.path)));
+    journals.sort_by(|a, b| (a.header.at, &a.name).cmp(&(b.header.at, &b.name)));
     Ok(journals)
+}
+
+/// Where a farmer's journal is.
+struct Place {
+    name: String,
+    path: PathBuf,
+    is_sealed: bool,
+}
+
+/// The journals of all farmers, each once.
+fn places(workdir: &Path) -> io::Result<Vec<Place>> {
+    // In this order one that is moved meanwhile is seen twice, and not missed.
+    let living = names(&workdir.join(NODES))?;
+    let over = names(&workdir.join(DONE))?;
+    let over = over.iter().filter_map(|file| {
+        let (name, _) = over_of(file)?;
+        Some((name.to_owned(), (workdir.join(DONE).join(file), true)))
+    });
+    let over: HashMap<String, (PathBuf, bool)> = over.collect();
+    let mut all: HashMap<String, (PathBuf, bool)> = HashMap::new();
+    for file in &living {
+        if let Some(name) = farmer_of(file) {
+            // The mark of format 1.
+            let is_sealed = living.contains(&format!("{name}.sealed"));
+            all.insert(name.to_owned(), (workdir.join(NODES).join(file), is_sealed));
+        }
+    }
+    all.extend(over);
+    let places = all.into_iter().map(|(name, (path, is_sealed))| Place {
+        name,
+        path,
+        is_sealed,
+    });
+    Ok(places.collect())
+}
+
+/// The names in a folder; none where there is no folder.
+fn names(folder: &Path) -> io::Result<HashSet<String>> {
+    let entries = match fs::read_dir(folder) {
+        Ok(entries) => entries,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(HashSet::new()),
+        Err(error) => return Err(error),
+    };
+    let names = entries.map(|entry| Ok(entry?.file_name().into_string().ok()));
+    Ok(names
+        .collect::<io::Result<Vec<_>>>()?
+        .into_iter()
+        .flatten()
+        .collect())
+}
+
+/// Where the journal of a farmer is now that was in `nodes/`.
+fn moved(path: &Path, farmer: &str) -> io::Result<PathBuf> {
+    let done = path.parent().unwrap_or(path).join("done");
+    let is_its = |file: &String| over_of(file).is_some_and(|(name, _)| name == farmer);
+    let file = names(&done)?.into_iter().find(is_its);
+    file.map_or(Err(io::ErrorKind::NotFound.into()), |file| {
+        Ok(done.join(file))
+    })
 }
 
 impl Journal {
     /// The journal of one farmer; `None` when it has no line yet.
     pub fn of(workdir: &Path, farmer: &str) -> io::Result<Option<Self>> {
-        let is_sealed = workdir.join(sealed(farmer)).exists();
-        Self::open(workdir.join(journal(farmer)), is_sealed)
+        let path = workdir.join(journal(farmer));
+        let is_sealed = !path.exists();
+        Self::open(farmer.to_owned(), path, is_sealed)
     }
 
     /// Looks at the first line; `None` when there is none yet.
-    fn open(path: PathBuf, is_sealed: bool) -> io::Result<Option<Self>> {
+    fn open(name: String, path: PathBuf, is_sealed: bool) -> io::Result<Option<Self>> {
         let mut first = Vec::new();
-        let file = open(&path)?;
+        let file = open_at(&path, &name)?;
         let accessed = file.metadata()?.accessed().ok();
         let mut reader = BufReader::new(file).take(LONGEST as u64);
         reader.read_until(b'\n', &mut first)?;
@@ -99,9 +155,10 @@ impl Journal {
         }
         let header = match Record::parse(&first) {
             Some(Record::Header(header)) => header,
-            _ => header_from_name(&path),
+            _ => header_from_name(&name),
         };
         Ok(Some(Self {
+            name,
             path,
             header,
             is_sealed,
@@ -109,10 +166,15 @@ impl Journal {
         }))
     }
 
+    /// The file, also where it was moved since.
+    pub fn file(&self) -> io::Result<File> {
+        open_at(&self.path, &self.name)
+    }
+
     /// All its records, as they come.
     pub fn records(&self) -> io::Result<Records> {
         Ok(Records {
-            reader: BufReader::with_capacity(BUFFER, open(&self.path)?),
+            reader: BufReader::with_capacity(BUFFER, self.file()?),
             line: Vec::new(),
             only: None,
             damage: Damage::default(),
@@ -128,16 +190,28 @@ impl Journal {
     }
 }
 
-/// What the file's name, `<host>.<job>.<pid>.<start>`, tells of its farmer. A
-/// host's name may have dots in it.
-fn header_from_name(path: &Path) -> Header {
-    let name = path.file_stem().unwrap_or_default().to_string_lossy();
+/// Opens the journal of a farmer that was at `path`.
+fn open_at(path: &Path, farmer: &str) -> io::Result<File> {
+    match open(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            // The error names the place that is known.
+            moved(path, farmer)
+                .map_err(|_| error)
+                .and_then(|path| open(&path))
+        }
+        opened => opened,
+    }
+}
+
+/// What a farmer's name, `<host>.<job>.<pid>.<start>`, tells. A host's name may have
+/// dots in it.
+fn header_from_name(name: &str) -> Header {
     let mut parts = name.rsplitn(4, '.');
     let (_start, pid, _job) = (parts.next(), parts.next(), parts.next());
     Header {
         version: 0,
-        farmer: name.clone().into_owned(),
-        host: parts.next().unwrap_or(&name).to_owned(),
+        farmer: name.to_owned(),
+        host: parts.next().unwrap_or(name).to_owned(),
         pid: pid.and_then(|pid| pid.parse().ok()).unwrap_or(0),
         job: None,
         rank: None,
@@ -361,6 +435,26 @@ mod tests {
         let journal = &journals(dir.path()).unwrap()[0];
         let found: Vec<_> = journal.records_of(TaskId(17)).unwrap().collect();
         assert_eq!(found.len(), 2);
+    }
+
+    /// Its farmer leaves while a view reads.
+    #[test]
+    fn a_journal_that_moves_is_found_and_seen_once() {
+        let dir = workdir(&[]);
+        let records = [header("n1", 10, 2), start(17, 1, 0, 11)];
+        dir.journal("n1.0.1.1", &records);
+        let known = journals(dir.path()).unwrap();
+        dir.seal("n1.0.1.1");
+        assert_eq!(known[0].records().unwrap().count(), 2);
+        let again = journals_again(dir.path(), |name| {
+            known.iter().find(|journal| journal.name == name).cloned()
+        });
+        let again = again.unwrap();
+        assert!(again.len() == 1 && again[0].is_sealed);
+        assert_eq!(again[0].header, known[0].header);
+        // As a look between the two lists sees it.
+        dir.journal("n1.0.1.1", &records);
+        assert_eq!(journals(dir.path()).unwrap().len(), 1);
     }
 
     #[test]

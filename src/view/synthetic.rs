@@ -43,7 +43,10 @@ impl Workdir {
     }
 
     pub(crate) fn seal(&self, farmer: &str) {
-        self.file(&format!("nodes/{farmer}.sealed"), b"");
+        let done = self.path().join("nodes/done");
+        fs::create_dir_all(&done).unwrap();
+        let journal = self.path().join(format!("nodes/{farmer}.jsonl"));
+        fs::rename(journal, done.join(format!("{farmer}.9.jsonl"))).unwrap();
     }
 }
 

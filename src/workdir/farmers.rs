@@ -1,39 +1,63 @@
-//! Which farmers a workdir knows: by their journals, by the marks beside them,
-//! and by the log.
+//! Which farmers a workdir knows: by the places of their journals, and by the log.
 //!
-//! A mark is put beside a journal after the transaction by which its farmer was
-//! over, and says which that was. Others rely on this: who has a mark is not
-//! alive by any state that is true.
+//! The journal of a farmer is in `nodes/` while it lives, and is renamed to
+//! `nodes/done/NAME.SEQ.jsonl` after the transaction SEQ by which it was over. The
+//! rename is atomic and leaves the file itself, its lock and whoever has it open
+//! alone. Others rely on this: a journal in `nodes/done/` is of a farmer that is not
+//! alive by any state that is true; listing `nodes/` costs as much as there are
+//! living farmers, however many there were.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 use std::io::ErrorKind;
 use std::sync::Arc;
 
 use super::error::{Context, Error, Result};
 use super::fs::{Dir, Open, read_from};
-use super::layout::{self, NODES};
+use super::layout::{self, DONE, NODES};
 use super::resume::look;
 use super::state::{self, Act, Entry, LOCK, State};
 
-/// The farmers whose journals are not sealed, in the order of their names.
+/// The farmers whose journals are in `nodes/`, in the order of their names.
 pub fn unsealed(dir: &Arc<dyn Dir>) -> Result<Vec<String>> {
     let names = dir.list(NODES).context("list", NODES)?;
-    let sealed: HashSet<&str> = names
-        .iter()
-        .filter_map(|n| n.strip_suffix(".sealed"))
-        .collect();
     let farmers = names.iter().filter_map(|name| layout::farmer_of(name));
-    let mut open: Vec<String> = farmers
-        .filter(|farmer| !sealed.contains(farmer))
-        .map(str::to_owned)
-        .collect();
+    let mut open: Vec<String> = farmers.map(str::to_owned).collect();
     open.sort_unstable();
     Ok(open)
 }
 
-/// The farmers that the log takes for alive although they have no journal or
-/// one that is sealed: somebody has deleted it, or put an old `lock` in place.
-/// `journals` are the [`unsealed`] ones.
+/// A farmer that is over.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Over {
+    /// Its name.
+    pub farmer: String,
+    /// It was over after this transaction.
+    pub seq: u64,
+    /// Its journal.
+    pub journal: String,
+}
+
+/// The farmers whose journals are in `nodes/done/`, in no order. The cost grows with
+/// all farmers that ever were.
+pub fn over(dir: &Arc<dyn Dir>) -> Result<Vec<Over>> {
+    let names = match dir.list(DONE) {
+        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(Vec::new()),
+        names => names.context("list", DONE)?,
+    };
+    let over = names.iter().filter_map(|name| {
+        let (farmer, seq) = layout::over_of(name)?;
+        Some(Over {
+            farmer: farmer.to_owned(),
+            seq,
+            journal: format!("{DONE}/{name}"),
+        })
+    });
+    Ok(over.collect())
+}
+
+/// The farmers that the log takes for alive although they have no journal in
+/// `nodes/`: somebody has deleted it, or put an old `lock` in place. `journals` are the
+/// [`unsealed`] ones.
 pub fn without_journal(dir: &Arc<dyn Dir>, journals: &[String]) -> Result<Vec<String>> {
     let file = dir.open(LOCK, Open::Read).context("open", LOCK)?;
     let Some(state) = state::read(&*file)? else {
@@ -52,12 +76,21 @@ pub fn without_journal(dir: &Arc<dyn Dir>, journals: &[String]) -> Result<Vec<St
     Ok(alive)
 }
 
-/// Whether a farmer that was silent for long is over: its mark says so, and before
-/// there is one the log does.
-pub fn is_over(dir: &Arc<dyn Dir>, farmer: &str) -> Result<bool> {
-    if is_marked(dir, farmer)? {
-        return Ok(true);
+/// Whether a farmer's journal has left `nodes/`, by one open of its name: it is over,
+/// or somebody has deleted the journal. On NFS the answer may be as old as the node
+/// remembers names (`acdirmax`, a minute); [`is_over`] is not.
+pub fn is_over_by_name(dir: &Arc<dyn Dir>, farmer: &str) -> Result<bool> {
+    let name = layout::journal(farmer);
+    match dir.open(&name, Open::Read) {
+        Ok(_) => Ok(false),
+        Err(error) if error.kind() == ErrorKind::NotFound => Ok(true),
+        Err(error) => Err(error).context("open", &name),
     }
+}
+
+/// Whether a farmer is over, by the log. It costs one open and reading the log back to
+/// its last checkpoint.
+pub fn is_over(dir: &Arc<dyn Dir>, farmer: &str) -> Result<bool> {
     let file = dir.open(LOCK, Open::Read).context("open", LOCK)?;
     let Some(state) = state::read(&*file)?.filter(|state| state.live > 0) else {
         return Ok(true);
@@ -120,90 +153,74 @@ pub fn job_of(farmer: &str) -> &str {
     farmer.rsplit('.').nth(2).unwrap_or_default()
 }
 
-/// When a farmer started, by its name: in milliseconds since 1970.
-fn started(farmer: &str) -> u64 {
-    let at = farmer.rsplit('.').next();
-    at.and_then(|at| at.parse().ok()).unwrap_or(0)
-}
-
-/// How many of the marks are looked at for the newest transaction.
-const MARKS: usize = 16;
-
-/// Whether the file `lock` is older than what the marks of farmers tell: then
-/// somebody has put a copy of it in place, and what it says is not true.
+/// Whether the file `lock` is older than what the journals of farmers tell that are
+/// over: then somebody has put a copy of it in place, and what it says is not true.
+/// Asked only when nobody is alive; it lists `nodes/done/`.
 pub fn check_age(dir: &Arc<dyn Dir>) -> Result<()> {
     let is_quiet = |state: &State| state.live == 0;
     if !look(dir)?.as_ref().is_some_and(is_quiet) {
         return Ok(());
     }
-    let mut marked: Vec<String> = dir
-        .list(NODES)
-        .context("list", NODES)?
-        .iter()
-        .filter_map(|name| name.strip_suffix(".sealed").map(str::to_owned))
-        .collect();
-    marked.sort_by_key(|farmer| std::cmp::Reverse(started(farmer)));
-    marked.truncate(MARKS);
-    let mut newest = None;
-    for farmer in marked {
-        newest = newest.max(marked_at(dir, &farmer)?.map(|seq| (seq, farmer)));
-    }
-    // Read after the marks: whoever made them had written a state before.
-    let Some((state, (seq, farmer))) = look(dir)?.zip(newest) else {
+    let newest = over(dir)?.into_iter().max_by_key(|over| over.seq);
+    // Read afterwards: whoever moved the journal had written a state before.
+    let Some((state, newest)) = look(dir)?.zip(newest) else {
         return Ok(());
     };
-    if state.seq >= seq {
+    if state.seq >= newest.seq {
         return Ok(());
     }
     let what = format!(
-        "it knows of {} transactions, but farmer {farmer} was over after {seq}: it is older than \
-         the other files; see docs/workdir.md, \"A damaged workdir\"",
-        state.seq
+        "it knows of {} transactions, but farmer {} was over after {}: it is older than the \
+         other files; see docs/workdir.md, \"A damaged workdir\"",
+        state.seq, newest.farmer, newest.seq
     );
     let file = LOCK.to_owned();
     Err(Error::Damaged { file, what })
 }
 
-/// The transaction after which a farmer was over, when its mark tells.
-pub fn marked_at(dir: &Arc<dyn Dir>, farmer: &str) -> Result<Option<u64>> {
-    let name = layout::sealed(farmer);
-    let bytes = match dir.open(&name, Open::Read) {
-        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
-        mark => read_from(&*mark.context("open", &name)?, 0).context("read", &name)?,
-    };
-    let text = std::str::from_utf8(&bytes).unwrap_or("");
-    Ok(text.trim_ascii().parse().ok())
-}
-
-/// Puts the mark beside a journal that says: over, after the transaction `seq`.
+/// Moves a farmer's journal to those that are over, after the transaction `seq`. One
+/// that somebody has moved already, or deleted, is no error.
 pub fn mark(dir: &Arc<dyn Dir>, farmer: &str, seq: u64) -> Result<()> {
-    let name = layout::sealed(farmer);
-    match dir.open(&name, Open::CreateNew) {
-        Ok(mark) => {
-            // That it is there says enough. It is written once: a torn write over
-            // another number could be a third one.
-            let _ = mark.write_at(format!("{seq}\n").as_bytes(), 0);
-            Ok(())
-        }
-        Err(error) if error.kind() == ErrorKind::AlreadyExists => Ok(()),
-        Err(error) => Err(error).context("create", &name),
+    let (from, to) = (layout::journal(farmer), layout::over(farmer, seq));
+    let is_missing = |done: &std::io::Result<()>| {
+        let error = done.as_ref().err();
+        error.is_some_and(|error| error.kind() == ErrorKind::NotFound)
+    };
+    let mut done = dir.rename(&from, &to);
+    if is_missing(&done) {
+        dir.make_dir(DONE).context("create", DONE)?;
+        done = dir.rename(&from, &to);
     }
+    if is_missing(&done) {
+        return Ok(());
+    }
+    done.context("move", &from)
 }
 
-/// Whether there is that mark; asked of the server, not of what the node
-/// remembers of names.
-pub fn is_marked(dir: &Arc<dyn Dir>, farmer: &str) -> Result<bool> {
-    let name = layout::sealed(farmer);
-    match dir.open(&name, Open::Read) {
-        Ok(_) => Ok(true),
-        Err(error) if error.kind() == ErrorKind::NotFound => Ok(false),
-        Err(error) => Err(error).context("open", &name),
+/// Moves the journals that format 1 marked by a file `NAME.sealed` with the number of
+/// the transaction. A mark that holds no number says at least that.
+pub fn move_marked(dir: &Arc<dyn Dir>) -> Result<()> {
+    let names = dir.list(NODES).context("list", NODES)?;
+    for name in names {
+        let Some(farmer) = name.strip_suffix(".sealed") else {
+            continue;
+        };
+        let name = format!("{NODES}/{name}");
+        let bytes = match dir.open(&name, Open::Read) {
+            Err(error) if error.kind() == ErrorKind::NotFound => continue,
+            mark => read_from(&*mark.context("open", &name)?, 0).context("read", &name)?,
+        };
+        let text = std::str::from_utf8(&bytes).unwrap_or("");
+        mark(dir, farmer, text.trim_ascii().parse().unwrap_or(0))?;
+        dir.remove(&name).context("remove", &name)?;
     }
+    Ok(())
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::workdir::fs::RealDir;
     use crate::workdir::state::samples::{entry, join, leave};
 
     #[test]
@@ -227,6 +244,57 @@ mod tests {
     fn the_parts_of_a_name() {
         let farmer = "n1.cluster.org.100_3.123.1795230394109";
         assert_eq!(job_of(farmer), "100_3");
-        assert_eq!(started(farmer), 1_795_230_394_109);
+    }
+
+    fn folder(names: &[(&str, &str)]) -> (tempfile::TempDir, Arc<dyn Dir>) {
+        let folder = tempfile::tempdir().unwrap();
+        std::fs::create_dir(folder.path().join(NODES)).unwrap();
+        for (name, text) in names {
+            std::fs::write(folder.path().join(name), text).unwrap();
+        }
+        let dir = RealDir::open(folder.path()).unwrap();
+        (folder, dir)
+    }
+
+    #[test]
+    fn who_is_over_is_not_among_the_living_and_its_journal_says_since_when() {
+        let (_folder, dir) = folder(&[("nodes/a.0.1.1.jsonl", ""), ("nodes/b.0.1.2.jsonl", "")]);
+        assert!(!is_over_by_name(&dir, "a.0.1.1").unwrap());
+        mark(&dir, "a.0.1.1", 17).unwrap();
+        // The farmer itself and whoever sealed it may both be at it.
+        mark(&dir, "a.0.1.1", 18).unwrap();
+        assert!(is_over_by_name(&dir, "a.0.1.1").unwrap());
+        assert_eq!(unsealed(&dir).unwrap(), ["b.0.1.2"]);
+        let gone = Over {
+            farmer: "a.0.1.1".into(),
+            seq: 17,
+            journal: "nodes/done/a.0.1.1.17.jsonl".into(),
+        };
+        assert_eq!(over(&dir).unwrap(), [gone]);
+    }
+
+    #[test]
+    fn the_marks_of_format_1_become_places() {
+        let (folder, dir) = folder(&[
+            ("nodes/a.0.1.1.jsonl", "x"),
+            ("nodes/a.0.1.1.sealed", "17\n"),
+            ("nodes/b.0.1.2.jsonl", ""),
+            ("nodes/b.0.1.2.sealed", ""),
+            ("nodes/c.0.1.3.sealed", "4\n"),
+            ("nodes/d.0.1.4.jsonl", ""),
+        ]);
+        move_marked(&dir).unwrap();
+        move_marked(&dir).unwrap();
+        assert_eq!(unsealed(&dir).unwrap(), ["d.0.1.4"]);
+        let mut all: Vec<String> = over(&dir).unwrap().into_iter().map(|o| o.journal).collect();
+        all.sort();
+        assert_eq!(
+            all,
+            ["nodes/done/a.0.1.1.17.jsonl", "nodes/done/b.0.1.2.0.jsonl"]
+        );
+        let left = std::fs::read_dir(folder.path().join(NODES))
+            .unwrap()
+            .count();
+        assert_eq!(left, 2, "a journal and the folder");
     }
 }

@@ -56,11 +56,7 @@ impl Journal {
         if !is_ours {
             return Ok(None);
         }
-        if dir
-            .inode(&layout::sealed(&farmer))
-            .context("look at", &name)?
-            .is_some()
-        {
+        if dir.inode(&name).context("look at", &name)?.is_none() {
             return Ok(None);
         }
         let mut journal = Self {

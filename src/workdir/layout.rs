@@ -10,8 +10,10 @@ pub const FINISHED: &str = "finished";
 pub const FAILED: &str = "failed";
 /// `id attempt why`: every time a task was put back into `toprocess`.
 pub const REQUEUED: &str = "requeued";
-/// The folder of the journals.
+/// The folder of the journals of farmers that live.
 pub const NODES: &str = "nodes";
+/// The folder of the journals of farmers that are over.
+pub const DONE: &str = "nodes/done";
 /// The folder of what the tasks printed.
 pub const LOGS: &str = "logs";
 /// The folder of the task lines that are too long for an argument.
@@ -22,12 +24,19 @@ pub fn journal(farmer: &str) -> String {
     format!("{NODES}/{farmer}.jsonl")
 }
 
-/// The mark beside a journal whose farmer is over.
-pub fn sealed(farmer: &str) -> String {
-    format!("{NODES}/{farmer}.sealed")
+/// The journal of a farmer that was over after the transaction `seq`.
+pub fn over(farmer: &str, seq: u64) -> String {
+    format!("{DONE}/{farmer}.{seq}.jsonl")
 }
 
-/// The farmer that a name in the folder of journals belongs to.
+/// The farmer whose journal has this name in [`NODES`].
 pub fn farmer_of(name: &str) -> Option<&str> {
     name.strip_suffix(".jsonl")
+}
+
+/// The farmer whose journal has this name in [`DONE`], and after which transaction it
+/// was over.
+pub fn over_of(name: &str) -> Option<(&str, u64)> {
+    let (farmer, seq) = farmer_of(name)?.rsplit_once('.')?;
+    Some((farmer, seq.parse().ok()?))
 }

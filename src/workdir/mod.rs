@@ -10,6 +10,7 @@
 //! requeued    "id attempt why": put back into toprocess
 //! nodes/      one journal a farmer: what it started and how it ended; and by
 //!             its lock: that it lives
+//! nodes/done/ the journals of farmers that are over
 //! logs/       what the tasks printed
 //! ```
 //!

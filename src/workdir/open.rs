@@ -9,7 +9,7 @@ use nix::unistd::Uid;
 use super::error::{Context, Error, Result};
 use super::exclusion;
 use super::fs::{Dir, Open, RealDir};
-use super::layout::{LOGS, NODES};
+use super::layout::{DONE, LOGS, NODES};
 use super::lock::Mechanism;
 use super::state::{self, LOCK};
 
@@ -53,7 +53,7 @@ impl Workdir {
         check_owner(path, wishes.shared)?;
         let dir: Arc<dyn Dir> = dir;
         if wishes.create {
-            for sub in [NODES, LOGS] {
+            for sub in [NODES, DONE, LOGS] {
                 dir.make_dir(sub).context("create", sub)?;
                 check_folder(&path.join(sub), sub)?;
             }

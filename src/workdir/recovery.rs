@@ -1,5 +1,5 @@
 //! What follows from the death of a farmer: its results are settled, its other
-//! tasks go back into `toprocess`, its journal is sealed.
+//! tasks go back into `toprocess`, its journal moves to those that are over.
 //!
 //! Everything is decided under the lock from two records: the log says what it
 //! had claimed and up to where its journal was settled; the journal says what
@@ -13,7 +13,7 @@ use std::sync::Arc;
 use super::commit::{Attempts, Txn, Why};
 use super::error::{Context, Result};
 use super::exclusion::host_of;
-use super::farmers::{is_marked, mark};
+use super::farmers::{mark, over};
 use super::fs::{Dir, File, Open};
 use super::journal;
 use super::layout::{self, FAILED, FINISHED};
@@ -117,7 +117,7 @@ pub fn seal(
         ..Found::default()
     };
     if let Some(past) = Past::of(&entries, farmer) {
-        if looked_at.is_none() && is_marked(dir, farmer)? {
+        if looked_at.is_none() && over(dir)?.iter().any(|over| over.farmer == farmer) {
             let what = format!(
                 "it takes farmer {farmer} for alive, which was over long ago: it is older than \
                  the other files; see docs/workdir.md, \"A damaged workdir\""
@@ -180,11 +180,11 @@ struct Remains {
 
 impl Remains {
     /// What it wrote until now counts, not what there was when it was looked at;
-    /// `None` when that is more, or there again.
+    /// `None` when that is more, or there again, or when it was moved since.
     fn of(dir: &Arc<dyn Dir>, farmer: &str, looked_at: Option<&Other>) -> Result<Option<Self>> {
         let name = layout::journal(farmer);
         let journal = match dir.open(&name, Open::Read) {
-            Err(error) if looked_at.is_none() && error.kind() == ErrorKind::NotFound => None,
+            Err(error) if error.kind() == ErrorKind::NotFound => None,
             opened => Some(opened.context("open", &name)?),
         };
         let is_as_it_was = match (&journal, looked_at) {

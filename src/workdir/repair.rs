@@ -16,7 +16,7 @@ use super::error::{Context, Error, Result};
 use super::exclusion;
 use super::farmers;
 use super::fs::{Dir, File, Open, read_from};
-use super::layout::{self, FAILED, FINISHED, NODES, REQUEUED, TASKS, TOPROCESS};
+use super::layout::{self, FAILED, FINISHED, REQUEUED, TASKS, TOPROCESS};
 use super::lines::Lines;
 use super::lock::{Mechanism, Waiting};
 use super::new_file::NewFile;
@@ -90,6 +90,7 @@ fn check_nobody_works(
         return refuse("another process");
     }
     let now = stamp(dir)?;
+    farmers::move_marked(dir)?;
     for farmer in farmers::unsealed(dir)? {
         let name = layout::journal(&farmer);
         let journal = dir.open(&name, Open::Write).context("open", &name)?;
@@ -160,10 +161,12 @@ impl Fate {
 impl Remains {
     fn read(dir: &Arc<dyn Dir>) -> Result<Self> {
         let mut found = Self::default();
-        for farmer in dir.list(NODES).context("list", NODES)? {
-            if let Some(farmer) = layout::farmer_of(&farmer) {
-                found.read_journal(dir, farmer)?;
-            }
+        for farmer in farmers::unsealed(dir)? {
+            found.read_journal(dir, &layout::journal(&farmer))?;
+        }
+        for over in farmers::over(dir)? {
+            found.seq = found.seq.max(over.seq);
+            found.read_journal(dir, &over.journal)?;
         }
         // `tasks` last: where two files know a line, it is right.
         for (name, end) in [
@@ -178,11 +181,9 @@ impl Remains {
         Ok(found)
     }
 
-    fn read_journal(&mut self, dir: &Arc<dyn Dir>, farmer: &str) -> Result<()> {
-        let seq = farmers::marked_at(dir, farmer)?;
-        self.seq = self.seq.max(seq.unwrap_or(0));
+    fn read_journal(&mut self, dir: &Arc<dyn Dir>, name: &str) -> Result<()> {
         let mut learn = Vec::new();
-        self.each_line(dir, &layout::journal(farmer), |line| {
+        self.each_line(dir, name, |line| {
             let record = Record::parse(line);
             match &record {
                 Some(Record::Start(start)) => learn.push((start.id, start.attempt, None)),

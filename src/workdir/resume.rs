@@ -17,9 +17,10 @@ use std::sync::Arc;
 
 use super::commit::Txn;
 use super::error::{Context, Error, Result};
+use super::farmers;
 use super::fs::{Dir, Open};
 use super::journal;
-use super::layout::{self, FAILED, FINISHED, NODES, REQUEUED, TASKS, TOPROCESS};
+use super::layout::{self, FAILED, FINISHED, REQUEUED, TASKS, TOPROCESS};
 use super::lock::{Mechanism, Waiting};
 use super::state::{self, Act, LOCK, Queue, State};
 use crate::model::task::TaskId;
@@ -86,9 +87,10 @@ pub fn prepare(
 
 /// A workdir without a state has had no results, or it has lost its state.
 fn check_never_used(dir: &Arc<dyn Dir>) -> Result<()> {
-    let names = dir.list(NODES).context("list", NODES)?;
-    for farmer in names.iter().filter_map(|name| layout::farmer_of(name)) {
-        let name = layout::journal(farmer);
+    let living = farmers::unsealed(dir)?;
+    let living = living.iter().map(|farmer| layout::journal(farmer));
+    let over = farmers::over(dir)?.into_iter().map(|over| over.journal);
+    for name in living.chain(over) {
         let journal = dir.open(&name, Open::Read).context("open", &name)?;
         if !journal::ends(&*journal).context("read", &name)?.is_empty() {
             let what = format!(

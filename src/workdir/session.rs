@@ -104,7 +104,7 @@ impl Session {
         let asked = waiting.now();
         let mut txn = Txn::begin(dir, mechanism, &farmer, waiting)?;
         let locked = txn.now();
-        if farmers::is_marked(dir, &farmer)? {
+        if farmers::is_over_by_name(dir, &farmer)? {
             return Err(Error::Sealed);
         }
         if txn.state().live == 0 {
@@ -461,7 +461,7 @@ impl Session {
             fed_all: self.feed.is_some(),
             leave: true,
         })?;
-        // Without the mark the others find out by themselves.
+        // While the journal is where it was, the others find out by themselves.
         let _ = farmers::mark(dir, &self.farmer, state.seq);
         state.feeding += u32::from(self.feed.as_ref().is_some_and(|feed| !feed.is_whole()));
         Ok(state)

@@ -43,7 +43,7 @@ fn asking<'f>(farm: &'f Farm, args: &str, vars: &str) -> Pytf<'f> {
 }
 
 fn header(farm: &Farm) -> Value {
-    let journal = farm.text(format!("w/nodes/{}.jsonl", farm.farmers()[0]));
+    let journal = farm.text(farm.journal(&farm.farmers()[0]));
     serde_json::from_str(journal.lines().next().unwrap()).unwrap()
 }
 

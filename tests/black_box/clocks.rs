@@ -31,9 +31,7 @@ fn status(farm: &Farm, host: &str, ahead: i64) -> Value {
 /// How long each attempt ran, as its journal says.
 fn lengths(farm: &Farm) -> BTreeMap<u64, u64> {
     let farmers = farm.farmers();
-    let journals = farmers
-        .iter()
-        .map(|name| farm.text(format!("w/nodes/{name}.jsonl")));
+    let journals = farmers.iter().map(|name| farm.text(farm.journal(name)));
     let lines: Vec<String> = journals
         .flat_map(|text| text.lines().map(str::to_owned).collect::<Vec<_>>())
         .collect();

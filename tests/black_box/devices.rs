@@ -433,7 +433,7 @@ fn run_until_measured(node: &Node) {
     node.farm.write("tasks.txt", tasks(2, |_| gate.stand()));
     let pytf = node.run("--gpus-per-task 1").start();
     gate.comers(2);
-    let journal = format!("w/nodes/{}.jsonl", node.farm.farmers().remove(0));
+    let journal = node.farm.journal(&node.farm.farmers().remove(0));
     let is_measured = || node.farm.text(&journal).contains("\"event\":\"gpus\"");
     until("the GPUs are measured", is_measured);
     gate.open(2);

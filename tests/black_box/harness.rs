@@ -150,19 +150,43 @@ impl Farm {
         self.records("header")
     }
 
-    fn journals(&self) -> Vec<PathBuf> {
-        let entries = fs::read_dir(self.path("w/nodes")).into_iter().flatten();
-        let paths = entries.flatten().map(|entry| entry.path());
-        paths
-            .filter(|path| path.extension() == Some(OsStr::new("jsonl")))
-            .collect()
+    pub(crate) fn journals(&self) -> Vec<PathBuf> {
+        // A journal that moves meanwhile is there once.
+        let list = |folder: &str| {
+            let entries = fs::read_dir(self.path(folder)).into_iter().flatten();
+            let paths = entries.flatten().map(|entry| entry.path());
+            paths.filter(|path| path.extension() == Some(OsStr::new("jsonl")))
+        };
+        let living: Vec<PathBuf> = list("w/nodes").collect();
+        let over: Vec<PathBuf> = list("w/nodes/done").collect();
+        let living = living.into_iter().filter(|path| path.exists());
+        living.chain(over).collect()
+    }
+
+    /// Where the journal of a farmer is.
+    pub(crate) fn journal(&self, farmer: &str) -> PathBuf {
+        let prefix = format!("{farmer}.");
+        let is_its = |path: &PathBuf| {
+            let name = path.file_name().unwrap().to_str().unwrap();
+            name.starts_with(&prefix)
+        };
+        let mut journals = self.journals().into_iter().filter(is_its);
+        journals.next().expect("a journal")
+    }
+
+    /// Whether the journal of a farmer is among those that are over.
+    pub(crate) fn is_over(&self, farmer: &str) -> bool {
+        self.journal(farmer).parent() == Some(&self.path("w/nodes/done"))
     }
 
     /// All records of one kind of all journals, oldest first.
     pub(crate) fn records(&self, event: &str) -> Vec<Value> {
         let mut found = Vec::new();
         for journal in self.journals() {
-            let text = fs::read_to_string(journal).unwrap();
+            // Moved meanwhile: it is among those that are over the next time.
+            let Ok(text) = fs::read_to_string(&journal) else {
+                continue;
+            };
             // The end of a killed farmer's journal may be torn.
             let records = text
                 .lines()

@@ -87,7 +87,7 @@ fn eventful() -> Farm {
     });
     running.signal(Signal::SIGTERM);
     running.wait().exits(75);
-    let journal = format!("w/nodes/{}.jsonl", farm.farmers()[0]);
+    let journal = farm.journal(&farm.farmers()[0]);
     farm.write(&journal, [&farm.bytes(&journal)[..], b"garbage\n"].concat());
     farm
 }
@@ -328,8 +328,8 @@ fn a_view_changes_nothing_and_takes_no_lock() {
     let held: Vec<_> = farm
         .farmers()
         .iter()
-        .map(|farmer| format!("w/nodes/{farmer}.jsonl"))
-        .chain(["w/lock".to_owned()])
+        .map(|farmer| farm.journal(farmer))
+        .chain([farm.path("w/lock")])
         .map(|name| {
             let file = std::fs::File::open(farm.path(name)).unwrap();
             nix::fcntl::Flock::lock(file, nix::fcntl::FlockArg::LockExclusiveNonblock).unwrap()

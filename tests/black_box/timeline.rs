@@ -231,7 +231,7 @@ fn it_can_be_made_of_a_run_that_was_killed_and_of_its_last_part() {
     let running = farm.farm("--proc 1").start();
     gate.comer();
     crate::harness::until("the journal has the start", || {
-        let journal = format!("w/nodes/{}.jsonl", farm.farmers()[0]);
+        let journal = farm.journal(&farm.farmers()[0]);
         farm.text(journal).contains("\"event\":\"start\",\"id\":2,")
     });
     // While it runs, and the file is somewhere else.

@@ -20,6 +20,7 @@ fn modes_honour_the_umask() {
             "w/toprocess",
             "w/logs",
             "w/nodes",
+            "w/nodes/done",
             "w/lock",
             "w/logs/log_0",
             "w/timeline.json",
@@ -82,20 +83,23 @@ fn a_link_in_the_place_of_a_file_is_not_followed() {
         "failed",
         "tasks",
         "nodes",
+        "nodes/done",
         "timeline.json",
         "requeued",
         "logs",
     ] {
         eprintln!("{name}");
         let farm = Farm::of("echo a\nfalse\n");
-        let is_dir = ["nodes", "logs"].contains(&name);
+        let is_dir = ["nodes", "nodes/done", "logs"].contains(&name);
         fs::create_dir_all(farm.path("w")).unwrap();
         if is_dir {
             fs::create_dir(farm.path("victim")).unwrap();
         } else {
             farm.write("victim", "precious\n");
         }
-        symlink(farm.path("victim"), farm.path("w").join(name)).unwrap();
+        let link = farm.path("w").join(name);
+        fs::create_dir_all(link.parent().unwrap()).unwrap();
+        symlink(farm.path("victim"), link).unwrap();
         let done = farm.farm("").run();
         if is_dir {
             assert_eq!(

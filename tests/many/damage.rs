@@ -110,8 +110,8 @@ fn repair(farm: &Farm, what: &str) {
 
 /// The tasks that finished, by what is left of the journals.
 fn done_by_journals(farm: &Farm) -> Vec<u64> {
-    let text = |farmer: String| fs::read(farm.path(format!("w/nodes/{farmer}.jsonl"))).unwrap();
-    let texts: Vec<Vec<u8>> = farm.farmers().into_iter().map(text).collect();
+    let text = |journal| fs::read(journal).unwrap();
+    let texts: Vec<Vec<u8>> = farm.journals().into_iter().map(text).collect();
     texts
         .iter()
         .flat_map(|text| text.split(|&b| b == b'\n'))

@@ -29,7 +29,7 @@ fn frozen<'f>(farm: &'f Farm, gate: &Gate) -> (Running<'f>, String, Vec<(u64, i3
     until("the other has joined", || farm.farmers().len() == 2);
     one.signal(Signal::SIGSTOP);
     wait(other).leaves(0).says(&["gave no sign of life"]);
-    assert!(farm.path(format!("w/nodes/{name}.sealed")).exists());
+    assert!(farm.is_over(&name));
     assert_complete(farm, 2);
     (one, name, its)
 }

@@ -99,12 +99,10 @@ pub(crate) fn log(farm: &Farm) -> Vec<Value> {
 
 /// The journals: their farmers and their records.
 pub(crate) fn journals(farm: &Farm) -> Vec<(String, Vec<Value>)> {
-    let entries = fs::read_dir(farm.path("w/nodes")).unwrap().flatten();
-    let names = entries.filter_map(|entry| entry.file_name().into_string().ok());
-    let farmers = names.filter_map(|name| name.strip_suffix(".jsonl").map(str::to_owned));
-    farmers
+    farm.farmers()
+        .into_iter()
         .map(|farmer| {
-            let text = farm.text(format!("w/nodes/{farmer}.jsonl"));
+            let text = farm.text(farm.journal(&farmer));
             let records = text.lines().map(|line| serde_json::from_str(line).unwrap());
             (farmer, records.collect())
         })

@@ -123,7 +123,7 @@ fn is_free(farm: &Farm, pid: i32) -> bool {
         let process = name.rsplit('.').nth(1);
         process == Some(&pid.to_string())
     });
-    let journal = File::open(farm.path(format!("w/nodes/{}.jsonl", name.unwrap()))).unwrap();
+    let journal = File::open(farm.journal(&name.unwrap())).unwrap();
     Flock::lock(journal, FlockArg::LockExclusiveNonblock).is_ok()
 }
 

@@ -227,6 +227,7 @@ impl Server {
             sub => name
                 .strip_prefix(sub)
                 .and_then(|rest| rest.strip_prefix('/'))
+                .filter(|rest| !rest.contains('/'))
                 .map(str::to_owned),
         });
         names.collect()

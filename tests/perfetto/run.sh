@@ -18,7 +18,7 @@ for n in $(seq 300); do echo "echo $n; exit $((n % 30 == 0))"; done >"$work/task
 farm=("$pytf" "$work/tasks.txt" --proc 4 --workdir "$work/again" --quiet)
 "${farm[@]}" || [ $? = 1 ]
 "${farm[@]}" --retry-failed || [ $? = 1 ]
-attempts=$(cat "$work"/again/nodes/*.jsonl | grep -c '"event":"end"')
+attempts=$(cat "$work"/again/nodes/done/*.jsonl | grep -c '"event":"end"')
 [ "$attempts" = 310 ]
 "$here/check.sh" "$work/again/timeline.json" "$attempts" 10
 
@@ -30,8 +30,8 @@ gzip -dk "$work/killed.json.gz"
 # Curves of GPUs, as its journals have them.
 python3 "$here/../report/make_run.py" "$work/gpus" 200 2 4 --gpus 2
 "$pytf" timeline "$work/gpus"
-attempts=$(cat "$work"/gpus/nodes/*.jsonl | grep -c '"event":"end"')
-measured=$(cat "$work"/gpus/nodes/*.jsonl | grep -c '"event":"gpus"')
+attempts=$(cat "$work"/gpus/nodes/done/*.jsonl | grep -c '"event":"end"')
+measured=$(cat "$work"/gpus/nodes/done/*.jsonl | grep -c '"event":"gpus"')
 GPUS=4 MEASURED=$((measured * 2)) "$here/check.sh" "$work/gpus/timeline.json" "$attempts"
 
 command -v cc >/dev/null || { echo "no compiler: clocks that differ are not judged"; exit 0; }

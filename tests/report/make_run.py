@@ -108,7 +108,9 @@ def main():
                 running += 1
         if not live:
             journal.write(f'{{"event":"leave","at":{max(clocks[node])},"why":"nothing is left"}}\n')
-            open(journal.name.replace(".jsonl", ".sealed"), "w").close()
+            os.makedirs(f"{where}/nodes/done", exist_ok=True)
+            over = os.path.basename(journal.name).replace(".jsonl", ".9.jsonl")
+            os.rename(journal.name, f"{where}/nodes/done/{over}")
         journal.close()
     with open(f"{where}/tasks", "w") as out:
         out.writelines(f"{i} {command(i)}\n" for i in range(tasks))

@@ -54,7 +54,7 @@ class Books:
         self.failed = self._lines("failed")
         self.waiting = self._lines("toprocess", self.state["queue"]["cursor"])
         self.requeued = [line.split() for line in self._text("requeued").splitlines()]
-        paths = sorted((self.workdir / "nodes").glob("*.jsonl"))
+        paths = sorted((self.workdir / "nodes").rglob("*.jsonl"))
         # A farmer that another looks at before it has locked its journal leaves
         # that one empty, and makes another.
         self.journals = [self._journal(path) for path in paths if path.stat().st_size]

@@ -26,7 +26,7 @@ def post_mortem(home):
         for name in ["tasks", "toprocess", "finished", "failed", "requeued"]:
             if (folder / name).exists():
                 print(f"{name}: {(folder / name).read_bytes().count(10)} lines")
-        for journal in sorted((folder / "nodes").glob("*.jsonl")):
+        for journal in sorted((folder / "nodes").rglob("*.jsonl")):
             lines = journal.read_text(errors="replace").splitlines()
             print(f"{journal.name}: {len(lines)} lines, the last: {lines[-1] if lines else ''}")
     for path in [*sorted(home.glob("*/*.out")), *sorted(home.glob("log/*.log"))]:

@@ -90,7 +90,7 @@ def node_stands_still(cluster):
     states = cluster.freezer_states(victim)
     for state in states:
         state.write_text("FROZEN")
-    until(lambda: list((farm.workdir / "nodes").glob("*.sealed")), "the others seal the silent farmer")
+    until(lambda: list((farm.workdir / "nodes/done").glob("*.jsonl")), "the others seal the silent farmer")
     for state in states:
         state.write_text("THAWED")
     job.ended()

@@ -57,7 +57,7 @@ impl Gantt {
         let (origin, last) = run.span().unwrap_or((0, 0));
         let mut farmers: Vec<&Farmer> =
             run.farmers.iter().filter(|f| f.first != u64::MAX).collect();
-        farmers.sort_by_key(|farmer| (farmer.common(farmer.first), &farmer.journal.path));
+        farmers.sort_by_key(|farmer| (farmer.common(farmer.first), &farmer.journal.name));
         let spans: Vec<Span> = farmers
             .iter()
             .map(|farmer| farmer.span(run.life(farmer).is_there()))
@@ -115,7 +115,7 @@ impl Gantt {
         row: &dyn Fn(u32) -> Option<usize>,
     ) -> io::Result<()> {
         let mut open: Vec<Option<Piece>> = vec![None; self.rows.len()];
-        let file = crate::view::open(&farmer.journal.path)?;
+        let file = farmer.journal.file()?;
         each_line(&file, |line, _| {
             let Some(mut attempt) = quick::parse(line).filter(|one| one.outcome.is_some()) else {
                 return;

@@ -19,7 +19,6 @@ use crate::model::record::{Header, Mark, Record, Used};
 use crate::model::series::Series;
 use crate::view::journals::{Damage, Journal};
 use crate::view::lanes::Span;
-use crate::view::open;
 
 /// How many of the longest and of the largest attempts are kept.
 const TOP: usize = 8;
@@ -238,7 +237,7 @@ impl Farmer {
 
     /// Reads what is new in the journal.
     pub(super) fn refresh(&mut self) -> io::Result<()> {
-        let file = open(&self.journal.path)?;
+        let file = self.journal.file()?;
         let begin = self.offset;
         self.modified = file.metadata()?.modified().ok();
         self.offset = lines::each(&file, begin, |line, at| self.line(line, at))?;

@@ -93,14 +93,14 @@ impl Run {
 
     /// Reads what is new.
     pub fn refresh(&mut self) -> Result<(), RunError> {
-        let mut known: HashMap<PathBuf, Farmer> = self
+        let mut known: HashMap<String, Farmer> = self
             .farmers
             .drain(..)
-            .map(|farmer| (farmer.journal.path.clone(), farmer))
+            .map(|farmer| (farmer.journal.name.clone(), farmer))
             .collect();
-        let again = |path: &Path| Some(known.get(path)?.journal.clone());
+        let again = |name: &str| Some(known.get(name)?.journal.clone());
         for journal in journals_again(&self.workdir, again)? {
-            let farmer = match known.remove(&journal.path) {
+            let farmer = match known.remove(&journal.name) {
                 Some(mut farmer) => {
                     farmer.journal = journal;
                     farmer

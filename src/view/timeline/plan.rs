@@ -24,7 +24,7 @@ impl<'a> Plan<'a> {
         let mut farmers: Vec<&Farmer> =
             run.farmers.iter().filter(|f| f.first != u64::MAX).collect();
         let first = |farmer: &Farmer| farmer.common(farmer.first);
-        farmers.sort_by_key(|farmer| (first(farmer), &farmer.journal.path));
+        farmers.sort_by_key(|farmer| (first(farmer), &farmer.journal.name));
         let spans: Vec<Span> = farmers
             .iter()
             .map(|farmer| farmer.span(!is_over(farmer)))
