@@ -115,6 +115,7 @@ fn every_word_in_the_lock_file_is_told() {
         Act::Turn {
             by: 1,
             settled: 1,
+            ended: ids.clone(),
             claim: ids.clone(),
             back: ids.clone(),
             fed: 1,

@@ -1,5 +1,6 @@
 //! Sets of task ids written as people write them: `0-63,70,80-81`.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::str::FromStr;
 
@@ -47,6 +48,66 @@ impl Ids {
     /// Whether `id` is in it.
     pub fn contains(&self, id: TaskId) -> bool {
         self.0.iter().any(|&(a, b)| (a..=b).contains(&id.0))
+    }
+}
+
+/// Task ids to put in and take out, whatever the order; its cost depends on the number
+/// of ranges, not of ids.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct IdSet(BTreeMap<u64, u64>);
+
+impl IdSet {
+    /// Puts ids in; those that are in it stay.
+    pub fn insert(&mut self, ids: &Ids) {
+        for &range in &ids.0 {
+            self.cut(range);
+            self.0.insert(range.0, range.1);
+        }
+    }
+
+    /// Takes ids out; those that are not in it are no error.
+    pub fn remove(&mut self, ids: &Ids) {
+        for &range in &ids.0 {
+            self.cut(range);
+        }
+    }
+
+    /// Takes one id out: whether it was in it.
+    pub fn take(&mut self, id: TaskId) -> bool {
+        let before = self.0.range(..=id.0).next_back();
+        let is_in = before.is_some_and(|(_, &last)| id.0 <= last);
+        if is_in {
+            self.cut((id.0, id.0));
+        }
+        is_in
+    }
+
+    /// The ids, in their order.
+    pub fn ids(&self) -> Ids {
+        let mut ids: Vec<(u64, u64)> = Vec::with_capacity(self.0.len());
+        for (&from, &to) in &self.0 {
+            match ids.last_mut() {
+                Some((_, last)) if *last + 1 == from => *last = to,
+                _ => ids.push((from, to)),
+            }
+        }
+        Ids(ids)
+    }
+
+    /// Takes a range out.
+    fn cut(&mut self, (from, to): (u64, u64)) {
+        let meets = self.0.range(..=to).rev();
+        let meets = meets.take_while(|(_, last)| **last >= from);
+        let meets: Vec<(u64, u64)> = meets.map(|(&first, &last)| (first, last)).collect();
+        for (first, last) in meets {
+            self.0.remove(&first);
+            if first < from {
+                self.0.insert(first, from - 1);
+            }
+            if last > to {
+                self.0.insert(to + 1, last);
+            }
+        }
     }
 }
 
@@ -123,6 +184,27 @@ mod tests {
         assert_eq!(ids.count(), 6);
         assert_eq!("0-2,7,9-10".parse::<Ids>().unwrap(), ids);
         assert!(ids.contains(TaskId(10)) && !ids.contains(TaskId(8)));
+    }
+
+    #[test]
+    fn ids_are_put_in_and_taken_out_in_any_order() {
+        let ids = |text: &str| text.parse::<Ids>().unwrap();
+        let mut set = IdSet::default();
+        for (put, out, left) in [
+            ("0-9", "", "0-9"),
+            ("", "3,5-6", "0-2,4,7-9"),
+            ("3", "0", "1-4,7-9"),
+            ("8,2-20", "9-9", "1-8,10-20"),
+            ("9", "", "1-20"),
+            ("", "15-99", "1-14"),
+            ("30", "0-13", "14,30"),
+        ] {
+            set.insert(&ids(put));
+            set.remove(&ids(out));
+            assert_eq!(set.ids().to_string(), left, "after {put} and {out}");
+        }
+        assert!(set.take(TaskId(30)) && !set.take(TaskId(30)) && !set.take(TaskId(15)));
+        assert_eq!(set.ids().to_string(), "14");
     }
 
     #[test]

@@ -7,7 +7,6 @@
 //! alive by any state that is true; listing `nodes/` costs as much as there are
 //! living farmers, however many there were.
 
-use std::collections::HashMap;
 use std::io::ErrorKind;
 use std::sync::Arc;
 
@@ -15,7 +14,7 @@ use super::error::{Context, Error, Result};
 use super::fs::{Dir, Open, read_from};
 use super::layout::{self, DONE, NODES};
 use super::resume::look;
-use super::state::{self, Act, Entry, LOCK, State};
+use super::state::{self, Act, Entry, LOCK, Members, State};
 
 /// The farmers whose journals are in `nodes/`, in the order of their names.
 pub fn unsealed(dir: &Arc<dyn Dir>) -> Result<Vec<String>> {
@@ -66,14 +65,15 @@ pub fn without_journal(dir: &Arc<dyn Dir>, journals: &[String]) -> Result<Vec<St
     if state.live as usize <= journals.len() {
         return Ok(Vec::new());
     }
-    let mut alive = match state::entries(&*file, 0, state.log) {
-        Ok(entries) => Roll::of(&entries).alive,
+    let members = match state::entries(&*file, 0, state.log) {
+        Ok(entries) => Members::after(&entries),
         // Read without the lock: what is torn is no damage.
         Err(Error::Damaged { .. }) => return Ok(Vec::new()),
         Err(error) => return Err(error),
     };
-    alive.retain(|farmer| journals.binary_search(farmer).is_err());
-    Ok(alive)
+    let names = members.iter().map(|member| &member.farmer);
+    let is_missing = |farmer: &&String| journals.binary_search(farmer).is_err();
+    Ok(names.filter(is_missing).cloned().collect())
 }
 
 /// Whether a farmer's journal has left `nodes/`, by one open of its name: it is over,
@@ -96,7 +96,7 @@ pub fn is_over(dir: &Arc<dyn Dir>, farmer: &str) -> Result<bool> {
         return Ok(true);
     };
     match state::entries(&*file, 0, state.log) {
-        Ok(entries) => Ok(!Roll::of(&entries).alive.iter().any(|other| other == farmer)),
+        Ok(entries) => Ok(Members::after(&entries).named(farmer).is_none()),
         // Read without the lock: what is torn is no damage.
         Err(Error::Damaged { .. }) => Ok(false),
         Err(error) => Err(error),
@@ -126,24 +126,18 @@ impl Roll {
     }
 
     fn of(entries: &[Entry]) -> Self {
-        let (mut joined, mut alive) = (Vec::new(), HashMap::new());
+        let (mut joined, mut members) = (Vec::new(), Members::default());
         for Entry { act, .. } in entries {
-            match act {
-                Act::Join { by, farmer, .. } => {
-                    if alive.is_empty() {
-                        joined.clear();
-                    }
-                    joined.push(farmer.clone());
-                    alive.insert(*by, farmer.clone());
+            if let Act::Join { farmer, .. } = act {
+                if members.is_empty() {
+                    joined.clear();
                 }
-                Act::Turn {
-                    by, leave: true, ..
-                } => drop(alive.remove(by)),
-                Act::Seal { of, .. } => drop(alive.remove(of)),
-                _ => {}
+                joined.push(farmer.clone());
             }
+            members.apply(act);
         }
-        let alive = alive.into_values().collect();
+        let names = members.iter().map(|member| member.farmer.clone());
+        let alive = names.collect();
         Self { joined, alive }
     }
 }

@@ -164,19 +164,6 @@ impl Sync {
     }
 }
 
-/// Whether a journal holds nothing but records up to this offset.
-pub fn is_whole(file: &dyn File, upto: u64) -> io::Result<bool> {
-    let bytes = read_from(file, 0)?;
-    let known = usize::try_from(upto)
-        .ok()
-        .and_then(|upto| bytes.get(..upto));
-    let mut lines = known.unwrap_or(b"lost").split_inclusive(|&b| b == b'\n');
-    Ok(lines.all(|line| {
-        line.strip_suffix(b"\n")
-            .is_some_and(|line| Record::parse(line).is_some())
-    }))
-}
-
 /// What a journal says about ends, with the offset behind each record.
 pub fn ends(file: &dyn File) -> io::Result<Vec<(u64, End)>> {
     let bytes = read_from(file, 0)?;

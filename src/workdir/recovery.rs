@@ -6,7 +6,6 @@
 //! ended. One transaction does it all, so a process that dies over it leaves
 //! the work to the next one.
 
-use std::collections::{HashMap, HashSet};
 use std::io::{self, ErrorKind};
 use std::sync::Arc;
 
@@ -16,15 +15,14 @@ use super::exclusion::host_of;
 use super::farmers::{mark, over};
 use super::fs::{Dir, File, Open};
 use super::journal;
-use super::layout::{self, FAILED, FINISHED};
+use super::layout;
 use super::lines::lines_of;
 use super::lock::{Mechanism, Waiting};
 use super::session::check_seal;
-use super::state::{Act, Entry, LOCK, State};
-use crate::model::ids::Ids;
+use super::state::{Act, LOCK, Member, Members, State};
 use crate::model::outcome::Destination;
 use crate::model::record::End;
-use crate::model::task::{Task, TaskId, parse_line, push_line};
+use crate::model::task::{Task, TaskId, push_line};
 
 /// What was found of a dead farmer.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -116,7 +114,7 @@ pub fn seal(
         farmer: farmer.to_owned(),
         ..Found::default()
     };
-    if let Some(past) = Past::of(&entries, farmer) {
+    if let Some(member) = Members::after(&entries).named(farmer) {
         if looked_at.is_none() && over(dir)?.iter().any(|over| over.farmer == farmer) {
             let what = format!(
                 "it takes farmer {farmer} for alive, which was over long ago: it is older than \
@@ -124,13 +122,8 @@ pub fn seal(
             );
             return Err(txn.damaged(LOCK, what));
         }
-        let (ends, is_whole) = journal.read(past.settled)?;
-        let (results, mut lost) = past.unsettled(&ends);
-        if !is_whole {
-            // What it has lost of that is in `finished` and `failed`.
-            let done = done(&mut txn)?;
-            lost.retain(|id| !done.contains(id));
-        }
+        let ends = journal.ends()?;
+        let (results, lost) = unsettled(member, &ends);
         let wanted = results
             .iter()
             .map(|end| end.id)
@@ -157,14 +150,14 @@ pub fn seal(
         (found.settled, found.lost) = (results.len() as u64, lost.len() as u64);
         let state = txn.state_mut();
         state.live = state.live.saturating_sub(1);
-        state.feeding = state.feeding.saturating_sub(u32::from(past.is_feeding));
+        state.feeding = state.feeding.saturating_sub(u32::from(member.feeds));
         state.quarantined = state
             .quarantined
-            .saturating_sub(u32::from(past.is_quarantined));
+            .saturating_sub(u32::from(member.is_quarantined));
         state.interrupted += found.lost;
         state.seals += 1;
         let by = by.map_or(u32::MAX, |(number, _)| number);
-        let of = past.number;
+        let of = member.by;
         seq = txn.commit(Act::Seal { of, by })?.seq;
     }
     mark(dir, farmer, seq)?;
@@ -196,24 +189,11 @@ impl Remains {
         Ok(is_as_it_was.then_some(Self { name, journal }))
     }
 
-    /// The ends in it, and whether nothing is missing before `settled`.
-    fn read(&self, settled: u64) -> Result<(Vec<(u64, End)>, bool)> {
-        let Some(journal) = &self.journal else {
-            return Ok((Vec::new(), false));
-        };
-        let ends = journal::ends(&**journal).context("read", &self.name)?;
-        let is_whole = journal::is_whole(&**journal, settled).context("read", &self.name)?;
-        Ok((ends, is_whole))
+    /// The ends in it.
+    fn ends(&self) -> Result<Vec<(u64, End)>> {
+        let ends = self.journal.as_deref().map(journal::ends);
+        ends.unwrap_or(Ok(Vec::new())).context("read", &self.name)
     }
-}
-
-/// The tasks in `finished` and `failed`.
-fn done(txn: &mut Txn<'_>) -> Result<HashSet<TaskId>> {
-    let mut done = HashSet::new();
-    for name in [FINISHED, FAILED] {
-        txn.each_line(name, |line| done.extend(parse_line(line).map(|(id, _)| id)))?;
-    }
-    Ok(done)
 }
 
 /// Appends results to `finished` and `failed`; those that are to run again are
@@ -240,112 +220,34 @@ pub fn settle<'e>(
     txn.fail(&failed, n_failed)
 }
 
-/// What the log says about one farmer.
-#[derive(Debug, Default)]
-struct Past {
-    number: u32,
-    settled: u64,
-    is_feeding: bool,
-    is_quarantined: bool,
-    /// Claimed less given back, by task.
-    claimed: HashMap<TaskId, i64>,
-}
-
-impl Past {
-    /// `None` when it never joined, or is over by the log already.
-    fn of(entries: &[Entry], farmer: &str) -> Option<Self> {
-        let mut past: Option<Self> = None;
-        for Entry { act, .. } in entries {
-            match act {
-                Act::Join {
-                    by,
-                    farmer: name,
-                    feeds,
-                    claim,
-                } if name == farmer => {
-                    let past = past.insert(Self {
-                        number: *by,
-                        is_feeding: *feeds,
-                        ..Self::default()
-                    });
-                    past.count(claim, 1);
-                }
-                Act::Turn {
-                    by,
-                    settled,
-                    claim,
-                    back,
-                    fed_all,
-                    leave,
-                    ..
-                } => {
-                    if let Some(past) = past.as_mut().filter(|past| past.number == *by) {
-                        past.settled = *settled;
-                        past.count(claim, 1);
-                        past.count(back, -1);
-                        past.is_feeding &= !fed_all;
-                        if *leave {
-                            return None;
-                        }
-                    }
-                }
-                Act::Quarantine { by, .. } | Act::Release { by } => {
-                    if let Some(past) = past.as_mut().filter(|past| past.number == *by) {
-                        past.is_quarantined = matches!(act, Act::Quarantine { .. });
-                    }
-                }
-                Act::Seal { of, .. } if past.as_ref().is_some_and(|past| past.number == *of) => {
-                    return None;
-                }
-                _ => {}
-            }
-        }
-        past
-    }
-
-    fn count(&mut self, ids: &Ids, step: i64) {
-        for id in ids.iter() {
-            *self.claimed.entry(id).or_default() += step;
-        }
-    }
-
-    /// The results that were recorded and not settled, and the tasks that were
-    /// claimed and have no result.
-    fn unsettled<'e>(&self, ends: &'e [(u64, End)]) -> (Vec<&'e End>, Vec<TaskId>) {
-        let mut open = self.claimed.clone();
-        let mut results = Vec::new();
-        for (at, end) in ends {
-            if end.outcome.destination() == Destination::ToProcess {
-                continue;
-            }
-            let count = open.entry(end.id).or_default();
-            // An end without a claim is no result: it was never ours to run.
-            if *at > self.settled && *count > 0 {
-                results.push(end);
-            }
-            *count -= 1;
-        }
-        let mut lost: Vec<TaskId> = open
-            .into_iter()
-            .filter(|(_, count)| *count > 0)
-            .map(|(id, _)| id)
-            .collect();
-        lost.sort_unstable();
-        (results, lost)
-    }
+/// Of a farmer that is dead: the results that it had recorded and not settled, and
+/// the tasks that it had claimed and that have no result. The log alone says which are
+/// its to settle or to lose: whatever became of its journal, nothing is taken from
+/// others.
+fn unsettled<'e>(member: &Member, ends: &'e [(u64, End)]) -> (Vec<&'e End>, Vec<TaskId>) {
+    let mut open = member.open.clone();
+    let is_new = |(at, end): &&(u64, End)| {
+        *at > member.settled && end.outcome.destination() != Destination::ToProcess
+    };
+    let results = ends.iter().filter(is_new).map(|(_, end)| end);
+    // An end without a claim is no result: it was never its to run.
+    let results = results.filter(|end| open.take(end.id)).collect();
+    (results, open.ids().iter().collect())
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::model::outcome::Outcome;
+    use crate::workdir::state::Entry;
     use crate::workdir::state::samples::{entry, join, leave};
 
-    fn turn(settled: u64, claim: &str, back: &str) -> Entry {
-        let (claim, back) = (claim.parse().unwrap(), back.parse().unwrap());
+    fn turn(settled: u64, ended: &str, claim: &str, back: &str) -> Entry {
+        let [ended, claim, back] = [ended, claim, back].map(|ids| ids.parse().unwrap());
         entry(Act::Turn {
             by: 1,
             settled,
+            ended,
             claim,
             back,
             fed: 0,
@@ -371,34 +273,56 @@ mod tests {
         )
     }
 
+    fn over(log: &[Entry], ends: &[(u64, End)]) -> (Vec<u64>, Vec<u64>) {
+        let members = Members::after(log);
+        let (results, lost) = unsettled(members.named("a").unwrap(), ends);
+        let results = results.iter().map(|end| end.id.0).collect();
+        (results, lost.iter().map(|id| id.0).collect())
+    }
+
     #[test]
     fn results_behind_the_settled_end_count_and_the_rest_is_lost() {
-        let log = [join(1, "a"), turn(0, "0-4", ""), turn(100, "5", "4")];
-        let past = Past::of(&log, "a").unwrap();
+        let log = [
+            join(1, "a"),
+            turn(0, "", "0-4", ""),
+            turn(100, "0", "5", "4"),
+        ];
         let ends = [
             end(100, 0, Outcome::Exit(0)),
             end(200, 1, Outcome::Exit(1)),
             end(300, 2, Outcome::Interrupted),
         ];
-        let (results, lost) = past.unsettled(&ends);
-        assert_eq!(results.iter().map(|e| e.id.0).collect::<Vec<_>>(), [1]);
-        assert_eq!(lost, [2, 3, 5].map(TaskId));
+        assert_eq!(over(&log, &ends), (vec![1], vec![2, 3, 5]));
     }
 
     #[test]
     fn a_task_claimed_twice_is_lost_once() {
-        let log = [join(1, "a"), turn(0, "0", ""), turn(50, "0", "")];
-        let past = Past::of(&log, "a").unwrap();
+        let log = [join(1, "a"), turn(0, "", "0", ""), turn(50, "0", "0", "")];
         let ends = [end(50, 0, Outcome::Exit(1))];
-        assert_eq!(past.unsettled(&ends).1, [TaskId(0)]);
+        assert_eq!(over(&log, &ends), (vec![], vec![0]));
+    }
+
+    /// Others have it: it was put back by a retry after it was settled.
+    #[test]
+    fn what_was_settled_is_not_lost_though_the_journal_is() {
+        let retry = Act::Retry {
+            ids: "0".parse().unwrap(),
+        };
+        let log = [
+            join(1, "a"),
+            turn(0, "", "0-1", ""),
+            turn(50, "0", "", ""),
+            entry(retry),
+        ];
+        assert_eq!(over(&log, &[]), (vec![], vec![1]));
     }
 
     #[test]
-    fn who_left_was_sealed_or_never_joined_has_no_past() {
+    fn who_left_was_sealed_or_never_joined_is_no_member() {
         let join = join(1, "a");
         let seal = entry(Act::Seal { of: 1, by: 2 });
-        assert!(Past::of(&[join.clone(), leave(1)], "a").is_none());
-        assert!(Past::of(&[join.clone(), seal], "a").is_none());
-        assert!(Past::of(&[join], "b").is_none());
+        assert!(Members::after(&[join.clone(), leave(1)]).is_empty());
+        assert!(Members::after(&[join.clone(), seal]).is_empty());
+        assert!(Members::after(&[join]).named("b").is_none());
     }
 }

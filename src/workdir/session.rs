@@ -263,6 +263,7 @@ impl Session {
         let act = Act::Turn {
             by: self.number,
             settled: upto,
+            ended: self.ended(),
             claim: tasks.iter().map(|task| task.id).collect(),
             back: self.back.iter().map(|(task, _)| task.id).collect(),
             fed,
@@ -285,6 +286,15 @@ impl Session {
             locked,
             waited,
         })
+    }
+
+    /// What the next turn puts into `finished` or `failed`.
+    fn ended(&self) -> Ids {
+        let is_over = |end: &End| end.outcome.destination() != Destination::ToProcess;
+        let over = self.unsettled.iter().filter(|(_, end)| is_over(end));
+        let mut ids: Vec<TaskId> = over.map(|(task, _)| task.id).collect();
+        ids.sort_unstable();
+        ids.into_iter().collect()
     }
 
     /// A copy of the queue for the next turn to adopt, made without the lock;
@@ -455,6 +465,7 @@ impl Session {
         let mut state = txn.commit(Act::Turn {
             by: self.number,
             settled: upto,
+            ended: self.ended(),
             claim: Ids::default(),
             back,
             fed: 0,

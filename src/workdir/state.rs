@@ -26,7 +26,7 @@ use super::lock::Mechanism;
 
 #[cfg(test)]
 pub(super) use log::samples;
-pub use log::{Act, Entry, entries};
+pub use log::{Act, Entry, Member, Members, entries};
 
 /// The newest format of a workdir that this program reads and writes.
 pub const FORMAT: u32 = 1;

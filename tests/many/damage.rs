@@ -235,3 +235,33 @@ fn a_damaged_journal_is_named_or_mended() {
         judge(&farm, &journal, how);
     }
 }
+
+/// A farmer is killed; what had failed on it is put back by a retry; then its journal
+/// is damaged. What the log says a later transaction took is not lost with it.
+#[test]
+fn what_was_retried_is_not_queued_again_whatever_became_of_the_journal() {
+    for how in ["half", "zeros", "garbage", "empty", "gone"] {
+        let farm = Farm::new();
+        let line = |id: u64| match id {
+            0 => "echo >>ran; exit 3".into(),
+            1 => "[ -e killed ] && exit; until [ -s w/failed ]; do sleep 0.01; done; \
+                  touch killed; kill -KILL $PPID; sleep 1000"
+                .into(),
+            _ => "true".to_owned(),
+        };
+        farm.write("tasks.txt", tasks(8, line));
+        farm.farm("--proc 1").run();
+        until("the guard is gone", || farm.survivors().is_empty());
+        farm.pytf(["retry", "w"]).run().exits(0);
+        let journal = format!("nodes/{}.jsonl", farm.farmers().pop().unwrap());
+        damage(&farm, &journal, how);
+
+        farm.farm("--proc 1 --takeover 1s").run().exits(1);
+        farm.assert_exact(8, &[1, 2, 3, 4, 5, 6, 7], &[0]);
+        assert_eq!(
+            farm.text("ran").lines().count(),
+            2,
+            "{how}: 0 ran too often"
+        );
+    }
+}

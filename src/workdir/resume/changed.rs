@@ -5,8 +5,6 @@
 //! leaves `toprocess`. Others rely on this: an id never means another line than before,
 //! and what is done or in the hands of a live farmer is not queued again.
 
-use std::collections::HashMap;
-
 use super::key;
 use super::list::{ListFile, ListTrouble};
 use crate::model::task::{TaskId, parse_line, push_line};
@@ -14,7 +12,7 @@ use crate::model::tasklist::Remarks;
 use crate::workdir::commit::Txn;
 use crate::workdir::error::{Context, Result};
 use crate::workdir::layout::{FAILED, FINISHED, TASKS, TOPROCESS};
-use crate::workdir::state::{Act, Entry, Queue};
+use crate::workdir::state::{Members, Queue};
 
 /// How a list differs from the one that the workdir knows.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -146,47 +144,14 @@ fn busy(txn: &mut Txn<'_>, n: u64) -> Result<Vec<bool>> {
             }
         })?;
     }
-    for id in claimed(&txn.entries()?) {
-        if let Some(busy) = usize::try_from(id).ok().and_then(|id| busy.get_mut(id)) {
-            *busy = true;
+    for member in Members::after(&txn.entries()?).iter() {
+        for id in member.open.ids().iter() {
+            if let Some(busy) = busy.get_mut(index(id.0)) {
+                *busy = true;
+            }
         }
     }
     Ok(busy)
-}
-
-/// What live farmers have claimed in this log and not given back; some of it
-/// may be settled.
-fn claimed(entries: &[Entry]) -> Vec<u64> {
-    let mut claims: HashMap<u64, u32> = HashMap::new();
-    for entry in entries {
-        match &entry.act {
-            Act::Join { by, claim, .. } => {
-                claims.extend(claim.iter().map(|id| (id.0, *by)));
-            }
-            Act::Turn {
-                by,
-                claim,
-                back,
-                leave,
-                ..
-            } => {
-                // In this order: what is given back may be claimed again at once.
-                for id in back.iter() {
-                    claims.remove(&id.0);
-                }
-                claims.extend(claim.iter().map(|id| (id.0, *by)));
-                if *leave {
-                    claims.retain(|_, owner| owner != by);
-                }
-            }
-            Act::Seal { of, .. } => claims.retain(|_, owner| owner != of),
-            Act::Retry { ids } | Act::Quarantine { ids, .. } => ids.iter().for_each(|id| {
-                claims.remove(&id.0);
-            }),
-            Act::Prepare | Act::Release { .. } => {}
-        }
-    }
-    claims.into_keys().collect()
 }
 
 fn index(id: u64) -> usize {

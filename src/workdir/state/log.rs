@@ -4,10 +4,12 @@
 //! where its journal is settled, and whether it is over, all follow from these lines
 //! alone, in their order.
 
+use std::collections::BTreeMap;
+
 use serde::{Deserialize, Serialize};
 
 use super::{LOCK, LOG_AT};
-use crate::model::ids::Ids;
+use crate::model::ids::{IdSet, Ids};
 use crate::workdir::error::{Context, Error, Result};
 use crate::workdir::fs::{File, read_from};
 
@@ -51,6 +53,9 @@ pub enum Act {
         /// The ends in its journal before this offset are in `finished`,
         /// `failed` or (interrupted) `toprocess`.
         settled: u64,
+        /// What went into `finished` or `failed` by it.
+        #[serde(default, skip_serializing_if = "Ids::is_empty")]
+        ended: Ids,
         /// What it claimed.
         #[serde(default, skip_serializing_if = "Ids::is_empty")]
         claim: Ids,
@@ -118,6 +123,102 @@ pub fn entries(file: &dyn File, from: u64, to: u64) -> Result<Vec<Entry>> {
         .collect()
 }
 
+/// A farmer that is alive by the log.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Member {
+    /// Its number.
+    pub by: u32,
+    /// Its name.
+    pub farmer: String,
+    /// Up to where its journal is settled.
+    pub settled: u64,
+    /// Whether it reads tasks from a stream.
+    pub feeds: bool,
+    /// Whether it claims nothing, since it doubts its node.
+    pub is_quarantined: bool,
+    /// What it has claimed and neither ended nor given back.
+    pub open: IdSet,
+}
+
+/// The farmers that are alive by the log.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Members(BTreeMap<u32, Member>);
+
+impl Members {
+    /// Those who are alive after all these entries.
+    pub fn after(entries: &[Entry]) -> Self {
+        let mut members = Self::default();
+        for entry in entries {
+            members.apply(&entry.act);
+        }
+        members
+    }
+
+    /// Whether nobody is alive.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// They, in the order in which they joined.
+    pub fn iter(&self) -> impl Iterator<Item = &Member> {
+        self.0.values()
+    }
+
+    /// The farmer of this name.
+    pub fn named(&self, farmer: &str) -> Option<&Member> {
+        self.iter().find(|member| member.farmer == farmer)
+    }
+
+    /// What a transaction changes.
+    pub fn apply(&mut self, act: &Act) {
+        match act {
+            Act::Join {
+                by,
+                farmer,
+                feeds,
+                claim,
+            } => {
+                let mut member = Member {
+                    by: *by,
+                    farmer: farmer.clone(),
+                    feeds: *feeds,
+                    ..Member::default()
+                };
+                member.open.insert(claim);
+                self.0.insert(*by, member);
+            }
+            Act::Turn {
+                by, leave: true, ..
+            }
+            | Act::Seal { of: by, .. } => drop(self.0.remove(by)),
+            Act::Turn {
+                by,
+                settled,
+                ended,
+                claim,
+                back,
+                fed_all,
+                ..
+            } => {
+                if let Some(member) = self.0.get_mut(by) {
+                    member.settled = *settled;
+                    member.open.remove(ended);
+                    // What is given back may be claimed again at once.
+                    member.open.remove(back);
+                    member.open.insert(claim);
+                    member.feeds &= !fed_all;
+                }
+            }
+            Act::Quarantine { by, .. } | Act::Release { by } => {
+                if let Some(member) = self.0.get_mut(by) {
+                    member.is_quarantined = matches!(act, Act::Quarantine { .. });
+                }
+            }
+            Act::Prepare | Act::Retry { .. } => {}
+        }
+    }
+}
+
 /// Lines of a log, for tests.
 #[cfg(test)]
 pub(in crate::workdir) mod samples {
@@ -141,6 +242,7 @@ pub(in crate::workdir) mod samples {
         entry(Act::Turn {
             by,
             settled: 0,
+            ended: Ids::default(),
             claim: Ids::default(),
             back: Ids::default(),
             fed: 0,
