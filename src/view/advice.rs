@@ -239,7 +239,8 @@ fn cpu(run: &Run, durations: &Histogram) -> Option<String> {
     if told < 20 || durations.quantile(0.5)? < 1_000_000 {
         return None;
     }
-    let each = float(used) / float(durations.sum.max(1));
+    let ran: u64 = run.farmers.iter().map(|farmer| farmer.ran).sum();
+    let each = float(used) / float(ran.max(1));
     let cpus = run
         .farmers
         .iter()

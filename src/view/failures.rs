@@ -118,10 +118,15 @@ impl Details {
     /// The record of a failure; nothing where it cannot be read any more.
     pub fn of(&mut self, failure: &Failure) -> Option<End> {
         let (farmer, failed) = failure.last?;
-        let file = self.file(&farmer.journal)?;
+        self.at(&farmer.journal, failed.offset)
+    }
+
+    /// The end that a journal has at an offset.
+    pub fn at(&mut self, journal: &Journal, offset: u64) -> Option<End> {
+        let file = self.file(journal)?;
         let mut line = vec![0; 512];
         loop {
-            let read = file.read_at(&mut line, failed.offset).ok()?;
+            let read = file.read_at(&mut line, offset).ok()?;
             if let Some(end) = memchr::memchr(b'\n', &line[..read]) {
                 return match Record::parse(&line[..end])? {
                     Record::End(end) => Some(end),

@@ -173,8 +173,13 @@ impl Journal {
 
     /// All its records, as they come.
     pub fn records(&self) -> io::Result<Records> {
+        self.records_to(u64::MAX)
+    }
+
+    /// Its records up to an offset in bytes, as they come.
+    pub fn records_to(&self, offset: u64) -> io::Result<Records> {
         Ok(Records {
-            reader: BufReader::with_capacity(BUFFER, self.file()?),
+            reader: BufReader::with_capacity(BUFFER, self.file()?.take(offset)),
             line: Vec::new(),
             only: None,
             damage: Damage::default(),
@@ -238,7 +243,7 @@ pub struct Damage {
 /// The records of a journal, one after the other.
 #[derive(Debug)]
 pub struct Records {
-    reader: BufReader<fs::File>,
+    reader: BufReader<io::Take<fs::File>>,
     line: Vec<u8>,
     /// Only records of this task, and what their lines contain.
     only: Option<(Finder<'static>, TaskId)>,

@@ -14,6 +14,7 @@
 //! a few numbers a farmer and slot, however many tasks there are.
 
 mod counters;
+mod early;
 mod gpus;
 mod links;
 mod plan;

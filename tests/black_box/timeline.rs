@@ -118,6 +118,66 @@ fn every_attempt_is_one_slice_with_all_that_is_known() {
 }
 
 #[test]
+fn whatever_ends_in_whatever_way_is_one_slice_at_its_time_in_its_slot() {
+    // Deaths by signals are held back for a moment, while their slots go on.
+    let farm = Farm::of(tasks(300, |id| match id % 6 {
+        0 => "kill -TERM $$".into(),
+        1 => "exit 3".into(),
+        2 => "kill -KILL $$".into(),
+        3 if id % 100 == 3 => "sleep 1000".into(),
+        4 => "sleep 0.01".into(),
+        _ => "true".into(),
+    }));
+    farm.farm("--proc 4 --task-timeout 1 --grace 1")
+        .run()
+        .exits(1);
+    let json: Value = serde_json::from_slice(&farm.bytes("w/timeline.json")).unwrap();
+    let origin = json["otherData"]["start_unix"].as_f64().unwrap();
+    #[expect(
+        clippy::cast_possible_truncation,
+        clippy::cast_sign_loss,
+        reason = "microseconds of this century"
+    )]
+    let origin = (origin * 1e6).round() as u64;
+    let mut drawn: Vec<_> = slices(&farm)
+        .iter()
+        .map(|slice| {
+            let number = |value: &Value| value.as_u64().unwrap();
+            let args = &slice["args"];
+            (
+                (number(&args["id"]), number(&args["attempt"])),
+                number(&args["slot"]),
+                number(&slice["ts"]) + origin,
+                number(&slice["dur"]),
+                args["outcome"].as_str().unwrap().to_owned(),
+            )
+        })
+        .collect();
+    let mut recorded: Vec<_> = farm
+        .ends()
+        .iter()
+        .map(|end| {
+            let number = |key: &str| end[key].as_u64().unwrap();
+            let outcome = match &end["outcome"] {
+                Value::String(word) => word.clone(),
+                object => object.as_object().unwrap().keys().next().unwrap().clone(),
+            };
+            (
+                (number("id"), number("attempt")),
+                number("slot"),
+                number("at"),
+                number("us").max(1),
+                outcome,
+            )
+        })
+        .collect();
+    drawn.sort();
+    recorded.sort();
+    assert_eq!(recorded.len(), 300);
+    assert_eq!(drawn, recorded);
+}
+
+#[test]
 fn exit_statuses_are_numbers_of_their_own() {
     let farm = Farm::of("true\nexit 3\n");
     farm.farm("").run().exits(1);

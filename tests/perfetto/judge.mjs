@@ -21,6 +21,8 @@ const gpus = Number(process.env.GPUS ?? 0);
 const measured = Number(process.env.MEASURED ?? 0);
 // The longest that the run may be, in seconds.
 const longest = Number(process.env.SPAN ?? Infinity);
+// How many slices have each outcome, in the order of the words: '[["exit",7]]'.
+const outcomes = process.env.OUTCOMES ?? null;
 const pages = process.env.PERFETTO_UI;
 const patience = Number(process.env.PATIENCE ?? 300) * 1000;
 
@@ -75,6 +77,10 @@ async function ask(queries) {
 const queries = {
   slices: `select count(*) as count, coalesce(max(depth), 0) as depth, coalesce(min(dur), 1) as shortest
            from slice where category = 'task'`,
+  // Slices of one slot that lie upon each other.
+  overlaps: `select count(*) as count from (
+               select ts, dur, lead(ts) over (partition by track_id order by ts) as next
+               from slice where category = 'task') where next < ts + dur`,
   unowned: `select count(*) as count from slice s left join thread_track t on s.track_id = t.id
             where s.category = 'task' and t.id is null`,
   outcomes: `select extract_arg(arg_set_id, 'args.outcome') as outcome, count(*) as count
@@ -131,6 +137,9 @@ try {
     [slices.count === expected, `${slices.count} slices, expected ${expected}`],
     [slices.depth === 0, 'slices lie above one another'],
     [slices.shortest > 0, 'a slice is empty or was never closed'],
+    [found.overlaps[0].count === 0, `${found.overlaps[0].count} slices overlap the next one of their slot`],
+    [outcomes === null || JSON.stringify(found.outcomes.map(({ outcome, count }) => [outcome, count])) === outcomes,
+      `outcomes ${JSON.stringify(found.outcomes)}, expected ${outcomes}`],
     [found.unowned[0].count === 0, 'slices that are in no slot'],
     [found.bare[0].count === 0, `${found.bare[0].count} slices lack an argument`],
     [found.nameless[0].count === 0, `${found.nameless[0].count} rows or nodes have no name`],

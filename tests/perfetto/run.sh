@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
 # Makes runs and shows their timelines to the real Perfetto: one with failures
-# that are tried again, one that was killed, made by `pytf timeline`, one on
-# nodes with GPUs, and where there is a compiler one whose nodes' clocks differ.
+# that are tried again, one whose tasks end in every way, one that was killed, made
+# by `pytf timeline`, one on nodes with GPUs, and where there is a compiler one whose
+# nodes' clocks differ.
 #
 #   tests/perfetto/run.sh PYTF
 #
@@ -21,6 +22,21 @@ farm=("$pytf" "$work/tasks.txt" --proc 4 --workdir "$work/again" --quiet)
 attempts=$(cat "$work"/again/nodes/done/*.jsonl | grep -c '"event":"end"')
 [ "$attempts" = 310 ]
 "$here/check.sh" "$work/again/timeline.json" "$attempts" 10
+
+# Deaths by signals, whose records are held back for a moment, and time limits.
+for n in $(seq 0 1999); do
+    case $((n % 8)) in
+        0) echo 'kill -TERM $$' ;;
+        1) echo 'kill -KILL $$' ;;
+        2) echo 'exit 3' ;;
+        3) if [ $((n % 200)) = 3 ]; then echo 'sleep 1000'; else echo true; fi ;;
+        4) echo 'sleep 0.0$((RANDOM % 10))' ;;
+        *) echo true ;;
+    esac
+done >"$work/mixed.txt"
+"$pytf" "$work/mixed.txt" --proc 8 --workdir "$work/mixed" --task-timeout 1 --quiet || [ $? = 1 ]
+OUTCOMES='[["exit",1490],["signal",500],["time-limit",10]]' \
+    "$here/check.sh" "$work/mixed/timeline.json" 2000
 
 killed_run "$pytf" "$work"
 "$pytf" timeline "$work/killed" --gzip -o "$work/killed.json.gz"

@@ -127,11 +127,15 @@ impl Gantt {
             }
         })?;
         let now = farmer.common(run.now_of(farmer));
-        for attempt in farmer.running.values() {
+        let slots = &farmer.slots;
+        for attempt in slots.running.values().chain(&slots.unended) {
             if let Some(row) = row(attempt.slot) {
+                let is_over = slots.unended.iter().any(|one| one.is_same(attempt));
                 let mut attempt = attempt.clone();
                 attempt.at = farmer.common(attempt.at);
-                self.draw(row, &mut open[row], &attempt, now);
+                // Nobody knows when it ended: the slot has gone on.
+                let to = if is_over { attempt.at } else { now };
+                self.draw(row, &mut open[row], &attempt, to);
             }
         }
         for (row, piece) in open.into_iter().enumerate() {
@@ -170,8 +174,10 @@ impl Gantt {
         if let Some(piece) = open
             && piece.is_short
             && new.is_short
-            && new.to.saturating_sub(piece.from) <= self.grain
+            && new.to.max(piece.to) - new.from.min(piece.from) <= self.grain
         {
+            // An end that was held back comes behind what began after it.
+            piece.from = piece.from.min(new.from);
             piece.to = piece.to.max(new.to);
             piece.count += 1;
             piece.failed += new.failed;

@@ -187,7 +187,7 @@ pub(super) fn nodes(run: &Run) -> String {
         let sum = |of: fn(&Farmer) -> u64| node.farmers.iter().map(|f| of(f)).sum::<u64>();
         let cpu = share(
             sum(|f| f.spent.user.saturating_add(f.spent.sys)),
-            sum(|f| f.durations.sum),
+            sum(|f| f.ran),
         );
         let peak = node.farmers.iter().map(|f| f.spent.peak).max().unwrap_or(0);
         let busy = node.busy.unwrap_or(0.0) * 100.0;

@@ -3,7 +3,7 @@
 //! A constant amount of memory, and some bytes for each failure: of a task that
 //! finished nothing stays but its part in the figures.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::io;
 use std::path::Path;
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -11,6 +11,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use super::gpus::Gpus;
 use super::lines;
 use super::quick::{self, Attempt};
+use super::slots::Slots;
 use crate::model::clocks::Ahead;
 use crate::model::figures::Histogram;
 use crate::model::health::Opinion;
@@ -30,7 +31,7 @@ const NOTES: usize = 50;
 const WRONG: i64 = 86_400_000_000;
 
 /// Later than any time in microseconds that anybody means: year 30,000.
-const LATEST: u64 = 1_000_000_000_000_000_000;
+pub const LATEST: u64 = 1_000_000_000_000_000_000;
 
 /// An attempt that failed.
 #[derive(Clone, Debug)]
@@ -85,10 +86,12 @@ pub struct Farmer {
     pub is_draining: bool,
     /// What it noted: signals and the like.
     pub notes: Vec<(u64, String)>,
-    /// What runs, by slot.
-    pub running: BTreeMap<u32, Attempt>,
-    /// When the last attempt in each slot ended.
-    pub freed: BTreeMap<u32, u64>,
+    /// What its slots do.
+    pub slots: Slots,
+    /// Attempts that ended, however they did.
+    pub ended: u64,
+    /// For how long they ran, all together, in microseconds.
+    pub ran: u64,
     /// Attempts that finished.
     pub finished: u64,
     /// Attempts that failed.
@@ -102,7 +105,8 @@ pub struct Farmer {
     pub again: Vec<u64>,
     /// The slots that it used: the highest of a damaged record may be any number.
     pub used_slots: BTreeSet<u32>,
-    /// How long attempts ran.
+    /// How long attempts ran that were not stopped with their farmer: of those nobody
+    /// knows how long they would have taken.
     pub durations: Histogram,
     /// How much memory they had at their peak, in KiB.
     pub peaks: Histogram,
@@ -121,7 +125,8 @@ pub struct Farmer {
     /// Lines that are no records.
     pub damage: Damage,
     lines: u64,
-    offset: u64,
+    /// Up to there its journal was read, in bytes.
+    pub offset: u64,
 }
 
 impl Farmer {
@@ -137,8 +142,9 @@ impl Farmer {
             health: Opinion::Well,
             is_draining: false,
             notes: Vec::new(),
-            running: BTreeMap::new(),
-            freed: BTreeMap::new(),
+            slots: Slots::default(),
+            ended: 0,
+            ran: 0,
             finished: 0,
             failures: Vec::new(),
             interrupted: 0,
@@ -212,11 +218,6 @@ impl Farmer {
         }
     }
 
-    /// Attempts that ended, however they did.
-    pub fn ended(&self) -> u64 {
-        self.durations.count
-    }
-
     /// Attempts that neither finished nor were taken away.
     pub fn failed(&self) -> u64 {
         self.failures.len() as u64
@@ -230,9 +231,9 @@ impl Farmer {
 
     /// For how long tasks ran in them.
     pub fn busy(&self) -> u64 {
-        let running = self.running.values();
+        let running = self.slots.running.values();
         let open: u64 = running.map(|one| self.last.saturating_sub(one.at)).sum();
-        self.durations.sum.saturating_add(open)
+        self.ran.saturating_add(open)
     }
 
     /// Reads what is new in the journal.
@@ -269,8 +270,12 @@ impl Farmer {
     }
 
     fn attempt(&mut self, attempt: Attempt, offset: u64) {
-        // No clock says that; the figures of the others would drown in it.
+        // No clock says that; the figures of the others would drown in it. The slot
+        // has gone on all the same.
         if attempt.end() > LATEST {
+            if attempt.at <= LATEST && attempt.outcome.is_some() {
+                self.slots.end(&attempt, offset);
+            }
             self.damaged();
             return;
         }
@@ -281,13 +286,17 @@ impl Farmer {
         }
         let Some(outcome) = attempt.outcome.clone() else {
             self.gpus.began(&self.journal.header, &attempt);
-            self.running.insert(attempt.slot, attempt);
+            self.slots.start(attempt);
             return;
         };
-        self.running.remove(&attempt.slot);
-        self.freed.insert(attempt.slot, attempt.end());
+        self.slots.end(&attempt, offset);
         let failed = outcome.destination() == Destination::Failed;
-        self.durations.add(attempt.us);
+        self.ended += 1;
+        self.ran = self.ran.saturating_add(attempt.us);
+        if outcome.destination() != Destination::ToProcess {
+            self.durations.add(attempt.us);
+            keep(&mut self.longest, attempt.us, &attempt);
+        }
         let used = attempt.used.unwrap_or_default();
         let cpu = used.user.saturating_add(used.sys);
         self.series.attempt(attempt.at, attempt.end(), cpu);
@@ -296,7 +305,6 @@ impl Farmer {
             self.spend(used);
             keep(&mut self.largest, used.peak, &attempt);
         }
-        keep(&mut self.longest, attempt.us, &attempt);
         self.gpus.ended(&self.journal.header, &attempt);
         match outcome.destination() {
             Destination::Finished => {

@@ -15,6 +15,7 @@ pub mod life;
 mod lines;
 pub mod node;
 pub mod quick;
+pub mod slots;
 
 use std::collections::HashMap;
 use std::io;
@@ -156,8 +157,7 @@ impl Run {
         Faults::of(self)
     }
 
-    /// How long attempts ran, those of the latest farmers if there are enough:
-    /// an earlier run may have been quite another.
+    /// How long attempts ran that were not stopped with their farmers.
     pub fn durations(&self) -> Histogram {
         let mut all = Histogram::default();
         for farmer in &self.farmers {
@@ -189,7 +189,7 @@ impl Run {
     pub fn series_of(&self, farmer: &Farmer) -> Series {
         let mut series = farmer.series.clone();
         let now = self.now_of(farmer);
-        for running in farmer.running.values() {
+        for running in farmer.slots.running.values() {
             series.attempt(running.at, now, 0);
         }
         if farmer.first != u64::MAX {
@@ -202,7 +202,7 @@ impl Run {
     pub fn gpus(&self, node: &Node) -> Gpus {
         let mut all = Gpus::default();
         for farmer in node.farmers.iter().filter(|farmer| !farmer.gpus.is_empty()) {
-            let (now, running) = (self.now_of(farmer), farmer.running.values());
+            let (now, running) = (self.now_of(farmer), farmer.slots.running.values());
             all.merge(
                 &farmer.gpus.at(now, farmer.header(), running),
                 farmer.shift(),
@@ -242,7 +242,7 @@ impl Run {
     /// Attempts that run now.
     pub fn running(&self) -> u64 {
         self.living()
-            .map(|farmer| farmer.running.len() as u64)
+            .map(|farmer| farmer.slots.running.len() as u64)
             .sum()
     }
 
@@ -285,6 +285,7 @@ impl Run {
         for farmer in self.living() {
             let now = self.now_of(farmer);
             let spans = farmer
+                .slots
                 .running
                 .values()
                 .map(|one| now.saturating_sub(one.at));

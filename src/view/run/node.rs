@@ -115,6 +115,7 @@ fn node<'a>(run: &Run, host: &'a str, farmers: Vec<&'a Farmer>, faults: &Faults<
         let now = run.now_of(farmer);
         running.extend(
             farmer
+                .slots
                 .running
                 .values()
                 .map(|one| (one, now.saturating_sub(one.at))),

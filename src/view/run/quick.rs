@@ -17,6 +17,8 @@ pub struct Attempt {
     pub attempt: u32,
     /// The slot it runs in.
     pub slot: u32,
+    /// Its process; 0 in an end.
+    pub pid: u32,
     /// When it started.
     pub at: u64,
     /// For how long it ran, in microseconds.
@@ -32,6 +34,11 @@ impl Attempt {
     pub fn end(&self) -> u64 {
         self.at.saturating_add(self.us)
     }
+
+    /// Whether the other record is of the same attempt.
+    pub fn is_same(&self, other: &Self) -> bool {
+        (self.id, self.attempt, self.slot) == (other.id, other.attempt, other.slot)
+    }
 }
 
 impl From<Start> for Attempt {
@@ -40,6 +47,7 @@ impl From<Start> for Attempt {
             id: start.id.0,
             attempt: start.attempt,
             slot: start.slot,
+            pid: start.pid,
             at: start.at,
             ..Self::default()
         }
@@ -52,6 +60,7 @@ impl From<End> for Attempt {
             id: end.id.0,
             attempt: end.attempt,
             slot: end.slot,
+            pid: 0,
             at: end.at,
             us: end.us,
             outcome: Some(end.outcome),
@@ -83,6 +92,10 @@ pub fn parse(line: &[u8]) -> Option<Attempt> {
             }
             b"used" => {
                 attempt.used = Some(spent(text)?);
+                return Some(());
+            }
+            b"pid" => {
+                attempt.pid = u32::try_from(text.number()?).ok()?;
                 return Some(());
             }
             _ => return text.skip(),
@@ -319,7 +332,8 @@ mod tests {
             if length < line.len() {
                 prop_assert_eq!(parse(&line[..length]), None);
             } else {
-                prop_assert!(parse(&line).is_some_and(|start| start.outcome.is_none()));
+                let found = parse(&line).unwrap();
+                prop_assert_eq!((found.outcome, found.pid), (None, 3));
             }
         }
     }

@@ -36,7 +36,7 @@ fn figures(run: &Run) -> String {
         format!(
             "{} {:?} {:?} {:?} {:?} {:?} {:?} {:?} {:?}\n",
             farmer.header().host,
-            farmer.running,
+            farmer.slots.running,
             farmer.finished,
             farmer.failures,
             farmer.durations,
@@ -79,7 +79,7 @@ fn a_run_read_in_pieces_is_the_same_as_read_at_once() {
     assert_eq!(figures(&run), figures(&whole));
     let farmer = &whole.farmers[0];
     assert_eq!(
-        (farmer.finished, farmer.failed(), farmer.running.len()),
+        (farmer.finished, farmer.failed(), farmer.slots.running.len()),
         (35, 5, 1)
     );
     assert_eq!((farmer.damage.lines, farmer.again.len()), (1, 1));
@@ -138,6 +138,41 @@ fn slots_that_are_there_and_what_ran_in_them() {
     assert_eq!(run.nodes()[0].busy, Some(0.1));
     assert_eq!(run.life(&run.farmers[0]), Life::Left);
     assert_eq!(run.forecast(), Forecast::Unknown("nobody works on it"));
+}
+
+#[test]
+fn an_attempt_that_was_stopped_is_no_measure_of_a_task() {
+    let dir = workdir(&["x"; 2]);
+    dir.journal(
+        "n1.0.1.1",
+        &[
+            header("n1", T, 2),
+            exit(0, 1, 0, 0, 0),
+            end(1, 1, 1, T, 600 * S, Outcome::Interrupted),
+        ],
+    );
+    let run = Run::open(dir.path()).unwrap();
+    assert_eq!((run.durations().count, run.durations().max), (1, S));
+    let farmer = &run.farmers[0];
+    assert_eq!((farmer.ended, farmer.longest.len()), (2, 1));
+    assert_eq!(farmer.busy(), 601 * S, "its slot was busy all the same");
+}
+
+#[test]
+fn what_runs_is_not_ended_by_an_end_that_was_held_back() {
+    let dir = workdir(&["x"; 2]);
+    dir.journal(
+        "n1.0.1.1",
+        &[
+            header("n1", T, 1),
+            start(0, 1, 0, T),
+            start(1, 1, 0, T + 2 * S),
+            end(0, 1, 0, T, S, Outcome::Signal(15)),
+        ],
+    );
+    let run = Run::open(dir.path()).unwrap();
+    let running = &run.farmers[0].slots.running;
+    assert_eq!((running.len(), running[&0].id), (1, 1));
 }
 
 /// What is advised about a run: its kinds.

@@ -65,7 +65,7 @@ pub fn status(run: &Run) -> Value {
             "arriving": counts.feeding > 0,
         },
         "attempts": {
-            "ended": sum(crate::view::run::Farmer::ended),
+            "ended": sum(|farmer| farmer.ended),
             "finished": sum(|farmer| farmer.finished),
             "failed": sum(crate::view::run::Farmer::failed),
             "interrupted": sum(|farmer| farmer.interrupted),

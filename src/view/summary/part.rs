@@ -27,7 +27,7 @@ impl Part {
         Self {
             node: node.to_owned(),
             stopped,
-            ended: farmer.map_or(0, Farmer::ended),
+            ended: farmer.map_or(0, |farmer| farmer.ended),
             failed: farmer.map_or(0, Farmer::failed),
             interrupted: farmer.map_or(0, |farmer| farmer.interrupted),
         }

@@ -24,7 +24,7 @@ impl Trace<'_> {
         let mut all = Series::default();
         for (farmer, lane) in plan.farmers() {
             let mut series = farmer.series.clone();
-            for running in farmer.running.values() {
+            for running in farmer.slots.running.values() {
                 series.attempt(running.at, farmer.last, 0);
             }
             let series = series.shifted(farmer.shift());

@@ -43,10 +43,7 @@ impl<'a> Plan<'a> {
             run,
             origin: firsts.into_iter().flatten().min().unwrap_or(0),
             since,
-            attempts: farmers
-                .iter()
-                .map(|f| f.ended() + f.running.len() as u64)
-                .sum(),
+            attempts: farmers.iter().map(|f| f.ended + f.slots.open()).sum(),
             farmers: farmers.into_iter().zip(lanes).collect(),
         }
     }

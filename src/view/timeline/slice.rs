@@ -7,11 +7,12 @@ use serde_json::json;
 use super::thin::Group;
 use super::trace::{Trace, push_text};
 use crate::model::outcome::{Destination, Outcome};
-use crate::model::record::{End, Start, Used};
+use crate::model::record::{End, Used};
 use crate::model::task::TaskId;
 use crate::view::escape::{clip, escape};
 use crate::view::lanes::Lane;
 use crate::view::run::Farmer;
+use crate::view::run::quick::Attempt;
 
 /// How much of a command is the name of its slice.
 pub(super) const NAME: usize = 200;
@@ -36,26 +37,27 @@ pub(super) struct Slice<'a> {
 }
 
 impl<'a> Slice<'a> {
-    /// An attempt of which only the start is known.
-    pub(super) fn open(start: &Start, to: u64, ending: Ending<'a>) -> Self {
+    /// An attempt of `farmer` of which only the start is known.
+    pub(super) fn open(farmer: &Farmer, start: &Attempt, to: u64, ending: Ending<'a>) -> Self {
         Self {
-            id: start.id,
+            id: TaskId(start.id),
             attempt: start.attempt,
             slot: start.slot,
-            from: start.at,
+            from: farmer.common(start.at),
             to,
             ending,
         }
     }
 
-    /// An attempt that has ended.
-    pub(super) fn ended(end: &'a End) -> Self {
+    /// An attempt of `farmer` that has ended.
+    pub(super) fn ended(farmer: &Farmer, end: &'a End) -> Self {
+        let from = farmer.common(end.at);
         Self {
             id: end.id,
             attempt: end.attempt,
             slot: end.slot,
-            from: end.at,
-            to: end.at.saturating_add(end.us),
+            from,
+            to: from.saturating_add(end.us),
             ending: Ending::Recorded(&end.outcome, end.used),
         }
     }
@@ -69,7 +71,8 @@ pub(super) enum Ending<'a> {
     Lost,
     /// It runs.
     Running,
-    /// The slot went on to another task, and the record of the end is damaged.
+    /// The slot went on to another task, and the record of the end is damaged, or not
+    /// yet written.
     Unknown,
 }
 

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::os::unix::fs::FileExt as _;
 
+use proptest::prelude::*;
 use serde_json::{Value, json};
 
 use super::slice::{COMMAND, NAME};
@@ -277,6 +278,82 @@ fn what_would_overlap_is_moved() {
             &format!("n1/slot 1 7.1 exit 14-{}", u64::MAX - T + 5),
         ]
     );
+}
+
+/// A failing end is held back for a moment, in case its farmer is about to be stopped:
+/// the journal has it behind what its slot did next.
+#[test]
+fn an_end_that_was_held_back_is_drawn_once_at_its_own_time() {
+    let dir = workdir(&[]);
+    dir.journal(
+        "n1.0.1.1",
+        &[
+            header("n1", T, 2),
+            // Its start is on record, and so is that of the next in its slot.
+            start(0, 1, 0, T),
+            start(1, 1, 0, T + 12),
+            // Without a start, between two that finished.
+            end(2, 1, 1, T, 4, Outcome::Exit(0)),
+            end(4, 1, 1, T + 9, 4, Outcome::Exit(0)),
+            end(0, 1, 0, T, 10, Outcome::Signal(15)),
+            end(3, 1, 1, T + 5, 3, Outcome::Signal(9)),
+            end(1, 1, 0, T + 12, 8, Outcome::Exit(0)),
+            // Held back when its farmer died.
+            start(5, 1, 0, T + 20),
+            end(6, 1, 0, T + 25, 5, Outcome::Exit(0)),
+            start(7, 1, 0, T + 31),
+            Record::Beat { at: T + 40 },
+        ],
+    );
+    dir.seal("n1.0.1.1");
+    assert_eq!(
+        slices(&timeline(&dir)),
+        [
+            "n1/slot 0 0.1 signal 0-10",
+            "n1/slot 0 1.1 exit 12-20",
+            "n1/slot 0 5.1 lost 20-25",
+            "n1/slot 0 6.1 exit 25-30",
+            "n1/slot 0 7.1 lost 31-40",
+            "n1/slot 1 2.1 exit 0-4",
+            "n1/slot 1 3.1 signal 5-8",
+            "n1/slot 1 4.1 exit 9-13",
+        ]
+    );
+}
+
+proptest! {
+    /// Whatever ends are held back, and for how long: a slice for each attempt, at its
+    /// time, in its slot.
+    #[test]
+    fn each_attempt_is_one_slice_at_its_time(
+        slots in prop::collection::vec(
+            prop::collection::vec((1_u64..50, 0_u64..20, any::<bool>(), 0_u64..100), 1..30),
+            1..4,
+        ),
+    ) {
+        let (mut written, mut expected, mut id) = (Vec::new(), Vec::new(), 0);
+        for (slot, attempts) in (0_u32..).zip(&slots) {
+            let mut at = T;
+            for (us, pause, is_noted, held) in attempts {
+                if *is_noted {
+                    written.push((at + 1, start(id, 1, slot, at)));
+                }
+                let outcome = Outcome::Exit(i32::from(*held > 50));
+                let held = held.saturating_sub(50);
+                written.push((at + us + held, end(id, 1, slot, at, *us, outcome)));
+                expected.push(format!("n1/slot {slot} {id}.1 exit {}-{}", at - T, at + us - T));
+                at += us + pause;
+                id += 1;
+            }
+        }
+        written.sort_by_key(|(at, _)| *at);
+        let records = written.into_iter().map(|(_, record)| record);
+        let dir = workdir(&[]);
+        let all: Vec<Record> = std::iter::once(header("n1", T, 4)).chain(records).collect();
+        dir.journal("n1.0.1.1", &all);
+        expected.sort();
+        prop_assert_eq!(slices(&timeline(&dir)), expected);
+    }
 }
 
 #[test]

@@ -8,19 +8,22 @@ use std::io::{self, Write};
 use serde_json::{Map, Value, json};
 
 use super::Drawn;
+use super::early::Early;
 use super::links::Links;
 use super::plan::{Plan, is_over};
 use super::pytaskfarmer::Old;
 use super::slice::{Ending, NAME, Slice};
 use super::thin::Thin;
 use crate::model::clocks::Ahead;
-use crate::model::record::{Mark, Record, Start};
+use crate::model::record::{Mark, Record};
 use crate::view::commands::Commands;
 use crate::view::escape::{clip, escape};
 use crate::view::journals::Records;
 use crate::view::lanes::Lane;
 use crate::view::run::Farmer;
+use crate::view::run::farmer::LATEST;
 use crate::view::run::faults::Faults;
+use crate::view::run::slots::Order;
 
 /// The trace.
 pub(super) struct Trace<'a> {
@@ -83,73 +86,86 @@ impl<'a> Trace<'a> {
 
     /// Writes all that a farmer did.
     fn farmer(&mut self, farmer: &Farmer, lane: Lane) -> io::Result<()> {
-        let mut records = farmer.journal.records()?;
+        // What came since the figures were read is in neither.
+        let mut records = farmer.journal.records_to(farmer.offset)?;
         self.mark(farmer, lane, farmer.common(farmer.first), "farmer joined")?;
-        let (open, last) = self.attempts(farmer, lane, &mut records)?;
-        for start in open.into_values() {
+        let mut early = Early::of(farmer);
+        let last = self.records(farmer, lane, &mut records, &mut early)?;
+        for slot in early.slots() {
+            let running = farmer.slots.running.get(&slot);
+            let to = running.map_or(last, |running| farmer.common(running.at));
+            while let Some(slice) = early.next(farmer, slot, u64::MAX, to) {
+                self.slice(farmer, lane, &slice.as_slice(farmer))?;
+            }
+        }
+        for start in farmer.slots.running.values() {
             let ending = if is_over(farmer) {
                 Ending::Lost
             } else {
                 Ending::Running
             };
-            self.slice(farmer, lane, &Slice::open(&start, last, ending))?;
+            let slice = Slice::open(farmer, start, last, ending);
+            self.slice(farmer, lane, &slice)?;
         }
         Ok(())
     }
 
-    /// Writes the attempts that have ended and the marks; returns the starts
-    /// that are without an end, by slot, and the last time in the journal.
-    fn attempts(
+    /// Writes the attempts that have ended and the marks; returns the last time in
+    /// the journal.
+    fn records(
         &mut self,
         farmer: &Farmer,
         lane: Lane,
         records: &mut Records,
-    ) -> io::Result<(BTreeMap<u32, Start>, u64)> {
-        let mut open: BTreeMap<u32, Start> = BTreeMap::new();
+        early: &mut Early,
+    ) -> io::Result<u64> {
         let (mut last, mut has_left) = (farmer.common(farmer.first), false);
+        let mut order = Order::default();
         for record in records {
-            let mut record = record?;
-            let at = begin_of(&mut record);
-            *at = farmer.common(*at);
-            last = last.max(end_of(&record));
+            let record = record?;
+            last = last.max(farmer.common(end_of(&record)));
             match record {
-                Record::Start(start) => {
-                    let at = start.at;
-                    if let Some(other) = open.insert(start.slot, start) {
-                        self.slice(farmer, lane, &Slice::open(&other, at, Ending::Unknown))?;
-                    }
+                Record::Start(start) if start.at <= LATEST => {
+                    order.is_late(start.slot, start.at);
                 }
+                // It was drawn where it belongs.
+                Record::End(end) if end.at <= LATEST && order.is_late(end.slot, end.at) => {}
                 Record::End(end) => {
-                    if let Some(other) = open.remove(&end.slot)
-                        && (other.id, other.attempt) != (end.id, end.attempt)
-                    {
-                        self.slice(farmer, lane, &Slice::open(&other, end.at, Ending::Unknown))?;
+                    let to = farmer.common(end.at);
+                    while let Some(slice) = early.next(farmer, end.slot, end.at, to) {
+                        self.slice(farmer, lane, &slice.as_slice(farmer))?;
                     }
-                    self.slice(farmer, lane, &Slice::ended(&end))?;
+                    self.slice(farmer, lane, &Slice::ended(farmer, &end))?;
                 }
-                Record::Gpus { at, gpus } if at >= self.since => self.gpus(lane, at, &gpus)?,
-                Record::Gpus { .. } | Record::Header(_) | Record::Beat { .. } => {}
+                Record::Gpus { at, gpus } => {
+                    let at = farmer.common(at);
+                    if at >= self.since {
+                        self.gpus(lane, at, &gpus)?;
+                    }
+                }
+                Record::Header(_) | Record::Start(_) | Record::Beat { .. } => {}
                 Record::Note { at, text, mark } => {
                     let mark = match mark {
                         Some(Mark::Drained) => format!("farmer drained: {text}"),
                         Some(Mark::Resumed) => format!("farmer resumed: {text}"),
                         None => text,
                     };
-                    self.mark(farmer, lane, at, &mark)?;
+                    self.mark(farmer, lane, farmer.common(at), &mark)?;
                 }
                 Record::Health { at, text, .. } => {
-                    self.mark(farmer, lane, at, &text)?;
+                    self.mark(farmer, lane, farmer.common(at), &text)?;
                 }
                 Record::Leave { at, why, .. } => {
                     has_left = true;
-                    self.mark(farmer, lane, at, &format!("farmer left: {why}"))?;
+                    let text = format!("farmer left: {why}");
+                    self.mark(farmer, lane, farmer.common(at), &text)?;
                 }
             }
         }
         if farmer.journal.is_sealed && !has_left {
             self.mark(farmer, lane, last, "farmer lost")?;
         }
-        Ok((open, last))
+        Ok(last)
     }
 
     /// Writes a mark on the node.
@@ -215,20 +231,6 @@ impl<'a> Trace<'a> {
             slices: self.slices,
             merged: self.thin.merged,
         })
-    }
-}
-
-/// When what a record tells of began.
-fn begin_of(record: &mut Record) -> &mut u64 {
-    match record {
-        Record::Header(header) => &mut header.at,
-        Record::Start(start) => &mut start.at,
-        Record::End(end) => &mut end.at,
-        Record::Beat { at }
-        | Record::Note { at, .. }
-        | Record::Health { at, .. }
-        | Record::Gpus { at, .. }
-        | Record::Leave { at, .. } => at,
     }
 }
 

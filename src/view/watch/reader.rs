@@ -104,7 +104,7 @@ impl Log {
 
     fn look(&mut self, run: &Run) -> LogSight {
         let runs = run.living().any(|farmer| {
-            let mut running = farmer.running.values();
+            let mut running = farmer.slots.running.values();
             running.any(|one| (one.id, one.attempt) == (self.id, self.attempt))
         });
         if runs != self.ran {

@@ -224,11 +224,11 @@ impl NodeSight {
         let slots = there.iter().chain(last).flat_map(|farmer| {
             let (now, is_there) = (run.now_of(farmer), run.life(farmer).is_there());
             (0..farmer.header().slots).take(SLOTS).map(move |slot| {
-                match farmer.running.get(&slot) {
+                match farmer.slots.running.get(&slot) {
                     _ if !is_there => Slot::Gone,
                     Some(attempt) => Slot::Busy(now.saturating_sub(attempt.at)),
                     None => {
-                        let since = farmer.freed.get(&slot).unwrap_or(&farmer.first);
+                        let since = farmer.slots.freed.get(&slot).unwrap_or(&farmer.first);
                         Slot::Idle(now.saturating_sub(*since))
                     }
                 }
