@@ -123,6 +123,9 @@ fn every_word_in_the_lock_file_is_told() {
             leave: true,
         },
         Act::Seal { of: 1, by: 2 },
+        Act::Edit {
+            forgotten: ids.clone(),
+        },
         Act::Retry { ids: ids.clone() },
         Act::Quarantine { by: 1, ids },
         Act::Release { by: 1 },
@@ -135,6 +138,7 @@ fn every_word_in_the_lock_file_is_told() {
             | Act::Turn { .. }
             | Act::Seal { .. }
             | Act::Retry { .. }
+            | Act::Edit { .. }
             | Act::Quarantine { .. }
             | Act::Release { .. } => {}
         }

@@ -125,10 +125,17 @@ pub struct Farm {
 
     /// Refuse to resume when the task list has changed
     ///
-    /// Without it, tasks are matched by their text: new lines are added, vanished
-    /// ones are dropped unless they have run, and the differences are told.
+    /// Without it, tasks are matched by their text: new lines are added, lines that
+    /// come back run, and the differences are told. See --drop for vanished lines.
     #[arg(long, env = "PYTF_STRICT", value_parser = BoolishValueParser::new())]
     pub strict: bool,
+
+    /// Drop waiting tasks whose lines are not in the task list any more
+    ///
+    /// Without it, a list in which such lines are missing is refused: it may be cut
+    /// off, or another list than was meant. What has run is kept in any case.
+    #[arg(long, env = "PYTF_DROP", value_parser = BoolishValueParser::new())]
+    pub drop: bool,
 
     /// Accept a workdir that belongs to or is writable by others
     ///

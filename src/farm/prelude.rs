@@ -21,13 +21,19 @@ use crate::workdir::journal::Journal;
 use crate::workdir::lock::Waiting;
 use crate::workdir::open::Workdir;
 use crate::workdir::recovery;
-use crate::workdir::resume::{Prepared, prepare, prepare_stream};
+use crate::workdir::resume::{
+    Edits, ListFile, ListTrouble, Prepared, look, prepare, prepare_stream,
+};
 use crate::workdir::retry::retry;
 use crate::workdir::session::Session;
 use crate::workdir::state::State;
 
 /// How many farmers of other nodes are looked at before the first task.
 const MOST_LOOKS: usize = 64;
+
+/// How often a list that changes is read again, and after which pause.
+const LIST_LOOKS: u32 = 10;
+const LIST_PAUSE: Duration = Duration::from_millis(300);
 
 /// What happens before the first task: prepare, look for the dead, join.
 pub(super) struct Prelude<'a> {
@@ -114,15 +120,19 @@ impl Prelude<'_> {
             self.patience,
         )?;
         farmers::check_age(dir)?;
+        // First the dead: what they had claimed waits again, and must not run when its
+        // line is gone. A new workdir has nothing of theirs that counts yet.
+        let is_known = look(dir)?.is_some();
+        if is_known {
+            self.seal_the_dead(&who)?;
+        }
         let prepared = match source {
-            Source::File(list) => {
-                prepare(dir, mechanism, &who, self.patience, list, options.strict)?
-            }
+            Source::File(list) => self.prepare_list(list, &who, options)?,
             Source::Stream(_) => prepare_stream(dir, mechanism, &who, self.patience)?,
         };
         self.tell_prepared(&prepared);
-        for farmer in self.suspects(&who)? {
-            self.seal_if_dead(&farmer, &who)?;
+        if !is_known {
+            self.seal_the_dead(&who)?;
         }
         if options.retry_failed {
             let retried = retry(dir, mechanism, &who, self.patience, None)?;
@@ -134,6 +144,41 @@ impl Prelude<'_> {
         Ok(Found {
             is_new: prepared.is_new && !prepared.imported,
         })
+    }
+
+    /// Prepares for a list; one that is being written is waited for, a little while.
+    fn prepare_list(
+        &mut self,
+        list: &ListFile,
+        who: &str,
+        options: &Farm,
+    ) -> std::result::Result<Prepared, ListTrouble> {
+        let (dir, mechanism) = (&self.workdir.dir, self.workdir.mechanism);
+        let edits = Edits {
+            strict: options.strict,
+            drop: options.drop,
+        };
+        let mut newer = None;
+        for _ in 0..LIST_LOOKS {
+            let list = newer.as_ref().unwrap_or(list);
+            match prepare(dir, mechanism, who, self.patience, list, edits) {
+                Err(ListTrouble::Changing { .. }) => {}
+                done => return done,
+            }
+            if !self.patience.pause(LIST_PAUSE) {
+                break;
+            }
+            newer = list.again()?;
+        }
+        let list = newer.as_ref().unwrap_or(list);
+        prepare(dir, mechanism, who, self.patience, list, edits)
+    }
+
+    fn seal_the_dead(&mut self, who: &str) -> Result<()> {
+        for farmer in self.suspects(who)? {
+            self.seal_if_dead(&farmer, who)?;
+        }
+        Ok(())
     }
 
     /// Who may be dead: whoever has no process on our node, and some of those on
@@ -197,6 +242,22 @@ impl Prelude<'_> {
             text += &format!(", {} gone", counted(changed.vanished, "is", "are"));
             if changed.dropped > 0 {
                 text += &format!(" ({} of them had not run and will not)", changed.dropped);
+            }
+            if changed.forgotten > 0 {
+                let were = counted(
+                    changed.forgotten,
+                    "had failed and counts",
+                    "had failed and count",
+                );
+                text += &format!("; of those that are gone {were} no longer");
+            }
+            if changed.restored > 0 {
+                let are = counted(
+                    changed.restored,
+                    "line is back and will",
+                    "lines are back and will",
+                );
+                text += &format!("; {are} run");
             }
             self.say(&text);
         }

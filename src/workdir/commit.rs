@@ -82,6 +82,10 @@ impl<'a> Txn<'a> {
             done: Vec::new(),
             n_new: std::cell::Cell::new(0),
         };
+        if let Some(what) = txn.state.contradiction() {
+            let what = format!("{what}; see docs/workdir.md, \"A damaged workdir\"");
+            return Err(txn.damaged(LOCK, what));
+        }
         // Should their process have died before it renamed them. The state in
         // force may name them long after: so a name is never used again.
         let left_over = std::mem::take(&mut txn.state.renames);

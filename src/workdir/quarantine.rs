@@ -41,7 +41,10 @@ impl Seen {
 
     /// What has ended since, and where it went.
     pub(super) fn news(&mut self, txn: &mut Txn<'_>) -> Result<Vec<(TaskId, Destination)>> {
-        let is_anew = |act: &Act| matches!(act, Act::Retry { .. } | Act::Quarantine { .. });
+        let is_anew = |act: &Act| {
+            use Act::{Edit, Quarantine, Retry};
+            matches!(act, Retry { .. } | Quarantine { .. } | Edit { .. })
+        };
         let entries = txn.entries_from(self.log)?;
         if entries.iter().any(|entry| is_anew(&entry.act)) {
             // `failed` was written anew, without what was taken out.

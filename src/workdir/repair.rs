@@ -6,12 +6,13 @@
 //! into a folder first; the new `lock` takes its place last, so a repair that was
 //! cut off is simply done again.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io::ErrorKind;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::commit::Why;
 use super::error::{Context, Error, Result};
 use super::exclusion;
 use super::farmers;
@@ -127,6 +128,8 @@ fn stamp(dir: &Arc<dyn Dir>) -> Result<Duration> {
 struct Remains {
     lines: BTreeMap<TaskId, Vec<u8>>,
     fates: BTreeMap<TaskId, Fate>,
+    /// Their lines had vanished from the list.
+    dropped: BTreeSet<TaskId>,
     unusable: u64,
     /// Nothing that is known belongs to a later transaction.
     seq: u64,
@@ -236,12 +239,18 @@ impl Remains {
         self.each_line(dir, REQUEUED, |line| {
             let text = std::str::from_utf8(line).unwrap_or("");
             let mut words = text.split(' ');
+            let is_dropped = text.ends_with(Why::Dropped.word());
             let mut number = || words.next().and_then(|word| word.parse::<u64>().ok());
             let note = number().zip(number().and_then(|n| u32::try_from(n).ok()));
-            back.extend(note);
+            back.extend(note.map(|(id, attempt)| (id, attempt, is_dropped)));
             note.is_some()
         })?;
-        for (id, attempt) in back {
+        for (id, attempt, is_dropped) in back {
+            if is_dropped {
+                self.dropped.insert(TaskId(id));
+            } else {
+                self.dropped.remove(&TaskId(id));
+            }
             let attempt = attempt.saturating_sub(1);
             let end = Some(Destination::ToProcess);
             let back = Fate { attempt, end };
@@ -325,9 +334,19 @@ impl Remains {
         let new = |name: &str| NewFile::create(dir, &format!("{name}.repair.new"));
         let (mut tasks, mut requeued) = (new(TASKS)?, new(REQUEUED)?);
         let [mut finished, mut failed, mut left] = [new(FINISHED)?, new(FAILED)?, new(TOPROCESS)?];
+        let mut dropped = 0;
         for (&id, line) in &self.lines {
             tasks.write_task(id, line).context("write", TASKS)?;
             let fate = self.fates.get(&id).copied();
+            let is_over =
+                |fate: Fate| fate.is(Destination::Finished) || fate.is(Destination::Failed);
+            if self.dropped.contains(&id) && !fate.is_some_and(is_over) {
+                let next = fate.map_or(1, |fate| fate.attempt + 1);
+                let note = format!("{id} {next} {}\n", Why::Dropped.word());
+                requeued.write(note.as_bytes()).context("write", REQUEUED)?;
+                dropped += 1;
+                continue;
+            }
             let (file, next) = match fate {
                 Some(fate) if fate.is(Destination::Finished) => (&mut finished, fate.attempt),
                 Some(fate) if fate.is(Destination::Failed) => (&mut failed, fate.attempt),
@@ -340,6 +359,7 @@ impl Remains {
             }
         }
         let mut state = self.state(lock, fallback);
+        state.dropped = dropped;
         (state.tasks, state.requeued) = (tasks.known(), requeued.known());
         (state.finished, state.failed) = (finished.known(), failed.known());
         state.queue = Queue {

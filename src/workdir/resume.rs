@@ -28,8 +28,8 @@ use crate::model::tasklist::Remarks;
 use changed::matched;
 use import::import;
 
-pub use changed::Changed;
-pub use list::{ListFile, ListTrouble};
+pub use changed::{Changed, Edits};
+pub use list::{Bytes, ListFile, ListTrouble};
 
 /// What preparing found.
 #[derive(Debug, Default)]
@@ -52,7 +52,7 @@ pub fn prepare(
     who: &str,
     waiting: &mut dyn Waiting,
     list: &ListFile,
-    strict: bool,
+    edits: Edits,
 ) -> Result<Prepared, ListTrouble> {
     // A look without the lock: most processes find everything done.
     let look = dir.open(LOCK, Open::Create).context("open", LOCK)?;
@@ -73,15 +73,17 @@ pub fn prepare(
         let imported = import(&mut txn, list);
         prepared.imported = imported.map_err(|error| txn.verdict(error))?;
     }
+    txn.state_mut().list = Some(list.identity.clone());
+    let mut act = Act::Prepare;
     if prepared.is_new && !prepared.imported {
         prepared.remarks = Some(fresh(&mut txn, list)?);
     } else {
-        let matched = matched(&mut txn, list, strict);
-        let (remarks, changed) = matched.map_err(|error| txn.verdict(error))?;
-        (prepared.remarks, prepared.changed) = (Some(remarks), changed);
+        let matched = matched(&mut txn, list, edits);
+        let matched = matched.map_err(|error| txn.verdict(error))?;
+        (prepared.remarks, prepared.changed) = (Some(matched.remarks), matched.changed);
+        act = matched.act;
     }
-    txn.state_mut().list = Some(list.identity.clone());
-    txn.commit(Act::Prepare)?;
+    txn.commit(act)?;
     Ok(prepared)
 }
 

@@ -207,6 +207,21 @@ impl State {
         self.tasks.lines.saturating_sub(elsewhere)
     }
 
+    /// What of its numbers cannot be: each task is in one place, and what is claimed
+    /// somebody must have. `None` when they agree.
+    pub fn contradiction(&self) -> Option<String> {
+        let known = self.tasks.lines;
+        let elsewhere = self.finished.lines + self.failed.lines + self.dropped + self.queue.left;
+        if elsewhere > known {
+            return Some(format!(
+                "it counts {elsewhere} tasks that ended, wait or were dropped, of {known}"
+            ));
+        }
+        let claimed = known - elsewhere;
+        (self.live == 0 && claimed > 0)
+            .then(|| format!("{claimed} tasks are claimed, but no farmer is alive that has them"))
+    }
+
     /// Whether every task is in `finished` or `failed` and no more can come.
     pub fn is_complete(&self) -> bool {
         self.queue.left == 0 && self.claimed() == 0 && self.feeding == 0

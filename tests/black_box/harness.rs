@@ -129,6 +129,16 @@ impl Farm {
         assert_eq!(self.ids("toprocess"), rest, "the ids in `toprocess`");
     }
 
+    /// The same, where those that are `dropped` are in no file.
+    pub(crate) fn assert_dropped(&self, n: u64, finished: &[u64], dropped: &[u64]) {
+        assert_eq!(self.ids("finished"), finished, "the ids in `finished`");
+        let places = ["finished", "failed", "toprocess"]
+            .map(|file| self.ids(file))
+            .concat();
+        let nowhere: Vec<u64> = (0..n).filter(|id| !places.contains(id)).collect();
+        assert_eq!(nowhere, dropped, "the ids in no file");
+    }
+
     /// The names of the farmers that kept a journal, oldest first.
     pub(crate) fn farmers(&self) -> Vec<String> {
         let mut farmers: Vec<String> = self

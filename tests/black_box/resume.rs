@@ -81,7 +81,7 @@ fn lines_appended_inserted_and_reordered_are_matched_by_their_text() {
 fn a_deleted_line_that_was_to_do_is_done_no_more_and_the_difference_is_told() {
     let farm = mostly_done();
     farm.write("tasks.txt", note("a c"));
-    let done = farm.farm("").run().exits(0);
+    let done = farm.farm("--drop").run().exits(0);
     assert_eq!(ran(&farm), "");
     assert_eq!(farm.ids("toprocess"), [0; 0]);
     assert!(
@@ -95,7 +95,7 @@ fn a_deleted_line_that_was_to_do_is_done_no_more_and_the_difference_is_told() {
 fn an_edited_line_is_a_new_task_and_the_old_one_vanishes() {
     let farm = mostly_done();
     farm.write("tasks.txt", note("a B c D"));
-    farm.farm("").run().exits(0);
+    farm.farm("--drop").run().exits(0);
     assert_eq!(ran(&farm), "B D");
     // What was finished under the old text stays told as such.
     assert!(
@@ -104,6 +104,178 @@ fn an_edited_line_is_a_new_task_and_the_old_one_vanishes() {
     );
     assert_eq!(farm.lines("finished").len(), 5);
     assert_eq!(farm.ids("toprocess"), [0; 0]);
+}
+
+/// A waiting task is lost to the user as surely by a list that was cut off as by a
+/// disk that was.
+#[test]
+fn waiting_tasks_are_dropped_only_when_that_is_asked_for() {
+    let farm = mostly_done();
+    let whole = farm.text("tasks.txt");
+    for list in ["a c", "a b c D", "", "# only comments\n"] {
+        let list = if list.starts_with('#') {
+            list.into()
+        } else {
+            note(list)
+        };
+        farm.write("tasks.txt", &list);
+        let before = farm.bytes("w/lock");
+        let told = farm.farm("").run().exits(2).says(&["tasks.txt"]);
+        if !list.is_empty() && !list.starts_with('#') {
+            assert!(told.stderr.contains("--drop") && told.stderr.contains("task 3"));
+        }
+        assert_eq!(farm.ids("toprocess"), [3], "{list}");
+        let state = |lock: &[u8]| lock[..2048].to_vec();
+        assert_eq!(
+            state(&farm.bytes("w/lock")),
+            state(&before),
+            "nothing was written"
+        );
+    }
+    // No word makes an empty list right.
+    farm.write("tasks.txt", "");
+    farm.farm("--drop").run().exits(2).says(&["holds no task"]);
+    farm.write("tasks.txt", whole);
+    farm.farm("").run().exits(0);
+    farm.assert_exact(4, &[0, 1, 2, 3], &[]);
+}
+
+#[test]
+fn a_shorter_list_drops_nothing_of_a_farm_that_runs() {
+    let farm = Farm::new();
+    let gate = farm.gate("gate");
+    farm.write("tasks.txt", format!("{}\n", gate.stand()) + &note("a b c"));
+    let first = farm.farm("--proc 1").start();
+    gate.comer();
+    farm.write("short.txt", format!("{}\n", gate.stand()));
+    farm.pytf(["short.txt", "--workdir", "w", "--proc", "1"])
+        .run()
+        .leaves(2)
+        .says(&["3 waiting tasks", "other farmers", "--drop"]);
+    gate.open(1);
+    first.wait().exits(0);
+    farm.assert_exact(4, &[0, 1, 2, 3], &[]);
+    assert_eq!(ran(&farm), "a b c");
+}
+
+/// What a line does for which nothing is left to do but to come back.
+#[test]
+fn lines_that_come_back_run() {
+    for strict in ["", "--strict"] {
+        let farm = mostly_done();
+        let whole = farm.text("tasks.txt");
+        farm.write("tasks.txt", note("a b c"));
+        farm.farm("--drop").run().exits(0);
+        farm.assert_dropped(4, &[0, 1, 2], &[3]);
+        farm.write("tasks.txt", &whole);
+        farm.farm(strict).run().exits(0).says(&["1 line is back"]);
+        assert_eq!(ran(&farm), "d");
+        farm.assert_exact(4, &[0, 1, 2, 3], &[]);
+    }
+}
+
+#[test]
+fn a_typo_that_was_corrected_ends_in_a_complete_run() {
+    let farm = Farm::of(note("a b") + "exit 7 # typo\nexit 8\n");
+    farm.farm("").run().exits(1);
+    farm.assert_exact(4, &[0, 1], &[2, 3]);
+    farm.write("tasks.txt", note("a b c d"));
+    farm.farm("")
+        .run()
+        .exits(0)
+        .says(&["2 had failed and count no longer"]);
+    farm.assert_dropped(6, &[0, 1, 4, 5], &[2, 3]);
+    farm.pytf(["retry", "w"])
+        .run()
+        .exits(0)
+        .says(&["no failed task"]);
+    farm.farm("").run().exits(0);
+    assert_eq!(ran(&farm), "a b c d");
+    // Its history stays, and should the line be meant after all, it runs again.
+    farm.pytf(["status", "w", "--task", "2"])
+        .run()
+        .exits(0)
+        .says(&["exit 7", "dropped"]);
+    farm.write("tasks.txt", note("a b c d") + "exit 7 # typo\n");
+    farm.farm("").run().exits(1);
+    farm.assert_dropped(6, &[0, 1, 4, 5], &[3]);
+    assert_eq!(farm.ids("failed"), [2]);
+    let attempts: Vec<_> = farm
+        .ends()
+        .iter()
+        .filter(|end| end["id"] == 2)
+        .map(|end| end["attempt"].as_u64())
+        .collect();
+    assert_eq!(attempts, [Some(1), Some(2)]);
+}
+
+#[test]
+fn a_repair_does_not_bring_back_what_was_dropped() {
+    let farm = mostly_done();
+    farm.write("tasks.txt", note("a b c") + "exit 7\n");
+    farm.farm("--drop").run().exits(1);
+    farm.write("tasks.txt", note("a b c"));
+    farm.farm("").run().exits(0);
+    farm.write("w/lock", "damaged");
+    farm.pytf(["repair", "w"])
+        .run()
+        .exits(0)
+        .says(&["3 finished, 0 failed, 0 to go"]);
+    farm.farm("").run().exits(0);
+    farm.assert_dropped(5, &[0, 1, 2], &[3, 4]);
+    assert_eq!(ran(&farm), "");
+}
+
+/// Each row of the table in docs/workdir.md: from this list, of which `a` is done, `f`
+/// has failed and `w` waits, to that one; what runs then, and how it ends.
+#[test]
+fn resume_after_each_kind_of_edit() {
+    for (edit, list, args, exit, runs) in [
+        ("none", "a f w", "", 1, "w"),
+        ("a line inserted", "n a f w", "", 1, "n w"),
+        ("a line appended", "a f w n", "", 1, "n w"),
+        ("lines in another order", "w f a", "", 1, "w"),
+        ("a finished line deleted", "f w", "", 1, "w"),
+        ("a failed line deleted", "a w", "", 0, "w"),
+        ("a failed line edited", "a g w", "", 0, "g w"),
+        ("a waiting line deleted", "a f", "", 2, ""),
+        ("a waiting line deleted", "a f", "--drop", 1, ""),
+        ("a waiting line edited", "a f v", "", 2, ""),
+        ("a waiting line edited", "a f v", "--drop", 1, "v"),
+        ("a finished line doubled", "a a f w", "", 1, "a w"),
+        ("a comment added", "# a f w", "", 1, "w"),
+        ("emptied", "", "--drop", 2, ""),
+        ("another list", "x y", "--drop", 2, ""),
+        ("any difference", "n a f w", "--strict", 2, ""),
+        ("a comment added", "# a f w", "--strict", 1, "w"),
+    ] {
+        let farm = Farm::new();
+        let gate = farm.gate("gate");
+        // It fails until it is let pass: the run is stopped before `w`.
+        let fails = "echo f >> ran; exit 3\n";
+        let waits = format!("[ -e pass ] || {{ {}; }}; echo w >> ran\n", gate.stand());
+        let text = |list: &str| {
+            let lines = list.split_whitespace().map(|word| match word {
+                "f" => fails.to_owned(),
+                "w" => waits.clone(),
+                "#" => "# a comment\n".into(),
+                word => note(word),
+            });
+            lines.collect::<String>()
+        };
+        farm.write("tasks.txt", text("a f w"));
+        let pytf = farm.farm("--proc 1").start();
+        gate.comer();
+        pytf.signal(Signal::SIGTERM);
+        pytf.wait().exits(75);
+        farm.assert_exact(3, &[0], &[1]);
+        farm.write("pass", "");
+        farm.write("ran", "");
+        farm.write("tasks.txt", text(list));
+        eprintln!("{edit} {args}");
+        farm.farm(args).run().exits(exit);
+        assert_eq!(ran(&farm), runs, "{edit} {args}");
+    }
 }
 
 #[test]

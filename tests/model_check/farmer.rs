@@ -2,7 +2,9 @@
 //! with slots that only let time pass.
 
 use std::collections::{HashMap, VecDeque};
+use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use pytf::model::ids::Ids;
 use pytf::model::outcome::{Destination, Outcome};
@@ -16,9 +18,10 @@ use pytf::workdir::lock::Mechanism;
 use pytf::workdir::open::Workdir;
 use pytf::workdir::quarantine::Seen;
 use pytf::workdir::recovery;
-use pytf::workdir::resume::{ListFile, ListTrouble, prepare, prepare_stream};
+use pytf::workdir::resume::{Bytes, Edits, ListFile, ListTrouble, prepare, prepare_stream};
 use pytf::workdir::retry::retry;
 use pytf::workdir::session::Session;
+use pytf::workdir::state::ListIdentity;
 
 use crate::sim_fs::SimDir;
 use crate::world::{Shared, SimWaiting, TAKEOVER};
@@ -27,7 +30,55 @@ use crate::world::{Shared, SimWaiting, TAKEOVER};
 #[derive(Clone)]
 pub(crate) enum Source {
     List(Arc<ListFile>),
+    /// Somebody writes to it while it is read.
+    Changing(Arc<ChangingList>),
     Stream(u64),
+}
+
+/// A list that becomes another one when some pieces of it have been read.
+pub(crate) struct ChangingList {
+    pub(crate) before: Vec<u8>,
+    pub(crate) after: Vec<u8>,
+    /// It changes before this piece.
+    pub(crate) at: u64,
+    pub(crate) read: AtomicU64,
+}
+
+/// An open file of it.
+struct OpenList(Arc<ChangingList>);
+
+impl ChangingList {
+    fn list(self: &Arc<Self>) -> ListFile {
+        ListFile::of(Path::new("list"), Box::new(OpenList(self.clone()))).unwrap()
+    }
+
+    fn now(&self) -> &[u8] {
+        if self.read.load(Ordering::SeqCst) < self.at {
+            &self.before
+        } else {
+            &self.after
+        }
+    }
+}
+
+impl Bytes for OpenList {
+    fn read_at(&self, buf: &mut [u8], offset: u64) -> std::io::Result<usize> {
+        self.0.read.fetch_add(1, Ordering::SeqCst);
+        let rest = self.0.now().get(usize::try_from(offset).unwrap()..);
+        let rest = rest.unwrap_or_default();
+        let piece = &rest[..rest.len().min(buf.len()).min(40)];
+        buf[..piece.len()].copy_from_slice(piece);
+        Ok(piece.len())
+    }
+
+    fn identity(&self) -> std::io::Result<ListIdentity> {
+        let is_after = self.0.read.load(Ordering::SeqCst) >= self.0.at;
+        Ok(ListIdentity {
+            len: self.0.now().len() as u64,
+            mtime: i64::from(is_after),
+            ..ListIdentity::default()
+        })
+    }
 }
 
 /// What kind of farmer it is.
@@ -502,15 +553,30 @@ impl Farmer {
     }
 }
 
+/// Lines may come and go.
+const EDITS: Edits = Edits {
+    strict: false,
+    drop: true,
+};
+
 /// What comes before joining.
 fn prelude(workdir: &Workdir, plan: &Plan, waiting: &mut SimWaiting) -> Result<(), Error> {
     let (dir, mechanism) = (&workdir.dir, workdir.mechanism);
     farmers::check_age(dir)?;
     match &plan.source {
-        Source::List(list) => match prepare(dir, mechanism, "a start", waiting, list, false) {
+        Source::List(list) => match prepare(dir, mechanism, "a start", waiting, list, EDITS) {
             Ok(_) => {}
             Err(ListTrouble::Workdir(error)) => return Err(error),
             Err(trouble) => panic!("{trouble}"),
+        },
+        Source::Changing(bytes) => loop {
+            let list = bytes.list();
+            match prepare(dir, mechanism, "a start", waiting, &list, EDITS) {
+                Ok(_) => break,
+                Err(ListTrouble::Changing { .. }) => {}
+                Err(ListTrouble::Workdir(error)) => return Err(error),
+                Err(trouble) => panic!("{trouble}"),
+            }
         },
         Source::Stream(_) => {
             prepare_stream(dir, mechanism, "a start", waiting)?;

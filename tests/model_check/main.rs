@@ -28,7 +28,7 @@ use std::sync::{Arc, Mutex, OnceLock};
 use pytf::workdir::lock::Mechanism;
 use pytf::workdir::resume::ListFile;
 
-use farmer::{Plan, Source};
+use farmer::{ChangingList, Plan, Source};
 use oracle::Oracle;
 use sim_fs::{Kind, Server};
 use world::{Broken, Faults, Odds, Random, Shared, TAKEOVER, World};
@@ -58,6 +58,20 @@ fn list(n: u64) -> Arc<ListFile> {
     let made = Arc::new(ListFile::at(Path::new(&path)).unwrap().unwrap());
     lists.push((n, made.clone()));
     made
+}
+
+/// A list of `from` tasks that becomes one of `to` tasks before the `at`-th piece is read.
+fn changing(from: u64, to: u64, at: u64) -> Arc<ChangingList> {
+    let text = |n: u64| {
+        let lines = (0..n).map(|id| [&line(id)[..], b"\n"].concat());
+        lines.collect::<Vec<_>>().concat()
+    };
+    Arc::new(ChangingList {
+        before: text(from),
+        after: text(to),
+        at,
+        read: AtomicU64::new(0),
+    })
 }
 
 /// A story in the making.
@@ -241,6 +255,11 @@ impl Story {
             && self.random.one_in(2)
         {
             plan.source = Source::List(list(n));
+        }
+        if matches!(plan.source, Source::List(_)) && self.random.one_in(4) {
+            let from = self.shorter.unwrap_or(self.tasks);
+            let at = self.random.below(10);
+            plan.source = Source::Changing(changing(from, self.tasks, at));
         }
         if self.random.one_in(3) {
             let now = shared.now();

@@ -343,7 +343,7 @@ impl Oracle {
                 }
                 self.given_back(*of, &lost)?;
             }
-            Act::Retry { ids } => self.put_back(ids),
+            Act::Retry { ids } | Act::Edit { forgotten: ids } => self.put_back(ids),
             Act::Quarantine { by, ids } => {
                 self.put_back(ids);
                 self.now.quarantined.insert(*by);
@@ -470,6 +470,9 @@ impl Oracle {
         let now = self.now.state.as_ref().ok_or("there is no state")?;
         if !now.is_complete() || now.tasks.lines != tasks {
             return Err(format!("the run did not complete: {now:?}"));
+        }
+        if now.dropped > 0 {
+            return Err(format!("{} lines of the last list never ran", now.dropped));
         }
         for (name, known) in [
             (TOPROCESS, 0),

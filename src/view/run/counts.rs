@@ -184,7 +184,7 @@ pub(super) fn queue_history(workdir: &Path, counts: &Counts) -> Option<Vec<Waiti
             Act::Quarantine { by, ids } => (Some(*by), Some(left.checked_sub(ids.count())?)),
             Act::Release { by } => (Some(*by), Some(left)),
             Act::Seal { by, .. } => (Some(*by), None),
-            Act::Prepare => (None, None),
+            Act::Prepare | Act::Edit { .. } => (None, None),
         };
         let at = entry.at;
         points.push(Waiting { at, by, left });

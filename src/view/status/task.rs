@@ -21,6 +21,7 @@ use crate::view::look::{Look, Paint};
 use crate::view::open;
 use crate::view::run::{Life, Run, each_line};
 use crate::view::summary::log_tail;
+use crate::workdir::commit::Why;
 use crate::workdir::layout::{FAILED, FINISHED, REQUEUED, TOPROCESS};
 
 /// How many lines of the log are shown.
@@ -65,10 +66,16 @@ pub(super) fn look(run: &Run, id: TaskId) -> io::Result<Option<Task>> {
     }
     let requeued = requeued(run, id)?;
     let is_running = attempts.values().any(|attempt| attempt.outcome.is_none());
+    let last = requeued.last().map(|(_, why)| &**why);
+    let is_dropped = last == Some(Why::Dropped.word());
     let claimed = "a farmer has claimed it and has not started it, or it ended a moment ago";
     let (place, why) = match file {
         _ if is_running => ("running", String::new()),
         Some(file @ (FINISHED | FAILED)) => (file, String::new()),
+        _ if is_dropped => (
+            "dropped",
+            "its line is not in the task list any more".to_owned(),
+        ),
         _ => match file.map(|_| why_it_waits(run, id)).transpose()?.flatten() {
             Some(why) => ("waiting", why),
             None => ("claimed", claimed.to_owned()),
@@ -213,7 +220,11 @@ impl Task {
             let _ = writeln!(out, "  {}", look.clip(&self.why, look.width - 2));
         }
         for (attempt, why) in &self.requeued {
-            let line = format!("put back for attempt {attempt}: {why}");
+            let line = if why == Why::Dropped.word() {
+                "dropped from the list".to_owned()
+            } else {
+                format!("put back for attempt {attempt}: {why}")
+            };
             let _ = writeln!(out, "  {}", look.clip(&line, look.width - 2));
         }
         for (number, attempt) in &self.attempts {

@@ -221,6 +221,7 @@ mod tests {
             let mut now = Now;
             let mut txn = Txn::begin(&dir, Mechanism::Flock, "test", &mut now).unwrap();
             txn.rewrite_queue(lines, 1).unwrap();
+            txn.state_mut().tasks.lines += 1;
             let copy = copy.map(|(state, farmer)| QueueCopy::make(&dir, &state, farmer).unwrap());
             let state = txn.commit(Act::Prepare).unwrap();
             drop(copy);
@@ -252,6 +253,7 @@ mod tests {
         std::fs::copy(&name, &old).unwrap();
         let state = change(&mut |txn| {
             txn.claim(1, &Attempts::default()).unwrap();
+            txn.state_mut().live = 1;
             txn.rewrite_queue(b"", 0).unwrap();
         });
         // As a look sees it between the state and the renames.

@@ -1,4 +1,5 @@
-//! The file `requeued`: why and how often tasks were put back into `toprocess`.
+//! The file `requeued`: why and how often tasks were put back into `toprocess`, and
+//! which were dropped since their lines had vanished.
 //!
 //! Others rely on this: who puts back a task that may have been started says why,
 //! and that makes the number of its next attempt one higher.
@@ -36,6 +37,10 @@ pub enum Why {
     Retry,
     /// It failed on a node that its farmer doubts.
     Doubted,
+    /// Its line has vanished from the list: it is not put back, and counts no longer.
+    Dropped,
+    /// Its line is back in the list.
+    Restored,
 }
 
 impl Why {
@@ -46,6 +51,8 @@ impl Why {
             Self::Lost => "lost",
             Self::Retry => "retry",
             Self::Doubted => "doubted",
+            Self::Dropped => "dropped",
+            Self::Restored => "restored",
         }
     }
 }
@@ -66,6 +73,33 @@ impl Txn<'_> {
         Ok(lines)
     }
 
+    /// Notes that tasks are dropped: some that waited, some that had failed and so
+    /// have used up an attempt.
+    pub fn note_dropped(&mut self, waiting: &[TaskId], failed: &[TaskId]) -> Result<()> {
+        let waiting = waiting.iter().map(|&id| (id, 0));
+        let failed = failed.iter().map(|&id| (id, 1));
+        self.note(waiting.chain(failed), Why::Dropped)
+    }
+
+    /// Notes that dropped tasks wait again.
+    pub fn note_restored(&mut self, tasks: &[TaskId]) -> Result<()> {
+        self.note(tasks.iter().map(|&id| (id, 0)), Why::Restored)
+    }
+
+    /// Notes a word about tasks, and how many attempts more they have used up.
+    fn note(&mut self, tasks: impl Iterator<Item = (TaskId, u32)>, why: Why) -> Result<()> {
+        let mut attempts = Attempts::default();
+        self.refresh(&mut attempts)?;
+        let (mut notes, mut n_notes) = (Vec::new(), 0);
+        for (id, used) in tasks {
+            let next = attempts.of(id).saturating_add(used);
+            notes.extend_from_slice(format!("{id} {next} {}\n", why.word()).as_bytes());
+            n_notes += 1;
+        }
+        self.state.requeued = self.append(REQUEUED, self.state.requeued, &notes, n_notes)?;
+        Ok(())
+    }
+
     /// Reads what is new in `requeued`.
     pub fn refresh(&mut self, attempts: &mut Attempts) -> Result<()> {
         if attempts.read == self.state.requeued.len {
@@ -83,7 +117,7 @@ impl Txn<'_> {
                     .flatten()
                     .and_then(|word| word.parse::<u64>().ok())
             };
-            if let (Some(id), Some(attempt)) = (number(), number()) {
+            if let (Some(id), Some(attempt @ 2..)) = (number(), number()) {
                 attempts
                     .next
                     .insert(TaskId(id), u32::try_from(attempt).unwrap_or(u32::MAX));

@@ -2,17 +2,24 @@
 //!
 //! It is matched by the text of its lines, and the how-manieth occurrence of it: a line
 //! that was there keeps its id, a new one gets the next free id, one that vanished
-//! leaves `toprocess`. Others rely on this: an id never means another line than before,
-//! and what is done or in the hands of a live farmer is not queued again.
+//! leaves `toprocess` and `failed`. Others rely on this: an id never means another line
+//! than before; what is done or in the hands of a live farmer is not queued again; every
+//! other line of the list is in `toprocess` afterwards.
+
+use std::collections::HashSet;
 
 use super::key;
 use super::list::{ListFile, ListTrouble};
+use crate::model::ids::Ids;
 use crate::model::task::{TaskId, parse_line, push_line};
 use crate::model::tasklist::Remarks;
-use crate::workdir::commit::Txn;
+use crate::workdir::commit::{Txn, Why};
 use crate::workdir::error::{Context, Result};
 use crate::workdir::layout::{FAILED, FINISHED, TASKS, TOPROCESS};
-use crate::workdir::state::{Members, Queue};
+use crate::workdir::lines::lines_of;
+use crate::workdir::new_file::NewFile;
+use crate::workdir::retry::take_failed;
+use crate::workdir::state::{Act, Members, Queue};
 
 /// How a list differs from the one that the workdir knows.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -23,8 +30,21 @@ pub struct Changed {
     pub first_new: u64,
     /// Lines that are gone.
     pub vanished: u64,
-    /// Of these, tasks that will not run any more.
+    /// Of these, tasks that waited and will not run.
     pub dropped: u64,
+    /// Of these, tasks that had failed and count no longer.
+    pub forgotten: u64,
+    /// Tasks that had been dropped and wait again, since their lines are back.
+    pub restored: u64,
+}
+
+/// What may become of a workdir whose list has changed.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Edits {
+    /// No difference is accepted: `--strict`.
+    pub strict: bool,
+    /// Tasks that wait are dropped when their lines are gone: `--drop`.
+    pub drop: bool,
 }
 
 /// The known tasks by text, and which occurrences the new list has used.
@@ -68,111 +88,103 @@ impl ByText {
     }
 }
 
+/// Where a task is that the workdir has known before.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Place {
+    /// In none of the files: its line had vanished, and it was dropped.
+    Dropped,
+    Waiting,
+    Claimed,
+    Failed,
+    Finished,
+}
+
+/// What matching a list came to.
+pub(super) struct Matched {
+    pub(super) remarks: Remarks,
+    pub(super) changed: Option<Changed>,
+    /// What the log must tell of it.
+    pub(super) act: Act,
+}
+
+impl Matched {
+    fn new(remarks: Remarks, changed: Option<Changed>, gone: Gone) -> Self {
+        let forgotten: Ids = gone.failed.into_iter().collect();
+        let act = if forgotten.is_empty() {
+            Act::Prepare
+        } else {
+            Act::Edit { forgotten }
+        };
+        Self {
+            remarks,
+            changed,
+            act,
+        }
+    }
+}
+
 /// Matches a list with the known tasks; writes `toprocess` anew when it differs.
 pub(super) fn matched(
     txn: &mut Txn<'_>,
     list: &ListFile,
-    strict: bool,
-) -> Result<(Remarks, Option<Changed>), ListTrouble> {
+    edits: Edits,
+) -> Result<Matched, ListTrouble> {
     let was_known = txn.state().tasks.lines;
+    let is_prepared = txn.state().seq > 0;
     let mut by_text = ByText::read(txn)?;
-    let (mut order, mut new, mut next) = (Vec::new(), Vec::new(), was_known);
+    let places = places(txn, was_known)?;
+    let mut queue = txn.new_file(TOPROCESS)?;
+    let (mut new, mut next, mut lines) = (Vec::new(), was_known, 0);
+    let (mut in_order, mut restored) = (true, Vec::new());
     let remarks = list.each(|line| {
-        order.push(by_text.take(line).unwrap_or_else(|| {
+        let known = by_text.take(line);
+        let id = known.unwrap_or_else(|| {
             push_line(&mut new, TaskId(next), line);
             next += 1;
             next - 1
-        }));
-        Ok(())
-    })?;
-    let is_same = next == was_known && order.iter().copied().eq(0..was_known);
-    let is_prepared = txn.state().seq > 0;
-    if is_same && is_prepared {
-        return Ok((remarks, None));
-    }
-    let n_new = next - was_known;
-    let mut changed = Changed {
-        new: n_new,
-        first_new: was_known,
-        ..Changed::default()
-    };
-    changed.vanished = by_text.vanished().count() as u64;
-    if is_prepared {
-        refuse(&changed, was_known, order.len() as u64, list, strict)?;
-    }
-    let busy = busy(txn, next)?;
-    let gone = by_text.vanished().filter(|&id| !busy[index(id)]).count() as u64;
-    changed.dropped = gone.saturating_sub(txn.state().dropped);
-    txn.state_mut().dropped = gone;
-    txn.append_tasks(&new, n_new)?;
-    requeue_all(txn, list, &order, &busy)?;
-    Ok((remarks, (!is_same).then_some(changed)))
-}
-
-fn refuse(
-    changed: &Changed,
-    was_known: u64,
-    lines: u64,
-    list: &ListFile,
-    strict: bool,
-) -> Result<(), ListTrouble> {
-    let name = list.path.display();
-    if strict {
-        return Err(ListTrouble::Refused(format!(
-            "{name} is not the list that this workdir was made from: {} lines are new, {} are gone; \
-             without --strict it is matched line by line",
-            changed.new, changed.vanished
-        )));
-    }
-    if was_known > 0 && lines > 0 && changed.new == lines {
-        return Err(ListTrouble::Refused(format!(
-            "no line of {name} is among the {was_known} tasks of this workdir: it belongs to another \
-             list; choose another with --workdir"
-        )));
-    }
-    Ok(())
-}
-
-/// Which tasks must not be queued: done, or in the hands of a live farmer.
-fn busy(txn: &mut Txn<'_>, n: u64) -> Result<Vec<bool>> {
-    let mut busy = vec![false; usize::try_from(n).unwrap_or(0)];
-    for name in [FINISHED, FAILED] {
-        txn.each_line(name, |line| {
-            let id = parse_line(line).and_then(|(id, _)| usize::try_from(id.0).ok());
-            if let Some(busy) = id.and_then(|id| busy.get_mut(id)) {
-                *busy = true;
-            }
-        })?;
-    }
-    for member in Members::after(&txn.entries()?).iter() {
-        for id in member.open.ids().iter() {
-            if let Some(busy) = busy.get_mut(index(id.0)) {
-                *busy = true;
-            }
+        });
+        in_order &= id == lines;
+        lines += 1;
+        match known.and_then(|id| places.get(index(id))) {
+            Some(Place::Claimed | Place::Failed | Place::Finished) => return Ok(()),
+            Some(Place::Dropped) => restored.push(TaskId(id)),
+            Some(Place::Waiting) | None => {}
         }
-    }
-    Ok(busy)
-}
-
-fn index(id: u64) -> usize {
-    usize::try_from(id).unwrap_or(usize::MAX)
-}
-
-/// Writes `toprocess` anew: the lines of the list, in its order, that are not busy.
-fn requeue_all(
-    txn: &mut Txn<'_>,
-    list: &ListFile,
-    order: &[u64],
-    busy: &[bool],
-) -> Result<(), ListTrouble> {
-    let mut queue = txn.new_file(TOPROCESS)?;
-    let mut order = order.iter();
-    list.each(|line| match order.next() {
-        Some(&id) if !busy[index(id)] => queue
-            .write_task(TaskId(id), line)
-            .context("write", TOPROCESS),
-        _ => Ok(()),
+        let written = queue.write_task(TaskId(id), line);
+        written.context("write", TOPROCESS)
     })?;
+    let is_same = in_order && lines == was_known;
+    if is_same && is_prepared && restored.is_empty() {
+        return Ok(Matched::new(remarks, None, Gone::default()));
+    }
+    let gone = Gone::of(&by_text, &places);
+    let changed = Changed {
+        new: next - was_known,
+        first_new: was_known,
+        vanished: gone.count(),
+        dropped: gone.waiting.len() as u64,
+        forgotten: gone.failed.len() as u64,
+        restored: restored.len() as u64,
+    };
+    if is_prepared {
+        refuse(&changed, (was_known, lines), is_same, list, edits)?;
+        gone.check_may_drop(txn, list, edits)?;
+    }
+    txn.append_tasks(&new, changed.new)?;
+    gone.drop_all(txn)?;
+    if is_prepared {
+        txn.note_restored(&restored)?;
+    }
+    adopt(txn, queue)?;
+    // Where somebody still runs what is gone, whoever starts next looks again.
+    let is_settled = gone.claimed.is_empty();
+    txn.state_mut().list = is_settled.then(|| list.identity.clone());
+    let told = !is_same || changed.restored > 0;
+    Ok(Matched::new(remarks, told.then_some(changed), gone))
+}
+
+/// Lets a file that was written anew be the queue.
+fn adopt(txn: &mut Txn<'_>, queue: NewFile) -> Result<()> {
     let (known, generation) = (queue.known(), txn.state().queue.generation + 1);
     txn.state_mut().queue = Queue {
         len: known.len,
@@ -181,6 +193,144 @@ fn requeue_all(
         generation,
         head: queue.head(),
     };
-    txn.replace(TOPROCESS, queue)?;
+    txn.replace(TOPROCESS, queue)
+}
+
+/// The known tasks whose lines are not in the list, by where they are.
+#[derive(Default)]
+struct Gone {
+    dropped: u64,
+    finished: u64,
+    waiting: Vec<TaskId>,
+    failed: Vec<TaskId>,
+    claimed: Vec<TaskId>,
+}
+
+impl Gone {
+    fn of(by_text: &ByText, places: &[Place]) -> Self {
+        let mut gone = Self::default();
+        for id in by_text.vanished() {
+            match places.get(index(id)) {
+                Some(Place::Finished) => gone.finished += 1,
+                Some(Place::Dropped) | None => gone.dropped += 1,
+                Some(Place::Waiting) => gone.waiting.push(TaskId(id)),
+                Some(Place::Failed) => gone.failed.push(TaskId(id)),
+                Some(Place::Claimed) => gone.claimed.push(TaskId(id)),
+            }
+        }
+        gone.waiting.sort_unstable();
+        gone
+    }
+
+    fn count(&self) -> u64 {
+        let listed = [&self.waiting, &self.failed, &self.claimed].map(Vec::len);
+        self.dropped + self.finished + listed.iter().sum::<usize>() as u64
+    }
+
+    /// Tasks that wait are dropped only when somebody asks for it: the list may be
+    /// half-written, or another than was meant.
+    fn check_may_drop(
+        &self,
+        txn: &mut Txn<'_>,
+        list: &ListFile,
+        edits: Edits,
+    ) -> Result<(), ListTrouble> {
+        let Some(&first) = self.waiting.first().filter(|_| !edits.drop) else {
+            return Ok(());
+        };
+        let line = lines_of(txn.dir(), txn.state().tasks, &[first].into_iter().collect())?;
+        let line = line.get(&first).map_or(&b""[..], |line| &line[..]);
+        let line = String::from_utf8_lossy(&line[..line.len().min(60)]);
+        let (n, name) = (self.waiting.len(), list.path.display());
+        let (tasks, are) = if n == 1 {
+            ("task", "is")
+        } else {
+            ("tasks", "are")
+        };
+        let others = match txn.state().live {
+            0 => "",
+            _ => ", and other farmers work on them",
+        };
+        Err(ListTrouble::Refused(format!(
+            "{n} waiting {tasks} {are} not in {name} any more{others}; the first is task {first}: \
+             {}\nPut the lines back, or run with --drop if they are not to run",
+            line.escape_debug()
+        )))
+    }
+
+    /// Neither those that wait nor those that failed count any more.
+    fn drop_all(&self, txn: &mut Txn<'_>) -> Result<()> {
+        let failed: HashSet<TaskId> = self.failed.iter().copied().collect();
+        if !failed.is_empty() {
+            take_failed(txn, |id| failed.contains(&id), Why::Dropped)?;
+        }
+        txn.note_dropped(&self.waiting, &self.failed)?;
+        let dropped = self.waiting.len() + self.failed.len();
+        txn.state_mut().dropped = self.dropped + dropped as u64;
+        Ok(())
+    }
+}
+
+fn refuse(
+    changed: &Changed,
+    (was_known, lines): (u64, u64),
+    is_same: bool,
+    list: &ListFile,
+    edits: Edits,
+) -> Result<(), ListTrouble> {
+    let name = list.path.display();
+    if was_known > 0 && lines == 0 {
+        return Err(ListTrouble::Refused(format!(
+            "{name} holds no task, but this workdir was made from a list of {was_known}: was it \
+             cut off? For another list choose another workdir with --workdir"
+        )));
+    }
+    if edits.strict && !is_same {
+        return Err(ListTrouble::Refused(format!(
+            "{name} is not the list that this workdir was made from: {} lines are new, {} are gone; \
+             without --strict it is matched line by line",
+            changed.new, changed.vanished
+        )));
+    }
+    if was_known > 0 && changed.new == lines {
+        return Err(ListTrouble::Refused(format!(
+            "no line of {name} is among the {was_known} tasks of this workdir: it belongs to another \
+             list; choose another with --workdir"
+        )));
+    }
     Ok(())
+}
+
+/// Where each known task is.
+fn places(txn: &mut Txn<'_>, n: u64) -> Result<Vec<Place>> {
+    let mut places = vec![Place::Dropped; index(n)];
+    let mut put = |id: u64, place| {
+        if let Some(there) = places.get_mut(index(id)) {
+            *there = place;
+        }
+    };
+    let cursor = txn.state().queue.cursor;
+    for (name, from, place) in [
+        (TOPROCESS, cursor, Place::Waiting),
+        (FAILED, 0, Place::Failed),
+        (FINISHED, 0, Place::Finished),
+    ] {
+        txn.each_line_from(from, name, |line| {
+            if let Some((id, _)) = parse_line(line) {
+                put(id.0, place);
+            }
+        })?;
+    }
+    for member in Members::after(&txn.entries()?).iter() {
+        for id in member.open.ids().iter() {
+            if let Some(there) = places.get_mut(index(id.0)) {
+                *there = Place::Claimed;
+            }
+        }
+    }
+    Ok(places)
+}
+
+fn index(id: u64) -> usize {
+    usize::try_from(id).unwrap_or(usize::MAX)
 }

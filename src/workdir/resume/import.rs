@@ -72,11 +72,7 @@ fn pytaskfarmer_tasks(
     known: &HashMap<u64, u64>,
 ) -> Result<NewFile, ListTrouble> {
     let name = list.path.display().to_string();
-    let unreadable = |source| ListTrouble::Unreadable {
-        list: name.clone(),
-        source,
-    };
-    let text = std::fs::read(&list.path).map_err(unreadable)?;
+    let text = list.contents()?;
     let mut tasks = txn.new_file(TASKS)?;
     let mut id = 0;
     for line in text.split(|&b| b == b'\n') {

@@ -1,79 +1,171 @@
-//! A task list in a file: read as a stream, and known again by what stat(2) tells.
+//! A task list in a file: read once, as a stream, and known again by what stat(2)
+//! tells.
 //!
 //! Others rely on this: whoever sees its tasks sees them in their order, without what
-//! the format of lists has around them; of a list with a line that can never run no
-//! task counts.
+//! the format of lists has around them; of a list with a line that can never run, or
+//! one that changes while it is read, no task counts.
 
-use std::io::Read;
-use std::os::unix::fs::MetadataExt;
+use std::fs::File;
+use std::io;
+use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 use crate::model::tasklist::{ListError, Parser, Remarks};
 use crate::workdir::error::{Error, Result};
 use crate::workdir::state::ListIdentity;
 
-/// A task list in a regular file.
-pub struct ListFile {
-    pub(super) path: PathBuf,
-    pub(super) identity: ListIdentity,
+/// The bytes of a list and what tells whether they are still the same.
+pub trait Bytes: Send + Sync {
+    /// Reads some bytes at an offset; 0 at the end.
+    fn read_at(&self, buf: &mut [u8], offset: u64) -> io::Result<usize>;
+    /// What stat(2) tells of the file now.
+    fn identity(&self) -> io::Result<ListIdentity>;
 }
 
-impl ListFile {
-    /// `None` when it is no regular file, and so must be read as a stream.
-    pub fn at(path: &Path) -> std::io::Result<Option<Self>> {
-        let stat = std::fs::metadata(path)?;
-        if stat.is_dir() {
-            return Err(std::io::ErrorKind::IsADirectory.into());
+impl Bytes for File {
+    fn read_at(&self, buf: &mut [u8], offset: u64) -> io::Result<usize> {
+        loop {
+            match FileExt::read_at(self, buf, offset) {
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                done => return done,
+            }
         }
-        if !stat.is_file() {
-            return Ok(None);
-        }
-        std::fs::File::open(path)?;
-        let identity = ListIdentity {
+    }
+
+    fn identity(&self) -> io::Result<ListIdentity> {
+        let stat = self.metadata()?;
+        Ok(ListIdentity {
             len: stat.len(),
             mtime: stat.mtime(),
             mtime_nsec: stat.mtime_nsec(),
             inode: stat.ino(),
-        };
-        Ok(Some(Self {
-            path: path.to_owned(),
-            identity,
-        }))
+        })
+    }
+}
+
+/// A task list in a regular file, opened once: its path may come to mean another
+/// file, what is read does not.
+pub struct ListFile {
+    pub(super) path: PathBuf,
+    bytes: Box<dyn Bytes>,
+    pub(super) identity: ListIdentity,
+}
+
+impl ListFile {
+    /// `None` when it is not a regular file, and so must be read as a stream.
+    pub fn at(path: &Path) -> io::Result<Option<Self>> {
+        let kind = std::fs::metadata(path)?.file_type();
+        if kind.is_dir() {
+            return Err(io::ErrorKind::IsADirectory.into());
+        }
+        if !kind.is_file() {
+            return Ok(None);
+        }
+        // O_NONBLOCK: a FIFO that took its place meanwhile must not hang us.
+        let mut options = File::options();
+        let file = options.read(true).custom_flags(libc::O_NONBLOCK);
+        let file = file.open(path)?;
+        if !file.metadata()?.is_file() {
+            return Ok(None);
+        }
+        Self::of(path, Box::new(file)).map(Some)
     }
 
-    /// Shows every task; returns what people should know about the list.
+    /// A list whose bytes come from somewhere else than a file; `path` is for
+    /// messages.
+    pub fn of(path: &Path, bytes: Box<dyn Bytes>) -> io::Result<Self> {
+        Ok(Self {
+            path: path.to_owned(),
+            identity: bytes.identity()?,
+            bytes,
+        })
+    }
+
+    /// The list that its path means now; `None` when that is not a regular file.
+    pub fn again(&self) -> Result<Option<Self>, ListTrouble> {
+        Self::at(&self.path).map_err(|error| self.unreadable(error))
+    }
+
+    /// Where it is, as the user named it.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Shows every task, once; returns what people should know about the list.
+    ///
+    /// What was shown counts only when this succeeds: a list that was written to
+    /// meanwhile is [`ListTrouble::Changing`].
     pub(in crate::workdir) fn each(
         &self,
         mut task: impl FnMut(&[u8]) -> Result<()>,
     ) -> Result<Remarks, ListTrouble> {
-        let name = || self.path.display().to_string();
-        let unreadable = |source| ListTrouble::Unreadable {
-            list: name(),
-            source,
-        };
-        let mut file = std::fs::File::open(&self.path).map_err(unreadable)?;
         let mut parser = Parser::new();
-        let mut chunk = vec![0; 1 << 18];
         let mut done = Ok(());
         let mut emit = |line: &[u8]| {
             if done.is_ok() {
                 done = task(line);
             }
         };
-        loop {
-            let read = file.read(&mut chunk).map_err(unreadable)?;
-            let wrong = |source| ListTrouble::Wrong {
-                list: name(),
-                source,
-            };
-            if read == 0 {
-                parser.finish(&mut emit).map_err(wrong)?;
-                break;
-            }
-            parser.feed(&chunk[..read], &mut emit).map_err(wrong)?;
-        }
+        let wrong = |source| ListTrouble::Wrong {
+            list: self.name(),
+            source,
+        };
+        let parsed = self.read(|chunk| parser.feed(chunk, &mut emit).map_err(wrong));
+        let parsed = parsed.and_then(|()| parser.finish(&mut emit).map_err(wrong));
+        // Of a list that is being written nothing is believed, no fault either.
+        self.check_unchanged()?;
+        parsed?;
         done?;
         Ok(parser.remarks())
+    }
+
+    /// All its bytes, read once.
+    pub(super) fn contents(&self) -> Result<Vec<u8>, ListTrouble> {
+        let mut all = Vec::new();
+        self.read(|chunk| {
+            all.extend_from_slice(chunk);
+            Ok(())
+        })?;
+        self.check_unchanged()?;
+        Ok(all)
+    }
+
+    fn read(
+        &self,
+        mut see: impl FnMut(&[u8]) -> Result<(), ListTrouble>,
+    ) -> Result<(), ListTrouble> {
+        let (mut chunk, mut at) = (vec![0; 1 << 18], 0);
+        loop {
+            let read = self.bytes.read_at(&mut chunk, at);
+            match read.map_err(|error| self.unreadable(error))? {
+                0 => return Ok(()),
+                read => {
+                    see(&chunk[..read])?;
+                    at += read as u64;
+                }
+            }
+        }
+    }
+
+    fn check_unchanged(&self) -> Result<(), ListTrouble> {
+        let now = self.bytes.identity();
+        if now.map_err(|error| self.unreadable(error))? == self.identity {
+            return Ok(());
+        }
+        Err(ListTrouble::Changing { list: self.name() })
+    }
+
+    fn name(&self) -> String {
+        self.path.display().to_string()
+    }
+
+    fn unreadable(&self, source: io::Error) -> ListTrouble {
+        // On NFS a file that another node replaced is gone from under us.
+        if source.raw_os_error() == Some(libc::ESTALE) {
+            return ListTrouble::Changing { list: self.name() };
+        }
+        let list = self.name();
+        ListTrouble::Unreadable { list, source }
     }
 }
 
@@ -87,6 +179,14 @@ pub enum ListTrouble {
         list: String,
         /// The system's answer.
         source: std::io::Error,
+    },
+    /// It was written to while it was read.
+    #[error(
+        "the task list {list} changed while it was read: run again when nothing writes it any more"
+    )]
+    Changing {
+        /// Its path.
+        list: String,
     },
     /// A line of it can never run.
     #[error("{list}: {source}")]
@@ -102,4 +202,159 @@ pub enum ListTrouble {
     /// The workdir.
     #[error(transparent)]
     Workdir(#[from] Error),
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+    use std::sync::atomic::{AtomicU64, Ordering};
+    use std::time::Duration;
+
+    use super::*;
+    use crate::workdir::commit::Txn;
+    use crate::workdir::fs::{Dir, RealDir};
+    use crate::workdir::lock::{Mechanism, Waiting};
+    use crate::workdir::repair::repair;
+    use crate::workdir::resume::{Edits, look, prepare};
+    use crate::workdir::state::Act;
+
+    struct Now;
+    impl Waiting for Now {
+        fn micros(&self) -> u64 {
+            0
+        }
+        fn now(&self) -> Duration {
+            Duration::ZERO
+        }
+        fn pause(&mut self, _: Duration) -> bool {
+            false
+        }
+        fn jitter(&mut self) -> f64 {
+            0.0
+        }
+        fn tell(&mut self, _: String) {}
+        fn takeover(&self) -> Duration {
+            Duration::from_mins(2)
+        }
+    }
+
+    /// A list that somebody replaces in place after so many reads.
+    struct Written {
+        texts: [&'static [u8]; 2],
+        after: u64,
+        reads: AtomicU64,
+    }
+
+    impl Written {
+        fn now(&self) -> usize {
+            usize::from(self.reads.load(Ordering::SeqCst) >= self.after)
+        }
+    }
+
+    impl Bytes for Written {
+        fn read_at(&self, buf: &mut [u8], offset: u64) -> io::Result<usize> {
+            self.reads.fetch_add(1, Ordering::SeqCst);
+            let text = self.texts[self.now()];
+            let rest = text.get(usize::try_from(offset).unwrap()..);
+            let rest = rest.unwrap_or_default();
+            let read = rest.len().min(buf.len()).min(4);
+            buf[..read].copy_from_slice(&rest[..read]);
+            Ok(read)
+        }
+
+        fn identity(&self) -> io::Result<ListIdentity> {
+            Ok(ListIdentity {
+                inode: self.after,
+                mtime: i64::try_from(self.now()).unwrap(),
+                ..ListIdentity::default()
+            })
+        }
+    }
+
+    fn written(texts: [&'static [u8]; 2], after: u64) -> ListFile {
+        let reads = AtomicU64::new(0);
+        let bytes = Written {
+            texts,
+            after,
+            reads,
+        };
+        ListFile::of(Path::new("list"), Box::new(bytes)).unwrap()
+    }
+
+    fn prepared(dir: &Arc<dyn Dir>, list: &ListFile) -> Result<(), ListTrouble> {
+        let edits = Edits {
+            strict: false,
+            drop: true,
+        };
+        prepare(dir, Mechanism::Flock, "test", &mut Now, list, edits).map(drop)
+    }
+
+    #[test]
+    fn of_a_list_that_changes_while_it_is_read_no_task_counts() {
+        let texts: [&[u8]; 2] = [
+            b"echo a\necho b\necho c\n",
+            b"echo x\necho a\necho b\necho c\n",
+        ];
+        for after in 1..=7 {
+            let folder = tempfile::tempdir().unwrap();
+            let dir: Arc<dyn Dir> = RealDir::open(folder.path()).unwrap();
+            dir.make_dir("nodes").unwrap();
+            // The first time, and again on a workdir that knows the list before.
+            for known in [0, 3] {
+                let made = prepared(&dir, &written(texts, after));
+                assert!(
+                    matches!(made, Err(ListTrouble::Changing { .. })),
+                    "{made:?}"
+                );
+                let state = look(&dir).unwrap();
+                assert_eq!(state.map_or(0, |state| state.tasks.lines), known);
+                prepared(&dir, &written([texts[0]; 2], u64::MAX)).unwrap();
+            }
+            prepared(&dir, &written([texts[1]; 2], 0)).unwrap();
+            let queue = std::fs::read_to_string(folder.path().join("toprocess")).unwrap();
+            assert_eq!(queue, "3 echo x\n0 echo a\n1 echo b\n2 echo c\n");
+        }
+    }
+
+    #[test]
+    fn a_list_that_is_replaced_is_read_as_it_was_when_it_was_opened() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("list");
+        std::fs::write(&path, "echo a\n").unwrap();
+        let list = ListFile::at(&path).unwrap().unwrap();
+        std::fs::write(folder.path().join("new"), "echo b\n").unwrap();
+        std::fs::rename(folder.path().join("new"), &path).unwrap();
+        let mut seen = Vec::new();
+        list.each(|line| {
+            seen.push(line.to_vec());
+            Ok(())
+        })
+        .unwrap();
+        assert_eq!(seen, [b"echo a"]);
+        assert_ne!(
+            ListFile::at(&path).unwrap().unwrap().identity,
+            list.identity
+        );
+    }
+
+    #[test]
+    fn tasks_that_are_claimed_by_nobody_are_named_and_repaired() {
+        let folder = tempfile::tempdir().unwrap();
+        let dir: Arc<dyn Dir> = RealDir::open(folder.path()).unwrap();
+        dir.make_dir("nodes").unwrap();
+        let list = written([b"echo a\necho b\n"; 2], u64::MAX);
+        prepared(&dir, &list).unwrap();
+        let mut now = Now;
+        let mut txn = Txn::begin(&dir, Mechanism::Flock, "test", &mut now).unwrap();
+        // As if a claim had been lost.
+        txn.claim(1, &crate::workdir::commit::Attempts::default())
+            .unwrap();
+        txn.commit(Act::Prepare).unwrap();
+        let begun = Txn::begin(&dir, Mechanism::Flock, "test", &mut now);
+        let told = begun.err().map(|error| error.to_string()).unwrap();
+        assert!(told.contains("1 tasks are claimed"), "{told}");
+        let made = repair(&dir, None, ("here", Mechanism::Flock), &mut now).unwrap();
+        assert_eq!((made.left, made.finished, made.failed), (2, 0, 0));
+        Txn::begin(&dir, Mechanism::Flock, "test", &mut now).unwrap();
+    }
 }

@@ -33,6 +33,11 @@ pub struct Entry {
 pub enum Act {
     /// The workdir was prepared, or prepared again for a changed list.
     Prepare,
+    /// It was prepared again for a list in which the lines of failed tasks are gone.
+    Edit {
+        /// Which: they are not in `failed` any more.
+        forgotten: Ids,
+    },
     /// A farmer joined.
     Join {
         /// Its number.
@@ -214,7 +219,7 @@ impl Members {
                     member.is_quarantined = matches!(act, Act::Quarantine { .. });
                 }
             }
-            Act::Prepare | Act::Retry { .. } => {}
+            Act::Prepare | Act::Edit { .. } | Act::Retry { .. } => {}
         }
     }
 }
