@@ -20,6 +20,8 @@ pub enum RunExit {
     Usage = 2,
     /// A bug in pytf.
     Bug = 70,
+    /// The system refused what every process needs.
+    System = 71,
     /// The workdir cannot be used.
     WorkdirUnusable = 74,
     /// Stopped by a signal or at the end of the time, with work left.
@@ -31,7 +33,7 @@ pub enum RunExit {
 }
 
 /// Every status with its name and what it tells the user, in order.
-pub const TABLE: [(RunExit, &str, &str); 8] = [
+pub const TABLE: [(RunExit, &str, &str); 9] = [
     (
         RunExit::Complete,
         "complete",
@@ -51,6 +53,11 @@ pub const TABLE: [(RunExit, &str, &str); 8] = [
         RunExit::Bug,
         "bug",
         "a bug in pytf; the workdir can be resumed",
+    ),
+    (
+        RunExit::System,
+        "system",
+        "the system refused threads, processes, open files or memory; the message names the limit",
     ),
     (
         RunExit::WorkdirUnusable,
@@ -127,6 +134,7 @@ mod tests {
                 (1, "some-failed"),
                 (2, "usage"),
                 (70, "bug"),
+                (71, "system"),
                 (74, "workdir-unusable"),
                 (75, "work-left"),
                 (76, "sealed"),
@@ -143,6 +151,7 @@ mod tests {
             SomeFailed,
             Usage,
             Bug,
+            System,
             WorkdirUnusable,
             WorkLeft,
             Sealed,
@@ -150,8 +159,8 @@ mod tests {
         ] {
             // A new variant must be added here, and then to the table.
             match exit {
-                Complete | SomeFailed | Usage | Bug | WorkdirUnusable | WorkLeft | Sealed
-                | Interrupted => (),
+                Complete | SomeFailed | Usage | Bug | System | WorkdirUnusable | WorkLeft
+                | Sealed | Interrupted => (),
             }
             assert!(exit.sentence().len() > 20);
             assert_eq!(exit.to_string(), exit.name());

@@ -13,8 +13,9 @@ use pytf::farm::patience::{Patience, waits};
 use pytf::farm::sight;
 use pytf::farm::start::{self, Trouble, warn};
 use pytf::host::allocation::host_name;
-use pytf::host::guard;
+use pytf::host::{guard, open_files};
 use pytf::model::ids::Ids;
+use pytf::model::refusal::hint;
 use pytf::view::escape::clip;
 use pytf::view::log::{Ask, show};
 use pytf::workdir::error::Context;
@@ -29,11 +30,19 @@ fn main() -> ExitCode {
     let request = match Cli::read(std::env::args_os(), |name| std::env::var_os(name)) {
         Ok(request) => request,
         Err(error) => {
-            // `--help` into a closed pipe is no failure.
-            let _ = error.print();
-            return ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(2));
+            let status = u8::try_from(error.exit_code()).unwrap_or(2);
+            return match printed(error.print()) {
+                // What goes to standard error cannot be told of anywhere else.
+                RunExit::Complete => ExitCode::from(status),
+                failed if status == 0 => failed.into(),
+                _ => ExitCode::from(status),
+            };
         }
     };
+    if !matches!(request, Request::Farm { .. } | Request::Guard(_)) {
+        // They start nothing that would inherit it.
+        open_files::raise();
+    }
     match request {
         Request::Farm {
             list,
@@ -67,6 +76,26 @@ fn main() -> ExitCode {
     .into()
 }
 
+/// Prints to standard output; the status to end with.
+fn say(text: &str) -> RunExit {
+    let mut stdout = std::io::stdout();
+    let done = stdout.write_all(text.as_bytes());
+    printed(done.and_then(|()| stdout.flush()))
+}
+
+/// The status when something was printed, or could not be. Whoever closes the pipe has
+/// read enough.
+fn printed(done: std::io::Result<()>) -> RunExit {
+    match done {
+        Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => {
+            let hint = hint(&error);
+            warn(&format!("cannot write to standard output: {error}{hint}"));
+            RunExit::WorkdirUnusable
+        }
+        _ => RunExit::Complete,
+    }
+}
+
 /// `pytf devices`
 fn devices(wish: &Devices) -> RunExit {
     match sight::look(wish) {
@@ -76,9 +105,7 @@ fn devices(wish: &Devices) -> RunExit {
             } else {
                 sight.text()
             };
-            // Whoever closes the pipe has read enough.
-            let _ = std::io::stdout().write_all(text.as_bytes());
-            RunExit::Complete
+            say(&text)
         }
         Err(why) => {
             warn(&why.to_string());
@@ -129,17 +156,16 @@ fn retry_failed(wish: &Retry) -> Result<RunExit, Trouble> {
     let who = format!("pytf retry, process {}", std::process::id());
     let retried = retry(&workdir.dir, workdir.mechanism, &who, &mut patience, wanted)?;
     let back = retried.back.count();
-    let _ = match back {
-        0 => writeln!(std::io::stdout(), "no failed task to put back"),
-        n => writeln!(
-            std::io::stdout(),
-            "{n} {} back in toprocess ({}): run the same command again",
+    let told = say(&match back {
+        0 => "no failed task to put back\n".to_owned(),
+        n => format!(
+            "{n} {} back in toprocess ({}): run the same command again\n",
             if n == 1 { "task is" } else { "tasks are" },
             sorted(&retried.back)
         ),
-    };
+    });
     if retried.not_failed.is_empty() {
-        return Ok(RunExit::Complete);
+        return Ok(told);
     }
     warn(&format!(
         "not in failed, and left alone: {}",
@@ -167,15 +193,14 @@ fn repair(wish: &Repair) -> Result<RunExit, Trouble> {
         0 => String::new(),
         n => format!("; {n} lines in them were of no use"),
     };
-    let _ = writeln!(
-        std::io::stdout(),
-        "{} finished, {} failed, {} to go; the files as they were are in {}{unusable}",
+    let told = say(&format!(
+        "{} finished, {} failed, {} to go; the files as they were are in {}{unusable}\n",
         made.finished,
         made.failed,
         made.left,
         wish.workdir.join(made.kept).display()
-    );
-    Ok(RunExit::Complete)
+    ));
+    Ok(told)
 }
 
 /// Ids in their order, and not more of them than a line can hold.

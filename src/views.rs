@@ -7,6 +7,7 @@ use std::path::Path;
 use pytf::cli::{Export, Format, Report, Status, Timeline, Watch};
 use pytf::exit::RunExit;
 use pytf::farm::start::warn;
+use pytf::model::refusal::{hint, is_resource};
 use pytf::view::escape::escape;
 use pytf::view::export;
 use pytf::view::look::{Look, Terminal};
@@ -43,13 +44,26 @@ pub(crate) fn exit(done: Result<(), Failed>) -> RunExit {
 
 impl From<RunError> for Failed {
     fn from(error: RunError) -> Self {
-        Self::new(error, RunExit::WorkdirUnusable)
+        match error {
+            RunError::Io(error) => error.into(),
+            error @ RunError::NoWorkdir(_) => Self::new(error, RunExit::WorkdirUnusable),
+        }
     }
 }
 
 impl From<io::Error> for Failed {
     fn from(error: io::Error) -> Self {
-        Self::new(error, RunExit::WorkdirUnusable)
+        let text = format!("{error}{}", hint(&error));
+        Self::new(text, unusable(&error))
+    }
+}
+
+/// The status when files of a workdir, or our output, cannot be used.
+fn unusable(error: &io::Error) -> RunExit {
+    if is_resource(error) {
+        RunExit::System
+    } else {
+        RunExit::WorkdirUnusable
     }
 }
 
@@ -109,6 +123,7 @@ pub(crate) fn watch(wish: &Watch) -> Result<(), Failed> {
         Ok(None) => Ok(()),
         // The terminal is as it was: now the signal may do what it does.
         Ok(Some(signal)) => Ok(signal_hook::low_level::emulate_default_handler(signal)?),
+        Err(error @ WatchError::System(_)) => Err(Failed::new(error, RunExit::System)),
         Err(error @ WatchError::Reader) => Err(Failed::new(error, RunExit::Bug)),
         Err(WatchError::Run(error)) => Err(error.into()),
         Err(error @ WatchError::Terminal(_)) => Err(Failed::new(error, RunExit::Usage)),

@@ -67,7 +67,7 @@ fn own_calls(text: &str) -> HashMap<String, f64> {
         let Some((name, rest)) = call.split_once('(') else {
             continue;
         };
-        let is_log = name == "openat" && rest.contains("/logs/");
+        let is_log = name == "openat" && rest.contains("logs/");
         let name = if is_log { "openat of a log" } else { name };
         *counts.entry(name.to_owned()).or_insert(0.0) += 1.0;
     }

@@ -21,33 +21,28 @@ pub enum Fed {
     Wrong(ListError),
 }
 
-/// Reads a stream to its end, in a thread of its own.
-pub fn read(mut stream: impl Read + Send + 'static, fed: Sender<Fed>) -> std::io::Result<()> {
-    std::thread::Builder::new()
-        .name("feeder".into())
-        .spawn(move || {
-            let mut parser = Parser::new();
-            let mut chunk = vec![0; 1 << 16];
-            let last = loop {
-                let mut lines = Vec::new();
-                let mut emit = |line: &[u8]| lines.push(line.to_vec());
-                let (parsed, is_end) = match stream.read(&mut chunk) {
-                    Ok(0) => (parser.finish(&mut emit), true),
-                    Ok(read) => (parser.feed(&chunk[..read], &mut emit), false),
-                    Err(error) if error.kind() == std::io::ErrorKind::Interrupted => continue,
-                    Err(error) => break Fed::Broken(error.to_string()),
-                };
-                if !lines.is_empty() && fed.send(Fed::Lines(lines)).is_err() {
-                    return;
-                }
-                match parsed {
-                    Err(wrong) => break Fed::Wrong(wrong),
-                    Ok(()) if is_end => break Fed::End(parser.remarks()),
-                    Ok(()) => {}
-                }
-            };
-            // The ledger may be gone already.
-            let _ = fed.send(last);
-        })?;
-    Ok(())
+/// Reads a stream to its end.
+pub fn read(mut stream: impl Read, fed: &Sender<Fed>) {
+    let mut parser = Parser::new();
+    let mut chunk = vec![0; 1 << 16];
+    let last = loop {
+        let mut lines = Vec::new();
+        let mut emit = |line: &[u8]| lines.push(line.to_vec());
+        let (parsed, is_end) = match stream.read(&mut chunk) {
+            Ok(0) => (parser.finish(&mut emit), true),
+            Ok(read) => (parser.feed(&chunk[..read], &mut emit), false),
+            Err(error) if error.kind() == std::io::ErrorKind::Interrupted => continue,
+            Err(error) => break Fed::Broken(error.to_string()),
+        };
+        if !lines.is_empty() && fed.send(Fed::Lines(lines)).is_err() {
+            return;
+        }
+        match parsed {
+            Err(wrong) => break Fed::Wrong(wrong),
+            Ok(()) if is_end => break Fed::End(parser.remarks()),
+            Ok(()) => {}
+        }
+    };
+    // The ledger may be gone already.
+    let _ = fed.send(last);
 }

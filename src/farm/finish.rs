@@ -11,6 +11,7 @@ use super::start::warn;
 use super::supervisor::Ended;
 use crate::cli::Farm;
 use crate::exit::RunExit;
+use crate::host::open_files;
 use crate::model::allocation::Allocation;
 use crate::model::farmer::{Cause, Run};
 use crate::model::outcome::signal_name;
@@ -40,6 +41,8 @@ pub(super) struct Finish<'a> {
 impl Finish<'_> {
     /// Writes and tells what there is; the status of the whole run.
     pub(super) fn exit(&self, ended: &Ended, busy: &AtomicU64) -> RunExit {
+        // Nothing is started any more that would inherit it.
+        open_files::raise();
         let state = ended
             .state
             .clone()

@@ -16,15 +16,17 @@ use crossbeam_channel::{Receiver, Select, Sender, never};
 
 use super::clock::Clock;
 use super::feeder::Fed;
-use super::message::{Event, Failure, Order, Places, Report};
+use super::message::{Event, Failure, Heard, Order, Places, Report};
 use super::neighbours::Neighbours;
 use super::patience::Patience;
 use super::quarantine::Quarantine;
 use super::queue::Queue;
 use crate::host::process::Place;
+use crate::model::interruption::{SUSPICION, Span};
 use crate::model::outcome::{Destination, Outcome};
 use crate::model::pace::{Ends, Pace};
 use crate::model::record::{End, Record, Start};
+use crate::model::refusal::is_resource;
 use crate::model::task::Task;
 use crate::model::turn::View;
 use crate::model::watch::look_every;
@@ -35,11 +37,8 @@ use crate::workdir::lock::Waiting;
 use crate::workdir::session::Session;
 use crate::workdir::state::State;
 
-/// How long an end by a signal from outside is held back: a scheduler that ends
-/// tasks and farmer together reaches the tasks first.
-const SUSPICION: Duration = Duration::from_millis(1500);
 /// How long a workdir may refuse while nothing runs that could be lost.
-const PATIENCE_IDLE: Duration = Duration::from_secs(10);
+pub const PATIENCE_IDLE: Duration = Duration::from_secs(10);
 /// How long it may refuse while tasks run.
 pub const PATIENCE_BUSY: Duration = Duration::from_mins(5);
 /// How long until it is tried again.
@@ -80,6 +79,8 @@ pub struct Desk {
     pub linger: bool,
     /// What to do should the node be sick; none: nothing.
     pub quarantine: Option<Quarantine>,
+    /// The signals that we were sent.
+    pub heard: Heard,
 }
 
 /// The ledger at work.
@@ -206,7 +207,7 @@ impl Ledger {
             ..
         } = &mut self.desk;
         if let Some(quarantine) = quarantine
-            && let Some(text) = quarantine.mind(session, patience)?
+            && let Some(text) = quarantine.mind(session, !self.suspects.is_empty(), patience)?
         {
             let _ = self.desk.events.send(Event::Warn(text));
         }
@@ -215,7 +216,7 @@ impl Ledger {
 
     fn quarantine_due_at(&self) -> Option<Instant> {
         let quarantine = self.desk.quarantine.as_ref()?;
-        quarantine.due_at(&self.desk.session)
+        quarantine.due_at(&self.desk.session, !self.suspects.is_empty())
     }
 
     // ---- the turn --------------------------------------------------------
@@ -318,23 +319,32 @@ impl Ledger {
                     end,
                     suspect: Some(at),
                 } => {
+                    if let Some(quarantine) = &mut self.desk.quarantine {
+                        quarantine.ended(&end, self.desk.session.state());
+                    }
                     self.suspects.push_back((at, task, end));
                 }
                 Report::Ended {
                     task,
                     end,
                     suspect: None,
-                } => self.enter(task, end),
+                } => {
+                    if let Some(quarantine) = &mut self.desk.quarantine {
+                        quarantine.ended(&end, self.desk.session.state());
+                    }
+                    self.enter(task, end);
+                }
                 Report::Unstarted(task) => self.desk.session.give_back(task, None),
             }
         }
         while is_last || self.is_suspect_due() {
-            let Some((_, task, mut end)) = self.suspects.pop_front() else {
+            let Some((ended, task, mut end)) = self.suspects.pop_front() else {
                 break;
             };
             // The queue is closed by now: killed a moment before we were told
             // to stop, by the same hand, however long the other tasks take.
-            if is_last || self.desk.queue.is_closed_within(Duration::ZERO) {
+            let is_over = is_last || self.desk.queue.is_closed_within(Duration::ZERO);
+            if is_over || self.was_interrupted(&end, ended) {
                 end.outcome = Outcome::Interrupted;
             } else {
                 let failure = Event::TaskFailed(Failure::of(&task, &end));
@@ -362,14 +372,24 @@ impl Ledger {
     fn enter(&mut self, task: Task, end: End) {
         self.ends.count += 1;
         self.ends.ran += Duration::from_micros(end.us);
-        if let Some(quarantine) = &mut self.desk.quarantine {
-            quarantine.ended(&end);
-        }
         if end.outcome.destination() == Destination::ToProcess {
             self.desk.session.give_back(task, Some(Why::Interrupted));
         } else {
             self.desk.session.settle(task, end);
         }
+    }
+
+    /// Whether a failing end is explained by a signal that we were sent.
+    fn was_interrupted(&self, end: &End, ended: Instant) -> bool {
+        let started = ended.checked_sub(Duration::from_micros(end.us));
+        let span = Span {
+            started: started.unwrap_or(ended),
+            ended,
+        };
+        let heard = self.desk.heard.lock();
+        heard
+            .unwrap_or_else(PoisonError::into_inner)
+            .explain(&end.outcome, span)
     }
 
     fn is_suspect_due(&self) -> bool {
@@ -635,6 +655,14 @@ impl Ledger {
             PATIENCE_IDLE
         };
         match error {
+            // What is refused for lack of a resource is no trouble of the workdir: a
+            // task that ends gives some back, and is not stopped for it.
+            Error::Io { ref source, .. } if is_busy && is_resource(source) => {
+                if is_first {
+                    self.warn(format!("{error}; trying on until one of our tasks ends"));
+                }
+                return false;
+            }
             Error::Io { .. } if since.elapsed() < patience => {
                 if is_first {
                     self.warn(format!(

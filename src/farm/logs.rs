@@ -2,31 +2,99 @@
 //!
 //! Output goes straight from the task into the file, nothing is copied. A log
 //! that is there is never overwritten: a later attempt gets another name.
+//!
+//! Others rely on this: files are found by the descriptor of the workdir, whatever
+//! becomes of the folders above it; and while a task runs, its log takes no
+//! descriptor of ours where there are few, so that slots may be more than those.
 
-use std::fs::{File, OpenOptions};
+use std::fs::File;
 use std::io::{self, Write};
 use std::os::fd::{AsFd, BorrowedFd};
-use std::os::unix::fs::OpenOptionsExt;
-use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, Condvar, Mutex, PoisonError};
+
+use nix::fcntl::{AtFlags, OFlag, openat, renameat};
+use nix::sys::stat::{Mode, fstatat, mkdirat};
+use nix::unistd::{UnlinkatFlags, unlinkat};
 
 use crate::model::logs::{LogMode, log_name, packed_name};
 use crate::model::record::LogAt;
 use crate::model::task::Task;
+use crate::workdir::fs::RealDir;
+
+/// So many descriptors are left to the rest of the farmer: the ledger opens files of
+/// the workdir, the supervisor reads /proc, a scheduler's program is asked.
+const RESERVE: u64 = 24;
+
+/// Where few files may be open: so many slots may be between opening a log and the
+/// start of its task.
+pub struct Doors {
+    free: Mutex<u64>,
+    changed: Condvar,
+}
+
+/// The way through one of the doors, until it is dropped.
+pub struct Pass<'d>(&'d Doors);
+
+impl Doors {
+    /// What slots need when so many files may still be opened; none when there are
+    /// enough for a log each.
+    pub fn plan(slots: u32, left: u64) -> Option<Arc<Self>> {
+        let free = left.saturating_sub(RESERVE);
+        (free < u64::from(slots)).then(|| {
+            Arc::new(Self {
+                free: Mutex::new(free.max(1)),
+                changed: Condvar::new(),
+            })
+        })
+    }
+
+    /// Waits for a free one.
+    pub fn enter(&self) -> Pass<'_> {
+        let free = self.free.lock().unwrap_or_else(PoisonError::into_inner);
+        let free = self.changed.wait_while(free, |free| *free == 0);
+        *free.unwrap_or_else(PoisonError::into_inner) -= 1;
+        Pass(self)
+    }
+}
+
+impl Drop for Pass<'_> {
+    fn drop(&mut self) {
+        *self.0.free.lock().unwrap_or_else(PoisonError::into_inner) += 1;
+        self.0.changed.notify_one();
+    }
+}
+
+/// What all slots share for their logs.
+#[derive(Clone)]
+pub struct LogPlace {
+    /// The workdir.
+    pub dir: Arc<RealDir>,
+    /// `--logs`.
+    pub mode: LogMode,
+    /// /dev/null, open for reading and writing.
+    pub null: Arc<File>,
+    /// Whether a slot's own file may stay open.
+    pub keeps_open: bool,
+}
 
 /// The logs of one slot.
 pub struct SlotLogs {
-    workdir: Arc<PathBuf>,
-    mode: LogMode,
+    place: LogPlace,
     /// The name of the slot's own file: packed, or what is kept only of failures.
     own_name: String,
     own: Option<Arc<File>>,
-    null: Arc<File>,
+    /// Whether the slot's own file is there.
+    is_made: bool,
 }
 
 /// The open log of an attempt.
 pub struct OpenLog {
     file: Arc<File>,
+    written: Written,
+}
+
+/// Where the output of an attempt is.
+pub struct Written {
     name: String,
     /// Where the attempt's output begins, when the file is not its alone.
     from: Option<u64>,
@@ -43,92 +111,69 @@ impl OpenLog {
         // A full disk has told the user already, or will.
         let _ = writeln!(&*self.file, "pytf: {text}");
     }
+
+    /// The task has it, or will not: we need it no more.
+    pub fn release(self) -> Written {
+        self.written
+    }
 }
 
 impl SlotLogs {
-    /// The logs of a slot; `null` is /dev/null, open for reading and writing.
-    pub fn new(
-        workdir: Arc<PathBuf>,
-        mode: LogMode,
-        farmer: &str,
-        slot: u32,
-        null: Arc<File>,
-    ) -> Self {
-        let own_name = match mode {
+    /// The logs of a slot.
+    pub fn new(place: LogPlace, farmer: &str, slot: u32) -> Self {
+        let own_name = match place.mode {
             LogMode::Failed => format!("logs/unfinished_{farmer}_{slot}"),
             _ => packed_name(farmer, slot),
         };
         Self {
-            workdir,
-            mode,
+            place,
             own_name,
             own: None,
-            null,
+            is_made: false,
         }
     }
 
     /// /dev/null.
     pub fn null(&self) -> &Arc<File> {
-        &self.null
+        &self.place.null
     }
 
     /// Opens the log of an attempt.
     pub fn open(&mut self, task: &Task) -> io::Result<OpenLog> {
-        match self.mode {
+        let (file, name, from) = match self.place.mode {
             LogMode::Files => {
                 let (file, name) = self.create_for(task)?;
-                Ok(OpenLog {
-                    file: Arc::new(file),
-                    name,
-                    from: None,
-                })
+                (Arc::new(file), name, None)
             }
             LogMode::Packed | LogMode::Failed => {
-                let file = match &self.own {
-                    Some(file) => file.clone(),
-                    None => Arc::new(self.create(&self.own_name)?),
-                };
-                self.own = Some(file.clone());
-                let from = Some(file.metadata()?.len());
-                Ok(OpenLog {
-                    file,
-                    name: self.own_name.clone(),
-                    from,
-                })
+                let file = self.own()?;
+                let from = file.metadata()?.len();
+                (file, self.own_name.clone(), Some(from))
             }
-            LogMode::None => Ok(OpenLog {
-                file: self.null.clone(),
-                name: String::new(),
-                from: None,
-            }),
-        }
+            LogMode::None => (self.place.null.clone(), String::new(), None),
+        };
+        let written = Written { name, from };
+        Ok(OpenLog { file, written })
     }
 
-    /// Closes the log of an attempt; tells where its output is, when it is kept.
-    pub fn close(&mut self, log: OpenLog, task: &Task, is_good: bool) -> Option<LogAt> {
-        match self.mode {
+    /// The attempt is over; tells where its output is, when it is kept.
+    pub fn close(&mut self, log: Written, task: &Task, is_good: bool) -> Option<LogAt> {
+        match self.place.mode {
             LogMode::Files => Some(LogAt {
                 file: log.name,
                 part: None,
             }),
-            LogMode::Packed => {
-                let (from, to) = (
-                    log.from.unwrap_or(0),
-                    log.file.metadata().map_or(0, |m| m.len()),
-                );
-                Some(LogAt {
-                    file: log.name,
-                    part: Some((from, to.saturating_sub(from))),
-                })
-            }
+            LogMode::Packed => Some(self.part(log)),
             LogMode::Failed if is_good => {
-                if log.file.metadata().is_ok_and(|m| m.len() > 0) {
+                if self.own_len() > 0
+                    && let Ok(own) = self.own()
+                {
                     // Should it fail, the next task's output follows this one's.
                     #[expect(
                         clippy::disallowed_methods,
                         reason = "the slot's own file, one writer"
                     )]
-                    let _ = log.file.set_len(0);
+                    let _ = own.set_len(0);
                 }
                 None
             }
@@ -137,19 +182,56 @@ impl SlotLogs {
         }
     }
 
-    /// Gives the slot's file the name of the attempt that failed.
-    fn keep(&mut self, log: OpenLog, task: &Task) -> Option<LogAt> {
-        let Ok((_, name)) = self.create_for(task) else {
-            let from = log.from.unwrap_or(0);
-            let to = log.file.metadata().map_or(from, |m| m.len());
-            return Some(LogAt {
-                file: log.name,
-                part: Some((from, to - from)),
-            });
+    /// The slot's own file, made when it is not there.
+    fn own(&mut self) -> io::Result<Arc<File>> {
+        if let Some(own) = &self.own {
+            return Ok(own.clone());
+        }
+        let excl = if self.is_made {
+            OFlag::empty()
+        } else {
+            OFlag::O_EXCL
         };
-        let from = self.workdir.join(&log.name);
-        std::fs::rename(from, self.workdir.join(&name)).ok()?;
+        let own = Arc::new(self.create(&self.own_name, excl)?);
+        self.is_made = true;
+        if self.place.keeps_open {
+            self.own = Some(own.clone());
+        }
+        Ok(own)
+    }
+
+    fn own_len(&self) -> u64 {
+        let len = match &self.own {
+            Some(own) => own.metadata().map(|known| known.len()).ok(),
+            None => fstatat(
+                &self.place.dir,
+                &*self.own_name,
+                AtFlags::AT_SYMLINK_NOFOLLOW,
+            )
+            .ok()
+            .and_then(|known| u64::try_from(known.st_size).ok()),
+        };
+        len.unwrap_or(0)
+    }
+
+    /// The attempt's part of the slot's own file.
+    fn part(&self, log: Written) -> LogAt {
+        let from = log.from.unwrap_or(0);
+        LogAt {
+            file: log.name,
+            part: Some((from, self.own_len().saturating_sub(from))),
+        }
+    }
+
+    /// Gives the slot's file the name of the attempt that failed.
+    fn keep(&mut self, log: Written, task: &Task) -> Option<LogAt> {
+        let Ok((_, name)) = self.create_for(task) else {
+            return Some(self.part(log));
+        };
+        let dir = &self.place.dir;
+        renameat(dir, &*log.name, dir, &*name).ok()?;
         self.own = None;
+        self.is_made = false;
         Some(LogAt {
             file: name,
             part: None,
@@ -161,7 +243,7 @@ impl SlotLogs {
         let mut attempt = task.attempt;
         loop {
             let name = log_name(task.id, attempt);
-            match self.create(&name) {
+            match self.create(&name, OFlag::O_EXCL) {
                 Err(error) if error.kind() == io::ErrorKind::AlreadyExists => attempt += 1,
                 Err(error) if error.kind() == io::ErrorKind::NotFound => self.make_folder(&name)?,
                 created => return Ok((created?, name)),
@@ -170,28 +252,91 @@ impl SlotLogs {
     }
 
     fn make_folder(&self, name: &str) -> io::Result<()> {
-        let path = self.workdir.join(name);
-        let folder = path.parent().unwrap_or(&path);
-        match std::fs::create_dir(folder) {
-            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
-            made => made,
+        let folder = name.rsplit_once('/').map_or(name, |(folder, _)| folder);
+        match mkdirat(&self.place.dir, folder, Mode::from_bits_truncate(0o777)) {
+            Ok(()) | Err(nix::Error::EEXIST) => Ok(()),
+            Err(error) => Err(error.into()),
         }
     }
 
-    fn create(&self, name: &str) -> io::Result<File> {
-        OpenOptions::new()
-            .append(true)
-            .create_new(true)
-            .mode(0o666)
-            .custom_flags(libc::O_NOFOLLOW | libc::O_NOCTTY)
-            .open(self.workdir.join(name))
+    fn create(&self, name: &str, excl: OFlag) -> io::Result<File> {
+        let how = OFlag::O_WRONLY
+            | OFlag::O_APPEND
+            | OFlag::O_CREAT
+            | OFlag::O_CLOEXEC
+            | OFlag::O_NOFOLLOW
+            | OFlag::O_NOCTTY;
+        let mode = Mode::from_bits_truncate(0o666);
+        Ok(openat(&self.place.dir, name, how | excl, mode)?.into())
     }
 }
 
 impl Drop for SlotLogs {
     fn drop(&mut self) {
-        if self.mode == LogMode::Failed && self.own.is_some() {
-            let _ = std::fs::remove_file(self.workdir.join(&self.own_name));
+        if self.place.mode == LogMode::Failed && self.is_made {
+            let _ = unlinkat(&self.place.dir, &*self.own_name, UnlinkatFlags::NoRemoveDir);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::task::TaskId;
+
+    #[test]
+    fn doors_are_for_those_who_have_too_few_files() {
+        assert!(Doors::plan(100, 1000).is_none());
+        let doors = Doors::plan(1000, RESERVE + 2).unwrap();
+        let (first, second) = (doors.enter(), doors.enter());
+        assert_eq!(*doors.free.lock().unwrap(), 0);
+        drop((first, second));
+        // Even with none left one may go through: it tries, and waits.
+        drop(Doors::plan(1000, 0).unwrap().enter());
+    }
+
+    #[test]
+    fn a_slots_own_file_may_stay_open_or_not() {
+        for (mode, keeps_open) in [
+            (LogMode::Packed, true),
+            (LogMode::Packed, false),
+            (LogMode::Failed, true),
+            (LogMode::Failed, false),
+        ] {
+            let folder = tempfile::tempdir().unwrap();
+            std::fs::create_dir(folder.path().join("logs")).unwrap();
+            let place = LogPlace {
+                dir: RealDir::open(folder.path()).unwrap(),
+                mode,
+                null: Arc::new(File::open("/dev/null").unwrap()),
+                keeps_open,
+            };
+            let mut logs = SlotLogs::new(place, "f", 0);
+            let mut run = |id: u64, text: &str, is_good: bool| {
+                let task = Task {
+                    id: TaskId(id),
+                    line: Vec::new(),
+                    attempt: 1,
+                };
+                let log = logs.open(&task).unwrap();
+                log.say(text);
+                let at = logs.close(log.release(), &task, is_good)?;
+                let bytes = std::fs::read_to_string(folder.path().join(&at.file)).unwrap();
+                let (from, len) = at.part.unwrap_or((0, bytes.len() as u64));
+                let from = usize::try_from(from).unwrap();
+                Some(bytes[from..from + usize::try_from(len).unwrap()].to_owned())
+            };
+            let is_packed = mode == LogMode::Packed;
+            let good = run(0, "good", true);
+            assert_eq!(good.as_deref(), is_packed.then_some("pytf: good\n"));
+            assert_eq!(run(1, "bad", false).as_deref(), Some("pytf: bad\n"));
+            assert_eq!(run(2, "worse", false).as_deref(), Some("pytf: worse\n"));
+            drop(run(3, "good again", true));
+            drop(logs);
+            let left = std::fs::read_dir(folder.path().join("logs"))
+                .unwrap()
+                .count();
+            assert_eq!(left, if is_packed { 1 } else { 2 }, "{mode:?} {keeps_open}");
         }
     }
 }

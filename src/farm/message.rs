@@ -3,10 +3,11 @@
 //! Events go to the supervisor, orders and reports to the ledger. Slots and the
 //! supervisor share the [`Place`] of each running process, nothing else.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::Instant;
 
 use crate::host::process::Place;
+use crate::model::interruption::Signals;
 use crate::model::outcome::Outcome;
 use crate::model::record::{End, LogAt, Record};
 use crate::model::task::{Task, TaskId};
@@ -94,6 +95,9 @@ pub enum Report {
     /// A task was taken and never started.
     Unstarted(Task),
 }
+
+/// The signals that we were sent, as the thread that hears them notes them.
+pub type Heard = Arc<Mutex<Signals>>;
 
 /// The places of all slots.
 pub type Places = Arc<Vec<Place>>;

@@ -14,6 +14,7 @@
 
 mod binding;
 pub mod clock;
+mod crew;
 pub mod devices;
 pub mod feeder;
 mod finish;

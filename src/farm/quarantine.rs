@@ -52,9 +52,14 @@ impl Quarantine {
         }
     }
 
-    /// An attempt has ended here, and is about to be settled.
-    pub fn ended(&mut self, end: &End) {
+    /// An attempt has ended here, and is about to be settled. One that failed is so
+    /// only after a while: until others can be asked, no more tasks are started.
+    pub fn ended(&mut self, end: &End, state: &State) {
         self.health.ended(end);
+        let is_doubt = self.health.opinion() == Opinion::Well && self.health.has_wish();
+        if is_doubt && state.claiming() >= 2 {
+            self.queue.quarantine(true);
+        }
     }
 
     /// Whether to claim no more than idle slots can start, while others could.
@@ -62,23 +67,32 @@ impl Quarantine {
         self.health.is_wary() && state.claiming() >= 2
     }
 
-    /// When to look again, if there is anything to look for.
-    pub fn due_at(&self, session: &Session) -> Option<Instant> {
+    /// When to look again, if there is anything to look for. `are_held`: ends are held
+    /// back, as they may be interruptions.
+    pub fn due_at(&self, session: &Session, are_held: bool) -> Option<Instant> {
         if self.health.opinion() != Opinion::Well || self.is_on {
             return Some(self.look_at);
         }
-        // What is not settled yet is in no file that it could be taken from: the
-        // next turn settles it.
-        (self.health.has_wish() && !session.has_news()).then_some(self.look_at)
+        self.can_ask(session, are_held).then_some(self.look_at)
+    }
+
+    /// Whether others should try tasks, and can. What is not settled yet is in no file
+    /// that it could be taken from: the next turn settles it.
+    fn can_ask(&self, session: &Session, are_held: bool) -> bool {
+        self.health.has_wish() && !session.has_news() && !are_held
     }
 
     /// Does what is due; what people should know of it.
     pub fn mind(
         &mut self,
         session: &mut Session,
+        are_held: bool,
         waiting: &mut dyn Waiting,
     ) -> Result<Option<String>> {
-        if self.due_at(session).is_none_or(|at| Instant::now() < at) {
+        if self
+            .due_at(session, are_held)
+            .is_none_or(|at| Instant::now() < at)
+        {
             return Ok(None);
         }
         self.pause = (self.pause * 2).min(LOOK_EVERY);
@@ -86,7 +100,7 @@ impl Quarantine {
         match self.health.opinion() {
             Opinion::Well if self.is_on => self.release(session, waiting),
             Opinion::Well => self.ask(session, waiting),
-            Opinion::Doubtful | Opinion::Sick => self.look(session, waiting),
+            Opinion::Doubtful | Opinion::Sick => self.look(session, are_held, waiting),
         }
     }
 
@@ -112,10 +126,12 @@ impl Quarantine {
             session.quarantine(&self.health.wish(), waiting)?
         };
         let Some(ids) = asked else {
+            self.queue.quarantine(self.is_on);
             self.look_at = Instant::now() + AGAIN;
             return Ok(None);
         };
         if ids.is_empty() {
+            self.queue.quarantine(self.is_on);
             self.health.not_asked();
             return Ok(None);
         }
@@ -137,7 +153,12 @@ impl Quarantine {
     }
 
     /// Looks what became of the tasks, and of the others.
-    fn look(&mut self, session: &mut Session, waiting: &mut dyn Waiting) -> Result<Option<String>> {
+    fn look(
+        &mut self,
+        session: &mut Session,
+        are_held: bool,
+        waiting: &mut dyn Waiting,
+    ) -> Result<Option<String>> {
         session.look()?;
         if session.state().claiming() == 0 && session.state().queue.left > 0 {
             self.health.released();
@@ -150,7 +171,7 @@ impl Quarantine {
             self.look_at = Instant::now();
             return Ok(Some(self.noted(session, told(verdict))));
         }
-        if self.health.has_wish() && !session.has_news() {
+        if self.can_ask(session, are_held) {
             return self.ask(session, waiting);
         }
         Ok(None)

@@ -18,8 +18,8 @@ use nix::errno::Errno;
 
 use super::clock::Clock;
 use super::gates::Gates;
-use super::ledger::PATIENCE_BUSY;
-use super::logs::{OpenLog, SlotLogs};
+use super::ledger::{PATIENCE_BUSY, PATIENCE_IDLE};
+use super::logs::{Doors, OpenLog, SlotLogs, Written};
 use super::message::{Event, Failure, Places, Report};
 use super::queue::Queue;
 use super::walltime::Took;
@@ -28,19 +28,17 @@ use crate::host::guard::{self, Row};
 use crate::host::memory::OomKills;
 use crate::host::process::{Ended, Running, Spawn, Status, Told, is_passing};
 use crate::model::durations;
+use crate::model::interruption::is_suspect;
 use crate::model::outcome::{Destination, Outcome};
 use crate::model::record::{End, Record, Used};
+use crate::model::refusal::{hint, is_resource};
 use crate::model::task::Task;
 use crate::runner::{How, Runner, explain};
 use crate::workdir::error::Error;
 use crate::workdir::farmers::is_over;
-use crate::workdir::fs::{Dir, RealDir};
-use crate::workdir::layout::SCRIPTS;
+use crate::workdir::fs::{Dir, Open, RealDir};
+use crate::workdir::layout::{LOGS, SCRIPTS};
 use crate::workdir::session::SharedJournal;
-
-/// The signals that a scheduler ends tasks with before or together with us
-/// (PBS: to the whole session at once).
-const FROM_OUTSIDE: [i32; 9] = [1, 2, 9, 10, 12, 14, 15, 24, 25];
 
 /// What a slot works with.
 pub struct Slot {
@@ -56,14 +54,18 @@ pub struct Slot {
     pub runner: Runner,
     /// Where its tasks print.
     pub logs: SlotLogs,
+    /// Where few files may be open: what it goes through to start a task.
+    pub doors: Option<Arc<Doors>>,
     /// The environment of its tasks.
     pub env: TaskEnv,
     /// The CPUs that its tasks are bound to.
     pub cpus: Option<Vec<usize>>,
     /// Where it waits for its GPUs.
     pub gates: Option<Arc<Gates>>,
-    /// The workdir, absolute.
+    /// The workdir, absolute: for tasks and for people.
     pub workdir: Arc<PathBuf>,
+    /// The workdir.
+    pub dir: Arc<RealDir>,
     /// The farmer's clock.
     pub clock: Clock,
     /// Evidence of kills for lack of memory.
@@ -152,24 +154,29 @@ impl Slot {
         if self.queue.life().is_good() {
             return false;
         }
-        let dir: Option<Arc<dyn Dir>> = RealDir::open(&self.workdir).ok().map(|dir| dir as _);
-        dir.is_some_and(|dir| is_over(&dir, farmer).unwrap_or(false))
+        let dir: Arc<dyn Dir> = self.dir.clone();
+        is_over(&dir, farmer).unwrap_or(false)
     }
 
     /// One attempt of a task; `None` when it was not started because nothing
     /// may start any more.
     fn attempt(&mut self, task: &Task) -> Option<(End, Option<Instant>)> {
+        let doors = self.doors.clone();
+        let pass = doors.as_deref().map(Doors::enter);
         let log = self.open_log(task)?;
         let how = self.runner.prepare(&task.line);
-        let (started, ended) = match self.start(task, how, &log) {
+        let start = self.start(task, how, &log);
+        if let Started::Cannot { why, .. } = &start {
+            log.say(why);
+        }
+        let log = log.release();
+        drop(pass);
+        let (started, ended) = match start {
             Started::Runs { pid, at } => {
                 let ended = self.places[self.number as usize].wait(pid, || self.row.set(0));
                 (at, Ok(ended))
             }
-            Started::Cannot { code, why } => {
-                log.say(&why);
-                (Instant::now(), Err(code))
-            }
+            Started::Cannot { code, .. } => (Instant::now(), Err(code)),
             Started::NotNow => {
                 self.logs.close(log, task, true);
                 return None;
@@ -181,7 +188,7 @@ impl Slot {
             Err(code) => (Outcome::NotStarted(code), None),
         };
         let end = self.record(task, log, (started, now), outcome, used);
-        let is_suspect = matches!(end.outcome, Outcome::Signal(s) if FROM_OUTSIDE.contains(&s));
+        let is_suspect = is_suspect(&end.outcome);
         if end.outcome.destination() == Destination::Failed && !is_suspect {
             let _ = self.events.send(Event::TaskFailed(Failure::of(task, &end)));
         }
@@ -191,7 +198,7 @@ impl Slot {
     fn record(
         &mut self,
         task: &Task,
-        log: OpenLog,
+        log: Written,
         (started, now): (Instant, Instant),
         outcome: Outcome,
         used: Option<Used>,
@@ -232,37 +239,49 @@ impl Slot {
     }
 
     /// Opens the task's log; a workdir that refuses is tried again until it
-    /// yields or the farm stops, which it does when that lasts.
+    /// yields or the farm stops, which it does when that lasts. A refused resource
+    /// is no reason to stop what runs: a task that ends gives some back.
     fn open_log(&mut self, task: &Task) -> Option<OpenLog> {
         let (began, mut pause) = (Instant::now(), Duration::from_millis(50));
         loop {
-            match self.logs.open(task) {
+            let error = match self.logs.open(task) {
                 Ok(log) => return Some(log),
-                Err(error) => {
-                    if pause == Duration::from_millis(400) {
-                        let text = format!(
-                            "cannot open the log of task {}: {error}; trying on for {}",
-                            task.id,
-                            durations::show(PATIENCE_BUSY)
-                        );
-                        let _ = self.events.send(Event::Warn(text));
-                    }
-                    if began.elapsed() > PATIENCE_BUSY {
-                        let error = Error::Io {
-                            doing: "open",
-                            file: format!("the log of task {}", task.id),
-                            source: error,
-                        };
-                        let _ = self.events.send(Event::Trouble(error));
-                        return None;
-                    }
-                    if self.queue.is_closed_within(pause) {
-                        return None;
-                    }
-                    pause = (pause * 2).min(Duration::from_secs(5));
-                }
+                Err(error) => error,
+            };
+            let runs = self.places.iter().any(|place| place.look().is_some());
+            let (patience, for_long) = match (is_resource(&error), runs) {
+                (true, true) => (Duration::MAX, "until one of our tasks ends".to_owned()),
+                (false, false) => (PATIENCE_IDLE, durations::show(PATIENCE_IDLE)),
+                _ => (PATIENCE_BUSY, durations::show(PATIENCE_BUSY)),
+            };
+            if began.elapsed() > patience {
+                let file = format!("a log of task {} in {}", task.id, self.logs_folder());
+                let (doing, source) = ("open", error);
+                let error = Error::Io {
+                    doing,
+                    file,
+                    source,
+                };
+                let _ = self.events.send(Event::Trouble(error));
+                return None;
             }
+            if pause == Duration::from_millis(400) {
+                let (folder, hint) = (self.logs_folder(), hint(&error));
+                let text = format!(
+                    "cannot open a log of task {} in {folder}: {error}{hint}; trying on for {for_long}",
+                    task.id
+                );
+                let _ = self.events.send(Event::Warn(text));
+            }
+            if self.queue.is_closed_within(pause) {
+                return None;
+            }
+            pause = (pause * 2).min(Duration::from_secs(5));
         }
+    }
+
+    fn logs_folder(&self) -> String {
+        self.workdir.join(LOGS).display().to_string()
     }
 
     fn start(&mut self, task: &Task, how: How, log: &OpenLog) -> Started {
@@ -333,8 +352,9 @@ impl Slot {
                 }
                 Err(errno) if is_passing(errno) => {
                     if pause > Duration::from_millis(500) {
-                        let why = errno.desc();
-                        let text = format!("cannot start task {} yet: {why}; trying on", task.id);
+                        let (why, hint) = (errno.desc(), hint(&errno.into()));
+                        let text =
+                            format!("cannot start task {} yet: {why}{hint}; trying on", task.id);
                         let _ = self.events.send(Event::Warn(text));
                     }
                     if self.queue.is_closed_within(pause) {
@@ -347,17 +367,14 @@ impl Slot {
         }
     }
 
+    /// Writes the task's line to a file; where it is, for the shell.
     fn write_script(&self, task: &Task) -> std::io::Result<PathBuf> {
-        let folder = self.workdir.join(SCRIPTS);
-        match std::fs::create_dir(&folder) {
-            Err(error) if error.kind() != std::io::ErrorKind::AlreadyExists => return Err(error),
-            _ => {}
-        }
-        let path = folder.join(format!("task_{}", task.id));
-        let text = [&task.line[..], b"\n"].concat();
+        self.dir.make_dir(SCRIPTS)?;
+        let name = format!("{SCRIPTS}/task_{}", task.id);
         // Another attempt writes the same bytes.
-        std::fs::write(&path, text)?;
-        Ok(path)
+        let file = self.dir.open(&name, Open::Create)?;
+        file.write_at(&[&task.line[..], b"\n"].concat(), 0)?;
+        Ok(self.workdir.join(name))
     }
 }
 

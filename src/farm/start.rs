@@ -4,20 +4,22 @@
 use std::ffi::OsString;
 use std::fs::File;
 use std::io::Write;
-use std::path::{Path, PathBuf};
+use std::path::{Component, Path, PathBuf};
 use std::sync::atomic::AtomicU64;
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Instant;
 
 use crossbeam_channel::{Receiver, Sender, bounded, unbounded};
 
 use super::clock::Clock;
+use super::crew::{Crew, Hand};
 use super::devices::{NoPlan, Plan, Surroundings};
 use super::feeder;
 use super::finish::Finish;
 use super::gates::Gates;
 use super::ledger::{Desk, Ledger};
-use super::logs::SlotLogs;
-use super::message::{Event, Order, Places, Report};
+use super::logs::{Doors, LogPlace, SlotLogs};
+use super::message::{Event, Heard, Order, Places, Report};
 use super::patience::{Abort, Patience, waits};
 use super::prelude::{Joined, Prelude};
 use super::quarantine::Quarantine;
@@ -32,6 +34,7 @@ use crate::host::gpus::Ways;
 use crate::host::guard::Guard;
 use crate::host::memory::OomKills;
 use crate::host::mps::Mps;
+use crate::host::open_files;
 use crate::host::process::{Place, adopt_orphans};
 use crate::host::room;
 use crate::host::scheduler::{Question, left_until};
@@ -40,13 +43,16 @@ use crate::model::allocation::{Allocation, is_launchers};
 use crate::model::farmer::Farmer;
 use crate::model::limits::Limits;
 use crate::model::logs::LogMode;
+use crate::model::record::Record;
+use crate::model::refusal::{self, hint, is_resource};
 use crate::model::room::{usable, warnings};
 use crate::model::walltime::Walltime;
 use crate::runner::Runner;
 use crate::runner::shell::Shell;
 use crate::view::look::{Look, Terminal};
 use crate::view::progress::{Mode, Progress};
-use crate::workdir::error::{Error, Result};
+use crate::workdir::error::{Context, Error, Result};
+use crate::workdir::fs::RealDir;
 use crate::workdir::lock::Mechanism;
 use crate::workdir::open::{Wishes, Workdir};
 use crate::workdir::resume::{ListFile, ListTrouble};
@@ -68,7 +74,7 @@ pub enum Trouble {
     #[error(transparent)]
     Devices(#[from] NoPlan),
     /// The system refuses what every farm needs.
-    #[error("cannot {0}: {1}")]
+    #[error("cannot {0}: {1}{hint}", hint = hint(.1))]
     System(&'static str, std::io::Error),
 }
 
@@ -79,9 +85,11 @@ impl Trouble {
             Some(Error::GaveUp) => RunExit::WorkLeft,
             Some(Error::Sealed) => RunExit::Sealed,
             Some(Error::Refused(_)) => RunExit::Usage,
+            Some(Error::Io { source, .. }) if is_resource(source) => RunExit::System,
             Some(_) => RunExit::WorkdirUnusable,
             None => match self {
-                Self::System(..) => RunExit::Bug,
+                Self::System(..) => RunExit::System,
+                Self::List(ListTrouble::Unreadable { source, .. }) => refusal::exit(source),
                 // The other processes of the node work.
                 Self::Devices(NoPlan::NoShare { .. }) => RunExit::Complete,
                 _ => RunExit::Usage,
@@ -118,17 +126,20 @@ impl Trouble {
 /// Runs a farm.
 pub fn run(list: &List, path: &Path, options: &Farm) -> std::result::Result<RunExit, Trouble> {
     let clock = Clock::start();
-    let host = Host::here(options)?;
+    let (events, inbox) = unbounded();
+    // First of all: a signal in the first moment stops us in good order, too.
+    let (abort, heard) = listen(&events)?;
+    let source = Source::of(list)?;
+    let mut host = Host::here(options)?;
+    let crew = host.hire(matches!(source, Source::Stream(_)))?;
     let mut progress = progress(options, &host.allocation);
     for remark in host.plan.remarks.iter().filter(|_| !options.quiet) {
         progress.say(&format!("pytf: {remark}"));
     }
-    let (events, inbox) = unbounded();
-    let abort = listen(&events)?;
     let mut patience = Patience::new(abort.clone(), Some(events.clone()), options.takeover)
         .among(host.allocation.launched());
-    let source = Source::of(list)?;
     let workdir = open(path, options)?;
+    let ground = Ground::of(&workdir.path)?;
     let mut prelude = Prelude {
         workdir: &workdir,
         patience: &mut patience,
@@ -145,8 +156,10 @@ pub fn run(list: &List, path: &Path, options: &Farm) -> std::result::Result<RunE
         clock,
         events,
         inbox,
+        heard,
+        ground,
     };
-    farm.run(joined, source, progress)
+    farm.run(joined, source, crew, progress)
 }
 
 /// Where we are and what tasks are run with.
@@ -191,6 +204,23 @@ impl Host {
         })
     }
 
+    /// The threads of this farmer, and fewer slots where they are too many.
+    fn hire(&mut self, feeds: bool) -> std::result::Result<Crew, Trouble> {
+        let refused = |error| Trouble::System("start a thread", error);
+        let crew = Crew::hire(self.slots, feeds).map_err(refused)?;
+        let slots = u32::try_from(crew.slots.len()).unwrap_or(self.slots);
+        if slots < self.slots {
+            let hint = hint(&nix::Error::EAGAIN.into());
+            self.warnings.push(format!(
+                "{slots} slots instead of {}: no more threads can be started{hint}",
+                self.slots
+            ));
+            self.plan.slots.truncate(crew.slots.len());
+            self.slots = slots;
+        }
+        Ok(crew)
+    }
+
     pub(super) fn job(&self) -> String {
         let job = self.allocation.job.as_deref().unwrap_or("0");
         job.chars()
@@ -230,17 +260,17 @@ impl Source {
         }
     }
 
-    /// Reads a stream from now on.
-    fn feed(self) -> std::io::Result<Option<Receiver<feeder::Fed>>> {
-        let Self::Stream(path) = self else {
-            return Ok(None);
+    /// Lets this thread read a stream from now on.
+    fn feed(self, hand: Option<Hand>) -> Option<Receiver<feeder::Fed>> {
+        let (Self::Stream(path), Some(hand)) = (self, hand) else {
+            return None;
         };
         let (fed, lines) = bounded(4);
         match path {
-            None => feeder::read(std::io::stdin(), fed)?,
-            Some(path) => feeder::read(LazyFile { path, file: None }, fed)?,
+            None => hand.start(move || feeder::read(std::io::stdin(), &fed)),
+            Some(path) => hand.start(move || feeder::read(LazyFile { path, file: None }, &fed)),
         }
-        Ok(Some(lines))
+        Some(lines)
     }
 }
 
@@ -260,17 +290,21 @@ impl std::io::Read for LazyFile {
     }
 }
 
-/// Signals are events from now on; the first to stop also ends waits for the
-/// lock while the farm is not yet running.
-fn listen(events: &Sender<Event>) -> std::result::Result<Abort, Trouble> {
+/// Signals are events from now on, and noted; the first to stop also ends waits for
+/// the lock while the farm is not yet running.
+fn listen(events: &Sender<Event>) -> std::result::Result<(Abort, Heard), Trouble> {
     let (abort, is_aborted) = waits();
-    let (events, mut abort) = (events.clone(), Some(abort));
+    let heard = Heard::default();
+    let (events, noted, mut abort) = (events.clone(), heard.clone(), Some(abort));
     let on_signal = move |signal| {
         drop(abort.take());
+        let mut noted = noted.lock().unwrap_or_else(PoisonError::into_inner);
+        noted.got(Instant::now(), signal);
+        drop(noted);
         let _ = events.send(Event::Signal(signal));
     };
     signals::listen(on_signal).map_err(|error| Trouble::System("listen for signals", error))?;
-    Ok(is_aborted)
+    Ok((is_aborted, heard))
 }
 
 fn limits(options: &Farm) -> Option<Limits> {
@@ -303,6 +337,43 @@ struct Threads<'a> {
     clock: Clock,
     events: Sender<Event>,
     inbox: Receiver<Event>,
+    heard: Heard,
+    ground: Ground,
+}
+
+/// What slots need of the workdir and of the system, had before a run is joined.
+struct Ground {
+    /// The workdir, absolute, whatever becomes of the current folder.
+    path: Arc<PathBuf>,
+    dir: Arc<RealDir>,
+    null: Arc<File>,
+}
+
+impl Ground {
+    fn of(workdir: &Path) -> std::result::Result<Self, Trouble> {
+        let path = absolute(workdir).map_err(|error| Trouble::System("find the workdir", error))?;
+        let dir = RealDir::open(&path).context("open", &path.display().to_string())?;
+        let null = File::options().read(true).write(true).open("/dev/null");
+        let null = null.map_err(|error| Trouble::System("open /dev/null", error))?;
+        Ok(Self {
+            path: Arc::new(path),
+            dir,
+            null: Arc::new(null),
+        })
+    }
+}
+
+/// A path that holds whatever becomes of the current folder. Links are kept: behind an
+/// automounter a resolved path may be no good for long.
+fn absolute(path: &Path) -> std::io::Result<PathBuf> {
+    let absolute = std::path::absolute(path)?;
+    if absolute
+        .components()
+        .any(|part| part == Component::ParentDir)
+    {
+        return absolute.canonicalize();
+    }
+    Ok(absolute)
 }
 
 impl<'a> Threads<'a> {
@@ -310,13 +381,18 @@ impl<'a> Threads<'a> {
         self,
         joined: Joined,
         source: Source,
+        crew: Crew,
         progress: Progress,
     ) -> std::result::Result<RunExit, Trouble> {
+        let (mps, guard) = match self.protect(&joined.session) {
+            Ok(both) => both,
+            Err(trouble) => {
+                self.leave_at_once(joined, &trouble);
+                return Err(trouble);
+            }
+        };
         let (session, pace) = (joined.session, joined.pace);
         let farmer = session.farmer().to_owned();
-        let mps = self.start_mps(&farmer)?;
-        let guard = Guard::start(&farmer, &session.journal().lock().share()?)
-            .map_err(|error| Trouble::System("start the guard", error))?;
         adopt_orphans();
         let (orders, desk_orders) = unbounded();
         let (reports, desk_reports) = unbounded();
@@ -329,17 +405,13 @@ impl<'a> Threads<'a> {
         let took = Arc::new(Took::default());
         let pools = (&queue, &places, &took);
         // First of all: it may let nothing be started.
-        let endgame = self
-            .endgame(pools, &farmer)
-            .map_err(|error| Trouble::System("start a thread", error))?;
-        let slots = self.slots(&session, &guard, pools, &reports, &busy)?;
-        self.start_slots(slots, mps.as_ref(), &orders)?;
+        let endgame = self.endgame(pools, &farmer);
+        let slots = self.slots(&session, &guard, pools, &reports, &busy);
+        self.start_slots((slots, crew.slots), mps.as_ref(), &orders);
         drop(reports);
         let (abort, is_aborted) = waits();
         let patience = Patience::new(is_aborted, Some(self.events.clone()), self.options.takeover);
-        let fed = source
-            .feed()
-            .map_err(|error| Trouble::System("start a thread", error))?;
+        let fed = source.feed(crew.feeder);
         let desk = Desk {
             job: self.host.job(),
             session,
@@ -356,8 +428,9 @@ impl<'a> Threads<'a> {
             linger: !self.options.no_linger,
             quarantine: (!self.options.no_quarantine)
                 .then(|| Quarantine::new(places.len(), queue.clone(), self.clock)),
+            heard: self.heard.clone(),
         };
-        spawn("ledger", move || Ledger::new(desk).run())?;
+        crew.ledger.start(move || Ledger::new(desk).run());
         let supervisor = Supervisor {
             farmer: Farmer::new(self.options.timeout, self.options.grace),
             limits: limits(self.options),
@@ -384,6 +457,43 @@ impl<'a> Threads<'a> {
         Ok(self.into_finish(farmer).exit(&ended, &busy))
     }
 
+    /// What must be there before a task runs: the MPS daemon, which must not be an
+    /// orphan of ours, and the guard.
+    fn protect(&self, session: &Session) -> std::result::Result<(Option<Mps>, Guard), Trouble> {
+        let farmer = session.farmer();
+        let journal = session.journal().lock().share()?;
+        let mps = self.start_mps(farmer)?;
+        match Guard::start(farmer, &journal) {
+            Ok(guard) => Ok((mps, guard)),
+            Err(error) => {
+                let _ = mps.map(Mps::stop);
+                Err(Trouble::System("start the guard of the tasks", error))
+            }
+        }
+    }
+
+    /// Leaves a run that was joined in vain: what was claimed is given back.
+    fn leave_at_once(&self, joined: Joined, why: &Trouble) {
+        let mut session = joined.session;
+        for task in joined.tasks {
+            session.give_back(task, None);
+        }
+        let journal = session.journal();
+        journal.lock().push(&Record::Leave {
+            at: self.clock.micros(Instant::now()),
+            why: why.to_string(),
+            longest_wait_us: 0,
+        });
+        let upto = journal.lock().end();
+        let (_keep, abort) = waits();
+        let mut patience = Patience::new(abort, None, self.options.takeover);
+        if let Err(error) = session.leave(upto, &mut patience) {
+            warn(&format!(
+                "could not leave the workdir in good order: {error}"
+            ));
+        }
+    }
+
     fn into_finish(self, farmer: String) -> Finish<'a> {
         Finish {
             workdir: self.workdir,
@@ -401,7 +511,7 @@ impl<'a> Threads<'a> {
         &self,
         (queue, places, took): (&Arc<Queue>, &Places, &Arc<Took>),
         farmer: &str,
-    ) -> std::io::Result<Endgame> {
+    ) -> Endgame {
         let options = self.options;
         let wish = &options.walltime;
         let walltime = Walltime::new(options.grace, options.task_timeout, wish.task_estimate);
@@ -414,12 +524,18 @@ impl<'a> Threads<'a> {
                 if let Some(at) = place.ends_at {
                     endgame.ends_after(left_until(at));
                 }
-                if let Some(question) = Question::of(place, farmer) {
-                    endgame.watch(question, place, self.events.clone())?;
+                if let Some(question) = Question::of(place, farmer)
+                    && let Err(error) = endgame.watch(question, place, self.events.clone())
+                {
+                    let hint = hint(&error);
+                    warn(&format!(
+                        "when the job ends is not known (no thread can be started: \
+                         {error}{hint}); --walltime tells it"
+                    ));
                 }
             }
         }
-        Ok(endgame)
+        endgame
     }
 
     fn start_mps(&self, farmer: &str) -> std::result::Result<Option<Mps>, Trouble> {
@@ -433,19 +549,18 @@ impl<'a> Threads<'a> {
 
     fn start_slots(
         &self,
-        slots: Vec<Slot>,
+        (slots, hands): (Vec<Slot>, Vec<Hand>),
         mps: Option<&Mps>,
         orders: &Sender<Order>,
-    ) -> std::result::Result<(), Trouble> {
+    ) {
         let extra = mps.map(Mps::client_vars);
         let to = (&self.events, orders);
         let gates = Gates::open(&self.host.plan, &self.options.devices, to, self.clock);
-        for mut slot in slots {
+        for (mut slot, hand) in slots.into_iter().zip(hands) {
             slot.gates.clone_from(&gates);
             slot.env.extend(extra.iter().flatten());
-            spawn(&format!("slot-{}", slot.number), move || slot.run())?;
+            hand.start(move || slot.run());
         }
-        Ok(())
     }
 
     fn slots(
@@ -455,17 +570,21 @@ impl<'a> Threads<'a> {
         (queue, places, took): (&Arc<Queue>, &Places, &Arc<Took>),
         reports: &Sender<Report>,
         busy: &Arc<AtomicU64>,
-    ) -> std::result::Result<Vec<Slot>, Trouble> {
-        let null = File::options().read(true).write(true).open("/dev/null");
-        let null = Arc::new(null.map_err(|error| Trouble::System("open /dev/null", error))?);
-        let path = std::path::absolute(&self.workdir.path);
-        let path = Arc::new(path.map_err(|error| Trouble::System("find the workdir", error))?);
+    ) -> Vec<Slot> {
+        let Ground { path, dir, null } = &self.ground;
+        let doors = open_files::left().and_then(|left| Doors::plan(self.host.slots, left));
         let oom = Arc::new(OomKills::new());
         let mode = match self.options.logs {
             Logs::Files => LogMode::Files,
             Logs::Packed => LogMode::Packed,
             Logs::Failed => LogMode::Failed,
             Logs::None => LogMode::None,
+        };
+        let logs = LogPlace {
+            dir: dir.clone(),
+            mode,
+            null: null.clone(),
+            keeps_open: doors.is_none(),
         };
         let farmer = session.farmer();
         let slot = |number| {
@@ -477,11 +596,13 @@ impl<'a> Threads<'a> {
                 places: places.clone(),
                 row: guard.row(number),
                 runner: self.host.runner.clone(),
-                logs: SlotLogs::new(path.clone(), mode, farmer, number, null.clone()),
-                env: TaskEnv::new(&env, &self.host.name, number, &path, farmer),
+                logs: SlotLogs::new(logs.clone(), farmer, number),
+                doors: doors.clone(),
+                env: TaskEnv::new(&env, &self.host.name, number, path, farmer),
                 cpus: plan.slots[number as usize].cpus.clone(),
                 gates: None,
                 workdir: path.clone(),
+                dir: dir.clone(),
                 clock: self.clock,
                 oom: oom.clone(),
                 busy: busy.clone(),
@@ -491,18 +612,8 @@ impl<'a> Threads<'a> {
                 events: self.events.clone(),
             }
         };
-        Ok((0..self.host.slots).map(slot).collect())
+        (0..self.host.slots).map(slot).collect()
     }
-}
-
-fn spawn(name: &str, run: impl FnOnce() + Send + 'static) -> std::result::Result<(), Trouble> {
-    std::thread::Builder::new()
-        .name(name.to_owned())
-        // Slots and ledger hold little on their stacks, and there may be hundreds.
-        .stack_size(256 << 10)
-        .spawn(run)
-        .map(drop)
-        .map_err(|error| Trouble::System("start a thread", error))
 }
 
 /// Says something on standard error, where nothing else can.

@@ -8,6 +8,7 @@ pub mod gpus;
 pub mod guard;
 pub mod memory;
 pub mod mps;
+pub mod open_files;
 pub mod process;
 pub mod room;
 pub mod scheduler;

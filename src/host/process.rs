@@ -43,20 +43,27 @@ impl Spawn<'_> {
     /// and SIGPIPE as it was before our runtime ignored it.
     pub fn start(&self) -> Result<Pid, Errno> {
         let descriptors = [self.stdin, self.stdout, self.stderr].map(|fd| fd.as_raw_fd());
-        PREPARED.with_borrow_mut(|prepared| {
-            let ready = match prepared.take() {
-                Some(ready) if ready.descriptors == descriptors => ready,
-                _ => Prepared::new(descriptors)?,
+        PREPARED.with_borrow_mut(|all| {
+            let is_ready = |ready: &Prepared| ready.descriptors == descriptors;
+            let at = if let Some(at) = all.iter().position(is_ready) {
+                at
+            } else {
+                all.truncate(MOST_PREPARED - 1);
+                all.insert(0, Prepared::new(descriptors)?);
+                0
             };
-            let Prepared { files, attr, .. } = prepared.insert(ready);
+            let Prepared { files, attr, .. } = &all[at];
             nix::spawn::posix_spawn(self.program, files, attr, self.argv, self.env)
         })
     }
 }
 
 thread_local! {
-    static PREPARED: RefCell<Option<Prepared>> = const { RefCell::new(None) };
+    static PREPARED: RefCell<Vec<Prepared>> = const { RefCell::new(Vec::new()) };
 }
+
+/// So many are kept: a log has the lowest number that is free when it is opened.
+const MOST_PREPARED: usize = 8;
 
 /// What `posix_spawn` is told beside the program: a thread's tasks mostly have
 /// the same numbers of descriptors, and the C library asks the kernel for the

@@ -105,19 +105,22 @@ impl Question {
     fn run(&self, program: &Program, stop: &Receiver<()>) -> Result<String, Silence> {
         let (mut child, mut answer) = self.start(program).map_err(Silence::Cannot)?;
         let (text, read) = bounded(1);
-        std::thread::Builder::new()
+        let reader = std::thread::Builder::new()
             .name("answer".into())
             .stack_size(256 << 10)
             .spawn(move || {
                 let mut bytes = Vec::new();
                 let _ = answer.by_ref().take(LONGEST).read_to_end(&mut bytes);
                 let _ = text.send(String::from_utf8_lossy(&bytes).into_owned());
-            })
-            .map_err(Silence::Cannot)?;
-        let answer = select! {
-            recv(read) -> text => Ok(text.unwrap_or_default()),
-            recv(stop) -> _ => Err(Silence::Stopped),
-            default(self.limit) => Err(Silence::Hung),
+            });
+        let answer = if let Err(error) = reader {
+            Err(Silence::Cannot(error))
+        } else {
+            select! {
+                recv(read) -> text => Ok(text.unwrap_or_default()),
+                recv(stop) -> _ => Err(Silence::Stopped),
+                default(self.limit) => Err(Silence::Hung),
+            }
         };
         if let Ok(pid) = i32::try_from(child.id()) {
             // It is not reaped yet: the group is still its own.

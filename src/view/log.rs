@@ -20,6 +20,7 @@ use crate::model::durations;
 use crate::model::logs::log_name;
 use crate::model::outcome::Outcome;
 use crate::model::record::{End, LogAt, Record};
+use crate::model::refusal::{hint, is_resource};
 use crate::model::task::TaskId;
 
 /// How much of a command stands above its output.
@@ -89,7 +90,7 @@ pub enum LogError {
     #[error("a journal names '{0}' as a log, which is not in the workdir: not shown")]
     Outside(String),
     /// Something could not be read or written.
-    #[error("{0}")]
+    #[error("{0}{hint}", hint = hint(.0))]
     Io(#[from] io::Error),
 }
 
@@ -97,6 +98,7 @@ impl LogError {
     /// The status to end with.
     pub fn exit(&self) -> RunExit {
         match self {
+            Self::Io(error) if is_resource(error) => RunExit::System,
             Self::NoWorkdir(_) | Self::Io(_) => RunExit::WorkdirUnusable,
             Self::NoTask { .. }
             | Self::NoAttempt { .. }

@@ -3,11 +3,13 @@
 
 use std::io;
 
+use crate::model::refusal::hint;
+
 /// Why the workdir cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// The system refused an operation.
-    #[error("cannot {doing} {file}: {source}")]
+    #[error("cannot {doing} {file}: {source}{}", hint(source))]
     Io {
         /// What was tried: "append to", "open".
         doing: &'static str,

@@ -444,6 +444,10 @@ fn signals_that_pytf_was_started_without_do_not_make_it_hang() {
         farm.write("tasks.txt", format!("exit 3\n{}", farm.text("tasks.txt")));
         let pytf = farm.farm("--grace 2s").under(wrapper).start();
         gate.comers(2);
+        // What fails just before the signal counts as interrupted.
+        until("the failure is the task's own", || {
+            pytf.stderr().contains("exit status 3")
+        });
         pytf.signal(Signal::SIGTERM);
         pytf.wait().exits(75);
         farm.assert_exact(5, &[], &[0]);

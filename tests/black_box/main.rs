@@ -9,7 +9,6 @@
 
 #[expect(
     dead_code,
-    unused_imports,
     reason = "shared with the tests of many processes, which use the rest"
 )]
 mod harness;
@@ -28,6 +27,8 @@ mod input;
 mod kill_storm;
 mod logs;
 mod oracle;
+mod pbs;
+mod refused;
 mod resume;
 mod retry;
 mod seeing;

@@ -108,6 +108,10 @@ fn pytaskfarmer_reads_a_workdir_that_pytf_has_left() {
     );
     let pytf = farm.farm("--proc 1").start();
     gate.comer();
+    // What fails just before the signal counts as interrupted.
+    crate::harness::until("the failure is the task's own", || {
+        pytf.stderr().contains("task 1: exit status 1")
+    });
     pytf.signal(Signal::SIGTERM);
     pytf.wait().exits(75);
     let script = "from taskfarmer.task import ListTaskList\n\

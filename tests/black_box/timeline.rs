@@ -290,10 +290,14 @@ fn it_can_be_made_of_a_run_that_was_killed_and_of_its_last_part() {
     );
     let running = farm.farm("--proc 1").start();
     gate.comer();
-    crate::harness::until("the journal has the start", || {
-        let journal = farm.journal(&farm.farmers()[0]);
-        farm.text(journal).contains("\"event\":\"start\",\"id\":2,")
-    });
+    crate::harness::until(
+        "the journal has the start, and the end of what failed",
+        || {
+            let journal = farm.text(farm.journal(&farm.farmers()[0]));
+            let has = |event: &str, id: u32| journal.contains(&format!("\"{event}\",\"id\":{id},"));
+            has("start", 2) && has("end", 1)
+        },
+    );
     // While it runs, and the file is somewhere else.
     farm.pytf(["timeline", "w", "-o", "w/timeline.json"])
         .run()

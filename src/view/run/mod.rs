@@ -325,11 +325,15 @@ fn read_all(farmers: &mut [Farmer]) -> io::Result<()> {
         Ok(())
     };
     std::thread::scope(|scope| {
-        let readers: Vec<_> = (0..threads).map(|_| scope.spawn(read)).collect();
+        // Where no thread is to be had, this one reads all.
+        let hire = |_| std::thread::Builder::new().spawn_scoped(scope, read).ok();
+        let readers: Vec<_> = (1..threads).map_while(hire).collect();
+        let ours = read();
         readers.into_iter().try_for_each(|reader| {
             let panicked = |_| Err(io::Error::other("a reader panicked"));
             reader.join().unwrap_or_else(panicked)
-        })
+        })?;
+        ours
     })
 }
 

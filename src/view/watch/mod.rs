@@ -29,6 +29,7 @@ use self::state::{Act, Key, State};
 use super::look::Look;
 use super::run::{Run, RunError};
 use crate::host::signals::{STOPS, listen_to};
+use crate::model::refusal::hint;
 
 /// Why the run is not watched any more.
 #[derive(Debug, thiserror::Error)]
@@ -36,6 +37,9 @@ pub enum WatchError {
     /// The workdir cannot be read.
     #[error("{0}")]
     Run(#[from] RunError),
+    /// The system refused a thread, or to tell of signals.
+    #[error("the run cannot be watched: {0}{hint}", hint = hint(.0))]
+    System(#[source] io::Error),
     /// The terminal cannot be used.
     #[error("the terminal cannot be used: {0}")]
     Terminal(#[source] io::Error),
@@ -86,8 +90,8 @@ pub fn watch(workdir: &Path, look: Look) -> Result<Option<i32>, WatchError> {
     let signals = listen_to(&heard, move |signal| {
         let _ = told.send(Message::Signal(signal));
     });
-    let _signals = signals.map_err(WatchError::Terminal)?;
-    let asks = start(run, &send).map_err(WatchError::Terminal)?;
+    let _signals = signals.map_err(WatchError::System)?;
+    let asks = start(run, &send).map_err(WatchError::System)?;
     let screen = Screen::enter().map_err(WatchError::Terminal)?;
     let mut watch = Watch {
         screen,

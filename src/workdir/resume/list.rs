@@ -10,6 +10,7 @@ use std::io;
 use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
+use crate::model::refusal::hint;
 use crate::model::tasklist::{ListError, Parser, Remarks};
 use crate::workdir::error::{Error, Result};
 use crate::workdir::state::ListIdentity;
@@ -173,7 +174,7 @@ impl ListFile {
 #[derive(Debug, thiserror::Error)]
 pub enum ListTrouble {
     /// It cannot be read.
-    #[error("cannot read the task list {list}: {source}")]
+    #[error("cannot read the task list {list}: {source}{}", hint(source))]
     Unreadable {
         /// Its path.
         list: String,
