@@ -1,7 +1,7 @@
 //! The commands that only look at a workdir: from the command line to a view and
 //! an exit status.
 
-use std::io::{self, BufWriter, Write as _};
+use std::io::{self, BufWriter};
 use std::path::Path;
 
 use pytf::cli::{Export, Format, Report, Status, Timeline, Watch};
@@ -80,7 +80,7 @@ fn unless_closed(done: Result<(), Failed>, kind: Option<io::ErrorKind>) -> Resul
 pub(crate) fn status(wish: &Status) -> Result<(), Failed> {
     let terminal = Terminal::of_stdout();
     let mut look = Look::new(terminal, |name| std::env::var(name).ok());
-    if wish.failed && !terminal.is_terminal {
+    if (wish.failed || wish.running) && !terminal.is_terminal {
         // Whoever searches in a table wants whole lines.
         look.width = usize::MAX;
     }
@@ -93,6 +93,7 @@ pub(crate) fn status(wish: &Status) -> Result<(), Failed> {
     let part = match (wish.task, wish.failed) {
         (Some(id), _) => Part::Task(id),
         (None, true) => Part::Failed,
+        (None, false) if wish.running => Part::Running,
         (None, false) => Part::Whole,
     };
     let mut out = BufWriter::new(io::stdout().lock());
@@ -139,11 +140,16 @@ pub(crate) fn export(wish: &Export) -> Result<(), Failed> {
     } else {
         export::Form::Jsonl
     };
-    let mut out = BufWriter::with_capacity(1 << 18, io::stdout().lock());
-    match export::write(&wish.workdir, form, &mut out) {
+    let written = match wish.output.as_deref() {
+        Some(path) if path != Path::new("-") => export::write_file(&wish.workdir, form, path),
+        _ => {
+            let mut out = BufWriter::with_capacity(1 << 18, io::stdout().lock());
+            export::write(&wish.workdir, form, &mut out)
+        }
+    };
+    match written {
         Ok(0) => Ok(()),
         Ok(lines) => {
-            out.flush()?;
             let text = format!(
                 "{lines} lines of the journals are no records, what they told is missing: \
                  pytf status names them"

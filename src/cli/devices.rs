@@ -42,7 +42,7 @@ pub struct DeviceOptions {
     #[arg(long, env = "PYTF_GPU_MAX_LOAD", value_name = "LOAD", value_parser = fraction)]
     pub gpu_max_load: Option<f64>,
 
-    /// Wait until so much of a GPU's memory is in use: 0.1 or 10%
+    /// Wait until a GPU's memory in use is at most this: 0.1 or 10%
     ///
     /// As --gpu-max-load, for the part of the GPU's memory that is in use.
     #[arg(long, env = "PYTF_GPU_MAX_MEMORY", value_name = "PART", value_parser = fraction)]
@@ -104,7 +104,7 @@ pub struct Devices {
     #[arg(long)]
     pub json: bool,
     /// How many tasks would run at a time
-    #[arg(short = 'n', long, env = "PYTF_PROC", value_name = "N", value_parser = super::farm::slots)]
+    #[arg(short = 'n', long, short_alias = 'j', alias = "jobs", env = "PYTF_PROC", value_name = "N", value_parser = super::farm::slots)]
     pub proc: Option<u32>,
     /// The options about GPUs and CPUs.
     #[command(flatten)]

@@ -32,8 +32,9 @@ pub struct Farm {
     /// How many tasks run at a time [default: one per usable CPU]
     ///
     /// Each pytf process has this many slots. Without it, or without its value:
-    /// one slot per CPU that this process may use. (PyTaskFarmer: always 8.)
-    #[arg(short = 'n', long, env = "PYTF_PROC", value_name = "N", value_parser = slots)]
+    /// one slot per CPU that this process may use. (PyTaskFarmer: always 8.) -j and
+    /// --jobs are the same.
+    #[arg(short = 'n', long, short_alias = 'j', alias = "jobs", env = "PYTF_PROC", value_name = "N", value_parser = slots)]
     pub proc: Option<Option<u32>>,
 
     /// Stop the whole farm after this long, to be resumed
@@ -78,7 +79,7 @@ pub struct Farm {
 
     /// Say only what went wrong
     ///
-    /// No progress, no summary; errors are still told.
+    /// No progress, no summary; failed tasks and errors are still told.
     #[arg(short, long, env = "PYTF_QUIET", value_parser = BoolishValueParser::new())]
     pub quiet: bool,
 

@@ -2,9 +2,11 @@
 //! `Cli::read` turns arguments and variables into a `Request`. `farm` has the
 //! options of the farm, `shape` what clap does not do by itself.
 //!
-//! PyTaskFarmer's options all work as its users type them, also `-v True`, a
-//! bare `--proc`, and abbreviated long options. Others rely on this: every
-//! option of the farm has its `PYTF_` variable, and an empty variable is none.
+//! PyTaskFarmer's options all work as its users type them, also `-v True` and a bare
+//! `--proc`. Long options are not abbreviated: what one means today, `--time` for
+//! example, could be another's beginning tomorrow. Others rely on this: every option
+//! of the farm has its `PYTF_` variable, an empty variable is none, and one that is
+//! no option's is told.
 
 mod devices;
 mod farm;
@@ -24,6 +26,7 @@ use clap::{Args, FromArgMatches, Parser, Subcommand};
 pub use self::devices::{Bind, DeviceOptions, Devices, Gpus};
 pub use self::farm::{Farm, Lock, Logs};
 pub use self::repair::Repair;
+pub use self::shape::unknown_variables;
 use self::shape::{clearer, command, tidy};
 pub use self::view::{Export, Format, Report, Status, Timeline, Watch};
 pub use self::walltime::{AllocationArgs, End, SrunEnv};
@@ -88,7 +91,6 @@ pub enum List {
     args_conflicts_with_subcommands = true,
     args_override_self = true,
     disable_help_subcommand = true,
-    infer_long_args = true,
     max_term_width = 100
 )]
 pub struct Cli {
@@ -154,9 +156,10 @@ impl Cli {
             return Ok(Request::Guard(argv[2..].to_vec()));
         }
         let mut command = command(&variable);
+        let argv = tidy(argv);
         let matches = command
-            .try_get_matches_from_mut(tidy(argv))
-            .map_err(|error| clearer(error, &mut command))?;
+            .try_get_matches_from_mut(&argv)
+            .map_err(|error| clearer(error, &mut command, &argv, &variable))?;
         let cli = Self::from_arg_matches(&matches).map_err(|error| error.format(&mut command))?;
         match cli.command {
             Some(Other::Log(log)) => Ok(Request::Log(log)),

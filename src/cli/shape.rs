@@ -41,20 +41,155 @@ fn with_variable(arg: Arg, variable: &dyn Fn(&str) -> Option<OsString>) -> Arg {
     }
 }
 
-/// Clap takes a second task list for a subcommand and says so; what is meant is
-/// mostly a command with its arguments, or a subcommand with a slip in it.
-pub(super) fn clearer(error: clap::Error, command: &mut Command) -> clap::Error {
-    let word = error.get(ContextKind::InvalidSubcommand);
-    let (ErrorKind::ArgumentConflict, Some(ContextValue::String(word))) = (error.kind(), word)
-    else {
-        return error;
+/// What people type who know other programs, and what to do instead.
+const FOREIGN: [(&str, &str); 5] = [
+    (
+        "--time",
+        "--timeout ends the whole farm, --task-timeout each task; options are not abbreviated",
+    ),
+    (
+        "--dry-run",
+        "'pytf devices' shows the slots that a farm would have here; to try a list, run its first \
+         lines: head -n 3 tasks.txt >try.txt; pytf try.txt",
+    ),
+    (
+        "--joblog",
+        "'pytf export WORKDIR --joblog' writes it, at any time",
+    ),
+    ("--resume", "the same command again resumes"),
+    (
+        "--halt",
+        "'pytf' goes on when tasks fail; its exit status is then 1",
+    ),
+];
+
+/// Says what was meant: a word that is no subcommand, an option of another program, a
+/// variable of ours with a value that is none.
+pub(super) fn clearer(
+    error: clap::Error,
+    command: &mut Command,
+    argv: &[OsString],
+    variable: &dyn Fn(&str) -> Option<OsString>,
+) -> clap::Error {
+    let of = |kind| match error.get(kind) {
+        Some(ContextValue::String(text)) => Some(text.as_str()),
+        _ => None,
     };
-    let why = format!(
-        "unexpected '{word}': there is one TASKLIST, a file with a command on each line; \
-         the other commands are status, watch, log, retry, repair, report, timeline, export and \
-         devices"
-    );
-    command.error(ErrorKind::UnknownArgument, why)
+    match error.kind() {
+        // Clap takes a second task list for a subcommand. What is meant is mostly a
+        // command with its arguments, or a subcommand with a slip in it.
+        ErrorKind::ArgumentConflict => {
+            let Some(word) = of(ContextKind::InvalidSubcommand) else {
+                return error;
+            };
+            let why = format!(
+                "unexpected '{word}': there is one TASKLIST, a file with a command on each line; \
+                 the other commands are status, watch, log, retry, repair, report, timeline, \
+                 export and devices"
+            );
+            command.error(ErrorKind::UnknownArgument, why)
+        }
+        ErrorKind::UnknownArgument => {
+            let word =
+                of(ContextKind::InvalidArg).map(|word| word.split('=').next().unwrap_or(word));
+            let meant = FOREIGN.iter().find(|(name, _)| Some(*name) == word);
+            let Some((name, meant)) = meant else {
+                return error;
+            };
+            command.error(
+                ErrorKind::UnknownArgument,
+                format!("there is no {name}: {meant}"),
+            )
+        }
+        ErrorKind::ValueValidation | ErrorKind::InvalidValue => {
+            let arg = of(ContextKind::InvalidArg).unwrap_or_default();
+            let value = of(ContextKind::InvalidValue).unwrap_or_default();
+            match from_variable(command, (arg, value), argv, variable) {
+                Some(name) => {
+                    let text = error.to_string();
+                    let told = text.trim_start_matches("error: ");
+                    let told = told.replace(&format!("'{arg}'"), &format!("the variable {name}"));
+                    let told = told
+                        .split("\n\nFor more")
+                        .next()
+                        .unwrap_or(&told)
+                        .trim_end();
+                    command.error(error.kind(), told)
+                }
+                None => error,
+            }
+        }
+        _ => error,
+    }
+}
+
+/// The variable that a wrong value came from, when it is on no command line.
+fn from_variable(
+    command: &Command,
+    (arg, value): (&str, &str),
+    argv: &[OsString],
+    variable: &dyn Fn(&str) -> Option<OsString>,
+) -> Option<String> {
+    let subcommands = command.get_subcommands().flat_map(Command::get_arguments);
+    let mut all = command.get_arguments().chain(subcommands);
+    // `--proc [<N>]`
+    let long = arg.strip_prefix("--")?;
+    let long = long.split([' ', '[', '=']).next()?;
+    let found = all.find(|known| known.get_long() == Some(long) && known.get_env().is_some())?;
+    let name = found.get_env()?.to_str()?;
+    let is_typed = argv
+        .iter()
+        .any(|word| word.to_string_lossy().ends_with(value));
+    let is_set = variable(name).is_some_and(|set| set.to_string_lossy() == value);
+    (is_set && !is_typed).then(|| name.to_owned())
+}
+
+/// What tasks find in their environment, which is no option.
+const OF_TASKS: [&str; 5] = [
+    "PYTF_TASK_ID",
+    "PYTF_ATTEMPT",
+    "PYTF_SLOT",
+    "PYTF_NODE",
+    "PYTF_FARMER",
+];
+
+/// Those of these variables that look like options of ours and are none, each with the
+/// one that it may have been meant for.
+pub fn unknown_variables(names: impl Iterator<Item = OsString>) -> Vec<(String, Option<String>)> {
+    let command = Cli::command();
+    let options = command
+        .get_arguments()
+        .filter_map(|arg| arg.get_env()?.to_str());
+    let options: Vec<&str> = options.collect();
+    let mut unknown: Vec<_> = names
+        .filter_map(|name| name.into_string().ok())
+        .filter(|name| name.starts_with("PYTF_") && !name.starts_with("PYTF_TEST_"))
+        .filter(|name| !options.contains(&&**name) && !OF_TASKS.contains(&&**name))
+        .map(|name| {
+            let nearest = options
+                .iter()
+                .map(|option| (distance(&name, option), option));
+            let nearest = nearest.min().filter(|(distance, _)| *distance <= 3);
+            let meant = nearest.map(|(_, option)| (*option).to_owned());
+            (name, meant)
+        })
+        .collect();
+    unknown.sort();
+    unknown
+}
+
+/// How many letters are to be changed, taken out or put in to make one of the other.
+fn distance(a: &str, b: &str) -> usize {
+    let mut row: Vec<usize> = (0..=b.len()).collect();
+    for (i, x) in a.bytes().enumerate() {
+        let mut diagonal = std::mem::replace(&mut row[0], i + 1);
+        for (j, y) in b.bytes().enumerate() {
+            let change = diagonal + usize::from(x != y);
+            diagonal = row[j + 1];
+            row[j + 1] = change.min(row[j] + 1).min(diagonal + 1);
+        }
+    }
+    row[b.len()]
 }
 
 /// The option with its variable and its possible values in the long help, and
@@ -98,10 +233,7 @@ pub(super) fn tidy(argv: impl IntoIterator<Item = OsString>) -> Vec<OsString> {
             break;
         }
         let attached = arg.to_str().and_then(|text| text.strip_prefix("-v"));
-        let abbreviated = arg
-            .to_str()
-            .is_some_and(|arg| arg.starts_with("--verb") && "--verbose".starts_with(arg));
-        let verbose = if arg == "-v" || abbreviated {
+        let verbose = if arg == "-v" || arg == "--verbose" {
             argv.next_if(|next| truth(next).is_some())
                 .and_then(|word| truth(&word))
         } else {

@@ -114,10 +114,43 @@ fn pytaskfarmers_command_lines_work() {
     assert!(options.verbose);
     assert_eq!(farm("-n 4 -w run1 d/tasks.txt").2.slots(), Some(4));
     assert_eq!(farm("tasks.txt --proc").2.slots(), None);
-    assert_eq!(farm("tasks.txt --work run1").1, Path::new("run1"));
+    assert!(farm("tasks.txt --verbose True").2.verbose);
+}
+
+#[test]
+fn what_others_call_so_is_understood_or_explained() {
+    for line in ["-j 5 t", "-j5 t", "--jobs 5 t", "--jobs=5 t"] {
+        assert_eq!(farm(line).2.slots(), Some(5), "{line}");
+    }
+    for (line, told) in [
+        ("--time 9 t", "--task-timeout each task"),
+        ("--time=9 t", "--timeout ends the whole farm"),
+        ("--dry-run t", "pytf devices"),
+        ("--resume t", "the same command again"),
+        // Not one of several options that begin so.
+        ("--work w t", "--workdir"),
+    ] {
+        let message = error(line);
+        assert!(message.contains(told), "'{line}': {message}");
+    }
+}
+
+#[test]
+fn a_variable_that_is_none_of_ours_is_named() {
+    let names = [
+        "PYTF_PORC",
+        "PYTF_PROC",
+        "PATH",
+        "PYTF_TASK_ID",
+        "PYTF_QQQQQQQQ",
+    ];
+    let unknown = unknown_variables(names.into_iter().map(OsString::from));
     assert_eq!(
-        farm("tasks.txt --verb True --time 9").2.timeout,
-        Some(Duration::from_secs(9))
+        unknown,
+        [
+            ("PYTF_PORC".to_owned(), Some("PYTF_PROC".to_owned())),
+            ("PYTF_QQQQQQQQ".to_owned(), None),
+        ]
     );
 }
 

@@ -19,12 +19,15 @@ pub struct Status {
     /// List the failed tasks: attempts, outcome, node, time, memory, log
     #[arg(long, conflicts_with = "task")]
     pub failed: bool,
+    /// List the tasks that run: for how long, node, slot, process
+    #[arg(long, conflicts_with_all = ["task", "failed"])]
+    pub running: bool,
     /// Show all about one task: its attempts, its log, why it waits
     #[arg(long, value_name = "ID")]
     pub task: Option<TaskId>,
     /// The form: text, json, csv, tsv [default: text]
     ///
-    /// csv and tsv are for --failed only.
+    /// csv and tsv are for --failed and --running only.
     #[arg(
         long,
         value_name = "FORM",
@@ -59,8 +62,9 @@ impl Status {
     /// What of the wish cannot be.
     pub(super) fn fault(&self) -> Option<&'static str> {
         let is_table = matches!(self.form(), Format::Csv | Format::Tsv);
-        (is_table && !self.failed)
-            .then_some("--format csv and --format tsv are for tables: add --failed, or use json")
+        (is_table && !self.failed && !self.running).then_some(
+            "--format csv and --format tsv are for tables: add --failed or --running, or use json",
+        )
     }
 }
 
@@ -77,7 +81,7 @@ pub struct Watch {
 /// Write the results for other tools: joblog, csv or jsonl.
 ///
 /// One line for each attempt that has ended, in the order of the journals. It
-/// goes to standard output and can be made at any time.
+/// can be made at any time.
 #[derive(Clone, Debug, Args)]
 #[command(group = clap::ArgGroup::new("form").required(true))]
 pub struct Export {
@@ -92,6 +96,9 @@ pub struct Export {
     /// One JSON object a line
     #[arg(long, group = "form")]
     pub jsonl: bool,
+    /// The file to write [default: standard output, which is also -]
+    #[arg(short, long, value_name = "FILE")]
+    pub output: Option<PathBuf>,
 }
 
 /// Write the timeline of a run, for Perfetto (ui.perfetto.dev).

@@ -9,7 +9,7 @@ use super::message;
 use super::spokesman::{self, Job, Voice};
 use super::start::warn;
 use super::supervisor::Ended;
-use crate::cli::Farm;
+use crate::cli::{Farm, Logs};
 use crate::exit::RunExit;
 use crate::host::open_files;
 use crate::model::allocation::Allocation;
@@ -114,7 +114,11 @@ impl Finish<'_> {
             (Some(record), Some(job)) => {
                 Together::of(record, &job.joined, |farmer| job_of(farmer) == job.name)
             }
-            _ => self.alone(ended, busy, record),
+            (Some(record), None) => Together {
+                busy: Duration::from_micros(busy.load(Ordering::Relaxed)),
+                ..Together::of(record, std::slice::from_ref(&self.farmer), |_| true)
+            },
+            _ => self.alone(ended, busy),
         };
         // Where we could not leave, we are one of the living ourselves.
         let not_others = u32::from(ended.state.is_none()) + job.map_or(0, |job| job.dead);
@@ -133,16 +137,40 @@ impl Finish<'_> {
             slots,
             busy,
             failures,
+            output: self.output(),
+            has_logs: self.options.logs != Logs::None,
+            is_cut_off: ended.farmer.cause() == Cause::Sealed,
             advice: advised(record),
         };
         let look = Look::new(Terminal::of_stdout(), |name| std::env::var(name).ok());
         summary.text(&look)
     }
 
+    /// What there is of the output of tasks that finished.
+    fn output(&self) -> Option<String> {
+        match self.options.logs {
+            Logs::Files => {
+                let logs = self.workdir.path.join("logs/log_ID");
+                Some(format!("what a task printed: {}", logs.display()))
+            }
+            Logs::Packed => Some("what a task printed".to_owned()),
+            Logs::Failed | Logs::None => None,
+        }
+    }
+
     /// Our own slots and failures.
-    fn alone(&self, ended: &Ended, busy: &AtomicU64, record: Option<&Record>) -> Together {
-        let failed = self.still_failed(ended, record).into_iter();
-        let mut failures: Vec<_> = failed.map(|failure| self.failure(failure)).collect();
+    fn alone(&self, ended: &Ended, busy: &AtomicU64) -> Together {
+        let failed = self.still_failed(ended).into_iter();
+        let mut failures: Vec<Failure> = Vec::new();
+        for failure in failed.map(|failure| self.failure(failure)) {
+            let alike = failures
+                .iter_mut()
+                .find(|other| other.outcome == failure.outcome);
+            match alike {
+                Some(other) => other.more += 1,
+                None => failures.push(failure),
+            }
+        }
         failures.sort_by_key(|failure| failure.id);
         Together {
             slots: u64::from(self.slots),
@@ -151,24 +179,17 @@ impl Finish<'_> {
         }
     }
 
-    /// Our failures but those that have been put back since. `failed` is only read
-    /// when that was not done for the record of the whole run.
-    fn still_failed<'e>(
-        &self,
-        ended: &'e Ended,
-        record: Option<&Record>,
-    ) -> Vec<&'e message::Failure> {
-        let read;
-        let failed = match record {
-            Some(record) => Some(&record.failed[..]),
-            None if ended.failures.is_empty() => None,
-            None => {
-                read = failed_now(&self.workdir.path).ok();
-                read.as_deref()
-            }
+    /// Our failures but those that have been put back since.
+    fn still_failed<'e>(&self, ended: &'e Ended) -> Vec<&'e message::Failure> {
+        let failed = match ended.failures[..] {
+            [] => None,
+            _ => failed_now(&self.workdir.path).ok(),
         };
         let all = ended.failures.iter();
-        let has_failed = |id| failed.is_none_or(|failed| failed.binary_search(&id).is_ok());
+        let has_failed = |id| {
+            let failed = failed.as_ref();
+            failed.is_none_or(|failed| failed.binary_search(&id).is_ok())
+        };
         all.filter(|failure| has_failed(failure.id.0)).collect()
     }
 
@@ -180,6 +201,7 @@ impl Finish<'_> {
             id: failure.id,
             command: failure.line.clone(),
             outcome: failure.outcome.clone(),
+            more: 0,
             node: self.node.clone(),
             log: failure
                 .log

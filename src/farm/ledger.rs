@@ -33,6 +33,7 @@ use crate::model::watch::look_every;
 use crate::workdir::commit::Why;
 use crate::workdir::error::{Error, Result};
 use crate::workdir::farmers;
+use crate::workdir::journal::Journal;
 use crate::workdir::lock::Waiting;
 use crate::workdir::session::Session;
 use crate::workdir::state::State;
@@ -43,6 +44,11 @@ pub const PATIENCE_IDLE: Duration = Duration::from_secs(10);
 pub const PATIENCE_BUSY: Duration = Duration::from_mins(5);
 /// How long until it is tried again.
 const RETRY_EVERY: Duration = Duration::from_secs(1);
+/// A task that has run for so long is on record: whoever looks at the run sees it. One
+/// that ends sooner has no record but its end.
+const NOTED_AFTER: Duration = Duration::from_millis(200);
+/// Starts are written no more often.
+const NOTED_EVERY: Duration = Duration::from_millis(100);
 /// How many lines of a stream may wait here.
 const MOST_WAITING: usize = 10_000;
 
@@ -353,8 +359,15 @@ impl Ledger {
             journal.push(&Record::End(end.clone()));
             self.enter(task, end);
         }
+        self.times.noted = Instant::now();
+        self.note_starts(&mut journal, self.times.noted);
+        journal.end()
+    }
+
+    /// Records what has run since `before` at least.
+    fn note_starts(&self, journal: &mut Journal, before: Instant) {
         for (slot, place) in (0..).zip(self.desk.places.iter()) {
-            if let Some(running) = place.note() {
+            if let Some(running) = place.note(before) {
                 journal.push(&Record::Start(Start {
                     id: running.id,
                     attempt: running.attempt,
@@ -364,8 +377,13 @@ impl Ledger {
                 }));
             }
         }
-        self.times.noted = Instant::now();
-        journal.end()
+    }
+
+    /// When the next start is to be on record.
+    fn start_due_at(&self) -> Option<Instant> {
+        let unnoted = self.desk.places.iter().filter_map(unnoted_since);
+        let oldest = unnoted.min()?;
+        Some((oldest + NOTED_AFTER).max(self.times.noted + NOTED_EVERY))
     }
 
     /// An end that is in the journal.
@@ -415,10 +433,13 @@ impl Ledger {
 
     /// Writes what was started, and gives the sign of life that others watch.
     fn keep_journal(&mut self) -> Result<()> {
-        let is_new = self.desk.places.iter().any(is_unnoted);
-        if is_new && self.times.noted.elapsed() >= Duration::from_secs(1) {
-            self.take_reports(false);
-            self.desk.session.journal().lock().write()?;
+        let now = Instant::now();
+        if self.start_due_at().is_some_and(|at| at <= now) {
+            self.times.noted = now;
+            let journal = self.desk.session.journal();
+            let mut journal = journal.lock();
+            self.note_starts(&mut journal, now.checked_sub(NOTED_AFTER).unwrap_or(now));
+            journal.write()?;
         }
         if self.times.beat.elapsed() >= self.beat_every() {
             let at = self.desk.clock.micros(Instant::now());
@@ -617,12 +638,11 @@ impl Ledger {
         }
         let state = self.state();
         let view = self.view();
-        let is_new = self.desk.places.iter().any(is_unnoted);
         [
             Some(self.times.beat + self.beat_every()),
             (state.live > 1).then(|| self.neighbours.due_at(state.live)),
             self.quarantine_due_at(),
-            is_new.then(|| self.times.noted + Duration::from_secs(1)),
+            self.start_due_at(),
             self.suspects.front().map(|(at, ..)| *at + SUSPICION),
             view.wants_look()
                 .then(|| self.times.looked + self.look_every()),
@@ -720,8 +740,10 @@ impl Ledger {
     }
 }
 
-fn is_unnoted(place: &Place) -> bool {
-    place.look().is_some_and(|running| !running.noted)
+/// When what runs there began, while the journal does not know of it.
+fn unnoted_since(place: &Place) -> Option<Instant> {
+    let running = place.look().filter(|running| !running.noted)?;
+    Some(running.started)
 }
 
 /// How often a farmer gives a sign of life when nothing else is written.

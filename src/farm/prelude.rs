@@ -7,12 +7,14 @@ use super::clock::Clock;
 use super::ledger::beat_every;
 use super::patience::Patience;
 use super::start::{Host, Source, Trouble};
-use crate::cli::{Farm, VERSION};
+use crate::cli::{End, Farm, VERSION};
+use crate::host::scheduler::left_until;
 use crate::host::{guard, memory};
 use crate::model::pace::Pace;
 use crate::model::record::Header;
 use crate::model::task::Task;
 use crate::model::tasklist::Remarks;
+use crate::view::opening::{Because, Opening};
 use crate::view::progress::Progress;
 use crate::workdir::error::Result;
 use crate::workdir::exclusion;
@@ -92,14 +94,48 @@ impl Prelude<'_> {
             Session::join(self.workdir, journal, feeds, claim, self.patience)?;
         let held = self.patience.now().saturating_sub(turn.locked);
         pace.joined(held, session.state().live);
-        if !found.is_new || options.verbose {
-            self.say(&resumed(&before));
+        if self.host.allocation.speaks_for_all() || options.verbose {
+            let state = session.state();
+            let tasks = if !found.is_new || options.verbose {
+                resumed(&before)
+            } else if feeds {
+                "tasks as they arrive".to_owned()
+            } else {
+                let tasks = state.tasks.lines.saturating_sub(state.dropped);
+                counted(tasks, "task", "tasks")
+            };
+            let opening = self.opening(tasks, options);
+            self.say(&opening.text());
         }
         Ok(Joined {
             session,
             tasks: turn.tasks,
             pace,
         })
+    }
+
+    fn opening(&self, tasks: String, options: &Farm) -> Opening {
+        let devices = &options.devices;
+        let because = match (options.slots(), devices.cpus_per_task) {
+            (Some(_), _) => Because::Asked,
+            (None, _) if devices.want_gpus() => Because::Gpus,
+            (None, Some(cpus)) => Because::Cpus(cpus),
+            (None, None) => Because::EachCpu,
+        };
+        let left = match options.walltime.end() {
+            End::Never => None,
+            End::After(span) => Some(span),
+            End::Asked => self.host.allocation.ends_at.map(left_until),
+        };
+        Opening {
+            tasks,
+            slots: self.host.slots,
+            because,
+            processes: self.host.allocation.launched(),
+            workdir: self.workdir.path.display().to_string(),
+            left,
+            timeout: options.timeout,
+        }
     }
 
     fn prepare(

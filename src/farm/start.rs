@@ -27,7 +27,7 @@ use super::queue::{Life, Queue};
 use super::slot::{Slot, TaskEnv};
 use super::supervisor::{FIRST_SHOW, Supervisor, counts};
 use super::walltime::{Endgame, Took};
-use crate::cli::{End, Farm, List, Lock, Logs, SrunEnv};
+use crate::cli::{End, Farm, List, Lock, Logs, SrunEnv, unknown_variables};
 use crate::exit::RunExit;
 use crate::host::allocation::{here, host_name};
 use crate::host::gpus::Ways;
@@ -49,6 +49,7 @@ use crate::model::room::{usable, warnings};
 use crate::model::walltime::Walltime;
 use crate::runner::Runner;
 use crate::runner::shell::Shell;
+use crate::view::escape::escape;
 use crate::view::look::{Look, Terminal};
 use crate::view::progress::{Mode, Progress};
 use crate::workdir::error::{Context, Error, Result};
@@ -133,8 +134,11 @@ pub fn run(list: &List, path: &Path, options: &Farm) -> std::result::Result<RunE
     let mut host = Host::here(options)?;
     let crew = host.hire(matches!(source, Source::Stream(_)))?;
     let mut progress = progress(options, &host.allocation);
-    for remark in host.plan.remarks.iter().filter(|_| !options.quiet) {
+    for remark in &host.plan.remarks {
         progress.say(&format!("pytf: {remark}"));
+    }
+    if host.allocation.speaks_for_all() {
+        tell_unknown_variables(&mut progress);
     }
     let mut patience = Patience::new(abort.clone(), Some(events.clone()), options.takeover)
         .among(host.allocation.launched());
@@ -160,6 +164,19 @@ pub fn run(list: &List, path: &Path, options: &Farm) -> std::result::Result<RunE
         ground,
     };
     farm.run(joined, source, crew, progress)
+}
+
+/// Variables that look like options of ours change nothing: whoever set them thinks
+/// that they do.
+fn tell_unknown_variables(progress: &mut Progress) {
+    let names = std::env::vars_os().map(|(name, _)| name);
+    for (name, meant) in unknown_variables(names) {
+        let name = escape(name.as_bytes());
+        let meant = meant.map_or_else(String::new, |meant| format!("; {meant} is"));
+        progress.warn(&format!(
+            "pytf: {name} is no variable of pytf{meant}: it is ignored"
+        ));
+    }
 }
 
 /// Where we are and what tasks are run with.

@@ -25,6 +25,7 @@ use crate::model::outcome::signal_name;
 use crate::model::record::Record;
 use crate::view::escape::escape;
 use crate::view::progress::{Counts, Progress};
+use crate::view::stopping::Stopping;
 use crate::workdir::state::State;
 
 /// Progress is shown and orphans are reaped this often, which is also the
@@ -113,6 +114,11 @@ impl Supervisor {
             if limit_at.is_some_and(|at| now >= at) {
                 limit_at = self.enforce_limits(now);
             }
+            let signal = match &event {
+                Ok(Event::Signal(signal)) => Some(*signal),
+                _ => None,
+            };
+            let before = self.farmer.phase();
             let event = event.map_or(Some(farmer::Event::Tick), |event| {
                 self.take(event, &mut over)
             });
@@ -127,6 +133,7 @@ impl Supervisor {
                     self.act(action);
                 }
             }
+            self.tell_stopping(signal, before, now.saturating_sub(frozen));
             self.show(now);
         }
         self.progress.finish();
@@ -153,6 +160,31 @@ impl Supervisor {
         event
     }
 
+    /// What happens next, when a signal came or the farm begins to stop.
+    fn tell_stopping(&mut self, signal: Option<i32>, before: Phase, now: Duration) {
+        if signal.is_none() && (!self.tells || before == self.farmer.phase()) {
+            return;
+        }
+        let stopping = Stopping {
+            signal,
+            before,
+            after: self.farmer.phase(),
+            cause: self.farmer.cause(),
+            running: self.running(),
+            now,
+            ends_in: self.endgame.stops_in(),
+        };
+        if let Some(text) = stopping.text() {
+            self.progress.say(&format!("pytf: {text}"));
+        }
+    }
+
+    /// How many tasks run here.
+    fn running(&self) -> u64 {
+        let places = self.places.iter();
+        places.filter(|place| place.look().is_some()).count() as u64
+    }
+
     /// Tells people what every process of the run knows.
     fn tell(&mut self, text: &str) {
         if self.tells {
@@ -165,7 +197,6 @@ impl Supervisor {
         match event {
             Event::Signal(signal) => {
                 let name = signal_name(signal);
-                self.progress.say(&format!("pytf: {name} received"));
                 let _ = self.orders.send(Order::Note(name));
                 Some(match Signal::try_from(signal) {
                     Ok(Signal::SIGUSR1) => {
@@ -327,11 +358,7 @@ impl Supervisor {
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
             .clone();
-        let running = self
-            .places
-            .iter()
-            .filter(|place| place.look().is_some())
-            .count() as u64;
+        let running = self.running();
         self.progress.update(now, &counts(&state, running));
     }
 }

@@ -150,6 +150,12 @@ impl Endgame {
         self.walltime.ends_at().is_some()
     }
 
+    /// How long what runs may go on, when that is known.
+    pub fn stops_in(&self) -> Option<Duration> {
+        let at = self.walltime.stop_at()?;
+        Some(at.saturating_sub(now()))
+    }
+
     /// The scheduler has answered; what is news in it.
     pub fn learn(&mut self, left: Left) -> Option<String> {
         let now = now();

@@ -180,10 +180,12 @@ impl Place {
         *self.lock()
     }
 
-    /// What is there now and the journal does not know of; from now on it does.
-    pub fn note(&self) -> Option<Running> {
+    /// What is there now, has run since `before` at least, and the journal does not
+    /// know of; from now on it does.
+    pub fn note(&self, before: Instant) -> Option<Running> {
         let mut place = self.lock();
-        let running = place.as_mut().filter(|running| !running.noted)?;
+        let is_new = |running: &&mut Running| !running.noted && running.started <= before;
+        let running = place.as_mut().filter(is_new)?;
         running.noted = true;
         Some(*running)
     }

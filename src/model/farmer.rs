@@ -23,7 +23,8 @@ pub const LEAVE_WITHIN: Duration = Duration::from_mins(1);
 /// A second SIGINT sooner than this is the same key press seen twice.
 const SAME_PRESS: Duration = Duration::from_millis(100);
 
-const SIGINT: i32 = 2;
+/// The signal of Ctrl-C.
+pub const SIGINT: i32 = 2;
 
 /// Why a farmer ends, weakest first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]

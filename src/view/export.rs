@@ -3,7 +3,7 @@
 //! It streams: one journal after the other, a line for each end, whatever the
 //! number of tasks.
 
-use std::io::{self, Write};
+use std::io::{self, BufWriter, Write};
 use std::path::Path;
 
 use serde_json::json;
@@ -11,6 +11,7 @@ use serde_json::json;
 use super::commands::Commands;
 use super::escape::escape;
 use super::journals::journals;
+use super::replace::replace;
 use super::run::RunError;
 use super::status::json::seconds;
 use super::table;
@@ -48,6 +49,23 @@ const COLUMNS: [&str; 17] = [
     "log",
     "command",
 ];
+
+/// Writes all attempts into a file, which it replaces when it is whole; returns how
+/// many journal lines were damaged.
+pub fn write_file(workdir: &Path, form: Form, path: &Path) -> Result<u64, RunError> {
+    let mut damage = Ok(0);
+    let done = replace(path, |file| {
+        let mut out = BufWriter::with_capacity(1 << 18, file);
+        damage = write(workdir, form, &mut out);
+        match &damage {
+            Ok(_) => out.flush(),
+            Err(_) => Err(io::Error::other("nothing was written")),
+        }
+    });
+    let lines = damage?;
+    done?;
+    Ok(lines)
+}
 
 /// Writes all attempts; returns how many journal lines were damaged.
 pub fn write(workdir: &Path, form: Form, out: &mut dyn Write) -> Result<u64, RunError> {

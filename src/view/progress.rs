@@ -53,7 +53,7 @@ pub enum Mode {
     Bar,
     /// A line now and then.
     Lines,
-    /// Not at all.
+    /// Not at all: only what goes wrong is told.
     Silent,
 }
 
@@ -93,6 +93,8 @@ pub struct Progress {
     pace: Pace,
     /// What the last line said.
     told: Option<Counts>,
+    /// Whether there is a bar on the screen.
+    is_drawn: bool,
     /// When the next line is due, and how long after it the one after that.
     due: Duration,
     wait: Duration,
@@ -113,6 +115,7 @@ impl Progress {
             out,
             pace: Pace::default(),
             told: None,
+            is_drawn: false,
             due: FIRST_LINE,
             wait: FIRST_LINE,
             failures: Failures::new(),
@@ -123,7 +126,7 @@ impl Progress {
     pub fn update(&mut self, now: Duration, counts: &Counts) {
         self.pace.note(now, counts.ended());
         if let Some(unsaid) = self.failures.unsaid(now) {
-            self.say(&format!("pytf: {unsaid} more failed (ids in `failed`)"));
+            self.warn(&format!("pytf: {unsaid} more failed (ids in `failed`)"));
         }
         match self.mode {
             Mode::Silent => {}
@@ -145,6 +148,7 @@ impl Progress {
 
     fn update_bar(&mut self, now: Duration, counts: &Counts) {
         let Some(bar) = &self.bar else { return };
+        self.is_drawn = true;
         let columns = usize::from(Terminal::of_stderr().columns);
         bar.show(counts, beside_bar(counts, &self.pace, now, columns));
     }
@@ -163,12 +167,13 @@ impl Progress {
         // One write a line: lines of several farmers must not mix.
         let mut write = || drop(out.write_all(line.as_bytes()));
         match &self.bar {
-            Some(bar) => bar.drawn.suspend(&mut write),
-            None => write(),
+            Some(bar) if self.is_drawn => bar.drawn.suspend(&mut write),
+            _ => write(),
         }
     }
 
-    /// Tells a failure at once, unless very many fail: then how many.
+    /// Tells a failure at once, also when little else is told, unless very many fail:
+    /// then how many.
     pub fn failure(&mut self, now: Duration, line: &str) {
         if !self.failures.may_say(now) {
             return;
@@ -176,15 +181,18 @@ impl Progress {
         // Whatever the command is, a failure is one line on the terminal.
         let columns = usize::from(Terminal::of_stderr().columns);
         match &self.bar {
-            Some(bar) if columns > 0 => self.say(&bar.look.clip(line, columns)),
-            _ => self.say(line),
+            Some(bar) if columns > 0 => {
+                let line = bar.look.clip(line, columns);
+                self.warn(&line);
+            }
+            _ => self.warn(line),
         }
     }
 
     /// Takes the bar away and tells what was only counted.
     pub fn finish(&mut self) {
         if let Some(unsaid) = self.failures.unsaid(Duration::MAX) {
-            self.say(&format!("pytf: {unsaid} more failed (ids in `failed`)"));
+            self.warn(&format!("pytf: {unsaid} more failed (ids in `failed`)"));
         }
         if let Some(bar) = &self.bar {
             bar.drawn.finish_and_clear();

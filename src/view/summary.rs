@@ -29,6 +29,7 @@ pub const TAIL: usize = 3;
 
 /// A run that has ended, or the part of it that this farmer saw.
 #[derive(Clone, Debug, Default)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a fact of its own")]
 pub struct Summary {
     /// The workdir as the user names it.
     pub workdir: String,
@@ -56,8 +57,14 @@ pub struct Summary {
     pub slots: u64,
     /// How long tasks ran in them, all together.
     pub busy: Duration,
-    /// The first that failed.
+    /// The first that failed, one for each way to fail.
     pub failures: Vec<Failure>,
+    /// What `pytf log` shows of a task that finished; none where no output is kept.
+    pub output: Option<String>,
+    /// Whether failures have logs.
+    pub has_logs: bool,
+    /// Whether this farmer was cut off from the run.
+    pub is_cut_off: bool,
     /// What could be better.
     pub advice: Vec<String>,
 }
@@ -71,6 +78,8 @@ pub struct Failure {
     pub command: Vec<u8>,
     /// How its last attempt ended.
     pub outcome: Outcome,
+    /// How many tasks ended in the same way, besides this one.
+    pub more: u64,
     /// Where that was.
     pub node: String,
     /// Its log, when that is a file of its own.
@@ -125,7 +134,8 @@ impl Summary {
         for failure in self.failures.iter().take(FAILURES) {
             failure.push_to(&mut out, look, &marks);
         }
-        let shown = self.failures.len().min(FAILURES) as u64;
+        let told = self.failures.iter().take(FAILURES);
+        let shown = told.map(|failure| 1 + failure.more).sum::<u64>();
         if shown > 0 && self.failed > shown {
             let workdir = escape(self.workdir.as_bytes());
             let more = format!(
@@ -167,6 +177,13 @@ impl Summary {
             };
             let are = if self.left == 1 { "is" } else { "are" };
             let text = format!("{} {are} left{why}", of(self.left));
+            (Paint::Warn, marks.more, text)
+        } else if self.is_cut_off {
+            let text = format!(
+                "this process was cut off, and others did its tasks: {} finished, {} failed",
+                of(self.finished),
+                grouped(self.failed)
+            );
             (Paint::Warn, marks.more, text)
         } else if self.failed > 0 {
             (Paint::Bad, marks.bad, format!("{} failed", of(self.failed)))
@@ -249,11 +266,15 @@ impl Summary {
         let mut next = Vec::new();
         if self.left > 0 && !self.others_work {
             next.push((
-                "run the same line again to continue".to_owned(),
+                "run the same command again to continue".to_owned(),
                 String::new(),
             ));
         }
-        if let Some(failure) = self.failures.first() {
+        let is_good = self.left == 0 && self.failed == 0 && self.finished > 0;
+        if let Some(output) = self.output.as_ref().filter(|_| is_good) {
+            next.push((format!("pytf log {workdir} ID"), output.clone()));
+        }
+        if let Some(failure) = self.failures.first().filter(|_| self.has_logs) {
             let id = failure.id;
             next.push((
                 format!("pytf log {workdir} {id}"),
@@ -287,7 +308,10 @@ impl Summary {
 
 impl Failure {
     fn push_to(&self, out: &mut String, look: &Look, marks: &Marks) {
-        let head = format!("  task {}", self.id);
+        let head = match self.more {
+            0 => format!("  task {}", self.id),
+            more => format!("  task {} and {} more", self.id, grouped(more)),
+        };
         let outcome = self.outcome.to_string();
         let taken = head.chars().count() + outcome.chars().count() + 4;
         let command = look.clip(&escape(&self.command), look.width.saturating_sub(taken));

@@ -156,3 +156,32 @@ fn the_version_names_the_build() {
     );
     assert_eq!(version.lines().count(), 1, "{version}");
 }
+
+#[test]
+fn a_wrong_variable_is_named_as_what_it_is() {
+    let farm = Farm::of("true\n");
+    let done = farm
+        .pytf(["tasks.txt"])
+        .env("PYTF_PROC", "many")
+        .run()
+        .exits(2);
+    assert!(
+        done.stderr.contains("the variable PYTF_PROC"),
+        "{}",
+        done.stderr
+    );
+    assert!(!done.stderr.contains("--proc"), "{}", done.stderr);
+    let done = farm
+        .pytf(["tasks.txt", "--proc", "many"])
+        .env("PYTF_PROC", "2")
+        .run()
+        .exits(2);
+    assert!(done.stderr.contains("--proc"), "{}", done.stderr);
+    let done = farm
+        .pytf(["tasks.txt", "--quiet"])
+        .env("PYTF_PORC", "2")
+        .run()
+        .exits(0);
+    let told = "pytf: PYTF_PORC is no variable of pytf; PYTF_PROC is: it is ignored\n";
+    assert_eq!(done.stderr, told);
+}

@@ -1,5 +1,7 @@
 //! What a person sees while a farm runs.
 
+use nix::sys::signal::Signal;
+
 use crate::harness::{Done, Farm, has, skip, until};
 
 /// Two tasks that wait and one that fails, on a terminal of 80 columns; what
@@ -35,6 +37,8 @@ fn a_bar_tells_the_truth_from_the_first_stroke_and_goes_away() {
     let Some(seen) = on_a_terminal(&[], "2 running") else {
         return;
     };
+    let (opening, seen) = seen.split_once("\r\n").unwrap();
+    assert!(opening.starts_with("pytf: 3 tasks; 3 slots"), "{opening:?}");
     assert!(seen.starts_with("0/3 "), "{seen:?}");
     assert!(!seen.contains('?'), "{seen:?}");
     let failure = "\r\x1b[2Kpytf: task 2: exit status 3 [logs/log_2]: exit 3\r\n";
@@ -56,4 +60,86 @@ fn there_is_no_bar_in_a_step_whatever_the_terminal_looks_like() {
     assert!(!seen.contains("\x1b[2K"), "{seen:?}");
     let failure = "pytf: task 2: exit status 3 [logs/log_2]: exit 3\r\n";
     assert!(seen.contains(failure), "{seen:?}");
+}
+
+#[test]
+fn a_line_at_the_start_says_what_is_to_do_with_what_and_where() {
+    let farm = Farm::of("true\ntrue\ntrue\n");
+    let done = farm.farm("--proc 2 --timeout 2h").run().exits(0);
+    let opening = "pytf: 3 tasks; 2 slots as asked for; workdir w; stops after 2h00m\n";
+    assert_eq!(done.stderr, opening);
+    let told = String::from_utf8(done.stdout).unwrap();
+    assert!(told.starts_with("ok: all 3 tasks finished\n"), "{told}");
+    let output = "  pytf log w ID  what a task printed: w/logs/log_ID\n";
+    assert!(told.ends_with(output), "{told}");
+    farm.pytf(["tasks.txt", "-w", "w", "--cpus-per-task", "1"])
+        .run()
+        .exits(0)
+        .says(&["3 finished, 0 failed", "of 1 CPUs; workdir w"]);
+    // Where nothing is kept, nobody is sent to look for it.
+    let farm = Farm::of("true\n");
+    let done = farm.farm("--logs none").run().exits(0);
+    let told = String::from_utf8(done.stdout).unwrap();
+    assert!(!told.contains("pytf log"), "{told}");
+}
+
+#[test]
+fn each_signal_is_answered_with_what_happens_next() {
+    let farm = Farm::new();
+    let gate = farm.gate("gate");
+    farm.write(
+        "tasks.txt",
+        format!("trap '' TERM; {}; {}\n", gate.stand(), gate.pass()),
+    );
+    let pytf = farm.farm("--grace 1h").start();
+    gate.comer();
+    pytf.signal(Signal::SIGINT);
+    let says = |word: &str| until(word, || pytf.stderr().contains(word));
+    says(
+        "pytf: SIGINT: nothing more is started; 1 running task has 1h00m to end, then it is killed",
+    );
+    says("Ctrl-C again kills at once");
+    pytf.signal(Signal::SIGTERM);
+    says("pytf: SIGTERM: stopping already; 1 running task has ");
+    // A second Ctrl-C within a moment is the same key press.
+    let mut tries = 0;
+    until("the second Ctrl-C is one", || {
+        tries += 1;
+        if tries % 50 == 0 && crate::harness::is_alive(pytf.pid()) {
+            pytf.signal(Signal::SIGINT);
+        }
+        pytf.stderr()
+            .contains("pytf: SIGINT: 1 running task is killed at once, and will run again")
+    });
+    pytf.wait().leaves(130);
+    // Who wants no words gets none.
+    let farm = Farm::new();
+    let gate = farm.gate("gate");
+    farm.write("tasks.txt", gate.stand() + "\n");
+    let pytf = farm.farm("--quiet").start();
+    gate.comer();
+    pytf.signal(Signal::SIGTERM);
+    let done = pytf.wait().exits(75);
+    assert_eq!((done.stdout.len(), &*done.stderr), (0, ""));
+}
+
+#[test]
+fn a_quiet_run_tells_what_failed() {
+    let farm = Farm::of("true\nexit 7\n");
+    let done = farm.farm("--quiet").run().exits(1);
+    assert_eq!(
+        done.stderr,
+        "pytf: task 1: exit status 7 [logs/log_1]: exit 7\n"
+    );
+    assert!(done.stdout.is_empty());
+}
+
+#[test]
+fn failures_of_one_cause_are_told_once() {
+    let farm = Farm::of("exit 3\n".repeat(7) + "exit 4\n");
+    let done = farm.farm("").run().exits(1);
+    let told = String::from_utf8(done.stdout).unwrap();
+    assert_eq!(told.matches("exit status 3").count(), 1, "{told}");
+    assert!(told.contains("task 0 and 6 more  exit status 3"), "{told}");
+    assert!(told.contains("task 7  exit status 4"), "{told}");
 }

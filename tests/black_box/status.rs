@@ -99,6 +99,7 @@ fn the_schema_is_as_documented_whole_and_nothing_else() {
         ("status", &[][..]),
         ("failed", &["--failed"]),
         ("task", &["--task", "32"]),
+        ("running", &["--running"]),
     ] {
         let value = json(&farm, args);
         assert_eq!(
@@ -380,4 +381,85 @@ fn a_terminal_gets_colours_and_a_pipe_none() {
     );
     let pipe = text(&farm, &["status", "w"]);
     assert!(!pipe.contains('\x1b'), "{pipe:?}");
+}
+
+#[test]
+fn what_runs_is_listed_with_its_node_slot_and_process() {
+    let farm = Farm::new();
+    let gate = farm.gate("gate");
+    let seen = |args: &[&str]| {
+        let done = farm.pytf(args).run().leaves(0);
+        String::from_utf8(done.stdout).unwrap()
+    };
+    farm.write("tasks.txt", gate.stand() + "\n");
+    let pytf = farm.farm("--proc 1").start();
+    let (id, pid) = gate.comer();
+    assert_eq!(id, 0);
+    until("it is on record", || {
+        // Before it is: nobody may say that it was not started.
+        let task = seen(&["status", "w", "--task", "0"]);
+        assert!(!task.contains("not started"), "{task}");
+        json(&farm, &["--running"])["running"] != Value::Array(Vec::new())
+    });
+    let found = json(&farm, &["--running"]);
+    let row = &found["running"][0];
+    assert_eq!(
+        (&row["id"], &row["attempt"], &row["slot"]),
+        (&0.into(), &1.into(), &0.into())
+    );
+    assert_eq!(row["pid"], pid);
+    assert!(row["start"].as_f64().unwrap() > 1e9 && row["seconds"].is_f64());
+    let node = row["node"].as_str().unwrap();
+    let whole = seen(&["status", "w"]);
+    assert!(
+        whole.contains(&format!("on {node}, slot 0, pid {pid}: ")),
+        "{whole}"
+    );
+    let task = seen(&["status", "w", "--task", "0"]);
+    assert!(task.contains(&format!("slot 0, pid {pid}")), "{task}");
+    let table = seen(&["status", "w", "--running", "--format", "csv"]);
+    assert!(table.contains(&format!("0,1,{node},0,{pid},")), "{table}");
+    gate.open(1);
+    pytf.wait().exits(0);
+    assert!(seen(&["status", "w", "--running"]).contains("no task runs"));
+}
+
+#[test]
+fn an_export_can_go_to_a_file_which_is_whole_or_not_there() {
+    let farm = Farm::of("true\nexit 3\n");
+    farm.farm("").run().exits(1);
+    let out = farm.pytf(["export", "w", "--csv"]).run().exits(0).stdout;
+    farm.pytf(["export", "w", "--csv", "-o", "all.csv"])
+        .run()
+        .exits(0);
+    assert_eq!(farm.bytes("all.csv"), out);
+    farm.pytf(["export", "nowhere", "--csv", "-o", "none.csv"])
+        .run()
+        .exits(74)
+        .says(&["nowhere"]);
+    assert!(!farm.path("none.csv").exists());
+}
+
+#[test]
+fn where_another_program_has_been_repair_is_advised() {
+    let farm = Farm::new();
+    let gate = farm.gate("gate");
+    farm.write("tasks.txt", format!("true\n{}\nfalse\n", gate.stand()));
+    let pytf = farm.farm("--proc 1").start();
+    gate.comer();
+    pytf.signal(Signal::SIGTERM);
+    pytf.wait().exits(75);
+    assert!(text(&farm, &["status", "w"]).contains("run the same command again"));
+    // PyTaskFarmer takes a line out of the file.
+    farm.write("w/toprocess", "2 false\n");
+    let status = text(&farm, &["status", "w"]);
+    assert!(status.contains("pytf repair w"), "{status}");
+    assert!(!status.contains("run the same command again"), "{status}");
+    let told = json(&farm, &[])["trouble"].to_string();
+    assert!(told.contains("toprocess"), "{told}");
+    farm.farm("").run().exits(74);
+    farm.pytf(["repair", "w", "tasks.txt"]).run().exits(0);
+    gate.open(1);
+    farm.farm("").run().exits(1);
+    farm.assert_exact(3, &[0, 1], &[2]);
 }

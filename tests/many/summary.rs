@@ -170,7 +170,7 @@ fn a_killed_process_whose_tasks_nobody_has_given_back_is_not_waited_for() {
         ["-> 3 of 3 tasks are left: stopped by SIGTERM"]
     );
     assert_eq!(parts(&lines).len(), 1, "{lines:?}");
-    let again = "  run the same line again to continue";
+    let again = "  run the same command again to continue";
     assert!(lines.iter().any(|line| line == again), "{lines:?}");
 }
 

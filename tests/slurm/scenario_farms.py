@@ -66,7 +66,7 @@ def walltime(cluster):
     state = job.ended(within=150)
     require(state == "COMPLETED", f"the script came to its end: {job.show()}")
     require("srun ended with 75" in farm.said(), f"the script sees status 75: {farm.said()}")
-    require("SIGTERM received" not in farm.said(), "stopped before Slurm did")
+    require("SIGTERM: " not in farm.said(), "stopped before Slurm did")
     books = farm.check()
     require(all(journal.why for journal in books.journals), "all left in good order")
     reasons = {why for _, _, why in books.requeued}

@@ -128,13 +128,19 @@ fn many_failures_are_counted_and_not_listed() {
 }
 
 #[test]
-fn silence_is_silent_and_lines_are_short() {
+fn silence_tells_failures_only_and_lines_are_short() {
     let (mut silent, out) = progress(Mode::Silent);
     silent.say("x");
-    silent.failure(seconds(0), "x");
     silent.update(seconds(100), &counts(1, 2, 3));
-    silent.finish();
     assert!(out.lines().is_empty());
+    for _ in 0..=FAILURES {
+        silent.failure(seconds(100), "a task failed");
+    }
+    silent.finish();
+    let lines = out.lines();
+    let (last, each) = lines.split_last().unwrap();
+    assert_eq!(each, vec!["a task failed"; FAILURES as usize]);
+    assert_eq!(last, "pytf: 1 more failed (ids in `failed`)");
     let (mut progress, out) = progress(Mode::Lines);
     progress.say(&"x".repeat(10_000));
     assert!(out.lines()[0].len() < 1024);

@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 use std::io;
 
 use crate::model::durations;
-use crate::model::figures::{grouped, micros, share, show_kib};
+use crate::model::figures::{date, grouped, micros, share, show_kib};
 use crate::model::forecast::Forecast;
 use crate::model::health::Opinion;
 use crate::model::task::TaskId;
@@ -88,6 +88,14 @@ pub(super) fn head(run: &Run) -> String {
         name(run),
         workdir(run)
     );
+    if let Some((first, last)) = run.span() {
+        let _ = write!(
+            out,
+            "<p class=\"path\">from {} to {}</p>",
+            date(first),
+            date(last)
+        );
+    }
     let total = counts.total.max(1);
     let percent = |part: u64| share(part, total).unwrap_or(0.0) * 100.0;
     let _ = write!(
@@ -125,7 +133,7 @@ fn figures(run: &Run) -> Vec<(&'static str, &'static str, String)> {
     if let Some((first, last)) = run.span() {
         all.push(("f-wall", "wall time", durations::show(micros(last - first))));
     }
-    if let Some(busy) = share(sum(Farmer::busy), sum(Farmer::slot_time)) {
+    if let Some(busy) = run.busy(&run.farmers) {
         all.push(("f-busy", "slots busy", format!("{:.1} %", busy * 100.0)));
     }
     if let Some(rate) = run.rate() {

@@ -3,7 +3,7 @@
   const data = JSON.parse(document.getElementById('data').textContent);
   const tip = document.getElementById('tip');
   const at = (id) => document.getElementById(id);
-  at('at').textContent = new Date(data.status.at * 1000).toLocaleString();
+  at('at').textContent = `${new Date(data.status.at * 1000).toISOString().slice(0, 19).replace('T', ' ')} UTC`;
 
   // ---- numbers as people read them
   const span = (us) => {

@@ -29,6 +29,10 @@ fn nothing_that_a_task_says_is_markup() {
     dir.file("failed", format!("0 {evil}\n").as_bytes());
     let page = page(&Run::open(dir.path()).unwrap()).unwrap();
     assert!(
+        page.contains("from 2027-01-15 08:00:00 UTC to "),
+        "no date of the run"
+    );
+    assert!(
         !page.contains("alert(1)</script>") && !page.contains("<img") && !page.contains("<b>node")
     );
     assert!(!page.contains('\u{1b}'));

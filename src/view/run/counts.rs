@@ -5,6 +5,7 @@
 //! workdirs and damaged ones have.
 
 use std::io::{self, Read as _};
+use std::os::unix::fs::FileExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -14,7 +15,7 @@ use crate::view::open;
 use crate::workdir::fs::{Dir, Open, RealDir};
 use crate::workdir::layout::{FAILED, FINISHED, TASKS, TOPROCESS};
 use crate::workdir::resume::look;
-use crate::workdir::state::{Act, LOCK, State, entries};
+use crate::workdir::state::{Act, Head, LOCK, State, entries};
 
 /// How many tasks are where.
 #[derive(Clone, Debug, Default)]
@@ -35,7 +36,7 @@ pub struct Counts {
     pub feeding: u64,
     /// The state in `lock`, when there is one.
     pub state: Option<State>,
-    /// Why there is none, when there should be.
+    /// Why there is none, when there should be; or why a run cannot be gone on with.
     pub trouble: Option<String>,
 }
 
@@ -52,13 +53,22 @@ impl Counts {
                     Ok(None)
                 }
             });
-        let (state, trouble) = match looked {
+        let (state, mut trouble) = match looked {
             Ok(state) => (state, None),
             Err(trouble) => (None, Some(trouble)),
         };
         let Some(state) = state else {
             return Self::counted(workdir, trouble);
         };
+        if state.live == 0 {
+            // Somebody may have begun meanwhile.
+            let is_same = |_: &String| {
+                let dir = RealDir::open(workdir).ok();
+                let again = dir.and_then(|dir| look(&(dir as Arc<dyn Dir>)).ok()?);
+                again.is_some_and(|again| again.seq == state.seq)
+            };
+            trouble = doubt(workdir, &state).filter(is_same);
+        }
         Ok(Self {
             total: state.tasks.lines.saturating_sub(state.dropped),
             finished: state.finished.lines,
@@ -105,6 +115,35 @@ impl Counts {
         // A retry writes the file anew: it raises the number of requeued lines.
         Some((state.failed.len, state.failed.lines, state.requeued.lines))
     }
+}
+
+/// Why the next farmer will refuse the files of a run that nobody works on: they are
+/// not as the state has them. While somebody works, they are ahead of what was read.
+fn doubt(workdir: &Path, state: &State) -> Option<String> {
+    let known = [
+        (TASKS, state.tasks.len),
+        (FINISHED, state.finished.len),
+        (FAILED, state.failed.len),
+        (TOPROCESS, state.queue.len),
+    ];
+    let length = |name| Some(current(workdir, Some(state), name).metadata().ok()?.len());
+    let short = known
+        .into_iter()
+        .find_map(|(name, len)| Some((name, length(name)?, len)).filter(|(_, is, len)| is < len));
+    let what = if let Some((name, is, len)) = short {
+        format!("{name} has {is} bytes where {len} were recorded")
+    } else {
+        let file = open(&current(workdir, Some(state), TOPROCESS)).ok()?;
+        let mut bytes = [0; Head::MOST];
+        let read = file.read_at(&mut bytes, state.queue.cursor).ok()?;
+        if state.queue.head.fits(&bytes[..read]) {
+            return None;
+        }
+        format!("{TOPROCESS} holds something else than was recorded")
+    };
+    Some(format!(
+        "{what}: another program, or an older copy, has been at the workdir"
+    ))
 }
 
 /// The file that has this name now, or will as soon as somebody does the renames

@@ -223,16 +223,16 @@ impl Farmer {
         self.failures.len() as u64
     }
 
-    /// For how long slots have been there, in microseconds, up to its last sign.
-    pub fn slot_time(&self) -> u64 {
-        let there = self.last.saturating_sub(self.first);
+    /// For how long slots have been there, in microseconds, up to `now` by its clock.
+    pub fn slot_time(&self, now: u64) -> u64 {
+        let there = now.saturating_sub(self.first);
         there.saturating_mul(u64::from(self.journal.header.slots))
     }
 
-    /// For how long tasks ran in them.
-    pub fn busy(&self) -> u64 {
+    /// For how long tasks ran in them, as far as records tell.
+    pub fn busy(&self, now: u64) -> u64 {
         let running = self.slots.running.values();
-        let open: u64 = running.map(|one| self.last.saturating_sub(one.at)).sum();
+        let open: u64 = running.map(|one| now.saturating_sub(one.at)).sum();
         self.ran.saturating_add(open)
     }
 

@@ -239,6 +239,18 @@ impl Run {
         history.into_iter().map(common).collect()
     }
 
+    /// The part of the slots' time that tasks ran in them, of some farmers. One that
+    /// gives no sign is there all the same, until it is over.
+    pub fn busy<'a>(&self, farmers: impl IntoIterator<Item = &'a Farmer>) -> Option<f64> {
+        let (mut busy, mut there) = (0_u64, 0_u64);
+        for farmer in farmers {
+            let now = self.now_of(farmer);
+            busy = busy.saturating_add(farmer.busy(now));
+            there = there.saturating_add(farmer.slot_time(now));
+        }
+        crate::model::figures::share(busy, there)
+    }
+
     /// Attempts that run now.
     pub fn running(&self) -> u64 {
         self.living()
@@ -290,8 +302,8 @@ impl Run {
                 .values()
                 .map(|one| now.saturating_sub(one.at));
             ran += Duration::from_micros(spans.sum());
-            busy += farmer.busy();
-            there += farmer.slot_time();
+            busy += farmer.busy(now);
+            there += farmer.slot_time(now);
         }
         let running = self.running();
         forecast(&Known {

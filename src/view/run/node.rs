@@ -8,7 +8,7 @@ use super::quick::Attempt;
 use super::{Farmer, Run};
 use crate::model::clocks::Ahead;
 use crate::model::durations;
-use crate::model::figures::{micros, share};
+use crate::model::figures::micros;
 use crate::model::health::Opinion;
 use crate::view::escape::escape;
 use crate::view::lanes::natural;
@@ -28,7 +28,9 @@ pub struct Node<'a> {
     pub clock: Option<Ahead>,
     /// Whether its farmers that live start nothing any more.
     pub is_draining: bool,
-    /// Slots of the farmers that live, else of the last one.
+    /// The farmers that live, else the last one and those that were there with it.
+    pub there: Vec<&'a Farmer>,
+    /// Their slots.
     pub slots: u64,
     /// What runs there, and for how long, the longest first.
     pub running: Vec<(&'a Attempt, u64)>,
@@ -92,26 +94,18 @@ fn node<'a>(run: &Run, host: &'a str, farmers: Vec<&'a Farmer>, faults: &Faults<
         .filter(|life| life.is_there())
         .or(newest)
         .unwrap_or(Life::Left);
-    let there: Vec<&&Farmer> = farmers
+    let there: Vec<&Farmer> = farmers
         .iter()
+        .copied()
         .filter(|farmer| run.life(farmer).is_there())
         .collect();
-    let slots = match &there[..] {
-        [] => farmers
-            .last()
-            .map_or(0, |farmer| u64::from(farmer.header().slots)),
-        there => there
-            .iter()
-            .map(|farmer| u64::from(farmer.header().slots))
-            .sum(),
-    };
     let health = match &there[..] {
         [] => farmers.last().map(|farmer| farmer.health),
         there => there.iter().map(|farmer| farmer.health).max(),
     };
     let is_draining = !there.is_empty() && there.iter().all(|farmer| farmer.is_draining);
     let mut running: Vec<(&Attempt, u64)> = Vec::new();
-    for farmer in there {
+    for farmer in &there {
         let now = run.now_of(farmer);
         running.extend(
             farmer
@@ -124,25 +118,45 @@ fn node<'a>(run: &Run, host: &'a str, farmers: Vec<&'a Farmer>, faults: &Faults<
     running.sort_by_key(|(_, ran)| std::cmp::Reverse(*ran));
     let sum = |of: fn(&Farmer) -> u64| farmers.iter().map(|farmer| of(farmer)).sum::<u64>();
     let failures = farmers.iter().flat_map(|farmer| &farmer.failures);
+    let there = if there.is_empty() {
+        last_ones(&farmers)
+    } else {
+        there
+    };
     Node {
         host,
         life,
         health: health.unwrap_or_default(),
         clock: farmers.last().and_then(|farmer| farmer.clock),
         is_draining,
-        slots,
+        slots: there
+            .iter()
+            .map(|farmer| u64::from(farmer.header().slots))
+            .sum(),
+        there,
         running,
         ended: (
             sum(|f| f.finished),
             sum(Farmer::failed),
             sum(|f| f.interrupted),
         ),
-        busy: share(sum(Farmer::busy), sum(Farmer::slot_time)),
+        busy: run.busy(farmers.iter().copied()),
         forgiven: failures
             .filter(|failure| faults.is_nodes(failure.id, host))
             .count() as u64,
         farmers,
     }
+}
+
+/// The last farmer of a node, and those that were there when it began.
+fn last_ones<'a>(farmers: &[&'a Farmer]) -> Vec<&'a Farmer> {
+    let Some(last) = farmers.last() else {
+        return Vec::new();
+    };
+    let is_with = |farmer: &&&Farmer| {
+        std::ptr::eq(**farmer, *last) || farmer.last > last.first && last.first != u64::MAX
+    };
+    farmers.iter().filter(is_with).copied().collect()
 }
 
 /// So many nodes whose clocks differ are named.

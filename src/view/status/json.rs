@@ -6,7 +6,7 @@
 use serde_json::{Value, json};
 
 use super::{numbers, shown};
-use crate::model::figures::{Histogram, float, share};
+use crate::model::figures::{Histogram, float};
 use crate::model::forecast::Forecast;
 use crate::view::advice::advice;
 use crate::view::escape::escape;
@@ -73,7 +73,7 @@ pub fn status(run: &Run) -> Value {
         "rate": run.rate(),
         "eta": { "low": low, "high": high, "unknown": unknown },
         "slots": run.slots(),
-        "busy": share(sum(crate::view::run::Farmer::busy), sum(crate::view::run::Farmer::slot_time)),
+        "busy": run.busy(&run.farmers),
         "durations": spread(&run.durations(), 1e6),
         "memory": spread(&run.peaks(), 1.0),
         "used": {
@@ -169,6 +169,7 @@ fn node(node: &Node) -> Value {
             "id": attempt.id,
             "attempt": attempt.attempt,
             "slot": attempt.slot,
+            "pid": (attempt.pid > 0).then_some(attempt.pid),
             "ran": seconds(*ran),
         })),
         "farmers": farmers.map(|farmer| escape(farmer.header().farmer.as_bytes())).collect::<Vec<_>>(),

@@ -2,6 +2,7 @@
 
 mod failed;
 pub mod json;
+mod running;
 mod task;
 mod text;
 pub(crate) use self::text::range;
@@ -22,6 +23,8 @@ pub enum Part {
     Whole,
     /// The failed tasks.
     Failed,
+    /// What runs now.
+    Running,
     /// One task.
     Task(TaskId),
 }
@@ -33,9 +36,9 @@ pub enum Form {
     Text(Look),
     /// One JSON object.
     Json,
-    /// A table with commas; failed tasks only.
+    /// A table with commas; failed and running tasks only.
     Csv,
-    /// A table with tabs; failed tasks only.
+    /// A table with tabs; failed and running tasks only.
     Tsv,
 }
 
@@ -67,6 +70,7 @@ pub fn show(
         }
         (Part::Whole, _) => write_json(out, &json::status(&run))?,
         (Part::Failed, form) => failed::show(&run, form, out)?,
+        (Part::Running, form) => running::show(&run, form, out)?,
         (Part::Task(id), form) => {
             let task = task::look(&run, id)?.ok_or(StatusError::NoTask(id))?;
             match form {

@@ -43,10 +43,13 @@ struct Attempt {
     host: String,
     farmer: String,
     slot: u32,
+    pid: Option<u32>,
     at: u64,
     ran: u64,
-    /// None while it runs.
+    /// None while it runs, or its end is not on record.
     outcome: Option<Outcome>,
+    /// Whether it runs.
+    is_running: bool,
     /// Whether it failed and the task finished on another node.
     is_nodes: bool,
     used: Option<Used>,
@@ -65,10 +68,9 @@ pub(super) fn look(run: &Run, id: TaskId) -> io::Result<Option<Task>> {
         return Ok(None);
     }
     let requeued = requeued(run, id)?;
-    let is_running = attempts.values().any(|attempt| attempt.outcome.is_none());
+    let is_running = attempts.values().any(|attempt| attempt.is_running);
     let last = requeued.last().map(|(_, why)| &**why);
     let is_dropped = last == Some(Why::Dropped.word());
-    let claimed = "a farmer has claimed it and has not started it, or it ended a moment ago";
     let (place, why) = match file {
         _ if is_running => ("running", String::new()),
         Some(file @ (FINISHED | FAILED)) => (file, String::new()),
@@ -78,13 +80,13 @@ pub(super) fn look(run: &Run, id: TaskId) -> io::Result<Option<Task>> {
         ),
         _ => match file.map(|_| why_it_waits(run, id)).transpose()?.flatten() {
             Some(why) => ("waiting", why),
-            None => ("claimed", claimed.to_owned()),
+            None => ("claimed", claimed(run).to_owned()),
         },
     };
     let tail = attempts.iter().next_back().and_then(|(number, attempt)| {
         let (path, part) = match &attempt.log {
             Some(log) => (log_path(&run.workdir, log)?, log.part),
-            None if attempt.outcome.is_none() => (run.workdir.join(log_name(id, *number)), None),
+            None if attempt.is_running => (run.workdir.join(log_name(id, *number)), None),
             None => return None,
         };
         Some(log_tail(&path, part, TAIL))
@@ -109,9 +111,11 @@ fn attempts(run: &Run, id: TaskId) -> io::Result<BTreeMap<u32, Attempt>> {
             host: escape(header.host.as_bytes()),
             farmer: escape(header.farmer.as_bytes()),
             slot,
+            pid: None,
             at,
             ran,
             outcome: None,
+            is_running: false,
             is_nodes: false,
             used: None,
             log: None,
@@ -122,7 +126,11 @@ fn attempts(run: &Run, id: TaskId) -> io::Result<BTreeMap<u32, Attempt>> {
                     let is_over = matches!(run.life(farmer), Life::Lost | Life::Left | Life::Dead);
                     let ran = run.now_of(farmer).saturating_sub(start.at);
                     let mut attempt = new(start.slot, start.at, ran);
+                    attempt.pid = Some(start.pid);
                     attempt.outcome = is_over.then_some(Outcome::Lost);
+                    let mut open = farmer.slots.running.values();
+                    let is_open = open.any(|one| (one.id, one.attempt) == (id.0, start.attempt));
+                    attempt.is_running = is_open && !is_over;
                     found.entry(start.attempt).or_insert(attempt);
                 }
                 Record::End(end) => {
@@ -142,6 +150,16 @@ fn attempts(run: &Run, id: TaskId) -> io::Result<BTreeMap<u32, Attempt>> {
         }
     }
     Ok(found)
+}
+
+/// What is known of a task that is claimed and of which no journal tells.
+fn claimed(run: &Run) -> &'static str {
+    if run.living().next().is_some() {
+        "a farmer has claimed it: it waits for a slot there, began less than a second ago, or has \
+         just ended"
+    } else {
+        "a farmer that is gone had claimed it: run the same command again"
+    }
 }
 
 /// What `requeued` tells of a task.
@@ -199,9 +217,19 @@ fn why_it_waits(run: &Run, id: TaskId) -> io::Result<Option<String>> {
 
 impl Attempt {
     fn words(&self) -> String {
-        self.outcome
-            .as_ref()
-            .map_or_else(|| "running".to_owned(), ToString::to_string)
+        match &self.outcome {
+            Some(outcome) => outcome.to_string(),
+            None if self.is_running => "running".to_owned(),
+            None => "over, how is not on record".to_owned(),
+        }
+    }
+
+    fn word(&self) -> &'static str {
+        match &self.outcome {
+            Some(outcome) => outcome.word(),
+            None if self.is_running => "running",
+            None => "unknown",
+        }
     }
 }
 
@@ -239,9 +267,13 @@ impl Task {
                 look.paint(attempt.paint(), &look.clip(&head, look.width))
             );
             let line = format!(
-                "node {}, slot {}, farmer {}{}",
+                "node {}, slot {}{}, farmer {}{}",
                 attempt.host,
                 attempt.slot,
+                match attempt.pid.filter(|_| attempt.is_running) {
+                    Some(pid) => format!(", pid {pid}"),
+                    None => String::new(),
+                },
                 attempt.farmer,
                 if attempt.is_nodes {
                     ": the node's fault, it finished on another"
@@ -284,9 +316,10 @@ impl Task {
                 "node": attempt.host,
                 "farmer": attempt.farmer,
                 "slot": attempt.slot,
+                "pid": attempt.pid,
                 "start": seconds(attempt.at),
                 "seconds": seconds(attempt.ran),
-                "outcome": attempt.outcome.as_ref().map_or("running", Outcome::word),
+                "outcome": attempt.word(),
                 "status": status,
                 "signal": signal,
                 "words": attempt.words(),

@@ -5,6 +5,7 @@ use std::io;
 use std::time::Duration;
 
 use super::json::word;
+use super::running::running;
 use super::shown;
 use crate::model::durations;
 use crate::model::figures::{grouped, micros, share, show_kib};
@@ -20,11 +21,15 @@ use crate::view::pace::show_rate;
 use crate::view::run::gpus::{Gpu, Gpus, load_with_tasks};
 use crate::view::run::node::Node;
 use crate::view::run::node::clocks;
-use crate::view::run::{Farmer, Life, Run};
+use crate::view::run::quick::Attempt;
+use crate::view::run::{Life, Run};
 use crate::view::summary::{push_wrapped, quoted};
 
 /// How many nodes are shown.
 const NODES: usize = 12;
+
+/// How many running tasks are shown.
+const RUNNING: usize = 5;
 
 /// How many causes of failures are shown.
 const CAUSES: usize = 6;
@@ -41,6 +46,7 @@ pub(super) fn text(run: &Run, look: &Look) -> io::Result<String> {
     screen.head(run);
     screen.time(run);
     screen.nodes(run);
+    screen.running(run)?;
     screen.causes(run)?;
     let found = advice(run);
     if !found.is_empty() {
@@ -132,8 +138,32 @@ impl Screen<'_> {
         if counts.feeding > 0 {
             parts.push("more may arrive".to_owned());
         }
-        let line = format!("  {}", parts.join(self.dot()));
-        self.line(&line);
+        self.facts(&parts);
+    }
+
+    /// Facts side by side, on as many lines as they need: none is cut.
+    fn facts(&mut self, parts: &[String]) {
+        for line in self.side_by_side(parts, self.look.width.saturating_sub(2)) {
+            self.line(&format!("  {line}"));
+        }
+    }
+
+    /// Lines of at most `width` characters, unless one part is longer.
+    fn side_by_side(&self, parts: &[String], width: usize) -> Vec<String> {
+        let mut lines: Vec<String> = Vec::new();
+        for part in parts {
+            match lines.last_mut() {
+                Some(line)
+                    if line.chars().count() + self.dot().chars().count() + part.chars().count()
+                        <= width =>
+                {
+                    *line += self.dot();
+                    *line += part;
+                }
+                _ => lines.push(part.clone()),
+            }
+        }
+        lines
     }
 
     fn time(&mut self, run: &Run) {
@@ -146,29 +176,30 @@ impl Screen<'_> {
             Forecast::Range(low, high) => parts.push(format!("left {}", range(low, high))),
             Forecast::Unknown(why) => parts.push(format!("left unknown: {why}")),
         }
-        let sum = |of: fn(&Farmer) -> u64| run.farmers.iter().map(of).sum::<u64>();
-        if let Some(busy) = share(sum(Farmer::busy), sum(Farmer::slot_time)) {
+        if let Some(busy) = run.busy(&run.farmers) {
             parts.push(format!("slots {:.0} % busy", busy * 100.0));
         }
         if let Some((first, last)) = run.span() {
             let ago = durations::show(micros(last - first));
             parts.push(format!("{ago} from the first start"));
         }
-        let line = format!("  {}", parts.join(self.dot()));
-        self.line(&line);
+        self.facts(&parts);
         let (times, peaks) = (run.durations(), run.peaks());
         if let (Some(median), Some(most)) = (times.quantile(0.5), times.quantile(0.95)) {
             let show = |us| durations::show(micros(us));
-            let mut line = format!(
-                "  a task takes {} (median), {} (95 %), {} (longest)",
-                show(median),
-                show(most),
-                show(times.max)
-            );
-            if peaks.count > 0 {
-                line += &format!("{}peak memory {}", self.dot(), show_kib(peaks.max));
+            let mut parts = vec![
+                format!("a task takes {} (median)", show(median)),
+                format!("{} (95 %)", show(most)),
+                format!("{} (longest)", show(times.max)),
+            ];
+            let sentence = parts.join(", ");
+            if sentence.chars().count() + 2 <= self.look.width {
+                parts = vec![sentence];
             }
-            self.line(&line);
+            if peaks.count > 0 {
+                parts.push(format!("peak memory {}", show_kib(peaks.max)));
+            }
+            self.facts(&parts);
         }
         self.gpus(run);
     }
@@ -191,8 +222,7 @@ impl Screen<'_> {
         if let Some(memory) = gpus.iter().filter_map(|gpu| gpu.most_memory).max() {
             parts.push(format!("at most {memory} % of their memory in use"));
         }
-        let line = format!("  {}", parts.join(self.dot()));
-        self.line(&line);
+        self.facts(&parts);
     }
 
     fn nodes(&mut self, run: &Run) {
@@ -273,6 +303,9 @@ impl Screen<'_> {
         if node.ended.1 > 0 {
             parts.push(format!("{} failed", grouped(node.ended.1)));
         }
+        if node.ended.2 > 0 {
+            parts.push(format!("{} interrupted", grouped(node.ended.2)));
+        }
         if let Some(busy) = node.busy {
             parts.push(format!("{:.0} % busy", busy * 100.0));
         }
@@ -280,14 +313,52 @@ impl Screen<'_> {
             let ran = durations::show(micros(*ran));
             parts.push(format!("task {} for {ran}", attempt.id));
         }
-        let text = self.look.clip(
-            &parts.join(self.dot()),
-            self.look
-                .width
-                .saturating_sub(width + life.chars().count() + 6),
-        );
+        // What has no room beside the name stands below it.
+        let taken = 2 + width + 2 + life.chars().count() + 2;
         let life = self.look.paint(paint, &life);
-        let _ = writeln!(self.out, "  {host:<width$}  {life}  {text}");
+        let mut lines = self.side_by_side(&parts, self.look.width.saturating_sub(taken));
+        if lines.len() > 1 {
+            let below = self.look.width.saturating_sub(width + 4);
+            lines = self.side_by_side(&parts, below);
+            lines.insert(0, String::new());
+        }
+        let mut lines = lines.into_iter();
+        let first = lines.next().unwrap_or_default();
+        let first = format!("  {host:<width$}  {life}  {first}");
+        let _ = writeln!(self.out, "{}", first.trim_end());
+        for line in lines {
+            self.line(&format!("  {:width$}  {line}", ""));
+        }
+    }
+
+    /// What has run longest.
+    fn running(&mut self, run: &Run) -> io::Result<()> {
+        let all = running(run);
+        if all.is_empty() {
+            return Ok(());
+        }
+        self.title("running, the longest first");
+        let mut commands = Commands::open(&run.workdir)?;
+        for one in all.iter().take(RUNNING) {
+            let Attempt { id, slot, .. } = one.attempt;
+            let mut line = format!(
+                "  task {id} for {} on {}, slot {slot}",
+                durations::show(micros(one.ran)),
+                escape(one.host.as_bytes()),
+            );
+            if let Some(pid) = one.pid() {
+                line += &format!(", pid {pid}");
+            }
+            if let Some(command) = commands.get(TaskId(*id))? {
+                line += &format!(": {}", escape(command));
+            }
+            self.line(&line);
+        }
+        if all.len() > RUNNING {
+            let more = format!("  and {} more: --running has all", all.len() - RUNNING);
+            self.painted(Paint::Faint, &more);
+        }
+        Ok(())
     }
 
     fn causes(&mut self, run: &Run) -> io::Result<()> {
@@ -363,7 +434,14 @@ impl Screen<'_> {
     fn next(&mut self, run: &Run) {
         let workdir = quoted(&shown(&run.workdir));
         let mut next = Vec::new();
-        if word(run) == "stopped" {
+        if run.counts.trouble.is_some() {
+            if run.living().next().is_none() {
+                next.push((
+                    format!("pytf repair {workdir}"),
+                    "makes it whole from its journals",
+                ));
+            }
+        } else if word(run) == "stopped" {
             next.push((
                 "run the same command again".to_owned(),
                 "goes on where it ended",

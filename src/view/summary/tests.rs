@@ -8,6 +8,7 @@ fn failure(id: u64, outcome: Outcome) -> Failure {
         id: TaskId(id),
         command: b"python3 fit.py --seed 17 > out.txt".to_vec(),
         outcome,
+        more: 0,
         node: "node003".into(),
         log: Some(format!("logs/log_{id}")),
         tail: vec![
@@ -24,6 +25,7 @@ fn run() -> Summary {
         wall: Duration::from_secs(102),
         slots: 16,
         busy: Duration::from_secs(102 * 15),
+        has_logs: true,
         ..Summary::default()
     }
 }
@@ -98,6 +100,51 @@ fn failures_are_shown_with_what_they_said_and_what_to_do() {
 }
 
 #[test]
+fn failures_of_one_cause_are_one_block_and_without_logs_none_is_named() {
+    let mut failed = failure(17, Outcome::Exit(3));
+    failed.more = 411;
+    let summary = Summary {
+        failed: 412,
+        failures: vec![failed],
+        has_logs: false,
+        ..run()
+    };
+    let text = summary.text(&Look::PLAIN);
+    assert_eq!(text.matches("exit status 3").count(), 1);
+    assert!(
+        text.contains("  task 17 and 411 more  exit status 3  python3"),
+        "{text}"
+    );
+    assert!(!text.contains("in run1/failed"), "all are told: {text}");
+    assert!(!text.contains("pytf log"), "{text}");
+}
+
+#[test]
+fn who_is_done_is_told_where_the_output_is() {
+    let summary = Summary {
+        output: Some("what a task printed".into()),
+        ..run()
+    };
+    let last = "\n  pytf log run1 ID  what a task printed\n";
+    assert!(summary.text(&Look::PLAIN).ends_with(last));
+    let text = Summary { left: 1, ..summary }.text(&Look::PLAIN);
+    assert!(!text.contains("pytf log"), "{text}");
+}
+
+#[test]
+fn who_was_cut_off_boasts_of_nothing() {
+    let summary = Summary {
+        is_cut_off: true,
+        stopped: Some("being cut off".into()),
+        ..run()
+    };
+    let text = summary.text(&Look::PLAIN);
+    let first = text.lines().next().unwrap();
+    assert!(first.starts_with("-> this process was cut off"), "{first}");
+    assert!(!first.contains("all 1,997 tasks finished"), "{first}");
+}
+
+#[test]
 fn what_is_left_comes_before_what_failed() {
     let summary = Summary {
         left: 578,
@@ -114,7 +161,7 @@ fn what_is_left_comes_before_what_failed() {
   1,997 finished · 578 left (16 interru…
   {} on 16 slots, 94 % busy
 
-  run the same line again to continue
+  run the same command again to continue
 ",
             durations::show(summary.wall)
         )
@@ -147,7 +194,7 @@ fn the_headline_says_the_one_thing() {
         let text = summary.text(&Look::PLAIN);
         assert_eq!(text.lines().next(), Some(headline));
         assert_eq!(
-            text.contains("run the same line again"),
+            text.contains("run the same command again"),
             left > 0 && !others_work
         );
     }

@@ -8,7 +8,7 @@ use super::{FAILURES, Failure, TAIL, log_tail};
 use crate::model::figures::micros;
 use crate::model::task::TaskId;
 use crate::view::commands::Commands;
-use crate::view::failures::{self, Details, failures};
+use crate::view::failures::{self, Details, causes, failures};
 use crate::view::log::log_path;
 use crate::view::run::{Farmer, Run};
 
@@ -19,7 +19,7 @@ pub struct Together {
     pub slots: u64,
     /// How long tasks ran in them, all together.
     pub busy: Duration,
-    /// The first tasks in `failed` that failed in the run.
+    /// The first tasks in `failed` that failed in the run, one for each cause.
     pub failures: Vec<Failure>,
 }
 
@@ -34,7 +34,7 @@ impl Together {
         let (mut slots, mut busy) = (0, 0);
         for farmer in members {
             slots += u64::from(farmer.header().slots);
-            busy += farmer.busy();
+            busy += farmer.busy(farmer.last);
         }
         let mut details = Details::default();
         // Without the list the failures are shown without their commands.
@@ -44,8 +44,16 @@ impl Together {
             let last = failure.last.as_ref();
             last.is_some_and(|(farmer, _)| is_joined(farmer))
         });
-        let shown = failed.take(FAILURES);
-        let failures = shown.filter_map(|failure| told(run, failure, &mut details, &mut commands));
+        let failed: Vec<failures::Failure> = failed.copied().collect();
+        let causes = causes(&failed);
+        let shown = causes.iter().take(FAILURES);
+        let failures = shown.filter_map(|cause| {
+            let failure = told(run, &cause.first, &mut details, &mut commands)?;
+            Some(Failure {
+                more: cause.tasks - 1,
+                ..failure
+            })
+        });
         Self {
             slots,
             busy: micros(busy),
@@ -72,6 +80,7 @@ fn told(
         id,
         command: command.to_vec(),
         outcome: failed.outcome.clone(),
+        more: 0,
         node: farmer.header().host.clone(),
         log: log.filter(|log| log.part.is_none()).map(|log| log.file),
         tail: tail.unwrap_or_default(),

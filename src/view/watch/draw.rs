@@ -32,6 +32,7 @@ pub(super) fn draw(state: &State, look: &Look, area: Rect, buffer: &mut Buffer) 
     let (body, below) = cut(area, area.height - foot);
     footer(&mut pen, below, state);
     match &state.page {
+        _ if state.is_help => help(&mut pen, body),
         Some(page) => log(&mut pen, body, page),
         None => overview(&mut pen, body, state),
     }
@@ -390,6 +391,60 @@ fn log(pen: &mut Pen, area: Rect, page: &Page) {
     }
 }
 
+/// All keys and marks, explained.
+fn help(pen: &mut Pen, area: Rect) {
+    const LINES: [(&str, &str); 17] = [
+        (
+            "Tab, Left, Right",
+            "the next panel, the one before: nodes, running, failed",
+        ),
+        ("Up, Down, k, j", "move; in a log: scroll"),
+        ("PgUp, PgDn, Space", "ten lines at a time"),
+        (
+            "Home, End, g, G",
+            "to the top, to the end; End follows a log that grows",
+        ),
+        ("Enter", "the log of the task; on a node: its tasks"),
+        (
+            "Esc, Backspace",
+            "back from a log; Esc takes a filter away, else leaves",
+        ),
+        (
+            "/",
+            "filter rows by id, node, outcome, command; in a log: lines",
+        ),
+        ("z", "the panel alone on the screen"),
+        ("Ctrl-L, Ctrl-Z", "draw anew, suspend"),
+        ("q, Ctrl-C", "leave: the run goes on"),
+        ("", ""),
+        (
+            "a slot",
+            "its height is how long its task has run, its colour whether that is usual",
+        ),
+        (
+            ". or a dot",
+            "it has no task, or one too short to be on record",
+        ),
+        ("-", "its farmer has left in good order"),
+        ("x", "its farmer is dead"),
+        ("", ""),
+        ("any key", "back"),
+    ];
+    pen.title(area, "keys and marks", true);
+    let (_, body) = cut(area, 1);
+    for (line, (key, what)) in (0..body.height).zip(LINES) {
+        let at = pen.put(
+            body,
+            (1, line),
+            &format!("{key:<18}"),
+            pen.style(Paint::Strong),
+        );
+        let room = usize::from(body.width.saturating_sub(at));
+        let what = pen.look.clip(what, room);
+        pen.put(body, (at, line), &what, Style::new());
+    }
+}
+
 /// The keys, or the filter that is being typed.
 fn footer(pen: &mut Pen, area: Rect, state: &State) {
     let filter = match &state.page {
@@ -413,6 +468,7 @@ fn footer(pen: &mut Pen, area: Rect, state: &State) {
             (arrows, "scroll"),
             ("End", "follow"),
             ("/", "filter"),
+            ("?", "help"),
         ],
         None => &[
             ("q", "leave"),
@@ -421,6 +477,7 @@ fn footer(pen: &mut Pen, area: Rect, state: &State) {
             ("Enter", "log"),
             ("/", "filter"),
             ("z", "zoom"),
+            ("?", "help"),
         ],
     };
     let mut at = 1;

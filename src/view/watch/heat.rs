@@ -170,6 +170,9 @@ fn glyph(pen: &Pen, slots: &[Slot], usual: Option<(u64, u64)>) -> (&'static str,
     if slots.iter().all(|slot| *slot == Slot::Gone) {
         return ("x", pen.style(Paint::Bad));
     }
+    if slots.iter().all(|slot| *slot == Slot::Left) {
+        return ("-", pen.style(Paint::Faint));
+    }
     let idle = slots.iter().filter_map(|slot| match slot {
         Slot::Idle(time) => Some(*time),
         _ => None,

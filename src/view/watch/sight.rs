@@ -81,8 +81,10 @@ impl NodeSight {
 pub(super) enum Slot {
     Busy(u64),
     Idle(u64),
-    /// Its farmer is over.
+    /// Its farmer is dead, or was.
     Gone,
+    /// Its farmer has left in good order.
+    Left,
 }
 
 /// A task that runs.
@@ -214,18 +216,12 @@ fn failures(run: &Run, names: &mut Names) -> io::Result<Vec<Failing>> {
 
 impl NodeSight {
     fn of(run: &Run, node: &Node) -> Self {
-        let there: Vec<&Farmer> = node
-            .farmers
-            .iter()
-            .copied()
-            .filter(|farmer| run.life(farmer).is_there())
-            .collect();
-        let last = node.farmers.last().filter(|_| there.is_empty());
-        let slots = there.iter().chain(last).flat_map(|farmer| {
-            let (now, is_there) = (run.now_of(farmer), run.life(farmer).is_there());
+        let slots = node.there.iter().flat_map(|farmer| {
+            let (now, life) = (run.now_of(farmer), run.life(farmer));
             (0..farmer.header().slots).take(SLOTS).map(move |slot| {
                 match farmer.slots.running.get(&slot) {
-                    _ if !is_there => Slot::Gone,
+                    _ if life == Life::Left => Slot::Left,
+                    _ if !life.is_there() => Slot::Gone,
                     Some(attempt) => Slot::Busy(now.saturating_sub(attempt.at)),
                     None => {
                         let since = farmer.slots.freed.get(&slot).unwrap_or(&farmer.first);

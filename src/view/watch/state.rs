@@ -104,6 +104,8 @@ pub(super) struct State {
     /// Whether keys go into the filter.
     pub(super) is_typing: bool,
     pub(super) page: Option<Page>,
+    /// Whether the keys are explained.
+    pub(super) is_help: bool,
     cursors: [Cursor; 3],
 }
 
@@ -118,6 +120,7 @@ impl State {
             filter: String::new(),
             is_typing: false,
             page: None,
+            is_help: false,
             cursors: Default::default(),
         }
     }
@@ -153,8 +156,26 @@ impl State {
             Panel::Running => self.sight.slowest.len(),
             Panel::Failures => self.sight.failures.len(),
         };
-        let passes = |row: &usize| filter.is_empty() || self.text(panel, *row).contains(&filter);
+        let passes = |row: &usize| {
+            filter.is_empty()
+                || self.text(panel, *row).contains(&filter)
+                || panel == Panel::Nodes && self.has_match(*row, &filter)
+        };
         (0..count).filter(passes).collect()
+    }
+
+    /// Whether a task of a node, one that runs or has failed, passes the filter.
+    fn has_match(&self, node: usize, filter: &str) -> bool {
+        let host = &self.sight.nodes[node].host;
+        let passes = |panel, row| self.text(panel, row).contains(filter);
+        let running = self.sight.slowest.iter().enumerate();
+        let failed = self.sight.failures.iter().enumerate();
+        running
+            .filter(|(_, task)| task.node == *host)
+            .any(|(row, _)| passes(Panel::Running, row))
+            || failed
+                .filter(|(_, task)| task.node == *host)
+                .any(|(row, _)| passes(Panel::Failures, row))
     }
 
     /// Where the cursor of a panel is, among the rows that are let through.
@@ -172,6 +193,14 @@ impl State {
         }
         if self.is_typing {
             self.type_key(key);
+            return Act::Draw;
+        }
+        // Any key takes the help away again.
+        if std::mem::take(&mut self.is_help) {
+            return Act::Draw;
+        }
+        if matches!(key, Key::Char('?' | 'h')) {
+            self.is_help = true;
             return Act::Draw;
         }
         match (key, &mut self.page) {

@@ -360,7 +360,8 @@ fn a_filter_is_typed_and_taken_back() {
         [1, 2, 3],
         "not what prints snow"
     );
-    assert_eq!(state.rows(Panel::Nodes).len(), 0);
+    let nodes = state.rows(Panel::Nodes);
+    assert_eq!(nodes, [0, 1], "those whose tasks pass");
     press(&mut state, &[Key::Backspace, Key::Char('8'), Key::Enter]);
     assert_eq!(state.rows(Panel::Failures), [0]);
     assert!(text(&screen(&state, &FINE, 80, 24)).contains("[SEED 8]"));
@@ -375,6 +376,44 @@ fn a_filter_is_typed_and_taken_back() {
         type_in(&mut state, "x");
         assert_eq!(state.key(key), act, "also while typing");
     }
+}
+
+#[test]
+fn the_keys_are_explained_until_another_is_pressed() {
+    let mut state = State::new(sight());
+    press(&mut state, &[Key::Char('?')]);
+    let help = text(&screen(&state, &FINE, 80, 24));
+    for word in [
+        "keys and marks",
+        "Enter",
+        "filter rows",
+        "left in good order",
+    ] {
+        assert!(help.contains(word), "{help}");
+    }
+    assert_eq!(state.key(Key::Char('q')), Act::Draw, "back, not out");
+    assert!(!state.is_help);
+    type_in(&mut state, "?");
+    assert!(!state.is_help && state.filter == "?");
+}
+
+#[test]
+fn slots_of_a_farmer_that_has_left_are_not_those_of_a_dead_one() {
+    let dir = workdir(&["x"]);
+    let leave = |at| Record::Leave {
+        at,
+        why: "nothing left to do".into(),
+        longest_wait_us: 0,
+    };
+    // Two at a time on one node.
+    dir.journal("n1.0.1.1", &[header("n1", T, 6), leave(T + 9 * S)]);
+    dir.journal("n1.0.1.2", &[header("n1", T + S, 4), leave(T + 8 * S)]);
+    let run = Run::open(dir.path()).unwrap();
+    let sight = Sight::of(&run, &mut Names::default()).unwrap();
+    assert_eq!(sight.nodes[0].slots, [Slot::Left; 10]);
+    assert_eq!(sight.nodes[0].count, 10);
+    let drawn = text(&screen(&State::new(sight), &FINE, 80, 24));
+    assert!(drawn.contains("0/10 ----------"), "{drawn}");
 }
 
 #[test]

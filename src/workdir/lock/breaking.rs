@@ -71,7 +71,7 @@ impl LongWait {
             self.told_at = now;
             let waited = now.saturating_sub(self.since).as_secs();
             waiting.tell(format!(
-                "waiting for the lock for {waited}s; it is held by {}",
+                "waiting for the lock for {waited}s; the last to take it was {}",
                 sign.who()
             ));
         }
