@@ -109,15 +109,10 @@ impl Trouble {
     /// The trouble in words; errors of a workdir name their files relative to it.
     pub fn told(&self, workdir: &Path) -> String {
         match self.workdir() {
-            Some(Error::Damaged { .. }) => {
-                let workdir = workdir.display();
-                format!(
-                    "workdir {workdir}: {self}\nWhen no pytf works on it any more, \
-                     'pytf repair {workdir}' makes it whole from its journals."
-                )
-            }
-            Some(Error::Io { .. } | Error::Newer { .. }) => {
-                format!("workdir {}: {self}", workdir.display())
+            Some(error @ (Error::Damaged { .. } | Error::Io { .. } | Error::Newer { .. })) => {
+                let workdir = workdir.display().to_string();
+                let way_out = error.way_out(&workdir).unwrap_or_default();
+                format!("workdir {workdir}: {self}{way_out}")
             }
             _ => self.to_string(),
         }

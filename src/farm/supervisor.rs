@@ -236,7 +236,8 @@ impl Supervisor {
             }
             Event::Complete => Some(farmer::Event::Complete),
             Event::Trouble(error) => {
-                self.progress.warn(&format!("pytf: {error}"));
+                let way_out = error.way_out("WORKDIR").unwrap_or_default();
+                self.progress.warn(&format!("pytf: {error}{way_out}"));
                 Some(farmer::Event::Trouble)
             }
             Event::Sealed => Some(farmer::Event::Sealed),

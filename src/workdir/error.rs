@@ -3,6 +3,7 @@
 
 use std::io;
 
+use super::fs::NoFile;
 use crate::model::refusal::hint;
 
 /// Why the workdir cannot be used.
@@ -52,21 +53,46 @@ pub enum Error {
     Unsafe(String),
 }
 
+impl Error {
+    /// A line to be put behind the message that says what mends it, where a command
+    /// does. `workdir` is the workdir as the user names it.
+    pub fn way_out(&self, workdir: &str) -> Option<String> {
+        let Self::Damaged { .. } = self else {
+            return None;
+        };
+        Some(format!(
+            "\nWhen no pytf works on it any more, 'pytf repair {workdir}' makes it whole from its \
+             journals."
+        ))
+    }
+}
+
 /// What every function here returns.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
 /// Gives an `io::Result` the name of its file.
 pub trait Context<T> {
-    /// "cannot `doing` `file`: …"
+    /// "cannot `doing` `file`: …"; what stands in the place of a file is damage.
     fn context(self, doing: &'static str, file: &str) -> Result<T>;
 }
 
 impl<T> Context<T> for io::Result<T> {
     fn context(self, doing: &'static str, file: &str) -> Result<T> {
-        self.map_err(|source| Error::Io {
-            doing,
-            file: file.to_owned(),
-            source,
+        self.map_err(|source| {
+            let file = file.to_owned();
+            match NoFile::of(&source) {
+                Some(other) => Error::Damaged {
+                    file,
+                    what: format!(
+                        "it {other}, not a file: see docs/workdir.md, \"A damaged workdir\""
+                    ),
+                },
+                None => Error::Io {
+                    doing,
+                    file,
+                    source,
+                },
+            }
         })
     }
 }

@@ -38,9 +38,32 @@ pub enum Open {
     CreateNew,
 }
 
+/// What stands in a file's place: no pytf put it there, and none reads it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("is {0}")]
+pub struct NoFile(pub &'static str);
+
+impl NoFile {
+    /// The answer to whoever opens it.
+    fn refuse(self) -> io::Error {
+        io::Error::new(ErrorKind::InvalidInput, self)
+    }
+
+    /// What an error says about it; `None` when the error is about something else.
+    pub fn of(error: &io::Error) -> Option<Self> {
+        let known = error.get_ref().and_then(|inner| inner.downcast_ref());
+        known.copied()
+    }
+}
+
+/// Whether an error says that something else than a folder stands in its place.
+pub fn is_no_folder(error: &io::Error) -> bool {
+    matches!(error.raw_os_error(), Some(libc::ENOTDIR | libc::ELOOP))
+}
+
 /// A directory: the workdir.
 pub trait Dir: Send + Sync {
-    /// Opens a regular file.
+    /// Opens a regular file; what is there and is none is [`NoFile`].
     fn open(&self, name: &str, how: Open) -> io::Result<Box<dyn File>>;
     /// Renames over whatever bears the new name.
     fn rename(&self, from: &str, to: &str) -> io::Result<()>;
@@ -190,17 +213,20 @@ impl Dir for RealDir {
             Err(nix::Error::EEXIST) if how == Open::Create => open(OFlag::O_RDWR),
             done => done,
         };
-        let file = StdFile::from(fd?);
+        let fd = match fd {
+            Err(nix::Error::EISDIR) => return Err(NoFile("a directory").refuse()),
+            Err(nix::Error::ELOOP) => return Err(NoFile("a symbolic link").refuse()),
+            Err(nix::Error::ENXIO) => return Err(NoFile("a socket or a device").refuse()),
+            fd => fd?,
+        };
+        let file = StdFile::from(fd);
         let kind = file.metadata()?.file_type();
-        if !kind.is_file() {
-            let (kind, what) = match () {
-                () if kind.is_dir() => (ErrorKind::IsADirectory, "is a directory"),
-                () if kind.is_fifo() => (ErrorKind::InvalidInput, "is a FIFO"),
-                () => (ErrorKind::InvalidInput, "is no regular file"),
-            };
-            return Err(io::Error::new(kind, what));
+        match () {
+            () if kind.is_file() => Ok(Box::new(file)),
+            () if kind.is_dir() => Err(NoFile("a directory").refuse()),
+            () if kind.is_fifo() => Err(NoFile("a FIFO").refuse()),
+            () => Err(NoFile("a device").refuse()),
         }
-        Ok(Box::new(file))
     }
 
     fn rename(&self, from: &str, to: &str) -> io::Result<()> {
@@ -224,7 +250,7 @@ impl Dir for RealDir {
 
     fn list(&self, sub: &str) -> io::Result<Vec<String>> {
         let name = if sub.is_empty() { "." } else { sub };
-        let flags = OFlag::O_DIRECTORY | OFlag::O_CLOEXEC | OFlag::O_RDONLY;
+        let flags = OFlag::O_DIRECTORY | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC | OFlag::O_RDONLY;
         let mut dir = nix::dir::Dir::openat(&self.fd, name, flags, Mode::empty())?;
         let mut names = Vec::new();
         for entry in dir.iter() {

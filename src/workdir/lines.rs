@@ -5,6 +5,7 @@
 //! its end is none.
 
 use std::collections::HashMap;
+use std::io::ErrorKind;
 use std::sync::Arc;
 
 use super::error::{Context, Error, Result};
@@ -90,7 +91,15 @@ pub fn lines_of(dir: &Arc<dyn Dir>, known: Known, ids: &Ids) -> Result<HashMap<T
     if wanted.is_empty() {
         return Ok(found);
     }
-    let file = dir.open(TASKS, Open::Read).context("open", TASKS)?;
+    let file = match dir.open(TASKS, Open::Read) {
+        Err(error) if error.kind() == ErrorKind::NotFound => {
+            return Err(Error::Damaged {
+                file: TASKS.into(),
+                what: "it is gone; see docs/workdir.md, \"A damaged workdir\"".into(),
+            });
+        }
+        opened => opened.context("open", TASKS)?,
+    };
     let mut lines = Lines::new(&*file, 0, known.len);
     while let Some(line) = lines.next().context("read", TASKS)? {
         if let Some((id, line)) = parse_line(line)
