@@ -13,6 +13,10 @@ use super::health::Opinion;
 use super::outcome::Outcome;
 use super::task::TaskId;
 
+/// No clock and no counter of a run comes so far: the year 2255, in microseconds. What is
+/// beyond is damage, and the figures of all others would drown in it.
+pub const LATEST: u64 = 1 << 53;
+
 /// One line of a journal.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "event", rename_all = "kebab-case")]
@@ -227,15 +231,92 @@ impl Record {
         out.push(b'\n');
     }
 
-    /// Reads one line (without its line end); `None` when it is not a record.
+    /// Reads one line (without its line end); `None` when it is not a record, or one
+    /// with a number that cannot be.
     pub fn parse(line: &[u8]) -> Option<Self> {
-        serde_json::from_slice(line).ok()
+        let record: Option<Self> = serde_json::from_slice(line).ok();
+        record.filter(Self::is_possible)
     }
+
+    /// Whether no number in it is beyond what clocks, counters and ids reach: sums of
+    /// those that are possible do not overflow.
+    fn is_possible(&self) -> bool {
+        match self {
+            Self::Start(Start {
+                id, attempt, at, ..
+            }) => is_attempt(*id, *attempt) && *at < LATEST,
+            Self::End(end) => end.is_possible(),
+            Self::Header(Header { at, .. })
+            | Self::Beat { at }
+            | Self::Note { at, .. }
+            | Self::Health { at, .. }
+            | Self::Gpus { at, .. } => *at < LATEST,
+            Self::Leave {
+                at,
+                longest_wait_us,
+                ..
+            } => *at < LATEST && *longest_wait_us < LATEST,
+        }
+    }
+}
+
+impl End {
+    /// As [`Record::parse`] has it, for those who know already that it is an end.
+    pub fn is_possible(&self) -> bool {
+        let Used {
+            user,
+            sys,
+            peak,
+            read,
+            written,
+        } = self.used.unwrap_or_default();
+        let numbers = [self.at, self.us, user, sys, peak, read, written];
+        is_attempt(self.id, self.attempt) && numbers.iter().all(|&number| number < LATEST)
+    }
+}
+
+/// No list has so many tasks, and none is tried so often.
+fn is_attempt(id: TaskId, attempt: u32) -> bool {
+    id.0 < LATEST && attempt < u32::MAX / 2
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// A journal may be damaged where a number is: none makes a sum overflow.
+    #[test]
+    fn a_number_that_cannot_be_is_no_record() {
+        let good = "{\"event\":\"end\",\"id\":1,\"attempt\":2,\"slot\":3,\"at\":4,\"us\":5,\
+             \"outcome\":{\"exit\":0},\"used\":{\"user\":6,\"sys\":7,\"peak\":8}}";
+        assert!(Record::parse(good.as_bytes()).is_some());
+        for place in [
+            "id\":1",
+            "attempt\":2",
+            "at\":4",
+            "us\":5",
+            "user\":6",
+            "sys\":7",
+            "peak\":8",
+        ] {
+            let huge = if place.starts_with("attempt") {
+                u32::MAX.into()
+            } else {
+                u64::MAX
+            };
+            let bad = good.replace(place, &format!("{}{huge}", &place[..place.len() - 1]));
+            assert_ne!(bad, good);
+            assert_eq!(Record::parse(bad.as_bytes()), None, "{bad}");
+        }
+        for bad in [
+            "\"beat\"",
+            "\"leave\",\"why\":\"\"",
+            "\"note\",\"text\":\"\"",
+        ] {
+            let bad = format!("{{\"event\":{bad},\"at\":18446744073709551615}}");
+            assert_eq!(Record::parse(bad.as_bytes()), None, "{bad}");
+        }
+    }
 
     #[test]
     fn a_record_is_one_line_and_reads_back() {

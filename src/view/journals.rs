@@ -298,7 +298,7 @@ impl Records {
         // parsing them.
         if self.line.starts_with(b"{\"event\":\"end\",") {
             let end: Result<End, _> = serde_json::from_slice(&self.line);
-            return end.ok().map(Record::End);
+            return end.ok().filter(End::is_possible).map(Record::End);
         }
         Record::parse(&self.line)
     }

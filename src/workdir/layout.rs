@@ -1,5 +1,7 @@
 //! The names of the files in a workdir.
 
+use crate::model::record::LATEST;
+
 /// `id command` of every task that the workdir has ever known.
 pub const TASKS: &str = "tasks";
 /// `id command` of the tasks that nobody has claimed.
@@ -38,5 +40,7 @@ pub fn farmer_of(name: &str) -> Option<&str> {
 /// was over.
 pub fn over_of(name: &str) -> Option<(&str, u64)> {
     let (farmer, seq) = farmer_of(name)?.rsplit_once('.')?;
-    Some((farmer, seq.parse().ok()?))
+    // No run has so many transactions.
+    let seq = seq.parse().ok().filter(|&seq| seq < LATEST)?;
+    Some((farmer, seq))
 }

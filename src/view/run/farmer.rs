@@ -16,7 +16,7 @@ use crate::model::clocks::Ahead;
 use crate::model::figures::Histogram;
 use crate::model::health::Opinion;
 use crate::model::outcome::{Destination, Outcome};
-use crate::model::record::{Header, Mark, Record, Used};
+use crate::model::record::{Header, LATEST, Mark, Record, Used};
 use crate::model::series::Series;
 use crate::view::journals::{Damage, Journal};
 use crate::view::lanes::Span;
@@ -29,9 +29,6 @@ const NOTES: usize = 50;
 
 /// Clocks that differ by more are no clocks, or the files are copies.
 const WRONG: i64 = 86_400_000_000;
-
-/// Later than any time in microseconds that anybody means: year 30,000.
-pub const LATEST: u64 = 1_000_000_000_000_000_000;
 
 /// An attempt that failed.
 #[derive(Clone, Debug)]
@@ -270,10 +267,11 @@ impl Farmer {
     }
 
     fn attempt(&mut self, attempt: Attempt, offset: u64) {
-        // No clock says that; the figures of the others would drown in it. The slot
-        // has gone on all the same.
-        if attempt.end() > LATEST {
-            if attempt.at <= LATEST && attempt.outcome.is_some() {
+        let used = attempt.used.unwrap_or_default();
+        let numbers = [attempt.end(), used.user, used.sys, used.peak];
+        if numbers.iter().any(|&number| number >= LATEST) {
+            // The slot has gone on all the same.
+            if attempt.at < LATEST && attempt.outcome.is_some() {
                 self.slots.end(&attempt, offset);
             }
             self.damaged();
@@ -297,7 +295,6 @@ impl Farmer {
             self.durations.add(attempt.us);
             keep(&mut self.longest, attempt.us, &attempt);
         }
-        let used = attempt.used.unwrap_or_default();
         let cpu = used.user.saturating_add(used.sys);
         self.series.attempt(attempt.at, attempt.end(), cpu);
         self.series.end(attempt.end(), failed);

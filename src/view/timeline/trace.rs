@@ -15,13 +15,12 @@ use super::pytaskfarmer::Old;
 use super::slice::{Ending, NAME, Slice};
 use super::thin::Thin;
 use crate::model::clocks::Ahead;
-use crate::model::record::{Mark, Record};
+use crate::model::record::{LATEST, Mark, Record};
 use crate::view::commands::Commands;
 use crate::view::escape::{clip, escape};
 use crate::view::journals::Records;
 use crate::view::lanes::Lane;
 use crate::view::run::Farmer;
-use crate::view::run::farmer::LATEST;
 use crate::view::run::faults::Faults;
 use crate::view::run::slots::Order;
 
@@ -125,11 +124,11 @@ impl<'a> Trace<'a> {
             let record = record?;
             last = last.max(farmer.common(end_of(&record)));
             match record {
-                Record::Start(start) if start.at <= LATEST => {
+                Record::Start(start) if start.at < LATEST => {
                     order.is_late(start.slot, start.at);
                 }
                 // It was drawn where it belongs.
-                Record::End(end) if end.at <= LATEST && order.is_late(end.slot, end.at) => {}
+                Record::End(end) if end.at < LATEST && order.is_late(end.slot, end.at) => {}
                 Record::End(end) => {
                     let to = farmer.common(end.at);
                     while let Some(slice) = early.next(farmer, end.slot, end.at, to) {
