@@ -6,6 +6,7 @@
 //! ended. One transaction does it all, so a process that dies over it leaves
 //! the work to the next one.
 
+use std::collections::HashSet;
 use std::io::{self, ErrorKind};
 use std::sync::Arc;
 
@@ -15,14 +16,14 @@ use super::exclusion::host_of;
 use super::farmers::{mark, over};
 use super::fs::{Dir, File, Open};
 use super::journal;
-use super::layout;
+use super::layout::{self, FINISHED};
 use super::lines::lines_of;
 use super::lock::{Mechanism, Waiting};
 use super::session::check_seal;
-use super::state::{Act, LOCK, Member, Members, State};
+use super::state::{Act, Entry, LOCK, Member, Members, State};
 use crate::model::outcome::Destination;
 use crate::model::record::End;
-use crate::model::task::{Task, TaskId, push_line};
+use crate::model::task::{Task, TaskId, parse_line, push_line};
 
 /// What was found of a dead farmer.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -159,6 +160,8 @@ pub fn seal(
         let by = by.map_or(u32::MAX, |(number, _)| number);
         let of = member.by;
         seq = txn.commit(Act::Seal { of, by })?.seq;
+    } else if !is_named(&entries, farmer) {
+        journal.check_is_known(&mut txn)?;
     }
     mark(dir, farmer, seq)?;
     Ok(Some(found))
@@ -189,11 +192,43 @@ impl Remains {
         Ok(is_as_it_was.then_some(Self { name, journal }))
     }
 
+    /// Of a farmer of which the log knows nothing, `finished` has what succeeded: the
+    /// log was begun anew since. Otherwise the farmer joined after the last transaction of
+    /// a `lock` that is older than the other files.
+    fn check_is_known(&self, txn: &mut Txn<'_>) -> Result<()> {
+        let ends = self.ends()?;
+        let ends = ends.iter().map(|(_, end)| end);
+        let good = ends.filter(|end| end.outcome.destination() == Destination::Finished);
+        let good: HashSet<TaskId> = good.map(|end| end.id).collect();
+        let mut is_known = good.is_empty();
+        if !is_known {
+            txn.each_line(FINISHED, |line| {
+                is_known |= parse_line(line).is_some_and(|(id, _)| good.contains(&id));
+            })?;
+        }
+        if is_known {
+            return Ok(());
+        }
+        let what = format!(
+            "it knows nothing of what {} holds: it is older than the other files; see \
+             docs/workdir.md, \"A damaged workdir\"",
+            self.name
+        );
+        Err(txn.damaged(LOCK, what))
+    }
+
     /// The ends in it.
     fn ends(&self) -> Result<Vec<(u64, End)>> {
         let ends = self.journal.as_deref().map(journal::ends);
         ends.unwrap_or(Ok(Vec::new())).context("read", &self.name)
     }
+}
+
+/// Whether the log says that it joined.
+fn is_named(entries: &[Entry], farmer: &str) -> bool {
+    let joins =
+        |entry: &Entry| matches!(&entry.act, Act::Join { farmer: name, .. } if name == farmer);
+    entries.iter().any(joins)
 }
 
 /// Appends results to `finished` and `failed`; those that are to run again are
@@ -239,7 +274,6 @@ fn unsettled<'e>(member: &Member, ends: &'e [(u64, End)]) -> (Vec<&'e End>, Vec<
 mod tests {
     use super::*;
     use crate::model::outcome::Outcome;
-    use crate::workdir::state::Entry;
     use crate::workdir::state::samples::{entry, join, leave};
 
     fn turn(settled: u64, ended: &str, claim: &str, back: &str) -> Entry {
