@@ -20,7 +20,7 @@ use pytf::view::escape::clip;
 use pytf::view::log::{Ask, show};
 use pytf::workdir::error::Context;
 use pytf::workdir::fs::{Dir, RealDir};
-use pytf::workdir::layout::NODES;
+use pytf::workdir::layout::{NODES, TASKS};
 use pytf::workdir::open::{Wishes, Workdir};
 use pytf::workdir::retry::retry;
 use pytf::workdir::state::LOCK;
@@ -176,9 +176,11 @@ fn retry_failed(wish: &Retry) -> Result<RunExit, Trouble> {
 
 /// `pytf repair`
 fn repair(wish: &Repair) -> Result<RunExit, Trouble> {
-    if !wish.workdir.join(NODES).is_dir() {
+    // Any of them may be what is damaged.
+    let is_there = |name| std::fs::symlink_metadata(wish.workdir.join(name)).is_ok();
+    if ![NODES, LOCK, TASKS].into_iter().any(is_there) {
         warn(&format!(
-            "{} is no workdir of pytf: it has no folder '{NODES}'",
+            "{} is no workdir of pytf: it has no folder '{NODES}', no file '{LOCK}' and no '{TASKS}'",
             wish.workdir.display()
         ));
         return Ok(RunExit::WorkdirUnusable);

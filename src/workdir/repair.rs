@@ -16,8 +16,8 @@ use super::commit::Why;
 use super::error::{Context, Error, Result};
 use super::exclusion;
 use super::farmers;
-use super::fs::{Dir, File, Open, read_from};
-use super::layout::{self, FAILED, FINISHED, REQUEUED, TASKS, TOPROCESS};
+use super::fs::{Dir, File, NoFile, Open, is_no_folder, read_from};
+use super::layout::{self, DONE, FAILED, FINISHED, LOGS, NODES, REQUEUED, TASKS, TOPROCESS};
 use super::lines::Lines;
 use super::lock::{Mechanism, Waiting};
 use super::new_file::NewFile;
@@ -54,14 +54,28 @@ pub fn repair(
     (host, fallback): (&str, Mechanism),
     waiting: &mut dyn Waiting,
 ) -> Result<Repaired, ListTrouble> {
+    for folder in [NODES, DONE, LOGS] {
+        make_folder(dir, folder)?;
+    }
+    for folder in [NODES, DONE] {
+        for name in dir.list(folder).context("list", folder)? {
+            let name = format!("{folder}/{name}");
+            if name != DONE {
+                move_away_if_no_file(dir, &name)?;
+            }
+        }
+    }
     move_away_if_no_file(dir, LOCK)?;
     let lock = dir.open(LOCK, Open::Create).context("open", LOCK)?;
     check_nobody_works(dir, &*lock, host, waiting)?;
     let mut found = Remains::read(dir)?;
+    if let Some(state) = state::read(&*lock).ok().flatten() {
+        found.weigh(&state);
+    }
     if let Some(list) = list {
         found.take_lines_of(list)?;
     }
-    found.check_complete()?;
+    found.check_complete(list.is_some())?;
     let kept = keep(dir)?;
     let mut repaired = found.write(dir, (&*lock, fallback))?;
     repaired.kept = kept;
@@ -127,9 +141,15 @@ fn stamp(dir: &Arc<dyn Dir>) -> Result<Duration> {
 #[derive(Default)]
 struct Remains {
     lines: BTreeMap<TaskId, Vec<u8>>,
+    /// Tasks whose lines are not the same in all files: what else they may be.
+    disputed: BTreeMap<TaskId, Vec<Vec<u8>>>,
     fates: BTreeMap<TaskId, Fate>,
     /// Their lines had vanished from the list.
     dropped: BTreeSet<TaskId>,
+    /// How many tasks there were, by `tasks`.
+    n_tasks: u64,
+    /// The tasks in `finished`.
+    in_finished: BTreeSet<TaskId>,
     unusable: u64,
     /// Nothing that is known belongs to a later transaction.
     seq: u64,
@@ -228,12 +248,48 @@ impl Remains {
                 let attempt = 1;
                 self.fates.entry(id).or_insert(Fate { attempt, end });
             }
+            match name {
+                TASKS => self.n_tasks += 1,
+                FINISHED => {
+                    self.in_finished.insert(id);
+                }
+                _ => {}
+            }
+            if let Some(other) = self.lines.get(&id).filter(|other| **other != text) {
+                self.disputed.entry(id).or_default().push(other.clone());
+            }
             self.lines.insert(id, text);
         }
         Ok(())
     }
 
-    /// A task that was put back is not over, though its last attempt is.
+    /// What the state knows decides between files: it leaves out tasks whose numbers are
+    /// beyond all that it and `tasks` know, since these are damage themselves; and where
+    /// `finished` has as many lines as it should have, a task in it is finished, whatever
+    /// its journal says.
+    fn weigh(&mut self, state: &State) {
+        self.forget_from(TaskId(self.n_tasks.max(state.tasks.lines)));
+        if self.in_finished.len() as u64 != state.finished.lines {
+            return;
+        }
+        for id in &self.in_finished {
+            if let Some(fate) = self.fates.get_mut(id) {
+                fate.end = Some(Destination::Finished);
+            }
+        }
+    }
+
+    fn forget_from(&mut self, first: TaskId) {
+        let strangers = self.lines.split_off(&first);
+        let mut strangers: BTreeSet<TaskId> = strangers.into_keys().collect();
+        strangers.extend(self.fates.split_off(&first).into_keys());
+        self.disputed.split_off(&first);
+        self.dropped.split_off(&first);
+        self.unusable += strangers.len() as u64;
+    }
+
+    /// A task that was put back is not over, though its last attempt is; unless that
+    /// succeeded: nobody puts such a task back who knows of it.
     fn read_requeued(&mut self, dir: &Arc<dyn Dir>) -> Result<()> {
         let mut back = Vec::new();
         self.each_line(dir, REQUEUED, |line| {
@@ -241,7 +297,8 @@ impl Remains {
             let mut words = text.split(' ');
             let is_dropped = text.ends_with(Why::Dropped.word());
             let mut number = || words.next().and_then(|word| word.parse::<u64>().ok());
-            let note = number().zip(number().and_then(|n| u32::try_from(n).ok()));
+            let attempt = |n| u32::try_from(n).ok().filter(|&n| n < u32::MAX / 2);
+            let note = number().zip(number().and_then(attempt));
             back.extend(note.map(|(id, attempt)| (id, attempt, is_dropped)));
             note.is_some()
         })?;
@@ -255,7 +312,7 @@ impl Remains {
             let end = Some(Destination::ToProcess);
             let back = Fate { attempt, end };
             let fate = self.fates.entry(TaskId(id)).or_insert(back);
-            if fate.attempt <= attempt {
+            if fate.attempt <= attempt && !fate.is(Destination::Finished) {
                 *fate = back;
             }
         }
@@ -296,17 +353,31 @@ impl Remains {
         };
         let mut next = 0;
         file.each(|line| {
-            self.lines
-                .entry(TaskId(next))
-                .or_insert_with(|| line.to_vec());
+            let id = TaskId(next);
             next += 1;
+            let known = self.lines.entry(id).or_insert_with(|| line.to_vec());
+            let others = self.disputed.get(&id).map(Vec::as_slice);
+            if others.is_some_and(|others| others.iter().any(|other| other == line)) {
+                *known = line.to_vec();
+            }
             Ok(())
         })?;
+        self.disputed.clear();
+        // What the list does not lead up to is the line of no task.
+        let mut ids = (0..).zip(self.lines.keys());
+        let gap = ids.find(|(n, id)| id.0 != *n).map(|(n, _)| n);
+        let all = self.lines.len() as u64;
+        self.forget_from(TaskId(gap.unwrap_or(all).max(next)));
         Ok(())
     }
 
-    /// Every task up to the last that is known has its line.
-    fn check_complete(&self) -> Result<()> {
+    /// Every task up to the last that is known has its line, and one only.
+    fn check_complete(&self, has_list: bool) -> Result<()> {
+        let way_out = if has_list {
+            "the list has other lines than the one that this workdir was made from"
+        } else {
+            "give the list that this workdir was made from: pytf repair WORKDIR TASKLIST"
+        };
         let last = self.lines.keys().chain(self.fates.keys()).max();
         let Some(last) = last else {
             let what =
@@ -315,13 +386,17 @@ impl Remains {
         };
         let is_known = |id: u64| self.lines.contains_key(&TaskId(id));
         let missing: Vec<u64> = (0..=last.0).filter(|&id| !is_known(id)).take(2).collect();
-        let Some(first) = missing.first() else {
+        if let Some(first) = missing.first() {
+            let others = if missing.len() > 1 { " and others" } else { "" };
+            return Err(Error::Refused(format!(
+                "no file holds the line of task {first}{others}: {way_out}"
+            )));
+        }
+        let Some(first) = self.disputed.keys().next() else {
             return Ok(());
         };
-        let others = if missing.len() > 1 { " and others" } else { "" };
         Err(Error::Refused(format!(
-            "no file holds the line of task {first}{others}: give the list that this workdir was \
-             made from: pytf repair WORKDIR TASKLIST"
+            "the files differ in the line of task {first}: {way_out}"
         )))
     }
 
@@ -429,21 +504,38 @@ fn put(dir: &Arc<dyn Dir>, from: &str, to: &str) -> Result<()> {
     dir.sync_names().context("sync", "the workdir")
 }
 
-/// A folder in a file's place keeps another name.
+/// What stands in a file's place, such as a folder, gets another name.
 fn move_away_if_no_file(dir: &Arc<dyn Dir>, name: &str) -> Result<()> {
-    match dir.open(name, Open::Write) {
-        Err(error) if is_no_file(&error) && error.kind() != ErrorKind::NotFound => {
-            let was = format!("{name}.was");
-            dir.rename(name, &was).context("move away", name)
-        }
+    match dir.open(name, Open::Read) {
+        Err(error) if NoFile::of(&error).is_some() => move_away(dir, name),
         _ => Ok(()),
     }
 }
 
+/// Gives what bears this name another one, in the workdir itself.
+fn move_away(dir: &Arc<dyn Dir>, name: &str) -> Result<()> {
+    let taken = dir.list("").context("list", "the workdir")?;
+    let base = name.rsplit('/').next().unwrap_or(name);
+    let was = (1..).map(|n| format!("{base}.was-{n}"));
+    let was = was.into_iter().find(|was| !taken.contains(was));
+    let was = was.unwrap_or_default();
+    dir.rename(name, &was).context("move away", name)
+}
+
+/// Makes a folder where there is none; what stands in its place gets another name.
+fn make_folder(dir: &Arc<dyn Dir>, name: &str) -> Result<()> {
+    match dir.list(name) {
+        Ok(_) => return Ok(()),
+        Err(error) if error.kind() == ErrorKind::NotFound => {}
+        Err(error) if is_no_folder(&error) => move_away(dir, name)?,
+        Err(error) => return Err(error).context("list", name),
+    }
+    dir.make_dir(name).context("create", name)
+}
+
 /// Whether there is nothing of that name, or a folder, or the like.
 fn is_no_file(error: &std::io::Error) -> bool {
-    use ErrorKind::{InvalidInput, IsADirectory, NotFound};
-    matches!(error.kind(), NotFound | IsADirectory | InvalidInput)
+    error.kind() == ErrorKind::NotFound || NoFile::of(error).is_some()
 }
 
 /// Copies the files as they are into a new folder; returns its name.
