@@ -20,6 +20,10 @@ impl Random {
         #[expect(clippy::cast_possible_truncation, reason = "any bits will do")]
         let seed = setting("PYTF_TEST_SEED", now as u64);
         println!("PYTF_TEST_SEED={seed}");
+        Self::of(seed)
+    }
+
+    pub(crate) fn of(seed: u64) -> Self {
         Self(seed.wrapping_mul(0x9E37_79B9_7F4A_7C15) | 1)
     }
 

@@ -2,7 +2,8 @@
 //!
 //! The real program, in numbers. By default each test is short; these show it
 //! all: `PYTF_TEST_KILLS=200` for the storms, `PYTF_TEST_TASKS=1000000` for the
-//! long list, `PYTF_TEST_SEED` to repeat a storm, and `PYTF_TEST_MOUNTS=A:B`
+//! long list, `PYTF_TEST_DAMAGE=all` for every case of damage, `PYTF_TEST_SEED` to
+//! repeat a storm, and `PYTF_TEST_MOUNTS=A:B`
 //! for two mounts of one directory on a network file system, with a process on
 //! each in turn.
 
@@ -20,6 +21,7 @@
 #[path = "../black_box/harness.rs"]
 mod harness;
 
+mod cases;
 mod crew;
 mod damage;
 mod freeze;
