@@ -262,7 +262,7 @@ fn what_would_overlap_is_moved() {
             // Its end is damaged.
             start(5, 1, 1, T + 1),
             start(6, 1, 1, T + 7),
-            end(7, 1, 1, T + 9, u64::MAX, Outcome::Exit(0)),
+            end(7, 1, 1, T + 9, 1 << 52, Outcome::Exit(0)),
         ],
     );
     assert_eq!(
@@ -275,7 +275,7 @@ fn what_would_overlap_is_moved() {
             "n1/slot 1 4.1 exit 0-1",
             "n1/slot 1 5.1 unknown 6-12",
             "n1/slot 1 6.1 unknown 12-14",
-            &format!("n1/slot 1 7.1 exit 14-{}", u64::MAX - T + 5),
+            &format!("n1/slot 1 7.1 exit 14-{}", 14 + (1_u64 << 52)),
         ]
     );
 }
