@@ -24,6 +24,7 @@ use pytf::workdir::layout::{NODES, TASKS};
 use pytf::workdir::open::{Wishes, Workdir};
 use pytf::workdir::retry::retry;
 use pytf::workdir::state::LOCK;
+use pytf::workdir::upgrade::upgrade;
 use pytf::workdir::{self, exclusion};
 
 fn main() -> ExitCode {
@@ -154,6 +155,10 @@ fn retry_failed(wish: &Retry) -> Result<RunExit, Trouble> {
     let (_keep, abort) = waits();
     let mut patience = Patience::new(abort, None, std::time::Duration::from_mins(2));
     let who = format!("pytf retry, process {}", std::process::id());
+    let state = upgrade(&workdir.dir, workdir.mechanism, &who, &mut patience)?;
+    if let Some(takeover) = state.and_then(|state| state.takeover()) {
+        patience.set_takeover(takeover);
+    }
     let retried = retry(&workdir.dir, workdir.mechanism, &who, &mut patience, wanted)?;
     let back = retried.back.count();
     let told = say(&match back {

@@ -195,7 +195,7 @@ impl Farmer {
         let journal = self.journal.take().expect("made before the lock is wanted");
         let waiting = self.waiting.as_mut().expect("it has begun");
         let (idle, pace) = (self.slots.idle(), &self.pace);
-        let claim = |state: &State| pace.claim(idle, 0, state.live, state.queue.left);
+        let claim = |state: &State| pace.claim(idle, 0, state.live, state.left());
         let (session, _, turn) = Session::join(&self.workdir, journal, false, claim, waiting)?;
         common.alive = session.state().live;
         self.session = Some(session);
@@ -207,7 +207,7 @@ impl Farmer {
         let (slots, number) = (&self.slots, self.number);
         let session = self.session.as_ref().expect("a farmer that has joined");
         let state = session.state();
-        let (queue, live) = (state.queue, state.live);
+        let (queue, live) = (state.queue(), state.live);
         let has_news = !self.reports.is_empty() || session.has_news();
         View {
             slots: slots.all() as u64,
@@ -308,20 +308,20 @@ impl Farmer {
     /// Under the lock: the real transaction.
     fn transact(&mut self, common: &mut Common) -> Result<()> {
         let (idle, queued) = (self.slots.idle(), self.slots.queued());
-        let generation = self.session().state().queue.generation;
+        let generation = self.session().state().queue().generation;
         let (upto, copy, pace) = (self.upto, self.copy.take(), &self.pace);
         let waiting = self.waiting.as_mut().expect("it has begun");
         let session = self.session.as_mut().expect("it has joined");
         let turn = session.turn(
             upto,
             copy,
-            |state| pace.claim(idle, queued, state.live, state.queue.left),
+            |state| pace.claim(idle, queued, state.live, state.left()),
             waiting,
         )?;
-        if session.state().queue.generation != generation {
+        if session.state().queue().generation != generation {
             self.compacted = common.now;
         }
-        if session.state().queue.left == 0 {
+        if session.state().left() == 0 {
             let dry = common.server.lock().clock;
             common.sums.dry.get_or_insert(dry);
         }

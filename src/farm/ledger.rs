@@ -180,7 +180,7 @@ impl Ledger {
             self.turn()?;
         }
         self.keep_journal()?;
-        let is_idle = self.state().queue.left == 0 && self.desk.queue.counts().idle > 0;
+        let is_idle = self.state().left() == 0 && self.desk.queue.counts().idle > 0;
         // What was refused is tried until it is done, or patience would not end.
         let was_refused = self.refused_since.is_some() && self.state().live > 1;
         if was_refused || self.neighbours.are_due(self.state().live) {
@@ -230,14 +230,14 @@ impl Ledger {
     /// What the decisions about turns are made from.
     fn view(&self) -> View {
         let counts = self.desk.queue.counts();
-        let State { queue, live, .. } = self.state();
+        let (queue, live) = (self.state().queue(), self.state().live);
         View {
             slots: self.desk.places.len() as u64,
             idle: counts.idle,
             queued: counts.queued,
             barred: counts.barred,
             is_held: counts.is_held,
-            live: *live,
+            live,
             farmer: self.desk.session.number(),
             generation: queue.generation,
             left: queue.left,
@@ -275,7 +275,7 @@ impl Ledger {
         {
             self.desk.session.give_back(task, None);
         }
-        let generation = self.state().queue.generation;
+        let generation = self.state().queue().generation;
         let (pace, queue) = (&self.desk.pace, &self.desk.queue);
         let quarantine = self.desk.quarantine.as_ref();
         let claim = |state: &State| {
@@ -285,7 +285,7 @@ impl Ledger {
                 Some(quarantine) if quarantine.is_wary(state) => counts.idle,
                 _ => u64::MAX,
             };
-            let wanted = pace.claim(counts.idle, counts.queued, state.live, state.queue.left);
+            let wanted = pace.claim(counts.idle, counts.queued, state.live, state.left());
             wanted.min(most)
         };
         let turn = self
@@ -302,7 +302,7 @@ impl Ledger {
         self.desk
             .pace
             .measured(turn_took, held, ends, span.saturating_sub(idle), slots);
-        if self.state().queue.generation != generation {
+        if self.state().queue().generation != generation {
             self.times.compacted = now;
         }
         self.times.looked = now;
@@ -479,7 +479,7 @@ impl Ledger {
             self.desk.session.look()?;
             self.show();
         }
-        if self.state().queue.left > 0 {
+        if self.state().left() > 0 {
             return Ok(());
         }
         let is_clean = self.suspects.is_empty()
@@ -646,7 +646,7 @@ impl Ledger {
             self.suspects.front().map(|(at, ..)| *at + SUSPICION),
             view.wants_look()
                 .then(|| self.times.looked + self.look_every()),
-            (state.queue.cursor > 0)
+            (state.queue().cursor > 0)
                 .then(|| {
                     self.times.compacted
                         + view.compact_every(&self.desk.pace)

@@ -77,6 +77,11 @@ impl Patience {
         }
     }
 
+    /// The takeover time of the run that we join, when it has one.
+    pub fn set_takeover(&mut self, takeover: Duration) {
+        self.takeover = takeover;
+    }
+
     /// The same, of one of so many processes that were launched together.
     #[must_use]
     pub fn among(self, launched: u32) -> Self {

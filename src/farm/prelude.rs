@@ -29,6 +29,7 @@ use crate::workdir::resume::{
 use crate::workdir::retry::retry;
 use crate::workdir::session::Session;
 use crate::workdir::state::State;
+use crate::workdir::upgrade::upgrade;
 
 /// How many farmers of other nodes are looked at before the first task.
 const MOST_LOOKS: usize = 64;
@@ -89,11 +90,19 @@ impl Prelude<'_> {
         let feeds = matches!(source, Source::Stream(_));
         let slots = self.host.slots.into();
         let mut pace = Pace::new(self.host.allocation.launched());
-        let claim = |state: &State| pace.claim(slots, 0, state.live, state.queue.left);
+        let claim = |state: &State| pace.claim(slots, 0, state.live, state.left());
         let (session, before, turn) =
             Session::join(self.workdir, journal, feeds, claim, self.patience)?;
         let held = self.patience.now().saturating_sub(turn.locked);
         pace.joined(held, session.state().live);
+        let takeover = session.takeover();
+        if self.patience.takeover() != takeover || options.takeover != takeover {
+            self.patience.set_takeover(takeover);
+            self.say(&format!(
+                "the takeover time of this run is {}s, as its first farmer set it",
+                takeover.as_secs()
+            ));
+        }
         if self.host.allocation.speaks_for_all() || options.verbose {
             let state = session.state();
             let tasks = if !found.is_new || options.verbose {
@@ -146,13 +155,16 @@ impl Prelude<'_> {
     ) -> std::result::Result<Found, Trouble> {
         let (dir, mechanism) = (&self.workdir.dir, self.workdir.mechanism);
         let who = journal.farmer().to_owned();
-        farmers::move_marked(dir)?;
+        let state = upgrade(dir, mechanism, &who, self.patience)?;
+        if let Some(takeover) = state.and_then(|state| state.takeover()) {
+            self.patience.set_takeover(takeover);
+        }
         let us = (&*self.host.name, journal);
         exclusion::test(
             dir,
             mechanism,
             us,
-            beat_every(options.takeover),
+            beat_every(self.patience.takeover()),
             self.patience,
         )?;
         farmers::check_age(dir)?;
@@ -345,7 +357,7 @@ fn resumed(state: &State) -> String {
         let others = counted(u64::from(state.live), "other farmer", "other farmers");
         text += &format!(", {} in the hands of {others}", state.claimed());
     }
-    text + &format!(", {} to go", state.queue.left)
+    text + &format!(", {} to go", state.left())
 }
 
 /// `1 task`, `2 tasks`.

@@ -160,7 +160,7 @@ impl Quarantine {
         waiting: &mut dyn Waiting,
     ) -> Result<Option<String>> {
         session.look()?;
-        if session.state().claiming() == 0 && session.state().queue.left > 0 {
+        if session.state().claiming() == 0 && session.state().left() > 0 {
             self.health.released();
             self.look_at = Instant::now();
             let text = "nobody else claims tasks any more: this node claims again";

@@ -109,7 +109,12 @@ impl Trouble {
     /// The trouble in words; errors of a workdir name their files relative to it.
     pub fn told(&self, workdir: &Path) -> String {
         match self.workdir() {
-            Some(error @ (Error::Damaged { .. } | Error::Io { .. } | Error::Newer { .. })) => {
+            Some(
+                error @ (Error::Damaged { .. }
+                | Error::Io { .. }
+                | Error::Newer { .. }
+                | Error::Older { .. }),
+            ) => {
                 let workdir = workdir.display().to_string();
                 let way_out = error.way_out(&workdir).unwrap_or_default();
                 format!("workdir {workdir}: {self}{way_out}")
@@ -408,7 +413,7 @@ impl<'a> Threads<'a> {
         adopt_orphans();
         let (orders, desk_orders) = unbounded();
         let (reports, desk_reports) = unbounded();
-        let life = Life::new(self.options.takeover / 2);
+        let life = Life::new(session.takeover() / 2);
         let queue = Arc::new(Queue::new(self.host.slots, orders.clone(), life));
         queue.put(joined.tasks);
         let places: Places = Arc::new((0..self.host.slots).map(|_| Place::default()).collect());
@@ -422,7 +427,7 @@ impl<'a> Threads<'a> {
         self.start_slots((slots, crew.slots), mps.as_ref(), &orders);
         drop(reports);
         let (abort, is_aborted) = waits();
-        let patience = Patience::new(is_aborted, Some(self.events.clone()), self.options.takeover);
+        let patience = Patience::new(is_aborted, Some(self.events.clone()), session.takeover());
         let fed = source.feed(crew.feeder);
         let desk = Desk {
             job: self.host.job(),
@@ -498,7 +503,7 @@ impl<'a> Threads<'a> {
         });
         let upto = journal.lock().end();
         let (_keep, abort) = waits();
-        let mut patience = Patience::new(abort, None, self.options.takeover);
+        let mut patience = Patience::new(abort, None, session.takeover());
         if let Err(error) = session.leave(upto, &mut patience) {
             warn(&format!(
                 "could not leave the workdir in good order: {error}"

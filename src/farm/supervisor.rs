@@ -370,7 +370,7 @@ pub fn counts(state: &State, running: u64) -> Counts {
         done: state.finished.lines,
         failed: state.failed.lines,
         running,
-        left: state.queue.left + state.claimed().saturating_sub(running),
+        left: state.left() + state.claimed().saturating_sub(running),
         total: (state.feeding == 0).then(|| state.tasks.lines.saturating_sub(state.dropped)),
     }
 }

@@ -25,7 +25,7 @@ use super::error::{Context, Error, Result};
 use super::fs::{Dir, File, Open};
 use super::lock::{self, Held, Mechanism, Waiting, acquire};
 use super::new_file::{NEW, NewFile};
-use super::state::{self, Act, LOCK, Rename, State};
+use super::state::{self, Act, FORMAT, LOCK, Rename, State};
 
 pub use queue::QueueCopy;
 pub use requeued::{Attempts, Why};
@@ -67,6 +67,12 @@ impl<'a> Txn<'a> {
     ) -> Result<Self> {
         let held = acquire(dir, mechanism, who, waiting)?;
         let state = state::read(&*held.file)?.unwrap_or_else(|| State::new(mechanism));
+        if state.format != FORMAT {
+            return Err(Error::Older {
+                found: state.format,
+                live: state.live,
+            });
+        }
         if state.mechanism != mechanism {
             return Err(Error::Refused(format!(
                 "this workdir is locked by {}, not by {mechanism}: leave --lock away",

@@ -37,6 +37,17 @@ pub enum Error {
         /// The newest that this program knows.
         known: u32,
     },
+    /// Farmers of an older pytf are alive by the state.
+    #[error(
+        "this workdir has format {found}, and {live} farmers of an older pytf are alive by its \
+         state: let them end, or stop them, and run the same command again"
+    )]
+    Older {
+        /// The workdir's format version.
+        found: u32,
+        /// How many farmers are alive by its state.
+        live: u32,
+    },
     /// Another process took our tasks over while we were cut off.
     #[error(
         "this process was cut off from the workdir for so long that others took its tasks over"
@@ -57,13 +68,16 @@ impl Error {
     /// A line to be put behind the message that says what mends it, where a command
     /// does. `workdir` is the workdir as the user names it.
     pub fn way_out(&self, workdir: &str) -> Option<String> {
-        let Self::Damaged { .. } = self else {
-            return None;
-        };
-        Some(format!(
-            "\nWhen no pytf works on it any more, 'pytf repair {workdir}' makes it whole from its \
-             journals."
-        ))
+        match self {
+            Self::Damaged { .. } => Some(format!(
+                "\nWhen no pytf works on it any more, 'pytf repair {workdir}' makes it whole from \
+                 its journals."
+            )),
+            Self::Older { .. } => Some(format!(
+                "\nWhen they were killed, 'pytf repair {workdir}' takes the workdir over."
+            )),
+            _ => None,
+        }
     }
 }
 

@@ -38,3 +38,4 @@ pub mod resume;
 pub mod retry;
 pub mod session;
 pub mod state;
+pub mod upgrade;

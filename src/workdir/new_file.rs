@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use super::error::{Context, Result};
 use super::fs::{Dir, File, Open, read_full};
-use super::state::{Head, Known};
+use super::state::{Head, Known, Queue};
 use crate::model::task::{TaskId, push_line};
 
 /// The ending of files that are being written; one that a dead process left has
@@ -113,8 +113,20 @@ impl NewFile {
         }
     }
 
+    /// The queue that it is, when nobody has claimed anything of it.
+    pub fn queue(&self, generation: u64) -> Queue {
+        let Known { len, lines } = self.known();
+        Queue {
+            len,
+            cursor: 0,
+            left: lines,
+            generation,
+            head: self.head(),
+        }
+    }
+
     /// How it begins.
-    pub fn head(&self) -> Head {
+    fn head(&self) -> Head {
         self.head.unwrap_or_else(|| Head::of(&self.buffer))
     }
 

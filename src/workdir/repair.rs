@@ -22,7 +22,7 @@ use super::lines::Lines;
 use super::lock::{Mechanism, Waiting};
 use super::new_file::NewFile;
 use super::resume::{ListFile, ListTrouble};
-use super::state::{self, Act, LOCK, Queue, State};
+use super::state::{self, Act, LOCK, State};
 use crate::model::outcome::Destination;
 use crate::model::record::Record;
 use crate::model::task::{TaskId, parse_line};
@@ -437,13 +437,7 @@ impl Remains {
         state.dropped = dropped;
         (state.tasks, state.requeued) = (tasks.known(), requeued.known());
         (state.finished, state.failed) = (finished.known(), failed.known());
-        state.queue = Queue {
-            len: left.known().len,
-            left: left.known().lines,
-            cursor: 0,
-            generation: state.queue.generation + 1,
-            head: left.head(),
-        };
+        state.set_queue(left.queue(state.queue().generation + 1));
         for (name, file) in [
             (TASKS, tasks),
             (REQUEUED, requeued),
@@ -460,7 +454,7 @@ impl Remains {
         Ok(Repaired {
             finished: state.finished.lines,
             failed: state.failed.lines,
-            left: state.queue.left,
+            left: state.left(),
             unusable: self.unusable,
             kept: String::new(),
         })
@@ -477,7 +471,7 @@ impl Remains {
             epoch: old.epoch + 1,
             breaks: old.breaks + 1,
             renewed: old.breaks + 1,
-            queue: old.queue,
+            queues: old.queues,
             ..State::new(old.mechanism)
         }
     }
@@ -487,7 +481,7 @@ fn write_state(dir: &Arc<dyn Dir>, state: &mut State) -> Result<()> {
     let name = format!("{LOCK}.repair.new");
     dir.remove(&name).context("remove", &name)?;
     let file = dir.open(&name, Open::CreateNew).context("create", &name)?;
-    state::write(&*file, state, (0, Act::Prepare))?;
+    state::write_new(&*file, state, (0, Act::Prepare))?;
     drop(file);
     for stale in dir.list("").context("list", "the workdir")? {
         if stale.starts_with("lock.held.") || stale.starts_with("lock.next.") {

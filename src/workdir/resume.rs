@@ -22,7 +22,7 @@ use super::fs::{Dir, Open};
 use super::journal;
 use super::layout::{self, FAILED, FINISHED, REQUEUED, TASKS, TOPROCESS};
 use super::lock::{Mechanism, Waiting};
-use super::state::{self, Act, LOCK, Queue, State};
+use super::state::{self, Act, LOCK, State};
 use crate::model::task::TaskId;
 use crate::model::tasklist::Remarks;
 use changed::matched;
@@ -154,13 +154,7 @@ fn fresh(txn: &mut Txn<'_>, list: &ListFile) -> Result<Remarks, ListTrouble> {
     }
     let known = tasks.known();
     txn.state_mut().tasks = known;
-    txn.state_mut().queue = Queue {
-        len: known.len,
-        left: known.lines,
-        cursor: 0,
-        generation: 1,
-        head: queue.head(),
-    };
+    txn.state_mut().set_queue(queue.queue(1));
     txn.replace(TASKS, tasks)?;
     txn.replace(TOPROCESS, queue)?;
     Ok(remarks)

@@ -38,6 +38,13 @@ impl SharedJournal {
     pub fn lock(&self) -> MutexGuard<'_, Journal> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
+
+    /// Makes the journal durable; other threads may write into it meanwhile.
+    pub fn sync(&self) -> Result<()> {
+        let sync = self.lock().begin_sync()?;
+        let (upto, done) = sync.finish();
+        self.lock().end_sync(upto, done)
+    }
 }
 
 /// Of so many farmers not all are dead.
@@ -102,6 +109,7 @@ impl Session {
         let journal = SharedJournal(Arc::new(Mutex::new(journal)));
         let waiting = &mut Beating::new(&journal, 1, waiting);
         let asked = waiting.now();
+        let takeover = waiting.takeover();
         let mut txn = Txn::begin(dir, mechanism, &farmer, waiting)?;
         let locked = txn.now();
         if farmers::is_over_by_name(dir, &farmer)? {
@@ -120,6 +128,7 @@ impl Session {
         state.feeding += u32::from(feeds);
         if before.live == 0 {
             (state.interrupted, state.quarantined) = (0, 0);
+            state.takeover = seconds(takeover);
         }
         let mut attempts = Attempts::default();
         txn.refresh(&mut attempts)?;
@@ -175,6 +184,11 @@ impl Session {
     /// How the run stands, as far as we know.
     pub fn state(&self) -> &State {
         &self.state
+    }
+
+    /// The takeover time of the run.
+    pub fn takeover(&self) -> Duration {
+        Duration::from_secs(self.state.takeover)
     }
 
     /// The stream of tasks; none when there was none or it is settled.
@@ -317,9 +331,7 @@ impl Session {
 
     /// Makes the journal durable; slots may write into it meanwhile.
     pub fn sync_journal(&self) -> Result<()> {
-        let sync = self.journal.lock().begin_sync()?;
-        let (upto, done) = sync.finish();
-        self.journal.lock().end_sync(upto, done)
+        self.journal.sync()
     }
 
     /// Whether others have sealed us, as far as can be told without the lock. A turn
@@ -443,7 +455,7 @@ impl Session {
                 .iter()
                 .map(|(task, end)| (&task.line[..], end)),
         )?;
-        if txn.state().live > 1 && txn.state().queue.left > 0 {
+        if txn.state().live > 1 && txn.state().left() > 0 {
             txn.requeue(&self.back)?;
         } else {
             txn.requeue_in_front(&self.back)?;
@@ -502,11 +514,8 @@ impl<'a> Beating<'a> {
 
     fn beat(&mut self) -> Result<()> {
         let at = self.waiting.micros();
-        let mut journal = self.journal.lock();
-        journal.push(&Record::Beat { at });
-        let sync = journal.begin_sync()?;
-        let (upto, done) = sync.finish();
-        journal.end_sync(upto, done)
+        self.journal.lock().push(&Record::Beat { at });
+        self.journal.sync()
     }
 }
 
@@ -563,6 +572,11 @@ pub(super) fn check_seal(txn: &Txn<'_>, last: &State, number: u32) -> Result<()>
     } else {
         Ok(())
     }
+}
+
+/// Whole seconds, and no fewer than there are.
+fn seconds(time: Duration) -> u64 {
+    time.as_secs() + u64::from(time.subsec_nanos() > 0)
 }
 
 fn count_interrupted(state: &mut State, back: &[(Task, Option<Why>)]) {

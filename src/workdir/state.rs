@@ -2,11 +2,16 @@
 //! transactions.
 //!
 //! ```text
-//! 0      state, written by transactions with an even number   (1024 bytes)
-//! 1024   state, written by transactions with an odd number    (1024 bytes)
-//! 2048   who took the lock last, for people                   ( 512 bytes)
-//! 2560   the log: one line of JSON a transaction
+//! 0      the format, for programs that know only older ones   ( 1024 bytes)
+//! 2048   who took the lock last, for people                   (  512 bytes)
+//! 4096   state, written by transactions with an even number   (16384 bytes)
+//! 20480  state, written by transactions with an odd number    (16384 bytes)
+//! 36864  the log: one line of JSON per transaction
 //! ```
+//!
+//! The first kilobyte and the holder's line are where format 1 has them, so that a
+//! program that knows only format 1 sees that it must keep away, and two programs of
+//! different formats that want the lock understand each other.
 //!
 //! A transaction first writes its line of the log behind the known end, then
 //! the state that knows of it, into the place of the older state. **Writing the
@@ -14,9 +19,13 @@
 //! claims, results, requeued tasks, new files. Whatever was written behind a
 //! known length before that never happened. Each state carries a checksum of
 //! itself and of its line of the log, so a torn write leaves the older state in
-//! force. `log` has what the lines of the log say.
+//! force. `log` has what the lines of the log say, `format1` reads the format before
+//! this one.
 
+mod format1;
 mod log;
+
+use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
@@ -29,14 +38,21 @@ pub(super) use log::samples;
 pub use log::{Act, Entry, Member, Members, entries};
 
 /// The newest format of a workdir that this program reads and writes.
-pub const FORMAT: u32 = 1;
+pub const FORMAT: u32 = 2;
 /// The file that is locked and holds all this.
 pub const LOCK: &str = "lock";
 
-const PLACE: usize = 1024;
-const HOLDER_AT: u64 = 2 * PLACE as u64;
+/// What the file begins with: the format alone, as the even state of format 1 would be.
+const STAMP: usize = 1024;
+const HOLDER_AT: u64 = 2048;
+/// Where the first of the two states begins.
+const PLACES_AT: usize = 4096;
+/// The most bytes that a state may have.
+const PLACE: usize = 16 << 10;
+/// A state is filled up to a multiple of so many bytes.
+const STEP: usize = 1024;
 /// Where the log of transactions begins.
-pub const LOG_AT: u64 = HOLDER_AT + 512;
+pub const LOG_AT: u64 = (PLACES_AT + 2 * PLACE) as u64;
 /// How often damage is looked at again before it is believed.
 const LOOKS: u32 = 10;
 
@@ -49,7 +65,8 @@ pub struct Known {
     pub lines: u64,
 }
 
-/// The queue: the file `toprocess` from the cursor on.
+/// A queue of tasks of one class: its file from the cursor on. That of class 0 is
+/// `toprocess`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Queue {
     /// The length of the file in bytes.
@@ -119,8 +136,8 @@ pub struct State {
     pub seq: u64,
     /// How its lock is taken.
     pub mechanism: Mechanism,
-    /// `toprocess`.
-    pub queue: Queue,
+    /// The queue of each class of tasks; there is at least that of class 0.
+    pub queues: Vec<Queue>,
     /// `finished`.
     pub finished: Known,
     /// `failed`.
@@ -150,6 +167,10 @@ pub struct State {
     /// old holder of the lock that comes back may still have them open.
     #[serde(default)]
     pub renewed: u32,
+    /// After how many seconds without a sign of life a farmer of this run is taken for
+    /// dead: one value for all, set by who joins when nobody is alive.
+    #[serde(default)]
+    pub takeover: u64,
     /// Farmers that still read tasks from a stream.
     pub feeding: u32,
     /// Tasks that were taken from a farmer since the first one joined: stopped
@@ -174,7 +195,7 @@ impl State {
             format: FORMAT,
             seq: 0,
             mechanism,
-            queue: Queue::default(),
+            queues: vec![Queue::default()],
             finished: Known::default(),
             failed: Known::default(),
             requeued: Known::default(),
@@ -187,6 +208,7 @@ impl State {
             epoch: 0,
             breaks: 0,
             renewed: 0,
+            takeover: 0,
             feeding: 0,
             interrupted: 0,
             log: 0,
@@ -196,6 +218,29 @@ impl State {
         }
     }
 
+    /// The queue of class 0.
+    pub fn queue(&self) -> Queue {
+        self.queues.first().copied().unwrap_or_default()
+    }
+
+    /// Changes the queue of class 0.
+    pub fn set_queue(&mut self, queue: Queue) {
+        match self.queues.first_mut() {
+            Some(first) => *first = queue,
+            None => self.queues.push(queue),
+        }
+    }
+
+    /// How many tasks nobody has claimed, of all classes.
+    pub fn left(&self) -> u64 {
+        self.queues.iter().map(|queue| queue.left).sum()
+    }
+
+    /// The takeover time of the run, while somebody is alive.
+    pub fn takeover(&self) -> Option<Duration> {
+        (self.live > 0 && self.takeover > 0).then(|| Duration::from_secs(self.takeover))
+    }
+
     /// Farmers that are alive and claim tasks.
     pub fn claiming(&self) -> u32 {
         self.live.saturating_sub(self.quarantined)
@@ -203,7 +248,7 @@ impl State {
 
     /// Tasks that some farmer has claimed and not yet settled.
     pub fn claimed(&self) -> u64 {
-        let elsewhere = self.finished.lines + self.failed.lines + self.dropped + self.queue.left;
+        let elsewhere = self.finished.lines + self.failed.lines + self.dropped + self.left();
         self.tasks.lines.saturating_sub(elsewhere)
     }
 
@@ -211,7 +256,7 @@ impl State {
     /// somebody must have. `None` when they agree.
     pub fn contradiction(&self) -> Option<String> {
         let known = self.tasks.lines;
-        let elsewhere = self.finished.lines + self.failed.lines + self.dropped + self.queue.left;
+        let elsewhere = self.finished.lines + self.failed.lines + self.dropped + self.left();
         if elsewhere > known {
             return Some(format!(
                 "it counts {elsewhere} tasks that ended, wait or were dropped, of {known}"
@@ -224,7 +269,7 @@ impl State {
 
     /// Whether every task is in `finished` or `failed` and no more can come.
     pub fn is_complete(&self) -> bool {
-        self.queue.left == 0 && self.claimed() == 0 && self.feeding == 0
+        self.left() == 0 && self.claimed() == 0 && self.feeding == 0
     }
 }
 
@@ -243,24 +288,31 @@ pub fn read(file: &dyn File) -> Result<Option<State>> {
 }
 
 fn read_once(file: &dyn File) -> Result<Option<State>> {
-    let mut places = [0_u8; 2 * PLACE];
-    let read = read_full(file, &mut places, 0).context("read", LOCK)?;
-    let (even, odd) = places[..].split_at(PLACE);
+    let mut begin = vec![0_u8; PLACES_AT + 2 * PLACE];
+    read_full(file, &mut begin, 0).context("read", LOCK)?;
+    let begin = &begin[..];
+    let (even, odd) = begin[PLACES_AT..].split_at(PLACE);
     let mut states: Vec<State> = [even, odd].into_iter().filter_map(decode).collect();
     states.sort_by_key(|state| std::cmp::Reverse(state.seq));
+    let newest = states.iter().map(|state| state.format);
+    if let Some(found) = newest.chain(version(&begin[..STAMP])).max()
+        && found > FORMAT
+    {
+        let known = FORMAT;
+        return Err(Error::Newer { found, known });
+    }
     for state in states {
-        if state.format > FORMAT {
-            return Err(Error::Newer {
-                found: state.format,
-                known: FORMAT,
-            });
-        }
-        if last_line_is_whole(file, &state)? {
+        if last_line_is_whole(file, &state, LOG_AT)? {
             return Ok(Some(state));
         }
     }
+    if let Some(state) = format1::read(file, begin)? {
+        return Ok(Some(state));
+    }
     // The very first state goes into the odd place: a torn one alone is none.
-    if even[..read.min(PLACE)].iter().any(|&b| b != 0) {
+    let mut stamped = stamp().into_iter().zip(begin);
+    let is_stamp = stamped.all(|(stamp, &there)| there == 0 || there == stamp);
+    if !is_stamp || even.iter().any(|&b| b != 0) {
         let what = "neither of its two states is whole; see docs/workdir.md, \"A damaged workdir\"";
         return Err(Error::Damaged {
             file: LOCK.into(),
@@ -270,29 +322,38 @@ fn read_once(file: &dyn File) -> Result<Option<State>> {
     Ok(None)
 }
 
-fn last_line_is_whole(file: &dyn File, state: &State) -> Result<bool> {
+/// Whether the last line of a state's log is as recorded; `log_at` is where the log
+/// begins.
+fn last_line_is_whole(file: &dyn File, state: &State, log_at: u64) -> Result<bool> {
     let (length, sum) = state.last;
     let mut line = vec![0; usize::try_from(length).unwrap_or(0)];
-    let at = LOG_AT + state.log.saturating_sub(length);
+    let at = log_at + state.log.saturating_sub(length);
     let read = read_full(file, &mut line, at).context("read", LOCK)?;
     Ok(read as u64 == length && crc32fast::hash(&line) == sum)
 }
 
 /// Writes an entry behind the log and then the state that knows of it, and
-/// syncs both. `state.seq` must have been raised by the caller.
+/// syncs both. `state.seq` must have been raised by the caller. A state that does not
+/// fit its place is an error, and nothing is written.
 pub fn write(file: &dyn File, state: &mut State, (at, act): (u64, Act)) -> Result<()> {
     let entry = Entry {
         seq: state.seq,
         at,
         act,
     };
-    let mut line = serde_json::to_vec(&entry).expect("an entry is always valid JSON");
+    let mut line = serde_json::to_vec(&entry).map_err(unwritable)?;
     line.push(b'\n');
-    file.write_at(&line, LOG_AT + state.log)
-        .context("write", LOCK)?;
+    let log_at = LOG_AT + state.log;
     state.log += line.len() as u64;
     state.last = (line.len() as u64, crc32fast::hash(&line));
-    write_place(file, state)?;
+    let place = encode(state)?;
+    if state.seq <= 2 {
+        // Once more, should the first one be torn.
+        write_stamp(file)?;
+    }
+    file.write_at(&line, log_at).context("write", LOCK)?;
+    file.write_at(&place, place_of(state))
+        .context("write", LOCK)?;
     file.sync().context("sync", LOCK)
 }
 
@@ -304,14 +365,35 @@ pub fn write_again(file: &dyn File, state: &State) -> Result<()> {
     let mut line = vec![0; usize::try_from(length).unwrap_or(0)];
     read_full(file, &mut line, at).context("read", LOCK)?;
     file.write_at(&line, at).context("write", LOCK)?;
-    write_place(file, state)?;
+    file.write_at(&encode(state)?, place_of(state))
+        .context("write", LOCK)?;
     file.sync().context("sync", LOCK)
 }
 
 /// Writes a state into its place in a file that nobody else knows yet.
 pub fn write_place(file: &dyn File, state: &State) -> Result<()> {
-    let place = (state.seq % 2) * PLACE as u64;
-    file.write_at(&encode(state), place).context("write", LOCK)
+    let place = encode(state)?;
+    write_stamp(file)?;
+    file.write_at(&place, place_of(state))
+        .context("write", LOCK)
+}
+
+/// Writes an entry and a state into a new file that will take the place of `lock`, and
+/// syncs it. The log begins with the entry.
+pub fn write_new(file: &dyn File, state: &mut State, act: (u64, Act)) -> Result<()> {
+    (state.log, state.last) = (0, (0, 0));
+    write_stamp(file)?;
+    write(file, state, act)
+}
+
+/// Programs that know only format 1 take it for a state of a newer format.
+fn write_stamp(file: &dyn File) -> Result<()> {
+    file.write_at(&stamp(), 0).context("write", LOCK)
+}
+
+/// Where a state belongs.
+fn place_of(state: &State) -> u64 {
+    PLACES_AT as u64 + (state.seq % 2) * PLACE as u64
 }
 
 /// Leaves a word about who took the lock, and when: no two are the same.
@@ -332,13 +414,37 @@ pub fn read_holder(file: &dyn File) -> Option<String> {
 }
 
 /// `crc json`, filled up with blanks, closed by a line end.
-fn encode(state: &State) -> Vec<u8> {
-    let json = serde_json::to_string(state).expect("a state is always valid JSON");
-    let mut text = format!("{:08x} {json}", crc32fast::hash(json.as_bytes())).into_bytes();
-    assert!(text.len() < PLACE, "a state must fit its place");
-    text.resize(PLACE - 1, b' ');
+fn encode(state: &State) -> Result<Vec<u8>> {
+    let mut text = line_of(&serde_json::to_string(state).map_err(unwritable)?);
+    let length = (text.len() + 1).next_multiple_of(STEP);
+    if length > PLACE {
+        let what = format!("the state has {} bytes, more than {PLACE}", text.len());
+        return Err(unwritable(what));
+    }
+    text.resize(length - 1, b' ');
+    text.push(b'\n');
+    Ok(text)
+}
+
+/// The first kilobyte of the file.
+fn stamp() -> Vec<u8> {
+    let mut text = line_of(&format!("{{\"format\":{FORMAT}}}"));
+    text.resize(STAMP - 1, b' ');
     text.push(b'\n');
     text
+}
+
+fn line_of(json: &str) -> Vec<u8> {
+    format!("{:08x} {json}", crc32fast::hash(json.as_bytes())).into_bytes()
+}
+
+/// What cannot be written is refused as a file system refuses it.
+fn unwritable(what: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> Error {
+    Error::Io {
+        doing: "write",
+        file: LOCK.into(),
+        source: std::io::Error::new(std::io::ErrorKind::FileTooLarge, what),
+    }
 }
 
 /// A newer format may have fields that we do not know: its number it has.
@@ -347,16 +453,27 @@ struct Version {
     format: u32,
 }
 
-fn decode(place: &[u8]) -> Option<State> {
-    let text = std::str::from_utf8(place).ok()?.trim_end();
+/// The format that a line with a checksum names.
+fn version(place: &[u8]) -> Option<u32> {
+    let Version { format } = serde_json::from_str(checked(place)?).ok()?;
+    Some(format)
+}
+
+/// The JSON in a line with a checksum, when it is whole. What is behind the line may be
+/// of an older state, which was longer.
+fn checked(place: &[u8]) -> Option<&str> {
+    let end = memchr::memchr(b'\n', place)?;
+    let text = std::str::from_utf8(&place[..end]).ok()?.trim_end();
     let (sum, json) = text.split_once(' ')?;
-    let whole = u32::from_str_radix(sum, 16).ok()? == crc32fast::hash(json.as_bytes());
-    if !whole {
-        return None;
-    }
+    let is_whole = u32::from_str_radix(sum, 16).ok()? == crc32fast::hash(json.as_bytes());
+    is_whole.then_some(json)
+}
+
+fn decode(place: &[u8]) -> Option<State> {
+    let json = checked(place)?;
     serde_json::from_str(json).ok().or_else(|| {
-        let Version { format } = serde_json::from_str(json).ok()?;
-        (format > FORMAT).then(|| State {
+        let format = version(place).filter(|&format| format > FORMAT)?;
+        Some(State {
             format,
             seq: u64::MAX,
             ..State::new(Mechanism::Flock)

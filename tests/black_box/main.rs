@@ -23,6 +23,7 @@ mod doubles;
 mod ending;
 mod exit_status;
 mod farm;
+mod formats;
 mod input;
 mod kill_storm;
 mod logs;

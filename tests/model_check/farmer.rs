@@ -202,7 +202,7 @@ impl Farmer {
         };
         let feeds = matches!(plan.source, Source::Stream(_));
         let journal = Session::journal_for(&workdir, header)?;
-        let claim = |state: &pytf::workdir::state::State| (plan.slots as u64).min(state.queue.left);
+        let claim = |state: &pytf::workdir::state::State| (plan.slots as u64).min(state.left());
         let (session, _, turn) = Session::join(&workdir, journal, feeds, claim, &mut waiting)?;
         let now = shared.now();
         Ok(Self {
@@ -261,7 +261,7 @@ impl Farmer {
         let now = self.shared.now();
         let is_idle = self.slots.iter().any(Option::is_none) && self.queue.is_empty();
         self.doubt()?;
-        let may_claim = is_idle && self.doubt.is_none() && self.session.state().queue.left > 0;
+        let may_claim = is_idle && self.doubt.is_none() && self.session.state().left() > 0;
         if may_claim || self.session.has_news() || now.saturating_sub(self.life) > TAKEOVER / 2 {
             self.turn()?;
         }
@@ -515,7 +515,7 @@ impl Farmer {
     fn is_over(&mut self, now: u64) -> Result<bool, Error> {
         let is_idle = self.slots.iter().all(Option::is_none) && self.queue.is_empty();
         let is_feeding = self.session.feed().is_some_and(|feed| feed.is_open());
-        let has_more = self.session.has_news() || self.session.state().queue.left > 0;
+        let has_more = self.session.has_news() || self.session.state().left() > 0;
         if !is_idle || is_feeding || has_more {
             return Ok(false);
         }
@@ -525,7 +525,7 @@ impl Farmer {
         self.looked = now;
         self.session.look()?;
         let state = self.session.state();
-        Ok(state.is_complete() || state.live < 2 && state.queue.left == 0)
+        Ok(state.is_complete() || state.live < 2 && state.left() == 0)
     }
 
     fn leave(mut self) {

@@ -244,8 +244,8 @@ impl Oracle {
             REQUEUED => (0, now.requeued),
             TASKS => (0, now.tasks),
             _ => {
-                let (len, lines) = (now.queue.len, now.queue.left);
-                (now.queue.cursor, Known { len, lines })
+                let (len, lines) = (now.queue().len, now.queue().left);
+                (now.queue().cursor, Known { len, lines })
             }
         };
         let coming = now.renames.iter().find(|rename| rename.to == name);

@@ -73,7 +73,7 @@ impl Counts {
             total: state.tasks.lines.saturating_sub(state.dropped),
             finished: state.finished.lines,
             failed: state.failed.lines,
-            waiting: state.queue.left,
+            waiting: state.left(),
             claimed: state.claimed(),
             dropped: state.dropped,
             feeding: u64::from(state.feeding),
@@ -124,7 +124,7 @@ fn doubt(workdir: &Path, state: &State) -> Option<String> {
         (TASKS, state.tasks.len),
         (FINISHED, state.finished.len),
         (FAILED, state.failed.len),
-        (TOPROCESS, state.queue.len),
+        (TOPROCESS, state.queue().len),
     ];
     let length = |name| Some(current(workdir, Some(state), name).metadata().ok()?.len());
     let short = known
@@ -135,8 +135,8 @@ fn doubt(workdir: &Path, state: &State) -> Option<String> {
     } else {
         let file = open(&current(workdir, Some(state), TOPROCESS)).ok()?;
         let mut bytes = [0; Head::MOST];
-        let read = file.read_at(&mut bytes, state.queue.cursor).ok()?;
-        if state.queue.head.fits(&bytes[..read]) {
+        let read = file.read_at(&mut bytes, state.queue().cursor).ok()?;
+        if state.queue().head.fits(&bytes[..read]) {
             return None;
         }
         format!("{TOPROCESS} holds something else than was recorded")
@@ -205,7 +205,7 @@ pub(super) fn queue_history(workdir: &Path, counts: &Counts) -> Option<Vec<Waiti
     let dir = RealDir::open(workdir).ok()?;
     let file = dir.open(LOCK, Open::Read).ok()?;
     let entries = entries(&*file, 0, state.log).ok()?;
-    let (mut left, mut points) = (state.queue.left, Vec::new());
+    let (mut left, mut points) = (state.left(), Vec::new());
     for entry in entries.iter().rev() {
         let (by, before) = match &entry.act {
             Act::Turn {

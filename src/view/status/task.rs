@@ -191,7 +191,7 @@ fn requeued(run: &Run, id: TaskId) -> io::Result<Vec<(u32, String)>> {
 fn why_it_waits(run: &Run, id: TaskId) -> io::Result<Option<String>> {
     // The file begins with tasks that have been claimed since it was written.
     let state = run.counts.state.as_ref();
-    let cursor = state.map_or(0, |state| state.queue.cursor);
+    let cursor = state.map_or(0, |state| state.queue().cursor);
     let begin = format!("{id} ");
     let (mut before, mut found) = (0_u64, None);
     each_line(&open(&run.workdir.join(TOPROCESS))?, |line, at| {

@@ -67,7 +67,7 @@ impl Txn<'_> {
 
     /// What is at the cursor is what was there when the state was written.
     pub(super) fn check_head(&self, bytes: &[u8]) -> Result<()> {
-        let Queue { cursor, head, .. } = self.state.queue;
+        let Queue { cursor, head, .. } = self.state.queue();
         if head.fits(bytes) {
             return Ok(());
         }
@@ -81,7 +81,7 @@ impl Txn<'_> {
     /// The same, of an open file.
     pub(super) fn check_queue(&self, file: &dyn File) -> Result<()> {
         let mut bytes = [0; Head::MOST];
-        let read = read_full(file, &mut bytes, self.state.queue.cursor);
+        let read = read_full(file, &mut bytes, self.state.queue().cursor);
         self.check_head(&bytes[..read.context("read", TOPROCESS)?])
     }
 }

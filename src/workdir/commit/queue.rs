@@ -28,7 +28,7 @@ impl QueueCopy {
     /// Copies what is not claimed in a recent state. `farmer` keeps two copiers
     /// apart.
     pub fn make(dir: &Arc<dyn Dir>, state: &State, farmer: u32) -> Result<Self> {
-        let State { seq, queue, .. } = *state;
+        let (seq, queue) = (state.seq, state.queue());
         let mut new = NewFile::create(dir, &format!("{TOPROCESS}.{seq}.copy{farmer}{NEW}"))?;
         let old = dir.open(TOPROCESS, Open::Read).context("open", TOPROCESS)?;
         let inode = old.inode().context("look at", TOPROCESS)?;
@@ -47,12 +47,13 @@ impl QueueCopy {
 impl Txn<'_> {
     /// Claims up to `n` tasks at the cursor.
     pub fn claim(&mut self, n: u64, attempts: &Attempts) -> Result<Vec<Task>> {
-        let n = n.min(self.state.queue.left);
+        let queue = self.state.queue();
+        let n = n.min(queue.left);
         if n == 0 {
             return Ok(Vec::new());
         }
         let file = self.current(TOPROCESS)?;
-        let mut lines = Lines::new(&*file, self.state.queue.cursor, self.state.queue.len);
+        let mut lines = Lines::new(&*file, queue.cursor, queue.len);
         self.check_head(lines.head().context("read", TOPROCESS)?)?;
         let mut tasks = Vec::with_capacity(usize::try_from(n).unwrap_or(0));
         while (tasks.len() as u64) < n {
@@ -72,9 +73,13 @@ impl Txn<'_> {
                 attempt: attempts.of(id),
             });
         }
-        self.state.queue.cursor = lines.at();
-        self.state.queue.left -= n;
-        self.state.queue.head = Head::of(lines.head().context("read", TOPROCESS)?);
+        let head = Head::of(lines.head().context("read", TOPROCESS)?);
+        self.state.set_queue(Queue {
+            cursor: lines.at(),
+            left: queue.left - n,
+            head,
+            ..queue
+        });
         self.done.push(file);
         Ok(tasks)
     }
@@ -95,7 +100,7 @@ impl Txn<'_> {
     /// The same, but in front, and `toprocess` is the exact truth afterwards.
     pub fn requeue_in_front(&mut self, tasks: &[(Task, Option<Why>)]) -> Result<()> {
         let lines = self.note_requeued(tasks)?;
-        if lines.is_empty() && self.state.queue.cursor == 0 {
+        if lines.is_empty() && self.state.queue().cursor == 0 {
             return Ok(());
         }
         self.rewrite_queue(&lines, tasks.len() as u64)
@@ -103,7 +108,7 @@ impl Txn<'_> {
 
     /// Writes `toprocess` anew: `front` first, then what nobody has claimed.
     pub fn rewrite_queue(&mut self, front: &[u8], count: u64) -> Result<()> {
-        let queue = self.state.queue;
+        let queue = self.state.queue();
         let mut new = self.new_file(TOPROCESS)?;
         new.write(front).context("write", TOPROCESS)?;
         if queue.left > 0 {
@@ -112,24 +117,19 @@ impl Txn<'_> {
             new.copy(&*old, queue.cursor, queue.len)
                 .context("copy", TOPROCESS)?;
         }
-        let len = front.len() as u64 + queue.len - queue.cursor;
-        let head = new.head();
+        let rest = new.queue(queue.generation + 1);
         self.replace(TOPROCESS, new)?;
-        let (left, generation) = (queue.left + count, queue.generation + 1);
-        self.state.queue = Queue {
-            len,
-            cursor: 0,
-            left,
-            generation,
-            head,
-        };
+        self.state.set_queue(Queue {
+            left: queue.left + count,
+            ..rest
+        });
         Ok(())
     }
 
     /// Takes a copy of the rest of the queue, made without the lock, as the new
     /// `toprocess`; `false` when somebody else was faster.
     pub fn adopt_queue(&mut self, copy: QueueCopy) -> Result<bool> {
-        let queue = self.state.queue;
+        let queue = self.state.queue();
         if queue.generation != copy.of.generation {
             return Ok(false);
         }
@@ -148,18 +148,18 @@ impl Txn<'_> {
         self.replace(TOPROCESS, new)?;
         let cut = copy.of.cursor;
         let (len, cursor) = (queue.len - cut, queue.cursor - cut);
-        self.state.queue = Queue {
+        self.state.set_queue(Queue {
             len,
             cursor,
             generation: queue.generation + 1,
             ..queue
-        };
+        });
         Ok(true)
     }
 
     /// Appends lines to `toprocess`.
     fn enqueue(&mut self, lines: &[u8], count: u64) -> Result<()> {
-        let queue = self.state.queue;
+        let queue = self.state.queue();
         let known = Known {
             len: queue.len,
             lines: queue.left,
@@ -171,12 +171,12 @@ impl Txn<'_> {
         } else {
             queue.head
         };
-        self.state.queue = Queue {
+        self.state.set_queue(Queue {
             len,
             left,
             head,
             ..queue
-        };
+        });
         Ok(())
     }
 }

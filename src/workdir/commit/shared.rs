@@ -50,7 +50,7 @@ impl Txn<'_> {
             FAILED => self.state.failed.len,
             REQUEUED => self.state.requeued.len,
             TASKS => self.state.tasks.len,
-            _ => self.state.queue.len,
+            _ => self.state.queue().len,
         };
         let file = self.current(name)?;
         let mut lines = Lines::new(&*file, from, known);
@@ -151,7 +151,7 @@ impl Txn<'_> {
             (FAILED, self.state.failed.len),
             (REQUEUED, self.state.requeued.len),
             (TASKS, self.state.tasks.len),
-            (TOPROCESS, self.state.queue.len),
+            (TOPROCESS, self.state.queue().len),
         ]
     }
 

@@ -14,7 +14,7 @@ use crate::workdir::error::{Context, Result};
 use crate::workdir::exclusion::host_of;
 use crate::workdir::fs::{Dir, File, Open, read_from};
 use crate::workdir::recovery;
-use crate::workdir::state::{self, LOCK, State};
+use crate::workdir::state::{self, FORMAT, LOCK, State};
 
 /// How the names begin of files that are to take the place of the lock.
 const NEXT: &str = "lock.next.";
@@ -179,6 +179,11 @@ fn replace(
         return Ok(false);
     };
     let mut state = state.unwrap_or_else(|| State::new(mechanism));
+    if state.format != FORMAT {
+        // Those who hold it know nothing of a lock of our format.
+        dir.remove(&name).context("remove", &name)?;
+        return Ok(false);
+    }
     state.breaks += 1;
     state::write_place(&*new, &state)?;
     new.sync().context("sync", &name)?;

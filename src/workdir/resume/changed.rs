@@ -19,7 +19,7 @@ use crate::workdir::layout::{FAILED, FINISHED, TASKS, TOPROCESS};
 use crate::workdir::lines::lines_of;
 use crate::workdir::new_file::NewFile;
 use crate::workdir::retry::take_failed;
-use crate::workdir::state::{Act, Members, Queue};
+use crate::workdir::state::{Act, Members};
 
 /// How a list differs from the one that the workdir knows.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -185,14 +185,8 @@ pub(super) fn matched(
 
 /// Lets a file that was written anew be the queue.
 fn adopt(txn: &mut Txn<'_>, queue: NewFile) -> Result<()> {
-    let (known, generation) = (queue.known(), txn.state().queue.generation + 1);
-    txn.state_mut().queue = Queue {
-        len: known.len,
-        left: known.lines,
-        cursor: 0,
-        generation,
-        head: queue.head(),
-    };
+    let generation = txn.state().queue().generation + 1;
+    txn.state_mut().set_queue(queue.queue(generation));
     txn.replace(TOPROCESS, queue)
 }
 
@@ -309,7 +303,7 @@ fn places(txn: &mut Txn<'_>, n: u64) -> Result<Vec<Place>> {
             *there = place;
         }
     };
-    let cursor = txn.state().queue.cursor;
+    let cursor = txn.state().queue().cursor;
     for (name, from, place) in [
         (TOPROCESS, cursor, Place::Waiting),
         (FAILED, 0, Place::Failed),
