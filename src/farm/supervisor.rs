@@ -318,7 +318,7 @@ impl Supervisor {
     }
 
     fn thawed(&mut self, now: Duration, length: Duration) {
-        self.endgame.thawed();
+        self.endgame.thawed(length);
         if let Some(limits) = &mut self.limits {
             limits.frozen(now, length);
         }

@@ -92,6 +92,10 @@ pub struct Endgame {
     told: Option<Duration>,
     short: Option<Short>,
     was_held: bool,
+    /// For how long this process was frozen, all together.
+    frozen: Duration,
+    /// Whether the end moves while the job is suspended.
+    moves: bool,
 }
 
 impl Endgame {
@@ -109,6 +113,8 @@ impl Endgame {
             told: None,
             short: None,
             was_held: false,
+            frozen: Duration::ZERO,
+            moves: false,
         }
     }
 
@@ -159,10 +165,8 @@ impl Endgame {
     /// The scheduler has answered; what is news in it.
     pub fn learn(&mut self, left: Left) -> Option<String> {
         let now = now();
-        let ends_at = match left {
-            Left::For(left) => Some(now + left),
-            Left::Unlimited => None,
-        };
+        let ends_at = left.span(self.frozen).map(|left| now + left);
+        self.moves = left.moves();
         self.walltime.learn(now, ends_at);
         self.look_at = Duration::ZERO;
         let is_news = match (self.told, ends_at) {
@@ -179,10 +183,17 @@ impl Endgame {
         })
     }
 
-    /// We were frozen: the end may have moved meanwhile. Until the scheduler
-    /// answers, the time counts as gone.
-    pub fn thawed(&mut self) {
+    /// We were frozen for so long: the end may have moved meanwhile. Until the
+    /// scheduler answers, the time counts as gone, but where suspended jobs are not
+    /// charged.
+    pub fn thawed(&mut self, length: Duration) {
         self.took.thawed();
+        self.frozen += length;
+        if self.moves
+            && let Some(at) = self.walltime.ends_at()
+        {
+            self.walltime.learn(now(), Some(at + length));
+        }
         self.look_at = Duration::ZERO;
         if let Some(ask) = &self.ask {
             // Full: it is about to ask anyway.
@@ -303,10 +314,7 @@ impl Watch {
             let left = match self.question.ask(&self.stopped) {
                 Ok(left) => {
                     let _ = self.events.send(Event::Ends(left));
-                    match left {
-                        Left::For(left) => Some(left),
-                        Left::Unlimited => None,
-                    }
+                    left.span(Duration::ZERO)
                 }
                 Err(why) => {
                     if !std::mem::replace(&mut was_told, true) {

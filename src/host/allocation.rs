@@ -1,25 +1,49 @@
 //! The edges of `model::allocation`: our variables, the node file, the node's
 //! name.
 
-use crate::model::allocation::{Allocation, Scheduler, lines_of};
+use std::path::PathBuf;
+
+use crate::model::allocation::{Allocation, Launch, Scheduler, home_of, lines_of, processes_of};
 
 /// Where we are, with what the files say that the variables name.
 pub fn here(host: &str) -> Allocation {
     let text = |name: &str| std::env::var(name).ok();
     let mut found = Allocation::from(text);
+    let is_pbs = found.scheduler == Some(Scheduler::Pbs);
     let file = match found.scheduler {
-        Some(Scheduler::Pbs) => "PBS_NODEFILE",
-        Some(Scheduler::Sge) => "PE_HOSTFILE",
-        _ => return found,
+        Some(Scheduler::Pbs) => text("PBS_NODEFILE")
+            .map(PathBuf::from)
+            .or_else(|| pbs_node_file(&found)),
+        Some(Scheduler::Sge) => text("PE_HOSTFILE").map(PathBuf::from),
+        _ => None,
     };
-    let Some(nodes) = text(file).and_then(|path| std::fs::read_to_string(path).ok()) else {
+    let Some(file) = file.and_then(|path| std::fs::read_to_string(path).ok()) else {
         return found;
     };
-    let (nodes, ours) = lines_of(&nodes, host);
+    let (nodes, ours) = lines_of(&file, host);
     found.nodes = Some(nodes).filter(|nodes| *nodes > 0).or(found.nodes);
+    let ours = Some(ours).filter(|ours| *ours > 0);
     // NCPUS is of a chunk; the node file has a line for each MPI process.
-    found.cpus = found.cpus.max(Some(ours).filter(|ours| *ours > 0));
+    found.cpus = found.cpus.max(ours);
+    if is_pbs && found.launch == Launch::Launched && found.size.is_none() {
+        found.size = Some(processes_of(&file)).filter(|size| *size > 0);
+        found.local_size = ours;
+    }
     found
+}
+
+/// Where PBS keeps the node file of a job, on each of its nodes: what pbsdsh starts on
+/// the first one is not told.
+fn pbs_node_file(place: &Allocation) -> Option<PathBuf> {
+    let job = place.asks_for.as_deref()?;
+    let home = pbs_conf();
+    Some(PathBuf::from(home_of(&home)).join("aux").join(job))
+}
+
+/// The text of the configuration of PBS; nothing where there is none.
+pub(super) fn pbs_conf() -> String {
+    let path = std::env::var_os("PBS_CONF_FILE").unwrap_or_else(|| "/etc/pbs.conf".into());
+    std::fs::read_to_string(path).unwrap_or_default()
 }
 
 /// The node's name, from the kernel: HOSTNAME is the batch host's on every node.

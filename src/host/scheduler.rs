@@ -12,6 +12,7 @@ use crossbeam_channel::{Receiver, bounded, select};
 use nix::sys::signal::{Signal, killpg};
 use nix::unistd::Pid;
 
+use super::allocation::pbs_conf;
 use super::guard;
 use crate::model::allocation::{Allocation, Scheduler};
 use crate::model::walltime::answer::{self, Left};
@@ -180,7 +181,7 @@ fn qstat_path() -> String {
     if std::env::split_paths(&path).any(|folder| is_there(&folder)) {
         return "qstat".into();
     }
-    let conf = std::fs::read_to_string("/etc/pbs.conf").unwrap_or_default();
+    let conf = pbs_conf();
     let exec = conf
         .lines()
         .find_map(|line| line.trim().strip_prefix("PBS_EXEC="))

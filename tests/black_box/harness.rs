@@ -27,8 +27,8 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use serde_json::Value;
 
-use facts::{guards, marked, program};
-pub(crate) use facts::{has, is_alive, is_root, pause, skip, state, until};
+use facts::{guards, program};
+pub(crate) use facts::{has, is_alive, is_root, marked, pause, skip, state, until};
 pub(crate) use gate::Gate;
 pub(crate) use run::{Done, Pytf, Running};
 

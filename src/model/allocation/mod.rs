@@ -16,7 +16,7 @@ mod tests;
 
 use std::time::Duration;
 
-pub use pbs::lines_of;
+pub use pbs::{home_of, lines_of, processes_of};
 pub use scrub::is_launchers;
 
 /// A batch system.

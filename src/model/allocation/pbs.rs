@@ -1,11 +1,11 @@
-//! PBS: the job's script, what pbsdsh starts, the node file.
+//! PBS: the job's script, what pbsdsh starts, the node file. Recorded on OpenPBS 23;
+//! TORQUE as its documentation has it.
 
 use super::{Allocation, Env, Launch, Scheduler};
 
 pub(super) fn job(env: &Env) -> Option<Allocation> {
     let id = env.text("PBS_JOBID")?;
-    // pbsdsh gives no node file to what it starts, only the node's number.
-    let is_remote = !env.has("PBS_NODEFILE") && env.has("PBS_NODENUM");
+    let is_remote = is_tasks(env);
     Some(Allocation {
         scheduler: Some(Scheduler::Pbs),
         job: Some(id.clone()),
@@ -16,12 +16,38 @@ pub(super) fn job(env: &Env) -> Option<Allocation> {
             Launch::Script
         },
         rank: is_remote
-            .then(|| env.first(&["PBS_NODENUM", "PBS_VNODENUM"]))
+            // TORQUE tells them apart where several run on one node.
+            .then(|| env.first(&["PBS_VNODENUM", "PBS_NODENUM"]))
             .flatten(),
         nodes: env.number("PBS_NUM_NODES"),
         cpus: env.first(&["NCPUS", "PBS_NUM_PPN"]),
         ..Allocation::default()
     })
+}
+
+/// Whether pbsdsh started us. The job's script is task 1; on OpenPBS the others have
+/// eight hexadecimal digits (`00000002` on the first node, `40000001`, `80000001` on
+/// others), on TORQUE a number. The node file tells nothing: the first node's have none,
+/// and since OpenPBS 22.05 the other nodes' do.
+fn is_tasks(env: &Env) -> bool {
+    match env.text("PBS_TASKNUM") {
+        Some(number) => number.trim() != "1" && env.has("PBS_NODENUM"),
+        None => !env.has("PBS_NODEFILE") && env.has("PBS_NODENUM"),
+    }
+}
+
+/// The folder of the mom's files, as the text of `pbs.conf` names it; the node file of
+/// a job is in its subfolder `aux`, under the job's name, on every node.
+pub fn home_of(conf: &str) -> &str {
+    conf.lines()
+        .find_map(|line| line.trim().strip_prefix("PBS_HOME="))
+        .unwrap_or("/var/spool/pbs")
+}
+
+/// How many processes pbsdsh starts: one a line of the node file.
+pub fn processes_of(text: &str) -> u32 {
+    let lines = text.lines().filter(|line| !line.trim().is_empty());
+    u32::try_from(lines.count()).unwrap_or(u32::MAX)
 }
 
 /// What a node file, or Grid Engine's `PE_HOSTFILE`, tells: how many nodes there

@@ -137,6 +137,38 @@ fn pbs_and_what_pbsdsh_starts() {
         ..Allocation::default()
     };
     assert_eq!(seen(PBS), script);
+    // As pbsdsh starts them on OpenPBS: on the first node, and on two others, which
+    // have a node file.
+    for (vars, rank) in [
+        ("PBS_JOBID=9.pbs0 PBS_NODENUM=0 PBS_TASKNUM=00000002", 0),
+        (
+            "PBS_JOBID=9.pbs0 PBS_NODENUM=1 PBS_TASKNUM=40000001 PBS_NODEFILE=/f",
+            1,
+        ),
+        (
+            "PBS_JOBID=9.pbs0 PBS_NODENUM=2 PBS_TASKNUM=80000001 PBS_NODEFILE=/f",
+            2,
+        ),
+        // TORQUE.
+        (
+            "PBS_JOBID=9.pbs0 PBS_NODENUM=0 PBS_VNODENUM=3 PBS_TASKNUM=4 PBS_NODEFILE=/f",
+            3,
+        ),
+    ] {
+        let task = seen(vars);
+        assert_eq!(
+            (task.launch, task.rank),
+            (Launch::Launched, Some(rank)),
+            "{vars}"
+        );
+        assert!(!task.is_step);
+    }
+    // A rank over ssh has only what mpiexec was told to pass on.
+    let rank = seen("PBS_JOBID=9.pbs0 OMPI_COMM_WORLD_RANK=1 OMPI_COMM_WORLD_SIZE=2");
+    assert_eq!(
+        (rank.job.as_deref(), rank.rank, rank.size),
+        (Some("9.pbs0"), Some(1), Some(2))
+    );
     let remote = seen("PBS_JOBID=9.pbs0 PBS_NODENUM=2 PBS_TASKNUM=4");
     assert_eq!((remote.launch, remote.rank), (Launch::Launched, Some(2)));
     assert_eq!(remote.cpus, None);
@@ -188,6 +220,12 @@ fn without_variables_it_is_a_plain_host() {
 
 #[test]
 fn a_node_file_tells_nodes_and_processes() {
+    assert_eq!(processes_of("node1\nnode1\nnode2\n\n"), 3);
+    assert_eq!(
+        home_of("PBS_EXEC=/opt/pbs\nPBS_HOME=/scratch/pbs\n"),
+        "/scratch/pbs"
+    );
+    assert_eq!(home_of(""), "/var/spool/pbs");
     let file = "node1.site\nnode1.site\nnode2.site\n\n";
     assert_eq!(lines_of(file, "node1"), (2, 2));
     assert_eq!(lines_of(file, "node2.elsewhere"), (2, 1));

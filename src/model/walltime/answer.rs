@@ -18,6 +18,39 @@ pub enum Left {
     For(Duration),
     /// Without limit.
     Unlimited,
+    /// For what a job was not charged yet: it is not while it is suspended.
+    Uncharged(Charge),
+}
+
+/// What a job is charged.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Charge {
+    /// All that it may have.
+    pub walltime: Duration,
+    /// The time since it began, suspended or not.
+    pub elapsed: Duration,
+    /// What it was charged at the scheduler's last look, some time ago.
+    pub used: Duration,
+}
+
+impl Left {
+    /// For how long; none: without limit. `frozen` is for how long this process stood
+    /// still. Where only it did so the job was charged, as the scheduler's account shows.
+    pub fn span(self, frozen: Duration) -> Option<Duration> {
+        match self {
+            Self::For(left) => Some(left),
+            Self::Unlimited => None,
+            Self::Uncharged(job) => {
+                let charged = job.elapsed.saturating_sub(frozen).max(job.used);
+                Some(job.walltime.saturating_sub(charged))
+            }
+        }
+    }
+
+    /// Whether time in which the job is suspended moves its end.
+    pub fn moves(self) -> bool {
+        matches!(self, Self::Uncharged(_))
+    }
 }
 
 /// `squeue -h -o '%L %e'`: the time left and the end. The time left knows nothing
@@ -71,10 +104,16 @@ pub fn qstat_json(text: &str, now: Duration) -> Option<Left> {
     let answer: Value = serde_json::from_str(&text[begin..]).ok()?;
     let job = answer.get("Jobs")?.as_object()?.values().next()?;
     let text = |path: &str| job.pointer(path).and_then(Value::as_str);
-    pbs(text("/Resource_List/walltime"), text("/stime")?, now)
+    pbs(
+        text("/Resource_List/walltime"),
+        text("/resources_used/walltime"),
+        text("/stime")?,
+        now,
+    )
 }
 
-/// `qstat -f JOB`: `    stime = Sat Nov 21 00:05:22 2026`.
+/// `qstat -f JOB`: `    stime = Sat Nov 21 00:05:22 2026`. TORQUE has `start_time`
+/// in its place, and `Walltime.Remaining`, in seconds.
 pub fn qstat(text: &str, now: Duration) -> Option<Left> {
     let field = |name: &str| {
         text.lines().find_map(|line| {
@@ -82,15 +121,31 @@ pub fn qstat(text: &str, now: Duration) -> Option<Left> {
             (key.trim() == name).then(|| value.trim())
         })
     };
-    pbs(field("Resource_List.walltime"), field("stime")?, now)
+    if let Some(left) = field("Walltime.Remaining") {
+        // It is negative when the time is over.
+        let seconds: i64 = left.parse().ok()?;
+        let seconds = u64::try_from(seconds).unwrap_or(0);
+        return Some(Left::For(Duration::from_secs(seconds)));
+    }
+    let begun = field("stime").or_else(|| field("start_time"))?;
+    pbs(
+        field("Resource_List.walltime"),
+        field("resources_used.walltime"),
+        begun,
+        now,
+    )
 }
 
-fn pbs(walltime: Option<&str>, begun: &str, now: Duration) -> Option<Left> {
+fn pbs(walltime: Option<&str>, used: Option<&str>, begun: &str, now: Duration) -> Option<Left> {
     let Some(walltime) = walltime else {
         return Some(Left::Unlimited);
     };
-    let end = ctime(begun)? + durations::parse(walltime).ok()?;
-    Some(Left::For(end.saturating_sub(now)))
+    let used = used.and_then(|used| durations::parse(used).ok());
+    Some(Left::Uncharged(Charge {
+        walltime: durations::parse(walltime).ok()?,
+        elapsed: now.saturating_sub(ctime(begun)?),
+        used: used.unwrap_or_default(),
+    }))
 }
 
 /// `2026-11-21T00:05:22`, in UTC, since 1970.
@@ -209,7 +264,17 @@ mod tests {
         let json = r#"{"timestamp":1795219622,"pbs_version":"23","Jobs":{"9.pbs0":{
             "Job_Name":"x","job_state":"R","stime":"Sat Nov 21 00:05:22 2026","run_count":1,
             "Resource_List":{"ncpus":2,"walltime":"00:10:00"}}}}"#;
-        assert_eq!(qstat_json(json, now), Some(Left::For(S(500))));
+        let charge = |used| {
+            Some(Left::Uncharged(Charge {
+                walltime: S(600),
+                elapsed: S(100),
+                used: S(used),
+            }))
+        };
+        assert_eq!(qstat_json(json, now), charge(0));
+        let used = r#""resources_used":{"walltime":"00:01:20"},"Resource_List""#;
+        let used = json.replace(r#""Resource_List""#, used);
+        assert_eq!(qstat_json(&used, now), charge(80));
         let without = json.replace(r#","walltime":"00:10:00""#, "");
         assert_eq!(qstat_json(&without, now), Some(Left::Unlimited));
         assert_eq!(qstat_json(r#"{"Jobs":{}}"#, now), None);
@@ -219,8 +284,38 @@ mod tests {
         );
         let plain = "Job Id: 9.pbs0\n    Resource_List.walltime = 00:10:00\n    \
                      stime = Sat Nov 21 00:05:22 2026\n    run_count = 1\n";
-        assert_eq!(qstat(plain, now), Some(Left::For(S(500))));
+        assert_eq!(qstat(plain, now), charge(0));
+        // TORQUE.
+        let torque = plain.replace("stime", "start_time");
+        assert_eq!(qstat(&torque, now), charge(0));
+        for (remaining, left) in [("447", 447), ("-3", 0)] {
+            let torque = format!("{torque}    Walltime.Remaining = {remaining}\n");
+            assert_eq!(qstat(&torque, now), Some(Left::For(S(left))));
+        }
         assert_eq!(qstat("Job Id: 9.pbs0\n", now), None);
+    }
+
+    #[test]
+    fn a_suspended_job_is_not_charged() {
+        for (elapsed, used, frozen, left) in [
+            (100, 0, 0, 500),
+            // Suspended with us, in part after the scheduler's last look.
+            (100, 40, 50, 550),
+            (700, 90, 600, 500),
+            // We alone stood still, or for longer than it.
+            (100, 90, 50, 510),
+            (700, 650, 600, 0),
+        ] {
+            let charge = Charge {
+                walltime: S(600),
+                elapsed: S(elapsed),
+                used: S(used),
+            };
+            let span = Left::Uncharged(charge).span(S(frozen));
+            assert_eq!(span, Some(S(left)), "{elapsed} {used} {frozen}");
+        }
+        assert_eq!(Left::For(S(7)).span(S(5)), Some(S(7)));
+        assert_eq!(Left::Unlimited.span(S(5)), None);
     }
 
     proptest! {

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 pub(super) const WATCHDOG: Duration = Duration::from_mins(1);
 
 /// The living processes that have this `NAME=value` in their environment.
-pub(super) fn marked(mark: &str) -> Vec<i32> {
+pub(crate) fn marked(mark: &str) -> Vec<i32> {
     living(|pid| {
         let environ = fs::read(format!("/proc/{pid}/environ")).unwrap_or_default();
         environ.split(|&b| b == 0).any(|var| var == mark.as_bytes())
