@@ -18,10 +18,9 @@ use pytf::model::ids::Ids;
 use pytf::model::refusal::hint;
 use pytf::view::escape::clip;
 use pytf::view::log::{Ask, show};
-use pytf::workdir::error::Context;
-use pytf::workdir::fs::{Dir, RealDir};
+use pytf::workdir::fs::Dir;
 use pytf::workdir::layout::{NODES, TASKS};
-use pytf::workdir::open::{Wishes, Workdir};
+use pytf::workdir::open::{Whose, Wishes, Workdir, open_dir};
 use pytf::workdir::retry::retry;
 use pytf::workdir::state::LOCK;
 use pytf::workdir::upgrade::upgrade;
@@ -145,7 +144,7 @@ fn retry_failed(wish: &Retry) -> Result<RunExit, Trouble> {
     let workdir = Workdir::open(
         &wish.workdir,
         Wishes {
-            shared: true,
+            whose: Whose::AsItIs,
             ..Wishes::default()
         },
     )?;
@@ -190,7 +189,7 @@ fn repair(wish: &Repair) -> Result<RunExit, Trouble> {
         ));
         return Ok(RunExit::WorkdirUnusable);
     }
-    let dir: Arc<dyn Dir> = RealDir::open(&wish.workdir).context("open", "the workdir")?;
+    let dir: Arc<dyn Dir> = open_dir(&wish.workdir, Whose::AsItIs)?;
     let mechanism = exclusion::choose(&wish.workdir, None)?;
     let (_keep, abort) = waits();
     let mut patience = Patience::new(abort, None, std::time::Duration::from_mins(2));

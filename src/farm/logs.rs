@@ -13,13 +13,13 @@ use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 
 use nix::fcntl::{AtFlags, OFlag, openat, renameat};
-use nix::sys::stat::{Mode, fstatat, mkdirat};
+use nix::sys::stat::{Mode, fstatat};
 use nix::unistd::{UnlinkatFlags, unlinkat};
 
 use crate::model::logs::{LogMode, log_name, packed_name};
 use crate::model::record::LogAt;
 use crate::model::task::Task;
-use crate::workdir::fs::RealDir;
+use crate::workdir::fs::{Dir, RealDir};
 
 /// So many descriptors are left to the rest of the farmer: the ledger opens files of
 /// the workdir, the supervisor reads /proc, a scheduler's program is asked.
@@ -253,10 +253,7 @@ impl SlotLogs {
 
     fn make_folder(&self, name: &str) -> io::Result<()> {
         let folder = name.rsplit_once('/').map_or(name, |(folder, _)| folder);
-        match mkdirat(&self.place.dir, folder, Mode::from_bits_truncate(0o777)) {
-            Ok(()) | Err(nix::Error::EEXIST) => Ok(()),
-            Err(error) => Err(error.into()),
-        }
+        self.place.dir.make_dir(folder)
     }
 
     fn create(&self, name: &str, excl: OFlag) -> io::Result<File> {
@@ -266,8 +263,14 @@ impl SlotLogs {
             | OFlag::O_CLOEXEC
             | OFlag::O_NOFOLLOW
             | OFlag::O_NOCTTY;
-        let mode = Mode::from_bits_truncate(0o666);
-        Ok(openat(&self.place.dir, name, how | excl, mode)?.into())
+        let rights = self.place.dir.rights();
+        let mode = Mode::from_bits_truncate(rights.file_mode());
+        let file = File::from(openat(&self.place.dir, name, how | excl, mode)?);
+        // Once for each task: only where the mode above is not enough.
+        if rights.must_settle() {
+            rights.settle(&file)?;
+        }
+        Ok(file)
     }
 }
 

@@ -371,8 +371,9 @@ impl Slot {
     fn write_script(&self, task: &Task) -> std::io::Result<PathBuf> {
         self.dir.make_dir(SCRIPTS)?;
         let name = format!("{SCRIPTS}/task_{}", task.id);
-        // Another attempt writes the same bytes.
-        let file = self.dir.open(&name, Open::Create)?;
+        // Never into what is there: an earlier attempt's shell may still read it.
+        self.dir.remove(&name)?;
+        let file = self.dir.open(&name, Open::CreateNew)?;
         file.write_at(&[&task.line[..], b"\n"].concat(), 0)?;
         Ok(self.workdir.join(name))
     }

@@ -52,10 +52,10 @@ use crate::runner::shell::Shell;
 use crate::view::escape::escape;
 use crate::view::look::{Look, Terminal};
 use crate::view::progress::{Mode, Progress};
-use crate::workdir::error::{Context, Error, Result};
+use crate::workdir::error::{Error, Result};
 use crate::workdir::fs::RealDir;
 use crate::workdir::lock::Mechanism;
-use crate::workdir::open::{Wishes, Workdir};
+use crate::workdir::open::{Whose, Wishes, Workdir, open_dir};
 use crate::workdir::resume::{ListFile, ListTrouble};
 use crate::workdir::session::Session;
 
@@ -143,7 +143,7 @@ pub fn run(list: &List, path: &Path, options: &Farm) -> std::result::Result<RunE
     let mut patience = Patience::new(abort.clone(), Some(events.clone()), options.takeover)
         .among(host.allocation.launched());
     let workdir = open(path, options)?;
-    let ground = Ground::of(&workdir.path)?;
+    let ground = Ground::of(&workdir.path, whose(options))?;
     let mut prelude = Prelude {
         workdir: &workdir,
         patience: &mut patience,
@@ -329,6 +329,14 @@ fn limits(options: &Farm) -> Option<Limits> {
     Some(Limits::new(limit, options.grace))
 }
 
+fn whose(options: &Farm) -> Whose {
+    if options.shared_workdir {
+        Whose::Shared
+    } else {
+        Whose::Ours
+    }
+}
+
 fn open(path: &Path, options: &Farm) -> Result<Workdir> {
     let lock = match options.lock {
         Lock::Auto => None,
@@ -340,7 +348,7 @@ fn open(path: &Path, options: &Farm) -> Result<Workdir> {
         path,
         Wishes {
             create: true,
-            shared: options.shared_workdir,
+            whose: whose(options),
             lock,
         },
     )
@@ -367,9 +375,10 @@ struct Ground {
 }
 
 impl Ground {
-    fn of(workdir: &Path) -> std::result::Result<Self, Trouble> {
+    fn of(workdir: &Path, whose: Whose) -> std::result::Result<Self, Trouble> {
         let path = absolute(workdir).map_err(|error| Trouble::System("find the workdir", error))?;
-        let dir = RealDir::open(&path).context("open", &path.display().to_string())?;
+        // Looked at again: its path may mean another folder by now.
+        let dir = open_dir(&path, whose)?;
         let null = File::options().read(true).write(true).open("/dev/null");
         let null = null.map_err(|error| Trouble::System("open /dev/null", error))?;
         Ok(Self {

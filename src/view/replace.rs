@@ -2,7 +2,10 @@
 
 use std::fs::{self, File, OpenOptions};
 use std::io;
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
+
+use crate::workdir::rights::Rights;
 
 /// Lets `write` fill a new file, which then takes the place of `path`; nothing
 /// is left of it where that fails.
@@ -24,8 +27,17 @@ fn temporary(path: &Path) -> io::Result<(PathBuf, File)> {
         let name = format!(".{name}.{}.{number}", std::process::id());
         let path = path.with_file_name(name);
         // Fails where anything has that name already, and follows no link.
-        match OpenOptions::new().write(true).create_new(true).open(&path) {
-            Ok(file) => return Ok((path, file)),
+        let rights = Rights::at(path.parent().unwrap_or(Path::new(".")));
+        let mut options = OpenOptions::new();
+        options
+            .write(true)
+            .create_new(true)
+            .mode(rights.file_mode());
+        match options.open(&path) {
+            Ok(file) => {
+                rights.settle(&file)?;
+                return Ok((path, file));
+            }
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists && number < 1000 => {
                 number += 1;
             }

@@ -7,7 +7,7 @@
 //! Names are relative to the workdir. There is no way to shrink a file: on NFS
 //! that loses claims even under the lock.
 
-use std::fs::File as StdFile;
+use std::fs::{File as StdFile, Metadata};
 use std::io::{self, ErrorKind};
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::{FileExt, FileTypeExt, MetadataExt};
@@ -24,6 +24,7 @@ use nix::sys::statfs::{
 use nix::unistd::UnlinkatFlags;
 
 use super::lock::Mechanism;
+use super::rights::{Rights, Trust};
 
 /// How to open a file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -169,18 +170,71 @@ pub struct RealDir {
     fd: OwnedFd,
     path: PathBuf,
     is_local: bool,
+    rights: Rights,
 }
 
 impl RealDir {
-    /// Opens a directory; the last component of `path` may be no link.
+    /// Opens a directory to look at what is in it, whoever wrote it.
     pub fn open(path: &Path) -> io::Result<Arc<Self>> {
+        Self::open_trusting(path, Trust::Any)
+    }
+
+    /// Opens a directory whose files are refused when they may not be trusted.
+    pub fn open_trusting(path: &Path, trust: Trust) -> io::Result<Arc<Self>> {
         let flags = OFlag::O_DIRECTORY | OFlag::O_CLOEXEC | OFlag::O_RDONLY;
-        let fd = nix::fcntl::open(path, flags, Mode::empty())?;
+        let fd = StdFile::from(nix::fcntl::open(path, flags, Mode::empty())?);
+        let rights = Rights::of(&fd.metadata()?, trust);
+        let fd = OwnedFd::from(fd);
         Ok(Arc::new(Self {
             is_local: fstatfs(&fd).is_ok_and(|found| LOCAL.contains(&found.filesystem_type())),
             fd,
             path: path.to_owned(),
+            rights,
         }))
+    }
+
+    /// The rights of what is in it.
+    pub fn rights(&self) -> Rights {
+        self.rights
+    }
+
+    /// What stat(2) tells of the directory itself: it, and not what its path means now.
+    pub fn metadata(&self) -> io::Result<Metadata> {
+        StdFile::from(self.fd.try_clone()?).metadata()
+    }
+
+    /// What is wrong with the owner or the mode of what bears this name; a link is
+    /// not followed. `None` when there is nothing, or nothing wrong.
+    pub fn fault(&self, name: &str) -> io::Result<Option<String>> {
+        let flags = OFlag::O_PATH | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
+        match nix::fcntl::openat(&self.fd, name, flags, Mode::empty()) {
+            Ok(fd) => Ok(self.rights.fault(&StdFile::from(fd).metadata()?)),
+            Err(nix::Error::ENOENT) => Ok(None),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// Opens a file, and makes it when that is asked for; whether it was made.
+    fn open_or_make(&self, name: &str, how: Open) -> nix::Result<(OwnedFd, bool)> {
+        // O_NONBLOCK: a FIFO put in a file's place must not hang us.
+        let always = OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC | OFlag::O_NOCTTY | OFlag::O_NONBLOCK;
+        let rights = Mode::from_bits_truncate(self.rights.file_mode());
+        let open = |flags: OFlag| nix::fcntl::openat(&self.fd, name, flags | always, rights);
+        let make = || open(OFlag::O_RDWR | OFlag::O_CREAT | OFlag::O_EXCL);
+        match how {
+            Open::Read => Ok((open(OFlag::O_RDONLY)?, false)),
+            Open::Write => Ok((open(OFlag::O_RDWR)?, false)),
+            Open::CreateNew => Ok((make()?, true)),
+            Open::Create => match open(OFlag::O_RDWR) {
+                Err(nix::Error::ENOENT) => match make() {
+                    // Others have just made it; and a client of a file system may
+                    // remember for a while that it was not there.
+                    Err(nix::Error::EEXIST) => Ok((open(OFlag::O_RDWR | OFlag::O_CREAT)?, false)),
+                    created => Ok((created?, true)),
+                },
+                opened => Ok((opened?, false)),
+            },
+        }
     }
 
     /// Where it is.
@@ -197,36 +251,27 @@ impl AsFd for RealDir {
 
 impl Dir for RealDir {
     fn open(&self, name: &str, how: Open) -> io::Result<Box<dyn File>> {
-        // O_NONBLOCK: a FIFO put in a file's place must not hang us.
-        let always = OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC | OFlag::O_NOCTTY | OFlag::O_NONBLOCK;
-        let flags = match how {
-            Open::Read => OFlag::O_RDONLY,
-            Open::Write => OFlag::O_RDWR,
-            Open::Create => OFlag::O_RDWR | OFlag::O_CREAT,
-            Open::CreateNew => OFlag::O_RDWR | OFlag::O_CREAT | OFlag::O_EXCL,
-        };
-        let mode = Mode::from_bits_truncate(0o666);
-        let open = |flags: OFlag| nix::fcntl::openat(&self.fd, name, flags | always, mode);
-        let fd = match open(flags) {
-            // Two clients of a file system in user space create it at once: one of
-            // them is told so, although it did not ask to be the only one.
-            Err(nix::Error::EEXIST) if how == Open::Create => open(OFlag::O_RDWR),
-            done => done,
-        };
-        let fd = match fd {
+        let (fd, is_made) = match self.open_or_make(name, how) {
             Err(nix::Error::EISDIR) => return Err(NoFile("a directory").refuse()),
             Err(nix::Error::ELOOP) => return Err(NoFile("a symbolic link").refuse()),
             Err(nix::Error::ENXIO) => return Err(NoFile("a socket or a device").refuse()),
-            fd => fd?,
+            opened => opened?,
         };
         let file = StdFile::from(fd);
-        let kind = file.metadata()?.file_type();
+        let stat = file.metadata()?;
+        let kind = stat.file_type();
         match () {
-            () if kind.is_file() => Ok(Box::new(file)),
-            () if kind.is_dir() => Err(NoFile("a directory").refuse()),
-            () if kind.is_fifo() => Err(NoFile("a FIFO").refuse()),
-            () => Err(NoFile("a device").refuse()),
+            () if kind.is_file() => {}
+            () if kind.is_dir() => return Err(NoFile("a directory").refuse()),
+            () if kind.is_fifo() => return Err(NoFile("a FIFO").refuse()),
+            () => return Err(NoFile("a device").refuse()),
         }
+        if is_made {
+            self.rights.settle(&file)?;
+        } else {
+            self.rights.check(&stat)?;
+        }
+        Ok(Box::new(file))
     }
 
     fn rename(&self, from: &str, to: &str) -> io::Result<()> {
@@ -265,8 +310,15 @@ impl Dir for RealDir {
     }
 
     fn make_dir(&self, name: &str) -> io::Result<()> {
-        match nix::sys::stat::mkdirat(&self.fd, name, Mode::from_bits_truncate(0o777)) {
-            Ok(()) | Err(nix::Error::EEXIST) => Ok(()),
+        let rights = Mode::from_bits_truncate(self.rights.folder_mode());
+        match nix::sys::stat::mkdirat(&self.fd, name, rights) {
+            Ok(()) => {
+                let flags =
+                    OFlag::O_DIRECTORY | OFlag::O_CLOEXEC | OFlag::O_RDONLY | OFlag::O_NOFOLLOW;
+                let made = nix::fcntl::openat(&self.fd, name, flags, Mode::empty())?;
+                self.rights.settle(&StdFile::from(made))
+            }
+            Err(nix::Error::EEXIST) => Ok(()),
             Err(error) => Err(error.into()),
         }
     }

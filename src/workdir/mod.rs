@@ -36,6 +36,7 @@ pub mod recovery;
 pub mod repair;
 pub mod resume;
 pub mod retry;
+pub mod rights;
 pub mod session;
 pub mod state;
 pub mod upgrade;

@@ -9,8 +9,9 @@ use nix::unistd::Uid;
 use super::error::{Context, Error, Result};
 use super::exclusion;
 use super::fs::{Dir, Open, RealDir};
-use super::layout::{DONE, LOGS, NODES};
+use super::layout::{DONE, FAILED, FINISHED, LOGS, NODES, REQUEUED, SCRIPTS, TASKS, TOPROCESS};
 use super::lock::Mechanism;
+use super::rights::Trust;
 use super::state::{self, LOCK};
 
 /// An open workdir.
@@ -24,13 +25,26 @@ pub struct Workdir {
     pub mechanism: Mechanism,
 }
 
+/// Whose a workdir may be.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Whose {
+    /// Ours alone.
+    #[default]
+    Ours,
+    /// Anybody's, and what is in it is trusted as far as the folder is: for commands
+    /// that write into it and run nothing.
+    AsItIs,
+    /// Anybody's, with whatever is in it: `--shared-workdir`.
+    Shared,
+}
+
 /// What the user says about a workdir.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Wishes {
     /// Make it when it is not there.
     pub create: bool,
-    /// Others may write it: `--shared-workdir`.
-    pub shared: bool,
+    /// Whose it may be.
+    pub whose: Whose,
     /// `--lock`; none is `auto`.
     pub lock: Option<Mechanism>,
 }
@@ -43,15 +57,14 @@ impl Workdir {
     pub fn open(path: &Path, wishes: Wishes) -> Result<Self> {
         let shown = path.display().to_string();
         if wishes.create && !path.exists() {
-            let bits = if wishes.shared { 0o777 } else { 0o755 };
+            let is_shared = wishes.whose == Whose::Shared;
+            let bits = if is_shared { 0o777 } else { 0o755 };
             match std::fs::DirBuilder::new().mode(bits).create(path) {
                 Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => {}
                 done => done.context("create", &shown)?,
             }
         }
-        let dir = RealDir::open(path).context("open", &shown)?;
-        check_owner(path, wishes.shared)?;
-        let dir: Arc<dyn Dir> = dir;
+        let dir: Arc<dyn Dir> = open_dir(path, wishes.whose)?;
         if wishes.create {
             for sub in [NODES, DONE, LOGS] {
                 dir.make_dir(sub).context("create", sub)?;
@@ -67,6 +80,21 @@ impl Workdir {
     }
 }
 
+/// Opens the folder of a workdir, if what is in it may be trusted.
+pub fn open_dir(path: &Path, whose: Whose) -> Result<Arc<RealDir>> {
+    let trust = match whose {
+        Whose::Shared => Trust::Any,
+        Whose::Ours | Whose::AsItIs => Trust::AsFolder,
+    };
+    let shown = path.display().to_string();
+    let dir = RealDir::open_trusting(path, trust).context("open", &shown)?;
+    if whose == Whose::Ours {
+        check_owner(&dir, path)?;
+    }
+    check_files(&dir, path)?;
+    Ok(dir)
+}
+
 /// A link in a folder's place would lead our writes elsewhere.
 fn check_folder(path: &Path, name: &str) -> Result<()> {
     let stat = std::fs::symlink_metadata(path).context("look at", name)?;
@@ -80,13 +108,30 @@ fn check_folder(path: &Path, name: &str) -> Result<()> {
     })
 }
 
-fn check_owner(path: &Path, shared: bool) -> Result<()> {
-    let shown = path.display().to_string();
-    let stat = std::fs::metadata(path).context("look at", &shown)?;
-    let (us, owner) = (Uid::effective().as_raw(), stat.uid());
-    if shared {
-        return Ok(());
+/// What is in it may be written by nobody who may not write the workdir itself. Each
+/// file is checked again when it is opened, journals and logs then for the first time.
+fn check_files(dir: &RealDir, path: &Path) -> Result<()> {
+    let names = [
+        LOCK, TASKS, TOPROCESS, FINISHED, FAILED, REQUEUED, NODES, DONE, LOGS, SCRIPTS,
+    ];
+    for name in names {
+        if let Some(fault) = dir.fault(name).context("look at", name)? {
+            let shown = path.display();
+            return Err(Error::Unsafe(format!(
+                "{name} in the workdir {shown}: {fault}. Whoever may write it runs commands as \
+                 you. Look whether what is in it is yours, then: chmod -R go-w {shown}. Or allow \
+                 it with --shared-workdir"
+            )));
+        }
     }
+    Ok(())
+}
+
+/// Of the folder that is open, whatever its path means by now.
+fn check_owner(dir: &RealDir, path: &Path) -> Result<()> {
+    let shown = path.display().to_string();
+    let stat = dir.metadata().context("look at", &shown)?;
+    let (us, owner) = (Uid::effective().as_raw(), stat.uid());
     if owner != us {
         return Err(Error::Unsafe(format!(
             "the workdir {shown} belongs to user {owner}, not to you (user {us}): whoever may write \

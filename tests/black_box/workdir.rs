@@ -2,8 +2,9 @@
 
 use std::fs;
 use std::os::unix::fs::{MetadataExt, PermissionsExt, chown, symlink};
+use std::path::{Path, PathBuf};
 
-use crate::harness::{Farm, is_root, skip};
+use crate::harness::{Done, Farm, is_root, skip};
 
 #[test]
 fn modes_honour_the_umask() {
@@ -172,4 +173,199 @@ fn an_existing_directory_of_other_things_keeps_them() {
     farm.farm("").run().exits(0);
     assert_eq!(farm.text("w/data.txt"), "mine\n");
     assert_eq!(fs::metadata(farm.path("w/data.txt")).unwrap().nlink(), 1);
+}
+
+// Users and groups of the tests that follow: two of one group. They need no entry in
+// any file of accounts.
+const OWNER: u32 = 61_234;
+const OTHER: u32 = 61_235;
+const GROUP: u32 = 61_236;
+
+/// A folder of `OWNER` that belongs to the whole group, as project spaces are: with the
+/// set-group-ID bit, and with a list of tasks in it.
+fn project(list: &str) -> (Farm, PathBuf) {
+    let farm = Farm::new();
+    let all = |path: &Path, mode| {
+        fs::set_permissions(path, PermissionsExt::from_mode(mode)).unwrap();
+    };
+    all(&farm.path(""), 0o755);
+    farm.write("project/tasks.txt", list);
+    let project = farm.path("project");
+    for path in [&project, &project.join("tasks.txt")] {
+        chown(path, Some(OWNER), Some(GROUP)).unwrap();
+    }
+    all(&project, 0o2775);
+    (farm, project)
+}
+
+/// `pytf ARGS` in the project, as a user of the group.
+fn as_user<'f>(farm: &'f Farm, user: u32, umask: &str, args: &str) -> Done<'f> {
+    let (user, group) = (user.to_string(), GROUP.to_string());
+    let shell = format!("umask {umask}; exec \"$@\"");
+    let setpriv = [
+        "setpriv",
+        "--reuid",
+        &user,
+        "--regid",
+        &group,
+        "--clear-groups",
+    ];
+    farm.pytf(args.split_whitespace())
+        .under([&setpriv[..], &["sh", "-c", &shell, "sh"]].concat())
+        .within(farm.path("project"))
+        .run()
+}
+
+/// Everything below a folder, and itself.
+fn all_below(path: &Path) -> Vec<PathBuf> {
+    let mut found = vec![path.to_owned()];
+    if path.is_dir() {
+        for entry in fs::read_dir(path).unwrap() {
+            found.extend(all_below(&entry.unwrap().path()));
+        }
+    }
+    found
+}
+
+/// Lets whatever is made in a folder be written by the group: a default ACL wins
+/// over the umask. False where the file system has none.
+fn set_default_acl(folder: &Path) -> bool {
+    let script = format!(
+        "import os, struct, sys\n\
+         entries = [(1, 7, -1), (4, 7, -1), (8, 7, {GROUP}), (16, 7, -1), (32, 5, -1)]\n\
+         acl = struct.pack('<I', 2) + b''.join(struct.pack('<HHi', *e) for e in entries)\n\
+         os.setxattr(sys.argv[1], 'system.posix_acl_default', acl)"
+    );
+    let python = std::process::Command::new("python3")
+        .args(["-c", &script])
+        .arg(folder)
+        .status();
+    python.is_ok_and(|status| status.success())
+}
+
+#[test]
+fn nobody_else_may_write_what_is_made_in_a_workdir() {
+    if !is_root() {
+        return skip("only root can be several users");
+    }
+    for (umask, has_acl) in [("002", false), ("000", false), ("022", true), ("002", true)] {
+        let long = format!(": {}", "x".repeat(200_000));
+        let (farm, project) = project(&format!("echo a\nfalse\n{long}\n"));
+        if has_acl && !set_default_acl(&project) {
+            return skip("no default ACL can be set here");
+        }
+        for logs in ["files", "packed", "failed"] {
+            let args = format!("tasks.txt -w {logs} --logs {logs}");
+            as_user(&farm, OWNER, umask, &args).exits(1);
+            as_user(&farm, OWNER, umask, &format!("report {logs}")).exits(0);
+            as_user(&farm, OWNER, umask, &format!("retry {logs}")).exits(0);
+            for path in all_below(&project.join(logs)) {
+                let stat = fs::metadata(&path).unwrap();
+                let mode = stat.mode();
+                assert_eq!(
+                    mode & 0o022,
+                    0,
+                    "umask {umask}: {} has {mode:o}",
+                    path.display()
+                );
+                assert_eq!(stat.uid(), OWNER);
+            }
+        }
+        let path = project.join("files/scripts/task_2");
+        assert!(path.exists(), "a script was made");
+    }
+}
+
+/// One line of `toprocess`, edited in place by another user of the group, was run as
+/// the owner, when only the folder's mode was looked at.
+#[test]
+fn what_others_could_have_written_is_refused_before_anything_runs() {
+    if !is_root() {
+        return skip("only root can be several users");
+    }
+    let (farm, project) = project("false\necho b\n");
+    as_user(&farm, OWNER, "002", "tasks.txt -w w").exits(1);
+    fs::write(project.join("tasks.txt"), "false\necho b\ntouch started\n").unwrap();
+    for name in [
+        "lock",
+        "tasks",
+        "toprocess",
+        "finished",
+        "failed",
+        "requeued",
+        "nodes",
+        "nodes/done",
+        "logs",
+    ] {
+        let path = project.join("w").join(name);
+        let mode = fs::metadata(&path).unwrap().mode();
+        fs::set_permissions(&path, PermissionsExt::from_mode(mode | 0o020)).unwrap();
+        for args in ["tasks.txt -w w", "retry w", "repair w"] {
+            let told = as_user(&farm, OWNER, "002", args).exits(74);
+            let told = &told.stderr;
+            assert!(
+                told.contains(name) && told.contains("chmod -R go-w"),
+                "{args}: {told}"
+            );
+        }
+        assert!(!project.join("started").exists(), "{name}");
+        fs::set_permissions(&path, PermissionsExt::from_mode(mode)).unwrap();
+        chown(&path, Some(OTHER), None).unwrap();
+        as_user(&farm, OWNER, "002", "tasks.txt -w w")
+            .exits(74)
+            .says(&[name, "61235"]);
+        chown(&path, Some(OWNER), None).unwrap();
+    }
+    as_user(&farm, OWNER, "002", "tasks.txt -w w").exits(1);
+    assert!(project.join("started").exists(), "as it was, it goes on");
+}
+
+#[test]
+fn a_group_works_on_a_shared_workdir_whatever_its_umasks() {
+    if !is_root() {
+        return skip("only root can be several users");
+    }
+    let (farm, project) = project("echo a\nfalse\n");
+    let w = project.join("w");
+    fs::create_dir(&w).unwrap();
+    chown(&w, Some(OWNER), Some(GROUP)).unwrap();
+    fs::set_permissions(&w, PermissionsExt::from_mode(0o2775)).unwrap();
+    let args = "tasks.txt -w w --shared-workdir";
+    as_user(&farm, OWNER, "022", args).exits(1);
+    fs::write(project.join("tasks.txt"), "echo a\nfalse\necho b\n").unwrap();
+    as_user(&farm, OTHER, "077", args).exits(1);
+    as_user(&farm, OTHER, "022", "retry w").exits(0);
+    as_user(&farm, OWNER, "022", args).exits(1);
+    let finished = fs::read_to_string(w.join("finished")).unwrap();
+    assert_eq!(finished, "0 echo a\n2 echo b\n");
+    as_user(&farm, OWNER, "022", "tasks.txt -w w")
+        .exits(74)
+        .says(&["--shared-workdir"]);
+}
+
+#[test]
+fn what_root_does_to_a_workdir_stays_its_owners() {
+    if !is_root() {
+        return skip("only root can be several users");
+    }
+    let (farm, project) = project("echo a\nfalse\n");
+    as_user(&farm, OWNER, "022", "tasks.txt -w w").exits(1);
+    for args in [
+        "retry w",
+        "repair w",
+        "tasks.txt -w w --shared-workdir",
+        "retry w",
+        "report w",
+        "timeline w",
+        "tasks.txt -w w --shared-workdir --logs packed",
+    ] {
+        farm.pytf(args.split_whitespace())
+            .within(project.clone())
+            .run();
+        for path in all_below(&project.join("w")) {
+            let stat = fs::symlink_metadata(&path).unwrap();
+            assert_eq!(stat.uid(), OWNER, "after {args}: {}", path.display());
+        }
+        as_user(&farm, OWNER, "022", "tasks.txt -w w").exits(1);
+    }
 }
