@@ -11,7 +11,7 @@ use pytf::model::record::{End, GpuLoad, Header, LogAt, Mark, Record, SlotDevices
 use pytf::model::task::TaskId;
 use pytf::workdir::commit::Why;
 use pytf::workdir::lock::Mechanism;
-use pytf::workdir::state::{Act, Entry, ListIdentity, Rename, State};
+use pytf::workdir::state::{Act, Entry, ListIdentity, Member, Rename, State};
 use serde_json::Value;
 
 const README: &str = include_str!("../README.md");
@@ -129,6 +129,16 @@ fn every_word_in_the_lock_file_is_told() {
         Act::Retry { ids: ids.clone() },
         Act::Quarantine { by: 1, ids },
         Act::Release { by: 1 },
+        Act::Checkpoint {
+            members: vec![Member {
+                by: 1,
+                farmer: "a".into(),
+                settled: 1,
+                feeds: true,
+                is_quarantined: true,
+                open: "0-3".parse::<Ids>().unwrap().into(),
+            }],
+        },
     ];
     for act in acts {
         // A new variant must be added here, and then to the document.
@@ -140,7 +150,8 @@ fn every_word_in_the_lock_file_is_told() {
             | Act::Retry { .. }
             | Act::Edit { .. }
             | Act::Quarantine { .. }
-            | Act::Release { .. } => {}
+            | Act::Release { .. }
+            | Act::Checkpoint { .. } => {}
         }
         assert_named(&serde_json::to_value(Entry { seq: 1, at: 0, act }).unwrap());
     }

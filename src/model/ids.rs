@@ -53,7 +53,8 @@ impl Ids {
 
 /// Task ids to put in and take out, whatever the order; its cost depends on the number
 /// of ranges, not of ids.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(into = "Ids", from = "Ids")]
 pub struct IdSet(BTreeMap<u64, u64>);
 
 impl IdSet {
@@ -94,6 +95,11 @@ impl IdSet {
         Ids(ids)
     }
 
+    /// Whether no id is in it.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
     /// Takes a range out.
     fn cut(&mut self, (from, to): (u64, u64)) {
         let meets = self.0.range(..=to).rev();
@@ -108,6 +114,20 @@ impl IdSet {
                 self.0.insert(to + 1, last);
             }
         }
+    }
+}
+
+impl From<IdSet> for Ids {
+    fn from(set: IdSet) -> Self {
+        set.ids()
+    }
+}
+
+impl From<Ids> for IdSet {
+    fn from(ids: Ids) -> Self {
+        let mut set = Self::default();
+        set.insert(&ids);
+        set
     }
 }
 

@@ -9,12 +9,13 @@
 //! there are: a claim reads k lines at the cursor, a result appends a line.
 //!
 //! What happens to files in it is below: `checks` (what is checked before something
-//! is written), `shared` (reading, appending, replacing), `queue` (`toprocess`) and
-//! `requeued` (why and how often tasks were put back).
+//! is written), `shared` (reading, appending, replacing), `queue` (`toprocess`),
+//! `requeued` (why and how often tasks were put back) and `segments` (the log).
 
 mod checks;
 mod queue;
 mod requeued;
+mod segments;
 mod shared;
 
 use std::io::ErrorKind;
@@ -29,10 +30,6 @@ use super::state::{self, Act, FORMAT, LOCK, Rename, State};
 
 pub use queue::QueueCopy;
 pub use requeued::{Attempts, Why};
-
-/// A log of this length may be begun anew; no line of a farmer that joins is
-/// as long.
-const LONG_LOG: u64 = 4 << 10;
 
 /// How often it is looked whether a state is in force, ten times a second.
 const UNSURE: u32 = 100;
@@ -54,6 +51,8 @@ pub struct Txn<'a> {
     done: Vec<Box<dyn File>>,
     /// How many new files were begun.
     n_new: std::cell::Cell<u32>,
+    /// Whether the log begins anew with this transaction.
+    is_log_new: bool,
 }
 
 impl<'a> Txn<'a> {
@@ -87,6 +86,7 @@ impl<'a> Txn<'a> {
             replacing: Vec::new(),
             done: Vec::new(),
             n_new: std::cell::Cell::new(0),
+            is_log_new: false,
         };
         if let Some(what) = txn.state.contradiction() {
             let what = format!("{what}; see docs/workdir.md, \"A damaged workdir\"");
@@ -136,34 +136,6 @@ impl<'a> Txn<'a> {
         self.dir
     }
 
-    /// The entries of the log, from one of its lengths on; those of farmers
-    /// that are all over are nobody's concern, and may be overwritten.
-    pub fn entries_from(&self, from: u64) -> Result<Vec<state::Entry>> {
-        if self.state.live == 0 {
-            return Ok(Vec::new());
-        }
-        state::entries(&*self.held.file, from, self.state.log)
-    }
-
-    /// All entries of the log.
-    pub fn entries(&self) -> Result<Vec<state::Entry>> {
-        self.entries_from(0)
-    }
-
-    /// Begins the log anew, when it has become long: allowed when no farmer is
-    /// alive.
-    ///
-    /// The first line of the new log overwrites the head of the old one before
-    /// the new state is true. So the last line of the old one, which its state is
-    /// known by, must lie far behind.
-    pub fn clear_log(&mut self) {
-        debug_assert_eq!(self.state.live, 0);
-        if self.state.log.saturating_sub(self.state.last.0) >= LONG_LOG {
-            self.state.log = 0;
-            self.state.epoch += 1;
-        }
-    }
-
     /// Removes what dead processes left half-written: allowed when no farmer is
     /// alive.
     pub fn sweep(&self) -> Result<()> {
@@ -173,7 +145,9 @@ impl<'a> Txn<'a> {
         self.may_write()?;
         for name in names {
             let is_ours = self.replacing.iter().any(|(_, new)| new.name() == name);
-            if name.ends_with(NEW) && !is_ours || lock::is_past(&name, self.state.seq) {
+            let is_kept = self.is_log_new && state::segment_of(&name).is_some();
+            let is_past = is_kept || lock::is_past(&name, self.state.seq);
+            if name.ends_with(NEW) && !is_ours || is_past {
                 self.dir.remove(&name).context("remove", &name)?;
             }
         }
@@ -189,11 +163,12 @@ impl<'a> Txn<'a> {
             };
             self.state.renames.push(rename);
         }
+        let checkpoint = self.checkpoint()?;
         self.may_write()?;
         self.state.seq += 1;
         let written = {
             let at = self.waiting.micros();
-            state::write(&*self.held.file, &mut self.state, (at, act))
+            state::write(&*self.held.file, &mut self.state, (at, act), checkpoint)
         };
         if written.is_err() || self.may_write().is_err() {
             self.is_in_force(written)?;

@@ -13,8 +13,7 @@ use std::sync::Arc;
 use super::error::{Context, Error, Result};
 use super::fs::{Dir, Open, read_from};
 use super::layout::{self, DONE, NODES};
-use super::resume::look;
-use super::state::{self, Act, Entry, LOCK, Members, State};
+use super::state::{self, LOCK, Log, Members, State, look};
 
 /// The farmers whose journals are in `nodes/`, in the order of their names.
 pub fn unsealed(dir: &Arc<dyn Dir>) -> Result<Vec<String>> {
@@ -58,18 +57,14 @@ pub fn over(dir: &Arc<dyn Dir>) -> Result<Vec<Over>> {
 /// `nodes/`: somebody has deleted it, or put an old `lock` in place. `journals` are the
 /// [`unsealed`] ones.
 pub fn without_journal(dir: &Arc<dyn Dir>, journals: &[String]) -> Result<Vec<String>> {
-    let file = dir.open(LOCK, Open::Read).context("open", LOCK)?;
-    let Some(state) = state::read(&*file)? else {
+    let Some(state) = look(dir)? else {
         return Ok(Vec::new());
     };
     if state.live as usize <= journals.len() {
         return Ok(Vec::new());
     }
-    let members = match state::entries(&*file, 0, state.log) {
-        Ok(entries) => Members::after(&entries),
-        // Read without the lock: what is torn is no damage.
-        Err(Error::Damaged { .. }) => return Ok(Vec::new()),
-        Err(error) => return Err(error),
+    let Some(members) = members(dir, &state.log)? else {
+        return Ok(Vec::new());
     };
     let names = members.iter().map(|member| &member.farmer);
     let is_missing = |farmer: &&String| journals.binary_search(farmer).is_err();
@@ -91,54 +86,49 @@ pub fn is_over_by_name(dir: &Arc<dyn Dir>, farmer: &str) -> Result<bool> {
 /// Whether a farmer is over, by the log. It costs one open and reading the log back to
 /// its last checkpoint.
 pub fn is_over(dir: &Arc<dyn Dir>, farmer: &str) -> Result<bool> {
-    let file = dir.open(LOCK, Open::Read).context("open", LOCK)?;
-    let Some(state) = state::read(&*file)?.filter(|state| state.live > 0) else {
+    let Some(state) = look(dir)?.filter(|state| state.live > 0) else {
         return Ok(true);
     };
-    match state::entries(&*file, 0, state.log) {
-        Ok(entries) => Ok(Members::after(&entries).named(farmer).is_none()),
-        // Read without the lock: what is torn is no damage.
-        Err(Error::Damaged { .. }) => Ok(false),
-        Err(error) => Err(error),
-    }
+    let members = members(dir, &state.log)?;
+    Ok(members.is_some_and(|members| members.named(farmer).is_none()))
 }
 
-/// Who takes part in a run, by the log.
+/// Who was alive by a segment of the log, read without the lock; `None` when it is
+/// not there any more, or was seen in part.
+fn members(dir: &Arc<dyn Dir>, log: &Log) -> Result<Option<Members>> {
+    let file = dir.open(LOCK, Open::Read).context("open", LOCK)?;
+    let entries = match state::entries(&*file, log, 0) {
+        Err(Error::Damaged { .. }) => return Ok(None),
+        entries => entries?,
+    };
+    let now = look(dir)?;
+    let is_intact = now.is_some_and(|now| log.is_intact(&now.log));
+    Ok(is_intact.then(|| Members::after(&entries)))
+}
+
+/// Who takes part in a run.
 #[derive(Debug, Default)]
 pub struct Roll {
-    /// Those who joined since nobody was alive, in that order.
+    /// Those who joined since nobody was alive.
     pub joined: Vec<String>,
-    /// Those of them who are not over.
+    /// Those of them who are not over, by the log.
     pub alive: Vec<String>,
 }
 
 impl Roll {
-    /// How it was when a state came true; `None` when the log has been begun anew
-    /// since.
+    /// How it was when a state came true; `None` when its log is gone by now. It lists
+    /// the journals of all farmers that ever were.
     pub fn at(dir: &Arc<dyn Dir>, then: &State) -> Result<Option<Self>> {
-        let file = dir.open(LOCK, Open::Read).context("open", LOCK)?;
-        let now = state::read(&*file)?;
-        if now.is_none_or(|now| now.epoch != then.epoch) {
+        let Some(members) = members(dir, &then.log)? else {
             return Ok(None);
-        }
-        let entries = state::entries(&*file, 0, then.log)?;
-        Ok(Some(Self::of(&entries)))
-    }
-
-    fn of(entries: &[Entry]) -> Self {
-        let (mut joined, mut members) = (Vec::new(), Members::default());
-        for Entry { act, .. } in entries {
-            if let Act::Join { farmer, .. } = act {
-                if members.is_empty() {
-                    joined.clear();
-                }
-                joined.push(farmer.clone());
-            }
-            members.apply(act);
-        }
+        };
+        let mut joined = unsealed(dir)?;
+        let over = over(dir)?.into_iter();
+        let over = over.filter(|over| over.seq > then.began);
+        joined.extend(over.map(|over| over.farmer));
         let names = members.iter().map(|member| member.farmer.clone());
         let alive = names.collect();
-        Self { joined, alive }
+        Ok(Some(Self { joined, alive }))
     }
 }
 
@@ -152,7 +142,8 @@ pub fn job_of(farmer: &str) -> &str {
 /// Asked only when nobody is alive; it lists `nodes/done/`.
 pub fn check_age(dir: &Arc<dyn Dir>) -> Result<()> {
     let is_quiet = |state: &State| state.live == 0;
-    if !look(dir)?.as_ref().is_some_and(is_quiet) {
+    // What cannot be made sense of is judged by who has the lock.
+    if !look(dir).is_ok_and(|state| state.as_ref().is_some_and(is_quiet)) {
         return Ok(());
     }
     let newest = over(dir)?.into_iter().max_by_key(|over| over.seq);
@@ -215,24 +206,6 @@ pub fn move_marked(dir: &Arc<dyn Dir>) -> Result<()> {
 mod tests {
     use super::*;
     use crate::workdir::fs::RealDir;
-    use crate::workdir::state::samples::{entry, join, leave};
-
-    #[test]
-    fn a_run_begins_when_somebody_joins_and_nobody_is_alive() {
-        let seal = entry(Act::Seal { of: 2, by: 1 });
-        let log = [
-            join(0, "a"),
-            leave(0),
-            join(1, "b"),
-            join(2, "c"),
-            seal,
-            join(3, "d"),
-            leave(1),
-        ];
-        let roll = Roll::of(&log);
-        assert_eq!(roll.joined, ["b", "c", "d"]);
-        assert_eq!(roll.alive, ["d"]);
-    }
 
     #[test]
     fn the_parts_of_a_name() {

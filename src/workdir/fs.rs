@@ -62,6 +62,9 @@ pub fn is_no_folder(error: &io::Error) -> bool {
     matches!(error.raw_os_error(), Some(libc::ENOTDIR | libc::ELOOP))
 }
 
+/// So long, in bytes, is a segment of the log of transactions.
+const SEGMENT: u64 = 4 << 20;
+
 /// A directory: the workdir.
 pub trait Dir: Send + Sync {
     /// Opens a regular file; what is there and is none is [`NoFile`].
@@ -82,6 +85,11 @@ pub trait Dir: Send + Sync {
     /// knows them and can keep them in a queue.
     fn is_local(&self) -> bool {
         false
+    }
+    /// How long, in bytes, a segment of the log of transactions gets before the next
+    /// one begins: the same for all; a test may have its own.
+    fn segment(&self) -> u64 {
+        SEGMENT
     }
 }
 

@@ -335,9 +335,11 @@ fn held_name((seq, breaks): (u64, u32)) -> String {
     format!("{LOCK}.held.{seq}.{breaks}")
 }
 
-/// The number of the state in force, and how often the lock was broken.
+/// The number of the state in force, and how often the lock was broken. Who asks does
+/// not have the lock: what is torn is no damage.
 fn turn_of(file: &dyn File) -> Result<(u64, u32)> {
-    Ok(state::read(file)?.map_or((0, 0), |state| (state.seq, state.breaks)))
+    let state = state::read(file).map_err(state::no_verdict)?;
+    Ok(state.map_or((0, 0), |state| (state.seq, state.breaks)))
 }
 
 fn unusable(mechanism: Mechanism, error: io::Error) -> Error {

@@ -150,20 +150,26 @@ fn check_owner(dir: &RealDir, path: &Path) -> Result<()> {
 
 /// The lock that the workdir has, or gets.
 fn mechanism_for(dir: &Arc<dyn Dir>, path: &Path, wished: Option<Mechanism>) -> Result<Mechanism> {
-    if let Ok(file) = dir.open(LOCK, Open::Read)
-        && let Some(state) = state::read(&*file)?
-    {
+    let known = match state::look(dir) {
+        Ok(state) => state.map(|state| state.mechanism),
+        Err(error @ Error::Newer { .. }) => return Err(error),
+        // Whether it is damaged is judged by who has the lock.
+        Err(_) => dir
+            .open(LOCK, Open::Read)
+            .ok()
+            .and_then(|file| state::mechanism_in(&*file)),
+    };
+    if let Some(known) = known {
         if let Some(wished) = wished
-            && wished != state.mechanism
+            && wished != known
         {
             return Err(Error::Refused(format!(
-                "the workdir {} is locked by {}, not by {wished}: processes that lock differently \
-                 do not exclude each other; leave --lock away",
-                path.display(),
-                state.mechanism
+                "the workdir {} is locked by {known}, not by {wished}: processes that lock \
+                 differently do not exclude each other; leave --lock away",
+                path.display()
             )));
         }
-        return Ok(state.mechanism);
+        return Ok(known);
     }
     exclusion::choose(path, wished)
 }

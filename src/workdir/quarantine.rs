@@ -11,7 +11,7 @@ use super::commit::{Txn, Why};
 use super::error::Result;
 use super::layout::{FAILED, FINISHED};
 use super::retry::take_failed;
-use super::state::{Act, State};
+use super::state::{Act, Log, State};
 use crate::model::ids::Ids;
 use crate::model::outcome::Destination;
 use crate::model::task::{TaskId, parse_line};
@@ -21,7 +21,7 @@ use crate::model::task::{TaskId, parse_line};
 pub struct Seen {
     finished: u64,
     failed: u64,
-    log: u64,
+    log: Log,
 }
 
 impl Seen {
@@ -45,9 +45,10 @@ impl Seen {
             use Act::{Edit, Quarantine, Retry};
             matches!(act, Retry { .. } | Quarantine { .. } | Edit { .. })
         };
-        let entries = txn.entries_from(self.log)?;
-        if entries.iter().any(|entry| is_anew(&entry.act)) {
-            // `failed` was written anew, without what was taken out.
+        let entries = txn.entries_since(&self.log)?;
+        let has_rotated = txn.state().log.segment != self.log.segment;
+        if has_rotated || entries.iter().any(|entry| is_anew(&entry.act)) {
+            // `failed` was written anew, without what was taken out; or may have been.
             self.failed = 0;
         }
         let mut news = Vec::new();

@@ -104,7 +104,7 @@ pub fn seal(
 ) -> Result<Option<Found>> {
     let mut txn = Txn::begin(dir, mechanism, who, waiting)?;
     if let Some((number, last)) = by {
-        check_seal(&txn, last, number)?;
+        check_seal(&txn, last, (number, who))?;
     }
     let Some(journal) = Remains::of(dir, farmer, looked_at)? else {
         return Ok(None);

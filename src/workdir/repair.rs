@@ -22,7 +22,7 @@ use super::lines::Lines;
 use super::lock::{Mechanism, Waiting};
 use super::new_file::NewFile;
 use super::resume::{ListFile, ListTrouble};
-use super::state::{self, Act, LOCK, State};
+use super::state::{self, Act, LOCK, Log, State};
 use crate::model::outcome::Destination;
 use crate::model::record::Record;
 use crate::model::task::{TaskId, parse_line};
@@ -464,11 +464,16 @@ impl Remains {
     fn state(&self, lock: &dyn File, fallback: Mechanism) -> State {
         let old = state::read(lock).ok().flatten();
         let old = old.unwrap_or_else(|| State::new(fallback));
+        let seq = old.seq.max(self.seq) + 1000;
         State {
-            seq: old.seq.max(self.seq) + 1000,
+            seq,
+            log: Log {
+                // There were never as many: who comes back knows that it is over.
+                segment: seq,
+                ..Log::default()
+            },
             next_farmer: old.next_farmer,
             seals: old.seals,
-            epoch: old.epoch + 1,
             breaks: old.breaks + 1,
             renewed: old.breaks + 1,
             queues: old.queues,

@@ -22,7 +22,9 @@ use super::fs::{Dir, Open};
 use super::journal;
 use super::layout::{self, FAILED, FINISHED, REQUEUED, TASKS, TOPROCESS};
 use super::lock::{Mechanism, Waiting};
-use super::state::{self, Act, LOCK, State};
+use super::state::{Act, LOCK};
+
+pub use super::state::look;
 use crate::model::task::TaskId;
 use crate::model::tasklist::Remarks;
 use changed::matched;
@@ -54,12 +56,12 @@ pub fn prepare(
     list: &ListFile,
     edits: Edits,
 ) -> Result<Prepared, ListTrouble> {
-    // A look without the lock: most processes find everything done.
-    let look = dir.open(LOCK, Open::Create).context("open", LOCK)?;
-    if state::read(&*look)?.is_some_and(|state| state.list.as_ref() == Some(&list.identity)) {
+    // A look without the lock: most processes find everything done. What it cannot make
+    // sense of is judged under the lock.
+    let seen = look(dir).ok().flatten();
+    if seen.is_some_and(|state| state.list.as_ref() == Some(&list.identity)) {
         return Ok(Prepared::default());
     }
-    drop(look);
     let mut txn = Txn::begin(dir, mechanism, who, waiting)?;
     if txn.state().list.as_ref() == Some(&list.identity) {
         return Ok(Prepared::default());
@@ -168,13 +170,4 @@ fn key(line: &[u8]) -> (u64, u64) {
         hasher.finish()
     };
     (hash(1), hash(2))
-}
-
-/// The state of a workdir, as a look without the lock shows it; `None` before
-/// it was prepared.
-pub fn look(dir: &Arc<dyn Dir>) -> Result<Option<State>> {
-    match dir.open(LOCK, Open::Read) {
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
-        file => state::read(&*file.context("open", LOCK)?),
-    }
 }

@@ -20,7 +20,7 @@ use super::open::Workdir;
 use super::quarantine::{self, Seen};
 use super::recovery::{self, Found, Other};
 use super::resume::look;
-use super::state::{Act, State};
+use super::state::{Act, Members, State};
 use crate::model::ids::Ids;
 use crate::model::outcome::Destination;
 use crate::model::record::{End, Header, Record};
@@ -129,6 +129,7 @@ impl Session {
         if before.live == 0 {
             (state.interrupted, state.quarantined) = (0, 0);
             state.takeover = seconds(takeover);
+            state.began = state.seq + 1;
         }
         let mut attempts = Attempts::default();
         txn.refresh(&mut attempts)?;
@@ -254,7 +255,7 @@ impl Session {
         let asked = waiting.now();
         let mut txn = Txn::begin(dir, mechanism, &self.farmer, waiting)?;
         let locked = txn.now();
-        check_seal(&txn, &self.state, self.number)?;
+        check_seal(&txn, &self.state, (self.number, &self.farmer))?;
         recovery::settle(
             &mut txn,
             self.unsettled
@@ -348,12 +349,9 @@ impl Session {
     pub fn look(&mut self) -> Result<()> {
         if let Some(state) = look(&self.workdir.dir)? {
             // Seals that we have not looked at stay unseen.
-            let State {
-                seals, epoch, log, ..
-            } = self.state;
+            let State { seals, log, .. } = self.state;
             self.state = State {
                 seals,
-                epoch,
                 log,
                 ..state
             };
@@ -428,7 +426,7 @@ impl Session {
         let waiting = &mut Beating::new(&self.journal, self.state.live, waiting);
         let (dir, mechanism) = (&self.workdir.dir, self.workdir.mechanism);
         let done = Txn::begin(dir, mechanism, &self.farmer, waiting).and_then(|txn| {
-            check_seal(&txn, &self.state, self.number)?;
+            check_seal(&txn, &self.state, (self.number, &self.farmer))?;
             act(txn)
         });
         self.noted(done)
@@ -448,7 +446,7 @@ impl Session {
         self.back.sort_by_key(|(task, _)| task.id);
         let (dir, mechanism) = (&self.workdir.dir, self.workdir.mechanism);
         let mut txn = Txn::begin(dir, mechanism, &self.farmer, waiting)?;
-        check_seal(&txn, &self.state, self.number)?;
+        check_seal(&txn, &self.state, (self.number, &self.farmer))?;
         recovery::settle(
             &mut txn,
             self.unsettled
@@ -555,23 +553,28 @@ impl Waiting for Beating<'_> {
     }
 }
 
-/// Whether others have sealed us since the state that we saw last.
-pub(super) fn check_seal(txn: &Txn<'_>, last: &State, number: u32) -> Result<()> {
+/// Whether others have sealed the farmer with that number and name since the state
+/// that it saw last.
+pub(super) fn check_seal(txn: &Txn<'_>, last: &State, (number, farmer): (u32, &str)) -> Result<()> {
     let now = txn.state();
-    if now.epoch != last.epoch || now.log < last.log || now.live == 0 {
+    let is_over = if now.live == 0 {
         // Nobody is or was alive, in the others' eyes.
-        return Err(Error::Sealed);
-    }
-    if now.seals == last.seals {
-        return Ok(());
-    }
-    let is_ours = |act: &Act| matches!(act, Act::Seal { of, .. } if *of == number);
-    let entries = txn.entries_from(last.log)?;
-    if entries.iter().any(|entry| is_ours(&entry.act)) {
-        Err(Error::Sealed)
+        true
+    } else if now.log.segment != last.log.segment {
+        let members = Members::after(&txn.entries()?);
+        members
+            .named(farmer)
+            .is_none_or(|member| member.by != number)
+    } else if now.log.len < last.log.len {
+        true
+    } else if now.seals == last.seals {
+        false
     } else {
-        Ok(())
-    }
+        let is_ours = |act: &Act| matches!(act, Act::Seal { of, .. } if *of == number);
+        let entries = txn.entries_since(&last.log)?;
+        entries.iter().any(|entry| is_ours(&entry.act))
+    };
+    if is_over { Err(Error::Sealed) } else { Ok(()) }
 }
 
 /// Whole seconds, and no fewer than there are.

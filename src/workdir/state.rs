@@ -1,5 +1,5 @@
-//! What the file `lock` holds: the state of the workdir and the log of its
-//! transactions.
+//! What the file `lock` holds: the state of the workdir and the newest segment of the
+//! log of its transactions.
 //!
 //! ```text
 //! 0      the format, for programs that know only older ones   ( 1024 bytes)
@@ -19,23 +19,26 @@
 //! claims, results, requeued tasks, new files. Whatever was written behind a
 //! known length before that never happened. Each state carries a checksum of
 //! itself and of its line of the log, so a torn write leaves the older state in
-//! force. `log` has what the lines of the log say, `format1` reads the format before
-//! this one.
+//! force. **No byte of the segment that the state in force speaks of is ever written
+//! over**: a new segment begins before or behind it. `log` has what the lines of the
+//! log say, `format1` reads the format before this one.
 
 mod format1;
 mod log;
 
+use std::io;
+use std::sync::Arc;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
 use super::error::{Context, Error, Result};
-use super::fs::{File, read_full};
+use super::fs::{Dir, File, Open, read_full};
 use super::lock::Mechanism;
 
 #[cfg(test)]
 pub(super) use log::samples;
-pub use log::{Act, Entry, Member, Members, entries};
+pub use log::{Act, Entry, Member, Members, bytes, entries, kept, parse_entries, segment_of};
 
 /// The newest format of a workdir that this program reads and writes.
 pub const FORMAT: u32 = 2;
@@ -127,6 +130,59 @@ pub struct ListIdentity {
     pub inode: u64,
 }
 
+/// The newest segment of the log: a part of the file `lock`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Log {
+    /// Its number, from 0.
+    pub segment: u64,
+    /// Where it begins, in bytes behind [`LOG_AT`].
+    pub at: u64,
+    /// Its length in bytes.
+    pub len: u64,
+    /// The length of the checkpoint that it begins with.
+    pub checkpoint: u64,
+    /// The length of what the last transaction wrote into it, and its checksum.
+    pub last: (u64, u32),
+}
+
+impl Log {
+    /// Whether it is time for a new segment, by a limit in bytes: a checkpoint is
+    /// written again only when at least as much has come after it.
+    fn is_long(&self, limit: u64) -> bool {
+        self.len - self.checkpoint.min(self.len) >= limit.max(self.checkpoint)
+    }
+
+    /// The segment after this one, of which nothing is written yet, when it begins
+    /// with that many bytes: they lie nowhere in this one.
+    fn next(&self, first: u64) -> Self {
+        let at = if first <= self.at {
+            0
+        } else {
+            self.at + self.len
+        };
+        Self {
+            segment: self.segment + 1,
+            at,
+            ..Self::default()
+        }
+    }
+
+    /// Whether it is still there, in whole, when the newest segment is `now`.
+    pub fn is_intact(&self, now: &Self) -> bool {
+        let (end, now_end) = (self.at + self.len, now.at + now.len);
+        match now.segment.checked_sub(self.segment) {
+            Some(0) => true,
+            Some(1) => now_end <= self.at || end <= now.at,
+            _ => false,
+        }
+    }
+
+    /// Where its last write begins, in bytes behind [`LOG_AT`].
+    fn last_at(&self) -> u64 {
+        self.at + self.len.saturating_sub(self.last.0)
+    }
+}
+
 /// The state of a workdir between two transactions.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct State {
@@ -158,8 +214,10 @@ pub struct State {
     /// Counts the farmers that others sealed: whoever sees it change looks
     /// whether it was meant.
     pub seals: u64,
-    /// Counts the times that the log was begun anew.
-    pub epoch: u64,
+    /// The transaction with which the present run began: somebody joined, and nobody
+    /// else was alive.
+    #[serde(default)]
+    pub began: u64,
     /// Counts the times that the lock was broken.
     #[serde(default)]
     pub breaks: u32,
@@ -176,10 +234,8 @@ pub struct State {
     /// Tasks that were taken from a farmer since the first one joined: stopped
     /// with it or lost with it.
     pub interrupted: u64,
-    /// The length of the log in bytes.
-    pub log: u64,
-    /// The length of the last line of the log, and its checksum.
-    pub last: (u64, u32),
+    /// The newest segment of the log.
+    pub log: Log,
     /// The list it was made from; none for standard input.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub list: Option<ListIdentity>,
@@ -205,14 +261,13 @@ impl State {
             quarantined: 0,
             next_farmer: 0,
             seals: 0,
-            epoch: 0,
+            began: 0,
             breaks: 0,
             renewed: 0,
             takeover: 0,
             feeding: 0,
             interrupted: 0,
-            log: 0,
-            last: (0, 0),
+            log: Log::default(),
             list: None,
             renames: Vec::new(),
         }
@@ -246,6 +301,11 @@ impl State {
         self.live.saturating_sub(self.quarantined)
     }
 
+    /// Whether the log is so long that a new segment begins, by a limit in bytes.
+    pub fn has_long_log(&self, limit: u64) -> bool {
+        self.log.is_long(limit)
+    }
+
     /// Tasks that some farmer has claimed and not yet settled.
     pub fn claimed(&self) -> u64 {
         let elsewhere = self.finished.lines + self.failed.lines + self.dropped + self.left();
@@ -273,10 +333,8 @@ impl State {
     }
 }
 
-/// Reads the state in force; `None` when nobody has prepared the workdir.
-///
-/// Without the lock held this is a look, not a promise: what somebody writes at
-/// that moment may be seen in part, and is looked at again.
+/// Reads the state in force; `None` when nobody has prepared the workdir. What it
+/// says of damage is a verdict only while the lock is held: see [`look`].
 pub fn read(file: &dyn File) -> Result<Option<State>> {
     for _ in 0..LOOKS {
         match read_once(file) {
@@ -285,6 +343,47 @@ pub fn read(file: &dyn File) -> Result<Option<State>> {
         }
     }
     read_once(file)
+}
+
+/// The state in force, as a look without the lock shows it; `None` before the workdir
+/// was prepared. What somebody writes at that moment may be seen in part. So the file
+/// is opened and looked at again, and what is never whole is an error that says so and
+/// no verdict: only who holds the lock can call it damaged.
+pub fn look(dir: &Arc<dyn Dir>) -> Result<Option<State>> {
+    let mut looks = 0;
+    loop {
+        looks += 1;
+        let file = match dir.open(LOCK, Open::Read) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            file => file.context("open", LOCK)?,
+        };
+        match read_once(&*file) {
+            Err(Error::Damaged { .. }) if looks < LOOKS => {}
+            done => return done.map_err(no_verdict),
+        }
+    }
+}
+
+/// What was seen without the lock is no verdict.
+pub fn no_verdict(error: Error) -> Error {
+    let Error::Damaged { file, what } = error else {
+        return error;
+    };
+    let what = format!("at this moment, {what}");
+    Error::Io {
+        doing: "make sense of",
+        file,
+        source: io::Error::new(io::ErrorKind::InvalidData, what),
+    }
+}
+
+/// How a lock is taken, by whatever is left of its states.
+pub fn mechanism_in(file: &dyn File) -> Option<Mechanism> {
+    let mut begin = [0_u8; PLACES_AT + 2 * PLACE];
+    read_full(file, &mut begin, 0).ok()?;
+    let new = begin[PLACES_AT..].chunks(PLACE).filter_map(decode);
+    let mut states = new.chain(format1::states(&begin));
+    states.next().map(|state| state.mechanism)
 }
 
 fn read_once(file: &dyn File) -> Result<Option<State>> {
@@ -322,36 +421,50 @@ fn read_once(file: &dyn File) -> Result<Option<State>> {
     Ok(None)
 }
 
-/// Whether the last line of a state's log is as recorded; `log_at` is where the log
-/// begins.
+/// Whether what the last transaction wrote into a state's log is as recorded; `log_at`
+/// is where the log begins.
 fn last_line_is_whole(file: &dyn File, state: &State, log_at: u64) -> Result<bool> {
-    let (length, sum) = state.last;
+    let (length, sum) = state.log.last;
     let mut line = vec![0; usize::try_from(length).unwrap_or(0)];
-    let at = log_at + state.log.saturating_sub(length);
-    let read = read_full(file, &mut line, at).context("read", LOCK)?;
+    let read = read_full(file, &mut line, log_at + state.log.last_at()).context("read", LOCK)?;
     Ok(read as u64 == length && crc32fast::hash(&line) == sum)
 }
 
 /// Writes an entry behind the log and then the state that knows of it, and
-/// syncs both. `state.seq` must have been raised by the caller. A state that does not
-/// fit its place is an error, and nothing is written.
-pub fn write(file: &dyn File, state: &mut State, (at, act): (u64, Act)) -> Result<()> {
-    let entry = Entry {
-        seq: state.seq,
-        at,
-        act,
-    };
-    let mut line = serde_json::to_vec(&entry).map_err(unwritable)?;
-    line.push(b'\n');
-    let log_at = LOG_AT + state.log;
-    state.log += line.len() as u64;
-    state.last = (line.len() as u64, crc32fast::hash(&line));
+/// syncs both. `state.seq` must have been raised by the caller. With a checkpoint, of
+/// the state before, a new segment begins with it. A state that does not fit its place
+/// is an error, and nothing is written.
+pub fn write(
+    file: &dyn File,
+    state: &mut State,
+    (at, act): (u64, Act),
+    checkpoint: Option<Members>,
+) -> Result<()> {
+    let seq = state.seq;
+    let mut bytes = Vec::new();
+    if let Some(members) = checkpoint {
+        let (seq, act) = (seq - 1, members.into_act());
+        bytes = Entry { seq, at, act }.line().map_err(unwritable)?;
+    }
+    let checkpoint = bytes.len() as u64;
+    bytes.extend(Entry { seq, at, act }.line().map_err(unwritable)?);
+    let length = bytes.len() as u64;
+    if checkpoint > 0 {
+        state.log = Log {
+            checkpoint,
+            ..state.log.next(length)
+        };
+    }
+    let log = &mut state.log;
+    let log_at = LOG_AT + log.at + log.len;
+    log.len += length;
+    log.last = (length, crc32fast::hash(&bytes));
     let place = encode(state)?;
     if state.seq <= 2 {
         // Once more, should the first one be torn.
         write_stamp(file)?;
     }
-    file.write_at(&line, log_at).context("write", LOCK)?;
+    file.write_at(&bytes, log_at).context("write", LOCK)?;
     file.write_at(&place, place_of(state))
         .context("write", LOCK)?;
     file.sync().context("sync", LOCK)
@@ -360,8 +473,7 @@ pub fn write(file: &dyn File, state: &mut State, (at, act): (u64, Act)) -> Resul
 /// Writes a state and its line of the log once more, as they are, and syncs
 /// both: after a sync that failed the system may take them for written.
 pub fn write_again(file: &dyn File, state: &State) -> Result<()> {
-    let (length, _) = state.last;
-    let at = LOG_AT + state.log.saturating_sub(length);
+    let ((length, _), at) = (state.log.last, LOG_AT + state.log.last_at());
     let mut line = vec![0; usize::try_from(length).unwrap_or(0)];
     read_full(file, &mut line, at).context("read", LOCK)?;
     file.write_at(&line, at).context("write", LOCK)?;
@@ -381,9 +493,12 @@ pub fn write_place(file: &dyn File, state: &State) -> Result<()> {
 /// Writes an entry and a state into a new file that will take the place of `lock`, and
 /// syncs it. The log begins with the entry.
 pub fn write_new(file: &dyn File, state: &mut State, act: (u64, Act)) -> Result<()> {
-    (state.log, state.last) = (0, (0, 0));
+    state.log = Log {
+        segment: state.log.segment,
+        ..Log::default()
+    };
     write_stamp(file)?;
-    write(file, state, act)
+    write(file, state, act, None)
 }
 
 /// Programs that know only format 1 take it for a state of a newer format.

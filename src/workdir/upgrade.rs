@@ -13,7 +13,7 @@ use super::fs::{Dir, Open};
 use super::lock::{Held, Mechanism, Waiting, acquire};
 use super::new_file::NEW;
 use super::resume::look;
-use super::state::{self, Act, FORMAT, LOCK, State};
+use super::state::{self, Act, FORMAT, LOCK, Log, State};
 
 /// Makes a workdir of format 1 one of the present format; any other is left as it is.
 /// An error says so when farmers are alive by its state. Returns the state as it was
@@ -63,7 +63,10 @@ fn replace_lock(
         format: FORMAT,
         seq: old.seq + 1,
         // The log begins anew.
-        epoch: old.epoch + 1,
+        log: Log {
+            segment: old.log.segment + 1,
+            ..Log::default()
+        },
         ..old.clone()
     };
     state::write_new(&*file, &mut state, (waiting.micros(), Act::Prepare))?;

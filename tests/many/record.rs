@@ -90,7 +90,7 @@ pub(crate) fn good_ends(farm: &Farm) -> BTreeMap<u64, usize> {
 /// The entries of the log of transactions in `lock`, as far as they were kept.
 pub(crate) fn log(farm: &Farm) -> Vec<Value> {
     let bytes = farm.bytes(Path::new("w/lock"));
-    let log = bytes.get(2560..).unwrap_or_default();
+    let log = bytes.get(36864..).unwrap_or_default();
     let lines = log.split(|&b| b == b'\n');
     lines
         .filter_map(|line| serde_json::from_slice(line).ok())

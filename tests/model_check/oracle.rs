@@ -15,7 +15,7 @@ use pytf::model::task::parse_line;
 use pytf::workdir::fs::File;
 use pytf::workdir::layout::{FAILED, FINISHED, REQUEUED, TASKS, TOPROCESS};
 use pytf::workdir::lock::Mechanism;
-use pytf::workdir::state::{self, Act, Known, State};
+use pytf::workdir::state::{self, Act, Entry, Known, Member, State};
 
 use crate::sim_fs::Server;
 
@@ -182,10 +182,7 @@ impl Oracle {
                 None => Ok(()),
             };
         };
-        let (seq, epoch, log) = match &self.now.state {
-            Some(was) => (was.seq, was.epoch, was.log),
-            None => (0, 0, 0),
-        };
+        let seq = self.now.state.as_ref().map_or(0, |was| was.seq);
         if now.seq == seq {
             return Ok(());
         }
@@ -195,11 +192,7 @@ impl Oracle {
         if now.seq < seq {
             return Err(format!("the state went back from {seq} to {}", now.seq));
         }
-        let from = if now.epoch == epoch { log } else { 0 };
-        if now.epoch != epoch && (!self.now.live.is_empty() || !self.now.owners.is_empty()) {
-            return Err("the log was begun anew while farmers live".into());
-        }
-        let entries = state::entries(file, from, now.log).map_err(|error| error.to_string())?;
+        let entries = self.entries_after(server, file, &now, seq)?;
         let numbers: Vec<u64> = entries.iter().map(|entry| entry.seq).collect();
         if numbers.iter().copied().ne(seq + 1..=now.seq) {
             return Err(format!("after {seq} the log has {numbers:?}"));
@@ -221,6 +214,63 @@ impl Oracle {
         self.now.state = Some(now);
         self.partition(server)
             .map_err(|what| format!("{what} at {seen}"))
+    }
+
+    /// What the log says of the transactions after `seq`. A checkpoint of that very
+    /// state must say what is true.
+    fn entries_after(
+        &self,
+        server: &Server,
+        file: &Still,
+        now: &State,
+        seq: u64,
+    ) -> Result<Vec<Entry>, String> {
+        let mut entries = state::entries(file, &now.log, 0).map_err(|error| error.to_string())?;
+        let mut segment = now.log.segment;
+        loop {
+            let Some(Entry {
+                seq: at,
+                act: Act::Checkpoint { members },
+                ..
+            }) = entries.first()
+            else {
+                break;
+            };
+            if *at == seq {
+                self.check_members(members)?;
+            }
+            let Some(before) = segment.checked_sub(1).filter(|_| *at > seq) else {
+                break;
+            };
+            let kept = server.file(&state::kept(before)).unwrap_or_default();
+            let mut all = state::parse_entries(kept).map_err(|error| error.to_string())?;
+            all.append(&mut entries);
+            (entries, segment) = (all, before);
+        }
+        entries.retain(|entry| entry.seq > seq && !matches!(entry.act, Act::Checkpoint { .. }));
+        Ok(entries)
+    }
+
+    /// A checkpoint says who is alive, and what they have open.
+    fn check_members(&self, members: &[Member]) -> Result<(), String> {
+        let live: BTreeSet<u32> = members.iter().map(|member| member.by).collect();
+        let open = |member: &Member| {
+            let ids: Vec<u64> = member.open.ids().iter().map(|id| id.0).collect();
+            ids.into_iter()
+                .map(|id| (id, member.by))
+                .collect::<Vec<_>>()
+        };
+        let owners: BTreeMap<u64, u32> = members.iter().flat_map(open).collect();
+        let quarantined = members.iter().filter(|member| member.is_quarantined);
+        let quarantined: BTreeSet<u32> = quarantined.map(|member| member.by).collect();
+        let now = &self.now;
+        if (&live, &owners, &quarantined) != (&now.live, &now.owners, &now.quarantined) {
+            let (was, owned) = (&now.live, &now.owners);
+            return Err(format!(
+                "a checkpoint says {members:?}, but {was:?} are alive and have {owned:?}"
+            ));
+        }
+        Ok(())
     }
 
     /// An old holder may write one state more into the lock file that is being
@@ -297,7 +347,7 @@ impl Oracle {
         is_last: bool,
     ) -> Result<(), String> {
         match act {
-            Act::Prepare => {}
+            Act::Prepare | Act::Checkpoint { .. } => {}
             Act::Join {
                 by, farmer, claim, ..
             } => {

@@ -20,6 +20,9 @@ use pytf::workdir::lock::Mechanism;
 
 use crate::world::{Broken, Fate, Shared, TAKEOVER, World, die};
 
+/// So long, in bytes, is a segment of the log: some transactions.
+const SEGMENT: u64 = 300;
+
 /// What kind of file system.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Kind {
@@ -541,6 +544,11 @@ impl Dir for SimDir {
 
     fn make_dir(&self, name: &str) -> io::Result<()> {
         self.enter("make folder", name, 1).map(drop)
+    }
+
+    /// Short, so that new ones begin all the time.
+    fn segment(&self) -> u64 {
+        SEGMENT
     }
 
     fn sync_names(&self) -> io::Result<()> {

@@ -1,31 +1,24 @@
-//! The clocks of the nodes, compared by the log of transactions in `lock`.
+//! The clocks of the nodes, compared by the log of transactions.
 //!
-//! It is read as it grows. Of a very long log the begin and the end are read: its
-//! order stays what it is over what is left out.
+//! It is read as it grows. Of a very long log the oldest segment that is kept and the
+//! newest are read: its order stays what it is over what is left out.
 
 use std::collections::HashMap;
-use std::fs::File;
 use std::io;
-use std::os::unix::fs::FileExt as _;
 use std::path::Path;
 
 use serde::Deserialize;
 
-use super::{Counts, Farmer};
+use super::{Counts, Farmer, transactions};
 use crate::model::clocks::{Ahead, Order};
-use crate::view::open;
 use crate::workdir::exclusion::host_of;
-use crate::workdir::state::{LOCK, LOG_AT};
-
-/// So much of a log is read from its begin, and from its end.
-const PIECE: u64 = 4 << 20;
+use crate::workdir::state::Log;
 
 /// What is known of the clocks of a run.
 #[derive(Debug, Default)]
 pub(super) struct Clocks {
-    epoch: u64,
-    /// Where in `lock` the next line begins.
-    offset: u64,
+    /// The segment of the log that was read last, and up to where.
+    read: Option<(u64, u64)>,
     order: Order,
     /// The nodes, and the node of each farmer that has joined.
     nodes: HashMap<String, usize>,
@@ -43,6 +36,19 @@ struct Line<'a> {
     farmer: Option<&'a str>,
 }
 
+/// The same of a checkpoint.
+#[derive(Deserialize)]
+struct Checkpoint<'a> {
+    #[serde(borrow)]
+    members: Vec<Joined<'a>>,
+}
+
+#[derive(Deserialize)]
+struct Joined<'a> {
+    by: u32,
+    farmer: &'a str,
+}
+
 impl Clocks {
     /// Reads what is new, and tells each farmer by how much its clock is ahead.
     pub(super) fn refresh(
@@ -56,17 +62,7 @@ impl Clocks {
         let Some(state) = counts.state.as_ref().filter(|_| !is_alone) else {
             return Ok(());
         };
-        let end = LOG_AT + state.log;
-        if state.epoch != self.epoch || end < self.offset {
-            *self = Self {
-                epoch: state.epoch,
-                ..Self::default()
-            };
-        }
-        let begin = self.offset.max(LOG_AT);
-        if begin < end {
-            self.read(workdir, begin, end)?;
-        }
+        self.read(workdir, &state.log)?;
         let mut wrong: HashMap<usize, u64> = HashMap::new();
         for farmer in farmers.iter() {
             let offset = farmer.clock_offset().map_or(u64::MAX, i64::unsigned_abs);
@@ -89,38 +85,49 @@ impl Clocks {
         self.skews.get(*self.farmers.get(&farmer)?).copied()?
     }
 
-    fn read(&mut self, workdir: &Path, begin: u64, end: u64) -> io::Result<()> {
-        let file = match open(&workdir.join(LOCK)) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
-            file => file?,
+    /// Reads what is new in the log.
+    fn read(&mut self, workdir: &Path, log: &Log) -> io::Result<()> {
+        let from = match self.read {
+            Some((segment, from)) if segment == log.segment => from,
+            Some((segment, from)) => {
+                self.lines(&transactions::of_kept(workdir, segment, from)?);
+                0
+            }
+            None => {
+                if let Some(&oldest) = transactions::all_kept(workdir)?.first() {
+                    self.lines(&transactions::of_kept(workdir, oldest, 0)?);
+                }
+                0
+            }
         };
-        if end - begin <= 2 * PIECE {
-            self.lines(&file, begin, end)?;
-        } else {
-            self.lines(&file, begin, begin + PIECE)?;
-            self.lines(&file, end - PIECE, end)?;
+        if from < log.len {
+            self.lines(&transactions::of_newest(workdir, log, from)?);
         }
-        self.offset = end;
+        self.read = Some((log.segment, log.len));
         Ok(())
     }
 
-    /// Reads the lines in a part of the log. What is cut at its ends is no line.
-    fn lines(&mut self, file: &File, from: u64, to: u64) -> io::Result<()> {
-        let mut bytes = vec![0; usize::try_from(to - from).unwrap_or(0)];
-        file.read_exact_at(&mut bytes, from)?;
+    /// Reads lines of the log.
+    fn lines(&mut self, bytes: &[u8]) {
         for line in bytes.split(|&byte| byte == b'\n') {
-            let Ok(Line { at, by, farmer }) = serde_json::from_slice(line) else {
-                continue;
-            };
-            if let Some(farmer) = farmer {
-                let new = self.nodes.len();
-                let node = self.nodes.entry(host_of(farmer).to_owned()).or_insert(new);
-                self.farmers.insert(by, *node);
-            }
-            if let Some(node) = self.farmers.get(&by) {
-                self.order.then(*node, at);
+            if let Ok(Line { at, by, farmer }) = serde_json::from_slice(line) {
+                if let Some(farmer) = farmer {
+                    self.joined(by, farmer);
+                }
+                if let Some(node) = self.farmers.get(&by) {
+                    self.order.then(*node, at);
+                }
+            } else if let Ok(Checkpoint { members }) = serde_json::from_slice(line) {
+                for Joined { by, farmer } in members {
+                    self.joined(by, farmer);
+                }
             }
         }
-        Ok(())
+    }
+
+    fn joined(&mut self, by: u32, farmer: &str) {
+        let new = self.nodes.len();
+        let node = self.nodes.entry(host_of(farmer).to_owned()).or_insert(new);
+        self.farmers.insert(by, *node);
     }
 }

@@ -9,13 +9,13 @@ use std::os::unix::fs::FileExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use super::lines;
+use super::{lines, transactions};
 use crate::model::task::parse_line;
 use crate::view::open;
-use crate::workdir::fs::{Dir, Open, RealDir};
+use crate::workdir::fs::{Dir, RealDir};
 use crate::workdir::layout::{FAILED, FINISHED, TASKS, TOPROCESS};
 use crate::workdir::resume::look;
-use crate::workdir::state::{Act, Head, LOCK, State, entries};
+use crate::workdir::state::{Act, Head, LOCK, State, parse_entries};
 
 /// How many tasks are where.
 #[derive(Clone, Debug, Default)]
@@ -199,39 +199,75 @@ pub(super) struct Waiting {
 }
 
 /// How many tasks waited after each transaction: reckoned back from now. A seal
-/// gives back what nobody has counted: there it ends.
+/// gives back what nobody has counted: there it ends, or where the log is not kept.
 pub(super) fn queue_history(workdir: &Path, counts: &Counts) -> Option<Vec<Waiting>> {
-    let state = counts.state.as_ref()?;
-    let dir = RealDir::open(workdir).ok()?;
-    let file = dir.open(LOCK, Open::Read).ok()?;
-    let entries = entries(&*file, 0, state.log).ok()?;
-    let (mut left, mut points) = (state.left(), Vec::new());
-    for entry in entries.iter().rev() {
-        let (by, before) = match &entry.act {
-            Act::Turn {
-                by,
-                claim,
-                back,
-                fed,
-                ..
-            } => {
-                let before = (left + claim.count()).checked_sub(back.count() + fed)?;
-                (Some(*by), Some(before))
-            }
-            Act::Retry { ids } => (None, Some(left.checked_sub(ids.count())?)),
-            Act::Join { by, claim, .. } => (Some(*by), Some(left + claim.count())),
-            Act::Quarantine { by, ids } => (Some(*by), Some(left.checked_sub(ids.count())?)),
-            Act::Release { by } => (Some(*by), Some(left)),
-            Act::Seal { by, .. } => (Some(*by), None),
-            Act::Prepare | Act::Edit { .. } => (None, None),
-        };
-        let at = entry.at;
-        points.push(Waiting { at, by, left });
-        let Some(before) = before else { break };
-        left = before;
+    let log = &counts.state.as_ref()?.log;
+    let mut history = History {
+        left: counts.state.as_ref()?.left(),
+        points: Vec::new(),
+    };
+    let newest = transactions::of_newest(workdir, log, 0).ok()?;
+    let mut goes_on = history.before(&newest);
+    let kept = transactions::all_kept(workdir).ok()?;
+    for segment in (0..log.segment).rev() {
+        if !goes_on || kept.binary_search(&segment).is_err() {
+            break;
+        }
+        goes_on = history.before(&transactions::of_kept(workdir, segment, 0).ok()?);
     }
-    points.reverse();
-    Some(points)
+    history.points.reverse();
+    Some(history.points)
+}
+
+/// What is known of the queue, back to some transaction.
+struct History {
+    /// How many waited before it.
+    left: u64,
+    points: Vec<Waiting>,
+}
+
+impl History {
+    /// Adds the transactions of the segment before; `false` when it is not known how
+    /// many waited before that.
+    fn before(&mut self, segment: &[u8]) -> bool {
+        let Ok(entries) = parse_entries(segment) else {
+            return false;
+        };
+        for entry in entries.iter().rev() {
+            if matches!(entry.act, Act::Checkpoint { .. }) {
+                continue;
+            }
+            let (by, before) = before(&entry.act, self.left);
+            let (at, left) = (entry.at, self.left);
+            self.points.push(Waiting { at, by, left });
+            let Some(before) = before else { return false };
+            self.left = before;
+        }
+        true
+    }
+}
+
+/// Who did it, and how many waited before when `left` did after it; `None` where that
+/// does not follow.
+fn before(act: &Act, left: u64) -> (Option<u32>, Option<u64>) {
+    match act {
+        Act::Turn {
+            by,
+            claim,
+            back,
+            fed,
+            ..
+        } => {
+            let before = (left + claim.count()).checked_sub(back.count() + fed);
+            (Some(*by), before)
+        }
+        Act::Retry { ids } => (None, left.checked_sub(ids.count())),
+        Act::Join { by, claim, .. } => (Some(*by), Some(left + claim.count())),
+        Act::Quarantine { by, ids } => (Some(*by), left.checked_sub(ids.count())),
+        Act::Release { by } => (Some(*by), Some(left)),
+        Act::Seal { by, .. } => (Some(*by), None),
+        Act::Prepare | Act::Edit { .. } | Act::Checkpoint { .. } => (None, None),
+    }
 }
 
 fn count_lines(path: &Path) -> io::Result<u64> {

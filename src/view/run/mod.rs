@@ -16,6 +16,7 @@ mod lines;
 pub mod node;
 pub mod quick;
 pub mod slots;
+mod transactions;
 
 use std::collections::HashMap;
 use std::io;

@@ -11,6 +11,8 @@ use crate::model::task::push_line;
 use crate::view::advice::advice;
 use crate::view::failures::{causes, failures};
 use crate::view::synthetic::{Workdir, end, header, start, workdir};
+use crate::workdir::lock::Mechanism;
+use crate::workdir::state::{self, Act, Members, Queue, State};
 
 /// A time as a farmer records it.
 const T: u64 = 1_800_000_000_000_000;
@@ -343,4 +345,101 @@ fn what_is_left_tells_what_it_needs() {
             .any(|(kind, text)| *kind == "rest" && text.contains(says)),
         "{found:?}"
     );
+}
+
+/// A transaction at a time, by which so many tasks wait; with a checkpoint when a new
+/// segment of the log begins with it.
+fn commit(file: &std::fs::File, state: &mut State, (at, act, left): (u64, Act, u64), new: bool) {
+    let bytes = state::bytes(file, &state.log, 0).unwrap();
+    let before = Members::after(&state::parse_entries(&bytes).unwrap());
+    state.seq += 1;
+    state.set_queue(Queue {
+        left,
+        ..Queue::default()
+    });
+    state::write(file, state, (at, act), new.then_some(before)).unwrap();
+}
+
+fn join(by: u32, farmer: &str, claim: &str) -> Act {
+    Act::Join {
+        by,
+        farmer: farmer.into(),
+        feeds: false,
+        claim: claim.parse().unwrap(),
+    }
+}
+
+fn claims(by: u32, claim: &str) -> Act {
+    Act::Turn {
+        by,
+        settled: 0,
+        ended: "".parse().unwrap(),
+        claim: claim.parse().unwrap(),
+        back: "".parse().unwrap(),
+        fed: 0,
+        fed_all: false,
+        leave: false,
+    }
+}
+
+#[test]
+fn the_queue_is_known_as_far_back_as_the_log_is_kept() {
+    let dir = workdir(&["true"; 4]);
+    let path = dir.file("lock", b"");
+    let file = OpenOptions::new().read(true).write(true).open(path);
+    let file = file.unwrap();
+    let mut state = State::new(Mechanism::Flock);
+    state.tasks.lines = 4;
+    commit(&file, &mut state, (1, Act::Prepare, 4), false);
+    commit(&file, &mut state, (2, join(0, "n1.0.1.1", "0-1"), 2), false);
+    commit(&file, &mut state, (3, claims(0, "2"), 1), false);
+    let old = state::bytes(&file, &state.log, 0).unwrap();
+    commit(&file, &mut state, (4, claims(0, "3"), 0), true);
+    let known = || {
+        let run = Run::open(dir.path()).unwrap();
+        let points = counts::queue_history(dir.path(), &run.counts).unwrap();
+        let points = points.iter().map(|point| (point.at, point.left));
+        points.collect::<Vec<_>>()
+    };
+    assert_eq!(known(), [(4, 0)]);
+    dir.file("log.0", &old);
+    assert_eq!(known(), [(1, 4), (2, 2), (3, 1), (4, 0)]);
+}
+
+/// Farmers that joined before the log was cut are known by its checkpoint.
+#[test]
+fn clocks_are_compared_by_what_is_left_of_the_log() {
+    let dir = workdir(&["true"; 4]);
+    for host in ["n1", "n2"] {
+        let header = header(host, 1, 1);
+        dir.journal(&format!("{host}.0.1.1"), &[header, start(0, 1, 0, T)]);
+    }
+    let path = dir.file("lock", b"");
+    let file = OpenOptions::new().read(true).write(true).open(path);
+    let file = file.unwrap();
+    let mut state = State::new(Mechanism::Flock);
+    commit(&file, &mut state, (T, join(0, "n1.0.1.1", ""), 4), false);
+    commit(
+        &file,
+        &mut state,
+        (T + 10 * S, join(1, "n2.0.1.1", ""), 4),
+        false,
+    );
+    let mut run = Run::open(dir.path()).unwrap();
+    // While a view looks on, and before it looks for the first time.
+    for nth in 0..4 {
+        let (by, ahead) = (nth % 2, u64::from(nth % 2) * 10 * S);
+        let at = T + S + ahead + u64::from(nth);
+        commit(&file, &mut state, (at, claims(by, "0"), 4), nth == 0);
+        run.refresh().unwrap();
+    }
+    for run in [run, Run::open(dir.path()).unwrap()] {
+        let clocks = run
+            .farmers
+            .iter()
+            .map(|farmer| farmer.clock.map_or(0, |ahead| ahead.us));
+        let clocks: Vec<i64> = clocks.collect();
+        let apart = clocks[1] - clocks[0];
+        assert!((apart.unsigned_abs()).abs_diff(10 * S) < 10, "{clocks:?}");
+    }
 }

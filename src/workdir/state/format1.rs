@@ -6,7 +6,7 @@
 
 use serde::Deserialize;
 
-use super::{Known, ListIdentity, Queue, Rename, State, checked, last_line_is_whole};
+use super::{Known, ListIdentity, Log, Queue, Rename, State, checked, last_line_is_whole};
 use crate::workdir::error::Result;
 use crate::workdir::fs::File;
 use crate::workdir::lock::Mechanism;
@@ -66,13 +66,16 @@ impl Old {
             quarantined: self.quarantined,
             next_farmer: self.next_farmer,
             seals: self.seals,
-            epoch: self.epoch,
             breaks: self.breaks,
             renewed: self.renewed,
             feeding: self.feeding,
             interrupted: self.interrupted,
-            log: self.log,
-            last: self.last,
+            log: Log {
+                segment: self.epoch,
+                len: self.log,
+                last: self.last,
+                ..Log::default()
+            },
             list: self.list,
             renames: self.renames,
             ..State::new(self.mechanism)
@@ -80,15 +83,23 @@ impl Old {
     }
 }
 
+/// The states of a file that begins with these bytes, as far as they are of format 1.
+pub(super) fn states(begin: &[u8]) -> impl Iterator<Item = State> + '_ {
+    let places = begin.chunks(PLACE).take(2);
+    places.filter_map(Old::read).map(Old::now)
+}
+
 /// The state in force of a file that begins with these bytes, if it is of format 1.
 pub(super) fn read(file: &dyn File, begin: &[u8]) -> Result<Option<State>> {
-    let places = begin.chunks(PLACE).take(2);
-    let mut states: Vec<State> = places.filter_map(Old::read).map(Old::now).collect();
+    let mut states: Vec<State> = states(begin).collect();
     states.sort_by_key(|state| std::cmp::Reverse(state.seq));
     for state in states {
         if last_line_is_whole(file, &state, LOG_AT)? {
-            let (log, last) = (0, (0, 0));
-            return Ok(Some(State { log, last, ..state }));
+            let log = Log {
+                segment: state.log.segment,
+                ..Log::default()
+            };
+            return Ok(Some(State { log, ..state }));
         }
     }
     Ok(None)

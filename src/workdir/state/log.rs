@@ -1,17 +1,21 @@
 //! The log of transactions: one line of JSON for each, which says what it did.
 //!
-//! Others rely on this: whoever has joined, what it has claimed and given back, up to
-//! where its journal is settled, and whether it is over, all follow from these lines
-//! alone, in their order.
+//! It is in segments. Each begins with a checkpoint of who is alive, so what is true
+//! follows from the newest one, whatever the age of the run. That one is in the file
+//! `lock`; those before are copied into files `log.N` as they end, for people and for
+//! the timeline: nothing is decided by them.
+//!
+//! Others rely on this: whoever is alive, what it has open, up to where its journal is
+//! settled, all follow from the lines of one segment alone, in their order.
 
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use super::{LOCK, LOG_AT};
+use super::{LOCK, LOG_AT, Log};
 use crate::model::ids::{IdSet, Ids};
 use crate::workdir::error::{Context, Error, Result};
-use crate::workdir::fs::{File, read_from};
+use crate::workdir::fs::{File, read_full};
 
 /// One line of the log: what one transaction did.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -102,6 +106,20 @@ pub enum Act {
         /// Its number.
         by: u32,
     },
+    /// No transaction: who was alive when a segment of the log began.
+    Checkpoint {
+        /// They, in the order in which they joined.
+        members: Vec<Member>,
+    },
+}
+
+impl Entry {
+    /// Its line.
+    pub(super) fn line(&self) -> serde_json::Result<Vec<u8>> {
+        let mut line = serde_json::to_vec(self)?;
+        line.push(b'\n');
+        Ok(line)
+    }
 }
 
 #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes references")]
@@ -109,10 +127,32 @@ fn is_zero(n: &u64) -> bool {
     *n == 0
 }
 
-/// The entries of the log between two of its lengths, oldest first.
-pub fn entries(file: &dyn File, from: u64, to: u64) -> Result<Vec<Entry>> {
-    let mut bytes = read_from(file, LOG_AT + from).context("read", LOCK)?;
-    bytes.truncate(usize::try_from(to - from).unwrap_or(usize::MAX));
+/// Where a segment that is over is kept.
+pub fn kept(segment: u64) -> String {
+    format!("log.{segment}")
+}
+
+/// The number of the segment that is kept under this name.
+pub fn segment_of(name: &str) -> Option<u64> {
+    name.strip_prefix("log.")?.parse().ok()
+}
+
+/// The bytes of a segment, in the file `lock`, from one of its lengths on.
+pub fn bytes(file: &dyn File, log: &Log, from: u64) -> Result<Vec<u8>> {
+    let length = usize::try_from(log.len.saturating_sub(from)).unwrap_or(usize::MAX);
+    let mut bytes = vec![0; length];
+    let read = read_full(file, &mut bytes, LOG_AT + log.at + from).context("read", LOCK)?;
+    bytes.truncate(read);
+    Ok(bytes)
+}
+
+/// The entries of a segment, in the file `lock`, from one of its lengths on.
+pub fn entries(file: &dyn File, log: &Log, from: u64) -> Result<Vec<Entry>> {
+    parse_entries(&bytes(file, log, from)?)
+}
+
+/// The entries in a part of the log, oldest first.
+pub fn parse_entries(bytes: &[u8]) -> Result<Vec<Entry>> {
     bytes
         .split(|&b| b == b'\n')
         .filter(|line| !line.is_empty())
@@ -129,7 +169,7 @@ pub fn entries(file: &dyn File, from: u64, to: u64) -> Result<Vec<Entry>> {
 }
 
 /// A farmer that is alive by the log.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Member {
     /// Its number.
     pub by: u32,
@@ -138,10 +178,17 @@ pub struct Member {
     /// Up to where its journal is settled.
     pub settled: u64,
     /// Whether it reads tasks from a stream.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub feeds: bool,
     /// Whether it claims nothing, since it doubts its node.
+    #[serde(
+        rename = "quarantined",
+        default,
+        skip_serializing_if = "std::ops::Not::not"
+    )]
     pub is_quarantined: bool,
     /// What it has claimed and neither ended nor given back.
+    #[serde(default, skip_serializing_if = "IdSet::is_empty")]
     pub open: IdSet,
 }
 
@@ -174,9 +221,19 @@ impl Members {
         self.iter().find(|member| member.farmer == farmer)
     }
 
+    /// The checkpoint that says so.
+    pub(super) fn into_act(self) -> Act {
+        let members = self.0.into_values().collect();
+        Act::Checkpoint { members }
+    }
+
     /// What a transaction changes.
     pub fn apply(&mut self, act: &Act) {
         match act {
+            Act::Checkpoint { members } => {
+                let members = members.iter().map(|member| (member.by, member.clone()));
+                self.0 = members.collect();
+            }
             Act::Join {
                 by,
                 farmer,

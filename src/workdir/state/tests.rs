@@ -1,5 +1,5 @@
 use super::*;
-use crate::workdir::fs::read_from;
+use crate::workdir::fs::{RealDir, read_from};
 
 fn lock_file() -> std::fs::File {
     tempfile::tempfile().unwrap()
@@ -7,7 +7,7 @@ fn lock_file() -> std::fs::File {
 
 fn step(file: &std::fs::File, state: &mut State) {
     state.seq += 1;
-    write(file, state, (0, Act::Prepare)).unwrap();
+    write(file, state, (0, Act::Prepare), None).unwrap();
 }
 
 #[test]
@@ -19,7 +19,7 @@ fn an_empty_file_is_unprepared_and_a_state_reads_back() {
         step(&file, &mut state);
         assert_eq!(read(&file).unwrap(), Some(state.clone()));
     }
-    assert_eq!(entries(&file, 0, state.log).unwrap().len(), 3);
+    assert_eq!(entries(&file, &state.log, 0).unwrap().len(), 3);
 }
 
 #[test]
@@ -40,7 +40,7 @@ fn a_state_whose_line_of_the_log_is_lost_is_not_in_force() {
     step(&file, &mut state);
     let before = state.clone();
     step(&file, &mut state);
-    File::write_at(&file, &[0; 10], LOG_AT + before.log + 2).unwrap();
+    File::write_at(&file, &[0; 10], LOG_AT + before.log.len + 2).unwrap();
     assert_eq!(read(&file).unwrap(), Some(before));
 }
 
@@ -65,6 +65,21 @@ fn garbage_is_damage_and_a_newer_format_is_told() {
         read(&file),
         Err(Error::Newer { found: 9, known: 2 })
     ));
+}
+
+/// Somebody may be writing it at that moment.
+#[test]
+fn a_look_without_the_lock_gives_no_verdict() {
+    let folder = tempfile::tempdir().unwrap();
+    let dir: Arc<dyn Dir> = RealDir::open(folder.path()).unwrap();
+    assert_eq!(look(&dir).unwrap(), None);
+    std::fs::write(folder.path().join(LOCK), "what is this").unwrap();
+    let error = look(&dir).unwrap_err();
+    assert!(matches!(error, Error::Io { .. }), "{error}");
+    assert!(
+        error.to_string().contains("at this moment, neither"),
+        "{error}"
+    );
 }
 
 /// When a broken lock is taken, all files are written anew at once.
@@ -124,7 +139,7 @@ fn a_state_that_does_not_fit_is_an_error_before_anything_is_written() {
     let before = read_from(&file, 0).unwrap();
     state.renames = vec![largest_state().renames[0].clone(); 400];
     state.seq += 1;
-    let refused = write(&file, &mut state, (0, Act::Prepare)).unwrap_err();
+    let refused = write(&file, &mut state, (0, Act::Prepare), None).unwrap_err();
     assert!(refused.to_string().contains("more than 16384"), "{refused}");
     assert_eq!(read_from(&file, 0).unwrap(), before);
     // Nor does a turn that could not be made true stand in the way of the next.
@@ -146,5 +161,51 @@ fn a_program_of_format_1_finds_a_newer_format_in_the_first_kilobyte() {
         assert_eq!(sum, crc32fast::hash(json.as_bytes()));
         assert_eq!(json, r#"{"format":2}"#);
         assert!(begin[1024..2048].iter().all(|&b| b == 0));
+    }
+}
+
+/// Until the state that knows of it is written, a new segment never happened.
+#[test]
+fn a_new_segment_leaves_all_that_the_state_before_speaks_of() {
+    let file = lock_file();
+    let mut state = State::new(Mechanism::Flock);
+    let log_at = usize::try_from(LOG_AT).unwrap();
+    File::write_at(&file, &[0], LOG_AT).unwrap();
+    let bytes = || read_from(&file, 0).unwrap();
+    // Long checkpoints and short ones, after long segments and short ones.
+    for nth in 0_u32..60 {
+        for _ in 0..nth % 7 {
+            step(&file, &mut state);
+        }
+        let mut members = Members::default();
+        for by in 0..nth * 5 % 11 {
+            members.apply(&Act::Join {
+                by,
+                farmer: "a".repeat(40),
+                feeds: false,
+                claim: "3,5,7-9".parse().unwrap(),
+            });
+        }
+        let (before, was) = (state.clone(), bytes());
+        let lines = entries(&file, &before.log, 0).unwrap();
+        state.seq += 1;
+        write(&file, &mut state, (0, Act::Prepare), Some(members.clone())).unwrap();
+        assert_eq!(state.log.segment, before.log.segment + 1);
+        assert_eq!(read(&file).unwrap(), Some(state.clone()));
+        let now = entries(&file, &state.log, 0).unwrap();
+        assert_eq!((now.len(), Members::after(&now)), (2, members));
+        // All that is written before the state is.
+        let torn = lock_file();
+        let crashed = [&was[..log_at], &bytes()[log_at..]].concat();
+        File::write_at(&torn, &crashed, 0).unwrap();
+        if before.seq > 0 {
+            assert_eq!(read(&torn).unwrap(), Some(before.clone()));
+            assert_eq!(entries(&torn, &before.log, 0).unwrap(), lines);
+        }
+        assert!(before.log.is_intact(&state.log));
+        // A part of the first write is no segment.
+        File::write_at(&file, b"torn", LOG_AT + state.log.at + 3).unwrap();
+        assert_eq!(read(&file).unwrap(), Some(before).filter(|was| was.seq > 0));
+        File::write_at(&file, &crashed[log_at..], LOG_AT).unwrap();
     }
 }
