@@ -49,7 +49,7 @@ use crate::model::room::{usable, warnings};
 use crate::model::walltime::Walltime;
 use crate::runner::Runner;
 use crate::runner::shell::Shell;
-use crate::view::escape::escape;
+use crate::view::escape::{escape, without_error_numbers};
 use crate::view::look::{Look, Terminal};
 use crate::view::progress::{Mode, Progress};
 use crate::workdir::error::{Error, Result};
@@ -644,5 +644,6 @@ impl<'a> Threads<'a> {
 
 /// Says something on standard error, where nothing else can.
 pub fn warn(text: &str) {
+    let text = without_error_numbers(text);
     let _ = writeln!(std::io::stderr(), "pytf: {text}");
 }

@@ -214,9 +214,42 @@ fn colour(bytes: &[u8]) -> Escape {
     }
 }
 
+/// A message without the number that Rust puts behind what the system says: the words
+/// before it say the same to people.
+pub fn without_error_numbers(text: &str) -> String {
+    let mut out = String::with_capacity(text.len());
+    let mut rest = text;
+    while let Some((before, after)) = rest.split_once(" (os error ") {
+        out += before;
+        match after.split_once(')') {
+            Some((number, behind)) if number.bytes().all(|b| b.is_ascii_digit()) => rest = behind,
+            _ => {
+                out += " (os error ";
+                rest = after;
+            }
+        }
+    }
+    out + rest
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn errors_are_told_in_words() {
+        for (text, told) in [
+            (
+                "cannot open x: No such file (os error 2)",
+                "cannot open x: No such file",
+            ),
+            ("a (os error 5), b (os error 28): c", "a, b: c"),
+            ("x (os error two) (os error ", "x (os error two) (os error "),
+            ("", ""),
+        ] {
+            assert_eq!(without_error_numbers(text), told);
+        }
+    }
 
     #[test]
     fn nothing_that_acts_on_a_terminal_passes() {

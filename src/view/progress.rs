@@ -10,7 +10,7 @@ mod bar;
 use std::io::Write;
 use std::time::Duration;
 
-use super::escape::clip;
+use super::escape::{clip, without_error_numbers};
 use super::look::{Look, Terminal};
 use super::pace::{Pace, show_rate};
 use crate::model::durations;
@@ -162,7 +162,7 @@ impl Progress {
 
     /// Says a line that must be said.
     pub fn warn(&mut self, line: &str) {
-        let line = clip(line, LONGEST) + "\n";
+        let line = clip(&without_error_numbers(line), LONGEST) + "\n";
         let out = &mut self.out;
         // One write a line: lines of several farmers must not mix.
         let mut write = || drop(out.write_all(line.as_bytes()));

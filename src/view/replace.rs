@@ -20,12 +20,12 @@ pub(super) fn replace<T>(path: &Path, write: impl FnOnce(File) -> io::Result<T>)
 }
 
 /// A new file beside it, of a name that nobody else has.
-fn temporary(path: &Path) -> io::Result<(PathBuf, File)> {
-    let name = path.file_name().unwrap_or_default().to_string_lossy();
+fn temporary(target: &Path) -> io::Result<(PathBuf, File)> {
+    let name = target.file_name().unwrap_or_default().to_string_lossy();
     let mut number = 0;
     loop {
         let name = format!(".{name}.{}.{number}", std::process::id());
-        let path = path.with_file_name(name);
+        let path = target.with_file_name(name);
         // Fails where anything has that name already, and follows no link.
         let rights = Rights::at(path.parent().unwrap_or(Path::new(".")));
         let mut options = OpenOptions::new();
@@ -42,7 +42,7 @@ fn temporary(path: &Path) -> io::Result<(PathBuf, File)> {
                 number += 1;
             }
             Err(error) => {
-                let text = format!("{}: {error}", path.display());
+                let text = format!("{}: {error}", target.display());
                 return Err(io::Error::new(error.kind(), text));
             }
         }

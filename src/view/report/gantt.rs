@@ -9,7 +9,7 @@ use std::io;
 use serde_json::{Value, json};
 
 use crate::model::figures::float;
-use crate::model::outcome::Destination;
+use crate::model::outcome::{Destination, Outcome};
 use crate::view::escape::escape;
 use crate::view::lanes::{Span, lanes};
 use crate::view::run::quick::{self, Attempt};
@@ -158,10 +158,7 @@ impl Gantt {
     }
 
     fn draw(&mut self, row: usize, open: &mut Option<Piece>, attempt: &Attempt, to: u64) {
-        let destination = attempt
-            .outcome
-            .as_ref()
-            .map(crate::model::outcome::Outcome::destination);
+        let destination = attempt.outcome.as_ref().map(Outcome::destination);
         let new = Piece {
             from: attempt.at,
             to,
@@ -194,10 +191,12 @@ impl Gantt {
         let Some(used) = attempt.used.filter(|_| self.seen.is_multiple_of(self.step)) else {
             return;
         };
-        let failed = attempt
-            .outcome
-            .as_ref()
-            .is_some_and(|o| o.destination() == Destination::Failed);
+        let destination = attempt.outcome.as_ref().map(Outcome::destination);
+        if destination == Some(Destination::ToProcess) {
+            // Nobody knows how long it would have taken, nor what it would have used.
+            return;
+        }
+        let failed = destination == Some(Destination::Failed);
         let cpu = used.user.saturating_add(used.sys);
         self.points.push(json!([
             attempt.id,

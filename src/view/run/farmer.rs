@@ -297,7 +297,10 @@ impl Farmer {
         }
         let cpu = used.user.saturating_add(used.sys);
         self.series.attempt(attempt.at, attempt.end(), cpu);
-        self.series.end(attempt.end(), failed);
+        if outcome.destination() != Destination::ToProcess {
+            // What was taken away is left as before.
+            self.series.end(attempt.end(), failed);
+        }
         if attempt.used.is_some() {
             self.spend(used);
             keep(&mut self.largest, used.peak, &attempt);

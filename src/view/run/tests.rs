@@ -155,6 +155,8 @@ fn an_attempt_that_was_stopped_is_no_measure_of_a_task() {
     );
     let run = Run::open(dir.path()).unwrap();
     assert_eq!((run.durations().count, run.durations().max), (1, S));
+    let ended: u64 = run.series().iter().map(|(_, one)| one.ended).sum();
+    assert_eq!(ended, 1, "the other is left as before");
     let farmer = &run.farmers[0];
     assert_eq!((farmer.ended, farmer.longest.len()), (2, 1));
     assert_eq!(
@@ -162,6 +164,18 @@ fn an_attempt_that_was_stopped_is_no_measure_of_a_task() {
         601 * S,
         "its slot was busy all the same"
     );
+}
+
+#[test]
+fn slots_of_a_farmer_that_gives_no_sign_are_not_busy() {
+    let dir = workdir(&["x"; 2]);
+    let ended = end(0, 1, 0, T, 40 * S, Outcome::Exit(0));
+    dir.journal("n1.0.1.1", &[header("n1", T, 1), ended]);
+    let mut run = Run::open(dir.path()).unwrap();
+    let silence = Duration::from_mins(1);
+    run.farmers[0].modified = Some(run.now - silence);
+    assert_eq!(run.life(&run.farmers[0]), Life::Silent(silence));
+    assert_eq!(run.busy(&run.farmers), Some(0.4));
 }
 
 #[test]

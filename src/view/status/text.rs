@@ -488,3 +488,50 @@ pub(crate) fn range(low: Duration, high: Duration) -> String {
         format!("{low} to {high}")
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::outcome::Outcome;
+    use crate::model::record::Record;
+    use crate::view::synthetic::{end, header, start, workdir};
+
+    const T: u64 = 1_800_000_000_000_000;
+    const S: u64 = 1_000_000;
+
+    #[test]
+    fn on_a_narrow_terminal_no_fact_is_cut() {
+        let dir = workdir(&["x"; 9]);
+        let mut records = vec![header("node-with-a-name", T, 12)];
+        records.extend((0..4).map(|id| end(id, 1, 0, T + id * S, S, Outcome::Exit(0))));
+        records.push(end(4, 1, 1, T, S, Outcome::Exit(1)));
+        records.push(end(5, 1, 2, T, S, Outcome::Interrupted));
+        records.push(start(6, 1, 3, T + S));
+        records.push(Record::Beat { at: T + 9 * S });
+        dir.journal("node-with-a-name.0.1.1", &records);
+        let run = Run::open(dir.path()).unwrap();
+        let seen = |width| {
+            let look = Look {
+                width,
+                ..Look::PLAIN
+            };
+            let text = text(&run, &look).unwrap();
+            let part = text.split("\nrunning, the").next().unwrap().to_owned();
+            // The workdir is a path of the test, and may be cut.
+            part.split_once('\n').unwrap().1.to_owned()
+        };
+        let (wide, narrow) = (seen(200), seen(50));
+        assert!(
+            narrow.lines().all(|line| line.chars().count() <= 50),
+            "{narrow}"
+        );
+        let words = |text: &str| -> Vec<String> {
+            let words = text.split(|c: char| c.is_whitespace() || c == ',');
+            let mut words: Vec<_> = words.filter(|word| !word.is_empty()).collect();
+            words.retain(|word| !word.starts_with(['#', '-']));
+            words.into_iter().map(str::to_owned).collect()
+        };
+        assert_eq!(words(&narrow), words(&wide), "{narrow}");
+        assert!(narrow.contains("1 interrupted"), "{narrow}");
+    }
+}
