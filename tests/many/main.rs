@@ -25,6 +25,7 @@ mod cases;
 mod crew;
 mod damage;
 mod freeze;
+mod injected;
 mod linger;
 mod quarantine;
 mod record;
