@@ -8,8 +8,9 @@
 //! *named* (status 74 with the file and the way out); the run after the repair is
 //! exact, and runs nothing that a journal knows as done.
 //!
-//! `PYTF_TEST_DAMAGE=all` plays every case, `PYTF_TEST_DAMAGE=N` N of them, and
-//! `PYTF_TEST_SEED` harms other bytes.
+//! `PYTF_TEST_DAMAGE=all` plays every case, `PYTF_TEST_DAMAGE=N` N of them,
+//! `PYTF_TEST_SEED` harms other bytes, and with `PYTF_TEST_OLD=PROGRAM` an older `pytf`
+//! has made the run, so that every case begins with taking its workdir over.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -62,12 +63,14 @@ fn past() -> Farm {
     farm.write("do", DO);
     farm.write("tasks.txt", tasks(N, line));
     fs::create_dir(farm.path("done")).unwrap();
+    let made_by = std::env::var_os("PYTF_TEST_OLD");
+    let by = made_by.unwrap_or_else(|| env!("CARGO_BIN_EXE_pytf").into());
     let alone = format!("--proc 1 {ARGS}");
-    farm.farm(&alone).run().exits(75);
+    farm.farm(&alone).by(&by).run().exits(75);
     keep(&farm, "first");
-    farm.farm(&alone).run().exits(75);
+    farm.farm(&alone).by(&by).run().exits(75);
     keep(&farm, "stopped");
-    let pair = [(); 2].map(|()| farm.farm(ARGS).start());
+    let pair = [(); 2].map(|()| farm.farm(ARGS).by(&by).start());
     let up = || (21..32).filter(|id| farm.path(format!("done/{id}")).exists());
     until("four tasks wait", || up().count() == 4);
     // With the lock held by somebody else their ends are only in the journals.
@@ -91,9 +94,9 @@ fn past() -> Farm {
     until("the guards are gone", || farm.survivors().is_empty());
     farm.write("pass", "");
     keep(&farm, "killed");
-    farm.pytf(["retry", "w", "10"]).run().exits(0);
+    farm.pytf(["retry", "w", "10"]).by(&by).run().exits(0);
     keep(&farm, "retried");
-    farm.farm(ARGS).run().exits(1);
+    farm.farm(ARGS).by(&by).run().exits(1);
     keep(&farm, "complete");
     farm
 }

@@ -40,6 +40,12 @@ impl<'f> Pytf<'f> {
         self
     }
 
+    /// Lets another program run in the place of `pytf`: an older one.
+    pub(crate) fn by(mut self, program: impl AsRef<OsStr>) -> Self {
+        program.as_ref().clone_into(&mut self.argv[0]);
+        self
+    }
+
     pub(crate) fn stdin(mut self, stdin: impl Into<Stdio>) -> Self {
         self.stdin = stdin.into();
         self
