@@ -379,7 +379,7 @@ pub fn no_verdict(error: Error) -> Error {
 
 /// How a lock is taken, by whatever is left of its states.
 pub fn mechanism_in(file: &dyn File) -> Option<Mechanism> {
-    let mut begin = [0_u8; PLACES_AT + 2 * PLACE];
+    let mut begin = vec![0_u8; PLACES_AT + 2 * PLACE];
     read_full(file, &mut begin, 0).ok()?;
     let new = begin[PLACES_AT..].chunks(PLACE).filter_map(decode);
     let mut states = new.chain(format1::states(&begin));

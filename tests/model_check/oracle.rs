@@ -227,15 +227,12 @@ impl Oracle {
     ) -> Result<Vec<Entry>, String> {
         let mut entries = state::entries(file, &now.log, 0).map_err(|error| error.to_string())?;
         let mut segment = now.log.segment;
-        loop {
-            let Some(Entry {
-                seq: at,
-                act: Act::Checkpoint { members },
-                ..
-            }) = entries.first()
-            else {
-                break;
-            };
+        while let Some(Entry {
+            seq: at,
+            act: Act::Checkpoint { members },
+            ..
+        }) = entries.first()
+        {
             if *at == seq {
                 self.check_members(members)?;
             }
