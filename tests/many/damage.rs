@@ -25,7 +25,8 @@ fn halfway() -> Farm {
         .current_dir(farm.path(""))
         .status();
     assert!(copy.unwrap().success());
-    farm.farm("--proc 1").run();
+    // The takeover time of a run is that of its first farmer.
+    farm.farm("--proc 1 --takeover 1s").run();
     until("the guard is gone", || farm.survivors().is_empty());
     farm
 }
@@ -250,7 +251,7 @@ fn what_was_retried_is_not_queued_again_whatever_became_of_the_journal() {
             _ => "true".to_owned(),
         };
         farm.write("tasks.txt", tasks(8, line));
-        farm.farm("--proc 1").run();
+        farm.farm("--proc 1 --takeover 1s").run();
         until("the guard is gone", || farm.survivors().is_empty());
         farm.pytf(["retry", "w"]).run().exits(0);
         let journal = format!("nodes/{}.jsonl", farm.farmers().pop().unwrap());
