@@ -68,7 +68,11 @@ impl Journal {
             written: 0,
         };
         journal.push(&Record::Header(header));
-        journal.sync()?;
+        if let Err(error) = journal.sync() {
+            // A full disk would be filled with the names of farmers that never were.
+            let _ = journal.discard(dir);
+            return Err(error);
+        }
         Ok(Some(journal))
     }
 

@@ -6,6 +6,7 @@
 //! all moments and all errors.
 
 use std::collections::BTreeMap;
+use std::fs::{self, DirEntry};
 
 use crate::harness::{Done, Farm, has, skip, tasks, until};
 
@@ -104,6 +105,12 @@ fn judge(farm: &Farm, harmed: &Done<'_>, lock: &str) -> Result<i32, String> {
     };
     if code == 1 && !is_exact() {
         return Err(say("not all is over", harmed));
+    }
+    let nodes = fs::read_dir(farm.path("w/nodes")).into_iter().flatten();
+    let is_empty = |entry: &DirEntry| entry.metadata().unwrap().len() == 0;
+    if let Some(journal) = nodes.flatten().find(is_empty) {
+        let journal = journal.path();
+        return Err(say(&format!("{} is empty", journal.display()), harmed));
     }
     let good = farm.farm(lock).run();
     if good.status.code() != Some(1) || !is_exact() {
