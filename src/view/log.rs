@@ -15,11 +15,12 @@ use super::commands::Commands;
 use super::escape::{Stream, clip, escape};
 use super::journals::journals;
 use super::open;
+use super::run::{counts, each_line};
 use crate::exit::RunExit;
 use crate::model::durations;
 use crate::model::logs::log_name;
 use crate::model::outcome::Outcome;
-use crate::model::record::{End, LogAt, Record};
+use crate::model::record::{End, LogAt, Record, Start};
 use crate::model::refusal::{hint, is_resource};
 use crate::model::task::TaskId;
 
@@ -131,7 +132,8 @@ enum State {
     Ended(Outcome, Duration),
     /// Its farmer is over and did not see its end.
     Lost,
-    Running,
+    /// It runs in this slot, as this process.
+    Running(u32, u32),
     /// There is a log but no record, and in which file its task is now.
     Unrecorded(Option<&'static str>),
 }
@@ -218,12 +220,12 @@ fn attempts(workdir: &Path, id: TaskId) -> Result<BTreeMap<u32, Attempt>, LogErr
         let host = &journal.header.host;
         for record in journal.records_of(id)? {
             let (number, attempt) = match record? {
-                Record::Start(start) => (start.attempt, Attempt::started(host, is_over)),
+                Record::Start(start) => (start.attempt, Attempt::started(host, &start, is_over)),
                 Record::End(end) => (end.attempt, Attempt::ended(end, host)),
                 _ => continue,
             };
             // An end is never replaced by the start of the same attempt.
-            let is_news = !matches!(attempt.state, State::Lost | State::Running)
+            let is_news = !matches!(attempt.state, State::Lost | State::Running(..))
                 || !matches!(found.get(&number).map(|a| &a.state), Some(State::Ended(..)));
             if is_news {
                 found.insert(number, attempt);
@@ -261,14 +263,26 @@ fn why_none(
             attempt: 1,
             outcome: file.to_owned(),
         },
-        Some(_) => LogError::NotStarted(id),
+        Some(_) if !is_claimed(workdir, id)? => LogError::NotStarted(id),
         // Claimed, or in a list that is still being written.
-        None if is_in_list => LogError::NotYet(id),
-        None => LogError::NoTask {
+        _ if is_in_list => LogError::NotYet(id),
+        _ => LogError::NoTask {
             id,
             last: commands.last()?,
         },
     })
+}
+
+/// Whether a task whose line is in `toprocess` has been claimed since that was written.
+fn is_claimed(workdir: &Path, id: TaskId) -> io::Result<bool> {
+    let cursor = counts::cursor(workdir)?;
+    let (begin, mut found) = (format!("{id} "), None);
+    each_line(&open(&workdir.join("toprocess"))?, |line, at| {
+        if line.starts_with(begin.as_bytes()) {
+            found = Some(at);
+        }
+    })?;
+    Ok(found.is_none_or(|at| at < cursor))
 }
 
 /// Which of the three files a task is in.
@@ -301,10 +315,14 @@ pub(crate) fn place(workdir: &Path, id: TaskId) -> io::Result<Option<&'static st
 }
 
 impl Attempt {
-    fn started(host: &str, is_over: bool) -> Self {
+    fn started(host: &str, start: &Start, is_over: bool) -> Self {
         Self {
             host: Some(host.to_owned()),
-            state: if is_over { State::Lost } else { State::Running },
+            state: if is_over {
+                State::Lost
+            } else {
+                State::Running(start.slot, start.pid)
+            },
             log: None,
         }
     }
@@ -323,12 +341,15 @@ impl Attempt {
                 format!("{outcome} after {}", durations::show(*lasted))
             }
             State::Lost => Outcome::Lost.to_string(),
-            State::Running => "runs now".to_owned(),
+            State::Running(..) => "runs now".to_owned(),
             State::Unrecorded(Some(file @ ("finished" | "failed"))) => (*file).to_owned(),
             State::Unrecorded(_) => "just started, or lost with its farmer".to_owned(),
         };
         if let Some(host) = &self.host {
             words = format!("{words} on {}", escape(host.as_bytes()));
+        }
+        if let State::Running(slot, pid) = self.state {
+            words += &format!(", slot {slot}, pid {pid}");
         }
         words
     }
@@ -356,7 +377,7 @@ impl Attempt {
         let path = workdir.join(log_name(id, number));
         match (&self.state, path.exists()) {
             (_, true) => Ok((path, None)),
-            (State::Running, false) => Err(LogError::NotYet(id)),
+            (State::Running(..), false) => Err(LogError::NotYet(id)),
             (_, false) => Err(LogError::NotKept {
                 id,
                 attempt: number,

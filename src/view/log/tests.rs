@@ -86,7 +86,7 @@ fn every_kind_of_log_is_shown() {
         ),
         (0, Some(1), "first\n", "attempt 1 of 2: exit".into()),
         (1, None, "part", "command: packed\n".into()),
-        (2, None, "so far", "runs now on n1".into()),
+        (2, None, "so far", "runs now on n1, slot 0, pid 100".into()),
         (5, None, "last words", "lost with its farmer on n2".into()),
         (
             7,

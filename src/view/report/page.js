@@ -298,9 +298,11 @@
     const where = `${rows[n][0]}, slot ${rows[n][1]}\n`;
     if (!hit) return `${where}${span(t)}: idle`;
     const [, from, length, many, failed, interrupted, id] = hit;
+    // What ran when the report was made has no end, either.
+    const stopped = data.status.state === 'running' ? 'running or interrupted' : 'interrupted';
     const what = many > 1
       ? `${count(many)} tasks from ${id} on, ${count(failed)} failed`
-      : `task ${id} ${failed ? 'failed' : interrupted ? 'interrupted or running' : 'finished'}`;
+      : `task ${id} ${failed ? 'failed' : interrupted ? stopped : 'finished'}`;
     return `${where}${what}\nfrom ${span(from)} for ${span(length)}`;
   });
   const edge = (event) => Math.max(NAMES(), event.offsetX);

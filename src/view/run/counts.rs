@@ -156,6 +156,12 @@ fn current(workdir: &Path, state: Option<&State>, name: &str) -> PathBuf {
         .unwrap_or_else(|| workdir.join(name))
 }
 
+/// Up to where the lines of `toprocess` have been claimed, in bytes.
+pub fn cursor(workdir: &Path) -> io::Result<u64> {
+    let state = Counts::read(workdir)?.state;
+    Ok(state.map_or(0, |state| state.queue().cursor))
+}
+
 /// The tasks in `failed` now, in the order of their ids.
 pub fn failed_now(workdir: &Path) -> io::Result<Vec<u64>> {
     failed_ids(workdir, &Counts::read(workdir)?)
