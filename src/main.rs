@@ -7,7 +7,7 @@ use std::io::{IsTerminal, Write};
 use std::process::ExitCode;
 use std::sync::Arc;
 
-use pytf::cli::{Cli, Devices, Log, Repair, Request, Retry};
+use pytf::cli::{Cli, Devices, Log, Repair, Request, Retry, default_workdir};
 use pytf::exit::RunExit;
 use pytf::farm::patience::{Patience, waits};
 use pytf::farm::sight;
@@ -16,6 +16,7 @@ use pytf::host::allocation::host_name;
 use pytf::host::{guard, open_files};
 use pytf::model::ids::Ids;
 use pytf::model::refusal::hint;
+use pytf::model::tasklist::Dialect;
 use pytf::view::escape::clip;
 use pytf::view::log::{Ask, show};
 use pytf::workdir::fs::Dir;
@@ -43,7 +44,7 @@ fn main() -> ExitCode {
         // They start nothing that would inherit it.
         open_files::raise();
     }
-    match request {
+    match meant(request) {
         Request::Farm {
             list,
             workdir,
@@ -94,6 +95,27 @@ fn printed(done: std::io::Result<()>) -> RunExit {
         }
         _ => RunExit::Complete,
     }
+}
+
+/// A task list in the place of a workdir, as it is completed by a shell, means its own.
+fn meant(mut request: Request) -> Request {
+    let workdir = match &mut request {
+        Request::Log(wish) => &mut wish.workdir,
+        Request::Retry(wish) => &mut wish.workdir,
+        Request::Repair(wish) => &mut wish.workdir,
+        Request::Status(wish) => &mut wish.workdir,
+        Request::Watch(wish) => &mut wish.workdir,
+        Request::Export(wish) => &mut wish.workdir,
+        Request::Report(wish) => &mut wish.workdir,
+        Request::Timeline(wish) => &mut wish.workdir,
+        Request::Farm { .. } | Request::Devices(_) | Request::Guard(_) => return request,
+    };
+    if workdir.is_file()
+        && let Some(own) = default_workdir(workdir).filter(|own| own.is_dir())
+    {
+        *workdir = own;
+    }
+    request
 }
 
 /// `pytf devices`
@@ -194,7 +216,12 @@ fn repair(wish: &Repair) -> Result<RunExit, Trouble> {
     let (_keep, abort) = waits();
     let mut patience = Patience::new(abort, None, std::time::Duration::from_mins(2));
     let here = (&*host_name(), mechanism);
-    let made = workdir::repair::repair(&dir, wish.tasklist.as_deref(), here, &mut patience)?;
+    let dialect = Dialect {
+        plain: wish.plain,
+        ..Dialect::default()
+    };
+    let list = wish.tasklist.as_deref().map(|list| (list, &dialect));
+    let made = workdir::repair::repair(&dir, list, here, &mut patience)?;
     let unusable = match made.unusable {
         0 => String::new(),
         n => format!("; {n} lines in them were of no use"),

@@ -131,6 +131,13 @@ pub struct Farm {
     #[arg(long, env = "PYTF_STRICT", value_parser = BoolishValueParser::new())]
     pub strict: bool,
 
+    /// Read the list as it is: one line, one task
+    ///
+    /// Without it, directives of other tools in the list are refused, since they would
+    /// be ignored, and a line that ends in a backslash goes on in the next one.
+    #[arg(long, env = "PYTF_PLAIN", value_parser = BoolishValueParser::new())]
+    pub plain: bool,
+
     /// Drop waiting tasks whose lines are not in the task list any more
     ///
     /// Without it, a list in which such lines are missing is refused: it may be cut
@@ -213,9 +220,13 @@ impl Farm {
         let path = self.list.take().ok_or("no TASKLIST is given")?;
         let workdir = match self.workdir.take() {
             Some(workdir) => workdir,
-            None => default_workdir(&path).ok_or(
-                "tasks from standard input need --workdir: there is no file to name it after",
-            )?,
+            None => default_workdir(&path).ok_or_else(|| {
+                let what = match path.to_str() {
+                    Some("-" | "/dev/stdin") => "standard input",
+                    _ => "a pipe",
+                };
+                format!("tasks from {what} need --workdir: there is no file to name it after")
+            })?,
         };
         self.timeout = self.timeout.filter(|limit| !limit.is_zero());
         self.task_timeout = self.task_timeout.filter(|limit| !limit.is_zero());
@@ -238,7 +249,7 @@ impl Farm {
 }
 
 /// `tasks.txt` → `tasks.txt_workdir`. What is no file of its own has none.
-fn default_workdir(list: &Path) -> Option<PathBuf> {
+pub fn default_workdir(list: &Path) -> Option<PathBuf> {
     let nameless = list == Path::new("-")
         || ["/dev/stdin", "/dev/fd", "/proc/self/fd"]
             .iter()

@@ -16,6 +16,7 @@ mod shape;
 mod tests;
 mod view;
 mod walltime;
+mod words;
 
 use std::ffi::OsString;
 use std::path::PathBuf;
@@ -24,12 +25,15 @@ use clap::error::ErrorKind;
 use clap::{Args, FromArgMatches, Parser, Subcommand};
 
 pub use self::devices::{Bind, DeviceOptions, Devices, Gpus};
+pub use self::farm::default_workdir;
 pub use self::farm::{Farm, Lock, Logs};
 pub use self::repair::Repair;
 pub use self::shape::unknown_variables;
 use self::shape::{clearer, command, tidy};
 pub use self::view::{Export, Format, Report, Status, Timeline, Watch};
 pub use self::walltime::{AllocationArgs, End, SrunEnv};
+pub use self::words::nearest_command;
+use self::words::{meant, reserved, worded};
 use crate::model::ids::Ids;
 use crate::model::task::TaskId;
 
@@ -156,10 +160,16 @@ impl Cli {
             return Ok(Request::Guard(argv[2..].to_vec()));
         }
         let mut command = command(&variable);
-        let argv = tidy(argv);
-        let matches = command
-            .try_get_matches_from_mut(&argv)
-            .map_err(|error| clearer(error, &mut command, &argv, &variable))?;
+        if let Some(why) = reserved(&argv) {
+            return Err(command.error(ErrorKind::InvalidSubcommand, why));
+        }
+        let argv = tidy(worded(argv));
+        let matches = command.try_get_matches_from_mut(&argv).map_err(|error| {
+            match meant(&error, &argv) {
+                Some(why) => command.error(ErrorKind::InvalidSubcommand, why),
+                None => clearer(error, &mut command, &argv, &variable),
+            }
+        })?;
         let cli = Self::from_arg_matches(&matches).map_err(|error| error.format(&mut command))?;
         match cli.command {
             Some(Other::Log(log)) => Ok(Request::Log(log)),

@@ -15,4 +15,7 @@ pub struct Repair {
     pub workdir: PathBuf,
     /// The list it was made from, for lines that no file holds any more
     pub tasklist: Option<PathBuf>,
+    /// Read the list as it is, as the run with --plain did
+    #[arg(long)]
+    pub plain: bool,
 }

@@ -7,7 +7,7 @@ use std::io::Read;
 
 use crossbeam_channel::Sender;
 
-use crate::model::tasklist::{ListError, Parser, Remarks};
+use crate::model::tasklist::{Dialect, ListError, Parser, Remarks};
 
 /// What comes out of a stream.
 pub enum Fed {
@@ -22,8 +22,8 @@ pub enum Fed {
 }
 
 /// Reads a stream to its end.
-pub fn read(mut stream: impl Read, fed: &Sender<Fed>) {
-    let mut parser = Parser::new();
+pub fn read(mut stream: impl Read, dialect: Dialect, fed: &Sender<Fed>) {
+    let mut parser = Parser::of(dialect);
     let mut chunk = vec![0; 1 << 16];
     let last = loop {
         let mut lines = Vec::new();

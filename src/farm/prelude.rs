@@ -87,7 +87,7 @@ impl Prelude<'_> {
                 return Err(trouble);
             }
         };
-        let feeds = matches!(source, Source::Stream(_));
+        let feeds = matches!(source, Source::Stream(..));
         let slots = self.host.slots.into();
         let mut pace = Pace::new(self.host.allocation.launched());
         let claim = |state: &State| pace.claim(slots, 0, state.live, state.left());
@@ -176,7 +176,7 @@ impl Prelude<'_> {
         }
         let prepared = match source {
             Source::File(list) => self.prepare_list(list, &who, options)?,
-            Source::Stream(_) => prepare_stream(dir, mechanism, &who, self.patience)?,
+            Source::Stream(..) => prepare_stream(dir, mechanism, &who, self.patience)?,
         };
         self.tell_prepared(&prepared);
         if !is_known {

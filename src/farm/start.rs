@@ -27,6 +27,7 @@ use super::queue::{Life, Queue};
 use super::slot::{Slot, TaskEnv};
 use super::supervisor::{FIRST_SHOW, Supervisor, counts};
 use super::walltime::{Endgame, Took};
+use crate::cli::nearest_command;
 use crate::cli::{End, Farm, List, Lock, Logs, SrunEnv, unknown_variables};
 use crate::exit::RunExit;
 use crate::host::allocation::{here, host_name};
@@ -46,6 +47,7 @@ use crate::model::logs::LogMode;
 use crate::model::record::Record;
 use crate::model::refusal::{self, hint, is_resource};
 use crate::model::room::{usable, warnings};
+use crate::model::tasklist::Dialect;
 use crate::model::walltime::Walltime;
 use crate::runner::Runner;
 use crate::runner::shell::Shell;
@@ -54,10 +56,12 @@ use crate::view::look::{Look, Terminal};
 use crate::view::progress::{Mode, Progress};
 use crate::workdir::error::{Error, Result};
 use crate::workdir::fs::RealDir;
+use crate::workdir::layout::{FAILED, FINISHED, NODES, REQUEUED, TASKS, TOPROCESS};
 use crate::workdir::lock::Mechanism;
 use crate::workdir::open::{Whose, Wishes, Workdir, open_dir};
 use crate::workdir::resume::{ListFile, ListTrouble};
 use crate::workdir::session::Session;
+use crate::workdir::state::LOCK;
 
 /// Why a farm did not start.
 #[derive(Debug, thiserror::Error)]
@@ -131,8 +135,13 @@ pub fn run(list: &List, path: &Path, options: &Farm) -> std::result::Result<RunE
     // First of all: a signal in the first moment stops us in good order, too.
     let (abort, heard) = listen(&events)?;
     let source = Source::of(list)?;
+    if let List::File(list) = list {
+        check_not_of_a_workdir(list)?;
+    }
     let mut host = Host::here(options)?;
-    let crew = host.hire(matches!(source, Source::Stream(_)))?;
+    let source = source.read_as(host.dialect(options.plain));
+    source.check_for_new(path)?;
+    let crew = host.hire(matches!(source, Source::Stream(..)))?;
     let mut progress = progress(options, &host.allocation);
     for remark in &host.plan.remarks {
         progress.say(&format!("pytf: {remark}"));
@@ -238,6 +247,15 @@ impl Host {
         Ok(crew)
     }
 
+    /// How lists are read here: which variables tasks will have is known.
+    fn dialect(&self, plain: bool) -> Dialect {
+        let names = self.env.iter().filter_map(|(name, _)| name.to_str());
+        Dialect {
+            plain,
+            variables: Some(Arc::new(names.map(str::to_owned).collect())),
+        }
+    }
+
     pub(super) fn job(&self) -> String {
         let job = self.allocation.job.as_deref().unwrap_or("0");
         job.chars()
@@ -259,16 +277,26 @@ pub(super) enum Source {
     File(ListFile),
     /// Read as it comes; a path is opened by the thread that reads it, since a
     /// FIFO may let us wait for its writer.
-    Stream(Option<PathBuf>),
+    Stream(Option<PathBuf>, Dialect),
 }
 
 impl Source {
     fn of(list: &List) -> std::result::Result<Self, Trouble> {
         match list {
-            List::Stdin => Ok(Self::Stream(None)),
+            List::Stdin => Ok(Self::Stream(None, Dialect::default())),
             List::File(path) => match ListFile::at(path) {
                 Ok(Some(file)) => Ok(Self::File(file)),
-                Ok(None) => Ok(Self::Stream(Some(path.clone()))),
+                Ok(None) => Ok(Self::Stream(Some(path.clone()), Dialect::default())),
+                Err(source) if source.kind() == std::io::ErrorKind::NotFound => {
+                    let list = path.display().to_string();
+                    Err(match nearest_command(path.as_os_str()) {
+                        Some(near) => ListTrouble::Refused(format!(
+                            "there is no task list {list}; did you mean 'pytf {near}'?"
+                        )),
+                        None => ListTrouble::Unreadable { list, source },
+                    }
+                    .into())
+                }
                 Err(source) => {
                     let list = path.display().to_string();
                     Err(ListTrouble::Unreadable { list, source }.into())
@@ -277,15 +305,33 @@ impl Source {
         }
     }
 
+    /// The same, read in this way.
+    fn read_as(self, dialect: Dialect) -> Self {
+        match self {
+            Self::File(list) => Self::File(list.read_as(&dialect)),
+            Self::Stream(path, _) => Self::Stream(path, dialect),
+        }
+    }
+
+    /// Refuses a list that cannot be worked on before anything is made for it.
+    fn check_for_new(&self, workdir: &Path) -> std::result::Result<(), ListTrouble> {
+        match self {
+            Self::File(list) if !workdir.exists() => list.check(),
+            _ => Ok(()),
+        }
+    }
+
     /// Lets this thread read a stream from now on.
     fn feed(self, hand: Option<Hand>) -> Option<Receiver<feeder::Fed>> {
-        let (Self::Stream(path), Some(hand)) = (self, hand) else {
+        let (Self::Stream(path, dialect), Some(hand)) = (self, hand) else {
             return None;
         };
         let (fed, lines) = bounded(4);
         match path {
-            None => hand.start(move || feeder::read(std::io::stdin(), &fed)),
-            Some(path) => hand.start(move || feeder::read(LazyFile { path, file: None }, &fed)),
+            None => hand.start(move || feeder::read(std::io::stdin(), dialect, &fed)),
+            Some(path) => {
+                hand.start(move || feeder::read(LazyFile { path, file: None }, dialect, &fed));
+            }
         }
         Some(lines)
     }
@@ -305,6 +351,25 @@ impl std::io::Read for LazyFile {
         };
         file.read(buf)
     }
+}
+
+/// The files of a workdir look like lists, and their lines begin with ids.
+fn check_not_of_a_workdir(list: &Path) -> std::result::Result<(), ListTrouble> {
+    const FILES: [&str; 6] = [LOCK, TASKS, TOPROCESS, FINISHED, FAILED, REQUEUED];
+    let real = list.canonicalize().unwrap_or_else(|_| list.to_owned());
+    let name = real.file_name().and_then(|name| name.to_str());
+    let Some((name, folder)) = name.zip(real.parent()) else {
+        return Ok(());
+    };
+    if !FILES.contains(&name) || !folder.join(LOCK).is_file() || !folder.join(NODES).is_dir() {
+        return Ok(());
+    }
+    Err(ListTrouble::Refused(format!(
+        "{} is a file of a workdir, not a task list. The same command as before resumes the run; \
+         'pytf retry {}' lets failed tasks run again",
+        list.display(),
+        list.parent().unwrap_or(folder).display()
+    )))
 }
 
 /// Signals are events from now on, and noted; the first to stop also ends waits for

@@ -1,15 +1,20 @@
 //! The task list: bytes → the lines that are tasks.
 //!
-//! One line, one task. Blank lines and lines whose first non-blank byte is `#`
-//! are no tasks. The parser is fed chunks as they arrive, from a file of a
+//! One line, one task. Blank lines and lines whose first non-blank byte is `#` are not
+//! tasks; a line that ends in a backslash goes on in the next one, as in a shell.
+//! Directives of other tools are errors: they would be ignored. The parser is fed chunks as they arrive, from a file of a
 //! million lines or from a pipe that stays open, and keeps no more than one
 //! unfinished line. Others rely on this: where the chunks are cut never changes
 //! the result, a task is never empty, holds no line end and no NUL byte, and is
 //! otherwise byte for byte what the list says.
 
+use std::collections::HashSet;
 use std::fmt;
+use std::sync::Arc;
 
 use memchr::{memchr, memchr3_iter};
+
+use super::{marks, setup};
 
 /// The longest line that is accepted, in bytes. Longer than any command that
 /// was meant; a list of one endless line must not fill the memory.
@@ -40,6 +45,53 @@ pub enum ListError {
         /// The limit that it exceeds.
         limit: usize,
     },
+    /// The line says something to another tool.
+    #[error("line {line}, column {column}: {what}")]
+    Mark {
+        /// The line.
+        line: u64,
+        /// The byte in it, counted from 1.
+        column: u64,
+        /// What it is and what to do.
+        what: String,
+    },
+    /// Lines end in CR alone, so the whole list is one.
+    #[error(
+        "its lines end in CR alone, as on old Macs, so it is a single line: \
+         tr '\\r' '\\n' <LIST >NEW makes it a list"
+    )]
+    OldMac,
+}
+
+/// How a list is read.
+#[derive(Clone, Debug, Default)]
+pub struct Dialect {
+    /// As it is: no line is joined with the next, no directive of another tool is looked
+    /// for (`--plain`).
+    pub plain: bool,
+    /// The names of the variables that tasks inherit. Without them nothing is said about
+    /// variables.
+    pub variables: Option<Arc<HashSet<String>>>,
+}
+
+impl Dialect {
+    /// Whether tasks will have a variable.
+    fn is_set(&self, name: &str) -> bool {
+        /// What we, or a plan for devices, may set.
+        const OURS: [&str; 4] = ["PYTF_", "CUDA_", "ROCR_", "HIP_"];
+        const NAMES: [&str; 5] = [
+            "PROC_NUMBER",
+            "OMP_NUM_THREADS",
+            "GPU_DEVICE_ORDINAL",
+            "ZE_AFFINITY_MASK",
+            "ONEAPI_DEVICE_SELECTOR",
+        ];
+        self.variables
+            .as_ref()
+            .is_none_or(|there| there.contains(name))
+            || NAMES.contains(&name)
+            || OURS.iter().any(|family| name.starts_with(family))
+    }
 }
 
 /// How many lines have a property, and the first of them.
@@ -66,19 +118,34 @@ pub struct Remarks {
     pub crlf: Seen,
     /// Tasks with a CR in the middle (which PyTaskFarmer takes for a line end).
     pub inner_cr: Seen,
-    /// Tasks that end in a backslash that escapes nothing: the author may have
-    /// meant to go on in the next line.
+    /// Tasks that end in a backslash behind which nothing comes: the list ends there,
+    /// or it is read as it is.
     pub backslash: Seen,
+    /// Tasks that only set up their own shell.
+    pub setup: Seen,
+    /// The first of them.
+    pub setup_line: String,
+    /// Variables that nobody sets, and the tasks that read them; not more of them than
+    /// a few.
+    pub unset: Vec<(String, Seen)>,
 }
+
+/// So many unset variables are told.
+const MOST_UNSET: usize = 5;
 
 /// Turns the bytes of a list into tasks. After an error it is of no more use.
 #[derive(Debug)]
 pub struct Parser {
     /// The beginning of a line whose end has not come yet.
     carry: Vec<u8>,
-    /// Whether the current line holds a CR so far.
+    /// Lines that go on in the next one, without their backslashes.
+    joined: Vec<u8>,
+    /// Where each of them begins there, and its number.
+    parts: Vec<(usize, u64)>,
+    /// Whether the current task holds a CR so far.
     has_cr: bool,
     limit: usize,
+    dialect: Dialect,
     remarks: Remarks,
 }
 
@@ -91,14 +158,22 @@ impl Default for Parser {
 impl Parser {
     /// A parser at the beginning of a list.
     pub fn new() -> Self {
-        Self::with_limit(LONGEST_LINE)
+        Self::with(Dialect::default(), LONGEST_LINE)
     }
 
-    fn with_limit(limit: usize) -> Self {
+    /// The same, for a list that is to be read in this way.
+    pub fn of(dialect: Dialect) -> Self {
+        Self::with(dialect, LONGEST_LINE)
+    }
+
+    fn with(dialect: Dialect, limit: usize) -> Self {
         Self {
             carry: Vec::new(),
+            joined: Vec::new(),
+            parts: Vec::new(),
             has_cr: false,
             limit,
+            dialect,
             remarks: Remarks::default(),
         }
     }
@@ -118,10 +193,10 @@ impl Parser {
                 return Err(self.nul(piece));
             }
             if self.carry.is_empty() {
-                self.line(piece, emit);
+                self.line(piece, emit)?;
             } else {
                 self.carry.extend_from_slice(piece);
-                self.carried_line(emit);
+                self.carried_line(emit)?;
             }
             start = at + 1;
         }
@@ -135,7 +210,17 @@ impl Parser {
     pub fn finish(&mut self, emit: &mut dyn FnMut(&[u8])) -> Result<(), ListError> {
         if !self.carry.is_empty() {
             self.remarks.no_final_newline = true;
-            self.carried_line(emit);
+            let inner = self.carry.strip_suffix(b"\r").unwrap_or(&self.carry);
+            if self.remarks.lines == 0 && self.has_cr && memchr(b'\r', inner).is_some() {
+                return Err(ListError::OldMac);
+            }
+            self.carried_line(emit)?;
+        }
+        if !self.parts.is_empty() {
+            // Nothing comes behind the backslash: it is the task's.
+            let mut task = std::mem::take(&mut self.joined);
+            task.push(b'\\');
+            self.task(&task, emit)?;
         }
         Ok(())
     }
@@ -165,17 +250,17 @@ impl Parser {
         ListError::Nul { line, utf16 }
     }
 
-    fn carried_line(&mut self, emit: &mut dyn FnMut(&[u8])) {
+    fn carried_line(&mut self, emit: &mut dyn FnMut(&[u8])) -> Result<(), ListError> {
         let mut line = std::mem::take(&mut self.carry);
-        self.line(&line, emit);
+        let done = self.line(&line, emit);
         line.clear();
         line.shrink_to(64 << 10);
         self.carry = line;
+        done
     }
 
     /// One line without its LF.
-    fn line(&mut self, line: &[u8], emit: &mut dyn FnMut(&[u8])) {
-        let has_cr = std::mem::take(&mut self.has_cr);
+    fn line(&mut self, line: &[u8], emit: &mut dyn FnMut(&[u8])) -> Result<(), ListError> {
         let seen = &mut self.remarks;
         seen.lines += 1;
         let number = seen.lines;
@@ -186,21 +271,85 @@ impl Parser {
             seen.byte_order_mark = true;
             line = rest;
         }
-        if line.last() == Some(&b'\r') {
+        if let Some(rest) = line.strip_suffix(b"\r") {
             seen.crlf.add(number);
+            if !self.dialect.plain {
+                line = rest;
+            }
         }
-        let task = trim(line);
+        let goes_on = !self.dialect.plain
+            && ends_in_escape(line)
+            && !(self.parts.is_empty() && trim(line).first() == Some(&b'#'));
+        if !goes_on && self.parts.is_empty() {
+            self.parts.push((0, number));
+            return self.task(line, emit);
+        }
+        if self.joined.len() + line.len() > self.limit {
+            let (line, limit) = (number, self.limit);
+            return Err(ListError::TooLong { line, limit });
+        }
+        self.parts.push((self.joined.len(), number));
+        if goes_on {
+            self.joined.extend_from_slice(&line[..line.len() - 1]);
+            return Ok(());
+        }
+        let mut whole = std::mem::take(&mut self.joined);
+        whole.extend_from_slice(line);
+        let done = self.task(&whole, emit);
+        whole.clear();
+        whole.shrink_to(64 << 10);
+        self.joined = whole;
+        done
+    }
+
+    /// The text of one task, or of a line that is none.
+    fn task(&mut self, text: &[u8], emit: &mut dyn FnMut(&[u8])) -> Result<(), ListError> {
+        let has_cr = std::mem::take(&mut self.has_cr);
+        let task = trim(text);
+        let dialect = &self.dialect;
+        let is_set = |name: &str| dialect.is_set(name);
+        if !dialect.plain
+            && let Some(mark) = marks::find(task, &is_set)
+        {
+            let at = task.as_ptr().addr() - text.as_ptr().addr() + mark.at;
+            return Err(self.mark(at, mark.what));
+        }
+        let number = self.parts.first().map_or(1, |(_, number)| *number);
+        let last = self.remarks.lines;
+        self.parts.clear();
         if task.is_empty() || task[0] == b'#' {
-            return;
+            return Ok(());
         }
+        let seen = &mut self.remarks;
         seen.tasks += 1;
         if has_cr && memchr(b'\r', task).is_some() {
             seen.inner_cr.add(number);
         }
         if ends_in_escape(task) {
-            seen.backslash.add(number);
+            seen.backslash.add(last);
+        }
+        if setup::only_sets_up(task) {
+            if seen.setup.count == 0 {
+                seen.setup_line = String::from_utf8_lossy(&task[..task.len().min(60)]).into();
+            }
+            seen.setup.add(number);
+        }
+        for (_, name) in marks::unset(task, &is_set) {
+            seen.add_unset(name, number);
         }
         emit(task);
+        Ok(())
+    }
+
+    /// A mark at this byte of a task that may be joined from several lines.
+    fn mark(&self, at: usize, what: String) -> ListError {
+        let part = self.parts.iter().rev().find(|(begin, _)| *begin <= at);
+        let (begin, line) = part.copied().unwrap_or((0, 1));
+        ListError::Mark {
+            line,
+            column: (at - begin) as u64 + 1,
+            what,
+        }
     }
 }
 
@@ -244,6 +393,18 @@ impl fmt::Display for Seen {
 }
 
 impl Remarks {
+    fn add_unset(&mut self, name: &str, line: u64) {
+        let known = self.unset.iter().position(|(there, _)| there == name);
+        let at = known.unwrap_or(self.unset.len());
+        if at == self.unset.len() {
+            if at == MOST_UNSET {
+                return;
+            }
+            self.unset.push((name.to_owned(), Seen::default()));
+        }
+        self.unset[at].1.add(line);
+    }
+
     /// One sentence for everything that could surprise; most often none.
     pub fn messages(&self) -> Vec<String> {
         let mut messages = Vec::new();
@@ -265,8 +426,22 @@ impl Remarks {
         }
         if self.backslash.count > 0 {
             messages.push(format!(
-                "{}: ends in a backslash, but a task does not go on in the next line",
+                "{}: ends in a backslash, but the task does not go on in a next line",
                 self.backslash
+            ));
+        }
+        if self.setup.count > 0 {
+            messages.push(format!(
+                "{}: only sets up its own shell, which no other task sees ('{}'): write it into \
+                 each line, as in: {} && COMMAND",
+                self.setup,
+                self.setup_line.escape_debug(),
+                self.setup_line.escape_debug()
+            ));
+        }
+        for (name, seen) in &self.unset {
+            messages.push(format!(
+                "{seen}: ${name} is set neither in the environment nor in the line"
             ));
         }
         messages
@@ -289,7 +464,11 @@ mod tests {
 
     /// Parses chunks with a small limit, so that tests reach it.
     fn parse(chunks: &[&[u8]], limit: usize) -> Parsed {
-        let mut parser = Parser::with_limit(limit);
+        parse_as(Dialect::default(), chunks, limit)
+    }
+
+    fn parse_as(dialect: Dialect, chunks: &[&[u8]], limit: usize) -> Parsed {
+        let mut parser = Parser::with(dialect, limit);
         let mut tasks = Vec::new();
         for chunk in chunks {
             parser.feed(chunk, &mut |task| tasks.push(task.to_vec()))?;
@@ -316,6 +495,13 @@ mod tests {
             (b"echo \xff\xfe \x80\n", &[b"echo \xff\xfe \x80"]),
             (b"rm my\\ \nrm my\\   \r\n", &[b"rm my\\ ", b"rm my\\ "]),
             (b"rm my\\\\ \n", &[b"rm my\\\\"]),
+            (b"a \\\n  b\\\r\nc\nd\n", &[b"a   bc", b"d"]),
+            (b"a \\\n# b\nc\n", &[b"a # b", b"c"]),
+            (b"# a \\\nb\n", &[b"b"]),
+            (b"a \\\n\nb\n", &[b"a", b"b"]),
+            (b"a \\", &[b"a \\"]),
+            (b"a \\\n", &[b"a \\"]),
+            (b"a \\ \nb\n", &[b"a \\ ", b"b"]),
             (b"a\rb\n", &[b"a\rb"]),
             (b"\x0ca\n", &[b"\x0ca"]),
         ] {
@@ -364,7 +550,11 @@ mod tests {
     #[test]
     fn surprises_are_told() {
         let list = b"\xef\xbb\xbfa\r\n# c\\\nb \\\n  c\\\n\r\nd\re\r\nf\\\\";
-        let (tasks, remarks) = parse(&[list], 1000).unwrap();
+        let plain = Dialect {
+            plain: true,
+            ..Dialect::default()
+        };
+        let (tasks, remarks) = parse_as(plain, &[list], 1000).unwrap();
         assert_eq!(tasks.len(), 5);
         assert!(remarks.no_final_newline);
         assert_eq!(
@@ -372,17 +562,72 @@ mod tests {
             "the list begins with a byte order mark: not taken as part of line 1\n\
              3 of 7 lines end in CR LF (Windows): the CR is not taken as part of the task\n\
              line 6: a CR in the middle of the line does not end the task\n\
-             line 3 and 1 more: ends in a backslash, but a task does not go on in the next line"
+             line 3 and 1 more: ends in a backslash, but the task does not go on in a next line"
         );
         assert!(parse(&[b"a\nb"], 10).unwrap().1.messages().is_empty());
+    }
+
+    #[test]
+    fn directives_of_other_tools_are_errors_with_their_place() {
+        for (list, line, column, what) in [
+            ("a\n#DISBATCH BARRIER\nb\n", 2, 1, "disBatch"),
+            ("a\n\n  ./b  #PYTF mem=4G\n", 3, 8, "no directives"),
+            ("a \\\n  b \\\n c #@2", 3, 4, "runtask"),
+            ("a\n 5,./b\n", 2, 2, "pylauncher"),
+        ] {
+            let error = parse(&[list.as_bytes()], 1000).unwrap_err();
+            let told = error.to_string();
+            assert!(
+                told.starts_with(&format!("line {line}, column {column}: ")),
+                "{told}"
+            );
+            assert!(told.contains(what) && told.contains("--plain"), "{told}");
+            let plain = Dialect {
+                plain: true,
+                ..Dialect::default()
+            };
+            let lines = list
+                .lines()
+                .filter(|line| !line.is_empty() && !line.starts_with('#'));
+            let (tasks, _) = parse_as(plain, &[list.as_bytes()], 1000).unwrap();
+            assert_eq!(
+                tasks.len(),
+                lines.count(),
+                "each line of {list:?} is one task"
+            );
+        }
+        assert_eq!(parse(&[b"a\rb\rc"], 1000), Err(ListError::OldMac));
+        assert_eq!(parse(&[b"a\rb\rc\r"], 1000), Err(ListError::OldMac));
+        assert!(parse(&[b"a\r"], 1000).is_ok());
+    }
+
+    #[test]
+    fn what_does_not_reach_other_tasks_is_told() {
+        let variables = Some(Arc::new(HashSet::from(["USER".to_owned()])));
+        let dialect = Dialect {
+            plain: false,
+            variables,
+        };
+        let list = "cd a\n./b $SEED\nmodule load c\n./d $USER $PYTF_SLOT $SEED $N\n";
+        let (tasks, remarks) = parse_as(dialect, &[list.as_bytes()], 1000).unwrap();
+        assert_eq!(tasks.len(), 4);
+        assert_eq!(
+            remarks.messages(),
+            [
+                "line 1 and 1 more: only sets up its own shell, which no other task sees ('cd a'): \
+                 write it into each line, as in: cd a && COMMAND",
+                "line 2 and 1 more: $SEED is set neither in the environment nor in the line",
+                "line 4: $N is set neither in the environment nor in the line",
+            ]
+        );
     }
 
     /// The same by the obvious way, for well-formed lists.
     fn obvious_way(list: &[u8]) -> Vec<Vec<u8>> {
         let list = list.strip_prefix(BYTE_ORDER_MARK).unwrap_or(list);
         let mut tasks = Vec::new();
-        for line in list.split(|&b| b == b'\n') {
-            let mut line = line.to_vec();
+        for line in joined(list) {
+            let mut line = line;
             let mut popped = None;
             while let Some(b' ' | b'\t' | b'\r') = line.last() {
                 popped = line.pop();
@@ -400,6 +645,27 @@ mod tests {
             }
         }
         tasks
+    }
+
+    /// Lines, those that end in a backslash together with the next one.
+    fn joined(list: &[u8]) -> Vec<Vec<u8>> {
+        let (mut lines, mut open) = (Vec::new(), None::<Vec<u8>>);
+        for line in list.split(|&b| b == b'\n') {
+            let line = line.strip_suffix(b"\r").unwrap_or(line);
+            let is_comment =
+                open.is_none() && line.iter().find(|b| !matches!(b, b' ' | b'\t')) == Some(&b'#');
+            let slashes = line.iter().rev().take_while(|&&b| b == b'\\').count();
+            let mut whole = open.take().unwrap_or_default();
+            if slashes % 2 == 1 && !is_comment {
+                whole.extend_from_slice(&line[..line.len() - 1]);
+                open = Some(whole);
+            } else {
+                whole.extend_from_slice(line);
+                lines.push(whole);
+            }
+        }
+        lines.extend(open.map(|open| [&open[..], b"\\"].concat()));
+        lines
     }
 
     fn lists() -> impl Strategy<Value = Vec<u8>> {
@@ -432,6 +698,8 @@ mod tests {
     proptest! {
         #[test]
         fn it_is_what_the_obvious_way_gives(list in lists()) {
+            // One line that ends in CR alone is an error, and not told by this way.
+            prop_assume!(list.contains(&b'\n') || !list.contains(&b'\r'));
             prop_assert_eq!(parse(&[&list], 1000).unwrap().0, obvious_way(&list));
         }
 

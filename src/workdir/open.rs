@@ -9,8 +9,11 @@ use nix::unistd::Uid;
 use super::error::{Context, Error, Result};
 use super::exclusion;
 use super::fs::{Dir, Open, RealDir};
-use super::layout::{DONE, FAILED, FINISHED, LOGS, NODES, REQUEUED, SCRIPTS, TASKS, TOPROCESS};
+use super::layout::{
+    self, DONE, FAILED, FINISHED, LOGS, NODES, REQUEUED, SCRIPTS, TASKS, TOPROCESS,
+};
 use super::lock::Mechanism;
+use super::new_file::NEW;
 use super::rights::Trust;
 use super::state::{self, LOCK};
 
@@ -66,6 +69,7 @@ impl Workdir {
         }
         let dir: Arc<dyn Dir> = open_dir(path, wishes.whose)?;
         if wishes.create {
+            check_may_begin(&dir, path)?;
             for sub in [NODES, DONE, LOGS] {
                 dir.make_dir(sub).context("create", sub)?;
                 check_folder(&path.join(sub), sub)?;
@@ -78,6 +82,59 @@ impl Workdir {
             mechanism,
         })
     }
+}
+
+/// A workdir begins only in a folder that is empty, or in which an earlier start or
+/// PyTaskFarmer left something: what is in any other is somebody's, and may bear the
+/// names of our files.
+fn check_may_begin(dir: &Arc<dyn Dir>, path: &Path) -> Result<()> {
+    // In this order: others may be making it at the same moment.
+    let names = dir.list("").context("list", "the workdir")?;
+    if let Ok(lock) = dir.open(LOCK, Open::Read)
+        && state::read(&*lock)?.is_some()
+    {
+        return Ok(());
+    }
+    let journals = dir.list(NODES).unwrap_or_default();
+    if journals
+        .iter()
+        .any(|name| layout::farmer_of(name).is_some())
+    {
+        // What it lacks is told by whoever needs it.
+        return Ok(());
+    }
+    let is_pytaskfarmers = [TOPROCESS, FINISHED, FAILED]
+        .iter()
+        .any(|name| names.iter().any(|there| there == name));
+    let mut foreign = Vec::new();
+    for name in names {
+        let is_empty = || dir.open(&name, Open::Read)?.is_empty();
+        let is_ours = match &*name {
+            // These come with the state, or empty before it.
+            TASKS | REQUEUED => is_empty().context("look at", &name)?,
+            LOCK | TOPROCESS | FINISHED | FAILED | NODES | LOGS | SCRIPTS => true,
+            _ if is_pytaskfarmers && name == "timeline.json" => true,
+            "lost+found" | ".snapshot" => true,
+            name => name.starts_with("lock.") || name.ends_with(NEW) || name.starts_with(".nfs"),
+        };
+        if !is_ours {
+            foreign.push(name);
+        }
+    }
+    foreign.sort_unstable();
+    let Some(first) = foreign.first() else {
+        return Ok(());
+    };
+    let more = match foreign.len() {
+        1 => String::new(),
+        n => format!(" and {} more", n - 1),
+    };
+    Err(Error::Unsafe(format!(
+        "the folder {} is not a workdir and not empty: it holds {}{more}. Choose another with \
+         --workdir",
+        path.display(),
+        first.escape_debug()
+    )))
 }
 
 /// Opens the folder of a workdir, if what is in it may be trusted.

@@ -26,6 +26,7 @@ use super::state::{self, Act, LOCK, Log, State};
 use crate::model::outcome::Destination;
 use crate::model::record::Record;
 use crate::model::task::{TaskId, parse_line};
+use crate::model::tasklist::Dialect;
 
 /// What a repair made of a workdir.
 #[derive(Debug, Default, PartialEq, Eq)]
@@ -50,7 +51,7 @@ const RECENT: Duration = Duration::from_mins(2);
 /// the lock is taken when no state tells.
 pub fn repair(
     dir: &Arc<dyn Dir>,
-    list: Option<&Path>,
+    list: Option<(&Path, &Dialect)>,
     (host, fallback): (&str, Mechanism),
     waiting: &mut dyn Waiting,
 ) -> Result<Repaired, ListTrouble> {
@@ -342,7 +343,7 @@ impl Remains {
     }
 
     /// The k-th task of the list is task k, unless a file says otherwise.
-    fn take_lines_of(&mut self, list: &Path) -> Result<(), ListTrouble> {
+    fn take_lines_of(&mut self, (list, dialect): (&Path, &Dialect)) -> Result<(), ListTrouble> {
         let unreadable = |source| ListTrouble::Unreadable {
             list: list.display().to_string(),
             source,
@@ -351,6 +352,7 @@ impl Remains {
             let what = "a repair needs the task list as a file, not as a stream";
             return Err(ListTrouble::Refused(what.into()));
         };
+        let file = file.read_as(dialect);
         let mut next = 0;
         file.each(|line| {
             let id = TaskId(next);

@@ -185,3 +185,63 @@ fn a_wrong_variable_is_named_as_what_it_is() {
     let told = "pytf: PYTF_PORC is no variable of pytf; PYTF_PROC is: it is ignored\n";
     assert_eq!(done.stderr, told);
 }
+
+#[test]
+fn help_and_version_are_words_too() {
+    let farm = Farm::new();
+    let out = |args: &[&str]| farm.pytf(args).run().exits(0).stdout;
+    assert_eq!(out(&["help"]), out(&["--help"]));
+    assert_eq!(out(&["help", "status"]), out(&["status", "--help"]));
+    assert_eq!(out(&["version"]), out(&["--version"]));
+}
+
+#[test]
+fn a_slip_in_a_command_names_the_command() {
+    let farm = Farm::of("true\n");
+    farm.farm("").run().exits(0);
+    for (args, command) in [
+        (&["statsu"][..], "pytf status"),
+        (&["statsu", "w"], "pytf status"),
+        (&["stauts", "w", "--json"], "pytf status"),
+        (&["wacth", "w"], "pytf watch"),
+        (&["retyr", "w"], "pytf retry"),
+        (&["repport", "w"], "pytf report"),
+        (&["hlep"], "pytf help"),
+    ] {
+        farm.pytf(args).run().exits(2).says(&[command]);
+    }
+    for word in ["pause", "add", "cancel", "run"] {
+        farm.pytf([word, "w"])
+            .run()
+            .exits(2)
+            .says(&[word, &format!("./{word}")]);
+    }
+    // Lists that are there are lists, whatever their names are like.
+    farm.write("statu", "true\n");
+    farm.write("run", "true\n");
+    farm.pytf(["statu"]).run().exits(0);
+    farm.pytf(["./run"]).run().exits(0);
+}
+
+#[test]
+fn a_list_in_the_place_of_its_workdir_means_it() {
+    let farm = Farm::of("echo a\nfalse\n");
+    farm.pytf(["tasks.txt"]).run().exits(1);
+    for args in [
+        "status tasks.txt",
+        "log tasks.txt 0",
+        "export tasks.txt --csv",
+        "report tasks.txt",
+        "timeline tasks.txt",
+        "retry tasks.txt",
+        "repair tasks.txt",
+    ] {
+        farm.pytf(args.split(' ')).run().exits(0);
+    }
+    // Without one it is still named for what it is.
+    farm.write("other.txt", "");
+    farm.pytf(["status", "other.txt"])
+        .run()
+        .leaves(74)
+        .says(&["other.txt"]);
+}

@@ -65,9 +65,13 @@ fn the_last_line_needs_no_end() {
 }
 
 #[test]
-fn a_trailing_blank_changes_nothing_and_a_trailing_backslash_is_the_shells() {
-    let farm = Farm::of("echo a  \t\necho b \\\necho c\n");
+fn a_trailing_blank_changes_nothing_and_a_trailing_backslash_joins_the_next_line() {
+    let list = "echo a  \t\necho b \\\necho c\n";
+    let farm = Farm::of(list);
     farm.farm("").run().exits(0);
+    assert_eq!(farm.text("w/logs/log_1"), "b echo c\n", "as a shell has it");
+    let farm = Farm::of(list);
+    farm.farm("--plain").run().exits(0);
     assert_eq!(farm.text("w/logs/log_0"), "a\n");
     assert_eq!(
         farm.text("w/logs/log_2"),
@@ -352,4 +356,82 @@ fn a_stream_that_says_nothing_can_be_stopped_and_ends_at_the_time_limit() {
         pytf.wait().exits(75);
         assert_eq!(farm.ids("failed"), [0; 0]);
     }
+}
+
+#[test]
+fn directives_of_other_tools_are_refused_before_anything_runs() {
+    for (line, column, word) in [
+        ("#DISBATCH BARRIER CHECK", 1, "disBatch"),
+        ("./b #HYPERSHELL: cores:4", 5, "HyperShell"),
+        ("#SWARM -g 5", 1, "swarm"),
+        ("#METAQ GPUS 2", 1, "METAQ"),
+        ("#HQ --cpus=2", 1, "HyperQueue"),
+        ("[# 1 #] ./b", 1, "GREASY"),
+        ("[@ /tmp @] ./b", 1, "GREASY"),
+        ("5,./b", 1, "pylauncher"),
+        ("cd /tmp #!", 9, "runtask"),
+        ("./b #@1", 5, "runtask"),
+        ("./b #+group", 5, "runtask"),
+        ("./b $LAUNCHER_TSK_ID", 5, "launcher"),
+        ("./b PYL_ID", 5, "pylauncher"),
+        ("./b %TASKFARM_TASKNUM%", 5, "TaskFarm"),
+        ("./b #PYTF mem=4G", 5, "directives"),
+    ] {
+        let farm = Farm::of(format!("touch started\n{line}\n"));
+        let place = format!("tasks.txt: line 2, column {column}: ");
+        farm.farm("")
+            .run()
+            .exits(2)
+            .says(&[&place, word, "--plain"]);
+        assert!(!farm.path("started").exists(), "{line}");
+        assert!(!farm.path("w").exists(), "a refused list leaves no workdir");
+        // On a stream what came before may run, nothing behind it does.
+        farm.write("tasks.txt", format!("{line}\ntouch started\n"));
+        let stdin = File::open(farm.path("tasks.txt")).unwrap();
+        farm.pytf(["-", "--workdir", "w"])
+            .stdin(stdin)
+            .run()
+            .exits(2)
+            .says(&[word]);
+        assert!(!farm.path("started").exists(), "{line}");
+    }
+}
+
+#[test]
+fn a_list_with_directives_runs_as_it_is_when_that_is_asked_for() {
+    let farm = Farm::of("#DISBATCH BARRIER\necho a #PYTF mem=4G\n");
+    farm.farm("--plain").run().exits(0);
+    farm.assert_exact(1, &[0], &[]);
+    assert_eq!(farm.text("w/logs/log_0"), "a\n");
+}
+
+#[test]
+fn plain_lists_raise_no_alarm() {
+    let farm = Farm::of(
+        "#!/usr/bin/env bash\n#SBATCH --ntasks=4\n# see #12, ##PYTF a, # PYTF b\n\
+         python3 -c 'print(1) #! not a tag'\necho a#b # c #d\necho \"$HOME #PYTF\"\n\
+         for i in 1 2; do echo $i; done\nawk 'BEGIN { print $1, NF }' /dev/null\n\
+         cd /tmp && pwd\necho $((1 + 2)) ${A:-b} $$\n",
+    );
+    let done = farm.farm("").run().exits(0);
+    farm.assert_exact(7, &[0, 1, 2, 3, 4, 5, 6], &[]);
+    assert!(!done.stderr.contains("line "), "{}", done.stderr);
+}
+
+#[test]
+fn what_does_not_reach_other_tasks_is_told_before_they_start() {
+    let farm = Farm::of("cd /tmp\nexport A=1\necho $A $SEED\n");
+    let done = farm.farm("").env("A", "2").run().exits(0);
+    assert!(
+        done.stderr
+            .contains("line 1 and 1 more: only sets up its own shell")
+    );
+    assert!(done.stderr.contains("line 3: $SEED is set neither"));
+    assert!(!done.stderr.contains("$A is"), "{}", done.stderr);
+}
+
+#[test]
+fn a_list_with_the_line_ends_of_old_macs_is_refused() {
+    let farm = Farm::of("echo a\recho b\r");
+    farm.farm("").run().exits(2).says(&["CR alone", "tr "]);
 }

@@ -5,7 +5,7 @@ use std::fs;
 
 use nix::sys::signal::Signal;
 
-use crate::harness::Farm;
+use crate::harness::{Farm, until};
 /// Each task notes its own word, so that "what ran" does not depend on ids.
 fn note(words: &str) -> String {
     let lines = words
@@ -266,6 +266,8 @@ fn resume_after_each_kind_of_edit() {
         farm.write("tasks.txt", text("a f w"));
         let pytf = farm.farm("--proc 1").start();
         gate.comer();
+        // What fails a moment before a stop was interrupted.
+        until("the failure is recorded", || farm.ids("failed") == [1]);
         pytf.signal(Signal::SIGTERM);
         pytf.wait().exits(75);
         farm.assert_exact(3, &[0], &[1]);
@@ -374,4 +376,150 @@ fn a_workdir_of_pytaskfarmer_without_toprocess_has_everything_to_do() {
     fs::create_dir_all(farm.path("w/logs")).unwrap();
     farm.farm("").run().exits(0);
     farm.assert_exact(2, &[0, 1], &[]);
+}
+
+/// xorshift64.
+struct Random(u64);
+
+impl Random {
+    fn below(&mut self, n: usize) -> usize {
+        self.0 ^= self.0 << 13;
+        self.0 ^= self.0 >> 7;
+        self.0 ^= self.0 << 17;
+        usize::try_from(self.0 % n.max(1) as u64).unwrap()
+    }
+}
+
+/// A list in the hands of somebody who cannot leave it alone, by the words of its lines.
+struct Edited {
+    random: Random,
+    words: Vec<String>,
+    /// Lines that were taken out, and could come back.
+    gone: Vec<String>,
+    /// Those that fail, as they stand in the list.
+    typos: Vec<String>,
+    next: u32,
+}
+
+impl Edited {
+    fn new_word(&mut self) -> String {
+        self.next += 1;
+        format!("w{}", self.next)
+    }
+
+    fn edit(&mut self) {
+        let (n, kind) = (self.words.len(), self.random.below(7));
+        let at = self.random.below(n);
+        match kind {
+            0 | 1 => {
+                for _ in 0..3 {
+                    let word = self.new_word();
+                    self.words.insert(at, word);
+                }
+            }
+            2 | 3 if n > 2 => self.gone.push(self.words.remove(at)),
+            4 => {
+                for to in (1..n).rev() {
+                    let from = self.random.below(to + 1);
+                    self.words.swap(from, to);
+                }
+            }
+            5 if !self.gone.is_empty() => {
+                let back = self.random.below(self.gone.len());
+                self.words.insert(at, self.gone.swap_remove(back));
+            }
+            6 => match self.typos.pop() {
+                Some(cured) => self.words.push(cured),
+                None => self.typos = vec![self.new_word()],
+            },
+            _ => {}
+        }
+    }
+
+    fn text(&self) -> String {
+        let good = self
+            .words
+            .iter()
+            .map(|word| format!("echo {word} >> ran; sleep 0.01\n"));
+        let bad = self.typos.iter().map(|word| format!("exit 3 # {word}\n"));
+        let gone = self
+            .gone
+            .iter()
+            .map(|word| format!("# echo {word} >> ran\n"));
+        let anchor = ["echo anchor >> ran\n".to_owned()];
+        anchor
+            .into_iter()
+            .chain(good)
+            .chain(bad)
+            .chain(gone)
+            .collect()
+    }
+}
+
+/// Whatever is done to a list between runs that are stopped or killed at any moment: in
+/// the end each of its lines has finished once, and nothing ran that was taken out before
+/// it started. `PYTF_NIGHT=200` makes it long.
+#[test]
+fn a_night_of_edits_between_runs_that_are_stopped() {
+    let edits = std::env::var("PYTF_NIGHT").map_or(25, |n| n.parse().unwrap());
+    let farm = Farm::new();
+    let mut list = Edited {
+        random: Random(0x9E37_79B9_7F4A_7C15),
+        words: Vec::new(),
+        gone: Vec::new(),
+        typos: Vec::new(),
+        next: 0,
+    };
+    list.words = (0..8).map(|_| list.new_word()).collect();
+    let count = || farm.text("ran").lines().count();
+    for nth in 0..edits {
+        list.edit();
+        let never: Vec<_> = list
+            .gone
+            .iter()
+            .filter(|word| !has_run(&farm, word))
+            .cloned()
+            .collect();
+        if nth % 10 == 9 {
+            farm.write("tasks.txt", "");
+            farm.farm("--drop").run().exits(2).says(&["holds no task"]);
+        }
+        farm.write("tasks.txt", list.text());
+        let mut run = farm.farm("--drop").start();
+        let enough = count() + list.random.below(6);
+        until("some tasks have run, or all have", || {
+            count() >= enough || run.child.try_wait().unwrap().is_some()
+        });
+        if run.child.try_wait().unwrap().is_none() {
+            run.signal([Signal::SIGTERM, Signal::SIGKILL][list.random.below(2)]);
+        }
+        let done = run.wait();
+        assert!(
+            matches!(done.status.code(), Some(0 | 1 | 75) | None),
+            "{}",
+            done.stderr
+        );
+        for word in never {
+            assert!(
+                !has_run(&farm, &word),
+                "{word} was taken out and ran, after edit {nth}"
+            );
+        }
+    }
+    list.words.append(&mut list.typos);
+    farm.write("tasks.txt", list.text());
+    farm.farm("--drop").run().exits(0);
+    let finished = farm.text("w/finished");
+    for word in &list.words {
+        let line = format!("echo {word} >> ran;");
+        assert_eq!(finished.matches(&line).count(), 1, "{word}");
+    }
+    assert_eq!(
+        (farm.ids("failed"), farm.ids("toprocess")),
+        (vec![], vec![])
+    );
+}
+
+fn has_run(farm: &Farm, word: &str) -> bool {
+    farm.text("ran").lines().any(|line| line == word)
 }

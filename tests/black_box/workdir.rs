@@ -167,12 +167,48 @@ fn the_parents_of_a_workdir_must_exist() {
 }
 
 #[test]
-fn an_existing_directory_of_other_things_keeps_them() {
+fn a_workdir_begins_only_in_a_folder_that_is_empty_or_of_a_farm() {
+    for name in ["data.txt", "tasks", "requeued", "timeline.json", ".bashrc"] {
+        let farm = Farm::of("touch started\n");
+        farm.write(Path::new("w").join(name), "mine\n");
+        farm.farm("").run().exits(74).says(&[name, "--workdir"]);
+        assert_eq!(farm.text(Path::new("w").join(name)), "mine\n");
+        assert_eq!(
+            fs::read_dir(farm.path("w")).unwrap().count(),
+            1,
+            "nothing was made"
+        );
+        assert!(!farm.path("started").exists());
+    }
+    // What a start leaves that was killed before it had done anything is no obstacle.
     let farm = Farm::of("true\n");
-    farm.write("w/data.txt", "mine\n");
+    for name in ["lock", "finished", "tasks.1.0.1.new", "requeued"] {
+        farm.write(Path::new("w").join(name), "");
+    }
+    fs::create_dir_all(farm.path("w/nodes/done")).unwrap();
     farm.farm("").run().exits(0);
-    assert_eq!(farm.text("w/data.txt"), "mine\n");
-    assert_eq!(fs::metadata(farm.path("w/data.txt")).unwrap().nlink(), 1);
+}
+
+#[test]
+fn a_list_is_never_a_file_of_a_workdir() {
+    let farm = Farm::new();
+    farm.write("own/tasks", "echo a\n");
+    farm.pytf(["tasks", "-w", "."])
+        .within(farm.path("own"))
+        .run()
+        .exits(74)
+        .says(&["holds tasks", "--workdir"]);
+    assert_eq!(farm.text("own/tasks"), "echo a\n", "the list is as it was");
+    farm.write("tasks.txt", "echo a\nfalse\n");
+    farm.farm("").run().exits(1);
+    for name in ["failed", "toprocess", "tasks", "finished"] {
+        for workdir in ["w", "other"] {
+            let list = format!("w/{name}");
+            let told = farm.pytf([&list, "-w", workdir]).run().exits(2);
+            assert!(told.stderr.contains("pytf retry w"), "{}", told.stderr);
+        }
+    }
+    farm.assert_exact(2, &[0], &[1]);
 }
 
 // Users and groups of the tests that follow: two of one group. They need no entry in

@@ -11,7 +11,7 @@ use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 use crate::model::refusal::hint;
-use crate::model::tasklist::{ListError, Parser, Remarks};
+use crate::model::tasklist::{Dialect, ListError, Parser, Remarks};
 use crate::workdir::error::{Error, Result};
 use crate::workdir::state::ListIdentity;
 
@@ -50,6 +50,7 @@ pub struct ListFile {
     pub(super) path: PathBuf,
     bytes: Box<dyn Bytes>,
     pub(super) identity: ListIdentity,
+    dialect: Dialect,
 }
 
 impl ListFile {
@@ -79,12 +80,30 @@ impl ListFile {
             path: path.to_owned(),
             identity: bytes.identity()?,
             bytes,
+            dialect: Dialect::default(),
         })
+    }
+
+    /// The same list, read in another way.
+    #[must_use]
+    pub fn read_as(self, dialect: &Dialect) -> Self {
+        let dialect = dialect.clone();
+        Self { dialect, ..self }
+    }
+
+    /// Whether it can be worked on, as far as the list alone tells: nothing counts of a
+    /// list of which any line cannot run. What changes meanwhile is read again later.
+    pub fn check(&self) -> Result<(), ListTrouble> {
+        match self.each(|_| Ok(())) {
+            Ok(_) | Err(ListTrouble::Changing { .. }) => Ok(()),
+            Err(trouble) => Err(trouble),
+        }
     }
 
     /// The list that its path means now; `None` when that is not a regular file.
     pub fn again(&self) -> Result<Option<Self>, ListTrouble> {
-        Self::at(&self.path).map_err(|error| self.unreadable(error))
+        let list = Self::at(&self.path).map_err(|error| self.unreadable(error))?;
+        Ok(list.map(|list| list.read_as(&self.dialect)))
     }
 
     /// Where it is, as the user named it.
@@ -100,7 +119,7 @@ impl ListFile {
         &self,
         mut task: impl FnMut(&[u8]) -> Result<()>,
     ) -> Result<Remarks, ListTrouble> {
-        let mut parser = Parser::new();
+        let mut parser = Parser::of(self.dialect.clone());
         let mut done = Ok(());
         let mut emit = |line: &[u8]| {
             if done.is_ok() {
