@@ -6,6 +6,9 @@
 use std::sync::{Arc, Mutex};
 use std::time::Instant;
 
+use nix::sys::signal::Signal;
+use nix::unistd::Pid;
+
 use crate::host::process::Place;
 use crate::model::interruption::Signals;
 use crate::model::outcome::Outcome;
@@ -35,10 +38,26 @@ pub enum Event {
     Say(String),
     /// Something that went wrong: told also when only such things are.
     Warn(String),
+    /// A signal has stopped a task, and nobody here has sent it.
+    Stopped(Stopped),
     /// A slot is over.
     SlotDone,
     /// The ledger has left; the run stands so, when it could be told.
     Left(Option<Box<State>>),
+}
+
+/// A task that a signal has stopped.
+pub struct Stopped {
+    /// When it was seen.
+    pub at: Instant,
+    /// Its slot.
+    pub slot: u32,
+    /// The task.
+    pub id: TaskId,
+    /// Its process.
+    pub pid: Pid,
+    /// Which signal.
+    pub signal: Signal,
 }
 
 /// A bad end of an attempt.

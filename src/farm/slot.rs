@@ -20,7 +20,7 @@ use super::clock::Clock;
 use super::gates::Gates;
 use super::ledger::{PATIENCE_BUSY, PATIENCE_IDLE};
 use super::logs::{Doors, OpenLog, SlotLogs, Written};
-use super::message::{Event, Failure, Places, Report};
+use super::message::{Event, Failure, Places, Report, Stopped};
 use super::queue::Queue;
 use super::walltime::Took;
 use crate::host::cpus;
@@ -173,7 +173,17 @@ impl Slot {
         drop(pass);
         let (started, ended) = match start {
             Started::Runs { pid, at } => {
-                let ended = self.places[self.number as usize].wait(pid, || self.row.set(0));
+                let stopped = |signal| {
+                    let _ = self.events.send(Event::Stopped(Stopped {
+                        at: Instant::now(),
+                        slot: self.number,
+                        id: task.id,
+                        pid,
+                        signal,
+                    }));
+                };
+                let place = &self.places[self.number as usize];
+                let ended = place.wait(pid, stopped, || self.row.set(0));
                 (at, Ok(ended))
             }
             Started::Cannot { code, .. } => (Instant::now(), Err(code)),

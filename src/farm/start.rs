@@ -4,10 +4,11 @@
 use std::ffi::OsString;
 use std::fs::File;
 use std::io::Write;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Component, Path, PathBuf};
 use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, Sender, bounded, unbounded};
 
@@ -25,7 +26,7 @@ use super::prelude::{Joined, Prelude};
 use super::quarantine::Quarantine;
 use super::queue::{Life, Queue};
 use super::slot::{Slot, TaskEnv};
-use super::supervisor::{FIRST_SHOW, Supervisor, counts};
+use super::supervisor::{FIRST_SHOW, Seen, Supervisor, counts};
 use super::walltime::{Endgame, Took};
 use crate::cli::nearest_command;
 use crate::cli::{End, Farm, List, Lock, Logs, SrunEnv, unknown_variables};
@@ -152,6 +153,7 @@ pub fn run(list: &List, path: &Path, options: &Farm) -> std::result::Result<RunE
     let mut patience = Patience::new(abort.clone(), Some(events.clone()), options.takeover)
         .among(host.allocation.launched());
     let workdir = open(path, options)?;
+    refuse_own_task(&workdir)?;
     let ground = Ground::of(&workdir.path, whose(options))?;
     let mut prelude = Prelude {
         workdir: &workdir,
@@ -379,10 +381,11 @@ fn listen(events: &Sender<Event>) -> std::result::Result<(Abort, Heard), Trouble
     let heard = Heard::default();
     let (events, noted, mut abort) = (events.clone(), heard.clone(), Some(abort));
     let on_signal = move |signal| {
-        drop(abort.take());
-        let mut noted = noted.lock().unwrap_or_else(PoisonError::into_inner);
-        noted.got(Instant::now(), signal);
-        drop(noted);
+        if signal != signals::SUSPENDS {
+            drop(abort.take());
+            let mut noted = noted.lock().unwrap_or_else(PoisonError::into_inner);
+            noted.got(Instant::now(), signal);
+        }
         let _ = events.send(Event::Signal(signal));
     };
     signals::listen(on_signal).map_err(|error| Trouble::System("listen for signals", error))?;
@@ -417,6 +420,26 @@ fn open(path: &Path, options: &Farm) -> Result<Workdir> {
             lock,
         },
     )
+}
+
+/// A task that works on its own workdir would wait for itself for ever.
+fn refuse_own_task(workdir: &Workdir) -> Result<()> {
+    let Some(of_task) = std::env::var_os("PYTF_WORKDIR") else {
+        return Ok(());
+    };
+    let identity = |path: &Path| {
+        let stat = std::fs::metadata(path).ok()?;
+        Some((stat.dev(), stat.ino()))
+    };
+    let ours = identity(&workdir.path);
+    if ours.is_none() || ours != identity(Path::new(&of_task)) {
+        return Ok(());
+    }
+    Err(Error::Refused(format!(
+        "this pytf is started by a task of the same workdir {}, and would wait for that task for \
+         ever: give it a workdir of its own (--workdir), or unset PYTF_WORKDIR",
+        workdir.path.display()
+    )))
 }
 
 /// The threads of the farm and what they share.
@@ -497,7 +520,8 @@ impl<'a> Threads<'a> {
         let pools = (&queue, &places, &took);
         // First of all: it may let nothing be started.
         let endgame = self.endgame(pools, &farmer);
-        let slots = self.slots(&session, &guard, pools, &reports, &busy);
+        let oom = Arc::new(OomKills::new());
+        let slots = self.slots(&session, &guard, pools, &reports, (&busy, &oom));
         self.start_slots((slots, crew.slots), mps.as_ref(), &orders);
         drop(reports);
         let (abort, is_aborted) = waits();
@@ -539,12 +563,10 @@ impl<'a> Threads<'a> {
             guard: guard.pid(),
             slots: self.host.slots as usize,
             show_at: self.clock.now() + FIRST_SHOW,
+            seen: Seen::new(oom),
         };
         let ended = supervisor.run();
-        if let Some(Err(why)) = mps.map(Mps::stop) {
-            warn(&why);
-        }
-        guard.dismiss();
+        unprotect(mps, guard);
         Ok(self.into_finish(farmer).exit(&ended, &busy))
     }
 
@@ -612,8 +634,10 @@ impl<'a> Threads<'a> {
             End::Never => {}
             End::After(span) => endgame.ends_after(span.saturating_sub(self.clock.now())),
             End::Asked => {
-                if let Some(at) = place.ends_at {
-                    endgame.ends_after(left_until(at));
+                match place.ends_at.map(|at| (at, left_until(at))) {
+                    Some((at, Duration::ZERO)) => self.tell_stale(at),
+                    Some((_, left)) => endgame.ends_after(left),
+                    None => {}
                 }
                 if let Some(question) = Question::of(place, farmer)
                     && let Err(error) = endgame.watch(question, place, self.events.clone())
@@ -627,6 +651,21 @@ impl<'a> Threads<'a> {
             }
         }
         endgame
+    }
+
+    /// An end of the job before our own start is none of ours: the variable is as old as
+    /// the shell that has it.
+    fn tell_stale(&self, at: Duration) {
+        if !self.host.allocation.speaks_for_all() {
+            return;
+        }
+        let text = format!(
+            "SLURM_JOB_END_TIME={} is before the start of this process and is not believed: it \
+             is of an earlier job (a shell in tmux or screen, an old salloc); --walltime tells \
+             the end of this one",
+            at.as_secs()
+        );
+        let _ = self.events.send(Event::Say(text));
     }
 
     fn start_mps(&self, farmer: &str) -> std::result::Result<Option<Mps>, Trouble> {
@@ -660,11 +699,10 @@ impl<'a> Threads<'a> {
         guard: &Guard,
         (queue, places, took): (&Arc<Queue>, &Places, &Arc<Took>),
         reports: &Sender<Report>,
-        busy: &Arc<AtomicU64>,
+        (busy, oom): (&Arc<AtomicU64>, &Arc<OomKills>),
     ) -> Vec<Slot> {
         let Ground { path, dir, null } = &self.ground;
         let doors = open_files::left().and_then(|left| Doors::plan(self.host.slots, left));
-        let oom = Arc::new(OomKills::new());
         let mode = match self.options.logs {
             Logs::Files => LogMode::Files,
             Logs::Packed => LogMode::Packed,
@@ -705,6 +743,14 @@ impl<'a> Threads<'a> {
         };
         (0..self.host.slots).map(slot).collect()
     }
+}
+
+/// No task runs any more.
+fn unprotect(mps: Option<Mps>, guard: Guard) {
+    if let Some(Err(why)) = mps.map(Mps::stop) {
+        warn(&why);
+    }
+    guard.dismiss();
 }
 
 /// Says something on standard error, where nothing else can.

@@ -5,6 +5,7 @@
 //! shared files, and it blocks on nothing but its channel, with the next
 //! deadline.
 
+use std::collections::BTreeMap;
 use std::sync::{Arc, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -14,16 +15,20 @@ use nix::unistd::Pid;
 
 use super::clock::Clock;
 use super::ledger::Board;
-use super::message::{Event, Failure, Order, Places};
+use super::message::{Event, Failure, Order, Places, Stopped};
 use super::patience::Keep;
 use super::queue::Queue;
 use super::walltime::Endgame;
-use crate::host::process::{Told, end_orphans, reap_orphans};
+use crate::host::memory::OomKills;
+use crate::host::process::{Place, Told, end_orphans, is_stopped, reap_orphans, stand_still};
+use crate::host::signals::SUSPENDS;
 use crate::model::farmer::{self, Action, Cause, Farmer, Phase};
+use crate::model::ids::Ids;
 use crate::model::limits::{Limits, Over, Runs};
 use crate::model::outcome::signal_name;
-use crate::model::record::Record;
-use crate::view::escape::escape;
+use crate::model::record::{Mark, Record};
+use crate::model::task::TaskId;
+use crate::view::escape::{clip, escape};
 use crate::view::progress::{Counts, Progress};
 use crate::view::stopping::Stopping;
 use crate::workdir::state::State;
@@ -38,6 +43,15 @@ pub const FIRST_SHOW: Duration = Duration::from_millis(100);
 const FROZEN: Duration = Duration::from_secs(2);
 /// How many failures are kept for the summary.
 const FAILURES_KEPT: usize = 5;
+/// Of so many tasks people are told that they left processes behind, and of so many it
+/// is noted.
+const LEFT_TOLD: u32 = 5;
+const LEFT_NOTED: u32 = 100;
+/// A slot may take so long between a task and its process.
+const STARTING: Duration = Duration::from_millis(20);
+/// A task is told to be stopped when it has been for so long: what suspends a job stops
+/// tasks and farmer one after the other.
+const STOPPED_FOR: Duration = Duration::from_secs(1);
 
 /// What the supervisor works with.
 pub struct Supervisor {
@@ -73,6 +87,32 @@ pub struct Supervisor {
     pub slots: usize,
     /// When the run is shown next.
     pub show_at: Duration,
+    /// What was seen of tasks beside their ends.
+    pub seen: Seen,
+}
+
+/// What was seen of tasks beside their ends.
+pub struct Seen {
+    /// Those that a signal has stopped and nobody was told of.
+    stopped: Vec<Stopped>,
+    /// Evidence of kills for lack of memory.
+    oom: Arc<OomKills>,
+    /// How many have left processes behind.
+    left_behind: u32,
+    /// For how long we stood still as we were told, and it is not accounted for yet.
+    stood: Duration,
+}
+
+impl Seen {
+    /// Nothing yet.
+    pub fn new(oom: Arc<OomKills>) -> Self {
+        Self {
+            stopped: Vec::new(),
+            oom,
+            left_behind: 0,
+            stood: Duration::ZERO,
+        }
+    }
 }
 
 /// How it ended.
@@ -122,6 +162,9 @@ impl Supervisor {
             let event = event.map_or(Some(farmer::Event::Tick), |event| {
                 self.take(event, &mut over)
             });
+            let stood = std::mem::take(&mut self.seen.stood);
+            frozen += stood;
+            limit_at = limit_at.map(|at| at + stood);
             // Time passes also while events keep coming.
             let walltime = self.look_at_walltime();
             for event in event
@@ -195,6 +238,10 @@ impl Supervisor {
     /// What an event means to the model; some are only told.
     fn take(&mut self, event: Event, over: &mut Ended) -> Option<farmer::Event> {
         match event {
+            Event::Signal(SUSPENDS) => {
+                self.stand_still();
+                None
+            }
             Event::Signal(signal) => {
                 let name = signal_name(signal);
                 let _ = self.orders.send(Order::Note(name));
@@ -241,6 +288,10 @@ impl Supervisor {
                 Some(farmer::Event::Trouble)
             }
             Event::Sealed => Some(farmer::Event::Sealed),
+            Event::Stopped(one) => {
+                self.seen.stopped.push(one);
+                None
+            }
             Event::SlotDone => {
                 self.slots -= 1;
                 (self.slots == 0).then_some(farmer::Event::SlotsDone)
@@ -261,6 +312,8 @@ impl Supervisor {
             Action::Kill => self.tell_all(&[Signal::SIGKILL]),
             Action::Leave => {
                 self.endgame.close();
+                self.tell_left_behind();
+                self.tell_memory_kills(true);
                 end_orphans(Some(self.guard));
                 let why = self.why();
                 let _ = self.orders.send(Order::Leave(why));
@@ -317,6 +370,114 @@ impl Supervisor {
         Some(next)
     }
 
+    /// Stops our tasks, and then this process, as whoever suspends a job expects; goes
+    /// on with both when that is over.
+    fn stand_still(&mut self) {
+        let text = "SIGTSTP: stands still with its tasks until SIGCONT (fg); others take \
+                    them over if that lasts";
+        self.progress.say(&format!("pytf: {text}"));
+        let _ = self.orders.send(Order::Note("SIGTSTP".into()));
+        self.queue.hold_after(Some(Instant::now()));
+        let began = self.clock.now();
+        // A slot may have been about to start a task: once more, a moment later.
+        for _ in 0..2 {
+            for place in self.places.iter() {
+                place.signal(Signal::SIGSTOP);
+            }
+            self.queue.is_closed_within(STARTING);
+        }
+        stand_still();
+        for place in self.places.iter() {
+            place.signal(Signal::SIGCONT);
+        }
+        let now = self.clock.now();
+        let length = now.saturating_sub(began);
+        self.seen.stood += length;
+        self.show_at = now;
+        self.seen.stopped.clear();
+        // It also lets the queue go again.
+        self.thawed(now, length);
+    }
+
+    /// Tells of tasks that a signal has stopped, and that still stand.
+    fn tell_stopped(&mut self) {
+        let due = |one: &Stopped| one.at.elapsed() >= STOPPED_FOR;
+        let (due, wait) = std::mem::take(&mut self.seen.stopped)
+            .into_iter()
+            .partition(due);
+        self.seen.stopped = wait;
+        let due: Vec<Stopped> = due;
+        for one in due {
+            let running = self.places[one.slot as usize].look();
+            let is_there = running.is_some_and(|running| running.pid == one.pid);
+            if !is_there || !is_stopped(one.pid) {
+                continue;
+            }
+            let text = format!(
+                "task {} is stopped by {}: it goes on after 'kill -CONT {}' on this node, and \
+                 ends at its time limit (--task-timeout) or with the farm",
+                one.id,
+                one.signal.as_str(),
+                one.pid
+            );
+            let _ = self.orders.send(Order::Note(text.clone()));
+            self.progress.warn(&format!("pytf: {text}"));
+        }
+    }
+
+    /// Reaps orphans, and tells which tasks have left processes behind.
+    fn tell_left_behind(&mut self) {
+        let mut of: BTreeMap<TaskId, u32> = BTreeMap::new();
+        for group in reap_orphans(Some(self.guard)) {
+            let had = self.places.iter().find_map(|place| place.had(group));
+            if let Some(id) = had {
+                *of.entry(id).or_default() += 1;
+            }
+        }
+        for (id, count) in of {
+            self.seen.left_behind += 1;
+            if self.seen.left_behind > LEFT_NOTED {
+                return;
+            }
+            let them = if count == 1 { "a process" } else { "processes" };
+            let text = format!("task {id} ended and left {them} behind, ended with it");
+            self.note(text.clone(), Mark::LeftBehind);
+            if self.seen.left_behind <= LEFT_TOLD {
+                self.progress.say(&format!("pytf: {text}"));
+            }
+        }
+    }
+
+    /// Tells of kills for lack of memory that no end of a task tells of.
+    fn tell_memory_kills(&mut self, is_last: bool) {
+        let kills = self.seen.oom.unexplained(is_last);
+        if kills == 0 {
+            return;
+        }
+        let running = self.places.iter().filter_map(Place::look);
+        let ids: Ids = running.map(|running| running.id).collect();
+        let ran = if ids.is_empty() {
+            String::new()
+        } else {
+            format!("; running now: {}", clip(&ids.to_string(), 60))
+        };
+        let text = format!(
+            "the kernel killed for lack of memory ({kills} times, counted for {}), and no task \
+             ended by it: a task whose child was killed may finish without its result{ran}",
+            self.seen.oom.scope()
+        );
+        self.note(text.clone(), Mark::MemoryKill);
+        self.progress.warn(&format!("pytf: {text}"));
+    }
+
+    fn note(&self, text: String, mark: Mark) {
+        let at = self.clock.micros(Instant::now());
+        let mark = Some(mark);
+        let _ = self
+            .orders
+            .send(Order::Write(Record::Note { at, text, mark }));
+    }
+
     fn thawed(&mut self, now: Duration, length: Duration) {
         self.endgame.thawed(length);
         if let Some(limits) = &mut self.limits {
@@ -353,7 +514,9 @@ impl Supervisor {
             return;
         }
         self.show_at = now + SHOW;
-        reap_orphans(Some(self.guard));
+        self.tell_stopped();
+        self.tell_memory_kills(false);
+        self.tell_left_behind();
         let state = self
             .board
             .lock()

@@ -24,6 +24,8 @@ struct Kills {
     counted: u64,
     /// Those that no task's end was explained by yet.
     open: u64,
+    /// Those that no task's end was explained by in time.
+    missed: u64,
     /// When the count was last seen to rise.
     rose: Instant,
 }
@@ -31,15 +33,29 @@ struct Kills {
 impl Kills {
     /// Explains an end by a kill, if the count has risen for it.
     fn explain(&mut self, counted: u64, now: Instant) -> bool {
-        if counted > self.counted {
-            self.open += counted - self.counted;
-            (self.counted, self.rose) = (counted, now);
-        } else if now.duration_since(self.rose) > FRESH {
-            self.open = 0;
-        }
+        self.look(counted, now);
         let is_explained = self.open > 0;
         self.open = self.open.saturating_sub(1);
         is_explained
+    }
+
+    fn look(&mut self, counted: u64, now: Instant) {
+        if now.duration_since(self.rose) > FRESH {
+            self.missed += std::mem::take(&mut self.open);
+        }
+        if counted > self.counted {
+            self.open += counted - self.counted;
+            (self.counted, self.rose) = (counted, now);
+        }
+    }
+
+    /// The kills that explain no end; of late ones only when there will be no more ends.
+    fn unexplained(&mut self, counted: u64, now: Instant, is_last: bool) -> u64 {
+        self.look(counted, now);
+        if is_last {
+            self.missed += std::mem::take(&mut self.open);
+        }
+        std::mem::take(&mut self.missed)
     }
 }
 
@@ -54,6 +70,7 @@ impl OomKills {
         let kills = Mutex::new(Kills {
             counted: read(&source).unwrap_or(0),
             open: 0,
+            missed: 0,
             rose: Instant::now(),
         });
         Self { source, kills }
@@ -65,6 +82,25 @@ impl OomKills {
         let counted = read(&self.source).unwrap_or(0);
         let mut kills = self.kills.lock().unwrap_or_else(PoisonError::into_inner);
         kills.explain(counted, Instant::now())
+    }
+
+    /// How many kills were counted that explain no end of a task: a task whose child was
+    /// killed may end as if nothing were. Each is told once.
+    pub fn unexplained(&self, is_last: bool) -> u64 {
+        let Some(counted) = read(&self.source) else {
+            return 0;
+        };
+        let mut kills = self.kills.lock().unwrap_or_else(PoisonError::into_inner);
+        kills.unexplained(counted, Instant::now(), is_last)
+    }
+
+    /// Whose kills are counted.
+    pub fn scope(&self) -> &'static str {
+        if self.source.starts_with("/sys/fs/cgroup") {
+            "this job's control group"
+        } else {
+            "this node, of this and other programs"
+        }
     }
 }
 
@@ -152,6 +188,7 @@ mod tests {
         let mut kills = Kills {
             counted: 5,
             open: 0,
+            missed: 0,
             rose: now,
         };
         assert!(!kills.explain(5, now));
@@ -159,6 +196,21 @@ mod tests {
         assert!(!kills.explain(7, now), "two were killed, not three");
         assert!(kills.explain(9, now));
         assert!(!kills.explain(9, now + FRESH * 2), "that was another's");
+        // Of those that were counted, one explains no end; of the next an end may follow.
+        let later = now + FRESH * 2;
+        assert_eq!(kills.unexplained(10, later, false), 1);
+        assert_eq!(kills.unexplained(10, later, false), 0);
+        assert_eq!(kills.unexplained(10, later + FRESH * 2, false), 1);
+        assert_eq!(
+            kills.unexplained(10, later + FRESH * 4, true),
+            0,
+            "told once"
+        );
+        assert_eq!(
+            kills.unexplained(12, later + FRESH * 4, true),
+            2,
+            "the last"
+        );
     }
 
     #[test]

@@ -1,12 +1,15 @@
 //! The life of a task's process: spawn, wait, signal, reap.
 //!
-//! Every task leads a process group of its own. It is started by `posix_spawn`,
+//! Every task leads a process group of its own, and where we have a terminal a session:
+//! a task that reads `/dev/tty` would be stopped for ever. Without one it stays in our
+//! session, by which PBS accounts for what a job uses. It is started by `posix_spawn`,
 //! which costs the same however large we are. Its slot waits for it **without
 //! reaping it**, and only then, under the lock of the [`Place`], declares it
 //! gone and reaps it. Signals are sent under the same lock and only while a
 //! process is there: so no signal can ever reach a pid that was reaped.
 
 use std::cell::RefCell;
+use std::collections::VecDeque;
 use std::ffi::{CStr, CString};
 use std::os::fd::{AsRawFd, BorrowedFd, RawFd};
 use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
@@ -16,7 +19,7 @@ use nix::errno::Errno;
 use nix::spawn::{PosixSpawnAttr, PosixSpawnFileActions, PosixSpawnFlags};
 use nix::sys::signal::{SigSet, Signal, killpg};
 use nix::sys::wait::{Id, WaitPidFlag, WaitStatus, waitid, waitpid};
-use nix::unistd::Pid;
+use nix::unistd::{Pid, getpgid};
 
 use super::signals::ignored_signals;
 use crate::model::record::Used;
@@ -81,8 +84,14 @@ impl Prepared {
             files.add_dup2(own, standard)?;
         }
         let mut attr = PosixSpawnAttr::init()?;
-        attr.set_flags(
+        let group = if has_terminal() {
+            // glibc 2.26, musl; nix has no name for it. It makes a group as well.
+            PosixSpawnFlags::from_bits_retain(libc::POSIX_SPAWN_SETSID.into())
+        } else {
             PosixSpawnFlags::POSIX_SPAWN_SETPGROUP
+        };
+        attr.set_flags(
+            group
                 | PosixSpawnFlags::POSIX_SPAWN_SETSIGMASK
                 | PosixSpawnFlags::POSIX_SPAWN_SETSIGDEF,
         )?;
@@ -95,6 +104,31 @@ impl Prepared {
             attr,
         })
     }
+}
+
+/// Whether this process has a controlling terminal (`tty_nr` in proc(5)).
+fn has_terminal() -> bool {
+    static HAS: OnceLock<bool> = OnceLock::new();
+    *HAS.get_or_init(|| {
+        let stat = std::fs::read_to_string("/proc/self/stat").unwrap_or_default();
+        // Behind the name: state, ppid, pgrp, session, tty_nr.
+        let behind = stat.rsplit_once(')').map_or("", |(_, behind)| behind);
+        let number = behind.split_ascii_whitespace().nth(4);
+        number.is_some_and(|number| number != "0")
+    })
+}
+
+/// Whether a process stands still by a signal.
+pub fn is_stopped(pid: Pid) -> bool {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+    let behind = stat.rsplit_once(')').map_or("", |(_, behind)| behind);
+    behind.trim_start().starts_with('T')
+}
+
+/// Stops this process; returns when it was told to go on.
+pub fn stand_still() {
+    // It cannot fail, and cannot be caught.
+    let _ = nix::sys::signal::kill(Pid::this(), Signal::SIGSTOP);
 }
 
 static DEFAULTS: OnceLock<SigSet> = OnceLock::new();
@@ -163,11 +197,25 @@ pub struct Running {
 
 /// Where a slot's process is while it can be signalled.
 #[derive(Default)]
-pub struct Place(Mutex<Option<Running>>);
+pub struct Place {
+    running: Mutex<Option<Running>>,
+    /// The groups of the last tasks that ended by themselves.
+    past: Mutex<VecDeque<(Pid, TaskId)>>,
+}
+
+/// So many groups are remembered, for those who find what is left of one.
+const PAST: usize = 256;
 
 impl Place {
     fn lock(&self) -> MutexGuard<'_, Option<Running>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.running.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The task whose group this was, not long ago.
+    pub fn had(&self, group: Pid) -> Option<TaskId> {
+        let past = self.past.lock().unwrap_or_else(PoisonError::into_inner);
+        let found = past.iter().rev().find(|(pid, _)| *pid == group);
+        found.map(|(_, id)| *id)
     }
 
     /// The process is there from now on.
@@ -215,15 +263,41 @@ impl Place {
         true
     }
 
-    /// Waits for the end of the process, ends what is left of its group, reaps
+    /// Sends a signal to the group of the process that is there, which is not told to
+    /// end by it.
+    pub fn signal(&self, signal: Signal) {
+        if let Some(running) = &*self.lock() {
+            let _ = killpg(running.pid, signal);
+        }
+    }
+
+    /// Waits for the end of the process, and calls `stopped` when a signal stops it.
+    /// Then ends what is left of its group, reaps
     /// it. `gone` is called when nothing of it runs any more and its pid is
     /// still ours. Members of the group whose parent died have become ours:
     /// [`reap_orphans`] reaps them.
-    pub fn wait(&self, pid: Pid, gone: impl FnOnce()) -> Ended {
-        while waitid(Id::Pid(pid), WaitPidFlag::WEXITED | WaitPidFlag::WNOWAIT) == Err(Errno::EINTR)
-        {
+    pub fn wait(&self, pid: Pid, mut stopped: impl FnMut(Signal), gone: impl FnOnce()) -> Ended {
+        let ends = WaitPidFlag::WEXITED | WaitPidFlag::WSTOPPED | WaitPidFlag::WNOWAIT;
+        loop {
+            match waitid(Id::Pid(pid), ends) {
+                Err(Errno::EINTR) => {}
+                Ok(WaitStatus::Stopped(_, signal)) => {
+                    // Or it would be told again at once.
+                    let _ = waitid(Id::Pid(pid), WaitPidFlag::WSTOPPED | WaitPidFlag::WNOHANG);
+                    stopped(signal);
+                }
+                _ => break,
+            }
         }
-        let told = self.lock().take().and_then(|running| running.told);
+        let was = self.lock().take();
+        let told = was.and_then(|running| running.told);
+        if let Some(running) = was.filter(|running| running.told.is_none()) {
+            let mut past = self.past.lock().unwrap_or_else(PoisonError::into_inner);
+            if past.len() == PAST {
+                past.pop_front();
+            }
+            past.push_back((pid, running.id));
+        }
         let _ = killpg(pid, Signal::SIGKILL);
         gone();
         let (status, used) = reap(pid);
@@ -303,12 +377,21 @@ fn children(of_thread: &str) -> Vec<Pid> {
 }
 
 /// Reaps the orphans that have ended. `keep` is a child of the main thread that
-/// is none.
-pub fn reap_orphans(keep: Option<Pid>) {
+/// is none. Returns the groups of those that were killed: what a task left behind in
+/// its group is, at its end.
+pub fn reap_orphans(keep: Option<Pid>) -> Vec<Pid> {
     let me = std::process::id().to_string();
+    let mut killed = Vec::new();
     for pid in children(&me).into_iter().filter(|pid| Some(*pid) != keep) {
+        let peek = WaitPidFlag::WEXITED | WaitPidFlag::WNOHANG | WaitPidFlag::WNOWAIT;
+        if let Ok(WaitStatus::Signaled(_, Signal::SIGKILL, _)) = waitid(Id::Pid(pid), peek)
+            && let Ok(group) = getpgid(Some(pid))
+        {
+            killed.push(group);
+        }
         let _ = waitpid(pid, Some(WaitPidFlag::WNOHANG));
     }
+    killed
 }
 
 /// Ends every child but `keep`, and their children as they become ours; returns

@@ -12,10 +12,16 @@ use signal_hook::consts::{
 use signal_hook::iterator::{Handle, Signals};
 
 /// The signals by which schedulers and people tell a farmer to stop.
-pub const STOPS: [i32; 7] = [SIGTERM, SIGINT, SIGHUP, SIGUSR1, SIGUSR2, SIGXCPU, SIGALRM];
+pub const STOPS: [i32; 8] = [
+    SIGTERM, SIGINT, SIGQUIT, SIGHUP, SIGUSR1, SIGUSR2, SIGXCPU, SIGALRM,
+];
 
-/// Calls `on_signal` in a thread of its own for every signal of [`STOPS`];
-/// close the handle to end it.
+/// The signal by which a terminal (Ctrl-Z), or a scheduler that suspends a job, tells a
+/// farmer to stand still.
+pub const SUSPENDS: i32 = SIGTSTP;
+
+/// Calls `on_signal` in a thread of its own for every signal of [`STOPS`] and for
+/// [`SUSPENDS`]; close the handle to end it.
 pub fn listen(on_signal: impl FnMut(i32) + Send + 'static) -> io::Result<Handle> {
     // Signals that our parent blocked would never come, to us or to the tasks.
     SigSet::empty().thread_set_mask()?;
@@ -30,8 +36,10 @@ pub fn listen(on_signal: impl FnMut(i32) + Send + 'static) -> io::Result<Handle>
     // A write beyond the limit on the size of files shall fail, not kill us.
     shrug_at(SIGXFSZ)?;
     // What nohup, or a shell's `&`, made us ignore stays ignored.
-    let stays = |signal: &i32| [SIGHUP, SIGINT].contains(signal) && is_ignored(*signal);
-    let signals = Signals::new(STOPS.iter().filter(|signal| !stays(signal)))?;
+    let stays =
+        |signal: &i32| [SIGHUP, SIGINT, SIGQUIT, SUSPENDS].contains(signal) && is_ignored(*signal);
+    let all = STOPS.iter().chain([&SUSPENDS]);
+    let signals = Signals::new(all.filter(|signal| !stays(signal)))?;
     hear(signals, on_signal)
 }
 
@@ -81,7 +89,7 @@ fn shrug_at(signal: i32) -> io::Result<()> {
 /// Takes no notice of any signal that can be caught: for the guard, which ends
 /// when its farmer does.
 pub fn shrug() {
-    let more = [SIGQUIT, SIGPIPE, SIGTSTP, SIGTTIN, SIGTTOU];
+    let more = [SIGPIPE, SIGTSTP, SIGTTIN, SIGTTOU];
     for signal in STOPS.into_iter().chain(more) {
         // Without the handler the signal ends us: no reason not to try.
         let _ = shrug_at(signal);

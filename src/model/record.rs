@@ -79,6 +79,10 @@ pub enum Mark {
     Drained,
     /// It starts tasks again.
     Resumed,
+    /// A task ended and left processes behind, which were ended with it.
+    LeftBehind,
+    /// The kernel killed for lack of memory, and no task ended by it.
+    MemoryKill,
 }
 
 /// Who writes a journal.

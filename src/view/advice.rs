@@ -5,8 +5,8 @@
 
 mod gpus;
 
-use super::run::Run;
 use super::run::node::Node;
+use super::run::{Farmer, Run};
 use crate::model::durations;
 use crate::model::figures::{Histogram, float, grouped, micros, share, show_kib};
 use crate::model::health::Opinion;
@@ -33,6 +33,7 @@ pub fn advice(run: &Run) -> Vec<Advice> {
         ("gpu-share", gpus::share(&seen).into_iter().collect()),
         ("gpu-unused", gpus::none_needed(&seen).into_iter().collect()),
         ("out-of-memory", out_of_memory(run)),
+        ("left-behind", left_behind(run)),
         ("rest", rest(run, &durations).into_iter().collect()),
         ("short-tasks", short(run, &durations).into_iter().collect()),
         ("idle", idle(run, &durations).into_iter().collect()),
@@ -77,6 +78,34 @@ fn sick(nodes: &[Node]) -> Vec<String> {
             part * 100.0,
             grouped(mine)
         ));
+    }
+    texts
+}
+
+/// Tasks whose background processes were ended with them, and kills that no task's end
+/// tells of: both may have ended well without all of their result.
+fn left_behind(run: &Run) -> Vec<String> {
+    let sum = |of: fn(&Farmer) -> u64| run.farmers.iter().map(of).sum::<u64>();
+    let mut texts = Vec::new();
+    match sum(|farmer| farmer.left_behind) {
+        0 => {}
+        1 => texts.push(
+            "a task ended while processes that it had started still ran: they were ended with \
+             it; 'wait' at the end of its line lets it wait for them"
+                .to_owned(),
+        ),
+        n => texts.push(format!(
+            "{} tasks ended while processes that they had started still ran: these were ended \
+             with them; 'wait' at the end of a line lets it wait for them",
+            grouped(n)
+        )),
+    }
+    if sum(|farmer| farmer.memory_kills) > 0 {
+        texts.push(
+            "the kernel killed for lack of memory, and no task died of it: one whose child was \
+             killed may have finished without its result; the journals note when"
+                .to_owned(),
+        );
     }
     texts
 }

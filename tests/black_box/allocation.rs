@@ -238,14 +238,31 @@ fn who_cannot_be_asked_is_told_once_and_the_variable_is_believed() {
     gate.open(1);
     pytf.wait().exits(0);
 
-    // Newer Slurm tells in the environment; here the job is over already.
+    // Newer Slurm tells in the environment; here the job ends before a task could.
+    let now = std::time::SystemTime::now();
+    let now = now.duration_since(std::time::UNIX_EPOCH).unwrap().as_secs();
     let farm = Farm::of("true\n");
-    let vars = format!("{STEP} SLURM_JOB_END_TIME=1000000000");
-    let done = asking(&farm, "", &vars).run();
+    let vars = format!("{STEP} SLURM_JOB_END_TIME={}", now + 1800);
+    let done = asking(&farm, "--task-estimate 1h", &vars).run();
     done.exits(75).says(&["the end of the allocation"]);
     farm.assert_exact(1, &[], &[]);
     // That can be overridden.
-    asking(&farm, "--no-walltime", &vars).run().exits(0);
+    let again = asking(&farm, "--task-estimate 1h --no-walltime", &vars);
+    again.run().exits(0);
+}
+
+#[test]
+fn an_end_before_our_own_start_is_not_believed_and_its_variable_is_named() {
+    // A shell that is older than the job: tmux, an old salloc.
+    let farm = Farm::of("true\n");
+    program(&farm, "squeue", "exit 1");
+    program(&farm, "scontrol", "exit 1");
+    let vars = format!("{STEP} SLURM_JOB_END_TIME=1000000000");
+    asking(&farm, "", &vars)
+        .run()
+        .exits(0)
+        .says(&["SLURM_JOB_END_TIME=1000000000", "--walltime"]);
+    farm.assert_exact(1, &[0], &[]);
 }
 
 #[test]

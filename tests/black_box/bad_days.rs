@@ -477,6 +477,46 @@ fn a_directory_that_is_deleted_under_pytf_does_not_crash_it() {
 }
 
 #[test]
+fn a_task_may_remove_the_folder_that_the_farm_was_started_in() {
+    let farm = marking(3);
+    fs::create_dir(farm.path("cwd")).unwrap();
+    let all = farm.text("tasks.txt").replace("done/", "../done/");
+    farm.write("tasks.txt", format!("rmdir ../cwd\n{all}"));
+    let farmer = farm.pytf(["../tasks.txt", "--workdir", "../w", "--proc", "1"]);
+    farmer.within(farm.path("cwd")).run().exits(0);
+    farm.assert_exact(4, &[0, 1, 2, 3], &[]);
+    assert_eq!(farm.text("w/logs/log_3"), "2\n");
+    assert!(farm.path("w/timeline.json").exists());
+}
+
+#[test]
+fn a_file_system_without_inodes_is_told_soon() {
+    let farm = Farm::of(tasks(3, |id| format!("echo {id}")));
+    farm.farm("--logs none --no-timeline").run().exits(0);
+    let find = Command::new("find").arg(farm.path("w")).output().unwrap();
+    let inodes = String::from_utf8_lossy(&find.stdout).lines().count();
+    fs::remove_dir_all(farm.path("w")).unwrap();
+    // Room for one log.
+    let Some(_small) = Small::mount(&farm, &format!("10m,nr_inodes={}", inodes + 1)) else {
+        return;
+    };
+    let done = farm.farm("").run();
+    orderly(&done, &[74]);
+    assert!(done.stderr.contains("df -i"), "{}", done.stderr);
+}
+
+#[test]
+fn a_farm_that_is_a_task_of_its_own_workdir_is_refused() {
+    let pytf = env!("CARGO_BIN_EXE_pytf");
+    let farm = Farm::of(format!("{pytf} tasks.txt --workdir ./w\ntrue\n"));
+    farm.farm("--proc 1").run().exits(1);
+    farm.assert_exact(2, &[1], &[0]);
+    assert_eq!(farm.outcomes()[&0], "exit 2");
+    let log = farm.text("w/logs/log_0");
+    assert!(log.contains("would wait for that task"), "{log}");
+}
+
+#[test]
 fn a_missing_path_is_no_crash() {
     let farm = Farm::of("/bin/true\necho $((1+1)) > two\n");
     farm.farm("").under(["env", "-u", "PATH"]).run().exits(0);
@@ -549,4 +589,19 @@ fn what_the_kernel_kills_for_lack_of_memory_is_called_so() {
     let advice = farm.pytf(["status", "w"]).run().exits(0).stdout;
     let advice = String::from_utf8_lossy(&advice).into_owned();
     assert!(advice.contains("killed for lack of memory"), "{advice}");
+}
+
+#[test]
+fn a_child_that_was_killed_for_lack_of_memory_is_told_although_its_task_finished() {
+    let Some(group) = Cramped::new(100 << 20) else {
+        return skip("no memory control group can be made here");
+    };
+    if !has("python3") {
+        return skip("no python3");
+    }
+    let farm = Farm::of("python3 -c 'x = bytearray(300 << 20)'; true\n");
+    let done = farm.farm("--proc 1").under(group.enter()).run().exits(0);
+    done.says(&["killed for lack of memory", "without its result"]);
+    let status = farm.pytf(["status", "w"]).run().exits(0);
+    status.says(&["the kernel killed for lack of memory"]);
 }

@@ -8,9 +8,10 @@ use nix::unistd::Pid;
 use crate::harness::{Farm, Gate, is_alive, pause, state, tasks, until};
 
 /// Every signal that a batch system, a terminal or a limit sends.
-const STOPS: [Signal; 7] = [
+const STOPS: [Signal; 8] = [
     Signal::SIGTERM,
     Signal::SIGINT,
+    Signal::SIGQUIT,
     Signal::SIGHUP,
     Signal::SIGUSR1,
     Signal::SIGUSR2,

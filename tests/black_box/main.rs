@@ -34,6 +34,7 @@ mod resume;
 mod retry;
 mod seeing;
 mod status;
+mod terminal;
 mod timeline;
 mod watch;
 mod workdir;

@@ -81,6 +81,10 @@ pub struct Farmer {
     pub health: Opinion,
     /// Whether it starts nothing any more, and what runs goes on.
     pub is_draining: bool,
+    /// Tasks that left processes behind when they ended, as far as that was noted.
+    pub left_behind: u64,
+    /// Moments at which the kernel killed for lack of memory and no task ended by it.
+    pub memory_kills: u64,
     /// What it noted: signals and the like.
     pub notes: Vec<(u64, String)>,
     /// What its slots do.
@@ -138,6 +142,8 @@ impl Farmer {
             left: None,
             health: Opinion::Well,
             is_draining: false,
+            left_behind: 0,
+            memory_kills: 0,
             notes: Vec::new(),
             slots: Slots::default(),
             ended: 0,
@@ -355,8 +361,10 @@ impl Farmer {
                 self.is_draining = match mark {
                     Some(Mark::Drained) => true,
                     Some(Mark::Resumed) => false,
-                    None => self.is_draining,
+                    Some(Mark::LeftBehind | Mark::MemoryKill) | None => self.is_draining,
                 };
+                self.left_behind += u64::from(mark == Some(Mark::LeftBehind));
+                self.memory_kills += u64::from(mark == Some(Mark::MemoryKill));
                 self.note(at, text);
             }
             Record::Leave { at, why, .. } => {

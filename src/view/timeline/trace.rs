@@ -146,6 +146,7 @@ impl<'a> Trace<'a> {
                 Record::Note { at, text, mark } => {
                     let mark = match mark {
                         Some(Mark::Drained) => format!("farmer drained: {text}"),
+                        Some(Mark::LeftBehind | Mark::MemoryKill) => text.clone(),
                         Some(Mark::Resumed) => format!("farmer resumed: {text}"),
                         None => text,
                     };
