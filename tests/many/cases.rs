@@ -27,7 +27,7 @@ use crate::harness::{Done, Farm, tasks, until};
 const N: u64 = 32;
 const FAILING: [u64; 2] = [10, 25];
 /// How many cases a short run plays, but for those that a file does not allow.
-const SHORT: usize = 450;
+const SHORT: usize = 150;
 
 /// What a task does: it stops its farmer, or waits until all are killed, the first
 /// time; then it notes that it ran, and how it was called.
@@ -55,7 +55,7 @@ fn word(id: u64) -> String {
 /// went through them.
 const STATES: [&str; 5] = ["first", "stopped", "killed", "retried", "complete"];
 
-const ARGS: &str = "--grace 1 --lock flock --takeover 4s --no-quarantine";
+const ARGS: &str = "--grace 1 --lock flock --takeover 10s --no-quarantine";
 
 /// The run with its past: a copy of the workdir and of what ran, in each state.
 fn past() -> Farm {
@@ -582,22 +582,8 @@ fn named(run: &Done<'_>) -> Result<(), String> {
     Err(format!("named badly: {}", run.stderr.trim()))
 }
 
-/// Each has a run of its own: what fails is held back for a while, so that most of a
-/// case is a wait.
-const WORKERS: usize = 6;
-
 #[test]
 fn every_damage_ends_exact_or_named() {
-    let wrong: Vec<String> = std::thread::scope(|scope| {
-        let workers: Vec<_> = (0..WORKERS).map(|n| scope.spawn(move || work(n))).collect();
-        let ended = workers.into_iter().map(|worker| worker.join().unwrap());
-        ended.flatten().collect()
-    });
-    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
-}
-
-/// Plays every so-manieth case, from the `nth` on; what is wrong.
-fn work(nth: usize) -> Vec<String> {
     let farm = past();
     let mut cases = Vec::new();
     for state in &STATES[1..] {
@@ -614,7 +600,7 @@ fn work(nth: usize) -> Vec<String> {
     let only = std::env::var("PYTF_TEST_CASE").unwrap_or_default();
     let mut counts: BTreeMap<&str, u64> = BTreeMap::new();
     let mut wrong = Vec::new();
-    for (at, (state, name, file, way)) in cases.iter().enumerate().skip(nth).step_by(WORKERS) {
+    for (at, (state, name, file, way)) in cases.iter().enumerate() {
         // Spread over all of them: another share with another seed.
         let place = (at as u64).wrapping_mul(0x9E37_79B9).wrapping_add(seed) % cases.len() as u64;
         let what = format!("{state}, {name}: {way}");
@@ -635,5 +621,5 @@ fn work(nth: usize) -> Vec<String> {
         wrong.extend(end.err().map(|end| format!("{what}: {end}")));
     }
     println!("{counts:?}");
-    wrong
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
 }
