@@ -424,7 +424,9 @@ fn open(path: &Path, options: &Farm) -> Result<Workdir> {
 
 /// A task that works on its own workdir would wait for itself for ever.
 fn refuse_own_task(workdir: &Workdir) -> Result<()> {
-    let Some(of_task) = std::env::var_os("PYTF_WORKDIR") else {
+    // Users set PYTF_WORKDIR, too; only tasks have a number.
+    let variables = ["PYTF_TASK_ID", "PYTF_WORKDIR"].map(std::env::var_os);
+    let [Some(_), Some(of_task)] = variables else {
         return Ok(());
     };
     let identity = |path: &Path| {

@@ -650,6 +650,8 @@ mod tests {
     /// Lines, those that end in a backslash together with the next one.
     fn joined(list: &[u8]) -> Vec<Vec<u8>> {
         let (mut lines, mut open) = (Vec::new(), None::<Vec<u8>>);
+        // Behind the last line end there is no line.
+        let list = list.strip_suffix(b"\n").unwrap_or(list);
         for line in list.split(|&b| b == b'\n') {
             let line = line.strip_suffix(b"\r").unwrap_or(line);
             let is_comment =

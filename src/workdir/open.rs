@@ -95,10 +95,12 @@ fn check_may_begin(dir: &Arc<dyn Dir>, path: &Path) -> Result<()> {
     {
         return Ok(());
     }
-    let journals = dir.list(NODES).unwrap_or_default();
-    if journals
-        .iter()
-        .any(|name| layout::farmer_of(name).is_some())
+    let is_there = |folder, is_journal: fn(&str) -> bool| {
+        let names = dir.list(folder).unwrap_or_default();
+        names.iter().any(|name| is_journal(name))
+    };
+    if is_there(NODES, |name| layout::farmer_of(name).is_some())
+        || is_there(DONE, |name| layout::over_of(name).is_some())
     {
         // What it lacks is told by whoever needs it.
         return Ok(());

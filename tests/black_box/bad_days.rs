@@ -485,7 +485,8 @@ fn a_task_may_remove_the_folder_that_the_farm_was_started_in() {
     let farmer = farm.pytf(["../tasks.txt", "--workdir", "../w", "--proc", "1"]);
     farmer.within(farm.path("cwd")).run().exits(0);
     farm.assert_exact(4, &[0, 1, 2, 3], &[]);
-    assert_eq!(farm.text("w/logs/log_3"), "2\n");
+    // Before it, some shells say that their folder is gone.
+    assert_eq!(farm.text("w/logs/log_3").lines().last(), Some("2"));
     assert!(farm.path("w/timeline.json").exists());
 }
 
