@@ -68,7 +68,7 @@ fn exit_74_when_the_workdir_cannot_be_used_and_it_names_the_file_and_the_error()
     farm.farm("")
         .run()
         .exits(74)
-        .says(&["finished", "Is a directory"]);
+        .says(&["finished", "it is a directory, not a file", "pytf repair"]);
     assert_eq!(farm.outcomes().len(), 0, "nothing was started");
 }
 
