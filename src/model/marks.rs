@@ -38,6 +38,32 @@ const FAMILIES: [(&str, &str); 5] = [
 ];
 const PLAIN: &str = "or run the list as it is with --plain";
 
+/// What a list may hold: asked for many lines at once, since to look for a byte costs far
+/// less than to look for marks, and most lists have none.
+#[derive(Debug, Default)]
+pub struct Suspicion {
+    /// Words that another farmer replaces.
+    words: bool,
+    /// Variables, or macros between `%`.
+    variables: bool,
+}
+
+impl Suspicion {
+    /// Takes the next part of the list in.
+    pub fn read(&mut self, part: &[u8]) {
+        self.words |= memchr::memchr(b'P', part).is_some();
+        self.variables |= memchr::memchr2(b'$', b'%', part).is_some();
+    }
+
+    /// Whether a line that was read may hold a mark or a variable at all.
+    pub fn falls_on(&self, line: &[u8]) -> bool {
+        self.words
+            || matches!(line.first(), Some(b'[' | b'0'..=b'9'))
+            || memchr::memchr(b'#', line).is_some()
+            || self.variables && memchr::memchr2(b'$', b'%', line).is_some()
+    }
+}
+
 /// The first mark in a line without the blanks around it; `is_set` tells which
 /// variables tasks will have.
 pub fn find(line: &[u8], is_set: &dyn Fn(&str) -> bool) -> Option<Mark> {

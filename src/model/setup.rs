@@ -42,12 +42,19 @@ const PAIRS: [(&str, &[&str]); 6] = [
 /// Whether a line only sets up its own shell. A line of which that is not certain does
 /// more.
 pub fn only_sets_up(line: &[u8]) -> bool {
+    // Most lines are decided by their first byte, the others by their first word.
+    if !matches!(line.first(), Some(b'.' | b'_' | b'A'..=b'Z' | b'a'..=b'z')) {
+        return false;
+    }
+    let is_end = |b: &u8| matches!(b, b' ' | b'\t' | b';' | b'&');
+    let first = &line[..line.iter().position(is_end).unwrap_or(line.len())];
+    if !is_first(first) {
+        return false;
+    }
     let Ok(text) = std::str::from_utf8(line) else {
         return false;
     };
-    // Most lines are decided by their first word.
-    let first = text.split([' ', '\t', ';', '&']).next().unwrap_or(text);
-    if !is_first(first) || text.contains(['|', '<', '>', '(', '`', '{', '"', '\'', '\\']) {
+    if text.contains(['|', '<', '>', '(', '`', '{', '"', '\'', '\\']) {
         return false;
     }
     let comment = pieces(line).find_map(|piece| match piece {
@@ -62,8 +69,10 @@ pub fn only_sets_up(line: &[u8]) -> bool {
     commands.all(|command| !command.contains('&') && is_set_up(command))
 }
 
-fn is_first(word: &str) -> bool {
-    WORDS.contains(&word) || PAIRS.iter().any(|(first, _)| *first == word) || is_assignment(word)
+fn is_first(word: &[u8]) -> bool {
+    WORDS.iter().any(|first| first.as_bytes() == word)
+        || PAIRS.iter().any(|(first, _)| first.as_bytes() == word)
+        || word.contains(&b'=') && std::str::from_utf8(word).is_ok_and(is_assignment)
 }
 
 fn is_set_up(command: &str) -> bool {

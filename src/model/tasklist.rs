@@ -14,7 +14,8 @@ use std::sync::Arc;
 
 use memchr::{memchr, memchr3_iter};
 
-use super::{marks, setup};
+use super::marks::{self, Suspicion};
+use super::setup;
 
 /// The longest line that is accepted, in bytes. Longer than any command that
 /// was meant; a list of one endless line must not fill the memory.
@@ -144,6 +145,8 @@ pub struct Parser {
     parts: Vec<(usize, u64)>,
     /// Whether the current task holds a CR so far.
     has_cr: bool,
+    /// What was read so far may say to other tools.
+    suspicion: Suspicion,
     limit: usize,
     dialect: Dialect,
     remarks: Remarks,
@@ -172,6 +175,7 @@ impl Parser {
             joined: Vec::new(),
             parts: Vec::new(),
             has_cr: false,
+            suspicion: Suspicion::default(),
             limit,
             dialect,
             remarks: Remarks::default(),
@@ -182,6 +186,7 @@ impl Parser {
     /// with them to `emit`, in order.
     pub fn feed(&mut self, chunk: &[u8], emit: &mut dyn FnMut(&[u8])) -> Result<(), ListError> {
         let mut start = 0;
+        self.suspicion.read(chunk);
         for at in memchr3_iter(b'\n', 0, b'\r', chunk) {
             if chunk[at] == b'\r' {
                 self.has_cr = true;
@@ -220,7 +225,8 @@ impl Parser {
             // Nothing comes behind the backslash: it is the task's.
             let mut task = std::mem::take(&mut self.joined);
             task.push(b'\\');
-            self.task(&task, emit)?;
+            let first = self.parts[0].1;
+            self.task(&task, first, emit)?;
         }
         Ok(())
     }
@@ -281,8 +287,7 @@ impl Parser {
             && ends_in_escape(line)
             && !(self.parts.is_empty() && trim(line).first() == Some(&b'#'));
         if !goes_on && self.parts.is_empty() {
-            self.parts.push((0, number));
-            return self.task(line, emit);
+            return self.task(line, number, emit);
         }
         if self.joined.len() + line.len() > self.limit {
             let (line, limit) = (number, self.limit);
@@ -295,26 +300,30 @@ impl Parser {
         }
         let mut whole = std::mem::take(&mut self.joined);
         whole.extend_from_slice(line);
-        let done = self.task(&whole, emit);
+        let first = self.parts.first().map_or(number, |(_, number)| *number);
+        let done = self.task(&whole, first, emit);
         whole.clear();
         whole.shrink_to(64 << 10);
         self.joined = whole;
         done
     }
 
-    /// The text of one task, or of a line that is none.
-    fn task(&mut self, text: &[u8], emit: &mut dyn FnMut(&[u8])) -> Result<(), ListError> {
+    /// The text of one task, or of a line that is none, which begins in line `number`.
+    fn task(
+        &mut self,
+        text: &[u8],
+        number: u64,
+        emit: &mut dyn FnMut(&[u8]),
+    ) -> Result<(), ListError> {
         let has_cr = std::mem::take(&mut self.has_cr);
         let task = trim(text);
         let dialect = &self.dialect;
         let is_set = |name: &str| dialect.is_set(name);
-        if !dialect.plain
-            && let Some(mark) = marks::find(task, &is_set)
-        {
+        let is_suspect = !dialect.plain && self.suspicion.falls_on(task);
+        if is_suspect && let Some(mark) = marks::find(task, &is_set) {
             let at = task.as_ptr().addr() - text.as_ptr().addr() + mark.at;
-            return Err(self.mark(at, mark.what));
+            return Err(self.mark(at, number, mark.what));
         }
-        let number = self.parts.first().map_or(1, |(_, number)| *number);
         let last = self.remarks.lines;
         self.parts.clear();
         if task.is_empty() || task[0] == b'#' {
@@ -334,17 +343,19 @@ impl Parser {
             }
             seen.setup.add(number);
         }
-        for (_, name) in marks::unset(task, &is_set) {
-            seen.add_unset(name, number);
+        if is_suspect {
+            for (_, name) in marks::unset(task, &is_set) {
+                seen.add_unset(name, number);
+            }
         }
         emit(task);
         Ok(())
     }
 
     /// A mark at this byte of a task that may be joined from several lines.
-    fn mark(&self, at: usize, what: String) -> ListError {
+    fn mark(&self, at: usize, number: u64, what: String) -> ListError {
         let part = self.parts.iter().rev().find(|(begin, _)| *begin <= at);
-        let (begin, line) = part.copied().unwrap_or((0, 1));
+        let (begin, line) = part.copied().unwrap_or((0, number));
         ListError::Mark {
             line,
             column: (at - begin) as u64 + 1,
