@@ -14,7 +14,7 @@ use std::time::Duration;
 use super::error::{Context, Result};
 use super::fs::{Dir, File, Open, read_from};
 use super::layout;
-use super::lock::Mechanism;
+use super::lock::{self, Mechanism};
 use crate::model::record::{End, Header, Record};
 
 /// The journal of this process.
@@ -49,9 +49,15 @@ impl Journal {
             Err(error) => return Err(error).context("create", &name),
         };
         let is_ours = match mechanism {
-            // It tells our own node only, and where there is none, nobody.
-            Mechanism::Link => file.try_lock(Mechanism::Flock).unwrap_or(true),
-            _ => file.try_lock(mechanism).context("lock", &name)?,
+            // It tells our own node only, and nobody where the file system has no locks.
+            // Any other error is no answer: unlocked, we would be taken for dead.
+            Mechanism::Link => match file.try_lock(Mechanism::Flock) {
+                Err(error) if lock::has_none(&error) => true,
+                tried => tried.context("lock", &name)?,
+            },
+            _ => file
+                .try_lock(mechanism)
+                .map_err(|error| lock::unusable(mechanism, &name, error))?,
         };
         if !is_ours {
             return Ok(None);
