@@ -52,7 +52,7 @@ class Books:
         self.tasks = dict(self._lines("tasks"))
         self.finished = self._lines("finished")
         self.failed = self._lines("failed")
-        self.waiting = self._lines("toprocess", self.state["queue"]["cursor"])
+        self.waiting = self._lines("toprocess", self.state["queues"][0]["cursor"])
         self.requeued = [line.split() for line in self._text("requeued").splitlines()]
         paths = sorted((self.workdir / "nodes").rglob("*.jsonl"))
         # A farmer that another looks at before it has locked its journal leaves
