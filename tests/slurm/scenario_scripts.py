@@ -70,7 +70,7 @@ def _chain(cluster):
     _submit(farm, "chain.sh")
     for number in range(3):
         before = _starts(farm)
-        until(lambda n=number: len(list((farm.workdir / "nodes").glob("*.jsonl"))) >= 4 * (n + 1), "four farmers")
+        until(lambda n=number: len(list((farm.workdir / "nodes").rglob("*.jsonl"))) >= 4 * (n + 1), "four farmers")
         until(lambda n=before: _starts(farm) >= n + 8, "tasks run on all nodes")
         cluster.slurm("scancel", "-s", "TERM", "--name=chain")
         until(lambda n=number: farm.said().count("tasks are left") >= n + 1, "the last has left")
