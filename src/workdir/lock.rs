@@ -369,3 +369,33 @@ fn unusable(mechanism: Mechanism, error: io::Error) -> Error {
         "the file system of the workdir refuses {mechanism} locks: {error}; {hint}"
     ))
 }
+
+/// A wait for tests.
+#[cfg(test)]
+pub(in crate::workdir) mod samples {
+    use std::time::Duration;
+
+    use super::Waiting;
+
+    /// Whoever does not wait: no time passes, and a lock that is held is given up.
+    pub(in crate::workdir) struct Now;
+
+    impl Waiting for Now {
+        fn now(&self) -> Duration {
+            Duration::ZERO
+        }
+        fn micros(&self) -> u64 {
+            0
+        }
+        fn pause(&mut self, _: Duration) -> bool {
+            false
+        }
+        fn jitter(&mut self) -> f64 {
+            0.0
+        }
+        fn tell(&mut self, _: String) {}
+        fn takeover(&self) -> Duration {
+            Duration::from_mins(2)
+        }
+    }
+}

@@ -183,33 +183,12 @@ impl Txn<'_> {
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
 
     use super::*;
     use crate::workdir::fs::RealDir;
-    use crate::workdir::lock::{Mechanism, Waiting};
+    use crate::workdir::lock::Mechanism;
+    use crate::workdir::lock::samples::Now;
     use crate::workdir::state::Act;
-
-    struct Now;
-    impl Waiting for Now {
-        fn micros(&self) -> u64 {
-            0
-        }
-
-        fn now(&self) -> Duration {
-            Duration::ZERO
-        }
-        fn pause(&mut self, _: Duration) -> bool {
-            false
-        }
-        fn jitter(&mut self) -> f64 {
-            0.0
-        }
-        fn tell(&mut self, _: String) {}
-        fn takeover(&self) -> Duration {
-            Duration::from_mins(2)
-        }
-    }
 
     /// Copies are made without the lock: they must not meet the files of a
     /// transaction that somebody else has under way.

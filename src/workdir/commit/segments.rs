@@ -73,33 +73,13 @@ impl Txn<'_> {
 mod tests {
     use std::io;
     use std::sync::Arc;
-    use std::time::Duration;
 
     use super::*;
     use crate::model::ids::Ids;
     use crate::workdir::fs::{Dir, File, RealDir};
-    use crate::workdir::lock::{Mechanism, Waiting};
+    use crate::workdir::lock::Mechanism;
+    use crate::workdir::lock::samples::Now;
     use crate::workdir::state::{Act, State};
-
-    struct Now;
-    impl Waiting for Now {
-        fn micros(&self) -> u64 {
-            0
-        }
-        fn now(&self) -> Duration {
-            Duration::ZERO
-        }
-        fn pause(&mut self, _: Duration) -> bool {
-            false
-        }
-        fn jitter(&mut self) -> f64 {
-            0.0
-        }
-        fn tell(&mut self, _: String) {}
-        fn takeover(&self) -> Duration {
-            Duration::from_mins(2)
-        }
-    }
 
     /// A workdir with short segments.
     struct Short(Arc<RealDir>);

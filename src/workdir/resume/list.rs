@@ -228,35 +228,15 @@ pub enum ListTrouble {
 mod tests {
     use std::sync::Arc;
     use std::sync::atomic::{AtomicU64, Ordering};
-    use std::time::Duration;
 
     use super::*;
     use crate::workdir::commit::Txn;
     use crate::workdir::fs::{Dir, RealDir};
-    use crate::workdir::lock::{Mechanism, Waiting};
+    use crate::workdir::lock::Mechanism;
+    use crate::workdir::lock::samples::Now;
     use crate::workdir::repair::repair;
     use crate::workdir::resume::{Edits, look, prepare};
     use crate::workdir::state::Act;
-
-    struct Now;
-    impl Waiting for Now {
-        fn micros(&self) -> u64 {
-            0
-        }
-        fn now(&self) -> Duration {
-            Duration::ZERO
-        }
-        fn pause(&mut self, _: Duration) -> bool {
-            false
-        }
-        fn jitter(&mut self) -> f64 {
-            0.0
-        }
-        fn tell(&mut self, _: String) {}
-        fn takeover(&self) -> Duration {
-            Duration::from_mins(2)
-        }
-    }
 
     /// A list that somebody replaces in place after so many reads.
     struct Written {
