@@ -2,10 +2,7 @@
 //! for all: the limit is named, no healthy task is harmed, nothing panics, and no
 //! refusal is called a bug.
 
-use std::fs::{self, OpenOptions};
-
-use nix::sys::stat::Mode;
-use nix::unistd::mkfifo;
+use std::fs::{self, File};
 
 use crate::bad_days::{marking, nothing_false, orderly};
 use crate::harness::{Done, Farm, Pytf, has, is_root, skip, tasks, until};
@@ -27,16 +24,13 @@ fn names(done: &Done<'_>, limit: &str) {
 fn a_thousand_slots_run_with_two_hundred_and_fifty_six_descriptors() {
     for logs in ["files", "packed"] {
         let farm = Farm::new();
+        // A lock holds them: who comes late to a pipe without a writer waits for ever.
         farm.write(
             "tasks.txt",
-            "cat hold\n".repeat(1000) + "ulimit -n > seen\n",
+            "flock --shared hold true\n".repeat(1000) + "ulimit -n > seen\n",
         );
-        mkfifo(&farm.path("hold"), Mode::from_bits_truncate(0o600)).unwrap();
-        let hold = OpenOptions::new()
-            .read(true)
-            .write(true)
-            .open(farm.path("hold"))
-            .unwrap();
+        let hold = File::create(farm.path("hold")).unwrap();
+        hold.lock().unwrap();
         let pytf = farm
             .farm(&format!("--proc 1000 --logs {logs}"))
             .under(["prlimit", "--nofile=256:256"])
