@@ -12,7 +12,6 @@ use pytf::exit::RunExit;
 use pytf::farm::patience::{Patience, waits};
 use pytf::farm::sight;
 use pytf::farm::start::{self, Trouble, warn};
-use pytf::host::allocation::host_name;
 use pytf::host::{guard, open_files};
 use pytf::model::ids::Ids;
 use pytf::model::refusal::hint;
@@ -215,13 +214,12 @@ fn repair(wish: &Repair) -> Result<RunExit, Trouble> {
     let mechanism = exclusion::choose(&wish.workdir, None)?;
     let (_keep, abort) = waits();
     let mut patience = Patience::new(abort, None, std::time::Duration::from_mins(2));
-    let here = (&*host_name(), mechanism);
     let dialect = Dialect {
         plain: wish.plain,
         ..Dialect::default()
     };
     let list = wish.tasklist.as_deref().map(|list| (list, &dialect));
-    let made = workdir::repair::repair(&dir, list, here, &mut patience)?;
+    let made = workdir::repair::repair(&dir, list, mechanism, &mut patience)?;
     let unusable = match made.unusable {
         0 => String::new(),
         n => format!("; {n} lines in them were of no use"),

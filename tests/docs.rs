@@ -5,6 +5,7 @@ use std::process::Command;
 
 use pytf::exit::TABLE;
 use pytf::model::health::Opinion;
+use pytf::model::identity::NodeId;
 use pytf::model::ids::Ids;
 use pytf::model::outcome::Outcome;
 use pytf::model::record::{End, GpuLoad, Header, LogAt, Mark, Record, SlotDevices, Start, Used};
@@ -201,6 +202,11 @@ fn header() -> Header {
         farmer: "a".into(),
         host: "a".into(),
         pid: 1,
+        began: Some(1),
+        node: Some(NodeId {
+            boot: "a".into(),
+            pids: 1,
+        }),
         job: Some("7".into()),
         rank: Some(0),
         step: Some("0".into()),
@@ -233,6 +239,7 @@ fn every_word_in_a_journal_is_told() {
         Outcome::TimeLimit,
         Outcome::OutOfMemory,
         Outcome::NotStarted(127),
+        Outcome::Unknown,
         Outcome::Interrupted,
         Outcome::Lost,
     ];
@@ -286,6 +293,7 @@ fn every_word_in_a_journal_is_told() {
                 | Outcome::TimeLimit
                 | Outcome::OutOfMemory
                 | Outcome::NotStarted(_)
+                | Outcome::Unknown
                 | Outcome::Interrupted
                 | Outcome::Lost => {}
             },

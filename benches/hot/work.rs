@@ -178,6 +178,8 @@ fn header(nth: u32) -> Header {
         farmer: format!("n1.0.1.{nth}"),
         host: "n1".into(),
         pid: 1,
+        began: None,
+        node: None,
         job: None,
         rank: None,
         step: None,

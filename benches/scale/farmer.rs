@@ -125,6 +125,8 @@ impl Farmer {
             farmer: format!("node{number:05}.job.{number}.{nth}"),
             host: format!("node{number:05}"),
             pid: 1,
+            began: None,
+            node: None,
             job: None,
             rank: None,
             step: None,

@@ -3,6 +3,14 @@
 
 use std::time::{Duration, Instant, SystemTime};
 
+use nix::time::{ClockId, clock_gettime};
+
+/// The time since the machine started, which runs on while it sleeps: others do, and so
+/// does an allocation.
+pub fn since_boot() -> Duration {
+    clock_gettime(ClockId::CLOCK_BOOTTIME).map_or(Duration::ZERO, Duration::from)
+}
+
 /// Microseconds since 1970, from a beginning and a monotonic clock.
 #[derive(Clone, Copy, Debug)]
 pub struct Clock {

@@ -22,7 +22,6 @@ use crate::view::summary::part::Part;
 use crate::view::summary::together::Together;
 use crate::view::summary::{Failure, Summary, TAIL, log_tail};
 use crate::view::{advice, timeline};
-use crate::workdir::farmers::job_of;
 use crate::workdir::open::Workdir;
 use crate::workdir::resume::look;
 use crate::workdir::state::State;
@@ -112,7 +111,7 @@ impl Finish<'_> {
             failures,
         } = match (record, job) {
             (Some(record), Some(job)) => {
-                Together::of(record, &job.joined, |farmer| job_of(farmer) == job.name)
+                Together::of(record, &job.joined, |header| header.job == job.name)
             }
             (Some(record), None) => Together {
                 busy: Duration::from_micros(busy.load(Ordering::Relaxed)),

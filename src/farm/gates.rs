@@ -302,7 +302,7 @@ impl Pen {
                 at,
                 gpus: loads.clone(),
             };
-            let _ = self.orders.send(Order::Write(record));
+            let _ = self.orders.send(Order::Write(Box::new(record)));
             self.wrote = Some((now, loads));
         }
     }

@@ -23,6 +23,7 @@ use super::quarantine::Quarantine;
 use super::queue::Queue;
 use crate::host::process::Place;
 use crate::model::interruption::{SUSPICION, Span};
+use crate::model::liveness::heartbeat;
 use crate::model::outcome::{Destination, Outcome};
 use crate::model::pace::{Ends, Pace};
 use crate::model::record::{End, Record, Start};
@@ -61,8 +62,8 @@ pub struct Desk {
     pub session: Session,
     /// How often it takes its turn, and with how much.
     pub pace: Pace,
-    /// The scheduler's id of our job, as farmers' names have it.
-    pub job: String,
+    /// Our job, as headers have it.
+    pub job: Option<String>,
     /// Tasks for the slots.
     pub queue: Arc<Queue>,
     /// What runs.
@@ -267,6 +268,13 @@ impl Ledger {
             self.times.compacted = Instant::now();
             copy = self.desk.session.copy_queue()?;
         }
+        let is_doubtful = !self.desk.queue.life().is_good();
+        if is_doubtful {
+            // The lease holds from now on if the turn succeeds.
+            let at = self.desk.clock.micros(Instant::now());
+            let beat = Record::Beat { at };
+            self.desk.session.journal().lock().push(&beat);
+        }
         let upto = self.take_reports(false);
         for task in self
             .desk
@@ -306,7 +314,9 @@ impl Ledger {
             self.times.compacted = now;
         }
         self.times.looked = now;
-        self.desk.queue.life().sign();
+        if is_doubtful {
+            self.desk.queue.life().sign(began);
+        }
         self.desk.queue.put(turn.tasks);
         self.show();
         Ok(())
@@ -428,7 +438,7 @@ impl Ledger {
     // ---- the journal -----------------------------------------------------
 
     fn beat_every(&self) -> Duration {
-        beat_every(self.desk.patience.takeover())
+        heartbeat(self.desk.patience.takeover())
     }
 
     /// Writes what was started, and gives the sign of life that others watch.
@@ -443,17 +453,10 @@ impl Ledger {
         }
         if self.times.beat.elapsed() >= self.beat_every() {
             let at = self.desk.clock.micros(Instant::now());
-            self.desk
-                .session
-                .journal()
-                .lock()
-                .push(&Record::Beat { at });
-            self.desk.session.sync_journal()?;
+            let begun = self.desk.patience.now();
+            self.desk.session.heartbeat(at)?;
             self.times.beat = Instant::now();
-            // After a long silence only a turn tells whether we were sealed.
-            if self.desk.queue.life().is_good() {
-                self.desk.queue.life().sign();
-            }
+            self.desk.patience.renewed(begun);
         }
         Ok(())
     }
@@ -505,20 +508,40 @@ impl Ledger {
     }
 
     /// Others work on: should one of our job die, its tasks need somebody.
-    fn has_reason_to_stay(&self) -> Result<bool> {
+    fn has_reason_to_stay(&mut self) -> Result<bool> {
         let state = self.state();
         if !self.desk.linger || state.live < 2 || state.is_complete() {
             return Ok(false);
         }
-        let me = self.desk.session.farmer();
-        let all = farmers::unsealed(&self.desk.session.workdir().dir)?;
-        let is_ours = |name: &str| farmers::job_of(name) == self.desk.job;
-        // Another job's farmers look after each other, as soon as one has been
-        // seen to live: it may have died a moment before we came.
-        let needs_us = |name: &&String| is_ours(name) || !self.neighbours.have_seen_alive(name);
-        // Who has no journal is not seen to die by anybody who comes later.
-        let is_traceless = state.live as usize > all.len();
-        Ok(is_traceless || all.iter().filter(needs_us).any(|name| name != me))
+        let live = state.live as usize;
+        let workdir = self.desk.session.workdir().clone();
+        let me = self.desk.session.farmer().to_owned();
+        let all = farmers::unsealed(&workdir.dir)?;
+        if live > all.len() {
+            // Who has no journal is not seen to die by anybody who comes later.
+            return Ok(true);
+        }
+        // From ours on: a thousand that become idle together do not all ask about one.
+        let after = all.partition_point(|name| *name <= me);
+        for farmer in all[after..].iter().chain(&all[..after]) {
+            // Another job's farmers look after each other, as soon as one has been
+            // seen to live: it may have died a moment before we came.
+            if *farmer != me
+                && (!self.neighbours.have_seen_alive(farmer) || self.is_of_our_job(farmer)?)
+            {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+
+    fn is_of_our_job(&mut self, farmer: &str) -> Result<bool> {
+        let dir = &self.desk.session.workdir().dir;
+        let Some(watcher) = self.desk.patience.watcher() else {
+            return Ok(false);
+        };
+        let id = watcher.id_of(dir, farmer)?;
+        Ok(id.is_some_and(|id| id.job == self.desk.job))
     }
 
     // ---- waiting ---------------------------------------------------------
@@ -674,6 +697,9 @@ impl Ledger {
         } else {
             PATIENCE_IDLE
         };
+        if matches!(error, Error::Io { .. }) {
+            self.desk.queue.life().doubt();
+        }
         match error {
             // What is refused for lack of a resource is no trouble of the workdir: a
             // task that ends gives some back, and is not stopped for it.
@@ -694,6 +720,7 @@ impl Ledger {
             }
             Error::Sealed => {
                 self.is_sealed = true;
+                self.desk.queue.life().end();
                 self.warn(Error::Sealed.to_string());
                 let _ = self.desk.events.send(Event::Sealed);
             }
@@ -744,9 +771,4 @@ impl Ledger {
 fn unnoted_since(place: &Place) -> Option<Instant> {
     let running = place.look().filter(|running| !running.noted)?;
     Some(running.started)
-}
-
-/// How often a farmer gives a sign of life when nothing else is written.
-pub fn beat_every(takeover: Duration) -> Duration {
-    (takeover / 6).min(Duration::from_secs(10))
 }

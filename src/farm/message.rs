@@ -95,7 +95,7 @@ pub enum Order {
     /// Give back what did not run, and leave.
     Leave(String),
     /// A record for the journal.
-    Write(Record),
+    Write(Box<Record>),
     /// A note for the journal and the timeline.
     Note(String),
 }

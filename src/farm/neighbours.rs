@@ -1,22 +1,21 @@
 //! Watching the other farmers, and taking over what the dead left.
 //!
 //! Each farmer watches the next two in the ring of names, so that the cost does
-//! not grow with their number; an idle one watches them all. A journal whose
-//! lock is free has a dead owner. One that only stood still for the takeover
-//! time, by our own clock, is taken over too: its node may be gone, and its lock
-//! with it, on a file system that never lets go of it.
+//! not grow with their number; an idle one watches them all. Whether one is dead
+//! `model::liveness` says.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashSet;
 use std::time::{Duration, Instant};
 
 use crate::host::guard;
+use crate::model::liveness::{Evidence, Verdict};
 use crate::model::watch::{first_watch, watch_every};
 use crate::workdir::error::Result;
-use crate::workdir::exclusion::host_of;
 use crate::workdir::farmers;
 use crate::workdir::lock::Waiting;
-use crate::workdir::recovery::{self, Found};
+use crate::workdir::recovery::Found;
 use crate::workdir::session::Session;
+use crate::workdir::watch;
 
 /// How many an idle farmer looks at in one go.
 const MOST: usize = 64;
@@ -28,8 +27,6 @@ pub struct Neighbours {
     number: u32,
     looked: Instant,
     has_looked: bool,
-    /// Their journals: the length, and since when it stands still.
-    signs: HashMap<String, (u64, Instant)>,
     /// Those of whom there has been a sign of life.
     alive: HashSet<String>,
 }
@@ -42,7 +39,6 @@ impl Neighbours {
             number,
             looked: Instant::now(),
             has_looked: false,
-            signs: HashMap::new(),
             alive: HashSet::new(),
         }
     }
@@ -74,11 +70,6 @@ impl Neighbours {
         is_idle: bool,
         waiting: &mut dyn Waiting,
     ) -> Result<Vec<String>> {
-        let since = self.looked.elapsed();
-        if since > watch_every(session.state().live, self.takeover) * 3 {
-            // We were frozen ourselves: nothing that stood still proves anything.
-            self.signs.clear();
-        }
         (self.looked, self.has_looked) = (Instant::now(), true);
         let all = farmers::unsealed(&session.workdir().dir)?;
         let me = session.farmer().to_owned();
@@ -93,26 +84,28 @@ impl Neighbours {
         }
         if is_idle {
             for farmer in farmers::without_journal(&session.workdir().dir, &all)? {
-                told.extend(self.check_traceless(&farmer, session, waiting)?);
+                told.extend(Self::check_traceless(&farmer, session, waiting)?);
             }
+        }
+        // Until then nobody means to look.
+        let next = waiting.now() + watch_every(session.state().live, self.takeover);
+        if let Some(watcher) = waiting.watcher() {
+            watcher.observer.rests_until(next);
         }
         Ok(told)
     }
 
     /// A farmer without a journal can give no sign of life.
     fn check_traceless(
-        &mut self,
         farmer: &str,
         session: &mut Session,
         waiting: &mut dyn Waiting,
     ) -> Result<Option<String>> {
-        let now = Instant::now();
-        let sign = self.signs.entry(farmer.to_owned()).or_insert((0, now));
-        if now - sign.1 <= self.takeover {
+        if !matches!(watch::judge_traceless(farmer, waiting), Verdict::Dead(_)) {
             return Ok(None);
         }
         let found = session.seal(farmer, None, waiting)?;
-        self.signs.remove(farmer);
+        forget(farmer, waiting);
         Ok(found.map(|found| told(&found, "has no journal any more")))
     }
 
@@ -123,36 +116,35 @@ impl Neighbours {
         waiting: &mut dyn Waiting,
     ) -> Result<Option<String>> {
         let workdir = session.workdir();
-        let (dir, host) = (&workdir.dir, host_of(session.farmer()));
-        let Some(journal) = recovery::look_at(dir, workdir.mechanism, farmer, host)? else {
+        let judged = watch::judge(&workdir.dir, workdir.mechanism, farmer, waiting)?;
+        let Some((seen, verdict)) = judged else {
             return Ok(None);
         };
-        let now = Instant::now();
-        let sign = self
-            .signs
-            .entry(farmer.to_owned())
-            .or_insert((journal.len, now));
-        if sign.0 != journal.len {
-            *sign = (journal.len, now);
-            self.alive.insert(farmer.to_owned());
-        }
-        if !journal.is_free && now - sign.1 <= self.takeover {
-            return Ok(None);
-        }
-        if host_of(farmer) == host {
+        let evidence = match verdict {
+            Verdict::Dead(evidence) => evidence,
+            Verdict::Alive => {
+                self.alive.insert(farmer.to_owned());
+                return Ok(None);
+            }
+            Verdict::Unproved => return Ok(None),
+        };
+        if seen.is_here {
             guard::end_all(farmer);
         }
-        let found = session.seal(farmer, Some(&journal), waiting)?;
-        self.signs.remove(farmer);
-        let Some(found) = found else {
-            return Ok(None);
+        let found = session.seal(farmer, Some(&seen), waiting)?;
+        forget(farmer, waiting);
+        let how = match evidence {
+            Evidence::Gone | Evidence::Unlocked => "is dead",
+            Evidence::Silent => "gave no sign of life",
         };
-        let how = if journal.is_free {
-            "is dead"
-        } else {
-            "gave no sign of life"
-        };
-        Ok(Some(told(&found, how)))
+        Ok(found.map(|found| told(&found, how)))
+    }
+}
+
+/// It is over, or was seen to live after all.
+fn forget(farmer: &str, waiting: &mut dyn Waiting) {
+    if let Some(watcher) = waiting.watcher() {
+        watcher.forget(farmer);
     }
 }
 

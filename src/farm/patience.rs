@@ -10,9 +10,12 @@ use std::time::{Duration, Instant};
 
 use crossbeam_channel::Sender;
 
-use super::clock::Clock;
+use super::clock::{Clock, since_boot};
 use super::message::Event;
+use super::queue::Queue;
 use crate::workdir::lock::Waiting;
+use crate::workdir::node::Here;
+use crate::workdir::watch::Watcher;
 
 /// Waits go on as long as somebody has this; dropped, it ends them at once.
 pub struct Keep(Arc<Ended>);
@@ -60,6 +63,8 @@ pub struct Patience {
     takeover: Duration,
     launched: u32,
     random: u64,
+    watcher: Watcher,
+    queue: Option<Arc<Queue>>,
 }
 
 impl Patience {
@@ -74,12 +79,34 @@ impl Patience {
             takeover,
             launched: 1,
             random,
+            watcher: Watcher::new(Box::new(Here::read()), takeover),
+            queue: None,
         }
     }
 
     /// The takeover time of the run that we join, when it has one.
     pub fn set_takeover(&mut self, takeover: Duration) {
         self.takeover = takeover;
+        self.watcher.observer.set_takeover(takeover);
+    }
+
+    /// The same, that knows already what another has seen of other farmers.
+    #[must_use]
+    pub fn with(self, mut watcher: Watcher) -> Self {
+        watcher.observer.set_takeover(self.takeover);
+        Self { watcher, ..self }
+    }
+
+    /// The same, that lets tasks be taken from this queue as long as our lease holds.
+    #[must_use]
+    pub fn renewing(self, queue: Arc<Queue>) -> Self {
+        let queue = Some(queue);
+        Self { queue, ..self }
+    }
+
+    /// What it has seen of other farmers.
+    pub fn into_watcher(self) -> Watcher {
+        self.watcher
     }
 
     /// The same, of one of so many processes that were launched together.
@@ -91,7 +118,7 @@ impl Patience {
 
 impl Waiting for Patience {
     fn now(&self) -> Duration {
-        self.clock.now()
+        since_boot()
     }
 
     fn micros(&self) -> u64 {
@@ -130,5 +157,18 @@ impl Waiting for Patience {
 
     fn crowd(&self) -> u32 {
         self.launched
+    }
+
+    fn renewed(&mut self, begun: Duration) {
+        // After a long silence only a turn tells whether we were sealed.
+        if let Some(queue) = &self.queue
+            && queue.life().is_good()
+        {
+            queue.life().sign(begun);
+        }
+    }
+
+    fn watcher(&mut self) -> Option<&mut Watcher> {
+        Some(&mut self.watcher)
     }
 }

@@ -4,12 +4,13 @@
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use super::clock::Clock;
-use super::ledger::beat_every;
 use super::patience::Patience;
 use super::start::{Host, Source, Trouble};
 use crate::cli::{End, Farm, VERSION};
 use crate::host::scheduler::left_until;
 use crate::host::{guard, memory};
+use crate::model::identity::Process;
+use crate::model::liveness::{Lock as LockIs, Verdict, heartbeat};
 use crate::model::pace::Pace;
 use crate::model::record::Header;
 use crate::model::task::Task;
@@ -21,6 +22,7 @@ use crate::workdir::exclusion;
 use crate::workdir::farmers;
 use crate::workdir::journal::Journal;
 use crate::workdir::lock::Waiting;
+use crate::workdir::node::our_beginning;
 use crate::workdir::open::Workdir;
 use crate::workdir::recovery;
 use crate::workdir::resume::{
@@ -30,8 +32,11 @@ use crate::workdir::retry::retry;
 use crate::workdir::session::Session;
 use crate::workdir::state::State;
 use crate::workdir::upgrade::upgrade;
+use crate::workdir::watch;
 
-/// How many farmers of other nodes are looked at before the first task.
+/// How many farmers are looked at before the first task: with names like those of our
+/// own node, and others.
+const MOST_NEAR: usize = 1024;
 const MOST_LOOKS: usize = 64;
 
 /// How often a list that changes is read again, and after which pause.
@@ -88,14 +93,8 @@ impl Prelude<'_> {
             }
         };
         let feeds = matches!(source, Source::Stream(..));
-        let slots = self.host.slots.into();
-        let mut pace = Pace::new(self.host.allocation.launched());
-        let claim = |state: &State| pace.claim(slots, 0, state.live, state.left());
-        let (session, before, turn) =
-            Session::join(self.workdir, journal, feeds, claim, self.patience)?;
-        let held = self.patience.now().saturating_sub(turn.locked);
-        pace.joined(held, session.state().live);
-        let takeover = session.takeover();
+        let (joined, before) = self.join(journal, feeds)?;
+        let takeover = joined.session.takeover();
         if self.patience.takeover() != takeover || options.takeover != takeover {
             self.patience.set_takeover(takeover);
             self.say(&format!(
@@ -104,7 +103,7 @@ impl Prelude<'_> {
             ));
         }
         if self.host.allocation.speaks_for_all() || options.verbose {
-            let state = session.state();
+            let state = joined.session.state();
             let tasks = if !found.is_new || options.verbose {
                 resumed(&before)
             } else if feeds {
@@ -116,11 +115,7 @@ impl Prelude<'_> {
             let opening = self.opening(tasks, options);
             self.say(&opening.text());
         }
-        Ok(Joined {
-            session,
-            tasks: turn.tasks,
-            pace,
-        })
+        Ok(joined)
     }
 
     fn opening(&self, tasks: String, options: &Farm) -> Opening {
@@ -147,6 +142,32 @@ impl Prelude<'_> {
         }
     }
 
+    /// Joins once more, after others took us for dead.
+    pub(super) fn join_again(&mut self, clock: &Clock) -> Result<Joined> {
+        let journal = self.journal(clock)?;
+        let name = journal.farmer().to_owned();
+        let (joined, _) = self.join(journal, false)?;
+        self.say(&format!("joins again, as farmer {name}"));
+        Ok(joined)
+    }
+
+    fn join(&mut self, journal: Journal, feeds: bool) -> Result<(Joined, State)> {
+        let slots = self.host.slots.into();
+        let mut pace = Pace::new(self.host.allocation.launched());
+        let claim = |state: &State| pace.claim(slots, 0, state.live, state.left());
+        let (session, before, turn) =
+            Session::join(self.workdir, journal, feeds, claim, self.patience)?;
+        let held = self.patience.now().saturating_sub(turn.locked);
+        pace.joined(held, session.state().live);
+        let tasks = turn.tasks;
+        let joined = Joined {
+            session,
+            tasks,
+            pace,
+        };
+        Ok((joined, before))
+    }
+
     fn prepare(
         &mut self,
         journal: &mut Journal,
@@ -159,14 +180,8 @@ impl Prelude<'_> {
         if let Some(takeover) = state.and_then(|state| state.takeover()) {
             self.patience.set_takeover(takeover);
         }
-        let us = (&*self.host.name, journal);
-        exclusion::test(
-            dir,
-            mechanism,
-            us,
-            beat_every(self.patience.takeover()),
-            self.patience,
-        )?;
+        let beat = heartbeat(self.patience.takeover());
+        exclusion::test(dir, mechanism, journal, beat, self.patience)?;
         farmers::check_age(dir)?;
         // First the dead: what they had claimed waits again, and must not run when its
         // line is gone. A new workdir has nothing of theirs that counts yet.
@@ -229,39 +244,42 @@ impl Prelude<'_> {
         Ok(())
     }
 
-    /// Who may be dead: whoever has no process on our node, and some of those on
-    /// other nodes. Of a thousand that start together nobody looks at all others;
-    /// whom nobody looks at now, the neighbours will.
+    /// Who may be dead: those with names like ours first, since whoever died on our
+    /// node is proved dead at once. Of a thousand that start together nobody looks at
+    /// all others; whom nobody looks at now, the neighbours will.
     fn suspects(&self, who: &str) -> Result<Vec<String>> {
         let mut all = farmers::unsealed(&self.workdir.dir)?;
         let after = all.partition_point(|name| &**name <= who);
         all.rotate_left(after);
-        let host = &*self.host.name;
-        let (ours, others): (Vec<_>, Vec<_>) = all
+        all.retain(|name| name != who);
+        let ours = format!("{}.", self.host.name);
+        let (near, far): (Vec<_>, Vec<_>) =
+            all.into_iter().partition(|name| name.starts_with(&ours));
+        Ok(near
             .into_iter()
-            .partition(|farmer| exclusion::host_of(farmer) == host);
-        let gone = |farmer: &String| exclusion::is_gone(farmer, host);
-        let ours = ours.into_iter().filter(gone);
-        Ok(ours.chain(others.into_iter().take(MOST_LOOKS)).collect())
+            .take(MOST_NEAR)
+            .chain(far.into_iter().take(MOST_LOOKS))
+            .collect())
     }
 
-    /// A farmer that was killed on this node a moment ago is still guarded: its
-    /// lock is free when its last task is gone, very soon.
+    /// Takes over from a farmer that is proved dead. One that was killed on this node a
+    /// moment ago is still guarded: its lock is free when its last task is gone, very
+    /// soon. For other evidence nobody waits here.
     fn seal_if_dead(&mut self, farmer: &str, who: &str) -> Result<()> {
         let (dir, mechanism) = (&self.workdir.dir, self.workdir.mechanism);
         for nth in 0.. {
-            let Some(journal) = recovery::look_at(dir, mechanism, farmer, &self.host.name)? else {
+            let Some((seen, verdict)) = watch::judge(dir, mechanism, farmer, self.patience)? else {
                 return Ok(());
             };
-            if journal.is_free {
-                if exclusion::host_of(farmer) == self.host.name {
+            if matches!(verdict, Verdict::Dead(_)) {
+                if seen.is_here {
                     guard::end_all(farmer);
                 }
-                let of = (farmer, Some(&journal));
+                let of = (farmer, Some(&seen));
                 recovery::seal(dir, mechanism, (who, None), self.patience, of)?;
                 return Ok(());
             }
-            let is_dying = exclusion::is_gone(farmer, &self.host.name);
+            let is_dying = seen.process == Process::Gone && seen.lock == LockIs::Held;
             if !is_dying || nth == 300 || !self.patience.pause(Duration::from_millis(10)) {
                 return Ok(());
             }
@@ -311,17 +329,24 @@ impl Prelude<'_> {
         }
     }
 
-    fn journal(&self, clock: &Clock) -> Result<Journal> {
+    fn journal(&mut self, clock: &Clock) -> Result<Journal> {
         let started = SystemTime::now()
             .duration_since(UNIX_EPOCH)
             .unwrap_or_default()
             .as_millis();
         let (host, job, pid) = (&self.host.name, self.host.job(), std::process::id());
+        let node = self
+            .patience
+            .watcher()
+            .and_then(|to| to.node().id().cloned());
+        let began = our_beginning();
         let header = |nth: u32| Header {
             version: 1,
             farmer: format!("{host}.{job}.{pid}.{}", started + u128::from(nth)),
             host: host.clone(),
             pid,
+            began,
+            node: node.clone(),
             job: self.host.allocation.job.clone(),
             rank: self.host.allocation.rank,
             step: self.host.allocation.step.clone(),

@@ -5,12 +5,13 @@
 //! once, which is what makes the ledger hurry.
 
 use std::collections::VecDeque;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::Sender;
 
+use super::clock::since_boot;
 use super::message::Order;
 use crate::model::task::Task;
 
@@ -30,35 +31,60 @@ pub struct Queue {
 }
 
 /// Until when a farmer may start tasks: for some time after its last sign of
-/// life, so that it has stopped by itself before others take it for dead.
+/// life, so that it has stopped by itself before others take it for dead. Times are
+/// those since the boot: while a machine sleeps, others do not.
 pub struct Life {
-    began: Instant,
     good_for: Duration,
+    /// When the last sign of life was begun, in milliseconds.
     last: AtomicU64,
+    /// A sign counts that was begun later.
+    doubted: AtomicU64,
+    is_over: AtomicBool,
 }
 
 impl Life {
     /// A life whose every sign is good for so long.
     pub fn new(good_for: Duration) -> Self {
         Self {
-            began: Instant::now(),
             good_for,
-            last: AtomicU64::new(0),
+            last: AtomicU64::new(millis(since_boot())),
+            doubted: AtomicU64::new(0),
+            is_over: AtomicBool::new(false),
         }
     }
 
-    /// Gives a sign.
-    pub fn sign(&self) {
-        let now = self.began.elapsed().as_millis();
-        self.last
-            .store(u64::try_from(now).unwrap_or(u64::MAX), Ordering::Relaxed);
+    /// A sign has arrived that was begun at this moment, and nobody had sealed us then.
+    pub fn sign(&self, begun: Duration) {
+        self.last.fetch_max(millis(begun), Ordering::Relaxed);
+    }
+
+    /// Something was refused: only a sign from now on tells that we are not cut off.
+    pub fn doubt(&self) {
+        let now = millis(since_boot());
+        self.doubted.fetch_max(now, Ordering::Relaxed);
+    }
+
+    /// Others have taken our tasks over.
+    pub fn end(&self) {
+        self.is_over.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether they have, as far as we know.
+    pub fn is_over(&self) -> bool {
+        self.is_over.load(Ordering::Relaxed)
     }
 
     /// Whether the last sign is good still.
     pub fn is_good(&self) -> bool {
-        let last = Duration::from_millis(self.last.load(Ordering::Relaxed));
-        self.began.elapsed().saturating_sub(last) < self.good_for
+        let last = self.last.load(Ordering::Relaxed);
+        let age = millis(since_boot()).saturating_sub(last);
+        let is_fresh = Duration::from_millis(age) < self.good_for;
+        is_fresh && last > self.doubted.load(Ordering::Relaxed) && !self.is_over()
     }
+}
+
+fn millis(time: Duration) -> u64 {
+    u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
 }
 
 /// How a queue stands.

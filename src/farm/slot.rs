@@ -144,15 +144,21 @@ impl Slot {
         if suspect.is_none() {
             journal.push(&Record::End(end.clone()));
             // A write that fails is tried again, and told, by the ledger.
-            let _ = journal.write();
+            if journal.write().is_err() {
+                self.queue.life().doubt();
+            }
         }
         let _ = self.reports.send(Report::Ended { task, end, suspect });
     }
 
-    /// Whether others have taken our tasks over: asked after a long silence only.
+    /// Whether others have taken our tasks over: asked after a long silence only. Where
+    /// nobody can tell, the end is recorded: a session that is over settles none.
     fn is_sealed(&self, farmer: &str) -> bool {
         if self.queue.life().is_good() {
             return false;
+        }
+        if self.queue.life().is_over() {
+            return true;
         }
         let dir: Arc<dyn Dir> = self.dir.clone();
         is_over(&dir, farmer).unwrap_or(false)
@@ -245,6 +251,7 @@ impl Slot {
             }
             (None, Status::Exited(code)) => Outcome::Exit(code),
             (None, Status::Signaled(signal)) => Outcome::Signal(signal),
+            (None, Status::Unknown) => Outcome::Unknown,
         }
     }
 

@@ -5,14 +5,17 @@
 //! there whichever of them were killed. Others rely on this: the order of transactions
 //! decides who was last, so no two of a job that leave in good order both sum up.
 
+use std::time::Duration;
+
 use crate::model::allocation::Allocation;
 use crate::model::farmer::Cause;
+use crate::model::liveness::seems_dead;
 use crate::workdir::error::Result;
-use crate::workdir::exclusion::host_of;
-use crate::workdir::farmers::{self, Roll, is_over_by_name, job_of};
+use crate::workdir::farmers::{self, Roll, is_over_by_name};
+use crate::workdir::node::Here;
 use crate::workdir::open::Workdir;
-use crate::workdir::recovery::is_free;
 use crate::workdir::state::State;
+use crate::workdir::watch::{self, Watcher};
 
 use super::supervisor::Ended;
 
@@ -34,8 +37,8 @@ pub(super) enum Voice {
 pub(super) struct Job {
     /// The farmers of the run, those of other jobs too.
     pub(super) joined: Vec<String>,
-    /// The job, as farmers' names have it.
-    pub(super) name: String,
+    /// The job, as headers have it.
+    pub(super) name: Option<String>,
     /// Farmers of it that have died, and whose tasks nobody has given back yet.
     pub(super) dead: u32,
 }
@@ -55,7 +58,7 @@ pub(super) fn voice(workdir: &Workdir, place: &Allocation, me: &str, ended: &End
     let Some(left) = &ended.state else {
         return unordered;
     };
-    match last_of_job(workdir, me, left) {
+    match last_of_job(workdir, place, me, left) {
         Ok(Some(job)) => Voice::Job(job),
         Ok(None) if left.live == 0 => Voice::Own,
         Ok(None) => Voice::Part,
@@ -64,33 +67,57 @@ pub(super) fn voice(workdir: &Workdir, place: &Allocation, me: &str, ended: &End
 }
 
 /// Our job, when all others of it were over or dead at the moment when we left.
-fn last_of_job(workdir: &Workdir, me: &str, left: &State) -> Result<Option<Job>> {
+fn last_of_job(
+    workdir: &Workdir,
+    place: &Allocation,
+    me: &str,
+    left: &State,
+) -> Result<Option<Job>> {
     let dir = &workdir.dir;
-    let name = job_of(me);
-    let is_other = |farmer: &&String| **farmer != me && job_of(farmer) == name;
-    if left.live > 0 && farmers::unsealed(dir)?.iter().filter(is_other).count() > FEW {
-        return Ok(None);
+    // It makes one look at each, so no time of any silence counts.
+    let mut watcher = Watcher::new(Box::new(Here::read()), Duration::MAX);
+    let mut is_other = |farmer: &str| -> Result<bool> {
+        let id = (farmer != me).then(|| watcher.id_of_any(dir, farmer));
+        Ok(id
+            .transpose()?
+            .flatten()
+            .is_some_and(|id| id.job == place.job))
+    };
+    if left.live > 0 {
+        let mut others = 0;
+        for farmer in farmers::unsealed(dir)? {
+            others += usize::from(is_other(&farmer)?);
+            if others > FEW {
+                return Ok(None);
+            }
+        }
     }
     let Some(roll) = Roll::at(dir, left)? else {
         return Ok(None);
     };
-    let mut dead = 0;
-    for farmer in roll.alive.iter().filter(is_other) {
-        if !is_dead(workdir, host_of(me), farmer)? {
+    let mut alive = Vec::new();
+    for farmer in &roll.alive {
+        if is_other(farmer)? {
+            alive.push(farmer);
+        }
+    }
+    for farmer in &alive {
+        if !is_dead(workdir, farmer, &mut watcher)? {
             return Ok(None);
         }
-        dead += 1;
     }
     Ok(Some(Job {
+        dead: u32::try_from(alive.len()).unwrap_or(u32::MAX),
         joined: roll.joined,
-        name: name.to_owned(),
-        dead,
+        name: place.job.clone(),
     }))
 }
 
-/// Whether a farmer that had not left when we did is dead. One that has left since
-/// moved its journal before it let it go.
-fn is_dead(workdir: &Workdir, node: &str, farmer: &str) -> Result<bool> {
+/// Whether a farmer that had not left when we did seems to be dead. One that has left
+/// since moved its journal before it let it go.
+fn is_dead(workdir: &Workdir, farmer: &str, watcher: &mut Watcher) -> Result<bool> {
     let dir = &workdir.dir;
-    Ok(is_free(dir, workdir.mechanism, farmer, node)? && !is_over_by_name(dir, farmer)?)
+    let seen = watch::look_at(dir, workdir.mechanism, farmer, watcher)?;
+    let is_dead = seen.is_none_or(|seen| seems_dead(seen.process, seen.lock));
+    Ok(is_dead && !is_over_by_name(dir, farmer)?)
 }

@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, Sender, bounded, unbounded};
 
-use super::clock::Clock;
+use super::clock::{Clock, since_boot};
 use super::crew::{Crew, Hand};
 use super::devices::{NoPlan, Plan, Surroundings};
 use super::feeder;
@@ -20,13 +20,13 @@ use super::finish::Finish;
 use super::gates::Gates;
 use super::ledger::{Desk, Ledger};
 use super::logs::{Doors, LogPlace, SlotLogs};
-use super::message::{Event, Heard, Order, Places, Report};
-use super::patience::{Abort, Patience, waits};
+use super::message::{Event, Failure, Heard, Order, Places, Report};
+use super::patience::{Abort, Keep, Patience, waits};
 use super::prelude::{Joined, Prelude};
 use super::quarantine::Quarantine;
 use super::queue::{Life, Queue};
 use super::slot::{Slot, TaskEnv};
-use super::supervisor::{FIRST_SHOW, Seen, Supervisor, counts};
+use super::supervisor::{Ended, FIRST_SHOW, Seen, Supervisor, counts};
 use super::walltime::{Endgame, Took};
 use crate::cli::nearest_command;
 use crate::cli::{End, Farm, List, Lock, Logs, SrunEnv, unknown_variables};
@@ -44,6 +44,7 @@ use crate::host::signals;
 use crate::model::allocation::{Allocation, is_launchers};
 use crate::model::farmer::Farmer;
 use crate::model::limits::Limits;
+use crate::model::liveness::good_for;
 use crate::model::logs::LogMode;
 use crate::model::record::Record;
 use crate::model::refusal::{self, hint, is_resource};
@@ -63,6 +64,7 @@ use crate::workdir::open::{Whose, Wishes, Workdir, open_dir};
 use crate::workdir::resume::{ListFile, ListTrouble};
 use crate::workdir::session::Session;
 use crate::workdir::state::LOCK;
+use crate::workdir::watch::Watcher;
 
 /// Why a farm did not start.
 #[derive(Debug, thiserror::Error)]
@@ -173,8 +175,19 @@ pub fn run(list: &List, path: &Path, options: &Farm) -> std::result::Result<RunE
         inbox,
         heard,
         ground,
+        abort,
+        took: Arc::default(),
+        busy: Arc::default(),
     };
-    farm.run(joined, source, crew, progress)
+    let watcher = patience.into_watcher();
+    let member = Member {
+        joined,
+        watcher,
+        progress,
+        frozen: Duration::ZERO,
+        failures: Vec::new(),
+    };
+    farm.run(member, source, crew)
 }
 
 /// Variables that look like options of ours change nothing: whoever set them thinks
@@ -454,7 +467,25 @@ struct Threads<'a> {
     inbox: Receiver<Event>,
     heard: Heard,
     ground: Ground,
+    /// Ends waits for the lock while no task runs.
+    abort: Abort,
+    took: Arc<Took>,
+    /// How long tasks ran, in microseconds.
+    busy: Arc<AtomicU64>,
 }
+
+/// A farmer that has joined, and what came before it when it has joined again.
+struct Member {
+    joined: Joined,
+    watcher: Watcher,
+    progress: Progress,
+    frozen: Duration,
+    failures: Vec<Failure>,
+}
+
+/// A farmer that others took for dead so soon after it has joined has no place on this
+/// node, if that happens so often in a row.
+const SHORT_LIVES: u32 = 3;
 
 /// What slots need of the workdir and of the system, had before a run is joined.
 struct Ground {
@@ -493,13 +524,66 @@ fn absolute(path: &Path) -> std::io::Result<PathBuf> {
 }
 
 impl<'a> Threads<'a> {
+    /// Runs the farm. A farmer that others took for dead joins again, so that its node
+    /// does not stand idle: but not with what is left of a stream, whose lines it has
+    /// taken with it, nor beside tasks that nobody can end.
     fn run(
-        self,
-        joined: Joined,
+        mut self,
+        mut member: Member,
         source: Source,
         crew: Crew,
-        progress: Progress,
     ) -> std::result::Result<RunExit, Trouble> {
+        let feeds = matches!(source, Source::Stream(..));
+        let mut fed = source.feed(crew.feeder);
+        let mut hands = (crew.ledger, crew.slots);
+        let mut short_lives = 0;
+        loop {
+            let farmer = member.joined.session.farmer().to_owned();
+            let since = since_boot();
+            let mut ended = self.live(member, fed.take(), hands)?;
+            let is_short = since_boot().saturating_sub(since) < self.options.takeover;
+            short_lives = if is_short { short_lives + 1 } else { 0 };
+            let is_hopeless = feeds || ended.slots > 0 || short_lives == SHORT_LIVES;
+            if is_hopeless || !ended.farmer.joins_again() {
+                ended.progress.finish();
+                let busy = self.busy.clone();
+                return Ok(self.into_finish(farmer).exit(&ended, &busy));
+            }
+            let crew = self.host.hire(false)?;
+            hands = (crew.ledger, crew.slots);
+            member = self.join_again(ended)?;
+        }
+    }
+
+    fn join_again(&self, ended: Ended) -> std::result::Result<Member, Trouble> {
+        let takeover = self.options.takeover;
+        let events = Some(self.events.clone());
+        let mut patience = Patience::new(self.abort.clone(), events, takeover);
+        let mut prelude = Prelude {
+            workdir: &self.workdir,
+            patience: &mut patience,
+            progress: ended.progress,
+            host: &self.host,
+        };
+        let joined = prelude.join_again(&self.clock)?;
+        let progress = prelude.progress;
+        Ok(Member {
+            joined,
+            watcher: patience.into_watcher(),
+            progress,
+            frozen: ended.frozen,
+            failures: ended.failures,
+        })
+    }
+
+    /// The life of one farmer, from its first task to its last.
+    fn live(
+        &self,
+        member: Member,
+        fed: Option<Receiver<feeder::Fed>>,
+        (ledger, slot_hands): (Hand, Vec<Hand>),
+    ) -> std::result::Result<Ended, Trouble> {
+        let joined = member.joined;
         let (mps, guard) = match self.protect(&joined.session) {
             Ok(both) => both,
             Err(trouble) => {
@@ -512,25 +596,21 @@ impl<'a> Threads<'a> {
         adopt_orphans();
         let (orders, desk_orders) = unbounded();
         let (reports, desk_reports) = unbounded();
-        let life = Life::new(session.takeover() / 2);
+        let life = Life::new(good_for(session.takeover()));
         let queue = Arc::new(Queue::new(self.host.slots, orders.clone(), life));
         queue.put(joined.tasks);
         let places: Places = Arc::new((0..self.host.slots).map(|_| Place::default()).collect());
         let board = Arc::new(Mutex::new(session.state().clone()));
-        let busy = Arc::new(AtomicU64::new(0));
-        let took = Arc::new(Took::default());
-        let pools = (&queue, &places, &took);
+        let pools = (&queue, &places, &self.took);
         // First of all: it may let nothing be started.
         let endgame = self.endgame(pools, &farmer);
         let oom = Arc::new(OomKills::new());
-        let slots = self.slots(&session, &guard, pools, &reports, (&busy, &oom));
-        self.start_slots((slots, crew.slots), mps.as_ref(), &orders);
+        let slots = self.slots(&session, &guard, pools, &reports, (&self.busy, &oom));
+        self.start_slots((slots, slot_hands), mps.as_ref(), &orders);
         drop(reports);
-        let (abort, is_aborted) = waits();
-        let patience = Patience::new(is_aborted, Some(self.events.clone()), session.takeover());
-        let fed = source.feed(crew.feeder);
+        let (abort, patience) = self.patience(member.watcher, session.takeover());
         let desk = Desk {
-            job: self.host.job(),
+            job: self.host.allocation.job.clone(),
             session,
             pace,
             queue: queue.clone(),
@@ -541,13 +621,13 @@ impl<'a> Threads<'a> {
             events: self.events.clone(),
             board: board.clone(),
             clock: self.clock,
-            patience,
+            patience: patience.renewing(queue.clone()),
             linger: !self.options.no_linger,
             quarantine: (!self.options.no_quarantine)
                 .then(|| Quarantine::new(places.len(), queue.clone(), self.clock)),
             heard: self.heard.clone(),
         };
-        crew.ledger.start(move || Ledger::new(desk).run());
+        ledger.start(move || Ledger::new(desk).run());
         let supervisor = Supervisor {
             farmer: Farmer::new(self.options.timeout, self.options.grace),
             limits: limits(self.options),
@@ -560,16 +640,25 @@ impl<'a> Threads<'a> {
             queue,
             places,
             board,
-            progress,
+            progress: member.progress,
             abort: Some(abort),
             guard: guard.pid(),
             slots: self.host.slots as usize,
             show_at: self.clock.now() + FIRST_SHOW,
             seen: Seen::new(oom),
+            frozen: member.frozen,
+            failures: member.failures,
         };
         let ended = supervisor.run();
         unprotect(mps, guard);
-        Ok(self.into_finish(farmer).exit(&ended, &busy))
+        Ok(ended)
+    }
+
+    /// The waits of the ledger, and what ends them.
+    fn patience(&self, watcher: Watcher, takeover: Duration) -> (Keep, Patience) {
+        let (abort, is_aborted) = waits();
+        let patience = Patience::new(is_aborted, Some(self.events.clone()), takeover);
+        (abort, patience.with(watcher))
     }
 
     /// What must be there before a task runs: the MPS daemon, which must not be an

@@ -89,6 +89,10 @@ pub struct Supervisor {
     pub show_at: Duration,
     /// What was seen of tasks beside their ends.
     pub seen: Seen,
+    /// For how long the process was frozen so far.
+    pub frozen: Duration,
+    /// The first failures so far.
+    pub failures: Vec<Failure>,
 }
 
 /// What was seen of tasks beside their ends.
@@ -125,20 +129,20 @@ pub struct Ended {
     pub failures: Vec<Failure>,
     /// Why tasks were not started, when time was lacking.
     pub short: Option<String>,
+    /// For how long the process was frozen.
+    pub frozen: Duration,
+    /// Slots whose tasks did not end.
+    pub slots: usize,
+    /// What showed the run.
+    pub progress: Progress,
 }
 
 impl Supervisor {
     /// Runs the farmer to its end.
     pub fn run(mut self) -> Ended {
-        let mut over = Ended {
-            farmer: self.farmer.clone(),
-            state: None,
-            failures: Vec::new(),
-            short: None,
-        };
+        let (mut state, mut frozen) = (None, self.frozen);
         // The farmer's time stands still while we are frozen; all other times
         // here are the clock's.
-        let mut frozen = Duration::ZERO;
         let mut limit_at = self.limits.as_ref().map(|_| Duration::ZERO);
         while self.farmer.phase() != Phase::Done {
             let farmer_at = self.farmer.deadline().map(|at| at + frozen);
@@ -160,7 +164,7 @@ impl Supervisor {
             };
             let before = self.farmer.phase();
             let event = event.map_or(Some(farmer::Event::Tick), |event| {
-                self.take(event, &mut over)
+                self.take(event, &mut state)
             });
             let stood = std::mem::take(&mut self.seen.stood);
             frozen += stood;
@@ -179,10 +183,15 @@ impl Supervisor {
             self.tell_stopping(signal, before, now.saturating_sub(frozen));
             self.show(now);
         }
-        self.progress.finish();
-        over.short = self.endgame.why();
-        over.farmer = self.farmer;
-        over
+        Ended {
+            short: self.endgame.why(),
+            farmer: self.farmer,
+            state,
+            failures: self.failures,
+            frozen,
+            slots: self.slots,
+            progress: self.progress,
+        }
     }
 
     /// Whether the end of the allocation asks for something.
@@ -198,7 +207,7 @@ impl Supervisor {
             // The ledger wakes up by it, and gives back what is held.
             let _ = self
                 .orders
-                .send(Order::Write(Record::Note { at, text, mark }));
+                .send(Order::Write(Box::new(Record::Note { at, text, mark })));
         }
         event
     }
@@ -236,7 +245,7 @@ impl Supervisor {
     }
 
     /// What an event means to the model; some are only told.
-    fn take(&mut self, event: Event, over: &mut Ended) -> Option<farmer::Event> {
+    fn take(&mut self, event: Event, left: &mut Option<State>) -> Option<farmer::Event> {
         match event {
             Event::Signal(SUSPENDS) => {
                 self.stand_still();
@@ -255,8 +264,8 @@ impl Supervisor {
             }
             Event::TaskFailed(failure) => {
                 self.tell_failure(&failure);
-                if over.failures.len() < FAILURES_KEPT {
-                    over.failures.push(failure);
+                if self.failures.len() < FAILURES_KEPT {
+                    self.failures.push(failure);
                 }
                 None
             }
@@ -297,7 +306,7 @@ impl Supervisor {
                 (self.slots == 0).then_some(farmer::Event::SlotsDone)
             }
             Event::Left(state) => {
-                over.state = state.map(|state| *state);
+                *left = state.map(|state| *state);
                 Some(farmer::Event::Left)
             }
         }
@@ -475,7 +484,7 @@ impl Supervisor {
         let mark = Some(mark);
         let _ = self
             .orders
-            .send(Order::Write(Record::Note { at, text, mark }));
+            .send(Order::Write(Box::new(Record::Note { at, text, mark })));
     }
 
     fn thawed(&mut self, now: Duration, length: Duration) {

@@ -9,8 +9,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, TrySendError, bounded};
-use nix::time::{ClockId, clock_gettime};
 
+use super::clock::since_boot;
 use super::message::{Event, Places};
 use super::queue::Queue;
 use crate::host::process::Place;
@@ -30,12 +30,6 @@ const LOOK_EVERY: Duration = Duration::from_millis(250);
 const IDLE_FOR: Duration = Duration::from_secs(2);
 /// An end that moves by less is no news.
 const NEWS: Duration = Duration::from_mins(1);
-
-/// The time since the machine started, which runs on while it sleeps: an
-/// allocation does.
-fn now() -> Duration {
-    clock_gettime(ClockId::CLOCK_BOOTTIME).map_or(Duration::ZERO, Duration::from)
-}
 
 /// How long tasks took, told by the slots.
 #[derive(Default)]
@@ -120,7 +114,7 @@ impl Endgame {
 
     /// The allocation ends after this time, from now.
     pub fn ends_after(&mut self, left: Duration) {
-        let now = now();
+        let now = since_boot();
         self.walltime.learn(now, Some(now + left));
         // Before the first task is there; what follows is told again.
         let _ = self.look();
@@ -159,12 +153,12 @@ impl Endgame {
     /// How long what runs may go on, when that is known.
     pub fn stops_in(&self) -> Option<Duration> {
         let at = self.walltime.stop_at()?;
-        Some(at.saturating_sub(now()))
+        Some(at.saturating_sub(since_boot()))
     }
 
     /// The scheduler has answered; what is news in it.
     pub fn learn(&mut self, left: Left) -> Option<String> {
-        let now = now();
+        let now = since_boot();
         let ends_at = left.span(self.frozen).map(|left| now + left);
         self.moves = left.moves();
         self.walltime.learn(now, ends_at);
@@ -192,7 +186,7 @@ impl Endgame {
         if self.moves
             && let Some(at) = self.walltime.ends_at()
         {
-            self.walltime.learn(now(), Some(at + length));
+            self.walltime.learn(since_boot(), Some(at + length));
         }
         self.look_at = Duration::ZERO;
         if let Some(ask) = &self.ask {
@@ -216,7 +210,7 @@ impl Endgame {
 
     /// Looks at the time; what follows for the farmer, if anything.
     pub fn look(&mut self) -> Option<farmer::Event> {
-        let now = now();
+        let now = since_boot();
         if self.walltime.stop_at().is_some_and(|at| now >= at) {
             self.note_short(now);
             self.queue.hold_after(Some(Instant::now()));

@@ -278,7 +278,7 @@ impl Place {
     /// [`reap_orphans`] reaps them.
     pub fn wait(&self, pid: Pid, mut stopped: impl FnMut(Signal), gone: impl FnOnce()) -> Ended {
         let ends = WaitPidFlag::WEXITED | WaitPidFlag::WSTOPPED | WaitPidFlag::WNOWAIT;
-        loop {
+        let waited = loop {
             match waitid(Id::Pid(pid), ends) {
                 Err(Errno::EINTR) => {}
                 Ok(WaitStatus::Stopped(_, signal)) => {
@@ -286,9 +286,9 @@ impl Place {
                     let _ = waitid(Id::Pid(pid), WaitPidFlag::WSTOPPED | WaitPidFlag::WNOHANG);
                     stopped(signal);
                 }
-                _ => break,
+                waited => break waited,
             }
-        }
+        };
         let was = self.lock().take();
         let told = was.and_then(|running| running.told);
         if let Some(running) = was.filter(|running| running.told.is_none()) {
@@ -301,6 +301,8 @@ impl Place {
         let _ = killpg(pid, Signal::SIGKILL);
         gone();
         let (status, used) = reap(pid);
+        // Where nobody could wait for its end, what was reaped may be what we killed.
+        let status = status.filter(|_| waited.is_ok()).unwrap_or(Status::Unknown);
         Ended { status, told, used }
     }
 }
@@ -312,6 +314,8 @@ pub enum Status {
     Exited(i32),
     /// By this signal.
     Signaled(i32),
+    /// The kernel did not tell.
+    Unknown,
 }
 
 /// The end of a process.
@@ -326,19 +330,20 @@ pub struct Ended {
 
 /// wait4(2): the only call that tells the peak memory of one child. The memory
 /// is never below our own at the moment of the spawn (Linux counts the pages
-/// that the child shared with us before its exec).
+/// that the child shared with us before its exec). No status when the call fails: an
+/// error is no exit status 0.
 #[expect(unsafe_code, reason = "nix has no wait4(2)")]
-fn reap(pid: Pid) -> (Status, Used) {
+fn reap(pid: Pid) -> (Option<Status>, Used) {
     let mut status: libc::c_int = 0;
     // SAFETY: an all-zero rusage is a valid value of a struct of integers.
     let mut usage: libc::rusage = unsafe { std::mem::zeroed() };
-    loop {
+    let is_known = loop {
         // SAFETY: both pointers are to live values that nobody else uses.
         let done = unsafe { libc::wait4(pid.as_raw(), &raw mut status, 0, &raw mut usage) };
         if done >= 0 || Errno::last() != Errno::EINTR {
-            break;
+            break done >= 0;
         }
-    }
+    };
     let micros = |time: libc::timeval| {
         u64::try_from(time.tv_sec).unwrap_or(0) * 1_000_000
             + u64::try_from(time.tv_usec).unwrap_or(0)
@@ -356,7 +361,7 @@ fn reap(pid: Pid) -> (Status, Used) {
     } else {
         Status::Exited(libc::WEXITSTATUS(status))
     };
-    (status, used)
+    (is_known.then_some(status), used)
 }
 
 /// Makes orphans of our tasks our children, so that we can end and reap them

@@ -126,6 +126,8 @@ pub struct Farmer {
     interrupted_at: Option<Duration>,
     is_impatient: bool,
     is_input_wrong: bool,
+    /// Whether anything else than others told it to stop.
+    was_stopped: bool,
 }
 
 impl Farmer {
@@ -140,6 +142,7 @@ impl Farmer {
             interrupted_at: None,
             is_impatient: false,
             is_input_wrong: false,
+            was_stopped: false,
         }
     }
 
@@ -162,6 +165,12 @@ impl Farmer {
             Phase::Leaving { give_up_at } => give_up_at,
             Phase::Done => None,
         }
+    }
+
+    /// Whether others took its tasks over and nothing else asks it to end: then it joins
+    /// again, under another name.
+    pub fn joins_again(&self) -> bool {
+        self.cause == Cause::Sealed && !self.was_stopped && self.drained_by.is_none()
     }
 
     /// The stream of tasks could not be read to its end: what came before it
@@ -251,6 +260,7 @@ impl Farmer {
     }
 
     fn stop(&mut self, now: Duration, cause: Cause) -> Vec<Action> {
+        self.was_stopped = true;
         self.cause = self.cause.max(cause);
         match self.phase {
             Phase::Running => {}
@@ -272,16 +282,22 @@ impl Farmer {
         vec![Action::Close(true), Action::Terminate]
     }
 
-    /// Our tasks are somebody else's now: they may run there already.
+    /// Our tasks are somebody else's now, and may run there already: they end as they
+    /// do for a stop.
     fn sealed(&mut self, now: Duration) -> Vec<Action> {
         self.cause = Cause::Sealed;
         match self.phase {
-            Phase::Running | Phase::Stopping { .. } => self.kill(now),
+            Phase::Running => {
+                self.phase = Phase::Stopping {
+                    kill_at: now + self.grace,
+                };
+                vec![Action::Close(true), Action::Terminate]
+            }
             Phase::Leaving { .. } => {
                 self.phase = Phase::Done;
                 Vec::new()
             }
-            Phase::Killing { .. } | Phase::Done => Vec::new(),
+            Phase::Stopping { .. } | Phase::Killing { .. } | Phase::Done => Vec::new(),
         }
     }
 
@@ -426,13 +442,30 @@ mod tests {
     }
 
     #[test]
-    fn a_sealed_farmer_kills_at_once() {
-        let mut farmer = farmer();
-        assert_eq!(
-            farmer.handle(S(1), Event::Sealed),
-            [Action::Close(true), Action::Kill]
-        );
-        assert_eq!(farmer.exit(None), RunExit::Sealed);
+    fn a_sealed_farmer_stops_its_tasks_and_joins_again_unless_it_was_told_to_stop() {
+        let mut sealed = farmer();
+        let stop = [Action::Close(true), Action::Terminate];
+        assert_eq!(sealed.handle(S(1), Event::Sealed), stop);
+        assert!(sealed.joins_again());
+        assert_eq!(sealed.exit(None), RunExit::Sealed);
+        let mut also = sealed.clone();
+        assert_eq!(also.handle(S(11), Event::Tick), [Action::Kill]);
+        assert_eq!(also.handle(S(11), Event::SlotsDone), [Action::Leave]);
+        for event in [Event::Signal(TERM), Event::WalltimeUp, Event::Trouble] {
+            let mut stopped = sealed.clone();
+            let _ = stopped.handle(S(2), event);
+            assert!(!stopped.joins_again(), "{event:?}");
+            let mut stopped = farmer();
+            let _ = stopped.handle(S(2), event);
+            let _ = stopped.handle(S(2), Event::Sealed);
+            assert!(!stopped.joins_again(), "{event:?}");
+        }
+        // It was about to leave: its tasks may wait again.
+        let mut leaving = farmer();
+        let _ = leaving.handle(S(1), Event::Complete);
+        let _ = leaving.handle(S(1), Event::SlotsDone);
+        assert_eq!(leaving.handle(S(1), Event::Sealed), []);
+        assert!(leaving.joins_again() && leaving.phase() == Phase::Done);
     }
 
     #[test]

@@ -18,6 +18,8 @@ pub enum Outcome {
     OutOfMemory,
     /// It could not be started: the shell's status for it (126 or 127).
     NotStarted(i32),
+    /// It ended, and the kernel did not tell how: wait4(2) failed.
+    Unknown,
     /// We were told to stop while it ran; it goes back to `toprocess`.
     Interrupted,
     /// Its farmer died while it had it; it goes back to `toprocess`.
@@ -44,7 +46,8 @@ impl Outcome {
             | Self::Signal(_)
             | Self::TimeLimit
             | Self::OutOfMemory
-            | Self::NotStarted(_) => Destination::Failed,
+            | Self::NotStarted(_)
+            | Self::Unknown => Destination::Failed,
             Self::Interrupted | Self::Lost => Destination::ToProcess,
         }
     }
@@ -57,6 +60,7 @@ impl Outcome {
             Self::TimeLimit => "time-limit",
             Self::OutOfMemory => "out-of-memory",
             Self::NotStarted(_) => "not-started",
+            Self::Unknown => "unknown",
             Self::Interrupted => "interrupted",
             Self::Lost => "lost",
         }
@@ -73,6 +77,7 @@ impl fmt::Display for Outcome {
             Self::TimeLimit => f.write_str("time limit"),
             Self::OutOfMemory => f.write_str("out of memory"),
             Self::NotStarted(code) => write!(f, "could not start ({code})"),
+            Self::Unknown => f.write_str("its end is not known"),
             Self::Interrupted => f.write_str("interrupted"),
             Self::Lost => f.write_str("lost with its farmer"),
         }
@@ -107,6 +112,7 @@ mod tests {
             (Outcome::TimeLimit, Failed, "time limit"),
             (Outcome::OutOfMemory, Failed, "out of memory"),
             (Outcome::NotStarted(127), Failed, "could not start (127)"),
+            (Outcome::Unknown, Failed, "its end is not known"),
             (Outcome::Interrupted, ToProcess, "interrupted"),
             (Outcome::Lost, ToProcess, "lost with its farmer"),
         ] {

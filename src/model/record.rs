@@ -10,6 +10,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::health::Opinion;
+use super::identity::NodeId;
 use super::outcome::Outcome;
 use super::task::TaskId;
 
@@ -96,6 +97,12 @@ pub struct Header {
     pub host: String,
     /// The farmer's process id on that node.
     pub pid: u32,
+    /// When that process began, in clock ticks since the boot.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub began: Option<u64>,
+    /// The node itself: its name may be that of others, too.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub node: Option<NodeId>,
     /// The job as people know it, when there is one: `17`, `17_3`, `9[3].pbs0`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub job: Option<String>,

@@ -119,7 +119,7 @@ fn joblog(out: &mut dyn Write, host: &str, end: &End, command: &[u8]) -> io::Res
         Outcome::Exit(status) | Outcome::NotStarted(status) => (status, 0),
         Outcome::Signal(signal) => (0, signal),
         Outcome::OutOfMemory => (0, 9),
-        Outcome::TimeLimit | Outcome::Interrupted | Outcome::Lost => (-1, 15),
+        Outcome::TimeLimit | Outcome::Interrupted | Outcome::Lost | Outcome::Unknown => (-1, 15),
     };
     write!(
         out,

@@ -218,6 +218,8 @@ fn header_from_name(name: &str) -> Header {
         farmer: name.to_owned(),
         host: parts.next().unwrap_or(name).to_owned(),
         pid: pid.and_then(|pid| pid.parse().ok()).unwrap_or(0),
+        began: None,
+        node: None,
         job: None,
         rank: None,
         step: None,

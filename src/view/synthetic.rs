@@ -56,6 +56,8 @@ pub(crate) fn header(host: &str, at: u64, slots: u32) -> Record {
         farmer: format!("{host}.0.1.{at}"),
         host: host.to_owned(),
         pid: 1,
+        began: None,
+        node: None,
         job: None,
         rank: None,
         step: None,

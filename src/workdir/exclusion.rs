@@ -14,8 +14,9 @@ use super::farmers;
 use super::fs::Dir;
 use super::journal::Journal;
 use super::lock::{Mechanism, Waiting};
-use super::recovery;
 use super::resume::look;
+use super::watch::{self, Sight};
+use crate::model::liveness::Lock;
 use crate::model::record::Record;
 
 /// A mounted file system, from a line of /proc/self/mountinfo (proc(5)).
@@ -127,15 +128,22 @@ pub fn choose(path: &Path, wished: Option<Mechanism>) -> Result<Mechanism> {
     }
 }
 
+/// At so many farmers the test looks at most.
+const MOST_LOOKS: usize = 64;
+
 /// How young a journal must be for its farmer to be taken for alive.
 const YOUNG: Duration = Duration::from_secs(30);
 
 /// Tests that our locks exclude the farmers of other nodes. A farmer that is
 /// alive gives a sign of life every `beat`; while we wait for one, so do we.
+///
+/// Farmers of our own node are not asked: their locks reach us whatever the file system
+/// does. A lock that is held under our own kernel, by a farmer whose processes we cannot
+/// see, proves nothing about other kernels.
 pub fn test(
     dir: &Arc<dyn Dir>,
     mechanism: Mechanism,
-    (host, journal): (&str, &mut Journal),
+    journal: &mut Journal,
     beat: Duration,
     waiting: &mut dyn Waiting,
 ) -> Result<()> {
@@ -144,20 +152,16 @@ pub fn test(
     }
     let ours = journal.modified()?;
     let mut suspects = Vec::new();
-    for farmer in farmers::unsealed(dir)? {
-        if host_of(&farmer) == host {
-            continue;
-        }
-        let Some(other) = recovery::look_at(dir, mechanism, &farmer, host)? else {
+    for farmer in others(dir, journal.farmer())? {
+        let Some((seen, is_proof)) = look_at(dir, mechanism, &farmer, waiting)? else {
             continue;
         };
-        if !other.is_free {
-            // The proof: it holds what we cannot get.
+        if is_proof {
             return Ok(());
         }
-        let modified = other.file.modified().context("look at", &farmer)?;
-        if ours.saturating_sub(modified) < YOUNG {
-            suspects.push((farmer, other.len));
+        let age = ours.saturating_sub(seen.modified);
+        if !seen.is_here && seen.lock == Lock::Free && age < YOUNG {
+            suspects.push((farmer, seen.len));
         }
     }
     // Dead for less than that, or alive behind a lock that does not hold.
@@ -171,16 +175,52 @@ pub fn test(
         journal.sync()?;
         let still_open = farmers::unsealed(dir)?;
         suspects.retain(|(farmer, _)| still_open.contains(farmer));
-        for (farmer, len) in &suspects {
-            match recovery::look_at(dir, mechanism, farmer, host)? {
+        for (farmer, len) in std::mem::take(&mut suspects) {
+            match look_at(dir, mechanism, &farmer, waiting)? {
                 // We saw it between its making and its locking.
-                Some(other) if !other.is_free => return Ok(()),
-                Some(other) if other.len > *len => return Err(broken(dir, mechanism, farmer)),
-                _ => {}
+                Some((_, true)) => return Ok(()),
+                Some((seen, _)) if seen.is_here || seen.lock == Lock::Held => {}
+                Some((seen, _)) if seen.lock == Lock::Free && seen.len > len => {
+                    return Err(broken(dir, mechanism, &farmer));
+                }
+                _ => suspects.push((farmer, len)),
             }
         }
     }
     Ok(())
+}
+
+/// Whom to look at: not all of a thousand, and those whose names look like ours last,
+/// which are most likely on our node.
+fn others(dir: &Arc<dyn Dir>, me: &str) -> Result<Vec<String>> {
+    let mut all = farmers::unsealed(dir)?;
+    all.retain(|farmer| farmer != me);
+    let in_common = |farmer: &String| {
+        let pairs = farmer.bytes().zip(me.bytes());
+        pairs.take_while(|(a, b)| a == b).count()
+    };
+    all.sort_by_key(in_common);
+    all.truncate(MOST_LOOKS);
+    Ok(all)
+}
+
+/// A look at a farmer, and whether it proves that locks reach us: it holds, under
+/// another kernel, what we cannot get.
+fn look_at(
+    dir: &Arc<dyn Dir>,
+    mechanism: Mechanism,
+    farmer: &str,
+    waiting: &mut dyn Waiting,
+) -> Result<Option<(Sight, bool)>> {
+    let Some(watcher) = waiting.watcher() else {
+        return Ok(None);
+    };
+    let Some(seen) = watch::look_at(dir, mechanism, farmer, watcher)? else {
+        return Ok(None);
+    };
+    let is_other = seen.is_under_another_kernel(watcher.node().id());
+    let is_proof = is_other && seen.lock == Lock::Held;
+    Ok(Some((seen, is_proof)))
 }
 
 fn broken(dir: &Arc<dyn Dir>, mechanism: Mechanism, farmer: &str) -> Error {
@@ -195,17 +235,6 @@ fn broken(dir: &Arc<dyn Dir>, mechanism: Mechanism, farmer: &str) -> Error {
          locks: -o flock on Lustre, without nolock on NFS, tuneUseGlobalFileLocks on BeeGFS), or \
          begin in a new workdir with --lock link"
     ))
-}
-
-/// The node in a farmer's name `host.job.pid.start`; a host may have dots.
-pub fn host_of(farmer: &str) -> &str {
-    farmer.rsplitn(4, '.').nth(3).unwrap_or(farmer)
-}
-
-/// Whether a farmer of the node `host`, which is ours, has no process any more.
-pub fn is_gone(farmer: &str, host: &str) -> bool {
-    let pid = farmer.rsplit('.').nth(1).unwrap_or_default();
-    host_of(farmer) == host && !Path::new("/proc").join(pid).exists()
 }
 
 #[cfg(test)]
@@ -256,14 +285,5 @@ mod tests {
             assert_eq!(worth(&mount, Fcntl) == Worth::Excludes, fcntl, "{mount:?}");
             assert_eq!(worth(&mount, Link), Worth::Excludes);
         }
-    }
-
-    #[test]
-    fn a_host_name_may_have_dots() {
-        assert_eq!(
-            host_of("n1.cluster.org.77.123.1795230394109"),
-            "n1.cluster.org"
-        );
-        assert_eq!(host_of("vm.0.1.2"), "vm");
     }
 }

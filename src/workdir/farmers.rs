@@ -132,11 +132,6 @@ impl Roll {
     }
 }
 
-/// The job in a farmer's name `host.job.pid.start`.
-pub fn job_of(farmer: &str) -> &str {
-    farmer.rsplit('.').nth(2).unwrap_or_default()
-}
-
 /// Whether the file `lock` is older than what the journals of farmers tell that are
 /// over: then somebody has put a copy of it in place, and what it says is not true.
 /// Asked only when nobody is alive; it lists `nodes/done/`.
@@ -206,12 +201,6 @@ pub fn move_marked(dir: &Arc<dyn Dir>) -> Result<()> {
 mod tests {
     use super::*;
     use crate::workdir::fs::RealDir;
-
-    #[test]
-    fn the_parts_of_a_name() {
-        let farmer = "n1.cluster.org.100_3.123.1795230394109";
-        assert_eq!(job_of(farmer), "100_3");
-    }
 
     fn folder(names: &[(&str, &str)]) -> (tempfile::TempDir, Arc<dyn Dir>) {
         let folder = tempfile::tempdir().unwrap();

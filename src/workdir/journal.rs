@@ -14,6 +14,7 @@ use std::time::Duration;
 use super::error::{Context, Result};
 use super::fs::{Dir, File, Open, read_from};
 use super::layout;
+use super::lines::Lines;
 use super::lock::Mechanism;
 use crate::model::record::{End, Header, Record};
 
@@ -22,6 +23,7 @@ pub struct Journal {
     name: String,
     farmer: String,
     file: Arc<dyn File>,
+    mechanism: Mechanism,
     /// Everything before it is durable.
     synced: u64,
     /// Everything behind that: should a sync fail, it is written again, for the
@@ -49,7 +51,8 @@ impl Journal {
             Err(error) => return Err(error).context("create", &name),
         };
         let is_ours = match mechanism {
-            // It tells our own node only, and where there is none, nobody.
+            // It tells our own node only. Without one, our process there and the growth
+            // of the journal do.
             Mechanism::Link => file.try_lock(Mechanism::Flock).unwrap_or(true),
             _ => file.try_lock(mechanism).context("lock", &name)?,
         };
@@ -63,6 +66,7 @@ impl Journal {
             name,
             farmer,
             file: file.into(),
+            mechanism,
             synced: 0,
             tail: Vec::new(),
             written: 0,
@@ -136,6 +140,16 @@ impl Journal {
         done
     }
 
+    /// Takes the lock again should it have been lost, as a client of a network file
+    /// system loses locks that it could not renew. What the system says to it proves
+    /// nothing: others go by the growth, too.
+    pub fn relock(&self) {
+        let _ = self.file.try_lock(match self.mechanism {
+            Mechanism::Link => Mechanism::Flock,
+            mechanism => mechanism,
+        });
+    }
+
     /// When it was last written, by the file system's time.
     pub fn modified(&self) -> Result<Duration> {
         self.file.modified().context("look at", &self.name)
@@ -166,6 +180,17 @@ impl Sync {
         let done = self.file.map_or(Ok(()), |file| file.sync());
         (self.upto, done.context("sync", &self.name))
     }
+}
+
+/// Who writes a journal, by its first line; `None` when that is not whole, or not a
+/// header.
+pub fn header(file: &dyn File) -> io::Result<Option<Header>> {
+    let mut lines = Lines::new(file, 0, file.len()?);
+    let record = lines.next()?.and_then(Record::parse);
+    Ok(record.and_then(|record| match record {
+        Record::Header(header) => Some(header),
+        _ => None,
+    }))
 }
 
 /// What a journal says about ends, with the offset behind each record.

@@ -27,6 +27,7 @@ use serde::{Deserialize, Serialize};
 use super::error::{Context, Error, Result};
 use super::fs::{Dir, File, Open, read_from};
 use super::state::{self, LOCK};
+use super::watch::Watcher;
 use crate::model::pace;
 use breaking::{LongWait, disarm};
 use line::{Line, Stood};
@@ -94,6 +95,12 @@ pub trait Waiting {
     /// How many processes may want the lock, as far as is known beforehand.
     fn crowd(&self) -> u32 {
         1
+    }
+    /// A heartbeat that was begun at this moment has arrived, and nobody had sealed us.
+    fn renewed(&mut self, _begun: Duration) {}
+    /// What is known of other farmers; `None` for whoever looks at nobody.
+    fn watcher(&mut self) -> Option<&mut Watcher> {
+        None
     }
 }
 
@@ -185,7 +192,7 @@ pub fn acquire(
         if tries >= FIRST_LOOK && tries.is_multiple_of(LOOK_TRIES) {
             wait.look(dir, mechanism, waiting)?;
         } else if mechanism == Mechanism::Link && (tries > 28 || tries.is_multiple_of(8)) {
-            wait.look_here(dir, who, waiting)?;
+            wait.look_here(dir, waiting)?;
         }
     }
 }

@@ -7,12 +7,11 @@
 //! the work to the next one.
 
 use std::collections::HashSet;
-use std::io::{self, ErrorKind};
+use std::io::ErrorKind;
 use std::sync::Arc;
 
 use super::commit::{Attempts, Txn, Why};
 use super::error::{Context, Result};
-use super::exclusion::host_of;
 use super::farmers::{mark, over};
 use super::fs::{Dir, File, Open};
 use super::journal;
@@ -21,6 +20,8 @@ use super::lines::lines_of;
 use super::lock::{Mechanism, Waiting};
 use super::session::check_seal;
 use super::state::{Act, Entry, LOCK, Member, Members, State};
+use super::watch::{self, Sight};
+use crate::model::liveness::Lock;
 use crate::model::outcome::Destination;
 use crate::model::record::End;
 use crate::model::task::{Task, TaskId, parse_line, push_line};
@@ -36,61 +37,6 @@ pub struct Found {
     pub lost: u64,
 }
 
-/// Somebody else's journal.
-pub struct Other {
-    /// It, open; and locked by us when it is free.
-    pub file: Box<dyn File>,
-    /// Whether nobody holds its lock: its farmer is dead.
-    pub is_free: bool,
-    /// Its length, which grows while its farmer lives.
-    pub len: u64,
-}
-
-/// Looks at a farmer's journal, from the node `host`; `None` when it is gone.
-pub fn look_at(
-    dir: &Arc<dyn Dir>,
-    mechanism: Mechanism,
-    farmer: &str,
-    host: &str,
-) -> Result<Option<Other>> {
-    let name = layout::journal(farmer);
-    let file = match dir.open(&name, Open::Write) {
-        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
-        opened => opened.context("open", &name)?,
-    };
-    let is_here = host_of(farmer) == host;
-    let is_free = is_free_by(mechanism, is_here, |by| file.try_lock(by)).context("lock", &name)?;
-    let len = file.len().context("look at", &name)?;
-    Ok(Some(Other { file, is_free, len }))
-}
-
-/// Whether a farmer's journal shows, to the node `host`, that the farmer is dead: its
-/// lock is free, or the journal is gone. Many may ask at once.
-pub fn is_free(dir: &Arc<dyn Dir>, mechanism: Mechanism, farmer: &str, host: &str) -> Result<bool> {
-    let name = layout::journal(farmer);
-    let file = match dir.open(&name, Open::Read) {
-        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(true),
-        opened => opened.context("open", &name)?,
-    };
-    let is_here = host_of(farmer) == host;
-    let is_unlocked = |by| file.is_locked(by).map(|is_locked| !is_locked);
-    is_free_by(mechanism, is_here, is_unlocked).context("look at", &name)
-}
-
-/// What a lock tells of a journal's owner, who `is_here`, on our node, or is not: it is
-/// free by that mechanism. Where no lock reaches other nodes, only the growth tells of
-/// life there; on one node, flock(2) does, if there is any.
-fn is_free_by(
-    mechanism: Mechanism,
-    is_here: bool,
-    is_free: impl Fn(Mechanism) -> io::Result<bool>,
-) -> io::Result<bool> {
-    match mechanism {
-        Mechanism::Flock | Mechanism::Fcntl => is_free(mechanism),
-        Mechanism::Link => Ok(is_here && is_free(Mechanism::Flock).unwrap_or(false)),
-    }
-}
-
 /// Settles and seals the journal of a farmer that is over; `None` when it gave a
 /// sign of life since it was looked at. `by` is the farmer that does it, if it is
 /// one: its number, and the state that it saw last. A journal that is gone was
@@ -100,13 +46,13 @@ pub fn seal(
     mechanism: Mechanism,
     (who, by): (&str, Option<(u32, &State)>),
     waiting: &mut dyn Waiting,
-    (farmer, looked_at): (&str, Option<&Other>),
+    (farmer, looked_at): (&str, Option<&Sight>),
 ) -> Result<Option<Found>> {
     let mut txn = Txn::begin(dir, mechanism, who, waiting)?;
     if let Some((number, last)) = by {
         check_seal(&txn, last, (number, who))?;
     }
-    let Some(journal) = Remains::of(dir, farmer, looked_at)? else {
+    let Some(journal) = Remains::of(dir, mechanism, farmer, looked_at)? else {
         return Ok(None);
     };
     let entries = txn.entries()?;
@@ -175,17 +121,26 @@ struct Remains {
 }
 
 impl Remains {
-    /// What it wrote until now counts, not what there was when it was looked at;
-    /// `None` when that is more, or there again, or when it was moved since.
-    fn of(dir: &Arc<dyn Dir>, farmer: &str, looked_at: Option<&Other>) -> Result<Option<Self>> {
+    /// `None` when it has written more since it was looked at, or holds a lock again that
+    /// was free; when a journal is
+    /// there again, or was moved since.
+    fn of(
+        dir: &Arc<dyn Dir>,
+        mechanism: Mechanism,
+        farmer: &str,
+        looked_at: Option<&Sight>,
+    ) -> Result<Option<Self>> {
         let name = layout::journal(farmer);
         let journal = match dir.open(&name, Open::Read) {
             Err(error) if error.kind() == ErrorKind::NotFound => None,
             opened => Some(opened.context("open", &name)?),
         };
         let is_as_it_was = match (&journal, looked_at) {
-            (Some(_), Some(seen)) if seen.is_free => true,
-            (Some(now), Some(seen)) => now.len().context("look at", &name)? == seen.len,
+            (Some(now), Some(seen)) => {
+                let is_held = seen.lock == Lock::Free
+                    && watch::lock_of(&**now, mechanism, seen.is_here) == Lock::Held;
+                !is_held && now.len().context("look at", &name)? == seen.len
+            }
             (None, None) => true,
             _ => false,
         };

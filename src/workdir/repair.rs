@@ -14,7 +14,6 @@ use std::time::Duration;
 
 use super::commit::Why;
 use super::error::{Context, Error, Result};
-use super::exclusion;
 use super::farmers;
 use super::fs::{Dir, File, NoFile, Open, is_no_folder, read_from};
 use super::layout::{self, DONE, FAILED, FINISHED, LOGS, NODES, REQUEUED, TASKS, TOPROCESS};
@@ -23,6 +22,10 @@ use super::lock::{Mechanism, Waiting};
 use super::new_file::NewFile;
 use super::resume::{ListFile, ListTrouble};
 use super::state::{self, Act, LOCK, Log, State};
+use super::watch;
+use crate::model::durations;
+use crate::model::identity::Process;
+use crate::model::liveness::{Lock, Verdict, unlocked_after};
 use crate::model::outcome::Destination;
 use crate::model::record::Record;
 use crate::model::task::{TaskId, parse_line};
@@ -43,16 +46,13 @@ pub struct Repaired {
     pub kept: String,
 }
 
-/// A farmer of another node that gave a sign of life so recently may be alive.
-const RECENT: Duration = Duration::from_mins(2);
-
 /// Makes all files anew. `list` is the task list that the workdir was made from,
-/// for lines that no file holds any more; `host` is our node, and `fallback` how
-/// the lock is taken when no state tells.
+/// for lines that no file holds any more; `fallback` is how the lock is taken when no
+/// state tells.
 pub fn repair(
     dir: &Arc<dyn Dir>,
     list: Option<(&Path, &Dialect)>,
-    (host, fallback): (&str, Mechanism),
+    fallback: Mechanism,
     waiting: &mut dyn Waiting,
 ) -> Result<Repaired, ListTrouble> {
     for folder in [NODES, DONE, LOGS] {
@@ -68,7 +68,7 @@ pub fn repair(
     }
     move_away_if_no_file(dir, LOCK)?;
     let lock = dir.open(LOCK, Open::Create).context("open", LOCK)?;
-    check_nobody_works(dir, &*lock, host, waiting)?;
+    check_nobody_works(dir, &*lock, fallback, waiting)?;
     let mut found = Remains::read(dir)?;
     if let Some(state) = state::read(&*lock).ok().flatten() {
         found.weigh(&state);
@@ -83,49 +83,98 @@ pub fn repair(
     Ok(repaired)
 }
 
-/// Locks that we get are kept until `lock` is closed; those of journals are given
-/// back at once.
+/// The lock that we get is kept until `lock` is closed.
 fn check_nobody_works(
     dir: &Arc<dyn Dir>,
     lock: &dyn File,
-    host: &str,
+    fallback: Mechanism,
     waiting: &mut dyn Waiting,
 ) -> Result<()> {
-    let is_free = |file: &dyn File| {
-        // What the file system does not know, nobody holds.
-        [Mechanism::Flock, Mechanism::Fcntl]
-            .iter()
-            .all(|&way| file.try_lock(way).unwrap_or(true))
-    };
-    let refuse = |who: &str| {
-        Err(Error::Refused(format!(
-            "{who} works on this workdir: stop it first, or wait until it has ended"
-        )))
-    };
-    if !is_free(lock) {
-        return refuse("another process");
+    // It may be the state that is damaged.
+    let state = state::read(lock).ok().flatten();
+    let mechanism = state.map_or(fallback, |state| state.mechanism);
+    for way in [Mechanism::Flock, Mechanism::Fcntl] {
+        match lock.try_lock(way) {
+            Ok(false) => return refuse("another process"),
+            // An error is no answer; nobody takes it in another way than all do.
+            Err(error) if way == mechanism => return Err(error).context("lock", LOCK),
+            Ok(true) | Err(_) => {}
+        }
     }
     let now = stamp(dir)?;
     farmers::move_marked(dir)?;
-    for farmer in farmers::unsealed(dir)? {
-        let name = layout::journal(&farmer);
-        let journal = dir.open(&name, Open::Write).context("open", &name)?;
-        let age = now.saturating_sub(journal.modified().context("look at", &name)?);
-        let is_elsewhere = exclusion::host_of(&farmer) != host;
-        // The guard of a farmer that was just killed is gone very soon.
-        let mut looks = 0;
-        while !is_free(&*journal)
-            && exclusion::is_gone(&farmer, host)
-            && looks < 300
-            && waiting.pause(Duration::from_millis(10))
-        {
-            looks += 1;
+    let mut open = farmers::unsealed(dir)?;
+    let (began, mut rounds) = (waiting.now(), 0_u32);
+    while !open.is_empty() {
+        let watched = waiting.now().saturating_sub(began);
+        for farmer in std::mem::take(&mut open) {
+            match look_at(dir, mechanism, &farmer, (now, watched), waiting)? {
+                Opinion::Over => {}
+                Opinion::Dying if rounds < 300 => open.push(farmer),
+                Opinion::Unproved => {
+                    if rounds == 0 {
+                        let most = durations::show(unlocked_after(waiting.takeover()));
+                        let text = format!(
+                            "waiting for up to {most} whether farmer {farmer} gives a sign of life"
+                        );
+                        waiting.tell(text);
+                    }
+                    open.push(farmer);
+                }
+                Opinion::Dying | Opinion::Works => return refuse(&format!("farmer {farmer}")),
+            }
         }
-        if !is_free(&*journal) || is_elsewhere && age < RECENT {
-            return refuse(&format!("farmer {farmer}"));
+        rounds += 1;
+        if !open.is_empty() && !waiting.pause(Duration::from_millis(10)) {
+            return Err(Error::GaveUp);
         }
     }
     Ok(())
+}
+
+fn refuse(who: &str) -> Result<()> {
+    Err(Error::Refused(format!(
+        "{who} works on this workdir: stop it first, or wait until it has ended"
+    )))
+}
+
+/// What is thought of a farmer that has no mark.
+enum Opinion {
+    /// It is dead.
+    Over,
+    /// It has ended, and its guard ends its tasks.
+    Dying,
+    /// It has been silent for long. It is dead if that goes on for a while.
+    Unproved,
+    /// It works, or may.
+    Works,
+}
+
+/// Looks at a farmer; `now` is by the file system's clock, and the farmer has been
+/// `watched` for that long.
+fn look_at(
+    dir: &Arc<dyn Dir>,
+    mechanism: Mechanism,
+    farmer: &str,
+    (now, watched): (Duration, Duration),
+    waiting: &mut dyn Waiting,
+) -> Result<Opinion> {
+    let judged = watch::judge(dir, mechanism, farmer, waiting)?;
+    let Some((seen, verdict)) = judged else {
+        return Ok(Opinion::Over);
+    };
+    let takeover = waiting.takeover();
+    let is_recent = now.saturating_sub(seen.modified) < takeover;
+    Ok(match (verdict, seen.process, seen.lock) {
+        (Verdict::Dead(_), ..) => Opinion::Over,
+        (_, Process::Gone, Lock::Held) => Opinion::Dying,
+        (Verdict::Alive, ..) | (_, Process::Runs, _) | (.., Lock::Held) => Opinion::Works,
+        (Verdict::Unproved, _, Lock::Free) => Opinion::Unproved,
+        // Clocks can lie: an old file alone proves nothing.
+        _ if is_recent => Opinion::Works,
+        _ if watched > unlocked_after(takeover) => Opinion::Over,
+        _ => Opinion::Unproved,
+    })
 }
 
 /// The time now, as the file system has it.

@@ -13,15 +13,18 @@ use super::commit::{Attempts, QueueCopy, Txn, Why};
 use super::error::{Error, Result};
 use super::farmers;
 use super::feed::Feed;
+use super::fs::Dir;
 use super::journal::Journal;
 use super::layout::TOPROCESS;
 use super::lock::Waiting;
 use super::open::Workdir;
 use super::quarantine::{self, Seen};
-use super::recovery::{self, Found, Other};
+use super::recovery::{self, Found};
 use super::resume::look;
 use super::state::{Act, Members, State};
+use super::watch::{Sight, Watcher};
 use crate::model::ids::Ids;
+use crate::model::liveness::heartbeat;
 use crate::model::outcome::Destination;
 use crate::model::record::{End, Header, Record};
 use crate::model::task::{Task, TaskId};
@@ -47,6 +50,9 @@ impl SharedJournal {
     }
 }
 
+/// One heartbeat in so many looks into the log.
+const LOOK_AT_LOG: u32 = 6;
+
 /// Of so many farmers not all are dead.
 const MANY: u32 = 32;
 
@@ -69,6 +75,8 @@ pub struct Session {
     is_quarantined: bool,
     /// Others have sealed us, or may have.
     is_over: bool,
+    /// How many there were.
+    heartbeats: u32,
 }
 
 /// What a turn gave.
@@ -107,7 +115,7 @@ impl Session {
         let (dir, mechanism) = (&workdir.dir, workdir.mechanism);
         let farmer = journal.farmer().to_owned();
         let journal = SharedJournal(Arc::new(Mutex::new(journal)));
-        let waiting = &mut Beating::new(&journal, 1, waiting);
+        let waiting = &mut Beating::new(dir, &journal, 1, waiting);
         let asked = waiting.now();
         let takeover = waiting.takeover();
         let mut txn = Txn::begin(dir, mechanism, &farmer, waiting)?;
@@ -152,6 +160,7 @@ impl Session {
             feed: feeds.then(Feed::default),
             is_quarantined: false,
             is_over: false,
+            heartbeats: 0,
         };
         let waited = locked.saturating_sub(asked);
         let turn = Turn {
@@ -225,9 +234,9 @@ impl Session {
         waiting: &mut dyn Waiting,
     ) -> Result<Turn> {
         self.must_be_ours()?;
-        let waiting = &mut Beating::new(&self.journal, self.state.live, waiting);
+        let waiting = &mut Beating::new(&self.workdir.dir, &self.journal, self.state.live, waiting);
         let turn = self.try_turn(upto, copy, claim, waiting);
-        self.noted(turn)
+        self.noted(waiting.ended(turn))
     }
 
     fn must_be_ours(&self) -> Result<()> {
@@ -335,14 +344,29 @@ impl Session {
         self.journal.sync()
     }
 
+    /// Renews our lease: the journal grows, for all to see; then we ask whether others
+    /// have sealed us meanwhile. `at` is the time as records have it.
+    ///
+    /// Mostly that is one open of our journal's name. Now and then it is the log: who
+    /// seals us may die before it has moved the journal.
+    pub fn heartbeat(&mut self, at: u64) -> Result<()> {
+        self.must_be_ours()?;
+        self.journal.lock().push(&Record::Beat { at });
+        self.sync_journal()?;
+        self.journal.lock().relock();
+        self.heartbeats += 1;
+        let is_moved = farmers::is_over_by_name(&self.workdir.dir, &self.farmer)?;
+        if is_moved || self.heartbeats.is_multiple_of(LOOK_AT_LOG) {
+            let checked = self.check_over();
+            return self.noted(checked);
+        }
+        Ok(())
+    }
+
     /// Whether others have sealed us, as far as can be told without the lock. A turn
     /// tells for certain; this tells without writing anything.
     pub fn check_over(&self) -> Result<()> {
-        if farmers::is_over(&self.workdir.dir, &self.farmer)? {
-            Err(Error::Sealed)
-        } else {
-            Ok(())
-        }
+        check_over(&self.workdir.dir, &self.farmer)
     }
 
     /// Looks how the run stands, without the lock.
@@ -364,15 +388,15 @@ impl Session {
     pub fn seal(
         &mut self,
         farmer: &str,
-        journal: Option<&Other>,
+        journal: Option<&Sight>,
         waiting: &mut dyn Waiting,
     ) -> Result<Option<Found>> {
         self.must_be_ours()?;
         let (dir, mechanism) = (&self.workdir.dir, self.workdir.mechanism);
         let by = (&*self.farmer, Some((self.number, &self.state)));
-        let waiting = &mut Beating::new(&self.journal, self.state.live, waiting);
+        let waiting = &mut Beating::new(&self.workdir.dir, &self.journal, self.state.live, waiting);
         let found = recovery::seal(dir, mechanism, by, waiting, (farmer, journal));
-        let found = self.noted(found)?;
+        let found = self.noted(waiting.ended(found))?;
         self.look()?;
         Ok(found)
     }
@@ -423,22 +447,22 @@ impl Session {
         act: impl FnOnce(Txn<'_>) -> Result<T>,
     ) -> Result<T> {
         self.must_be_ours()?;
-        let waiting = &mut Beating::new(&self.journal, self.state.live, waiting);
+        let waiting = &mut Beating::new(&self.workdir.dir, &self.journal, self.state.live, waiting);
         let (dir, mechanism) = (&self.workdir.dir, self.workdir.mechanism);
         let done = Txn::begin(dir, mechanism, &self.farmer, waiting).and_then(|txn| {
             check_seal(&txn, &self.state, (self.number, &self.farmer))?;
             act(txn)
         });
-        self.noted(done)
+        self.noted(waiting.ended(done))
     }
 
     /// Leaves: settles, gives back, and makes `toprocess` exact when nobody
     /// else is left or it is about to be empty. What a stream still held is `state.feeding` in the result.
     pub fn leave(&mut self, upto: u64, waiting: &mut dyn Waiting) -> Result<State> {
         self.must_be_ours()?;
-        let waiting = &mut Beating::new(&self.journal, self.state.live, waiting);
+        let waiting = &mut Beating::new(&self.workdir.dir, &self.journal, self.state.live, waiting);
         let left = self.try_leave(upto, waiting);
-        self.noted(left)
+        self.noted(waiting.ended(left))
     }
 
     fn try_leave(&mut self, upto: u64, waiting: &mut dyn Waiting) -> Result<State> {
@@ -489,9 +513,19 @@ impl Session {
     }
 }
 
+fn check_over(dir: &Arc<dyn Dir>, farmer: &str) -> Result<()> {
+    if farmers::is_over(dir, farmer)? {
+        Err(Error::Sealed)
+    } else {
+        Ok(())
+    }
+}
+
 /// The waits of a farmer: however long they are, its journal gives the sign of
-/// life that others look for.
+/// life that others look for. They end when others have sealed it.
 struct Beating<'a> {
+    dir: Arc<dyn Dir>,
+    is_sealed: bool,
     journal: SharedJournal,
     /// Farmers that were alive when we last looked.
     live: u32,
@@ -500,9 +534,16 @@ struct Beating<'a> {
 }
 
 impl<'a> Beating<'a> {
-    fn new(journal: &SharedJournal, live: u32, waiting: &'a mut dyn Waiting) -> Self {
-        let due = waiting.now() + waiting.takeover() / 6;
+    fn new(
+        dir: &Arc<dyn Dir>,
+        journal: &SharedJournal,
+        live: u32,
+        waiting: &'a mut dyn Waiting,
+    ) -> Self {
+        let due = waiting.now() + heartbeat(waiting.takeover());
         Self {
+            dir: dir.clone(),
+            is_sealed: false,
             journal: journal.clone(),
             live,
             waiting,
@@ -511,9 +552,27 @@ impl<'a> Beating<'a> {
     }
 
     fn beat(&mut self) -> Result<()> {
-        let at = self.waiting.micros();
+        let (begun, at) = (self.waiting.now(), self.waiting.micros());
         self.journal.lock().push(&Record::Beat { at });
-        self.journal.sync()
+        self.journal.sync()?;
+        let farmer = {
+            let journal = self.journal.lock();
+            journal.relock();
+            journal.farmer().to_owned()
+        };
+        if farmers::is_over_by_name(&self.dir, &farmer)? {
+            check_over(&self.dir, &farmer)?;
+        }
+        self.waiting.renewed(begun);
+        Ok(())
+    }
+
+    /// What came of a wait that we may have ended.
+    fn ended<T>(&self, done: Result<T>) -> Result<T> {
+        match done {
+            Err(Error::GaveUp) if self.is_sealed => Err(Error::Sealed),
+            done => done,
+        }
     }
 }
 
@@ -530,10 +589,10 @@ impl Waiting for Beating<'_> {
         let goes_on = self.waiting.pause(time);
         if self.now() >= self.due {
             // One that is refused is made up for by the next.
-            let _ = self.beat();
-            self.due = self.now() + self.takeover() / 6;
+            self.is_sealed = matches!(self.beat(), Err(Error::Sealed));
+            self.due = self.now() + heartbeat(self.takeover());
         }
-        goes_on
+        goes_on && !self.is_sealed
     }
 
     fn jitter(&mut self) -> f64 {
@@ -550,6 +609,14 @@ impl Waiting for Beating<'_> {
 
     fn crowd(&self) -> u32 {
         self.waiting.crowd().max(self.live)
+    }
+
+    fn renewed(&mut self, begun: Duration) {
+        self.waiting.renewed(begun);
+    }
+
+    fn watcher(&mut self) -> Option<&mut Watcher> {
+        self.waiting.watcher()
     }
 }
 

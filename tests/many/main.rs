@@ -27,6 +27,7 @@ mod damage;
 mod freeze;
 mod injected;
 mod linger;
+mod lost_lock;
 mod quarantine;
 mod record;
 mod scale;

@@ -1,12 +1,14 @@
 //! A simulated farmer: it drives a `Session` as the ledger of the farm does,
 //! with slots that only let time pass.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::VecDeque;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
 use pytf::model::ids::Ids;
+use pytf::model::liveness::{Verdict, good_for};
 use pytf::model::outcome::{Destination, Outcome};
 use pytf::model::record::{End, Header, Record};
 use pytf::model::task::{Task, TaskId};
@@ -14,7 +16,8 @@ use pytf::workdir::commit::Why;
 use pytf::workdir::error::Error;
 use pytf::workdir::farmers;
 use pytf::workdir::fs::Dir;
-use pytf::workdir::lock::Mechanism;
+use pytf::workdir::lock::{Mechanism, Waiting as _};
+use pytf::workdir::node::Node as _;
 use pytf::workdir::open::Workdir;
 use pytf::workdir::quarantine::Seen;
 use pytf::workdir::recovery;
@@ -22,9 +25,10 @@ use pytf::workdir::resume::{Bytes, Edits, ListFile, ListTrouble, prepare, prepar
 use pytf::workdir::retry::retry;
 use pytf::workdir::session::Session;
 use pytf::workdir::state::ListIdentity;
+use pytf::workdir::watch;
 
 use crate::sim_fs::SimDir;
-use crate::world::{Shared, SimWaiting, TAKEOVER};
+use crate::world::{Shared, SimNode, SimWaiting, TAKEOVER};
 
 /// Where its tasks come from.
 #[derive(Clone)]
@@ -113,7 +117,6 @@ pub(crate) struct Farmer {
     queue: VecDeque<Task>,
     /// In the journal, not yet known to be synced.
     unsynced: Vec<(u64, Destination)>,
-    signs: HashMap<String, (u64, u64)>,
     looked: u64,
     watched: u64,
     turned: u64,
@@ -154,10 +157,7 @@ fn judge(shared: &Shared, me: usize, error: &Error) {
 /// `pytf retry`.
 pub(crate) fn run_retry(shared: &Arc<Shared>, me: usize, mechanism: Mechanism) {
     let dir: Arc<dyn Dir> = workdir(shared, me, mechanism).dir;
-    let mut waiting = SimWaiting {
-        shared: shared.clone(),
-        me,
-    };
+    let mut waiting = SimWaiting::new(shared, me);
     if let Err(error) = retry(&dir, mechanism, "retry", &mut waiting, None) {
         judge(shared, me, &error);
     }
@@ -174,20 +174,20 @@ pub(crate) fn run(shared: &Arc<Shared>, me: usize, plan: Plan) {
 impl Farmer {
     fn start(shared: Arc<Shared>, me: usize, plan: Plan) -> Result<Self, Error> {
         let workdir = workdir(&shared, me, plan.mechanism);
-        let mut waiting = SimWaiting {
-            shared: shared.clone(),
-            me,
-        };
+        let mut waiting = SimWaiting::new(&shared, me);
         prelude(&workdir, &plan, &mut waiting)?;
         let name = shared.lock().actors[me].name.clone();
+        let node = SimNode::of(&shared, me).id().cloned();
         let header = |nth: u32| {
             let farmer = format!("{name}.job.{me}.{nth}");
             shared.lock().oracle.named(&farmer, me);
             Header {
                 version: 1,
                 farmer,
-                host: name.clone(),
-                pid: 1,
+                host: "localhost".into(),
+                pid: u32::try_from(me).unwrap_or(0),
+                began: None,
+                node: node.clone(),
                 job: None,
                 rank: None,
                 step: None,
@@ -214,7 +214,6 @@ impl Farmer {
             session,
             queue: turn.tasks.into(),
             unsynced: Vec::new(),
-            signs: HashMap::new(),
             looked: now,
             watched: now,
             turned: now,
@@ -262,17 +261,14 @@ impl Farmer {
         let is_idle = self.slots.iter().any(Option::is_none) && self.queue.is_empty();
         self.doubt()?;
         let may_claim = is_idle && self.doubt.is_none() && self.session.state().left() > 0;
-        if may_claim || self.session.has_news() || now.saturating_sub(self.life) > TAKEOVER / 2 {
+        if may_claim || self.session.has_news() || !self.is_good() {
             self.turn()?;
         }
         if now.saturating_sub(self.beat) >= TAKEOVER / 6 {
-            self.session
-                .journal()
-                .lock()
-                .push(&Record::Beat { at: now });
             self.sync()?;
-            self.beat = now;
-            if now.saturating_sub(self.life) < TAKEOVER / 2 {
+            self.session.heartbeat(now)?;
+            self.beat = self.shared.now();
+            if self.is_good() {
                 self.life = now;
             }
         }
@@ -280,6 +276,13 @@ impl Farmer {
             self.watch(is_idle)?;
         }
         self.is_over(now)
+    }
+
+    /// Whether tasks may start.
+    fn is_good(&self) -> bool {
+        let good_for = good_for(Duration::from_micros(TAKEOVER));
+        let age = Duration::from_micros(self.shared.now().saturating_sub(self.life));
+        age < good_for
     }
 
     // ---- slots -----------------------------------------------------------
@@ -294,7 +297,7 @@ impl Farmer {
                 self.end(run, Outcome::Exit(i32::from(is_failure)));
             }
             if self.slots[slot].is_none()
-                && now.saturating_sub(self.life) < TAKEOVER / 2
+                && self.is_good()
                 && let Some(task) = self.queue.pop_front()
             {
                 self.begin(slot, task, now);
@@ -392,6 +395,10 @@ impl Farmer {
             self.session.give_back(task, None);
         }
         let journal = self.session.journal();
+        let (begun, is_doubtful) = (self.shared.now(), !self.is_good());
+        if is_doubtful {
+            journal.lock().push(&Record::Beat { at: begun });
+        }
         let upto = journal.lock().end();
         self.sync()?;
         let idle = self.slots.iter().filter(|slot| slot.is_none()).count() as u64;
@@ -408,7 +415,9 @@ impl Farmer {
         let turn = self.session.turn(upto, copy, claim, &mut self.waiting)?;
         self.queue.extend(turn.tasks);
         self.turned = self.shared.now();
-        self.life = self.turned;
+        if is_doubtful {
+            self.life = begun;
+        }
         Ok(())
     }
 
@@ -471,43 +480,30 @@ impl Farmer {
     // ---- the others ------------------------------------------------------
 
     fn watch(&mut self, is_idle: bool) -> Result<(), Error> {
-        let now = self.shared.now();
-        if now.saturating_sub(self.watched) > TAKEOVER / 2 {
-            self.signs.clear();
-        }
-        self.watched = now;
+        self.watched = self.shared.now();
         let workdir = self.session.workdir().clone();
         let all = farmers::unsealed(&workdir.dir)?;
         let me = self.session.farmer().to_owned();
         let after = all.partition_point(|name| *name <= me);
         let ring = all[after..].iter().chain(&all[..after]);
         let ring = ring.filter(|name| **name != me);
+        let waiting = &mut self.waiting;
         for farmer in ring.take(if is_idle { 64 } else { 2 }) {
-            let Some(journal) = recovery::look_at(&workdir.dir, workdir.mechanism, farmer, "")?
-            else {
-                continue;
-            };
-            let now = self.shared.now();
-            let sign = self.signs.entry(farmer.clone());
-            let sign = sign.or_insert((journal.len, now));
-            if sign.0 != journal.len {
-                *sign = (journal.len, now);
+            let judged = watch::judge(&workdir.dir, workdir.mechanism, farmer, waiting)?;
+            if let Some((seen, Verdict::Dead(_))) = judged {
+                self.session.seal(farmer, Some(&seen), waiting)?;
             }
-            if !journal.is_free && now.saturating_sub(sign.1) <= TAKEOVER {
-                continue;
-            }
-            self.session
-                .seal(farmer, Some(&journal), &mut self.waiting)?;
-            self.signs.remove(farmer);
         }
         if is_idle {
             for farmer in farmers::without_journal(&workdir.dir, &all)? {
-                let now = self.shared.now();
-                let sign = self.signs.entry(farmer.clone()).or_insert((0, now));
-                if now.saturating_sub(sign.1) > TAKEOVER {
-                    self.session.seal(&farmer, None, &mut self.waiting)?;
+                if matches!(watch::judge_traceless(&farmer, waiting), Verdict::Dead(_)) {
+                    self.session.seal(&farmer, None, waiting)?;
                 }
             }
+        }
+        let next = self.shared.now() + TAKEOVER / 8;
+        if let Some(watcher) = self.waiting.watcher() {
+            watcher.observer.rests_until(Duration::from_micros(next));
         }
         Ok(())
     }
@@ -583,11 +579,8 @@ fn prelude(workdir: &Workdir, plan: &Plan, waiting: &mut SimWaiting) -> Result<(
         }
     }
     for farmer in farmers::unsealed(dir)? {
-        let Some(journal) = recovery::look_at(dir, mechanism, &farmer, "")? else {
-            continue;
-        };
-        if journal.is_free {
-            let of = (&*farmer, Some(&journal));
+        if let Some((seen, Verdict::Dead(_))) = watch::judge(dir, mechanism, &farmer, waiting)? {
+            let of = (&*farmer, Some(&seen));
             recovery::seal(dir, mechanism, ("a start", None), waiting, of)?;
         }
     }

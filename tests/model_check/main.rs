@@ -183,6 +183,7 @@ impl Story {
             ops: 0,
             is_traced,
         });
+        shared.lock().server.has_local_locks = self.plan.mechanism == Mechanism::Link;
         self.direct(&shared);
         let mut world = shared.lock();
         if world.violation.is_none() {
@@ -362,6 +363,11 @@ fn the_check_finds_a_sync_that_does_nothing() {
 #[test]
 fn the_check_finds_stale_files() {
     is_found(Broken::StaleOpen);
+}
+
+#[test]
+fn the_check_finds_nodes_of_one_name_that_are_taken_for_one() {
+    is_found(Broken::OneName);
 }
 
 #[test]

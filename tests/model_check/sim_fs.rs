@@ -69,6 +69,8 @@ pub(crate) struct Server {
     pub(crate) kind: Kind,
     /// How long the locks of a node stay that lost power.
     pub(crate) lease: u64,
+    /// Whether locks stay on the node, as with `nolock`.
+    pub(crate) has_local_locks: bool,
     pub(crate) names: BTreeMap<String, u64>,
     pub(crate) inodes: Vec<Inode>,
     nodes: Vec<Node>,
@@ -86,6 +88,7 @@ impl Server {
         Self {
             kind,
             lease,
+            has_local_locks: false,
             names: BTreeMap::new(),
             inodes: Vec::new(),
             nodes: Vec::new(),
@@ -581,6 +584,17 @@ impl SimFile {
         }
     }
 
+    /// Whether another has it locked, as far as we can see.
+    fn is_held(&self, world: &World) -> bool {
+        let node = |actor: usize| world.actors[actor].node;
+        let lock = world.server.inodes[at(self.ino)].lock.as_ref();
+        lock.is_some_and(|lock| {
+            let is_here = node(lock.actor) == node(self.me);
+            let reaches_us = is_here || !world.server.has_local_locks;
+            lock.handle != self.handle && lock.free_at > world.now && reaches_us
+        })
+    }
+
     fn put(&self, world: &mut World, bytes: &[u8], offset: u64) {
         if bytes.is_empty() {
             return;
@@ -672,12 +686,9 @@ impl File for SimFile {
             return Ok(true);
         }
         let mut world = self.enter("lock", 2)?;
-        let (node, now, broken) = (world.actors[self.me].node, world.now, world.broken);
+        let (node, broken) = (world.actors[self.me].node, world.broken);
+        let is_held = self.is_held(&world);
         let inode = world.server.inode(self.ino);
-        let is_held = inode
-            .lock
-            .as_ref()
-            .is_some_and(|lock| lock.handle != self.handle && lock.free_at > now);
         if is_held && broken != Broken::NoLock {
             return Ok(false);
         }
@@ -690,6 +701,11 @@ impl File for SimFile {
             world.server.revalidate(node, self.ino);
         }
         Ok(true)
+    }
+
+    fn is_locked(&self, _: Mechanism) -> io::Result<bool> {
+        let world = self.enter("is locked", 1)?;
+        Ok(self.is_held(&world) && world.broken != Broken::NoLock)
     }
 
     fn share(&self) -> io::Result<OwnedFd> {

@@ -13,7 +13,10 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::Thread;
 use std::time::Duration;
 
+use pytf::model::identity::{FarmerId, NodeId, Process};
 use pytf::workdir::lock::Waiting;
+use pytf::workdir::node::Node;
+use pytf::workdir::watch::Watcher;
 
 use crate::oracle::Oracle;
 use crate::sim_fs::{Kind, Server};
@@ -91,6 +94,8 @@ pub(crate) enum Broken {
     StaleOpen,
     /// Two nodes may both create one name exclusively.
     NoExclusive,
+    /// All nodes are taken for one, since they have one name.
+    OneName,
 }
 
 /// A simulated process.
@@ -368,8 +373,62 @@ impl World {
 
 /// Time and waits of a simulated process.
 pub(crate) struct SimWaiting {
-    pub(crate) shared: Arc<Shared>,
-    pub(crate) me: usize,
+    shared: Arc<Shared>,
+    me: usize,
+    watcher: Watcher,
+}
+
+impl SimWaiting {
+    pub(crate) fn new(shared: &Arc<Shared>, me: usize) -> Self {
+        let takeover = Duration::from_micros(TAKEOVER);
+        let node = Box::new(SimNode::of(shared, me));
+        Self {
+            shared: shared.clone(),
+            me,
+            watcher: Watcher::new(node, takeover),
+        }
+    }
+}
+
+/// The node of a simulated process. All have one name.
+pub(crate) struct SimNode {
+    shared: Arc<Shared>,
+    node: usize,
+    id: NodeId,
+}
+
+impl SimNode {
+    pub(crate) fn of(shared: &Arc<Shared>, me: usize) -> Self {
+        let world = shared.lock();
+        let node = world.actors[me].node;
+        let boot = match world.broken {
+            Broken::OneName => "localhost".into(),
+            _ => format!("boot {node}"),
+        };
+        Self {
+            shared: shared.clone(),
+            node,
+            id: NodeId { boot, pids: 1 },
+        }
+    }
+}
+
+impl Node for SimNode {
+    fn id(&self) -> Option<&NodeId> {
+        Some(&self.id)
+    }
+
+    fn process(&self, farmer: &FarmerId) -> Process {
+        if !farmer.is_on(self.id()) {
+            return Process::Unknown;
+        }
+        let world = self.shared.lock();
+        let process = world.actors.get(farmer.pid as usize);
+        match process.filter(|process| process.node == self.node && !process.is_dead) {
+            Some(_) => Process::Runs,
+            None => Process::Gone,
+        }
+    }
 }
 
 impl Waiting for SimWaiting {
@@ -399,5 +458,9 @@ impl Waiting for SimWaiting {
 
     fn takeover(&self) -> Duration {
         Duration::from_micros(TAKEOVER)
+    }
+
+    fn watcher(&mut self) -> Option<&mut Watcher> {
+        Some(&mut self.watcher)
     }
 }

@@ -11,7 +11,7 @@ use serde::Deserialize;
 
 use super::{Counts, Farmer, transactions};
 use crate::model::clocks::{Ahead, Order};
-use crate::workdir::exclusion::host_of;
+use crate::model::record::Header;
 use crate::workdir::state::Log;
 
 /// What is known of the clocks of a run.
@@ -20,10 +20,19 @@ pub(super) struct Clocks {
     /// The segment of the log that was read last, and up to where.
     read: Option<(u64, u64)>,
     order: Order,
+    /// What tells the clock of each farmer that has a journal.
+    kernels: HashMap<String, String>,
     /// The nodes, and the node of each farmer that has joined.
     nodes: HashMap<String, usize>,
     farmers: HashMap<u32, usize>,
     skews: Vec<Option<Ahead>>,
+}
+
+/// What tells the clock of a farmer from those of others: its kernel, or the name of its
+/// node where an older pytf did not write that.
+fn clock_of(header: &Header) -> &str {
+    let node = header.node.as_ref();
+    node.map_or(&header.host, |node| &node.boot)
 }
 
 /// What is of interest in a line of the log: `farmer` is the name of one that
@@ -57,16 +66,21 @@ impl Clocks {
         counts: &Counts,
         farmers: &mut [Farmer],
     ) -> io::Result<()> {
-        let host = |farmer: &Farmer| farmer.header().host.clone();
-        let is_alone = farmers.windows(2).all(|two| host(&two[0]) == host(&two[1]));
+        let clock = |farmer: &Farmer| clock_of(farmer.header()).to_owned();
+        let is_alone = farmers
+            .windows(2)
+            .all(|two| clock(&two[0]) == clock(&two[1]));
         let Some(state) = counts.state.as_ref().filter(|_| !is_alone) else {
             return Ok(());
         };
+        let names = farmers.iter().map(Farmer::header);
+        let names = names.map(|header| (header.farmer.clone(), clock_of(header).to_owned()));
+        self.kernels.extend(names);
         self.read(workdir, &state.log)?;
         let mut wrong: HashMap<usize, u64> = HashMap::new();
         for farmer in farmers.iter() {
             let offset = farmer.clock_offset().map_or(u64::MAX, i64::unsigned_abs);
-            if let Some(node) = self.nodes.get(host_of(&farmer.header().farmer)) {
+            if let Some(node) = self.nodes.get(clock_of(farmer.header())) {
                 let least = wrong.entry(*node).or_insert(offset);
                 *least = offset.min(*least);
             }
@@ -74,7 +88,7 @@ impl Clocks {
         let prefer = |node: usize| wrong.get(&node).copied().unwrap_or(u64::MAX);
         self.skews = self.order.skews(self.nodes.len(), prefer);
         for farmer in farmers {
-            let node = self.nodes.get(host_of(&farmer.header().farmer));
+            let node = self.nodes.get(clock_of(farmer.header()));
             farmer.clock = node.and_then(|node| self.skews[*node]);
         }
         Ok(())
@@ -127,7 +141,9 @@ impl Clocks {
 
     fn joined(&mut self, by: u32, farmer: &str) {
         let new = self.nodes.len();
-        let node = self.nodes.entry(host_of(farmer).to_owned()).or_insert(new);
+        // Without a journal it is a node of its own.
+        let clock = self.kernels.get(farmer).map_or(farmer, String::as_str);
+        let node = self.nodes.entry(clock.to_owned()).or_insert(new);
         self.farmers.insert(by, *node);
     }
 }

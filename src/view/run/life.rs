@@ -9,7 +9,8 @@
 use std::time::{Duration, SystemTime};
 
 use super::farmer::Farmer;
-use crate::workdir::exclusion::is_gone;
+use crate::model::identity::{FarmerId, Process};
+use crate::workdir::node::Node;
 
 /// A farmer gives a sign of life each ten seconds; this is three of them.
 const FRESH: Duration = Duration::from_secs(30);
@@ -37,15 +38,15 @@ pub enum Life {
 }
 
 impl Life {
-    /// Judges a farmer from the node `host`; `now` is by the file system's clock.
-    pub(super) fn of(farmer: &Farmer, host: &str, now: SystemTime) -> Self {
+    /// Judges a farmer from our node; `now` is by the file system's clock.
+    pub(super) fn of(farmer: &Farmer, node: &dyn Node, now: SystemTime) -> Self {
         if farmer.left.is_some() {
             return Self::Left;
         }
         if farmer.journal.is_sealed {
             return Self::Lost;
         }
-        if is_gone(&farmer.header().farmer, host) {
+        if node.process(&FarmerId::of(farmer.header())) == Process::Gone {
             return Self::Dead;
         }
         match silence(farmer, now) {

@@ -33,10 +33,10 @@ use self::gpus::Gpus;
 pub use self::life::Life;
 use self::node::Node;
 use super::journals::journals_again;
-use crate::host::allocation::host_name;
 use crate::model::figures::Histogram;
 use crate::model::forecast::{Forecast, Known, forecast};
 use crate::model::series::Series;
+use crate::workdir::node::Here;
 
 /// Why a run cannot be seen.
 #[derive(Debug, thiserror::Error)]
@@ -65,7 +65,7 @@ pub struct Run {
     pub failed: Vec<u64>,
     /// When it was read, by our clock.
     pub now: SystemTime,
-    host: String,
+    node: Here,
     files: life::FileTime,
     clocks: Clocks,
 }
@@ -85,7 +85,7 @@ impl Run {
             farmers: Vec::new(),
             failed: Vec::new(),
             now: SystemTime::now(),
-            host: host_name(),
+            node: Here::read(),
             files: life::FileTime::default(),
             clocks: Clocks::default(),
         };
@@ -126,7 +126,7 @@ impl Run {
 
     /// How a farmer is.
     pub fn life(&self, farmer: &Farmer) -> Life {
-        Life::of(farmer, &self.host, self.files.at(self.now))
+        Life::of(farmer, &self.node, self.files.at(self.now))
     }
 
     /// What time it is now by a farmer's clock, as far as its journal tells; for

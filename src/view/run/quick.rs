@@ -143,6 +143,7 @@ fn outcome(text: &mut Text) -> Option<Outcome> {
             b"out-of-memory" => Some(Outcome::OutOfMemory),
             b"interrupted" => Some(Outcome::Interrupted),
             b"lost" => Some(Outcome::Lost),
+            b"unknown" => Some(Outcome::Unknown),
             _ => None,
         };
     }
@@ -282,6 +283,7 @@ mod tests {
             Just(Outcome::OutOfMemory),
             Just(Outcome::Interrupted),
             Just(Outcome::Lost),
+            Just(Outcome::Unknown),
         ]
     }
 

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use super::{FAILURES, Failure, TAIL, log_tail};
 use crate::model::figures::micros;
+use crate::model::record::Header;
 use crate::model::task::TaskId;
 use crate::view::commands::Commands;
 use crate::view::failures::{self, Details, causes, failures};
@@ -26,11 +27,11 @@ pub struct Together {
 impl Together {
     /// The figures of the farmers that are `ours`, and the failures of all that were
     /// in the run: `joined` are their names.
-    pub fn of(run: &Run, joined: &[String], ours: impl Fn(&str) -> bool) -> Self {
+    pub fn of(run: &Run, joined: &[String], ours: impl Fn(&Header) -> bool) -> Self {
         let joined: HashSet<&str> = joined.iter().map(String::as_str).collect();
         let is_joined = |farmer: &&Farmer| joined.contains(&*farmer.header().farmer);
         let members = run.farmers.iter().filter(is_joined);
-        let members = members.filter(|farmer| ours(&farmer.header().farmer));
+        let members = members.filter(|farmer| ours(farmer.header()));
         let (mut slots, mut busy) = (0, 0);
         for farmer in members {
             slots += u64::from(farmer.header().slots);

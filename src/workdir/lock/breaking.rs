@@ -10,11 +10,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::{Mechanism, NAMELESS, Waiting, before, read_name, turn_of};
+use crate::model::liveness::Verdict;
 use crate::workdir::error::{Context, Result};
-use crate::workdir::exclusion::host_of;
 use crate::workdir::fs::{Dir, File, Open, read_from};
-use crate::workdir::recovery;
 use crate::workdir::state::{self, FORMAT, LOCK, State};
+use crate::workdir::watch;
 
 /// How the names begin of files that are to take the place of the lock.
 const NEXT: &str = "lock.next.";
@@ -91,7 +91,6 @@ impl LongWait {
     pub(super) fn look_here(
         &mut self,
         dir: &Arc<dyn Dir>,
-        who: &str,
         waiting: &mut dyn Waiting,
     ) -> Result<()> {
         let now = waiting.now();
@@ -105,8 +104,8 @@ impl LongWait {
                 let (_, since) = *self.nameless.insert(seen.unwrap_or((sign.turn, now)));
                 now.saturating_sub(since) > NAMELESS
             }
-            Some(_) => recovery::look_at(dir, Mechanism::Link, sign.who(), host_of(who))?
-                .is_some_and(|journal| journal.is_free),
+            Some(_) => watch::judge(dir, Mechanism::Link, sign.who(), waiting)?
+                .is_some_and(|(_, verdict)| matches!(verdict, Verdict::Dead(_))),
         };
         if is_dead {
             self.tries += 1;

@@ -353,7 +353,7 @@ mod tests {
         let begun = Txn::begin(&dir, Mechanism::Flock, "test", &mut now);
         let told = begun.err().map(|error| error.to_string()).unwrap();
         assert!(told.contains("1 tasks are claimed"), "{told}");
-        let made = repair(&dir, None, ("here", Mechanism::Flock), &mut now).unwrap();
+        let made = repair(&dir, None, Mechanism::Flock, &mut now).unwrap();
         assert_eq!((made.left, made.finished, made.failed), (2, 0, 0));
         Txn::begin(&dir, Mechanism::Flock, "test", &mut now).unwrap();
     }

@@ -1,0 +1,145 @@
+//! Who a farmer is, and on which node it runs.
+//!
+//! Names of nodes repeat: images are cloned, containers share a machine, and a great
+//! many hosts are called `localhost`. Others rely on this: two processes share a
+//! [`NodeId`] only if a process number means the same process to both, and locks of
+//! one reach the other.
+
+use serde::{Deserialize, Serialize};
+
+use super::record::Header;
+
+/// A running kernel, and the namespace of process numbers in it.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct NodeId {
+    /// `/proc/sys/kernel/random/boot_id`: made anew at each boot.
+    pub boot: String,
+    /// The inode of `/proc/self/ns/pid`.
+    pub pids: u64,
+}
+
+/// A farmer, as the header of its journal has it. The name of the journal is for
+/// people and says nothing.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct FarmerId {
+    /// Its name, which is the journal's.
+    pub name: String,
+    /// The name of its node, for people.
+    pub host: String,
+    /// The scheduler's job, when there is one.
+    pub job: Option<String>,
+    /// The process.
+    pub pid: u32,
+    /// When the process began, in clock ticks since the boot (proc(5), `starttime`).
+    pub began: Option<u64>,
+    /// Its node; unknown where the kernel did not tell, or an older pytf wrote it.
+    pub node: Option<NodeId>,
+}
+
+impl FarmerId {
+    /// The farmer that writes a journal with this header.
+    pub fn of(header: &Header) -> Self {
+        Self {
+            name: header.farmer.clone(),
+            host: header.host.clone(),
+            job: header.job.clone(),
+            pid: header.pid,
+            began: header.began,
+            node: header.node.clone(),
+        }
+    }
+
+    /// Whether it runs on this very node.
+    pub fn is_on(&self, node: Option<&NodeId>) -> bool {
+        node.is_some() && self.node.as_ref() == node
+    }
+
+    /// Whether it runs under another kernel, as far as both are known.
+    pub fn is_under_another_kernel(&self, node: Option<&NodeId>) -> bool {
+        let boot = |node: &NodeId| node.boot.clone();
+        self.node.as_ref().map(boot) != node.map(boot)
+    }
+}
+
+/// What became of a process on our own node.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Process {
+    /// It is there.
+    Runs,
+    /// It has ended: no process has its number, or one that began at another time.
+    Gone,
+    /// Nobody here can tell.
+    Unknown,
+}
+
+/// What `/proc/PID/stat` says of a process that began at `began`, if that is known.
+/// The name of the program in it may hold anything, parentheses too.
+pub fn process_of(stat: &str, began: Option<u64>) -> Process {
+    let after_name = stat.rsplit_once(')').map_or("", |(_, rest)| rest);
+    let mut fields = after_name.split_ascii_whitespace();
+    let Some(state) = fields.next() else {
+        return Process::Unknown;
+    };
+    let starttime: Option<u64> = fields.nth(18).and_then(|field| field.parse().ok());
+    match (state, starttime, began) {
+        // A zombie has closed its files and waits for its parent only.
+        ("Z" | "X", ..) => Process::Gone,
+        (_, Some(now), Some(then)) if now != then => Process::Gone,
+        (_, Some(_), _) => Process::Runs,
+        (_, None, _) => Process::Unknown,
+    }
+}
+
+/// When the process of `/proc/PID/stat` began, in clock ticks since the boot.
+pub fn began_of(stat: &str) -> Option<u64> {
+    let (_, after_name) = stat.rsplit_once(')')?;
+    after_name.split_ascii_whitespace().nth(19)?.parse().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const STAT: &str = "77 (a) b) S 1 77 77 0 -1 4194560 1 0 0 0 0 0 0 0 20 0 1 0 4711 1 1";
+
+    #[test]
+    fn a_process_is_known_by_its_number_and_its_beginning() {
+        assert_eq!(began_of(STAT), Some(4711));
+        assert_eq!(process_of(STAT, Some(4711)), Process::Runs);
+        assert_eq!(process_of(STAT, None), Process::Runs);
+        assert_eq!(process_of(STAT, Some(4712)), Process::Gone);
+        let zombie = STAT.replace(" S ", " Z ");
+        assert_eq!(process_of(&zombie, Some(4711)), Process::Gone);
+        for torn in ["", "77", "77 (a)", "77 (a) S 1 2"] {
+            assert_eq!(process_of(torn, Some(4711)), Process::Unknown, "{torn}");
+            assert_eq!(began_of(torn), None);
+        }
+    }
+
+    #[test]
+    fn one_name_is_not_one_node() {
+        let node = |boot: &str, pids| NodeId {
+            boot: boot.into(),
+            pids,
+        };
+        let farmer = FarmerId {
+            name: "localhost.0.1.1".into(),
+            host: "localhost".into(),
+            job: None,
+            pid: 1,
+            began: None,
+            node: Some(node("a", 1)),
+        };
+        assert!(farmer.is_on(Some(&node("a", 1))));
+        for other in [node("a", 2), node("b", 1)] {
+            assert!(!farmer.is_on(Some(&other)), "{other:?}");
+        }
+        assert!(farmer.is_under_another_kernel(Some(&node("b", 1))));
+        assert!(!farmer.is_under_another_kernel(Some(&node("a", 2))));
+        let unknown = FarmerId {
+            node: None,
+            ..farmer
+        };
+        assert!(!unknown.is_on(None) && !unknown.is_on(Some(&node("a", 1))));
+    }
+}

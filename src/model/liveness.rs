@@ -1,0 +1,276 @@
+//! Whether a farmer is dead, from what was seen of its journal: looks go in, a
+//! verdict comes out.
+//!
+//! A lease that heartbeats renew: each growth of the journal is one. Others rely on
+//! this: nobody is taken for dead on one piece of evidence alone. A free lock counts
+//! with a silence that is longer than a heartbeat takes, a silence for the takeover
+//! time counts with any lock, and a free lock at once only beside a process of our own
+//! node that is provably gone. A look that could not be made says nothing; and where
+//! the observer stood still itself, or the file system did, all silence starts anew.
+//! Times are those of the observer's own clock alone.
+
+use std::collections::HashMap;
+use std::time::Duration;
+
+use super::identity::Process;
+
+/// A farmer renews its lease at least this often.
+pub fn heartbeat(takeover: Duration) -> Duration {
+    (takeover / 6).min(Duration::from_secs(10))
+}
+
+/// A farmer whose lock is free is dead after so long a silence: a heartbeat, and as
+/// much slack.
+pub fn unlocked_after(takeover: Duration) -> Duration {
+    heartbeat(takeover) * 2
+}
+
+/// For so long after a sign of life that has arrived a farmer may start tasks: others
+/// cannot take it for dead before.
+pub fn good_for(takeover: Duration) -> Duration {
+    heartbeat(takeover) * 3 / 2
+}
+
+/// What asking for a journal's lock has shown.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Lock {
+    /// Somebody holds it.
+    Held,
+    /// Nobody does.
+    Free,
+    /// The system did not say, or its word means nothing here.
+    Unknown,
+}
+
+/// One look at a journal.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Look {
+    /// When it began.
+    pub began: Duration,
+    /// When it was done: what it saw was so at some moment between the two.
+    pub ended: Duration,
+    /// How long the journal was.
+    pub len: u64,
+    /// Whether it was locked.
+    pub lock: Lock,
+    /// The farmer's process.
+    pub process: Process,
+}
+
+/// Why a farmer is dead.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Evidence {
+    /// Its process on our own node has ended, and its lock is free.
+    Gone,
+    /// Its lock is free, and no heartbeat came.
+    Unlocked,
+    /// It gave no sign of life for the takeover time.
+    Silent,
+}
+
+/// What the looks at a farmer amount to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Verdict {
+    /// It gave a sign of life since the look before.
+    Alive,
+    /// Nothing is proved so far.
+    Unproved,
+    /// It is dead.
+    Dead(Evidence),
+}
+
+/// Whether a farmer seems to be dead after a single look. That is enough to decide who
+/// speaks about a run, and for nothing else.
+pub fn seems_dead(process: Process, lock: Lock) -> bool {
+    process != Process::Runs && lock == Lock::Free
+}
+
+/// Since when a journal stands still.
+#[derive(Clone, Copy, Debug)]
+struct Sign {
+    len: u64,
+    /// When the first look that saw this length was done.
+    since: Duration,
+}
+
+/// What one process has seen of the others.
+#[derive(Debug)]
+pub struct Observer {
+    takeover: Duration,
+    signs: HashMap<String, Sign>,
+    /// When it was last seen to work: a look was done, or it meant to rest until then.
+    awake: Option<Duration>,
+}
+
+impl Observer {
+    /// One that has seen nothing.
+    pub fn new(takeover: Duration) -> Self {
+        Self {
+            takeover,
+            signs: HashMap::new(),
+            awake: None,
+        }
+    }
+
+    /// The run has another takeover time.
+    pub fn set_takeover(&mut self, takeover: Duration) {
+        self.takeover = takeover;
+    }
+
+    /// It does not mean to look before this moment: the rest is no stall.
+    pub fn rests_until(&mut self, moment: Duration) {
+        self.awake = self.awake.max(Some(moment));
+    }
+
+    /// What is known of a farmer after this look at it.
+    pub fn judge(&mut self, farmer: &str, look: Look) -> Verdict {
+        let most = self.takeover / 4;
+        let gap = self
+            .awake
+            .map_or(Duration::ZERO, |awake| look.began.saturating_sub(awake));
+        if gap > most || look.ended.saturating_sub(look.began) > most {
+            self.signs.clear();
+        }
+        self.awake = Some(look.ended);
+        let new = Sign {
+            len: look.len,
+            since: look.ended,
+        };
+        let sign = self.signs.entry(farmer.to_owned()).or_insert(new);
+        if sign.len != look.len {
+            *sign = new;
+            return Verdict::Alive;
+        }
+        let silence = look.began.saturating_sub(sign.since);
+        let is_overdue = silence > unlocked_after(self.takeover);
+        match (look.process, look.lock) {
+            (Process::Gone, Lock::Free) => Verdict::Dead(Evidence::Gone),
+            (Process::Gone, Lock::Unknown) | (Process::Unknown, Lock::Free) if is_overdue => {
+                Verdict::Dead(Evidence::Unlocked)
+            }
+            _ if silence > self.takeover => Verdict::Dead(Evidence::Silent),
+            _ => Verdict::Unproved,
+        }
+    }
+
+    /// That farmer is over.
+    pub fn forget(&mut self, farmer: &str) {
+        self.signs.remove(farmer);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const TAKEOVER: Duration = Duration::from_mins(2);
+
+    /// A look at this second that took no time.
+    fn look(at: u64, len: u64, lock: Lock, process: Process) -> Look {
+        let at = Duration::from_secs(at);
+        Look {
+            began: at,
+            ended: at,
+            len,
+            lock,
+            process,
+        }
+    }
+
+    /// The first second, of looks each five, at which a farmer that stands still is
+    /// dead.
+    fn dead_at(lock: Lock, process: Process) -> Option<(u64, Evidence)> {
+        let mut observer = Observer::new(TAKEOVER);
+        (0..200)
+            .step_by(5)
+            .find_map(|at| match observer.judge("a", look(at, 7, lock, process)) {
+                Verdict::Dead(evidence) => Some((at, evidence)),
+                Verdict::Unproved => None,
+                Verdict::Alive => panic!("it never grew"),
+            })
+    }
+
+    #[test]
+    fn each_kind_of_silence_has_its_time() {
+        use Evidence::{Gone, Silent, Unlocked};
+        for (lock, process, at, evidence) in [
+            (Lock::Free, Process::Gone, 0, Gone),
+            (Lock::Free, Process::Unknown, 25, Unlocked),
+            (Lock::Unknown, Process::Gone, 25, Unlocked),
+            // A process that is there has lost its lock, or never got one.
+            (Lock::Free, Process::Runs, 125, Silent),
+            (Lock::Held, Process::Runs, 125, Silent),
+            (Lock::Held, Process::Unknown, 125, Silent),
+            // Its guard holds it while it ends the tasks.
+            (Lock::Held, Process::Gone, 125, Silent),
+            (Lock::Unknown, Process::Unknown, 125, Silent),
+        ] {
+            let found = dead_at(lock, process);
+            assert_eq!(found, Some((at, evidence)), "{lock:?}, {process:?}");
+        }
+    }
+
+    #[test]
+    fn a_free_lock_beside_a_journal_that_grows_is_a_lost_lock() {
+        let mut observer = Observer::new(TAKEOVER);
+        for at in (0..1000).step_by(10) {
+            let seen = look(at, at, Lock::Free, Process::Unknown);
+            assert!(!matches!(observer.judge("a", seen), Verdict::Dead(_)));
+        }
+    }
+
+    #[test]
+    fn a_stall_between_two_looks_starts_all_silence_anew() {
+        let mut observer = Observer::new(TAKEOVER);
+        let held = |at| look(at, 7, Lock::Held, Process::Unknown);
+        for at in (0..=120).step_by(10) {
+            for farmer in ["a", "b"] {
+                assert_eq!(observer.judge(farmer, held(at)), Verdict::Unproved);
+            }
+        }
+        for farmer in ["a", "b"] {
+            assert_eq!(observer.judge(farmer, held(151)), Verdict::Unproved);
+        }
+        for at in (160..=271).step_by(10) {
+            assert_eq!(observer.judge("b", held(at)), Verdict::Unproved, "{at}");
+        }
+        let dead = Verdict::Dead(Evidence::Silent);
+        assert_eq!(observer.judge("b", held(272)), dead);
+    }
+
+    #[test]
+    fn a_stall_within_a_look_starts_all_silence_anew() {
+        let mut observer = Observer::new(TAKEOVER);
+        let free = |at| look(at, 7, Lock::Free, Process::Unknown);
+        assert_eq!(observer.judge("a", free(0)), Verdict::Unproved);
+        let slow = Look {
+            ended: Duration::from_secs(56),
+            ..free(25)
+        };
+        assert_eq!(observer.judge("a", slow), Verdict::Unproved);
+        assert_eq!(observer.judge("a", free(76)), Verdict::Unproved);
+        let dead = Verdict::Dead(Evidence::Unlocked);
+        assert_eq!(observer.judge("a", free(77)), dead);
+    }
+
+    #[test]
+    fn a_rest_that_was_meant_is_no_stall() {
+        let mut observer = Observer::new(TAKEOVER);
+        let seen = |at| look(at, 7, Lock::Held, Process::Unknown);
+        let mut verdicts = (0..3).map(|round| {
+            let verdict = observer.judge("a", seen(round * 61));
+            observer.rests_until(Duration::from_secs(round * 61 + 60));
+            verdict
+        });
+        assert!(verdicts.any(|verdict| verdict == Verdict::Dead(Evidence::Silent)));
+    }
+
+    #[test]
+    fn who_is_not_taken_for_dead_may_start_tasks_until_then() {
+        for takeover in [2, 10, 60, 120, 3600].map(Duration::from_secs) {
+            assert!(heartbeat(takeover) < good_for(takeover));
+            assert!(good_for(takeover) < unlocked_after(takeover));
+            assert!(unlocked_after(takeover) < takeover / 2);
+        }
+    }
+}

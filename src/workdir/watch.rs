@@ -1,0 +1,205 @@
+//! Looking at the journals of other farmers.
+//!
+//! This makes the looks, `model::liveness` judges them. Others rely on this: a journal
+//! is opened to be read only, since on NFS a node that has a file open for writing
+//! anywhere does not see how it grows; who is meant by a journal is what its header
+//! says; and a lock is asked about, never taken.
+
+use std::collections::HashMap;
+use std::io::ErrorKind;
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::error::{Context, Result};
+use super::farmers;
+use super::fs::{Dir, File, Open};
+use super::journal;
+use super::layout;
+use super::lock::{Mechanism, Waiting};
+use super::node::Node;
+use crate::model::identity::{FarmerId, NodeId, Process};
+use crate::model::liveness::{Lock, Look, Observer, Verdict};
+
+/// Looks at other farmers from this node, and what is known of them.
+pub struct Watcher {
+    node: Box<dyn Node>,
+    /// What was seen so far.
+    pub observer: Observer,
+    /// Headers do not change.
+    ids: HashMap<String, FarmerId>,
+}
+
+impl Watcher {
+    /// Nothing seen yet.
+    pub fn new(node: Box<dyn Node>, takeover: Duration) -> Self {
+        Self {
+            node,
+            observer: Observer::new(takeover),
+            ids: HashMap::new(),
+        }
+    }
+
+    /// Our own node.
+    pub fn node(&self) -> &dyn Node {
+        &*self.node
+    }
+
+    /// Who writes the journal of this name; `None` when it is gone, or has no header
+    /// that can be read.
+    pub fn id_of(&mut self, dir: &Arc<dyn Dir>, farmer: &str) -> Result<Option<FarmerId>> {
+        match open(dir, farmer)? {
+            Some(file) => self.id_in(&*file, farmer),
+            None => Ok(None),
+        }
+    }
+
+    /// The same of one that may be over.
+    pub fn id_of_any(&mut self, dir: &Arc<dyn Dir>, farmer: &str) -> Result<Option<FarmerId>> {
+        if let Some(id) = self.id_of(dir, farmer)? {
+            return Ok(Some(id));
+        }
+        let over = farmers::over(dir)?;
+        let Some(over) = over.into_iter().find(|over| over.farmer == farmer) else {
+            return Ok(None);
+        };
+        let file = dir.open(&over.journal, Open::Read);
+        self.id_in(&*file.context("open", &over.journal)?, farmer)
+    }
+
+    fn id_in(&mut self, file: &dyn File, farmer: &str) -> Result<Option<FarmerId>> {
+        if let Some(id) = self.ids.get(farmer) {
+            return Ok(Some(id.clone()));
+        }
+        let header = journal::header(file).context("read", &layout::journal(farmer))?;
+        // A copy under another name is nobody's.
+        let id = header.map(|header| FarmerId::of(&header));
+        let id = id.filter(|id| id.name == farmer);
+        if let Some(id) = &id {
+            self.ids.insert(farmer.to_owned(), id.clone());
+        }
+        Ok(id)
+    }
+
+    /// That farmer is over.
+    pub fn forget(&mut self, farmer: &str) {
+        self.observer.forget(farmer);
+        self.ids.remove(farmer);
+    }
+}
+
+/// What one look has shown of a journal.
+#[derive(Clone, Debug)]
+pub struct Sight {
+    /// Who writes it; `None` without a header that can be read.
+    pub id: Option<FarmerId>,
+    /// Its length, which grows while its farmer lives.
+    pub len: u64,
+    /// When it was last written, by the file system's time.
+    pub modified: Duration,
+    /// Whether it is locked.
+    pub lock: Lock,
+    /// The farmer's process.
+    pub process: Process,
+    /// Whether the farmer is on our node.
+    pub is_here: bool,
+}
+
+impl Sight {
+    /// Whether the farmer is under another kernel than the one that is ours.
+    pub fn is_under_another_kernel(&self, node: Option<&NodeId>) -> bool {
+        let is_another = |id: &FarmerId| id.is_under_another_kernel(node);
+        self.id.as_ref().is_some_and(is_another)
+    }
+}
+
+fn open(dir: &Arc<dyn Dir>, farmer: &str) -> Result<Option<Box<dyn File>>> {
+    let name = layout::journal(farmer);
+    match dir.open(&name, Open::Read) {
+        Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
+        opened => opened.context("open", &name).map(Some),
+    }
+}
+
+/// Looks at a journal; `None` when it is gone.
+pub fn look_at(
+    dir: &Arc<dyn Dir>,
+    mechanism: Mechanism,
+    farmer: &str,
+    watcher: &mut Watcher,
+) -> Result<Option<Sight>> {
+    let Some(file) = open(dir, farmer)? else {
+        return Ok(None);
+    };
+    let id = watcher.id_in(&*file, farmer)?;
+    let node = watcher.node();
+    let is_here = id.as_ref().is_some_and(|id| id.is_on(node.id()));
+    // Asked before the lock: who ends between the two leaves a lock that is free.
+    let process = id.as_ref().map_or(Process::Unknown, |id| node.process(id));
+    let lock = lock_of(&*file, mechanism, is_here);
+    let name = layout::journal(farmer);
+    let len = file.len().context("look at", &name)?;
+    let modified = file.modified().context("look at", &name)?;
+    Ok(Some(Sight {
+        id,
+        len,
+        modified,
+        lock,
+        process,
+        is_here,
+    }))
+}
+
+/// What a journal's lock tells. Where no lock reaches other nodes, on one node flock(2)
+/// still does. An error is no answer.
+pub(super) fn lock_of(file: &dyn File, mechanism: Mechanism, is_here: bool) -> Lock {
+    let by = match mechanism {
+        Mechanism::Flock | Mechanism::Fcntl => mechanism,
+        Mechanism::Link if is_here => Mechanism::Flock,
+        Mechanism::Link => return Lock::Unknown,
+    };
+    match file.is_locked(by) {
+        Ok(true) => Lock::Held,
+        Ok(false) => Lock::Free,
+        Err(_) => Lock::Unknown,
+    }
+}
+
+/// Looks at a farmer, and judges by all that was seen of it; `None` when its journal is
+/// gone, or whoever waits here looks at nobody.
+pub fn judge(
+    dir: &Arc<dyn Dir>,
+    mechanism: Mechanism,
+    farmer: &str,
+    waiting: &mut dyn Waiting,
+) -> Result<Option<(Sight, Verdict)>> {
+    let began = waiting.now();
+    let Some(watcher) = waiting.watcher() else {
+        return Ok(None);
+    };
+    let Some(seen) = look_at(dir, mechanism, farmer, watcher)? else {
+        return Ok(None);
+    };
+    let look = Look {
+        began,
+        ended: waiting.now(),
+        len: seen.len,
+        lock: seen.lock,
+        process: seen.process,
+    };
+    let verdict = waiting.watcher().map(|to| to.observer.judge(farmer, look));
+    Ok(verdict.map(|verdict| (seen, verdict)))
+}
+
+/// Judges a farmer that has no journal any more, and so can give no sign of life.
+pub fn judge_traceless(farmer: &str, waiting: &mut dyn Waiting) -> Verdict {
+    let now = waiting.now();
+    let look = Look {
+        began: now,
+        ended: now,
+        len: 0,
+        lock: Lock::Unknown,
+        process: Process::Unknown,
+    };
+    let watcher = waiting.watcher();
+    watcher.map_or(Verdict::Unproved, |to| to.observer.judge(farmer, look))
+}

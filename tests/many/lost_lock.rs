@@ -1,0 +1,130 @@
+//! Locks that are lost while their holders live, and namespaces in which process
+//! numbers mean something else.
+
+use std::fs::File;
+use std::path::Path;
+use std::process::Command;
+
+use nix::fcntl::{Flock, FlockArg};
+use serde_json::Value;
+
+use crate::crew::wait;
+use crate::harness::{Farm, Pytf, has, is_root, skip, until};
+use crate::record::{assert_complete, good_ends, log};
+
+/// Runs `pytf` where it sees no process of ours, as on another node.
+fn elsewhere(pytf: Pytf<'_>) -> Pytf<'_> {
+    pytf.under(["unshare", "--pid", "--fork", "--mount-proc"])
+}
+
+fn may_go_elsewhere() -> bool {
+    let may = is_root() && has("unshare") && {
+        let tried = Command::new("unshare")
+            .args(["--pid", "--fork", "--mount-proc", "true"])
+            .status();
+        tried.is_ok_and(|status| status.success())
+    };
+    if !may {
+        skip("namespaces of process numbers are not permitted here");
+    }
+    may
+}
+
+/// Takes a lock from whoever holds it, by its own descriptor, as a server does that has
+/// heard nothing of a client for long.
+const DROP: &str = r"
+import ctypes, fcntl, glob, os, sys
+libc = ctypes.CDLL(None, use_errno=True)
+journal = os.stat(sys.argv[1])
+for fd in glob.glob('/proc/[0-9]*/fd/*'):
+    try:
+        found = os.stat(fd)
+        info = open(fd.replace('/fd/', '/fdinfo/')).read()
+    except OSError:
+        continue
+    flags = [line.split()[1] for line in info.splitlines() if line.startswith('flags:')]
+    is_writer = int(flags[0], 8) & 3 == 2
+    if not is_writer or (found.st_dev, found.st_ino) != (journal.st_dev, journal.st_ino):
+        continue
+    _, _, pid, _, number = fd.split('/')
+    mine = libc.syscall(438, os.pidfd_open(int(pid)), int(number), 0)
+    if mine < 0:
+        sys.exit(3)
+    fcntl.flock(mine, fcntl.LOCK_UN)
+    sys.exit(0)
+sys.exit(4)
+";
+
+/// Whether that could be done.
+fn drop_lock(journal: &Path) -> bool {
+    let done = Command::new("python3")
+        .args(["-c", DROP])
+        .arg(journal)
+        .status();
+    let Ok(status) = done else {
+        skip("there is no python3 to take a lock away with");
+        return false;
+    };
+    if status.code() == Some(3) {
+        skip("descriptors of others may not be had here");
+        return false;
+    }
+    assert!(status.success(), "{status}");
+    true
+}
+
+fn is_locked(journal: &Path) -> bool {
+    let file = File::open(journal).unwrap();
+    Flock::lock(file, FlockArg::LockSharedNonblock).is_err()
+}
+
+fn seals(farm: &Farm) -> usize {
+    let log = log(farm);
+    log.iter().filter(|line| line["did"] == "seal").count()
+}
+
+#[test]
+fn a_farmer_that_loses_the_lock_of_its_journal_lives_on() {
+    if !may_go_elsewhere() {
+        return;
+    }
+    let farm = Farm::new();
+    let gate = farm.gate("gate");
+    farm.write("tasks.txt", format!("{}\n", gate.stand()).repeat(2));
+    let args = "--proc 1 --takeover 30s --no-timeline";
+    let one = elsewhere(farm.farm(args)).start();
+    gate.comer();
+    let name = farm.farmers().remove(0);
+    let other = elsewhere(farm.farm(args)).start();
+    gate.comer();
+    let journal = farm.path(format!("w/nodes/{name}.jsonl"));
+    assert!(is_locked(&journal));
+    if !drop_lock(&journal) {
+        return;
+    }
+    // The other looks many times before the next heartbeat.
+    until("the lock is held again", || is_locked(&journal));
+    gate.open(2);
+    wait(one).leaves(0);
+    wait(other).leaves(0);
+    assert_eq!(seals(&farm), 0, "{:?}", log(&farm));
+    assert!(good_ends(&farm).values().all(|&ends| ends == 1));
+    assert_complete(&farm, 2);
+}
+
+#[test]
+fn a_run_in_another_namespace_of_processes_is_not_called_dead() {
+    if !may_go_elsewhere() {
+        return;
+    }
+    let farm = Farm::new();
+    let gate = farm.gate("gate");
+    farm.write("tasks.txt", format!("{}\n", gate.stand()));
+    let one = farm.farm("--proc 1 --no-timeline").start();
+    gate.comer();
+    let status = elsewhere(farm.pytf(["status", "w", "--json"])).run();
+    let status: Value = serde_json::from_slice(&status.leaves(0).stdout).unwrap();
+    assert_eq!(status["nodes"][0]["life"], "alive", "{status}");
+    gate.open(1);
+    wait(one).leaves(0);
+}
