@@ -93,6 +93,10 @@ impl Stopping {
         };
         let run = self.run("has", "have");
         match (before, self.running) {
+            // It joins again where it can.
+            (Phase::Running, 0) if self.cause == Cause::Sealed => {
+                "nothing more is started".to_owned()
+            }
             (Phase::Running, 0) => "nothing more is started; leaving".to_owned(),
             (Phase::Running, 1) => format!(
                 "nothing more is started; {run} {left} to end, then it is killed; it will run \
@@ -175,6 +179,14 @@ mod tests {
                 signal,
                 0,
                 "SIGTERM: nothing more is started; leaving",
+            ),
+            (
+                None,
+                running,
+                stopping,
+                Cause::Sealed,
+                0,
+                "nothing more is started",
             ),
             (
                 None,
