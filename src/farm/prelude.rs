@@ -56,6 +56,8 @@ pub(super) struct Joined {
     pub(super) session: Session,
     /// Its first tasks.
     pub(super) tasks: Vec<Task>,
+    /// When joining took the lock, since the boot: its lease begins there.
+    pub(super) locked: Duration,
     /// Its pace, which knows how long joining took.
     pub(super) pace: Pace,
 }
@@ -159,10 +161,10 @@ impl Prelude<'_> {
             Session::join(self.workdir, journal, feeds, claim, self.patience)?;
         let held = self.patience.now().saturating_sub(turn.locked);
         pace.joined(held, session.state().live);
-        let tasks = turn.tasks;
         let joined = Joined {
             session,
-            tasks,
+            tasks: turn.tasks,
+            locked: turn.locked,
             pace,
         };
         Ok((joined, before))

@@ -43,11 +43,12 @@ pub struct Life {
 }
 
 impl Life {
-    /// A life whose every sign is good for so long.
-    pub fn new(good_for: Duration) -> Self {
+    /// A life whose every sign is good for so long. The first is that it has joined: it
+    /// dates from when that took the lock, however long ago that is by now.
+    pub fn new(good_for: Duration, joined: Duration) -> Self {
         Self {
             good_for,
-            last: AtomicU64::new(millis(since_boot())),
+            last: AtomicU64::new(millis(joined)),
             doubted: AtomicU64::new(0),
             is_over: AtomicBool::new(false),
         }
@@ -280,5 +281,23 @@ impl Queue {
             .tasks
             .split_off(usize::try_from(keep).unwrap_or(0))
             .into()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SECOND: Duration = Duration::from_secs(1);
+
+    #[test]
+    fn a_life_dates_from_joining_however_late_its_first_task_is() {
+        let now = since_boot();
+        assert!(Life::new(3600 * SECOND, now).is_good());
+        // Frozen for as long in between, it may be sealed by now.
+        let late = Life::new(SECOND, now.saturating_sub(2 * SECOND));
+        assert!(!late.is_good());
+        late.sign(now + 3600 * SECOND);
+        assert!(late.is_good());
     }
 }

@@ -596,7 +596,7 @@ impl<'a> Threads<'a> {
         adopt_orphans();
         let (orders, desk_orders) = unbounded();
         let (reports, desk_reports) = unbounded();
-        let life = Life::new(good_for(session.takeover()));
+        let life = Life::new(good_for(session.takeover()), joined.locked);
         let queue = Arc::new(Queue::new(self.host.slots, orders.clone(), life));
         queue.put(joined.tasks);
         let places: Places = Arc::new((0..self.host.slots).map(|_| Place::default()).collect());
