@@ -28,11 +28,11 @@ pub(super) struct Clocks {
     skews: Vec<Option<Ahead>>,
 }
 
-/// What tells the clock of a farmer from those of others: its kernel, or the name of its
-/// node where an older pytf did not write that.
-fn clock_of(header: &Header) -> &str {
-    let node = header.node.as_ref();
-    node.map_or(&header.host, |node| &node.boot)
+/// What tells the clock of a farmer from those of others: its kernel, where that is known,
+/// and the name of its node. Two names under one kernel are measured each on its own.
+fn clock_of(header: &Header) -> String {
+    let boot = header.node.as_ref().map_or("", |node| &node.boot);
+    format!("{boot} {}", header.host)
 }
 
 /// What is of interest in a line of the log: `farmer` is the name of one that
@@ -66,7 +66,7 @@ impl Clocks {
         counts: &Counts,
         farmers: &mut [Farmer],
     ) -> io::Result<()> {
-        let clock = |farmer: &Farmer| clock_of(farmer.header()).to_owned();
+        let clock = |farmer: &Farmer| clock_of(farmer.header());
         let is_alone = farmers
             .windows(2)
             .all(|two| clock(&two[0]) == clock(&two[1]));
@@ -74,13 +74,13 @@ impl Clocks {
             return Ok(());
         };
         let names = farmers.iter().map(Farmer::header);
-        let names = names.map(|header| (header.farmer.clone(), clock_of(header).to_owned()));
+        let names = names.map(|header| (header.farmer.clone(), clock_of(header)));
         self.kernels.extend(names);
         self.read(workdir, &state.log)?;
         let mut wrong: HashMap<usize, u64> = HashMap::new();
         for farmer in farmers.iter() {
             let offset = farmer.clock_offset().map_or(u64::MAX, i64::unsigned_abs);
-            if let Some(node) = self.nodes.get(clock_of(farmer.header())) {
+            if let Some(node) = self.nodes.get(&clock_of(farmer.header())) {
                 let least = wrong.entry(*node).or_insert(offset);
                 *least = offset.min(*least);
             }
@@ -88,7 +88,7 @@ impl Clocks {
         let prefer = |node: usize| wrong.get(&node).copied().unwrap_or(u64::MAX);
         self.skews = self.order.skews(self.nodes.len(), prefer);
         for farmer in farmers {
-            let node = self.nodes.get(clock_of(farmer.header()));
+            let node = self.nodes.get(&clock_of(farmer.header()));
             farmer.clock = node.and_then(|node| self.skews[*node]);
         }
         Ok(())
