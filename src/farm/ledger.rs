@@ -161,13 +161,14 @@ impl Ledger {
         } else {
             self.leave(why)
         };
-        if let Err(error) = &left
-            && !matches!(error, Error::Sealed)
-        {
-            self.warn(format!(
+        match &left {
+            Err(Error::Sealed) => self.sealed(),
+            Err(error) => self.warn(format!(
                 "could not leave the workdir in good order: {error}"
-            ));
+            )),
+            Ok(_) => {}
         }
+        // The last that it says: a farmer that joins again has another ledger.
         let _ = self.desk.events.send(Event::Left(left.ok().map(Box::new)));
     }
 
@@ -718,16 +719,20 @@ impl Ledger {
                 }
                 return false;
             }
-            Error::Sealed => {
-                self.is_sealed = true;
-                self.desk.queue.life().end();
-                self.warn(Error::Sealed.to_string());
-                let _ = self.desk.events.send(Event::Sealed);
-            }
+            Error::Sealed => self.sealed(),
             Error::GaveUp => {}
             error => drop(self.desk.events.send(Event::Trouble(error))),
         }
         true
+    }
+
+    /// Others have taken our tasks over.
+    fn sealed(&mut self) {
+        if !std::mem::replace(&mut self.is_sealed, true) {
+            self.desk.queue.life().end();
+            self.warn(Error::Sealed.to_string());
+            let _ = self.desk.events.send(Event::Sealed);
+        }
     }
 
     fn wait_to_leave(&mut self) -> String {
@@ -755,7 +760,16 @@ impl Ledger {
             longest_wait_us,
         });
         let upto = journal.lock().end();
-        self.desk.session.leave(upto, &mut self.desk.patience)
+        let since = Instant::now();
+        loop {
+            match self.desk.session.leave(upto, &mut self.desk.patience) {
+                // As a turn, it may be taken again; who waits for us ends that, too.
+                Err(Error::Io { .. })
+                    if since.elapsed() < PATIENCE_IDLE && self.desk.patience.pause(RETRY_EVERY) => {
+                }
+                left => return left,
+            }
+        }
     }
 
     fn warn(&self, text: String) {

@@ -144,10 +144,11 @@ impl Prelude<'_> {
         }
     }
 
-    /// Joins once more, after others took us for dead.
-    pub(super) fn join_again(&mut self, clock: &Clock) -> Result<Joined> {
+    /// Joins once more, after others took us for dead, or may have: `before` was our name.
+    pub(super) fn join_again(&mut self, clock: &Clock, before: &str) -> Result<Joined> {
         let journal = self.journal(clock)?;
         let name = journal.farmer().to_owned();
+        self.seal_before(before, &name)?;
         let (joined, _) = self.join(journal, false)?;
         self.say(&format!("joins again, as farmer {name}"));
         Ok(joined)
@@ -262,6 +263,20 @@ impl Prelude<'_> {
             .take(MOST_NEAR)
             .chain(far.into_iter().take(MOST_LOOKS))
             .collect())
+    }
+
+    /// What we had claimed goes back where nobody has seen to that: a transaction of ours
+    /// may have failed without telling whether it came true. None of our tasks runs.
+    fn seal_before(&mut self, before: &str, who: &str) -> Result<()> {
+        let (dir, mechanism) = (&self.workdir.dir, self.workdir.mechanism);
+        let Some(watcher) = self.patience.watcher() else {
+            return Ok(());
+        };
+        if let Some(seen) = watch::look_at(dir, mechanism, before, watcher)? {
+            let of = (before, Some(&seen));
+            recovery::seal(dir, mechanism, (who, None), self.patience, of)?;
+        }
+        Ok(())
     }
 
     /// Takes over from a farmer that is proved dead. One that was killed on this node a

@@ -539,9 +539,10 @@ impl<'a> Threads<'a> {
         let mut short_lives = 0;
         loop {
             let farmer = member.joined.session.farmer().to_owned();
+            let takeover = member.joined.session.takeover();
             let since = since_boot();
             let mut ended = self.live(member, fed.take(), hands)?;
-            let is_short = since_boot().saturating_sub(since) < self.options.takeover;
+            let is_short = since_boot().saturating_sub(since) < takeover;
             short_lives = if is_short { short_lives + 1 } else { 0 };
             let is_hopeless = feeds || ended.slots > 0 || short_lives == SHORT_LIVES;
             if is_hopeless || !ended.farmer.joins_again() {
@@ -551,12 +552,16 @@ impl<'a> Threads<'a> {
             }
             let crew = self.host.hire(false)?;
             hands = (crew.ledger, crew.slots);
-            member = self.join_again(ended)?;
+            member = self.join_again(ended, &farmer, takeover)?;
         }
     }
 
-    fn join_again(&self, ended: Ended) -> std::result::Result<Member, Trouble> {
-        let takeover = self.options.takeover;
+    fn join_again(
+        &self,
+        ended: Ended,
+        before: &str,
+        takeover: Duration,
+    ) -> std::result::Result<Member, Trouble> {
         let events = Some(self.events.clone());
         let mut patience = Patience::new(self.abort.clone(), events, takeover);
         let mut prelude = Prelude {
@@ -565,7 +570,7 @@ impl<'a> Threads<'a> {
             progress: ended.progress,
             host: &self.host,
         };
-        let joined = prelude.join_again(&self.clock)?;
+        let joined = prelude.join_again(&self.clock, before)?;
         let progress = prelude.progress;
         Ok(Member {
             joined,

@@ -126,7 +126,7 @@ pub struct Farmer {
     interrupted_at: Option<Duration>,
     is_impatient: bool,
     is_input_wrong: bool,
-    /// Whether anything else than others told it to stop.
+    /// Whether anything else than others told it to stop, or it did not end in time.
     was_stopped: bool,
 }
 
@@ -293,8 +293,10 @@ impl Farmer {
                 };
                 vec![Action::Close(true), Action::Terminate]
             }
+            // The ledger has nothing to leave any more, and answers at once.
             Phase::Leaving { .. } => {
-                self.phase = Phase::Done;
+                let give_up_at = Some(now + LEAVE_WITHIN);
+                self.phase = Phase::Leaving { give_up_at };
                 Vec::new()
             }
             Phase::Stopping { .. } | Phase::Killing { .. } | Phase::Done => Vec::new(),
@@ -323,6 +325,7 @@ impl Farmer {
     }
 
     fn give_up(&mut self) -> Vec<Action> {
+        self.was_stopped = true;
         self.phase = Phase::Done;
         vec![Action::GiveUp]
     }
@@ -465,7 +468,17 @@ mod tests {
         let _ = leaving.handle(S(1), Event::Complete);
         let _ = leaving.handle(S(1), Event::SlotsDone);
         assert_eq!(leaving.handle(S(1), Event::Sealed), []);
+        assert_ne!(
+            leaving.phase(),
+            Phase::Done,
+            "what it is told belongs to it"
+        );
+        let mut stuck = leaving.clone();
+        assert_eq!(leaving.handle(S(1), Event::Left), []);
         assert!(leaving.joins_again() && leaving.phase() == Phase::Done);
+        // Its ledger does not answer, and may still do so later.
+        assert_eq!(stuck.handle(S(99), Event::Tick), [Action::GiveUp]);
+        assert!(!stuck.joins_again());
     }
 
     #[test]

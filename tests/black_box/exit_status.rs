@@ -138,6 +138,8 @@ fn exit_76_when_cut_off_and_taken_over() {
     let other = farm.farm("--proc 1 --takeover 2s").start();
     // It waits until the silence has lasted for long enough, and starts the task again.
     gate.comer();
+    // Otherwise it joins again.
+    cut_off.signal(Signal::SIGTERM);
     cut_off.signal(Signal::SIGCONT);
     cut_off.wait().leaves(76);
     gate.open(1);
