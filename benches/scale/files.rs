@@ -230,7 +230,9 @@ impl Dir for SimDir {
         let node = match (server.names.get(name), how) {
             (Some(_), Open::CreateNew) => return Err(io::ErrorKind::AlreadyExists.into()),
             (Some(node), _) => node.clone(),
-            (None, Open::Read | Open::Write) => return Err(io::ErrorKind::NotFound.into()),
+            (None, Open::Read | Open::Fresh | Open::Write) => {
+                return Err(io::ErrorKind::NotFound.into());
+            }
             (None, Open::Create | Open::CreateNew) => server.make(name),
         };
         Ok(Box::new(SimFile {

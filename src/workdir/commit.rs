@@ -166,13 +166,19 @@ impl<'a> Txn<'a> {
         let checkpoint = self.checkpoint()?;
         self.may_write()?;
         self.state.seq += 1;
+        self.held.begins();
         let written = {
             let at = self.waiting.micros();
             state::write(&*self.held.file, &mut self.state, (at, act), checkpoint)
         };
         if written.is_err() || self.may_write().is_err() {
-            self.is_in_force(written)?;
+            self.is_in_force(written).inspect_err(|error| {
+                if is_refused(error) {
+                    self.held.ends(false, false);
+                }
+            })?;
         }
+        self.held.ends(true, self.state.live == 0);
         let renames = std::mem::take(&mut self.state.renames);
         if !renames.is_empty() {
             // An open file that is replaced would stay, under a name of NFS's own.
@@ -190,7 +196,8 @@ impl<'a> Txn<'a> {
     /// our journal and the log tell the others.
     fn is_in_force(&mut self, written: Result<()>) -> Result<()> {
         for _ in 0..UNSURE {
-            let seen = self.dir.open(LOCK, Open::Read).context("open", LOCK);
+            // What this node remembers holds what the server has refused.
+            let seen = self.dir.open(LOCK, Open::Fresh).context("open", LOCK);
             match seen.and_then(|file| state::read(&*file)) {
                 Ok(Some(state)) if state == self.state => {
                     // Seen is not durable, and what follows rests on it.
@@ -228,6 +235,14 @@ impl<'a> Txn<'a> {
         }
         self.dir.sync_names().context("sync", "the workdir")
     }
+}
+
+/// Whether a write was refused for good: nothing of it will arrive later.
+fn is_refused(error: &Error) -> bool {
+    let Error::Io { source, .. } = error else {
+        return false;
+    };
+    matches!(source.raw_os_error(), Some(libc::ENOSPC | libc::EDQUOT))
 }
 
 impl Drop for Txn<'_> {

@@ -96,7 +96,7 @@ pub fn is_over(dir: &Arc<dyn Dir>, farmer: &str) -> Result<bool> {
 /// Who was alive by a segment of the log, read without the lock; `None` when it is
 /// not there any more, or was seen in part.
 fn members(dir: &Arc<dyn Dir>, log: &Log) -> Result<Option<Members>> {
-    let file = dir.open(LOCK, Open::Read).context("open", LOCK)?;
+    let file = dir.open(LOCK, Open::Fresh).context("open", LOCK)?;
     let entries = match state::entries(&*file, log, 0) {
         Err(Error::Damaged { .. }) => return Ok(None),
         entries => entries?,

@@ -19,7 +19,8 @@ use fs2::FileExt as _;
 use nix::fcntl::{AtFlags, FcntlArg, OFlag};
 use nix::sys::stat::Mode;
 use nix::sys::statfs::{
-    BTRFS_SUPER_MAGIC, EXT4_SUPER_MAGIC, FsType, TMPFS_MAGIC, XFS_SUPER_MAGIC, fstatfs,
+    BTRFS_SUPER_MAGIC, EXT4_SUPER_MAGIC, FsType, NFS_SUPER_MAGIC, TMPFS_MAGIC, XFS_SUPER_MAGIC,
+    fstatfs,
 };
 use nix::unistd::UnlinkatFlags;
 
@@ -31,6 +32,10 @@ use super::rights::{Rights, Trust};
 pub enum Open {
     /// To read; it must exist.
     Read,
+    /// To read what the server has, whatever this node remembers of it; it must exist.
+    /// On NFS an open [`Open::Read`] is not enough while others of this node have the
+    /// file open for writing.
+    Fresh,
     /// To read and write; it must exist.
     Write,
     /// To read and write; made when absent.
@@ -179,6 +184,7 @@ pub struct RealDir {
     path: PathBuf,
     is_local: bool,
     rights: Rights,
+    is_nfs: bool,
 }
 
 impl RealDir {
@@ -193,8 +199,10 @@ impl RealDir {
         let fd = StdFile::from(nix::fcntl::open(path, flags, Mode::empty())?);
         let rights = Rights::of(&fd.metadata()?, trust);
         let fd = OwnedFd::from(fd);
+        let kind = fstatfs(&fd).ok().map(|found| found.filesystem_type());
         Ok(Arc::new(Self {
-            is_local: fstatfs(&fd).is_ok_and(|found| LOCAL.contains(&found.filesystem_type())),
+            is_local: kind.is_some_and(|kind| LOCAL.contains(&kind)),
+            is_nfs: kind == Some(NFS_SUPER_MAGIC),
             fd,
             path: path.to_owned(),
             rights,
@@ -230,7 +238,8 @@ impl RealDir {
         let open = |flags: OFlag| nix::fcntl::openat(&self.fd, name, flags | always, rights);
         let make = || open(OFlag::O_RDWR | OFlag::O_CREAT | OFlag::O_EXCL);
         match how {
-            Open::Read => Ok((open(OFlag::O_RDONLY)?, false)),
+            Open::Fresh if self.is_nfs => Ok((open(OFlag::O_RDONLY | OFlag::O_DIRECT)?, false)),
+            Open::Read | Open::Fresh => Ok((open(OFlag::O_RDONLY)?, false)),
             Open::Write => Ok((open(OFlag::O_RDWR)?, false)),
             Open::CreateNew => Ok((make()?, true)),
             Open::Create => match open(OFlag::O_RDWR) {

@@ -15,7 +15,7 @@ use super::error::{Context, Result};
 use super::fs::{Dir, File, Open, read_from};
 use super::layout;
 use super::lines::Lines;
-use super::lock::Mechanism;
+use super::lock::{self, Mechanism};
 use crate::model::record::{End, Header, Record};
 
 /// The journal of this process.
@@ -54,7 +54,9 @@ impl Journal {
             // It tells our own node only. Without one, our process there and the growth
             // of the journal do.
             Mechanism::Link => file.try_lock(Mechanism::Flock).unwrap_or(true),
-            _ => file.try_lock(mechanism).context("lock", &name)?,
+            _ => file
+                .try_lock(mechanism)
+                .map_err(|error| lock::unusable(mechanism, &name, error))?,
         };
         if !is_ours {
             return Ok(None);

@@ -15,6 +15,7 @@
 
 mod breaking;
 mod line;
+mod name;
 
 use std::fmt;
 use std::io;
@@ -25,12 +26,14 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use super::error::{Context, Error, Result};
-use super::fs::{Dir, File, Open, read_from};
+use super::fs::{Dir, File, Open};
 use super::state::{self, LOCK};
 use super::watch::Watcher;
 use crate::model::pace;
 use breaking::{LongWait, disarm};
 use line::{Line, Stood};
+use name::Name;
+pub use name::is_past;
 
 /// A waiter looks whom it waits for after so many tries, some seconds, and then
 /// once in so many: they are up to 1.5 s apart by then.
@@ -38,10 +41,6 @@ const FIRST_LOOK: u32 = 36;
 const LOOK_TRIES: u32 = 3;
 /// In so many tries a waiter counts the farmers once.
 const COUNT_TRIES: u32 = 8;
-
-/// How long a holder by name may take to write who it is: it gives the lock back
-/// when it took half as long, and is broken when it takes longer.
-const NAMELESS: Duration = Duration::from_secs(4);
 
 /// A way to exclude other processes, on whatever node.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -51,7 +50,7 @@ pub enum Mechanism {
     Flock,
     /// fcntl(2) open-file-description locks, `F_OFD_SETLK` (Linux 3.15).
     Fcntl,
-    /// A name that is created exclusively; atomic on every file system.
+    /// A name that is created exclusively; atomic on every file system. See `name`.
     Link,
 }
 
@@ -111,8 +110,9 @@ pub struct Held {
     /// The same once more, opened to see that it is: closed after the unlock.
     _again: Option<Box<dyn File>>,
     mechanism: Mechanism,
-    name: Option<(Arc<dyn Dir>, String)>,
     since: Duration,
+    /// The last of all, since it is given back when the file is closed.
+    name: Option<Name>,
 }
 
 impl Held {
@@ -121,14 +121,24 @@ impl Held {
     pub fn is_stale(&self, waiting: &dyn Waiting) -> bool {
         waiting.now().saturating_sub(self.since) > waiting.takeover() / 2
     }
+
+    /// To be called before a state is written under the lock. Without [`Held::ends`]
+    /// after it nobody knows whether that state is in force.
+    pub fn begins(&mut self) {
+        self.name.iter_mut().for_each(Name::begins);
+    }
+
+    /// The state is in force, or it certainly is not and will not be. `is_quiet`:
+    /// nobody is alive by that state.
+    pub fn ends(&mut self, is_true: bool, is_quiet: bool) {
+        if let Some(name) = &mut self.name {
+            name.ends(is_true, is_quiet);
+        }
+    }
 }
 
 impl Drop for Held {
     fn drop(&mut self) {
-        if let Some((dir, name)) = &self.name {
-            // A name that stays is broken by the next one after the takeover time.
-            let _ = dir.remove(name);
-        }
         self.file.unlock(self.mechanism);
     }
 }
@@ -148,15 +158,15 @@ pub fn acquire(
         let since = waiting.now();
         let held = match mechanism {
             Mechanism::Flock | Mechanism::Fcntl => try_file(dir, mechanism, &mut line)?,
-            Mechanism::Link => try_name(dir, who, waiting)?,
+            Mechanism::Link => name::take(dir, who, waiting)?,
         };
         if let Some(Taken { file, again, name }) = held {
             let held = Held {
                 file,
                 _again: again,
                 mechanism,
-                name: name.map(|n| (dir.clone(), n)),
                 since,
+                name,
             };
             // A process that died after it had written a state may not have
             // synced it; the state before it must stay until it is.
@@ -192,7 +202,7 @@ pub fn acquire(
         if tries >= FIRST_LOOK && tries.is_multiple_of(LOOK_TRIES) {
             wait.look(dir, mechanism, waiting)?;
         } else if mechanism == Mechanism::Link && (tries > 28 || tries.is_multiple_of(8)) {
-            wait.look_here(dir, waiting)?;
+            wait.look_here(dir, who, waiting)?;
         }
     }
 }
@@ -214,7 +224,8 @@ pub fn announce(
 struct Taken {
     file: Box<dyn File>,
     again: Option<Box<dyn File>>,
-    name: Option<String>,
+    /// The last, as in [`Held`].
+    name: Option<Name>,
 }
 
 fn try_file(
@@ -263,117 +274,37 @@ fn locked_file(
         }
         // Replaced and gone at the server: the next try opens the new one.
         Err(error) if error.raw_os_error() == Some(libc::ESTALE) => Ok(None),
-        Err(error) => Err(unusable(mechanism, error)),
+        Err(error) => Err(unusable(mechanism, LOCK, error)),
     }
 }
 
-/// The name carries the number of the state that may be changed under it, and
-/// how often the lock was broken: whoever breaks it leaves an old holder with a
-/// name that nobody asks for any more.
-fn try_name(dir: &Arc<dyn Dir>, who: &str, waiting: &dyn Waiting) -> Result<Option<Taken>> {
-    let began = waiting.now();
-    let file = dir.open(LOCK, Open::Create).context("open", LOCK)?;
-    let turn = turn_of(&*file)?;
-    if read_name(dir, before(turn)).is_some() {
-        // Whoever made this state true has not yet done with it.
-        return Ok(None);
-    }
-    let name = held_name(turn);
-    let mark = match dir.open(&name, Open::CreateNew) {
-        Ok(mark) => mark,
-        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => return Ok(None),
-        Err(error) => return Err(error).context("create", &name),
+/// Whether this is the answer of a file system that has no locks at all.
+pub(super) fn has_none(error: &io::Error) -> bool {
+    let answers = [libc::ENOSYS, libc::EOPNOTSUPP, libc::EINVAL];
+    error
+        .raw_os_error()
+        .is_some_and(|code| answers.contains(&code))
+}
+
+/// What a lock of `file` that was refused means, and the way out.
+pub(super) fn unusable(mechanism: Mechanism, file: &str, source: io::Error) -> Error {
+    let other = match mechanism {
+        Mechanism::Flock => "fcntl",
+        Mechanism::Fcntl | Mechanism::Link => "flock",
     };
-    let checked = check_name(dir, &*mark, turn, &format!("{} by {who}", waiting.micros()));
-    match checked.context("write", &name) {
-        Ok(Some(fresh)) if waiting.now().saturating_sub(began) < NAMELESS / 2 => Ok(Some(Taken {
-            file: fresh,
-            again: None,
-            name: Some(name),
-        })),
-        Ok(_) => dir.remove(&name).context("remove", &name).map(|()| None),
-        Err(error) => {
-            // One that stays is broken by the others after the takeover time.
-            let _ = dir.remove(&name);
-            Err(error)
-        }
-    }
-}
-
-/// The state may have moved on before we had the name.
-fn check_name(
-    dir: &Arc<dyn Dir>,
-    mark: &dyn File,
-    turn: (u64, u32),
-    word: &str,
-) -> io::Result<Option<Box<dyn File>>> {
-    mark.write_at(word.as_bytes(), 0)?;
-    let fresh = dir.open(LOCK, Open::Write)?;
-    let now = turn_of(&*fresh).map_err(io::Error::other)?;
-    Ok((now == turn).then_some(fresh))
-}
-
-/// The turn under whose name this one's state came true.
-fn before((seq, breaks): (u64, u32)) -> (u64, u32) {
-    (seq.wrapping_sub(1), breaks)
-}
-
-/// What the holder of a name wrote into it; `None` when there is no such name.
-fn read_name(dir: &Arc<dyn Dir>, turn: (u64, u32)) -> Option<String> {
-    match dir.open(&held_name(turn), Open::Read) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => None,
-        mark => {
-            let word = mark.and_then(|mark| read_from(&*mark, 0));
-            Some(String::from_utf8(word.unwrap_or_default()).unwrap_or_default())
-        }
-    }
-}
-
-/// Whether a name belongs to a lock that was held before `seq`.
-pub fn is_past(name: &str, seq: u64) -> bool {
-    let rest = name
-        .strip_prefix(LOCK)
-        .and_then(|rest| rest.strip_prefix(".held."));
-    let number = rest.and_then(|rest| rest.split('.').next()?.parse::<u64>().ok());
-    number.is_some_and(|at| at < seq)
-}
-
-fn held_name((seq, breaks): (u64, u32)) -> String {
-    format!("{LOCK}.held.{seq}.{breaks}")
-}
-
-/// The number of the state in force, and how often the lock was broken. Who asks does
-/// not have the lock: what is torn is no damage.
-fn turn_of(file: &dyn File) -> Result<(u64, u32)> {
-    let state = state::read(file).map_err(state::no_verdict)?;
-    Ok(state.map_or((0, 0), |state| (state.seq, state.breaks)))
-}
-
-fn unusable(mechanism: Mechanism, error: io::Error) -> Error {
-    let refused = [
-        libc::ENOSYS,
-        libc::EOPNOTSUPP,
-        libc::EINVAL,
-        libc::ENOLCK,
-        libc::EBADF,
-    ];
-    if !refused
-        .iter()
-        .any(|&code| error.raw_os_error() == Some(code))
-    {
+    // No more locks, or none that this descriptor could have: a server without a lock
+    // daemon says so as well.
+    let is_refused = matches!(source.raw_os_error(), Some(libc::ENOLCK | libc::EBADF));
+    if !is_refused && !has_none(&source) {
         return Error::Io {
             doing: "lock",
-            file: LOCK.into(),
-            source: error,
+            file: file.into(),
+            source,
         };
     }
-    let hint = match mechanism {
-        Mechanism::Flock => "try --lock fcntl, or --lock link which every file system honours",
-        Mechanism::Fcntl => "try --lock flock, or --lock link which every file system honours",
-        Mechanism::Link => "",
-    };
     Error::Unsafe(format!(
-        "the file system of the workdir refuses {mechanism} locks: {error}; {hint}"
+        "the file system of the workdir refuses {mechanism} locks of {file}: {source}; begin in a new \
+         workdir with --lock {other}, or with --lock link, which needs no locks"
     ))
 }
 

@@ -214,7 +214,7 @@ fn mechanism_for(dir: &Arc<dyn Dir>, path: &Path, wished: Option<Mechanism>) -> 
         Err(error @ Error::Newer { .. }) => return Err(error),
         // Whether it is damaged is judged by who has the lock.
         Err(_) => dir
-            .open(LOCK, Open::Read)
+            .open(LOCK, Open::Fresh)
             .ok()
             .and_then(|file| state::mechanism_in(&*file)),
     };

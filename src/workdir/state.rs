@@ -353,7 +353,7 @@ pub fn look(dir: &Arc<dyn Dir>) -> Result<Option<State>> {
     let mut looks = 0;
     loop {
         looks += 1;
-        let file = match dir.open(LOCK, Open::Read) {
+        let file = match dir.open(LOCK, Open::Fresh) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
             file => file.context("open", LOCK)?,
         };

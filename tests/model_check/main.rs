@@ -160,6 +160,8 @@ impl Story {
             _ => u64::MAX / 2,
         };
         let random = Random::new(self.random.next());
+        // Locks by name must hold without them as well.
+        let has_fresh_reads = self.plan.mechanism != Mechanism::Link || self.random.one_in(2);
         let (kind, tasks) = (self.kind, self.tasks);
         if is_traced {
             let Plan {
@@ -175,7 +177,7 @@ impl Story {
             now: 0,
             random,
             actors: vec![director],
-            server: Server::new(kind, lease),
+            server: Server::new(kind, lease, has_fresh_reads),
             oracle: Oracle::new(self.shorter.is_some()),
             faults,
             broken,

@@ -2,7 +2,8 @@
 //!
 //! As NFS has it: what is written stays on the node until it is synced, closed
 //! or written back; what is read is as old as the last open of the file on this
-//! node, or the last lock on it; names and listings may be seconds old; names
+//! node, or the last lock on it, and an open tells nothing new while another
+//! descriptor of the node has the file open for writing; names and listings may be seconds old; names
 //! are created, renamed and removed atomically at the server. A node that loses
 //! power takes what it had not written back with it, torn anywhere, and its
 //! locks may stay for a while or for ever.
@@ -41,6 +42,13 @@ pub(crate) struct Inode {
     gone_by: Option<usize>,
 }
 
+/// An open file.
+struct Handle {
+    actor: usize,
+    ino: u64,
+    writes: bool,
+}
+
 struct Lock {
     handle: u64,
     actor: usize,
@@ -71,24 +79,27 @@ pub(crate) struct Server {
     pub(crate) lease: u64,
     /// Whether locks stay on the node, as with `nolock`.
     pub(crate) has_local_locks: bool,
+    /// Whether a file can be read past the cache of a node.
+    has_fresh_reads: bool,
     pub(crate) names: BTreeMap<String, u64>,
     pub(crate) inodes: Vec<Inode>,
     nodes: Vec<Node>,
     /// The names that are durable, and what has changed since (local only).
     durable: BTreeMap<String, u64>,
     unsynced: Vec<Vec<Change>>,
-    handles: BTreeMap<u64, (usize, u64)>,
+    handles: BTreeMap<u64, Handle>,
     next_handle: u64,
     /// The state may have changed at the server.
     pub(crate) is_news: bool,
 }
 
 impl Server {
-    pub(crate) fn new(kind: Kind, lease: u64) -> Self {
+    pub(crate) fn new(kind: Kind, lease: u64, has_fresh_reads: bool) -> Self {
         Self {
             kind,
             lease,
             has_local_locks: false,
+            has_fresh_reads,
             names: BTreeMap::new(),
             inodes: Vec::new(),
             nodes: Vec::new(),
@@ -288,8 +299,15 @@ impl World {
         self.server.flush(node, ino, if all { n } else { 1 });
     }
 
+    /// Whether a node has a file open for writing: what others write to it is then taken
+    /// for its own, and is not seen. Measured on NFS 3, 4.0 and 4.2.
+    fn is_being_written(&self, node: usize, ino: u64) -> bool {
+        let mut open = self.server.handles.values();
+        open.any(|open| open.writes && open.ino == ino && self.actors[open.actor].node == node)
+    }
+
     fn close(&mut self, handle: u64) {
-        let Some((actor, ino)) = self.server.handles.remove(&handle) else {
+        let Some(Handle { actor, ino, .. }) = self.server.handles.remove(&handle) else {
             return;
         };
         let node = self.actors[actor].node;
@@ -310,7 +328,7 @@ impl World {
     pub(crate) fn close_all(&mut self, actor: usize) {
         let open = self.server.handles.iter();
         let mut open: Vec<u64> = open
-            .filter(|(_, (owner, _))| *owner == actor)
+            .filter(|(_, handle)| handle.actor == actor)
             .map(|(handle, _)| *handle)
             .collect();
         if self.random.one_in(2) {
@@ -339,7 +357,7 @@ impl World {
         let dead = &mut self.actors;
         self.server
             .handles
-            .retain(|_, (owner, _)| dead[*owner].node != node || !dead[*owner].is_dead);
+            .retain(|_, handle| dead[handle.actor].node != node || !dead[handle.actor].is_dead);
         for inode in &mut self.server.inodes {
             if let Some(lock) = &mut inode.lock
                 && dead[lock.actor].node == node
@@ -383,6 +401,8 @@ struct SimFile {
     shared: Arc<Shared>,
     me: usize,
     handle: u64,
+    /// Past the cache.
+    is_fresh: bool,
     ino: u64,
     name: String,
 }
@@ -458,14 +478,16 @@ impl Dir for SimDir {
         let node = world.actors[self.me].node;
         let there = world.server.names.get(name).copied();
         let ino = match (there, how) {
-            (None, Open::Read | Open::Write) => return Err(io::ErrorKind::NotFound.into()),
+            (None, Open::Read | Open::Fresh | Open::Write) => {
+                return Err(io::ErrorKind::NotFound.into());
+            }
             (Some(_), Open::CreateNew) if world.broken != Broken::NoExclusive => {
                 return Err(io::ErrorKind::AlreadyExists.into());
             }
             (Some(ino), _) => ino,
             (None, _) => self.create(world, name),
         };
-        if world.broken != Broken::StaleOpen {
+        if world.broken != Broken::StaleOpen && !world.is_being_written(node, ino) {
             world.server.revalidate(node, ino);
         }
         let now = world.now;
@@ -473,13 +495,20 @@ impl Dir for SimDir {
         world.server.node(node).names.insert(name.into(), seen);
         let handle = world.server.next_handle;
         world.server.next_handle += 1;
-        world.server.handles.insert(handle, (self.me, ino));
+        let writes = !matches!(how, Open::Read | Open::Fresh);
+        let actor = self.me;
+        world
+            .server
+            .handles
+            .insert(handle, Handle { actor, ino, writes });
+        let is_fresh = how == Open::Fresh && world.server.has_fresh_reads;
         world.check();
         let (shared, name) = (self.shared.clone(), name.to_owned());
         Ok(Box::new(SimFile {
             shared,
             me: self.me,
             handle,
+            is_fresh,
             ino,
             name,
         }))
@@ -595,6 +624,15 @@ impl SimFile {
         })
     }
 
+    fn view(&self, world: &mut World) -> Arc<Vec<u8>> {
+        let node = world.actors[self.me].node;
+        if self.is_fresh {
+            world.write_back(node, self.ino, true);
+            return world.server.inode(self.ino).data.clone();
+        }
+        world.server.view(node, self.ino)
+    }
+
     fn put(&self, world: &mut World, bytes: &[u8], offset: u64) {
         if bytes.is_empty() {
             return;
@@ -611,8 +649,7 @@ impl SimFile {
 impl File for SimFile {
     fn len(&self) -> io::Result<u64> {
         let mut world = self.enter("length of", 1)?;
-        let node = world.actors[self.me].node;
-        Ok(world.server.view(node, self.ino).len() as u64)
+        Ok(self.view(&mut world).len() as u64)
     }
 
     fn inode(&self) -> io::Result<u64> {
@@ -622,10 +659,10 @@ impl File for SimFile {
     fn read_at(&self, buf: &mut [u8], offset: u64) -> io::Result<usize> {
         let mut world = self.enter("read", 1)?;
         let node = world.actors[self.me].node;
-        if world.random.one_in(4) {
+        if world.random.one_in(4) && !world.is_being_written(node, self.ino) {
             world.server.revalidate(node, self.ino);
         }
-        let data = world.server.view(node, self.ino);
+        let data = self.view(&mut world);
         let from = at(offset).min(data.len());
         let n = buf.len().min(data.len() - from);
         buf[..n].copy_from_slice(&data[from..from + n]);

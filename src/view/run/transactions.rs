@@ -34,7 +34,7 @@ pub(super) fn of_kept(workdir: &Path, segment: u64, from: u64) -> io::Result<Vec
 /// it is gone by now.
 pub(super) fn of_newest(workdir: &Path, log: &Log, from: u64) -> io::Result<Vec<u8>> {
     let dir: Arc<dyn Dir> = RealDir::open(workdir)?;
-    let file = match dir.open(LOCK, Open::Read) {
+    let file = match dir.open(LOCK, Open::Fresh) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
         file => file?,
     };

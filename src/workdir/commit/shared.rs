@@ -120,7 +120,9 @@ impl Txn<'_> {
         let Some((_, new)) = self.replacing.iter_mut().find(|(to, _)| *to == name) else {
             let opened = match self.dir.open(name, Open::Read) {
                 Err(error) if error.kind() == ErrorKind::NotFound => {
-                    self.dir.open(name, Open::Create)
+                    // Whoever keeps it open longer than the lock may not write it.
+                    let made = self.dir.open(name, Open::Create).map(drop);
+                    made.and_then(|()| self.dir.open(name, Open::Read))
                 }
                 opened => opened,
             };

@@ -9,8 +9,9 @@ use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::{Mechanism, NAMELESS, Waiting, before, read_name, turn_of};
-use crate::model::liveness::Verdict;
+use super::name::{Mark, NAMELESS, Turn};
+use super::{Mechanism, Waiting};
+use crate::model::liveness::{Evidence, Verdict};
 use crate::workdir::error::{Context, Result};
 use crate::workdir::fs::{Dir, File, Open, read_from};
 use crate::workdir::state::{self, FORMAT, LOCK, State};
@@ -33,7 +34,7 @@ pub(super) struct LongWait {
     /// How often it was tried to break this lock.
     tries: u32,
     /// A name whose holder has not yet written who it is, and since when.
-    nameless: Option<((u64, u32), Duration)>,
+    nameless: Option<(Turn, Duration)>,
 }
 
 impl LongWait {
@@ -58,12 +59,13 @@ impl LongWait {
         waiting: &mut dyn Waiting,
     ) -> Result<()> {
         let now = waiting.now();
-        let file = dir.open(LOCK, Open::Create).context("open", LOCK)?;
-        let sign = Sign::read(dir, &*file, mechanism)?;
+        let sign = Sign::read(dir, mechanism)?;
         // Where we stood still ourselves, nothing that did proves anything.
         let were_frozen = now.saturating_sub(self.looked_at) > waiting.takeover() / 2 + LOOK;
         self.looked_at = now;
-        if were_frozen || self.sign.as_ref() != Some(&sign) {
+        // A name that nobody has is no lock: this node may remember a state of the past.
+        let is_held = mechanism != Mechanism::Link || sign.holder.is_some();
+        if were_frozen || !is_held || self.sign.as_ref() != Some(&sign) {
             (self.still_since, self.tries) = (now, 0);
             self.sign = Some(sign.clone());
         }
@@ -91,21 +93,25 @@ impl LongWait {
     pub(super) fn look_here(
         &mut self,
         dir: &Arc<dyn Dir>,
+        who: &str,
         waiting: &mut dyn Waiting,
     ) -> Result<()> {
         let now = waiting.now();
-        let file = dir.open(LOCK, Open::Create).context("open", LOCK)?;
-        let sign = Sign::read(dir, &*file, Mechanism::Link)?;
+        let sign = Sign::read(dir, Mechanism::Link)?;
         let is_dead = match sign.holder.as_deref() {
             // Gone in this moment: the next try will tell.
             None => false,
+            // What we left when nobody could tell whether our transaction had come true: the
+            // name of a farmer, which has no blanks, is that of one process.
+            Some(_) if sign.who() == who && !who.contains(' ') => true,
             Some("") => {
                 let seen = self.nameless.take().filter(|(turn, _)| *turn == sign.turn);
                 let (_, since) = *self.nameless.insert(seen.unwrap_or((sign.turn, now)));
                 now.saturating_sub(since) > NAMELESS
             }
+            // Silence is no evidence here: it may have taken the lock this moment.
             Some(_) => watch::judge(dir, Mechanism::Link, sign.who(), waiting)?
-                .is_some_and(|(_, verdict)| matches!(verdict, Verdict::Dead(_))),
+                .is_some_and(|(_, verdict)| verdict == Verdict::Dead(Evidence::Gone)),
         };
         if is_dead {
             self.tries += 1;
@@ -121,20 +127,28 @@ impl LongWait {
 #[derive(Clone, PartialEq, Eq)]
 struct Sign {
     inode: u64,
-    turn: (u64, u32),
+    turn: Turn,
     /// When the lock was taken, and by whom.
     holder: Option<String>,
 }
 
 impl Sign {
-    fn read(dir: &Arc<dyn Dir>, lock: &dyn File, mechanism: Mechanism) -> Result<Self> {
-        let turn = turn_of(lock)?;
+    /// What the server has: other waiters of our node may have the file open for writing,
+    /// to lock it, and we would see what our node remembers for as long.
+    fn read(dir: &Arc<dyn Dir>, mechanism: Mechanism) -> Result<Self> {
+        let lock = match dir.open(LOCK, Open::Fresh) {
+            // Somebody has the name of the first transaction, and died before it.
+            Err(error) if error.kind() == io::ErrorKind::NotFound => None,
+            lock => Some(lock.context("open", LOCK)?),
+        };
+        let lock = lock.as_deref();
+        let turn = lock.map_or(Ok(Turn::default()), Turn::of)?;
         let holder = match mechanism {
-            Mechanism::Flock | Mechanism::Fcntl => state::read_holder(lock),
-            Mechanism::Link => read_name(dir, before(turn)).or_else(|| read_name(dir, turn)),
+            Mechanism::Flock | Mechanism::Fcntl => lock.and_then(state::read_holder),
+            Mechanism::Link => Mark::of_holder(dir, turn)?.map(|mark| mark.word),
         };
         Ok(Self {
-            inode: lock.inode().context("look at", LOCK)?,
+            inode: lock.map_or(Ok(0), File::inode).context("look at", LOCK)?,
             turn,
             holder,
         })
@@ -162,15 +176,16 @@ fn replace(
     waiting: &mut dyn Waiting,
 ) -> Result<bool> {
     let began = waiting.now();
-    let (seq, breaks) = evidence.turn;
-    let name = format!("{NEXT}{seq}.{breaks}.{tries}");
+    let name = evidence.turn.successor(NEXT, tries);
     let new = match dir.open(&name, Open::CreateNew) {
         Ok(new) => new,
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists => return Ok(false),
         Err(error) => return Err(error).context("create", &name),
     };
-    let old = dir.open(LOCK, Open::Read).context("open", LOCK)?;
-    let bytes = read_from(&*old, 0).context("read", LOCK)?;
+    let bytes = match dir.open(LOCK, Open::Fresh) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Vec::new(),
+        old => read_from(&*old.context("open", LOCK)?, 0).context("read", LOCK)?,
+    };
     new.write_at(&bytes, 0).context("write", &name)?;
     // Read without the lock: what is torn is no damage.
     let Ok(state) = state::read(&*new) else {
@@ -186,10 +201,12 @@ fn replace(
     state.breaks += 1;
     state::write_place(&*new, &state)?;
     new.sync().context("sync", &name)?;
+    // Open for writing as others take it, it would hide from this node what they write.
+    drop(new);
     disarm(dir, &name)?;
-    let still = dir.open(LOCK, Open::Read).context("open", LOCK)?;
+    let is_still = Sign::read(dir, mechanism)? == *evidence;
     let took = waiting.now().saturating_sub(began);
-    if Sign::read(dir, &*still, mechanism)? != *evidence || took > waiting.takeover() / 4 {
+    if !is_still || took > waiting.takeover() / 4 {
         dir.remove(&name).context("remove", &name)?;
         return Ok(false);
     }

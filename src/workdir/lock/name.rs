@@ -1,0 +1,261 @@
+//! The lock by name: a compare-and-swap of the state's number.
+//!
+//! Who has read the state with number N takes the lock by creating, exclusively, the
+//! name of the transaction that makes N + 1. The name of a transaction that came true
+//! **stays** until it is far past, so whoever believes in a state of the past finds the
+//! name taken and reads again. A transaction that is given up removes its name.
+//!
+//! An NFS client that has any descriptor of a file open for writing does not see what
+//! others wrote, not even by a new open (measured: docs/workdir.md, "Locks"). So `lock` is
+//! only read before the name is had, and its holder closes it before the name says that
+//! it was given up. Others rely on this: while a name is to be had, nothing that the lock
+//! guards is open for writing anywhere, except by a process that others have taken for
+//! dead; and such a process has a file open that is not `lock` any more.
+
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::{Taken, Waiting};
+use crate::workdir::error::{Context, Result};
+use crate::workdir::fs::{Dir, File, Open, read_from};
+use crate::workdir::state::{self, LOCK, State};
+
+/// So many names of transactions that came true stay. Should a name be created again
+/// after that by somebody who believes in a state as old, a second look tells.
+const KEPT: u64 = 64;
+
+/// How long a holder by name may take to write who it is: it gives the lock back
+/// when it took half as long, and is broken when it takes longer.
+pub(super) const NAMELESS: Duration = Duration::from_secs(4);
+
+/// The last line of a name whose holder has given the lock back.
+const GIVEN_BACK: &str = "\ngiven back\n";
+
+/// The number of a state, and how often the lock had been broken by then: whoever
+/// breaks it leaves an old holder with a name that nobody asks for any more.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Turn {
+    seq: u64,
+    pub(super) breaks: u32,
+}
+
+impl Turn {
+    /// Of the state in force in an open lock file. It is read without the lock: what is
+    /// torn is no damage.
+    pub(super) fn of(lock: &dyn File) -> Result<Self> {
+        Ok(Self::of_state(
+            state::read(lock).map_err(state::no_verdict)?,
+        ))
+    }
+
+    fn of_state(state: Option<State>) -> Self {
+        state.map_or_else(Self::default, |State { seq, breaks, .. }| Self {
+            seq,
+            breaks,
+        })
+    }
+
+    fn next(self) -> Self {
+        let seq = self.seq.wrapping_add(1);
+        Self { seq, ..self }
+    }
+
+    fn name(self) -> String {
+        format!("{LOCK}.held.{}.{}", self.seq, self.breaks)
+    }
+
+    /// A name for a file that may take the place of the lock.
+    pub(super) fn successor(self, prefix: &str, tries: u32) -> String {
+        format!("{prefix}{}.{}.{tries}", self.seq, self.breaks)
+    }
+}
+
+/// What has become of a transaction, as far as its holder knows.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Fate {
+    /// It has written no state.
+    Open,
+    /// It has begun to write a state.
+    Unknown,
+    /// Its state is in force.
+    True,
+}
+
+/// A name that we hold; dropped, it is given back: removed where the transaction has
+/// changed nothing, marked where it came true. Where nobody knows it stays as it is, and
+/// is broken.
+pub(super) struct Name {
+    dir: Arc<dyn Dir>,
+    turn: Turn,
+    mark: Box<dyn File>,
+    /// The length of what is in it.
+    written: u64,
+    fate: Fate,
+    is_quiet: bool,
+}
+
+impl Name {
+    /// From now on a state may be in force that was written under this name.
+    pub(super) fn begins(&mut self) {
+        self.fate = Fate::Unknown;
+    }
+
+    /// The state is in force, or it certainly is not and will not be.
+    /// `is_quiet`: nobody is alive by it.
+    pub(super) fn ends(&mut self, is_true: bool, is_quiet: bool) {
+        self.fate = if is_true { Fate::True } else { Fate::Open };
+        self.is_quiet = is_quiet;
+    }
+
+    /// Removes names of the past: the one that has just become old, or, where a workdir
+    /// is left behind, all.
+    fn sweep(&self) -> io::Result<()> {
+        if !self.is_quiet {
+            let Some(seq) = self.turn.seq.checked_sub(KEPT) else {
+                return Ok(());
+            };
+            return self.dir.remove(&Turn { seq, ..self.turn }.name());
+        }
+        for name in self.dir.list("")? {
+            if number_of(&name).is_some_and(|seq| seq < self.turn.seq) {
+                self.dir.remove(&name)?;
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Drop for Name {
+    fn drop(&mut self) {
+        // What cannot be done here is seen by the others, who break the lock.
+        match self.fate {
+            Fate::Unknown => {}
+            Fate::Open => drop(self.dir.remove(&self.turn.name())),
+            Fate::True => {
+                let _ = self.mark.write_at(GIVEN_BACK.as_bytes(), self.written);
+                let _ = self.mark.sync();
+                let _ = self.sweep();
+            }
+        }
+    }
+}
+
+/// What is in a name: who has it, or had it.
+pub(super) struct Mark {
+    /// When it was taken and by whom; empty when its holder has not written it yet.
+    pub(super) word: String,
+    is_given_back: bool,
+}
+
+impl Mark {
+    /// `None` when there is no such name.
+    fn read(dir: &Arc<dyn Dir>, turn: Turn) -> Result<Option<Self>> {
+        let name = turn.name();
+        let text = match dir.open(&name, Open::Read) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            mark => mark.and_then(|mark| read_from(&*mark, 0)),
+        };
+        let text = String::from_utf8(text.context("read", &name)?).unwrap_or_default();
+        let word = text.strip_suffix(GIVEN_BACK);
+        Ok(Some(Self {
+            is_given_back: word.is_some(),
+            word: word.unwrap_or(&text).to_owned(),
+        }))
+    }
+
+    /// Who keeps others from changing this state: the one that made it, until it has
+    /// done with it, or else the one that is about to change it. `None` when nobody does,
+    /// or the state is one of the past.
+    pub(super) fn of_holder(dir: &Arc<dyn Dir>, turn: Turn) -> Result<Option<Self>> {
+        for turn in [turn, turn.next()] {
+            let mark = Self::read(dir, turn)?.filter(|mark| !mark.is_given_back);
+            if mark.is_some() {
+                return Ok(mark);
+            }
+        }
+        Ok(None)
+    }
+}
+
+/// Tries to take the lock.
+pub(super) fn take(dir: &Arc<dyn Dir>, who: &str, waiting: &dyn Waiting) -> Result<Option<Taken>> {
+    let began = waiting.now();
+    let turn = Turn::of_state(state::look(dir)?);
+    let maker = Mark::read(dir, turn)?;
+    if maker.as_ref().is_some_and(|mark| !mark.is_given_back) {
+        // Whoever made this state true has not yet done with it.
+        return Ok(None);
+    }
+    let next = turn.next();
+    let mark = match dir.open(&next.name(), Open::CreateNew) {
+        Ok(mark) => mark,
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => return Ok(None),
+        Err(error) => return Err(error).context("create", &next.name()),
+    };
+    let word = format!("{} by {who}", waiting.micros());
+    let name = Name {
+        dir: dir.clone(),
+        turn: next,
+        mark,
+        written: word.len() as u64,
+        fate: Fate::Open,
+        is_quiet: false,
+    };
+    let written = name.mark.write_at(word.as_bytes(), 0);
+    written
+        .and_then(|()| name.mark.sync())
+        .context("write", &next.name())?;
+    let Some(file) = open_if_it_is(dir, turn, maker.is_some())? else {
+        return Ok(None);
+    };
+    if waiting.now().saturating_sub(began) >= NAMELESS / 2 {
+        drop(file);
+        return Ok(None);
+    }
+    Ok(Some(Taken {
+        file,
+        again: None,
+        name: Some(name),
+    }))
+}
+
+/// The lock file, if the state in force is still that of `turn`. Having created a name
+/// in the folder, this node knows the folder's other names as they are now.
+fn open_if_it_is(
+    dir: &Arc<dyn Dir>,
+    turn: Turn,
+    is_given_back: bool,
+) -> Result<Option<Box<dyn File>>> {
+    // It is read before it is opened for writing: should we be wrong, we must not keep
+    // others of this node from seeing what the right one writes.
+    if !is_given_back && Mark::read(dir, turn)?.is_some_and(|mark| !mark.is_given_back) {
+        return Ok(None);
+    }
+    if Turn::of_state(state::look(dir)?) != turn {
+        return Ok(None);
+    }
+    // The server has it so; this node may still remember parts of another time.
+    let is_it = |file: &dyn File| Turn::of(file).is_ok_and(|seen| seen == turn);
+    let is_so = match dir.open(LOCK, Open::Read) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => true,
+        lock => is_it(&*lock.context("open", LOCK)?),
+    };
+    if !is_so {
+        return Ok(None);
+    }
+    let file = dir.open(LOCK, Open::Create).context("open", LOCK)?;
+    Ok(is_it(&*file).then_some(file))
+}
+
+/// The number of the transaction that a name belongs to.
+fn number_of(name: &str) -> Option<u64> {
+    let rest = name.strip_prefix(LOCK)?.strip_prefix(".held.")?;
+    rest.split('.').next()?.parse().ok()
+}
+
+/// Whether a name belongs to a transaction that is far past, `seq` being the number of
+/// the state in force.
+pub fn is_past(name: &str, seq: u64) -> bool {
+    number_of(name).is_some_and(|at| at.saturating_add(KEPT) <= seq)
+}
