@@ -158,7 +158,9 @@ fn judge(shared: &Shared, me: usize, error: &Error) {
 pub(crate) fn run_retry(shared: &Arc<Shared>, me: usize, mechanism: Mechanism) {
     let dir: Arc<dyn Dir> = workdir(shared, me, mechanism).dir;
     let mut waiting = SimWaiting::new(shared, me);
-    if let Err(error) = retry(&dir, mechanism, "retry", &mut waiting, None) {
+    // As the program calls itself: with blanks, since it is no farmer and has no journal.
+    let who = format!("pytf retry, process {me}");
+    if let Err(error) = retry(&dir, mechanism, &who, &mut waiting, None) {
         judge(shared, me, &error);
     }
 }
