@@ -18,6 +18,18 @@ use super::lines::Lines;
 use super::lock::{self, Mechanism};
 use crate::model::record::{End, Header, Record};
 
+/// Locks a journal that was just created; `false` when somebody else has the lock.
+fn is_locked(file: &dyn File, mechanism: Mechanism, name: &str) -> Result<bool> {
+    match mechanism {
+        // It tells our own node only. Without one, our process there and the growth of the
+        // journal do.
+        Mechanism::Link => Ok(file.try_lock(Mechanism::Flock).unwrap_or(true)),
+        _ => file
+            .try_lock(mechanism)
+            .map_err(|error| lock::unusable(mechanism, name, error)),
+    }
+}
+
 /// The journal of this process.
 pub struct Journal {
     name: String,
@@ -50,14 +62,10 @@ impl Journal {
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => return Ok(None),
             Err(error) => return Err(error).context("create", &name),
         };
-        let is_ours = match mechanism {
-            // It tells our own node only. Without one, our process there and the growth
-            // of the journal do.
-            Mechanism::Link => file.try_lock(Mechanism::Flock).unwrap_or(true),
-            _ => file
-                .try_lock(mechanism)
-                .map_err(|error| lock::unusable(mechanism, &name, error))?,
-        };
+        let is_ours = is_locked(&*file, mechanism, &name).inspect_err(|_| {
+            // It would stay without a header, and be nobody's.
+            let _ = dir.remove(&name);
+        })?;
         if !is_ours {
             return Ok(None);
         }

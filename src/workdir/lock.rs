@@ -279,7 +279,7 @@ fn locked_file(
 }
 
 /// Whether this is the answer of a file system that has no locks at all.
-pub(super) fn has_none(error: &io::Error) -> bool {
+fn has_none(error: &io::Error) -> bool {
     let answers = [libc::ENOSYS, libc::EOPNOTSUPP, libc::EINVAL];
     error
         .raw_os_error()
