@@ -16,6 +16,7 @@ use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::breaking::disarm;
 use super::{Taken, Waiting};
 use crate::workdir::error::{Context, Result};
 use crate::workdir::fs::{Dir, File, Open, read_from};
@@ -194,7 +195,7 @@ pub(super) fn take(dir: &Arc<dyn Dir>, who: &str, waiting: &dyn Waiting) -> Resu
         Err(error) => return Err(error).context("create", &next.name()),
     };
     let word = format!("{} by {who}", waiting.micros());
-    let name = Name {
+    let mut name = Name {
         dir: dir.clone(),
         turn: next,
         mark,
@@ -203,17 +204,19 @@ pub(super) fn take(dir: &Arc<dyn Dir>, who: &str, waiting: &dyn Waiting) -> Resu
         is_quiet: false,
     };
     let written = name.mark.write_at(word.as_bytes(), 0);
-    written
-        .and_then(|()| name.mark.sync())
-        .context("write", &next.name())?;
-    let Some(file) = open_if_it_is(dir, turn, maker.is_some())? else {
-        return Ok(None);
+    let written = written.and_then(|()| name.mark.sync());
+    let file = match written.context("write", &next.name()) {
+        Ok(()) => open_if_it_is(dir, turn, maker.is_some()),
+        Err(error) => Err(error),
     };
     if waiting.now().saturating_sub(began) >= NAMELESS / 2 {
-        drop(file);
-        return Ok(None);
+        // Others may be about to break it: they must not do it behind the back of whoever
+        // has the name next. Where they cannot be kept from it, the name stays for them.
+        let closed = file.map(drop);
+        disarm(dir, "").inspect_err(|_| name.begins())?;
+        return closed.map(|()| None);
     }
-    Ok(Some(Taken {
+    Ok(file?.map(|file| Taken {
         file,
         again: None,
         name: Some(name),
