@@ -131,7 +131,8 @@ impl Remains {
         looked_at: Option<&Sight>,
     ) -> Result<Option<Self>> {
         let name = layout::journal(farmer);
-        let journal = match dir.open(&name, Open::Read) {
+        // Another process of our node may look at it, too, and be stopped over it.
+        let journal = match dir.open(&name, Open::Fresh) {
             Err(error) if error.kind() == ErrorKind::NotFound => None,
             opened => Some(opened.context("open", &name)?),
         };

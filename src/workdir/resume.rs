@@ -117,13 +117,13 @@ pub fn prepare_stream(
     who: &str,
     waiting: &mut dyn Waiting,
 ) -> Result<Prepared> {
-    let txn = Txn::begin(dir, mechanism, who, waiting)?;
+    let mut txn = Txn::begin(dir, mechanism, who, waiting)?;
     if txn.state().seq > 0 {
         return Ok(Prepared::default());
     }
     check_never_used(dir).map_err(|error| txn.verdict(error))?;
     for name in [TASKS, TOPROCESS, FINISHED, FAILED, REQUEUED] {
-        let file = dir.open(name, Open::Create).context("create", name)?;
+        let file = txn.current(name)?;
         if file.len().context("look at", name)? > 0 {
             let what = "the workdir was made by PyTaskFarmer: give its task list as a file";
             return Err(txn.verdict(Error::Refused(what.into())));
@@ -152,7 +152,7 @@ fn fresh(txn: &mut Txn<'_>, list: &ListFile) -> Result<Remarks, ListTrouble> {
         Ok(())
     })?;
     for name in [FINISHED, FAILED, REQUEUED] {
-        txn.dir().open(name, Open::Create).context("create", name)?;
+        txn.current(name)?;
     }
     let known = tasks.known();
     txn.state_mut().tasks = known;

@@ -204,6 +204,16 @@ impl Server {
         }
     }
 
+    /// A node learns how long a file is, and not what is in it: what it did not know of
+    /// the page that it had reads as zeros.
+    fn lengthen(&mut self, node: usize, ino: u64) {
+        let len = self.inode(ino).data.len();
+        let cache = self.cache(node, ino);
+        if cache.seen.len() < len {
+            Arc::make_mut(&mut cache.seen).resize(len, 0);
+        }
+    }
+
     fn flush(&mut self, node: usize, ino: u64, how_many: usize) {
         for _ in 0..how_many {
             let cache = self.cache(node, ino);
@@ -487,8 +497,12 @@ impl Dir for SimDir {
             (Some(ino), _) => ino,
             (None, _) => self.create(world, name),
         };
-        if world.broken != Broken::StaleOpen && !world.is_being_written(node, ino) {
-            world.server.revalidate(node, ino);
+        if world.broken != Broken::StaleOpen {
+            if world.is_being_written(node, ino) {
+                world.server.lengthen(node, ino);
+            } else {
+                world.server.revalidate(node, ino);
+            }
         }
         let now = world.now;
         let seen = (Some(ino), now);

@@ -115,12 +115,13 @@ impl Txn<'_> {
         Ok(after)
     }
 
-    /// The file that `name` is in this transaction, to be read.
-    pub(super) fn current(&mut self, name: &str) -> Result<Box<dyn File>> {
+    /// The file that `name` is in this transaction, to be read; made when absent.
+    pub(in crate::workdir) fn current(&mut self, name: &str) -> Result<Box<dyn File>> {
         let Some((_, new)) = self.replacing.iter_mut().find(|(to, _)| *to == name) else {
             let opened = match self.dir.open(name, Open::Read) {
                 Err(error) if error.kind() == ErrorKind::NotFound => {
-                    // Whoever keeps it open longer than the lock may not write it.
+                    // Whoever keeps it open, stopped or longer than the lock, may not write
+                    // it: others of its node would not see what is written to it.
                     let made = self.dir.open(name, Open::Create).map(drop);
                     made.and_then(|()| self.dir.open(name, Open::Read))
                 }

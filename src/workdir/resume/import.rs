@@ -10,7 +10,6 @@ use super::list::{ListFile, ListTrouble};
 use crate::model::task::{TaskId, parse_line};
 use crate::workdir::commit::Txn;
 use crate::workdir::error::{Context, Error};
-use crate::workdir::fs::Open;
 use crate::workdir::layout::{FAILED, FINISHED, TASKS, TOPROCESS};
 use crate::workdir::lines::Lines;
 use crate::workdir::new_file::NewFile;
@@ -23,7 +22,7 @@ pub(super) fn import(txn: &mut Txn<'_>, list: &ListFile) -> Result<bool, ListTro
     let mut done = [Known::default(); 2];
     let mut any = false;
     for (nth, name) in [FINISHED, FAILED, TOPROCESS].into_iter().enumerate() {
-        let file = txn.dir().open(name, Open::Create).context("open", name)?;
+        let file = txn.current(name)?;
         let len = file.len().context("look at", name)?;
         any |= len > 0;
         let mut lines = Lines::new(&*file, 0, len);
