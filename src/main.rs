@@ -4,6 +4,7 @@ mod views;
 
 use std::borrow::Cow;
 use std::io::{IsTerminal, Write};
+use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Arc;
 
@@ -211,6 +212,9 @@ fn repair(wish: &Repair) -> Result<RunExit, Trouble> {
         return Ok(RunExit::WorkdirUnusable);
     }
     let dir: Arc<dyn Dir> = open_dir(&wish.workdir, Whose::AsItIs)?;
+    if wish.check {
+        return Ok(check(&dir, &wish.workdir)?);
+    }
     let mechanism = exclusion::choose(&wish.workdir, None)?;
     let (_keep, abort) = waits();
     let mut patience = Patience::new(abort, None, std::time::Duration::from_mins(2));
@@ -232,6 +236,32 @@ fn repair(wish: &Repair) -> Result<RunExit, Trouble> {
         wish.workdir.join(made.kept).display()
     ));
     Ok(told)
+}
+
+/// `pytf repair --check`
+fn check(dir: &Arc<dyn Dir>, path: &Path) -> workdir::error::Result<RunExit> {
+    let found = workdir::check::check(dir)?;
+    let mut text = String::new();
+    for error in &found.damage {
+        text += &format!("{error}\n");
+    }
+    if let Some(error) = found.damage.first() {
+        let way_out = error.way_out(&path.display().to_string());
+        text += &format!("{}\n", way_out.unwrap_or_default().trim());
+    } else {
+        let counts = found.state.map_or((0, 0, 0), |state| {
+            (state.finished.lines, state.failed.lines, state.left())
+        });
+        let (finished, failed, left) = counts;
+        text += &format!("no damage found: {finished} finished, {failed} failed, {left} waiting\n");
+    }
+    // Whoever closes the pipe has read enough.
+    let _ = std::io::stdout().write_all(text.as_bytes());
+    Ok(if found.damage.is_empty() {
+        RunExit::Complete
+    } else {
+        RunExit::WorkdirUnusable
+    })
 }
 
 /// Ids in their order, and not more of them than a line can hold.

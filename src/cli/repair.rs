@@ -18,4 +18,7 @@ pub struct Repair {
     /// Read the list as it is, as the run with --plain did
     #[arg(long)]
     pub plain: bool,
+    /// Only say what is damaged, and change nothing: status 74 when something is
+    #[arg(long, conflicts_with_all = ["tasklist", "plain"])]
+    pub check: bool,
 }

@@ -28,6 +28,9 @@ use super::lock::{self, Held, Mechanism, Waiting, acquire};
 use super::new_file::{NEW, NewFile};
 use super::state::{self, Act, FORMAT, LOCK, Rename, State};
 
+use shared::SHARED;
+
+pub(super) use checks::CHANGED;
 pub use queue::QueueCopy;
 pub use requeued::{Attempts, Why};
 
@@ -108,8 +111,8 @@ impl<'a> Txn<'a> {
         // The lock file itself, should whoever replaced it have died over it.
         self.dir.sync_names().context("sync", "the workdir")?;
         if self.state.seq > 0 {
-            for (name, known) in self.ends() {
-                self.copy(name, known)?;
+            for name in SHARED {
+                self.copy(name)?;
             }
         }
         self.state.renewed = self.state.breaks;
@@ -164,6 +167,10 @@ impl<'a> Txn<'a> {
             self.state.renames.push(rename);
         }
         let checkpoint = self.checkpoint()?;
+        if self.state.seq == 0 || !self.state.renames.is_empty() {
+            // What the state will speak of must have a name that a power cut leaves.
+            self.dir.sync_names().context("sync", "the workdir")?;
+        }
         self.may_write()?;
         self.state.seq += 1;
         self.held.begins();

@@ -86,6 +86,10 @@ pub trait Dir: Send + Sync {
     fn make_dir(&self, name: &str) -> io::Result<()>;
     /// Makes renames and creations in the workdir durable.
     fn sync_names(&self) -> io::Result<()>;
+    /// The same, in a subfolder.
+    fn sync_names_in(&self, _sub: &str) -> io::Result<()> {
+        self.sync_names()
+    }
     /// Whether all who may want a lock here are on this node, so that its kernel
     /// knows them and can keep them in a queue.
     fn is_local(&self) -> bool {
@@ -342,6 +346,12 @@ impl Dir for RealDir {
 
     fn sync_names(&self) -> io::Result<()> {
         Ok(nix::unistd::fsync(&self.fd)?)
+    }
+
+    fn sync_names_in(&self, sub: &str) -> io::Result<()> {
+        let flags = OFlag::O_DIRECTORY | OFlag::O_CLOEXEC | OFlag::O_RDONLY | OFlag::O_NOFOLLOW;
+        let folder = nix::fcntl::openat(&self.fd, sub, flags, Mode::empty())?;
+        Ok(nix::unistd::fsync(folder)?)
     }
 
     fn is_local(&self) -> bool {

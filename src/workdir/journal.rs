@@ -13,7 +13,7 @@ use std::time::Duration;
 
 use super::error::{Context, Result};
 use super::fs::{Dir, File, Open, read_from};
-use super::layout;
+use super::layout::{self, NODES};
 use super::lines::Lines;
 use super::lock::{self, Mechanism};
 use crate::model::record::{End, Header, Record};
@@ -82,7 +82,11 @@ impl Journal {
             written: 0,
         };
         journal.push(&Record::Header(header));
-        if let Err(error) = journal.sync() {
+        // Its results count as recorded once they are synced: so must its name be.
+        let made = journal
+            .sync()
+            .and_then(|()| dir.sync_names_in(NODES).context("sync", NODES));
+        if let Err(error) = made {
             // A full disk would be filled with the names of farmers that never were.
             let _ = journal.discard(dir);
             return Err(error);

@@ -8,6 +8,7 @@ use std::collections::HashMap;
 use std::io::ErrorKind;
 use std::sync::Arc;
 
+use super::commit::CHANGED;
 use super::error::{Context, Error, Result};
 use super::fs::{Dir, File, Open, read_full};
 use super::layout::TASKS;
@@ -84,6 +85,22 @@ impl<'a> Lines<'a> {
     }
 }
 
+/// The checksum of the first `len` bytes of a file, or of all when there are fewer.
+pub fn sum_of(file: &dyn File, len: u64) -> std::io::Result<u32> {
+    let mut hasher = crc32fast::Hasher::new();
+    let (mut chunk, mut at) = (vec![0; 256 << 10], 0);
+    while at < len {
+        let want = usize::try_from(len - at).map_or(chunk.len(), |n| n.min(chunk.len()));
+        let read = read_full(file, &mut chunk[..want], at)?;
+        if read == 0 {
+            break;
+        }
+        hasher.update(&chunk[..read]);
+        at += read as u64;
+    }
+    Ok(hasher.finalize())
+}
+
 /// Looks up the lines of some tasks in `tasks`, in one pass over it.
 pub fn lines_of(dir: &Arc<dyn Dir>, known: Known, ids: &Ids) -> Result<HashMap<TaskId, Vec<u8>>> {
     let mut wanted: std::collections::HashSet<TaskId> = ids.iter().collect();
@@ -101,15 +118,22 @@ pub fn lines_of(dir: &Arc<dyn Dir>, known: Known, ids: &Ids) -> Result<HashMap<T
         opened => opened.context("open", TASKS)?,
     };
     let mut lines = Lines::new(&*file, 0, known.len);
+    let mut sum = crc32fast::Hasher::new();
     while let Some(line) = lines.next().context("read", TASKS)? {
-        if let Some((id, line)) = parse_line(line)
+        sum.update(line);
+        sum.update(b"\n");
+        if let Some((id, line)) = parse_line(line).filter(|_| !wanted.is_empty())
             && wanted.remove(&id)
         {
             found.insert(id, line.to_vec());
-            if wanted.is_empty() {
-                return Ok(found);
-            }
         }
+    }
+    if sum.finalize() != known.sum {
+        let (file, what) = (TASKS.into(), CHANGED.into());
+        return Err(Error::Damaged { file, what });
+    }
+    if wanted.is_empty() {
+        return Ok(found);
     }
     let missing = wanted.iter().min().map_or(0, |id| id.0);
     let what = format!(

@@ -19,6 +19,7 @@
 //! [`recovery`] (what follows from a death). Nothing in here starts a process, and a
 //! thread is only started to stand in the kernel's queue for the lock.
 
+pub mod check;
 pub mod commit;
 pub mod error;
 pub mod exclusion;

@@ -21,8 +21,7 @@ pub struct NewFile {
     name: String,
     file: Box<dyn File>,
     buffer: Vec<u8>,
-    written: u64,
-    lines: u64,
+    written: Known,
     /// How it begins, once that is written.
     head: Option<Head>,
     is_complete: bool,
@@ -41,8 +40,7 @@ impl NewFile {
             name,
             file,
             buffer: Vec::new(),
-            written: 0,
-            lines: 0,
+            written: Known::default(),
             head: None,
             is_complete: false,
         })
@@ -81,14 +79,11 @@ impl NewFile {
 
     /// Hands what was written so far to the file.
     pub(super) fn flush(&mut self) -> std::io::Result<()> {
-        self.file.write_at(&self.buffer, self.written)?;
+        self.file.write_at(&self.buffer, self.written.len)?;
         if !self.buffer.is_empty() {
             self.head = Some(self.head());
         }
-        Known {
-            len: self.written,
-            lines: self.lines,
-        } = self.known();
+        self.written = self.known();
         self.buffer.clear();
         Ok(())
     }
@@ -107,21 +102,20 @@ impl NewFile {
     /// What has been written so far.
     pub fn known(&self) -> Known {
         let lines = memchr::memchr_iter(b'\n', &self.buffer).count() as u64;
-        Known {
-            len: self.written + self.buffer.len() as u64,
-            lines: self.lines + lines,
-        }
+        self.written.with(&self.buffer, lines)
     }
 
     /// The queue that it is, when nobody has claimed anything of it.
     pub fn queue(&self, generation: u64) -> Queue {
-        let Known { len, lines } = self.known();
+        let Known { len, lines, sum } = self.known();
         Queue {
             len,
             cursor: 0,
             left: lines,
             generation,
             head: self.head(),
+            sum,
+            taken: 0,
         }
     }
 

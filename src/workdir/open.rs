@@ -64,7 +64,10 @@ impl Workdir {
             let bits = if is_shared { 0o777 } else { 0o755 };
             match std::fs::DirBuilder::new().mode(bits).create(path) {
                 Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => {}
-                done => done.context("create", &shown)?,
+                done => {
+                    done.context("create", &shown)?;
+                    sync_parent(path).context("sync the folder of", &shown)?;
+                }
             }
         }
         let dir: Arc<dyn Dir> = open_dir(path, wishes.whose)?;
@@ -152,6 +155,14 @@ pub fn open_dir(path: &Path, whose: Whose) -> Result<Arc<RealDir>> {
     }
     check_files(&dir, path)?;
     Ok(dir)
+}
+
+/// Makes the name of a new folder durable.
+fn sync_parent(path: &Path) -> std::io::Result<()> {
+    let parent = path
+        .parent()
+        .filter(|parent| !parent.as_os_str().is_empty());
+    std::fs::File::open(parent.unwrap_or(Path::new(".")))?.sync_all()
 }
 
 /// A link in a folder's place would lead our writes elsewhere.

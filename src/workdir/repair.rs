@@ -17,11 +17,11 @@ use super::error::{Context, Error, Result};
 use super::farmers;
 use super::fs::{Dir, File, NoFile, Open, is_no_folder, read_from};
 use super::layout::{self, DONE, FAILED, FINISHED, LOGS, NODES, REQUEUED, TASKS, TOPROCESS};
-use super::lines::Lines;
+use super::lines::{Lines, sum_of};
 use super::lock::{Mechanism, Waiting};
 use super::new_file::NewFile;
 use super::resume::{ListFile, ListTrouble};
-use super::state::{self, Act, LOCK, Log, State};
+use super::state::{self, Act, FORMAT, LOCK, Log, State};
 use super::watch;
 use crate::model::durations;
 use crate::model::identity::Process;
@@ -69,8 +69,9 @@ pub fn repair(
     move_away_if_no_file(dir, LOCK)?;
     let lock = dir.open(LOCK, Open::Create).context("open", LOCK)?;
     check_nobody_works(dir, &*lock, fallback, waiting)?;
-    let mut found = Remains::read(dir)?;
-    if let Some(state) = state::read(&*lock).ok().flatten() {
+    let state = state::read(&*lock).ok().flatten();
+    let mut found = Remains::read(dir, state.as_ref())?;
+    if let Some(state) = state {
         found.weigh(&state);
     }
     if let Some(list) = list {
@@ -177,6 +178,33 @@ fn look_at(
     })
 }
 
+/// Whether a file is what the state knows; format 1 knew no more than lengths and
+/// numbers of lines.
+fn is_whole(dir: &Arc<dyn Dir>, state: &State, name: &str) -> Result<bool> {
+    let known = if name == TASKS {
+        state.tasks
+    } else {
+        state.finished
+    };
+    let file = match dir.open(name, Open::Read) {
+        Ok(file) => file,
+        Err(error) if is_no_file(&error) => return Ok(false),
+        Err(error) => return Err(error).context("open", name),
+    };
+    if file.len().context("look at", name)? < known.len {
+        return Ok(false);
+    }
+    if state.format < FORMAT {
+        let mut lines = Lines::new(&*file, 0, known.len);
+        let mut n = 0;
+        while lines.next().context("read", name)?.is_some() {
+            n += 1;
+        }
+        return Ok(n == known.lines && lines.at() == known.len);
+    }
+    Ok(sum_of(&*file, known.len).context("read", name)? == known.sum)
+}
+
 /// The time now, as the file system has it.
 fn stamp(dir: &Arc<dyn Dir>) -> Result<Duration> {
     let name = "repair.stamp.new";
@@ -198,6 +226,8 @@ struct Remains {
     dropped: BTreeSet<TaskId>,
     /// How many tasks there were, by `tasks`.
     n_tasks: u64,
+    /// The files that have the checksums which the state knows.
+    whole: BTreeSet<&'static str>,
     /// The tasks in `finished`.
     in_finished: BTreeSet<TaskId>,
     unusable: u64,
@@ -232,8 +262,15 @@ impl Fate {
 }
 
 impl Remains {
-    fn read(dir: &Arc<dyn Dir>) -> Result<Self> {
+    fn read(dir: &Arc<dyn Dir>, state: Option<&State>) -> Result<Self> {
         let mut found = Self::default();
+        if let Some(state) = state {
+            for name in [TASKS, FINISHED] {
+                if is_whole(dir, state, name)? {
+                    found.whole.insert(name);
+                }
+            }
+        }
         for farmer in farmers::unsealed(dir)? {
             found.read_journal(dir, &layout::journal(&farmer))?;
         }
@@ -241,13 +278,18 @@ impl Remains {
             found.seq = found.seq.max(over.seq);
             found.read_journal(dir, &over.journal)?;
         }
-        // `tasks` last: where two files know a line, it is right.
-        for (name, end) in [
+        // `tasks` last: where two files know a line, it is right. First when it has its
+        // checksum: then no other line is believed.
+        let mut files = [
             (TOPROCESS, None),
             (FAILED, Some(Destination::Failed)),
             (FINISHED, Some(Destination::Finished)),
             (TASKS, None),
-        ] {
+        ];
+        if found.whole.contains(TASKS) {
+            files.rotate_right(1);
+        }
+        for (name, end) in files {
             found.read_tasks(dir, name, end)?;
         }
         found.read_requeued(dir)?;
@@ -292,7 +334,12 @@ impl Remains {
             tasks.extend(task.filter(|_| is_task));
             is_task
         })?;
+        let is_sure = self.whole.contains(TASKS);
         for (id, text) in tasks {
+            if is_sure && name != TASKS && self.lines.get(&id) != Some(&text) {
+                self.unusable += 1;
+                continue;
+            }
             if end.is_some() {
                 // Journals know better.
                 let attempt = 1;
@@ -315,11 +362,10 @@ impl Remains {
 
     /// What the state knows decides between files: it leaves out tasks whose numbers are
     /// beyond all that it and `tasks` know, since these are damage themselves; and where
-    /// `finished` has as many lines as it should have, a task in it is finished, whatever
-    /// its journal says.
+    /// `finished` has its checksum, a task in it is finished, whatever its journal says.
     fn weigh(&mut self, state: &State) {
         self.forget_from(TaskId(self.n_tasks.max(state.tasks.lines)));
-        if self.in_finished.len() as u64 != state.finished.lines {
+        if !self.whole.contains(FINISHED) {
             return;
         }
         for id in &self.in_finished {

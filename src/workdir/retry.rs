@@ -8,7 +8,7 @@ use super::error::{Context, Result};
 use super::fs::Dir;
 use super::layout::FAILED;
 use super::lock::{Mechanism, Waiting};
-use super::state::{Act, Known};
+use super::state::Act;
 use crate::model::ids::Ids;
 use crate::model::task::{Task, TaskId, parse_line};
 
@@ -86,8 +86,8 @@ pub(super) fn take_failed(
         return Ok(taken);
     }
     taken.sort_by_key(|(task, _)| task.id);
-    let Known { len, lines } = stay.known();
+    let known = stay.known();
     txn.replace(FAILED, stay)?;
-    txn.state_mut().failed = Known { len, lines };
+    txn.state_mut().failed = known;
     Ok(taken)
 }

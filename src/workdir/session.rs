@@ -125,6 +125,10 @@ impl Session {
         }
         if txn.state().live == 0 {
             txn.clear_log();
+            if txn.state().next_farmer > 0 {
+                // What was there before this run began.
+                txn.check_sums()?;
+            }
             txn.cut_tails()?;
             txn.sweep()?;
         }

@@ -25,6 +25,7 @@
 
 mod format1;
 mod log;
+pub mod sum;
 
 use std::io;
 use std::sync::Arc;
@@ -66,6 +67,21 @@ pub struct Known {
     pub len: u64,
     /// Its lines.
     pub lines: u64,
+    /// Its checksum.
+    #[serde(default)]
+    pub sum: u32,
+}
+
+impl Known {
+    /// The same, with so many lines more behind it.
+    #[must_use]
+    pub fn with(self, bytes: &[u8], lines: u64) -> Self {
+        Self {
+            len: self.len + bytes.len() as u64,
+            lines: self.lines + lines,
+            sum: sum::grown(self.sum, self.len, bytes),
+        }
+    }
 }
 
 /// A queue of tasks of one class: its file from the cursor on. That of class 0 is
@@ -84,6 +100,19 @@ pub struct Queue {
     /// holds something else there.
     #[serde(default)]
     pub head: Head,
+    /// The checksum of the file.
+    #[serde(default)]
+    pub sum: u32,
+    /// The checksum of what is before the cursor: what was claimed.
+    #[serde(default)]
+    pub taken: u32,
+}
+
+impl Queue {
+    /// The checksum of what nobody has claimed.
+    pub fn rest(&self) -> u32 {
+        sum::rest(self.sum, self.taken, self.len.saturating_sub(self.cursor))
+    }
 }
 
 /// The length and the checksum of the first bytes at some place.

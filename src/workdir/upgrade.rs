@@ -5,15 +5,18 @@
 //! a process that dies over it leaves one or the other, each whole. Programs that know
 //! only format 1 refuse what they find then.
 
+use std::io::ErrorKind;
 use std::sync::Arc;
 
 use super::error::{Context, Error, Result};
 use super::farmers;
 use super::fs::{Dir, Open};
+use super::layout::{FAILED, FINISHED, REQUEUED, TASKS, TOPROCESS};
+use super::lines::sum_of;
 use super::lock::{Held, Mechanism, Waiting, acquire};
 use super::new_file::NEW;
 use super::resume::look;
-use super::state::{self, Act, FORMAT, LOCK, Log, State};
+use super::state::{self, Act, FORMAT, LOCK, Log, Queue, Rename, State};
 
 /// Makes a workdir of format 1 one of the present format; any other is left as it is.
 /// An error says so when farmers are alive by its state. Returns the state as it was
@@ -56,6 +59,12 @@ fn replace_lock(
     (held, old): (&Held, &State),
     waiting: &mut dyn Waiting,
 ) -> Result<()> {
+    for Rename { from, to } in &old.renames {
+        match dir.rename(from, to) {
+            Err(error) if error.kind() == ErrorKind::NotFound => {}
+            done => done.context("rename", from)?,
+        }
+    }
     let name = format!("{LOCK}.format{FORMAT}{NEW}");
     dir.remove(&name).context("remove", &name)?;
     let file = dir.open(&name, Open::CreateNew).context("create", &name)?;
@@ -67,8 +76,23 @@ fn replace_lock(
             segment: old.log.segment + 1,
             ..Log::default()
         },
+        renames: Vec::new(),
         ..old.clone()
     };
+    for (file, known) in [
+        (FINISHED, &mut state.finished),
+        (FAILED, &mut state.failed),
+        (REQUEUED, &mut state.requeued),
+        (TASKS, &mut state.tasks),
+    ] {
+        known.sum = first_sum(dir, file, known.len)?;
+    }
+    let queue = state.queue();
+    state.set_queue(Queue {
+        sum: first_sum(dir, TOPROCESS, queue.len)?,
+        taken: first_sum(dir, TOPROCESS, queue.cursor)?,
+        ..queue
+    });
     state::write_new(&*file, &mut state, (waiting.micros(), Act::Prepare))?;
     if held.is_stale(waiting) {
         let what = "it was held for so long that others may have taken it over";
@@ -77,4 +101,13 @@ fn replace_lock(
     }
     dir.rename(&name, LOCK).context("rename", &name)?;
     dir.sync_names().context("sync", "the workdir")
+}
+
+/// The checksum of what is known of a file: format 1 had none. A file that is shorter
+/// is found damaged by the next transaction.
+fn first_sum(dir: &Arc<dyn Dir>, name: &str, len: u64) -> Result<u32> {
+    match dir.open(name, Open::Read) {
+        Err(error) if error.kind() == ErrorKind::NotFound => Ok(0),
+        file => sum_of(&*file.context("open", name)?, len).context("read", name),
+    }
 }

@@ -3,9 +3,10 @@
 
 use std::fs::{self, File};
 use std::io::Write;
+use std::os::unix::fs::FileExt;
 
 use crate::bad_days::{marking, nothing_false, orderly};
-use crate::harness::tasks;
+use crate::harness::{Farm, tasks, until};
 
 /// What a crash of the machine may leave at the end of a file.
 const SCARS: [(&str, &[u8]); 4] = [
@@ -108,4 +109,114 @@ fn a_state_file_that_is_gone_or_empty_or_garbage_is_named_or_rebuilt() {
             }
         }
     }
+}
+
+/// A run that was stopped: some tasks are finished, one has failed, others wait.
+fn half_done() -> Farm {
+    let farm = Farm::new();
+    let stop = "[ -e told ] || { touch told; kill -TERM $PPID; sleep 1000; }\n";
+    let first = tasks(6, |id| format!("echo {id} >>ran"));
+    let rest = tasks(8, |id| format!("echo {} >>ran", id + 8));
+    farm.write("tasks.txt", first + "exit 3\n" + stop + &rest);
+    farm.farm("--proc 1 --grace 1").run().exits(75);
+    farm
+}
+
+/// Ways to change the inside of a file, of which its length and often the number of its
+/// lines tell nothing.
+type Change = fn(&[u8]) -> Vec<u8>;
+const CHANGES: [(&str, Change); 3] = [
+    ("a bit is flipped in a command", |bytes| {
+        let mut new = bytes.to_vec();
+        let at = new
+            .iter()
+            .rposition(|&b| b == b'o' || b == b'e')
+            .unwrap_or(2);
+        new[at] ^= 4;
+        new
+    }),
+    ("a line is zeroed", |bytes| {
+        let end = bytes.iter().position(|&b| b == b'\n').unwrap();
+        let mut new = bytes.to_vec();
+        new[..end].fill(0);
+        new
+    }),
+    ("a line is there twice", |bytes| {
+        let end = bytes.iter().position(|&b| b == b'\n').unwrap() + 1;
+        [&bytes[..end], bytes].concat()
+    }),
+];
+
+#[test]
+fn a_change_inside_a_file_is_named_before_any_task_starts() {
+    for file in ["tasks", "toprocess", "finished", "failed", "requeued"] {
+        for (what, change) in CHANGES {
+            eprintln!("{file}: {what}");
+            let farm = half_done();
+            farm.pytf(["repair", "--check", "w"])
+                .run()
+                .exits(0)
+                .says(&["no damage found"]);
+            let ran = farm.text("ran");
+            let path = farm.path("w").join(file);
+            farm.write(&path, change(&farm.bytes(&path)));
+            let before = farm.bytes(&path);
+            let named = format!("{file} is damaged");
+            let checked = farm.pytf(["repair", "--check", "w"]).run();
+            checked.exits(74).says(&[&named, "pytf repair w"]);
+            farm.farm("")
+                .run()
+                .exits(74)
+                .says(&[&named, "pytf repair w"]);
+            assert_eq!(farm.text("ran"), ran, "nothing was started");
+            assert_eq!(farm.bytes(&path), before, "nothing was changed");
+            if file == "tasks" {
+                // Which of two lines is right the list must say.
+                farm.pytf(["repair", "w", "tasks.txt"]).run().exits(0);
+            } else {
+                farm.pytf(["repair", "w"]).run().exits(0);
+            }
+            farm.pytf(["repair", "--check", "w"]).run().exits(0);
+            farm.farm("").run().exits(1);
+            let all: Vec<u64> = (0..16).filter(|id| *id != 6).collect();
+            farm.assert_exact(16, &all, &[6]);
+            let mut ran: Vec<u64> = farm
+                .text("ran")
+                .lines()
+                .map(|id| id.parse().unwrap())
+                .collect();
+            ran.sort_unstable();
+            ran.dedup();
+            let all: Vec<u64> = (0..16).filter(|id| ![6, 7].contains(id)).collect();
+            assert_eq!(ran, all, "each by its own command");
+        }
+    }
+}
+
+/// The farmer that is alive has checked the file before: it finds at the last task that
+/// what it claimed is not what was written.
+#[test]
+fn a_change_in_a_waiting_line_while_a_farmer_lives_is_told_at_the_latest_with_the_last_task() {
+    let farm = Farm::new();
+    let wait = "touch up; until [ -e go ]; do sleep 0.01; done\n";
+    let rest = tasks(40, |id| format!("echo {id} {}", "x".repeat(100)));
+    farm.write("tasks.txt", wait.to_owned() + &rest);
+    let run = farm.farm("--proc 1").start();
+    until("the first task runs", || farm.path("up").exists());
+    let path = farm.path("w/toprocess");
+    let text = farm.text(&path);
+    let at = text.find("30 echo 29 ").unwrap() + 20;
+    File::options()
+        .write(true)
+        .open(&path)
+        .unwrap()
+        .write_at(b"y", at as u64)
+        .unwrap();
+    farm.write("go", "");
+    run.wait()
+        .exits(74)
+        .says(&["toprocess is damaged", "pytf repair w"]);
+    farm.pytf(["repair", "w"]).run().exits(0);
+    farm.farm("").run().exits(0);
+    farm.assert_exact(41, &(0..41).collect::<Vec<_>>(), &[]);
 }

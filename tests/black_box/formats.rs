@@ -5,7 +5,7 @@ use std::os::unix::fs::FileExt;
 use std::path::Path;
 use std::time::SystemTime;
 
-use crate::harness::Farm;
+use crate::harness::{Farm, until};
 
 /// A workdir as an older `pytf` left it, with the list that it was made from.
 fn made_by_format_1(name: &str) -> Farm {
@@ -87,4 +87,24 @@ fn while_farmers_of_format_1_are_alive_by_the_state_it_is_refused_and_repair_tak
     farm.farm("").run().exits(1);
     assert_eq!(farm.ids("finished"), [0, 2, 3, 4]);
     assert_eq!(farm.ids("failed"), [1]);
+}
+
+#[test]
+fn the_first_farmer_of_a_run_sets_its_takeover_time_and_others_are_told() {
+    let farm = Farm::of("touch up; until [ -e go ]; do sleep 0.01; done\necho a\n");
+    let first = farm.farm("--proc 1 --takeover 30s").start();
+    until("the first task runs", || farm.path("up").exists());
+    let second = farm.farm("--proc 1 --takeover 7s").start();
+    until("the second has joined", || {
+        second
+            .stderr()
+            .contains("the takeover time of this run is 30s")
+    });
+    farm.write("go", "");
+    second.wait().leaves(0);
+    first.wait().exits(0);
+    // The next run begins with nobody alive.
+    farm.write("tasks.txt", farm.text("tasks.txt") + "echo b\n");
+    let next = farm.farm("--takeover 7s").run().exits(0);
+    assert!(!next.stderr.contains("takeover time"), "{}", next.stderr);
 }

@@ -292,7 +292,14 @@ impl Oracle {
             TASKS => (0, now.tasks),
             _ => {
                 let (len, lines) = (now.queue().len, now.queue().left);
-                (now.queue().cursor, Known { len, lines })
+                (
+                    now.queue().cursor,
+                    Known {
+                        len,
+                        lines,
+                        sum: now.queue().rest(),
+                    },
+                )
             }
         };
         let coming = now.renames.iter().find(|rename| rename.to == name);
@@ -327,6 +334,9 @@ impl Oracle {
                 return Err(format!("task {id} is twice in {name} (state {})", now.seq));
             }
             shown.lines.push(line.to_vec());
+        }
+        if crc32fast::hash(&shown.lines.concat()) != known.sum {
+            return Err(format!("{name} has not its checksum (state {})", now.seq));
         }
         if shown.lines.len() as u64 != known.lines {
             let n = shown.lines.len();

@@ -11,6 +11,11 @@ use crate::workdir::layout::TOPROCESS;
 use crate::workdir::lock;
 use crate::workdir::state::{Head, LOCK, Queue};
 
+/// What is told of a file whose checksum is not the recorded one.
+pub(in crate::workdir) const CHANGED: &str = "it has not the checksum that was recorded: some of its lines have \
+                           changed since they were written; see docs/workdir.md, \
+                           \"A damaged workdir\"";
+
 impl Txn<'_> {
     /// Nothing may be written once others might take the lock for abandoned:
     /// the transaction is given up, and may be tried again.
@@ -50,6 +55,14 @@ impl Txn<'_> {
              \"A damaged workdir\""
         );
         Err(self.damaged(name, what))
+    }
+
+    /// What was read of a file has the checksum that was recorded.
+    pub(super) fn check_sum(&self, name: &str, read: u32, recorded: u32) -> Result<()> {
+        if read == recorded {
+            return Ok(());
+        }
+        Err(self.damaged(name, CHANGED.to_owned()))
     }
 
     /// How long a file is, which is no less than what is known of it.

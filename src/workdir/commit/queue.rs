@@ -7,14 +7,16 @@
 
 use std::sync::Arc;
 
+use crc32fast::Hasher;
+
 use super::{Attempts, Txn, Why};
 use crate::model::task::{Task, parse_line};
 use crate::workdir::error::{Context, Result};
 use crate::workdir::fs::{Dir, Open};
 use crate::workdir::layout::TOPROCESS;
-use crate::workdir::lines::Lines;
+use crate::workdir::lines::{Lines, sum_of};
 use crate::workdir::new_file::{NEW, NewFile};
-use crate::workdir::state::{Head, Known, Queue, State};
+use crate::workdir::state::{Head, Known, Queue, State, sum};
 
 /// A copy of the unclaimed part of `toprocess`, made without the lock.
 pub struct QueueCopy {
@@ -56,9 +58,12 @@ impl Txn<'_> {
         let mut lines = Lines::new(&*file, queue.cursor, queue.len);
         self.check_head(lines.head().context("read", TOPROCESS)?)?;
         let mut tasks = Vec::with_capacity(usize::try_from(n).unwrap_or(0));
+        let mut taken = Hasher::new_with_initial_len(queue.taken, queue.cursor);
         while (tasks.len() as u64) < n {
             let at = lines.at();
             let line = lines.next().context("read", TOPROCESS)?;
+            taken.update(line.unwrap_or_default());
+            taken.update(b"\n");
             let Some((id, line)) = line.and_then(parse_line) else {
                 let what = format!(
                     "at byte {at} there is no task, but {} should follow; see docs/workdir.md, \
@@ -74,12 +79,17 @@ impl Txn<'_> {
             });
         }
         let head = Head::of(lines.head().context("read", TOPROCESS)?);
-        self.state.set_queue(Queue {
+        let claimed = Queue {
             cursor: lines.at(),
             left: queue.left - n,
             head,
+            taken: taken.finalize(),
             ..queue
-        });
+        };
+        if claimed.cursor == claimed.len {
+            self.check_sum(TOPROCESS, claimed.taken, claimed.sum)?;
+        }
+        self.state.set_queue(claimed);
         self.done.push(file);
         Ok(tasks)
     }
@@ -114,8 +124,12 @@ impl Txn<'_> {
         if queue.left > 0 {
             let old = self.current(TOPROCESS)?;
             self.check_queue(&*old)?;
+            let front = new.known();
             new.copy(&*old, queue.cursor, queue.len)
                 .context("copy", TOPROCESS)?;
+            let Known { len, sum, .. } = new.known();
+            let rest = sum::rest(sum, front.sum, len - front.len);
+            self.check_sum(TOPROCESS, rest, queue.rest())?;
         }
         let rest = new.queue(queue.generation + 1);
         self.replace(TOPROCESS, new)?;
@@ -145,13 +159,23 @@ impl Txn<'_> {
             new.copy(&*old, copy.of.len, queue.len)
                 .context("copy", TOPROCESS)?;
         }
+        let cut = copy.of;
+        let (len, cursor) = (queue.len - cut.cursor, queue.cursor - cut.cursor);
+        // Of what was taken before the copy nothing is in it.
+        let rest = |sum| sum::rest(sum, cut.taken, len);
+        if new.known().sum != rest(queue.sum) {
+            // It was made without the lock: only the file itself is called damaged.
+            let sum = sum_of(&*old, queue.len).context("read", TOPROCESS)?;
+            self.check_sum(TOPROCESS, sum, queue.sum)?;
+            return Ok(false);
+        }
         self.replace(TOPROCESS, new)?;
-        let cut = copy.of.cursor;
-        let (len, cursor) = (queue.len - cut, queue.cursor - cut);
         self.state.set_queue(Queue {
             len,
             cursor,
             generation: queue.generation + 1,
+            sum: rest(queue.sum),
+            taken: sum::rest(queue.taken, cut.taken, cursor),
             ..queue
         });
         Ok(true)
@@ -163,8 +187,13 @@ impl Txn<'_> {
         let known = Known {
             len: queue.len,
             lines: queue.left,
+            sum: queue.sum,
         };
-        let Known { len, lines: left } = self.append(TOPROCESS, known, lines, count)?;
+        let Known {
+            len,
+            lines: left,
+            sum,
+        } = self.append(TOPROCESS, known, lines, count)?;
         let was_empty = queue.cursor == queue.len;
         let head = if was_empty {
             Head::of(lines)
@@ -175,6 +204,7 @@ impl Txn<'_> {
             len,
             left,
             head,
+            sum,
             ..queue
         });
         Ok(())

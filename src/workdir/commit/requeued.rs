@@ -6,6 +6,8 @@
 
 use std::collections::HashMap;
 
+use crc32fast::Hasher;
+
 use super::Txn;
 use crate::model::task::{Task, TaskId, push_line};
 use crate::workdir::error::{Context, Result};
@@ -16,6 +18,7 @@ use crate::workdir::lines::Lines;
 #[derive(Default)]
 pub struct Attempts {
     read: u64,
+    sum: u32,
     next: HashMap<TaskId, u32>,
 }
 
@@ -107,7 +110,10 @@ impl Txn<'_> {
         }
         let file = self.current(REQUEUED)?;
         let mut lines = Lines::new(&*file, attempts.read, self.state.requeued.len);
+        let mut sum = Hasher::new_with_initial_len(attempts.sum, attempts.read);
         while let Some(line) = lines.next().context("read", REQUEUED)? {
+            sum.update(line);
+            sum.update(b"\n");
             let mut words = line
                 .split(|&b| b == b' ')
                 .map(|word| std::str::from_utf8(word).ok());
@@ -123,7 +129,8 @@ impl Txn<'_> {
                     .insert(TaskId(id), u32::try_from(attempt).unwrap_or(u32::MAX));
             }
         }
+        attempts.sum = sum.finalize();
         attempts.read = self.state.requeued.len;
-        Ok(())
+        self.check_sum(REQUEUED, attempts.sum, self.state.requeued.sum)
     }
 }

@@ -6,13 +6,18 @@
 
 use std::io::ErrorKind;
 
+use crc32fast::Hasher;
+
 use super::Txn;
 use crate::workdir::error::{Context, Result};
 use crate::workdir::fs::{File, Open};
 use crate::workdir::layout::{FAILED, FINISHED, REQUEUED, TASKS, TOPROCESS};
-use crate::workdir::lines::Lines;
+use crate::workdir::lines::{Lines, sum_of};
 use crate::workdir::new_file::{NEW, NewFile};
 use crate::workdir::state::{Known, State};
+
+/// All of them.
+pub(super) const SHARED: [&str; 5] = [FINISHED, FAILED, REQUEUED, TASKS, TOPROCESS];
 
 impl Txn<'_> {
     /// Appends lines to `finished`.
@@ -45,19 +50,37 @@ impl Txn<'_> {
         name: &str,
         mut see: impl FnMut(&[u8]),
     ) -> Result<()> {
-        let known = match name {
-            FINISHED => self.state.finished.len,
-            FAILED => self.state.failed.len,
-            REQUEUED => self.state.requeued.len,
-            TASKS => self.state.tasks.len,
-            _ => self.state.queue().len,
+        let (len, whole) = self.known(name);
+        let queue = self.state.queue();
+        let before = match name {
+            _ if from == 0 => Some(0),
+            TOPROCESS => (from == queue.cursor).then_some(queue.taken),
+            _ => None,
         };
         let file = self.current(name)?;
-        let mut lines = Lines::new(&*file, from, known);
+        let mut lines = Lines::new(&*file, from, len);
+        let mut sum = Hasher::new_with_initial_len(before.unwrap_or(0), from);
         while let Some(line) = lines.next().context("read", name)? {
+            sum.update(line);
+            sum.update(b"\n");
             see(line);
         }
+        if before.is_some() {
+            self.check_sum(name, sum.finalize(), whole)?;
+        }
         Ok(())
+    }
+
+    /// The length and the checksum of a shared file, as far as it is known.
+    fn known(&self, name: &str) -> (u64, u32) {
+        let (len, sum) = match name {
+            FINISHED => (self.state.finished.len, self.state.finished.sum),
+            FAILED => (self.state.failed.len, self.state.failed.sum),
+            REQUEUED => (self.state.requeued.len, self.state.requeued.sum),
+            TASKS => (self.state.tasks.len, self.state.tasks.sum),
+            _ => (self.state.queue().len, self.state.queue().sum),
+        };
+        (len, sum)
     }
 
     /// A new file, meant to take the place of `name`.
@@ -89,10 +112,7 @@ impl Txn<'_> {
         if lines.is_empty() {
             return Ok(known);
         }
-        let after = Known {
-            len: known.len + lines.len() as u64,
-            lines: known.lines + count,
-        };
+        let after = known.with(lines, count);
         if let Some((_, new)) = self.replacing.iter_mut().find(|(to, _)| *to == name) {
             new.write(lines).context("append to", name)?;
             return Ok(after);
@@ -104,6 +124,7 @@ impl Txn<'_> {
             // Longer garbage than what would cover it: begin a new file.
             let mut copy = self.new_file(name)?;
             copy.copy(&*file, 0, known.len).context("copy", name)?;
+            self.check_sum(name, copy.known().sum, known.sum)?;
             copy.write(lines).context("append to", name)?;
             self.replace(name, copy)?;
             return Ok(after);
@@ -137,33 +158,37 @@ impl Txn<'_> {
 
     /// Cuts off what a dead or failed transaction left behind the known ends.
     pub fn cut_tails(&mut self) -> Result<()> {
-        for (name, known) in self.ends() {
+        for name in SHARED {
+            let (known, _) = self.known(name);
             let file = self.current(name)?;
             self.check_last_line(&*file, name, known)?;
             if self.length_of(&*file, name, known)? > known {
-                self.copy(name, known)?;
+                self.copy(name)?;
             }
         }
         Ok(())
     }
 
-    /// The shared files and their known ends.
-    pub(super) fn ends(&self) -> [(&'static str, u64); 5] {
-        [
-            (FINISHED, self.state.finished.len),
-            (FAILED, self.state.failed.len),
-            (REQUEUED, self.state.requeued.len),
-            (TASKS, self.state.tasks.len),
-            (TOPROCESS, self.state.queue().len),
-        ]
+    /// Reads all shared files, and finds whether they are what was written.
+    pub fn check_sums(&mut self) -> Result<()> {
+        for name in SHARED {
+            let (known, whole) = self.known(name);
+            let file = self.current(name)?;
+            self.length_of(&*file, name, known)?;
+            let sum = sum_of(&*file, known).context("read", name)?;
+            self.check_sum(name, sum, whole)?;
+        }
+        Ok(())
     }
 
     /// Lets a copy of the known part of a file take its place.
-    pub(super) fn copy(&mut self, name: &'static str, known: u64) -> Result<()> {
+    pub(super) fn copy(&mut self, name: &'static str) -> Result<()> {
+        let (known, whole) = self.known(name);
         let file = self.current(name)?;
         self.length_of(&*file, name, known)?;
         let mut copy = self.new_file(name)?;
         copy.copy(&*file, 0, known).context("copy", name)?;
+        self.check_sum(name, copy.known().sum, whole)?;
         self.replace(name, copy)
     }
 }

@@ -30,7 +30,7 @@ pub(super) fn import(txn: &mut Txn<'_>, list: &ListFile) -> Result<bool, ListTro
             let (id, text) = parse_line(line).ok_or_else(|| not_a_task_line(name, line))?;
             known.insert(id.0, key(text).0);
             if let Some(done) = done.get_mut(nth) {
-                done.lines += 1;
+                *done = done.with(&[line, b"\n"].concat(), 1);
             }
         }
         if lines.at() < len {
@@ -40,9 +40,6 @@ pub(super) fn import(txn: &mut Txn<'_>, list: &ListFile) -> Result<bool, ListTro
                 what,
             }
             .into());
-        }
-        if let Some(done) = done.get_mut(nth) {
-            done.len = len;
         }
     }
     if !any {

@@ -88,6 +88,7 @@ fn largest_state() -> State {
     let known = Known {
         len: u64::MAX,
         lines: u64::MAX,
+        sum: u32::MAX,
     };
     state.set_queue(Queue {
         len: u64::MAX,
@@ -95,6 +96,8 @@ fn largest_state() -> State {
         left: u64::MAX,
         generation: u64::MAX,
         head: Head(64, u32::MAX),
+        sum: u32::MAX,
+        taken: u32::MAX,
     });
     (state.finished, state.failed, state.requeued, state.tasks) = (known, known, known, known);
     (state.seals, state.interrupted, state.takeover) = (u64::MAX, u64::MAX, u64::MAX);

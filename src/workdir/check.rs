@@ -1,0 +1,127 @@
+//! Looking for damage: what of a workdir is not as its state says.
+//!
+//! Others rely on this: nothing is changed, and no lock is taken. What changed while it
+//! was looked at is looked at again; so what is told as damage was there twice or under
+//! one state.
+
+use std::io::ErrorKind;
+use std::sync::Arc;
+
+use super::commit::CHANGED;
+use super::error::{Context, Error, Result};
+use super::farmers;
+use super::fs::{Dir, Open};
+use super::layout::{FAILED, FINISHED, REQUEUED, TASKS, TOPROCESS};
+use super::lines::sum_of;
+use super::state::{self, FORMAT, Known, LOCK, State};
+
+/// How often a workdir that changes meanwhile is looked at.
+const LOOKS: u32 = 10;
+
+/// What was found: the damage of each file, and how the run stands, when it can be read.
+#[derive(Debug, Default)]
+pub struct Checked {
+    /// One error for each file that is damaged.
+    pub damage: Vec<Error>,
+    /// The state; none when the workdir has not been prepared, or it cannot be read.
+    pub state: Option<State>,
+}
+
+/// Reads all shared files, and compares them with the state.
+pub fn check(dir: &Arc<dyn Dir>) -> Result<Checked> {
+    let mut checked = Checked::default();
+    for _ in 0..LOOKS {
+        checked = check_once(dir)?;
+        let seq = |state: &Option<State>| state.as_ref().map(|state| state.seq);
+        if checked.damage.is_empty() || seq(&read(dir).ok().flatten()) == seq(&checked.state) {
+            break;
+        }
+    }
+    Ok(checked)
+}
+
+/// The state, as it is seen without the lock.
+fn read(dir: &Arc<dyn Dir>) -> Result<Option<State>> {
+    match dir.open(LOCK, Open::Read) {
+        Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
+        file => state::read(&*file.context("open", LOCK)?),
+    }
+}
+
+fn check_once(dir: &Arc<dyn Dir>) -> Result<Checked> {
+    let mut damage = Vec::new();
+    let mut take = |found: Result<()>| match found {
+        Err(error @ Error::Damaged { .. }) => {
+            damage.push(error);
+            Ok(())
+        }
+        other => other,
+    };
+    let state = match read(dir) {
+        Err(error @ Error::Damaged { .. }) => {
+            take(Err(error))?;
+            None
+        }
+        state => state?,
+    };
+    if let Some(state) = &state {
+        take(
+            state
+                .contradiction()
+                .map_or(Ok(()), |what| damaged(LOCK, what)),
+        )?;
+        take(farmers::check_age(dir))?;
+        let queue = state.queue();
+        let queue = Known {
+            len: queue.len,
+            lines: queue.left,
+            sum: queue.sum,
+        };
+        for (name, known) in [
+            (TASKS, state.tasks),
+            (TOPROCESS, queue),
+            (FINISHED, state.finished),
+            (FAILED, state.failed),
+            (REQUEUED, state.requeued),
+        ] {
+            take(check_file(dir, state, (name, known)))?;
+        }
+    }
+    Ok(Checked { damage, state })
+}
+
+fn check_file(dir: &Arc<dyn Dir>, state: &State, (name, known): (&str, Known)) -> Result<()> {
+    let renames = state.renames.iter().filter(|rename| rename.to == name);
+    let names = renames.map(|rename| &*rename.from).chain([name]);
+    for there in names {
+        let file = match dir.open(there, Open::Read) {
+            Err(error) if error.kind() == ErrorKind::NotFound => continue,
+            file => file.context("open", name)?,
+        };
+        let len = file.len().context("look at", name)?;
+        if len < known.len {
+            let what = format!("it has {len} bytes where {} were recorded", known.len);
+            return damaged(name, what);
+        }
+        // Format 1 had no checksums.
+        let has_changed =
+            state.format == FORMAT && sum_of(&*file, known.len).context("read", name)? != known.sum;
+        return if has_changed {
+            damaged(name, CHANGED.to_owned())
+        } else {
+            Ok(())
+        };
+    }
+    if known.len == 0 {
+        return Ok(());
+    }
+    damaged(
+        name,
+        format!("it is gone; {} bytes were recorded", known.len),
+    )
+}
+
+fn damaged(name: &str, what: String) -> Result<()> {
+    let file = name.to_owned();
+    Err(Error::Damaged { file, what })
+}
