@@ -255,10 +255,9 @@ fn check(dir: &Arc<dyn Dir>, path: &Path) -> workdir::error::Result<RunExit> {
         let (finished, failed, left) = counts;
         text += &format!("no damage found: {finished} finished, {failed} failed, {left} waiting\n");
     }
-    // Whoever closes the pipe has read enough.
-    let _ = std::io::stdout().write_all(text.as_bytes());
+    let told = say(&text);
     Ok(if found.damage.is_empty() {
-        RunExit::Complete
+        told
     } else {
         RunExit::WorkdirUnusable
     })

@@ -177,6 +177,7 @@ fn output_that_cannot_be_written_is_told_by_the_status() {
         &["timeline", "w", "-o", "-"],
         &["report", "w", "-o", "-"],
         &["devices"],
+        &["repair", "--check", "w"],
         &["retry", "w"],
     ] {
         into(&farm, args, ">/dev/full")
