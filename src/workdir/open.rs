@@ -157,12 +157,16 @@ pub fn open_dir(path: &Path, whose: Whose) -> Result<Arc<RealDir>> {
     Ok(dir)
 }
 
-/// Makes the name of a new folder durable.
+/// Makes the name of a new folder durable, where we may read the folder that it is in:
+/// one of mode 0333 lets us make the workdir, but not open what it is in.
 fn sync_parent(path: &Path) -> std::io::Result<()> {
     let parent = path
         .parent()
         .filter(|parent| !parent.as_os_str().is_empty());
-    std::fs::File::open(parent.unwrap_or(Path::new(".")))?.sync_all()
+    match std::fs::File::open(parent.unwrap_or(Path::new("."))) {
+        Err(error) if error.kind() == std::io::ErrorKind::PermissionDenied => Ok(()),
+        parent => parent?.sync_all(),
+    }
 }
 
 /// A link in a folder's place would lead our writes elsewhere.

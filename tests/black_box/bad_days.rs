@@ -287,6 +287,35 @@ fn a_workdir_that_may_not_be_written_is_refused_with_its_name_and_the_error() {
     assert!(!farm.path("done/0").exists());
 }
 
+/// The name of a new workdir is synced only where the folder that it is in can be opened.
+#[test]
+fn a_workdir_is_made_in_a_folder_that_may_be_written_but_not_read() {
+    let farm = marking(2);
+    let put = farm.path("put");
+    fs::create_dir(&put).unwrap();
+    let args = ["tasks.txt", "--workdir", "put/w"];
+    let pytf = if is_root() {
+        for path in ["", "put", "done"] {
+            std::os::unix::fs::chown(farm.path(path), Some(65534), None).unwrap();
+        }
+        farm.pytf(args).under([
+            "setpriv",
+            "--reuid",
+            "65534",
+            "--regid",
+            "65534",
+            "--clear-groups",
+        ])
+    } else {
+        farm.pytf(args)
+    };
+    fs::set_permissions(&put, PermissionsExt::from_mode(0o333)).unwrap();
+    let done = pytf.run();
+    fs::set_permissions(&put, PermissionsExt::from_mode(0o755)).unwrap();
+    done.exits(0);
+    assert!(farm.path("done/0").exists() && farm.path("done/1").exists());
+}
+
 #[test]
 fn a_read_only_file_system_is_named() {
     let farm = marking(4);
