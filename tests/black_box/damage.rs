@@ -114,7 +114,9 @@ fn a_state_file_that_is_gone_or_empty_or_garbage_is_named_or_rebuilt() {
 /// A run that was stopped: some tasks are finished, one has failed, others wait.
 fn half_done() -> Farm {
     let farm = Farm::new();
-    let stop = "[ -e told ] || { touch told; kill -TERM $PPID; sleep 1000; }\n";
+    // A failure that is not recorded yet when the signal comes counts as an interruption.
+    let stop = "[ -e told ] || { until grep -q exit w/failed; do sleep 0.01; done; \
+                touch told; kill -TERM $PPID; sleep 1000; }\n";
     let first = tasks(6, |id| format!("echo {id} >>ran"));
     let rest = tasks(8, |id| format!("echo {} >>ran", id + 8));
     farm.write("tasks.txt", first + "exit 3\n" + stop + &rest);
