@@ -634,6 +634,7 @@ impl<'a> Threads<'a> {
         };
         ledger.start(move || Ledger::new(desk).run());
         let supervisor = Supervisor {
+            workdir: self.workdir.path.display().to_string(),
             farmer: Farmer::new(self.options.timeout, self.options.grace),
             limits: limits(self.options),
             endgame,

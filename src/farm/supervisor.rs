@@ -55,6 +55,8 @@ const STOPPED_FOR: Duration = Duration::from_secs(1);
 
 /// What the supervisor works with.
 pub struct Supervisor {
+    /// The workdir as the user names it.
+    pub workdir: String,
     /// Decides.
     pub farmer: Farmer,
     /// The time limit of tasks.
@@ -292,7 +294,7 @@ impl Supervisor {
             }
             Event::Complete => Some(farmer::Event::Complete),
             Event::Trouble(error) => {
-                let way_out = error.way_out("WORKDIR").unwrap_or_default();
+                let way_out = error.way_out(&self.workdir).unwrap_or_default();
                 self.progress.warn(&format!("pytf: {error}{way_out}"));
                 Some(farmer::Event::Trouble)
             }
