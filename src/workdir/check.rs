@@ -13,7 +13,7 @@ use super::farmers;
 use super::fs::{Dir, Open};
 use super::layout::{FAILED, FINISHED, REQUEUED, TASKS, TOPROCESS};
 use super::lines::sum_of;
-use super::state::{self, FORMAT, Known, LOCK, State};
+use super::state::{self, FORMAT, Known, LOCK, Log, State};
 
 /// How often a workdir that changes meanwhile is looked at.
 const LOOKS: u32 = 10;
@@ -42,7 +42,7 @@ pub fn check(dir: &Arc<dyn Dir>) -> Result<Checked> {
 
 /// The state, as it is seen without the lock.
 fn read(dir: &Arc<dyn Dir>) -> Result<Option<State>> {
-    match dir.open(LOCK, Open::Read) {
+    match dir.open(LOCK, Open::Fresh) {
         Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
         file => state::read(&*file.context("open", LOCK)?),
     }
@@ -71,6 +71,7 @@ fn check_once(dir: &Arc<dyn Dir>) -> Result<Checked> {
                 .map_or(Ok(()), |what| damaged(LOCK, what)),
         )?;
         take(farmers::check_age(dir))?;
+        take(check_log(dir, state))?;
         let queue = state.queue();
         let queue = Known {
             len: queue.len,
@@ -88,6 +89,15 @@ fn check_once(dir: &Arc<dyn Dir>) -> Result<Checked> {
         }
     }
     Ok(Checked { damage, state })
+}
+
+/// The log has its checksum; format 1 had none.
+fn check_log(dir: &Arc<dyn Dir>, state: &State) -> Result<()> {
+    if state.format < FORMAT {
+        return Ok(());
+    }
+    let file = dir.open(LOCK, Open::Fresh).context("open", LOCK)?;
+    state::bytes_since(&*file, &state.log, &Log::default()).map(drop)
 }
 
 fn check_file(dir: &Arc<dyn Dir>, state: &State, (name, known): (&str, Known)) -> Result<()> {

@@ -97,7 +97,7 @@ pub fn is_over(dir: &Arc<dyn Dir>, farmer: &str) -> Result<bool> {
 /// not there any more, or was seen in part.
 fn members(dir: &Arc<dyn Dir>, log: &Log) -> Result<Option<Members>> {
     let file = dir.open(LOCK, Open::Fresh).context("open", LOCK)?;
-    let entries = match state::entries(&*file, log, 0) {
+    let entries = match state::entries(&*file, log, &Log::default()) {
         Err(Error::Damaged { .. }) => return Ok(None),
         entries => entries?,
     };

@@ -39,7 +39,9 @@ use super::lock::Mechanism;
 
 #[cfg(test)]
 pub(super) use log::samples;
-pub use log::{Act, Entry, Member, Members, bytes, entries, kept, parse_entries, segment_of};
+pub use log::{
+    Act, Entry, Member, Members, bytes, bytes_since, entries, kept, parse_entries, segment_of,
+};
 
 /// The newest format of a workdir that this program reads and writes.
 pub const FORMAT: u32 = 2;
@@ -170,6 +172,8 @@ pub struct Log {
     pub len: u64,
     /// The length of the checkpoint that it begins with.
     pub checkpoint: u64,
+    /// Its checksum.
+    pub sum: u32,
     /// The length of what the last transaction wrote into it, and its checksum.
     pub last: (u64, u32),
 }
@@ -486,6 +490,7 @@ pub fn write(
     }
     let log = &mut state.log;
     let log_at = LOG_AT + log.at + log.len;
+    log.sum = sum::grown(log.sum, log.len, &bytes);
     log.len += length;
     log.last = (length, crc32fast::hash(&bytes));
     let place = encode(state)?;

@@ -15,7 +15,7 @@ use pytf::model::task::parse_line;
 use pytf::workdir::fs::File;
 use pytf::workdir::layout::{FAILED, FINISHED, REQUEUED, TASKS, TOPROCESS};
 use pytf::workdir::lock::Mechanism;
-use pytf::workdir::state::{self, Act, Entry, Known, Member, State};
+use pytf::workdir::state::{self, Act, Entry, Known, Log, Member, State};
 
 use crate::sim_fs::Server;
 
@@ -225,7 +225,8 @@ impl Oracle {
         now: &State,
         seq: u64,
     ) -> Result<Vec<Entry>, String> {
-        let mut entries = state::entries(file, &now.log, 0).map_err(|error| error.to_string())?;
+        let mut entries =
+            state::entries(file, &now.log, &Log::default()).map_err(|error| error.to_string())?;
         let mut segment = now.log.segment;
         while let Some(Entry {
             seq: at,

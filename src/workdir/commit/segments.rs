@@ -23,18 +23,27 @@ impl Txn<'_> {
             // Those of farmers that are all over are nobody's concern.
             return Ok(Vec::new());
         }
-        let is_same = self.state.log.segment == then.segment;
-        let from = if is_same { then.len } else { 0 };
-        let entries = state::entries(&*self.held.file, &self.state.log, from);
+        let entries = state::entries(&*self.held.file, &self.state.log, then);
         entries.map_err(|error| self.verdict(error))
     }
 
     /// The entries of the log, from the last checkpoint on.
     pub fn entries(&self) -> Result<Vec<Entry>> {
-        self.entries_since(&Log {
-            segment: self.state.log.segment,
-            ..Log::default()
-        })
+        self.entries_since(&Log::default())
+    }
+
+    /// All of the newest segment, which has its checksum.
+    fn log_bytes(&self) -> Result<Vec<u8>> {
+        let bytes = state::bytes_since(&*self.held.file, &self.state.log, &Log::default());
+        bytes.map_err(|error| self.verdict(error))
+    }
+
+    /// Finds whether the log is what was written, unless it begins anew.
+    pub(super) fn check_log(&self) -> Result<()> {
+        if !self.is_log_new {
+            self.log_bytes()?;
+        }
+        Ok(())
     }
 
     /// Begins the log anew, when it has become long: allowed when no farmer is alive.
@@ -54,7 +63,7 @@ impl Txn<'_> {
             return Ok(None);
         }
         let before = &self.state.log;
-        let bytes = state::bytes(&*self.held.file, before, 0)?;
+        let bytes = self.log_bytes()?;
         let entries = state::parse_entries(&bytes).map_err(|error| self.verdict(error))?;
         self.may_write()?;
         let name = state::kept(before.segment);

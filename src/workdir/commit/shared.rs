@@ -169,8 +169,9 @@ impl Txn<'_> {
         Ok(())
     }
 
-    /// Reads all shared files, and finds whether they are what was written.
+    /// Reads all shared files and the log, and finds whether they are what was written.
     pub fn check_sums(&mut self) -> Result<()> {
+        self.check_log()?;
         for name in SHARED {
             let (known, whole) = self.known(name);
             let file = self.current(name)?;

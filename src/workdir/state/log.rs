@@ -12,7 +12,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use super::{LOCK, LOG_AT, Log};
+use super::{LOCK, LOG_AT, Log, sum};
 use crate::model::ids::{IdSet, Ids};
 use crate::workdir::error::{Context, Error, Result};
 use crate::workdir::fs::{File, read_full};
@@ -137,7 +137,7 @@ pub fn segment_of(name: &str) -> Option<u64> {
     name.strip_prefix("log.")?.parse().ok()
 }
 
-/// The bytes of a segment, in the file `lock`, from one of its lengths on.
+/// The bytes of a segment, in the file `lock`, from one of its lengths on, as they are.
 pub fn bytes(file: &dyn File, log: &Log, from: u64) -> Result<Vec<u8>> {
     let length = usize::try_from(log.len.saturating_sub(from)).unwrap_or(usize::MAX);
     let mut bytes = vec![0; length];
@@ -146,9 +146,31 @@ pub fn bytes(file: &dyn File, log: &Log, from: u64) -> Result<Vec<u8>> {
     Ok(bytes)
 }
 
-/// The entries of a segment, in the file `lock`, from one of its lengths on.
-pub fn entries(file: &dyn File, log: &Log, from: u64) -> Result<Vec<Entry>> {
-    parse_entries(&bytes(file, log, from)?)
+/// The bytes of a segment that were written since it was as `then`; all of them when
+/// that is another segment. They have the recorded checksum, or are damage.
+pub fn bytes_since(file: &dyn File, log: &Log, then: &Log) -> Result<Vec<u8>> {
+    let is_same = log.segment == then.segment && then.len <= log.len;
+    let (from, before) = if is_same {
+        (then.len, then.sum)
+    } else {
+        (0, 0)
+    };
+    let (bytes, length) = (bytes(file, log, from)?, log.len - from);
+    let recorded = sum::rest(log.sum, before, length);
+    if bytes.len() as u64 == length && crc32fast::hash(&bytes) == recorded {
+        return Ok(bytes);
+    }
+    Err(Error::Damaged {
+        file: LOCK.into(),
+        what: "its log of transactions has not the checksum that was recorded; see \
+               docs/workdir.md, \"A damaged workdir\""
+            .into(),
+    })
+}
+
+/// The entries of a segment, as [`bytes_since`] has them.
+pub fn entries(file: &dyn File, log: &Log, then: &Log) -> Result<Vec<Entry>> {
+    parse_entries(&bytes_since(file, log, then)?)
 }
 
 /// The entries in a part of the log, oldest first.

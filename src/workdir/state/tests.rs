@@ -19,7 +19,10 @@ fn an_empty_file_is_unprepared_and_a_state_reads_back() {
         step(&file, &mut state);
         assert_eq!(read(&file).unwrap(), Some(state.clone()));
     }
-    assert_eq!(entries(&file, &state.log, 0).unwrap().len(), 3);
+    assert_eq!(
+        entries(&file, &state.log, &Log::default()).unwrap().len(),
+        3
+    );
 }
 
 #[test]
@@ -190,12 +193,12 @@ fn a_new_segment_leaves_all_that_the_state_before_speaks_of() {
             });
         }
         let (before, was) = (state.clone(), bytes());
-        let lines = entries(&file, &before.log, 0).unwrap();
+        let lines = entries(&file, &before.log, &Log::default()).unwrap();
         state.seq += 1;
         write(&file, &mut state, (0, Act::Prepare), Some(members.clone())).unwrap();
         assert_eq!(state.log.segment, before.log.segment + 1);
         assert_eq!(read(&file).unwrap(), Some(state.clone()));
-        let now = entries(&file, &state.log, 0).unwrap();
+        let now = entries(&file, &state.log, &Log::default()).unwrap();
         assert_eq!((now.len(), Members::after(&now)), (2, members));
         // All that is written before the state is.
         let torn = lock_file();
@@ -203,7 +206,7 @@ fn a_new_segment_leaves_all_that_the_state_before_speaks_of() {
         File::write_at(&torn, &crashed, 0).unwrap();
         if before.seq > 0 {
             assert_eq!(read(&torn).unwrap(), Some(before.clone()));
-            assert_eq!(entries(&torn, &before.log, 0).unwrap(), lines);
+            assert_eq!(entries(&torn, &before.log, &Log::default()).unwrap(), lines);
         }
         assert!(before.log.is_intact(&state.log));
         // A part of the first write is no segment.
