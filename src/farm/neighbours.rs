@@ -87,10 +87,10 @@ impl Neighbours {
                 told.extend(Self::check_traceless(&farmer, session, waiting)?);
             }
         }
-        // Until then nobody means to look.
-        let next = waiting.now() + watch_every(session.state().live, self.takeover);
+        let now = waiting.now();
+        let next = now + watch_every(session.state().live, self.takeover);
         if let Some(watcher) = waiting.watcher() {
-            watcher.observer.rests_until(next);
+            watcher.observer.rests(now, next);
         }
         Ok(told)
     }

@@ -117,21 +117,29 @@ impl Observer {
         self.takeover = takeover;
     }
 
-    /// It does not mean to look before this moment: the rest is no stall.
-    pub fn rests_until(&mut self, moment: Duration) {
-        self.awake = self.awake.max(Some(moment));
+    /// It is `now`, and it does not mean to look before another moment: the rest is no
+    /// stall. What came before may have been one.
+    pub fn rests(&mut self, now: Duration, until: Duration) {
+        self.wake(now);
+        self.awake = self.awake.max(Some(until));
+    }
+
+    /// It works at this moment. Where it stood still until now, nothing that did proves
+    /// anything.
+    fn wake(&mut self, now: Duration) {
+        let gap = self.awake.map(|awake| now.saturating_sub(awake));
+        if gap.is_some_and(|gap| gap > self.takeover / 4) {
+            self.signs.clear();
+        }
+        self.awake = self.awake.max(Some(now));
     }
 
     /// What is known of a farmer after this look at it.
     pub fn judge(&mut self, farmer: &str, look: Look) -> Verdict {
-        let most = self.takeover / 4;
-        let gap = self
-            .awake
-            .map_or(Duration::ZERO, |awake| look.began.saturating_sub(awake));
-        if gap > most || look.ended.saturating_sub(look.began) > most {
-            self.signs.clear();
-        }
-        self.awake = Some(look.ended);
+        self.wake(look.began);
+        // It looks, so it does not rest any more.
+        self.awake = Some(look.began);
+        self.wake(look.ended);
         let new = Sign {
             len: look.len,
             since: look.ended,
@@ -259,10 +267,22 @@ mod tests {
         let seen = |at| look(at, 7, Lock::Held, Process::Unknown);
         let mut verdicts = (0..3).map(|round| {
             let verdict = observer.judge("a", seen(round * 61));
-            observer.rests_until(Duration::from_secs(round * 61 + 60));
+            let at = Duration::from_secs(round * 61);
+            observer.rests(at, at + Duration::from_mins(1));
             verdict
         });
         assert!(verdicts.any(|verdict| verdict == Verdict::Dead(Evidence::Silent)));
+    }
+
+    #[test]
+    fn a_stall_before_a_rest_is_one() {
+        let mut observer = Observer::new(TAKEOVER);
+        let seen = |at| look(at, 7, Lock::Held, Process::Unknown);
+        assert_eq!(observer.judge("a", seen(0)), Verdict::Unproved);
+        // It looked at something else, and the file system stood still.
+        let at = Duration::from_secs(115);
+        observer.rests(at, at + Duration::from_secs(10));
+        assert_eq!(observer.judge("a", seen(125)), Verdict::Unproved);
     }
 
     #[test]

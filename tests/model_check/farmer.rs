@@ -143,7 +143,7 @@ fn workdir(shared: &Arc<Shared>, me: usize, mechanism: Mechanism) -> Workdir {
 fn judge(shared: &Shared, me: usize, error: &Error) {
     let mut world = shared.lock();
     world.trace(me, || format!("ERROR: {error}"));
-    let cut_off = world.actors[me].frozen > TAKEOVER / 3 || world.actors[me].was_refused;
+    let cut_off = world.actors[me].was_cut_off() || world.actors[me].was_refused;
     match error {
         Error::Io { .. } | Error::GaveUp => {}
         Error::Sealed if cut_off => {}
@@ -165,23 +165,44 @@ pub(crate) fn run_retry(shared: &Arc<Shared>, me: usize, mechanism: Mechanism) {
     }
 }
 
-/// `pytf run`, from its start to its end.
-pub(crate) fn run(shared: &Arc<Shared>, me: usize, plan: Plan) {
-    match Farmer::start(shared.clone(), me, plan) {
-        Ok(farmer) => farmer.work_and_leave(),
-        Err(error) => judge(shared, me, &error),
+/// So often at most it joins again.
+const LIVES: u32 = 4;
+
+/// `pytf run`, from its start to its end. Others may take it for dead: then it joins
+/// again, under another name.
+pub(crate) fn run(shared: &Arc<Shared>, me: usize, plan: &Plan) {
+    let mut before = None;
+    for life in 0..LIVES {
+        match Farmer::start(shared.clone(), me, plan.clone(), (life, before)) {
+            Ok(farmer) => before = farmer.work_and_leave(),
+            Err(error) => return judge(shared, me, &error),
+        }
+        let is_over = shared.now() > plan.leaves_at || matches!(plan.source, Source::Stream(_));
+        if before.is_none() || is_over {
+            return;
+        }
+        shared.lock().actors[me].renew();
     }
 }
 
 impl Farmer {
-    fn start(shared: Arc<Shared>, me: usize, plan: Plan) -> Result<Self, Error> {
+    /// `before` is its name, when it joins again.
+    fn start(
+        shared: Arc<Shared>,
+        me: usize,
+        plan: Plan,
+        (life, before): (u32, Option<String>),
+    ) -> Result<Self, Error> {
         let workdir = workdir(&shared, me, plan.mechanism);
         let mut waiting = SimWaiting::new(&shared, me);
-        prelude(&workdir, &plan, &mut waiting)?;
+        match before {
+            Some(before) => seal_before(&workdir, &before, &mut waiting)?,
+            None => prelude(&workdir, &plan, &mut waiting)?,
+        }
         let name = shared.lock().actors[me].name.clone();
         let node = SimNode::of(&shared, me).id().cloned();
         let header = |nth: u32| {
-            let farmer = format!("{name}.job.{me}.{nth}");
+            let farmer = format!("{name}.job.{me}.{}", life * 100 + nth);
             shared.lock().oracle.named(&farmer, me);
             Header {
                 version: 1,
@@ -206,7 +227,11 @@ impl Farmer {
         let journal = Session::journal_for(&workdir, header)?;
         let claim = |state: &pytf::workdir::state::State| (plan.slots as u64).min(state.left());
         let (session, _, turn) = Session::join(&workdir, journal, feeds, claim, &mut waiting)?;
+        shared.lock().fate_of_first(me);
+        shared.answered(me);
         let now = shared.now();
+        // Frozen since, it may be sealed by now.
+        let life = u64::try_from(turn.locked.as_micros()).unwrap_or(0);
         Ok(Self {
             slots: (0..plan.slots).map(|_| None).collect(),
             shared,
@@ -220,7 +245,7 @@ impl Farmer {
             watched: now,
             turned: now,
             beat: now,
-            life: now,
+            life,
             refused_since: None,
             fed: 0,
             failures: Vec::new(),
@@ -228,7 +253,9 @@ impl Farmer {
         })
     }
 
-    fn work_and_leave(mut self) {
+    /// Its name, when others have taken it for dead.
+    fn work_and_leave(mut self) -> Option<String> {
+        let name = self.session.farmer().to_owned();
         loop {
             self.run_slots();
             let worked = self.work();
@@ -238,6 +265,10 @@ impl Farmer {
                 Ok(false) => self.refused_since = None,
                 Err(error) => {
                     judge(&self.shared, self.me, &error);
+                    if matches!(error, Error::Sealed) {
+                        self.stop();
+                        return Some(name);
+                    }
                     let since = *self.refused_since.get_or_insert(now);
                     if !matches!(error, Error::Io { .. })
                         || now.saturating_sub(since) > 2 * TAKEOVER
@@ -253,7 +284,15 @@ impl Farmer {
             let pause = self.shared.between(5_000, 60_000);
             self.shared.sleep(self.me, pause);
         }
-        self.leave();
+        matches!(self.leave(), Err(Error::Sealed)).then_some(name)
+    }
+
+    /// What runs is another's: its end is not recorded.
+    fn stop(&mut self) {
+        let mut world = self.shared.lock();
+        for run in self.slots.iter_mut().filter_map(Option::take) {
+            world.oracle.ends(self.me, run.task.id.0);
+        }
     }
 
     /// Everything that is due; true when the run is over for us.
@@ -283,6 +322,7 @@ impl Farmer {
     /// Whether tasks may start.
     fn is_good(&self) -> bool {
         let good_for = good_for(Duration::from_micros(TAKEOVER));
+        self.shared.answered(self.me);
         let age = Duration::from_micros(self.shared.now().saturating_sub(self.life));
         age < good_for
     }
@@ -290,6 +330,7 @@ impl Farmer {
     // ---- slots -----------------------------------------------------------
 
     fn run_slots(&mut self) {
+        self.shared.answered(self.me);
         let now = self.shared.now();
         for slot in 0..self.slots.len() {
             if self.slots[slot].as_ref().is_some_and(|run| run.ends <= now)
@@ -314,9 +355,16 @@ impl Farmer {
             return;
         }
         world.trace(self.me, || format!("starts task {}", task.id));
+        if !world.oracle.owns(self.session.number(), task.id.0) {
+            let name = self.session.farmer();
+            world.violated(format!(
+                "{name} starts task {}, which is not its own",
+                task.id
+            ));
+        }
+        // Whoever was cut off may run on for a while, but starts nothing that is another's.
         for other in world.oracle.starts(self.me, task.id.0) {
-            let is_frozen = |actor: usize| world.actors[actor].frozen > TAKEOVER / 3;
-            if other == self.me || !(is_frozen(other) || is_frozen(self.me)) {
+            if other == self.me || !world.actors[other].was_cut_off() {
                 let what = format!("task {} runs twice at the same time", task.id);
                 world.violated(what);
                 break;
@@ -369,7 +417,7 @@ impl Farmer {
     fn recorded(&self, id: u64, to: Destination, is_synced: bool) {
         let mut world = self.shared.lock();
         let actor = &world.actors[self.me];
-        if actor.frozen < TAKEOVER / 3 && (is_synced || !actor.was_refused) {
+        if !actor.was_cut_off() && (is_synced || !actor.was_refused) {
             let number = self.session.number();
             world.oracle.record(number, id, to, is_synced);
         }
@@ -503,9 +551,10 @@ impl Farmer {
                 }
             }
         }
-        let next = self.shared.now() + TAKEOVER / 8;
+        let now = self.waiting.now();
         if let Some(watcher) = self.waiting.watcher() {
-            watcher.observer.rests_until(Duration::from_micros(next));
+            let next = now + Duration::from_micros(TAKEOVER / 8);
+            watcher.observer.rests(now, next);
         }
         Ok(())
     }
@@ -526,7 +575,7 @@ impl Farmer {
         Ok(state.is_complete() || state.live < 2 && state.left() == 0)
     }
 
-    fn leave(mut self) {
+    fn leave(mut self) -> Result<(), Error> {
         for slot in 0..self.slots.len() {
             if let Some(run) = self.slots[slot].take() {
                 self.end(run, Outcome::Interrupted);
@@ -545,9 +594,10 @@ impl Farmer {
         let upto = journal.lock().end();
         let left = self.sync();
         let left = left.and_then(|()| self.session.leave(upto, &mut self.waiting));
-        if let Err(error) = left {
-            judge(&self.shared, self.me, &error);
+        if let Err(error) = &left {
+            judge(&self.shared, self.me, error);
         }
+        left.map(drop)
     }
 }
 
@@ -556,6 +606,19 @@ const EDITS: Edits = Edits {
     strict: false,
     drop: true,
 };
+
+/// What it had claimed under another name goes back where nobody has seen to that.
+fn seal_before(workdir: &Workdir, before: &str, waiting: &mut SimWaiting) -> Result<(), Error> {
+    let (dir, mechanism) = (&workdir.dir, workdir.mechanism);
+    let Some(watcher) = waiting.watcher() else {
+        return Ok(());
+    };
+    if let Some(seen) = watch::look_at(dir, mechanism, before, watcher)? {
+        let of = (before, Some(&seen));
+        recovery::seal(dir, mechanism, ("a start", None), waiting, of)?;
+    }
+    Ok(())
+}
 
 /// What comes before joining.
 fn prelude(workdir: &Workdir, plan: &Plan, waiting: &mut SimWaiting) -> Result<(), Error> {

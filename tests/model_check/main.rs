@@ -148,6 +148,8 @@ impl Story {
             power: odds(1200, 2),
             freeze: odds(800, 3),
             refuse: odds(500, 8),
+            unlock: odds(400, 4),
+            stall: odds(2000, 2),
         }
     }
 
@@ -184,6 +186,7 @@ impl Story {
             violation: None,
             ops: 0,
             is_traced,
+            stalled_until: 0,
         });
         shared.lock().server.has_local_locks = self.plan.mechanism == Mechanism::Link;
         self.direct(&shared);
@@ -242,7 +245,7 @@ impl Story {
         };
         let plan = self.plan.clone();
         shared.spawn("last", node, move |shared, me| {
-            farmer::run(&shared, me, plan);
+            farmer::run(&shared, me, &plan);
         });
         Self::wait_for_all(shared);
     }
@@ -271,7 +274,7 @@ impl Story {
         let node = self.node();
         let name = format!("f{nth}@{node}");
         shared.spawn(&name, node, move |shared, me| {
-            farmer::run(&shared, me, plan);
+            farmer::run(&shared, me, &plan);
         });
     }
 

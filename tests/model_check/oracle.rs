@@ -111,6 +111,11 @@ impl Oracle {
         self.names.insert(farmer.to_owned(), actor);
     }
 
+    /// Whether a task is claimed by the farmer with that number.
+    pub(crate) fn owns(&self, number: u32, id: u64) -> bool {
+        self.now.owners.get(&id) == Some(&number)
+    }
+
     /// A result is in the journal of a process; `is_synced`: durable.
     pub(crate) fn record(&mut self, number: u32, id: u64, to: Destination, is_synced: bool) {
         if self.now.live.contains(&number)

@@ -381,6 +381,19 @@ impl World {
         self.check();
     }
 
+    /// A farmer loses the lock of its journal; whether it had one.
+    pub(crate) fn unlock_journal(&mut self, actor: usize) -> bool {
+        let names = self.server.names.iter();
+        let journals = names.filter(|(name, _)| name.starts_with("nodes/"));
+        for ino in journals.map(|(_, ino)| at(*ino)) {
+            let lock = &mut self.server.inodes[ino].lock;
+            if lock.take_if(|lock| lock.actor == actor).is_some() {
+                return true;
+            }
+        }
+        false
+    }
+
     /// The promises are looked at whenever the state may have changed.
     pub(crate) fn check(&mut self) {
         if !self.server.is_lock_open()
@@ -425,6 +438,7 @@ fn enter<'a>(
     torn: impl FnOnce(&mut World, bool),
 ) -> io::Result<MutexGuard<'a, World>> {
     let dead = || io::Error::from_raw_os_error(libc::EIO);
+    shared.answered(me);
     let mut world = shared.lock();
     if world.actors[me].is_dead {
         drop(world);

@@ -23,6 +23,8 @@ use crate::sim_fs::{Kind, Server};
 
 /// The takeover time of the simulated farmers, in microseconds.
 pub(crate) const TAKEOVER: u64 = 4_000_000;
+/// How much more often than in an operation something happens before the first task.
+const FIRST: u64 = 50;
 /// More operations than any story needs: it does not end.
 const MOST_OPS: u64 = 400_000;
 
@@ -79,6 +81,10 @@ pub(crate) struct Faults {
     pub(crate) power: Odds,
     pub(crate) freeze: Odds,
     pub(crate) refuse: Odds,
+    /// A farmer loses the lock of its journal, and lives.
+    pub(crate) unlock: Odds,
+    /// The server stands still, and everybody with it.
+    pub(crate) stall: Odds,
 }
 
 /// A way to break the file system, to show that the check finds it.
@@ -99,6 +105,10 @@ pub(crate) enum Broken {
 }
 
 /// A simulated process.
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "each is something that happened, and any of them may have"
+)]
 pub(crate) struct Actor {
     pub(crate) name: String,
     pub(crate) node: usize,
@@ -109,7 +119,23 @@ pub(crate) struct Actor {
     pub(crate) frozen: u64,
     /// Whether an operation was refused to it.
     pub(crate) was_refused: bool,
+    /// Whether it has lost the lock of its journal.
+    pub(crate) was_unlocked: bool,
+    /// For so long it does not get the answer to its last operation.
+    pub(crate) unanswered: u64,
     thread: Thread,
+}
+
+impl Actor {
+    /// Whether others may rightly have taken it for dead.
+    pub(crate) fn was_cut_off(&self) -> bool {
+        self.frozen > TAKEOVER / 3 || self.was_unlocked && (self.frozen > 0 || self.was_refused)
+    }
+
+    /// It joins again: it is another farmer.
+    pub(crate) fn renew(&mut self) {
+        (self.frozen, self.was_refused, self.was_unlocked) = (0, false, false);
+    }
 }
 
 pub(crate) struct World {
@@ -123,6 +149,8 @@ pub(crate) struct World {
     pub(crate) violation: Option<String>,
     pub(crate) ops: u64,
     pub(crate) is_traced: bool,
+    /// Until then no operation is done.
+    pub(crate) stalled_until: u64,
 }
 
 impl World {
@@ -207,6 +235,8 @@ impl Shared {
             is_done: false,
             frozen: 0,
             was_refused: false,
+            was_unlocked: false,
+            unanswered: 0,
             thread,
         }
     }
@@ -284,6 +314,14 @@ impl Shared {
         world
     }
 
+    /// Waits for the answer to the last operation.
+    pub(crate) fn answered(&self, me: usize) {
+        let time = std::mem::take(&mut self.lock().actors[me].unanswered);
+        if time > 0 {
+            self.sleep(me, time);
+        }
+    }
+
     /// Waits for so long.
     pub(crate) fn sleep(&self, me: usize, micros: u64) {
         let mut world = self.lock();
@@ -336,6 +374,39 @@ impl World {
         hit
     }
 
+    fn freeze(&mut self, me: usize) {
+        let time = if self.random.one_in(3) {
+            self.random.between(TAKEOVER / 8, TAKEOVER)
+        } else {
+            self.random.between(TAKEOVER, TAKEOVER * 5)
+        };
+        // Before the server does what it asks for, or after, so that the answer is old.
+        let is_done_before = self.random.one_in(2);
+        let when = if is_done_before { "after" } else { "before" };
+        self.trace(me, || format!("FROZEN for {} ms {when} it", time / 1000));
+        let actor = &mut self.actors[me];
+        if is_done_before {
+            actor.unanswered = time;
+        } else {
+            actor.ready_at += time;
+        }
+        actor.frozen = actor.frozen.max(time);
+        // What it had only written may come too late.
+        self.oracle.lost_power(me);
+        // As for a node that is cut off for longer than the server waits for it.
+        if self.random.one_in(3) && self.unlock_journal(me) {
+            self.trace(me, || "LOST THE LOCK of its journal meanwhile".into());
+            self.actors[me].was_unlocked = true;
+        }
+    }
+
+    /// A process that is about to start its first task may be frozen, too.
+    pub(crate) fn fate_of_first(&mut self, me: usize) {
+        if self.draws(|faults| &mut faults.freeze, FIRST) {
+            self.freeze(me);
+        }
+    }
+
     /// Draws the fate of an operation; heavier ones are hit more often. A freeze
     /// is only entered into the process's time.
     pub(crate) fn fate(&mut self, me: usize, weight: u64) -> Fate {
@@ -348,16 +419,20 @@ impl World {
             return Fate::Goes;
         }
         if self.draws(|faults| &mut faults.freeze, weight) {
-            let time = if self.random.one_in(3) {
-                self.random.between(TAKEOVER / 8, TAKEOVER)
-            } else {
-                self.random.between(TAKEOVER, TAKEOVER * 5)
-            };
-            self.trace(me, || format!("FROZEN for {} ms", time / 1000));
-            self.actors[me].ready_at += time;
-            // What it had only written may come too late.
-            self.oracle.lost_power(me);
-            self.actors[me].frozen = self.actors[me].frozen.max(time);
+            self.freeze(me);
+        }
+        if self.draws(|faults| &mut faults.unlock, weight) && self.unlock_journal(me) {
+            self.trace(me, || "LOST THE LOCK of its journal".into());
+            self.actors[me].was_unlocked = true;
+        }
+        if self.draws(|faults| &mut faults.stall, weight) {
+            let time = self.random.between(TAKEOVER / 8, TAKEOVER * 2);
+            self.trace(me, || format!("ALL STAND STILL for {} ms", time / 1000));
+            self.stalled_until = self.now + time;
+        }
+        if self.stalled_until > self.now {
+            let ready_at = self.stalled_until + self.random.between(50, 400);
+            self.actors[me].ready_at = self.actors[me].ready_at.max(ready_at);
         }
         if self.draws(|faults| &mut faults.refuse, weight) {
             let codes = [libc::EIO, libc::ENOSPC, libc::ESTALE, libc::EDQUOT];
@@ -433,6 +508,7 @@ impl Node for SimNode {
 
 impl Waiting for SimWaiting {
     fn now(&self) -> Duration {
+        self.shared.answered(self.me);
         Duration::from_micros(self.shared.now())
     }
 
