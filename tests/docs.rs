@@ -159,6 +159,7 @@ fn every_word_in_the_lock_file_is_told() {
     for mechanism in [Mechanism::Flock, Mechanism::Fcntl, Mechanism::Link] {
         let state = State {
             list: Some(ListIdentity::default()),
+            folder: Some("/".into()),
             renames: vec![Rename {
                 from: "a".into(),
                 to: "b".into(),

@@ -1,6 +1,7 @@
 //! What happens before the first task: prepare the workdir, look for the dead,
 //! join.
 
+use std::os::unix::fs::MetadataExt;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use super::clock::Clock;
@@ -17,7 +18,7 @@ use crate::model::task::Task;
 use crate::model::tasklist::Remarks;
 use crate::view::opening::{Because, Opening};
 use crate::view::progress::Progress;
-use crate::workdir::error::Result;
+use crate::workdir::error::{Error, Result};
 use crate::workdir::exclusion;
 use crate::workdir::farmers;
 use crate::workdir::journal::Journal;
@@ -188,13 +189,17 @@ impl Prelude<'_> {
         farmers::check_age(dir)?;
         // First the dead: what they had claimed waits again, and must not run when its
         // line is gone. A new workdir has nothing of theirs that counts yet.
-        let is_known = look(dir)?.is_some();
+        let known = look(dir)?;
+        let is_known = known.is_some();
+        self.compare_folders(known.and_then(|state| state.folder), options)?;
         if is_known {
             self.seal_the_dead(&who)?;
         }
         let prepared = match source {
             Source::File(list) => self.prepare_list(list, &who, options)?,
-            Source::Stream(..) => prepare_stream(dir, mechanism, &who, self.patience)?,
+            Source::Stream(..) => {
+                prepare_stream(dir, mechanism, &who, self.patience, here().as_deref())?
+            }
         };
         self.tell_prepared(&prepared);
         if !is_known {
@@ -212,6 +217,34 @@ impl Prelude<'_> {
         })
     }
 
+    /// Relative paths in tasks mean other files when a run goes on in another folder than
+    /// that in which it was first started.
+    fn compare_folders(&mut self, first: Option<String>, options: &Farm) -> Result<()> {
+        let (Some(first), Some(here)) = (first, here()) else {
+            return Ok(());
+        };
+        // One folder may have several paths, on several nodes above all.
+        let place = |path: &str| {
+            let stat = std::fs::metadata(path).ok()?;
+            Some((stat.dev(), stat.ino()))
+        };
+        if first == here || place(&first).is_some_and(|first| place(&here) == Some(first)) {
+            return Ok(());
+        }
+        let text = format!(
+            "this run was first started in {first}; here, in {here}, relative paths in its tasks \
+             mean other files"
+        );
+        if options.strict {
+            let text = format!("{text}: cd to the first folder, or leave --strict away");
+            return Err(Error::Refused(text));
+        }
+        if self.host.allocation.speaks_for_all() {
+            self.say(&text);
+        }
+        Ok(())
+    }
+
     /// Prepares for a list; one that is being written is waited for, a little while.
     fn prepare_list(
         &mut self,
@@ -224,10 +257,12 @@ impl Prelude<'_> {
             strict: options.strict,
             drop: options.drop,
         };
+        let here = here();
+        let here = here.as_deref();
         let mut newer = None;
         for _ in 0..LIST_LOOKS {
             let list = newer.as_ref().unwrap_or(list);
-            match prepare(dir, mechanism, who, self.patience, list, edits) {
+            match prepare(dir, mechanism, who, self.patience, (list, here), edits) {
                 Err(ListTrouble::Changing { .. }) => {}
                 done => return done,
             }
@@ -237,7 +272,7 @@ impl Prelude<'_> {
             newer = list.again()?;
         }
         let list = newer.as_ref().unwrap_or(list);
-        prepare(dir, mechanism, who, self.patience, list, edits)
+        prepare(dir, mechanism, who, self.patience, (list, here), edits)
     }
 
     fn seal_the_dead(&mut self, who: &str) -> Result<()> {
@@ -377,6 +412,12 @@ impl Prelude<'_> {
         };
         Session::journal_for(self.workdir, header)
     }
+}
+
+/// The current folder, where it has a path that the state can hold.
+fn here() -> Option<String> {
+    let here = std::env::current_dir().ok()?.into_os_string();
+    here.into_string().ok().filter(|path| path.len() <= 1024)
 }
 
 /// The CPUs that this process may use.

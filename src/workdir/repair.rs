@@ -574,6 +574,7 @@ impl Remains {
             breaks: old.breaks + 1,
             renewed: old.breaks + 1,
             queues: old.queues,
+            folder: old.folder,
             ..State::new(old.mechanism)
         }
     }

@@ -47,13 +47,13 @@ pub struct Prepared {
 }
 
 /// Makes the workdir ready for a list; several processes may try at once, one
-/// does it.
+/// does it. A new one records that the run was first started in the folder `here`.
 pub fn prepare(
     dir: &Arc<dyn Dir>,
     mechanism: Mechanism,
     who: &str,
     waiting: &mut dyn Waiting,
-    list: &ListFile,
+    (list, here): (&ListFile, Option<&str>),
     edits: Edits,
 ) -> Result<Prepared, ListTrouble> {
     // A look without the lock: most processes find everything done. What it cannot make
@@ -76,6 +76,9 @@ pub fn prepare(
         prepared.imported = imported.map_err(|error| txn.verdict(error))?;
     }
     txn.state_mut().list = Some(list.identity.clone());
+    if prepared.is_new {
+        txn.state_mut().folder = here.map(str::to_owned);
+    }
     let mut act = Act::Prepare;
     if prepared.is_new && !prepared.imported {
         prepared.remarks = Some(fresh(&mut txn, list)?);
@@ -110,12 +113,13 @@ fn check_never_used(dir: &Arc<dyn Dir>) -> Result<()> {
     Ok(())
 }
 
-/// Makes the workdir ready for tasks from a stream.
+/// Makes the workdir ready for tasks from a stream; `here` as for a list.
 pub fn prepare_stream(
     dir: &Arc<dyn Dir>,
     mechanism: Mechanism,
     who: &str,
     waiting: &mut dyn Waiting,
+    here: Option<&str>,
 ) -> Result<Prepared> {
     let mut txn = Txn::begin(dir, mechanism, who, waiting)?;
     if txn.state().seq > 0 {
@@ -129,6 +133,7 @@ pub fn prepare_stream(
             return Err(txn.verdict(Error::Refused(what.into())));
         }
     }
+    txn.state_mut().folder = here.map(str::to_owned);
     txn.commit(Act::Prepare)?;
     Ok(Prepared {
         is_new: true,

@@ -272,6 +272,9 @@ pub struct State {
     /// The list it was made from; none for standard input.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub list: Option<ListIdentity>,
+    /// The folder in which the run was first started.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub folder: Option<String>,
     /// Files that still have to take their place.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub renames: Vec<Rename>,
@@ -302,6 +305,7 @@ impl State {
             interrupted: 0,
             log: Log::default(),
             list: None,
+            folder: None,
             renames: Vec::new(),
         }
     }

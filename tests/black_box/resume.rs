@@ -378,6 +378,31 @@ fn a_workdir_of_pytaskfarmer_without_toprocess_has_everything_to_do() {
     farm.assert_exact(2, &[0, 1], &[]);
 }
 
+/// The same command from elsewhere would fail all that is left.
+#[test]
+fn another_folder_than_at_the_first_start_is_reported_or_refused() {
+    let farm = Farm::of("cat file\nexit 3\n");
+    for folder in ["a", "b"] {
+        fs::create_dir(farm.path(folder)).unwrap();
+    }
+    farm.write("a/file", "");
+    std::os::unix::fs::symlink(farm.path("a"), farm.path("same")).unwrap();
+    let run = |folder: &str, args: &[&str]| {
+        let args = [&["../tasks.txt", "-w", "../w"], args].concat();
+        farm.pytf(args).within(farm.path(folder)).run()
+    };
+    let first = "first started in";
+    assert!(!run("a", &[]).exits(1).stderr.contains(first));
+    assert!(!run("same", &["--strict"]).exits(1).stderr.contains(first));
+    run("b", &["--retry-failed", "--strict"])
+        .exits(2)
+        .says(&[first, "/a;", "/b,"]);
+    assert_eq!(farm.ids("failed"), [1], "nothing is tried again");
+    farm.pytf(["repair", "w"]).run().exits(0);
+    run("b", &[]).exits(1).says(&[first, "/a;", "/b,"]);
+    farm.assert_exact(2, &[0], &[1]);
+}
+
 /// xorshift64.
 struct Random(u64);
 

@@ -625,14 +625,16 @@ fn prelude(workdir: &Workdir, plan: &Plan, waiting: &mut SimWaiting) -> Result<(
     let (dir, mechanism) = (&workdir.dir, workdir.mechanism);
     farmers::check_age(dir)?;
     match &plan.source {
-        Source::List(list) => match prepare(dir, mechanism, "a start", waiting, list, EDITS) {
-            Ok(_) => {}
-            Err(ListTrouble::Workdir(error)) => return Err(error),
-            Err(trouble) => panic!("{trouble}"),
-        },
+        Source::List(list) => {
+            match prepare(dir, mechanism, "a start", waiting, (list, None), EDITS) {
+                Ok(_) => {}
+                Err(ListTrouble::Workdir(error)) => return Err(error),
+                Err(trouble) => panic!("{trouble}"),
+            }
+        }
         Source::Changing(bytes) => loop {
             let list = bytes.list();
-            match prepare(dir, mechanism, "a start", waiting, &list, EDITS) {
+            match prepare(dir, mechanism, "a start", waiting, (&list, None), EDITS) {
                 Ok(_) => break,
                 Err(ListTrouble::Changing { .. }) => {}
                 Err(ListTrouble::Workdir(error)) => return Err(error),
@@ -640,7 +642,7 @@ fn prelude(workdir: &Workdir, plan: &Plan, waiting: &mut SimWaiting) -> Result<(
             }
         },
         Source::Stream(_) => {
-            prepare_stream(dir, mechanism, "a start", waiting)?;
+            prepare_stream(dir, mechanism, "a start", waiting, None)?;
         }
     }
     for farmer in farmers::unsealed(dir)? {

@@ -286,7 +286,7 @@ mod tests {
             strict: false,
             drop: true,
         };
-        prepare(dir, Mechanism::Flock, "test", &mut Now, list, edits).map(drop)
+        prepare(dir, Mechanism::Flock, "test", &mut Now, (list, None), edits).map(drop)
     }
 
     #[test]

@@ -105,6 +105,7 @@ fn largest_state() -> State {
     (state.finished, state.failed, state.requeued, state.tasks) = (known, known, known, known);
     (state.seals, state.interrupted, state.takeover) = (u64::MAX, u64::MAX, u64::MAX);
     (state.live, state.next_farmer, state.breaks) = (u32::MAX, u32::MAX, u32::MAX);
+    state.folder = Some("\u{1}".repeat(1024));
     state.list = Some(ListIdentity {
         len: u64::MAX,
         mtime: i64::MIN,
