@@ -11,7 +11,7 @@ use std::io::ErrorKind;
 use std::sync::Arc;
 
 use super::error::{Context, Error, Result};
-use super::fs::{Dir, Open, read_from};
+use super::fs::{Dir, Open, looks, read_from};
 use super::layout::{self, DONE, NODES};
 use super::state::{self, LOCK, Log, Members, State, look};
 
@@ -96,8 +96,11 @@ pub fn is_over(dir: &Arc<dyn Dir>, farmer: &str) -> Result<bool> {
 /// Who was alive by a segment of the log, read without the lock; `None` when it is
 /// not there any more, or was seen in part.
 fn members(dir: &Arc<dyn Dir>, log: &Log) -> Result<Option<Members>> {
-    let file = dir.open(LOCK, Open::Fresh).context("open", LOCK)?;
-    let entries = match state::entries(&*file, log, &Log::default()) {
+    let entries = looks(|| {
+        let file = dir.open(LOCK, Open::Fresh).context("open", LOCK)?;
+        state::entries(&*file, log, &Log::default())
+    });
+    let entries = match entries {
         Err(Error::Damaged { .. }) => return Ok(None),
         entries => entries?,
     };

@@ -24,6 +24,7 @@ use nix::sys::statfs::{
 };
 use nix::unistd::UnlinkatFlags;
 
+use super::error::Error;
 use super::lock::Mechanism;
 use super::rights::{Rights, Trust};
 
@@ -149,6 +150,21 @@ pub fn read_from(file: &dyn File, offset: u64) -> io::Result<Vec<u8>> {
     let read = read_full(file, &mut bytes, offset)?;
     bytes.truncate(read);
     Ok(bytes)
+}
+
+/// How often a look without the lock is made that a stale handle ends.
+const LOOKS: u32 = 10;
+
+/// Looks at a file without the lock. Another node may put a new one in its place, or remove
+/// it, in the midst of that: NFS calls its handle stale then, and `look` opens it anew.
+pub fn looks<T>(mut look: impl FnMut() -> Result<T, Error>) -> Result<T, Error> {
+    for _ in 1..LOOKS {
+        match look() {
+            Err(Error::Io { source, .. }) if source.raw_os_error() == Some(libc::ESTALE) => {}
+            seen => return seen,
+        }
+    }
+    look()
 }
 
 /// Fills `buf` from `offset` on as far as the file goes; tells how far.

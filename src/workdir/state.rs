@@ -34,7 +34,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use super::error::{Context, Error, Result};
-use super::fs::{Dir, File, Open, read_full};
+use super::fs::{Dir, File, Open, looks, read_full};
 use super::lock::Mechanism;
 
 #[cfg(test)]
@@ -387,15 +387,15 @@ pub fn read(file: &dyn File) -> Result<Option<State>> {
 /// is opened and looked at again, and what is never whole is an error that says so and
 /// no verdict: only who holds the lock can call it damaged.
 pub fn look(dir: &Arc<dyn Dir>) -> Result<Option<State>> {
-    let mut looks = 0;
+    let mut tries = 0;
     loop {
-        looks += 1;
-        let file = match dir.open(LOCK, Open::Fresh) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-            file => file.context("open", LOCK)?,
-        };
-        match read_once(&*file) {
-            Err(Error::Damaged { .. }) if looks < LOOKS => {}
+        tries += 1;
+        let seen = looks(|| match dir.open(LOCK, Open::Fresh) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            file => read_once(&*file.context("open", LOCK)?),
+        });
+        match seen {
+            Err(Error::Damaged { .. }) if tries < LOOKS => {}
             done => return done.map_err(no_verdict),
         }
     }

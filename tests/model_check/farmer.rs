@@ -145,6 +145,17 @@ fn judge(shared: &Shared, me: usize, error: &Error) {
     world.trace(me, || format!("ERROR: {error}"));
     let cut_off = world.actors[me].was_cut_off() || world.actors[me].was_refused;
     match error {
+        // That others removed a file in the moment between is nobody's fault.
+        Error::Io { source, .. }
+            if source.raw_os_error() == Some(libc::ESTALE)
+                && !world
+                    .actors
+                    .iter()
+                    .any(|actor| actor.was_refused || actor.frozen > 0) =>
+        {
+            let name = world.actors[me].name.clone();
+            world.violated(format!("{name} ended by a stale handle: {error}"));
+        }
         Error::Io { .. } | Error::GaveUp => {}
         Error::Sealed if cut_off => {}
         error => {

@@ -13,7 +13,7 @@ use super::name::{Mark, NAMELESS, Turn};
 use super::{Mechanism, Waiting};
 use crate::model::liveness::{Evidence, Verdict};
 use crate::workdir::error::{Context, Result};
-use crate::workdir::fs::{Dir, File, Open, read_from};
+use crate::workdir::fs::{Dir, File, Open, looks, read_from};
 use crate::workdir::state::{self, FORMAT, LOCK, State};
 use crate::workdir::watch;
 
@@ -136,6 +136,10 @@ impl Sign {
     /// What the server has: other waiters of our node may have the file open for writing,
     /// to lock it, and we would see what our node remembers for as long.
     fn read(dir: &Arc<dyn Dir>, mechanism: Mechanism) -> Result<Self> {
+        looks(|| Self::read_once(dir, mechanism))
+    }
+
+    fn read_once(dir: &Arc<dyn Dir>, mechanism: Mechanism) -> Result<Self> {
         let lock = match dir.open(LOCK, Open::Fresh) {
             // Somebody has the name of the first transaction, and died before it.
             Err(error) if error.kind() == io::ErrorKind::NotFound => None,
@@ -182,10 +186,10 @@ fn replace(
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists => return Ok(false),
         Err(error) => return Err(error).context("create", &name),
     };
-    let bytes = match dir.open(LOCK, Open::Fresh) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Vec::new(),
-        old => read_from(&*old.context("open", LOCK)?, 0).context("read", LOCK)?,
-    };
+    let bytes = looks(|| match dir.open(LOCK, Open::Fresh) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Vec::new()),
+        old => read_from(&*old.context("open", LOCK)?, 0).context("read", LOCK),
+    })?;
     new.write_at(&bytes, 0).context("write", &name)?;
     // Read without the lock: what is torn is no damage.
     let Ok(state) = state::read(&*new) else {

@@ -19,7 +19,7 @@ use std::time::Duration;
 use super::breaking::disarm;
 use super::{Taken, Waiting};
 use crate::workdir::error::{Context, Result};
-use crate::workdir::fs::{Dir, File, Open, read_from};
+use crate::workdir::fs::{Dir, File, Open, looks, read_from};
 use crate::workdir::state::{self, LOCK, State};
 
 /// So many names of transactions that came true stay. Should a name be created again
@@ -153,11 +153,15 @@ impl Mark {
     /// `None` when there is no such name.
     fn read(dir: &Arc<dyn Dir>, turn: Turn) -> Result<Option<Self>> {
         let name = turn.name();
-        let text = match dir.open(&name, Open::Read) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-            mark => mark.and_then(|mark| read_from(&*mark, 0)),
-        };
-        let text = String::from_utf8(text.context("read", &name)?).unwrap_or_default();
+        let text = looks(|| match dir.open(&name, Open::Read) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            mark => {
+                let text = mark.and_then(|mark| read_from(&*mark, 0));
+                text.context("read", &name).map(Some)
+            }
+        })?;
+        let Some(text) = text else { return Ok(None) };
+        let text = String::from_utf8(text).unwrap_or_default();
         let word = text.strip_suffix(GIVEN_BACK);
         Ok(Some(Self {
             is_given_back: word.is_some(),
