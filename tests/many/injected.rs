@@ -187,3 +187,27 @@ fn no_call_that_fails_once_makes_a_wrong_result() {
     println!("{counts:?}");
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
 }
+
+/// A wait that fails tells no exit status, and least of all 0.
+#[test]
+fn an_end_that_the_kernel_does_not_tell_is_no_success() {
+    if !has("strace") {
+        return skip("there is no strace");
+    }
+    let farm = Farm::of(tasks(N, |_| "exit 3".into()));
+    let inject = "inject=wait4:error=ECHILD";
+    let strace = [
+        "strace",
+        "-f",
+        "-b",
+        "execve",
+        "-qq",
+        "-o",
+        "/dev/null",
+        "-e",
+        inject,
+    ];
+    farm.farm("").under(strace).run().exits(1);
+    farm.assert_exact(N, &[], &(0..N).collect::<Vec<_>>());
+    assert!(farm.ends().iter().all(|end| end["outcome"] == "unknown"));
+}

@@ -6,10 +6,11 @@ use std::path::Path;
 use std::process::Command;
 
 use nix::fcntl::{Flock, FlockArg};
+use nix::sys::signal::Signal;
 use serde_json::Value;
 
 use crate::crew::wait;
-use crate::harness::{Farm, Pytf, has, is_root, skip, until};
+use crate::harness::{Farm, Pytf, has, is_root, skip, tasks, until};
 use crate::record::{assert_complete, good_ends, log};
 
 /// Runs `pytf` where it sees no process of ours, as on another node.
@@ -110,6 +111,49 @@ fn a_farmer_that_loses_the_lock_of_its_journal_lives_on() {
     assert_eq!(seals(&farm), 0, "{:?}", log(&farm));
     assert!(good_ends(&farm).values().all(|&ends| ends == 1));
     assert_complete(&farm, 2);
+}
+
+/// A node is cut off for longer than the server waits for it, and its lock is gone: others
+/// take its tasks over long before the takeover time. When it is back, nothing may start
+/// before it has asked whether that is so.
+#[test]
+fn a_farmer_that_was_sealed_behind_its_back_starts_nothing_more() {
+    if !may_go_elsewhere() {
+        return;
+    }
+    let farm = Farm::new();
+    let gate = farm.gate("gate");
+    // Short ones, so that it claims ahead; then one that stands, and those behind it.
+    let line = |id: u64| match id {
+        0..40 => "true".to_owned(),
+        40 => format!("[ $PYTF_ATTEMPT -gt 1 ] || {{ {}; }}", gate.stand()),
+        _ => "echo $PYTF_FARMER >>ran".to_owned(),
+    };
+    farm.write("tasks.txt", tasks(60, line));
+    let args = "--proc 1 --takeover 20s --no-timeline --logs none";
+    let one = farm.farm(args).start();
+    gate.comer();
+    one.signal(Signal::SIGSTOP);
+    let name = farm.farmers().remove(0);
+    let journal = farm.path(format!("w/nodes/{name}.jsonl"));
+    if !drop_lock(&journal) {
+        one.signal(Signal::SIGKILL);
+        return;
+    }
+    let other = elsewhere(farm.farm(args)).start();
+    until("it is sealed", || seals(&farm) == 1);
+    let lost = farm.text("w/requeued").lines().count();
+    assert!(lost > 1, "it had claimed nothing ahead");
+    // Its task ends, and its slot is free.
+    gate.open(1);
+    one.signal(Signal::SIGCONT);
+    wait(one).leaves(0).says(&["cut off", "joins again"]);
+    wait(other).leaves(0);
+    let ran = farm.text("ran");
+    assert!(!ran.lines().any(|farmer| farmer == name), "{ran}");
+    assert_eq!(ran.lines().count(), 19, "{ran}");
+    assert!(good_ends(&farm).values().all(|&ends| ends == 1));
+    assert_complete(&farm, 60);
 }
 
 #[test]
