@@ -1,5 +1,6 @@
 //! Opening a workdir: whose it may be, and which lock it gets.
 
+use std::io::ErrorKind;
 use std::os::unix::fs::{DirBuilderExt, MetadataExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -98,12 +99,17 @@ fn check_may_begin(dir: &Arc<dyn Dir>, path: &Path) -> Result<()> {
     {
         return Ok(());
     }
-    let is_there = |folder, is_journal: fn(&str) -> bool| {
-        let names = dir.list(folder).unwrap_or_default();
-        names.iter().any(|name| is_journal(name))
+    let is_there = |folder: &str, is_journal: fn(&str) -> bool| match dir.list(folder) {
+        Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) => {
+            Ok(false)
+        }
+        names => {
+            let names = names.context("list", folder)?;
+            Ok::<_, Error>(names.iter().any(|name| is_journal(name)))
+        }
     };
-    if is_there(NODES, |name| layout::farmer_of(name).is_some())
-        || is_there(DONE, |name| layout::over_of(name).is_some())
+    if is_there(NODES, |name| layout::farmer_of(name).is_some())?
+        || is_there(DONE, |name| layout::over_of(name).is_some())?
     {
         // What it lacks is told by whoever needs it.
         return Ok(());

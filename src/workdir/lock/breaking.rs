@@ -58,10 +58,14 @@ impl LongWait {
         mechanism: Mechanism,
         waiting: &mut dyn Waiting,
     ) -> Result<()> {
-        let now = waiting.now();
+        let began = waiting.now();
         let sign = Sign::read(dir, mechanism)?;
-        // Where we stood still ourselves, nothing that did proves anything.
-        let were_frozen = now.saturating_sub(self.looked_at) > waiting.takeover() / 2 + LOOK;
+        let now = waiting.now();
+        // Where we stood still ourselves, or the file system did, nothing that did proves
+        // anything.
+        let most = waiting.takeover() / 4;
+        let gap = began.saturating_sub(self.looked_at);
+        let were_frozen = gap > most + LOOK.min(most) || now.saturating_sub(began) > most;
         self.looked_at = now;
         // A name that nobody has is no lock: this node may remember a state of the past.
         let is_held = mechanism != Mechanism::Link || sign.holder.is_some();
@@ -77,7 +81,9 @@ impl LongWait {
                 sign.who()
             ));
         }
-        if now.saturating_sub(self.still_since) > waiting.takeover() {
+        // A node that dies takes its journal with it: one silence tells of both.
+        let _ = watch::judge(dir, mechanism, sign.who(), waiting)?;
+        if began.saturating_sub(self.still_since) > waiting.takeover() {
             self.still_since = now;
             self.tries += 1;
             if replace(dir, mechanism, (&sign, self.tries), waiting)? {
@@ -233,4 +239,76 @@ pub(super) fn disarm(dir: &Arc<dyn Dir>, but: &str) -> Result<()> {
         }
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::identity::{FarmerId, NodeId, Process};
+    use crate::workdir::fs::RealDir;
+    use crate::workdir::layout;
+    use crate::workdir::lock::acquire;
+    use crate::workdir::lock::samples::Now;
+    use crate::workdir::node::Node;
+    use crate::workdir::watch::Watcher;
+
+    const TAKEOVER: Duration = Duration::from_mins(2);
+
+    /// A node that nobody is on.
+    struct Empty;
+
+    impl Node for Empty {
+        fn id(&self) -> Option<&NodeId> {
+            None
+        }
+        fn process(&self, _: &FarmerId) -> Process {
+            Process::Unknown
+        }
+    }
+
+    /// Whoever waits without time passing for anybody else.
+    struct Later(Duration, Watcher);
+
+    impl Waiting for Later {
+        fn now(&self) -> Duration {
+            self.0
+        }
+        fn micros(&self) -> u64 {
+            0
+        }
+        fn pause(&mut self, time: Duration) -> bool {
+            self.0 += time.max(Duration::from_millis(20));
+            true
+        }
+        fn jitter(&mut self) -> f64 {
+            0.5
+        }
+        fn tell(&mut self, _: String) {}
+        fn takeover(&self) -> Duration {
+            TAKEOVER
+        }
+        fn watcher(&mut self) -> Option<&mut Watcher> {
+            Some(&mut self.1)
+        }
+    }
+
+    #[test]
+    fn whoever_breaks_the_lock_of_a_dead_node_has_waited_for_its_journal_too() {
+        let folder = tempfile::tempdir().unwrap();
+        let dir: Arc<dyn Dir> = RealDir::open(folder.path()).unwrap();
+        let (dead, by) = ("dead.0.1.1", Mechanism::Fcntl);
+        dir.make_dir(layout::NODES).unwrap();
+        // The server keeps both locks of the node.
+        let journal = dir.open(&layout::journal(dead), Open::Create).unwrap();
+        assert!(journal.try_lock(by).unwrap());
+        let _held = acquire(&dir, by, dead, &mut Now).unwrap();
+
+        let mut later = Later(TAKEOVER, Watcher::new(Box::new(Empty), TAKEOVER));
+        let _lock = acquire(&dir, by, "other.0.1.1", &mut later).unwrap();
+        let waited = later.0.saturating_sub(TAKEOVER);
+        assert!(waited > TAKEOVER && waited < TAKEOVER + LOOK, "{waited:?}");
+        let judged = watch::judge(&dir, by, dead, &mut later).unwrap();
+        let verdict = judged.map(|(_, verdict)| verdict);
+        assert_eq!(verdict, Some(Verdict::Dead(Evidence::Silent)));
+    }
 }
