@@ -21,7 +21,8 @@ const RECORD: [(&str, f64); 4] = [
     ("parse", 2208.0),
     ("encode", 8852.0),
     ("decide", 5505.0),
-    ("turns", 16922.0),
+    // 16922 before files had checksums.
+    ("turns", 18596.0),
 ];
 /// The compiler whose code was counted.
 const COMPILER: &str = "rustc 1.95.";

@@ -616,7 +616,7 @@ fn version(place: &[u8]) -> Option<u32> {
 /// of an older state, which was longer.
 fn checked(place: &[u8]) -> Option<&str> {
     let end = memchr::memchr(b'\n', place)?;
-    let text = std::str::from_utf8(&place[..end]).ok()?.trim_end();
+    let text = std::str::from_utf8(place[..end].trim_ascii_end()).ok()?;
     let (sum, json) = text.split_once(' ')?;
     let is_whole = u32::from_str_radix(sum, 16).ok()? == crc32fast::hash(json.as_bytes());
     is_whole.then_some(json)
