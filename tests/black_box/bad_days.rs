@@ -59,7 +59,7 @@ struct Small<'f>(&'f Farm);
 
 impl<'f> Small<'f> {
     fn mount(farm: &'f Farm, size: &str) -> Option<Self> {
-        fs::create_dir_all(farm.path("w")).unwrap();
+        farm.make_dir("w");
         let size = format!("size={size},mode=755");
         let mounted = is_root()
             && Command::new("mount")
@@ -266,7 +266,7 @@ fn a_kill_at_any_system_call_that_changes_something_can_be_resumed() {
 #[test]
 fn a_workdir_that_may_not_be_written_is_refused_with_its_name_and_the_error() {
     let farm = marking(2);
-    fs::create_dir(farm.path("w")).unwrap();
+    farm.make_dir("w");
     fs::set_permissions(farm.path("w"), PermissionsExt::from_mode(0o555)).unwrap();
     let pytf = if is_root() {
         std::os::unix::fs::chown(farm.path("w"), Some(65534), None).unwrap();

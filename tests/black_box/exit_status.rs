@@ -64,7 +64,7 @@ fn exit_74_when_the_workdir_cannot_be_used_and_it_names_the_file_and_the_error()
         .exits(74)
         .says(&["w", "Not a directory"]);
     let farm = Farm::of("true\n");
-    std::fs::create_dir_all(farm.path("w/finished")).unwrap();
+    farm.make_dir("w/finished");
     farm.farm("").run().exits(74).says(&[
         "finished",
         "it is a directory, not a file",

@@ -11,17 +11,17 @@ use crate::harness::{Farm, until};
 fn made_by_format_1(name: &str) -> Farm {
     let from = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/format-1");
     let farm = Farm::of(fs::read_to_string(from.join(format!("{name}.txt"))).unwrap());
-    fs::create_dir_all(farm.path("w/nodes")).unwrap();
+    farm.make_dir("w/nodes");
     for sub in ["", "nodes"] {
         for entry in fs::read_dir(from.join(name).join(sub)).unwrap() {
             let entry = entry.unwrap();
             if entry.file_type().unwrap().is_dir() {
                 continue;
             }
-            let to = farm.path("w").join(sub).join(entry.file_name());
-            fs::copy(entry.path(), &to).unwrap();
+            let to = Path::new("w").join(sub).join(entry.file_name());
+            farm.write(&to, fs::read(entry.path()).unwrap());
             // Nobody has written to it for long.
-            let file = File::options().write(true).open(to).unwrap();
+            let file = File::options().write(true).open(farm.path(to)).unwrap();
             file.set_modified(SystemTime::UNIX_EPOCH).unwrap();
         }
     }

@@ -20,6 +20,7 @@ use std::ffi::{OsStr, OsString};
 use std::fs;
 use std::io::Write;
 use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -37,6 +38,14 @@ pub(crate) struct Farm {
     root: tempfile::TempDir,
     mark: String,
     runs: RefCell<Vec<String>>,
+}
+
+/// Takes away what lets others write.
+fn keep_others_out(path: &Path) {
+    let mode = fs::metadata(path).unwrap().permissions().mode();
+    if mode & 0o022 != 0 {
+        fs::set_permissions(path, PermissionsExt::from_mode(mode & 0o7755)).unwrap();
+    }
 }
 
 impl Farm {
@@ -61,10 +70,21 @@ impl Farm {
         self.root.path().join(name)
     }
 
+    /// Writes a file that only its owner may write, whatever the umask.
     pub(crate) fn write(&self, name: impl AsRef<Path>, bytes: impl AsRef<[u8]>) {
         let path = self.path(name);
-        fs::create_dir_all(path.parent().unwrap()).unwrap();
-        fs::write(path, bytes).unwrap();
+        self.make_dir(path.parent().unwrap());
+        fs::write(&path, bytes).unwrap();
+        keep_others_out(&path);
+    }
+
+    /// Makes a folder and those above it, as they would be with an umask of 022.
+    pub(crate) fn make_dir(&self, name: impl AsRef<Path>) {
+        let path = self.path(name);
+        fs::create_dir_all(&path).unwrap();
+        let root = self.root.path();
+        let ours = |path: &&Path| path.starts_with(root) && *path != root;
+        path.ancestors().take_while(ours).for_each(keep_others_out);
     }
 
     /// The content of a file; nothing when there is none.

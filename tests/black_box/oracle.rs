@@ -39,7 +39,9 @@ fn oracle() -> Option<&'static Path> {
 }
 
 fn python(farm: &Farm, oracle: &Path) -> Command {
-    let mut python = Command::new("python3");
+    // What it makes others could write otherwise, where that is usual.
+    let mut python = Command::new("sh");
+    python.args(["-c", "umask 022; exec python3 \"$@\"", "python3"]);
     // TMP must be unset, or its lock lies outside of the workdir.
     python
         .env_clear()

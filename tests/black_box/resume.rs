@@ -373,7 +373,7 @@ fn a_workdir_of_pytaskfarmer_is_continued() {
 #[test]
 fn a_workdir_of_pytaskfarmer_without_toprocess_has_everything_to_do() {
     let farm = Farm::of(note("a b"));
-    fs::create_dir_all(farm.path("w/logs")).unwrap();
+    farm.make_dir("w/logs");
     farm.farm("").run().exits(0);
     farm.assert_exact(2, &[0, 1], &[]);
 }

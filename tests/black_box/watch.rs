@@ -25,7 +25,7 @@ impl Tmux {
         };
         let folder = farm.path("");
         let folder = folder.to_str().unwrap();
-        let shell = "env -u NO_COLOR LC_ALL=C.UTF-8 PS1='ready> ' sh";
+        let shell = "exec env -u NO_COLOR LC_ALL=C.UTF-8 PS1='ready> ' sh";
         let size = ["-x", "100", "-y", "30", "-c", folder, shell];
         let start = ["-f", "/dev/null", "-u", "new-session", "-d"];
         tmux.tell(&[&start[..], &size[..]].concat());

@@ -49,7 +49,7 @@ fn modes_honour_the_umask() {
 fn a_workdir_that_others_may_write_is_refused_unless_it_is_meant() {
     for mode in [0o777, 0o775, 0o1777, 0o702] {
         let farm = Farm::of("touch started\n");
-        fs::create_dir(farm.path("w")).unwrap();
+        farm.make_dir("w");
         fs::set_permissions(farm.path("w"), PermissionsExt::from_mode(mode)).unwrap();
         farm.farm("").run().exits(74).says(&["--shared-workdir"]);
         assert!(!farm.path("started").exists());
@@ -68,7 +68,7 @@ fn a_workdir_of_someone_else_is_refused_unless_it_is_meant() {
         return skip("only root can give a directory away");
     }
     let farm = Farm::of("touch started\n");
-    fs::create_dir(farm.path("w")).unwrap();
+    farm.make_dir("w");
     chown(farm.path("w"), Some(65534), Some(65534)).unwrap();
     farm.farm("").run().exits(74).says(&["--shared-workdir"]);
     assert!(!farm.path("started").exists());
@@ -92,14 +92,14 @@ fn a_link_in_the_place_of_a_file_is_not_followed() {
         eprintln!("{name}");
         let farm = Farm::of("echo a\nfalse\n");
         let is_dir = ["nodes", "nodes/done", "logs"].contains(&name);
-        fs::create_dir_all(farm.path("w")).unwrap();
+        farm.make_dir("w");
         if is_dir {
-            fs::create_dir(farm.path("victim")).unwrap();
+            farm.make_dir("victim");
         } else {
             farm.write("victim", "precious\n");
         }
         let link = farm.path("w").join(name);
-        fs::create_dir_all(link.parent().unwrap()).unwrap();
+        farm.make_dir(link.parent().unwrap());
         symlink(farm.path("victim"), link).unwrap();
         let done = farm.farm("").run();
         if is_dir {
@@ -127,7 +127,7 @@ fn a_link_in_the_place_of_a_file_is_not_followed() {
 fn a_log_that_is_a_link_is_not_followed() {
     let farm = Farm::of("echo overwritten\n");
     farm.write("victim", "precious\n");
-    fs::create_dir_all(farm.path("w/logs")).unwrap();
+    farm.make_dir("w/logs");
     symlink(farm.path("victim"), farm.path("w/logs/log_0")).unwrap();
     farm.farm("").run();
     assert_eq!(farm.text("victim"), "precious\n");
@@ -137,7 +137,7 @@ fn a_log_that_is_a_link_is_not_followed() {
 fn the_workdir_itself_may_be_reached_through_a_link() {
     // Scratch spaces are links in home directories more often than not.
     let farm = Farm::of("echo a\n");
-    fs::create_dir(farm.path("scratch")).unwrap();
+    farm.make_dir("scratch");
     symlink(farm.path("scratch"), farm.path("w")).unwrap();
     farm.farm("").run().exits(0);
     assert_eq!(farm.text("scratch/finished"), "0 echo a\n");
@@ -185,7 +185,7 @@ fn a_workdir_begins_only_in_a_folder_that_is_empty_or_of_a_farm() {
     for name in ["lock", "finished", "tasks.1.0.1.new", "requeued"] {
         farm.write(Path::new("w").join(name), "");
     }
-    fs::create_dir_all(farm.path("w/nodes/done")).unwrap();
+    farm.make_dir("w/nodes/done");
     farm.farm("").run().exits(0);
 }
 

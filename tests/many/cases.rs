@@ -251,7 +251,7 @@ fn replace(farm: &Farm, (state, file, way): (&str, &Path, &str)) -> Option<bool>
         "a folder in its place" if path.is_dir() => return Some(false),
         "a folder in its place" => {
             remove(&path);
-            fs::create_dir(&path).unwrap();
+            farm.make_dir(&path);
         }
         "a FIFO in its place" => {
             remove(&path);

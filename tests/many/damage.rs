@@ -46,7 +46,7 @@ fn damage(farm: &Farm, file: &str, how: &str) {
         "garbage" => fs::write(path, vec![b'x'; bytes.len()]).unwrap(),
         "directory" => {
             fs::remove_file(&path).unwrap();
-            fs::create_dir(path).unwrap();
+            farm.make_dir(path);
         }
         "gone" => fs::remove_file(path).unwrap(),
         "old" => drop(fs::copy(farm.path(format!("old/{file}")), path).unwrap()),

@@ -69,7 +69,7 @@ fn done(farm: &Farm) -> u64 {
 fn a_long_list_takes_little_memory_and_starts_at_once() {
     let n = setting("PYTF_TEST_TASKS", 4000);
     let farm = Farm::of(tasks(n, |id| format!("true {id:>95}")));
-    fs::create_dir_all(farm.path("w/nodes")).unwrap();
+    farm.make_dir("w/nodes");
     let first = run(&farm, "from the start", Some(n / 2));
     let second = run(&farm, "resumed", None);
     assert!(first.max(second) < 64 << 10, "{first} or {second} KiB");
