@@ -1,0 +1,88 @@
+"""Runs scenarios, one after the other on the same machines: main.py GUEST [--keep] [SCENARIO...].
+
+Started by run.sh, in namespaces of its own: with this process ends all that it started.
+"""
+
+import argparse
+import shutil
+import sys
+import tempfile
+import time
+import traceback
+from pathlib import Path
+
+from nfs_farm import Farm
+from rig import Failure, Rig
+from scenarios import SCENARIOS
+
+
+def arguments():
+    parser = argparse.ArgumentParser(prog="tests/nfs/run.sh", description="Scenarios on kernel NFS.")
+    parser.add_argument("guest", help=argparse.SUPPRESS)
+    short = [name for name, scenario in SCENARIOS.items() if scenario.is_short]
+    names = " ".join(SCENARIOS)
+    parser.add_argument("scenarios", nargs="*", help=f"all, or some of: {names}; by default {' '.join(short)}")
+    parser.add_argument("--keep", action="store_true", help="leave the folder behind")
+    parsed = parser.parse_intermixed_args()
+    unknown = [name for name in parsed.scenarios if name not in [*SCENARIOS, "all"]]
+    if unknown:
+        parser.error(f"no such scenario: {' '.join(unknown)}; there are {names}")
+    wanted = list(SCENARIOS) if "all" in parsed.scenarios else parsed.scenarios or short
+    return parsed, wanted
+
+
+def post_mortem(farm):
+    """What helps to understand a failure."""
+    if farm is None:
+        return
+    for farmer in farm.farmers:
+        state = "still runs" if farmer.is_running() else f"ended with {farmer.status}"
+        said = farmer.output.decode(errors="replace").replace("\r", "\n").splitlines()
+        print(f"--- a farmer on {farmer.node.name} {state}", *said[-8:], sep="\n")
+
+
+def play(rig, name):
+    """Plays one scenario; true when it went well."""
+    began = time.monotonic()
+    scenario = SCENARIOS[name]
+    farm = None
+    try:
+        rig.mount(scenario.mount)
+        farm = Farm(rig, name, scenario)
+        word, said = "ok    ", scenario.function(farm)
+    except Failure as failure:
+        word, said = "FAILED", failure
+    except Exception:  # noqa: BLE001 - the others are to be played all the same
+        word, said = "FAILED", traceback.format_exc()
+    print(f"{word} {time.monotonic() - began:5.1f} s  {name}: {said}", flush=True)
+    if word == "FAILED":
+        post_mortem(farm)
+    return word != "FAILED"
+
+
+def main():
+    options, wanted = arguments()
+    home = Path(tempfile.mkdtemp(prefix="pytf-nfs-"))
+    home.chmod(0o755)
+    began = time.monotonic()
+    failed = []
+    try:
+        rig = Rig(options.guest, home, clients=2)
+        print(f"       {time.monotonic() - began:5.1f} s  the machines are up", flush=True)
+        for name in wanted:
+            if not play(rig, name):
+                failed.append(name)
+                # What hangs there would disturb the next ones.
+                rig.restart()
+        rig.power_off()
+    finally:
+        if options.keep:
+            print(f"kept: {home}")
+        else:
+            shutil.rmtree(home, ignore_errors=True)
+    print(f"{len(wanted) - len(failed)} of {len(wanted)} scenarios passed in {time.monotonic() - began:.0f} s")
+    sys.exit(f"failed: {' '.join(failed)}" if failed else 0)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,134 @@
+"""What scenarios are made of: a task list and its workdir on the file system, and
+farmers that work on it."""
+
+import json
+import random
+
+from rig import Command, Failure, until  # Its place is where the checker is found, too.
+
+import checker
+
+SLOTS = 3
+
+
+class Farm:
+    """A task list and its workdir, in a folder of their own."""
+
+    def __init__(self, rig, name, scenario):
+        self.rig = rig
+        self.name = name
+        self.scenario = scenario
+        self.size = 0
+        self.random = random.Random()
+        self.folder = f"/mnt/nfs/{name}"
+        self.home = rig.home / name
+        self.effects = self.home / "effects"
+        self.effects.mkdir(parents=True)
+        self.farmers = []
+        self.abandoned = set()
+        rig.reports.folder = self.effects
+
+    def tasks(self, count, seconds):
+        """The list: so many tasks, of so many seconds on average."""
+        self.size = count
+        lines = (
+            f"/mnt/host/./work {number} {self.random.uniform(0, 2 * seconds):.3f} {int(number % 50 == 49)}\n"
+            for number in range(count)
+        )
+        (self.home / "tasks.txt").write_text("".join(lines))
+        self.rig.clients[0].run(f"mkdir {self.folder} && cp /mnt/host/{self.name}/tasks.txt {self.folder}/")
+
+    def start(self, node):
+        """Starts a farmer on a node."""
+        lock = f"--lock {self.scenario.lock}" if self.scenario.lock else ""
+        options = f"--proc {SLOTS} --takeover {self.scenario.takeover} {lock}"
+        farmer = Command(node, f"cd {self.folder} && exec /mnt/host/pytf tasks.txt {options} 2>&1")
+        self.farmers.append(farmer)
+        return farmer
+
+    def start_all(self, each):
+        """So many on each client."""
+        for _ in range(each):
+            for node in self.rig.clients:
+                self.start(node)
+
+    def running(self):
+        return [farmer for farmer in self.farmers if farmer.is_running() and farmer not in self.abandoned]
+
+    def kill(self, farmer):
+        """SIGKILL; true when it was still there."""
+        farmer.node.run(f"kill -9 {farmer.pid} || true")
+        farmer.reader.join(60)
+        return farmer.status == -9
+
+    def abandon(self, node):
+        """The node is gone, and so are its farmers: nobody tells how they ended."""
+        self.abandoned |= {farmer for farmer in self.farmers if farmer.node is node}
+
+    def started(self):
+        """How many tasks have begun."""
+        return sum(1 for _ in self.effects.iterdir())
+
+    def wait_for_starts(self, share, within=120):
+        count = int(self.size * share)
+        until(lambda: self.started() >= count, f"{count} tasks of {self.name} have begun", within)
+
+    def wait_for_farmers(self, within=120):
+        """Waits until all have joined, by the state that the server has: who has not may
+        say that it cannot."""
+        lock = f"/srv/disk/export/{self.name}/tasks.txt_workdir/lock"
+        live = f'"live":{len(self.farmers)},'
+
+        def have_joined():
+            return live in self.rig.server.run(f"grep -aoh '\"live\":[0-9]*,' {lock} || true")
+
+        until(have_joined, f"the farmers of {self.name} have joined", within)
+
+    def wait_for_work_on(self, node, within=120):
+        """Waits until tasks run on a node."""
+
+        def has_work():
+            happened = checker.effects(self.effects, may_overlap=True)
+            ongoing = [attempts[-1] for attempts in happened.values() if attempts and attempts[-1].end is None]
+            return any(attempt.host == node.name for attempt in ongoing)
+
+        until(has_work, f"tasks of {self.name} run on {node.name}", within)
+
+    def wait_for_all(self, within=240):
+        until(lambda: not self.running(), f"the farmers of {self.name} end", within)
+
+    def complete(self, allowed):
+        """Another farmer finishes what is left, if anything, and all of it is judged.
+        `allowed`: how the others may have ended. Returns what there is to say about it."""
+        for farmer in self.farmers:
+            if farmer not in self.abandoned and farmer.status not in allowed:
+                said = farmer.output.decode(errors="replace")
+                raise Failure(f"a farmer on {farmer.node.name} ended with {farmer.status}: {said[-2000:]}")
+        left = self.left(self.rig.clients[0])
+        last = self.start(self.rig.clients[0])
+        last.reader.join(120)
+        if last.status not in (0, 1):
+            said = last.output.decode(errors="replace")
+            raise Failure(f"the last farmer ended with {last.status}: {said[-2000:]}")
+        for node in self.rig.clients:
+            checker.require(self.left(node) == 0, f"{node.name} sees tasks without a result")
+        # As the server has it, whatever clients believe.
+        self.rig.server.run(f"cp -r /srv/disk/export/{self.name}/tasks.txt_workdir /mnt/host/{self.name}/ && sync")
+        may_overlap = self.scenario.may_overlap
+        checker.check(
+            self.home / "tasks.txt_workdir", self.effects, complete=True, may_rework=True, may_overlap=may_overlap
+        )
+        happened = checker.effects(self.effects, may_overlap=may_overlap)
+        starts = sum(len(attempts) for attempts in happened.values())
+        ends = sum(attempt.end is not None for attempts in happened.values() for attempt in attempts)
+        broken = sum(farmer.output.count(b"its lock is broken") for farmer in self.farmers)
+        return (
+            f"{self.size} tasks, {left} left for the last farmer, {starts - self.size} started again, "
+            f"{ends - self.size} ended again, none lost or doubled; locks broken: {broken}"
+        )
+
+    def left(self, node):
+        """How many tasks have no result, as a client sees it."""
+        said = node.run(f"cd {self.folder} && /mnt/host/pytf status --json tasks.txt_workdir 2>/dev/null || true")
+        counts = json.loads(said)["tasks"]
+        return counts["total"] - counts["finished"] - counts["failed"]
