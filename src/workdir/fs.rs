@@ -152,6 +152,9 @@ pub fn read_from(file: &dyn File, offset: u64) -> io::Result<Vec<u8>> {
     Ok(bytes)
 }
 
+/// How often a file is opened by its name before NFS is believed that its handle is stale:
+/// half a second.
+const STALE_OPENS: u32 = 10;
 /// How often a look without the lock is made that a stale handle ends.
 const LOOKS: u32 = 10;
 
@@ -250,6 +253,31 @@ impl RealDir {
         }
     }
 
+    /// Opens a file, or says why it is not one.
+    fn open_once(&self, name: &str, how: Open) -> io::Result<Box<dyn File>> {
+        let (fd, is_made) = match self.open_or_make(name, how) {
+            Err(nix::Error::EISDIR) => return Err(NoFile("a directory").refuse()),
+            Err(nix::Error::ELOOP) => return Err(NoFile("a symbolic link").refuse()),
+            Err(nix::Error::ENXIO) => return Err(NoFile("a socket or a device").refuse()),
+            opened => opened?,
+        };
+        let file = StdFile::from(fd);
+        let stat = file.metadata()?;
+        let kind = stat.file_type();
+        match () {
+            () if kind.is_file() => {}
+            () if kind.is_dir() => return Err(NoFile("a directory").refuse()),
+            () if kind.is_fifo() => return Err(NoFile("a FIFO").refuse()),
+            () => return Err(NoFile("a device").refuse()),
+        }
+        if is_made {
+            self.rights.settle(&file)?;
+        } else {
+            self.rights.check(&stat)?;
+        }
+        Ok(Box::new(file))
+    }
+
     /// Opens a file, and makes it when that is asked for; whether it was made.
     fn open_or_make(&self, name: &str, how: Open) -> nix::Result<(OwnedFd, bool)> {
         // O_NONBLOCK: a FIFO put in a file's place must not hang us.
@@ -288,27 +316,22 @@ impl AsFd for RealDir {
 
 impl Dir for RealDir {
     fn open(&self, name: &str, how: Open) -> io::Result<Box<dyn File>> {
-        let (fd, is_made) = match self.open_or_make(name, how) {
-            Err(nix::Error::EISDIR) => return Err(NoFile("a directory").refuse()),
-            Err(nix::Error::ELOOP) => return Err(NoFile("a symbolic link").refuse()),
-            Err(nix::Error::ENXIO) => return Err(NoFile("a socket or a device").refuse()),
-            opened => opened?,
-        };
-        let file = StdFile::from(fd);
-        let stat = file.metadata()?;
-        let kind = stat.file_type();
-        match () {
-            () if kind.is_file() => {}
-            () if kind.is_dir() => return Err(NoFile("a directory").refuse()),
-            () if kind.is_fifo() => return Err(NoFile("a FIFO").refuse()),
-            () => return Err(NoFile("a device").refuse()),
+        // NFS may go by a file that bore the name before another node replaced it.
+        for nth in 1..STALE_OPENS {
+            match self.open_once(name, how) {
+                Err(error)
+                    if error.raw_os_error() == Some(libc::ESTALE) && how != Open::CreateNew =>
+                {
+                    #[expect(
+                        clippy::disallowed_methods,
+                        reason = "half a second in all, as an operation of NFS may take"
+                    )]
+                    std::thread::sleep(Duration::from_millis(10) * nth);
+                }
+                opened => return opened,
+            }
         }
-        if is_made {
-            self.rights.settle(&file)?;
-        } else {
-            self.rights.check(&stat)?;
-        }
-        Ok(Box::new(file))
+        self.open_once(name, how)
     }
 
     fn rename(&self, from: &str, to: &str) -> io::Result<()> {
