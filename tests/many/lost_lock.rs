@@ -135,12 +135,19 @@ fn a_farmer_that_was_sealed_behind_its_back_starts_nothing_more() {
     gate.comer();
     one.signal(Signal::SIGSTOP);
     let name = farm.farmers().remove(0);
-    let journal = farm.path(format!("w/nodes/{name}.jsonl"));
-    if !drop_lock(&journal) {
-        one.signal(Signal::SIGKILL);
+    let other = elsewhere(farm.farm(args)).start();
+    until("the other has joined", || {
+        log(&farm)
+            .iter()
+            .filter(|line| line["did"] == "join")
+            .count()
+            == 2
+    });
+    if !drop_lock(&farm.path(format!("w/nodes/{name}.jsonl"))) {
+        one.signal(Signal::SIGCONT);
+        gate.open(1);
         return;
     }
-    let other = elsewhere(farm.farm(args)).start();
     until("it is sealed", || seals(&farm) == 1);
     let lost = farm.text("w/requeued").lines().count();
     assert!(lost > 1, "it had claimed nothing ahead");
