@@ -7,7 +7,6 @@
 use std::collections::HashSet;
 use std::time::{Duration, Instant};
 
-use crate::host::guard;
 use crate::model::liveness::{Evidence, Verdict};
 use crate::model::watch::{first_watch, watch_every};
 use crate::workdir::error::Result;
@@ -128,9 +127,6 @@ impl Neighbours {
             }
             Verdict::Unproved => return Ok(None),
         };
-        if seen.is_here {
-            guard::end_all(farmer);
-        }
         let found = session.seal(farmer, Some(&seen), waiting)?;
         forget(farmer, waiting);
         let how = match evidence {

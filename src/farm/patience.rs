@@ -13,6 +13,7 @@ use crossbeam_channel::Sender;
 use super::clock::{Clock, since_boot};
 use super::message::Event;
 use super::queue::Queue;
+use crate::host::guard;
 use crate::workdir::lock::Waiting;
 use crate::workdir::node::Here;
 use crate::workdir::watch::Watcher;
@@ -170,5 +171,9 @@ impl Waiting for Patience {
 
     fn watcher(&mut self) -> Option<&mut Watcher> {
         Some(&mut self.watcher)
+    }
+
+    fn end_tasks(&mut self, farmer: &str) {
+        guard::end_all(farmer);
     }
 }

@@ -9,7 +9,7 @@ use super::patience::Patience;
 use super::start::{Host, Source, Trouble};
 use crate::cli::{End, Farm, VERSION};
 use crate::host::scheduler::left_until;
-use crate::host::{guard, memory};
+use crate::host::memory;
 use crate::model::identity::Process;
 use crate::model::liveness::{Lock as LockIs, Verdict, heartbeat};
 use crate::model::pace::Pace;
@@ -39,6 +39,9 @@ use crate::workdir::watch;
 /// own node, and others.
 const MOST_NEAR: usize = 1024;
 const MOST_LOOKS: usize = 64;
+
+/// So many names are tried.
+const MOST_JOINS: u32 = 4;
 
 /// How often a list that changes is read again, and after which pause.
 const LIST_LOOKS: u32 = 10;
@@ -96,7 +99,7 @@ impl Prelude<'_> {
             }
         };
         let feeds = matches!(source, Source::Stream(..));
-        let (joined, before) = self.join(journal, feeds)?;
+        let (joined, before) = self.join(journal, clock, feeds)?;
         let takeover = joined.session.takeover();
         if self.patience.takeover() != takeover || options.takeover != takeover {
             self.patience.set_takeover(takeover);
@@ -150,12 +153,30 @@ impl Prelude<'_> {
         let journal = self.journal(clock)?;
         let name = journal.farmer().to_owned();
         self.seal_before(before, &name)?;
-        let (joined, _) = self.join(journal, false)?;
+        let (joined, _) = self.join(journal, clock, false)?;
+        let name = joined.session.farmer();
         self.say(&format!("joins again, as farmer {name}"));
         Ok(joined)
     }
 
-    fn join(&mut self, journal: Journal, feeds: bool) -> Result<(Joined, State)> {
+    /// Joins. Whoever was frozen meanwhile may be sealed before it has joined, and tries
+    /// it under another name.
+    fn join(&mut self, journal: Journal, clock: &Clock, feeds: bool) -> Result<(Joined, State)> {
+        let mut journal = journal;
+        for _ in 1..MOST_JOINS {
+            let before = journal.farmer().to_owned();
+            match self.try_join(journal, feeds) {
+                Err(Error::Sealed) => {}
+                joined => return joined,
+            }
+            journal = self.journal(clock)?;
+            let name = journal.farmer().to_owned();
+            self.seal_before(&before, &name)?;
+        }
+        self.try_join(journal, feeds)
+    }
+
+    fn try_join(&mut self, journal: Journal, feeds: bool) -> Result<(Joined, State)> {
         let slots = self.host.slots.into();
         let mut pace = Pace::new(self.host.allocation.launched());
         let claim = |state: &State| pace.claim(slots, 0, state.live, state.left());
@@ -324,9 +345,6 @@ impl Prelude<'_> {
                 return Ok(());
             };
             if matches!(verdict, Verdict::Dead(_)) {
-                if seen.is_here {
-                    guard::end_all(farmer);
-                }
                 let of = (farmer, Some(&seen));
                 recovery::seal(dir, mechanism, (who, None), self.patience, of)?;
                 return Ok(());

@@ -134,6 +134,11 @@ impl<'a> Txn<'a> {
         self.waiting.now()
     }
 
+    /// Ends what is left of the tasks of a farmer of our node that is being sealed.
+    pub fn end_tasks(&mut self, farmer: &str) {
+        self.waiting.end_tasks(farmer);
+    }
+
     /// The directory.
     pub fn dir(&self) -> &'a Arc<dyn Dir> {
         self.dir

@@ -101,6 +101,8 @@ pub trait Waiting {
     fn watcher(&mut self) -> Option<&mut Watcher> {
         None
     }
+    /// Ends what is left of the tasks of a farmer of our node that is being sealed.
+    fn end_tasks(&mut self, _farmer: &str) {}
 }
 
 /// The lock, until it is dropped.

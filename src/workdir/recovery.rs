@@ -70,6 +70,11 @@ pub fn seal(
             return Err(txn.damaged(LOCK, what));
         }
         let ends = journal.ends()?;
+        // Before others may run them again; and not before it is certain that it is
+        // sealed, nor before its journal was read: what is ended here is no result.
+        if looked_at.is_some_and(|seen| seen.is_here) {
+            txn.end_tasks(farmer);
+        }
         let (results, lost) = unsettled(member, &ends);
         let wanted = results
             .iter()

@@ -112,10 +112,21 @@ impl Session {
         claim: impl FnOnce(&State) -> u64,
         waiting: &mut dyn Waiting,
     ) -> Result<(Self, State, Turn)> {
-        let (dir, mechanism) = (&workdir.dir, workdir.mechanism);
-        let farmer = journal.farmer().to_owned();
         let journal = SharedJournal(Arc::new(Mutex::new(journal)));
-        let waiting = &mut Beating::new(dir, &journal, 1, waiting);
+        let waiting = &mut Beating::new(&workdir.dir, &journal, 1, waiting);
+        let joined = Self::try_join(workdir, journal, feeds, claim, waiting);
+        waiting.ended(joined)
+    }
+
+    fn try_join(
+        workdir: &Workdir,
+        journal: SharedJournal,
+        feeds: bool,
+        claim: impl FnOnce(&State) -> u64,
+        waiting: &mut Beating<'_>,
+    ) -> Result<(Self, State, Turn)> {
+        let (dir, mechanism) = (&workdir.dir, workdir.mechanism);
+        let farmer = journal.lock().farmer().to_owned();
         let asked = waiting.now();
         let takeover = waiting.takeover();
         let mut txn = Txn::begin(dir, mechanism, &farmer, waiting)?;
@@ -621,6 +632,10 @@ impl Waiting for Beating<'_> {
 
     fn watcher(&mut self) -> Option<&mut Watcher> {
         self.waiting.watcher()
+    }
+
+    fn end_tasks(&mut self, farmer: &str) {
+        self.waiting.end_tasks(farmer);
     }
 }
 

@@ -156,7 +156,7 @@ fn judge(shared: &Shared, me: usize, error: &Error) {
             let name = world.actors[me].name.clone();
             world.violated(format!("{name} ended by a stale handle: {error}"));
         }
-        Error::Io { .. } | Error::GaveUp => {}
+        Error::Io { .. } => {}
         Error::Sealed if cut_off => {}
         error => {
             let name = world.actors[me].name.clone();
