@@ -40,6 +40,11 @@ use crate::workdir::fs::{Dir, Open, RealDir};
 use crate::workdir::layout::{LOGS, SCRIPTS};
 use crate::workdir::session::SharedJournal;
 
+/// For so long an end that comes after a long silence waits for the ledger to ask whether
+/// others have taken our tasks over.
+const ASKED: Duration = Duration::from_secs(1);
+const ASK_EVERY: Duration = Duration::from_millis(2);
+
 /// What a slot works with.
 pub struct Slot {
     /// Its number.
@@ -136,11 +141,11 @@ impl Slot {
     /// Writes the end into the journal, where it survives us, and tells the
     /// ledger of it; ends that are suspect are the ledger's to write.
     fn report(&self, task: Task, end: End, suspect: Option<Instant>) {
-        let mut journal = self.journal.lock();
-        if self.is_sealed(journal.farmer()) {
+        if self.is_sealed() {
             // It runs elsewhere by now; the ledger is about to find out.
             return;
         }
+        let mut journal = self.journal.lock();
         if suspect.is_none() {
             journal.push(&Record::End(end.clone()));
             // A write that fails is tried again, and told, by the ledger.
@@ -153,15 +158,23 @@ impl Slot {
 
     /// Whether others have taken our tasks over: asked after a long silence only. Where
     /// nobody can tell, the end is recorded: a session that is over settles none.
-    fn is_sealed(&self, farmer: &str) -> bool {
-        if self.queue.life().is_good() {
+    fn is_sealed(&self) -> bool {
+        // The ledger asks under the lock right now, and who seals us may be about to.
+        let (life, since) = (self.queue.life(), Instant::now());
+        while !life.is_good()
+            && !life.is_over()
+            && since.elapsed() < ASKED
+            && !self.queue.is_closed_within(ASK_EVERY)
+        {}
+        if life.is_good() {
             return false;
         }
-        if self.queue.life().is_over() {
+        if life.is_over() {
             return true;
         }
         let dir: Arc<dyn Dir> = self.dir.clone();
-        is_over(&dir, farmer).unwrap_or(false)
+        let farmer = self.journal.lock().farmer().to_owned();
+        is_over(&dir, &farmer).unwrap_or(false)
     }
 
     /// One attempt of a task; `None` when it was not started because nothing
