@@ -20,8 +20,9 @@ class Scenario:
     mount: str
     lock: str
     is_short: bool
-    # Farmers take each other for dead after so many seconds.
-    takeover: int = 10
+    # Farmers take each other for dead after so many seconds. Who starts gives the lock up,
+    # and ends, after half of that.
+    takeover: int = 20
     # A node is alive and cannot be heard: until it knows, it runs what others run again.
     may_overlap: bool = False
 
@@ -87,7 +88,7 @@ def cut(farm):
     node = farm.rig.clients[1]
     farm.wait_for_work_on(node)
     node.cut()
-    time.sleep(2.5 * farm.scenario.takeover)
+    time.sleep(1.5 * farm.scenario.takeover)
     node.heal()
     farm.wait_for_all()
     return farm.complete(allowed={0, 1, 75, 76})
