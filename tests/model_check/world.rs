@@ -428,7 +428,7 @@ impl World {
         if self.draws(|faults| &mut faults.stall, weight) {
             let time = self.random.between(TAKEOVER / 8, TAKEOVER * 2);
             self.trace(me, || format!("ALL STAND STILL for {} ms", time / 1000));
-            self.stalled_until = self.now + time;
+            self.stalled_until = self.stalled_until.max(self.now + time);
         }
         if self.stalled_until > self.now {
             let ready_at = self.stalled_until + self.random.between(50, 400);
