@@ -248,7 +248,8 @@ impl RealDir {
         let flags = OFlag::O_PATH | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
         match nix::fcntl::openat(&self.fd, name, flags, Mode::empty()) {
             Ok(fd) => Ok(self.rights.fault(&StdFile::from(fd).metadata()?)),
-            Err(nix::Error::ENOENT) => Ok(None),
+            // What stands in the place of its folder is damage, and named as that.
+            Err(nix::Error::ENOENT | nix::Error::ENOTDIR) => Ok(None),
             Err(error) => Err(error.into()),
         }
     }

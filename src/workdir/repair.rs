@@ -21,7 +21,7 @@ use super::lines::{Lines, sum_of};
 use super::lock::{Mechanism, Waiting};
 use super::new_file::NewFile;
 use super::resume::{ListFile, ListTrouble};
-use super::state::{self, Act, FORMAT, LOCK, Log, State};
+use super::state::{self, Act, FORMAT, Known, LOCK, Log, Members, State};
 use super::watch;
 use crate::model::durations;
 use crate::model::identity::Process;
@@ -70,7 +70,7 @@ pub fn repair(
     let lock = dir.open(LOCK, Open::Create).context("open", LOCK)?;
     check_nobody_works(dir, &*lock, fallback, waiting)?;
     let state = state::read(&*lock).ok().flatten();
-    let mut found = Remains::read(dir, state.as_ref())?;
+    let mut found = Remains::read(dir, &*lock, state.as_ref())?;
     if let Some(state) = state {
         found.weigh(&state);
     }
@@ -181,10 +181,15 @@ fn look_at(
 /// Whether a file is what the state knows; format 1 knew no more than lengths and
 /// numbers of lines.
 fn is_whole(dir: &Arc<dyn Dir>, state: &State, name: &str) -> Result<bool> {
-    let known = if name == TASKS {
-        state.tasks
-    } else {
-        state.finished
+    let queue = state.queue();
+    let known = match name {
+        TASKS => state.tasks,
+        FINISHED => state.finished,
+        _ => Known {
+            len: queue.len,
+            lines: queue.left,
+            sum: queue.sum,
+        },
     };
     let file = match dir.open(name, Open::Read) {
         Ok(file) => file,
@@ -203,6 +208,32 @@ fn is_whole(dir: &Arc<dyn Dir>, state: &State, name: &str) -> Result<bool> {
         return Ok(n == known.lines && lines.at() == known.len);
     }
     Ok(sum_of(&*file, known.len).context("read", name)? == known.sum)
+}
+
+/// The tasks that have not ended, as far as that is certain: those that nobody has
+/// claimed, by a `toprocess` that has its checksum, and those that somebody has open, by a
+/// log that has it.
+fn not_ended(dir: &Arc<dyn Dir>, lock: &dyn File, state: &State) -> Result<BTreeSet<TaskId>> {
+    let mut ids = BTreeSet::new();
+    if state.format < FORMAT {
+        return Ok(ids);
+    }
+    if is_whole(dir, state, TOPROCESS)? {
+        let file = dir.open(TOPROCESS, Open::Read).context("open", TOPROCESS)?;
+        let mut lines = Lines::new(&*file, state.queue().cursor, state.queue().len);
+        while let Some(line) = lines.next().context("read", TOPROCESS)? {
+            ids.extend(parse_line(line).map(|(id, _)| id));
+        }
+    }
+    match state::entries(lock, &state.log, &Log::default()) {
+        Err(Error::Damaged { .. }) => {}
+        entries => {
+            for member in Members::after(&entries?).iter() {
+                ids.extend(member.open.ids().iter());
+            }
+        }
+    }
+    Ok(ids)
 }
 
 /// The time now, as the file system has it.
@@ -228,6 +259,9 @@ struct Remains {
     n_tasks: u64,
     /// The files that have the checksums which the state knows.
     whole: BTreeSet<&'static str>,
+    /// The tasks that have certainly not ended, whatever a file says that has not its
+    /// checksum.
+    not_ended: BTreeSet<TaskId>,
     /// The tasks in `finished`.
     in_finished: BTreeSet<TaskId>,
     unusable: u64,
@@ -262,7 +296,7 @@ impl Fate {
 }
 
 impl Remains {
-    fn read(dir: &Arc<dyn Dir>, state: Option<&State>) -> Result<Self> {
+    fn read(dir: &Arc<dyn Dir>, lock: &dyn File, state: Option<&State>) -> Result<Self> {
         let mut found = Self::default();
         if let Some(state) = state {
             for name in [TASKS, FINISHED] {
@@ -270,6 +304,7 @@ impl Remains {
                     found.whole.insert(name);
                 }
             }
+            found.not_ended = not_ended(dir, lock, state)?;
         }
         for farmer in farmers::unsealed(dir)? {
             found.read_journal(dir, &layout::journal(&farmer))?;
@@ -340,7 +375,8 @@ impl Remains {
                 self.unusable += 1;
                 continue;
             }
-            if end.is_some() {
+            let may_be = self.whole.contains(name) || !self.not_ended.contains(&id);
+            if end.is_some() && may_be {
                 // Journals know better.
                 let attempt = 1;
                 self.fates.entry(id).or_insert(Fate { attempt, end });

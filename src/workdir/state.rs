@@ -34,7 +34,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use super::error::{Context, Error, Result};
-use super::fs::{Dir, File, Open, looks, read_full};
+use super::fs::{Dir, File, NoFile, Open, looks, read_full};
 use super::lock::Mechanism;
 
 #[cfg(test)]
@@ -391,12 +391,15 @@ pub fn look(dir: &Arc<dyn Dir>) -> Result<Option<State>> {
     loop {
         tries += 1;
         let seen = looks(|| match dir.open(LOCK, Open::Fresh) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
-            file => read_once(&*file.context("open", LOCK)?),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Ok(None)),
+            // Nobody puts that there for a moment.
+            Err(error) if NoFile::of(&error).is_some() => Ok(Err(error)),
+            file => read_once(&*file.context("open", LOCK)?).map(Ok),
         });
         match seen {
             Err(Error::Damaged { .. }) if tries < LOOKS => {}
-            done => return done.map_err(no_verdict),
+            Err(error) => return Err(no_verdict(error)),
+            Ok(seen) => return seen.context("open", LOCK),
         }
     }
 }
