@@ -40,8 +40,8 @@ use crate::workdir::watch;
 const MOST_NEAR: usize = 1024;
 const MOST_LOOKS: usize = 64;
 
-/// So many names are tried.
-const MOST_JOINS: u32 = 4;
+/// So often a start is tried, and under so many names.
+const MOST_TRIES: u32 = 4;
 
 /// How often a list that changes is read again, and after which pause.
 const LIST_LOOKS: u32 = 10;
@@ -91,7 +91,14 @@ impl Prelude<'_> {
         for text in &self.host.warnings {
             self.progress.say(&format!("pytf: {text}"));
         }
-        let found = match self.prepare(&mut journal, source, options) {
+        let mut prepared = self.prepare(&mut journal, source, options);
+        for _ in 1..MOST_TRIES {
+            if !matches!(&prepared, Err(trouble) if trouble.is_lock_held_too_long()) {
+                break;
+            }
+            prepared = self.prepare(&mut journal, source, options);
+        }
+        let found = match prepared {
             Ok(found) => found,
             Err(trouble) => {
                 let _ = journal.discard(&self.workdir.dir);
@@ -159,14 +166,15 @@ impl Prelude<'_> {
         Ok(joined)
     }
 
-    /// Joins. Whoever was frozen meanwhile may be sealed before it has joined, and tries
-    /// it under another name.
+    /// Joins. Whoever was frozen meanwhile may be sealed before it has joined, or must give
+    /// the lock up, and tries it under another name.
     fn join(&mut self, journal: Journal, clock: &Clock, feeds: bool) -> Result<(Joined, State)> {
         let mut journal = journal;
-        for _ in 1..MOST_JOINS {
+        for _ in 1..MOST_TRIES {
             let before = journal.farmer().to_owned();
             match self.try_join(journal, feeds) {
                 Err(Error::Sealed) => {}
+                Err(error) if error.is_lock_held_too_long() => {}
                 joined => return joined,
             }
             journal = self.journal(clock)?;

@@ -105,6 +105,11 @@ impl Trouble {
         }
     }
 
+    /// Whether nothing was done, since the lock was held for too long.
+    pub(super) fn is_lock_held_too_long(&self) -> bool {
+        self.workdir().is_some_and(Error::is_lock_held_too_long)
+    }
+
     /// What is wrong with the workdir, when it is that.
     fn workdir(&self) -> Option<&Error> {
         match self {

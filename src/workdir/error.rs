@@ -4,7 +4,11 @@
 use std::io;
 
 use super::fs::NoFile;
+use super::state::LOCK;
 use crate::model::refusal::hint;
+
+/// What was tried when the lock was held for too long.
+const KEEP: &str = "keep";
 
 /// Why the workdir cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -65,6 +69,22 @@ pub enum Error {
 }
 
 impl Error {
+    /// A transaction was given up before anything of it came true, since others may soon
+    /// break the lock: it may be tried again.
+    pub fn lock_held_too_long() -> Self {
+        let what = "it was held for so long that others may have taken it over";
+        Self::Io {
+            doing: KEEP,
+            file: LOCK.into(),
+            source: io::Error::new(io::ErrorKind::TimedOut, what),
+        }
+    }
+
+    /// Whether it is [`Error::lock_held_too_long`].
+    pub fn is_lock_held_too_long(&self) -> bool {
+        matches!(self, Self::Io { doing, .. } if *doing == KEEP)
+    }
+
     /// A line to be put behind the message that says what mends it, where a command
     /// does. `workdir` is the workdir as the user names it.
     pub fn way_out(&self, workdir: &str) -> Option<String> {

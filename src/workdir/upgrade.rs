@@ -95,9 +95,7 @@ fn replace_lock(
     });
     state::write_new(&*file, &mut state, (waiting.micros(), Act::Prepare))?;
     if held.is_stale(waiting) {
-        let what = "it was held for so long that others may have taken it over";
-        let error = std::io::Error::new(std::io::ErrorKind::TimedOut, what);
-        return Err(error).context("keep", LOCK);
+        return Err(Error::lock_held_too_long());
     }
     dir.rename(&name, LOCK).context("rename", &name)?;
     dir.sync_names().context("sync", "the workdir")

@@ -9,7 +9,7 @@ use crate::workdir::error::{Context, Error, Result};
 use crate::workdir::fs::{File, read_full};
 use crate::workdir::layout::TOPROCESS;
 use crate::workdir::lock;
-use crate::workdir::state::{Head, LOCK, Queue};
+use crate::workdir::state::{Head, Queue};
 
 /// What is told of a file whose checksum is not the recorded one.
 pub(in crate::workdir) const CHANGED: &str = "it has not the checksum that was recorded: some of its lines have \
@@ -23,9 +23,7 @@ impl Txn<'_> {
         if self.held.is_stale(self.waiting) {
             // They must not do it behind the back of whoever comes next.
             let _ = lock::announce(self.dir, &*self.held.file, "nobody", self.waiting);
-            let what = "it was held for so long that others may have taken it over";
-            let error = std::io::Error::new(std::io::ErrorKind::TimedOut, what);
-            return Err(error).context("keep", LOCK);
+            return Err(Error::lock_held_too_long());
         }
         Ok(())
     }
