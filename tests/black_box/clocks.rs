@@ -59,7 +59,7 @@ fn a_clock_that_is_ahead_is_found_told_and_corrected() {
     let two = on(farm.farm("--proc 2"), "n2", 120).start();
     gate.comers(2);
     gate.open(4);
-    one.wait().exits(0);
+    one.wait().leaves(0);
     two.wait().exits(0);
 
     let seen = status(&farm, "login", 0);

@@ -119,7 +119,7 @@ fn a_node_is_not_sick_when_tasks_fail_everywhere() {
     thinks(&farm, "well");
     // Whoever has the last one, it fails.
     gate.open(1);
-    wait(well).exits(1);
+    wait(well).leaves(1);
     wait(suspect).exits(1).says(&["fail elsewhere, too"]);
     farm.assert_exact(TASKS, &[], &(0..TASKS).collect::<Vec<_>>());
 }
@@ -131,7 +131,7 @@ fn the_last_process_that_claims_is_never_in_quarantine() {
     let (well, sick) = two(&farm, &gate, "true", "");
     thinks(&farm, "doubtful");
     well.signal(Signal::SIGTERM);
-    wait(well).exits(0);
+    wait(well).leaves(0);
     wait(sick).exits(1).says(&["nobody else claims"]);
     assert_eq!(opinions(&farm), ["doubtful", "well"]);
     farm.assert_exact(TASKS, &[], &(0..TASKS).collect::<Vec<_>>());
@@ -168,7 +168,7 @@ fn without_quarantine_it_goes_on_failing() {
         farm.ids("failed").len() as u64 == TASKS - 1
     });
     gate.open(1);
-    wait(well).exits(1);
+    wait(well).leaves(1);
     wait(sick).exits(1);
     assert_eq!(opinions(&farm), [""; 0]);
 }
