@@ -100,6 +100,8 @@ pub struct Ledger {
     ends: Ends,
     times: Times,
     refused_since: Option<Instant>,
+    /// Since when nothing has run, while the workdir refuses.
+    idle_since: Option<Instant>,
     longest_wait: Duration,
     /// Since when a slot has nothing to do; or others have left something.
     hungry: Option<Instant>,
@@ -137,6 +139,7 @@ impl Ledger {
             ends: Ends::default(),
             times,
             refused_since: None,
+            idle_since: None,
             longest_wait: Duration::ZERO,
             hungry: Some(now),
             was_told_complete: false,
@@ -198,7 +201,7 @@ impl Ledger {
         }
         self.mind_health()?;
         self.look()?;
-        self.refused_since = None;
+        (self.refused_since, self.idle_since) = (None, None);
         Ok(())
     }
 
@@ -692,11 +695,14 @@ impl Ledger {
     fn is_over(&mut self, error: Error) -> bool {
         let is_busy = self.desk.places.iter().any(|place| place.look().is_some());
         let is_first = self.refused_since.is_none();
-        let since = *self.refused_since.get_or_insert_with(Instant::now);
-        let patience = if is_busy {
-            PATIENCE_BUSY
+        let now = Instant::now();
+        let since = *self.refused_since.get_or_insert(now);
+        // What was said when tasks ran holds until they have ended, and then a while.
+        let (began, patience) = if is_busy {
+            self.idle_since = None;
+            (since, PATIENCE_BUSY)
         } else {
-            PATIENCE_IDLE
+            (*self.idle_since.get_or_insert(now), PATIENCE_IDLE)
         };
         if matches!(error, Error::Io { .. }) {
             self.desk.queue.life().doubt();
@@ -710,12 +716,15 @@ impl Ledger {
                 }
                 return false;
             }
-            Error::Io { .. } if since.elapsed() < patience => {
+            Error::Io { .. } if now - began < patience && now - since < PATIENCE_BUSY => {
                 if is_first {
-                    self.warn(format!(
-                        "{error}; trying on for up to {}s",
-                        patience.as_secs()
-                    ));
+                    let (busy, idle) = (PATIENCE_BUSY.as_secs(), PATIENCE_IDLE.as_secs());
+                    let long = if is_busy {
+                        format!("{busy}s, or {idle}s when no task runs any more")
+                    } else {
+                        format!("{idle}s")
+                    };
+                    self.warn(format!("{error}; trying on for up to {long}"));
                 }
                 return false;
             }

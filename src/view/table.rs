@@ -47,16 +47,19 @@ pub fn text(out: &mut dyn Write, look: &Look, rows: &[Vec<String>]) -> io::Resul
     Ok(())
 }
 
-/// Writes one row of values with commas between (RFC 4180, with a line feed).
+/// Writes one row of values with commas between (RFC 4180, with a line feed). What a
+/// spreadsheet would take for a formula begins with an apostrophe.
 pub fn csv(out: &mut dyn Write, row: &[String]) -> io::Result<()> {
     for (number, cell) in row.iter().enumerate() {
         if number > 0 {
             out.write_all(b",")?;
         }
+        let is_formula = cell.starts_with(['=', '+', '-', '@']) && cell.parse::<f64>().is_err();
+        let mark = if is_formula { "'" } else { "" };
         if cell.contains(['"', ',', '\n', '\r']) {
-            write!(out, "\"{}\"", cell.replace('"', "\"\""))?;
+            write!(out, "\"{mark}{}\"", cell.replace('"', "\"\""))?;
         } else {
-            out.write_all(cell.as_bytes())?;
+            write!(out, "{mark}{cell}")?;
         }
     }
     out.write_all(b"\n")
@@ -100,6 +103,15 @@ mod tests {
         text(&mut out, &narrow, &long).unwrap();
         let out = String::from_utf8(out).unwrap();
         assert!(out.lines().all(|line| line.chars().count() == 40), "{out}");
+    }
+
+    #[test]
+    fn no_cell_is_a_formula() {
+        let row = ["=1+1", "-15", "-x,y", "@a", "+1.5", "a=b"].map(str::to_owned);
+        let mut out = Vec::new();
+        csv(&mut out, &row).unwrap();
+        let out = String::from_utf8(out).unwrap();
+        assert_eq!(out, "'=1+1,-15,\"'-x,y\",'@a,+1.5,a=b\n");
     }
 
     #[test]

@@ -342,7 +342,10 @@ impl Oracle {
             shown.lines.push(line.to_vec());
         }
         if crc32fast::hash(&shown.lines.concat()) != known.sum {
-            return Err(format!("{name} has not its checksum (state {})", now.seq));
+            return Err(format!(
+                "{name} does not have its checksum (state {})",
+                now.seq
+            ));
         }
         if shown.lines.len() as u64 != known.lines {
             let n = shown.lines.len();

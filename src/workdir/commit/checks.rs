@@ -12,7 +12,7 @@ use crate::workdir::lock;
 use crate::workdir::state::{Head, Queue};
 
 /// What is told of a file whose checksum is not the recorded one.
-pub(in crate::workdir) const CHANGED: &str = "it has not the checksum that was recorded: some of its lines have \
+pub(in crate::workdir) const CHANGED: &str = "its checksum is not the recorded one: some of its lines have \
                            changed since they were written; see docs/workdir.md, \
                            \"A damaged workdir\"";
 

@@ -162,7 +162,7 @@ pub fn bytes_since(file: &dyn File, log: &Log, then: &Log) -> Result<Vec<u8>> {
     }
     Err(Error::Damaged {
         file: LOCK.into(),
-        what: "its log of transactions has not the checksum that was recorded; see \
+        what: "the checksum of its log of transactions is not the recorded one; see \
                docs/workdir.md, \"A damaged workdir\""
             .into(),
     })
