@@ -12,7 +12,7 @@ use std::time::Duration;
 use nix::sys::signal::{Signal, killpg};
 use nix::unistd::Pid;
 
-use crate::harness::{Done, Farm, has, is_root, pause, skip, tasks};
+use crate::harness::{Done, Farm, has, is_root, pause, skip, tasks, until};
 /// Tasks that leave a mark outside of the workdir as the last thing they do.
 pub(crate) fn marking(n: u64) -> Farm {
     let farm = Farm::of(tasks(n, |id| format!("echo {id}; touch done/{id}")));
@@ -114,6 +114,40 @@ fn a_full_file_system_is_told_and_the_next_run_completes() {
         small.grow();
         completes(&farm, 200);
     }
+}
+
+/// What is said while tasks run holds until the last of them has ended, and a while longer.
+#[test]
+fn patience_without_tasks_begins_when_the_last_one_has_ended() {
+    let farm = Farm::new();
+    let gate = farm.gate("gate");
+    fs::create_dir(farm.path("done")).unwrap();
+    let line = format!("{}; touch done/$PYTF_TASK_ID\n", gate.stand());
+    farm.write("tasks.txt", line.repeat(2));
+    let Some(_small) = Small::mount(&farm, "200k") else {
+        return;
+    };
+    let pytf = farm.farm("--proc 2").start();
+    gate.comers(2);
+    let filler = farm.path("w/filler");
+    let full = fs::write(&filler, vec![0; 1 << 20]).unwrap_err();
+    assert_eq!(full.kind(), std::io::ErrorKind::StorageFull);
+    gate.open(1);
+    until("its end cannot be recorded", || {
+        pytf.stderr()
+            .contains("trying on for up to 300s, or 10s when no task runs any more")
+    });
+    // Longer than an idle farm tries on.
+    pause(Duration::from_secs(11));
+    gate.open(1);
+    until("both have ended", || {
+        farm.path("done/0").exists() && farm.path("done/1").exists()
+    });
+    // Several tries.
+    pause(Duration::from_secs(3));
+    fs::remove_file(filler).unwrap();
+    pytf.wait().exits(0);
+    farm.assert_exact(2, &[0, 1], &[]);
 }
 
 #[test]

@@ -35,6 +35,9 @@ use world::{Broken, Faults, Odds, Random, Shared, TAKEOVER, World};
 
 /// The most tasks of a story.
 const MOST_TASKS: u64 = 24;
+/// One story in so many is wide: a thousand tasks and hundreds of slots, so that one claim
+/// is of hundreds of ids, scattered after a retry.
+const WIDE: u64 = 200;
 
 /// The line of a task.
 pub(crate) fn line(id: u64) -> Vec<u8> {
@@ -100,13 +103,19 @@ impl Story {
             1 => Mechanism::Fcntl,
             _ => Mechanism::Flock,
         };
-        let tasks = random.between(3, MOST_TASKS);
+        let is_wide = seed % WIDE == WIDE / 2;
+        let tasks = if is_wide {
+            random.between(1000, 1200)
+        } else {
+            random.between(3, MOST_TASKS)
+        };
         let source = if random.one_in(4) {
             Source::Stream(tasks)
         } else {
             Source::List(list(tasks))
         };
-        let slots = usize::try_from(random.between(1, 3)).unwrap();
+        let slots = random.between(1, 3) * if is_wide { 300 } else { 1 };
+        let slots = usize::try_from(slots).unwrap();
         let longest = [20_000, 300_000, 2_000_000][usize::try_from(random.below(3)).unwrap()];
         Self {
             kind,
@@ -125,7 +134,7 @@ impl Story {
                 Kind::Local => 1,
                 Kind::Nfs { .. } => usize::try_from(random.between(1, 3)).unwrap(),
             },
-            retries: random.one_in(3),
+            retries: is_wide || random.one_in(3),
             shorter: random.one_in(4).then(|| random.between(1, tasks)),
             random,
         }
