@@ -26,6 +26,7 @@ class Farm:
         self.effects.mkdir(parents=True)
         self.farmers = []
         self.abandoned = set()
+        self.is_judged = False
         rig.reports.folder = self.effects
 
     def tasks(self, count, seconds):
@@ -100,6 +101,7 @@ class Farm:
     def complete(self, allowed):
         """Another farmer finishes what is left, if anything, and all of it is judged.
         `allowed`: how the others may have ended. Returns what there is to say about it."""
+        self.is_judged = True
         for farmer in self.farmers:
             if farmer not in self.abandoned and farmer.status not in allowed:
                 said = farmer.output.decode(errors="replace")
