@@ -13,7 +13,7 @@ use super::farmers;
 use super::fs::{Dir, Open};
 use super::layout::{FAILED, FINISHED, REQUEUED, TASKS, TOPROCESS};
 use super::lines::sum_of;
-use super::state::{self, FORMAT, Known, LOCK, Log, State};
+use super::state::{self, FORMAT, LOCK, Log, State};
 
 /// How often a workdir that changes meanwhile is looked at.
 const LOOKS: u32 = 10;
@@ -72,20 +72,8 @@ fn check_once(dir: &Arc<dyn Dir>) -> Result<Checked> {
         )?;
         take(farmers::check_age(dir))?;
         take(check_log(dir, state))?;
-        let queue = state.queue();
-        let queue = Known {
-            len: queue.len,
-            lines: queue.left,
-            sum: queue.sum,
-        };
-        for (name, known) in [
-            (TASKS, state.tasks),
-            (TOPROCESS, queue),
-            (FINISHED, state.finished),
-            (FAILED, state.failed),
-            (REQUEUED, state.requeued),
-        ] {
-            take(check_file(dir, state, (name, known)))?;
+        for name in [TASKS, TOPROCESS, FINISHED, FAILED, REQUEUED] {
+            take(check_file(dir, state, name))?;
         }
     }
     Ok(Checked { damage, state })
@@ -100,7 +88,8 @@ fn check_log(dir: &Arc<dyn Dir>, state: &State) -> Result<()> {
     state::bytes_since(&*file, &state.log, &Log::default()).map(drop)
 }
 
-fn check_file(dir: &Arc<dyn Dir>, state: &State, (name, known): (&str, Known)) -> Result<()> {
+fn check_file(dir: &Arc<dyn Dir>, state: &State, name: &str) -> Result<()> {
+    let known = state.known(name);
     let renames = state.renames.iter().filter(|rename| rename.to == name);
     let names = renames.map(|rename| &*rename.from).chain([name]);
     for there in names {

@@ -21,7 +21,7 @@ use super::lines::{Lines, sum_of};
 use super::lock::{Mechanism, Waiting};
 use super::new_file::NewFile;
 use super::resume::{ListFile, ListTrouble};
-use super::state::{self, Act, FORMAT, Known, LOCK, Log, Members, State};
+use super::state::{self, Act, FORMAT, LOCK, Log, Members, State};
 use super::watch;
 use crate::model::durations;
 use crate::model::identity::Process;
@@ -181,16 +181,7 @@ fn look_at(
 /// Whether a file is what the state knows; format 1 knew no more than lengths and
 /// numbers of lines.
 fn is_whole(dir: &Arc<dyn Dir>, state: &State, name: &str) -> Result<bool> {
-    let queue = state.queue();
-    let known = match name {
-        TASKS => state.tasks,
-        FINISHED => state.finished,
-        _ => Known {
-            len: queue.len,
-            lines: queue.left,
-            sum: queue.sum,
-        },
-    };
+    let known = state.known(name);
     let file = match dir.open(name, Open::Read) {
         Ok(file) => file,
         Err(error) if is_no_file(&error) => return Ok(false),

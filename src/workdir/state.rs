@@ -35,6 +35,7 @@ use serde::{Deserialize, Serialize};
 
 use super::error::{Context, Error, Result};
 use super::fs::{Dir, File, NoFile, Open, looks, read_full};
+use super::layout::{FAILED, FINISHED, REQUEUED, TASKS};
 use super::lock::Mechanism;
 
 #[cfg(test)]
@@ -111,6 +112,15 @@ pub struct Queue {
 }
 
 impl Queue {
+    /// What is known of its file; the lines are those that nobody has claimed.
+    pub fn known(&self) -> Known {
+        Known {
+            len: self.len,
+            lines: self.left,
+            sum: self.sum,
+        }
+    }
+
     /// The checksum of what nobody has claimed.
     pub fn rest(&self) -> u32 {
         sum::rest(self.sum, self.taken, self.len.saturating_sub(self.cursor))
@@ -307,6 +317,17 @@ impl State {
             list: None,
             folder: None,
             renames: Vec::new(),
+        }
+    }
+
+    /// What is known of a shared file, by its name.
+    pub fn known(&self, name: &str) -> Known {
+        match name {
+            FINISHED => self.finished,
+            FAILED => self.failed,
+            REQUEUED => self.requeued,
+            TASKS => self.tasks,
+            _ => self.queue().known(),
         }
     }
 

@@ -173,24 +173,10 @@ fn moments() -> impl Iterator<Item = u32> {
 }
 
 /// Runs pytf so that strace does `harm` to the `when`-th call of a kind (each
-/// thread counts for itself). `-b execve` lets the tasks and the guard alone.
+/// thread counts for itself).
 fn harmed<'f>(farm: &'f Farm, calls: &str, harm: &str, when: u32, file: Option<&str>) -> Done<'f> {
     let inject = format!("inject={calls}:{harm}:when={when}");
-    let mut strace = vec![
-        "strace",
-        "-f",
-        "-b",
-        "execve",
-        "-qq",
-        "-o",
-        "/dev/null",
-        "-e",
-        &inject,
-    ];
-    if let Some(file) = file {
-        strace.extend(["-P", file]);
-    }
-    farm.farm("--proc 1").under(strace).run()
+    farm.farm("--proc 1").injected(&inject, file).run()
 }
 
 #[test]
@@ -305,14 +291,7 @@ fn a_workdir_that_may_not_be_written_is_refused_with_its_name_and_the_error() {
     let pytf = if is_root() {
         std::os::unix::fs::chown(farm.path("w"), Some(65534), None).unwrap();
         fs::set_permissions(farm.path(""), PermissionsExt::from_mode(0o755)).unwrap();
-        farm.farm("").under([
-            "setpriv",
-            "--reuid",
-            "65534",
-            "--regid",
-            "65534",
-            "--clear-groups",
-        ])
+        farm.farm("").by_nobody()
     } else {
         farm.farm("")
     };
@@ -332,14 +311,7 @@ fn a_workdir_is_made_in_a_folder_that_may_be_written_but_not_read() {
         for path in ["", "put", "done"] {
             std::os::unix::fs::chown(farm.path(path), Some(65534), None).unwrap();
         }
-        farm.pytf(args).under([
-            "setpriv",
-            "--reuid",
-            "65534",
-            "--regid",
-            "65534",
-            "--clear-groups",
-        ])
+        farm.pytf(args).by_nobody()
     } else {
         farm.pytf(args)
     };

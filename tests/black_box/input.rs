@@ -193,18 +193,7 @@ fn a_list_that_may_not_be_read_is_named() {
     fs::set_permissions(farm.path("tasks.txt"), PermissionsExt::from_mode(0o0)).unwrap();
     fs::set_permissions(farm.path(""), PermissionsExt::from_mode(0o777)).unwrap();
     let pytf = farm.farm("");
-    let pytf = if is_root() {
-        pytf.under([
-            "setpriv",
-            "--reuid",
-            "65534",
-            "--regid",
-            "65534",
-            "--clear-groups",
-        ])
-    } else {
-        pytf
-    };
+    let pytf = if is_root() { pytf.by_nobody() } else { pytf };
     pytf.run()
         .exits(2)
         .says(&["tasks.txt", "Permission denied"]);

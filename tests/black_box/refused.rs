@@ -10,8 +10,7 @@ use crate::harness::{Done, Farm, Pytf, has, is_root, skip, tasks, until};
 /// Refuses the `when`-th of these calls of a thread, or with `+` all from then on.
 fn refuse<'f>(pytf: Pytf<'f>, calls: &str, error: &str, when: &str) -> Pytf<'f> {
     let inject = format!("inject={calls}:error={error}:when={when}");
-    let strace = "strace -f -b execve -qq -o /dev/null -e";
-    pytf.under(strace.split(' ').chain([&*inject]))
+    pytf.injected(&inject, None)
 }
 
 /// It ended in good order, for want of something that it names.
@@ -148,9 +147,7 @@ fn the_tasks_list_tells_a_sick_file_system_from_a_missing_file_and_a_full_table(
     ] {
         let farm = marking(2);
         let inject = format!("inject=open,openat:error={error}");
-        let strace = "strace -f -b execve -qq -o /dev/null -P tasks.txt -e";
-        let words = strace.split(' ').chain([&*inject]);
-        let done = farm.farm("").under(words).run();
+        let done = farm.farm("").injected(&inject, Some("tasks.txt")).run();
         orderly(&done, &[code]);
         assert!(done.stderr.contains(word), "{error}: {}", done.stderr);
         farm.farm("").run().exits(0);

@@ -65,19 +65,9 @@ fn farm(has_past: bool, lock: &str) -> Farm {
 
 fn harmed<'f>(farm: &'f Farm, (calls, harm, when): (&str, &str, u32), lock: &str) -> Done<'f> {
     let inject = format!("inject={calls}:{harm}:when={when}");
-    // `-b execve` lets the tasks and the guard alone.
-    let strace = [
-        "strace",
-        "-f",
-        "-b",
-        "execve",
-        "-qq",
-        "-o",
-        "/dev/null",
-        "-e",
-        &inject,
-    ];
-    farm.farm(&format!("--grace 1 {lock}")).under(strace).run()
+    farm.farm(&format!("--grace 1 {lock}"))
+        .injected(&inject, None)
+        .run()
 }
 
 /// How often each task ran to its end.
@@ -195,19 +185,10 @@ fn an_end_that_the_kernel_does_not_tell_is_no_success() {
         return skip("there is no strace");
     }
     let farm = Farm::of(tasks(N, |_| "exit 3".into()));
-    let inject = "inject=wait4:error=ECHILD";
-    let strace = [
-        "strace",
-        "-f",
-        "-b",
-        "execve",
-        "-qq",
-        "-o",
-        "/dev/null",
-        "-e",
-        inject,
-    ];
-    farm.farm("").under(strace).run().exits(1);
+    farm.farm("")
+        .injected("inject=wait4:error=ECHILD", None)
+        .run()
+        .exits(1);
     farm.assert_exact(N, &[], &(0..N).collect::<Vec<_>>());
     assert!(farm.ends().iter().all(|end| end["outcome"] == "unknown"));
 }

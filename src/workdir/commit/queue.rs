@@ -184,16 +184,11 @@ impl Txn<'_> {
     /// Appends lines to `toprocess`.
     fn enqueue(&mut self, lines: &[u8], count: u64) -> Result<()> {
         let queue = self.state.queue();
-        let known = Known {
-            len: queue.len,
-            lines: queue.left,
-            sum: queue.sum,
-        };
         let Known {
             len,
             lines: left,
             sum,
-        } = self.append(TOPROCESS, known, lines, count)?;
+        } = self.append(TOPROCESS, queue.known(), lines, count)?;
         let was_empty = queue.cursor == queue.len;
         let head = if was_empty {
             Head::of(lines)

@@ -50,7 +50,9 @@ impl Txn<'_> {
         name: &str,
         mut see: impl FnMut(&[u8]),
     ) -> Result<()> {
-        let (len, whole) = self.known(name);
+        let Known {
+            len, sum: whole, ..
+        } = self.state.known(name);
         let queue = self.state.queue();
         let before = match name {
             _ if from == 0 => Some(0),
@@ -69,18 +71,6 @@ impl Txn<'_> {
             self.check_sum(name, sum.finalize(), whole)?;
         }
         Ok(())
-    }
-
-    /// The length and the checksum of a shared file, as far as it is known.
-    fn known(&self, name: &str) -> (u64, u32) {
-        let (len, sum) = match name {
-            FINISHED => (self.state.finished.len, self.state.finished.sum),
-            FAILED => (self.state.failed.len, self.state.failed.sum),
-            REQUEUED => (self.state.requeued.len, self.state.requeued.sum),
-            TASKS => (self.state.tasks.len, self.state.tasks.sum),
-            _ => (self.state.queue().len, self.state.queue().sum),
-        };
-        (len, sum)
     }
 
     /// A new file, meant to take the place of `name`.
@@ -159,7 +149,7 @@ impl Txn<'_> {
     /// Cuts off what a dead or failed transaction left behind the known ends.
     pub fn cut_tails(&mut self) -> Result<()> {
         for name in SHARED {
-            let (known, _) = self.known(name);
+            let known = self.state.known(name).len;
             let file = self.current(name)?;
             self.check_last_line(&*file, name, known)?;
             if self.length_of(&*file, name, known)? > known {
@@ -173,7 +163,11 @@ impl Txn<'_> {
     pub fn check_sums(&mut self) -> Result<()> {
         self.check_log()?;
         for name in SHARED {
-            let (known, whole) = self.known(name);
+            let Known {
+                len: known,
+                sum: whole,
+                ..
+            } = self.state.known(name);
             let file = self.current(name)?;
             self.length_of(&*file, name, known)?;
             let sum = sum_of(&*file, known).context("read", name)?;
@@ -184,7 +178,11 @@ impl Txn<'_> {
 
     /// Lets a copy of the known part of a file take its place.
     pub(super) fn copy(&mut self, name: &'static str) -> Result<()> {
-        let (known, whole) = self.known(name);
+        let Known {
+            len: known,
+            sum: whole,
+            ..
+        } = self.state.known(name);
         let file = self.current(name)?;
         self.length_of(&*file, name, known)?;
         let mut copy = self.new_file(name)?;

@@ -58,6 +58,21 @@ impl<'f> Pytf<'f> {
         self
     }
 
+    /// As the user nobody, whom no capability helps.
+    pub(crate) fn by_nobody(self) -> Self {
+        let ids = ["--reuid", "65534", "--regid", "65534"];
+        self.under([&["setpriv"], &ids[..], &["--clear-groups"]].concat())
+    }
+
+    /// Under strace, which injects something, on one file alone if one is named. `-b
+    /// execve` lets the tasks and the guard alone.
+    pub(crate) fn injected(self, what: &str, on: Option<&str>) -> Self {
+        let mut strace: Vec<&str> = "strace -f -b execve -qq -o /dev/null".split(' ').collect();
+        strace.extend(on.iter().flat_map(|file| ["-P", file]));
+        strace.extend(["-e", what]);
+        self.under(strace)
+    }
+
     /// Runs it in another directory: the farm's own, by another mount.
     pub(crate) fn within(mut self, directory: PathBuf) -> Self {
         self.directory = directory;
