@@ -1,7 +1,7 @@
 //! Looking for damage: what of a workdir is not as its state says.
 //!
 //! Others rely on this: nothing is changed, and no lock is taken. What changed while it
-//! was looked at is looked at again; so what is told as damage was there twice or under
+//! was looked at is looked at again; so what is reported as damage was seen twice, or under
 //! one state.
 
 use std::io::ErrorKind;
