@@ -10,8 +10,8 @@ use std::sync::Arc;
 
 use pytf::cli::{Cli, Devices, Log, Repair, Request, Retry, default_workdir};
 use pytf::exit::RunExit;
-use pytf::farm::patience::{Patience, waits};
-use pytf::farm::sight;
+use pytf::farm::inventory;
+use pytf::farm::lock_wait::{Patience, waits};
 use pytf::farm::start::{self, Trouble, warn};
 use pytf::host::{guard, open_files};
 use pytf::model::ids::Ids;
@@ -120,7 +120,7 @@ fn meant(mut request: Request) -> Request {
 
 /// `pytf devices`
 fn devices(wish: &Devices) -> RunExit {
-    match sight::look(wish) {
+    match inventory::look(wish) {
         Ok(sight) => {
             let text = if wish.json {
                 sight.json() + "\n"

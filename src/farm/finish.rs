@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use super::clock::Clock;
 use super::message;
-use super::spokesman::{self, Job, Voice};
 use super::start::warn;
+use super::summary_scope::{self, Job, Voice};
 use super::supervisor::Ended;
 use crate::cli::{Farm, Logs};
 use crate::exit::RunExit;
@@ -53,7 +53,7 @@ impl Finish<'_> {
         });
         let is_last = state.as_ref().is_none_or(|state| state.live == 0);
         let voice = (!self.options.quiet)
-            .then(|| spokesman::voice(&self.workdir, &self.place, &self.farmer, ended));
+            .then(|| summary_scope::voice(&self.workdir, &self.place, &self.farmer, ended));
         let wants_timeline =
             is_last && !self.options.no_timeline && ended.farmer.cause() != Cause::Sealed;
         let wants_record = match &voice {

@@ -12,8 +12,8 @@ use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded};
 
 use super::clock::Clock;
 use super::devices::Plan;
+use super::inventory::key;
 use super::message::{Event, Order};
-use super::sight::key;
 use crate::cli::DeviceOptions;
 use crate::model::devices::watch::{Limits, May, Sample, Watched, out_of_service};
 use crate::model::record::{GpuLoad, Record};

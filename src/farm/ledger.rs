@@ -16,9 +16,9 @@ use crossbeam_channel::{Receiver, Select, Sender, never};
 
 use super::clock::Clock;
 use super::feeder::Fed;
+use super::lock_wait::Patience;
 use super::message::{Event, Failure, Heard, Order, Places, Report};
 use super::neighbours::Neighbours;
-use super::patience::Patience;
 use super::quarantine::Quarantine;
 use super::queue::Queue;
 use crate::host::process::Place;

@@ -14,22 +14,22 @@
 
 mod binding;
 pub mod clock;
-mod crew;
 pub mod devices;
 pub mod feeder;
 mod finish;
 pub mod gates;
+pub mod inventory;
+mod join;
 pub mod ledger;
+pub mod lock_wait;
 pub mod logs;
 pub mod message;
 pub mod neighbours;
-pub mod patience;
-mod prelude;
 pub mod quarantine;
 pub mod queue;
-pub mod sight;
+mod reserved;
 pub mod slot;
-mod spokesman;
 pub mod start;
+mod summary_scope;
 pub mod supervisor;
 pub mod walltime;

@@ -15,8 +15,8 @@ use nix::unistd::Pid;
 
 use super::clock::Clock;
 use super::ledger::Board;
+use super::lock_wait::Keep;
 use super::message::{Event, Failure, Order, Places, Stopped};
-use super::patience::Keep;
 use super::queue::Queue;
 use super::walltime::Endgame;
 use crate::host::memory::OomKills;

@@ -5,7 +5,7 @@ use std::os::unix::fs::MetadataExt;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use super::clock::Clock;
-use super::patience::Patience;
+use super::lock_wait::Patience;
 use super::start::{Host, Source, Trouble};
 use crate::cli::{End, Farm, VERSION};
 use crate::host::memory;
