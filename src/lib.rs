@@ -6,8 +6,10 @@
 pub mod cli;
 pub mod exit;
 pub mod farm;
+pub mod history;
 pub mod host;
 pub mod model;
 pub mod runner;
-pub mod view;
+pub mod screens;
+pub mod ui;
 pub mod workdir;

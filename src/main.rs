@@ -14,11 +14,11 @@ use pytf::farm::inventory;
 use pytf::farm::lock_wait::{Patience, waits};
 use pytf::farm::start::{self, Trouble, warn};
 use pytf::host::{guard, open_files};
+use pytf::model::escape::clip;
 use pytf::model::ids::Ids;
 use pytf::model::refusal::hint;
 use pytf::model::tasklist::Dialect;
-use pytf::view::escape::clip;
-use pytf::view::log::{Ask, show};
+use pytf::screens::log::{Ask, show};
 use pytf::workdir::fs::Dir;
 use pytf::workdir::layout::{NODES, TASKS};
 use pytf::workdir::open::{Whose, Wishes, Workdir, open_dir};
@@ -49,10 +49,12 @@ fn main() -> ExitCode {
             list,
             workdir,
             options,
-        } => start::run(&list, &workdir, &options).unwrap_or_else(|trouble| {
-            warn(&trouble.told(&workdir));
-            trouble.exit()
-        }),
+        } => {
+            start::run(&list, &workdir, &options, views::write_timeline).unwrap_or_else(|trouble| {
+                warn(&trouble.told(&workdir));
+                trouble.exit()
+            })
+        }
         Request::Log(wish) => log(&wish),
         Request::Retry(wish) => retry_failed(&wish).unwrap_or_else(|trouble| {
             warn(&trouble.told(&wish.workdir));

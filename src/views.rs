@@ -7,16 +7,16 @@ use std::path::Path;
 use pytf::cli::{Export, Format, Report, Status, Timeline, Watch};
 use pytf::exit::RunExit;
 use pytf::farm::start::warn;
+use pytf::history::run::{Run, RunError};
+use pytf::model::escape::escape;
 use pytf::model::refusal::{hint, is_resource};
-use pytf::view::escape::escape;
-use pytf::view::export;
-use pytf::view::look::{Look, Terminal};
-use pytf::view::report;
-use pytf::view::run::{Run, RunError};
-use pytf::view::status::{self, Form, Part, StatusError};
-use pytf::view::summary::quoted;
-use pytf::view::timeline::{self, Wishes};
-use pytf::view::watch::{self, WatchError};
+use pytf::screens::export;
+use pytf::screens::report;
+use pytf::screens::status::{self, Form, Part, StatusError};
+use pytf::screens::timeline::{self, Wishes};
+use pytf::screens::watch::{self, WatchError};
+use pytf::ui::look::{Look, Terminal};
+use pytf::ui::summary::quoted;
 
 /// Why a view was not shown, and the status to end with.
 pub(crate) struct Failed {
@@ -163,6 +163,11 @@ pub(crate) fn export(wish: &Export) -> Result<(), Failed> {
         }
         Err(error) => Err(error.into()),
     }
+}
+
+/// The timeline that a farm leaves in its workdir; what of an earlier one is not in it.
+pub(crate) fn write_timeline(run: &Run) -> io::Result<Option<String>> {
+    timeline::write(run).map(|written| written.left_out)
 }
 
 /// `pytf timeline`

@@ -11,20 +11,25 @@ use super::summary_scope::{self, Job, Voice};
 use super::supervisor::Ended;
 use crate::cli::{Farm, Logs};
 use crate::exit::RunExit;
+use crate::history::logs::log_tail;
+use crate::history::run::counts::failed_now;
+use crate::history::run::{Farmer, Run as Record, RunError};
 use crate::host::open_files;
 use crate::model::allocation::Allocation;
 use crate::model::farmer::{Cause, Run};
 use crate::model::outcome::signal_name;
-use crate::view::look::{Look, Terminal};
-use crate::view::run::counts::failed_now;
-use crate::view::run::{Farmer, Run as Record, RunError};
-use crate::view::summary::part::Part;
-use crate::view::summary::together::Together;
-use crate::view::summary::{Failure, Summary, TAIL, log_tail};
-use crate::view::{advice, timeline};
+use crate::ui::advice;
+use crate::ui::look::{Look, Terminal};
+use crate::ui::summary::part::Part;
+use crate::ui::summary::together::Together;
+use crate::ui::summary::{Failure, Summary, TAIL};
 use crate::workdir::open::Workdir;
 use crate::workdir::resume::look;
 use crate::workdir::state::State;
+
+/// Writes `timeline.json` into the workdir of a run; what of an earlier one is not in it.
+/// `main` gives it, since the farm knows no screen.
+pub(super) type WriteTimeline = fn(&Record) -> std::io::Result<Option<String>>;
 
 /// What is left when every task of ours has ended.
 pub(super) struct Finish<'a> {
@@ -35,6 +40,7 @@ pub(super) struct Finish<'a> {
     pub(super) slots: u32,
     pub(super) options: &'a Farm,
     pub(super) clock: Clock,
+    pub(super) write_timeline: WriteTimeline,
 }
 
 impl Finish<'_> {
@@ -64,7 +70,7 @@ impl Finish<'_> {
         // The journals are read once for both.
         let record = (wants_timeline || wants_record).then(|| Record::open(&self.workdir.path));
         if let Some(record) = record.as_ref().filter(|_| wants_timeline) {
-            write_timeline(record);
+            self.write_timeline(record);
         }
         let record = record.and_then(Result::ok);
         let text = match (voice, &state) {
@@ -83,6 +89,18 @@ impl Finish<'_> {
             .write_all(text.as_bytes())
             .and_then(|()| stdout.flush());
         ended.farmer.exit(run)
+    }
+
+    fn write_timeline(&self, record: &Result<Record, RunError>) {
+        let written = match record {
+            Ok(record) => (self.write_timeline)(record).map_err(|error| error.to_string()),
+            Err(error) => Err(error.to_string()),
+        };
+        match written {
+            Ok(None) => {}
+            Ok(Some(left_out)) => warn(&format!("timeline.json: {left_out}")),
+            Err(error) => warn(&format!("cannot write timeline.json: {error}")),
+        }
     }
 
     /// What we say when another sums up: nothing when the run is complete, since the
@@ -221,21 +239,6 @@ fn stopped(ended: &Ended) -> Option<String> {
         Cause::Signal(signal) => Some(signal_name(signal)),
         Cause::Trouble => Some("trouble with the workdir".into()),
         Cause::Sealed => Some("being cut off: others took its tasks over".into()),
-    }
-}
-
-fn write_timeline(record: &Result<Record, RunError>) {
-    let written = match record {
-        Ok(record) => timeline::write(record).map_err(|error| error.to_string()),
-        Err(error) => Err(error.to_string()),
-    };
-    match written {
-        Ok(written) => {
-            if let Some(left_out) = written.left_out {
-                warn(&format!("timeline.json: {left_out}"));
-            }
-        }
-        Err(error) => warn(&format!("cannot write timeline.json: {error}")),
     }
 }
 

@@ -15,7 +15,7 @@ use crate::model::devices::pool::{Gpu, pool};
 use crate::model::devices::watch::Sample;
 use crate::model::record::SlotDevices;
 use crate::model::room::usable;
-use crate::view::devices::{Seen, Sight};
+use crate::ui::devices::{Seen, Sight};
 
 /// How long a measurement may take.
 const PATIENCE: Duration = Duration::from_secs(5);

@@ -15,7 +15,7 @@ use crossbeam_channel::{Receiver, Sender, bounded, unbounded};
 use super::clock::{Clock, since_boot};
 use super::devices::{NoPlan, Plan, Surroundings};
 use super::feeder;
-use super::finish::Finish;
+use super::finish::{Finish, WriteTimeline};
 use super::gates::Gates;
 use super::join::{Joined, Prelude};
 use super::ledger::{Desk, Ledger};
@@ -42,6 +42,7 @@ use crate::host::room;
 use crate::host::scheduler::{Question, left_until};
 use crate::host::signals;
 use crate::model::allocation::{Allocation, is_launchers};
+use crate::model::escape::{escape, without_error_numbers};
 use crate::model::farmer::Farmer;
 use crate::model::limits::Limits;
 use crate::model::liveness::good_for;
@@ -53,9 +54,8 @@ use crate::model::tasklist::Dialect;
 use crate::model::walltime::Walltime;
 use crate::runner::Runner;
 use crate::runner::shell::Shell;
-use crate::view::escape::{escape, without_error_numbers};
-use crate::view::look::{Look, Terminal};
-use crate::view::progress::{Mode, Progress};
+use crate::ui::look::{Look, Terminal};
+use crate::ui::progress::{Mode, Progress};
 use crate::workdir::error::{Error, Result};
 use crate::workdir::fs::RealDir;
 use crate::workdir::layout::{FAILED, FINISHED, NODES, REQUEUED, TASKS, TOPROCESS};
@@ -137,7 +137,12 @@ impl Trouble {
 }
 
 /// Runs a farm.
-pub fn run(list: &List, path: &Path, options: &Farm) -> std::result::Result<RunExit, Trouble> {
+pub fn run(
+    list: &List,
+    path: &Path,
+    options: &Farm,
+    write_timeline: WriteTimeline,
+) -> std::result::Result<RunExit, Trouble> {
     let clock = Clock::start();
     let (events, inbox) = unbounded();
     // First of all: a signal in the first moment stops us in good order, too.
@@ -175,6 +180,7 @@ pub fn run(list: &List, path: &Path, options: &Farm) -> std::result::Result<RunE
         workdir,
         host,
         options,
+        write_timeline,
         clock,
         events,
         inbox,
@@ -467,6 +473,7 @@ struct Threads<'a> {
     workdir: Workdir,
     host: Host,
     options: &'a Farm,
+    write_timeline: WriteTimeline,
     clock: Clock,
     events: Sender<Event>,
     inbox: Receiver<Event>,
@@ -717,6 +724,7 @@ impl<'a> Threads<'a> {
             place: self.host.allocation,
             slots: self.host.slots,
             options: self.options,
+            write_timeline: self.write_timeline,
             clock: self.clock,
         }
     }

@@ -22,15 +22,15 @@ use super::walltime::Endgame;
 use crate::host::memory::OomKills;
 use crate::host::process::{Place, Told, end_orphans, is_stopped, reap_orphans, stand_still};
 use crate::host::signals::SUSPENDS;
+use crate::model::escape::{clip, escape};
 use crate::model::farmer::{self, Action, Cause, Farmer, Phase};
 use crate::model::ids::Ids;
 use crate::model::limits::{Limits, Over, Runs};
 use crate::model::outcome::signal_name;
 use crate::model::record::{Mark, Record};
 use crate::model::task::TaskId;
-use crate::view::escape::{clip, escape};
-use crate::view::progress::{Counts, Progress};
-use crate::view::stopping::Stopping;
+use crate::ui::progress::{Counts, Progress};
+use crate::ui::stopping::Stopping;
 use crate::workdir::state::State;
 
 /// Progress is shown and orphans are reaped this often, which is also the

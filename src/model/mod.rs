@@ -9,6 +9,7 @@ pub mod allocation;
 pub mod clocks;
 pub mod devices;
 pub mod durations;
+pub mod escape;
 pub mod farmer;
 pub mod figures;
 pub mod forecast;

@@ -1,0 +1,294 @@
+//! How many tasks are where, and which have failed.
+//!
+//! The state in `lock` says it exactly and at once. Where there is none that can
+//! be read, the lines of the files are counted: that is what `PyTaskFarmer`'s
+//! workdirs and damaged ones have.
+
+use std::io::{self, Read as _};
+use std::os::unix::fs::FileExt as _;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use super::{lines, transactions};
+use crate::history::open;
+use crate::model::task::parse_line;
+use crate::workdir::fs::{Dir, RealDir};
+use crate::workdir::layout::{FAILED, FINISHED, TASKS, TOPROCESS};
+use crate::workdir::resume::look;
+use crate::workdir::state::{Act, Head, LOCK, State, parse_entries};
+
+/// How many tasks are where.
+#[derive(Clone, Debug, Default)]
+pub struct Counts {
+    /// All that the workdir knows and that were not dropped.
+    pub total: u64,
+    /// In `finished`.
+    pub finished: u64,
+    /// In `failed`.
+    pub failed: u64,
+    /// Nobody has claimed them.
+    pub waiting: u64,
+    /// Some farmer has them, started or not.
+    pub claimed: u64,
+    /// Taken out of the list before they ran.
+    pub dropped: u64,
+    /// Farmers that still read tasks from a stream.
+    pub feeding: u64,
+    /// The state in `lock`, when there is one.
+    pub state: Option<State>,
+    /// Why there is none, when there should be; or why a run cannot be gone on with.
+    pub trouble: Option<String>,
+}
+
+impl Counts {
+    /// Looks at a workdir.
+    pub(super) fn read(workdir: &Path) -> io::Result<Self> {
+        let looked = RealDir::open(workdir)
+            .map_err(|error| error.to_string())
+            .and_then(|dir| {
+                let dir: Arc<dyn Dir> = dir;
+                if workdir.join(LOCK).exists() {
+                    look(&dir).map_err(|error| error.to_string())
+                } else {
+                    Ok(None)
+                }
+            });
+        let (state, mut trouble) = match looked {
+            Ok(state) => (state, None),
+            Err(trouble) => (None, Some(trouble)),
+        };
+        let Some(state) = state else {
+            return Self::counted(workdir, trouble);
+        };
+        if state.live == 0 {
+            // Somebody may have begun meanwhile.
+            let is_same = |_: &String| {
+                let dir = RealDir::open(workdir).ok();
+                let again = dir.and_then(|dir| look(&(dir as Arc<dyn Dir>)).ok()?);
+                again.is_some_and(|again| again.seq == state.seq)
+            };
+            trouble = doubt(workdir, &state).filter(is_same);
+        }
+        Ok(Self {
+            total: state.tasks.lines.saturating_sub(state.dropped),
+            finished: state.finished.lines,
+            failed: state.failed.lines,
+            waiting: state.left(),
+            claimed: state.claimed(),
+            dropped: state.dropped,
+            feeding: u64::from(state.feeding),
+            state: Some(state),
+            trouble,
+        })
+    }
+
+    /// Counts the lines of the files.
+    fn counted(workdir: &Path, trouble: Option<String>) -> io::Result<Self> {
+        let count = |name: &str| count_lines(&workdir.join(name));
+        let (finished, failed) = (count(FINISHED)?, count(FAILED)?);
+        let (waiting, tasks) = (count(TOPROCESS)?, count(TASKS)?);
+        let total = tasks.max(finished + failed + waiting);
+        Ok(Self {
+            total,
+            finished,
+            failed,
+            waiting,
+            claimed: total - finished - failed - waiting,
+            trouble,
+            ..Self::default()
+        })
+    }
+
+    /// Tasks that have ended.
+    pub fn done(&self) -> u64 {
+        self.finished + self.failed
+    }
+
+    /// Tasks that have not.
+    pub fn left(&self) -> u64 {
+        self.waiting + self.claimed
+    }
+
+    /// What changes whenever `failed` does.
+    pub(super) fn failed_version(&self) -> Option<(u64, u64, u64)> {
+        let state = self.state.as_ref()?;
+        // A retry writes the file anew: it raises the number of requeued lines.
+        Some((state.failed.len, state.failed.lines, state.requeued.lines))
+    }
+}
+
+/// Why the next farmer will refuse the files of a run that nobody works on: they are
+/// not as the state has them. While somebody works, they are ahead of what was read.
+fn doubt(workdir: &Path, state: &State) -> Option<String> {
+    let known = [
+        (TASKS, state.tasks.len),
+        (FINISHED, state.finished.len),
+        (FAILED, state.failed.len),
+        (TOPROCESS, state.queue().len),
+    ];
+    let length = |name| Some(current(workdir, Some(state), name).metadata().ok()?.len());
+    let short = known
+        .into_iter()
+        .find_map(|(name, len)| Some((name, length(name)?, len)).filter(|(_, is, len)| is < len));
+    let what = if let Some((name, is, len)) = short {
+        format!("{name} has {is} bytes where {len} were recorded")
+    } else {
+        let file = open(&current(workdir, Some(state), TOPROCESS)).ok()?;
+        let mut bytes = [0; Head::MOST];
+        let read = file.read_at(&mut bytes, state.queue().cursor).ok()?;
+        if state.queue().head.fits(&bytes[..read]) {
+            return None;
+        }
+        format!("{TOPROCESS} holds something else than was recorded")
+    };
+    Some(format!(
+        "{what}: another program, or an older copy, has been at the workdir"
+    ))
+}
+
+/// The file that has this name now, or will as soon as somebody does the renames
+/// of the last transaction.
+fn current(workdir: &Path, state: Option<&State>, name: &str) -> PathBuf {
+    let renames = state.map_or(&[][..], |state| &state.renames);
+    let new = renames.iter().find(|rename| rename.to == name);
+    new.map(|rename| workdir.join(&rename.from))
+        .filter(|path| path.exists())
+        .unwrap_or_else(|| workdir.join(name))
+}
+
+/// Up to where the lines of `toprocess` have been claimed, in bytes.
+pub fn cursor(workdir: &Path) -> io::Result<u64> {
+    let state = Counts::read(workdir)?.state;
+    Ok(state.map_or(0, |state| state.queue().cursor))
+}
+
+/// The tasks in `failed` now, in the order of their ids.
+pub fn failed_now(workdir: &Path) -> io::Result<Vec<u64>> {
+    failed_ids(workdir, &Counts::read(workdir)?)
+}
+
+/// The tasks in `failed`, in the order of their ids.
+pub(super) fn failed_ids(workdir: &Path, counts: &Counts) -> io::Result<Vec<u64>> {
+    let mut ids = Vec::new();
+    if counts.failed == 0 {
+        return Ok(ids);
+    }
+    let path = current(workdir, counts.state.as_ref(), FAILED);
+    let file = match open(&path) {
+        Ok(file) => file,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(ids),
+        Err(error) => return Err(error),
+    };
+    // What is behind the known end never happened.
+    let end = counts
+        .state
+        .as_ref()
+        .map_or(u64::MAX, |state| state.failed.len);
+    lines::each(&file, 0, |line, at| {
+        if at < end {
+            ids.extend(parse_line(line).map(|(id, _)| id.0));
+        }
+    })?;
+    ids.sort_unstable();
+    ids.dedup();
+    Ok(ids)
+}
+
+/// How many tasks waited after a transaction.
+pub(super) struct Waiting {
+    /// When it was, by the clock of whoever did it.
+    pub(super) at: u64,
+    /// The number of the farmer that did it.
+    pub(super) by: Option<u32>,
+    /// How many waited.
+    pub(super) left: u64,
+}
+
+/// How many tasks waited after each transaction: reckoned back from now. A seal
+/// gives back what nobody has counted: there it ends, or where the log is not kept.
+pub(super) fn queue_history(workdir: &Path, counts: &Counts) -> Option<Vec<Waiting>> {
+    let log = &counts.state.as_ref()?.log;
+    let mut history = History {
+        left: counts.state.as_ref()?.left(),
+        points: Vec::new(),
+    };
+    let newest = transactions::of_newest(workdir, log, 0).ok()?;
+    let mut goes_on = history.before(&newest);
+    let kept = transactions::all_kept(workdir).ok()?;
+    for segment in (0..log.segment).rev() {
+        if !goes_on || kept.binary_search(&segment).is_err() {
+            break;
+        }
+        goes_on = history.before(&transactions::of_kept(workdir, segment, 0).ok()?);
+    }
+    history.points.reverse();
+    Some(history.points)
+}
+
+/// What is known of the queue, back to some transaction.
+struct History {
+    /// How many waited before it.
+    left: u64,
+    points: Vec<Waiting>,
+}
+
+impl History {
+    /// Adds the transactions of the segment before; `false` when it is not known how
+    /// many waited before that.
+    fn before(&mut self, segment: &[u8]) -> bool {
+        let Ok(entries) = parse_entries(segment) else {
+            return false;
+        };
+        for entry in entries.iter().rev() {
+            if matches!(entry.act, Act::Checkpoint { .. }) {
+                continue;
+            }
+            let (by, before) = before(&entry.act, self.left);
+            let (at, left) = (entry.at, self.left);
+            self.points.push(Waiting { at, by, left });
+            let Some(before) = before else { return false };
+            self.left = before;
+        }
+        true
+    }
+}
+
+/// Who did it, and how many waited before when `left` did after it; `None` where that
+/// does not follow.
+fn before(act: &Act, left: u64) -> (Option<u32>, Option<u64>) {
+    match act {
+        Act::Turn {
+            by,
+            claim,
+            back,
+            fed,
+            ..
+        } => {
+            let before = (left + claim.count()).checked_sub(back.count() + fed);
+            (Some(*by), before)
+        }
+        Act::Retry { ids } => (None, left.checked_sub(ids.count())),
+        Act::Join { by, claim, .. } => (Some(*by), Some(left + claim.count())),
+        Act::Quarantine { by, ids } => (Some(*by), left.checked_sub(ids.count())),
+        Act::Release { by } => (Some(*by), Some(left)),
+        Act::Seal { by, .. } => (Some(*by), None),
+        Act::Prepare | Act::Edit { .. } | Act::Checkpoint { .. } => (None, None),
+    }
+}
+
+fn count_lines(path: &Path) -> io::Result<u64> {
+    let mut file = match open(path) {
+        Ok(file) => file,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(0),
+        Err(error) => return Err(error),
+    };
+    let (mut count, mut buffer) = (0, vec![0; 1 << 18]);
+    loop {
+        match file.read(&mut buffer) {
+            Ok(0) => return Ok(count),
+            Ok(read) => count += memchr::memchr_iter(b'\n', &buffer[..read]).count() as u64,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
+    }
+}

@@ -1,0 +1,409 @@
+//! What one farmer did, gathered from its journal as that grows.
+//!
+//! A constant amount of memory, and some bytes for each failure: of a task that
+//! finished nothing stays but its part in the figures.
+
+use std::collections::BTreeSet;
+use std::io;
+use std::path::Path;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use super::gpus::Gpus;
+use super::lines;
+use super::quick::{self, Attempt};
+use super::slots::Slots;
+use crate::history::journals::{Damage, Journal};
+use crate::history::lanes::Span;
+use crate::model::clocks::Ahead;
+use crate::model::figures::Histogram;
+use crate::model::health::Opinion;
+use crate::model::outcome::{Destination, Outcome};
+use crate::model::record::{Header, LATEST, Mark, Record, Used};
+use crate::model::series::Series;
+
+/// How many of the longest and of the largest attempts are kept.
+const TOP: usize = 8;
+
+/// How many notes are kept: the latest.
+const NOTES: usize = 50;
+
+/// Clocks that differ by more are no clocks, or the files are copies.
+const WRONG: i64 = 86_400_000_000;
+
+/// An attempt that failed.
+#[derive(Clone, Debug)]
+pub struct Failed {
+    /// The task.
+    pub id: u64,
+    /// Which attempt of it.
+    pub attempt: u32,
+    /// How it ended.
+    pub outcome: Outcome,
+    /// When, by its farmer's clock.
+    pub at: u64,
+    /// For how long it ran, in microseconds.
+    pub us: u64,
+    /// Where its record is in the journal.
+    pub offset: u64,
+}
+
+/// One of the longest or largest.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Top {
+    /// How long, or how large.
+    pub value: u64,
+    /// The task.
+    pub id: u64,
+    /// Which attempt of it.
+    pub attempt: u32,
+}
+
+/// A farmer.
+#[derive(Debug)]
+pub struct Farmer {
+    /// Its journal.
+    pub journal: Journal,
+    /// When its journal was last written, by the file system's clock.
+    pub modified: Option<SystemTime>,
+    /// When we read what was new in it, by the file system's clock, if that notes
+    /// it, and by ours.
+    pub served: Option<(SystemTime, SystemTime)>,
+    /// By how much its node's clock is ahead of the others', where that is proved.
+    /// All times in here are as its journal has them.
+    pub clock: Option<Ahead>,
+    /// The first time that it tells.
+    pub first: u64,
+    /// The last time that it tells.
+    pub last: u64,
+    /// When it left in good order, and why.
+    pub left: Option<(u64, String)>,
+    /// What it thinks of its node.
+    pub health: Opinion,
+    /// Whether it starts nothing any more, and what runs goes on.
+    pub is_draining: bool,
+    /// Tasks that left processes behind when they ended, as far as that was noted.
+    pub left_behind: u64,
+    /// Moments at which the kernel killed for lack of memory and no task ended by it.
+    pub memory_kills: u64,
+    /// What it noted: signals and the like.
+    pub notes: Vec<(u64, String)>,
+    /// What its slots do.
+    pub slots: Slots,
+    /// Attempts that ended, however they did.
+    pub ended: u64,
+    /// For how long they ran, all together, in microseconds.
+    pub ran: u64,
+    /// Attempts that finished.
+    pub finished: u64,
+    /// Attempts that failed.
+    pub failures: Vec<Failed>,
+    /// Attempts that were stopped with it.
+    pub interrupted: u64,
+    /// Tasks that finished in a later attempt than the first: which may have
+    /// failed elsewhere.
+    pub late: Vec<u64>,
+    /// Tasks of which it ran a later attempt than the first.
+    pub again: Vec<u64>,
+    /// The slots that it used: the highest of a damaged record may be any number.
+    pub used_slots: BTreeSet<u32>,
+    /// How long attempts ran that were not stopped with their farmer: of those nobody
+    /// knows how long they would have taken.
+    pub durations: Histogram,
+    /// How much memory they had at their peak, in KiB.
+    pub peaks: Histogram,
+    /// What they used: sums, and of the memory the greatest.
+    pub spent: Used,
+    /// How many told what they used.
+    pub told: u64,
+    /// What happened when.
+    pub series: Series,
+    /// Its GPUs, up to the last measurement.
+    pub gpus: Gpus,
+    /// The longest attempts.
+    pub longest: Vec<Top>,
+    /// Those with the most memory.
+    pub largest: Vec<Top>,
+    /// Lines that are no records.
+    pub damage: Damage,
+    lines: u64,
+    /// Up to there its journal was read, in bytes.
+    pub offset: u64,
+}
+
+impl Farmer {
+    /// Nothing read yet.
+    pub(super) fn new(journal: Journal) -> Self {
+        Self {
+            modified: None,
+            served: None,
+            clock: None,
+            first: u64::MAX,
+            last: 0,
+            left: None,
+            health: Opinion::Well,
+            is_draining: false,
+            left_behind: 0,
+            memory_kills: 0,
+            notes: Vec::new(),
+            slots: Slots::default(),
+            ended: 0,
+            ran: 0,
+            finished: 0,
+            failures: Vec::new(),
+            interrupted: 0,
+            late: Vec::new(),
+            again: Vec::new(),
+            used_slots: BTreeSet::new(),
+            durations: Histogram::default(),
+            peaks: Histogram::default(),
+            spent: Used::default(),
+            told: 0,
+            series: Series::default(),
+            gpus: Gpus::default(),
+            longest: Vec::new(),
+            largest: Vec::new(),
+            damage: Damage::default(),
+            lines: 0,
+            offset: 0,
+            journal,
+        }
+    }
+
+    /// One farmer alone, from its journal; `None` when that has no line yet.
+    pub fn read(workdir: &Path, farmer: &str) -> io::Result<Option<Self>> {
+        let Some(journal) = Journal::of(workdir, farmer)? else {
+            return Ok(None);
+        };
+        let mut farmer = Self::new(journal);
+        farmer.refresh()?;
+        Ok(Some(farmer))
+    }
+
+    /// Who it is.
+    pub fn header(&self) -> &Header {
+        &self.journal.header
+    }
+
+    /// What is added to its times to make them comparable with those of others.
+    pub fn shift(&self) -> i64 {
+        self.clock.map_or(0, |ahead| -ahead.us)
+    }
+
+    /// One of its times, comparable with those of others.
+    pub fn common(&self, at: u64) -> u64 {
+        at.saturating_add_signed(self.shift())
+    }
+
+    /// By how much its clock was behind the file server's, in microseconds: its
+    /// last record and the time of that write are of about the same moment.
+    pub fn clock_offset(&self) -> Option<i64> {
+        let written = self.modified?.duration_since(UNIX_EPOCH).ok()?;
+        let written = i64::try_from(written.as_micros()).ok()?;
+        let offset = written - i64::try_from(self.last).ok()?;
+        (offset.abs() < WRONG).then_some(offset)
+    }
+
+    /// What it needs of a picture, in which it goes on or not.
+    pub(crate) fn span(&self, goes_on: bool) -> Span<'_> {
+        let highest = self
+            .used_slots
+            .last()
+            .map_or(0, |slot| slot.saturating_add(1));
+        Span {
+            host: &self.header().host,
+            first: self.common(self.first),
+            last: if goes_on {
+                u64::MAX
+            } else {
+                self.common(self.last)
+            },
+            slots: u64::from(self.header().slots.max(highest)),
+        }
+    }
+
+    /// Attempts that neither finished nor were taken away.
+    pub fn failed(&self) -> u64 {
+        self.failures.len() as u64
+    }
+
+    /// For how long slots have been there, in microseconds, up to `now` by its clock.
+    pub fn slot_time(&self, now: u64) -> u64 {
+        let there = now.saturating_sub(self.first);
+        there.saturating_mul(u64::from(self.journal.header.slots))
+    }
+
+    /// For how long tasks ran in them, as far as records tell.
+    pub fn busy(&self, now: u64) -> u64 {
+        let running = self.slots.running.values();
+        let open: u64 = running.map(|one| now.saturating_sub(one.at)).sum();
+        self.ran.saturating_add(open)
+    }
+
+    /// Reads what is new in the journal.
+    pub(super) fn refresh(&mut self) -> io::Result<()> {
+        let file = self.journal.file()?;
+        let begin = self.offset;
+        self.modified = file.metadata()?.modified().ok();
+        self.offset = lines::each(&file, begin, |line, at| self.line(line, at))?;
+        if self.offset > begin {
+            // Where a read leaves its time behind, that is what time it is there.
+            let accessed = file.metadata()?.accessed().ok();
+            if accessed > self.journal.accessed {
+                self.served = accessed.map(|accessed| (accessed, SystemTime::now()));
+                self.journal.accessed = accessed;
+            }
+        }
+        Ok(())
+    }
+
+    fn line(&mut self, line: &[u8], offset: u64) {
+        self.lines += 1;
+        match quick::parse(line) {
+            Some(attempt) => self.attempt(attempt, offset),
+            None => match Record::parse(line) {
+                Some(record) => self.other(record, offset),
+                None => self.damaged(),
+            },
+        }
+    }
+
+    fn saw(&mut self, from: u64, to: u64) {
+        self.first = self.first.min(from);
+        self.last = self.last.max(to);
+    }
+
+    fn attempt(&mut self, attempt: Attempt, offset: u64) {
+        let used = attempt.used.unwrap_or_default();
+        let numbers = [attempt.end(), used.user, used.sys, used.peak];
+        if numbers.iter().any(|&number| number >= LATEST) {
+            // The slot has gone on all the same.
+            if attempt.at < LATEST && attempt.outcome.is_some() {
+                self.slots.end(&attempt, offset);
+            }
+            self.damaged();
+            return;
+        }
+        self.saw(attempt.at, attempt.end());
+        self.used_slots.insert(attempt.slot);
+        if attempt.attempt > 1 && self.again.last() != Some(&attempt.id) {
+            self.again.push(attempt.id);
+        }
+        let Some(outcome) = attempt.outcome.clone() else {
+            self.gpus.began(&self.journal.header, &attempt);
+            self.slots.start(attempt);
+            return;
+        };
+        self.slots.end(&attempt, offset);
+        let failed = outcome.destination() == Destination::Failed;
+        self.ended += 1;
+        self.ran = self.ran.saturating_add(attempt.us);
+        if outcome.destination() != Destination::ToProcess {
+            self.durations.add(attempt.us);
+            keep(&mut self.longest, attempt.us, &attempt);
+        }
+        let cpu = used.user.saturating_add(used.sys);
+        self.series.attempt(attempt.at, attempt.end(), cpu);
+        if outcome.destination() != Destination::ToProcess {
+            // What was taken away is left as before.
+            self.series.end(attempt.end(), failed);
+        }
+        if attempt.used.is_some() {
+            self.spend(used);
+            keep(&mut self.largest, used.peak, &attempt);
+        }
+        self.gpus.ended(&self.journal.header, &attempt);
+        match outcome.destination() {
+            Destination::Finished => {
+                self.finished += 1;
+                if attempt.attempt > 1 {
+                    self.late.push(attempt.id);
+                }
+            }
+            Destination::Failed => self.failures.push(Failed {
+                id: attempt.id,
+                attempt: attempt.attempt,
+                at: attempt.end(),
+                outcome,
+                us: attempt.us,
+                offset,
+            }),
+            Destination::ToProcess => self.interrupted += 1,
+        }
+    }
+
+    fn spend(&mut self, used: Used) {
+        self.told += 1;
+        self.peaks.add(used.peak);
+        let all = &mut self.spent;
+        all.user = all.user.saturating_add(used.user);
+        all.sys = all.sys.saturating_add(used.sys);
+        all.peak = all.peak.max(used.peak);
+        all.read = all.read.saturating_add(used.read);
+        all.written = all.written.saturating_add(used.written);
+    }
+
+    fn other(&mut self, record: Record, offset: u64) {
+        match record {
+            Record::Header(header) => {
+                self.saw(header.at, header.at);
+                self.gpus.dealt(&header);
+            }
+            Record::Beat { at } => self.saw(at, at),
+            Record::Gpus { at, gpus } => {
+                self.saw(at, at);
+                self.gpus.measured(at, &gpus);
+            }
+            Record::Health { at, opinion, text } => {
+                self.health = opinion;
+                self.note(at, text);
+            }
+            Record::Note { at, text, mark } => {
+                self.is_draining = match mark {
+                    Some(Mark::Drained) => true,
+                    Some(Mark::Resumed) => false,
+                    Some(Mark::LeftBehind | Mark::MemoryKill) | None => self.is_draining,
+                };
+                self.left_behind += u64::from(mark == Some(Mark::LeftBehind));
+                self.memory_kills += u64::from(mark == Some(Mark::MemoryKill));
+                self.note(at, text);
+            }
+            Record::Leave { at, why, .. } => {
+                self.saw(at, at);
+                self.left = Some((at, why));
+            }
+            // The quick parser is stricter about blanks than it has to be.
+            Record::Start(start) => self.attempt(start.into(), offset),
+            Record::End(end) => self.attempt(end.into(), offset),
+        }
+    }
+
+    fn note(&mut self, at: u64, text: String) {
+        self.saw(at, at);
+        if self.notes.len() == NOTES {
+            self.notes.remove(0);
+        }
+        self.notes.push((at, text));
+    }
+
+    fn damaged(&mut self) {
+        self.damage.lines += 1;
+        self.damage.first.get_or_insert(self.lines);
+    }
+}
+
+/// Keeps an attempt if it is one of the greatest.
+fn keep(top: &mut Vec<Top>, value: u64, attempt: &Attempt) {
+    if top.len() == TOP && top.last().is_some_and(|least| least.value >= value) {
+        return;
+    }
+    let at = top.partition_point(|other| other.value >= value);
+    top.insert(
+        at,
+        Top {
+            value,
+            id: attempt.id,
+            attempt: attempt.attempt,
+        },
+    );
+    top.truncate(TOP);
+}

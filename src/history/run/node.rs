@@ -1,0 +1,187 @@
+//! A node: all farmers that were on it, one after the other or side by side.
+
+use std::collections::BTreeMap;
+
+use super::faults::Faults;
+use super::life::Life;
+use super::quick::Attempt;
+use super::{Farmer, Run};
+use crate::history::lanes::natural;
+use crate::model::clocks::Ahead;
+use crate::model::durations;
+use crate::model::escape::escape;
+use crate::model::figures::micros;
+use crate::model::health::Opinion;
+
+/// What is known of a node.
+#[derive(Debug)]
+pub struct Node<'a> {
+    /// Its name.
+    pub host: &'a str,
+    /// Its farmers.
+    pub farmers: Vec<&'a Farmer>,
+    /// How the one is that is most alive.
+    pub life: Life,
+    /// What its farmers think of it, those that live; else the last one.
+    pub health: Opinion,
+    /// By how much its clock is ahead of the others', where that is proved.
+    pub clock: Option<Ahead>,
+    /// Whether its farmers that live start nothing any more.
+    pub is_draining: bool,
+    /// The farmers that live, else the last one and those that were there with it.
+    pub there: Vec<&'a Farmer>,
+    /// Their slots.
+    pub slots: u64,
+    /// What runs there, and for how long, the longest first.
+    pub running: Vec<(&'a Attempt, u64)>,
+    /// Attempts that finished, failed, were taken away.
+    pub ended: (u64, u64, u64),
+    /// The part of the slots' time that tasks ran in them.
+    pub busy: Option<f64>,
+    /// Failures of tasks that finished on another node in a later attempt: its own
+    /// fault.
+    pub forgiven: u64,
+}
+
+impl Node<'_> {
+    /// How it is, in one word: of one that lives, whether it claims tasks.
+    pub fn word(&self) -> &'static str {
+        word(self.life, self.health)
+    }
+}
+
+/// How a node is, in one word.
+pub fn word(life: Life, health: Opinion) -> &'static str {
+    match health {
+        Opinion::Doubtful if life.is_there() => "unsure",
+        Opinion::Sick if life.is_there() => "sick",
+        _ => life.word(),
+    }
+}
+
+/// How much one wants to hear of a farmer in this state.
+fn rank(life: Life) -> u8 {
+    match life {
+        Life::Alive => 4,
+        Life::Silent(_) => 3,
+        Life::Dead => 2,
+        Life::Lost => 1,
+        Life::Left => 0,
+    }
+}
+
+/// The nodes of a run, in the order of their names.
+pub(super) fn nodes(run: &Run) -> Vec<Node<'_>> {
+    let mut hosts: BTreeMap<&str, Vec<&Farmer>> = BTreeMap::new();
+    for farmer in &run.farmers {
+        hosts.entry(&farmer.header().host).or_default().push(farmer);
+    }
+    let faults = run.faults();
+    let mut nodes: Vec<Node> = hosts
+        .into_iter()
+        .map(|(host, farmers)| node(run, host, farmers, &faults))
+        .collect();
+    nodes.sort_by(|a, b| natural(a.host, b.host));
+    nodes
+}
+
+fn node<'a>(run: &Run, host: &'a str, farmers: Vec<&'a Farmer>, faults: &Faults<'_>) -> Node<'a> {
+    let lives = farmers.iter().map(|farmer| run.life(farmer));
+    let newest = farmers.last().map(|farmer| run.life(farmer));
+    let best = lives.max_by_key(|life| rank(*life));
+    // Only a farmer that is there counts more than the one that came last.
+    let life = best
+        .filter(|life| life.is_there())
+        .or(newest)
+        .unwrap_or(Life::Left);
+    let there: Vec<&Farmer> = farmers
+        .iter()
+        .copied()
+        .filter(|farmer| run.life(farmer).is_there())
+        .collect();
+    let health = match &there[..] {
+        [] => farmers.last().map(|farmer| farmer.health),
+        there => there.iter().map(|farmer| farmer.health).max(),
+    };
+    let is_draining = !there.is_empty() && there.iter().all(|farmer| farmer.is_draining);
+    let mut running: Vec<(&Attempt, u64)> = Vec::new();
+    for farmer in &there {
+        let now = run.now_of(farmer);
+        running.extend(
+            farmer
+                .slots
+                .running
+                .values()
+                .map(|one| (one, now.saturating_sub(one.at))),
+        );
+    }
+    running.sort_by_key(|(_, ran)| std::cmp::Reverse(*ran));
+    let sum = |of: fn(&Farmer) -> u64| farmers.iter().map(|farmer| of(farmer)).sum::<u64>();
+    let failures = farmers.iter().flat_map(|farmer| &farmer.failures);
+    let there = if there.is_empty() {
+        last_ones(&farmers)
+    } else {
+        there
+    };
+    Node {
+        host,
+        life,
+        health: health.unwrap_or_default(),
+        clock: farmers.last().and_then(|farmer| farmer.clock),
+        is_draining,
+        slots: there
+            .iter()
+            .map(|farmer| u64::from(farmer.header().slots))
+            .sum(),
+        there,
+        running,
+        ended: (
+            sum(|f| f.finished),
+            sum(Farmer::failed),
+            sum(|f| f.interrupted),
+        ),
+        busy: run.busy(farmers.iter().copied()),
+        forgiven: failures
+            .filter(|failure| faults.is_nodes(failure.id, host))
+            .count() as u64,
+        farmers,
+    }
+}
+
+/// The last farmer of a node, and those that were there when it began.
+fn last_ones<'a>(farmers: &[&'a Farmer]) -> Vec<&'a Farmer> {
+    let Some(last) = farmers.last() else {
+        return Vec::new();
+    };
+    let is_with = |farmer: &&&Farmer| {
+        std::ptr::eq(**farmer, *last) || farmer.last > last.first && last.first != u64::MAX
+    };
+    farmers.iter().filter(is_with).copied().collect()
+}
+
+/// So many nodes whose clocks differ are named.
+const NAMED: usize = 4;
+
+/// Which clocks differ from the others, for people.
+pub fn clocks(nodes: &[Node]) -> Vec<String> {
+    let wrong = nodes.iter().filter_map(|node| Some((node, node.clock?)));
+    let wrong: Vec<_> = wrong.collect();
+    let mut texts: Vec<String> = wrong
+        .iter()
+        .take(NAMED)
+        .map(|(node, ahead)| {
+            let by = durations::show(micros(ahead.us.unsigned_abs()));
+            let within = durations::show(micros(ahead.within.unsigned_abs()));
+            let how = if ahead.us > 0 { "ahead of" } else { "behind" };
+            let host = escape(node.host.as_bytes());
+            format!("the clock of {host} is {by} {how} the others', within {within}: its times are corrected here")
+        })
+        .collect();
+    if wrong.len() > NAMED {
+        texts.push(format!(
+            "the clocks of {} more nodes differ: --json has all",
+            wrong.len() - NAMED
+        ));
+    }
+    texts
+}

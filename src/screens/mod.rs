@@ -1,0 +1,13 @@
+//! The commands that show a run: `status`, `watch`, `log`, `report`, `timeline`,
+//! `export`.
+//!
+//! Screens only read. They take what they show from [`crate::history`]; what they
+//! write, `timeline.json` and `report.html`, is nobody's input.
+
+pub mod export;
+pub mod log;
+mod replace;
+pub mod report;
+pub mod status;
+pub mod timeline;
+pub mod watch;

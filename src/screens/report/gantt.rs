@@ -1,0 +1,239 @@
+//! What ran in which slot when, few enough pieces for a page.
+//!
+//! Attempts that are too short to be seen are drawn as one piece with their
+//! neighbours; how many failed among them stays known. The number of pieces has
+//! a bound, whatever the number of tasks.
+
+use std::io;
+
+use serde_json::{Value, json};
+
+use crate::history::lanes::{Span, lanes};
+use crate::history::run::quick::{self, Attempt};
+use crate::history::run::{Farmer, Run, each_line};
+use crate::model::escape::escape;
+use crate::model::figures::float;
+use crate::model::outcome::{Destination, Outcome};
+
+/// The most rows that are drawn: more are thinner than a line.
+const ROWS: usize = 400;
+
+/// About the most pieces.
+const PIECES: u64 = 60_000;
+
+/// The most points of duration and memory.
+const POINTS: u64 = 2500;
+
+/// Attempts of one row, side by side.
+#[derive(Clone, Copy, Debug)]
+struct Piece {
+    from: u64,
+    to: u64,
+    count: u64,
+    failed: u64,
+    interrupted: u64,
+    /// The first of them.
+    id: u64,
+    is_short: bool,
+}
+
+/// The picture.
+pub(super) struct Gantt {
+    origin: u64,
+    /// What is shorter is drawn with its neighbours, microseconds.
+    grain: u64,
+    rows: Vec<(String, u32)>,
+    left_out: usize,
+    pieces: Vec<(usize, Piece)>,
+    marks: Vec<(u64, String, String)>,
+    points: Vec<Value>,
+    step: u64,
+    seen: u64,
+}
+
+impl Gantt {
+    /// Reads all journals once more.
+    pub(super) fn of(run: &Run) -> io::Result<Self> {
+        let (origin, last) = run.span().unwrap_or((0, 0));
+        let mut farmers: Vec<&Farmer> =
+            run.farmers.iter().filter(|f| f.first != u64::MAX).collect();
+        farmers.sort_by_key(|farmer| (farmer.common(farmer.first), &farmer.journal.name));
+        let spans: Vec<Span> = farmers
+            .iter()
+            .map(|farmer| farmer.span(run.life(farmer).is_there()))
+            .collect();
+        let lanes = lanes(&spans);
+        // Node by node, slot by slot.
+        let mut keys: Vec<(u64, u64, &str, u32)> = farmers
+            .iter()
+            .zip(&lanes)
+            .flat_map(|(farmer, lane)| {
+                let host = &farmer.header().host[..];
+                farmer
+                    .used_slots
+                    .iter()
+                    .map(move |slot| (lane.pid, lane.tid(*slot), host, *slot))
+            })
+            .collect();
+        keys.sort_unstable();
+        keys.dedup_by_key(|(pid, tid, ..)| (*pid, *tid));
+        let left_out = keys.len().saturating_sub(ROWS);
+        keys.truncate(ROWS);
+        let mut gantt = Self {
+            origin,
+            grain: (last - origin).saturating_mul(2 * keys.len() as u64) / PIECES,
+            rows: keys
+                .iter()
+                .map(|(_, tid, host, _)| {
+                    let slot = u32::try_from(tid - 1).unwrap_or(u32::MAX);
+                    (escape(host.as_bytes()), slot)
+                })
+                .collect(),
+            left_out,
+            pieces: Vec::new(),
+            marks: Vec::new(),
+            points: Vec::new(),
+            step: run.durations().count / POINTS + 1,
+            seen: 0,
+        };
+        for (farmer, lane) in farmers.iter().zip(&lanes) {
+            let row = |slot| {
+                keys.binary_search_by_key(&(lane.pid, lane.tid(slot)), |(pid, tid, ..)| {
+                    (*pid, *tid)
+                })
+                .ok()
+            };
+            gantt.farmer(run, farmer, &row)?;
+        }
+        Ok(gantt)
+    }
+
+    fn farmer(
+        &mut self,
+        run: &Run,
+        farmer: &Farmer,
+        row: &dyn Fn(u32) -> Option<usize>,
+    ) -> io::Result<()> {
+        let mut open: Vec<Option<Piece>> = vec![None; self.rows.len()];
+        let file = farmer.journal.file()?;
+        each_line(&file, |line, _| {
+            let Some(mut attempt) = quick::parse(line).filter(|one| one.outcome.is_some()) else {
+                return;
+            };
+            attempt.at = farmer.common(attempt.at);
+            self.point(&attempt);
+            if let Some(row) = row(attempt.slot) {
+                self.draw(row, &mut open[row], &attempt, attempt.end());
+            }
+        })?;
+        let now = farmer.common(run.now_of(farmer));
+        let slots = &farmer.slots;
+        for attempt in slots.running.values().chain(&slots.unended) {
+            if let Some(row) = row(attempt.slot) {
+                let is_over = slots.unended.iter().any(|one| one.is_same(attempt));
+                let mut attempt = attempt.clone();
+                attempt.at = farmer.common(attempt.at);
+                // Nobody knows when it ended: the slot has gone on.
+                let to = if is_over { attempt.at } else { now };
+                self.draw(row, &mut open[row], &attempt, to);
+            }
+        }
+        for (row, piece) in open.into_iter().enumerate() {
+            self.pieces.extend(piece.map(|piece| (row, piece)));
+        }
+        let host = escape(farmer.header().host.as_bytes());
+        let mut mark = |at: u64, text: String| {
+            self.marks.push((farmer.common(at), host.clone(), text));
+        };
+        mark(farmer.first, "joined".to_owned());
+        for (at, text) in &farmer.notes {
+            mark(*at, escape(text.as_bytes()));
+        }
+        match &farmer.left {
+            Some((at, why)) => mark(*at, format!("left: {}", escape(why.as_bytes()))),
+            None if !run.life(farmer).is_there() => mark(farmer.last, "lost".to_owned()),
+            None => {}
+        }
+        Ok(())
+    }
+
+    fn draw(&mut self, row: usize, open: &mut Option<Piece>, attempt: &Attempt, to: u64) {
+        let destination = attempt.outcome.as_ref().map(Outcome::destination);
+        let new = Piece {
+            from: attempt.at,
+            to,
+            count: 1,
+            failed: u64::from(destination == Some(Destination::Failed)),
+            interrupted: u64::from(matches!(destination, None | Some(Destination::ToProcess))),
+            id: attempt.id,
+            is_short: to.saturating_sub(attempt.at) < self.grain,
+        };
+        if let Some(piece) = open
+            && piece.is_short
+            && new.is_short
+            && new.to.max(piece.to) - new.from.min(piece.from) <= self.grain
+        {
+            // An end that was held back comes behind what began after it.
+            piece.from = piece.from.min(new.from);
+            piece.to = piece.to.max(new.to);
+            piece.count += 1;
+            piece.failed += new.failed;
+            piece.interrupted += new.interrupted;
+            return;
+        }
+        let done = open.replace(new);
+        self.pieces.extend(done.map(|piece| (row, piece)));
+    }
+
+    /// Every so many attempts one is a point.
+    fn point(&mut self, attempt: &Attempt) {
+        self.seen += 1;
+        let Some(used) = attempt.used.filter(|_| self.seen.is_multiple_of(self.step)) else {
+            return;
+        };
+        let destination = attempt.outcome.as_ref().map(Outcome::destination);
+        if destination == Some(Destination::ToProcess) {
+            // Nobody knows how long it would have taken, nor what it would have used.
+            return;
+        }
+        let failed = destination == Some(Destination::Failed);
+        let cpu = used.user.saturating_add(used.sys);
+        self.points.push(json!([
+            attempt.id,
+            attempt.us,
+            used.peak,
+            cpu,
+            u8::from(failed)
+        ]));
+    }
+
+    /// For the page: times in microseconds from the first.
+    pub(super) fn json(&self) -> Value {
+        let since = |at: u64| at.saturating_sub(self.origin);
+        let pieces = self.pieces.iter().map(|(row, piece)| {
+            let length = piece.to.saturating_sub(piece.from);
+            json!([
+                row,
+                since(piece.from),
+                length,
+                piece.count,
+                piece.failed,
+                piece.interrupted,
+                piece.id
+            ])
+        });
+        let marks = self
+            .marks
+            .iter()
+            .map(|(at, host, text)| json!([since(*at), host, text]));
+        json!({
+            "rows": self.rows,
+            "left_out": self.left_out,
+            "grain": float(self.grain),
+            "pieces": pieces.collect::<Vec<_>>(),
+            "marks": marks.take(500).collect::<Vec<_>>(),
+            "points": self.points,
+            "step": self.step,
+        })
+    }
+}

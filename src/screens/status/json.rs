@@ -1,0 +1,177 @@
+//! The run as JSON: docs/status-json.md has the schema.
+//!
+//! Others rely on this: a member, once there, keeps its name and its meaning as
+//! long as `schema` is the same; new ones may be added.
+
+use serde_json::{Value, json};
+
+use super::{numbers, shown};
+use crate::history::failures::{causes, failures};
+use crate::history::run::gpus::Gpu;
+use crate::history::run::node::Node;
+use crate::history::run::{Life, Run};
+use crate::model::escape::escape;
+use crate::model::figures::{Histogram, float};
+use crate::model::forecast::Forecast;
+use crate::ui::advice::advice;
+
+/// The version of the schema.
+pub const SCHEMA: u32 = 1;
+
+/// Seconds since 1970 of microseconds.
+pub(crate) fn seconds(us: u64) -> f64 {
+    float(us) / 1e6
+}
+
+/// The state of a run in one word.
+pub(crate) fn word(run: &Run) -> &'static str {
+    let counts = &run.counts;
+    if counts.left() == 0 && counts.feeding == 0 {
+        "complete"
+    } else if run.living().next().is_some() {
+        "running"
+    } else {
+        "stopped"
+    }
+}
+
+/// The whole run.
+pub fn status(run: &Run) -> Value {
+    let counts = &run.counts;
+    let failures = failures(run);
+    let (low, high, unknown) = match run.forecast() {
+        Forecast::Over => (Some(0.0), Some(0.0), None),
+        Forecast::Range(low, high) => (Some(low.as_secs_f64()), Some(high.as_secs_f64()), None),
+        Forecast::Unknown(why) => (None, None, Some(why)),
+    };
+    let sum = |of: fn(&crate::history::run::Farmer) -> u64| run.farmers.iter().map(of).sum::<u64>();
+    let damaged = run.farmers.iter().filter(|farmer| farmer.damage.lines > 0);
+    json!({
+        "schema": SCHEMA,
+        "kind": "status",
+        "pytf": env!("CARGO_PKG_VERSION"),
+        "workdir": shown(&run.workdir),
+        "at": run.now.duration_since(std::time::UNIX_EPOCH).unwrap_or_default().as_secs_f64(),
+        "state": word(run),
+        "tasks": {
+            "total": counts.total,
+            "finished": counts.finished,
+            "failed": counts.failed,
+            "running": run.running(),
+            "claimed": counts.claimed,
+            "waiting": counts.waiting,
+            "left": counts.left(),
+            "dropped": counts.dropped,
+            "arriving": counts.feeding > 0,
+        },
+        "attempts": {
+            "ended": sum(|farmer| farmer.ended),
+            "finished": sum(|farmer| farmer.finished),
+            "failed": sum(crate::history::run::Farmer::failed),
+            "interrupted": sum(|farmer| farmer.interrupted),
+        },
+        "rate": run.rate(),
+        "eta": { "low": low, "high": high, "unknown": unknown },
+        "slots": run.slots(),
+        "busy": run.busy(&run.farmers),
+        "durations": spread(&run.durations(), 1e6),
+        "memory": spread(&run.peaks(), 1.0),
+        "used": {
+            "user": seconds(sum(|farmer| farmer.spent.user)),
+            "sys": seconds(sum(|farmer| farmer.spent.sys)),
+            "read": sum(|farmer| farmer.spent.read),
+            "written": sum(|farmer| farmer.spent.written),
+        },
+        "nodes": run.nodes().iter().map(node).collect::<Vec<_>>(),
+        "gpus": run.nodes().iter().flat_map(|node| gpus(run, node)).collect::<Vec<_>>(),
+        "causes": causes(&failures).iter().map(|cause| {
+            let (status, signal) = numbers(cause.first.outcome());
+            json!({
+                "outcome": cause.first.outcome().map(crate::model::outcome::Outcome::word),
+                "status": status,
+                "signal": signal,
+                "words": cause.words,
+                "tasks": cause.tasks,
+                "nodes": cause.nodes,
+                "first": cause.first.id,
+            })
+        }).collect::<Vec<_>>(),
+        "advice": advice(run).iter().map(|advice| {
+            json!({ "kind": advice.kind, "text": advice.text })
+        }).collect::<Vec<_>>(),
+        "damage": damaged.map(|farmer| json!({
+            "journal": shown(&farmer.journal.path),
+            "lines": farmer.damage.lines,
+            "first": farmer.damage.first,
+        })).collect::<Vec<_>>(),
+        "trouble": counts.trouble.as_deref().map(|trouble| escape(trouble.as_bytes())),
+    })
+}
+
+/// The GPUs of a node.
+fn gpus(run: &Run, node: &Node) -> Vec<Value> {
+    let (host, gpus) = (escape(node.host.as_bytes()), run.gpus(node));
+    let value = |gpu: &Gpu| {
+        json!({
+            "node": host,
+            "gpu": escape(gpu.name.as_bytes()),
+            "slots": gpu.slots,
+            "tasks": gpu.tasks,
+            "load": gpu.load(),
+            "load_with_tasks": gpu.load_with_tasks(),
+            "memory": gpu.memory(),
+            "memory_max": gpu.most_memory.map(|most| f64::from(most) / 100.0),
+        })
+    };
+    gpus.iter().map(value).collect()
+}
+
+/// How values are spread; null without any.
+pub(crate) fn spread(values: &Histogram, unit: f64) -> Value {
+    let of = |value: Option<u64>| value.map(|value| float(value) / unit);
+    if values.count == 0 {
+        return Value::Null;
+    }
+    json!({
+        "count": values.count,
+        "mean": values.mean().map(|mean| mean / unit),
+        "min": of(Some(values.min)),
+        "median": of(values.quantile(0.5)),
+        "p95": of(values.quantile(0.95)),
+        "max": of(Some(values.max)),
+    })
+}
+
+fn node(node: &Node) -> Value {
+    let silent = match node.life {
+        Life::Silent(silence) => Some(silence.as_secs_f64()),
+        _ => None,
+    };
+    let farmers = node.farmers.iter();
+    json!({
+        "node": escape(node.host.as_bytes()),
+        "life": node.life.word(),
+        "silent": silent,
+        "health": node.health.word(),
+        "draining": node.is_draining,
+        "clock": node.clock.map(|ahead| json!({
+            "ahead": seconds(ahead.us.unsigned_abs()) * if ahead.us < 0 { -1.0 } else { 1.0 },
+            "within": seconds(ahead.within.unsigned_abs()),
+        })),
+        "slots": node.slots,
+        "running": node.running.len(),
+        "finished": node.ended.0,
+        "failed": node.ended.1,
+        "interrupted": node.ended.2,
+        "forgiven": node.forgiven,
+        "busy": node.busy,
+        "longest": node.running.first().map(|(attempt, ran)| json!({
+            "id": attempt.id,
+            "attempt": attempt.attempt,
+            "slot": attempt.slot,
+            "pid": (attempt.pid > 0).then_some(attempt.pid),
+            "ran": seconds(*ran),
+        })),
+        "farmers": farmers.map(|farmer| escape(farmer.header().farmer.as_bytes())).collect::<Vec<_>>(),
+    })
+}

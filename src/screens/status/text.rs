@@ -1,0 +1,537 @@
+//! `pytf status`: one screen for people.
+
+use std::fmt::Write as _;
+use std::io;
+use std::time::Duration;
+
+use super::json::word;
+use super::running::running;
+use super::shown;
+use crate::history::commands::Commands;
+use crate::history::failures::{Cause, Details, causes, failures};
+use crate::history::run::gpus::{Gpu, Gpus, load_with_tasks};
+use crate::history::run::node::Node;
+use crate::history::run::node::clocks;
+use crate::history::run::quick::Attempt;
+use crate::history::run::{Life, Run};
+use crate::model::durations;
+use crate::model::escape::escape;
+use crate::model::figures::{grouped, micros, share, show_kib};
+use crate::model::forecast::Forecast;
+use crate::model::health::Opinion;
+use crate::model::task::TaskId;
+use crate::ui::advice::advice;
+use crate::ui::look::{Look, Paint};
+use crate::ui::pace::show_rate;
+use crate::ui::summary::{push_wrapped, quoted};
+
+/// How many nodes are shown.
+const NODES: usize = 12;
+
+/// How many running tasks are shown.
+const RUNNING: usize = 5;
+
+/// How many causes of failures are shown.
+const CAUSES: usize = 6;
+
+/// How wide the bar is, at most.
+const BAR: usize = 50;
+
+/// The screen.
+pub(super) fn text(run: &Run, look: &Look) -> io::Result<String> {
+    let mut screen = Screen {
+        out: String::new(),
+        look,
+    };
+    screen.head(run);
+    screen.time(run);
+    screen.nodes(run);
+    screen.running(run)?;
+    screen.causes(run)?;
+    let found = advice(run);
+    if !found.is_empty() {
+        screen.title("advice");
+        for advice in &found {
+            screen.wrapped(&advice.text);
+        }
+    }
+    screen.faults(run);
+    screen.next(run);
+    Ok(screen.out)
+}
+
+struct Screen<'a> {
+    out: String,
+    look: &'a Look,
+}
+
+impl Screen<'_> {
+    fn line(&mut self, text: &str) {
+        let text = self.look.clip(text, self.look.width);
+        let _ = writeln!(self.out, "{text}");
+    }
+
+    fn painted(&mut self, paint: Paint, text: &str) {
+        let text = self.look.clip(text, self.look.width);
+        let _ = writeln!(self.out, "{}", self.look.paint(paint, &text));
+    }
+
+    fn title(&mut self, text: &str) {
+        self.out.push('\n');
+        self.painted(Paint::Strong, text);
+    }
+
+    fn wrapped(&mut self, text: &str) {
+        let mark = if self.look.unicode { "▸" } else { "->" };
+        push_wrapped(&mut self.out, self.look, mark, text);
+    }
+
+    fn dot(&self) -> &'static str {
+        if self.look.unicode { " · " } else { ", " }
+    }
+
+    fn head(&mut self, run: &Run) {
+        let counts = &run.counts;
+        let (state, paint) = match word(run) {
+            "complete" if counts.failed > 0 => ("complete, some tasks failed", Paint::Bad),
+            "complete" => ("complete", Paint::Good),
+            "running" => ("running", Paint::Good),
+            _ => ("stopped, with work left", Paint::Warn),
+        };
+        self.painted(paint, &format!("{}: {state}", shown(&run.workdir)));
+        let done = share(counts.done(), counts.total).unwrap_or(0.0);
+        let width = BAR.min(self.look.width.saturating_sub(40)).max(10);
+        #[expect(
+            clippy::cast_possible_truncation,
+            clippy::cast_sign_loss,
+            clippy::cast_precision_loss,
+            reason = "the width of a bar"
+        )]
+        let filled = (done * width as f64).floor() as usize;
+        let (full, empty) = if self.look.unicode {
+            ("█", "░")
+        } else {
+            ("#", "-")
+        };
+        self.line(&format!(
+            "  {}{} {:.1} %  {} of {} tasks",
+            full.repeat(filled),
+            empty.repeat(width - filled),
+            (done * 1000.0).floor() / 10.0,
+            grouped(counts.done()),
+            grouped(counts.total)
+        ));
+        let running = run.running();
+        let claimed = counts.claimed.saturating_sub(running);
+        let mut parts = vec![
+            format!("{} finished", grouped(counts.finished)),
+            format!("{} failed", grouped(counts.failed)),
+            format!("{} running", grouped(running)),
+        ];
+        if claimed > 0 {
+            parts.push(format!("{} claimed", grouped(claimed)));
+        }
+        parts.push(format!("{} waiting", grouped(counts.waiting)));
+        if counts.dropped > 0 {
+            parts.push(format!("{} dropped from the list", grouped(counts.dropped)));
+        }
+        if counts.feeding > 0 {
+            parts.push("more may arrive".to_owned());
+        }
+        self.facts(&parts);
+    }
+
+    /// Facts side by side, on as many lines as they need: none is cut.
+    fn facts(&mut self, parts: &[String]) {
+        for line in self.side_by_side(parts, self.look.width.saturating_sub(2)) {
+            self.line(&format!("  {line}"));
+        }
+    }
+
+    /// Lines of at most `width` characters, unless one part is longer.
+    fn side_by_side(&self, parts: &[String], width: usize) -> Vec<String> {
+        let mut lines: Vec<String> = Vec::new();
+        for part in parts {
+            match lines.last_mut() {
+                Some(line)
+                    if line.chars().count() + self.dot().chars().count() + part.chars().count()
+                        <= width =>
+                {
+                    *line += self.dot();
+                    *line += part;
+                }
+                _ => lines.push(part.clone()),
+            }
+        }
+        lines
+    }
+
+    fn time(&mut self, run: &Run) {
+        let mut parts = Vec::new();
+        if let Some(rate) = run.rate() {
+            parts.push(format!("rate {}", show_rate(rate)));
+        }
+        match run.forecast() {
+            Forecast::Over => {}
+            Forecast::Range(low, high) => parts.push(format!("left {}", range(low, high))),
+            Forecast::Unknown(why) => parts.push(format!("left unknown: {why}")),
+        }
+        if let Some(busy) = run.busy(&run.farmers) {
+            parts.push(format!("slots {:.0} % busy", busy * 100.0));
+        }
+        if let Some((first, last)) = run.span() {
+            let ago = durations::show(micros(last - first));
+            parts.push(format!("{ago} from the first start"));
+        }
+        self.facts(&parts);
+        let (times, peaks) = (run.durations(), run.peaks());
+        if let (Some(median), Some(most)) = (times.quantile(0.5), times.quantile(0.95)) {
+            let show = |us| durations::show(micros(us));
+            let mut parts = vec![
+                format!("a task takes {} (median)", show(median)),
+                format!("{} (95 %)", show(most)),
+                format!("{} (longest)", show(times.max)),
+            ];
+            let sentence = parts.join(", ");
+            if sentence.chars().count() + 2 <= self.look.width {
+                parts = vec![sentence];
+            }
+            if peaks.count > 0 {
+                parts.push(format!("peak memory {}", show_kib(peaks.max)));
+            }
+            self.facts(&parts);
+        }
+        self.gpus(run);
+    }
+
+    /// The GPUs in one line, when there are any.
+    fn gpus(&mut self, run: &Run) {
+        let nodes = run.nodes();
+        let all: Vec<Gpus> = nodes.iter().map(|node| run.gpus(node)).collect();
+        let gpus: Vec<&Gpu> = all.iter().flat_map(Gpus::iter).collect();
+        if gpus.is_empty() {
+            return;
+        }
+        let mut parts = vec![match gpus.len() {
+            1 => "1 GPU".to_owned(),
+            count => format!("{count} GPUs"),
+        }];
+        if let Some(load) = load_with_tasks(&gpus) {
+            parts.push(format!("{:.0} % busy while tasks ran", load * 100.0));
+        }
+        if let Some(memory) = gpus.iter().filter_map(|gpu| gpu.most_memory).max() {
+            parts.push(format!("at most {memory} % of their memory in use"));
+        }
+        self.facts(&parts);
+    }
+
+    fn nodes(&mut self, run: &Run) {
+        let mut nodes = run.nodes();
+        if nodes.is_empty() {
+            return;
+        }
+        let count = |is: fn(Life) -> bool| nodes.iter().filter(|node| is(node.life)).count();
+        let mut parts = Vec::new();
+        for (count, word) in [
+            (count(|life| life == Life::Alive), "alive"),
+            (count(|life| matches!(life, Life::Silent(_))), "silent"),
+            (count(|life| matches!(life, Life::Dead)), "dead"),
+            (count(|life| matches!(life, Life::Lost)), "lost"),
+            (count(|life| matches!(life, Life::Left)), "left"),
+        ] {
+            if count > 0 {
+                parts.push(format!("{count} {word}"));
+            }
+        }
+        let aside = |node: &&Node| node.life.is_there() && node.health != Opinion::Well;
+        let aside = nodes.iter().filter(aside).count();
+        if aside > 0 {
+            parts.push(format!("{aside} in quarantine"));
+        }
+        self.title(&format!("nodes: {}", parts.join(", ")));
+        // Those that live, then those in trouble.
+        nodes.sort_by_key(|node| !node.life.is_there());
+        let width = nodes
+            .iter()
+            .map(|node| node.host.chars().count())
+            .max()
+            .unwrap_or(0);
+        for node in nodes.iter().take(NODES) {
+            self.node(node, width.min(30));
+        }
+        if nodes.len() > NODES {
+            let more = format!("  and {} more: --json has all", nodes.len() - NODES);
+            self.painted(Paint::Faint, &more);
+        }
+        for text in clocks(&nodes) {
+            self.wrapped(&text);
+        }
+    }
+
+    fn node(&mut self, node: &Node, width: usize) {
+        let host = escape(node.host.as_bytes());
+        let (life, paint) = match node.life {
+            Life::Alive => match node.health {
+                Opinion::Well if node.is_draining => ("draining".to_owned(), Paint::Warn),
+                Opinion::Well => ("alive".to_owned(), Paint::Good),
+                Opinion::Doubtful => (
+                    "unsure: others try what fails there".to_owned(),
+                    Paint::Warn,
+                ),
+                Opinion::Sick => (
+                    "sick: what fails there succeeds elsewhere".to_owned(),
+                    Paint::Bad,
+                ),
+            },
+            Life::Silent(time) => (format!("silent for {}", durations::show(time)), Paint::Warn),
+            Life::Dead => (
+                "dead: its tasks go back when somebody looks".to_owned(),
+                Paint::Bad,
+            ),
+            Life::Lost => ("lost: its tasks were given back".to_owned(), Paint::Warn),
+            Life::Left => ("left".to_owned(), Paint::Faint),
+        };
+        let mut parts = Vec::new();
+        if node.life.is_there() {
+            parts.push(format!(
+                "{} of {} slots run",
+                node.running.len(),
+                node.slots
+            ));
+        }
+        parts.push(format!("{} finished", grouped(node.ended.0)));
+        if node.ended.1 > 0 {
+            parts.push(format!("{} failed", grouped(node.ended.1)));
+        }
+        if node.ended.2 > 0 {
+            parts.push(format!("{} interrupted", grouped(node.ended.2)));
+        }
+        if let Some(busy) = node.busy {
+            parts.push(format!("{:.0} % busy", busy * 100.0));
+        }
+        if let Some((attempt, ran)) = node.running.first() {
+            let ran = durations::show(micros(*ran));
+            parts.push(format!("task {} for {ran}", attempt.id));
+        }
+        // What has no room beside the name stands below it.
+        let taken = 2 + width + 2 + life.chars().count() + 2;
+        let life = self.look.paint(paint, &life);
+        let mut lines = self.side_by_side(&parts, self.look.width.saturating_sub(taken));
+        if lines.len() > 1 {
+            let below = self.look.width.saturating_sub(width + 4);
+            lines = self.side_by_side(&parts, below);
+            lines.insert(0, String::new());
+        }
+        let mut lines = lines.into_iter();
+        let first = lines.next().unwrap_or_default();
+        let first = format!("  {host:<width$}  {life}  {first}");
+        let _ = writeln!(self.out, "{}", first.trim_end());
+        for line in lines {
+            self.line(&format!("  {:width$}  {line}", ""));
+        }
+    }
+
+    /// What has run longest.
+    fn running(&mut self, run: &Run) -> io::Result<()> {
+        let all = running(run);
+        if all.is_empty() {
+            return Ok(());
+        }
+        self.title("running, the longest first");
+        let mut commands = Commands::open(&run.workdir)?;
+        for one in all.iter().take(RUNNING) {
+            let Attempt { id, slot, .. } = one.attempt;
+            let mut line = format!(
+                "  task {id} for {} on {}, slot {slot}",
+                durations::show(micros(one.ran)),
+                escape(one.host.as_bytes()),
+            );
+            if let Some(pid) = one.pid() {
+                line += &format!(", pid {pid}");
+            }
+            if let Some(command) = commands.get(TaskId(*id))? {
+                line += &format!(": {}", escape(command));
+            }
+            self.line(&line);
+        }
+        if all.len() > RUNNING {
+            let more = format!("  and {} more: --running has all", all.len() - RUNNING);
+            self.painted(Paint::Faint, &more);
+        }
+        Ok(())
+    }
+
+    fn causes(&mut self, run: &Run) -> io::Result<()> {
+        let failures = failures(run);
+        let causes = causes(&failures);
+        if causes.is_empty() {
+            return Ok(());
+        }
+        self.title("failed tasks by cause");
+        let (mut commands, mut details) = (Commands::open(&run.workdir)?, Details::default());
+        for cause in causes.iter().take(CAUSES) {
+            self.cause(cause, &mut commands, &mut details)?;
+        }
+        if causes.len() > CAUSES {
+            let more = format!("  and {} other causes", causes.len() - CAUSES);
+            self.painted(Paint::Faint, &more);
+        }
+        Ok(())
+    }
+
+    fn cause(
+        &mut self,
+        cause: &Cause,
+        commands: &mut Commands,
+        details: &mut Details,
+    ) -> io::Result<()> {
+        let times = if self.look.unicode { "×" } else { "x" };
+        let mut head = format!("  {} {times} {}", grouped(cause.tasks), cause.words);
+        if cause.nodes > 1 {
+            head += &format!(" on {} nodes", cause.nodes);
+        }
+        self.painted(Paint::Bad, &head);
+        let id = cause.first.id;
+        let mut line = format!("    task {id}");
+        if let Some((farmer, _)) = cause.first.last {
+            line += &format!(" on {}", escape(farmer.header().host.as_bytes()));
+        }
+        if let Some(log) = details.of(&cause.first).and_then(|end| end.log) {
+            line += &format!(" [{}]", escape(log.file.as_bytes()));
+        }
+        if let Some(command) = commands.get(TaskId(id))? {
+            line += &format!(": {}", escape(command));
+        }
+        self.line(&line);
+        Ok(())
+    }
+
+    /// What could not be read.
+    fn faults(&mut self, run: &Run) {
+        let damaged: Vec<_> = run
+            .farmers
+            .iter()
+            .filter(|farmer| farmer.damage.lines > 0)
+            .collect();
+        if damaged.is_empty() && run.counts.trouble.is_none() {
+            return;
+        }
+        self.title("damage");
+        if let Some(trouble) = &run.counts.trouble {
+            self.wrapped(&escape(trouble.as_bytes()));
+        }
+        for farmer in damaged {
+            let path = shown(&farmer.journal.path);
+            let first = farmer.damage.first.unwrap_or(0);
+            self.wrapped(&format!(
+                "{path}: {} lines are no records, the first is line {first}; what they told is \
+                 missing above",
+                farmer.damage.lines
+            ));
+        }
+    }
+
+    fn next(&mut self, run: &Run) {
+        let workdir = quoted(&shown(&run.workdir));
+        let mut next = Vec::new();
+        if run.counts.trouble.is_some() {
+            if run.living().next().is_none() {
+                next.push((
+                    format!("pytf repair {workdir}"),
+                    "makes it whole from its journals",
+                ));
+            }
+        } else if word(run) == "stopped" {
+            next.push((
+                "run the same command again".to_owned(),
+                "goes on where it ended",
+            ));
+        }
+        if run.counts.failed > 0 {
+            next.push((
+                format!("pytf status {workdir} --failed"),
+                "all failed tasks",
+            ));
+            next.push((format!("pytf retry {workdir}"), "puts them back"));
+        }
+        if word(run) != "running" && !run.farmers.is_empty() {
+            next.push((format!("pytf report {workdir}"), "a page with all of it"));
+        }
+        if next.is_empty() {
+            return;
+        }
+        self.title("next");
+        let column = next
+            .iter()
+            .map(|(command, _)| command.chars().count())
+            .max()
+            .unwrap_or(0);
+        for (command, what) in next {
+            let what = self.look.paint(Paint::Faint, what);
+            let _ = writeln!(self.out, "  {command:<column$}  {what}");
+        }
+    }
+}
+
+/// `5m10s to 6m30s`, or one of them when they say the same.
+pub(crate) fn range(low: Duration, high: Duration) -> String {
+    // A tenth more or less is nothing that can be known.
+    let coarse = |span: Duration| {
+        let seconds = span.as_secs_f64().max(1.0);
+        let unit = 10_f64.powf(seconds.log10().floor() - 1.0).max(1.0);
+        Duration::try_from_secs_f64((seconds / unit).round() * unit).unwrap_or(span)
+    };
+    let (low, high) = (durations::show(coarse(low)), durations::show(coarse(high)));
+    if low == high {
+        format!("about {low}")
+    } else {
+        format!("{low} to {high}")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::history::synthetic::{end, header, start, workdir};
+    use crate::model::outcome::Outcome;
+    use crate::model::record::Record;
+
+    const T: u64 = 1_800_000_000_000_000;
+    const S: u64 = 1_000_000;
+
+    #[test]
+    fn on_a_narrow_terminal_no_fact_is_cut() {
+        let dir = workdir(&["x"; 9]);
+        let mut records = vec![header("node-with-a-name", T, 12)];
+        records.extend((0..4).map(|id| end(id, 1, 0, T + id * S, S, Outcome::Exit(0))));
+        records.push(end(4, 1, 1, T, S, Outcome::Exit(1)));
+        records.push(end(5, 1, 2, T, S, Outcome::Interrupted));
+        records.push(start(6, 1, 3, T + S));
+        records.push(Record::Beat { at: T + 9 * S });
+        dir.journal("node-with-a-name.0.1.1", &records);
+        let run = Run::open(dir.path()).unwrap();
+        let seen = |width| {
+            let look = Look {
+                width,
+                ..Look::PLAIN
+            };
+            let text = text(&run, &look).unwrap();
+            let part = text.split("\nrunning, the").next().unwrap().to_owned();
+            // The workdir is a path of the test, and may be cut.
+            part.split_once('\n').unwrap().1.to_owned()
+        };
+        let (wide, narrow) = (seen(200), seen(50));
+        assert!(
+            narrow.lines().all(|line| line.chars().count() <= 50),
+            "{narrow}"
+        );
+        let words = |text: &str| -> Vec<String> {
+            let words = text.split(|c: char| c.is_whitespace() || c == ',');
+            let mut words: Vec<_> = words.filter(|word| !word.is_empty()).collect();
+            words.retain(|word| !word.starts_with(['#', '-']));
+            words.into_iter().map(str::to_owned).collect()
+        };
+        assert_eq!(words(&narrow), words(&wide), "{narrow}");
+        assert!(narrow.contains("1 interrupted"), "{narrow}");
+    }
+}

@@ -1,0 +1,127 @@
+//! `timeline.json`: every attempt of every run of a workdir as a Chrome trace,
+//! for Perfetto and `chrome://tracing`.
+//!
+//! A node is a process and a slot is a thread; an attempt is exactly one
+//! complete slice (`ph` "X") with `PyTaskFarmer`'s fields. Consumers rely on
+//! this: pid and tid are integers, slices of one thread never overlap and are
+//! never empty, and each event is one line. The file is made anew from the
+//! journals each time, under another name that is then renamed, so a reader
+//! never sees half of one. The same journals give the same bytes. What
+//! `PyTaskFarmer` left there is kept, and drawn too.
+//!
+//! Above a million slices short neighbours are drawn as one: viewers hold no
+//! more. It reads the journals twice, the first time for the figures, and holds
+//! a few numbers a farmer and slot, however many tasks there are.
+
+mod counters;
+mod early;
+mod gpus;
+mod links;
+mod plan;
+mod pytaskfarmer;
+mod rows;
+mod slice;
+mod thin;
+mod trace;
+
+use std::io::{self, BufWriter, Write};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use flate2::Compression;
+use flate2::write::GzEncoder;
+
+use self::plan::Plan;
+use self::pytaskfarmer::Old;
+use self::trace::Trace;
+use super::replace::replace;
+use crate::history::journals::Damage;
+use crate::history::run::Run;
+
+/// Its name in the workdir.
+pub const NAME: &str = "timeline.json";
+
+/// What is wanted of a timeline.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Wishes {
+    /// Only what happened in the last part of the run, this long.
+    pub since: Option<Duration>,
+    /// Whether to compress it.
+    pub gzip: bool,
+}
+
+/// What was written.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Written {
+    /// The file.
+    pub path: PathBuf,
+    /// How many slices are in it: one for each attempt, when `merged` is 0.
+    pub slices: u64,
+    /// How many attempts are drawn together with their neighbours.
+    pub merged: u64,
+    /// Journals with lines that are no records.
+    pub damage: Vec<(PathBuf, Damage)>,
+    /// What of an earlier timeline is not in it.
+    pub left_out: Option<String>,
+}
+
+/// Writes the `timeline.json` of a run into its workdir.
+pub fn write(run: &Run) -> io::Result<Written> {
+    write_file(run, &run.workdir.join(NAME), Wishes::default())
+}
+
+/// Writes a timeline into a file, which it replaces when it is whole.
+pub fn write_file(run: &Run, path: &Path, wishes: Wishes) -> io::Result<Written> {
+    if path == run.workdir.join(NAME) {
+        pytaskfarmer::keep(&run.workdir)?;
+    }
+    let old = Old::read(&run.workdir)?;
+    let drawn = replace(path, |file| write_to(run, &old, file, wishes))?;
+    Ok(drawn.told(run, path, old.left_out))
+}
+
+/// Writes a timeline into a stream.
+pub fn write_stream(run: &Run, out: impl Write, wishes: Wishes) -> io::Result<Written> {
+    let old = Old::read(&run.workdir)?;
+    let drawn = write_to(run, &old, out, wishes)?;
+    Ok(drawn.told(run, Path::new("-"), old.left_out))
+}
+
+/// What a trace has come to.
+struct Drawn {
+    slices: u64,
+    merged: u64,
+}
+
+impl Drawn {
+    fn told(self, run: &Run, path: &Path, left_out: Option<String>) -> Written {
+        let damaged = run.farmers.iter().filter(|farmer| farmer.damage.lines > 0);
+        Written {
+            path: path.to_owned(),
+            slices: self.slices,
+            merged: self.merged,
+            damage: damaged
+                .map(|farmer| (farmer.journal.path.clone(), farmer.damage.clone()))
+                .collect(),
+            left_out,
+        }
+    }
+}
+
+fn write_to(run: &Run, old: &Old, out: impl Write, wishes: Wishes) -> io::Result<Drawn> {
+    let plan = Plan::new(run, old, wishes.since);
+    if !wishes.gzip {
+        let mut out = BufWriter::with_capacity(1 << 20, out);
+        let drawn = Trace::draw(&plan, old, &mut out)?;
+        out.flush()?;
+        return Ok(drawn);
+    }
+    let mut out = BufWriter::with_capacity(1 << 20, GzEncoder::new(out, Compression::fast()));
+    let drawn = Trace::draw(&plan, old, &mut out)?;
+    let encoder = out.into_inner().map_err(io::IntoInnerError::into_error)?;
+    encoder.finish()?.flush()?;
+    Ok(drawn)
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,64 @@
+//! What is to be drawn, and where: the farmers, their rows, the time that is 0.
+
+use std::time::Duration;
+
+use super::pytaskfarmer::Old;
+use crate::history::lanes::{Lane, Span, lanes};
+use crate::history::run::{Farmer, Run};
+
+/// What is to be drawn, and where.
+pub(super) struct Plan<'a> {
+    pub(super) run: &'a Run,
+    farmers: Vec<(&'a Farmer, Lane)>,
+    /// The time that is 0 in the trace.
+    pub(super) origin: u64,
+    /// What ended before is not drawn.
+    pub(super) since: u64,
+    /// How many attempts our journals tell of.
+    pub(super) attempts: u64,
+}
+
+impl<'a> Plan<'a> {
+    pub(super) fn new(run: &'a Run, old: &Old, since: Option<Duration>) -> Self {
+        // A journal may tell no time at all.
+        let mut farmers: Vec<&Farmer> =
+            run.farmers.iter().filter(|f| f.first != u64::MAX).collect();
+        let first = |farmer: &Farmer| farmer.common(farmer.first);
+        farmers.sort_by_key(|farmer| (first(farmer), &farmer.journal.name));
+        let spans: Vec<Span> = farmers
+            .iter()
+            .map(|farmer| farmer.span(!is_over(farmer)))
+            .collect();
+        let lanes = lanes(&spans);
+        let firsts = [farmers.first().map(|farmer| first(farmer)), old.first()];
+        let last = farmers
+            .iter()
+            .map(|farmer| farmer.common(farmer.last))
+            .max()
+            .unwrap_or(0);
+        let since = since.map_or(0, |since| {
+            last.saturating_sub(u64::try_from(since.as_micros()).unwrap_or(u64::MAX))
+        });
+        Self {
+            run,
+            origin: firsts.into_iter().flatten().min().unwrap_or(0),
+            since,
+            attempts: farmers.iter().map(|f| f.ended + f.slots.open()).sum(),
+            farmers: farmers.into_iter().zip(lanes).collect(),
+        }
+    }
+
+    /// The farmers and where they are drawn.
+    pub(super) fn farmers(&self) -> impl Iterator<Item = (&'a Farmer, Lane)> + '_ {
+        self.farmers.iter().copied()
+    }
+
+    /// Whether what ended at a time is drawn.
+    pub(super) fn is_in(&self, at: u64) -> bool {
+        at >= self.since
+    }
+}
+
+pub(super) fn is_over(farmer: &Farmer) -> bool {
+    farmer.left.is_some() || farmer.journal.is_sealed
+}

@@ -1,0 +1,195 @@
+//! An attempt as the timeline draws it, from what its journal tells.
+
+use std::io::{self, Write as _};
+
+use serde_json::json;
+
+use super::thin::Group;
+use super::trace::{Trace, push_text};
+use crate::history::lanes::Lane;
+use crate::history::run::Farmer;
+use crate::history::run::quick::Attempt;
+use crate::model::escape::{clip, escape};
+use crate::model::outcome::{Destination, Outcome};
+use crate::model::record::{End, Used};
+use crate::model::task::TaskId;
+
+/// How much of a command is the name of its slice.
+pub(super) const NAME: usize = 200;
+
+/// How much of a command is shown when the slice is selected.
+pub(super) const COMMAND: usize = 1000;
+
+/// One attempt, as it is drawn.
+pub(super) struct Slice<'a> {
+    /// The task.
+    pub(super) id: TaskId,
+    /// Which attempt of it.
+    pub(super) attempt: u32,
+    /// Where it ran.
+    pub(super) slot: u32,
+    /// When it began.
+    pub(super) from: u64,
+    /// When it ended, or the last that is known of it.
+    pub(super) to: u64,
+    /// How it ended.
+    pub(super) ending: Ending<'a>,
+}
+
+impl<'a> Slice<'a> {
+    /// An attempt of `farmer` of which only the start is known.
+    pub(super) fn open(farmer: &Farmer, start: &Attempt, to: u64, ending: Ending<'a>) -> Self {
+        Self {
+            id: TaskId(start.id),
+            attempt: start.attempt,
+            slot: start.slot,
+            from: farmer.common(start.at),
+            to,
+            ending,
+        }
+    }
+
+    /// An attempt of `farmer` that has ended.
+    pub(super) fn ended(farmer: &Farmer, end: &'a End) -> Self {
+        let from = farmer.common(end.at);
+        Self {
+            id: end.id,
+            attempt: end.attempt,
+            slot: end.slot,
+            from,
+            to: from.saturating_add(end.us),
+            ending: Ending::Recorded(&end.outcome, end.used),
+        }
+    }
+}
+
+/// How an attempt ended, as far as the journal tells.
+pub(super) enum Ending<'a> {
+    /// As its record says.
+    Recorded(&'a Outcome, Option<Used>),
+    /// It was running when its farmer was lost.
+    Lost,
+    /// It runs.
+    Running,
+    /// The slot went on to another task, and the record of the end is damaged, or not
+    /// yet written.
+    Unknown,
+}
+
+impl Ending<'_> {
+    /// Whether the task has failed in this attempt.
+    pub(super) fn is_failure(&self) -> bool {
+        matches!(self, Self::Recorded(outcome, _)
+            if outcome.destination() == Destination::Failed)
+    }
+
+    /// One word for machines.
+    pub(super) fn word(&self) -> &'static str {
+        match self {
+            Self::Recorded(outcome, _) => outcome.word(),
+            Self::Lost => Outcome::Lost.word(),
+            Self::Running => "running",
+            Self::Unknown => "unknown",
+        }
+    }
+
+    /// What the outcome has besides its word.
+    pub(super) fn detail(&self) -> Option<(&'static str, i32)> {
+        match self {
+            Self::Recorded(Outcome::Exit(code) | Outcome::NotStarted(code), _) => {
+                Some(("status", *code))
+            }
+            Self::Recorded(Outcome::Signal(signal), _) => Some(("signal", *signal)),
+            _ => None,
+        }
+    }
+}
+
+impl Trace<'_> {
+    /// Draws an attempt, by itself or with its neighbours.
+    pub(super) fn slice(&mut self, farmer: &Farmer, lane: Lane, slice: &Slice) -> io::Result<()> {
+        if slice.to < self.since {
+            return Ok(());
+        }
+        let row = (lane.pid, lane.tid(slice.slot));
+        let finished = matches!(slice.ending, Ending::Recorded(Outcome::Exit(0), _));
+        let is_plain = finished && !self.links.is_wanted(slice.id.0);
+        let done = if is_plain && self.thin.is_short(slice.to - slice.from) {
+            let done = self.thin.add(row, slice.from, slice.to, slice.id.0);
+            return done.map_or(Ok(()), |group| self.group(row, group));
+        } else {
+            self.thin.take(row)
+        };
+        if let Some(group) = done {
+            self.group(row, group)?;
+        }
+        self.attempt(farmer, lane, slice)
+    }
+
+    /// Writes an attempt.
+    fn attempt(&mut self, farmer: &Farmer, lane: Lane, slice: &Slice) -> io::Result<()> {
+        let tid = lane.tid(slice.slot);
+        let (from, dur) = self.place((lane.pid, tid), slice.from, slice.to);
+        self.links
+            .drawn(slice.id.0, slice.attempt, (lane.pid, tid), from, dur);
+        let command = match self.commands.get(slice.id)? {
+            Some(command) => clip(&escape(command), COMMAND),
+            None => format!("task {}", slice.id),
+        };
+        let mut event = Vec::with_capacity(2 * command.len() + 256);
+        event.extend_from_slice(b"{\"name\":");
+        push_text(&mut event, &clip(&command, NAME))?;
+        write!(
+            event,
+            ",\"cat\":\"task\",\"ph\":\"X\",\"ts\":{from},\"dur\":{dur},\"pid\":{},\"tid\":{tid},\
+             \"args\":{{\"id\":{},\"command\":",
+            lane.pid, slice.id,
+        )?;
+        push_text(&mut event, &command)?;
+        write!(event, ",\"outcome\":\"{}\"", slice.ending.word())?;
+        if let Some((what, number)) = slice.ending.detail() {
+            write!(event, ",\"{what}\":{number}")?;
+        }
+        if let Ending::Recorded(_, Some(used)) = slice.ending {
+            write!(
+                event,
+                ",\"user_us\":{},\"sys_us\":{},\"peak_kib\":{}",
+                used.user, used.sys, used.peak
+            )?;
+        }
+        write!(
+            event,
+            ",\"attempt\":{},\"slot\":{}",
+            slice.attempt, slice.slot
+        )?;
+        if slice.ending.is_failure() && self.faults.is_nodes(slice.id.0, &farmer.header().host) {
+            event.extend_from_slice(b",\"fault\":\"node\"");
+        }
+        let gpus = farmer.header().gpus(slice.slot);
+        if !gpus.is_empty() {
+            event.extend_from_slice(b",\"gpus\":");
+            push_text(&mut event, &escape(gpus.join(",").as_bytes()))?;
+        }
+        let name = escape(farmer.header().farmer.as_bytes());
+        event.extend_from_slice(b",\"farmer\":");
+        push_text(&mut event, &name)?;
+        event.extend_from_slice(b"}}");
+        self.event(&event)
+    }
+
+    /// Writes attempts that are drawn as one.
+    pub(super) fn group(&mut self, row: (u64, u64), group: Group) -> io::Result<()> {
+        let (from, dur) = self.place(row, group.from, group.to);
+        let event = json!({
+            "name": format!("{} short tasks", group.count),
+            "cat": "tasks",
+            "ph": "X",
+            "ts": from,
+            "dur": dur,
+            "pid": row.0,
+            "tid": row.1,
+            "args": { "count": group.count, "first": group.ids.0, "last": group.ids.1 },
+        });
+        self.event(event.to_string().as_bytes())
+    }
+}

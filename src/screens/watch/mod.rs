@@ -1,0 +1,209 @@
+//! `pytf watch`: a run on a live screen.
+//!
+//! One thread reads the workdir, one the keys, one hears signals; the thread that
+//! called draws, and waits on one channel for all of them. `state` decides and
+//! `draw` paints, both without a terminal. Others rely on this: it only reads,
+//! and whatever ends it, the terminal is as it was.
+
+mod draw;
+mod heat;
+mod pen;
+mod reader;
+mod screen;
+mod sight;
+mod state;
+#[cfg(test)]
+mod tests;
+
+use std::io;
+use std::path::Path;
+
+use crossbeam_channel::{Receiver, Sender, unbounded};
+use signal_hook::consts::{SIGCONT, SIGQUIT, SIGTSTP};
+use signal_hook::low_level::emulate_default_handler;
+
+use self::reader::{Ask, LogSight};
+use self::screen::{Input, Screen};
+use self::sight::{Names, Sight};
+use self::state::{Act, Key, State};
+use crate::history::run::{Run, RunError};
+use crate::host::signals::{STOPS, listen_to};
+use crate::model::refusal::hint;
+use crate::ui::look::Look;
+
+/// Why the run is not watched any more.
+#[derive(Debug, thiserror::Error)]
+pub enum WatchError {
+    /// The workdir cannot be read.
+    #[error("{0}")]
+    Run(#[from] RunError),
+    /// The system refused a thread, or to tell of signals.
+    #[error("the run cannot be watched: {0}{hint}", hint = hint(.0))]
+    System(#[source] io::Error),
+    /// The terminal cannot be used.
+    #[error("the terminal cannot be used: {0}")]
+    Terminal(#[source] io::Error),
+    /// The thread that reads the workdir is gone.
+    #[error("the thread that reads the workdir ended")]
+    Reader,
+}
+
+/// What comes to the loop.
+enum Message {
+    /// The run as it is now.
+    Sight(Box<Sight>),
+    /// The log that was asked for.
+    Log(LogSight),
+    /// The workdir could not be read this time.
+    Trouble(String),
+    Key(Key),
+    /// The terminal has another size.
+    Resized,
+    Signal(i32),
+    /// No key can come any more.
+    Deaf(io::Error),
+    /// The reader has ended.
+    Blind,
+}
+
+/// Tells the loop when the reader ends, however it does.
+struct Goodbye(Sender<Message>);
+
+impl Drop for Goodbye {
+    fn drop(&mut self) {
+        let _ = self.0.send(Message::Blind);
+    }
+}
+
+/// Shows a run until somebody leaves. Returns the signal that ended it, if one
+/// did: the terminal is given back by then.
+pub fn watch(workdir: &Path, look: Look) -> Result<Option<i32>, WatchError> {
+    // What is wrong with the workdir is told before the terminal is taken.
+    let run = Run::open(workdir)?;
+    let sight = Sight::of(&run, &mut Names::default()).map_err(RunError::Io)?;
+    let (send, messages) = unbounded();
+    let told = send.clone();
+    let heard: Vec<i32> = [SIGQUIT, SIGTSTP, SIGCONT]
+        .into_iter()
+        .chain(STOPS)
+        .collect();
+    let signals = listen_to(&heard, move |signal| {
+        let _ = told.send(Message::Signal(signal));
+    });
+    let _signals = signals.map_err(WatchError::System)?;
+    let asks = start(run, &send).map_err(WatchError::System)?;
+    let screen = Screen::enter().map_err(WatchError::Terminal)?;
+    let mut watch = Watch {
+        screen,
+        state: State::new(sight),
+        look,
+        asks,
+    };
+    watch.run(&messages)
+}
+
+/// Starts the threads that read the workdir and the keys.
+fn start(run: Run, send: &Sender<Message>) -> io::Result<Sender<Ask>> {
+    let (asks, asked) = unbounded();
+    let told = send.clone();
+    std::thread::Builder::new()
+        .name("reader".into())
+        .spawn(move || {
+            let goodbye = Goodbye(told);
+            reader::read(run, &asked, &goodbye.0);
+        })?;
+    let told = send.clone();
+    // It ends with the process: nobody waits for a key that may never come.
+    std::thread::Builder::new()
+        .name("keys".into())
+        .spawn(move || {
+            loop {
+                let message = match screen::input() {
+                    Ok(Input::Key(key)) => Message::Key(key),
+                    Ok(Input::Resized) => Message::Resized,
+                    Err(error) => {
+                        let _ = told.send(Message::Deaf(error));
+                        return;
+                    }
+                };
+                if told.send(message).is_err() {
+                    return;
+                }
+            }
+        })?;
+    Ok(asks)
+}
+
+struct Watch {
+    screen: Screen,
+    state: State,
+    look: Look,
+    asks: Sender<Ask>,
+}
+
+/// How the loop goes on.
+enum Next {
+    Draw,
+    Leave(Option<i32>),
+}
+
+impl Watch {
+    fn run(&mut self, messages: &Receiver<Message>) -> Result<Option<i32>, WatchError> {
+        loop {
+            self.draw().map_err(WatchError::Terminal)?;
+            let Ok(first) = messages.recv() else {
+                return Err(WatchError::Reader);
+            };
+            // A slow terminal is drawn on once for all that has come meanwhile.
+            for message in std::iter::once(first).chain(messages.try_iter()) {
+                if let Next::Leave(signal) = self.hear(message)? {
+                    return Ok(signal);
+                }
+            }
+        }
+    }
+
+    fn draw(&mut self) -> io::Result<()> {
+        let (state, look) = (&self.state, &self.look);
+        self.screen
+            .terminal
+            .draw(|frame| draw::draw(state, look, frame.area(), frame.buffer_mut()))
+            .map(drop)
+    }
+
+    fn hear(&mut self, message: Message) -> Result<Next, WatchError> {
+        match message {
+            Message::Sight(sight) => self.state.see(*sight),
+            Message::Log(log) => self.state.read(log),
+            Message::Trouble(trouble) => self.state.trouble = Some(trouble),
+            Message::Key(key) => return self.act(key),
+            Message::Resized => {}
+            Message::Signal(SIGTSTP) => self.suspend().map_err(WatchError::Terminal)?,
+            Message::Signal(SIGCONT) => self.screen.take_again().map_err(WatchError::Terminal)?,
+            Message::Signal(signal) => return Ok(Next::Leave(Some(signal))),
+            Message::Deaf(error) => return Err(WatchError::Terminal(error)),
+            Message::Blind => return Err(WatchError::Reader),
+        }
+        Ok(Next::Draw)
+    }
+
+    fn act(&mut self, key: Key) -> Result<Next, WatchError> {
+        match self.state.key(key) {
+            Act::Draw => {}
+            Act::Leave => return Ok(Next::Leave(None)),
+            Act::Suspend => self.suspend().map_err(WatchError::Terminal)?,
+            Act::Redraw => self.screen.take_again().map_err(WatchError::Terminal)?,
+            Act::Ask(ask) => {
+                let _ = self.asks.send(ask);
+            }
+        }
+        Ok(Next::Draw)
+    }
+
+    /// Stops like any program at Ctrl-Z, and goes on when it is told to.
+    fn suspend(&mut self) -> io::Result<()> {
+        screen::give_back();
+        emulate_default_handler(SIGTSTP)?;
+        self.screen.take_again()
+    }
+}

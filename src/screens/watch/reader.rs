@@ -1,0 +1,237 @@
+//! The thread that reads the workdir, so that a slow file system never delays a
+//! key. It alone touches files; the screen gets values.
+
+use std::io::{self, Read as _, Seek as _, SeekFrom};
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
+
+use crossbeam_channel::{Receiver, RecvTimeoutError, Sender};
+
+use super::Message;
+use super::sight::{Names, Sight};
+use crate::history::run::Run;
+use crate::model::escape::{escape, without_colours};
+use crate::model::task::TaskId;
+use crate::screens::log::{Found, LogError, find, open_log};
+
+/// Between two looks.
+const GAP: Duration = Duration::from_secs(1);
+
+/// Reading takes a fifth of the time at most: the file server has others to serve.
+const SHARE: u32 = 4;
+
+/// How much of the end of a log is shown.
+const TAIL: u64 = 256 << 10;
+
+/// What the screen wants to see.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Ask {
+    /// The log of an attempt of a task.
+    Open(u64, u32),
+    /// No log any more.
+    Close,
+}
+
+/// A log as it is now.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct LogSight {
+    pub(super) id: u64,
+    pub(super) attempt: u32,
+    /// What it is the log of.
+    pub(super) notes: Vec<String>,
+    /// Its lines, the last ones of a long log.
+    pub(super) lines: Vec<String>,
+    /// Whether lines before them are left out.
+    pub(super) is_cut: bool,
+    /// Why there is nothing to show.
+    pub(super) trouble: Option<String>,
+}
+
+/// Looks again and again, until nobody listens.
+pub(super) fn read(mut run: Run, asks: &Receiver<Ask>, out: &Sender<Message>) {
+    let (mut names, mut log) = (Names::default(), None::<Log>);
+    loop {
+        let began = Instant::now();
+        let seen = run
+            .refresh()
+            .and_then(|()| Ok(Sight::of(&run, &mut names)?));
+        let told = match seen {
+            Ok(sight) => Message::Sight(Box::new(sight)),
+            Err(error) => Message::Trouble(escape(error.to_string().as_bytes())),
+        };
+        if out.send(told).is_err() {
+            return;
+        }
+        if let Some(log) = &mut log {
+            let _ = out.send(Message::Log(log.look(&run)));
+        }
+        let next = Instant::now() + GAP.max(began.elapsed() * SHARE);
+        loop {
+            match asks.recv_deadline(next) {
+                Ok(Ask::Open(id, attempt)) => {
+                    let mut opened = Log::new(run.workdir.clone(), id, attempt);
+                    let _ = out.send(Message::Log(opened.look(&run)));
+                    log = Some(opened);
+                }
+                Ok(Ask::Close) => log = None,
+                Err(RecvTimeoutError::Timeout) => break,
+                Err(RecvTimeoutError::Disconnected) => return,
+            }
+        }
+    }
+}
+
+/// A log that is looked at.
+struct Log {
+    workdir: PathBuf,
+    id: u64,
+    attempt: u32,
+    found: Option<Found>,
+    /// Whether its task ran when it was found: its end may move the log.
+    ran: bool,
+}
+
+impl Log {
+    fn new(workdir: PathBuf, id: u64, attempt: u32) -> Self {
+        Self {
+            workdir,
+            id,
+            attempt,
+            found: None,
+            ran: false,
+        }
+    }
+
+    fn look(&mut self, run: &Run) -> LogSight {
+        let runs = run.living().any(|farmer| {
+            let mut running = farmer.slots.running.values();
+            running.any(|one| (one.id, one.attempt) == (self.id, self.attempt))
+        });
+        if runs != self.ran {
+            self.found = None;
+        }
+        self.ran = runs;
+        let mut sight = LogSight {
+            id: self.id,
+            attempt: self.attempt,
+            ..LogSight::default()
+        };
+        if let Err(error) = self.fill(&mut sight) {
+            self.found = None;
+            sight.trouble = Some(escape(error.to_string().as_bytes()));
+        }
+        sight
+    }
+
+    fn fill(&mut self, sight: &mut LogSight) -> Result<(), LogError> {
+        let found = if let Some(found) = &self.found {
+            found
+        } else {
+            let mut notes = Vec::new();
+            let found = find(&self.workdir, TaskId(self.id), Some(self.attempt), |note| {
+                notes.push(note.to_owned());
+            });
+            sight.notes = notes;
+            self.found.insert(found?)
+        };
+        sight.notes.clone_from(&found.notes);
+        let (bytes, is_cut) = tail(found)?;
+        sight.is_cut = is_cut;
+        sight.lines = lines(&bytes);
+        Ok(())
+    }
+}
+
+/// The end of a log, from the begin of a line, and whether that is not all.
+fn tail(found: &Found) -> Result<(Vec<u8>, bool), LogError> {
+    let mut file = open_log(&found.path)?;
+    let length = file.metadata().map_err(LogError::Io)?.len();
+    let (begin, end) = found.part.map_or((0, length), |(begin, part)| {
+        (begin, begin.saturating_add(part).min(length))
+    });
+    let from = begin.max(end.saturating_sub(TAIL));
+    let mut bytes = Vec::new();
+    let mut copy = || -> io::Result<()> {
+        file.seek(SeekFrom::Start(from))?;
+        (&mut file)
+            .take(end.saturating_sub(from))
+            .read_to_end(&mut bytes)?;
+        Ok(())
+    };
+    copy()?;
+    let is_cut = from > begin;
+    if is_cut && let Some(at) = memchr::memchr(b'\n', &bytes) {
+        bytes.drain(..=at);
+    }
+    Ok((bytes, is_cut))
+}
+
+/// Lines that may be printed: without colours, tabs to the next eighth column.
+fn lines(bytes: &[u8]) -> Vec<String> {
+    let bytes = bytes.strip_suffix(b"\n").unwrap_or(bytes);
+    if bytes.is_empty() {
+        return Vec::new();
+    }
+    let line = |line: &[u8]| {
+        let line = without_colours(line.strip_suffix(b"\r").unwrap_or(line));
+        let mut out = String::new();
+        for (number, piece) in line.split(|&byte| byte == b'\t').enumerate() {
+            if number > 0 {
+                out += &" ".repeat(8 - out.chars().count() % 8);
+            }
+            out += &escape(piece);
+        }
+        out
+    };
+    bytes.split(|&byte| byte == b'\n').map(line).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::history::synthetic::{end, header, start, workdir};
+    use crate::model::outcome::Outcome;
+
+    #[test]
+    fn lines_of_a_log_are_harmless() {
+        for (bytes, expected) in [
+            (&b""[..], &[][..]),
+            (b"one\ntwo\n", &["one", "two"]),
+            (b"dos\r\n\x1b[31mred\x1b[0m", &["dos", "red"]),
+            (b"a\tb\n\x1b[2J", &["a       b", "^[[2J"]),
+            (b"\n\xff", &["", "\\xff"]),
+        ] {
+            assert_eq!(lines(bytes), expected);
+        }
+    }
+
+    #[test]
+    fn the_end_of_a_log_is_found_whatever_its_task_does() {
+        let dir = workdir(&["echo a", "false"]);
+        let at = 1_800_000_000_000_000;
+        let first = end(0, 1, 0, at, 5, Outcome::Exit(1));
+        dir.journal(
+            "n1.0.1.1",
+            &[header("n1", at, 1), first, start(1, 1, 0, at)],
+        );
+        let run = Run::open(dir.path()).unwrap();
+        let mut log = Log::new(dir.path().to_owned(), 1, 1);
+        let none = log.look(&run);
+        assert!(
+            none.trouble
+                .unwrap()
+                .contains("has no log that can be read now")
+        );
+        let printed = "0123456789\n".repeat(30_000) + "half";
+        dir.file("logs/log_1", printed.as_bytes());
+        let seen = log.look(&run);
+        assert_eq!((seen.trouble, seen.is_cut), (None, true));
+        assert_eq!(seen.lines.last().map(String::as_str), Some("half"));
+        assert_eq!(seen.lines[0], "0123456789", "a whole line");
+        assert!(seen.notes[1].contains("command: false"), "{:?}", seen.notes);
+        // It grows, and is followed.
+        dir.file("logs/log_1", (printed + " and more\n").as_bytes());
+        let seen = log.look(&run);
+        assert_eq!(seen.lines.last().map(String::as_str), Some("half and more"));
+    }
+}

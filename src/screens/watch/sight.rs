@@ -1,0 +1,323 @@
+//! What the screen shows, taken from a run: plain values, made fit to be printed.
+//!
+//! Others rely on this: every text in here went through `escape`, and no list is
+//! longer than [`KEPT`] or [`SLOTS`], whatever the run or a damaged header says.
+
+use std::cmp::Reverse;
+use std::collections::HashMap;
+use std::io;
+use std::path::Path;
+
+use crate::history::commands::Commands;
+use crate::history::run::farmer::Failed;
+use crate::history::run::node::{self, Node};
+use crate::history::run::{Farmer, Life, Run};
+use crate::model::escape::{clip, escape};
+use crate::model::figures::{float, micros};
+use crate::model::forecast::Forecast;
+use crate::model::health::Opinion;
+use crate::model::task::TaskId;
+use crate::screens::status::json::word;
+use crate::screens::status::range;
+use crate::ui::pace::show_rate;
+
+/// How many running tasks and how many failures can be scrolled through.
+pub(super) const KEPT: usize = 1000;
+
+/// How many slots of a node are drawn.
+const SLOTS: usize = 4096;
+
+/// How much of a command is kept.
+const COMMAND: usize = 300;
+
+/// A run at a glance.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Sight {
+    pub(super) workdir: String,
+    /// `complete`, `running` or `stopped`.
+    pub(super) state: &'static str,
+    pub(super) total: u64,
+    pub(super) finished: u64,
+    pub(super) failed: u64,
+    pub(super) running: u64,
+    pub(super) claimed: u64,
+    pub(super) waiting: u64,
+    pub(super) is_open: bool,
+    pub(super) rate: String,
+    pub(super) left: String,
+    /// What of the workdir could not be read.
+    pub(super) trouble: Option<String>,
+    /// How long 95 of 100 attempts take at most, and the longest took.
+    pub(super) usual: Option<(u64, u64)>,
+    pub(super) nodes: Vec<NodeSight>,
+    /// The longest first.
+    pub(super) slowest: Vec<Slow>,
+    /// The latest first.
+    pub(super) failures: Vec<Failing>,
+    pub(super) curve: Curve,
+}
+
+/// A node and its slots.
+#[derive(Clone, Debug)]
+pub(super) struct NodeSight {
+    pub(super) host: String,
+    pub(super) life: Life,
+    /// What its farmers think of it.
+    pub(super) health: Opinion,
+    pub(super) busy: usize,
+    pub(super) count: u64,
+    pub(super) slots: Vec<Slot>,
+}
+
+impl NodeSight {
+    /// How it is, in one word.
+    pub(super) fn word(&self) -> &'static str {
+        node::word(self.life, self.health)
+    }
+}
+
+/// What a slot does, and for how many microseconds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Slot {
+    Busy(u64),
+    Idle(u64),
+    /// Its farmer is dead, or was.
+    Gone,
+    /// Its farmer has left in good order.
+    Left,
+}
+
+/// A task that runs.
+#[derive(Clone, Debug)]
+pub(super) struct Slow {
+    pub(super) id: u64,
+    pub(super) attempt: u32,
+    pub(super) ran: u64,
+    pub(super) node: String,
+    pub(super) command: String,
+}
+
+/// A task that failed.
+#[derive(Clone, Debug)]
+pub(super) struct Failing {
+    pub(super) id: u64,
+    pub(super) attempt: u32,
+    /// How long ago.
+    pub(super) ago: u64,
+    pub(super) outcome: String,
+    pub(super) node: String,
+    pub(super) command: String,
+}
+
+/// How many attempts ended when.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Curve {
+    /// How long a stretch is, in microseconds.
+    pub(super) width: u64,
+    /// Attempts that ended, and those of them that failed, stretch by stretch.
+    pub(super) ended: Vec<(u64, u64)>,
+}
+
+impl Sight {
+    /// Looks at a run as it was last read.
+    pub(super) fn of(run: &Run, names: &mut Names) -> io::Result<Self> {
+        let counts = &run.counts;
+        let nodes = run.nodes();
+        let durations = run.durations();
+        let running = run.running();
+        let usual = durations.quantile(0.95).map(|most| (most, durations.max));
+        names.renew(run)?;
+        let sight = Self {
+            workdir: escape(run.workdir.as_os_str().as_encoded_bytes()),
+            state: word(run),
+            total: counts.total,
+            finished: counts.finished,
+            failed: counts.failed,
+            running,
+            claimed: counts.claimed.saturating_sub(running),
+            waiting: counts.waiting,
+            is_open: counts.feeding > 0,
+            rate: run.rate().map(show_rate).unwrap_or_default(),
+            left: match run.forecast() {
+                Forecast::Over => String::new(),
+                Forecast::Range(low, high) => range(low, high),
+                Forecast::Unknown(_) => "unknown".to_owned(),
+            },
+            trouble: trouble(run),
+            usual,
+            slowest: slowest(&nodes, names)?,
+            failures: failures(run, names)?,
+            nodes: nodes.iter().map(|node| NodeSight::of(run, node)).collect(),
+            curve: Curve::of(run),
+        };
+        names.forget();
+        Ok(sight)
+    }
+}
+
+fn trouble(run: &Run) -> Option<String> {
+    let damaged: u64 = run.farmers.iter().map(|farmer| farmer.damage.lines).sum();
+    let lock = run.counts.trouble.as_ref();
+    lock.map(|trouble| escape(trouble.as_bytes())).or_else(|| {
+        (damaged > 0).then(|| {
+            format!("{damaged} lines of the journals are no records: pytf status names them")
+        })
+    })
+}
+
+fn slowest(nodes: &[Node], names: &mut Names) -> io::Result<Vec<Slow>> {
+    let mut all: Vec<_> = nodes
+        .iter()
+        .flat_map(|node| {
+            let running = node.running.iter().take(KEPT);
+            running.map(|(attempt, ran)| (*ran, node.host, *attempt))
+        })
+        .collect();
+    all.sort_by_key(|(ran, _, attempt)| (Reverse(*ran), attempt.id));
+    let slow = |(ran, host, attempt): &(u64, &str, &crate::history::run::quick::Attempt)| {
+        Ok(Slow {
+            id: attempt.id,
+            attempt: attempt.attempt,
+            ran: *ran,
+            node: escape(host.as_bytes()),
+            command: names.of(attempt.id)?,
+        })
+    };
+    all.iter().take(KEPT).map(slow).collect()
+}
+
+/// The latest failures of tasks that are in `failed`, one for each task.
+fn failures(run: &Run, names: &mut Names) -> io::Result<Vec<Failing>> {
+    let mut last: HashMap<u64, (&Farmer, &Failed)> = HashMap::new();
+    for farmer in &run.farmers {
+        let there = |failed: &&Failed| run.failed.binary_search(&failed.id).is_ok();
+        for failed in farmer.failures.iter().rev().filter(there).take(KEPT) {
+            let place = last.entry(failed.id).or_insert((farmer, failed));
+            if place.1.attempt < failed.attempt {
+                *place = (farmer, failed);
+            }
+        }
+    }
+    let now = run.span().map_or(0, |(_, last)| last);
+    let mut all: Vec<_> = last.into_values().collect();
+    all.sort_by_key(|(farmer, failed)| (Reverse(farmer.common(failed.at)), failed.id));
+    let failing = |(farmer, failed): &(&Farmer, &Failed)| {
+        Ok(Failing {
+            id: failed.id,
+            attempt: failed.attempt,
+            ago: now.saturating_sub(farmer.common(failed.at)),
+            outcome: failed.outcome.to_string(),
+            node: escape(farmer.header().host.as_bytes()),
+            command: names.of(failed.id)?,
+        })
+    };
+    all.iter().take(KEPT).map(failing).collect()
+}
+
+impl NodeSight {
+    fn of(run: &Run, node: &Node) -> Self {
+        let slots = node.there.iter().flat_map(|farmer| {
+            let (now, life) = (run.now_of(farmer), run.life(farmer));
+            (0..farmer.header().slots).take(SLOTS).map(move |slot| {
+                match farmer.slots.running.get(&slot) {
+                    _ if life == Life::Left => Slot::Left,
+                    _ if !life.is_there() => Slot::Gone,
+                    Some(attempt) => Slot::Busy(now.saturating_sub(attempt.at)),
+                    None => {
+                        let since = farmer.slots.freed.get(&slot).unwrap_or(&farmer.first);
+                        Slot::Idle(now.saturating_sub(*since))
+                    }
+                }
+            })
+        });
+        Self {
+            host: escape(node.host.as_bytes()),
+            life: node.life,
+            health: node.health,
+            busy: node.running.len(),
+            count: node.slots,
+            slots: slots.take(SLOTS).collect(),
+        }
+    }
+}
+
+impl Curve {
+    fn of(run: &Run) -> Self {
+        let series = run.series();
+        Self {
+            width: series.width(),
+            ended: series
+                .iter()
+                .map(|(_, stretch)| (stretch.ended, stretch.failed))
+                .collect(),
+        }
+    }
+
+    /// For how long the run went on, in microseconds.
+    pub(super) fn span(&self) -> u64 {
+        self.width.saturating_mul(self.ended.len() as u64)
+    }
+
+    /// Ends a second in each of `columns` parts of the run, and whether any of
+    /// them failed. A rate is never taken over less than a second: where there
+    /// are more columns than seconds, neighbours show the same.
+    pub(super) fn columns(&self, columns: usize) -> Vec<(f64, bool)> {
+        let count = self.ended.len();
+        let seconds = usize::try_from(self.span() / 1_000_000).unwrap_or(usize::MAX);
+        let parts = columns.min(seconds).min(count).max(1);
+        let part = |number: usize| {
+            let (from, to) = (number * count / parts, (number + 1) * count / parts);
+            let part = &self.ended[from..to];
+            let ended: u64 = part.iter().map(|(ended, _)| ended).sum();
+            let span = micros(self.width * part.len() as u64).as_secs_f64();
+            let rate = float(ended) / span.max(1.0);
+            (rate, part.iter().any(|(_, failed)| *failed > 0))
+        };
+        if count == 0 {
+            return Vec::new();
+        }
+        (0..columns)
+            .map(|column| part(column * parts / columns))
+            .collect()
+    }
+}
+
+/// Commands of tasks, as they are printed; those of the last sight are held.
+#[derive(Debug, Default)]
+pub(super) struct Names {
+    commands: Commands,
+    /// How many tasks there were when the list was read.
+    seen: Option<u64>,
+    held: HashMap<u64, String>,
+    used: HashMap<u64, String>,
+}
+
+impl Names {
+    /// Reads the list anew when it has grown.
+    fn renew(&mut self, run: &Run) -> io::Result<()> {
+        let state = run.counts.state.as_ref();
+        let length = state.map_or(0, |state| state.tasks.len);
+        if self.seen != Some(length) {
+            self.commands = Commands::open(Path::new(&run.workdir))?;
+            self.seen = Some(length);
+        }
+        Ok(())
+    }
+
+    fn of(&mut self, id: u64) -> io::Result<String> {
+        let known = self.used.get(&id).cloned();
+        let name = if let Some(name) = known.or_else(|| self.held.remove(&id)) {
+            name
+        } else {
+            let command = self.commands.get(TaskId(id))?;
+            command.map_or_else(String::new, |command| clip(&escape(command), COMMAND))
+        };
+        self.used.insert(id, name.clone());
+        Ok(name)
+    }
+
+    /// Lets go of what nobody asked for since the last time.
+    fn forget(&mut self) {
+        self.held = std::mem::take(&mut self.used);
+    }
+}

@@ -1,0 +1,271 @@
+//! What is told while the farm runs, on stderr: a bar on a terminal, a plain
+//! line now and then in a log file, nothing when asked so.
+//!
+//! It costs nothing per task: the farm calls [`Progress::update`] a few times a
+//! second at most. Nothing here can fail: a closed or full stderr is no reason
+//! to stop a run, so errors of writing are dropped.
+
+mod bar;
+
+use std::io::Write;
+use std::time::Duration;
+
+use super::look::{Look, Terminal};
+use super::pace::{Pace, show_rate};
+use crate::model::durations;
+use crate::model::escape::{clip, without_error_numbers};
+use crate::model::figures::grouped;
+use bar::{Bar, beside_bar};
+
+/// The state of the run in numbers, for all farmers together.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Counts {
+    /// Tasks that finished.
+    pub done: u64,
+    /// Tasks that failed.
+    pub failed: u64,
+    /// Tasks that run now.
+    pub running: u64,
+    /// Tasks that wait.
+    pub left: u64,
+    /// All tasks; `None` while more may come.
+    pub total: Option<u64>,
+}
+
+impl Counts {
+    /// All tasks, with a plus while more may come.
+    fn known(&self) -> String {
+        match self.total {
+            Some(total) => grouped(total),
+            None => format!("{}+", grouped(self.ended() + self.running + self.left)),
+        }
+    }
+
+    fn ended(&self) -> u64 {
+        self.done + self.failed
+    }
+}
+
+/// How progress is told.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Mode {
+    /// A bar that is drawn over itself.
+    Bar,
+    /// A line now and then.
+    Lines,
+    /// Not at all: only what goes wrong is told.
+    Silent,
+}
+
+impl Mode {
+    /// The mode for a stream. Inside of `srun`, in a step, stderr is a pipe or
+    /// something that is only made to look like a terminal, and many processes
+    /// share it.
+    pub fn decide(stderr: Terminal, term: Option<&str>, is_step: bool, is_quiet: bool) -> Self {
+        if is_quiet {
+            Self::Silent
+        } else if stderr.is_real(term) && !is_step {
+            Self::Bar
+        } else {
+            Self::Lines
+        }
+    }
+}
+
+/// How long the first line lets wait for itself, and the longest wait: a log
+/// of a day has 1,500 lines of progress at most.
+const FIRST_LINE: Duration = Duration::from_secs(10);
+const LAST_WAIT: Duration = Duration::from_mins(1);
+
+/// The longest line in a log, well below what a pipe takes in one piece.
+const LONGEST: usize = 500;
+
+/// So many failures are told at once before they are only counted, and so often
+/// one more may be: a list whose every task fails must not fill the disk.
+const FAILURES: u32 = 20;
+const FAILURE_EVERY: Duration = Duration::from_secs(5);
+
+/// Tells how the run goes.
+pub struct Progress {
+    mode: Mode,
+    bar: Option<Bar>,
+    out: Box<dyn Write + Send>,
+    pace: Pace,
+    /// What the last line said.
+    told: Option<Counts>,
+    /// Whether there is a bar on the screen.
+    is_drawn: bool,
+    /// When the next line is due, and how long after it the one after that.
+    due: Duration,
+    wait: Duration,
+    failures: Failures,
+}
+
+impl Progress {
+    /// For stderr.
+    pub fn new(mode: Mode, look: Look) -> Self {
+        let bar = (mode == Mode::Bar).then(|| Bar::new(look));
+        Self::with_out(mode, bar, Box::new(std::io::stderr()))
+    }
+
+    fn with_out(mode: Mode, bar: Option<Bar>, out: Box<dyn Write + Send>) -> Self {
+        Self {
+            mode,
+            bar,
+            out,
+            pace: Pace::default(),
+            told: None,
+            is_drawn: false,
+            due: FIRST_LINE,
+            wait: FIRST_LINE,
+            failures: Failures::new(),
+        }
+    }
+
+    /// Shows the state at `now`, which is counted from the start of the run.
+    pub fn update(&mut self, now: Duration, counts: &Counts) {
+        self.pace.note(now, counts.ended());
+        if let Some(unsaid) = self.failures.unsaid(now) {
+            self.warn(&format!("pytf: {unsaid} more failed (ids in `failed`)"));
+        }
+        match self.mode {
+            Mode::Silent => {}
+            Mode::Lines => self.update_line(now, counts),
+            Mode::Bar => self.update_bar(now, counts),
+        }
+    }
+
+    fn update_line(&mut self, now: Duration, counts: &Counts) {
+        if now < self.due || self.told == Some(*counts) {
+            return;
+        }
+        self.wait = (self.wait * 3 / 2).min(LAST_WAIT);
+        self.due = now + self.wait;
+        self.told = Some(*counts);
+        let line = format!("pytf: {}", sentence(counts, &self.pace, now));
+        self.say(&line);
+    }
+
+    fn update_bar(&mut self, now: Duration, counts: &Counts) {
+        let Some(bar) = &self.bar else { return };
+        self.is_drawn = true;
+        let columns = usize::from(Terminal::of_stderr().columns);
+        bar.show(counts, beside_bar(counts, &self.pace, now, columns));
+    }
+
+    /// Prints a line at once, above the bar where there is one.
+    pub fn say(&mut self, line: &str) {
+        if self.mode != Mode::Silent {
+            self.warn(line);
+        }
+    }
+
+    /// Says a line that must be said.
+    pub fn warn(&mut self, line: &str) {
+        let line = clip(&without_error_numbers(line), LONGEST) + "\n";
+        let out = &mut self.out;
+        // One write a line: lines of several farmers must not mix.
+        let mut write = || drop(out.write_all(line.as_bytes()));
+        match &self.bar {
+            Some(bar) if self.is_drawn => bar.drawn.suspend(&mut write),
+            _ => write(),
+        }
+    }
+
+    /// Tells a failure at once, also when little else is told, unless very many fail:
+    /// then how many.
+    pub fn failure(&mut self, now: Duration, line: &str) {
+        if !self.failures.may_say(now) {
+            return;
+        }
+        // Whatever the command is, a failure is one line on the terminal.
+        let columns = usize::from(Terminal::of_stderr().columns);
+        match &self.bar {
+            Some(bar) if columns > 0 => {
+                let line = bar.look.clip(line, columns);
+                self.warn(&line);
+            }
+            _ => self.warn(line),
+        }
+    }
+
+    /// Takes the bar away and tells what was only counted.
+    pub fn finish(&mut self) {
+        if let Some(unsaid) = self.failures.unsaid(Duration::MAX) {
+            self.warn(&format!("pytf: {unsaid} more failed (ids in `failed`)"));
+        }
+        if let Some(bar) = &self.bar {
+            bar.drawn.finish_and_clear();
+        }
+    }
+}
+
+/// The state as one line of a log.
+fn sentence(counts: &Counts, pace: &Pace, now: Duration) -> String {
+    let rate = pace.rate(now).map(|rate| format!(", {}", show_rate(rate)));
+    let eta = match pace.eta(now, counts.ended(), counts.running, counts.total) {
+        Some(eta) => durations::show(eta),
+        None => "unknown".to_owned(),
+    };
+    format!(
+        "{} of {} finished, {} failed, {} running, {} waiting{}, eta {eta}",
+        grouped(counts.done),
+        counts.known(),
+        grouped(counts.failed),
+        grouped(counts.running),
+        grouped(counts.left),
+        rate.unwrap_or_default(),
+    )
+}
+
+/// Which failures are told one by one.
+#[derive(Debug)]
+struct Failures {
+    /// How many may be told now.
+    may: u32,
+    /// When that was so.
+    at: Duration,
+    /// How many were not told, and when that was last said.
+    unsaid: u64,
+    said_at: Duration,
+}
+
+impl Failures {
+    fn new() -> Self {
+        Self {
+            may: FAILURES,
+            at: Duration::ZERO,
+            unsaid: 0,
+            said_at: Duration::ZERO,
+        }
+    }
+
+    fn may_say(&mut self, now: Duration) -> bool {
+        while self.may < FAILURES && now.saturating_sub(self.at) >= FAILURE_EVERY {
+            self.may += 1;
+            self.at += FAILURE_EVERY;
+        }
+        if self.may == FAILURES {
+            self.at = now;
+        }
+        if self.may == 0 {
+            self.unsaid += 1;
+            return false;
+        }
+        self.may -= 1;
+        true
+    }
+
+    /// How many were not told, when it is time to say that.
+    fn unsaid(&mut self, now: Duration) -> Option<u64> {
+        if self.unsaid == 0 || now < self.said_at.saturating_add(LAST_WAIT) && now != Duration::MAX
+        {
+            return None;
+        }
+        self.said_at = now;
+        Some(std::mem::take(&mut self.unsaid))
+    }
+}
+
+#[cfg(test)]
+mod tests;

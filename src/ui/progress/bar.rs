@@ -1,0 +1,98 @@
+//! The bar on a terminal, and what stands before and behind it.
+//!
+//! Others rely on this: all of it is drawn in one stroke; where there is little room,
+//! how many failed stays longest of what is behind the bar.
+
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressState, ProgressStyle};
+
+use super::Counts;
+use crate::model::durations;
+use crate::model::figures::grouped;
+use crate::ui::look::Look;
+use crate::ui::pace::{Pace, show_rate};
+
+/// The bar, and what stands before and behind it: all is drawn in one stroke.
+pub(super) struct Bar {
+    pub(super) drawn: ProgressBar,
+    pub(super) look: Look,
+    beside: Arc<Mutex<(String, String)>>,
+}
+
+impl Bar {
+    pub(super) fn new(look: Look) -> Self {
+        let template = if look.colour {
+            "{before} {wide_bar:.green/dim} {behind}"
+        } else {
+            "{before} {wide_bar} {behind}"
+        };
+        let characters = if look.unicode { "━╸─" } else { "=>-" };
+        let beside = Arc::new(Mutex::new((String::new(), String::new())));
+        let part = |part: fn(&(String, String)) -> &String| {
+            let beside = beside.clone();
+            move |_: &ProgressState, out: &mut dyn std::fmt::Write| {
+                let beside = beside.lock().unwrap_or_else(PoisonError::into_inner);
+                let _ = out.write_str(part(&beside));
+            }
+        };
+        let style = ProgressStyle::with_template(template)
+            .unwrap_or_else(|_| ProgressStyle::default_bar())
+            .with_key("before", part(|beside| &beside.0))
+            .with_key("behind", part(|beside| &beside.1))
+            .progress_chars(characters);
+        // `with_style` draws nothing: there is nothing to show yet.
+        let bar = ProgressBar::with_draw_target(None, ProgressDrawTarget::stderr());
+        let bar = bar.with_style(style);
+        Self {
+            drawn: bar,
+            look,
+            beside,
+        }
+    }
+
+    pub(super) fn show(&self, counts: &Counts, beside: (String, String)) {
+        *self.beside.lock().unwrap_or_else(PoisonError::into_inner) = beside;
+        self.drawn.update(|state| {
+            if let Some(total) = counts.total {
+                state.set_len(total);
+            }
+            state.set_pos(counts.ended());
+        });
+    }
+}
+
+/// What stands before and behind the bar: what matters most, as far as it fits.
+pub(super) fn beside_bar(
+    counts: &Counts,
+    pace: &Pace,
+    now: Duration,
+    columns: usize,
+) -> (String, String) {
+    let before = format!("{}/{}", grouped(counts.ended()), counts.known());
+    let eta = match pace.eta(now, counts.ended(), counts.running, counts.total) {
+        Some(eta) => format!("eta {}", durations::show(eta)),
+        None => "eta unknown".to_owned(),
+    };
+    let mut parts = vec![];
+    if counts.failed > 0 {
+        parts.push(format!("{} failed", grouped(counts.failed)));
+    }
+    parts.push(format!("{} running", grouped(counts.running)));
+    parts.push(eta);
+    parts.push(format!("{} left", grouped(counts.left)));
+    parts.extend(pace.rate(now).map(show_rate));
+    // The bar keeps a quarter of the line, if there is no need for it.
+    let room = (columns * 3 / 4).saturating_sub(before.chars().count() + 2);
+    let mut behind = String::new();
+    for part in parts {
+        if behind.chars().count() + part.chars().count() + 2 > room {
+            break;
+        }
+        let comma = if behind.is_empty() { "" } else { ", " };
+        behind.push_str(comma);
+        behind.push_str(&part);
+    }
+    (before, behind)
+}

@@ -1,0 +1,367 @@
+//! What is said at the end of a run: how it went, what failed and why, and what
+//! to do next.
+//!
+//! The text is a pure function of its [`Summary`] and the [`Look`]. `together` makes
+//! one of many farmers, `part` is what those say that do not sum up.
+
+pub mod part;
+pub mod together;
+
+use std::fmt::Write as _;
+use std::time::Duration;
+
+use super::look::{Look, Paint};
+use crate::model::durations;
+use crate::model::escape::escape;
+use crate::model::figures::grouped;
+use crate::model::outcome::Outcome;
+use crate::model::task::TaskId;
+
+/// How many failures are shown.
+pub const FAILURES: usize = 5;
+
+/// How many lines of the log of each.
+pub const TAIL: usize = 3;
+
+/// A run that has ended, or the part of it that this farmer saw.
+#[derive(Clone, Debug, Default)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a fact of its own")]
+pub struct Summary {
+    /// The workdir as the user names it.
+    pub workdir: String,
+    /// Tasks in `finished`, from all runs of the workdir.
+    pub finished: u64,
+    /// Tasks in `failed`.
+    pub failed: u64,
+    /// Tasks that are neither, the interrupted ones too.
+    pub left: u64,
+    /// Those of the left that were stopped while they ran.
+    pub interrupted: u64,
+    /// Why the run was stopped, when it was: "the time limit", "SIGTERM".
+    pub stopped: Option<String>,
+    /// Those of the left that were never started in this run.
+    pub unstarted: u64,
+    /// Why they were not, when there was too little time for them.
+    pub short: Option<String>,
+    /// Whether other farmers still work on what is left.
+    pub others_work: bool,
+    /// Whether the stream of tasks was not read to its end.
+    pub is_cut: bool,
+    /// How long this run took.
+    pub wall: Duration,
+    /// The slots of this run.
+    pub slots: u64,
+    /// How long tasks ran in them, all together.
+    pub busy: Duration,
+    /// The first that failed, one for each way to fail.
+    pub failures: Vec<Failure>,
+    /// What `pytf log` shows of a task that finished; none where no output is kept.
+    pub output: Option<String>,
+    /// Whether failures have logs.
+    pub has_logs: bool,
+    /// Whether this farmer was cut off from the run.
+    pub is_cut_off: bool,
+    /// What could be better.
+    pub advice: Vec<String>,
+}
+
+/// A task that failed.
+#[derive(Clone, Debug)]
+pub struct Failure {
+    /// The task.
+    pub id: TaskId,
+    /// Its command.
+    pub command: Vec<u8>,
+    /// How its last attempt ended.
+    pub outcome: Outcome,
+    /// How many tasks ended in the same way, besides this one.
+    pub more: u64,
+    /// Where that was.
+    pub node: String,
+    /// Its log, when that is a file of its own.
+    pub log: Option<String>,
+    /// The last lines of what it printed.
+    pub tail: Vec<String>,
+}
+
+/// The characters that the text is adorned with.
+struct Marks {
+    good: &'static str,
+    bad: &'static str,
+    more: &'static str,
+    bar: &'static str,
+    dot: &'static str,
+}
+
+const UNICODE: Marks = Marks {
+    good: "✔",
+    bad: "✘",
+    more: "▸",
+    bar: "│",
+    dot: " · ",
+};
+
+const ASCII: Marks = Marks {
+    good: "ok:",
+    bad: "failed:",
+    more: "->",
+    bar: "|",
+    dot: ", ",
+};
+
+impl Summary {
+    /// How much of the slots' time tasks ran, 0 to 1; `None` for a run that
+    /// took no time.
+    pub fn utilisation(&self) -> Option<f64> {
+        #[expect(clippy::cast_precision_loss, reason = "shown as a percentage")]
+        let all = self.wall.as_secs_f64() * self.slots as f64;
+        (all > 0.0).then(|| (self.busy.as_secs_f64() / all).min(1.0))
+    }
+
+    /// The text, lines of at most `look.width` characters.
+    pub fn text(&self, look: &Look) -> String {
+        let marks = if look.unicode { UNICODE } else { ASCII };
+        let mut out = String::new();
+        self.push_headline(&mut out, look, &marks);
+        if self.finished + self.failed + self.left > 0 {
+            self.push_numbers(&mut out, look, &marks);
+        }
+        self.push_short(&mut out, look);
+        for failure in self.failures.iter().take(FAILURES) {
+            failure.push_to(&mut out, look, &marks);
+        }
+        let told = self.failures.iter().take(FAILURES);
+        let shown = told.map(|failure| 1 + failure.more).sum::<u64>();
+        if shown > 0 && self.failed > shown {
+            let workdir = escape(self.workdir.as_bytes());
+            let more = format!(
+                "and {} more in {workdir}/failed",
+                grouped(self.failed - shown)
+            );
+            let _ = writeln!(
+                out,
+                "\n  {}",
+                look.paint(Paint::Faint, &look.clip(&more, look.width - 2))
+            );
+        }
+        if !self.advice.is_empty() {
+            out.push('\n');
+        }
+        for advice in &self.advice {
+            push_wrapped(&mut out, look, marks.more, advice);
+        }
+        self.push_next(&mut out, look);
+        out
+    }
+
+    /// The one line to read.
+    fn push_headline(&self, out: &mut String, look: &Look, marks: &Marks) {
+        let all = self.finished + self.failed + self.left;
+        let total = grouped(all);
+        let of = |number| match all {
+            1 => "the task".to_owned(),
+            _ => format!("{} of {total} tasks", grouped(number)),
+        };
+        let (paint, mark, text) = if self.left == 0 && self.is_cut {
+            let text = "the task list was not read to its end".to_owned();
+            (Paint::Warn, marks.more, text)
+        } else if self.left > 0 {
+            let why = match (&self.stopped, self.others_work) {
+                (Some(why), _) => format!(": stopped by {}", escape(why.as_bytes())),
+                (None, true) => ", others work on them".to_owned(),
+                (None, false) => String::new(),
+            };
+            let are = if self.left == 1 { "is" } else { "are" };
+            let text = format!("{} {are} left{why}", of(self.left));
+            (Paint::Warn, marks.more, text)
+        } else if self.is_cut_off {
+            let text = format!(
+                "this process was cut off, and others did its tasks: {} finished, {} failed",
+                of(self.finished),
+                grouped(self.failed)
+            );
+            (Paint::Warn, marks.more, text)
+        } else if self.failed > 0 {
+            (Paint::Bad, marks.bad, format!("{} failed", of(self.failed)))
+        } else if self.finished == 0 {
+            let text = "nothing to do, the list has no tasks".to_owned();
+            (Paint::Good, marks.good, text)
+        } else if self.finished == 1 {
+            (Paint::Good, marks.good, "the task finished".to_owned())
+        } else {
+            (
+                Paint::Good,
+                marks.good,
+                format!("all {total} tasks finished"),
+            )
+        };
+        let line = look.clip(&format!("{mark} {text}"), look.width);
+        let _ = writeln!(out, "{}", look.paint(paint, &line));
+    }
+
+    fn push_numbers(&self, out: &mut String, look: &Look, marks: &Marks) {
+        let mut parts = vec![format!("{} finished", grouped(self.finished))];
+        if self.failed > 0 {
+            parts.push(format!("{} failed", grouped(self.failed)));
+        }
+        if self.left > 0 {
+            parts.push(format!("{} left{}", grouped(self.left), self.whereof()));
+        }
+        let slots = if self.slots == 1 { "slot" } else { "slots" };
+        let mut time = format!(
+            "{} on {} {slots}",
+            durations::show(self.wall),
+            grouped(self.slots)
+        );
+        if let Some(utilisation) = self.utilisation() {
+            let _ = write!(time, ", {:.0} % busy", utilisation * 100.0);
+        }
+        let numbers = parts.join(marks.dot);
+        let line = format!("  {numbers}{}{time}", marks.dot);
+        if line.chars().count() <= look.width {
+            let _ = writeln!(out, "{line}");
+        } else {
+            for part in [numbers, time] {
+                let _ = writeln!(out, "  {}", look.clip(&part, look.width - 2));
+            }
+        }
+    }
+
+    /// `27 tasks not started: 4m10s left, tasks like them take 9m00s`
+    fn push_short(&self, out: &mut String, look: &Look) {
+        let Some(short) = self.short.as_deref().filter(|_| !self.others_work) else {
+            return;
+        };
+        let tasks = match self.unstarted {
+            0 => return,
+            1 => "1 task".to_owned(),
+            n => format!("{} tasks", grouped(n)),
+        };
+        let line = format!("{tasks} not started: {short}");
+        let _ = writeln!(out, "  {}", look.clip(&line, look.width - 2));
+    }
+
+    /// What the left ones are, as far as that is settled.
+    fn whereof(&self) -> String {
+        let interrupted = self.interrupted.min(self.left);
+        match (interrupted, self.left - interrupted) {
+            _ if self.others_work => String::new(),
+            (0, _) => " (not started)".to_owned(),
+            (_, 0) => " (interrupted)".to_owned(),
+            (interrupted, rest) => format!(
+                " ({} interrupted, {} not started)",
+                grouped(interrupted),
+                grouped(rest)
+            ),
+        }
+    }
+
+    /// What to do next; nothing when there is nothing to do.
+    fn push_next(&self, out: &mut String, look: &Look) {
+        let workdir = quoted(&escape(self.workdir.as_bytes()));
+        let mut next = Vec::new();
+        if self.left > 0 && !self.others_work {
+            next.push((
+                "run the same command again to continue".to_owned(),
+                String::new(),
+            ));
+        }
+        let is_good = self.left == 0 && self.failed == 0 && self.finished > 0;
+        if let Some(output) = self.output.as_ref().filter(|_| is_good) {
+            next.push((format!("pytf log {workdir} ID"), output.clone()));
+        }
+        if let Some(failure) = self.failures.first().filter(|_| self.has_logs) {
+            let id = failure.id;
+            next.push((
+                format!("pytf log {workdir} {id}"),
+                format!("all that task {id} printed"),
+            ));
+        }
+        if self.failed > 0 {
+            let what = match self.failed {
+                1 => "puts the failed task back; then run the same command",
+                _ => "puts the failed tasks back; then run the same command",
+            };
+            next.push((format!("pytf retry {workdir}"), what.to_owned()));
+        }
+        if next.is_empty() {
+            return;
+        }
+        out.push('\n');
+        let told = next.iter().filter(|(_, what)| !what.is_empty());
+        let column = told.map(|(command, _)| command.chars().count());
+        let column = column.max().unwrap_or(0);
+        for (command, what) in next {
+            let pad = " ".repeat(column.saturating_sub(command.chars().count()));
+            // A command is for copying: it is never cut.
+            let room = look.width.saturating_sub(column + 4);
+            let what = look.paint(Paint::Faint, &look.clip(&what, room));
+            let line = format!("  {}{pad}  {what}", look.paint(Paint::Strong, &command));
+            let _ = writeln!(out, "{}", line.trim_end());
+        }
+    }
+}
+
+impl Failure {
+    fn push_to(&self, out: &mut String, look: &Look, marks: &Marks) {
+        let head = match self.more {
+            0 => format!("  task {}", self.id),
+            more => format!("  task {} and {} more", self.id, grouped(more)),
+        };
+        let outcome = self.outcome.to_string();
+        let taken = head.chars().count() + outcome.chars().count() + 4;
+        let command = look.clip(&escape(&self.command), look.width.saturating_sub(taken));
+        let _ = writeln!(
+            out,
+            "\n{}  {}  {command}",
+            look.paint(Paint::Strong, &head),
+            look.paint(Paint::Bad, &outcome),
+        );
+        let mut place = escape(self.node.as_bytes());
+        if let Some(log) = &self.log {
+            let _ = write!(place, "{}{}", marks.dot, escape(log.as_bytes()));
+        }
+        if !place.is_empty() {
+            let place = look.clip(&place, look.width - 4);
+            let _ = writeln!(out, "    {}", look.paint(Paint::Faint, &place));
+        }
+        for line in &self.tail {
+            let line = look.clip(line, look.width - 6);
+            let _ = writeln!(out, "    {} {line}", look.paint(Paint::Faint, marks.bar));
+        }
+    }
+}
+
+/// A paragraph behind a mark, its further lines below its first word.
+pub(crate) fn push_wrapped(out: &mut String, look: &Look, mark: &str, text: &str) {
+    let indent = mark.chars().count() + 3;
+    let mut line = format!("  {mark} ");
+    let mut is_empty = true;
+    for word in text.split(' ') {
+        let width = line.chars().count() + 1 + word.chars().count();
+        if !is_empty && width > look.width {
+            let _ = writeln!(out, "{}", look.clip(&line, look.width));
+            line = " ".repeat(indent);
+            is_empty = true;
+        }
+        if !is_empty {
+            line.push(' ');
+        }
+        line += word;
+        is_empty = false;
+    }
+    let _ = writeln!(out, "{}", look.clip(&line, look.width));
+}
+
+/// A word as it can be typed into a shell.
+pub fn quoted(word: &str) -> String {
+    let is_plain = |c: char| c.is_ascii_alphanumeric() || "_-./+:@%,=".contains(c);
+    if !word.is_empty() && word.chars().all(is_plain) {
+        word.to_owned()
+    } else {
+        format!("'{}'", word.replace('\'', "'\\''"))
+    }
+}
+
+#[cfg(test)]
+mod tests;
