@@ -2,12 +2,15 @@
 //! programs are scripts of ours on the PATH; the variables are recorded ones.
 
 use std::fs::{Permissions, set_permissions};
+use std::io::Write;
 use std::os::unix::fs::PermissionsExt;
 
-use nix::sys::signal::Signal;
+use nix::sys::signal::{Signal, killpg};
+use nix::unistd::Pid;
 use serde_json::Value;
 
-use crate::harness::{Farm, Pytf, until};
+use crate::doubles;
+use crate::harness::{Farm, Pytf, Running, skip, state, until};
 
 /// Slurm 22.05: the only rank of a step.
 const STEP: &str = "SLURM_JOB_ID=103 SLURM_ARRAY_JOB_ID=100 SLURM_ARRAY_TASK_ID=3 SLURM_STEP_ID=0 \
@@ -17,6 +20,10 @@ const STEP: &str = "SLURM_JOB_ID=103 SLURM_ARRAY_JOB_ID=100 SLURM_ARRAY_TASK_ID=
 
 /// OpenPBS: a job's script.
 const PBS: &str = "PBS_ENVIRONMENT=PBS_BATCH PBS_JOBID=9.pbs0 PBS_NODENUM=0 PBS_TASKNUM=1 NCPUS=1";
+
+/// TORQUE: a job's script, as its documentation has it.
+const TORQUE: &str = "PBS_ENVIRONMENT=PBS_BATCH PBS_JOBID=9.torque PBS_NODENUM=0 PBS_VNODENUM=0 \
+    PBS_TASKNUM=1 PBS_NUM_NODES=1 PBS_NUM_PPN=1";
 
 /// A program that never answers, and tells its process id.
 const SILENT: &str = "echo $$ > asked; sleep 1000; echo 30:00 NONE";
@@ -195,6 +202,84 @@ fn pbs_is_asked_by_qstat() {
     );
     program(&farm, "qstat", &script);
     asks(&farm, three, PBS);
+}
+
+#[test]
+fn torque_is_asked_by_its_qstat() {
+    // It knows no JSON, and calls things by other names.
+    let begun = "    Resource_List.walltime = 00:30:00\\n    start_time = %s\\n";
+    for said in [
+        begun.to_owned(),
+        format!("{begun}    Walltime.Remaining = 1799\\n"),
+    ] {
+        let farm = Farm::new();
+        let gate = farm.gate("gate");
+        farm.write("tasks.txt", gate.stand() + "\n");
+        let script = format!(
+            "test \"$*\" = '-f 9.torque' || {{ echo \"qstat: invalid option -- 'F'\"; exit 2; }}\n\
+             printf 'Job Id: 9.torque\\n    job_state = R\\n{said}' \
+             \"$(LC_ALL=C date -u '+%a %b %e %T %Y')\""
+        );
+        program(&farm, "qstat", &script);
+        let pytf = asking(&farm, "--proc 1 -v", TORQUE).start();
+        gate.comer();
+        let answer = || {
+            let told = pytf.stderr();
+            let mut lines = told.lines().map(str::to_owned);
+            lines.find(|line| line.contains("the allocation ends") || line.contains("not known"))
+        };
+        until("it was asked", || answer().is_some());
+        let told = answer().unwrap();
+        gate.open(1);
+        pytf.wait().exits(0);
+        // A second or two may have gone.
+        let is_right = told.contains("ends in 29m5") || told.contains("ends in 30m00s");
+        assert!(is_right, "{told}");
+    }
+}
+
+/// Stops, or lets go, all processes of a job.
+fn suspend(signal: Signal, pytf: &Running<'_>, task: i32) {
+    killpg(Pid::from_raw(task), signal).unwrap();
+    pytf.signal(signal);
+}
+
+#[test]
+fn time_in_which_pbs_has_suspended_the_job_does_not_bring_its_end_nearer() {
+    let Some(clock) = doubles::clock() else {
+        return skip("there is no compiler for the double of the clock");
+    };
+    let farm = Farm::new();
+    let gate = farm.gate("gate");
+    farm.write("tasks.txt", three(&gate.stand()));
+    farm.write("jump", 0_i64.to_ne_bytes());
+    // A suspended job keeps its stime.
+    let answer = r#"{"Jobs":{"9.pbs0":{"stime":"%s","Resource_List":{"walltime":"01:00:00"},"resources_used":{"walltime":"00:00:01"}}}}"#;
+    let script = format!(
+        "test -e begun || LC_ALL=C date -u '+%a %b %e %T %Y' > begun\n\
+         printf '{answer}' \"$(cat begun)\"; echo >> asked"
+    );
+    program(&farm, "qstat", &script);
+    let pytf = asking(&farm, "--proc 1 --task-estimate 20m -v", PBS)
+        .env("LD_PRELOAD", clock)
+        .env("FAKE_JUMP", farm.path("jump"))
+        .start();
+    let (_, task) = gate.comer();
+    until("the end is known", || {
+        pytf.stderr().contains("the allocation ends in ")
+    });
+    // For 50 minutes; then ten would be left, if they counted.
+    suspend(Signal::SIGSTOP, &pytf, task);
+    until("it stands still", || state(pytf.pid()) == Some('T'));
+    let jump = std::fs::OpenOptions::new()
+        .write(true)
+        .open(farm.path("jump"));
+    jump.unwrap().write_all(&3000_i64.to_ne_bytes()).unwrap();
+    suspend(Signal::SIGCONT, &pytf, task);
+    until("it has asked again", || farm.text("asked").len() >= 2);
+    gate.open(1);
+    pytf.wait().exits(0);
+    farm.assert_exact(3, &[0, 1, 2], &[]);
 }
 
 #[test]

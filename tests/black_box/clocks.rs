@@ -2,19 +2,11 @@
 //! (`fake_clock.c`).
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
-use std::sync::OnceLock;
 
 use serde_json::Value;
 
-use crate::doubles;
+use crate::doubles::clock;
 use crate::harness::{Farm, Pytf, skip, tasks, until};
-
-/// The double, built once; none where there is no compiler.
-fn clock() -> Option<&'static PathBuf> {
-    static BUILT: OnceLock<Option<PathBuf>> = OnceLock::new();
-    BUILT.get_or_init(|| doubles::build("fake_clock")).as_ref()
-}
 
 /// `pytf` on a node of this name, whose clock is so many seconds ahead.
 fn on<'f>(pytf: Pytf<'f>, host: &str, ahead: i64) -> Pytf<'f> {

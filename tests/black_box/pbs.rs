@@ -88,23 +88,28 @@ fn a_task_that_dies_of_our_signal_much_later_was_interrupted_and_other_failures_
     assert_eq!(farm.outcomes()[&1], "exit 3");
 }
 
-/// Stands in for pbsdsh, as it was recorded.
+/// Stand in for the programs that start processes on the nodes of a job, as they were
+/// recorded.
 const PBSDSH: &str = include_str!("pbsdsh.py");
+const MPIEXEC: &str = include_str!("mpiexec.py");
+
+/// Lets the scripts wait less for what they look at again and again.
+const SLEEP: &str = "#!/bin/sh\n[ \"$1\" = 5 ] && set -- 0.2\nexec /bin/sleep \"$@\"\n";
 
 /// Three nodes, of which this machine is all.
 const NODES: usize = 3;
 
-/// A job of `slurm/pbs-pbsdsh.sh` on three nodes, two slots each.
+/// A job of a script in `slurm/`, on three nodes with two CPUs each, or others.
 struct Job<'f> {
     farm: &'f Farm,
 }
 
 impl<'f> Job<'f> {
     fn new(farm: &'f Farm) -> Self {
-        farm.write("bin/pbsdsh", PBSDSH);
-        let bin = farm.path("bin");
-        set_permissions(bin.join("pbsdsh"), Permissions::from_mode(0o755)).unwrap();
-        symlink(env!("CARGO_BIN_EXE_pytf"), bin.join("pytf")).unwrap();
+        for (name, double) in [("pbsdsh", PBSDSH), ("mpiexec", MPIEXEC), ("sleep", SLEEP)] {
+            program(farm, name, double);
+        }
+        symlink(env!("CARGO_BIN_EXE_pytf"), farm.path("bin/pytf")).unwrap();
         symlink("tasks.txt_workdir", farm.path("w")).unwrap();
         farm.write("spool/aux/9.pbs0", "node0\nnode1\nnode2\n");
         let home = farm.path("spool");
@@ -119,14 +124,14 @@ impl<'f> Job<'f> {
         format!("PBS_MOMPORT={}#{node}", self.farm.path("").display())
     }
 
-    fn script(&self) -> Pytf<'f> {
-        let script = concat!(env!("CARGO_MANIFEST_DIR"), "/slurm/pbs-pbsdsh.sh");
+    /// `qsub SCRIPT`
+    fn submit(&self, script: &str) -> Pytf<'f> {
         let path = std::env::var("PATH").unwrap();
         let file = |name: &str| self.farm.path(name).display().to_string();
         let (name, value) = (self.of_node(0), file(""));
         let (name, mom) = name.split_once('=').unwrap();
         let none: [&str; 0] = [];
-        let pytf = self.farm.pytf(none).under(["bash", script]);
+        let pytf = self.farm.pytf(none).under(["bash", &script_path(script)]);
         [
             ("PATH", &*format!("{}:{path}", file("bin"))),
             ("HOME", &file("home")),
@@ -169,6 +174,26 @@ impl<'f> Job<'f> {
     }
 }
 
+/// Puts a program into the folder that is first in the PATH of a job.
+fn program(farm: &Farm, name: &str, text: &str) {
+    let path = format!("bin/{name}");
+    farm.write(&path, text);
+    set_permissions(farm.path(&path), Permissions::from_mode(0o755)).unwrap();
+}
+
+fn script_path(name: &str) -> String {
+    format!("{}/slurm/{name}", env!("CARGO_MANIFEST_DIR"))
+}
+
+/// The ranks of those that have joined, sorted.
+fn ranks(farm: &Farm) -> Vec<u64> {
+    let headers = farm.headers();
+    let ranks = headers.iter().filter_map(|one| one["rank"].as_u64());
+    let mut ranks: Vec<u64> = ranks.collect();
+    ranks.sort_unstable();
+    ranks
+}
+
 /// How often a text is in what a job printed.
 fn count(done: &Done<'_>, text: &str) -> usize {
     String::from_utf8_lossy(&done.stdout).matches(text).count()
@@ -182,7 +207,7 @@ fn a_job_that_is_deleted_saves_what_ran_on_all_nodes() {
     let slow = answering(&gate, "sleep 1; exit 143");
     farm.write("tasks.txt", slow.repeat(6));
     let job = Job::new(&farm);
-    let script = job.script().start();
+    let script = job.submit("pbs-pbsdsh.sh").start();
     gate.comers(6);
     job.delete();
     let done = script.wait().exits(75);
@@ -206,9 +231,8 @@ fn tasks_of_a_pbs_job_have_the_users_environment_and_the_job_has_the_farms_statu
         "tasks.txt",
         format!("{}\n", gate.stand()).repeat(6) + &format!("{seen}\n").repeat(5) + "exit 3\n",
     );
-    farm.write("bin/own", "#!/bin/sh\npwd; echo $PBS_JOBID\n");
-    set_permissions(farm.path("bin/own"), Permissions::from_mode(0o755)).unwrap();
-    let script = Job::new(&farm).script().start();
+    program(&farm, "own", "#!/bin/sh\npwd; echo $PBS_JOBID\n");
+    let script = Job::new(&farm).submit("pbs-pbsdsh.sh").start();
     gate.comers(6);
     gate.open(6);
     let done = script.wait().exits(1);
@@ -220,9 +244,7 @@ fn tasks_of_a_pbs_job_have_the_users_environment_and_the_job_has_the_farms_statu
     }
     // Three ranks of one job, which speak with one voice.
     let headers = farm.headers();
-    let mut ranks: Vec<_> = headers.iter().map(|one| one["rank"].as_u64()).collect();
-    ranks.sort_unstable();
-    assert_eq!(ranks, [Some(0), Some(1), Some(2)]);
+    assert_eq!((headers.len(), ranks(&farm)), (3, vec![0, 1, 2]));
     assert!(headers.iter().all(|one| one["job"] == "9.pbs0"));
     assert_eq!(count(&done, "1 of 12 tasks failed"), 1, "one summary");
     assert!(!done.stderr.contains("alone"), "{}", done.stderr);
@@ -234,7 +256,7 @@ fn a_job_ends_although_one_of_its_nodes_has_died() {
     let gate = farm.gate("gate");
     farm.write("tasks.txt", format!("{}\n", gate.stand()).repeat(6));
     let job = Job::new(&farm);
-    let script = job.script().start();
+    let script = job.submit("pbs-pbsdsh.sh").start();
     gate.comers(6);
     for pid in job.processes(2) {
         let _ = kill(Pid::from_raw(pid), Signal::SIGKILL);
@@ -247,4 +269,106 @@ fn a_job_ends_although_one_of_its_nodes_has_died() {
     gate.open(2);
     script.wait().exits(0);
     farm.assert_exact(6, &[0, 1, 2, 3, 4, 5], &[]);
+}
+
+#[test]
+fn ranks_that_mpiexec_starts_over_ssh_know_their_job_and_ask_when_it_ends() {
+    let farm = Farm::new();
+    let gate = farm.gate("gate");
+    let show = "printf %s \"$USERS_OWN\" > seen.$PYTF_TASK_ID";
+    farm.write("tasks.txt", format!("{show}; {}\n", gate.stand()).repeat(6));
+    let job = Job::new(&farm);
+    let answer = r#"{"Jobs":{"9.pbs0":{"stime":"%s","Resource_List":{"walltime":"12:00:00"}}}}"#;
+    program(
+        &farm,
+        "qstat",
+        &format!(
+            "#!/bin/sh\necho $OMPI_COMM_WORLD_RANK >> asked\n\
+             printf '{answer}' \"$(LC_ALL=C date -u '+%a %b %e %T %Y')\"\n"
+        ),
+    );
+    let script = job.submit("pbs-mpiexec.sh").env("PYTF_NO_WALLTIME", "no");
+    let script = script.start();
+    gate.comers(6);
+    let headers = farm.headers();
+    assert_eq!((headers.len(), ranks(&farm)), (3, vec![0, 1, 2]));
+    let jobs: Vec<_> = headers.iter().map(|one| one["job"].as_str()).collect();
+    assert_eq!(jobs, [Some("9.pbs0"); 3], "the job of each");
+    for rank in ["0\n", "1\n", "2\n"] {
+        until("each rank has asked", || farm.text("asked").contains(rank));
+    }
+    gate.open(6);
+    let done = script.wait().exits(0);
+    farm.assert_exact(6, &[0, 1, 2, 3, 4, 5], &[]);
+    assert_eq!(count(&done, "all 6 tasks finished"), 1, "one summary");
+    for id in 0..6 {
+        assert_eq!(farm.text(format!("seen.{id}")), "a b'c\"\nd", "task {id}");
+    }
+}
+
+/// Chunks of a job: how many, and the CPUs of each.
+struct Chunks {
+    count: usize,
+    cpus: usize,
+    is_scattered: bool,
+}
+
+impl Chunks {
+    /// What a script asks for.
+    fn of(script: &str) -> Self {
+        let text = std::fs::read_to_string(script_path(script)).unwrap();
+        let asked = |word: &str| {
+            let directives = text
+                .lines()
+                .filter_map(|line| line.strip_prefix("#PBS -l "));
+            let mut values =
+                directives.filter_map(|line| line.strip_prefix(word)?.strip_prefix('='));
+            values.next_back().unwrap_or_default().to_owned()
+        };
+        let select = asked("select");
+        let (count, rest) = select.split_once(':').unwrap();
+        let cpus = rest.split(':').find_map(|part| part.strip_prefix("ncpus="));
+        Self {
+            count: count.parse().unwrap(),
+            cpus: cpus.unwrap().parse().unwrap(),
+            is_scattered: asked("place") == "scatter",
+        }
+    }
+
+    /// The node of each, as PBS places them on nodes that have room for two: without a
+    /// word it fills the first ones.
+    fn nodes(&self) -> Vec<String> {
+        let on = |chunk| if self.is_scattered { chunk } else { chunk / 2 };
+        (0..self.count)
+            .map(|chunk| format!("node{}", on(chunk)))
+            .collect()
+    }
+}
+
+#[test]
+fn a_job_of_each_script_has_one_pytf_on_each_node_and_slots_for_all_its_cpus() {
+    for script in ["pbs-mpiexec.sh", "pbs-pbsdsh.sh"] {
+        let farm = Farm::new();
+        let gate = farm.gate("gate");
+        let chunks = Chunks::of(script);
+        let mut nodes = chunks.nodes();
+        let all = chunks.count * chunks.cpus;
+        farm.write("tasks.txt", format!("{}\n", gate.stand()).repeat(all));
+        let job = Job::new(&farm);
+        farm.write("spool/aux/9.pbs0", nodes.join("\n") + "\n");
+        let ncpus = chunks.cpus.to_string();
+        let running = job.submit(script).env("NCPUS", ncpus).start();
+        nodes.dedup();
+        gate.comers(nodes.len() * chunks.cpus);
+        gate.open(all);
+        running.wait().exits(0);
+        let headers = farm.headers();
+        let slots = headers.iter().map(|one| one["slots"].as_u64().unwrap());
+        assert_eq!(
+            slots.sum::<u64>(),
+            all as u64,
+            "{script}: slots for all CPUs"
+        );
+        assert_eq!(headers.len(), nodes.len(), "{script}: one on each node");
+    }
 }

@@ -7,8 +7,9 @@ import os, signal, sys
 own = os.environ
 command = sys.argv[2:] if sys.argv[1] == "--" else sys.argv[1:]
 count = len(open(own["PBS_NODEFILE"]).read().split())
-numbers = ["00000002", "40000001", "80000001"]
-keep = ["PBS_ENVIRONMENT", "PBS_JOBID", "HOME", "FARM_TEST_MARK", "PBS_CONF_FILE"]
+numbers = ["00000002", "40000001", "80000001", "c0000001"]
+# The last ones are the test's.
+keep = ["PBS_ENVIRONMENT", "PBS_JOBID", "HOME", "FARM_TEST_MARK", "PBS_CONF_FILE", "PYTF_TAKEOVER"]
 tasks = []
 
 def tell(number, frame):
