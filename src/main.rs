@@ -20,10 +20,10 @@ use pytf::model::refusal::hint;
 use pytf::model::tasklist::Dialect;
 use pytf::screens::log::{Ask, show};
 use pytf::workdir::fs::Dir;
+use pytf::workdir::layout::LOCK;
 use pytf::workdir::layout::{NODES, TASKS};
 use pytf::workdir::open::{Whose, Wishes, Workdir, open_dir};
 use pytf::workdir::retry::retry;
-use pytf::workdir::state::LOCK;
 use pytf::workdir::upgrade::upgrade;
 use pytf::workdir::{self, exclusion};
 

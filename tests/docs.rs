@@ -4,15 +4,15 @@
 use std::process::Command;
 
 use pytf::exit::TABLE;
-use pytf::model::health::Opinion;
-use pytf::model::identity::NodeId;
 use pytf::model::ids::Ids;
 use pytf::model::outcome::Outcome;
-use pytf::model::record::{End, GpuLoad, Header, LogAt, Mark, Record, SlotDevices, Start, Used};
+use pytf::model::record::{
+    End, GpuLoad, Header, LogAt, Mark, NodeId, Opinion, Record, SlotDevices, Start, Used,
+};
 use pytf::model::task::TaskId;
-use pytf::workdir::commit::Why;
-use pytf::workdir::lock::Mechanism;
+use pytf::workdir::mechanism::Mechanism;
 use pytf::workdir::state::{Act, Entry, ListIdentity, Member, Rename, State};
+use pytf::workdir::transaction::Why;
 use serde_json::Value;
 
 const README: &str = include_str!("../README.md");

@@ -13,12 +13,13 @@ use pytf::model::task::{Task, TaskId, push_line};
 use pytf::model::tasklist::Parser;
 use pytf::runner::shell::Shell;
 use pytf::runner::{How, Runner};
-use pytf::workdir::commit::Txn;
 use pytf::workdir::error::Result;
-use pytf::workdir::lock::{Mechanism, Waiting};
+use pytf::workdir::liveness::Waiting;
+use pytf::workdir::mechanism::Mechanism;
 use pytf::workdir::open::Workdir;
 use pytf::workdir::session::Session;
 use pytf::workdir::state::Act;
+use pytf::workdir::transaction::Txn;
 
 use crate::files::{PROFILES, Shared};
 

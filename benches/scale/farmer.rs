@@ -16,9 +16,9 @@ use pytf::workdir::open::Workdir;
 use pytf::workdir::session::{Session, Turn};
 use pytf::workdir::state::State;
 
+use crate::common::{Common, Plan, What};
 use crate::slots::Slots;
 use crate::waiting::{SimWaiting, TAKEOVER, Wait};
-use crate::world::{Common, Plan, What};
 
 const MS: u64 = 1_000_000;
 const SECOND: u64 = 1000 * MS;
@@ -51,7 +51,7 @@ pub(crate) struct Farmer {
     locked: u64,
     upto: u64,
     wait: Option<Wait>,
-    copy: Option<pytf::workdir::commit::QueueCopy>,
+    copy: Option<pytf::workdir::transaction::QueueCopy>,
     done: Option<Turn>,
     had_tasks: bool,
     turned: u64,
@@ -138,7 +138,7 @@ impl Farmer {
             at: 0,
             pytf: String::new(),
         };
-        pytf::workdir::resume::look(&self.workdir.dir)?;
+        pytf::workdir::state::look(&self.workdir.dir)?;
         self.journal = Some(Session::journal_for(&self.workdir, header)?);
         self.want_lock(common);
         Ok(())

@@ -26,7 +26,7 @@ use std::os::fd::OwnedFd;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use pytf::workdir::fs::{Dir, File, Open};
-use pytf::workdir::lock::Mechanism;
+use pytf::workdir::mechanism::Mechanism;
 
 const SECOND: f64 = 1e9;
 /// The length of a span in which the load of the server is counted.

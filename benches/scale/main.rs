@@ -10,6 +10,7 @@
 
 #![expect(clippy::print_stdout, reason = "its one result")]
 
+mod common;
 mod farmer;
 mod files;
 mod slots;
@@ -18,8 +19,9 @@ mod world;
 
 use anyhow::{Context, Result, bail};
 
+use common::Plan;
 use files::PROFILES;
-use world::{Plan, World};
+use world::World;
 
 fn main() -> Result<()> {
     let mut plan = Plan {

@@ -7,7 +7,7 @@ use pytf::model::record::{End, Record, Start, Used};
 use pytf::model::task::Task;
 use pytf::workdir::journal::Journal;
 
-use crate::world::{Common, What};
+use crate::common::{Common, What};
 
 /// A moment in the records of the simulation.
 pub(crate) fn micros(at: u64) -> u64 {

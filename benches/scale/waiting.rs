@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use pytf::model::pace::{LONG_WAIT, lock_pause};
-use pytf::workdir::lock::Waiting;
+use pytf::workdir::liveness::Waiting;
 
 use crate::files::{Shared, as_f64};
 

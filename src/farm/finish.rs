@@ -24,8 +24,8 @@ use crate::ui::summary::part::Part;
 use crate::ui::summary::together::Together;
 use crate::ui::summary::{Failure, Summary, TAIL};
 use crate::workdir::open::Workdir;
-use crate::workdir::resume::look;
 use crate::workdir::state::State;
+use crate::workdir::state::look;
 
 /// Writes `timeline.json` into the workdir of a run; what of an earlier one is not in it.
 /// `main` gives it, since the farm knows no screen.

@@ -20,20 +20,19 @@ use crate::ui::opening::{Because, Opening};
 use crate::ui::progress::Progress;
 use crate::workdir::error::{Error, Result};
 use crate::workdir::exclusion;
-use crate::workdir::farmers;
 use crate::workdir::journal::Journal;
-use crate::workdir::lock::Waiting;
-use crate::workdir::node::our_beginning;
+use crate::workdir::liveness;
+use crate::workdir::liveness::Waiting;
+use crate::workdir::liveness::node::our_beginning;
+use crate::workdir::membership;
 use crate::workdir::open::Workdir;
 use crate::workdir::recovery;
-use crate::workdir::resume::{
-    Edits, ListFile, ListTrouble, Prepared, look, prepare, prepare_stream,
-};
+use crate::workdir::resume::{Edits, ListFile, ListTrouble, Prepared, prepare, prepare_stream};
 use crate::workdir::retry::retry;
 use crate::workdir::session::Session;
 use crate::workdir::state::State;
+use crate::workdir::state::look;
 use crate::workdir::upgrade::upgrade;
-use crate::workdir::watch;
 
 /// How many farmers are looked at before the first task: with names like those of our
 /// own node, and others.
@@ -215,7 +214,7 @@ impl Prelude<'_> {
         }
         let beat = heartbeat(self.patience.takeover());
         exclusion::test(dir, mechanism, journal, beat, self.patience)?;
-        farmers::check_age(dir)?;
+        membership::check_age(dir)?;
         // First the dead: what they had claimed waits again, and must not run when its
         // line is gone. A new workdir has nothing of theirs that counts yet.
         let known = look(dir)?;
@@ -315,7 +314,7 @@ impl Prelude<'_> {
     /// node is proved dead at once. Of a thousand that start together nobody looks at
     /// all others; whom nobody looks at now, the neighbours will.
     fn suspects(&self, who: &str) -> Result<Vec<String>> {
-        let mut all = farmers::unsealed(&self.workdir.dir)?;
+        let mut all = membership::unsealed(&self.workdir.dir)?;
         let after = all.partition_point(|name| &**name <= who);
         all.rotate_left(after);
         all.retain(|name| name != who);
@@ -336,7 +335,7 @@ impl Prelude<'_> {
         let Some(watcher) = self.patience.watcher() else {
             return Ok(());
         };
-        if let Some(seen) = watch::look_at(dir, mechanism, before, watcher)? {
+        if let Some(seen) = liveness::look_at(dir, mechanism, before, watcher)? {
             let of = (before, Some(&seen));
             recovery::seal(dir, mechanism, (who, None), self.patience, of)?;
         }
@@ -349,7 +348,8 @@ impl Prelude<'_> {
     fn seal_if_dead(&mut self, farmer: &str, who: &str) -> Result<()> {
         let (dir, mechanism) = (&self.workdir.dir, self.workdir.mechanism);
         for nth in 0.. {
-            let Some((seen, verdict)) = watch::judge(dir, mechanism, farmer, self.patience)? else {
+            let Some((seen, verdict)) = liveness::judge(dir, mechanism, farmer, self.patience)?
+            else {
                 return Ok(());
             };
             if matches!(verdict, Verdict::Dead(_)) {

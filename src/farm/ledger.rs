@@ -31,13 +31,13 @@ use crate::model::refusal::is_resource;
 use crate::model::task::Task;
 use crate::model::turn::View;
 use crate::model::watch::look_every;
-use crate::workdir::commit::Why;
 use crate::workdir::error::{Error, Result};
-use crate::workdir::farmers;
 use crate::workdir::journal::Journal;
-use crate::workdir::lock::Waiting;
+use crate::workdir::liveness::Waiting;
+use crate::workdir::membership;
 use crate::workdir::session::Session;
 use crate::workdir::state::State;
+use crate::workdir::transaction::Why;
 
 /// How long a workdir may refuse while nothing runs that could be lost.
 pub const PATIENCE_IDLE: Duration = Duration::from_secs(10);
@@ -520,7 +520,7 @@ impl Ledger {
         let live = state.live as usize;
         let workdir = self.desk.session.workdir().clone();
         let me = self.desk.session.farmer().to_owned();
-        let all = farmers::unsealed(&workdir.dir)?;
+        let all = membership::unsealed(&workdir.dir)?;
         if live > all.len() {
             // Who has no journal is not seen to die by anybody who comes later.
             return Ok(true);

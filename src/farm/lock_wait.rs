@@ -14,9 +14,9 @@ use super::clock::{Clock, since_boot};
 use super::message::Event;
 use super::queue::Queue;
 use crate::host::guard;
-use crate::workdir::lock::Waiting;
-use crate::workdir::node::Here;
-use crate::workdir::watch::Watcher;
+use crate::workdir::liveness::Waiting;
+use crate::workdir::liveness::Watcher;
+use crate::workdir::liveness::node::Here;
 
 /// Waits go on as long as somebody has this; dropped, it ends them at once.
 pub struct Keep(Arc<Ended>);

@@ -10,11 +10,11 @@ use std::time::{Duration, Instant};
 use crate::model::liveness::{Evidence, Verdict};
 use crate::model::watch::{first_watch, watch_every};
 use crate::workdir::error::Result;
-use crate::workdir::farmers;
-use crate::workdir::lock::Waiting;
+use crate::workdir::liveness;
+use crate::workdir::liveness::Waiting;
+use crate::workdir::membership;
 use crate::workdir::recovery::Found;
 use crate::workdir::session::Session;
-use crate::workdir::watch;
 
 /// How many an idle farmer looks at in one go.
 const MOST: usize = 64;
@@ -70,7 +70,7 @@ impl Neighbours {
         waiting: &mut dyn Waiting,
     ) -> Result<Vec<String>> {
         (self.looked, self.has_looked) = (Instant::now(), true);
-        let all = farmers::unsealed(&session.workdir().dir)?;
+        let all = membership::unsealed(&session.workdir().dir)?;
         let me = session.farmer().to_owned();
         let after = all.partition_point(|name| *name <= me);
         let ring = all[after..]
@@ -82,7 +82,7 @@ impl Neighbours {
             told.extend(self.check(farmer, session, waiting)?);
         }
         if is_idle {
-            for farmer in farmers::without_journal(&session.workdir().dir, &all)? {
+            for farmer in membership::without_journal(&session.workdir().dir, &all)? {
                 told.extend(Self::check_traceless(&farmer, session, waiting)?);
             }
         }
@@ -100,7 +100,7 @@ impl Neighbours {
         session: &mut Session,
         waiting: &mut dyn Waiting,
     ) -> Result<Option<String>> {
-        if !matches!(watch::judge_traceless(farmer, waiting), Verdict::Dead(_)) {
+        if !matches!(liveness::judge_traceless(farmer, waiting), Verdict::Dead(_)) {
             return Ok(None);
         }
         let found = session.seal(farmer, None, waiting)?;
@@ -115,7 +115,7 @@ impl Neighbours {
         waiting: &mut dyn Waiting,
     ) -> Result<Option<String>> {
         let workdir = session.workdir();
-        let judged = watch::judge(&workdir.dir, workdir.mechanism, farmer, waiting)?;
+        let judged = liveness::judge(&workdir.dir, workdir.mechanism, farmer, waiting)?;
         let Some((seen, verdict)) = judged else {
             return Ok(None);
         };

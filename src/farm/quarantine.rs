@@ -11,10 +11,11 @@ use std::time::{Duration, Instant};
 
 use super::clock::Clock;
 use super::queue::Queue;
-use crate::model::health::{Health, Opinion, Verdict};
+use crate::model::health::{Health, Verdict};
+use crate::model::record::Opinion;
 use crate::model::record::{End, Record};
 use crate::workdir::error::Result;
-use crate::workdir::lock::Waiting;
+use crate::workdir::liveness::Waiting;
 use crate::workdir::quarantine::Seen;
 use crate::workdir::session::Session;
 use crate::workdir::state::State;

@@ -35,10 +35,10 @@ use crate::model::refusal::{hint, is_resource};
 use crate::model::task::Task;
 use crate::runner::{How, Runner, explain};
 use crate::workdir::error::Error;
-use crate::workdir::farmers::is_over;
 use crate::workdir::fs::{Dir, Open, RealDir};
+use crate::workdir::journal::SharedJournal;
 use crate::workdir::layout::{LOGS, SCRIPTS};
-use crate::workdir::session::SharedJournal;
+use crate::workdir::membership::is_over;
 
 /// For so long an end that comes after a long silence waits for the ledger to ask whether
 /// others have taken our tasks over.

@@ -58,13 +58,13 @@ use crate::ui::look::{Look, Terminal};
 use crate::ui::progress::{Mode, Progress};
 use crate::workdir::error::{Error, Result};
 use crate::workdir::fs::RealDir;
+use crate::workdir::layout::LOCK;
 use crate::workdir::layout::{FAILED, FINISHED, NODES, REQUEUED, TASKS, TOPROCESS};
-use crate::workdir::lock::Mechanism;
+use crate::workdir::liveness::Watcher;
+use crate::workdir::mechanism::Mechanism;
 use crate::workdir::open::{Whose, Wishes, Workdir, open_dir};
 use crate::workdir::resume::{ListFile, ListTrouble};
 use crate::workdir::session::Session;
-use crate::workdir::state::LOCK;
-use crate::workdir::watch::Watcher;
 
 /// Why a farm did not start.
 #[derive(Debug, thiserror::Error)]

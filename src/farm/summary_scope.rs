@@ -11,11 +11,11 @@ use crate::model::allocation::Allocation;
 use crate::model::farmer::Cause;
 use crate::model::liveness::seems_dead;
 use crate::workdir::error::Result;
-use crate::workdir::farmers::{self, Roll, is_over_by_name};
-use crate::workdir::node::Here;
+use crate::workdir::liveness::node::Here;
+use crate::workdir::liveness::{self, Watcher};
+use crate::workdir::membership::{self, Roll, is_over_by_name};
 use crate::workdir::open::Workdir;
 use crate::workdir::state::State;
-use crate::workdir::watch::{self, Watcher};
 
 use super::supervisor::Ended;
 
@@ -85,7 +85,7 @@ fn last_of_job(
     };
     if left.live > 0 {
         let mut others = 0;
-        for farmer in farmers::unsealed(dir)? {
+        for farmer in membership::unsealed(dir)? {
             others += usize::from(is_other(&farmer)?);
             if others > FEW {
                 return Ok(None);
@@ -117,7 +117,7 @@ fn last_of_job(
 /// since moved its journal before it let it go.
 fn is_dead(workdir: &Workdir, farmer: &str, watcher: &mut Watcher) -> Result<bool> {
     let dir = &workdir.dir;
-    let seen = watch::look_at(dir, workdir.mechanism, farmer, watcher)?;
+    let seen = liveness::look_at(dir, workdir.mechanism, farmer, watcher)?;
     let is_dead = seen.is_none_or(|seen| seems_dead(seen.process, seen.lock));
     Ok(is_dead && !is_over_by_name(dir, farmer)?)
 }

@@ -10,11 +10,9 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use serde::{Deserialize, Serialize};
-
 use super::ids::Ids;
 use super::outcome::Destination;
-use super::record::End;
+use super::record::{End, Opinion};
 use super::task::TaskId;
 
 /// A failure counts when it came within this time: what takes longer does no harm
@@ -34,30 +32,6 @@ const REMEMBERED: usize = 10_000;
 const PATIENCE: Duration = Duration::from_mins(1);
 /// After twice as long each time that nobody answered, and never later than this.
 const LONGEST_PATIENCE: Duration = Duration::from_mins(10);
-
-/// What a farmer thinks of its node.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum Opinion {
-    /// Nothing speaks against it.
-    #[default]
-    Well,
-    /// Too much fails here: others are asked.
-    Doubtful,
-    /// Others can do what fails here.
-    Sick,
-}
-
-impl Opinion {
-    /// In one word, as journals have it.
-    pub fn word(self) -> &'static str {
-        match self {
-            Self::Well => "well",
-            Self::Doubtful => "doubtful",
-            Self::Sick => "sick",
-        }
-    }
-}
 
 /// How a doubt ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -5,18 +5,7 @@
 //! [`NodeId`] only if a process number means the same process to both, and locks of
 //! one reach the other.
 
-use serde::{Deserialize, Serialize};
-
-use super::record::Header;
-
-/// A running kernel, and the namespace of process numbers in it.
-#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
-pub struct NodeId {
-    /// `/proc/sys/kernel/random/boot_id`: made anew at each boot.
-    pub boot: String,
-    /// The inode of `/proc/self/ns/pid`.
-    pub pids: u64,
-}
+use super::record::{Header, NodeId};
 
 /// A farmer, as the header of its journal has it. The name of the journal is for
 /// people and says nothing.

@@ -9,8 +9,6 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::health::Opinion;
-use super::identity::NodeId;
 use super::outcome::Outcome;
 use super::task::TaskId;
 
@@ -84,6 +82,39 @@ pub enum Mark {
     LeftBehind,
     /// The kernel killed for lack of memory, and no task ended by it.
     MemoryKill,
+}
+
+/// What a farmer thinks of its node.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Opinion {
+    /// Nothing speaks against it.
+    #[default]
+    Well,
+    /// Too much fails here: others are asked.
+    Doubtful,
+    /// Others can do what fails here.
+    Sick,
+}
+
+impl Opinion {
+    /// In one word, as journals have it.
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Well => "well",
+            Self::Doubtful => "doubtful",
+            Self::Sick => "sick",
+        }
+    }
+}
+
+/// A running kernel, and the namespace of process numbers in it.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct NodeId {
+    /// `/proc/sys/kernel/random/boot_id`: made anew at each boot.
+    pub boot: String,
+    /// The inode of `/proc/self/ns/pid`.
+    pub pids: u64,
 }
 
 /// Who writes a journal.

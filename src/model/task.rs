@@ -2,6 +2,7 @@
 //! a workdir.
 
 use std::fmt;
+use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use std::io::Write;
 use std::str::FromStr;
 
@@ -49,6 +50,17 @@ pub fn push_line(out: &mut Vec<u8>, id: TaskId, line: &[u8]) {
     let _ = write!(out, "{id} ");
     out.extend_from_slice(line);
     out.push(b'\n');
+}
+
+/// Two independent hashes of the text of a task: what is kept of a line where lines are
+/// compared.
+pub fn fingerprint(line: &[u8]) -> (u64, u64) {
+    let hash = |salt: u8| {
+        let mut hasher = DefaultHasher::new();
+        (salt, line).hash(&mut hasher);
+        hasher.finish()
+    };
+    (hash(1), hash(2))
 }
 
 /// Splits an `id command` line (without its line end) into its parts; `None`

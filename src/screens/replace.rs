@@ -5,7 +5,7 @@ use std::io;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
-use crate::workdir::rights::Rights;
+use crate::workdir::fs::Rights;
 
 /// Lets `write` fill a new file, which then takes the place of `path`; nothing
 /// is left of it where that fails.

@@ -9,8 +9,8 @@ use crate::history::run::node::Node;
 use crate::history::run::{Farmer, Run};
 use crate::model::durations;
 use crate::model::figures::{Histogram, float, grouped, micros, share, show_kib};
-use crate::model::health::Opinion;
 use crate::model::outcome::Outcome;
+use crate::model::record::Opinion;
 use crate::model::series::Stretch;
 
 /// One piece of advice.

@@ -4,16 +4,14 @@
 //! was looked at is looked at again; so what is reported as damage was seen twice, or under
 //! one state.
 
+use crate::workdir::error::{Context, Error, Result};
+use crate::workdir::files::{CHANGED, sum_of};
+use crate::workdir::fs::{Dir, Open};
+use crate::workdir::layout::{FAILED, FINISHED, LOCK, REQUEUED, TASKS, TOPROCESS};
+use crate::workdir::membership;
+use crate::workdir::state::{self, FORMAT, Log, State};
 use std::io::ErrorKind;
 use std::sync::Arc;
-
-use super::commit::CHANGED;
-use super::error::{Context, Error, Result};
-use super::farmers;
-use super::fs::{Dir, Open};
-use super::layout::{FAILED, FINISHED, REQUEUED, TASKS, TOPROCESS};
-use super::lines::sum_of;
-use super::state::{self, FORMAT, LOCK, Log, State};
 
 /// How often a workdir that changes meanwhile is looked at.
 const LOOKS: u32 = 10;
@@ -70,7 +68,7 @@ fn check_once(dir: &Arc<dyn Dir>) -> Result<Checked> {
                 .contradiction()
                 .map_or(Ok(()), |what| damaged(LOCK, what)),
         )?;
-        take(farmers::check_age(dir))?;
+        take(membership::check_age(dir))?;
         take(check_log(dir, state))?;
         for name in [TASKS, TOPROCESS, FINISHED, FAILED, REQUEUED] {
             take(check_file(dir, state, name))?;

@@ -3,9 +3,10 @@
 
 use std::io;
 
-use super::fs::NoFile;
-use super::state::LOCK;
 use crate::model::refusal::hint;
+use crate::workdir::fs::NoFile;
+use crate::workdir::layout::LOCK;
+use crate::workdir::mechanism::Mechanism;
 
 /// What was tried when the lock was held for too long.
 const KEEP: &str = "keep";
@@ -129,4 +130,34 @@ impl<T> Context<T> for io::Result<T> {
             }
         })
     }
+}
+
+/// Whether this is the answer of a file system that has no locks at all.
+fn has_none(error: &io::Error) -> bool {
+    let answers = [libc::ENOSYS, libc::EOPNOTSUPP, libc::EINVAL];
+    error
+        .raw_os_error()
+        .is_some_and(|code| answers.contains(&code))
+}
+
+/// What a lock of `file` that was refused means, and the way out.
+pub fn unusable(mechanism: Mechanism, file: &str, source: io::Error) -> Error {
+    let other = match mechanism {
+        Mechanism::Flock => "fcntl",
+        Mechanism::Fcntl | Mechanism::Link => "flock",
+    };
+    // No more locks, or none that this descriptor could have: a server without a lock
+    // daemon says so as well.
+    let is_refused = matches!(source.raw_os_error(), Some(libc::ENOLCK | libc::EBADF));
+    if !is_refused && !has_none(&source) {
+        return Error::Io {
+            doing: "lock",
+            file: file.into(),
+            source,
+        };
+    }
+    Error::Unsafe(format!(
+        "the file system of the workdir refuses {mechanism} locks of {file}: {source}; begin in a new \
+         workdir with --lock {other}, or with --lock link, which needs no locks"
+    ))
 }

@@ -9,15 +9,15 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::error::{Context, Error, Result};
-use super::farmers;
-use super::fs::Dir;
-use super::journal::Journal;
-use super::lock::{Mechanism, Waiting};
-use super::resume::look;
-use super::watch::{self, Sight};
 use crate::model::liveness::Lock;
 use crate::model::record::Record;
+use crate::workdir::error::{Context, Error, Result};
+use crate::workdir::fs::Dir;
+use crate::workdir::journal::Journal;
+use crate::workdir::liveness::{self, Sight, Waiting};
+use crate::workdir::mechanism::Mechanism;
+use crate::workdir::membership;
+use crate::workdir::state::look;
 
 /// A mounted file system, from a line of /proc/self/mountinfo (proc(5)).
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -173,7 +173,7 @@ pub fn test(
         let at = u64::try_from(ours.as_micros()).unwrap_or(0);
         journal.push(&Record::Beat { at });
         journal.sync()?;
-        let still_open = farmers::unsealed(dir)?;
+        let still_open = membership::unsealed(dir)?;
         suspects.retain(|(farmer, _)| still_open.contains(farmer));
         for (farmer, len) in std::mem::take(&mut suspects) {
             match look_at(dir, mechanism, &farmer, waiting)? {
@@ -193,7 +193,7 @@ pub fn test(
 /// Whom to look at: not all of a thousand, and those whose names look like ours last,
 /// which are most likely on our node.
 fn others(dir: &Arc<dyn Dir>, me: &str) -> Result<Vec<String>> {
-    let mut all = farmers::unsealed(dir)?;
+    let mut all = membership::unsealed(dir)?;
     all.retain(|farmer| farmer != me);
     let in_common = |farmer: &String| {
         let pairs = farmer.bytes().zip(me.bytes());
@@ -215,7 +215,7 @@ fn look_at(
     let Some(watcher) = waiting.watcher() else {
         return Ok(None);
     };
-    let Some(seen) = watch::look_at(dir, mechanism, farmer, watcher)? else {
+    let Some(seen) = liveness::look_at(dir, mechanism, farmer, watcher)? else {
         return Ok(None);
     };
     let is_other = seen.is_under_another_kernel(watcher.node().id());

@@ -4,14 +4,13 @@
 //! nothing twice: the n-th line with some text is the n-th task with that text.
 
 use std::collections::HashMap;
-use std::hash::{DefaultHasher, Hash, Hasher};
 
-use super::commit::Txn;
-use super::error::{Context, Result};
-use super::fs::Open;
-use super::layout::TASKS;
-use super::lines::Lines;
-use crate::model::task::{TaskId, parse_line, push_line};
+use crate::model::task::{TaskId, fingerprint, parse_line, push_line};
+use crate::workdir::error::{Context, Result};
+use crate::workdir::files::Lines;
+use crate::workdir::fs::Open;
+use crate::workdir::layout::TASKS;
+use crate::workdir::transaction::Txn;
 
 /// What has arrived and what of it is new.
 #[derive(Default)]
@@ -20,7 +19,7 @@ pub struct Feed {
     /// What is about to be added: lines, and the how-manieth with its text each is.
     new: Vec<(u32, Vec<u8>)>,
     /// By text: how often the workdir has it, and how often this stream had it.
-    counts: HashMap<u128, (u32, u32)>,
+    counts: HashMap<(u64, u64), (u32, u32)>,
     read: u64,
     end: Option<Ended>,
 }
@@ -67,14 +66,17 @@ impl Feed {
     pub(super) fn add(&mut self, txn: &mut Txn<'_>) -> Result<(u64, bool)> {
         self.refresh(txn)?;
         for line in std::mem::take(&mut self.arrived) {
-            let (_, seen) = self.counts.entry(key(&line)).or_default();
+            let (_, seen) = self.counts.entry(fingerprint(&line)).or_default();
             *seen += 1;
             self.new.push((*seen, line));
         }
         // Also those of a turn that failed: others may have added them since.
         let counts = &self.counts;
-        self.new
-            .retain(|(nth, line)| counts.get(&key(line)).is_none_or(|(known, _)| nth > known));
+        self.new.retain(|(nth, line)| {
+            counts
+                .get(&fingerprint(line))
+                .is_none_or(|(known, _)| nth > known)
+        });
         let mut lines = Vec::new();
         for (id, (_, line)) in (txn.state().tasks.lines..).zip(&self.new) {
             push_line(&mut lines, TaskId(id), line);
@@ -102,19 +104,10 @@ impl Feed {
         let mut lines = Lines::new(&*file, self.read, known);
         while let Some(line) = lines.next().context("read", TASKS)? {
             if let Some((_, text)) = parse_line(line) {
-                self.counts.entry(key(text)).or_default().0 += 1;
+                self.counts.entry(fingerprint(text)).or_default().0 += 1;
             }
         }
         self.read = known;
         Ok(())
     }
-}
-
-fn key(line: &[u8]) -> u128 {
-    let half = |salt: u8| {
-        let mut hasher = DefaultHasher::new();
-        (salt, line).hash(&mut hasher);
-        u128::from(hasher.finish())
-    };
-    half(1) << 64 | half(2)
 }

@@ -9,14 +9,15 @@
 use std::io;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use super::error::{Context, Result};
-use super::fs::{Dir, File, Open, read_from};
-use super::layout::{self, NODES};
-use super::lines::Lines;
-use super::lock::{self, Mechanism};
 use crate::model::record::{End, Header, Record};
+use crate::workdir::error::{self, Context, Result};
+use crate::workdir::files::{Lines, read_from};
+use crate::workdir::fs::{Dir, File, Open};
+use crate::workdir::layout::{self, NODES};
+use crate::workdir::mechanism::Mechanism;
 
 /// Locks a journal that was just created; `false` when somebody else has the lock.
 fn is_locked(file: &dyn File, mechanism: Mechanism, name: &str) -> Result<bool> {
@@ -26,7 +27,7 @@ fn is_locked(file: &dyn File, mechanism: Mechanism, name: &str) -> Result<bool> 
         Mechanism::Link => Ok(file.try_lock(Mechanism::Flock).unwrap_or(true)),
         _ => file
             .try_lock(mechanism)
-            .map_err(|error| lock::unusable(mechanism, name, error)),
+            .map_err(|error| error::unusable(mechanism, name, error)),
     }
 }
 
@@ -223,4 +224,30 @@ pub fn ends(file: &dyn File) -> io::Result<Vec<(u64, End)>> {
         }
     }
     Ok(ends)
+}
+
+/// The journal, for all threads that write into it.
+///
+/// The order of ends in it must be the order in which the ledger learns of
+/// them, so both happen under its lock.
+#[derive(Clone)]
+pub struct SharedJournal(Arc<Mutex<Journal>>);
+
+impl SharedJournal {
+    /// Shares it.
+    pub fn new(journal: Journal) -> Self {
+        Self(Arc::new(Mutex::new(journal)))
+    }
+
+    /// The journal, for this thread alone.
+    pub fn lock(&self) -> MutexGuard<'_, Journal> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Makes the journal durable; other threads may write into it meanwhile.
+    pub fn sync(&self) -> Result<()> {
+        let sync = self.lock().begin_sync()?;
+        let (upto, done) = sync.finish();
+        self.lock().end_sync(upto, done)
+    }
 }

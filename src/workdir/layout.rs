@@ -2,6 +2,8 @@
 
 use crate::model::record::LATEST;
 
+/// The file that is locked, and holds the state and the log of transactions.
+pub const LOCK: &str = "lock";
 /// `id command` of every task that the workdir has ever known.
 pub const TASKS: &str = "tasks";
 /// `id command` of the tasks that nobody has claimed.
@@ -12,6 +14,8 @@ pub const FINISHED: &str = "finished";
 pub const FAILED: &str = "failed";
 /// `id attempt why`: every time a task was put back into `toprocess`.
 pub const REQUEUED: &str = "requeued";
+/// The files with lines of tasks, whose known parts are in the state.
+pub const SHARED: [&str; 5] = [FINISHED, FAILED, REQUEUED, TASKS, TOPROCESS];
 /// The folder of the journals of farmers that live.
 pub const NODES: &str = "nodes";
 /// The folder of the journals of farmers that are over.

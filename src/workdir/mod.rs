@@ -14,32 +14,48 @@
 //! logs/       what the tasks printed
 //! ```
 //!
-//! Read [`state`] first (what makes a transaction true), then [`commit`] (the
-//! transaction), then [`session`] (a farmer's part, from joining to leaving) and
-//! [`recovery`] (what follows from a death). Nothing in here starts a process, and a
-//! thread is only started to stand in the kernel's queue for the lock.
+//! Read it from the ground up. Each module uses only those above it:
+//!
+//! ```text
+//! layout, mechanism, fs, error, files   names, ways to lock, the file system, files of lines
+//! state, journal, membership            what is on record: state and log, journals, who is alive
+//! liveness, lock                        who is alive as others see it; the lock
+//! transaction, fence                    how shared files change; how a farmer learns it is sealed
+//! retry, quarantine, feed, recovery, resume
+//!                                       what is done by transactions
+//! exclusion, open, session              a workdir as a farmer uses it
+//! check, upgrade, repair                damage, and older formats
+//! ```
+//!
+//! Nothing in here starts a process, and a thread is only started to wait in the kernel's
+//! queue for the lock.
 
-pub mod check;
-pub mod commit;
+// The ground: names, locking mechanisms, the file system, errors, files of lines.
 pub mod error;
-pub mod exclusion;
-pub mod farmers;
-pub mod feed;
+pub mod files;
 pub mod fs;
-pub mod journal;
 pub mod layout;
-pub mod lines;
+pub mod mechanism;
+// What is on record: the state and the log, journals, who is alive by them.
+pub mod journal;
+pub mod membership;
+pub mod state;
+// Who is alive as far as others can see, and the lock, which outlives nobody.
+pub mod liveness;
 pub mod lock;
-pub mod new_file;
-pub mod node;
-pub mod open;
+// The transaction, and what is done by it.
+pub mod feed;
+pub mod fence;
 pub mod quarantine;
 pub mod recovery;
-pub mod repair;
 pub mod resume;
 pub mod retry;
-pub mod rights;
+pub mod transaction;
+// A workdir as a farmer uses it.
+pub mod exclusion;
+pub mod open;
 pub mod session;
-pub mod state;
+// Damage and older formats.
+pub mod check;
+pub mod repair;
 pub mod upgrade;
-pub mod watch;

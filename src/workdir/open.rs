@@ -5,18 +5,16 @@ use std::os::unix::fs::{DirBuilderExt, MetadataExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use nix::unistd::Uid;
-
-use super::error::{Context, Error, Result};
-use super::exclusion;
-use super::fs::{Dir, Open, RealDir};
-use super::layout::{
-    self, DONE, FAILED, FINISHED, LOGS, NODES, REQUEUED, SCRIPTS, TASKS, TOPROCESS,
+use crate::workdir::error::{Context, Error, Result};
+use crate::workdir::exclusion;
+use crate::workdir::files::NEW;
+use crate::workdir::fs::{Dir, Open, RealDir, Trust};
+use crate::workdir::layout::{
+    self, DONE, FAILED, FINISHED, LOCK, LOGS, NODES, REQUEUED, SCRIPTS, TASKS, TOPROCESS,
 };
-use super::lock::Mechanism;
-use super::new_file::NEW;
-use super::rights::Trust;
-use super::state::{self, LOCK};
+use crate::workdir::mechanism::Mechanism;
+use crate::workdir::state;
+use nix::unistd::Uid;
 
 /// An open workdir.
 #[derive(Clone)]

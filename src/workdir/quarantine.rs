@@ -7,14 +7,14 @@
 
 use std::collections::HashSet;
 
-use super::commit::{Txn, Why};
-use super::error::Result;
-use super::layout::{FAILED, FINISHED};
-use super::retry::take_failed;
-use super::state::{Act, Log, State};
 use crate::model::ids::Ids;
 use crate::model::outcome::Destination;
 use crate::model::task::{TaskId, parse_line};
+use crate::workdir::error::Result;
+use crate::workdir::layout::{FAILED, FINISHED};
+use crate::workdir::retry::take_failed;
+use crate::workdir::state::{Act, Log, State};
+use crate::workdir::transaction::{Txn, Why};
 
 /// Up to where it is known what ended.
 #[derive(Clone, Copy, Debug)]

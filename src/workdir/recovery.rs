@@ -6,25 +6,25 @@
 //! ended. One transaction does it all, so a process that dies over it leaves
 //! the work to the next one.
 
+use crate::workdir::membership;
 use std::collections::HashSet;
 use std::io::ErrorKind;
 use std::sync::Arc;
 
-use super::commit::{Attempts, Txn, Why};
-use super::error::{Context, Result};
-use super::farmers::{mark, over};
-use super::fs::{Dir, File, Open};
-use super::journal;
-use super::layout::{self, FINISHED};
-use super::lines::lines_of;
-use super::lock::{Mechanism, Waiting};
-use super::session::check_seal;
-use super::state::{Act, Entry, LOCK, Member, Members, State};
-use super::watch::{self, Sight};
 use crate::model::liveness::Lock;
 use crate::model::outcome::Destination;
 use crate::model::record::End;
-use crate::model::task::{Task, TaskId, parse_line, push_line};
+use crate::model::task::{Task, TaskId, parse_line};
+use crate::workdir::error::{Context, Result};
+use crate::workdir::fence::check_seal;
+use crate::workdir::files::lines_of;
+use crate::workdir::fs::{Dir, File, Open};
+use crate::workdir::journal;
+use crate::workdir::layout::{self, FINISHED, LOCK};
+use crate::workdir::liveness::{self, Sight, Waiting};
+use crate::workdir::mechanism::Mechanism;
+use crate::workdir::state::{Act, Entry, Member, Members, State};
+use crate::workdir::transaction::{Attempts, Txn, Why};
 
 /// What was found of a dead farmer.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -62,7 +62,11 @@ pub fn seal(
         ..Found::default()
     };
     if let Some(member) = Members::after(&entries).named(farmer) {
-        if looked_at.is_none() && over(dir)?.iter().any(|over| over.farmer == farmer) {
+        if looked_at.is_none()
+            && membership::over(dir)?
+                .iter()
+                .any(|over| over.farmer == farmer)
+        {
             let what = format!(
                 "it takes farmer {farmer} for alive, which was over long ago: it is older than \
                  the other files; see docs/workdir.md, \"A damaged workdir\""
@@ -84,10 +88,7 @@ pub fn seal(
         let lines = lines_of(dir, txn.state().tasks, &wanted)?;
         let mut attempts = Attempts::default();
         txn.refresh(&mut attempts)?;
-        settle(
-            &mut txn,
-            results.iter().map(|end| (&lines[&end.id][..], *end)),
-        )?;
+        txn.settle(results.iter().map(|end| (&lines[&end.id][..], *end)))?;
         let back: Vec<_> = lost
             .iter()
             .map(|&id| Task {
@@ -114,7 +115,7 @@ pub fn seal(
     } else if !is_named(&entries, farmer) {
         journal.check_is_known(&mut txn)?;
     }
-    mark(dir, farmer, seq)?;
+    membership::mark(dir, farmer, seq)?;
     Ok(Some(found))
 }
 
@@ -144,7 +145,7 @@ impl Remains {
         let is_as_it_was = match (&journal, looked_at) {
             (Some(now), Some(seen)) => {
                 let is_held = seen.lock == Lock::Free
-                    && watch::lock_of(&**now, mechanism, seen.is_here) == Lock::Held;
+                    && liveness::lock_of(&**now, mechanism, seen.is_here) == Lock::Held;
                 !is_held && now.len().context("look at", &name)? == seen.len
             }
             (None, None) => true,
@@ -190,30 +191,6 @@ fn is_named(entries: &[Entry], farmer: &str) -> bool {
     let joins =
         |entry: &Entry| matches!(&entry.act, Act::Join { farmer: name, .. } if name == farmer);
     entries.iter().any(joins)
-}
-
-/// Appends results to `finished` and `failed`; those that are to run again are
-/// left out.
-pub fn settle<'e>(
-    txn: &mut Txn<'_>,
-    results: impl Iterator<Item = (&'e [u8], &'e End)>,
-) -> Result<()> {
-    let (mut finished, mut n_finished, mut failed, mut n_failed) = (Vec::new(), 0, Vec::new(), 0);
-    for (line, end) in results {
-        match end.outcome.destination() {
-            Destination::Finished => {
-                push_line(&mut finished, end.id, line);
-                n_finished += 1;
-            }
-            Destination::Failed => {
-                push_line(&mut failed, end.id, line);
-                n_failed += 1;
-            }
-            Destination::ToProcess => {}
-        }
-    }
-    txn.finish(&finished, n_finished)?;
-    txn.fail(&failed, n_failed)
 }
 
 /// Of a farmer that is dead: the results that it had recorded and not settled, and

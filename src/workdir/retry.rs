@@ -3,14 +3,15 @@
 use std::collections::HashSet;
 use std::sync::Arc;
 
-use super::commit::{Attempts, Txn, Why};
-use super::error::{Context, Result};
-use super::fs::Dir;
-use super::layout::FAILED;
-use super::lock::{Mechanism, Waiting};
-use super::state::Act;
 use crate::model::ids::Ids;
 use crate::model::task::{Task, TaskId, parse_line};
+use crate::workdir::error::{Context, Result};
+use crate::workdir::fs::Dir;
+use crate::workdir::layout::FAILED;
+use crate::workdir::liveness::Waiting;
+use crate::workdir::mechanism::Mechanism;
+use crate::workdir::state::Act;
+use crate::workdir::transaction::{Attempts, Txn, Why};
 
 /// What became of a wish to retry.
 #[derive(Debug, Default, PartialEq, Eq)]

@@ -5,18 +5,18 @@
 //! a process that dies over it leaves one or the other, each whole. Programs that know
 //! only format 1 refuse what they find then.
 
+use crate::workdir::error::{Context, Error, Result};
+use crate::workdir::files::NEW;
+use crate::workdir::files::sum_of;
+use crate::workdir::fs::{Dir, Open};
+use crate::workdir::layout::{FAILED, FINISHED, LOCK, REQUEUED, TASKS, TOPROCESS};
+use crate::workdir::liveness::Waiting;
+use crate::workdir::lock::{Held, acquire};
+use crate::workdir::mechanism::Mechanism;
+use crate::workdir::membership;
+use crate::workdir::state::{self, Act, FORMAT, Log, Queue, Rename, State, look};
 use std::io::ErrorKind;
 use std::sync::Arc;
-
-use super::error::{Context, Error, Result};
-use super::farmers;
-use super::fs::{Dir, Open};
-use super::layout::{FAILED, FINISHED, REQUEUED, TASKS, TOPROCESS};
-use super::lines::sum_of;
-use super::lock::{Held, Mechanism, Waiting, acquire};
-use super::new_file::NEW;
-use super::resume::look;
-use super::state::{self, Act, FORMAT, LOCK, Log, Queue, Rename, State};
 
 /// Makes a workdir of format 1 one of the present format; any other is left as it is.
 /// An error says so when farmers are alive by its state. Returns the state as it was
@@ -36,7 +36,7 @@ pub fn upgrade(
         drop(held);
         seen = look(dir)?;
     }
-    farmers::move_marked(dir)?;
+    membership::move_marked(dir)?;
     Ok(seen)
 }
 

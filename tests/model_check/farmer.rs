@@ -12,12 +12,13 @@ use pytf::model::liveness::{Verdict, good_for};
 use pytf::model::outcome::{Destination, Outcome};
 use pytf::model::record::{End, Header, Record};
 use pytf::model::task::{Task, TaskId};
-use pytf::workdir::commit::Why;
 use pytf::workdir::error::Error;
-use pytf::workdir::farmers;
 use pytf::workdir::fs::Dir;
-use pytf::workdir::lock::{Mechanism, Waiting as _};
-use pytf::workdir::node::Node as _;
+use pytf::workdir::liveness;
+use pytf::workdir::liveness::Waiting as _;
+use pytf::workdir::liveness::node::Node as _;
+use pytf::workdir::mechanism::Mechanism;
+use pytf::workdir::membership;
 use pytf::workdir::open::Workdir;
 use pytf::workdir::quarantine::Seen;
 use pytf::workdir::recovery;
@@ -25,7 +26,7 @@ use pytf::workdir::resume::{Bytes, Edits, ListFile, ListTrouble, prepare, prepar
 use pytf::workdir::retry::retry;
 use pytf::workdir::session::Session;
 use pytf::workdir::state::ListIdentity;
-use pytf::workdir::watch;
+use pytf::workdir::transaction::Why;
 
 use crate::sim_fs::SimDir;
 use crate::world::{Shared, SimNode, SimWaiting, TAKEOVER};
@@ -543,21 +544,24 @@ impl Farmer {
     fn watch(&mut self, is_idle: bool) -> Result<(), Error> {
         self.watched = self.shared.now();
         let workdir = self.session.workdir().clone();
-        let all = farmers::unsealed(&workdir.dir)?;
+        let all = membership::unsealed(&workdir.dir)?;
         let me = self.session.farmer().to_owned();
         let after = all.partition_point(|name| *name <= me);
         let ring = all[after..].iter().chain(&all[..after]);
         let ring = ring.filter(|name| **name != me);
         let waiting = &mut self.waiting;
         for farmer in ring.take(if is_idle { 64 } else { 2 }) {
-            let judged = watch::judge(&workdir.dir, workdir.mechanism, farmer, waiting)?;
+            let judged = liveness::judge(&workdir.dir, workdir.mechanism, farmer, waiting)?;
             if let Some((seen, Verdict::Dead(_))) = judged {
                 self.session.seal(farmer, Some(&seen), waiting)?;
             }
         }
         if is_idle {
-            for farmer in farmers::without_journal(&workdir.dir, &all)? {
-                if matches!(watch::judge_traceless(&farmer, waiting), Verdict::Dead(_)) {
+            for farmer in membership::without_journal(&workdir.dir, &all)? {
+                if matches!(
+                    liveness::judge_traceless(&farmer, waiting),
+                    Verdict::Dead(_)
+                ) {
                     self.session.seal(&farmer, None, waiting)?;
                 }
             }
@@ -624,7 +628,7 @@ fn seal_before(workdir: &Workdir, before: &str, waiting: &mut SimWaiting) -> Res
     let Some(watcher) = waiting.watcher() else {
         return Ok(());
     };
-    if let Some(seen) = watch::look_at(dir, mechanism, before, watcher)? {
+    if let Some(seen) = liveness::look_at(dir, mechanism, before, watcher)? {
         let of = (before, Some(&seen));
         recovery::seal(dir, mechanism, ("a start", None), waiting, of)?;
     }
@@ -634,7 +638,7 @@ fn seal_before(workdir: &Workdir, before: &str, waiting: &mut SimWaiting) -> Res
 /// What comes before joining.
 fn prelude(workdir: &Workdir, plan: &Plan, waiting: &mut SimWaiting) -> Result<(), Error> {
     let (dir, mechanism) = (&workdir.dir, workdir.mechanism);
-    farmers::check_age(dir)?;
+    membership::check_age(dir)?;
     match &plan.source {
         Source::List(list) => {
             match prepare(dir, mechanism, "a start", waiting, (list, None), EDITS) {
@@ -656,8 +660,8 @@ fn prelude(workdir: &Workdir, plan: &Plan, waiting: &mut SimWaiting) -> Result<(
             prepare_stream(dir, mechanism, "a start", waiting, None)?;
         }
     }
-    for farmer in farmers::unsealed(dir)? {
-        if let Some((seen, Verdict::Dead(_))) = watch::judge(dir, mechanism, &farmer, waiting)? {
+    for farmer in membership::unsealed(dir)? {
+        if let Some((seen, Verdict::Dead(_))) = liveness::judge(dir, mechanism, &farmer, waiting)? {
             let of = (&*farmer, Some(&seen));
             recovery::seal(dir, mechanism, ("a start", None), waiting, of)?;
         }

@@ -25,7 +25,7 @@ use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, OnceLock};
 
-use pytf::workdir::lock::Mechanism;
+use pytf::workdir::mechanism::Mechanism;
 use pytf::workdir::resume::ListFile;
 
 use farmer::{ChangingList, Plan, Source};

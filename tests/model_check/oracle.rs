@@ -12,10 +12,11 @@ use std::os::fd::OwnedFd;
 use pytf::model::ids::Ids;
 use pytf::model::outcome::Destination;
 use pytf::model::task::parse_line;
+use pytf::workdir::files::Known;
 use pytf::workdir::fs::File;
 use pytf::workdir::layout::{FAILED, FINISHED, REQUEUED, TASKS, TOPROCESS};
-use pytf::workdir::lock::Mechanism;
-use pytf::workdir::state::{self, Act, Entry, Known, Log, Member, State};
+use pytf::workdir::mechanism::Mechanism;
+use pytf::workdir::state::{self, Act, Entry, Log, Member, State};
 
 use crate::sim_fs::Server;
 

@@ -17,7 +17,7 @@ use std::os::fd::OwnedFd;
 use std::sync::{Arc, MutexGuard};
 
 use pytf::workdir::fs::{Dir, File, Open};
-use pytf::workdir::lock::Mechanism;
+use pytf::workdir::mechanism::Mechanism;
 
 use crate::world::{Broken, Fate, Shared, TAKEOVER, World, die};
 

@@ -13,10 +13,11 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::Thread;
 use std::time::Duration;
 
-use pytf::model::identity::{FarmerId, NodeId, Process};
-use pytf::workdir::lock::Waiting;
-use pytf::workdir::node::Node;
-use pytf::workdir::watch::Watcher;
+use pytf::model::identity::{FarmerId, Process};
+use pytf::model::record::NodeId;
+use pytf::workdir::liveness::Waiting;
+use pytf::workdir::liveness::Watcher;
+use pytf::workdir::liveness::node::Node;
 
 use crate::oracle::Oracle;
 use crate::sim_fs::{Kind, Server};

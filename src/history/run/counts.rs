@@ -4,6 +4,7 @@
 //! be read, the lines of the files are counted: that is what `PyTaskFarmer`'s
 //! workdirs and damaged ones have.
 
+use crate::workdir::files::Head;
 use std::io::{self, Read as _};
 use std::os::unix::fs::FileExt as _;
 use std::path::{Path, PathBuf};
@@ -13,9 +14,10 @@ use super::{lines, transactions};
 use crate::history::open;
 use crate::model::task::parse_line;
 use crate::workdir::fs::{Dir, RealDir};
+use crate::workdir::layout::LOCK;
 use crate::workdir::layout::{FAILED, FINISHED, TASKS, TOPROCESS};
-use crate::workdir::resume::look;
-use crate::workdir::state::{Act, Head, LOCK, State, parse_entries};
+use crate::workdir::state::look;
+use crate::workdir::state::{Act, State, parse_entries};
 
 /// How many tasks are where.
 #[derive(Clone, Debug, Default)]

@@ -16,8 +16,8 @@ use crate::history::journals::{Damage, Journal};
 use crate::history::lanes::Span;
 use crate::model::clocks::Ahead;
 use crate::model::figures::Histogram;
-use crate::model::health::Opinion;
 use crate::model::outcome::{Destination, Outcome};
+use crate::model::record::Opinion;
 use crate::model::record::{Header, LATEST, Mark, Record, Used};
 use crate::model::series::Series;
 

@@ -10,7 +10,7 @@ use std::time::{Duration, SystemTime};
 
 use super::farmer::Farmer;
 use crate::model::identity::{FarmerId, Process};
-use crate::workdir::node::Node;
+use crate::workdir::liveness::node::Node;
 
 /// A farmer gives a sign of life each ten seconds; this is three of them.
 const FRESH: Duration = Duration::from_secs(30);

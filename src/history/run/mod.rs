@@ -36,7 +36,7 @@ use super::journals::journals_again;
 use crate::model::figures::Histogram;
 use crate::model::forecast::{Forecast, Known, forecast};
 use crate::model::series::Series;
-use crate::workdir::node::Here;
+use crate::workdir::liveness::node::Here;
 
 /// Why a run cannot be seen.
 #[derive(Debug, thiserror::Error)]

@@ -11,7 +11,7 @@ use crate::model::clocks::Ahead;
 use crate::model::durations;
 use crate::model::escape::escape;
 use crate::model::figures::micros;
-use crate::model::health::Opinion;
+use crate::model::record::Opinion;
 
 /// What is known of a node.
 #[derive(Debug)]

@@ -11,7 +11,7 @@ use crate::model::record::{End, Record, Used};
 use crate::model::task::TaskId;
 use crate::model::task::push_line;
 use crate::ui::advice::advice;
-use crate::workdir::lock::Mechanism;
+use crate::workdir::mechanism::Mechanism;
 use crate::workdir::state::{self, Act, Members, Queue, State};
 
 /// A time as a farmer records it.

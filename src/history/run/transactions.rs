@@ -8,8 +8,10 @@ use std::path::Path;
 use std::sync::Arc;
 
 use crate::history::open;
-use crate::workdir::fs::{Dir, Open, RealDir, read_from};
-use crate::workdir::state::{LOCK, Log, bytes, kept, look, segment_of};
+use crate::workdir::files::read_from;
+use crate::workdir::fs::{Dir, Open, RealDir};
+use crate::workdir::layout::LOCK;
+use crate::workdir::state::{Log, bytes, kept, look, segment_of};
 
 /// The segments that are kept, oldest first.
 pub(super) fn all_kept(workdir: &Path) -> io::Result<Vec<u64>> {

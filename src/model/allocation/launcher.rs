@@ -1,7 +1,7 @@
 //! The launchers of MPI programs: mpirun and mpiexec of OpenMPI, MVAPICH, HPE
 //! PALS, MPICH and Intel MPI (Hydra), IBM's jsrun, PMIx.
 
-use super::Env;
+use super::job::Env;
 
 /// What a launcher tells each of its processes.
 pub(super) struct Ranks {

@@ -1,7 +1,7 @@
 //! PBS: the job's script, what pbsdsh starts, the node file. Recorded on OpenPBS 23;
 //! TORQUE as its documentation has it.
 
-use super::{Allocation, Env, Launch, Scheduler};
+use super::job::{Allocation, Env, Launch, Scheduler};
 
 pub(super) fn job(env: &Env) -> Option<Allocation> {
     let id = env.text("PBS_JOBID")?;

@@ -1,6 +1,6 @@
 //! LSF, Grid Engine, Flux: what their variables tell.
 
-use super::{Allocation, Env, Launch, Scheduler};
+use super::job::{Allocation, Env, Launch, Scheduler};
 
 pub(super) fn lsf(env: &Env) -> Option<Allocation> {
     let id = env.text("LSB_JOBID")?;

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::{Allocation, Env, Launch, Scheduler};
+use super::job::{Allocation, Env, Launch, Scheduler};
 
 /// Numbers of steps from here on are Slurm's own: salloc's shell, the batch
 /// script, what came by ssh (slurm.h).

@@ -1,5 +1,7 @@
 //! Environments as they were recorded on real clusters, and what they mean.
 
+use std::time::Duration;
+
 use super::*;
 
 fn seen(vars: &str) -> Allocation {

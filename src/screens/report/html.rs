@@ -13,7 +13,7 @@ use crate::model::durations;
 use crate::model::escape::{clip, escape};
 use crate::model::figures::{date, grouped, micros, share, show_kib};
 use crate::model::forecast::Forecast;
-use crate::model::health::Opinion;
+use crate::model::record::Opinion;
 use crate::model::task::TaskId;
 use crate::screens::status::json::word;
 use crate::screens::status::range;

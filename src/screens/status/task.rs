@@ -21,8 +21,8 @@ use crate::model::record::{End, LogAt, Record, Used};
 use crate::model::task::TaskId;
 use crate::screens::log::place;
 use crate::ui::look::{Look, Paint};
-use crate::workdir::commit::Why;
 use crate::workdir::layout::{FAILED, FINISHED, REQUEUED, TOPROCESS};
+use crate::workdir::transaction::Why;
 
 /// How many lines of the log are shown.
 const TAIL: usize = 10;

@@ -18,7 +18,7 @@ use crate::model::durations;
 use crate::model::escape::escape;
 use crate::model::figures::{grouped, micros, share, show_kib};
 use crate::model::forecast::Forecast;
-use crate::model::health::Opinion;
+use crate::model::record::Opinion;
 use crate::model::task::TaskId;
 use crate::ui::advice::advice;
 use crate::ui::look::{Look, Paint};

@@ -9,7 +9,7 @@ use ratatui::style::{Color, Style};
 use super::pen::{Pen, STRANGE};
 use super::sight::{NodeSight, Sight, Slot};
 use crate::history::run::Life;
-use crate::model::health::Opinion;
+use crate::model::record::Opinion;
 use crate::ui::look::Paint;
 
 /// From which time on, in seconds, a task is drawn one level higher.

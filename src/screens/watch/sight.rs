@@ -15,7 +15,7 @@ use crate::history::run::{Farmer, Life, Run};
 use crate::model::escape::{clip, escape};
 use crate::model::figures::{float, micros};
 use crate::model::forecast::Forecast;
-use crate::model::health::Opinion;
+use crate::model::record::Opinion;
 use crate::model::task::TaskId;
 use crate::screens::status::json::word;
 use crate::screens::status::range;

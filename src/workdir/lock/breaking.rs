@@ -5,20 +5,20 @@
 //! takeover time by the waiter's own clock, or when its holder is a farmer of the same
 //! node that is dead by its journal, or died before it could say who it is; and of all that try it at once, one does it.
 
+use super::announce::{NEXT, disarm};
+use super::name::{Mark, NAMELESS, Turn};
 use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::name::{Mark, NAMELESS, Turn};
-use super::{Mechanism, Waiting};
 use crate::model::liveness::{Evidence, Verdict};
 use crate::workdir::error::{Context, Result};
-use crate::workdir::fs::{Dir, File, Open, looks, read_from};
-use crate::workdir::state::{self, FORMAT, LOCK, State};
-use crate::workdir::watch;
-
-/// How the names begin of files that are to take the place of the lock.
-const NEXT: &str = "lock.next.";
+use crate::workdir::files::{looks, read_from};
+use crate::workdir::fs::{Dir, File, Open};
+use crate::workdir::layout::LOCK;
+use crate::workdir::liveness::{self, Waiting};
+use crate::workdir::mechanism::Mechanism;
+use crate::workdir::state::{self, FORMAT, State};
 
 /// Two looks of a waiter are not farther apart than this.
 const LOOK: Duration = Duration::from_secs(5);
@@ -82,7 +82,7 @@ impl LongWait {
             ));
         }
         // A node that dies takes its journal with it: one silence tells of both.
-        let _ = watch::judge(dir, mechanism, sign.who(), waiting)?;
+        let _ = liveness::judge(dir, mechanism, sign.who(), waiting)?;
         if began.saturating_sub(self.still_since) > waiting.takeover() {
             self.still_since = now;
             self.tries += 1;
@@ -116,7 +116,7 @@ impl LongWait {
                 now.saturating_sub(since) > NAMELESS
             }
             // Silence is no evidence here: it may have taken the lock this moment.
-            Some(_) => watch::judge(dir, Mechanism::Link, sign.who(), waiting)?
+            Some(_) => liveness::judge(dir, Mechanism::Link, sign.who(), waiting)?
                 .is_some_and(|(_, verdict)| verdict == Verdict::Dead(Evidence::Gone)),
         };
         if is_dead {
@@ -231,26 +231,17 @@ fn replace(
     }
 }
 
-/// Removes the files that others mean to put in the place of the lock.
-pub(super) fn disarm(dir: &Arc<dyn Dir>, but: &str) -> Result<()> {
-    for name in dir.list("").context("list", "the workdir")? {
-        if name.starts_with(NEXT) && name != but {
-            dir.remove(&name).context("remove", &name)?;
-        }
-    }
-    Ok(())
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::identity::{FarmerId, NodeId, Process};
+    use crate::model::identity::{FarmerId, Process};
+    use crate::model::record::NodeId;
     use crate::workdir::fs::RealDir;
     use crate::workdir::layout;
+    use crate::workdir::liveness::Watcher;
+    use crate::workdir::liveness::node::Node;
+    use crate::workdir::liveness::samples::Now;
     use crate::workdir::lock::acquire;
-    use crate::workdir::lock::samples::Now;
-    use crate::workdir::node::Node;
-    use crate::workdir::watch::Watcher;
 
     const TAKEOVER: Duration = Duration::from_mins(2);
 
@@ -307,7 +298,7 @@ mod tests {
         let _lock = acquire(&dir, by, "other.0.1.1", &mut later).unwrap();
         let waited = later.0.saturating_sub(TAKEOVER);
         assert!(waited > TAKEOVER && waited < TAKEOVER + LOOK, "{waited:?}");
-        let judged = watch::judge(&dir, by, dead, &mut later).unwrap();
+        let judged = liveness::judge(&dir, by, dead, &mut later).unwrap();
         let verdict = judged.map(|(_, verdict)| verdict);
         assert_eq!(verdict, Some(Verdict::Dead(Evidence::Silent)));
     }

@@ -12,15 +12,16 @@
 //! guards is open for writing anywhere, except by a process that others have taken for
 //! dead; and such a process has a file open that is not `lock` any more.
 
+use super::announce::disarm;
+use crate::workdir::error::{Context, Result};
+use crate::workdir::files::{looks, read_from};
+use crate::workdir::fs::{Dir, File, Open};
+use crate::workdir::layout::LOCK;
+use crate::workdir::liveness::Waiting;
+use crate::workdir::state::{self, State};
 use std::io;
 use std::sync::Arc;
 use std::time::Duration;
-
-use super::breaking::disarm;
-use super::{Taken, Waiting};
-use crate::workdir::error::{Context, Result};
-use crate::workdir::fs::{Dir, File, Open, looks, read_from};
-use crate::workdir::state::{self, LOCK, State};
 
 /// So many names of transactions that came true stay. Should a name be created again
 /// after that by somebody who believes in a state as old, a second look tells.
@@ -183,8 +184,12 @@ impl Mark {
     }
 }
 
-/// Tries to take the lock.
-pub(super) fn take(dir: &Arc<dyn Dir>, who: &str, waiting: &dyn Waiting) -> Result<Option<Taken>> {
+/// Tries to take the lock; the lock file, opened to be written, and the name.
+pub(super) fn take(
+    dir: &Arc<dyn Dir>,
+    who: &str,
+    waiting: &dyn Waiting,
+) -> Result<Option<(Box<dyn File>, Name)>> {
     let began = waiting.now();
     let turn = Turn::of_state(state::look(dir)?);
     let maker = Mark::read(dir, turn)?;
@@ -220,11 +225,7 @@ pub(super) fn take(dir: &Arc<dyn Dir>, who: &str, waiting: &dyn Waiting) -> Resu
         disarm(dir, "").inspect_err(|_| name.begins())?;
         return closed.map(|()| None);
     }
-    Ok(file?.map(|file| Taken {
-        file,
-        again: None,
-        name: Some(name),
-    }))
+    Ok(file?.map(|file| (file, name)))
 }
 
 /// The lock file, if the state in force is still that of `turn`. Having created a name

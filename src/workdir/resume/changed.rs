@@ -6,20 +6,19 @@
 //! than before; what is done or in the hands of a live farmer is not queued again; every
 //! other line of the list is in `toprocess` afterwards.
 
+use crate::workdir::state::Queue;
 use std::collections::HashSet;
 
-use super::key;
 use super::list::{ListFile, ListTrouble};
 use crate::model::ids::Ids;
-use crate::model::task::{TaskId, parse_line, push_line};
+use crate::model::task::{TaskId, fingerprint, parse_line, push_line};
 use crate::model::tasklist::Remarks;
-use crate::workdir::commit::{Txn, Why};
 use crate::workdir::error::{Context, Result};
+use crate::workdir::files::{NewFile, lines_of};
 use crate::workdir::layout::{FAILED, FINISHED, TASKS, TOPROCESS};
-use crate::workdir::lines::lines_of;
-use crate::workdir::new_file::NewFile;
 use crate::workdir::retry::take_failed;
 use crate::workdir::state::{Act, Members};
+use crate::workdir::transaction::{Txn, Why};
 
 /// How a list differs from the one that the workdir knows.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -58,7 +57,7 @@ impl ByText {
         let mut tasks = Vec::new();
         txn.each_line(TASKS, |line| {
             if let Some((id, text)) = parse_line(line) {
-                tasks.push((key(text), id.0));
+                tasks.push((fingerprint(text), id.0));
             }
         })?;
         tasks.sort_unstable();
@@ -68,7 +67,7 @@ impl ByText {
 
     /// The first task with this text that is not yet used.
     fn take(&mut self, line: &[u8]) -> Option<u64> {
-        let key = key(line);
+        let key = fingerprint(line);
         let from = self.tasks.partition_point(|(there, _)| *there < key);
         let same = self.tasks[from..]
             .iter()
@@ -186,7 +185,8 @@ pub(super) fn matched(
 /// Lets a file that was written anew be the queue.
 fn adopt(txn: &mut Txn<'_>, queue: NewFile) -> Result<()> {
     let generation = txn.state().queue().generation + 1;
-    txn.state_mut().set_queue(queue.queue(generation));
+    txn.state_mut()
+        .set_queue(Queue::unclaimed(queue.known(), queue.head(), generation));
     txn.replace(TOPROCESS, queue)
 }
 

@@ -5,15 +5,12 @@
 
 use std::collections::HashMap;
 
-use super::key;
 use super::list::{ListFile, ListTrouble};
-use crate::model::task::{TaskId, parse_line};
-use crate::workdir::commit::Txn;
-use crate::workdir::error::{Context, Error};
+use crate::model::task::{TaskId, fingerprint, parse_line};
+use crate::workdir::error::{Context, Error, Result};
+use crate::workdir::files::{Known, Lines, NewFile};
 use crate::workdir::layout::{FAILED, FINISHED, TASKS, TOPROCESS};
-use crate::workdir::lines::Lines;
-use crate::workdir::new_file::NewFile;
-use crate::workdir::state::Known;
+use crate::workdir::transaction::Txn;
 
 /// Takes over what PyTaskFarmer left: three files and no state. Its ids count
 /// the lines that are not blank and do not begin with `#`.
@@ -28,7 +25,7 @@ pub(super) fn import(txn: &mut Txn<'_>, list: &ListFile) -> Result<bool, ListTro
         let mut lines = Lines::new(&*file, 0, len);
         while let Some(line) = lines.next().context("read", name)? {
             let (id, text) = parse_line(line).ok_or_else(|| not_a_task_line(name, line))?;
-            known.insert(id.0, key(text).0);
+            known.insert(id.0, fingerprint(text).0);
             if let Some(done) = done.get_mut(nth) {
                 *done = done.with(&[line, b"\n"].concat(), 1);
             }
@@ -78,7 +75,7 @@ fn pytaskfarmer_tasks(
         }
         if known
             .get(&id)
-            .is_some_and(|&there| there != key(stripped).0)
+            .is_some_and(|&there| there != fingerprint(stripped).0)
         {
             return Err(ListTrouble::Refused(format!(
                 "the workdir was made by PyTaskFarmer from another list than {name}: task {id} \

@@ -230,13 +230,14 @@ mod tests {
     use std::sync::atomic::{AtomicU64, Ordering};
 
     use super::*;
-    use crate::workdir::commit::Txn;
     use crate::workdir::fs::{Dir, RealDir};
-    use crate::workdir::lock::Mechanism;
-    use crate::workdir::lock::samples::Now;
+    use crate::workdir::liveness::samples::Now;
+    use crate::workdir::mechanism::Mechanism;
     use crate::workdir::repair::repair;
-    use crate::workdir::resume::{Edits, look, prepare};
+    use crate::workdir::resume::{Edits, prepare};
     use crate::workdir::state::Act;
+    use crate::workdir::state::look;
+    use crate::workdir::transaction::Txn;
 
     /// A list that somebody replaces in place after so many reads.
     struct Written {
@@ -347,7 +348,7 @@ mod tests {
         let mut now = Now;
         let mut txn = Txn::begin(&dir, Mechanism::Flock, "test", &mut now).unwrap();
         // As if a claim had been lost.
-        txn.claim(1, &crate::workdir::commit::Attempts::default())
+        txn.claim(1, &crate::workdir::transaction::Attempts::default())
             .unwrap();
         txn.commit(Act::Prepare).unwrap();
         let begun = Txn::begin(&dir, Mechanism::Flock, "test", &mut now);

@@ -4,12 +4,14 @@
 //! format, with `format` 1. Its log is not read: it says nothing that counts when nobody
 //! is alive, and nothing else is done with such a workdir but to look at it.
 
-use serde::Deserialize;
-
-use super::{Known, ListIdentity, Log, Queue, Rename, State, checked, last_line_is_whole};
+use super::log::last_is_whole;
+use super::place::checked;
+use super::record::{ListIdentity, Log, Queue, Rename, State};
 use crate::workdir::error::Result;
+use crate::workdir::files::Known;
 use crate::workdir::fs::File;
-use crate::workdir::lock::Mechanism;
+use crate::workdir::mechanism::Mechanism;
+use serde::Deserialize;
 
 const PLACE: usize = 1024;
 const LOG_AT: u64 = 2560;
@@ -94,7 +96,7 @@ pub(super) fn read(file: &dyn File, begin: &[u8]) -> Result<Option<State>> {
     let mut states: Vec<State> = states(begin).collect();
     states.sort_by_key(|state| std::cmp::Reverse(state.seq));
     for state in states {
-        if last_line_is_whole(file, &state, LOG_AT)? {
+        if last_is_whole(file, &state.log, LOG_AT)? {
             let log = Log {
                 segment: state.log.segment,
                 ..Log::default()

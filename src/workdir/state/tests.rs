@@ -1,5 +1,13 @@
+use std::sync::Arc;
+
+use super::lock_file::place_of;
+use super::place::{STEP, encode};
 use super::*;
-use crate::workdir::fs::{RealDir, read_from};
+use crate::workdir::error::Error;
+use crate::workdir::files::{Head, Known, read_from};
+use crate::workdir::fs::{Dir, File, RealDir};
+use crate::workdir::layout::LOCK;
+use crate::workdir::mechanism::Mechanism;
 
 fn lock_file() -> std::fs::File {
     tempfile::tempfile().unwrap()

@@ -4,7 +4,7 @@
 //! Others rely on this: what is read and parsed is one segment, whatever the age of the
 //! run; a segment that is over is kept beside `lock` before the next one begins.
 
-use super::Txn;
+use super::txn::Txn;
 use crate::workdir::error::{Context, Result};
 use crate::workdir::fs::Open;
 use crate::workdir::state::{self, Entry, Log, Members};
@@ -86,8 +86,8 @@ mod tests {
     use super::*;
     use crate::model::ids::Ids;
     use crate::workdir::fs::{Dir, File, RealDir};
-    use crate::workdir::lock::Mechanism;
-    use crate::workdir::lock::samples::Now;
+    use crate::workdir::liveness::samples::Now;
+    use crate::workdir::mechanism::Mechanism;
     use crate::workdir::state::{Act, State};
 
     /// A workdir with short segments.

@@ -8,13 +8,14 @@ use std::collections::HashMap;
 use std::io::ErrorKind;
 use std::sync::Arc;
 
-use super::commit::CHANGED;
-use super::error::{Context, Error, Result};
-use super::fs::{Dir, File, Open, read_full};
-use super::layout::TASKS;
-use super::state::{Head, Known};
+use super::checksum::CHANGED;
+use super::extent::{Head, Known};
+use super::read::read_full;
 use crate::model::ids::Ids;
 use crate::model::task::{TaskId, parse_line};
+use crate::workdir::error::{Context, Error, Result};
+use crate::workdir::fs::{Dir, File, Open};
+use crate::workdir::layout::TASKS;
 
 /// The lines of a part of a file, read in pieces.
 pub struct Lines<'a> {
@@ -83,22 +84,6 @@ impl<'a> Lines<'a> {
         self.buffer.truncate(have + read);
         Ok(read > 0)
     }
-}
-
-/// The checksum of the first `len` bytes of a file, or of all when there are fewer.
-pub fn sum_of(file: &dyn File, len: u64) -> std::io::Result<u32> {
-    let mut hasher = crc32fast::Hasher::new();
-    let (mut chunk, mut at) = (vec![0; 256 << 10], 0);
-    while at < len {
-        let want = usize::try_from(len - at).map_or(chunk.len(), |n| n.min(chunk.len()));
-        let read = read_full(file, &mut chunk[..want], at)?;
-        if read == 0 {
-            break;
-        }
-        hasher.update(&chunk[..read]);
-        at += read as u64;
-    }
-    Ok(hasher.finalize())
 }
 
 /// Looks up the lines of some tasks in `tasks`, in one pass over it.

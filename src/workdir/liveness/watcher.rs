@@ -10,15 +10,16 @@ use std::io::ErrorKind;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::error::{Context, Result};
-use super::farmers;
-use super::fs::{Dir, File, Open};
-use super::journal;
-use super::layout;
-use super::lock::{Mechanism, Waiting};
 use super::node::Node;
-use crate::model::identity::{FarmerId, NodeId, Process};
-use crate::model::liveness::{Lock, Look, Observer, Verdict};
+use crate::model::identity::{FarmerId, Process};
+use crate::model::liveness::{Lock, Observer};
+use crate::model::record::NodeId;
+use crate::workdir::error::{Context, Result};
+use crate::workdir::fs::{Dir, File, Open};
+use crate::workdir::journal;
+use crate::workdir::layout;
+use crate::workdir::mechanism::Mechanism;
+use crate::workdir::membership;
 
 /// Looks at other farmers from this node, and what is known of them.
 pub struct Watcher {
@@ -58,7 +59,7 @@ impl Watcher {
         if let Some(id) = self.id_of(dir, farmer)? {
             return Ok(Some(id));
         }
-        let over = farmers::over(dir)?;
+        let over = membership::over(dir)?;
         let Some(over) = over.into_iter().find(|over| over.farmer == farmer) else {
             return Ok(None);
         };
@@ -151,7 +152,7 @@ pub fn look_at(
 
 /// What a journal's lock tells. Where no lock reaches other nodes, on one node flock(2)
 /// still does. An error is no answer.
-pub(super) fn lock_of(file: &dyn File, mechanism: Mechanism, is_here: bool) -> Lock {
+pub(in crate::workdir) fn lock_of(file: &dyn File, mechanism: Mechanism, is_here: bool) -> Lock {
     let by = match mechanism {
         Mechanism::Flock | Mechanism::Fcntl => mechanism,
         Mechanism::Link if is_here => Mechanism::Flock,
@@ -162,44 +163,4 @@ pub(super) fn lock_of(file: &dyn File, mechanism: Mechanism, is_here: bool) -> L
         Ok(false) => Lock::Free,
         Err(_) => Lock::Unknown,
     }
-}
-
-/// Looks at a farmer, and judges by all that was seen of it; `None` when its journal is
-/// gone, or whoever waits here looks at nobody.
-pub fn judge(
-    dir: &Arc<dyn Dir>,
-    mechanism: Mechanism,
-    farmer: &str,
-    waiting: &mut dyn Waiting,
-) -> Result<Option<(Sight, Verdict)>> {
-    let began = waiting.now();
-    let Some(watcher) = waiting.watcher() else {
-        return Ok(None);
-    };
-    let Some(seen) = look_at(dir, mechanism, farmer, watcher)? else {
-        return Ok(None);
-    };
-    let look = Look {
-        began,
-        ended: waiting.now(),
-        len: seen.len,
-        lock: seen.lock,
-        process: seen.process,
-    };
-    let verdict = waiting.watcher().map(|to| to.observer.judge(farmer, look));
-    Ok(verdict.map(|verdict| (seen, verdict)))
-}
-
-/// Judges a farmer that has no journal any more, and so can give no sign of life.
-pub fn judge_traceless(farmer: &str, waiting: &mut dyn Waiting) -> Verdict {
-    let now = waiting.now();
-    let look = Look {
-        began: now,
-        ended: now,
-        len: 0,
-        lock: Lock::Unknown,
-        process: Process::Unknown,
-    };
-    let watcher = waiting.watcher();
-    watcher.map_or(Verdict::Unproved, |to| to.observer.judge(farmer, look))
 }

@@ -1,37 +1,22 @@
-//! Preparing a workdir for its task list: the first time, again with the same
-//! list, again with a changed one, and after PyTaskFarmer.
-//!
-//! Others rely on this: a task's id is permanent, so nothing that is done is ever
-//! mistaken for something else; and one process prepares, however many try at once.
-//!
-//! `list` reads a list: as a stream, so what is kept in memory of a task is a few
-//! words, never its line. `changed` matches a changed one with the known tasks,
-//! `import` takes over what PyTaskFarmer left.
+//! Preparing a workdir: under the lock, by one process, however many try at once.
 
-mod changed;
-mod import;
-mod list;
-
-use std::hash::{DefaultHasher, Hash, Hasher};
+use super::changed::{Changed, Edits, matched};
+use super::import::import;
+use crate::workdir::state::Queue;
 use std::sync::Arc;
 
-use super::commit::Txn;
-use super::error::{Context, Error, Result};
-use super::farmers;
-use super::fs::{Dir, Open};
-use super::journal;
-use super::layout::{self, FAILED, FINISHED, REQUEUED, TASKS, TOPROCESS};
-use super::lock::{Mechanism, Waiting};
-use super::state::{Act, LOCK};
-
-pub use super::state::look;
+use super::list::{ListFile, ListTrouble};
 use crate::model::task::TaskId;
 use crate::model::tasklist::Remarks;
-use changed::matched;
-use import::import;
-
-pub use changed::{Changed, Edits};
-pub use list::{Bytes, ListFile, ListTrouble};
+use crate::workdir::error::{Context, Error, Result};
+use crate::workdir::fs::{Dir, Open};
+use crate::workdir::journal;
+use crate::workdir::layout::{self, FAILED, FINISHED, LOCK, REQUEUED, TASKS, TOPROCESS};
+use crate::workdir::liveness::Waiting;
+use crate::workdir::mechanism::Mechanism;
+use crate::workdir::membership;
+use crate::workdir::state::{Act, look};
+use crate::workdir::transaction::Txn;
 
 /// What preparing found.
 #[derive(Debug, Default)]
@@ -94,9 +79,9 @@ pub fn prepare(
 
 /// A workdir without a state has had no results, or it has lost its state.
 fn check_never_used(dir: &Arc<dyn Dir>) -> Result<()> {
-    let living = farmers::unsealed(dir)?;
+    let living = membership::unsealed(dir)?;
     let living = living.iter().map(|farmer| layout::journal(farmer));
-    let over = farmers::over(dir)?.into_iter().map(|over| over.journal);
+    let over = membership::over(dir)?.into_iter().map(|over| over.journal);
     for name in living.chain(over) {
         let journal = dir.open(&name, Open::Read).context("open", &name)?;
         if !journal::ends(&*journal).context("read", &name)?.is_empty() {
@@ -161,18 +146,9 @@ fn fresh(txn: &mut Txn<'_>, list: &ListFile) -> Result<Remarks, ListTrouble> {
     }
     let known = tasks.known();
     txn.state_mut().tasks = known;
-    txn.state_mut().set_queue(queue.queue(1));
+    txn.state_mut()
+        .set_queue(Queue::unclaimed(queue.known(), queue.head(), 1));
     txn.replace(TASKS, tasks)?;
     txn.replace(TOPROCESS, queue)?;
     Ok(remarks)
-}
-
-/// Two independent hashes of a line.
-fn key(line: &[u8]) -> (u64, u64) {
-    let hash = |salt: u8| {
-        let mut hasher = DefaultHasher::new();
-        (salt, line).hash(&mut hasher);
-        hasher.finish()
-    };
-    (hash(1), hash(2))
 }

@@ -1,61 +1,39 @@
-//! The transaction: the one way in which shared files change.
-//!
-//! Take the lock, read the state, write behind the known ends or write new
-//! files beside the old, and then write the state. Only that last write makes
-//! it all true; a process that dies before it has done nothing. What it left
-//! behind a known end is overwritten or cut off by the next one.
-//!
-//! The cost of a transaction depends on what it does, not on how many tasks
-//! there are: a claim reads k lines at the cursor, a result appends a line.
-//!
-//! What happens to files in it is below: `checks` (what is checked before something
-//! is written), `shared` (reading, appending, replacing), `queue` (`toprocess`),
-//! `requeued` (why and how often tasks were put back) and `segments` (the log).
+//! A transaction from its beginning to its commit.
 
-mod checks;
-mod queue;
-mod requeued;
-mod segments;
-mod shared;
-
+use crate::workdir::error::{Context, Error, Result};
+use crate::workdir::files::{NEW, NewFile};
+use crate::workdir::fs::{Dir, File, Open};
+use crate::workdir::layout::{LOCK, SHARED};
+use crate::workdir::liveness::Waiting;
+use crate::workdir::lock::{self, Held, acquire};
+use crate::workdir::mechanism::Mechanism;
+use crate::workdir::state::{self, Act, FORMAT, Rename, State};
 use std::io::ErrorKind;
 use std::sync::Arc;
 use std::time::Duration;
-
-use super::error::{Context, Error, Result};
-use super::fs::{Dir, File, Open};
-use super::lock::{self, Held, Mechanism, Waiting, acquire};
-use super::new_file::{NEW, NewFile};
-use super::state::{self, Act, FORMAT, LOCK, Rename, State};
-
-use shared::SHARED;
-
-pub(super) use checks::CHANGED;
-pub use queue::QueueCopy;
-pub use requeued::{Attempts, Why};
 
 /// How often it is looked whether a state is in force, ten times a second.
 const UNSURE: u32 = 100;
 
 /// A transaction in the making; dropped without [`Txn::commit`], nothing happened.
 pub struct Txn<'a> {
-    dir: &'a Arc<dyn Dir>,
-    waiting: &'a mut dyn Waiting,
-    state: State,
+    pub(super) dir: &'a Arc<dyn Dir>,
+    pub(super) waiting: &'a mut dyn Waiting,
+    pub(super) state: State,
     /// New files, and whose places they take when the transaction has come true.
     /// From then on the transaction reads and writes them instead. Dropped, they
     /// are removed: before the lock is given back, since the next one to hold it
     /// uses the same names.
-    replacing: Vec<(&'static str, NewFile)>,
-    held: Held,
+    pub(super) replacing: Vec<(&'static str, NewFile)>,
+    pub(super) held: Held,
     /// What was only read, to be closed when others have the lock already: so it
     /// comes after it. A file that is open for writing would make NFS take what
     /// others write for our own.
-    done: Vec<Box<dyn File>>,
+    pub(super) done: Vec<Box<dyn File>>,
     /// How many new files were begun.
-    n_new: std::cell::Cell<u32>,
+    pub(super) n_new: std::cell::Cell<u32>,
     /// Whether the log begins anew with this transaction.
-    is_log_new: bool,
+    pub(super) is_log_new: bool,
 }
 
 impl<'a> Txn<'a> {

@@ -10,7 +10,8 @@ use nix::errno::Errno;
 use nix::sys::signal::kill;
 use nix::unistd::Pid;
 
-use crate::model::identity::{self, FarmerId, NodeId, Process};
+use crate::model::identity::{self, FarmerId, Process};
+use crate::model::record::NodeId;
 
 /// The node, as whoever looks at farmers asks it; the model check has its own.
 pub trait Node: Send {

@@ -4,22 +4,43 @@
 //! Others rely on this: no byte before a known end is ever changed in place; a file
 //! that is replaced is, for the rest of the transaction, the new one.
 
+use crate::model::outcome::Destination;
+use crate::model::record::End;
+use crate::model::task::push_line;
+use crate::workdir::files::NEW;
 use std::io::ErrorKind;
 
+use super::txn::Txn;
+use crate::workdir::error::{Context, Result};
+use crate::workdir::files::{Known, Lines, NewFile, sum_of};
+use crate::workdir::fs::{File, Open};
+use crate::workdir::layout::{FAILED, FINISHED, SHARED, TASKS, TOPROCESS};
+use crate::workdir::state::State;
 use crc32fast::Hasher;
 
-use super::Txn;
-use crate::workdir::error::{Context, Result};
-use crate::workdir::fs::{File, Open};
-use crate::workdir::layout::{FAILED, FINISHED, REQUEUED, TASKS, TOPROCESS};
-use crate::workdir::lines::{Lines, sum_of};
-use crate::workdir::new_file::{NEW, NewFile};
-use crate::workdir::state::{Known, State};
-
-/// All of them.
-pub(super) const SHARED: [&str; 5] = [FINISHED, FAILED, REQUEUED, TASKS, TOPROCESS];
-
 impl Txn<'_> {
+    /// Appends results to `finished` and `failed`; those that are to run again are
+    /// left out.
+    pub fn settle<'e>(&mut self, results: impl Iterator<Item = (&'e [u8], &'e End)>) -> Result<()> {
+        let (mut finished, mut n_finished, mut failed, mut n_failed) =
+            (Vec::new(), 0, Vec::new(), 0);
+        for (line, end) in results {
+            match end.outcome.destination() {
+                Destination::Finished => {
+                    push_line(&mut finished, end.id, line);
+                    n_finished += 1;
+                }
+                Destination::Failed => {
+                    push_line(&mut failed, end.id, line);
+                    n_failed += 1;
+                }
+                Destination::ToProcess => {}
+            }
+        }
+        self.finish(&finished, n_finished)?;
+        self.fail(&failed, n_failed)
+    }
+
     /// Appends lines to `finished`.
     pub fn finish(&mut self, lines: &[u8], count: u64) -> Result<()> {
         self.state.finished = self.append(FINISHED, self.state.finished, lines, count)?;

@@ -6,15 +6,14 @@
 //! Others rely on this: a lock that is not taken from here any more is given back
 //! as soon as it comes.
 
+use crate::workdir::fs::{Dir, File};
+use crate::workdir::layout::LOCK;
+use crate::workdir::mechanism::Mechanism;
 use std::io;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, sync_channel};
 use std::thread;
 use std::time::Duration;
-
-use super::Mechanism;
-use crate::workdir::fs::{Dir, File};
-use crate::workdir::state::LOCK;
 
 /// For how long a waiter stands in line before it looks around.
 const STAND: Duration = Duration::from_millis(100);
@@ -81,7 +80,8 @@ mod tests {
     use super::*;
     use crate::workdir::error::Result;
     use crate::workdir::fs::{Open, RealDir};
-    use crate::workdir::lock::{Held, Waiting, acquire};
+    use crate::workdir::liveness::Waiting;
+    use crate::workdir::lock::{Held, acquire};
 
     /// Asks before it waits on: whoever hears of it knows that it waits.
     struct Asks(Sender<Sender<bool>>);

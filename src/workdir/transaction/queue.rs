@@ -5,18 +5,19 @@
 //! on how many there are; a copy of the queue that was made without the lock takes
 //! its place only while it is a copy of the file that is the queue.
 
+use crate::workdir::files::NEW;
 use std::sync::Arc;
 
 use crc32fast::Hasher;
 
-use super::{Attempts, Txn, Why};
+use super::requeued::{Attempts, Why};
+use super::txn::Txn;
 use crate::model::task::{Task, parse_line};
 use crate::workdir::error::{Context, Result};
+use crate::workdir::files::{Head, Known, Lines, NewFile, checksum, sum_of};
 use crate::workdir::fs::{Dir, Open};
 use crate::workdir::layout::TOPROCESS;
-use crate::workdir::lines::{Lines, sum_of};
-use crate::workdir::new_file::{NEW, NewFile};
-use crate::workdir::state::{Head, Known, Queue, State, sum};
+use crate::workdir::state::{Queue, State};
 
 /// A copy of the unclaimed part of `toprocess`, made without the lock.
 pub struct QueueCopy {
@@ -128,10 +129,10 @@ impl Txn<'_> {
             new.copy(&*old, queue.cursor, queue.len)
                 .context("copy", TOPROCESS)?;
             let Known { len, sum, .. } = new.known();
-            let rest = sum::rest(sum, front.sum, len - front.len);
+            let rest = checksum::rest(sum, front.sum, len - front.len);
             self.check_sum(TOPROCESS, rest, queue.rest())?;
         }
-        let rest = new.queue(queue.generation + 1);
+        let rest = Queue::unclaimed(new.known(), new.head(), queue.generation + 1);
         self.replace(TOPROCESS, new)?;
         self.state.set_queue(Queue {
             left: queue.left + count,
@@ -162,7 +163,7 @@ impl Txn<'_> {
         let cut = copy.of;
         let (len, cursor) = (queue.len - cut.cursor, queue.cursor - cut.cursor);
         // Of what was taken before the copy nothing is in it.
-        let rest = |sum| sum::rest(sum, cut.taken, len);
+        let rest = |sum| checksum::rest(sum, cut.taken, len);
         if new.known().sum != rest(queue.sum) {
             // It was made without the lock: only the file itself is called damaged.
             let sum = sum_of(&*old, queue.len).context("read", TOPROCESS)?;
@@ -175,7 +176,7 @@ impl Txn<'_> {
             cursor,
             generation: queue.generation + 1,
             sum: rest(queue.sum),
-            taken: sum::rest(queue.taken, cut.taken, cursor),
+            taken: checksum::rest(queue.taken, cut.taken, cursor),
             ..queue
         });
         Ok(true)
@@ -211,8 +212,8 @@ mod tests {
 
     use super::*;
     use crate::workdir::fs::RealDir;
-    use crate::workdir::lock::Mechanism;
-    use crate::workdir::lock::samples::Now;
+    use crate::workdir::liveness::samples::Now;
+    use crate::workdir::mechanism::Mechanism;
     use crate::workdir::state::Act;
 
     /// Copies are made without the lock: they must not meet the files of a

@@ -1,11 +1,5 @@
-//! The file system as the workdir code sees it: one small trait.
-//!
-//! The real one works relative to an open directory and never follows a link;
-//! the model check and the simulator put theirs in its place, so that the real
-//! protocol runs on a file system with weak caches, faults and crashes.
-//!
-//! Names are relative to the workdir. There is no way to shrink a file: on NFS
-//! that loses claims even under the lock.
+//! The real file system, below one open directory: no link is followed, and no file
+//! is trusted whose owner or mode [`Rights`] refuse.
 
 use std::fs::{File as StdFile, Metadata};
 use std::io::{self, ErrorKind};
@@ -15,6 +9,9 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, UNIX_EPOCH};
 
+use super::dir::{Dir, File, NoFile, Open};
+use super::rights::{Rights, Trust};
+use crate::workdir::mechanism::Mechanism;
 use fs2::FileExt as _;
 use nix::fcntl::{AtFlags, FcntlArg, OFlag};
 use nix::sys::stat::Mode;
@@ -24,163 +21,9 @@ use nix::sys::statfs::{
 };
 use nix::unistd::UnlinkatFlags;
 
-use super::error::Error;
-use super::lock::Mechanism;
-use super::rights::{Rights, Trust};
-
-/// How to open a file.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Open {
-    /// To read; it must exist.
-    Read,
-    /// To read what the server has, whatever this node remembers of it; it must exist.
-    /// On NFS an open [`Open::Read`] is not enough while others of this node have the
-    /// file open for writing.
-    Fresh,
-    /// To read and write; it must exist.
-    Write,
-    /// To read and write; made when absent.
-    Create,
-    /// To read and write; it must not exist (one winner among all nodes).
-    CreateNew,
-}
-
-/// What stands in a file's place: no pytf put it there, and none reads it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("is {0}")]
-pub struct NoFile(pub &'static str);
-
-impl NoFile {
-    /// The answer to whoever opens it.
-    fn refuse(self) -> io::Error {
-        io::Error::new(ErrorKind::InvalidInput, self)
-    }
-
-    /// What an error says about it; `None` when the error is about something else.
-    pub fn of(error: &io::Error) -> Option<Self> {
-        let known = error.get_ref().and_then(|inner| inner.downcast_ref());
-        known.copied()
-    }
-}
-
-/// Whether an error says that something else than a folder stands in its place.
-pub fn is_no_folder(error: &io::Error) -> bool {
-    matches!(error.raw_os_error(), Some(libc::ENOTDIR | libc::ELOOP))
-}
-
-/// So long, in bytes, is a segment of the log of transactions.
-const SEGMENT: u64 = 4 << 20;
-
-/// A directory: the workdir.
-pub trait Dir: Send + Sync {
-    /// Opens a regular file; what is there and is none is [`NoFile`].
-    fn open(&self, name: &str, how: Open) -> io::Result<Box<dyn File>>;
-    /// Renames over whatever bears the new name.
-    fn rename(&self, from: &str, to: &str) -> io::Result<()>;
-    /// Removes a file; one that is not there is no error.
-    fn remove(&self, name: &str) -> io::Result<()>;
-    /// The number of the file that bears this name; `None` when nothing does.
-    fn inode(&self, name: &str) -> io::Result<Option<u64>>;
-    /// The names in a subfolder (`""` is the workdir itself), in no order.
-    fn list(&self, sub: &str) -> io::Result<Vec<String>>;
-    /// Makes a subfolder; one that is there is no error.
-    fn make_dir(&self, name: &str) -> io::Result<()>;
-    /// Makes renames and creations in the workdir durable.
-    fn sync_names(&self) -> io::Result<()>;
-    /// The same, in a subfolder.
-    fn sync_names_in(&self, _sub: &str) -> io::Result<()> {
-        self.sync_names()
-    }
-    /// Whether all who may want a lock here are on this node, so that its kernel
-    /// knows them and can keep them in a queue.
-    fn is_local(&self) -> bool {
-        false
-    }
-    /// How long, in bytes, a segment of the log of transactions gets before the next
-    /// one begins: the same for all; a test may have its own.
-    fn segment(&self) -> u64 {
-        SEGMENT
-    }
-}
-
-/// An open file.
-pub trait File: Send + Sync {
-    /// Its length in bytes.
-    fn len(&self) -> io::Result<u64>;
-    /// Whether it has no bytes.
-    fn is_empty(&self) -> io::Result<bool> {
-        Ok(self.len()? == 0)
-    }
-    /// Its number in the file system.
-    fn inode(&self) -> io::Result<u64>;
-    /// Reads some bytes at an offset; 0 at the end.
-    fn read_at(&self, buf: &mut [u8], offset: u64) -> io::Result<usize>;
-    /// Writes all bytes at an offset.
-    fn write_at(&self, buf: &[u8], offset: u64) -> io::Result<()>;
-    /// Makes content and length durable.
-    fn sync(&self) -> io::Result<()>;
-    /// Tries to lock it exclusively until it is closed; `false` when another
-    /// has it. Never waits.
-    fn try_lock(&self, mechanism: Mechanism) -> io::Result<bool>;
-    /// Whether another has it locked: many may ask at once and do not take each other
-    /// for a holder. Whoever asks may keep it from being locked for a moment.
-    fn is_locked(&self, mechanism: Mechanism) -> io::Result<bool> {
-        Ok(!self.try_lock(mechanism)?)
-    }
-    /// Waits until it is locked, in the kernel's queue: see [`Dir::is_local`].
-    fn lock(&self) -> io::Result<()> {
-        Err(ErrorKind::Unsupported.into())
-    }
-    /// Gives the lock back. To close the file does so as well, but where the file
-    /// system is in user space, some time later.
-    fn unlock(&self, _mechanism: Mechanism) {}
-    /// When it was last written, since 1970 by whoever keeps that time.
-    fn modified(&self) -> io::Result<Duration> {
-        Ok(Duration::ZERO)
-    }
-    /// A second handle on the same open file, lock included, to hand to another
-    /// process. Only the real file system has one.
-    fn share(&self) -> io::Result<OwnedFd>;
-}
-
-/// Reads a whole file, from `offset` on.
-pub fn read_from(file: &dyn File, offset: u64) -> io::Result<Vec<u8>> {
-    let length = file.len()?.saturating_sub(offset);
-    let mut bytes = vec![0; usize::try_from(length).unwrap_or(usize::MAX)];
-    let read = read_full(file, &mut bytes, offset)?;
-    bytes.truncate(read);
-    Ok(bytes)
-}
-
 /// How often a file is opened by its name before NFS is believed that its handle is stale:
 /// half a second.
 const STALE_OPENS: u32 = 10;
-/// How often a look without the lock is made that a stale handle ends.
-const LOOKS: u32 = 10;
-
-/// Looks at a file without the lock. Another node may put a new one in its place, or remove
-/// it, in the midst of that: NFS calls its handle stale then, and `look` opens it anew.
-pub fn looks<T>(mut look: impl FnMut() -> Result<T, Error>) -> Result<T, Error> {
-    for _ in 1..LOOKS {
-        match look() {
-            Err(Error::Io { source, .. }) if source.raw_os_error() == Some(libc::ESTALE) => {}
-            seen => return seen,
-        }
-    }
-    look()
-}
-
-/// Fills `buf` from `offset` on as far as the file goes; tells how far.
-pub fn read_full(file: &dyn File, buf: &mut [u8], offset: u64) -> io::Result<usize> {
-    let mut filled = 0;
-    while filled < buf.len() {
-        match file.read_at(&mut buf[filled..], offset + filled as u64)? {
-            0 => break,
-            n => filled += n,
-        }
-    }
-    Ok(filled)
-}
 
 /// A lock of fcntl(2) on all of a file, of this type.
 fn whole_file(lock: i32) -> libc::flock {

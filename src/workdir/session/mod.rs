@@ -6,49 +6,29 @@
 //! one moment or not at all; after an error the turn can simply be taken again;
 //! once sealed, a session writes nothing any more.
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+mod heartbeat;
+
+use crate::workdir::fence::check_over;
+use crate::workdir::state::look;
 use std::time::Duration;
 
-use super::commit::{Attempts, QueueCopy, Txn, Why};
-use super::error::{Error, Result};
-use super::farmers;
-use super::feed::Feed;
-use super::fs::Dir;
-use super::journal::Journal;
-use super::layout::TOPROCESS;
-use super::lock::Waiting;
-use super::open::Workdir;
-use super::quarantine::{self, Seen};
-use super::recovery::{self, Found};
-use super::resume::look;
-use super::state::{Act, Members, State};
-use super::watch::{Sight, Watcher};
 use crate::model::ids::Ids;
-use crate::model::liveness::heartbeat;
 use crate::model::outcome::Destination;
 use crate::model::record::{End, Header, Record};
 use crate::model::task::{Task, TaskId};
-
-/// The journal, for all threads that write into it.
-///
-/// The order of ends in it must be the order in which the ledger learns of
-/// them, so both happen under its lock.
-#[derive(Clone)]
-pub struct SharedJournal(Arc<Mutex<Journal>>);
-
-impl SharedJournal {
-    /// The journal, for this thread alone.
-    pub fn lock(&self) -> MutexGuard<'_, Journal> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// Makes the journal durable; other threads may write into it meanwhile.
-    pub fn sync(&self) -> Result<()> {
-        let sync = self.lock().begin_sync()?;
-        let (upto, done) = sync.finish();
-        self.lock().end_sync(upto, done)
-    }
-}
+use crate::workdir::error::{Error, Result};
+use crate::workdir::feed::Feed;
+use crate::workdir::fence::check_seal;
+use crate::workdir::journal::{Journal, SharedJournal};
+use crate::workdir::layout::TOPROCESS;
+use crate::workdir::liveness::{Sight, Waiting};
+use crate::workdir::membership;
+use crate::workdir::open::Workdir;
+use crate::workdir::quarantine::{self, Seen};
+use crate::workdir::recovery::{self, Found};
+use crate::workdir::state::{Act, State};
+use crate::workdir::transaction::{Attempts, QueueCopy, Txn, Why};
+use heartbeat::Beating;
 
 /// One heartbeat in so many looks into the log.
 const LOOK_AT_LOG: u32 = 6;
@@ -112,7 +92,7 @@ impl Session {
         claim: impl FnOnce(&State) -> u64,
         waiting: &mut dyn Waiting,
     ) -> Result<(Self, State, Turn)> {
-        let journal = SharedJournal(Arc::new(Mutex::new(journal)));
+        let journal = SharedJournal::new(journal);
         let waiting = &mut Beating::new(&workdir.dir, &journal, 1, waiting);
         let joined = Self::try_join(workdir, journal, feeds, claim, waiting);
         waiting.ended(joined)
@@ -131,7 +111,7 @@ impl Session {
         let takeover = waiting.takeover();
         let mut txn = Txn::begin(dir, mechanism, &farmer, waiting)?;
         let locked = txn.now();
-        if farmers::is_over_by_name(dir, &farmer)? {
+        if membership::is_over_by_name(dir, &farmer)? {
             return Err(Error::Sealed);
         }
         if txn.state().live == 0 {
@@ -280,8 +260,7 @@ impl Session {
         let mut txn = Txn::begin(dir, mechanism, &self.farmer, waiting)?;
         let locked = txn.now();
         check_seal(&txn, &self.state, (self.number, &self.farmer))?;
-        recovery::settle(
-            &mut txn,
+        txn.settle(
             self.unsettled
                 .iter()
                 .map(|(task, end)| (&task.line[..], end)),
@@ -370,7 +349,7 @@ impl Session {
         self.sync_journal()?;
         self.journal.lock().relock();
         self.heartbeats += 1;
-        let is_moved = farmers::is_over_by_name(&self.workdir.dir, &self.farmer)?;
+        let is_moved = membership::is_over_by_name(&self.workdir.dir, &self.farmer)?;
         if is_moved || self.heartbeats.is_multiple_of(LOOK_AT_LOG) {
             let checked = self.check_over();
             return self.noted(checked);
@@ -486,8 +465,7 @@ impl Session {
         let (dir, mechanism) = (&self.workdir.dir, self.workdir.mechanism);
         let mut txn = Txn::begin(dir, mechanism, &self.farmer, waiting)?;
         check_seal(&txn, &self.state, (self.number, &self.farmer))?;
-        recovery::settle(
-            &mut txn,
+        txn.settle(
             self.unsettled
                 .iter()
                 .map(|(task, end)| (&task.line[..], end)),
@@ -522,145 +500,10 @@ impl Session {
             leave: true,
         })?;
         // While the journal is where it was, the others find out by themselves.
-        let _ = farmers::mark(dir, &self.farmer, state.seq);
+        let _ = membership::mark(dir, &self.farmer, state.seq);
         state.feeding += u32::from(self.feed.as_ref().is_some_and(|feed| !feed.is_whole()));
         Ok(state)
     }
-}
-
-fn check_over(dir: &Arc<dyn Dir>, farmer: &str) -> Result<()> {
-    if farmers::is_over(dir, farmer)? {
-        Err(Error::Sealed)
-    } else {
-        Ok(())
-    }
-}
-
-/// The waits of a farmer: however long they are, its journal gives the sign of
-/// life that others look for. They end when others have sealed it.
-struct Beating<'a> {
-    dir: Arc<dyn Dir>,
-    is_sealed: bool,
-    journal: SharedJournal,
-    /// Farmers that were alive when we last looked.
-    live: u32,
-    waiting: &'a mut dyn Waiting,
-    due: Duration,
-}
-
-impl<'a> Beating<'a> {
-    fn new(
-        dir: &Arc<dyn Dir>,
-        journal: &SharedJournal,
-        live: u32,
-        waiting: &'a mut dyn Waiting,
-    ) -> Self {
-        let due = waiting.now() + heartbeat(waiting.takeover());
-        Self {
-            dir: dir.clone(),
-            is_sealed: false,
-            journal: journal.clone(),
-            live,
-            waiting,
-            due,
-        }
-    }
-
-    fn beat(&mut self) -> Result<()> {
-        let (begun, at) = (self.waiting.now(), self.waiting.micros());
-        self.journal.lock().push(&Record::Beat { at });
-        self.journal.sync()?;
-        let farmer = {
-            let journal = self.journal.lock();
-            journal.relock();
-            journal.farmer().to_owned()
-        };
-        if farmers::is_over_by_name(&self.dir, &farmer)? {
-            check_over(&self.dir, &farmer)?;
-        }
-        self.waiting.renewed(begun);
-        Ok(())
-    }
-
-    /// What came of a wait that we may have ended.
-    fn ended<T>(&self, done: Result<T>) -> Result<T> {
-        match done {
-            Err(Error::GaveUp) if self.is_sealed => Err(Error::Sealed),
-            done => done,
-        }
-    }
-}
-
-impl Waiting for Beating<'_> {
-    fn now(&self) -> Duration {
-        self.waiting.now()
-    }
-
-    fn micros(&self) -> u64 {
-        self.waiting.micros()
-    }
-
-    fn pause(&mut self, time: Duration) -> bool {
-        let goes_on = self.waiting.pause(time);
-        if self.now() >= self.due {
-            // One that is refused is made up for by the next.
-            self.is_sealed = matches!(self.beat(), Err(Error::Sealed));
-            self.due = self.now() + heartbeat(self.takeover());
-        }
-        goes_on && !self.is_sealed
-    }
-
-    fn jitter(&mut self) -> f64 {
-        self.waiting.jitter()
-    }
-
-    fn tell(&mut self, message: String) {
-        self.waiting.tell(message);
-    }
-
-    fn takeover(&self) -> Duration {
-        self.waiting.takeover()
-    }
-
-    fn crowd(&self) -> u32 {
-        self.waiting.crowd().max(self.live)
-    }
-
-    fn renewed(&mut self, begun: Duration) {
-        self.waiting.renewed(begun);
-    }
-
-    fn watcher(&mut self) -> Option<&mut Watcher> {
-        self.waiting.watcher()
-    }
-
-    fn end_tasks(&mut self, farmer: &str) {
-        self.waiting.end_tasks(farmer);
-    }
-}
-
-/// Whether others have sealed the farmer with that number and name since the state
-/// that it saw last.
-pub(super) fn check_seal(txn: &Txn<'_>, last: &State, (number, farmer): (u32, &str)) -> Result<()> {
-    let now = txn.state();
-    let is_over = if now.live == 0 {
-        // Nobody is or was alive, in the others' eyes.
-        true
-    } else if now.log.segment != last.log.segment {
-        let members = Members::after(&txn.entries()?);
-        members
-            .named(farmer)
-            .is_none_or(|member| member.by != number)
-    } else if now.log.len < last.log.len {
-        true
-    } else if now.seals == last.seals {
-        false
-    } else {
-        let is_ours = |act: &Act| matches!(act, Act::Seal { of, .. } if *of == number);
-        let entries = txn.entries_since(&last.log)?;
-        entries.iter().any(|entry| is_ours(&entry.act))
-    };
-    if is_over { Err(Error::Sealed) } else { Ok(()) }
 }
 
 /// Whole seconds, and no fewer than there are.

@@ -6,10 +6,11 @@
 
 use std::sync::Arc;
 
-use super::error::{Context, Result};
-use super::fs::{Dir, File, Open, read_full};
-use super::state::{Head, Known, Queue};
+use super::extent::{Head, Known};
+use super::read::read_full;
 use crate::model::task::{TaskId, push_line};
+use crate::workdir::error::{Context, Result};
+use crate::workdir::fs::{Dir, File, Open};
 
 /// The ending of files that are being written; one that a dead process left has
 /// no part in anything.
@@ -63,7 +64,12 @@ impl NewFile {
     }
 
     /// Appends a part of another file.
-    pub(super) fn copy(&mut self, from: &dyn File, mut at: u64, end: u64) -> std::io::Result<()> {
+    pub(in crate::workdir) fn copy(
+        &mut self,
+        from: &dyn File,
+        mut at: u64,
+        end: u64,
+    ) -> std::io::Result<()> {
         let mut chunk = vec![0; Self::BUFFER];
         while at < end {
             let want = usize::try_from(end - at).map_or(chunk.len(), |n| n.min(chunk.len()));
@@ -78,7 +84,7 @@ impl NewFile {
     }
 
     /// Hands what was written so far to the file.
-    pub(super) fn flush(&mut self) -> std::io::Result<()> {
+    pub(in crate::workdir) fn flush(&mut self) -> std::io::Result<()> {
         self.file.write_at(&self.buffer, self.written.len)?;
         if !self.buffer.is_empty() {
             self.head = Some(self.head());
@@ -89,13 +95,13 @@ impl NewFile {
     }
 
     /// Makes what was written so far durable.
-    pub(super) fn sync(&mut self) -> std::io::Result<()> {
+    pub(in crate::workdir) fn sync(&mut self) -> std::io::Result<()> {
         self.flush()?;
         self.file.sync()
     }
 
     /// The name that it has meanwhile.
-    pub(super) fn name(&self) -> &str {
+    pub(in crate::workdir) fn name(&self) -> &str {
         &self.name
     }
 
@@ -105,22 +111,8 @@ impl NewFile {
         self.written.with(&self.buffer, lines)
     }
 
-    /// The queue that it is, when nobody has claimed anything of it.
-    pub fn queue(&self, generation: u64) -> Queue {
-        let Known { len, lines, sum } = self.known();
-        Queue {
-            len,
-            cursor: 0,
-            left: lines,
-            generation,
-            head: self.head(),
-            sum,
-            taken: 0,
-        }
-    }
-
     /// How it begins.
-    fn head(&self) -> Head {
+    pub(in crate::workdir) fn head(&self) -> Head {
         self.head.unwrap_or_else(|| Head::of(&self.buffer))
     }
 

@@ -4,17 +4,13 @@
 //! Others rely on this: nothing is written once others might take the lock for
 //! abandoned; a file is called damaged only by who holds the lock.
 
-use super::Txn;
+use super::txn::Txn;
 use crate::workdir::error::{Context, Error, Result};
-use crate::workdir::fs::{File, read_full};
+use crate::workdir::files::{CHANGED, Head, read_full};
+use crate::workdir::fs::File;
 use crate::workdir::layout::TOPROCESS;
 use crate::workdir::lock;
-use crate::workdir::state::{Head, Queue};
-
-/// What is told of a file whose checksum is not the recorded one.
-pub(in crate::workdir) const CHANGED: &str = "its checksum is not the recorded one: some of its lines have \
-                           changed since they were written; see docs/workdir.md, \
-                           \"A damaged workdir\"";
+use crate::workdir::state::Queue;
 
 impl Txn<'_> {
     /// Nothing may be written once others might take the lock for abandoned:

@@ -7,13 +7,13 @@
 //! alive by any state that is true; listing `nodes/` costs as much as there are
 //! living farmers, however many there were.
 
+use crate::workdir::error::{Context, Error, Result};
+use crate::workdir::files::{looks, read_from};
+use crate::workdir::fs::{Dir, Open};
+use crate::workdir::layout::{self, DONE, LOCK, NODES};
+use crate::workdir::state::{self, Log, Members, State, look};
 use std::io::ErrorKind;
 use std::sync::Arc;
-
-use super::error::{Context, Error, Result};
-use super::fs::{Dir, Open, looks, read_from};
-use super::layout::{self, DONE, NODES};
-use super::state::{self, LOCK, Log, Members, State, look};
 
 /// The farmers whose journals are in `nodes/`, in the order of their names.
 pub fn unsealed(dir: &Arc<dyn Dir>) -> Result<Vec<String>> {

@@ -8,11 +8,11 @@ use std::collections::HashMap;
 
 use crc32fast::Hasher;
 
-use super::Txn;
+use super::txn::Txn;
 use crate::model::task::{Task, TaskId, push_line};
 use crate::workdir::error::{Context, Result};
+use crate::workdir::files::Lines;
 use crate::workdir::layout::REQUEUED;
-use crate::workdir::lines::Lines;
 
 /// How often tasks were started, as far as a process has read `requeued`.
 #[derive(Default)]

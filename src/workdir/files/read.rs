@@ -1,0 +1,59 @@
+//! Reading a file that others may be writing, or may replace.
+//!
+//! Others rely on this: nothing here takes a lock or writes.
+
+use crate::workdir::error::{Error, Result};
+use crate::workdir::fs::File;
+use std::io;
+
+/// Reads a whole file, from `offset` on.
+pub fn read_from(file: &dyn File, offset: u64) -> io::Result<Vec<u8>> {
+    let length = file.len()?.saturating_sub(offset);
+    let mut bytes = vec![0; usize::try_from(length).unwrap_or(usize::MAX)];
+    let read = read_full(file, &mut bytes, offset)?;
+    bytes.truncate(read);
+    Ok(bytes)
+}
+
+/// How often a look without the lock is made that a stale handle ends.
+const LOOKS: u32 = 10;
+
+/// Looks at a file without the lock. Another node may put a new one in its place, or remove
+/// it, in the midst of that: NFS calls its handle stale then, and `look` opens it anew.
+pub fn looks<T>(mut look: impl FnMut() -> Result<T>) -> Result<T> {
+    for _ in 1..LOOKS {
+        match look() {
+            Err(Error::Io { source, .. }) if source.raw_os_error() == Some(libc::ESTALE) => {}
+            seen => return seen,
+        }
+    }
+    look()
+}
+
+/// Fills `buf` from `offset` on as far as the file goes; tells how far.
+pub fn read_full(file: &dyn File, buf: &mut [u8], offset: u64) -> io::Result<usize> {
+    let mut filled = 0;
+    while filled < buf.len() {
+        match file.read_at(&mut buf[filled..], offset + filled as u64)? {
+            0 => break,
+            n => filled += n,
+        }
+    }
+    Ok(filled)
+}
+
+/// The checksum of the first `len` bytes of a file, or of all when there are fewer.
+pub fn sum_of(file: &dyn File, len: u64) -> std::io::Result<u32> {
+    let mut hasher = crc32fast::Hasher::new();
+    let (mut chunk, mut at) = (vec![0; 256 << 10], 0);
+    while at < len {
+        let want = usize::try_from(len - at).map_or(chunk.len(), |n| n.min(chunk.len()));
+        let read = read_full(file, &mut chunk[..want], at)?;
+        if read == 0 {
+            break;
+        }
+        hasher.update(&chunk[..read]);
+        at += read as u64;
+    }
+    Ok(hasher.finalize())
+}

@@ -1,0 +1,9 @@
+//! The file system: a small trait, and the real one.
+
+mod dir;
+mod real;
+mod rights;
+
+pub use dir::{Dir, File, NoFile, Open, is_no_folder};
+pub use real::RealDir;
+pub use rights::{Rights, Trust};

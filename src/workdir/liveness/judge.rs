@@ -1,0 +1,52 @@
+//! Whether a farmer is alive: one more look at its journal, and the verdict of
+//! `model::liveness` on all that was seen.
+
+use super::waiting::Waiting;
+use super::watcher::Sight;
+use super::watcher::look_at;
+use crate::model::identity::Process;
+use crate::model::liveness::{Lock, Look, Verdict};
+use crate::workdir::error::Result;
+use crate::workdir::fs::Dir;
+use crate::workdir::mechanism::Mechanism;
+use std::sync::Arc;
+
+/// Looks at a farmer, and judges by all that was seen of it; `None` when its journal is
+/// gone, or whoever waits here looks at nobody.
+pub fn judge(
+    dir: &Arc<dyn Dir>,
+    mechanism: Mechanism,
+    farmer: &str,
+    waiting: &mut dyn Waiting,
+) -> Result<Option<(Sight, Verdict)>> {
+    let began = waiting.now();
+    let Some(watcher) = waiting.watcher() else {
+        return Ok(None);
+    };
+    let Some(seen) = look_at(dir, mechanism, farmer, watcher)? else {
+        return Ok(None);
+    };
+    let look = Look {
+        began,
+        ended: waiting.now(),
+        len: seen.len,
+        lock: seen.lock,
+        process: seen.process,
+    };
+    let verdict = waiting.watcher().map(|to| to.observer.judge(farmer, look));
+    Ok(verdict.map(|verdict| (seen, verdict)))
+}
+
+/// Judges a farmer that has no journal any more, and so can give no sign of life.
+pub fn judge_traceless(farmer: &str, waiting: &mut dyn Waiting) -> Verdict {
+    let now = waiting.now();
+    let look = Look {
+        began: now,
+        ended: now,
+        len: 0,
+        lock: Lock::Unknown,
+        process: Process::Unknown,
+    };
+    let watcher = waiting.watcher();
+    watcher.map_or(Verdict::Unproved, |to| to.observer.judge(farmer, look))
+}

@@ -1,0 +1,15 @@
+//! Who is alive, as far as a process can see it from its node: [`Watcher`] looks at
+//! journals, their locks and processes, [`judge`](fn@judge) asks `model::liveness` what
+//! that proves, and [`Waiting`] is the time in which it happens.
+
+mod judge;
+pub mod node;
+mod waiting;
+mod watcher;
+
+pub use judge::{judge, judge_traceless};
+pub use waiting::Waiting;
+#[cfg(test)]
+pub(in crate::workdir) use waiting::samples;
+pub(in crate::workdir) use watcher::lock_of;
+pub use watcher::{Sight, Watcher, look_at};

@@ -1,0 +1,151 @@
+//! Waiting for the lock: a try and a pause, or a moment in the kernel's queue, again and
+//! again, so that whoever must can end the wait.
+
+use super::announce::announce;
+use super::breaking::LongWait;
+use super::kernel_queue::{Line, Stood};
+use super::name::{self, Name};
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::held::Held;
+use crate::model::pace;
+use crate::workdir::error::{self, Context, Error, Result};
+use crate::workdir::fs::{Dir, File, Open};
+use crate::workdir::layout::LOCK;
+use crate::workdir::liveness::Waiting;
+use crate::workdir::mechanism::Mechanism;
+use crate::workdir::state;
+
+/// A waiter looks whom it waits for after so many tries, some seconds, and then
+/// once in so many: they are up to 1.5 s apart by then.
+const FIRST_LOOK: u32 = 36;
+const LOOK_TRIES: u32 = 3;
+/// In so many tries a waiter counts the farmers once.
+const COUNT_TRIES: u32 = 8;
+
+/// Waits for the lock. `who` is the name of the farmer, or of whoever it is.
+pub fn acquire(
+    dir: &Arc<dyn Dir>,
+    mechanism: Mechanism,
+    who: &str,
+    waiting: &mut dyn Waiting,
+) -> Result<Held> {
+    let mut wait = LongWait::new(waiting.now());
+    let (mut tries, mut effort, mut crowd) = (0_u32, Duration::ZERO, waiting.crowd());
+    let mut line = None;
+    loop {
+        // Before the try: it may be we who stand still right after it.
+        let since = waiting.now();
+        let held = match mechanism {
+            Mechanism::Flock | Mechanism::Fcntl => try_file(dir, mechanism, &mut line)?,
+            Mechanism::Link => name::take(dir, who, waiting)?.map(|(file, name)| Taken {
+                file,
+                again: None,
+                name: Some(name),
+            }),
+        };
+        if let Some(Taken { file, again, name }) = held {
+            let held = Held {
+                file,
+                again,
+                mechanism,
+                since,
+                name,
+            };
+            // A process that died after it had written a state may not have
+            // synced it; the state before it must stay until it is.
+            held.file.sync().context("sync", LOCK)?;
+            state::write_holder(&*held.file, who, waiting.micros())?;
+            if tries >= FIRST_LOOK {
+                announce(dir, &*held.file, who, waiting)?;
+            }
+            return Ok(held);
+        }
+        tries += 1;
+        let took = waiting.now().saturating_sub(since);
+        effort = if tries == 1 {
+            took
+        } else {
+            (effort * 3 + took) / 4
+        };
+        let waited = waiting.now().saturating_sub(wait.since);
+        if waited >= pace::LONG_WAIT && tries.is_multiple_of(COUNT_TRIES) {
+            // Should it be torn at this moment: a later try will do.
+            let state = dir.open(LOCK, Open::Read).ok();
+            let state = state.and_then(|file| state::read(&*file).ok().flatten());
+            crowd = crowd.max(state.map_or(1, |state| state.live));
+        }
+        let pause = match line {
+            Some(_) => Duration::ZERO,
+            None => pace::lock_pause(tries, waited, effort, crowd),
+        };
+        let spread = 0.5 + waiting.jitter();
+        if !waiting.pause(pause.mul_f64(spread)) {
+            return Err(Error::GaveUp);
+        }
+        if tries >= FIRST_LOOK && tries.is_multiple_of(LOOK_TRIES) {
+            wait.look(dir, mechanism, waiting)?;
+        } else if mechanism == Mechanism::Link && (tries > 28 || tries.is_multiple_of(8)) {
+            wait.look_here(dir, who, waiting)?;
+        }
+    }
+}
+
+/// A try that succeeded: the open lock file, and how it was taken.
+struct Taken {
+    file: Box<dyn File>,
+    again: Option<Box<dyn File>>,
+    /// The last, as in [`Held`].
+    name: Option<Name>,
+}
+
+fn try_file(
+    dir: &Arc<dyn Dir>,
+    mechanism: Mechanism,
+    line: &mut Option<Line>,
+) -> Result<Option<Taken>> {
+    let Some(file) = locked_file(dir, mechanism, line)? else {
+        return Ok(None);
+    };
+    // Somebody may have replaced the file between our open and our lock. Only
+    // an open asks the server; what a name means may be remembered for a minute.
+    let again = dir.open(LOCK, Open::Read).context("open", LOCK)?;
+    let inode = |file: &dyn File| file.inode().context("look at", LOCK);
+    let is_the_one = inode(&*again)? == inode(&*file)?;
+    Ok(is_the_one.then_some(Taken {
+        file,
+        again: Some(again),
+        name: None,
+    }))
+}
+
+/// A file that bore the lock's name a moment ago, locked: at once, or after standing
+/// in line for it.
+fn locked_file(
+    dir: &Arc<dyn Dir>,
+    mechanism: Mechanism,
+    line: &mut Option<Line>,
+) -> Result<Option<Box<dyn File>>> {
+    if let Some(place) = line.take() {
+        return Ok(match place.stand(dir) {
+            Stood::Served(file) => Some(file),
+            Stood::Waits(place) => {
+                *line = Some(place);
+                None
+            }
+            Stood::InVain => None,
+        });
+    }
+    let file = dir.open(LOCK, Open::Create).context("open", LOCK)?;
+    match file.try_lock(mechanism) {
+        Ok(true) => Ok(Some(file)),
+        Ok(false) => {
+            *line = Line::join(dir, file, mechanism);
+            Ok(None)
+        }
+        // Replaced and gone at the server: the next try opens the new one.
+        Err(error) if error.raw_os_error() == Some(libc::ESTALE) => Ok(None),
+        Err(error) => Err(error::unusable(mechanism, LOCK, error)),
+    }
+}

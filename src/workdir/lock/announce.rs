@@ -1,0 +1,37 @@
+//! What keeps waiters from breaking a lock that has changed hands.
+//!
+//! Others rely on this: once it is announced, nobody replaces the lock by evidence from
+//! before.
+
+use crate::workdir::error::{Context, Result};
+use crate::workdir::fs::{Dir, File};
+use crate::workdir::layout::LOCK;
+use crate::workdir::liveness::Waiting;
+use crate::workdir::state;
+use std::sync::Arc;
+
+/// How the names begin of files that are to take the place of the lock.
+pub(super) const NEXT: &str = "lock.next.";
+
+/// Tells everybody who may think of breaking the lock that it has changed hands,
+/// or is about to: now, and those who have got ready for it.
+pub fn announce(
+    dir: &Arc<dyn Dir>,
+    lock: &dyn File,
+    who: &str,
+    waiting: &dyn Waiting,
+) -> Result<()> {
+    state::write_holder(lock, who, waiting.micros())?;
+    lock.sync().context("sync", LOCK)?;
+    disarm(dir, "")
+}
+
+/// Removes the files that others mean to put in the place of the lock.
+pub(super) fn disarm(dir: &Arc<dyn Dir>, but: &str) -> Result<()> {
+    for name in dir.list("").context("list", "the workdir")? {
+        if name.starts_with(NEXT) && name != but {
+            dir.remove(&name).context("remove", &name)?;
+        }
+    }
+    Ok(())
+}

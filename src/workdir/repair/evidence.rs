@@ -1,0 +1,403 @@
+//! What the files of a damaged workdir still say.
+//!
+//! Others rely on this: of a task the newest attempt counts, and of one attempt the better
+//! end; a file that has its checksum is believed before all others.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::io::ErrorKind;
+use std::path::Path;
+use std::sync::Arc;
+
+use crate::model::outcome::Destination;
+use crate::model::record::Record;
+use crate::model::task::{TaskId, parse_line};
+use crate::model::tasklist::Dialect;
+use crate::workdir::error::{Context, Error, Result};
+use crate::workdir::files::{Lines, sum_of};
+use crate::workdir::fs::{Dir, File, NoFile, Open};
+use crate::workdir::layout::{self, FAILED, FINISHED, REQUEUED, TASKS, TOPROCESS};
+use crate::workdir::membership;
+use crate::workdir::resume::{ListFile, ListTrouble};
+use crate::workdir::state::{self, FORMAT, Log, Members, State};
+use crate::workdir::transaction::Why;
+
+/// What the files still say.
+#[derive(Default)]
+pub(super) struct Remains {
+    pub(super) lines: BTreeMap<TaskId, Vec<u8>>,
+    /// Tasks whose lines are not the same in all files: what else they may be.
+    disputed: BTreeMap<TaskId, Vec<Vec<u8>>>,
+    pub(super) fates: BTreeMap<TaskId, Fate>,
+    /// Their lines had vanished from the list.
+    pub(super) dropped: BTreeSet<TaskId>,
+    /// How many tasks there were, by `tasks`.
+    n_tasks: u64,
+    /// The files that have the checksums which the state knows.
+    whole: BTreeSet<&'static str>,
+    /// The tasks that have certainly not ended, whatever a file says that has not its
+    /// checksum.
+    not_ended: BTreeSet<TaskId>,
+    /// The tasks in `finished`.
+    in_finished: BTreeSet<TaskId>,
+    pub(super) unusable: u64,
+    /// Nothing that is known belongs to a later transaction.
+    pub(super) seq: u64,
+}
+
+/// What is known of a task: its newest attempt, and how that ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Fate {
+    pub(super) attempt: u32,
+    end: Option<Destination>,
+}
+
+impl Fate {
+    /// The newer attempt counts; of two records of one attempt the better.
+    fn merge(&mut self, other: Self) {
+        let rank = |end: Option<Destination>| match end {
+            None => 0,
+            Some(Destination::ToProcess) => 1,
+            Some(Destination::Failed) => 2,
+            Some(Destination::Finished) => 3,
+        };
+        if (other.attempt, rank(other.end)) > (self.attempt, rank(self.end)) {
+            *self = other;
+        }
+    }
+
+    pub(super) fn is(self, end: Destination) -> bool {
+        self.end == Some(end)
+    }
+}
+
+impl Remains {
+    pub(super) fn read(dir: &Arc<dyn Dir>, lock: &dyn File, state: Option<&State>) -> Result<Self> {
+        let mut found = Self::default();
+        if let Some(state) = state {
+            for name in [TASKS, FINISHED] {
+                if is_whole(dir, state, name)? {
+                    found.whole.insert(name);
+                }
+            }
+            found.not_ended = not_ended(dir, lock, state)?;
+        }
+        for farmer in membership::unsealed(dir)? {
+            found.read_journal(dir, &layout::journal(&farmer))?;
+        }
+        for over in membership::over(dir)? {
+            found.seq = found.seq.max(over.seq);
+            found.read_journal(dir, &over.journal)?;
+        }
+        // `tasks` last: where two files know a line, it is right. First when it has its
+        // checksum: then no other line is believed.
+        let mut files = [
+            (TOPROCESS, None),
+            (FAILED, Some(Destination::Failed)),
+            (FINISHED, Some(Destination::Finished)),
+            (TASKS, None),
+        ];
+        if found.whole.contains(TASKS) {
+            files.rotate_right(1);
+        }
+        for (name, end) in files {
+            found.read_tasks(dir, name, end)?;
+        }
+        found.read_requeued(dir)?;
+        Ok(found)
+    }
+
+    fn read_journal(&mut self, dir: &Arc<dyn Dir>, name: &str) -> Result<()> {
+        let mut learn = Vec::new();
+        self.each_line(dir, name, |line| {
+            let record = Record::parse(line);
+            match &record {
+                Some(Record::Start(start)) => learn.push((start.id, start.attempt, None)),
+                Some(Record::End(end)) => {
+                    learn.push((end.id, end.attempt, Some(end.outcome.destination())));
+                }
+                _ => {}
+            }
+            record.is_some()
+        })?;
+        for (id, attempt, end) in learn {
+            self.learn(id, Fate { attempt, end });
+        }
+        Ok(())
+    }
+
+    fn learn(&mut self, id: TaskId, fate: Fate) {
+        self.fates.entry(id).or_insert(fate).merge(fate);
+    }
+
+    /// Lines of tasks; in `finished` and `failed` they say how the task ended, in
+    /// case its journal is gone.
+    fn read_tasks(
+        &mut self,
+        dir: &Arc<dyn Dir>,
+        name: &'static str,
+        end: Option<Destination>,
+    ) -> Result<()> {
+        let mut tasks = Vec::new();
+        self.each_line(dir, name, |line| {
+            let task = parse_line(line).map(|(id, text)| (id, text.to_vec()));
+            let is_task = task.as_ref().is_some_and(|(_, text)| !text.contains(&0));
+            tasks.extend(task.filter(|_| is_task));
+            is_task
+        })?;
+        let is_sure = self.whole.contains(TASKS);
+        for (id, text) in tasks {
+            if is_sure && name != TASKS && self.lines.get(&id) != Some(&text) {
+                self.unusable += 1;
+                continue;
+            }
+            let may_be = self.whole.contains(name) || !self.not_ended.contains(&id);
+            if end.is_some() && may_be {
+                // Journals know better.
+                let attempt = 1;
+                self.fates.entry(id).or_insert(Fate { attempt, end });
+            }
+            match name {
+                TASKS => self.n_tasks += 1,
+                FINISHED => {
+                    self.in_finished.insert(id);
+                }
+                _ => {}
+            }
+            if let Some(other) = self.lines.get(&id).filter(|other| **other != text) {
+                self.disputed.entry(id).or_default().push(other.clone());
+            }
+            self.lines.insert(id, text);
+        }
+        Ok(())
+    }
+
+    /// What the state knows decides between files: it leaves out tasks whose numbers are
+    /// beyond all that it and `tasks` know, since these are damage themselves; and where
+    /// `finished` has its checksum, a task in it is finished, whatever its journal says.
+    pub(super) fn weigh(&mut self, state: &State) {
+        self.forget_from(TaskId(self.n_tasks.max(state.tasks.lines)));
+        if !self.whole.contains(FINISHED) {
+            return;
+        }
+        for id in &self.in_finished {
+            if let Some(fate) = self.fates.get_mut(id) {
+                fate.end = Some(Destination::Finished);
+            }
+        }
+    }
+
+    fn forget_from(&mut self, first: TaskId) {
+        let strangers = self.lines.split_off(&first);
+        let mut strangers: BTreeSet<TaskId> = strangers.into_keys().collect();
+        strangers.extend(self.fates.split_off(&first).into_keys());
+        self.disputed.split_off(&first);
+        self.dropped.split_off(&first);
+        self.unusable += strangers.len() as u64;
+    }
+
+    /// A task that was put back is not over, though its last attempt is; unless that
+    /// succeeded: nobody puts such a task back who knows of it.
+    fn read_requeued(&mut self, dir: &Arc<dyn Dir>) -> Result<()> {
+        let mut back = Vec::new();
+        self.each_line(dir, REQUEUED, |line| {
+            let text = std::str::from_utf8(line).unwrap_or("");
+            let mut words = text.split(' ');
+            let is_dropped = text.ends_with(Why::Dropped.word());
+            let mut number = || words.next().and_then(|word| word.parse::<u64>().ok());
+            let attempt = |n| u32::try_from(n).ok().filter(|&n| n < u32::MAX / 2);
+            let note = number().zip(number().and_then(attempt));
+            back.extend(note.map(|(id, attempt)| (id, attempt, is_dropped)));
+            note.is_some()
+        })?;
+        for (id, attempt, is_dropped) in back {
+            if is_dropped {
+                self.dropped.insert(TaskId(id));
+            } else {
+                self.dropped.remove(&TaskId(id));
+            }
+            let attempt = attempt.saturating_sub(1);
+            let end = Some(Destination::ToProcess);
+            let back = Fate { attempt, end };
+            let fate = self.fates.entry(TaskId(id)).or_insert(back);
+            if fate.attempt <= attempt && !fate.is(Destination::Finished) {
+                *fate = back;
+            }
+        }
+        Ok(())
+    }
+
+    /// Shows the whole lines of a file, if there is one; counts those that are
+    /// of no use.
+    fn each_line(
+        &mut self,
+        dir: &Arc<dyn Dir>,
+        name: &str,
+        mut is_good: impl FnMut(&[u8]) -> bool,
+    ) -> Result<()> {
+        let file = match dir.open(name, Open::Read) {
+            Ok(file) => file,
+            Err(error) if is_no_file(&error) => return Ok(()),
+            Err(error) => return Err(error).context("open", name),
+        };
+        let len = file.len().context("look at", name)?;
+        let mut lines = Lines::new(&*file, 0, len);
+        while let Some(line) = lines.next().context("read", name)? {
+            self.unusable += u64::from(!is_good(line));
+        }
+        self.unusable += u64::from(lines.at() < len);
+        Ok(())
+    }
+
+    /// The k-th task of the list is task k, unless a file says otherwise.
+    pub(super) fn take_lines_of(
+        &mut self,
+        (list, dialect): (&Path, &Dialect),
+    ) -> Result<(), ListTrouble> {
+        let unreadable = |source| ListTrouble::Unreadable {
+            list: list.display().to_string(),
+            source,
+        };
+        let Some(file) = ListFile::at(list).map_err(unreadable)? else {
+            let what = "a repair needs the task list as a file, not as a stream";
+            return Err(ListTrouble::Refused(what.into()));
+        };
+        let file = file.read_as(dialect);
+        let mut next = 0;
+        file.each(|line| {
+            let id = TaskId(next);
+            next += 1;
+            let known = self.lines.entry(id).or_insert_with(|| line.to_vec());
+            let others = self.disputed.get(&id).map(Vec::as_slice);
+            if others.is_some_and(|others| others.iter().any(|other| other == line)) {
+                *known = line.to_vec();
+            }
+            Ok(())
+        })?;
+        self.disputed.clear();
+        // What the list does not lead up to is the line of no task.
+        let mut ids = (0..).zip(self.lines.keys());
+        let gap = ids.find(|(n, id)| id.0 != *n).map(|(n, _)| n);
+        let all = self.lines.len() as u64;
+        self.forget_from(TaskId(gap.unwrap_or(all).max(next)));
+        Ok(())
+    }
+
+    /// Every task up to the last that is known has its line, and one only.
+    pub(super) fn check_complete(&self, has_list: bool) -> Result<()> {
+        let way_out = if has_list {
+            "the list has other lines than the one that this workdir was made from"
+        } else {
+            "give the list that this workdir was made from: pytf repair WORKDIR TASKLIST"
+        };
+        let last = self.lines.keys().chain(self.fates.keys()).max();
+        let Some(last) = last else {
+            let what =
+                "no file holds a task: there is nothing to repair; run the list in a new one";
+            return Err(Error::Refused(what.into()));
+        };
+        let is_known = |id: u64| self.lines.contains_key(&TaskId(id));
+        let missing: Vec<u64> = (0..=last.0).filter(|&id| !is_known(id)).take(2).collect();
+        if let Some(first) = missing.first() {
+            let others = if missing.len() > 1 { " and others" } else { "" };
+            return Err(Error::Refused(format!(
+                "no file holds the line of task {first}{others}: {way_out}"
+            )));
+        }
+        let Some(first) = self.disputed.keys().next() else {
+            return Ok(());
+        };
+        Err(Error::Refused(format!(
+            "the files differ in the line of task {first}: {way_out}"
+        )))
+    }
+}
+
+/// Whether a file is what the state knows; format 1 knew no more than lengths and
+/// numbers of lines.
+fn is_whole(dir: &Arc<dyn Dir>, state: &State, name: &str) -> Result<bool> {
+    let known = state.known(name);
+    let file = match dir.open(name, Open::Read) {
+        Ok(file) => file,
+        Err(error) if is_no_file(&error) => return Ok(false),
+        Err(error) => return Err(error).context("open", name),
+    };
+    if file.len().context("look at", name)? < known.len {
+        return Ok(false);
+    }
+    if state.format < FORMAT {
+        let mut lines = Lines::new(&*file, 0, known.len);
+        let mut n = 0;
+        while lines.next().context("read", name)?.is_some() {
+            n += 1;
+        }
+        return Ok(n == known.lines && lines.at() == known.len);
+    }
+    Ok(sum_of(&*file, known.len).context("read", name)? == known.sum)
+}
+
+/// The tasks that have not ended, as far as that is certain: those that nobody has
+/// claimed, by a `toprocess` that has its checksum, and those that somebody has open, by a
+/// log that has it.
+fn not_ended(dir: &Arc<dyn Dir>, lock: &dyn File, state: &State) -> Result<BTreeSet<TaskId>> {
+    let mut ids = BTreeSet::new();
+    if state.format < FORMAT {
+        return Ok(ids);
+    }
+    if is_whole(dir, state, TOPROCESS)? {
+        let file = dir.open(TOPROCESS, Open::Read).context("open", TOPROCESS)?;
+        let mut lines = Lines::new(&*file, state.queue().cursor, state.queue().len);
+        while let Some(line) = lines.next().context("read", TOPROCESS)? {
+            ids.extend(parse_line(line).map(|(id, _)| id));
+        }
+    }
+    match state::entries(lock, &state.log, &Log::default()) {
+        Err(Error::Damaged { .. }) => {}
+        entries => {
+            for member in Members::after(&entries?).iter() {
+                ids.extend(member.open.ids().iter());
+            }
+        }
+    }
+    Ok(ids)
+}
+
+/// Whether there is nothing of that name, or a folder, or the like.
+fn is_no_file(error: &std::io::Error) -> bool {
+    error.kind() == ErrorKind::NotFound || NoFile::of(error).is_some()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn fate(attempt: u32, end: Option<Destination>) -> Fate {
+        Fate { attempt, end }
+    }
+
+    #[test]
+    fn the_newest_attempt_counts_and_of_one_attempt_the_better_end() {
+        use Destination::{Failed, Finished, ToProcess};
+        for (records, outcome) in [
+            (vec![(1, None)], (1, None)),
+            (vec![(1, None), (1, Some(Failed))], (1, Some(Failed))),
+            (
+                vec![(1, Some(Finished)), (1, Some(Failed))],
+                (1, Some(Finished)),
+            ),
+            (vec![(1, Some(Failed)), (2, None)], (2, None)),
+            (
+                vec![(2, Some(ToProcess)), (1, Some(Failed))],
+                (2, Some(ToProcess)),
+            ),
+            (
+                vec![(1, Some(Failed)), (2, Some(Finished))],
+                (2, Some(Finished)),
+            ),
+        ] {
+            let mut records = records.into_iter().map(|(attempt, end)| fate(attempt, end));
+            let mut merged = records.next().unwrap();
+            records.for_each(|record| merged.merge(record));
+            assert_eq!(merged, fate(outcome.0, outcome.1));
+        }
+    }
+}

@@ -1,0 +1,119 @@
+//! Whether anybody works on a workdir that is to be repaired.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::model::durations;
+use crate::model::identity::Process;
+use crate::model::liveness::{Lock, Verdict, unlocked_after};
+use crate::workdir::error::{Context, Error, Result};
+use crate::workdir::fs::{Dir, File, Open};
+use crate::workdir::layout::LOCK;
+use crate::workdir::liveness::{self, Waiting};
+use crate::workdir::mechanism::Mechanism;
+use crate::workdir::membership;
+use crate::workdir::state;
+
+/// The lock that we get is kept until `lock` is closed.
+pub(super) fn check_nobody_works(
+    dir: &Arc<dyn Dir>,
+    lock: &dyn File,
+    fallback: Mechanism,
+    waiting: &mut dyn Waiting,
+) -> Result<()> {
+    // It may be the state that is damaged.
+    let state = state::read(lock).ok().flatten();
+    let mechanism = state.map_or(fallback, |state| state.mechanism);
+    for way in [Mechanism::Flock, Mechanism::Fcntl] {
+        match lock.try_lock(way) {
+            Ok(false) => return refuse("another process"),
+            // An error is no answer; nobody takes it in another way than all do.
+            Err(error) if way == mechanism => return Err(error).context("lock", LOCK),
+            Ok(true) | Err(_) => {}
+        }
+    }
+    let now = stamp(dir)?;
+    membership::move_marked(dir)?;
+    let mut open = membership::unsealed(dir)?;
+    let (began, mut rounds) = (waiting.now(), 0_u32);
+    while !open.is_empty() {
+        let watched = waiting.now().saturating_sub(began);
+        for farmer in std::mem::take(&mut open) {
+            match look_at(dir, mechanism, &farmer, (now, watched), waiting)? {
+                Opinion::Over => {}
+                Opinion::Dying if rounds < 300 => open.push(farmer),
+                Opinion::Unproved => {
+                    if rounds == 0 {
+                        let most = durations::show(unlocked_after(waiting.takeover()));
+                        let text = format!(
+                            "waiting for up to {most} whether farmer {farmer} gives a sign of life"
+                        );
+                        waiting.tell(text);
+                    }
+                    open.push(farmer);
+                }
+                Opinion::Dying | Opinion::Works => return refuse(&format!("farmer {farmer}")),
+            }
+        }
+        rounds += 1;
+        if !open.is_empty() && !waiting.pause(Duration::from_millis(10)) {
+            return Err(Error::GaveUp);
+        }
+    }
+    Ok(())
+}
+
+fn refuse(who: &str) -> Result<()> {
+    Err(Error::Refused(format!(
+        "{who} works on this workdir: stop it first, or wait until it has ended"
+    )))
+}
+
+/// What is thought of a farmer that has no mark.
+enum Opinion {
+    /// It is dead.
+    Over,
+    /// It has ended, and its guard ends its tasks.
+    Dying,
+    /// It has been silent for long. It is dead if that goes on for a while.
+    Unproved,
+    /// It works, or may.
+    Works,
+}
+
+/// Looks at a farmer; `now` is by the file system's clock, and the farmer has been
+/// `watched` for that long.
+fn look_at(
+    dir: &Arc<dyn Dir>,
+    mechanism: Mechanism,
+    farmer: &str,
+    (now, watched): (Duration, Duration),
+    waiting: &mut dyn Waiting,
+) -> Result<Opinion> {
+    let judged = liveness::judge(dir, mechanism, farmer, waiting)?;
+    let Some((seen, verdict)) = judged else {
+        return Ok(Opinion::Over);
+    };
+    let takeover = waiting.takeover();
+    let is_recent = now.saturating_sub(seen.modified) < takeover;
+    Ok(match (verdict, seen.process, seen.lock) {
+        (Verdict::Dead(_), ..) => Opinion::Over,
+        (_, Process::Gone, Lock::Held) => Opinion::Dying,
+        (Verdict::Alive, ..) | (_, Process::Runs, _) | (.., Lock::Held) => Opinion::Works,
+        (Verdict::Unproved, _, Lock::Free) => Opinion::Unproved,
+        // Clocks can lie: an old file alone proves nothing.
+        _ if is_recent => Opinion::Works,
+        _ if watched > unlocked_after(takeover) => Opinion::Over,
+        _ => Opinion::Unproved,
+    })
+}
+
+/// The time now, as the file system has it.
+fn stamp(dir: &Arc<dyn Dir>) -> Result<Duration> {
+    let name = "repair.stamp.new";
+    let file = dir.open(name, Open::Create).context("create", name)?;
+    file.write_at(b"now", 0).context("write", name)?;
+    let now = file.modified().context("look at", name)?;
+    dir.remove(name).context("remove", name)?;
+    Ok(now)
+}

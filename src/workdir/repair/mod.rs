@@ -1,0 +1,65 @@
+//! Making a damaged workdir whole again: from the journals, which hold every
+//! result, and from what the other files still say.
+//!
+//! It works without the state, which may be what is damaged. Others rely on
+//! this: nothing is changed while a farmer is alive; what there was is copied
+//! into a folder first; the new `lock` takes its place last, so a repair that was
+//! cut off is simply done again.
+
+mod evidence;
+mod idle;
+mod rebuild;
+
+use evidence::Remains;
+use idle::check_nobody_works;
+pub use rebuild::Repaired;
+use rebuild::{keep, make_folder, move_away_if_no_file};
+use std::path::Path;
+use std::sync::Arc;
+
+use crate::model::tasklist::Dialect;
+use crate::workdir::error::{Context, Result};
+use crate::workdir::fs::{Dir, Open};
+use crate::workdir::layout::{DONE, LOCK, LOGS, NODES};
+use crate::workdir::liveness::Waiting;
+use crate::workdir::mechanism::Mechanism;
+use crate::workdir::resume::ListTrouble;
+use crate::workdir::state;
+
+/// Makes all files anew. `list` is the task list that the workdir was made from,
+/// for lines that no file holds any more; `fallback` is how the lock is taken when no
+/// state tells.
+pub fn repair(
+    dir: &Arc<dyn Dir>,
+    list: Option<(&Path, &Dialect)>,
+    fallback: Mechanism,
+    waiting: &mut dyn Waiting,
+) -> Result<Repaired, ListTrouble> {
+    for folder in [NODES, DONE, LOGS] {
+        make_folder(dir, folder)?;
+    }
+    for folder in [NODES, DONE] {
+        for name in dir.list(folder).context("list", folder)? {
+            let name = format!("{folder}/{name}");
+            if name != DONE {
+                move_away_if_no_file(dir, &name)?;
+            }
+        }
+    }
+    move_away_if_no_file(dir, LOCK)?;
+    let lock = dir.open(LOCK, Open::Create).context("open", LOCK)?;
+    check_nobody_works(dir, &*lock, fallback, waiting)?;
+    let state = state::read(&*lock).ok().flatten();
+    let mut found = Remains::read(dir, &*lock, state.as_ref())?;
+    if let Some(state) = state {
+        found.weigh(&state);
+    }
+    if let Some(list) = list {
+        found.take_lines_of(list)?;
+    }
+    found.check_complete(list.is_some())?;
+    let kept = keep(dir)?;
+    let mut repaired = found.write(dir, (&*lock, fallback))?;
+    repaired.kept = kept;
+    Ok(repaired)
+}

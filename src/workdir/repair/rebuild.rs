@@ -1,0 +1,191 @@
+//! Writing the files of a workdir anew, and keeping the old ones.
+//!
+//! Others rely on this: the new `lock` takes its place last, so a repair that is cut off is
+//! done again.
+
+use super::evidence::{Fate, Remains};
+use std::io::ErrorKind;
+use std::sync::Arc;
+
+use crate::model::outcome::Destination;
+use crate::workdir::error::{Context, Result};
+use crate::workdir::files::{NewFile, read_from};
+use crate::workdir::fs::{Dir, File, NoFile, Open, is_no_folder};
+use crate::workdir::layout::{FAILED, FINISHED, LOCK, REQUEUED, TASKS, TOPROCESS};
+use crate::workdir::mechanism::Mechanism;
+use crate::workdir::membership;
+use crate::workdir::state::{self, Act, Log, Queue, State};
+use crate::workdir::transaction::Why;
+
+/// What a repair made of a workdir.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct Repaired {
+    /// Tasks in `finished`.
+    pub finished: u64,
+    /// Tasks in `failed`.
+    pub failed: u64,
+    /// Tasks in `toprocess`.
+    pub left: u64,
+    /// Lines in any file that were not to be used.
+    pub unusable: u64,
+    /// The folder in the workdir that holds the files as they were.
+    pub kept: String,
+}
+
+impl Remains {
+    /// Writes the files that follow from it, and the state last of all.
+    pub(super) fn write(
+        &self,
+        dir: &Arc<dyn Dir>,
+        (lock, fallback): (&dyn File, Mechanism),
+    ) -> Result<Repaired> {
+        let new = |name: &str| NewFile::create(dir, &format!("{name}.repair.new"));
+        let (mut tasks, mut requeued) = (new(TASKS)?, new(REQUEUED)?);
+        let [mut finished, mut failed, mut left] = [new(FINISHED)?, new(FAILED)?, new(TOPROCESS)?];
+        let mut dropped = 0;
+        for (&id, line) in &self.lines {
+            tasks.write_task(id, line).context("write", TASKS)?;
+            let fate = self.fates.get(&id).copied();
+            let is_over =
+                |fate: Fate| fate.is(Destination::Finished) || fate.is(Destination::Failed);
+            if self.dropped.contains(&id) && !fate.is_some_and(is_over) {
+                let next = fate.map_or(1, |fate| fate.attempt + 1);
+                let note = format!("{id} {next} {}\n", Why::Dropped.word());
+                requeued.write(note.as_bytes()).context("write", REQUEUED)?;
+                dropped += 1;
+                continue;
+            }
+            let (file, next) = match fate {
+                Some(fate) if fate.is(Destination::Finished) => (&mut finished, fate.attempt),
+                Some(fate) if fate.is(Destination::Failed) => (&mut failed, fate.attempt),
+                fate => (&mut left, fate.map_or(1, |fate| fate.attempt + 1)),
+            };
+            file.write_task(id, line).context("write", "a list")?;
+            if next > 1 {
+                let note = format!("{id} {next} repair\n");
+                requeued.write(note.as_bytes()).context("write", REQUEUED)?;
+            }
+        }
+        let mut state = self.state(lock, fallback);
+        state.dropped = dropped;
+        (state.tasks, state.requeued) = (tasks.known(), requeued.known());
+        (state.finished, state.failed) = (finished.known(), failed.known());
+        let generation = state.queue().generation + 1;
+        state.set_queue(Queue::unclaimed(left.known(), left.head(), generation));
+        for (name, file) in [
+            (TASKS, tasks),
+            (REQUEUED, requeued),
+            (FINISHED, finished),
+            (FAILED, failed),
+            (TOPROCESS, left),
+        ] {
+            put(dir, &file.complete()?, name)?;
+        }
+        for farmer in membership::unsealed(dir)? {
+            membership::mark(dir, &farmer, state.seq)?;
+        }
+        write_state(dir, &mut state)?;
+        Ok(Repaired {
+            finished: state.finished.lines,
+            failed: state.failed.lines,
+            left: state.left(),
+            unusable: self.unusable,
+            kept: String::new(),
+        })
+    }
+
+    /// A state in which nobody is alive, later than all that is known.
+    fn state(&self, lock: &dyn File, fallback: Mechanism) -> State {
+        let old = state::read(lock).ok().flatten();
+        let old = old.unwrap_or_else(|| State::new(fallback));
+        let seq = old.seq.max(self.seq) + 1000;
+        State {
+            seq,
+            log: Log {
+                // There were never as many: who comes back knows that it is over.
+                segment: seq,
+                ..Log::default()
+            },
+            next_farmer: old.next_farmer,
+            seals: old.seals,
+            breaks: old.breaks + 1,
+            renewed: old.breaks + 1,
+            queues: old.queues,
+            folder: old.folder,
+            ..State::new(old.mechanism)
+        }
+    }
+}
+
+fn write_state(dir: &Arc<dyn Dir>, state: &mut State) -> Result<()> {
+    let name = format!("{LOCK}.repair.new");
+    dir.remove(&name).context("remove", &name)?;
+    let file = dir.open(&name, Open::CreateNew).context("create", &name)?;
+    state::write_new(&*file, state, (0, Act::Prepare))?;
+    drop(file);
+    for stale in dir.list("").context("list", "the workdir")? {
+        if stale.starts_with("lock.held.") || stale.starts_with("lock.next.") {
+            dir.remove(&stale).context("remove", &stale)?;
+        }
+    }
+    put(dir, &name, LOCK)
+}
+
+/// Lets a file take its place.
+fn put(dir: &Arc<dyn Dir>, from: &str, to: &str) -> Result<()> {
+    move_away_if_no_file(dir, to)?;
+    dir.rename(from, to).context("rename", from)?;
+    dir.sync_names().context("sync", "the workdir")
+}
+
+/// What stands in a file's place, such as a folder, gets another name.
+pub(super) fn move_away_if_no_file(dir: &Arc<dyn Dir>, name: &str) -> Result<()> {
+    match dir.open(name, Open::Read) {
+        Err(error) if NoFile::of(&error).is_some() => move_away(dir, name),
+        _ => Ok(()),
+    }
+}
+
+/// Gives what bears this name another one, in the workdir itself.
+fn move_away(dir: &Arc<dyn Dir>, name: &str) -> Result<()> {
+    let taken = dir.list("").context("list", "the workdir")?;
+    let base = name.rsplit('/').next().unwrap_or(name);
+    let was = (1..).map(|n| format!("{base}.was-{n}"));
+    let was = was.into_iter().find(|was| !taken.contains(was));
+    let was = was.unwrap_or_default();
+    dir.rename(name, &was).context("move away", name)
+}
+
+/// Makes a folder where there is none; what stands in its place gets another name.
+pub(super) fn make_folder(dir: &Arc<dyn Dir>, name: &str) -> Result<()> {
+    match dir.list(name) {
+        Ok(_) => return Ok(()),
+        Err(error) if error.kind() == ErrorKind::NotFound => {}
+        Err(error) if is_no_folder(&error) => move_away(dir, name)?,
+        Err(error) => return Err(error).context("list", name),
+    }
+    dir.make_dir(name).context("create", name)
+}
+
+/// Copies the files as they are into a new folder; returns its name.
+pub(super) fn keep(dir: &Arc<dyn Dir>) -> Result<String> {
+    let taken = dir.list("").context("list", "the workdir")?;
+    let last = taken
+        .iter()
+        .filter_map(|name| name.strip_prefix("damaged-")?.parse::<u32>().ok())
+        .max();
+    let folder = format!("damaged-{}", last.unwrap_or(0) + 1);
+    dir.make_dir(&folder).context("create", &folder)?;
+    for name in [LOCK, TASKS, TOPROCESS, FINISHED, FAILED, REQUEUED] {
+        let Ok(old) = dir.open(name, Open::Read) else {
+            // It is gone, or no file: there is nothing to keep, or it is moved.
+            continue;
+        };
+        let bytes = read_from(&*old, 0).context("read", name)?;
+        let copy = format!("{folder}/{name}");
+        let file = dir.open(&copy, Open::CreateNew).context("create", &copy)?;
+        file.write_at(&bytes, 0).context("write", &copy)?;
+        file.sync().context("sync", &copy)?;
+    }
+    Ok(folder)
+}

@@ -1,0 +1,118 @@
+//! The heartbeats of a farmer that waits for the lock.
+//!
+//! Others rely on this: however long a wait is, the journal grows meanwhile, and the wait
+//! ends when others have sealed its farmer.
+
+use crate::model::liveness::heartbeat;
+use crate::model::record::Record;
+use crate::workdir::error::{Error, Result};
+use crate::workdir::fence::check_over;
+use crate::workdir::fs::Dir;
+use crate::workdir::journal::SharedJournal;
+use crate::workdir::liveness::{Waiting, Watcher};
+use crate::workdir::membership;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// The waits of a farmer: however long they are, its journal gives the sign of
+/// life that others look for. They end when others have sealed it.
+pub(super) struct Beating<'a> {
+    dir: Arc<dyn Dir>,
+    is_sealed: bool,
+    journal: SharedJournal,
+    /// Farmers that were alive when we last looked.
+    live: u32,
+    waiting: &'a mut dyn Waiting,
+    due: Duration,
+}
+
+impl<'a> Beating<'a> {
+    pub(super) fn new(
+        dir: &Arc<dyn Dir>,
+        journal: &SharedJournal,
+        live: u32,
+        waiting: &'a mut dyn Waiting,
+    ) -> Self {
+        let due = waiting.now() + heartbeat(waiting.takeover());
+        Self {
+            dir: dir.clone(),
+            is_sealed: false,
+            journal: journal.clone(),
+            live,
+            waiting,
+            due,
+        }
+    }
+
+    fn beat(&mut self) -> Result<()> {
+        let (begun, at) = (self.waiting.now(), self.waiting.micros());
+        self.journal.lock().push(&Record::Beat { at });
+        self.journal.sync()?;
+        let farmer = {
+            let journal = self.journal.lock();
+            journal.relock();
+            journal.farmer().to_owned()
+        };
+        if membership::is_over_by_name(&self.dir, &farmer)? {
+            check_over(&self.dir, &farmer)?;
+        }
+        self.waiting.renewed(begun);
+        Ok(())
+    }
+
+    /// What came of a wait that we may have ended.
+    pub(super) fn ended<T>(&self, done: Result<T>) -> Result<T> {
+        match done {
+            Err(Error::GaveUp) if self.is_sealed => Err(Error::Sealed),
+            done => done,
+        }
+    }
+}
+
+impl Waiting for Beating<'_> {
+    fn now(&self) -> Duration {
+        self.waiting.now()
+    }
+
+    fn micros(&self) -> u64 {
+        self.waiting.micros()
+    }
+
+    fn pause(&mut self, time: Duration) -> bool {
+        let goes_on = self.waiting.pause(time);
+        if self.now() >= self.due {
+            // One that is refused is made up for by the next.
+            self.is_sealed = matches!(self.beat(), Err(Error::Sealed));
+            self.due = self.now() + heartbeat(self.takeover());
+        }
+        goes_on && !self.is_sealed
+    }
+
+    fn jitter(&mut self) -> f64 {
+        self.waiting.jitter()
+    }
+
+    fn tell(&mut self, message: String) {
+        self.waiting.tell(message);
+    }
+
+    fn takeover(&self) -> Duration {
+        self.waiting.takeover()
+    }
+
+    fn crowd(&self) -> u32 {
+        self.waiting.crowd().max(self.live)
+    }
+
+    fn renewed(&mut self, begun: Duration) {
+        self.waiting.renewed(begun);
+    }
+
+    fn watcher(&mut self) -> Option<&mut Watcher> {
+        self.waiting.watcher()
+    }
+
+    fn end_tasks(&mut self, farmer: &str) {
+        self.waiting.end_tasks(farmer);
+    }
+}

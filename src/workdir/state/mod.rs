@@ -1,0 +1,47 @@
+//! What the file `lock` holds: the state of the workdir and the newest segment of the
+//! log of its transactions.
+//!
+//! ```text
+//! 0      the format, for programs that know only older ones   ( 1024 bytes)
+//! 2048   who took the lock last, for people                   (  512 bytes)
+//! 4096   state, written by transactions with an even number   (16384 bytes)
+//! 20480  state, written by transactions with an odd number    (16384 bytes)
+//! 36864  the log: one line of JSON per transaction
+//! ```
+//!
+//! The first kilobyte and the holder's line are where format 1 has them, so that a
+//! program that knows only format 1 sees that it must keep away, and two programs of
+//! different formats that want the lock understand each other.
+//!
+//! A transaction first writes its line of the log behind the known end, then
+//! the state that knows of it, into the place of the older state. **Writing the
+//! state is the one moment at which everything in a transaction comes true**:
+//! claims, results, requeued tasks, new files. Whatever was written behind a
+//! known length before that never happened. Each state carries a checksum of
+//! itself and of its line of the log, so a torn write leaves the older state in
+//! force. **No byte of the segment that the state in force speaks of is ever written
+//! over**: a new segment begins before or behind it.
+//!
+//! `record` is the state, `place` how it is written, `log` the lines of the log, `members`
+//! who is alive by them, `lock_file` the file; `format1` reads the format before this one.
+
+mod format1;
+mod lock_file;
+mod log;
+mod members;
+mod place;
+mod record;
+
+pub use lock_file::{
+    look, mechanism_in, no_verdict, read, read_holder, write, write_again, write_holder, write_new,
+    write_place,
+};
+pub use log::{Act, Entry, Member, bytes, bytes_since, entries, kept, parse_entries, segment_of};
+pub use members::Members;
+#[cfg(test)]
+pub(super) use members::samples;
+pub use place::LOG_AT;
+pub use record::{FORMAT, ListIdentity, Log, Queue, Rename, State};
+
+#[cfg(test)]
+mod tests;

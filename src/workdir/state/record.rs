@@ -1,0 +1,309 @@
+//! The state of a workdir: what is true between two transactions.
+//!
+//! Others rely on this: its fields are the JSON in the file `lock`, under these names.
+
+use std::time::Duration;
+
+use crate::workdir::files::{Head, Known, checksum};
+use crate::workdir::layout::{FAILED, FINISHED, REQUEUED, TASKS};
+use crate::workdir::mechanism::Mechanism;
+use serde::{Deserialize, Serialize};
+
+/// The newest format of a workdir that this program reads and writes.
+pub const FORMAT: u32 = 2;
+
+/// A queue of tasks of one class: its file from the cursor on. That of class 0 is
+/// `toprocess`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Queue {
+    /// The length of the file in bytes.
+    pub len: u64,
+    /// Where the first line begins that nobody has claimed.
+    pub cursor: u64,
+    /// How many lines nobody has claimed.
+    pub left: u64,
+    /// Counts the times that the file was written anew.
+    pub generation: u64,
+    /// What it holds at the cursor: an older `toprocess` that somebody put back
+    /// holds something else there.
+    #[serde(default)]
+    pub head: Head,
+    /// The checksum of the file.
+    #[serde(default)]
+    pub sum: u32,
+    /// The checksum of what is before the cursor: what was claimed.
+    #[serde(default)]
+    pub taken: u32,
+}
+
+impl Queue {
+    /// The queue that a file is of which nobody has claimed anything; `head` is how it
+    /// begins.
+    pub fn unclaimed(file: Known, head: Head, generation: u64) -> Self {
+        Self {
+            len: file.len,
+            cursor: 0,
+            left: file.lines,
+            generation,
+            head,
+            sum: file.sum,
+            taken: 0,
+        }
+    }
+
+    /// What is known of its file; the lines are those that nobody has claimed.
+    pub fn known(&self) -> Known {
+        Known {
+            len: self.len,
+            lines: self.left,
+            sum: self.sum,
+        }
+    }
+
+    /// The checksum of what nobody has claimed.
+    pub fn rest(&self) -> u32 {
+        checksum::rest(self.sum, self.taken, self.len.saturating_sub(self.cursor))
+    }
+}
+
+/// A file that takes the place of another when its transaction has come true.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Rename {
+    /// The complete new file.
+    pub from: String,
+    /// The name it gets.
+    pub to: String,
+}
+
+/// Which task list the workdir was made from, as far as stat(2) tells.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ListIdentity {
+    /// Length in bytes.
+    pub len: u64,
+    /// Last modification, seconds since 1970.
+    pub mtime: i64,
+    /// And the nanoseconds of it.
+    pub mtime_nsec: i64,
+    /// The number of the file.
+    pub inode: u64,
+}
+
+/// The newest segment of the log: a part of the file `lock`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Log {
+    /// Its number, from 0.
+    pub segment: u64,
+    /// Where it begins, in bytes behind [`LOG_AT`].
+    pub at: u64,
+    /// Its length in bytes.
+    pub len: u64,
+    /// The length of the checkpoint that it begins with.
+    pub checkpoint: u64,
+    /// Its checksum.
+    pub sum: u32,
+    /// The length of what the last transaction wrote into it, and its checksum.
+    pub last: (u64, u32),
+}
+
+impl Log {
+    /// Whether it is time for a new segment, by a limit in bytes: a checkpoint is
+    /// written again only when at least as much has come after it.
+    pub(super) fn is_long(&self, limit: u64) -> bool {
+        self.len - self.checkpoint.min(self.len) >= limit.max(self.checkpoint)
+    }
+
+    /// The segment after this one, of which nothing is written yet, when it begins
+    /// with that many bytes: they lie nowhere in this one.
+    pub(super) fn next(&self, first: u64) -> Self {
+        let at = if first <= self.at {
+            0
+        } else {
+            self.at + self.len
+        };
+        Self {
+            segment: self.segment + 1,
+            at,
+            ..Self::default()
+        }
+    }
+
+    /// Whether it is still there, in whole, when the newest segment is `now`.
+    pub fn is_intact(&self, now: &Self) -> bool {
+        let (end, now_end) = (self.at + self.len, now.at + now.len);
+        match now.segment.checked_sub(self.segment) {
+            Some(0) => true,
+            Some(1) => now_end <= self.at || end <= now.at,
+            _ => false,
+        }
+    }
+
+    /// Where its last write begins, in bytes behind [`LOG_AT`].
+    pub(super) fn last_at(&self) -> u64 {
+        self.at + self.len.saturating_sub(self.last.0)
+    }
+}
+
+/// The state of a workdir between two transactions.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct State {
+    /// The format of the workdir.
+    pub format: u32,
+    /// Counts transactions.
+    pub seq: u64,
+    /// How its lock is taken.
+    pub mechanism: Mechanism,
+    /// The queue of each class of tasks; there is at least that of class 0.
+    pub queues: Vec<Queue>,
+    /// `finished`.
+    pub finished: Known,
+    /// `failed`.
+    pub failed: Known,
+    /// `requeued`.
+    pub requeued: Known,
+    /// `tasks`; its number of lines is the next new task's id.
+    pub tasks: Known,
+    /// Tasks that vanished from the list before they ran.
+    pub dropped: u64,
+    /// Farmers that joined and have neither left nor been sealed.
+    pub live: u32,
+    /// Those of them that claim nothing, since they doubt their node.
+    #[serde(default)]
+    pub quarantined: u32,
+    /// The number of the next farmer that joins.
+    pub next_farmer: u32,
+    /// Counts the farmers that others sealed: whoever sees it change looks
+    /// whether it was meant.
+    pub seals: u64,
+    /// The transaction with which the present run began: somebody joined, and nobody
+    /// else was alive.
+    #[serde(default)]
+    pub began: u64,
+    /// Counts the times that the lock was broken.
+    #[serde(default)]
+    pub breaks: u32,
+    /// The value of `breaks` when the shared files were last written anew: an
+    /// old holder of the lock that comes back may still have them open.
+    #[serde(default)]
+    pub renewed: u32,
+    /// After how many seconds without a sign of life a farmer of this run is taken for
+    /// dead: one value for all, set by who joins when nobody is alive.
+    #[serde(default)]
+    pub takeover: u64,
+    /// Farmers that still read tasks from a stream.
+    pub feeding: u32,
+    /// Tasks that were taken from a farmer since the first one joined: stopped
+    /// with it or lost with it.
+    pub interrupted: u64,
+    /// The newest segment of the log.
+    pub log: Log,
+    /// The list it was made from; none for standard input.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub list: Option<ListIdentity>,
+    /// The folder in which the run was first started.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub folder: Option<String>,
+    /// Files that still have to take their place.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub renames: Vec<Rename>,
+}
+
+impl State {
+    /// The state of a workdir that nobody has prepared.
+    pub fn new(mechanism: Mechanism) -> Self {
+        Self {
+            format: FORMAT,
+            seq: 0,
+            mechanism,
+            queues: vec![Queue::default()],
+            finished: Known::default(),
+            failed: Known::default(),
+            requeued: Known::default(),
+            tasks: Known::default(),
+            dropped: 0,
+            live: 0,
+            quarantined: 0,
+            next_farmer: 0,
+            seals: 0,
+            began: 0,
+            breaks: 0,
+            renewed: 0,
+            takeover: 0,
+            feeding: 0,
+            interrupted: 0,
+            log: Log::default(),
+            list: None,
+            folder: None,
+            renames: Vec::new(),
+        }
+    }
+
+    /// What is known of a shared file, by its name.
+    pub fn known(&self, name: &str) -> Known {
+        match name {
+            FINISHED => self.finished,
+            FAILED => self.failed,
+            REQUEUED => self.requeued,
+            TASKS => self.tasks,
+            _ => self.queue().known(),
+        }
+    }
+
+    /// The queue of class 0.
+    pub fn queue(&self) -> Queue {
+        self.queues.first().copied().unwrap_or_default()
+    }
+
+    /// Changes the queue of class 0.
+    pub fn set_queue(&mut self, queue: Queue) {
+        match self.queues.first_mut() {
+            Some(first) => *first = queue,
+            None => self.queues.push(queue),
+        }
+    }
+
+    /// How many tasks nobody has claimed, of all classes.
+    pub fn left(&self) -> u64 {
+        self.queues.iter().map(|queue| queue.left).sum()
+    }
+
+    /// The takeover time of the run, while somebody is alive.
+    pub fn takeover(&self) -> Option<Duration> {
+        (self.live > 0 && self.takeover > 0).then(|| Duration::from_secs(self.takeover))
+    }
+
+    /// Farmers that are alive and claim tasks.
+    pub fn claiming(&self) -> u32 {
+        self.live.saturating_sub(self.quarantined)
+    }
+
+    /// Whether the log is so long that a new segment begins, by a limit in bytes.
+    pub fn has_long_log(&self, limit: u64) -> bool {
+        self.log.is_long(limit)
+    }
+
+    /// Tasks that some farmer has claimed and not yet settled.
+    pub fn claimed(&self) -> u64 {
+        let elsewhere = self.finished.lines + self.failed.lines + self.dropped + self.left();
+        self.tasks.lines.saturating_sub(elsewhere)
+    }
+
+    /// What of its numbers cannot be: each task is in one place, and what is claimed
+    /// somebody must have. `None` when they agree.
+    pub fn contradiction(&self) -> Option<String> {
+        let known = self.tasks.lines;
+        let elsewhere = self.finished.lines + self.failed.lines + self.dropped + self.left();
+        if elsewhere > known {
+            return Some(format!(
+                "it counts {elsewhere} tasks that ended, wait or were dropped, of {known}"
+            ));
+        }
+        let claimed = known - elsewhere;
+        (self.live == 0 && claimed > 0)
+            .then(|| format!("{claimed} tasks are claimed, but no farmer is alive that has them"))
+    }
+
+    /// Whether every task is in `finished` or `failed` and no more can come.
+    pub fn is_complete(&self) -> bool {
+        self.left() == 0 && self.claimed() == 0 && self.feeding == 0
+    }
+}
