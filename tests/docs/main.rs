@@ -1,5 +1,9 @@
 //! The documents say what the program does: its statuses, its options, the words
-//! in its files.
+//! in its files; and who uses whom in the source.
+
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
+
+mod imports;
 
 use std::process::Command;
 
@@ -15,10 +19,10 @@ use pytf::workdir::state::{Act, Entry, ListIdentity, Member, Rename, State};
 use pytf::workdir::transaction::Why;
 use serde_json::Value;
 
-const README: &str = include_str!("../README.md");
-const STATUS: &str = include_str!("../docs/exit-status.md");
-const WORKDIR: &str = include_str!("../docs/workdir.md");
-const OPTIONS: &str = include_str!("../docs/options.md");
+const README: &str = include_str!("../../README.md");
+const STATUS: &str = include_str!("../../docs/exit-status.md");
+const WORKDIR: &str = include_str!("../../docs/workdir.md");
+const OPTIONS: &str = include_str!("../../docs/options.md");
 
 #[test]
 fn every_exit_status_is_told() {
