@@ -373,6 +373,39 @@ fn a_gpu_that_others_use_is_waited_for() {
 }
 
 #[test]
+fn the_memory_of_a_gpu_in_use_is_limited_as_the_help_says() {
+    let farm = Farm::new();
+    let help = farm.pytf(["--help"]).run().exits(0);
+    let help = String::from_utf8(help.stdout).unwrap();
+    let (_, help) = help.split_once("--gpu-max-memory <PART>").unwrap();
+    let words: Vec<&str> = help.split_whitespace().take(13).collect();
+    assert_eq!(
+        words.join(" "),
+        "Wait until a GPU's memory in use is at most this: 0.1 or"
+    );
+    if !is_there() {
+        return;
+    }
+    // As much as that is no reason to wait; more is, and it is told.
+    let node = Node::of(1, "true\n");
+    node.say("memory0", 20);
+    let limited = || node.run("--gpus all --gpu-max-memory 20%");
+    let done = limited().run().exits(0);
+    assert!(!done.stderr.contains("waits for GPU"), "{}", done.stderr);
+    let node = Node::of(1, "true\n");
+    node.say("memory0", 21);
+    let pytf = node.run("--gpus all --gpu-max-memory 20%").start();
+    until("it waits", || pytf.stderr().contains("waits for GPU"));
+    let told = pytf.stderr();
+    node.say("memory0", 20);
+    pytf.wait().exits(0);
+    assert!(
+        told.contains("21% of its memory is in use, above 20%"),
+        "{told}"
+    );
+}
+
+#[test]
 fn a_load_that_cannot_be_measured_keeps_nobody_waiting() {
     if !is_there() {
         return;

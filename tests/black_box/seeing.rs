@@ -143,3 +143,74 @@ fn failures_of_one_cause_are_told_once() {
     assert!(told.contains("task 0 and 6 more  exit status 3"), "{told}");
     assert!(told.contains("task 7  exit status 4"), "{told}");
 }
+
+#[test]
+fn nobody_is_sent_to_a_log_that_is_not_kept() {
+    for (logs, is_kept) in [("none", false), ("failed", true), ("packed", true)] {
+        let farm = Farm::of("true\necho why; exit 3\n");
+        let done = farm.farm(&format!("--logs {logs}")).run().exits(1);
+        let told = String::from_utf8(done.stdout).unwrap();
+        assert!(told.contains("pytf retry w"), "{told}");
+        assert_eq!(
+            told.contains("pytf log w 1"),
+            is_kept,
+            "--logs {logs}: {told}"
+        );
+        if is_kept {
+            farm.pytf(["log", "w", "1"]).run().exits(0).says(&["why\n"]);
+        }
+    }
+}
+
+#[test]
+fn to_go_on_is_called_the_same_everywhere() {
+    let farm = Farm::new();
+    let gate = farm.gate("gate");
+    farm.write("tasks.txt", format!("exit 3\n{}\n", gate.stand()));
+    let pytf = farm.farm("").start();
+    gate.comer();
+    until("the other has failed", || farm.ids("failed") == [0]);
+    pytf.signal(Signal::SIGTERM);
+    let summary = pytf.wait().exits(75);
+    let said = |args: &[&str]| farm.pytf(args).run().exits(0);
+    for done in [summary, said(&["status", "w"]), said(&["retry", "w"])] {
+        let text = String::from_utf8(done.stdout).unwrap() + &done.stderr;
+        assert!(text.contains("run the same command again"), "{text}");
+        assert!(!text.contains("same line"), "{text}");
+    }
+    let help = String::from_utf8(said(&["--help"]).stdout).unwrap();
+    assert!(
+        help.contains("same command again") && !help.contains("same line"),
+        "{help}"
+    );
+}
+
+#[test]
+fn what_the_system_refuses_is_told_in_words_without_its_number() {
+    let farm = Farm::of("true\nfalse\n");
+    farm.farm("").run().exits(1);
+    // A lock that cannot be read is told by whatever only looks, as well.
+    let copy = "cp -r w broken && rm broken/lock && mkdir broken/lock";
+    let mut sh = std::process::Command::new("sh");
+    let done = sh.args(["-c", copy]).current_dir(farm.path("")).status();
+    assert!(done.unwrap().success());
+    let gone = "No such file or directory";
+    for (line, status, words) in [
+        ("nolist", 2, gone),
+        ("tasks.txt -w /proc/no/w", 74, gone),
+        ("repair w nolist", 2, gone),
+        ("report w -o no/page.html", 74, gone),
+        ("timeline w -o no/trace.json", 74, gone),
+        ("export w --csv -o no/all.csv", 74, gone),
+        ("status broken", 0, "directory"),
+        ("status broken --json", 0, "directory"),
+        ("tasks.txt -w broken", 74, "directory"),
+        ("retry broken", 74, "directory"),
+        ("repair --check broken", 74, "directory"),
+    ] {
+        let done = farm.pytf(line.split(' ')).run().exits(status);
+        let done = done.says(&[words]);
+        let told = String::from_utf8(done.stdout).unwrap() + &done.stderr;
+        assert!(!told.contains("os error"), "pytf {line}: {told}");
+    }
+}

@@ -1,6 +1,7 @@
 //! `pytf status` and `pytf export`: what they say is what happened.
 
 use std::collections::BTreeSet;
+use std::time::Duration;
 
 use nix::sys::signal::Signal;
 use serde_json::Value;
@@ -438,6 +439,179 @@ fn an_export_can_go_to_a_file_which_is_whole_or_not_there() {
         .exits(74)
         .says(&["nowhere"]);
     assert!(!farm.path("none.csv").exists());
+}
+
+#[test]
+fn an_attempt_that_was_interrupted_is_no_measure_of_how_long_tasks_take() {
+    let farm = Farm::new();
+    let gate = farm.gate("gate");
+    farm.write("tasks.txt", format!("true\n{}\n", gate.stand()));
+    let pytf = farm.farm("--proc 2").start();
+    gate.comer();
+    until("the other is done", || farm.ids("finished") == [0]);
+    pytf.signal(Signal::SIGTERM);
+    pytf.wait().exits(75);
+    let ends = farm.ends();
+    let took: Vec<u64> = ends
+        .iter()
+        .filter(|end| end["id"] == 0)
+        .map(|end| end["us"].as_u64().unwrap())
+        .collect();
+    let seen = json(&farm, &[]);
+    assert_eq!(seen["attempts"]["interrupted"], 1);
+    assert_eq!(seen["durations"]["count"], 1, "of the one that ended");
+    let longest = seen["durations"]["max"].as_f64().unwrap();
+    let longest = Duration::from_secs_f64(longest).as_micros();
+    assert!(longest.abs_diff(took[0].into()) <= 1, "{longest} {took:?}");
+    assert!(text(&farm, &["status", "w"]).contains("1 interrupted"));
+    let page = text(&farm, &["report", "w", "-o", "-"]);
+    let figure = |id: &str| {
+        let (_, rest) = page.split_once(&format!("<dd id=\"{id}\">")).unwrap();
+        rest.split_once('<').unwrap().0.to_owned()
+    };
+    assert_eq!(figure("f-median"), figure("f-longest"), "there is one task");
+    // Of nothing but interrupted attempts nobody says how long tasks take.
+    let farm = Farm::new();
+    let gate = farm.gate("gate");
+    farm.write("tasks.txt", gate.stand() + "\n");
+    let pytf = farm.farm("").start();
+    gate.comer();
+    pytf.signal(Signal::SIGTERM);
+    pytf.wait().exits(75);
+    let told = text(&farm, &["status", "w"]);
+    assert!(
+        told.contains("1 interrupted") && !told.contains("a task takes"),
+        "{told}"
+    );
+}
+
+#[test]
+fn two_farmers_on_one_node_are_one_row_with_the_slots_of_both() {
+    let farm = Farm::new();
+    let gate = farm.gate("gate");
+    farm.write("tasks.txt", tasks(10, |_| gate.stand()));
+    let both = ["--proc 6", "--proc 4"].map(|args| farm.farm(args).start());
+    gate.comers(10);
+    let row = |page: &str| {
+        let (_, row) = page
+            .split_once("<tbody>")
+            .unwrap()
+            .1
+            .split_once("<tr>")
+            .unwrap();
+        let cells = row
+            .split("</td>")
+            .map(|cell| cell.rsplit('>').next().unwrap());
+        cells.map(str::to_owned).collect::<Vec<_>>()
+    };
+    let check = |is_over: bool| {
+        let seen = json(&farm, &[]);
+        assert_eq!(seen["nodes"].as_array().unwrap().len(), 1);
+        assert_eq!(seen["nodes"][0]["slots"], 10, "over: {is_over}");
+        let done = farm.pytf(["report", "w", "-o", "-"]).run().leaves(0);
+        let page = String::from_utf8(done.stdout).unwrap();
+        assert_eq!(row(&page)[2], "10", "over: {is_over}: {:?}", row(&page));
+        assert_eq!(drawn_slots(&page), 10, "over: {is_over}");
+    };
+    // While they run, and afterwards: what is drawn is what is said.
+    check(false);
+    gate.open(10);
+    for pytf in both {
+        pytf.wait().leaves(0);
+    }
+    check(true);
+}
+
+/// The most slots at a time in the chart of the first node of a report.
+fn drawn_slots(page: &str) -> u64 {
+    let (_, data) = page.split_once("id=\"data\">").unwrap();
+    let data: Value = serde_json::from_str(data.split_once("</script>").unwrap().0).unwrap();
+    let series = &data["nodes"][0]["series"];
+    let width = series["width"].as_u64().unwrap();
+    let points = series["points"].as_array().unwrap();
+    let slots = points.iter().map(|point| point[2].as_u64().unwrap());
+    slots.max().unwrap().div_ceil(width)
+}
+
+#[test]
+fn a_report_says_from_when_to_when_its_run_was() {
+    let farm = Farm::of("true\n");
+    farm.farm("").run().exits(0);
+    let page = text(&farm, &["report", "w", "-o", "-"]);
+    let (_, dates) = page
+        .split_once("<p class=\"path\">from ")
+        .expect("the dates");
+    let (from, to) = dates.split_once('<').unwrap().0.split_once(" to ").unwrap();
+    let seconds = |date: &str| -> u64 {
+        let mut command = std::process::Command::new("date");
+        let done = command.args(["-d", date, "+%s"]).output().unwrap();
+        let said = String::from_utf8(done.stdout).unwrap();
+        let number = said.trim().parse();
+        number.unwrap_or_else(|_| panic!("no date: {date}"))
+    };
+    for date in [from, to] {
+        let is_iso = date.len() == 23 && &date[4..5] == "-" && date.ends_with(" UTC");
+        assert!(is_iso, "{date}");
+    }
+    let at = farm.headers()[0]["at"].as_u64().unwrap() / 1_000_000;
+    assert!(at.abs_diff(seconds(from)) <= 1, "{at} {from}");
+    assert!(
+        seconds(from) <= seconds(to) && seconds(to) <= seconds("now"),
+        "{to}"
+    );
+}
+
+#[test]
+fn the_script_of_a_report_has_dates_in_no_form_of_one_country() {
+    let farm = Farm::of("true\n");
+    farm.farm("").run().exits(0);
+    let page = text(&farm, &["report", "w", "-o", "-"]);
+    for local in [
+        "toLocaleString()",
+        "toLocaleDateString",
+        "toLocaleTimeString",
+    ] {
+        assert!(!page.contains(local), "{local}");
+    }
+}
+
+/// What `pytf status w` shows on a terminal of so many columns.
+fn on_columns(farm: &Farm, width: u32) -> String {
+    let pytf = env!("CARGO_BIN_EXE_pytf");
+    let line = format!("stty cols {width} rows 40; {pytf} status w");
+    let mut script = std::process::Command::new("script");
+    script
+        .args(["-qec", &line, "/dev/null"])
+        .current_dir(farm.path(""));
+    script
+        .env("TERM", "xterm")
+        .env("NO_COLOR", "1")
+        .env("LC_ALL", "C.UTF-8");
+    String::from_utf8(script.output().unwrap().stdout).unwrap()
+}
+
+#[test]
+fn fifty_columns_have_room_for_every_figure() {
+    if !crate::harness::has("script") {
+        return crate::harness::skip("script(1) is not installed");
+    }
+    let farm = eventful();
+    let figures = |width| {
+        let screen = on_columns(&farm, width);
+        let (figures, _) = screen.split_once("failed tasks by cause").expect(&screen);
+        figures.to_owned()
+    };
+    let (wide, narrow) = (figures(200), figures(50));
+    let is_narrow = narrow
+        .lines()
+        .all(|line| line.trim_end().chars().count() <= 50);
+    assert!(is_narrow, "{narrow}");
+    let words = |text: &str| -> Vec<String> {
+        let words = text.split([' ', '·', ',', '\r', '\n', '█', '░']);
+        let words = words.filter(|word| !word.is_empty());
+        words.map(str::to_owned).collect()
+    };
+    assert_eq!(words(&narrow), words(&wide), "{narrow}");
 }
 
 #[test]

@@ -210,6 +210,72 @@ fn sizes_filters_and_logs() {
     tmux.is_as_before();
 }
 
+/// A run that is over, with a failed task, and what watches it.
+fn over(farm: &Farm) -> Option<Tmux> {
+    let tmux = tmux(farm)?;
+    farm.write("tasks.txt", "echo one; false\ntrue\n");
+    farm.farm("--proc 2").run().exits(1);
+    tmux.watch();
+    tmux.shows("failed, the latest first");
+    Some(tmux)
+}
+
+#[test]
+fn slots_of_a_run_that_is_over_are_not_those_of_a_crashed_one() {
+    let farm = Farm::new();
+    let Some(tmux) = over(&farm) else { return };
+    let screen = tmux.screen();
+    assert!(
+        screen.contains("0/2 --") && !screen.contains("0/2 xx"),
+        "{screen}"
+    );
+    tmux.keys(&["q"]);
+    tmux.shows("left with 0");
+}
+
+#[test]
+fn a_filter_on_a_command_keeps_the_nodes_that_have_it() {
+    let farm = Farm::new();
+    let Some(tmux) = over(&farm) else { return };
+    for (filter, is_there) in [("echo one", true), ("no such command", false)] {
+        tmux.keys(&["/"]);
+        tmux.shows("filter: ");
+        tmux.keys(&[filter]);
+        tmux.shows(filter);
+        tmux.keys(&["Enter"]);
+        let failed = if is_there {
+            "1 failed, "
+        } else {
+            "0 of 1 failed, "
+        };
+        tmux.shows(failed);
+        let screen = tmux.screen();
+        assert_eq!(screen.contains(" 0/2 "), is_there, "{filter}: {screen}");
+        tmux.keys(&["Escape"]);
+        tmux.shows("1 failed, ");
+    }
+    tmux.keys(&["q"]);
+    tmux.shows("left with 0");
+}
+
+#[test]
+fn a_key_explains_the_others() {
+    let farm = Farm::new();
+    let Some(tmux) = over(&farm) else { return };
+    assert!(tmux.screen().contains("? help"), "{}", tmux.screen());
+    tmux.keys(&["?"]);
+    tmux.shows("keys and marks");
+    let help = tmux.screen();
+    for word in ["Enter", "filter rows", "left in good order", "is dead"] {
+        assert!(help.contains(word), "{word}: {help}");
+    }
+    // The next key takes it away, whatever it does otherwise.
+    tmux.keys(&["q"]);
+    tmux.shows("failed, the latest first");
+    tmux.keys(&["q"]);
+    tmux.shows("left with 0");
+}
+
 #[test]
 fn whatever_ends_it_the_terminal_is_given_back() {
     let farm = Farm::of("true\n");

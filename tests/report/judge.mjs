@@ -51,6 +51,7 @@ try {
         const rows = [...document.querySelectorAll('#nodes tbody tr')];
         const cell = (row, n) => Number(row.cells[n].textContent.replaceAll(',', ''));
         return {
+          at: document.getElementById('at').textContent,
           tasks: ['total', 'finished', 'failed', 'left'].map((name) => number(`f-${name}`)),
           nodes: rows.map((row) => [row.cells[0].textContent, cell(row, 3), cell(row, 4)]),
           gpus: [...document.querySelectorAll('#gpus tbody tr')]
@@ -68,6 +69,7 @@ try {
       const claim = (holds, text) => holds || wrong.push(`${which}: ${text}`);
       const { total, finished, failed, left } = status.tasks;
       const same = (a, b) => JSON.stringify(a) === JSON.stringify(b);
+      claim(/^\d{4}-\d\d-\d\d \d\d:\d\d:\d\d UTC$/.test(found.at), `date ${found.at}`);
       claim(same(found.tasks, [total, finished, failed, left]), `tasks ${found.tasks}`);
       claim(same(found.nodes, status.nodes.map((node) => [node.node, node.finished, node.failed])),
         `nodes ${JSON.stringify(found.nodes)}`);
