@@ -12,7 +12,8 @@ use std::time::Duration;
 use nix::sys::signal::{Signal, killpg};
 use nix::unistd::Pid;
 
-use crate::harness::{Done, Farm, has, is_root, pause, skip, tasks, until};
+use crate::harness::{Done, Farm, has, is_root, pause, side_by_side, skip, tasks, until};
+
 /// Tasks that leave a mark outside of the workdir as the last thing they do.
 pub(crate) fn marking(n: u64) -> Farm {
     let farm = Farm::of(tasks(n, |id| format!("echo {id}; touch done/{id}")));
@@ -98,7 +99,7 @@ impl Drop for Small<'_> {
 #[test]
 fn a_full_file_system_is_told_and_the_next_run_completes() {
     // Larger and larger: full at the first file, at a journal, at `finished`, at a log.
-    for size in ["4k", "24k", "40k", "64k", "100k", "160k"] {
+    side_by_side(&["4k", "24k", "40k", "64k", "100k", "160k"], |size| {
         eprintln!("{size}");
         let farm = Farm::of(tasks(200, |id| {
             format!("echo {id}; head -c 600 /dev/zero && touch done/{id}")
@@ -113,7 +114,7 @@ fn a_full_file_system_is_told_and_the_next_run_completes() {
         nothing_false(&farm);
         small.grow();
         completes(&farm, 200);
-    }
+    });
 }
 
 /// What is said while tasks run holds until the last of them has ended, and a while longer.
@@ -191,7 +192,7 @@ fn no_single_failing_call_is_fatal_to_the_workdir() {
         ("write,writev,pwrite64,pwritev", "error=EDQUOT"),
         ("unlink,unlinkat", "error=EIO"),
     ];
-    for (calls, harm) in cases {
+    side_by_side(&cases, |&(calls, harm)| {
         for file in ["w/finished", "w/toprocess", "w/lock", "w/tasks"] {
             for when in [1, 2, 4] {
                 eprintln!("{calls}: {harm} at {file}, call {when}");
@@ -219,7 +220,7 @@ fn no_single_failing_call_is_fatal_to_the_workdir() {
                 completes(&farm, 6);
             }
         }
-    }
+    });
 }
 
 #[test]
@@ -227,7 +228,7 @@ fn no_failing_call_anywhere_is_fatal_to_the_workdir() {
     if !has("strace") {
         return skip("no strace here");
     }
-    for (calls, harm) in [
+    let cases = [
         ("fsync,fdatasync", "error=EIO"),
         ("rename,renameat,renameat2", "error=EIO"),
         ("openat", "error=EMFILE"),
@@ -235,7 +236,8 @@ fn no_failing_call_anywhere_is_fatal_to_the_workdir() {
         ("mkdir,mkdirat", "error=ENOSPC"),
         ("fstat,newfstatat,statx", "error=ESTALE"),
         ("flock", "error=ENOLCK"),
-    ] {
+    ];
+    side_by_side(&cases, |&(calls, harm)| {
         // What the loader does before main is no call of ours: skip it.
         for when in moments().skip_while(|when| {
             ["openat", "fstat"].iter().any(|c| calls.starts_with(c)) && *when < 10
@@ -250,7 +252,7 @@ fn no_failing_call_anywhere_is_fatal_to_the_workdir() {
                 break;
             }
         }
-    }
+    });
 }
 
 #[test]
@@ -258,7 +260,7 @@ fn a_kill_at_any_system_call_that_changes_something_can_be_resumed() {
     if !has("strace") {
         return skip("no strace here");
     }
-    for calls in [
+    let cases = [
         "write,writev",
         "pwrite64,pwritev",
         "fsync,fdatasync",
@@ -268,7 +270,8 @@ fn a_kill_at_any_system_call_that_changes_something_can_be_resumed() {
         "mkdirat,mkdir",
         "openat",
         "close",
-    ] {
+    ];
+    side_by_side(&cases, |calls| {
         for when in moments() {
             eprintln!("killed at {calls}, call {when}");
             let farm = marking(3);
@@ -280,7 +283,7 @@ fn a_kill_at_any_system_call_that_changes_something_can_be_resumed() {
                 break;
             }
         }
-    }
+    });
 }
 
 #[test]
@@ -370,7 +373,8 @@ fn a_workdir_that_vanishes_ends_the_run() {
 
 #[test]
 fn closed_standard_streams_change_nothing() {
-    for redirect in [">&-", "2>&-", "<&- >&- 2>&-", ">/dev/full 2>/dev/full"] {
+    let cases = [">&-", "2>&-", "<&- >&- 2>&-", ">/dev/full 2>/dev/full"];
+    side_by_side(&cases, |redirect| {
         eprintln!("{redirect}");
         let farm = marking(20);
         farm.write("tasks.txt", farm.text("tasks.txt") + "exit 3\n");
@@ -381,7 +385,7 @@ fn closed_standard_streams_change_nothing() {
         farm.assert_exact(21, &(0..20).collect::<Vec<_>>(), &[20]);
         assert_eq!(farm.ends().len(), 21, "no message went into a journal");
         assert_eq!(farm.text("w/logs/log_7"), "7\n", "nor into a log");
-    }
+    });
 }
 
 #[test]

@@ -1,10 +1,10 @@
 //! The command line, as PyTaskFarmer's users type it and as help tells it.
 
-use crate::harness::Farm;
+use crate::harness::{Farm, side_by_side};
 
 #[test]
 fn the_command_lines_of_pytaskfarmer_work_as_they_are() {
-    for (args, workdir) in [
+    let cases = [
         ("tasks.txt", "tasks.txt_workdir"),
         ("tasks.txt --proc 2", "tasks.txt_workdir"),
         ("tasks.txt -n 2", "tasks.txt_workdir"),
@@ -28,13 +28,14 @@ fn the_command_lines_of_pytaskfarmer_work_as_they_are() {
             "tasks.txt -n 4 -w other --timeout 60 -v True -r default -t default",
             "other",
         ),
-    ] {
+    ];
+    side_by_side(&cases, |(args, workdir)| {
         eprintln!("pytf {args}");
         let farm = Farm::of("true\necho done\n");
         farm.pytf(args.split(' ')).run().exits(0);
         let finished = farm.text(format!("{workdir}/finished"));
         assert_eq!(finished.lines().count(), 2, "{args}: {finished}");
-    }
+    });
 }
 
 #[test]
@@ -51,7 +52,7 @@ fn an_unknown_runner_or_task_list_handler_is_an_error_that_names_what_exists() {
 
 #[test]
 fn durations_are_seconds_or_humantime_or_slurms() {
-    for flag in ["--timeout", "--task-timeout", "--grace"] {
+    side_by_side(&["--timeout", "--task-timeout", "--grace"], |flag| {
         for good in [
             "90",
             "1h30m",
@@ -76,7 +77,7 @@ fn durations_are_seconds_or_humantime_or_slurms() {
                 .says(&[flag, bad]);
             assert!(!farm.path("w").exists(), "nothing was created");
         }
-    }
+    });
 }
 
 #[test]

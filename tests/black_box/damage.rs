@@ -6,7 +6,7 @@ use std::io::Write;
 use std::os::unix::fs::FileExt;
 
 use crate::bad_days::{marking, nothing_false, orderly};
-use crate::harness::{Farm, tasks, until};
+use crate::harness::{Farm, side_by_side, tasks, until};
 
 /// What a crash of the machine may leave at the end of a file.
 const SCARS: [(&str, &[u8]); 4] = [
@@ -18,14 +18,15 @@ const SCARS: [(&str, &[u8]); 4] = [
 
 #[test]
 fn a_torn_end_of_a_file_is_repaired_or_named_and_never_believed() {
-    for file in [
+    let files = [
         "finished",
         "failed",
         "toprocess",
         "tasks",
         "lock",
         "journal",
-    ] {
+    ];
+    side_by_side(&files, |&file| {
         for (scar, bytes) in SCARS {
             eprintln!("{scar} in {file}");
             let farm = marking(30);
@@ -60,12 +61,13 @@ fn a_torn_end_of_a_file_is_repaired_or_named_and_never_believed() {
             farm.assert_exact(51, &(0..51).collect::<Vec<_>>(), &[]);
             nothing_false(&farm);
         }
-    }
+    });
 }
 
 #[test]
 fn a_state_file_that_is_gone_or_empty_or_garbage_is_named_or_rebuilt() {
-    for file in ["finished", "failed", "toprocess", "tasks", "lock"] {
+    let files = ["finished", "failed", "toprocess", "tasks", "lock"];
+    side_by_side(&files, |&file| {
         for (damage, content) in [
             ("gone", None),
             ("empty", Some("")),
@@ -108,7 +110,7 @@ fn a_state_file_that_is_gone_or_empty_or_garbage_is_named_or_rebuilt() {
                 assert!(farm.text("w/finished").len() >= before.len());
             }
         }
-    }
+    });
 }
 
 /// A run that was stopped: some tasks are finished, two have failed, two were
@@ -154,7 +156,8 @@ const CHANGES: [(&str, Change); 3] = [
 
 #[test]
 fn a_change_inside_a_file_is_named_before_any_task_starts() {
-    for file in ["tasks", "toprocess", "finished", "failed", "requeued"] {
+    let files = ["tasks", "toprocess", "finished", "failed", "requeued"];
+    side_by_side(&files, |&file| {
         for (what, change) in CHANGES {
             eprintln!("{file}: {what}");
             let farm = half_done();
@@ -195,7 +198,7 @@ fn a_change_inside_a_file_is_named_before_any_task_starts() {
             let all: Vec<u64> = (0..18).filter(|id| !(6..10).contains(id)).collect();
             assert_eq!(ran, all, "each by its own command");
         }
-    }
+    });
 }
 
 /// The farmer that is alive has checked the file before: it finds at the last task that

@@ -29,7 +29,7 @@ use nix::unistd::Pid;
 use serde_json::Value;
 
 use facts::{guards, program};
-pub(crate) use facts::{has, is_alive, is_root, marked, pause, skip, state, until};
+pub(crate) use facts::{has, is_alive, is_root, marked, pause, side_by_side, skip, state, until};
 pub(crate) use gate::Gate;
 pub(crate) use run::{Done, Pytf, Running};
 

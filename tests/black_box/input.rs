@@ -9,7 +9,7 @@ use nix::sys::signal::Signal;
 use nix::sys::stat::Mode;
 use nix::unistd::mkfifo;
 
-use crate::harness::{Farm, is_root, os, skip, tasks};
+use crate::harness::{Farm, is_root, os, side_by_side, skip, tasks};
 
 #[test]
 fn blank_lines_and_comments_are_no_tasks_and_ids_count_tasks() {
@@ -284,12 +284,13 @@ fn a_stream_of_many_tasks_runs_each_once() {
 
 #[test]
 fn a_workdir_may_have_any_name() {
-    for name in [
+    let names = [
         &b"with blanks and 'quotes'"[..],
         b"new\nline",
         b"no text \xff",
         b"-dash",
-    ] {
+    ];
+    side_by_side(&names, |name| {
         let farm = Farm::of("echo a; printf %s \"$PYTF_WORKDIR\" >> told\nexit 3\n");
         let workdir = farm.path(os(name));
         farm.pytf([
@@ -310,7 +311,7 @@ fn a_workdir_may_have_any_name() {
             farm.bytes("told")
                 .starts_with(workdir.as_os_str().as_encoded_bytes())
         );
-    }
+    });
 }
 
 #[test]
@@ -349,7 +350,7 @@ fn a_stream_that_says_nothing_can_be_stopped_and_ends_at_the_time_limit() {
 
 #[test]
 fn directives_of_other_tools_are_refused_before_anything_runs() {
-    for (line, column, word) in [
+    let cases = [
         ("#DISBATCH BARRIER CHECK", 1, "disBatch"),
         ("./b #HYPERSHELL: cores:4", 5, "HyperShell"),
         ("#SWARM -g 5", 1, "swarm"),
@@ -365,7 +366,8 @@ fn directives_of_other_tools_are_refused_before_anything_runs() {
         ("./b PYL_ID", 5, "pylauncher"),
         ("./b %TASKFARM_TASKNUM%", 5, "TaskFarm"),
         ("./b #PYTF mem=4G", 5, "directives"),
-    ] {
+    ];
+    side_by_side(&cases, |(line, column, word)| {
         let farm = Farm::of(format!("touch started\n{line}\n"));
         let place = format!("tasks.txt: line 2, column {column}: ");
         farm.farm("")
@@ -383,7 +385,7 @@ fn directives_of_other_tools_are_refused_before_anything_runs() {
             .exits(2)
             .says(&[word]);
         assert!(!farm.path("started").exists(), "{line}");
-    }
+    });
 }
 
 #[test]

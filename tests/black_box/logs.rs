@@ -2,7 +2,7 @@
 
 use std::fs;
 
-use crate::harness::{Farm, tasks};
+use crate::harness::{Farm, side_by_side, tasks};
 
 fn log(farm: &Farm, args: &[&str]) -> Vec<u8> {
     farm.pytf(["log", "w"].iter().chain(args))
@@ -110,7 +110,7 @@ fn log_tells_how_the_task_ended() {
 
 #[test]
 fn every_attempt_keeps_its_log() {
-    for form in ["files", "packed", "failed"] {
+    side_by_side(&["files", "packed", "failed"], |form| {
         let farm = Farm::of("echo attempt $PYTF_ATTEMPT; exit 1\n");
         farm.farm(&format!("--logs {form}")).run().exits(1);
         for _ in 2..=3 {
@@ -131,7 +131,7 @@ fn every_attempt_keeps_its_log() {
             .run()
             .exits(2)
             .says(&["4"]);
-    }
+    });
 }
 
 #[test]

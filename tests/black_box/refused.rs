@@ -5,7 +5,7 @@
 use std::fs::{self, File};
 
 use crate::bad_days::{marking, nothing_false, orderly};
-use crate::harness::{Done, Farm, Pytf, has, is_root, skip, tasks, until};
+use crate::harness::{Done, Farm, Pytf, has, is_root, side_by_side, skip, tasks, until};
 
 /// Refuses the `when`-th of these calls of a thread, or with `+` all from then on.
 fn refuse<'f>(pytf: Pytf<'f>, calls: &str, error: &str, when: &str) -> Pytf<'f> {
@@ -58,7 +58,7 @@ fn no_refused_thread_or_process_is_fatal() {
         return skip("no strace here");
     }
     // Threads of their own for signals, ledger, slots, and the guard.
-    for when in 1..9 {
+    side_by_side(&[1, 2, 3, 4, 5, 6, 7, 8], |when| {
         eprintln!("the {when}th");
         let farm = marking(4);
         let done = refuse(
@@ -75,7 +75,7 @@ fn no_refused_thread_or_process_is_fatal() {
         let again = farm.farm("").run().exits(0);
         assert!(!again.stderr.contains("interrupted"), "{}", again.stderr);
         farm.assert_exact(4, &[0, 1, 2, 3], &[]);
-    }
+    });
     let farm = marking(4);
     names(
         &refuse(farm.farm(""), "clone,clone3", "EAGAIN", "1+").run(),
@@ -138,20 +138,21 @@ fn the_tasks_list_tells_a_sick_file_system_from_a_missing_file_and_a_full_table(
     if !has("strace") {
         return skip("no strace here");
     }
-    for (error, code, word) in [
+    let cases = [
         ("EIO", 74, "Input/output error"),
         ("EMFILE", 71, "ulimit -n"),
         ("ENFILE", 71, "file-max"),
         ("ENOMEM", 71, "memory"),
         ("ENOENT", 2, "tasks.txt"),
-    ] {
+    ];
+    side_by_side(&cases, |&(error, code, word)| {
         let farm = marking(2);
         let inject = format!("inject=open,openat:error={error}");
         let done = farm.farm("").injected(&inject, Some("tasks.txt")).run();
         orderly(&done, &[code]);
         assert!(done.stderr.contains(word), "{error}: {}", done.stderr);
         farm.farm("").run().exits(0);
-    }
+    });
 }
 
 /// A command with its output redirected by the shell.

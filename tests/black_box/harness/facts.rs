@@ -3,6 +3,7 @@
 
 use std::fs;
 use std::io::Write;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 /// Nothing here takes a minute; what does, hangs.
@@ -54,6 +55,27 @@ pub(crate) fn until(what: &str, mut fact: impl FnMut() -> bool) {
         assert!(start.elapsed() < WATCHDOG, "never came true: {what}");
         pause(Duration::from_millis(2));
     }
+}
+
+/// How many cases of a test run at a time.
+const AT_A_TIME: usize = 6;
+
+/// Runs cases of a test that have nothing to do with each other side by side: most of
+/// the time they wait.
+pub(crate) fn side_by_side<C: Sync>(cases: &[C], run: impl Fn(&C) + Sync) {
+    let next = AtomicUsize::new(0);
+    let work = || {
+        while let Some(case) = cases.get(next.fetch_add(1, Ordering::Relaxed)) {
+            run(case);
+        }
+    };
+    let name = std::thread::current().name().unwrap_or("?").to_owned();
+    std::thread::scope(|scope| {
+        for _ in 0..AT_A_TIME.min(cases.len()) {
+            let thread = std::thread::Builder::new().name(name.clone());
+            thread.spawn_scoped(scope, work).unwrap();
+        }
+    });
 }
 
 /// Lets time pass where time itself is what a test is about (a suspended
