@@ -22,7 +22,7 @@ use pytf::screens::log::{Ask, show};
 use pytf::workdir::fs::Dir;
 use pytf::workdir::layout::LOCK;
 use pytf::workdir::layout::{NODES, TASKS};
-use pytf::workdir::open::{Whose, Wishes, Workdir, open_dir};
+use pytf::workdir::open::{OpenOptions, Ownership, Workdir, open_dir};
 use pytf::workdir::retry::retry;
 use pytf::workdir::upgrade::upgrade;
 use pytf::workdir::{self, exclusion};
@@ -167,9 +167,9 @@ fn retry_failed(wish: &Retry) -> Result<RunExit, Trouble> {
     }
     let workdir = Workdir::open(
         &wish.workdir,
-        Wishes {
-            whose: Whose::AsItIs,
-            ..Wishes::default()
+        OpenOptions {
+            ownership: Ownership::AsItIs,
+            ..OpenOptions::default()
         },
     )?;
     let mut wanted = Ids::default();
@@ -213,7 +213,7 @@ fn repair(wish: &Repair) -> Result<RunExit, Trouble> {
         ));
         return Ok(RunExit::WorkdirUnusable);
     }
-    let dir: Arc<dyn Dir> = open_dir(&wish.workdir, Whose::AsItIs)?;
+    let dir: Arc<dyn Dir> = open_dir(&wish.workdir, Ownership::AsItIs)?;
     if wish.check {
         return Ok(check(&dir, &wish.workdir)?);
     }

@@ -10,7 +10,7 @@ use anyhow::{Result, ensure};
 use pytf::model::pace::{Ends, Pace};
 use pytf::model::record::{End, Header, Record};
 use pytf::model::task::Task;
-use pytf::model::turn::View;
+use pytf::model::turn::LedgerView;
 use pytf::model::watch::{first_watch, look_every, watch_every};
 use pytf::workdir::open::Workdir;
 use pytf::workdir::session::{Session, Turn};
@@ -138,7 +138,7 @@ impl Farmer {
             at: 0,
             pytf: String::new(),
         };
-        pytf::workdir::state::look(&self.workdir.dir)?;
+        pytf::workdir::state::peek(&self.workdir.dir)?;
         self.journal = Some(Session::journal_for(&self.workdir, header)?);
         self.want_lock(common);
         Ok(())
@@ -205,13 +205,13 @@ impl Farmer {
         Ok(())
     }
 
-    fn view(&self, now: u64) -> View {
+    fn view(&self, now: u64) -> LedgerView {
         let (slots, number) = (&self.slots, self.number);
         let session = self.session.as_ref().expect("a farmer that has joined");
         let state = session.state();
         let (queue, live) = (state.queue(), state.live);
-        let has_news = !self.reports.is_empty() || session.has_news();
-        View {
+        let has_pending = !self.reports.is_empty() || session.has_pending();
+        LedgerView {
             slots: slots.all() as u64,
             idle: slots.idle(),
             queued: slots.queued(),
@@ -223,7 +223,7 @@ impl Farmer {
             left: queue.left,
             cursor: queue.cursor,
             rest: queue.len - queue.cursor,
-            has_news,
+            has_pending,
             since_turn: Duration::from_nanos(now - self.turned),
             since_compaction: Duration::from_nanos(now - self.compacted),
         }
@@ -258,8 +258,8 @@ impl Farmer {
             return Ok(());
         }
         let now = common.now;
-        let is_hungry = self.slots.hungry.is_some();
-        if self.view(now).is_turn_due(&self.pace, is_hungry) {
+        let is_starved = self.slots.hungry.is_some();
+        if self.view(now).is_turn_due(&self.pace, is_starved) {
             return self.turn(common);
         }
         common.server.lock().clock = now;
@@ -436,9 +436,9 @@ impl Farmer {
         }
         if now >= self.look_at(now, view.live) {
             self.looked = now;
-            self.session().look()?;
+            self.session().refresh_state()?;
         }
-        if !view.has_news && self.session().state().is_complete() {
+        if !view.has_pending && self.session().state().is_complete() {
             self.phase = Phase::Leaving;
             let at = now / 1000;
             let leave = Record::Leave {
@@ -466,8 +466,8 @@ impl Farmer {
 
     /// How long no turn may come.
     fn rest(&self, now: u64) -> Duration {
-        let is_hungry = self.slots.hungry.is_some();
-        self.view(now).rest(&self.pace, is_hungry)
+        let is_starved = self.slots.hungry.is_some();
+        self.view(now).rest(&self.pace, is_starved)
     }
 
     /// Sleeps until something is due.

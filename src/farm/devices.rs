@@ -11,7 +11,7 @@ use super::binding::{self, Cores};
 use crate::cli::{DeviceOptions, Gpus};
 use crate::host::gpus::{self, Probe, Ways};
 use crate::model::allocation::Allocation;
-use crate::model::devices::deal::{Part, Wish, deal};
+use crate::model::devices::deal::{Share, Wish, deal};
 use crate::model::devices::pool::{Pool, is_given, pool};
 use crate::model::devices::{Kind, VARIABLES, Vendor, kind};
 use crate::model::record::SlotDevices;
@@ -50,10 +50,10 @@ pub struct Surroundings<'a> {
 impl Surroundings<'_> {
     /// Which of the processes of this node we are; all of it where no launcher
     /// says otherwise.
-    pub fn part(&self) -> Part {
+    pub fn part(&self) -> Share {
         match (self.allocation.local_rank, self.allocation.local_size) {
-            (Some(rank), Some(of)) if rank < of => Part { rank, of },
-            _ => Part::WHOLE,
+            (Some(rank), Some(of)) if rank < of => Share { rank, of },
+            _ => Share::WHOLE,
         }
     }
 }
@@ -76,7 +76,7 @@ pub struct Plan {
     /// The GPUs that are dealt out, when any are.
     pub pool: Option<Pool>,
     /// Which of the processes of this node we are, as far as the pool is shared.
-    pub part: Part,
+    pub part: Share,
     /// Who looked at the GPUs.
     pub probe: Option<Probe>,
     /// The CPUs that we may use.
@@ -110,7 +110,7 @@ impl Plan {
         let mut plan = Self {
             slots: Vec::new(),
             pool: None,
-            part: Part::WHOLE,
+            part: Share::WHOLE,
             probe: None,
             cpus,
             remarks: Vec::new(),
@@ -162,7 +162,7 @@ impl Plan {
             }
         }
         self.part = if is_bound(around.lookup, pool.devices.len()) {
-            Part::WHOLE
+            Share::WHOLE
         } else {
             around.part()
         };
@@ -174,7 +174,7 @@ impl Plan {
         let dealt = deal(&pool.seats(found), wish, self.part)
             .map_err(|error| NoPlan::Cannot(error.to_string()))?;
         if dealt.is_empty() {
-            let Part { rank, of } = self.part;
+            let Share { rank, of } = self.part;
             return Err(NoPlan::NoShare { rank, of });
         }
         self.remarks.extend(pool.remarks.iter().cloned());
@@ -195,7 +195,7 @@ impl Plan {
             .flat_map(|slot| slot.devices.clone())
             .collect();
         let idle = pool.devices.len() - used.len();
-        if idle > 0 && self.part == Part::WHOLE {
+        if idle > 0 && self.part == Share::WHOLE {
             self.remarks.push(format!(
                 "{idle} of {} GPUs are not used",
                 pool.devices.len()

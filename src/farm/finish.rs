@@ -16,7 +16,7 @@ use crate::history::run::counts::failed_now;
 use crate::history::run::{Farmer, Run as Record, RunError};
 use crate::host::open_files;
 use crate::model::allocation::Allocation;
-use crate::model::farmer::{Cause, Run};
+use crate::model::farmer::{Cause, RunSummary};
 use crate::model::outcome::signal_name;
 use crate::ui::advice;
 use crate::ui::look::{Look, Terminal};
@@ -25,7 +25,7 @@ use crate::ui::summary::together::Together;
 use crate::ui::summary::{Failure, Summary, TAIL};
 use crate::workdir::open::Workdir;
 use crate::workdir::state::State;
-use crate::workdir::state::look;
+use crate::workdir::state::peek;
 
 /// Writes `timeline.json` into the workdir of a run; what of an earlier one is not in it.
 /// `main` gives it, since the farm knows no screen.
@@ -51,8 +51,8 @@ impl Finish<'_> {
         let state = ended
             .state
             .clone()
-            .or_else(|| look(&self.workdir.dir).ok().flatten());
-        let run = ended.state.as_ref().map(|state| Run {
+            .or_else(|| peek(&self.workdir.dir).ok().flatten());
+        let run = ended.state.as_ref().map(|state| RunSummary {
             is_complete: state.is_complete(),
             failed: state.failed.lines,
             others: state.live,

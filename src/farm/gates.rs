@@ -15,7 +15,7 @@ use super::devices::Plan;
 use super::inventory::key;
 use super::message::{Event, Order};
 use crate::cli::DeviceOptions;
-use crate::model::devices::watch::{Limits, May, Sample, Watched, out_of_service};
+use crate::model::devices::watch::{Admission, BusyLimits, Sample, Watched, out_of_service};
 use crate::model::record::{GpuLoad, Record};
 
 /// How often GPUs are measured while a slot waits for one of them.
@@ -31,7 +31,7 @@ const CHANGE: u8 = 2;
 
 /// The gates of all slots.
 pub struct Gates {
-    limits: Limits,
+    limits: BusyLimits,
     names: Vec<String>,
     slots: Vec<Vec<usize>>,
     inner: Mutex<Inner>,
@@ -80,7 +80,7 @@ impl Gates {
         (events, orders): (&Sender<Event>, &Sender<Order>),
         clock: Clock,
     ) -> Option<std::sync::Arc<Self>> {
-        let limits = Limits {
+        let limits = BusyLimits {
             load: options.gpu_max_load,
             memory: options.gpu_max_memory,
         };
@@ -247,8 +247,8 @@ impl Gates {
         for &device in &self.slots[slot] {
             match inner.devices[device].may(self.limits) {
                 // A lost device whose slot is in service is in the last one.
-                May::Start | May::Lost(_) => {}
-                May::StartBlindly => {
+                Admission::Start | Admission::Lost(_) => {}
+                Admission::StartBlindly => {
                     if !std::mem::replace(&mut inner.said_blind, true) && !inner.said_silent {
                         let name = &self.names[device];
                         self.say(format!(
@@ -256,8 +256,8 @@ impl Gates {
                         ));
                     }
                 }
-                May::NotYet => may = false,
-                May::Busy(why) => {
+                Admission::NotYet => may = false,
+                Admission::Busy(why) => {
                     may = false;
                     if inner.told.insert(slot) {
                         let name = &self.names[device];

@@ -11,7 +11,7 @@ use crate::cli::{End, Farm, VERSION};
 use crate::host::memory;
 use crate::host::scheduler::left_until;
 use crate::model::identity::Process;
-use crate::model::liveness::{Lock as LockIs, Verdict, heartbeat};
+use crate::model::liveness::{LockState as LockIs, Verdict, heartbeat};
 use crate::model::pace::Pace;
 use crate::model::record::Header;
 use crate::model::task::Task;
@@ -27,11 +27,13 @@ use crate::workdir::liveness::node::our_beginning;
 use crate::workdir::membership;
 use crate::workdir::open::Workdir;
 use crate::workdir::recovery;
-use crate::workdir::resume::{Edits, ListFile, ListTrouble, Prepared, prepare, prepare_stream};
+use crate::workdir::resume::{
+    EditPolicy, ListFailure, ListFile, Prepared, prepare, prepare_stream,
+};
 use crate::workdir::retry::retry;
 use crate::workdir::session::Session;
 use crate::workdir::state::State;
-use crate::workdir::state::look;
+use crate::workdir::state::peek;
 use crate::workdir::upgrade::upgrade;
 
 /// How many farmers are looked at before the first task: with names like those of our
@@ -67,7 +69,7 @@ pub(super) struct Joined {
 
 /// What the prelude found, to be told in one line.
 #[derive(Default)]
-struct Found {
+struct Recovered {
     is_new: bool,
 }
 
@@ -172,7 +174,7 @@ impl Prelude<'_> {
         for _ in 1..MOST_TRIES {
             let before = journal.farmer().to_owned();
             match self.try_join(journal, feeds) {
-                Err(Error::Sealed) => {}
+                Err(Error::Fenced) => {}
                 Err(error) if error.is_lock_held_too_long() => {}
                 joined => return joined,
             }
@@ -205,7 +207,7 @@ impl Prelude<'_> {
         journal: &mut Journal,
         source: &Source,
         options: &Farm,
-    ) -> std::result::Result<Found, Trouble> {
+    ) -> std::result::Result<Recovered, Trouble> {
         let (dir, mechanism) = (&self.workdir.dir, self.workdir.mechanism);
         let who = journal.farmer().to_owned();
         let state = upgrade(dir, mechanism, &who, self.patience)?;
@@ -217,7 +219,7 @@ impl Prelude<'_> {
         membership::check_age(dir)?;
         // First the dead: what they had claimed waits again, and must not run when its
         // line is gone. A new workdir has nothing of theirs that counts yet.
-        let known = look(dir)?;
+        let known = peek(dir)?;
         let is_known = known.is_some();
         self.compare_folders(known.and_then(|state| state.folder), options)?;
         if is_known {
@@ -240,7 +242,7 @@ impl Prelude<'_> {
                 self.say(&format!("{tasks} will be tried again"));
             }
         }
-        Ok(Found {
+        Ok(Recovered {
             is_new: prepared.is_new && !prepared.imported,
         })
     }
@@ -279,9 +281,9 @@ impl Prelude<'_> {
         list: &ListFile,
         who: &str,
         options: &Farm,
-    ) -> std::result::Result<Prepared, ListTrouble> {
+    ) -> std::result::Result<Prepared, ListFailure> {
         let (dir, mechanism) = (&self.workdir.dir, self.workdir.mechanism);
-        let edits = Edits {
+        let edits = EditPolicy {
             strict: options.strict,
             drop: options.drop,
         };
@@ -291,7 +293,7 @@ impl Prelude<'_> {
         for _ in 0..LIST_LOOKS {
             let list = newer.as_ref().unwrap_or(list);
             match prepare(dir, mechanism, who, self.patience, (list, here), edits) {
-                Err(ListTrouble::Changing { .. }) => {}
+                Err(ListFailure::Changing { .. }) => {}
                 done => return done,
             }
             if !self.patience.pause(LIST_PAUSE) {
@@ -314,7 +316,7 @@ impl Prelude<'_> {
     /// node is proved dead at once. Of a thousand that start together nobody looks at
     /// all others; whom nobody looks at now, the neighbours will.
     fn suspects(&self, who: &str) -> Result<Vec<String>> {
-        let mut all = membership::unsealed(&self.workdir.dir)?;
+        let mut all = membership::present(&self.workdir.dir)?;
         let after = all.partition_point(|name| &**name <= who);
         all.rotate_left(after);
         all.retain(|name| name != who);

@@ -29,7 +29,7 @@ use crate::model::pace::{Ends, Pace};
 use crate::model::record::{End, Record, Start};
 use crate::model::refusal::is_resource;
 use crate::model::task::Task;
-use crate::model::turn::View;
+use crate::model::turn::LedgerView;
 use crate::model::watch::look_every;
 use crate::workdir::error::{Error, Result};
 use crate::workdir::journal::Journal;
@@ -37,7 +37,7 @@ use crate::workdir::liveness::Waiting;
 use crate::workdir::membership;
 use crate::workdir::session::Session;
 use crate::workdir::state::State;
-use crate::workdir::transaction::Why;
+use crate::workdir::transaction::RequeueReason;
 
 /// How long a workdir may refuse while nothing runs that could be lost.
 pub const PATIENCE_IDLE: Duration = Duration::from_secs(10);
@@ -160,12 +160,12 @@ impl Ledger {
             }
         };
         let left = if self.is_sealed {
-            Err(Error::Sealed)
+            Err(Error::Fenced)
         } else {
             self.leave(why)
         };
         match &left {
-            Err(Error::Sealed) => self.sealed(),
+            Err(Error::Fenced) => self.sealed(),
             Err(error) => self.warn(format!(
                 "could not leave the workdir in good order: {error}"
             )),
@@ -233,10 +233,10 @@ impl Ledger {
     // ---- the turn --------------------------------------------------------
 
     /// What the decisions about turns are made from.
-    fn view(&self) -> View {
+    fn view(&self) -> LedgerView {
         let counts = self.desk.queue.counts();
         let (queue, live) = (self.state().queue(), self.state().live);
-        View {
+        LedgerView {
             slots: self.desk.places.len() as u64,
             idle: counts.idle,
             queued: counts.queued,
@@ -248,7 +248,7 @@ impl Ledger {
             left: queue.left,
             cursor: queue.cursor,
             rest: queue.len - queue.cursor,
-            has_news: self.desk.session.has_news()
+            has_pending: self.desk.session.has_pending()
                 || !self.desk.reports.is_empty()
                 || self.is_suspect_due(),
             since_turn: self.times.turned.elapsed(),
@@ -405,7 +405,9 @@ impl Ledger {
         self.ends.count += 1;
         self.ends.ran += Duration::from_micros(end.us);
         if end.outcome.destination() == Destination::ToProcess {
-            self.desk.session.give_back(task, Some(Why::Interrupted));
+            self.desk
+                .session
+                .give_back(task, Some(RequeueReason::Interrupted));
         } else {
             self.desk.session.settle(task, end);
         }
@@ -483,7 +485,7 @@ impl Ledger {
         }
         if self.times.looked.elapsed() >= self.look_every() {
             self.times.looked = Instant::now();
-            self.desk.session.look()?;
+            self.desk.session.refresh_state()?;
             self.show();
         }
         if self.state().left() > 0 {
@@ -491,7 +493,7 @@ impl Ledger {
         }
         let is_clean = self.suspects.is_empty()
             && self.desk.reports.is_empty()
-            && !self.desk.session.has_news();
+            && !self.desk.session.has_pending();
         if is_clean && (self.is_stream_cut() || !self.has_reason_to_stay()?) {
             self.was_told_complete = true;
             let _ = self.desk.events.send(Event::Complete);
@@ -520,7 +522,7 @@ impl Ledger {
         let live = state.live as usize;
         let workdir = self.desk.session.workdir().clone();
         let me = self.desk.session.farmer().to_owned();
-        let all = membership::unsealed(&workdir.dir)?;
+        let all = membership::present(&workdir.dir)?;
         if live > all.len() {
             // Who has no journal is not seen to die by anybody who comes later.
             return Ok(true);
@@ -728,8 +730,8 @@ impl Ledger {
                 }
                 return false;
             }
-            Error::Sealed => self.sealed(),
-            Error::GaveUp => {}
+            Error::Fenced => self.sealed(),
+            Error::Canceled => {}
             error => drop(self.desk.events.send(Event::Trouble(error))),
         }
         true
@@ -739,7 +741,7 @@ impl Ledger {
     fn sealed(&mut self) {
         if !std::mem::replace(&mut self.is_sealed, true) {
             self.desk.queue.life().end();
-            self.warn(Error::Sealed.to_string());
+            self.warn(Error::Fenced.to_string());
             let _ = self.desk.events.send(Event::Sealed);
         }
     }

@@ -13,7 +13,7 @@ use crate::workdir::error::Result;
 use crate::workdir::liveness;
 use crate::workdir::liveness::Waiting;
 use crate::workdir::membership;
-use crate::workdir::recovery::Found;
+use crate::workdir::recovery::Recovered;
 use crate::workdir::session::Session;
 
 /// How many an idle farmer looks at in one go.
@@ -70,7 +70,7 @@ impl Neighbours {
         waiting: &mut dyn Waiting,
     ) -> Result<Vec<String>> {
         (self.looked, self.has_looked) = (Instant::now(), true);
-        let all = membership::unsealed(&session.workdir().dir)?;
+        let all = membership::present(&session.workdir().dir)?;
         let me = session.farmer().to_owned();
         let after = all.partition_point(|name| *name <= me);
         let ring = all[after..]
@@ -100,7 +100,7 @@ impl Neighbours {
         session: &mut Session,
         waiting: &mut dyn Waiting,
     ) -> Result<Option<String>> {
-        if !matches!(liveness::judge_traceless(farmer, waiting), Verdict::Dead(_)) {
+        if !matches!(liveness::judge_missing(farmer, waiting), Verdict::Dead(_)) {
             return Ok(None);
         }
         let found = session.seal(farmer, None, waiting)?;
@@ -144,7 +144,7 @@ fn forget(farmer: &str, waiting: &mut dyn Waiting) {
     }
 }
 
-fn told(found: &Found, how: &str) -> String {
+fn told(found: &Recovered, how: &str) -> String {
     format!(
         "farmer {} {how}: {} results settled, {} tasks back in toprocess",
         found.farmer, found.settled, found.lost

@@ -11,12 +11,12 @@ use std::time::{Duration, Instant};
 
 use super::clock::Clock;
 use super::queue::Queue;
-use crate::model::health::{Health, Verdict};
-use crate::model::record::Opinion;
+use crate::model::health::{Diagnosis, HealthMonitor};
+use crate::model::record::NodeHealth;
 use crate::model::record::{End, Record};
 use crate::workdir::error::Result;
 use crate::workdir::liveness::Waiting;
-use crate::workdir::quarantine::Seen;
+use crate::workdir::quarantine::OutcomeCursor;
 use crate::workdir::session::Session;
 use crate::workdir::state::State;
 
@@ -28,13 +28,13 @@ const AGAIN: Duration = Duration::from_secs(10);
 
 /// What a farmer does about its node.
 pub struct Quarantine {
-    health: Health,
+    health: HealthMonitor,
     queue: Arc<Queue>,
     clock: Clock,
     /// Whether others know that we claim nothing.
     is_on: bool,
     /// What is known to have ended, while others try tasks.
-    seen: Option<Seen>,
+    seen: Option<OutcomeCursor>,
     look_at: Instant,
     pause: Duration,
 }
@@ -43,7 +43,7 @@ impl Quarantine {
     /// Nothing speaks against a node with so many slots.
     pub fn new(slots: usize, queue: Arc<Queue>, clock: Clock) -> Self {
         Self {
-            health: Health::new(slots),
+            health: HealthMonitor::new(slots),
             queue,
             clock,
             is_on: false,
@@ -57,7 +57,7 @@ impl Quarantine {
     /// only after a while: until others can be asked, no more tasks are started.
     pub fn ended(&mut self, end: &End, state: &State) {
         self.health.ended(end);
-        let is_doubt = self.health.opinion() == Opinion::Well && self.health.has_wish();
+        let is_doubt = self.health.health() == NodeHealth::Healthy && self.health.has_wish();
         if is_doubt && state.claiming() >= 2 {
             self.queue.quarantine(true);
         }
@@ -65,13 +65,13 @@ impl Quarantine {
 
     /// Whether to claim no more than idle slots can start, while others could.
     pub fn is_wary(&self, state: &State) -> bool {
-        self.health.is_wary() && state.claiming() >= 2
+        self.health.is_suspicious() && state.claiming() >= 2
     }
 
     /// When to look again, if there is anything to look for. `are_held`: ends are held
     /// back, as they may be interruptions.
     pub fn due_at(&self, session: &Session, are_held: bool) -> Option<Instant> {
-        if self.health.opinion() != Opinion::Well || self.is_on {
+        if self.health.health() != NodeHealth::Healthy || self.is_on {
             return Some(self.look_at);
         }
         self.can_ask(session, are_held).then_some(self.look_at)
@@ -80,7 +80,7 @@ impl Quarantine {
     /// Whether others should try tasks, and can. What is not settled yet is in no file
     /// that it could be taken from: the next turn settles it.
     fn can_ask(&self, session: &Session, are_held: bool) -> bool {
-        self.health.has_wish() && !session.has_news() && !are_held
+        self.health.has_wish() && !session.has_pending() && !are_held
     }
 
     /// Does what is due; what people should know of it.
@@ -98,10 +98,10 @@ impl Quarantine {
         }
         self.pause = (self.pause * 2).min(LOOK_EVERY);
         self.look_at = Instant::now() + self.pause;
-        match self.health.opinion() {
-            Opinion::Well if self.is_on => self.release(session, waiting),
-            Opinion::Well => self.ask(session, waiting),
-            Opinion::Doubtful | Opinion::Sick => self.look(session, are_held, waiting),
+        match self.health.health() {
+            NodeHealth::Healthy if self.is_on => self.release(session, waiting),
+            NodeHealth::Healthy => self.ask(session, waiting),
+            NodeHealth::Suspect | NodeHealth::Unhealthy => self.look(session, are_held, waiting),
         }
     }
 
@@ -119,8 +119,8 @@ impl Quarantine {
 
     /// Lets others try tasks.
     fn ask(&mut self, session: &mut Session, waiting: &mut dyn Waiting) -> Result<Option<String>> {
-        let was = self.health.opinion();
-        let is_needed = was == Opinion::Well && session.state().claiming() < 2;
+        let was = self.health.health();
+        let is_needed = was == NodeHealth::Healthy && session.state().claiming() < 2;
         let asked = if is_needed {
             None
         } else {
@@ -139,10 +139,10 @@ impl Quarantine {
         self.queue.quarantine(true);
         self.is_on = true;
         self.health.asked(self.clock.now(), &ids);
-        if was != Opinion::Well {
+        if was != NodeHealth::Healthy {
             return Ok(None);
         }
-        self.seen = Some(Seen::all(session.state()));
+        self.seen = Some(OutcomeCursor::all(session.state()));
         self.pause = LOOK_FIRST;
         self.look_at = Instant::now() + self.pause;
         let text = format!(
@@ -160,7 +160,7 @@ impl Quarantine {
         are_held: bool,
         waiting: &mut dyn Waiting,
     ) -> Result<Option<String>> {
-        session.look()?;
+        session.refresh_state()?;
         if session.state().claiming() == 0 && session.state().left() > 0 {
             self.health.released();
             self.look_at = Instant::now();
@@ -168,7 +168,7 @@ impl Quarantine {
             return Ok(Some(self.noted(session, text.into())));
         }
         self.hear(session, waiting)?;
-        if let Some(verdict) = self.health.verdict(self.clock.now()) {
+        if let Some(verdict) = self.health.diagnosis(self.clock.now()) {
             self.look_at = Instant::now();
             return Ok(Some(self.noted(session, told(verdict))));
         }
@@ -180,13 +180,13 @@ impl Quarantine {
 
     /// Hears what others say.
     fn hear(&mut self, session: &mut Session, waiting: &mut dyn Waiting) -> Result<()> {
-        if self.health.opinion() != Opinion::Doubtful {
+        if self.health.health() != NodeHealth::Suspect {
             return Ok(());
         }
         if let Some(seen) = &mut self.seen
             && seen.is_behind(session.state())
         {
-            for (id, to) in session.news(seen, waiting)? {
+            for (id, to) in session.new_outcomes(seen, waiting)? {
                 self.health.heard(id, to);
             }
         }
@@ -197,25 +197,25 @@ impl Quarantine {
     fn noted(&self, session: &Session, text: String) -> String {
         session.journal().lock().push(&Record::Health {
             at: self.clock.micros(Instant::now()),
-            opinion: self.health.opinion(),
+            opinion: self.health.health(),
             text: text.clone(),
         });
         text
     }
 }
 
-fn told(verdict: Verdict) -> String {
+fn told(verdict: Diagnosis) -> String {
     match verdict {
-        Verdict::Sick(good, of) => format!(
+        Diagnosis::NodeAtFault(good, of) => format!(
             "{good} of {of} tasks that failed here succeeded elsewhere: this node is sick and \
              claims nothing more; what it failed goes to the others (--no-quarantine lets it go on)"
         ),
-        Verdict::Innocent(bad, of) => {
+        Diagnosis::TasksAtFault(bad, of) => {
             format!("{bad} of {of} tasks fail elsewhere, too: this node claims again")
         }
-        Verdict::Unheard => {
+        Diagnosis::TimedOut => {
             "no other node has tried what failed here: this node claims again".into()
         }
-        Verdict::Recovered => "a task succeeded here: this node claims again".into(),
+        Diagnosis::Recovered => "a task succeeded here: this node claims again".into(),
     }
 }

@@ -38,7 +38,7 @@ use crate::workdir::error::Error;
 use crate::workdir::fs::{Dir, Open, RealDir};
 use crate::workdir::journal::SharedJournal;
 use crate::workdir::layout::{LOGS, SCRIPTS};
-use crate::workdir::membership::is_over;
+use crate::workdir::membership::has_departed;
 
 /// For so long an end that comes after a long silence waits for the ledger to ask whether
 /// others have taken our tasks over.
@@ -174,7 +174,7 @@ impl Slot {
         }
         let dir: Arc<dyn Dir> = self.dir.clone();
         let farmer = self.journal.lock().farmer().to_owned();
-        is_over(&dir, &farmer).unwrap_or(false)
+        has_departed(&dir, &farmer).unwrap_or(false)
     }
 
     /// One attempt of a task; `None` when it was not started because nothing

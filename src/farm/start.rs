@@ -43,7 +43,7 @@ use crate::host::scheduler::{Question, left_until};
 use crate::host::signals;
 use crate::model::allocation::{Allocation, is_launchers};
 use crate::model::escape::{escape, without_error_numbers};
-use crate::model::farmer::Farmer;
+use crate::model::farmer::Lifecycle;
 use crate::model::limits::Limits;
 use crate::model::liveness::good_for;
 use crate::model::logs::LogMode;
@@ -62,8 +62,8 @@ use crate::workdir::layout::LOCK;
 use crate::workdir::layout::{FAILED, FINISHED, NODES, REQUEUED, TASKS, TOPROCESS};
 use crate::workdir::liveness::Watcher;
 use crate::workdir::mechanism::Mechanism;
-use crate::workdir::open::{Whose, Wishes, Workdir, open_dir};
-use crate::workdir::resume::{ListFile, ListTrouble};
+use crate::workdir::open::{OpenOptions, Ownership, Workdir, open_dir};
+use crate::workdir::resume::{ListFailure, ListFile};
 use crate::workdir::session::Session;
 
 /// Why a farm did not start.
@@ -71,7 +71,7 @@ use crate::workdir::session::Session;
 pub enum Trouble {
     /// The list cannot be worked on.
     #[error(transparent)]
-    List(#[from] ListTrouble),
+    List(#[from] ListFailure),
     /// The workdir cannot be used.
     #[error(transparent)]
     Workdir(#[from] Error),
@@ -90,14 +90,14 @@ impl Trouble {
     /// The status to end with.
     pub fn exit(&self) -> RunExit {
         match self.workdir() {
-            Some(Error::GaveUp) => RunExit::WorkLeft,
-            Some(Error::Sealed) => RunExit::Sealed,
+            Some(Error::Canceled) => RunExit::WorkLeft,
+            Some(Error::Fenced) => RunExit::Sealed,
             Some(Error::Refused(_)) => RunExit::Usage,
             Some(Error::Io { source, .. }) if is_resource(source) => RunExit::System,
             Some(_) => RunExit::WorkdirUnusable,
             None => match self {
                 Self::System(..) => RunExit::System,
-                Self::List(ListTrouble::Unreadable { source, .. }) => refusal::exit(source),
+                Self::List(ListFailure::Unreadable { source, .. }) => refusal::exit(source),
                 // The other processes of the node work.
                 Self::Devices(NoPlan::NoShare { .. }) => RunExit::Complete,
                 _ => RunExit::Usage,
@@ -113,7 +113,7 @@ impl Trouble {
     /// What is wrong with the workdir, when it is that.
     fn workdir(&self) -> Option<&Error> {
         match self {
-            Self::List(ListTrouble::Workdir(error)) | Self::Workdir(error) => Some(error),
+            Self::List(ListFailure::Workdir(error)) | Self::Workdir(error) => Some(error),
             _ => None,
         }
     }
@@ -316,16 +316,16 @@ impl Source {
                 Err(source) if source.kind() == std::io::ErrorKind::NotFound => {
                     let list = path.display().to_string();
                     Err(match nearest_command(path.as_os_str()) {
-                        Some(near) => ListTrouble::Refused(format!(
+                        Some(near) => ListFailure::Refused(format!(
                             "there is no task list {list}; did you mean 'pytf {near}'?"
                         )),
-                        None => ListTrouble::Unreadable { list, source },
+                        None => ListFailure::Unreadable { list, source },
                     }
                     .into())
                 }
                 Err(source) => {
                     let list = path.display().to_string();
-                    Err(ListTrouble::Unreadable { list, source }.into())
+                    Err(ListFailure::Unreadable { list, source }.into())
                 }
             },
         }
@@ -340,7 +340,7 @@ impl Source {
     }
 
     /// Refuses a list that cannot be worked on before anything is made for it.
-    fn check_for_new(&self, workdir: &Path) -> std::result::Result<(), ListTrouble> {
+    fn check_for_new(&self, workdir: &Path) -> std::result::Result<(), ListFailure> {
         match self {
             Self::File(list) if !workdir.exists() => list.check(),
             _ => Ok(()),
@@ -380,7 +380,7 @@ impl std::io::Read for LazyFile {
 }
 
 /// The files of a workdir look like lists, and their lines begin with ids.
-fn check_not_of_a_workdir(list: &Path) -> std::result::Result<(), ListTrouble> {
+fn check_not_of_a_workdir(list: &Path) -> std::result::Result<(), ListFailure> {
     const FILES: [&str; 6] = [LOCK, TASKS, TOPROCESS, FINISHED, FAILED, REQUEUED];
     let real = list.canonicalize().unwrap_or_else(|_| list.to_owned());
     let name = real.file_name().and_then(|name| name.to_str());
@@ -390,7 +390,7 @@ fn check_not_of_a_workdir(list: &Path) -> std::result::Result<(), ListTrouble> {
     if !FILES.contains(&name) || !folder.join(LOCK).is_file() || !folder.join(NODES).is_dir() {
         return Ok(());
     }
-    Err(ListTrouble::Refused(format!(
+    Err(ListFailure::Refused(format!(
         "{} is a file of a workdir, not a task list. The same command as before resumes the run; \
          'pytf retry {}' lets failed tasks run again",
         list.display(),
@@ -421,11 +421,11 @@ fn limits(options: &Farm) -> Option<Limits> {
     Some(Limits::new(limit, options.grace))
 }
 
-fn whose(options: &Farm) -> Whose {
+fn whose(options: &Farm) -> Ownership {
     if options.shared_workdir {
-        Whose::Shared
+        Ownership::Shared
     } else {
-        Whose::Ours
+        Ownership::Ours
     }
 }
 
@@ -438,9 +438,9 @@ fn open(path: &Path, options: &Farm) -> Result<Workdir> {
     };
     Workdir::open(
         path,
-        Wishes {
+        OpenOptions {
             create: true,
-            whose: whose(options),
+            ownership: whose(options),
             lock,
         },
     )
@@ -508,10 +508,10 @@ struct Ground {
 }
 
 impl Ground {
-    fn of(workdir: &Path, whose: Whose) -> std::result::Result<Self, Trouble> {
+    fn of(workdir: &Path, ownership: Ownership) -> std::result::Result<Self, Trouble> {
         let path = absolute(workdir).map_err(|error| Trouble::System("find the workdir", error))?;
         // Looked at again: its path may mean another folder by now.
-        let dir = open_dir(&path, whose)?;
+        let dir = open_dir(&path, ownership)?;
         let null = File::options().read(true).write(true).open("/dev/null");
         let null = null.map_err(|error| Trouble::System("open /dev/null", error))?;
         Ok(Self {
@@ -647,7 +647,7 @@ impl<'a> Threads<'a> {
         ledger.start(move || Ledger::new(desk).run());
         let supervisor = Supervisor {
             workdir: self.workdir.path.display().to_string(),
-            farmer: Farmer::new(self.options.timeout, self.options.grace),
+            farmer: Lifecycle::new(self.options.timeout, self.options.grace),
             limits: limits(self.options),
             endgame,
             tells: self.host.allocation.speaks_for_all(),

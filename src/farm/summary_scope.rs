@@ -13,7 +13,7 @@ use crate::model::liveness::seems_dead;
 use crate::workdir::error::Result;
 use crate::workdir::liveness::node::Here;
 use crate::workdir::liveness::{self, Watcher};
-use crate::workdir::membership::{self, Roll, is_over_by_name};
+use crate::workdir::membership::{self, Membership, has_departed_by_name};
 use crate::workdir::open::Workdir;
 use crate::workdir::state::State;
 
@@ -85,14 +85,14 @@ fn last_of_job(
     };
     if left.live > 0 {
         let mut others = 0;
-        for farmer in membership::unsealed(dir)? {
+        for farmer in membership::present(dir)? {
             others += usize::from(is_other(&farmer)?);
             if others > FEW {
                 return Ok(None);
             }
         }
     }
-    let Some(roll) = Roll::at(dir, left)? else {
+    let Some(roll) = Membership::at(dir, left)? else {
         return Ok(None);
     };
     let mut alive = Vec::new();
@@ -119,5 +119,5 @@ fn is_dead(workdir: &Workdir, farmer: &str, watcher: &mut Watcher) -> Result<boo
     let dir = &workdir.dir;
     let seen = liveness::look_at(dir, workdir.mechanism, farmer, watcher)?;
     let is_dead = seen.is_none_or(|seen| seems_dead(seen.process, seen.lock));
-    Ok(is_dead && !is_over_by_name(dir, farmer)?)
+    Ok(is_dead && !has_departed_by_name(dir, farmer)?)
 }

@@ -23,9 +23,9 @@ use crate::host::memory::OomKills;
 use crate::host::process::{Place, Told, end_orphans, is_stopped, reap_orphans, stand_still};
 use crate::host::signals::SUSPENDS;
 use crate::model::escape::{clip, escape};
-use crate::model::farmer::{self, Action, Cause, Farmer, Phase};
+use crate::model::farmer::{self, Action, Cause, Lifecycle, Phase};
 use crate::model::ids::Ids;
-use crate::model::limits::{Limits, Over, Runs};
+use crate::model::limits::{LimitAction, Limits, RunningTask};
 use crate::model::outcome::signal_name;
 use crate::model::record::{Mark, Record};
 use crate::model::task::TaskId;
@@ -58,7 +58,7 @@ pub struct Supervisor {
     /// The workdir as the user names it.
     pub workdir: String,
     /// Decides.
-    pub farmer: Farmer,
+    pub farmer: Lifecycle,
     /// The time limit of tasks.
     pub limits: Option<Limits>,
     /// The end of the allocation.
@@ -124,7 +124,7 @@ impl Seen {
 /// How it ended.
 pub struct Ended {
     /// The decisions that were made.
-    pub farmer: Farmer,
+    pub farmer: Lifecycle,
     /// How the run stands; none when the ledger could not leave.
     pub state: Option<State>,
     /// The first failures.
@@ -358,12 +358,12 @@ impl Supervisor {
     fn enforce_limits(&mut self, now: Duration) -> Option<Duration> {
         let limits = self.limits.as_mut()?;
         let began = self.clock.began();
-        let running: Vec<Runs> = (0..)
+        let running: Vec<RunningTask> = (0..)
             .zip(self.places.iter())
             .filter_map(|(slot, place)| {
                 let running = place.look()?;
                 let since = running.started.saturating_duration_since(began);
-                Some(Runs {
+                Some(RunningTask {
                     slot,
                     pid: running.pid.as_raw(),
                     since,
@@ -373,8 +373,8 @@ impl Supervisor {
         let (due, next) = limits.due(now, &running);
         for over in due {
             let (slot, signals): (u32, &[Signal]) = match over {
-                Over::Terminate(slot) => (slot, &[Signal::SIGTERM, Signal::SIGCONT]),
-                Over::Kill(slot) => (slot, &[Signal::SIGKILL]),
+                LimitAction::Terminate(slot) => (slot, &[Signal::SIGTERM, Signal::SIGCONT]),
+                LimitAction::Kill(slot) => (slot, &[Signal::SIGKILL]),
             };
             self.places[slot as usize].tell(Told::TimeLimit, signals);
         }

@@ -17,7 +17,7 @@ use memchr::memmem::Finder;
 use super::open;
 use crate::model::record::{End, Header, Record};
 use crate::model::task::TaskId;
-use crate::workdir::layout::{DONE, NODES, farmer_of, journal, over_of};
+use crate::workdir::layout::{DONE, NODES, departed_of, farmer_of, journal};
 
 /// The longest line that can be a record; a longer one is damage and is not
 /// held in memory.
@@ -89,7 +89,7 @@ fn places(workdir: &Path) -> io::Result<Vec<Place>> {
     let living = names(&workdir.join(NODES))?;
     let over = names(&workdir.join(DONE))?;
     let over = over.iter().filter_map(|file| {
-        let (name, _) = over_of(file)?;
+        let (name, _) = departed_of(file)?;
         Some((name.to_owned(), (workdir.join(DONE).join(file), true)))
     });
     let over: HashMap<String, (PathBuf, bool)> = over.collect();
@@ -128,7 +128,7 @@ fn names(folder: &Path) -> io::Result<HashSet<String>> {
 /// Where the journal of a farmer is now that was in `nodes/`.
 fn moved(path: &Path, farmer: &str) -> io::Result<PathBuf> {
     let done = path.parent().unwrap_or(path).join("done");
-    let is_its = |file: &String| over_of(file).is_some_and(|(name, _)| name == farmer);
+    let is_its = |file: &String| departed_of(file).is_some_and(|(name, _)| name == farmer);
     let file = names(&done)?.into_iter().find(is_its);
     file.map_or(Err(io::ErrorKind::NotFound.into()), |file| {
         Ok(done.join(file))

@@ -116,7 +116,7 @@ pub enum Phase {
 
 /// The decisions of one farmer.
 #[derive(Clone, Debug)]
-pub struct Farmer {
+pub struct Lifecycle {
     phase: Phase,
     cause: Cause,
     grace: Duration,
@@ -130,7 +130,7 @@ pub struct Farmer {
     was_stopped: bool,
 }
 
-impl Farmer {
+impl Lifecycle {
     /// A farmer that stops after `timeout`, and gives its tasks `grace` to end.
     pub fn new(timeout: Option<Duration>, grace: Duration) -> Self {
         Self {
@@ -332,7 +332,7 @@ impl Farmer {
 
     /// The status to end with. `run` is how the run stands after we left it;
     /// none when we could not leave.
-    pub fn exit(&self, run: Option<Run>) -> RunExit {
+    pub fn exit(&self, run: Option<RunSummary>) -> RunExit {
         match (self.cause, run) {
             (Cause::Sealed, _) => RunExit::Sealed,
             (Cause::Trouble, _) => RunExit::WorkdirUnusable,
@@ -348,7 +348,7 @@ impl Farmer {
 
 /// How the run stands when a farmer has left it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Run {
+pub struct RunSummary {
     /// Whether every task is in `finished` or `failed`.
     pub is_complete: bool,
     /// How many tasks are in `failed`.
@@ -365,8 +365,8 @@ mod tests {
     const S: fn(u64) -> Duration = Duration::from_secs;
     const TERM: i32 = 15;
 
-    fn farmer() -> Farmer {
-        Farmer::new(Some(S(100)), S(10))
+    fn farmer() -> Lifecycle {
+        Lifecycle::new(Some(S(100)), S(10))
     }
 
     #[test]
@@ -406,7 +406,7 @@ mod tests {
             signal: USR1,
             is_known,
         };
-        let mut farmer = Farmer::new(None, S(10));
+        let mut farmer = Lifecycle::new(None, S(10));
         assert_eq!(farmer.handle(S(1), near(true)), [Action::Hold]);
         assert_eq!(farmer.phase(), Phase::Running);
         let stop = [Action::Close(true), Action::Terminate];
@@ -416,10 +416,10 @@ mod tests {
         assert_eq!(farmer.handle(S(9), Event::Drained), []);
         assert_eq!(farmer.cause(), Cause::Signal(USR1));
         // Nobody knows when: at once.
-        let mut farmer = Farmer::new(None, S(10));
+        let mut farmer = Lifecycle::new(None, S(10));
         assert_eq!(farmer.handle(S(1), near(false)), stop);
         assert_eq!(farmer.cause(), Cause::Signal(USR1));
-        let mut farmer = Farmer::new(None, S(10));
+        let mut farmer = Lifecycle::new(None, S(10));
         assert_eq!(farmer.handle(S(1), Event::Drained), [Action::Close(false)]);
         assert_eq!(farmer.handle(S(1), Event::SlotsDone), [Action::Leave]);
         assert_eq!(farmer.cause(), Cause::Walltime);
@@ -484,7 +484,7 @@ mod tests {
     #[test]
     fn the_status_speaks_of_the_run() {
         let run = |is_complete, failed, others| {
-            Some(Run {
+            Some(RunSummary {
                 is_complete,
                 failed,
                 others,

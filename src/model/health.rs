@@ -4,7 +4,7 @@
 //! One farmer's state machine, without clock or I/O. The farmer reports each end;
 //! after many quick failures in a row it is asked to doubt its node: it claims
 //! nothing more, and others try some of the tasks that it failed. What they say
-//! decides. Others rely on this: without such an opinion nobody is called sick, and
+//! decides. Others rely on this: without that evidence no node is called sick, and
 //! a doubt ends by itself.
 
 use std::collections::BTreeSet;
@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use super::ids::Ids;
 use super::outcome::Destination;
-use super::record::{End, Opinion};
+use super::record::{End, NodeHealth};
 use super::task::TaskId;
 
 /// A failure counts when it came within this time: what takes longer does no harm
@@ -29,27 +29,27 @@ const ENOUGH: usize = 3;
 const REMEMBERED: usize = 10_000;
 /// Without an answer a doubt ends after this: all others may be busy for hours, and
 /// the tasks may be to blame.
-const PATIENCE: Duration = Duration::from_mins(1);
+const FIRST_WAIT: Duration = Duration::from_mins(1);
 /// After twice as long each time that nobody answered, and never later than this.
-const LONGEST_PATIENCE: Duration = Duration::from_mins(10);
+const LONGEST_WAIT: Duration = Duration::from_mins(10);
 
 /// How a doubt ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Verdict {
+pub enum Diagnosis {
     /// So many of the tasks that were tried elsewhere succeeded there, of so many.
-    Sick(usize, usize),
+    NodeAtFault(usize, usize),
     /// They fail elsewhere, too: so many, of so many.
-    Innocent(usize, usize),
+    TasksAtFault(usize, usize),
     /// Nobody had time to try them.
-    Unheard,
+    TimedOut,
     /// A task succeeded here.
     Recovered,
 }
 
 /// The health of one farmer's node, as far as it knows.
 #[derive(Clone, Debug)]
-pub struct Health {
-    opinion: Opinion,
+pub struct HealthMonitor {
+    health: NodeHealth,
     /// The quick failures since the last success, the oldest first.
     streak: Vec<TaskId>,
     /// How many are needed for a doubt.
@@ -60,16 +60,16 @@ pub struct Health {
     has_recovered: bool,
     since: Duration,
     /// How long to wait for an answer.
-    patience: Duration,
+    wait: Duration,
     /// Whether it is the tasks that fail, as others said, or nobody is left to do better.
     is_cleared: bool,
 }
 
-impl Health {
+impl HealthMonitor {
     /// A node that runs so many tasks at a time.
     pub fn new(slots: usize) -> Self {
         Self {
-            opinion: Opinion::Well,
+            health: NodeHealth::Healthy,
             streak: Vec::new(),
             needed: slots.max(FEWEST),
             asked: BTreeSet::new(),
@@ -77,20 +77,20 @@ impl Health {
             failed: 0,
             has_recovered: false,
             since: Duration::ZERO,
-            patience: PATIENCE,
+            wait: FIRST_WAIT,
             is_cleared: false,
         }
     }
 
     /// What we think.
-    pub fn opinion(&self) -> Opinion {
-        self.opinion
+    pub fn health(&self) -> NodeHealth {
+        self.health
     }
 
     /// An attempt has ended here.
     pub fn ended(&mut self, end: &End) {
         match end.outcome.destination() {
-            Destination::Finished if self.opinion == Opinion::Sick => {}
+            Destination::Finished if self.health == NodeHealth::Unhealthy => {}
             Destination::Finished => {
                 self.streak.clear();
                 self.has_recovered = true;
@@ -106,23 +106,23 @@ impl Health {
 
     /// Whether to claim no more than is started at once: a doubt is half-way here. A
     /// sick node would take hundreds of tasks for short ones, and fail them all.
-    pub fn is_wary(&self) -> bool {
+    pub fn is_suspicious(&self) -> bool {
         !self.is_cleared && self.streak.len() * 2 >= self.needed
     }
 
     /// Whether others should try tasks now.
     pub fn has_wish(&self) -> bool {
-        match self.opinion {
-            Opinion::Well => self.streak.len() >= self.needed,
-            Opinion::Doubtful => false,
-            Opinion::Sick => !self.streak.is_empty(),
+        match self.health {
+            NodeHealth::Healthy => self.streak.len() >= self.needed,
+            NodeHealth::Suspect => false,
+            NodeHealth::Unhealthy => !self.streak.is_empty(),
         }
     }
 
     /// Which: some at first, and all that failed here once we are known to be sick.
     pub fn wish(&self) -> Ids {
-        let some = match self.opinion {
-            Opinion::Well => &self.streak[self.streak.len().saturating_sub(ASKED)..],
+        let some = match self.health {
+            NodeHealth::Healthy => &self.streak[self.streak.len().saturating_sub(ASKED)..],
             _ => &self.streak[..],
         };
         let sorted: BTreeSet<TaskId> = some.iter().copied().collect();
@@ -134,8 +134,8 @@ impl Health {
     pub fn asked(&mut self, now: Duration, ids: &Ids) {
         let ids: BTreeSet<TaskId> = ids.iter().collect();
         self.streak.retain(|id| !ids.contains(id));
-        if self.opinion == Opinion::Well {
-            self.opinion = Opinion::Doubtful;
+        if self.health == NodeHealth::Healthy {
+            self.health = NodeHealth::Suspect;
             self.asked = ids;
             (self.succeeded, self.failed, self.since) = (0, 0, now);
             self.has_recovered = false;
@@ -160,34 +160,34 @@ impl Health {
     }
 
     /// What has become of the doubt, when there is one and it is over now.
-    pub fn verdict(&mut self, now: Duration) -> Option<Verdict> {
-        if self.opinion != Opinion::Doubtful {
+    pub fn diagnosis(&mut self, now: Duration) -> Option<Diagnosis> {
+        if self.health != NodeHealth::Suspect {
             return None;
         }
         let (good, bad) = (self.succeeded, self.failed);
         let verdict = if self.has_recovered {
-            Verdict::Recovered
+            Diagnosis::Recovered
         } else if good >= ENOUGH && good >= 3 * bad {
-            Verdict::Sick(good, good + bad)
+            Diagnosis::NodeAtFault(good, good + bad)
         } else if bad >= ENOUGH || self.asked.is_empty() && good + bad >= ENOUGH {
-            Verdict::Innocent(bad, good + bad)
-        } else if self.asked.is_empty() || now >= self.since + self.patience {
-            Verdict::Unheard
+            Diagnosis::TasksAtFault(bad, good + bad)
+        } else if self.asked.is_empty() || now >= self.since + self.wait {
+            Diagnosis::TimedOut
         } else {
             return None;
         };
-        self.opinion = Opinion::Well;
+        self.health = NodeHealth::Healthy;
         match verdict {
-            Verdict::Sick(..) => self.opinion = Opinion::Sick,
+            Diagnosis::NodeAtFault(..) => self.health = NodeHealth::Unhealthy,
             // A list may be bad from here to its end: ask ever less often.
-            Verdict::Innocent(..) => {
+            Diagnosis::TasksAtFault(..) => {
                 self.needed = self.needed.saturating_mul(2);
                 self.is_cleared = true;
                 self.streak.clear();
             }
             // What failed meanwhile counts on.
-            Verdict::Unheard => self.patience = (self.patience * 2).min(LONGEST_PATIENCE),
-            Verdict::Recovered => self.streak.clear(),
+            Diagnosis::TimedOut => self.wait = (self.wait * 2).min(LONGEST_WAIT),
+            Diagnosis::Recovered => self.streak.clear(),
         }
         Some(verdict)
     }
@@ -223,14 +223,14 @@ mod tests {
         }
     }
 
-    fn failing(from: u64, n: u64, health: &mut Health) {
+    fn failing(from: u64, n: u64, health: &mut HealthMonitor) {
         for id in from..from + n {
             health.ended(&end(id, Outcome::Exit(1), 1000));
         }
     }
 
-    fn doubtful() -> Health {
-        let mut health = Health::new(4);
+    fn doubtful() -> HealthMonitor {
+        let mut health = HealthMonitor::new(4);
         failing(0, 8, &mut health);
         assert!(health.has_wish());
         health.asked(S(1), &health.wish());
@@ -239,13 +239,13 @@ mod tests {
 
     #[test]
     fn it_is_doubted_after_quick_failures_in_a_row_one_a_slot_at_least() {
-        let mut health = Health::new(16);
+        let mut health = HealthMonitor::new(16);
         failing(0, 7, &mut health);
-        assert!(!health.is_wary());
+        assert!(!health.is_suspicious());
         failing(7, 8, &mut health);
-        assert!(!health.has_wish() && health.is_wary());
+        assert!(!health.has_wish() && health.is_suspicious());
         health.ended(&end(50, Outcome::Exit(0), 1));
-        assert!(!health.is_wary());
+        assert!(!health.is_suspicious());
         failing(100, 15, &mut health);
         health.ended(&end(51, Outcome::Exit(1), 61_000_000));
         health.ended(&end(52, Outcome::Interrupted, 1));
@@ -262,12 +262,12 @@ mod tests {
         let mut health = doubtful();
         health.heard(TaskId(0), Destination::Finished);
         health.heard(TaskId(1), Destination::Finished);
-        assert_eq!(health.verdict(S(2)), None, "not enough");
+        assert_eq!(health.diagnosis(S(2)), None, "not enough");
         health.heard(TaskId(99), Destination::Finished);
-        assert_eq!(health.verdict(S(2)), None, "nobody asked for that one");
+        assert_eq!(health.diagnosis(S(2)), None, "nobody asked for that one");
         health.heard(TaskId(2), Destination::Finished);
-        assert_eq!(health.verdict(S(2)), Some(Verdict::Sick(3, 3)));
-        assert_eq!(health.opinion(), Opinion::Sick);
+        assert_eq!(health.diagnosis(S(2)), Some(Diagnosis::NodeAtFault(3, 3)));
+        assert_eq!(health.health(), NodeHealth::Unhealthy);
         // What fails from now on is for others as well.
         failing(20, 2, &mut health);
         assert_eq!(health.wish(), "20-21".parse().unwrap());
@@ -281,9 +281,9 @@ mod tests {
         for id in 0..3 {
             health.heard(TaskId(id), Destination::Failed);
         }
-        assert_eq!(health.verdict(S(2)), Some(Verdict::Innocent(3, 3)));
+        assert_eq!(health.diagnosis(S(2)), Some(Diagnosis::TasksAtFault(3, 3)));
         failing(20, 15, &mut health);
-        assert!(!health.has_wish() && !health.is_wary());
+        assert!(!health.has_wish() && !health.is_suspicious());
         failing(40, 1, &mut health);
         assert!(health.has_wish());
     }
@@ -292,17 +292,17 @@ mod tests {
     fn a_doubt_ends_without_an_answer_and_by_a_success_here() {
         let mut health = doubtful();
         let mut now = 1;
-        for patience in [60, 120, 240, 480, 600, 600] {
-            assert_eq!(health.verdict(S(now + patience - 1)), None);
-            now += patience;
-            assert_eq!(health.verdict(S(now)), Some(Verdict::Unheard));
+        for wait in [60, 120, 240, 480, 600, 600] {
+            assert_eq!(health.diagnosis(S(now + wait - 1)), None);
+            now += wait;
+            assert_eq!(health.diagnosis(S(now)), Some(Diagnosis::TimedOut));
             failing(now * 100, 8, &mut health);
             health.asked(S(now), &health.wish());
         }
         let mut health = doubtful();
         health.ended(&end(30, Outcome::Exit(0), 1));
-        assert_eq!(health.verdict(S(2)), Some(Verdict::Recovered));
-        assert_eq!(health.opinion(), Opinion::Well);
+        assert_eq!(health.diagnosis(S(2)), Some(Diagnosis::Recovered));
+        assert_eq!(health.health(), NodeHealth::Healthy);
     }
 
     proptest! {
@@ -310,7 +310,7 @@ mod tests {
         fn every_doubt_ends_and_sickness_needs_three_successes_elsewhere(
             steps in proptest::collection::vec((0_u8..5, 0_u64..40), 0..200)
         ) {
-            let (mut health, mut good, mut now) = (Health::new(2), 0, 0);
+            let (mut health, mut good, mut now) = (HealthMonitor::new(2), 0, 0);
             for (step, id) in steps {
                 now += 1;
                 match step {
@@ -324,12 +324,12 @@ mod tests {
                     _ if health.has_wish() => health.asked(S(now), &health.wish()),
                     _ => {}
                 }
-                if let Some(Verdict::Sick(..)) = health.verdict(S(now)) {
+                if let Some(Diagnosis::NodeAtFault(..)) = health.diagnosis(S(now)) {
                     prop_assert!(good >= 3);
                 }
             }
-            let _ = health.verdict(S(now + 601));
-            prop_assert!(health.opinion() != Opinion::Doubtful);
+            let _ = health.diagnosis(S(now + 601));
+            prop_assert!(health.health() != NodeHealth::Suspect);
         }
     }
 }

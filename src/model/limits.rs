@@ -7,7 +7,7 @@ use std::time::Duration;
 
 /// A task that runs, as the limits see it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Runs {
+pub struct RunningTask {
     /// The slot.
     pub slot: u32,
     /// The process: tells one task of a slot from the next.
@@ -18,7 +18,7 @@ pub struct Runs {
 
 /// What to do to a task.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Over {
+pub enum LimitAction {
     /// Ask the task of this slot to end.
     Terminate(u32),
     /// End it.
@@ -55,7 +55,7 @@ impl Limits {
     }
 
     /// Tells what is due, and when to ask again: no task can be due before that.
-    pub fn due(&mut self, now: Duration, running: &[Runs]) -> (Vec<Over>, Duration) {
+    pub fn due(&mut self, now: Duration, running: &[RunningTask]) -> (Vec<LimitAction>, Duration) {
         let there = |key: &(u32, i32)| running.iter().any(|runs| (runs.slot, runs.pid) == *key);
         self.asked.retain(|key, _| there(key));
         let (mut due, mut next) = (Vec::new(), now + self.limit);
@@ -70,14 +70,14 @@ impl Limits {
             let over_at = runs.since + self.limit + frozen;
             match self.asked.get(&key).copied() {
                 Some(kill_at) if now >= kill_at => {
-                    due.push(Over::Kill(runs.slot));
+                    due.push(LimitAction::Kill(runs.slot));
                     // Should it not die: again, not more often than each second.
                     self.asked.insert(key, now + Duration::from_secs(1));
                     next = next.min(now + Duration::from_secs(1));
                 }
                 Some(kill_at) => next = next.min(kill_at),
                 None if now >= over_at => {
-                    due.push(Over::Terminate(runs.slot));
+                    due.push(LimitAction::Terminate(runs.slot));
                     self.asked.insert(key, now + self.grace);
                     next = next.min(now + self.grace);
                 }
@@ -94,8 +94,8 @@ mod tests {
 
     const S: fn(u64) -> Duration = Duration::from_secs;
 
-    fn runs(slot: u32, pid: i32, since: u64) -> Runs {
-        Runs {
+    fn runs(slot: u32, pid: i32, since: u64) -> RunningTask {
+        RunningTask {
             slot,
             pid,
             since: S(since),
@@ -107,9 +107,15 @@ mod tests {
         let mut limits = Limits::new(S(10), S(3));
         let task = [runs(0, 7, 5)];
         assert_eq!(limits.due(S(6), &task), (vec![], S(15)));
-        assert_eq!(limits.due(S(15), &task), (vec![Over::Terminate(0)], S(18)));
+        assert_eq!(
+            limits.due(S(15), &task),
+            (vec![LimitAction::Terminate(0)], S(18))
+        );
         assert_eq!(limits.due(S(16), &task), (vec![], S(18)));
-        assert_eq!(limits.due(S(18), &task), (vec![Over::Kill(0)], S(19)));
+        assert_eq!(
+            limits.due(S(18), &task),
+            (vec![LimitAction::Kill(0)], S(19))
+        );
         // The next task of the slot has a limit of its own.
         assert_eq!(limits.due(S(19), &[runs(0, 8, 19)]), (vec![], S(29)));
     }
@@ -128,6 +134,9 @@ mod tests {
             limits.due(S(60), &[runs(0, 7, 0), runs(1, 8, 60)]),
             (vec![], S(65))
         );
-        assert_eq!(limits.due(S(65), &[runs(0, 7, 0)]).0, [Over::Terminate(0)]);
+        assert_eq!(
+            limits.due(S(65), &[runs(0, 7, 0)]).0,
+            [LimitAction::Terminate(0)]
+        );
     }
 }

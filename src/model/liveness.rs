@@ -33,7 +33,7 @@ pub fn good_for(takeover: Duration) -> Duration {
 
 /// What asking for a journal's lock has shown.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Lock {
+pub enum LockState {
     /// Somebody holds it.
     Held,
     /// Nobody does.
@@ -44,7 +44,7 @@ pub enum Lock {
 
 /// One look at a journal.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Look {
+pub struct Observation {
     /// When it began.
     pub began: Duration,
     /// When it was done: what it saw was so at some moment between the two.
@@ -52,7 +52,7 @@ pub struct Look {
     /// How long the journal was.
     pub len: u64,
     /// Whether it was locked.
-    pub lock: Lock,
+    pub lock: LockState,
     /// The farmer's process.
     pub process: Process,
 }
@@ -81,8 +81,8 @@ pub enum Verdict {
 
 /// Whether a farmer seems to be dead after a single look. That is enough to decide who
 /// speaks about a run, and for nothing else.
-pub fn seems_dead(process: Process, lock: Lock) -> bool {
-    process != Process::Runs && lock == Lock::Free
+pub fn seems_dead(process: Process, lock: LockState) -> bool {
+    process != Process::Runs && lock == LockState::Free
 }
 
 /// Since when a journal stands still.
@@ -135,7 +135,7 @@ impl Observer {
     }
 
     /// What is known of a farmer after this look at it.
-    pub fn judge(&mut self, farmer: &str, look: Look) -> Verdict {
+    pub fn judge(&mut self, farmer: &str, look: Observation) -> Verdict {
         self.wake(look.began);
         // It looks, so it does not rest any more.
         self.awake = Some(look.began);
@@ -152,8 +152,10 @@ impl Observer {
         let silence = look.began.saturating_sub(sign.since);
         let is_overdue = silence > unlocked_after(self.takeover);
         match (look.process, look.lock) {
-            (Process::Gone, Lock::Free) => Verdict::Dead(Evidence::Gone),
-            (Process::Gone, Lock::Unknown) | (Process::Unknown, Lock::Free) if is_overdue => {
+            (Process::Gone, LockState::Free) => Verdict::Dead(Evidence::Gone),
+            (Process::Gone, LockState::Unknown) | (Process::Unknown, LockState::Free)
+                if is_overdue =>
+            {
                 Verdict::Dead(Evidence::Unlocked)
             }
             _ if silence > self.takeover => Verdict::Dead(Evidence::Silent),
@@ -174,9 +176,9 @@ mod tests {
     const TAKEOVER: Duration = Duration::from_mins(2);
 
     /// A look at this second that took no time.
-    fn look(at: u64, len: u64, lock: Lock, process: Process) -> Look {
+    fn look(at: u64, len: u64, lock: LockState, process: Process) -> Observation {
         let at = Duration::from_secs(at);
-        Look {
+        Observation {
             began: at,
             ended: at,
             len,
@@ -187,7 +189,7 @@ mod tests {
 
     /// The first second, of looks each five, at which a farmer that stands still is
     /// dead.
-    fn dead_at(lock: Lock, process: Process) -> Option<(u64, Evidence)> {
+    fn dead_at(lock: LockState, process: Process) -> Option<(u64, Evidence)> {
         let mut observer = Observer::new(TAKEOVER);
         (0..200)
             .step_by(5)
@@ -202,16 +204,16 @@ mod tests {
     fn each_kind_of_silence_has_its_time() {
         use Evidence::{Gone, Silent, Unlocked};
         for (lock, process, at, evidence) in [
-            (Lock::Free, Process::Gone, 0, Gone),
-            (Lock::Free, Process::Unknown, 25, Unlocked),
-            (Lock::Unknown, Process::Gone, 25, Unlocked),
+            (LockState::Free, Process::Gone, 0, Gone),
+            (LockState::Free, Process::Unknown, 25, Unlocked),
+            (LockState::Unknown, Process::Gone, 25, Unlocked),
             // A process that is there has lost its lock, or never got one.
-            (Lock::Free, Process::Runs, 125, Silent),
-            (Lock::Held, Process::Runs, 125, Silent),
-            (Lock::Held, Process::Unknown, 125, Silent),
+            (LockState::Free, Process::Runs, 125, Silent),
+            (LockState::Held, Process::Runs, 125, Silent),
+            (LockState::Held, Process::Unknown, 125, Silent),
             // Its guard holds it while it ends the tasks.
-            (Lock::Held, Process::Gone, 125, Silent),
-            (Lock::Unknown, Process::Unknown, 125, Silent),
+            (LockState::Held, Process::Gone, 125, Silent),
+            (LockState::Unknown, Process::Unknown, 125, Silent),
         ] {
             let found = dead_at(lock, process);
             assert_eq!(found, Some((at, evidence)), "{lock:?}, {process:?}");
@@ -222,7 +224,7 @@ mod tests {
     fn a_free_lock_beside_a_journal_that_grows_is_a_lost_lock() {
         let mut observer = Observer::new(TAKEOVER);
         for at in (0..1000).step_by(10) {
-            let seen = look(at, at, Lock::Free, Process::Unknown);
+            let seen = look(at, at, LockState::Free, Process::Unknown);
             assert!(!matches!(observer.judge("a", seen), Verdict::Dead(_)));
         }
     }
@@ -230,7 +232,7 @@ mod tests {
     #[test]
     fn a_stall_between_two_looks_starts_all_silence_anew() {
         let mut observer = Observer::new(TAKEOVER);
-        let held = |at| look(at, 7, Lock::Held, Process::Unknown);
+        let held = |at| look(at, 7, LockState::Held, Process::Unknown);
         for at in (0..=120).step_by(10) {
             for farmer in ["a", "b"] {
                 assert_eq!(observer.judge(farmer, held(at)), Verdict::Unproved);
@@ -249,9 +251,9 @@ mod tests {
     #[test]
     fn a_stall_within_a_look_starts_all_silence_anew() {
         let mut observer = Observer::new(TAKEOVER);
-        let free = |at| look(at, 7, Lock::Free, Process::Unknown);
+        let free = |at| look(at, 7, LockState::Free, Process::Unknown);
         assert_eq!(observer.judge("a", free(0)), Verdict::Unproved);
-        let slow = Look {
+        let slow = Observation {
             ended: Duration::from_secs(56),
             ..free(25)
         };
@@ -264,7 +266,7 @@ mod tests {
     #[test]
     fn a_rest_that_was_meant_is_no_stall() {
         let mut observer = Observer::new(TAKEOVER);
-        let seen = |at| look(at, 7, Lock::Held, Process::Unknown);
+        let seen = |at| look(at, 7, LockState::Held, Process::Unknown);
         let mut verdicts = (0..3).map(|round| {
             let verdict = observer.judge("a", seen(round * 61));
             let at = Duration::from_secs(round * 61);
@@ -277,7 +279,7 @@ mod tests {
     #[test]
     fn a_stall_before_a_rest_is_one() {
         let mut observer = Observer::new(TAKEOVER);
-        let seen = |at| look(at, 7, Lock::Held, Process::Unknown);
+        let seen = |at| look(at, 7, LockState::Held, Process::Unknown);
         assert_eq!(observer.judge("a", seen(0)), Verdict::Unproved);
         // It looked at something else, and the file system stood still.
         let at = Duration::from_secs(115);

@@ -139,7 +139,7 @@ impl Pace {
     /// is what lets those have their turn who had none yet: whoever has just been
     /// there would win against all who wait with long pauses. In a small one a hold
     /// that took long once, on a busy node, must not keep a slot idle.
-    pub fn hungry_gap(&self, live: u32) -> Duration {
+    pub fn starved_gap(&self, live: u32) -> Duration {
         if self.farm(live) <= FEW {
             return Duration::ZERO;
         }
@@ -296,8 +296,8 @@ mod tests {
         assert!(gap >= Duration::from_secs(10));
         // One task a second of 64 s each, and a turn takes seconds: one a slot.
         assert_eq!(pace.lookahead(1000, 10_000_000), 64, "{pace:?}");
-        assert!(pace.hungry_gap(1000) > Duration::from_secs(5));
-        assert_eq!(pace.hungry_gap(10), Duration::ZERO);
+        assert!(pace.starved_gap(1000) > Duration::from_secs(5));
+        assert_eq!(pace.starved_gap(10), Duration::ZERO);
     }
 
     #[test]
@@ -326,11 +326,11 @@ mod tests {
         assert_eq!(pace.claim(64, 0, 1, 1_000_000), 128);
         assert_eq!(pace.claim(64, 0, 1, 10_000), 64 + 5);
         pace.joined(Duration::from_millis(10), 1);
-        assert!(pace.hungry_gap(3) > Duration::from_secs(10));
+        assert!(pace.starved_gap(3) > Duration::from_secs(10));
         let ends = Ends::default();
         let (hold, span) = (Duration::from_millis(10), Duration::from_secs(12));
         pace.measured(hold, hold, ends, span, 64);
-        assert_eq!(pace.hungry_gap(3), Duration::ZERO, "they never came");
+        assert_eq!(pace.starved_gap(3), Duration::ZERO, "they never came");
         assert_eq!(Pace::new(16).claim(4, 0, 1, 1000), 4, "a few are no matter");
     }
 

@@ -47,7 +47,7 @@ pub enum Record {
         /// When.
         at: u64,
         /// What it thinks now.
-        opinion: Opinion,
+        opinion: NodeHealth,
         /// Why, for people.
         text: String,
     },
@@ -84,26 +84,28 @@ pub enum Mark {
     MemoryKill,
 }
 
-/// What a farmer thinks of its node.
+/// What a farmer concludes about its node.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum Opinion {
+pub enum NodeHealth {
     /// Nothing speaks against it.
     #[default]
-    Well,
-    /// Too much fails here: others are asked.
-    Doubtful,
-    /// Others can do what fails here.
-    Sick,
+    #[serde(rename = "well")]
+    Healthy,
+    /// Too much fails here: other nodes try the tasks.
+    #[serde(rename = "doubtful")]
+    Suspect,
+    /// Other nodes can do what fails here.
+    #[serde(rename = "sick")]
+    Unhealthy,
 }
 
-impl Opinion {
+impl NodeHealth {
     /// In one word, as journals have it.
     pub fn word(self) -> &'static str {
         match self {
-            Self::Well => "well",
-            Self::Doubtful => "doubtful",
-            Self::Sick => "sick",
+            Self::Healthy => "well",
+            Self::Suspect => "doubtful",
+            Self::Unhealthy => "sick",
         }
     }
 }

@@ -97,7 +97,7 @@ impl Dialect {
 
 /// How many lines have a property, and the first of them.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Seen {
+pub struct Occurrences {
     /// How many lines.
     pub count: u64,
     /// The number of the first one, counted from 1; 0 when there is none.
@@ -116,19 +116,19 @@ pub struct Remarks {
     /// The last line had no line end. Harmless, so no message tells it.
     pub no_final_newline: bool,
     /// Lines that ended in CR LF (the CR was dropped).
-    pub crlf: Seen,
+    pub crlf: Occurrences,
     /// Tasks with a CR in the middle (which PyTaskFarmer takes for a line end).
-    pub inner_cr: Seen,
+    pub inner_cr: Occurrences,
     /// Tasks that end in a backslash behind which nothing comes: the list ends there,
     /// or it is read as it is.
-    pub backslash: Seen,
+    pub backslash: Occurrences,
     /// Tasks that only set up their own shell.
-    pub setup: Seen,
+    pub setup: Occurrences,
     /// The first of them.
     pub setup_line: String,
     /// Variables that nobody sets, and the tasks that read them; not more of them than
     /// a few.
-    pub unset: Vec<(String, Seen)>,
+    pub unset: Vec<(String, Occurrences)>,
 }
 
 /// So many unset variables are told.
@@ -383,7 +383,7 @@ fn ends_in_escape(text: &[u8]) -> bool {
     text.iter().rev().take_while(|&&b| b == b'\\').count() % 2 == 1
 }
 
-impl Seen {
+impl Occurrences {
     fn add(&mut self, line: u64) {
         self.count += 1;
         if self.first == 0 {
@@ -393,7 +393,7 @@ impl Seen {
 }
 
 /// `line 7`, `line 7 and 2 more`.
-impl fmt::Display for Seen {
+impl fmt::Display for Occurrences {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "line {}", self.first)?;
         if self.count > 1 {
@@ -411,7 +411,7 @@ impl Remarks {
             if at == MOST_UNSET {
                 return;
             }
-            self.unset.push((name.to_owned(), Seen::default()));
+            self.unset.push((name.to_owned(), Occurrences::default()));
         }
         self.unset[at].1.add(line);
     }

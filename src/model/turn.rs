@@ -9,7 +9,7 @@ use super::pace::Pace;
 
 /// What a ledger sees between two turns.
 #[derive(Clone, Copy, Debug)]
-pub struct View {
+pub struct LedgerView {
     /// Slots of this farmer.
     pub slots: u64,
     /// Slots without a task.
@@ -33,26 +33,26 @@ pub struct View {
     /// Bytes of it that are not.
     pub rest: u64,
     /// Whether there is something to settle or to give back.
-    pub has_news: bool,
+    pub has_pending: bool,
     /// Since the last turn.
     pub since_turn: Duration,
     /// Since `toprocess` was last written anew.
     pub since_compaction: Duration,
 }
 
-impl View {
-    /// Whether a turn should come now. `is_hungry`: a slot has asked for a task.
-    pub fn is_turn_due(&self, pace: &Pace, is_hungry: bool) -> bool {
-        self.rest(pace, is_hungry).is_zero() && self.wants_turn(pace)
+impl LedgerView {
+    /// Whether a turn should come now. `is_starved`: a slot has asked for a task.
+    pub fn is_turn_due(&self, pace: &Pace, is_starved: bool) -> bool {
+        self.rest(pace, is_starved).is_zero() && self.wants_turn(pace)
     }
 
     /// How long no turn may come, were there a reason for one.
-    pub fn rest(&self, pace: &Pace, is_hungry: bool) -> Duration {
+    pub fn rest(&self, pace: &Pace, is_starved: bool) -> Duration {
         if self.is_last_settling() {
             return Duration::ZERO;
         }
-        let gap = if is_hungry && self.left > 0 {
-            pace.hungry_gap(self.live)
+        let gap = if is_starved && self.left > 0 {
+            pace.starved_gap(self.live)
         } else {
             pace.gap(self.live)
         };
@@ -65,13 +65,13 @@ impl View {
         let could_claim = !self.is_held
             && self.left > 0
             && (self.idle > self.queued || self.queued < ahead.div_ceil(2));
-        could_claim || self.has_news || self.surplus(pace) > 0 || self.is_compaction_due(pace)
+        could_claim || self.has_pending || self.surplus(pace) > 0 || self.is_compaction_due(pace)
     }
 
     /// Our last task has ended and there is no other: the run may wait for this
     /// turn alone, and it is the last for a while.
     pub fn is_last_settling(&self) -> bool {
-        self.has_news && self.left == 0 && self.is_idle()
+        self.has_pending && self.left == 0 && self.is_idle()
     }
 
     /// Whether no slot has a task or will have one.
@@ -94,7 +94,7 @@ impl View {
         if self.is_held {
             return self.queued;
         }
-        let is_overdue = !self.has_news && pace.is_overdue(self.since_turn, self.live);
+        let is_overdue = !self.has_pending && pace.is_overdue(self.since_turn, self.live);
         let keep = match self.left {
             _ if self.live < 2 => self.queued,
             _ if is_overdue => 0,
@@ -128,7 +128,7 @@ mod tests {
     use super::super::pace::Ends;
     use super::*;
 
-    const QUIET: View = View {
+    const QUIET: LedgerView = LedgerView {
         slots: 4,
         idle: 0,
         queued: 0,
@@ -140,7 +140,7 @@ mod tests {
         left: 100,
         cursor: 0,
         rest: 1000,
-        has_news: false,
+        has_pending: false,
         since_turn: Duration::from_mins(1),
         since_compaction: Duration::from_mins(2),
     };
@@ -149,18 +149,18 @@ mod tests {
     fn a_turn_needs_a_reason_and_a_rest_or_an_idle_slot() {
         let pace = Pace::new(1);
         assert!(!QUIET.is_turn_due(&pace, true), "nothing to do");
-        let news = View {
-            has_news: true,
+        let news = LedgerView {
+            has_pending: true,
             ..QUIET
         };
         assert!(news.is_turn_due(&pace, false));
-        let early = View {
+        let early = LedgerView {
             since_turn: Duration::ZERO,
             ..news
         };
         assert!(!early.is_turn_due(&pace, false), "it has not rested");
         assert!(early.is_turn_due(&pace, true), "a slot is idle");
-        let last = View {
+        let last = LedgerView {
             left: 0,
             idle: 4,
             ..early
@@ -170,29 +170,32 @@ mod tests {
 
     #[test]
     fn who_has_nothing_to_do_looks_where_others_may_have_taken_the_rest() {
-        let idle = View { idle: 4, ..QUIET };
-        let looks = |left, live| View { live, left, ..idle }.wants_look();
+        let idle = LedgerView { idle: 4, ..QUIET };
+        let looks = |left, live| LedgerView { live, left, ..idle }.wants_look();
         assert!(looks(0, 1) && looks(8, 2) && looks(100, 1000));
         assert!(!looks(1, 1), "nobody else could take it");
         assert!(!looks(9, 2), "they could not take so many");
-        assert!(!View { left: 0, ..QUIET }.wants_look(), "all are busy");
+        assert!(
+            !LedgerView { left: 0, ..QUIET }.wants_look(),
+            "all are busy"
+        );
     }
 
     #[test]
     fn a_long_rest_is_copied_only_when_much_is_claimed() {
-        let large = View {
+        let large = LedgerView {
             cursor: 1 << 20,
             rest: 1 << 24,
             ..QUIET
         };
         let pace = Pace::new(1);
         assert!(!large.is_compaction_due(&pace));
-        let more = View {
+        let more = LedgerView {
             cursor: 1 << 21,
             ..large
         };
         assert!(more.is_compaction_due(&pace));
-        let again = View {
+        let again = LedgerView {
             since_compaction: Duration::ZERO,
             ..more
         };
@@ -203,7 +206,7 @@ mod tests {
     fn of_many_farmers_one_copies_at_a_time() {
         let pace = Pace::new(1);
         let due = |farmer, generation| {
-            let view = View {
+            let view = LedgerView {
                 live: 100,
                 farmer,
                 generation,
@@ -222,18 +225,18 @@ mod tests {
     #[test]
     fn what_waits_here_in_vain_is_surplus() {
         let pace = Pace::new(1);
-        let full = View {
+        let full = LedgerView {
             left: 0,
             queued: 9,
             ..QUIET
         };
         assert_eq!(full.surplus(&pace), 9);
-        assert_eq!(View { live: 1, ..full }.surplus(&pace), 0);
-        let held = View {
+        assert_eq!(LedgerView { live: 1, ..full }.surplus(&pace), 0);
+        let held = LedgerView {
             is_held: true,
             ..QUIET
         };
-        assert_eq!(View { queued: 3, ..held }.surplus(&pace), 3);
+        assert_eq!(LedgerView { queued: 3, ..held }.surplus(&pace), 3);
     }
 
     #[test]
@@ -246,7 +249,7 @@ mod tests {
         };
         pace.measured(turn, turn, short, Duration::from_secs(1), 4);
         let waits = |since_turn| {
-            let busy = View {
+            let busy = LedgerView {
                 left: 1000,
                 queued: 9,
                 idle: 0,

@@ -43,7 +43,7 @@ pub const NAME: &str = "timeline.json";
 
 /// What is wanted of a timeline.
 #[derive(Clone, Copy, Debug, Default)]
-pub struct Wishes {
+pub struct OpenOptions {
     /// Only what happened in the last part of the run, this long.
     pub since: Option<Duration>,
     /// Whether to compress it.
@@ -67,11 +67,11 @@ pub struct Written {
 
 /// Writes the `timeline.json` of a run into its workdir.
 pub fn write(run: &Run) -> io::Result<Written> {
-    write_file(run, &run.workdir.join(NAME), Wishes::default())
+    write_file(run, &run.workdir.join(NAME), OpenOptions::default())
 }
 
 /// Writes a timeline into a file, which it replaces when it is whole.
-pub fn write_file(run: &Run, path: &Path, wishes: Wishes) -> io::Result<Written> {
+pub fn write_file(run: &Run, path: &Path, wishes: OpenOptions) -> io::Result<Written> {
     if path == run.workdir.join(NAME) {
         pytaskfarmer::keep(&run.workdir)?;
     }
@@ -81,7 +81,7 @@ pub fn write_file(run: &Run, path: &Path, wishes: Wishes) -> io::Result<Written>
 }
 
 /// Writes a timeline into a stream.
-pub fn write_stream(run: &Run, out: impl Write, wishes: Wishes) -> io::Result<Written> {
+pub fn write_stream(run: &Run, out: impl Write, wishes: OpenOptions) -> io::Result<Written> {
     let old = Old::read(&run.workdir)?;
     let drawn = write_to(run, &old, out, wishes)?;
     Ok(drawn.told(run, Path::new("-"), old.left_out))
@@ -108,7 +108,7 @@ impl Drawn {
     }
 }
 
-fn write_to(run: &Run, old: &Old, out: impl Write, wishes: Wishes) -> io::Result<Drawn> {
+fn write_to(run: &Run, old: &Old, out: impl Write, wishes: OpenOptions) -> io::Result<Drawn> {
     let plan = Plan::new(run, old, wishes.since);
     if !wishes.gzip {
         let mut out = BufWriter::with_capacity(1 << 20, out);

@@ -10,7 +10,7 @@ use crate::history::run::{Farmer, Run};
 use crate::model::durations;
 use crate::model::figures::{Histogram, float, grouped, micros, share, show_kib};
 use crate::model::outcome::Outcome;
-use crate::model::record::Opinion;
+use crate::model::record::NodeHealth;
 use crate::model::series::Stretch;
 
 /// One piece of advice.
@@ -59,7 +59,7 @@ fn sick(nodes: &[Node]) -> Vec<String> {
         let part = share(bad, mine).unwrap_or(0.0);
         let is_bad = mine >= 5 && part >= 0.5;
         let is_worse = node.forgiven >= 3 || (ended - mine >= 20 && others * 5.0 <= part);
-        let is_sick = node.health == Opinion::Sick;
+        let is_sick = node.health == NodeHealth::Unhealthy;
         if !(is_sick || is_bad && is_worse) {
             continue;
         }

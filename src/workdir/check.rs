@@ -87,7 +87,7 @@ fn check_log(dir: &Arc<dyn Dir>, state: &State) -> Result<()> {
 }
 
 fn check_file(dir: &Arc<dyn Dir>, state: &State, name: &str) -> Result<()> {
-    let known = state.known(name);
+    let known = state.committed(name);
     let renames = state.renames.iter().filter(|rename| rename.to == name);
     let names = renames.map(|rename| &*rename.from).chain([name]);
     for there in names {

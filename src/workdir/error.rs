@@ -4,7 +4,7 @@
 use std::io;
 
 use crate::model::refusal::hint;
-use crate::workdir::fs::NoFile;
+use crate::workdir::fs::NotAFile;
 use crate::workdir::layout::LOCK;
 use crate::workdir::mechanism::Mechanism;
 
@@ -57,10 +57,10 @@ pub enum Error {
     #[error(
         "this process was cut off from the workdir for so long that others took its tasks over"
     )]
-    Sealed,
+    Fenced,
     /// The wait for the lock was ended by whoever may.
     #[error("gave up waiting for the lock")]
-    GaveUp,
+    Canceled,
     /// A wish that would not be safe.
     #[error("{0}")]
     Refused(String),
@@ -115,7 +115,7 @@ impl<T> Context<T> for io::Result<T> {
     fn context(self, doing: &'static str, file: &str) -> Result<T> {
         self.map_err(|source| {
             let file = file.to_owned();
-            match NoFile::of(&source) {
+            match NotAFile::of(&source) {
                 Some(other) => Error::Damaged {
                     file,
                     what: format!(

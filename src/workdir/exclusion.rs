@@ -9,15 +9,15 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::model::liveness::Lock;
+use crate::model::liveness::LockState;
 use crate::model::record::Record;
 use crate::workdir::error::{Context, Error, Result};
 use crate::workdir::fs::Dir;
 use crate::workdir::journal::Journal;
-use crate::workdir::liveness::{self, Sight, Waiting};
+use crate::workdir::liveness::{self, JournalView, Waiting};
 use crate::workdir::mechanism::Mechanism;
 use crate::workdir::membership;
-use crate::workdir::state::look;
+use crate::workdir::state::peek;
 
 /// A mounted file system, from a line of /proc/self/mountinfo (proc(5)).
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -58,7 +58,7 @@ pub fn mount_of(mountinfo: &str, path: &Path) -> Option<Mount> {
 
 /// What a mechanism is worth on a mount.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Worth {
+pub enum Suitability {
     /// It excludes other nodes, or there are none.
     Excludes,
     /// It does not, or nobody knows; what an administrator could change.
@@ -67,39 +67,43 @@ pub enum Worth {
 
 /// What `mechanism` is worth on `mount`, as measured or documented; see
 /// docs/workdir.md, "Locks".
-pub fn worth(mount: &Mount, mechanism: Mechanism) -> Worth {
+pub fn suitability(mount: &Mount, mechanism: Mechanism) -> Suitability {
     use Mechanism::{Fcntl, Flock, Link};
     let has = |option: &str| mount.options.split(',').any(|there| there == option);
     let local = [
         "ext2", "ext3", "ext4", "xfs", "btrfs", "tmpfs", "zfs", "f2fs", "overlay", "ramfs",
     ];
     match (mount.kind.as_str(), mechanism) {
-        (_, Link) => Worth::Excludes,
-        (kind, _) if local.contains(&kind) => Worth::Excludes,
+        (_, Link) => Suitability::Excludes,
+        (kind, _) if local.contains(&kind) => Suitability::Excludes,
         ("nfs" | "nfs4", _) if has("nolock") || has("local_lock=all") => {
-            Worth::Unsafe("mounted with nolock: locks stay on the node; mount it without")
+            Suitability::Unsafe("mounted with nolock: locks stay on the node; mount it without")
         }
         ("nfs" | "nfs4", Flock) if has("local_lock=flock") => {
-            Worth::Unsafe("mounted with local_lock=flock; mount it with local_lock=none")
+            Suitability::Unsafe("mounted with local_lock=flock; mount it with local_lock=none")
         }
         ("nfs" | "nfs4", Fcntl) if has("local_lock=posix") => {
-            Worth::Unsafe("mounted with local_lock=posix; mount it with local_lock=none")
+            Suitability::Unsafe("mounted with local_lock=posix; mount it with local_lock=none")
         }
-        ("lustre", _) if has("flock") => Worth::Excludes,
-        ("lustre", _) if has("localflock") => Worth::Unsafe(
+        ("lustre", _) if has("flock") => Suitability::Excludes,
+        ("lustre", _) if has("localflock") => Suitability::Unsafe(
             "mounted with -o localflock: locks stay on the node; mount it with -o flock",
         ),
-        ("lustre", _) => Worth::Unsafe("mounted without locks; mount it with -o flock"),
-        ("fuse.mfs", Fcntl) => Worth::Unsafe(
+        ("lustre", _) => Suitability::Unsafe("mounted without locks; mount it with -o flock"),
+        ("fuse.mfs", Fcntl) => Suitability::Unsafe(
             "whose fcntl(2) locks were seen to stall for half a minute and to be held twice when \
              the machine was overloaded; flock(2) was not",
         ),
-        ("gpfs", Flock) => Worth::Unsafe("flock(2) stays on the node in some set-ups of GPFS"),
-        ("beegfs", _) => {
-            Worth::Unsafe("locks stay on the node unless tuneUseGlobalFileLocks=true in its client")
+        ("gpfs", Flock) => {
+            Suitability::Unsafe("flock(2) stays on the node in some set-ups of GPFS")
         }
-        ("nfs" | "nfs4" | "gpfs" | "ceph" | "fuse.mfs" | "fuse.glusterfs", _) => Worth::Excludes,
-        _ => Worth::Unsafe("not known to exclude other nodes"),
+        ("beegfs", _) => Suitability::Unsafe(
+            "locks stay on the node unless tuneUseGlobalFileLocks=true in its client",
+        ),
+        ("nfs" | "nfs4" | "gpfs" | "ceph" | "fuse.mfs" | "fuse.glusterfs", _) => {
+            Suitability::Excludes
+        }
+        _ => Suitability::Unsafe("not known to exclude other nodes"),
     }
 }
 
@@ -115,11 +119,11 @@ pub fn choose(path: &Path, wished: Option<Mechanism>) -> Result<Mechanism> {
     match wished {
         None => Ok([Mechanism::Flock, Mechanism::Fcntl]
             .into_iter()
-            .find(|mechanism| worth(&mount, *mechanism) == Worth::Excludes)
+            .find(|mechanism| suitability(&mount, *mechanism) == Suitability::Excludes)
             .unwrap_or(Mechanism::Link)),
-        Some(wished) => match worth(&mount, wished) {
-            Worth::Excludes => Ok(wished),
-            Worth::Unsafe(why) => Err(Error::Refused(format!(
+        Some(wished) => match suitability(&mount, wished) {
+            Suitability::Excludes => Ok(wished),
+            Suitability::Unsafe(why) => Err(Error::Refused(format!(
                 "--lock {wished} is not safe for {shown}: it is on {} (at {}), {why}; \
                  without --lock the safe one is taken",
                 mount.kind, mount.at
@@ -160,7 +164,7 @@ pub fn test(
             return Ok(());
         }
         let age = ours.saturating_sub(seen.modified);
-        if !seen.is_here && seen.lock == Lock::Free && age < YOUNG {
+        if !seen.is_here && seen.lock == LockState::Free && age < YOUNG {
             suspects.push((farmer, seen.len));
         }
     }
@@ -168,19 +172,19 @@ pub fn test(
     let until = waiting.now() + beat * 5 / 2;
     while !suspects.is_empty() && waiting.now() < until {
         if !waiting.pause(beat.min(Duration::from_millis(500))) {
-            return Err(Error::GaveUp);
+            return Err(Error::Canceled);
         }
         let at = u64::try_from(ours.as_micros()).unwrap_or(0);
         journal.push(&Record::Beat { at });
         journal.sync()?;
-        let still_open = membership::unsealed(dir)?;
+        let still_open = membership::present(dir)?;
         suspects.retain(|(farmer, _)| still_open.contains(farmer));
         for (farmer, len) in std::mem::take(&mut suspects) {
             match look_at(dir, mechanism, &farmer, waiting)? {
                 // We saw it between its making and its locking.
                 Some((_, true)) => return Ok(()),
-                Some((seen, _)) if seen.is_here || seen.lock == Lock::Held => {}
-                Some((seen, _)) if seen.lock == Lock::Free && seen.len > len => {
+                Some((seen, _)) if seen.is_here || seen.lock == LockState::Held => {}
+                Some((seen, _)) if seen.lock == LockState::Free && seen.len > len => {
                     return Err(broken(dir, mechanism, &farmer));
                 }
                 _ => suspects.push((farmer, len)),
@@ -193,7 +197,7 @@ pub fn test(
 /// Whom to look at: not all of a thousand, and those whose names look like ours last,
 /// which are most likely on our node.
 fn others(dir: &Arc<dyn Dir>, me: &str) -> Result<Vec<String>> {
-    let mut all = membership::unsealed(dir)?;
+    let mut all = membership::present(dir)?;
     all.retain(|farmer| farmer != me);
     let in_common = |farmer: &String| {
         let pairs = farmer.bytes().zip(me.bytes());
@@ -211,7 +215,7 @@ fn look_at(
     mechanism: Mechanism,
     farmer: &str,
     waiting: &mut dyn Waiting,
-) -> Result<Option<(Sight, bool)>> {
+) -> Result<Option<(JournalView, bool)>> {
     let Some(watcher) = waiting.watcher() else {
         return Ok(None);
     };
@@ -219,12 +223,12 @@ fn look_at(
         return Ok(None);
     };
     let is_other = seen.is_under_another_kernel(watcher.node().id());
-    let is_proof = is_other && seen.lock == Lock::Held;
+    let is_proof = is_other && seen.lock == LockState::Held;
     Ok(Some((seen, is_proof)))
 }
 
 fn broken(dir: &Arc<dyn Dir>, mechanism: Mechanism, farmer: &str) -> Error {
-    let tasks = look(dir)
+    let tasks = peek(dir)
         .ok()
         .flatten()
         .map_or(0, |state| state.tasks.lines);
@@ -281,9 +285,17 @@ mod tests {
             (mount("fuse.sshfs", "rw"), false, false),
             (mount("something-new", "rw"), false, false),
         ] {
-            assert_eq!(worth(&mount, Flock) == Worth::Excludes, flock, "{mount:?}");
-            assert_eq!(worth(&mount, Fcntl) == Worth::Excludes, fcntl, "{mount:?}");
-            assert_eq!(worth(&mount, Link), Worth::Excludes);
+            assert_eq!(
+                suitability(&mount, Flock) == Suitability::Excludes,
+                flock,
+                "{mount:?}"
+            );
+            assert_eq!(
+                suitability(&mount, Fcntl) == Suitability::Excludes,
+                fcntl,
+                "{mount:?}"
+            );
+            assert_eq!(suitability(&mount, Link), Suitability::Excludes);
         }
     }
 }

@@ -21,11 +21,11 @@ pub struct Feed {
     /// By text: how often the workdir has it, and how often this stream had it.
     counts: HashMap<(u64, u64), (u32, u32)>,
     read: u64,
-    end: Option<Ended>,
+    end: Option<StreamEnd>,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Ended {
+enum StreamEnd {
     Whole,
     Cut,
 }
@@ -43,8 +43,11 @@ impl Feed {
 
     /// Nothing more arrives; `is_whole` when the stream was read to its end.
     pub fn end(&mut self, is_whole: bool) {
-        self.end
-            .get_or_insert(if is_whole { Ended::Whole } else { Ended::Cut });
+        self.end.get_or_insert(if is_whole {
+            StreamEnd::Whole
+        } else {
+            StreamEnd::Cut
+        });
     }
 
     /// Whether more may arrive.
@@ -54,11 +57,11 @@ impl Feed {
 
     /// Whether the stream was read to its end.
     pub fn is_whole(&self) -> bool {
-        self.end == Some(Ended::Whole)
+        self.end == Some(StreamEnd::Whole)
     }
 
     /// Whether the next turn has something to add or to end.
-    pub fn has_news(&self) -> bool {
+    pub fn has_pending(&self) -> bool {
         self.waiting() > 0 || self.is_whole()
     }
 

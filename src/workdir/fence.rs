@@ -12,8 +12,8 @@ use std::sync::Arc;
 
 /// The same, without the lock.
 pub(super) fn check_over(dir: &Arc<dyn Dir>, farmer: &str) -> Result<()> {
-    if membership::is_over(dir, farmer)? {
-        Err(Error::Sealed)
+    if membership::has_departed(dir, farmer)? {
+        Err(Error::Fenced)
     } else {
         Ok(())
     }
@@ -40,5 +40,5 @@ pub(super) fn check_seal(txn: &Txn<'_>, last: &State, (number, farmer): (u32, &s
         let entries = txn.entries_since(&last.log)?;
         entries.iter().any(|entry| is_ours(&entry.act))
     };
-    if is_over { Err(Error::Sealed) } else { Ok(()) }
+    if is_over { Err(Error::Fenced) } else { Ok(()) }
 }

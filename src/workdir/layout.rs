@@ -31,7 +31,7 @@ pub fn journal(farmer: &str) -> String {
 }
 
 /// The journal of a farmer that was over after the transaction `seq`.
-pub fn over(farmer: &str, seq: u64) -> String {
+pub fn departed(farmer: &str, seq: u64) -> String {
     format!("{DONE}/{farmer}.{seq}.jsonl")
 }
 
@@ -42,7 +42,7 @@ pub fn farmer_of(name: &str) -> Option<&str> {
 
 /// The farmer whose journal has this name in [`DONE`], and after which transaction it
 /// was over.
-pub fn over_of(name: &str) -> Option<(&str, u64)> {
+pub fn departed_of(name: &str) -> Option<(&str, u64)> {
     let (farmer, seq) = farmer_of(name)?.rsplit_once('.')?;
     // No run has so many transactions.
     let seq = seq.parse().ok().filter(|&seq| seq < LATEST)?;

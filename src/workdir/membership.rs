@@ -8,15 +8,15 @@
 //! living farmers, however many there were.
 
 use crate::workdir::error::{Context, Error, Result};
-use crate::workdir::files::{looks, read_from};
+use crate::workdir::files::{read_from, retry_stale};
 use crate::workdir::fs::{Dir, Open};
 use crate::workdir::layout::{self, DONE, LOCK, NODES};
-use crate::workdir::state::{self, Log, Members, State, look};
+use crate::workdir::state::{self, Log, Members, State, peek};
 use std::io::ErrorKind;
 use std::sync::Arc;
 
 /// The farmers whose journals are in `nodes/`, in the order of their names.
-pub fn unsealed(dir: &Arc<dyn Dir>) -> Result<Vec<String>> {
+pub fn present(dir: &Arc<dyn Dir>) -> Result<Vec<String>> {
     let names = dir.list(NODES).context("list", NODES)?;
     let farmers = names.iter().filter_map(|name| layout::farmer_of(name));
     let mut open: Vec<String> = farmers.map(str::to_owned).collect();
@@ -26,7 +26,7 @@ pub fn unsealed(dir: &Arc<dyn Dir>) -> Result<Vec<String>> {
 
 /// A farmer that is over.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Over {
+pub struct Departed {
     /// Its name.
     pub farmer: String,
     /// It was over after this transaction.
@@ -37,14 +37,14 @@ pub struct Over {
 
 /// The farmers whose journals are in `nodes/done/`, in no order. The cost grows with
 /// all farmers that ever were.
-pub fn over(dir: &Arc<dyn Dir>) -> Result<Vec<Over>> {
+pub fn departed(dir: &Arc<dyn Dir>) -> Result<Vec<Departed>> {
     let names = match dir.list(DONE) {
         Err(error) if error.kind() == ErrorKind::NotFound => return Ok(Vec::new()),
         names => names.context("list", DONE)?,
     };
     let over = names.iter().filter_map(|name| {
-        let (farmer, seq) = layout::over_of(name)?;
-        Some(Over {
+        let (farmer, seq) = layout::departed_of(name)?;
+        Some(Departed {
             farmer: farmer.to_owned(),
             seq,
             journal: format!("{DONE}/{name}"),
@@ -55,9 +55,9 @@ pub fn over(dir: &Arc<dyn Dir>) -> Result<Vec<Over>> {
 
 /// The farmers that the log takes for alive although they have no journal in
 /// `nodes/`: somebody has deleted it, or put an old `lock` in place. `journals` are the
-/// [`unsealed`] ones.
+/// [`present`] ones.
 pub fn without_journal(dir: &Arc<dyn Dir>, journals: &[String]) -> Result<Vec<String>> {
-    let Some(state) = look(dir)? else {
+    let Some(state) = peek(dir)? else {
         return Ok(Vec::new());
     };
     if state.live as usize <= journals.len() {
@@ -73,8 +73,8 @@ pub fn without_journal(dir: &Arc<dyn Dir>, journals: &[String]) -> Result<Vec<St
 
 /// Whether a farmer's journal has left `nodes/`, by one open of its name: it is over,
 /// or somebody has deleted the journal. On NFS the answer may be as old as the node
-/// remembers names (`acdirmax`, a minute); [`is_over`] is not.
-pub fn is_over_by_name(dir: &Arc<dyn Dir>, farmer: &str) -> Result<bool> {
+/// remembers names (`acdirmax`, a minute); [`has_departed`] is not.
+pub fn has_departed_by_name(dir: &Arc<dyn Dir>, farmer: &str) -> Result<bool> {
     let name = layout::journal(farmer);
     match dir.open(&name, Open::Read) {
         Ok(_) => Ok(false),
@@ -85,8 +85,8 @@ pub fn is_over_by_name(dir: &Arc<dyn Dir>, farmer: &str) -> Result<bool> {
 
 /// Whether a farmer is over, by the log. It costs one open and reading the log back to
 /// its last checkpoint.
-pub fn is_over(dir: &Arc<dyn Dir>, farmer: &str) -> Result<bool> {
-    let Some(state) = look(dir)?.filter(|state| state.live > 0) else {
+pub fn has_departed(dir: &Arc<dyn Dir>, farmer: &str) -> Result<bool> {
+    let Some(state) = peek(dir)?.filter(|state| state.live > 0) else {
         return Ok(true);
     };
     let members = members(dir, &state.log)?;
@@ -96,7 +96,7 @@ pub fn is_over(dir: &Arc<dyn Dir>, farmer: &str) -> Result<bool> {
 /// Who was alive by a segment of the log, read without the lock; `None` when it is
 /// not there any more, or was seen in part.
 fn members(dir: &Arc<dyn Dir>, log: &Log) -> Result<Option<Members>> {
-    let entries = looks(|| {
+    let entries = retry_stale(|| {
         let file = dir.open(LOCK, Open::Fresh).context("open", LOCK)?;
         state::entries(&*file, log, &Log::default())
     });
@@ -104,29 +104,29 @@ fn members(dir: &Arc<dyn Dir>, log: &Log) -> Result<Option<Members>> {
         Err(Error::Damaged { .. }) => return Ok(None),
         entries => entries?,
     };
-    let now = look(dir)?;
+    let now = peek(dir)?;
     let is_intact = now.is_some_and(|now| log.is_intact(&now.log));
     Ok(is_intact.then(|| Members::after(&entries)))
 }
 
 /// Who takes part in a run.
 #[derive(Debug, Default)]
-pub struct Roll {
+pub struct Membership {
     /// Those who joined since nobody was alive.
     pub joined: Vec<String>,
     /// Those of them who are not over, by the log.
     pub alive: Vec<String>,
 }
 
-impl Roll {
+impl Membership {
     /// How it was when a state came true; `None` when its log is gone by now. It lists
     /// the journals of all farmers that ever were.
     pub fn at(dir: &Arc<dyn Dir>, then: &State) -> Result<Option<Self>> {
         let Some(members) = members(dir, &then.log)? else {
             return Ok(None);
         };
-        let mut joined = unsealed(dir)?;
-        let over = over(dir)?.into_iter();
+        let mut joined = present(dir)?;
+        let over = departed(dir)?.into_iter();
         let over = over.filter(|over| over.seq > then.began);
         joined.extend(over.map(|over| over.farmer));
         let names = members.iter().map(|member| member.farmer.clone());
@@ -141,12 +141,12 @@ impl Roll {
 pub fn check_age(dir: &Arc<dyn Dir>) -> Result<()> {
     let is_quiet = |state: &State| state.live == 0;
     // What cannot be made sense of is judged by who has the lock.
-    if !look(dir).is_ok_and(|state| state.as_ref().is_some_and(is_quiet)) {
+    if !peek(dir).is_ok_and(|state| state.as_ref().is_some_and(is_quiet)) {
         return Ok(());
     }
-    let newest = over(dir)?.into_iter().max_by_key(|over| over.seq);
+    let newest = departed(dir)?.into_iter().max_by_key(|over| over.seq);
     // Read afterwards: whoever moved the journal had written a state before.
-    let Some((state, newest)) = look(dir)?.zip(newest) else {
+    let Some((state, newest)) = peek(dir)?.zip(newest) else {
         return Ok(());
     };
     if state.seq >= newest.seq {
@@ -163,8 +163,8 @@ pub fn check_age(dir: &Arc<dyn Dir>) -> Result<()> {
 
 /// Moves a farmer's journal to those that are over, after the transaction `seq`. One
 /// that somebody has moved already, or deleted, is no error.
-pub fn mark(dir: &Arc<dyn Dir>, farmer: &str, seq: u64) -> Result<()> {
-    let (from, to) = (layout::journal(farmer), layout::over(farmer, seq));
+pub fn retire(dir: &Arc<dyn Dir>, farmer: &str, seq: u64) -> Result<()> {
+    let (from, to) = (layout::journal(farmer), layout::departed(farmer, seq));
     let is_missing = |done: &std::io::Result<()>| {
         let error = done.as_ref().err();
         error.is_some_and(|error| error.kind() == ErrorKind::NotFound)
@@ -182,7 +182,7 @@ pub fn mark(dir: &Arc<dyn Dir>, farmer: &str, seq: u64) -> Result<()> {
 
 /// Moves the journals that format 1 marked by a file `NAME.sealed` with the number of
 /// the transaction. A mark that holds no number says at least that.
-pub fn move_marked(dir: &Arc<dyn Dir>) -> Result<()> {
+pub fn retire_marked(dir: &Arc<dyn Dir>) -> Result<()> {
     let names = dir.list(NODES).context("list", NODES)?;
     for name in names {
         let Some(farmer) = name.strip_suffix(".sealed") else {
@@ -194,7 +194,7 @@ pub fn move_marked(dir: &Arc<dyn Dir>) -> Result<()> {
             mark => read_from(&*mark.context("open", &name)?, 0).context("read", &name)?,
         };
         let text = std::str::from_utf8(&bytes).unwrap_or("");
-        mark(dir, farmer, text.trim_ascii().parse().unwrap_or(0))?;
+        retire(dir, farmer, text.trim_ascii().parse().unwrap_or(0))?;
         dir.remove(&name).context("remove", &name)?;
     }
     Ok(())
@@ -218,18 +218,18 @@ mod tests {
     #[test]
     fn who_is_over_is_not_among_the_living_and_its_journal_says_since_when() {
         let (_folder, dir) = folder(&[("nodes/a.0.1.1.jsonl", ""), ("nodes/b.0.1.2.jsonl", "")]);
-        assert!(!is_over_by_name(&dir, "a.0.1.1").unwrap());
-        mark(&dir, "a.0.1.1", 17).unwrap();
+        assert!(!has_departed_by_name(&dir, "a.0.1.1").unwrap());
+        retire(&dir, "a.0.1.1", 17).unwrap();
         // The farmer itself and whoever sealed it may both be at it.
-        mark(&dir, "a.0.1.1", 18).unwrap();
-        assert!(is_over_by_name(&dir, "a.0.1.1").unwrap());
-        assert_eq!(unsealed(&dir).unwrap(), ["b.0.1.2"]);
-        let gone = Over {
+        retire(&dir, "a.0.1.1", 18).unwrap();
+        assert!(has_departed_by_name(&dir, "a.0.1.1").unwrap());
+        assert_eq!(present(&dir).unwrap(), ["b.0.1.2"]);
+        let gone = Departed {
             farmer: "a.0.1.1".into(),
             seq: 17,
             journal: "nodes/done/a.0.1.1.17.jsonl".into(),
         };
-        assert_eq!(over(&dir).unwrap(), [gone]);
+        assert_eq!(departed(&dir).unwrap(), [gone]);
     }
 
     #[test]
@@ -242,10 +242,14 @@ mod tests {
             ("nodes/c.0.1.3.sealed", "4\n"),
             ("nodes/d.0.1.4.jsonl", ""),
         ]);
-        move_marked(&dir).unwrap();
-        move_marked(&dir).unwrap();
-        assert_eq!(unsealed(&dir).unwrap(), ["d.0.1.4"]);
-        let mut all: Vec<String> = over(&dir).unwrap().into_iter().map(|o| o.journal).collect();
+        retire_marked(&dir).unwrap();
+        retire_marked(&dir).unwrap();
+        assert_eq!(present(&dir).unwrap(), ["d.0.1.4"]);
+        let mut all: Vec<String> = departed(&dir)
+            .unwrap()
+            .into_iter()
+            .map(|o| o.journal)
+            .collect();
         all.sort();
         assert_eq!(
             all,

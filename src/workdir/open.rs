@@ -29,7 +29,7 @@ pub struct Workdir {
 
 /// Whose a workdir may be.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Whose {
+pub enum Ownership {
     /// Ours alone.
     #[default]
     Ours,
@@ -42,11 +42,11 @@ pub enum Whose {
 
 /// What the user says about a workdir.
 #[derive(Clone, Copy, Debug, Default)]
-pub struct Wishes {
+pub struct OpenOptions {
     /// Make it when it is not there.
     pub create: bool,
     /// Whose it may be.
-    pub whose: Whose,
+    pub ownership: Ownership,
     /// `--lock`; none is `auto`.
     pub lock: Option<Mechanism>,
 }
@@ -56,10 +56,10 @@ impl Workdir {
     ///
     /// One that belongs to somebody else, or that others may write, is refused
     /// unless shared: whoever writes `toprocess` runs commands as us.
-    pub fn open(path: &Path, wishes: Wishes) -> Result<Self> {
+    pub fn open(path: &Path, options: OpenOptions) -> Result<Self> {
         let shown = path.display().to_string();
-        if wishes.create && !path.exists() {
-            let is_shared = wishes.whose == Whose::Shared;
+        if options.create && !path.exists() {
+            let is_shared = options.ownership == Ownership::Shared;
             let bits = if is_shared { 0o777 } else { 0o755 };
             match std::fs::DirBuilder::new().mode(bits).create(path) {
                 Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => {}
@@ -69,15 +69,15 @@ impl Workdir {
                 }
             }
         }
-        let dir: Arc<dyn Dir> = open_dir(path, wishes.whose)?;
-        if wishes.create {
+        let dir: Arc<dyn Dir> = open_dir(path, options.ownership)?;
+        if options.create {
             check_may_begin(&dir, path)?;
             for sub in [NODES, DONE, LOGS] {
                 dir.make_dir(sub).context("create", sub)?;
                 check_folder(&path.join(sub), sub)?;
             }
         }
-        let mechanism = mechanism_for(&dir, path, wishes.lock)?;
+        let mechanism = mechanism_for(&dir, path, options.lock)?;
         Ok(Self {
             dir,
             path: path.to_owned(),
@@ -107,7 +107,7 @@ fn check_may_begin(dir: &Arc<dyn Dir>, path: &Path) -> Result<()> {
         }
     };
     if is_there(NODES, |name| layout::farmer_of(name).is_some())?
-        || is_there(DONE, |name| layout::over_of(name).is_some())?
+        || is_there(DONE, |name| layout::departed_of(name).is_some())?
     {
         // What it lacks is told by whoever needs it.
         return Ok(());
@@ -147,14 +147,14 @@ fn check_may_begin(dir: &Arc<dyn Dir>, path: &Path) -> Result<()> {
 }
 
 /// Opens the folder of a workdir, if what is in it may be trusted.
-pub fn open_dir(path: &Path, whose: Whose) -> Result<Arc<RealDir>> {
-    let trust = match whose {
-        Whose::Shared => Trust::Any,
-        Whose::Ours | Whose::AsItIs => Trust::AsFolder,
+pub fn open_dir(path: &Path, ownership: Ownership) -> Result<Arc<RealDir>> {
+    let trust = match ownership {
+        Ownership::Shared => Trust::Any,
+        Ownership::Ours | Ownership::AsItIs => Trust::AsFolder,
     };
     let shown = path.display().to_string();
     let dir = RealDir::open_trusting(path, trust).context("open", &shown)?;
-    if whose == Whose::Ours {
+    if ownership == Ownership::Ours {
         check_owner(&dir, path)?;
     }
     check_files(&dir, path)?;
@@ -228,7 +228,7 @@ fn check_owner(dir: &RealDir, path: &Path) -> Result<()> {
 
 /// The lock that the workdir has, or gets.
 fn mechanism_for(dir: &Arc<dyn Dir>, path: &Path, wished: Option<Mechanism>) -> Result<Mechanism> {
-    let known = match state::look(dir) {
+    let known = match state::peek(dir) {
         Ok(state) => state.map(|state| state.mechanism),
         Err(error @ Error::Newer { .. }) => return Err(error),
         // Whether it is damaged is judged by who has the lock.

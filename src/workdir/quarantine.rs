@@ -14,17 +14,17 @@ use crate::workdir::error::Result;
 use crate::workdir::layout::{FAILED, FINISHED};
 use crate::workdir::retry::take_failed;
 use crate::workdir::state::{Act, Log, State};
-use crate::workdir::transaction::{Txn, Why};
+use crate::workdir::transaction::{RequeueReason, Txn};
 
 /// Up to where it is known what ended.
 #[derive(Clone, Copy, Debug)]
-pub struct Seen {
+pub struct OutcomeCursor {
     finished: u64,
     failed: u64,
     log: Log,
 }
 
-impl Seen {
+impl OutcomeCursor {
     /// All that a state knows.
     pub fn all(state: &State) -> Self {
         Self {
@@ -40,7 +40,7 @@ impl Seen {
     }
 
     /// What has ended since, and where it went.
-    pub(super) fn news(&mut self, txn: &mut Txn<'_>) -> Result<Vec<(TaskId, Destination)>> {
+    pub(super) fn new_outcomes(&mut self, txn: &mut Txn<'_>) -> Result<Vec<(TaskId, Destination)>> {
         let is_anew = |act: &Act| {
             use Act::{Edit, Quarantine, Retry};
             matches!(act, Retry { .. } | Quarantine { .. } | Edit { .. })
@@ -76,7 +76,7 @@ pub(super) fn enter(
         return Ok(None);
     }
     let wanted: HashSet<TaskId> = wanted.iter().collect();
-    let back = take_failed(&mut txn, |id| wanted.contains(&id), Why::Doubted)?;
+    let back = take_failed(&mut txn, |id| wanted.contains(&id), RequeueReason::Doubted)?;
     let ids: Ids = back.iter().map(|(task, _)| task.id).collect();
     if back.is_empty() {
         let state = txn.state().clone();

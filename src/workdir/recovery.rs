@@ -11,7 +11,7 @@ use std::collections::HashSet;
 use std::io::ErrorKind;
 use std::sync::Arc;
 
-use crate::model::liveness::Lock;
+use crate::model::liveness::LockState;
 use crate::model::outcome::Destination;
 use crate::model::record::End;
 use crate::model::task::{Task, TaskId, parse_line};
@@ -21,14 +21,14 @@ use crate::workdir::files::lines_of;
 use crate::workdir::fs::{Dir, File, Open};
 use crate::workdir::journal;
 use crate::workdir::layout::{self, FINISHED, LOCK};
-use crate::workdir::liveness::{self, Sight, Waiting};
+use crate::workdir::liveness::{self, JournalView, Waiting};
 use crate::workdir::mechanism::Mechanism;
 use crate::workdir::state::{Act, Entry, Member, Members, State};
-use crate::workdir::transaction::{Attempts, Txn, Why};
+use crate::workdir::transaction::{Attempts, RequeueReason, Txn};
 
 /// What was found of a dead farmer.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Found {
+pub struct Recovered {
     /// Its name.
     pub farmer: String,
     /// Results that it had recorded and not yet settled.
@@ -46,24 +46,24 @@ pub fn seal(
     mechanism: Mechanism,
     (who, by): (&str, Option<(u32, &State)>),
     waiting: &mut dyn Waiting,
-    (farmer, looked_at): (&str, Option<&Sight>),
-) -> Result<Option<Found>> {
+    (farmer, looked_at): (&str, Option<&JournalView>),
+) -> Result<Option<Recovered>> {
     let mut txn = Txn::begin(dir, mechanism, who, waiting)?;
     if let Some((number, last)) = by {
         check_seal(&txn, last, (number, who))?;
     }
-    let Some(journal) = Remains::of(dir, mechanism, farmer, looked_at)? else {
+    let Some(journal) = DeadJournal::of(dir, mechanism, farmer, looked_at)? else {
         return Ok(None);
     };
     let entries = txn.entries()?;
     let mut seq = txn.state().seq;
-    let mut found = Found {
+    let mut found = Recovered {
         farmer: farmer.to_owned(),
-        ..Found::default()
+        ..Recovered::default()
     };
     if let Some(member) = Members::after(&entries).named(farmer) {
         if looked_at.is_none()
-            && membership::over(dir)?
+            && membership::departed(dir)?
                 .iter()
                 .any(|over| over.farmer == farmer)
         {
@@ -96,7 +96,7 @@ pub fn seal(
                 line: lines[&id].clone(),
                 attempt: attempts.of(id),
             })
-            .map(|task| (task, Some(Why::Lost)))
+            .map(|task| (task, Some(RequeueReason::Lost)))
             .collect();
         txn.requeue(&back)?;
         txn.cut_tails()?;
@@ -115,18 +115,18 @@ pub fn seal(
     } else if !is_named(&entries, farmer) {
         journal.check_is_known(&mut txn)?;
     }
-    membership::mark(dir, farmer, seq)?;
+    membership::retire(dir, farmer, seq)?;
     Ok(Some(found))
 }
 
 /// What is left of a farmer that is over.
-struct Remains {
+struct DeadJournal {
     name: String,
     /// None when somebody has deleted it.
     journal: Option<Box<dyn File>>,
 }
 
-impl Remains {
+impl DeadJournal {
     /// `None` when it has written more since it was looked at, or holds a lock again that
     /// was free; when a journal is
     /// there again, or was moved since.
@@ -134,7 +134,7 @@ impl Remains {
         dir: &Arc<dyn Dir>,
         mechanism: Mechanism,
         farmer: &str,
-        looked_at: Option<&Sight>,
+        looked_at: Option<&JournalView>,
     ) -> Result<Option<Self>> {
         let name = layout::journal(farmer);
         // Another process of our node may look at it, too, and be stopped over it.
@@ -144,8 +144,8 @@ impl Remains {
         };
         let is_as_it_was = match (&journal, looked_at) {
             (Some(now), Some(seen)) => {
-                let is_held = seen.lock == Lock::Free
-                    && liveness::lock_of(&**now, mechanism, seen.is_here) == Lock::Held;
+                let is_held = seen.lock == LockState::Free
+                    && liveness::lock_of(&**now, mechanism, seen.is_here) == LockState::Held;
                 !is_held && now.len().context("look at", &name)? == seen.len
             }
             (None, None) => true,

@@ -11,7 +11,7 @@ use crate::workdir::layout::FAILED;
 use crate::workdir::liveness::Waiting;
 use crate::workdir::mechanism::Mechanism;
 use crate::workdir::state::Act;
-use crate::workdir::transaction::{Attempts, Txn, Why};
+use crate::workdir::transaction::{Attempts, RequeueReason, Txn};
 
 /// What became of a wish to retry.
 #[derive(Debug, Default, PartialEq, Eq)]
@@ -34,7 +34,7 @@ pub fn retry(
     let mut txn = Txn::begin(dir, mechanism, who, waiting)?;
     // A range may be far longer than the list.
     let is_wanted = |id| wanted.is_none_or(|wanted| wanted.contains(id));
-    let failed = take_failed(&mut txn, is_wanted, Why::Retry)?;
+    let failed = take_failed(&mut txn, is_wanted, RequeueReason::Retry)?;
     let found: HashSet<TaskId> = failed.iter().map(|(task, _)| task.id).collect();
     let mut retried = Retried {
         back: failed.iter().map(|(task, _)| task.id).collect(),
@@ -62,8 +62,8 @@ pub fn retry(
 pub(super) fn take_failed(
     txn: &mut Txn<'_>,
     is_wanted: impl Fn(TaskId) -> bool,
-    why: Why,
-) -> Result<Vec<(Task, Option<Why>)>> {
+    why: RequeueReason,
+) -> Result<Vec<(Task, Option<RequeueReason>)>> {
     let mut attempts = Attempts::default();
     txn.refresh(&mut attempts)?;
     let mut stay = txn.new_file(FAILED)?;
@@ -87,7 +87,7 @@ pub(super) fn take_failed(
         return Ok(taken);
     }
     taken.sort_by_key(|(task, _)| task.id);
-    let known = stay.known();
+    let known = stay.committed();
     txn.replace(FAILED, stay)?;
     txn.state_mut().failed = known;
     Ok(taken)

@@ -14,7 +14,7 @@ use crate::workdir::liveness::Waiting;
 use crate::workdir::lock::{Held, acquire};
 use crate::workdir::mechanism::Mechanism;
 use crate::workdir::membership;
-use crate::workdir::state::{self, Act, FORMAT, Log, Queue, Rename, State, look};
+use crate::workdir::state::{self, Act, FORMAT, Log, Queue, Rename, State, peek};
 use std::io::ErrorKind;
 use std::sync::Arc;
 
@@ -27,16 +27,16 @@ pub fn upgrade(
     who: &str,
     waiting: &mut dyn Waiting,
 ) -> Result<Option<State>> {
-    let mut seen = look(dir)?;
+    let mut seen = peek(dir)?;
     if old(seen.as_ref())?.is_some() {
         let held = acquire(dir, mechanism, who, waiting)?;
         if let Some(state) = old(state::read(&*held.file)?.as_ref())? {
             replace_lock(dir, (&held, state), waiting)?;
         }
         drop(held);
-        seen = look(dir)?;
+        seen = peek(dir)?;
     }
-    membership::move_marked(dir)?;
+    membership::retire_marked(dir)?;
     Ok(seen)
 }
 

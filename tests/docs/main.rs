@@ -11,12 +11,12 @@ use pytf::exit::TABLE;
 use pytf::model::ids::Ids;
 use pytf::model::outcome::Outcome;
 use pytf::model::record::{
-    End, GpuLoad, Header, LogAt, Mark, NodeId, Opinion, Record, SlotDevices, Start, Used,
+    End, GpuLoad, Header, LogAt, Mark, NodeHealth, NodeId, Record, SlotDevices, Start, Used,
 };
 use pytf::model::task::TaskId;
 use pytf::workdir::mechanism::Mechanism;
 use pytf::workdir::state::{Act, Entry, ListIdentity, Member, Rename, State};
-use pytf::workdir::transaction::Why;
+use pytf::workdir::transaction::RequeueReason;
 use serde_json::Value;
 
 const README: &str = include_str!("../../README.md");
@@ -160,6 +160,10 @@ fn every_word_in_the_lock_file_is_told() {
         }
         assert_named(&serde_json::to_value(Entry { seq: 1, at: 0, act }).unwrap());
     }
+}
+
+#[test]
+fn every_field_of_the_state_is_told() {
     for mechanism in [Mechanism::Flock, Mechanism::Fcntl, Mechanism::Link] {
         let state = State {
             list: Some(ListIdentity::default()),
@@ -172,7 +176,12 @@ fn every_word_in_the_lock_file_is_told() {
         };
         assert_named(&serde_json::to_value(state).unwrap());
     }
-    for why in [Why::Interrupted, Why::Lost, Why::Retry, Why::Doubted] {
+    for why in [
+        RequeueReason::Interrupted,
+        RequeueReason::Lost,
+        RequeueReason::Retry,
+        RequeueReason::Doubted,
+    ] {
         assert!(WORKDIR.contains(&format!("`{}`: ", why.word())));
     }
 }
@@ -273,7 +282,7 @@ fn every_word_in_a_journal_is_told() {
         note(Mark::Resumed),
         Record::Health {
             at: 1,
-            opinion: Opinion::Sick,
+            opinion: NodeHealth::Unhealthy,
             text,
         },
         Record::Leave {

@@ -20,13 +20,13 @@ use pytf::workdir::liveness::node::Node as _;
 use pytf::workdir::mechanism::Mechanism;
 use pytf::workdir::membership;
 use pytf::workdir::open::Workdir;
-use pytf::workdir::quarantine::Seen;
+use pytf::workdir::quarantine::OutcomeCursor;
 use pytf::workdir::recovery;
-use pytf::workdir::resume::{Bytes, Edits, ListFile, ListTrouble, prepare, prepare_stream};
+use pytf::workdir::resume::{Bytes, EditPolicy, ListFailure, ListFile, prepare, prepare_stream};
 use pytf::workdir::retry::retry;
 use pytf::workdir::session::Session;
 use pytf::workdir::state::ListIdentity;
-use pytf::workdir::transaction::Why;
+use pytf::workdir::transaction::RequeueReason;
 
 use crate::sim_fs::SimDir;
 use crate::world::{Shared, SimNode, SimWaiting, TAKEOVER};
@@ -128,7 +128,7 @@ pub(crate) struct Farmer {
     /// Failed here.
     failures: Vec<TaskId>,
     /// While it claims nothing: what it knows to have ended.
-    doubt: Option<Seen>,
+    doubt: Option<OutcomeCursor>,
 }
 
 fn workdir(shared: &Arc<Shared>, me: usize, mechanism: Mechanism) -> Workdir {
@@ -158,7 +158,7 @@ fn judge(shared: &Shared, me: usize, error: &Error) {
             world.violated(format!("{name} ended by a stale handle: {error}"));
         }
         Error::Io { .. } => {}
-        Error::Sealed if cut_off => {}
+        Error::Fenced if cut_off => {}
         error => {
             let name = world.actors[me].name.clone();
             world.violated(format!("{name}: {error}"));
@@ -277,7 +277,7 @@ impl Farmer {
                 Ok(false) => self.refused_since = None,
                 Err(error) => {
                     judge(&self.shared, self.me, &error);
-                    if matches!(error, Error::Sealed) {
+                    if matches!(error, Error::Fenced) {
                         self.stop();
                         return Some(name);
                     }
@@ -296,7 +296,7 @@ impl Farmer {
             let pause = self.shared.between(5_000, 60_000);
             self.shared.sleep(self.me, pause);
         }
-        matches!(self.leave(), Err(Error::Sealed)).then_some(name)
+        matches!(self.leave(), Err(Error::Fenced)).then_some(name)
     }
 
     /// What runs is another's: its end is not recorded.
@@ -314,7 +314,7 @@ impl Farmer {
         let is_idle = self.slots.iter().any(Option::is_none) && self.queue.is_empty();
         self.doubt()?;
         let may_claim = is_idle && self.doubt.is_none() && self.session.state().left() > 0;
-        if may_claim || self.session.has_news() || !self.is_good() {
+        if may_claim || self.session.has_pending() || !self.is_good() {
             self.turn()?;
         }
         if now.saturating_sub(self.beat) >= TAKEOVER / 6 {
@@ -412,7 +412,8 @@ impl Farmer {
         let is_written = journal.write().is_ok();
         drop(journal);
         if to == Destination::ToProcess {
-            self.session.give_back(task, Some(Why::Interrupted));
+            self.session
+                .give_back(task, Some(RequeueReason::Interrupted));
             return;
         }
         if to == Destination::Failed {
@@ -485,7 +486,7 @@ impl Farmer {
 
     /// Gives what failed here to others, listens to them, and claims again.
     fn doubt(&mut self) -> Result<(), Error> {
-        if !self.plan.doubts || self.session.has_news() {
+        if !self.plan.doubts || self.session.has_pending() {
             return Ok(());
         }
         if self.doubt.is_none() {
@@ -495,19 +496,19 @@ impl Farmer {
             let failures: Ids = std::mem::take(&mut self.failures).into_iter().collect();
             let asked = self.session.quarantine(&failures, &mut self.waiting)?;
             if asked.is_some_and(|ids| !ids.is_empty()) {
-                self.doubt = Some(Seen::all(self.session.state()));
+                self.doubt = Some(OutcomeCursor::all(self.session.state()));
                 for task in std::mem::take(&mut self.queue) {
                     self.session.give_back(task, None);
                 }
             }
             return Ok(());
         }
-        self.session.look()?;
+        self.session.refresh_state()?;
         if self.session.state().claiming() == 0 || self.shared.chance(40) {
             self.session.release(&mut self.waiting)?;
             self.doubt = None;
         } else if let Some(seen) = &mut self.doubt {
-            let news = self.session.news(seen, &mut self.waiting)?;
+            let news = self.session.new_outcomes(seen, &mut self.waiting)?;
             let mut world = self.shared.lock();
             let is_so = |(id, to): &(TaskId, Destination)| {
                 *to != Destination::Finished || world.oracle.is_finished(id.0)
@@ -544,7 +545,7 @@ impl Farmer {
     fn watch(&mut self, is_idle: bool) -> Result<(), Error> {
         self.watched = self.shared.now();
         let workdir = self.session.workdir().clone();
-        let all = membership::unsealed(&workdir.dir)?;
+        let all = membership::present(&workdir.dir)?;
         let me = self.session.farmer().to_owned();
         let after = all.partition_point(|name| *name <= me);
         let ring = all[after..].iter().chain(&all[..after]);
@@ -558,10 +559,7 @@ impl Farmer {
         }
         if is_idle {
             for farmer in membership::without_journal(&workdir.dir, &all)? {
-                if matches!(
-                    liveness::judge_traceless(&farmer, waiting),
-                    Verdict::Dead(_)
-                ) {
+                if matches!(liveness::judge_missing(&farmer, waiting), Verdict::Dead(_)) {
                     self.session.seal(&farmer, None, waiting)?;
                 }
             }
@@ -577,7 +575,7 @@ impl Farmer {
     fn is_over(&mut self, now: u64) -> Result<bool, Error> {
         let is_idle = self.slots.iter().all(Option::is_none) && self.queue.is_empty();
         let is_feeding = self.session.feed().is_some_and(|feed| feed.is_open());
-        let has_more = self.session.has_news() || self.session.state().left() > 0;
+        let has_more = self.session.has_pending() || self.session.state().left() > 0;
         if !is_idle || is_feeding || has_more {
             return Ok(false);
         }
@@ -585,7 +583,7 @@ impl Farmer {
             return Ok(false);
         }
         self.looked = now;
-        self.session.look()?;
+        self.session.refresh_state()?;
         let state = self.session.state();
         Ok(state.is_complete() || state.live < 2 && state.left() == 0)
     }
@@ -617,7 +615,7 @@ impl Farmer {
 }
 
 /// Lines may come and go.
-const EDITS: Edits = Edits {
+const EDITS: EditPolicy = EditPolicy {
     strict: false,
     drop: true,
 };
@@ -643,7 +641,7 @@ fn prelude(workdir: &Workdir, plan: &Plan, waiting: &mut SimWaiting) -> Result<(
         Source::List(list) => {
             match prepare(dir, mechanism, "a start", waiting, (list, None), EDITS) {
                 Ok(_) => {}
-                Err(ListTrouble::Workdir(error)) => return Err(error),
+                Err(ListFailure::Workdir(error)) => return Err(error),
                 Err(trouble) => panic!("{trouble}"),
             }
         }
@@ -651,8 +649,8 @@ fn prelude(workdir: &Workdir, plan: &Plan, waiting: &mut SimWaiting) -> Result<(
             let list = bytes.list();
             match prepare(dir, mechanism, "a start", waiting, (&list, None), EDITS) {
                 Ok(_) => break,
-                Err(ListTrouble::Changing { .. }) => {}
-                Err(ListTrouble::Workdir(error)) => return Err(error),
+                Err(ListFailure::Changing { .. }) => {}
+                Err(ListFailure::Workdir(error)) => return Err(error),
                 Err(trouble) => panic!("{trouble}"),
             }
         },
@@ -660,7 +658,7 @@ fn prelude(workdir: &Workdir, plan: &Plan, waiting: &mut SimWaiting) -> Result<(
             prepare_stream(dir, mechanism, "a start", waiting, None)?;
         }
     }
-    for farmer in membership::unsealed(dir)? {
+    for farmer in membership::present(dir)? {
         if let Some((seen, Verdict::Dead(_))) = liveness::judge(dir, mechanism, &farmer, waiting)? {
             let of = (&*farmer, Some(&seen));
             recovery::seal(dir, mechanism, ("a start", None), waiting, of)?;

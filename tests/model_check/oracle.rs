@@ -12,7 +12,7 @@ use std::os::fd::OwnedFd;
 use pytf::model::ids::Ids;
 use pytf::model::outcome::Destination;
 use pytf::model::task::parse_line;
-use pytf::workdir::files::Known;
+use pytf::workdir::files::Committed;
 use pytf::workdir::fs::File;
 use pytf::workdir::layout::{FAILED, FINISHED, REQUEUED, TASKS, TOPROCESS};
 use pytf::workdir::mechanism::Mechanism;
@@ -301,7 +301,7 @@ impl Oracle {
                 let (len, lines) = (now.queue().len, now.queue().left);
                 (
                     now.queue().cursor,
-                    Known {
+                    Committed {
                         len,
                         lines,
                         sum: now.queue().rest(),

@@ -16,7 +16,7 @@ use crate::model::task::parse_line;
 use crate::workdir::fs::{Dir, RealDir};
 use crate::workdir::layout::LOCK;
 use crate::workdir::layout::{FAILED, FINISHED, TASKS, TOPROCESS};
-use crate::workdir::state::look;
+use crate::workdir::state::peek;
 use crate::workdir::state::{Act, State, parse_entries};
 
 /// How many tasks are where.
@@ -50,7 +50,7 @@ impl Counts {
             .and_then(|dir| {
                 let dir: Arc<dyn Dir> = dir;
                 if workdir.join(LOCK).exists() {
-                    look(&dir).map_err(|error| error.to_string())
+                    peek(&dir).map_err(|error| error.to_string())
                 } else {
                     Ok(None)
                 }
@@ -66,7 +66,7 @@ impl Counts {
             // Somebody may have begun meanwhile.
             let is_same = |_: &String| {
                 let dir = RealDir::open(workdir).ok();
-                let again = dir.and_then(|dir| look(&(dir as Arc<dyn Dir>)).ok()?);
+                let again = dir.and_then(|dir| peek(&(dir as Arc<dyn Dir>)).ok()?);
                 again.is_some_and(|again| again.seq == state.seq)
             };
             trouble = doubt(workdir, &state).filter(is_same);

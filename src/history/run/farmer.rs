@@ -17,7 +17,7 @@ use crate::history::lanes::Span;
 use crate::model::clocks::Ahead;
 use crate::model::figures::Histogram;
 use crate::model::outcome::{Destination, Outcome};
-use crate::model::record::Opinion;
+use crate::model::record::NodeHealth;
 use crate::model::record::{Header, LATEST, Mark, Record, Used};
 use crate::model::series::Series;
 
@@ -78,7 +78,7 @@ pub struct Farmer {
     /// When it left in good order, and why.
     pub left: Option<(u64, String)>,
     /// What it thinks of its node.
-    pub health: Opinion,
+    pub health: NodeHealth,
     /// Whether it starts nothing any more, and what runs goes on.
     pub is_draining: bool,
     /// Tasks that left processes behind when they ended, as far as that was noted.
@@ -140,7 +140,7 @@ impl Farmer {
             first: u64::MAX,
             last: 0,
             left: None,
-            health: Opinion::Well,
+            health: NodeHealth::Healthy,
             is_draining: false,
             left_behind: 0,
             memory_kills: 0,

@@ -11,7 +11,7 @@ use crate::model::clocks::Ahead;
 use crate::model::durations;
 use crate::model::escape::escape;
 use crate::model::figures::micros;
-use crate::model::record::Opinion;
+use crate::model::record::NodeHealth;
 
 /// What is known of a node.
 #[derive(Debug)]
@@ -23,7 +23,7 @@ pub struct Node<'a> {
     /// How the one is that is most alive.
     pub life: Life,
     /// What its farmers think of it, those that live; else the last one.
-    pub health: Opinion,
+    pub health: NodeHealth,
     /// By how much its clock is ahead of the others', where that is proved.
     pub clock: Option<Ahead>,
     /// Whether its farmers that live start nothing any more.
@@ -51,10 +51,10 @@ impl Node<'_> {
 }
 
 /// How a node is, in one word.
-pub fn word(life: Life, health: Opinion) -> &'static str {
+pub fn word(life: Life, health: NodeHealth) -> &'static str {
     match health {
-        Opinion::Doubtful if life.is_there() => "unsure",
-        Opinion::Sick if life.is_there() => "sick",
+        NodeHealth::Suspect if life.is_there() => "unsure",
+        NodeHealth::Unhealthy if life.is_there() => "sick",
         _ => life.word(),
     }
 }

@@ -11,7 +11,7 @@ use crate::history::open;
 use crate::workdir::files::read_from;
 use crate::workdir::fs::{Dir, Open, RealDir};
 use crate::workdir::layout::LOCK;
-use crate::workdir::state::{Log, bytes, kept, look, segment_of};
+use crate::workdir::state::{Log, bytes, kept, peek, segment_of};
 
 /// The segments that are kept, oldest first.
 pub(super) fn all_kept(workdir: &Path) -> io::Result<Vec<u64>> {
@@ -41,7 +41,7 @@ pub(super) fn of_newest(workdir: &Path, log: &Log, from: u64) -> io::Result<Vec<
         file => file?,
     };
     let bytes = bytes(&*file, log, from).map_err(io::Error::other)?;
-    let now = look(&dir).ok().flatten();
+    let now = peek(&dir).ok().flatten();
     let is_intact = now.is_some_and(|now| log.is_intact(&now.log));
     Ok(if is_intact { bytes } else { Vec::new() })
 }

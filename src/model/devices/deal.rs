@@ -27,14 +27,14 @@ pub struct Wish {
 
 /// Which of the processes of a node we are.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Part {
+pub struct Share {
     /// From 0.
     pub rank: u32,
     /// At least 1.
     pub of: u32,
 }
 
-impl Part {
+impl Share {
     /// All of it.
     pub const WHOLE: Self = Self { rank: 0, of: 1 };
 
@@ -100,7 +100,7 @@ fn sharing(slots: u64, most: u64, per_gpu: u32) -> u64 {
 
 /// The devices of each of our slots, by their places in `seats`. It may be empty
 /// when there are more processes on the node than slots.
-pub fn deal(seats: &[Seat], wish: Wish, part: Part) -> Result<Vec<Vec<usize>>, Cannot> {
+pub fn deal(seats: &[Seat], wish: Wish, part: Share) -> Result<Vec<Vec<usize>>, Cannot> {
     if seats.is_empty() {
         return Err(Cannot::NoDevice);
     }
@@ -137,7 +137,7 @@ pub fn deal(seats: &[Seat], wish: Wish, part: Part) -> Result<Vec<Vec<usize>>, C
 /// Our part of `slots` slots, which are dealt evenly to the units: neighbouring
 /// slots of the whole node have the same unit, so that each process has few of
 /// them; of ours, neighbours have different ones, so that few tasks spread.
-fn ours(units: &[Vec<usize>], slots: u64, part: Part) -> Vec<Vec<usize>> {
+fn ours(units: &[Vec<usize>], slots: u64, part: Share) -> Vec<Vec<usize>> {
     let slots = usize::try_from(slots).unwrap_or(usize::MAX);
     let (each, more) = (slots / units.len(), slots % units.len());
     let all = (0..units.len()).flat_map(|unit| {
@@ -234,7 +234,7 @@ mod tests {
                 vec![vec![0, 1], vec![2, 3], vec![0, 1]],
             ),
         ] {
-            assert_eq!(deal(&seats(n), wish, Part::WHOLE), Ok(expected), "{name}");
+            assert_eq!(deal(&seats(n), wish, Share::WHOLE), Ok(expected), "{name}");
         }
     }
 
@@ -247,7 +247,7 @@ mod tests {
             (4, wish(16, 0, 2), "use --proc 8"),
             (4, wish(3, 2, 0), "--tasks-per-gpu 2"),
         ] {
-            let error = deal(&seats(n), wish, Part::WHOLE).unwrap_err().to_string();
+            let error = deal(&seats(n), wish, Share::WHOLE).unwrap_err().to_string();
             assert!(error.contains(told), "{error}");
         }
     }
@@ -260,7 +260,7 @@ mod tests {
         };
         let two_nodes = [seat(0, None), seat(1, None), seat(0, None), seat(1, None)];
         assert_eq!(
-            deal(&two_nodes, wish(0, 2, 0), Part::WHOLE),
+            deal(&two_nodes, wish(0, 2, 0), Share::WHOLE),
             Ok(vec![vec![0, 2], vec![1, 3]])
         );
         let pairs = [
@@ -270,20 +270,20 @@ mod tests {
             seat(0, Some(1)),
         ];
         assert_eq!(
-            deal(&pairs, wish(0, 2, 0), Part::WHOLE),
+            deal(&pairs, wish(0, 2, 0), Share::WHOLE),
             Ok(vec![vec![0, 3], vec![1, 2]])
         );
         // Three on each node: the third of each makes a pair all the same.
         let odd: Vec<Seat> = (0..6).map(|n| seat(n / 3, None)).collect();
         assert_eq!(
-            deal(&odd, wish(0, 2, 0), Part::WHOLE),
+            deal(&odd, wish(0, 2, 0), Share::WHOLE),
             Ok(vec![vec![0, 1], vec![2, 5], vec![3, 4]])
         );
     }
 
     #[test]
     fn processes_of_a_node_take_parts() {
-        let mine = |n, wish, rank, of| deal(&seats(n), wish, Part { rank, of }).unwrap();
+        let mine = |n, wish, rank, of| deal(&seats(n), wish, Share { rank, of }).unwrap();
         assert_eq!(mine(4, wish(0, 1, 0), 0, 2), [vec![0], vec![1]]);
         assert_eq!(mine(4, wish(0, 1, 0), 1, 2), [vec![2], vec![3]]);
         assert_eq!(mine(1, wish(0, 0, 4), 1, 2), [vec![0], vec![0]]);
@@ -304,7 +304,7 @@ mod tests {
                 .collect();
             let asked = wish(slots, per_task, per_gpu);
             let parts: Result<Vec<_>, _> =
-                (0..of).map(|rank| deal(&seats, asked, Part { rank, of })).collect();
+                (0..of).map(|rank| deal(&seats, asked, Share { rank, of })).collect();
             let Ok(parts) = parts else { return Ok(()) };
             let sizes: Vec<usize> = parts.iter().map(Vec::len).collect();
             let all: Vec<Vec<usize>> = parts.into_iter().flatten().collect();

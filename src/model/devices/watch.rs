@@ -6,14 +6,14 @@
 
 /// Below this a device is free.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
-pub struct Limits {
+pub struct BusyLimits {
     /// `--gpu-max-load`, 0 to 1.
     pub load: Option<f64>,
     /// `--gpu-max-memory`, 0 to 1.
     pub memory: Option<f64>,
 }
 
-impl Limits {
+impl BusyLimits {
     /// Whether there is anything to wait for.
     pub fn any(self) -> bool {
         self.load.is_some() || self.memory.is_some()
@@ -49,7 +49,7 @@ pub struct Watched {
 
 /// What there is to say about a device's slots.
 #[derive(Clone, Debug, PartialEq)]
-pub enum May {
+pub enum Admission {
     /// A task may start.
     Start,
     /// It may, but nobody can tell whether the device is free.
@@ -64,7 +64,7 @@ pub enum May {
 
 impl Watched {
     /// Takes a measurement.
-    pub fn sample(&mut self, sample: Sample, limits: Limits) {
+    pub fn sample(&mut self, sample: Sample, limits: BusyLimits) {
         if let Some(why) = &sample.lost {
             self.lost.get_or_insert_with(|| why.clone());
         }
@@ -83,12 +83,12 @@ impl Watched {
     }
 
     /// Whether a task may start on it.
-    pub fn may(&self, limits: Limits) -> May {
+    pub fn may(&self, limits: BusyLimits) -> Admission {
         if let Some(why) = &self.lost {
-            return May::Lost(why.clone());
+            return Admission::Lost(why.clone());
         }
         if self.own > 0 || !limits.any() {
-            return May::Start;
+            return Admission::Start;
         }
         let can_tell = self.last.as_ref().is_some_and(|last| {
             (limits.load.is_some() && last.load.is_some())
@@ -96,13 +96,13 @@ impl Watched {
         });
         match &self.last {
             Some(last) => match over(last, limits) {
-                Some(why) => May::Busy(why),
-                None if self.good < SAMPLES => May::NotYet,
-                None if can_tell => May::Start,
-                None => May::StartBlindly,
+                Some(why) => Admission::Busy(why),
+                None if self.good < SAMPLES => Admission::NotYet,
+                None if can_tell => Admission::Start,
+                None => Admission::StartBlindly,
             },
-            None if self.good < SAMPLES => May::NotYet,
-            None => May::StartBlindly,
+            None if self.good < SAMPLES => Admission::NotYet,
+            None => Admission::StartBlindly,
         }
     }
 
@@ -124,7 +124,7 @@ impl Watched {
 }
 
 /// Why it is not free; what is unknown is no reason.
-fn over(sample: &Sample, limits: Limits) -> Option<String> {
+fn over(sample: &Sample, limits: BusyLimits) -> Option<String> {
     let above = |value: Option<f64>, limit: Option<f64>| {
         let (value, limit) = (value?, limit?);
         (value > limit).then_some((value * 100.0, limit * 100.0))
@@ -153,7 +153,7 @@ pub fn out_of_service(devices: &[Vec<usize>], is_lost: impl Fn(usize) -> bool) -
 mod tests {
     use super::*;
 
-    const LIMITS: Limits = Limits {
+    const LIMITS: BusyLimits = BusyLimits {
         load: Some(0.1),
         memory: Some(0.2),
     };
@@ -166,7 +166,7 @@ mod tests {
         }
     }
 
-    fn after(samples: &[Sample], limits: Limits) -> May {
+    fn after(samples: &[Sample], limits: BusyLimits) -> Admission {
         let mut watched = Watched::default();
         for sample in samples {
             watched.sample(sample.clone(), limits);
@@ -179,26 +179,32 @@ mod tests {
         let free = of(Some(0.1), Some(0.0));
         let busy = of(Some(0.5), Some(0.0));
         let full = of(Some(0.0), Some(0.21));
-        let is_busy = |may: &May| matches!(may, May::Busy(_));
-        assert_eq!(after(&[], LIMITS), May::NotYet);
-        assert_eq!(after(&[free.clone(), free.clone()], LIMITS), May::NotYet);
-        assert_eq!(after(&vec![free.clone(); 3], LIMITS), May::Start);
+        let is_busy = |may: &Admission| matches!(may, Admission::Busy(_));
+        assert_eq!(after(&[], LIMITS), Admission::NotYet);
+        assert_eq!(
+            after(&[free.clone(), free.clone()], LIMITS),
+            Admission::NotYet
+        );
+        assert_eq!(after(&vec![free.clone(); 3], LIMITS), Admission::Start);
         assert!(is_busy(&after(&[free.clone(), busy.clone()], LIMITS)));
         assert!(is_busy(&after(&[full], LIMITS)));
         let gap = [free.clone(), free.clone(), busy.clone(), free.clone()];
-        assert_eq!(after(&gap, LIMITS), May::NotYet);
-        assert_eq!(after(&[busy], Limits::default()), May::Start);
+        assert_eq!(after(&gap, LIMITS), Admission::NotYet);
+        assert_eq!(after(&[busy], BusyLimits::default()), Admission::Start);
     }
 
     #[test]
     fn what_is_unknown_keeps_nobody_waiting() {
         let nothing = vec![of(None, None); 3];
-        assert_eq!(after(&nothing, LIMITS), May::StartBlindly);
-        assert_eq!(after(&vec![of(None, Some(0.1)); 3], LIMITS), May::Start);
+        assert_eq!(after(&nothing, LIMITS), Admission::StartBlindly);
+        assert_eq!(
+            after(&vec![of(None, Some(0.1)); 3], LIMITS),
+            Admission::Start
+        );
         let mut silent = Watched::default();
         silent.sample(of(Some(0.9), None), LIMITS);
         silent.silent();
-        assert_eq!(silent.may(LIMITS), May::StartBlindly);
+        assert_eq!(silent.may(LIMITS), Admission::StartBlindly);
     }
 
     #[test]
@@ -209,14 +215,14 @@ mod tests {
         }
         watched.enter();
         watched.sample(of(Some(1.0), Some(0.9)), LIMITS);
-        assert_eq!(watched.may(LIMITS), May::Start);
+        assert_eq!(watched.may(LIMITS), Admission::Start);
         watched.leave();
-        assert!(matches!(watched.may(LIMITS), May::Busy(_)));
+        assert!(matches!(watched.may(LIMITS), Admission::Busy(_)));
         for _ in 0..3 {
-            assert_ne!(watched.may(LIMITS), May::Start);
+            assert_ne!(watched.may(LIMITS), Admission::Start);
             watched.sample(of(Some(0.0), Some(0.0)), LIMITS);
         }
-        assert_eq!(watched.may(LIMITS), May::Start);
+        assert_eq!(watched.may(LIMITS), Admission::Start);
     }
 
     #[test]
@@ -227,10 +233,13 @@ mod tests {
                 lost: Some("fell off".into()),
                 ..Sample::default()
             },
-            Limits::default(),
+            BusyLimits::default(),
         );
-        watched.sample(of(Some(0.0), None), Limits::default());
-        assert_eq!(watched.may(Limits::default()), May::Lost("fell off".into()));
+        watched.sample(of(Some(0.0), None), BusyLimits::default());
+        assert_eq!(
+            watched.may(BusyLimits::default()),
+            Admission::Lost("fell off".into())
+        );
         let slots = [vec![0], vec![1], vec![0, 1], vec![2]];
         let lost = |lost: &[usize]| out_of_service(&slots, |device| lost.contains(&device));
         assert_eq!(lost(&[]), [false; 4]);

@@ -13,7 +13,7 @@ use crate::model::durations;
 use crate::model::escape::{clip, escape};
 use crate::model::figures::{date, grouped, micros, share, show_kib};
 use crate::model::forecast::Forecast;
-use crate::model::record::Opinion;
+use crate::model::record::NodeHealth;
 use crate::model::task::TaskId;
 use crate::screens::status::json::word;
 use crate::screens::status::range;
@@ -185,7 +185,7 @@ pub(super) fn nodes(run: &Run) -> String {
     let mut out = String::new();
     for node in nodes.iter().take(NODES) {
         let class = match node.life {
-            Life::Alive if node.health != Opinion::Well => "bad",
+            Life::Alive if node.health != NodeHealth::Healthy => "bad",
             Life::Alive => "good",
             Life::Silent(_) | Life::Lost => "warn",
             Life::Dead => "bad",

@@ -22,7 +22,7 @@ use crate::model::task::TaskId;
 use crate::screens::log::place;
 use crate::ui::look::{Look, Paint};
 use crate::workdir::layout::{FAILED, FINISHED, REQUEUED, TOPROCESS};
-use crate::workdir::transaction::Why;
+use crate::workdir::transaction::RequeueReason;
 
 /// How many lines of the log are shown.
 const TAIL: usize = 10;
@@ -70,7 +70,7 @@ pub(super) fn look(run: &Run, id: TaskId) -> io::Result<Option<Task>> {
     let requeued = requeued(run, id)?;
     let is_running = attempts.values().any(|attempt| attempt.is_running);
     let last = requeued.last().map(|(_, why)| &**why);
-    let is_dropped = last == Some(Why::Dropped.word());
+    let is_dropped = last == Some(RequeueReason::Dropped.word());
     let (place, why) = match file {
         _ if is_running => ("running", String::new()),
         Some(file @ (FINISHED | FAILED)) => (file, String::new()),
@@ -248,7 +248,7 @@ impl Task {
             let _ = writeln!(out, "  {}", look.clip(&self.why, look.width - 2));
         }
         for (attempt, why) in &self.requeued {
-            let line = if why == Why::Dropped.word() {
+            let line = if why == RequeueReason::Dropped.word() {
                 "dropped from the list".to_owned()
             } else {
                 format!("put back for attempt {attempt}: {why}")

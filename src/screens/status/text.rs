@@ -18,7 +18,7 @@ use crate::model::durations;
 use crate::model::escape::escape;
 use crate::model::figures::{grouped, micros, share, show_kib};
 use crate::model::forecast::Forecast;
-use crate::model::record::Opinion;
+use crate::model::record::NodeHealth;
 use crate::model::task::TaskId;
 use crate::ui::advice::advice;
 use crate::ui::look::{Look, Paint};
@@ -243,7 +243,7 @@ impl Screen<'_> {
                 parts.push(format!("{count} {word}"));
             }
         }
-        let aside = |node: &&Node| node.life.is_there() && node.health != Opinion::Well;
+        let aside = |node: &&Node| node.life.is_there() && node.health != NodeHealth::Healthy;
         let aside = nodes.iter().filter(aside).count();
         if aside > 0 {
             parts.push(format!("{aside} in quarantine"));
@@ -272,13 +272,13 @@ impl Screen<'_> {
         let host = escape(node.host.as_bytes());
         let (life, paint) = match node.life {
             Life::Alive => match node.health {
-                Opinion::Well if node.is_draining => ("draining".to_owned(), Paint::Warn),
-                Opinion::Well => ("alive".to_owned(), Paint::Good),
-                Opinion::Doubtful => (
+                NodeHealth::Healthy if node.is_draining => ("draining".to_owned(), Paint::Warn),
+                NodeHealth::Healthy => ("alive".to_owned(), Paint::Good),
+                NodeHealth::Suspect => (
                     "unsure: others try what fails there".to_owned(),
                     Paint::Warn,
                 ),
-                Opinion::Sick => (
+                NodeHealth::Unhealthy => (
                     "sick: what fails there succeeds elsewhere".to_owned(),
                     Paint::Bad,
                 ),

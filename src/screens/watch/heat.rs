@@ -9,7 +9,7 @@ use ratatui::style::{Color, Style};
 use super::pen::{Pen, STRANGE};
 use super::sight::{NodeSight, Sight, Slot};
 use crate::history::run::Life;
-use crate::model::record::Opinion;
+use crate::model::record::NodeHealth;
 use crate::ui::look::Paint;
 
 /// From which time on, in seconds, a task is drawn one level higher.
@@ -128,7 +128,7 @@ pub(super) fn node(
         pen.style(Paint::Strong),
     );
     let (mark, paint) = match node.life {
-        Life::Alive if node.health != Opinion::Well => ("#", Paint::Bad),
+        Life::Alive if node.health != NodeHealth::Healthy => ("#", Paint::Bad),
         Life::Alive => ("+", Paint::Good),
         Life::Silent(_) => ("?", Paint::Warn),
         Life::Dead => ("!", Paint::Bad),

@@ -15,7 +15,7 @@ use crate::history::run::{Farmer, Life, Run};
 use crate::model::escape::{clip, escape};
 use crate::model::figures::{float, micros};
 use crate::model::forecast::Forecast;
-use crate::model::record::Opinion;
+use crate::model::record::NodeHealth;
 use crate::model::task::TaskId;
 use crate::screens::status::json::word;
 use crate::screens::status::range;
@@ -63,7 +63,7 @@ pub(super) struct NodeSight {
     pub(super) host: String,
     pub(super) life: Life,
     /// What its farmers think of it.
-    pub(super) health: Opinion,
+    pub(super) health: NodeHealth,
     pub(super) busy: usize,
     pub(super) count: u64,
     pub(super) slots: Vec<Slot>,

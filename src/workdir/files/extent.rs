@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 
 /// The known part of an append-only file.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Known {
+pub struct Committed {
     /// Its length in bytes.
     pub len: u64,
     /// Its lines.
@@ -18,7 +18,7 @@ pub struct Known {
     pub sum: u32,
 }
 
-impl Known {
+impl Committed {
     /// The same, with so many lines more behind it.
     #[must_use]
     pub fn with(self, bytes: &[u8], lines: u64) -> Self {

@@ -9,7 +9,7 @@ use std::io::ErrorKind;
 use std::sync::Arc;
 
 use super::checksum::CHANGED;
-use super::extent::{Head, Known};
+use super::extent::{Committed, Head};
 use super::read::read_full;
 use crate::model::ids::Ids;
 use crate::model::task::{TaskId, parse_line};
@@ -87,7 +87,11 @@ impl<'a> Lines<'a> {
 }
 
 /// Looks up the lines of some tasks in `tasks`, in one pass over it.
-pub fn lines_of(dir: &Arc<dyn Dir>, known: Known, ids: &Ids) -> Result<HashMap<TaskId, Vec<u8>>> {
+pub fn lines_of(
+    dir: &Arc<dyn Dir>,
+    known: Committed,
+    ids: &Ids,
+) -> Result<HashMap<TaskId, Vec<u8>>> {
     let mut wanted: std::collections::HashSet<TaskId> = ids.iter().collect();
     let mut found = HashMap::new();
     if wanted.is_empty() {

@@ -7,7 +7,7 @@ mod new_file;
 mod read;
 
 pub use checksum::CHANGED;
-pub use extent::{Head, Known};
+pub use extent::{Committed, Head};
 pub use lines::{Lines, lines_of};
 pub use new_file::{NEW, NewFile};
-pub use read::{looks, read_from, read_full, sum_of};
+pub use read::{read_from, read_full, retry_stale, sum_of};

@@ -6,7 +6,7 @@
 
 use std::sync::Arc;
 
-use super::extent::{Head, Known};
+use super::extent::{Committed, Head};
 use super::read::read_full;
 use crate::model::task::{TaskId, push_line};
 use crate::workdir::error::{Context, Result};
@@ -22,7 +22,7 @@ pub struct NewFile {
     name: String,
     file: Box<dyn File>,
     buffer: Vec<u8>,
-    written: Known,
+    written: Committed,
     /// How it begins, once that is written.
     head: Option<Head>,
     is_complete: bool,
@@ -41,7 +41,7 @@ impl NewFile {
             name,
             file,
             buffer: Vec::new(),
-            written: Known::default(),
+            written: Committed::default(),
             head: None,
             is_complete: false,
         })
@@ -89,7 +89,7 @@ impl NewFile {
         if !self.buffer.is_empty() {
             self.head = Some(self.head());
         }
-        self.written = self.known();
+        self.written = self.committed();
         self.buffer.clear();
         Ok(())
     }
@@ -106,7 +106,7 @@ impl NewFile {
     }
 
     /// What has been written so far.
-    pub fn known(&self) -> Known {
+    pub fn committed(&self) -> Committed {
         let lines = memchr::memchr_iter(b'\n', &self.buffer).count() as u64;
         self.written.with(&self.buffer, lines)
     }

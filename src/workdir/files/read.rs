@@ -20,7 +20,7 @@ const LOOKS: u32 = 10;
 
 /// Looks at a file without the lock. Another node may put a new one in its place, or remove
 /// it, in the midst of that: NFS calls its handle stale then, and `look` opens it anew.
-pub fn looks<T>(mut look: impl FnMut() -> Result<T>) -> Result<T> {
+pub fn retry_stale<T>(mut look: impl FnMut() -> Result<T>) -> Result<T> {
     for _ in 1..LOOKS {
         match look() {
             Err(Error::Io { source, .. }) if source.raw_os_error() == Some(libc::ESTALE) => {}

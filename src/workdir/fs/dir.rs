@@ -32,9 +32,9 @@ pub enum Open {
 /// What stands in a file's place: no pytf put it there, and none reads it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("is {0}")]
-pub struct NoFile(pub &'static str);
+pub struct NotAFile(pub &'static str);
 
-impl NoFile {
+impl NotAFile {
     /// The answer to whoever opens it.
     pub(super) fn refuse(self) -> io::Error {
         io::Error::new(ErrorKind::InvalidInput, self)
@@ -57,7 +57,7 @@ const SEGMENT: u64 = 4 << 20;
 
 /// A directory: the workdir.
 pub trait Dir: Send + Sync {
-    /// Opens a regular file; what is there and is none is [`NoFile`].
+    /// Opens a regular file; what is there and is none is [`NotAFile`].
     fn open(&self, name: &str, how: Open) -> io::Result<Box<dyn File>>;
     /// Renames over whatever bears the new name.
     fn rename(&self, from: &str, to: &str) -> io::Result<()>;

@@ -4,6 +4,6 @@ mod dir;
 mod real;
 mod rights;
 
-pub use dir::{Dir, File, NoFile, Open, is_no_folder};
+pub use dir::{Dir, File, NotAFile, Open, is_no_folder};
 pub use real::RealDir;
 pub use rights::{Rights, Trust};

@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, UNIX_EPOCH};
 
-use super::dir::{Dir, File, NoFile, Open};
+use super::dir::{Dir, File, NotAFile, Open};
 use super::rights::{Rights, Trust};
 use crate::workdir::mechanism::Mechanism;
 use fs2::FileExt as _;
@@ -100,9 +100,9 @@ impl RealDir {
     /// Opens a file, or says why it is not one.
     fn open_once(&self, name: &str, how: Open) -> io::Result<Box<dyn File>> {
         let (fd, is_made) = match self.open_or_make(name, how) {
-            Err(nix::Error::EISDIR) => return Err(NoFile("a directory").refuse()),
-            Err(nix::Error::ELOOP) => return Err(NoFile("a symbolic link").refuse()),
-            Err(nix::Error::ENXIO) => return Err(NoFile("a socket or a device").refuse()),
+            Err(nix::Error::EISDIR) => return Err(NotAFile("a directory").refuse()),
+            Err(nix::Error::ELOOP) => return Err(NotAFile("a symbolic link").refuse()),
+            Err(nix::Error::ENXIO) => return Err(NotAFile("a socket or a device").refuse()),
             opened => opened?,
         };
         let file = StdFile::from(fd);
@@ -110,9 +110,9 @@ impl RealDir {
         let kind = stat.file_type();
         match () {
             () if kind.is_file() => {}
-            () if kind.is_dir() => return Err(NoFile("a directory").refuse()),
-            () if kind.is_fifo() => return Err(NoFile("a FIFO").refuse()),
-            () => return Err(NoFile("a device").refuse()),
+            () if kind.is_dir() => return Err(NotAFile("a directory").refuse()),
+            () if kind.is_fifo() => return Err(NotAFile("a FIFO").refuse()),
+            () => return Err(NotAFile("a device").refuse()),
         }
         if is_made {
             self.rights.settle(&file)?;

@@ -24,7 +24,7 @@ const GROUP: u32 = 0o060;
 /// What may be trusted when it is opened.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Trust {
-    /// Anything: for looks, which run nothing and write nothing.
+    /// Anything: for readers, which run nothing and write nothing.
     Any,
     /// What only the owner of the folder, we or root may write; where others may
     /// write the folder, what they may write, too.

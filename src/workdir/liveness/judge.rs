@@ -2,10 +2,10 @@
 //! `model::liveness` on all that was seen.
 
 use super::waiting::Waiting;
-use super::watcher::Sight;
+use super::watcher::JournalView;
 use super::watcher::look_at;
 use crate::model::identity::Process;
-use crate::model::liveness::{Lock, Look, Verdict};
+use crate::model::liveness::{LockState, Observation, Verdict};
 use crate::workdir::error::Result;
 use crate::workdir::fs::Dir;
 use crate::workdir::mechanism::Mechanism;
@@ -18,7 +18,7 @@ pub fn judge(
     mechanism: Mechanism,
     farmer: &str,
     waiting: &mut dyn Waiting,
-) -> Result<Option<(Sight, Verdict)>> {
+) -> Result<Option<(JournalView, Verdict)>> {
     let began = waiting.now();
     let Some(watcher) = waiting.watcher() else {
         return Ok(None);
@@ -26,7 +26,7 @@ pub fn judge(
     let Some(seen) = look_at(dir, mechanism, farmer, watcher)? else {
         return Ok(None);
     };
-    let look = Look {
+    let look = Observation {
         began,
         ended: waiting.now(),
         len: seen.len,
@@ -38,13 +38,13 @@ pub fn judge(
 }
 
 /// Judges a farmer that has no journal any more, and so can give no sign of life.
-pub fn judge_traceless(farmer: &str, waiting: &mut dyn Waiting) -> Verdict {
+pub fn judge_missing(farmer: &str, waiting: &mut dyn Waiting) -> Verdict {
     let now = waiting.now();
-    let look = Look {
+    let look = Observation {
         began: now,
         ended: now,
         len: 0,
-        lock: Lock::Unknown,
+        lock: LockState::Unknown,
         process: Process::Unknown,
     };
     let watcher = waiting.watcher();

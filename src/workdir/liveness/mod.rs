@@ -7,9 +7,9 @@ pub mod node;
 mod waiting;
 mod watcher;
 
-pub use judge::{judge, judge_traceless};
+pub use judge::{judge, judge_missing};
 pub use waiting::Waiting;
 #[cfg(test)]
 pub(in crate::workdir) use waiting::samples;
 pub(in crate::workdir) use watcher::lock_of;
-pub use watcher::{Sight, Watcher, look_at};
+pub use watcher::{JournalView, Watcher, look_at};

@@ -1,6 +1,6 @@
 //! Looking at the journals of other farmers.
 //!
-//! This makes the looks, `model::liveness` judges them. Others rely on this: a journal
+//! This makes the observations, `model::liveness` judges them. Others rely on this: a journal
 //! is opened to be read only, since on NFS a node that has a file open for writing
 //! anywhere does not see how it grows; who is meant by a journal is what its header
 //! says; and a lock is asked about, never taken.
@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use super::node::Node;
 use crate::model::identity::{FarmerId, Process};
-use crate::model::liveness::{Lock, Observer};
+use crate::model::liveness::{LockState, Observer};
 use crate::model::record::NodeId;
 use crate::workdir::error::{Context, Result};
 use crate::workdir::fs::{Dir, File, Open};
@@ -59,7 +59,7 @@ impl Watcher {
         if let Some(id) = self.id_of(dir, farmer)? {
             return Ok(Some(id));
         }
-        let over = membership::over(dir)?;
+        let over = membership::departed(dir)?;
         let Some(over) = over.into_iter().find(|over| over.farmer == farmer) else {
             return Ok(None);
         };
@@ -90,7 +90,7 @@ impl Watcher {
 
 /// What one look has shown of a journal.
 #[derive(Clone, Debug)]
-pub struct Sight {
+pub struct JournalView {
     /// Who writes it; `None` without a header that can be read.
     pub id: Option<FarmerId>,
     /// Its length, which grows while its farmer lives.
@@ -98,14 +98,14 @@ pub struct Sight {
     /// When it was last written, by the file system's time.
     pub modified: Duration,
     /// Whether it is locked.
-    pub lock: Lock,
+    pub lock: LockState,
     /// The farmer's process.
     pub process: Process,
     /// Whether the farmer is on our node.
     pub is_here: bool,
 }
 
-impl Sight {
+impl JournalView {
     /// Whether the farmer is under another kernel than the one that is ours.
     pub fn is_under_another_kernel(&self, node: Option<&NodeId>) -> bool {
         let is_another = |id: &FarmerId| id.is_under_another_kernel(node);
@@ -127,7 +127,7 @@ pub fn look_at(
     mechanism: Mechanism,
     farmer: &str,
     watcher: &mut Watcher,
-) -> Result<Option<Sight>> {
+) -> Result<Option<JournalView>> {
     let Some(file) = open(dir, farmer)? else {
         return Ok(None);
     };
@@ -140,7 +140,7 @@ pub fn look_at(
     let name = layout::journal(farmer);
     let len = file.len().context("look at", &name)?;
     let modified = file.modified().context("look at", &name)?;
-    Ok(Some(Sight {
+    Ok(Some(JournalView {
         id,
         len,
         modified,
@@ -152,15 +152,19 @@ pub fn look_at(
 
 /// What a journal's lock tells. Where no lock reaches other nodes, on one node flock(2)
 /// still does. An error is no answer.
-pub(in crate::workdir) fn lock_of(file: &dyn File, mechanism: Mechanism, is_here: bool) -> Lock {
+pub(in crate::workdir) fn lock_of(
+    file: &dyn File,
+    mechanism: Mechanism,
+    is_here: bool,
+) -> LockState {
     let by = match mechanism {
         Mechanism::Flock | Mechanism::Fcntl => mechanism,
         Mechanism::Link if is_here => Mechanism::Flock,
-        Mechanism::Link => return Lock::Unknown,
+        Mechanism::Link => return LockState::Unknown,
     };
     match file.is_locked(by) {
-        Ok(true) => Lock::Held,
-        Ok(false) => Lock::Free,
-        Err(_) => Lock::Unknown,
+        Ok(true) => LockState::Held,
+        Ok(false) => LockState::Free,
+        Err(_) => LockState::Unknown,
     }
 }

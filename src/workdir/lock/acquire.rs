@@ -3,7 +3,7 @@
 
 use super::announce::announce;
 use super::breaking::LongWait;
-use super::kernel_queue::{Line, Stood};
+use super::kernel_queue::{Queued, QueuedLock};
 use super::name::{self, Name};
 use std::sync::Arc;
 use std::time::Duration;
@@ -24,11 +24,12 @@ const LOOK_TRIES: u32 = 3;
 /// In so many tries a waiter counts the farmers once.
 const COUNT_TRIES: u32 = 8;
 
-/// Waits for the lock. `who` is the name of the farmer, or of whoever it is.
+/// Waits for the lock. `owner` is written into it for diagnostics: the name of the farmer,
+/// or what the process does.
 pub fn acquire(
     dir: &Arc<dyn Dir>,
     mechanism: Mechanism,
-    who: &str,
+    owner: &str,
     waiting: &mut dyn Waiting,
 ) -> Result<Held> {
     let mut wait = LongWait::new(waiting.now());
@@ -39,7 +40,7 @@ pub fn acquire(
         let since = waiting.now();
         let held = match mechanism {
             Mechanism::Flock | Mechanism::Fcntl => try_file(dir, mechanism, &mut line)?,
-            Mechanism::Link => name::take(dir, who, waiting)?.map(|(file, name)| Taken {
+            Mechanism::Link => name::take(dir, owner, waiting)?.map(|(file, name)| Taken {
                 file,
                 again: None,
                 name: Some(name),
@@ -56,9 +57,9 @@ pub fn acquire(
             // A process that died after it had written a state may not have
             // synced it; the state before it must stay until it is.
             held.file.sync().context("sync", LOCK)?;
-            state::write_holder(&*held.file, who, waiting.micros())?;
+            state::write_holder(&*held.file, owner, waiting.micros())?;
             if tries >= FIRST_LOOK {
-                announce(dir, &*held.file, who, waiting)?;
+                announce(dir, &*held.file, owner, waiting)?;
             }
             return Ok(held);
         }
@@ -82,12 +83,12 @@ pub fn acquire(
         };
         let spread = 0.5 + waiting.jitter();
         if !waiting.pause(pause.mul_f64(spread)) {
-            return Err(Error::GaveUp);
+            return Err(Error::Canceled);
         }
         if tries >= FIRST_LOOK && tries.is_multiple_of(LOOK_TRIES) {
             wait.look(dir, mechanism, waiting)?;
         } else if mechanism == Mechanism::Link && (tries > 28 || tries.is_multiple_of(8)) {
-            wait.look_here(dir, who, waiting)?;
+            wait.look_here(dir, owner, waiting)?;
         }
     }
 }
@@ -103,7 +104,7 @@ struct Taken {
 fn try_file(
     dir: &Arc<dyn Dir>,
     mechanism: Mechanism,
-    line: &mut Option<Line>,
+    line: &mut Option<QueuedLock>,
 ) -> Result<Option<Taken>> {
     let Some(file) = locked_file(dir, mechanism, line)? else {
         return Ok(None);
@@ -125,23 +126,23 @@ fn try_file(
 fn locked_file(
     dir: &Arc<dyn Dir>,
     mechanism: Mechanism,
-    line: &mut Option<Line>,
+    line: &mut Option<QueuedLock>,
 ) -> Result<Option<Box<dyn File>>> {
     if let Some(place) = line.take() {
-        return Ok(match place.stand(dir) {
-            Stood::Served(file) => Some(file),
-            Stood::Waits(place) => {
+        return Ok(match place.wait(dir) {
+            Queued::Acquired(file) => Some(file),
+            Queued::Pending(place) => {
                 *line = Some(place);
                 None
             }
-            Stood::InVain => None,
+            Queued::Stale => None,
         });
     }
     let file = dir.open(LOCK, Open::Create).context("open", LOCK)?;
     match file.try_lock(mechanism) {
         Ok(true) => Ok(Some(file)),
         Ok(false) => {
-            *line = Line::join(dir, file, mechanism);
+            *line = QueuedLock::join(dir, file, mechanism);
             Ok(None)
         }
         // Replaced and gone at the server: the next try opens the new one.

@@ -18,10 +18,10 @@ pub(super) const NEXT: &str = "lock.next.";
 pub fn announce(
     dir: &Arc<dyn Dir>,
     lock: &dyn File,
-    who: &str,
+    owner: &str,
     waiting: &dyn Waiting,
 ) -> Result<()> {
-    state::write_holder(lock, who, waiting.micros())?;
+    state::write_holder(lock, owner, waiting.micros())?;
     lock.sync().context("sync", LOCK)?;
     disarm(dir, "")
 }

@@ -6,14 +6,14 @@
 //! node that is dead by its journal, or died before it could say who it is; and of all that try it at once, one does it.
 
 use super::announce::{NEXT, disarm};
-use super::name::{Mark, NAMELESS, Turn};
+use super::name::{HolderNote, NAMELESS, Version};
 use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
 use crate::model::liveness::{Evidence, Verdict};
 use crate::workdir::error::{Context, Result};
-use crate::workdir::files::{looks, read_from};
+use crate::workdir::files::{read_from, retry_stale};
 use crate::workdir::fs::{Dir, File, Open};
 use crate::workdir::layout::LOCK;
 use crate::workdir::liveness::{self, Waiting};
@@ -34,7 +34,7 @@ pub(super) struct LongWait {
     /// How often it was tried to break this lock.
     tries: u32,
     /// A name whose holder has not yet written who it is, and since when.
-    nameless: Option<(Turn, Duration)>,
+    nameless: Option<(Version, Duration)>,
 }
 
 impl LongWait {
@@ -78,16 +78,16 @@ impl LongWait {
             let waited = now.saturating_sub(self.since).as_secs();
             waiting.tell(format!(
                 "waiting for the lock for {waited}s; the last to take it was {}",
-                sign.who()
+                sign.owner()
             ));
         }
         // A node that dies takes its journal with it: one silence tells of both.
-        let _ = liveness::judge(dir, mechanism, sign.who(), waiting)?;
+        let _ = liveness::judge(dir, mechanism, sign.owner(), waiting)?;
         if began.saturating_sub(self.still_since) > waiting.takeover() {
             self.still_since = now;
             self.tries += 1;
             if replace(dir, mechanism, (&sign, self.tries), waiting)? {
-                let holder = sign.who();
+                let holder = sign.owner();
                 waiting.tell(format!("{holder} gave no sign of life: its lock is broken"));
             }
         }
@@ -99,7 +99,7 @@ impl LongWait {
     pub(super) fn look_here(
         &mut self,
         dir: &Arc<dyn Dir>,
-        who: &str,
+        owner: &str,
         waiting: &mut dyn Waiting,
     ) -> Result<()> {
         let now = waiting.now();
@@ -109,14 +109,17 @@ impl LongWait {
             None => false,
             // What we left when nobody could tell whether our transaction had come true: the
             // name of a farmer, which has no blanks, is that of one process.
-            Some(_) if sign.who() == who && !who.contains(' ') => true,
+            Some(_) if sign.owner() == owner && !owner.contains(' ') => true,
             Some("") => {
-                let seen = self.nameless.take().filter(|(turn, _)| *turn == sign.turn);
-                let (_, since) = *self.nameless.insert(seen.unwrap_or((sign.turn, now)));
+                let seen = self
+                    .nameless
+                    .take()
+                    .filter(|(version, _)| *version == sign.version);
+                let (_, since) = *self.nameless.insert(seen.unwrap_or((sign.version, now)));
                 now.saturating_sub(since) > NAMELESS
             }
             // Silence is no evidence here: it may have taken the lock this moment.
-            Some(_) => liveness::judge(dir, Mechanism::Link, sign.who(), waiting)?
+            Some(_) => liveness::judge(dir, Mechanism::Link, sign.owner(), waiting)?
                 .is_some_and(|(_, verdict)| verdict == Verdict::Dead(Evidence::Gone)),
         };
         if is_dead {
@@ -133,7 +136,7 @@ impl LongWait {
 #[derive(Clone, PartialEq, Eq)]
 struct Sign {
     inode: u64,
-    turn: Turn,
+    version: Version,
     /// When the lock was taken, and by whom.
     holder: Option<String>,
 }
@@ -142,7 +145,7 @@ impl Sign {
     /// What the server has: other waiters of our node may have the file open for writing,
     /// to lock it, and we would see what our node remembers for as long.
     fn read(dir: &Arc<dyn Dir>, mechanism: Mechanism) -> Result<Self> {
-        looks(|| Self::read_once(dir, mechanism))
+        retry_stale(|| Self::read_once(dir, mechanism))
     }
 
     fn read_once(dir: &Arc<dyn Dir>, mechanism: Mechanism) -> Result<Self> {
@@ -152,24 +155,24 @@ impl Sign {
             lock => Some(lock.context("open", LOCK)?),
         };
         let lock = lock.as_deref();
-        let turn = lock.map_or(Ok(Turn::default()), Turn::of)?;
+        let version = lock.map_or(Ok(Version::default()), Version::of)?;
         let holder = match mechanism {
             Mechanism::Flock | Mechanism::Fcntl => lock.and_then(state::read_holder),
-            Mechanism::Link => Mark::of_holder(dir, turn)?.map(|mark| mark.word),
+            Mechanism::Link => HolderNote::of_holder(dir, version)?.map(|mark| mark.word),
         };
         Ok(Self {
             inode: lock.map_or(Ok(0), File::inode).context("look at", LOCK)?,
-            turn,
+            version,
             holder,
         })
     }
 
-    fn who(&self) -> &str {
+    fn owner(&self) -> &str {
         let word = self
             .holder
             .as_deref()
             .and_then(|word| word.split_once(" by "));
-        word.map_or("an unknown process", |(_, who)| who)
+        word.map_or("an unknown process", |(_, owner)| owner)
     }
 }
 
@@ -186,13 +189,13 @@ fn replace(
     waiting: &mut dyn Waiting,
 ) -> Result<bool> {
     let began = waiting.now();
-    let name = evidence.turn.successor(NEXT, tries);
+    let name = evidence.version.successor(NEXT, tries);
     let new = match dir.open(&name, Open::CreateNew) {
         Ok(new) => new,
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists => return Ok(false),
         Err(error) => return Err(error).context("create", &name),
     };
-    let bytes = looks(|| match dir.open(LOCK, Open::Fresh) {
+    let bytes = retry_stale(|| match dir.open(LOCK, Open::Fresh) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Vec::new()),
         old => read_from(&*old.context("open", LOCK)?, 0).context("read", LOCK),
     })?;

@@ -19,23 +19,23 @@ use std::time::Duration;
 const STAND: Duration = Duration::from_millis(100);
 
 /// Our place in the queue.
-pub(super) struct Line {
+pub(super) struct QueuedLock {
     /// The file that we want to lock: others may put a new one in its place.
     inode: u64,
     served: Receiver<io::Result<Box<dyn File>>>,
 }
 
 /// What came of standing in line for a while.
-pub(super) enum Stood {
+pub(super) enum Queued {
     /// The file, locked.
-    Served(Box<dyn File>),
+    Acquired(Box<dyn File>),
     /// Still waiting.
-    Waits(Line),
+    Pending(QueuedLock),
     /// The queue is for a file that is none any more, or it is broken.
-    InVain,
+    Stale,
 }
 
-impl Line {
+impl QueuedLock {
     /// Joins the queue for this file, which another has locked; `None` where there
     /// is none, or no thread to stand in it.
     pub(super) fn join(
@@ -59,15 +59,15 @@ impl Line {
     }
 
     /// Stands in line for a moment.
-    pub(super) fn stand(self, dir: &Arc<dyn Dir>) -> Stood {
+    pub(super) fn wait(self, dir: &Arc<dyn Dir>) -> Queued {
         match self.served.recv_timeout(STAND) {
-            Ok(Ok(file)) => Stood::Served(file),
+            Ok(Ok(file)) => Queued::Acquired(file),
             Err(RecvTimeoutError::Timeout)
                 if dir.inode(LOCK).ok().flatten() == Some(self.inode) =>
             {
-                Stood::Waits(self)
+                Queued::Pending(self)
             }
-            _ => Stood::InVain,
+            _ => Queued::Stale,
         }
     }
 }

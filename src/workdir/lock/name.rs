@@ -14,7 +14,7 @@
 
 use super::announce::disarm;
 use crate::workdir::error::{Context, Result};
-use crate::workdir::files::{looks, read_from};
+use crate::workdir::files::{read_from, retry_stale};
 use crate::workdir::fs::{Dir, File, Open};
 use crate::workdir::layout::LOCK;
 use crate::workdir::liveness::Waiting;
@@ -37,12 +37,12 @@ const GIVEN_BACK: &str = "\ngiven back\n";
 /// The number of a state, and how often the lock had been broken by then: whoever
 /// breaks it leaves an old holder with a name that nobody asks for any more.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) struct Turn {
+pub(super) struct Version {
     seq: u64,
     pub(super) breaks: u32,
 }
 
-impl Turn {
+impl Version {
     /// Of the state in force in an open lock file. It is read without the lock: what is
     /// torn is no damage.
     pub(super) fn of(lock: &dyn File) -> Result<Self> {
@@ -75,13 +75,13 @@ impl Turn {
 
 /// What has become of a transaction, as far as its holder knows.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Fate {
+enum CommitStatus {
     /// It has written no state.
-    Open,
+    NotBegun,
     /// It has begun to write a state.
     Unknown,
     /// Its state is in force.
-    True,
+    InForce,
 }
 
 /// A name that we hold; dropped, it is given back: removed where the transaction has
@@ -89,24 +89,28 @@ enum Fate {
 /// is broken.
 pub(super) struct Name {
     dir: Arc<dyn Dir>,
-    turn: Turn,
+    version: Version,
     mark: Box<dyn File>,
     /// The length of what is in it.
     written: u64,
-    fate: Fate,
+    status: CommitStatus,
     is_quiet: bool,
 }
 
 impl Name {
     /// From now on a state may be in force that was written under this name.
     pub(super) fn begins(&mut self) {
-        self.fate = Fate::Unknown;
+        self.status = CommitStatus::Unknown;
     }
 
     /// The state is in force, or it certainly is not and will not be.
     /// `is_quiet`: nobody is alive by it.
     pub(super) fn ends(&mut self, is_true: bool, is_quiet: bool) {
-        self.fate = if is_true { Fate::True } else { Fate::Open };
+        self.status = if is_true {
+            CommitStatus::InForce
+        } else {
+            CommitStatus::NotBegun
+        };
         self.is_quiet = is_quiet;
     }
 
@@ -114,13 +118,19 @@ impl Name {
     /// is left behind, all.
     fn sweep(&self) -> io::Result<()> {
         if !self.is_quiet {
-            let Some(seq) = self.turn.seq.checked_sub(KEPT) else {
+            let Some(seq) = self.version.seq.checked_sub(KEPT) else {
                 return Ok(());
             };
-            return self.dir.remove(&Turn { seq, ..self.turn }.name());
+            return self.dir.remove(
+                &Version {
+                    seq,
+                    ..self.version
+                }
+                .name(),
+            );
         }
         for name in self.dir.list("")? {
-            if number_of(&name).is_some_and(|seq| seq < self.turn.seq) {
+            if number_of(&name).is_some_and(|seq| seq < self.version.seq) {
                 self.dir.remove(&name)?;
             }
         }
@@ -131,10 +141,10 @@ impl Name {
 impl Drop for Name {
     fn drop(&mut self) {
         // What cannot be done here is seen by the others, who break the lock.
-        match self.fate {
-            Fate::Unknown => {}
-            Fate::Open => drop(self.dir.remove(&self.turn.name())),
-            Fate::True => {
+        match self.status {
+            CommitStatus::Unknown => {}
+            CommitStatus::NotBegun => drop(self.dir.remove(&self.version.name())),
+            CommitStatus::InForce => {
                 let _ = self.mark.write_at(GIVEN_BACK.as_bytes(), self.written);
                 let _ = self.mark.sync();
                 let _ = self.sweep();
@@ -144,17 +154,17 @@ impl Drop for Name {
 }
 
 /// What is in a name: who has it, or had it.
-pub(super) struct Mark {
+pub(super) struct HolderNote {
     /// When it was taken and by whom; empty when its holder has not written it yet.
     pub(super) word: String,
     is_given_back: bool,
 }
 
-impl Mark {
+impl HolderNote {
     /// `None` when there is no such name.
-    fn read(dir: &Arc<dyn Dir>, turn: Turn) -> Result<Option<Self>> {
-        let name = turn.name();
-        let text = looks(|| match dir.open(&name, Open::Read) {
+    fn read(dir: &Arc<dyn Dir>, version: Version) -> Result<Option<Self>> {
+        let name = version.name();
+        let text = retry_stale(|| match dir.open(&name, Open::Read) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
             mark => {
                 let text = mark.and_then(|mark| read_from(&*mark, 0));
@@ -173,9 +183,9 @@ impl Mark {
     /// Who keeps others from changing this state: the one that made it, until it has
     /// done with it, or else the one that is about to change it. `None` when nobody does,
     /// or the state is one of the past.
-    pub(super) fn of_holder(dir: &Arc<dyn Dir>, turn: Turn) -> Result<Option<Self>> {
-        for turn in [turn, turn.next()] {
-            let mark = Self::read(dir, turn)?.filter(|mark| !mark.is_given_back);
+    pub(super) fn of_holder(dir: &Arc<dyn Dir>, version: Version) -> Result<Option<Self>> {
+        for version in [version, version.next()] {
+            let mark = Self::read(dir, version)?.filter(|mark| !mark.is_given_back);
             if mark.is_some() {
                 return Ok(mark);
             }
@@ -187,35 +197,35 @@ impl Mark {
 /// Tries to take the lock; the lock file, opened to be written, and the name.
 pub(super) fn take(
     dir: &Arc<dyn Dir>,
-    who: &str,
+    owner: &str,
     waiting: &dyn Waiting,
 ) -> Result<Option<(Box<dyn File>, Name)>> {
     let began = waiting.now();
-    let turn = Turn::of_state(state::look(dir)?);
-    let maker = Mark::read(dir, turn)?;
+    let version = Version::of_state(state::peek(dir)?);
+    let maker = HolderNote::read(dir, version)?;
     if maker.as_ref().is_some_and(|mark| !mark.is_given_back) {
         // Whoever made this state true has not yet done with it.
         return Ok(None);
     }
-    let next = turn.next();
+    let next = version.next();
     let mark = match dir.open(&next.name(), Open::CreateNew) {
         Ok(mark) => mark,
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists => return Ok(None),
         Err(error) => return Err(error).context("create", &next.name()),
     };
-    let word = format!("{} by {who}", waiting.micros());
+    let word = format!("{} by {owner}", waiting.micros());
     let mut name = Name {
         dir: dir.clone(),
-        turn: next,
+        version: next,
         mark,
         written: word.len() as u64,
-        fate: Fate::Open,
+        status: CommitStatus::NotBegun,
         is_quiet: false,
     };
     let written = name.mark.write_at(word.as_bytes(), 0);
     let written = written.and_then(|()| name.mark.sync());
     let file = match written.context("write", &next.name()) {
-        Ok(()) => open_if_it_is(dir, turn, maker.is_some()),
+        Ok(()) => open_if_it_is(dir, version, maker.is_some()),
         Err(error) => Err(error),
     };
     if waiting.now().saturating_sub(began) >= NAMELESS / 2 {
@@ -228,23 +238,23 @@ pub(super) fn take(
     Ok(file?.map(|file| (file, name)))
 }
 
-/// The lock file, if the state in force is still that of `turn`. Having created a name
+/// The lock file, if the state in force is still that of `version`. Having created a name
 /// in the folder, this node knows the folder's other names as they are now.
 fn open_if_it_is(
     dir: &Arc<dyn Dir>,
-    turn: Turn,
+    version: Version,
     is_given_back: bool,
 ) -> Result<Option<Box<dyn File>>> {
     // It is read before it is opened for writing: should we be wrong, we must not keep
     // others of this node from seeing what the right one writes.
-    if !is_given_back && Mark::read(dir, turn)?.is_some_and(|mark| !mark.is_given_back) {
+    if !is_given_back && HolderNote::read(dir, version)?.is_some_and(|mark| !mark.is_given_back) {
         return Ok(None);
     }
-    if Turn::of_state(state::look(dir)?) != turn {
+    if Version::of_state(state::peek(dir)?) != version {
         return Ok(None);
     }
     // The server has it so; this node may still remember parts of another time.
-    let is_it = |file: &dyn File| Turn::of(file).is_ok_and(|seen| seen == turn);
+    let is_it = |file: &dyn File| Version::of(file).is_ok_and(|seen| seen == version);
     let is_so = match dir.open(LOCK, Open::Read) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => true,
         lock => is_it(&*lock.context("open", LOCK)?),

@@ -14,20 +14,20 @@ use crate::model::task::{TaskId, parse_line};
 use crate::model::tasklist::Dialect;
 use crate::workdir::error::{Context, Error, Result};
 use crate::workdir::files::{Lines, sum_of};
-use crate::workdir::fs::{Dir, File, NoFile, Open};
+use crate::workdir::fs::{Dir, File, NotAFile, Open};
 use crate::workdir::layout::{self, FAILED, FINISHED, REQUEUED, TASKS, TOPROCESS};
 use crate::workdir::membership;
-use crate::workdir::resume::{ListFile, ListTrouble};
+use crate::workdir::resume::{ListFailure, ListFile};
 use crate::workdir::state::{self, FORMAT, Log, Members, State};
-use crate::workdir::transaction::Why;
+use crate::workdir::transaction::RequeueReason;
 
 /// What the files still say.
 #[derive(Default)]
-pub(super) struct Remains {
+pub(super) struct Findings {
     pub(super) lines: BTreeMap<TaskId, Vec<u8>>,
     /// Tasks whose lines are not the same in all files: what else they may be.
     disputed: BTreeMap<TaskId, Vec<Vec<u8>>>,
-    pub(super) fates: BTreeMap<TaskId, Fate>,
+    pub(super) fates: BTreeMap<TaskId, LastAttempt>,
     /// Their lines had vanished from the list.
     pub(super) dropped: BTreeSet<TaskId>,
     /// How many tasks there were, by `tasks`.
@@ -46,12 +46,12 @@ pub(super) struct Remains {
 
 /// What is known of a task: its newest attempt, and how that ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Fate {
+pub(super) struct LastAttempt {
     pub(super) attempt: u32,
     end: Option<Destination>,
 }
 
-impl Fate {
+impl LastAttempt {
     /// The newer attempt counts; of two records of one attempt the better.
     fn merge(&mut self, other: Self) {
         let rank = |end: Option<Destination>| match end {
@@ -70,7 +70,7 @@ impl Fate {
     }
 }
 
-impl Remains {
+impl Findings {
     pub(super) fn read(dir: &Arc<dyn Dir>, lock: &dyn File, state: Option<&State>) -> Result<Self> {
         let mut found = Self::default();
         if let Some(state) = state {
@@ -81,10 +81,10 @@ impl Remains {
             }
             found.not_ended = not_ended(dir, lock, state)?;
         }
-        for farmer in membership::unsealed(dir)? {
+        for farmer in membership::present(dir)? {
             found.read_journal(dir, &layout::journal(&farmer))?;
         }
-        for over in membership::over(dir)? {
+        for over in membership::departed(dir)? {
             found.seq = found.seq.max(over.seq);
             found.read_journal(dir, &over.journal)?;
         }
@@ -120,12 +120,12 @@ impl Remains {
             record.is_some()
         })?;
         for (id, attempt, end) in learn {
-            self.learn(id, Fate { attempt, end });
+            self.learn(id, LastAttempt { attempt, end });
         }
         Ok(())
     }
 
-    fn learn(&mut self, id: TaskId, fate: Fate) {
+    fn learn(&mut self, id: TaskId, fate: LastAttempt) {
         self.fates.entry(id).or_insert(fate).merge(fate);
     }
 
@@ -154,7 +154,7 @@ impl Remains {
             if end.is_some() && may_be {
                 // Journals know better.
                 let attempt = 1;
-                self.fates.entry(id).or_insert(Fate { attempt, end });
+                self.fates.entry(id).or_insert(LastAttempt { attempt, end });
             }
             match name {
                 TASKS => self.n_tasks += 1,
@@ -202,7 +202,7 @@ impl Remains {
         self.each_line(dir, REQUEUED, |line| {
             let text = std::str::from_utf8(line).unwrap_or("");
             let mut words = text.split(' ');
-            let is_dropped = text.ends_with(Why::Dropped.word());
+            let is_dropped = text.ends_with(RequeueReason::Dropped.word());
             let mut number = || words.next().and_then(|word| word.parse::<u64>().ok());
             let attempt = |n| u32::try_from(n).ok().filter(|&n| n < u32::MAX / 2);
             let note = number().zip(number().and_then(attempt));
@@ -217,7 +217,7 @@ impl Remains {
             }
             let attempt = attempt.saturating_sub(1);
             let end = Some(Destination::ToProcess);
-            let back = Fate { attempt, end };
+            let back = LastAttempt { attempt, end };
             let fate = self.fates.entry(TaskId(id)).or_insert(back);
             if fate.attempt <= attempt && !fate.is(Destination::Finished) {
                 *fate = back;
@@ -252,14 +252,14 @@ impl Remains {
     pub(super) fn take_lines_of(
         &mut self,
         (list, dialect): (&Path, &Dialect),
-    ) -> Result<(), ListTrouble> {
-        let unreadable = |source| ListTrouble::Unreadable {
+    ) -> Result<(), ListFailure> {
+        let unreadable = |source| ListFailure::Unreadable {
             list: list.display().to_string(),
             source,
         };
         let Some(file) = ListFile::at(list).map_err(unreadable)? else {
             let what = "a repair needs the task list as a file, not as a stream";
-            return Err(ListTrouble::Refused(what.into()));
+            return Err(ListFailure::Refused(what.into()));
         };
         let file = file.read_as(dialect);
         let mut next = 0;
@@ -315,7 +315,7 @@ impl Remains {
 /// Whether a file is what the state knows; format 1 knew no more than lengths and
 /// numbers of lines.
 fn is_whole(dir: &Arc<dyn Dir>, state: &State, name: &str) -> Result<bool> {
-    let known = state.known(name);
+    let known = state.committed(name);
     let file = match dir.open(name, Open::Read) {
         Ok(file) => file,
         Err(error) if is_no_file(&error) => return Ok(false),
@@ -363,15 +363,15 @@ fn not_ended(dir: &Arc<dyn Dir>, lock: &dyn File, state: &State) -> Result<BTree
 
 /// Whether there is nothing of that name, or a folder, or the like.
 fn is_no_file(error: &std::io::Error) -> bool {
-    error.kind() == ErrorKind::NotFound || NoFile::of(error).is_some()
+    error.kind() == ErrorKind::NotFound || NotAFile::of(error).is_some()
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn fate(attempt: u32, end: Option<Destination>) -> Fate {
-        Fate { attempt, end }
+    fn fate(attempt: u32, end: Option<Destination>) -> LastAttempt {
+        LastAttempt { attempt, end }
     }
 
     #[test]

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use crate::model::durations;
 use crate::model::identity::Process;
-use crate::model::liveness::{Lock, Verdict, unlocked_after};
+use crate::model::liveness::{LockState, Verdict, unlocked_after};
 use crate::workdir::error::{Context, Error, Result};
 use crate::workdir::fs::{Dir, File, Open};
 use crate::workdir::layout::LOCK;
@@ -33,16 +33,16 @@ pub(super) fn check_nobody_works(
         }
     }
     let now = stamp(dir)?;
-    membership::move_marked(dir)?;
-    let mut open = membership::unsealed(dir)?;
+    membership::retire_marked(dir)?;
+    let mut open = membership::present(dir)?;
     let (began, mut rounds) = (waiting.now(), 0_u32);
     while !open.is_empty() {
         let watched = waiting.now().saturating_sub(began);
         for farmer in std::mem::take(&mut open) {
             match look_at(dir, mechanism, &farmer, (now, watched), waiting)? {
-                Opinion::Over => {}
-                Opinion::Dying if rounds < 300 => open.push(farmer),
-                Opinion::Unproved => {
+                Judgement::Over => {}
+                Judgement::Dying if rounds < 300 => open.push(farmer),
+                Judgement::Unproved => {
                     if rounds == 0 {
                         let most = durations::show(unlocked_after(waiting.takeover()));
                         let text = format!(
@@ -52,12 +52,12 @@ pub(super) fn check_nobody_works(
                     }
                     open.push(farmer);
                 }
-                Opinion::Dying | Opinion::Works => return refuse(&format!("farmer {farmer}")),
+                Judgement::Dying | Judgement::Works => return refuse(&format!("farmer {farmer}")),
             }
         }
         rounds += 1;
         if !open.is_empty() && !waiting.pause(Duration::from_millis(10)) {
-            return Err(Error::GaveUp);
+            return Err(Error::Canceled);
         }
     }
     Ok(())
@@ -70,7 +70,7 @@ fn refuse(who: &str) -> Result<()> {
 }
 
 /// What is thought of a farmer that has no mark.
-enum Opinion {
+enum Judgement {
     /// It is dead.
     Over,
     /// It has ended, and its guard ends its tasks.
@@ -89,22 +89,22 @@ fn look_at(
     farmer: &str,
     (now, watched): (Duration, Duration),
     waiting: &mut dyn Waiting,
-) -> Result<Opinion> {
+) -> Result<Judgement> {
     let judged = liveness::judge(dir, mechanism, farmer, waiting)?;
     let Some((seen, verdict)) = judged else {
-        return Ok(Opinion::Over);
+        return Ok(Judgement::Over);
     };
     let takeover = waiting.takeover();
     let is_recent = now.saturating_sub(seen.modified) < takeover;
     Ok(match (verdict, seen.process, seen.lock) {
-        (Verdict::Dead(_), ..) => Opinion::Over,
-        (_, Process::Gone, Lock::Held) => Opinion::Dying,
-        (Verdict::Alive, ..) | (_, Process::Runs, _) | (.., Lock::Held) => Opinion::Works,
-        (Verdict::Unproved, _, Lock::Free) => Opinion::Unproved,
+        (Verdict::Dead(_), ..) => Judgement::Over,
+        (_, Process::Gone, LockState::Held) => Judgement::Dying,
+        (Verdict::Alive, ..) | (_, Process::Runs, _) | (.., LockState::Held) => Judgement::Works,
+        (Verdict::Unproved, _, LockState::Free) => Judgement::Unproved,
         // Clocks can lie: an old file alone proves nothing.
-        _ if is_recent => Opinion::Works,
-        _ if watched > unlocked_after(takeover) => Opinion::Over,
-        _ => Opinion::Unproved,
+        _ if is_recent => Judgement::Works,
+        _ if watched > unlocked_after(takeover) => Judgement::Over,
+        _ => Judgement::Unproved,
     })
 }
 

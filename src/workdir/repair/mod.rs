@@ -10,7 +10,7 @@ mod evidence;
 mod idle;
 mod rebuild;
 
-use evidence::Remains;
+use evidence::Findings;
 use idle::check_nobody_works;
 pub use rebuild::Repaired;
 use rebuild::{keep, make_folder, move_away_if_no_file};
@@ -23,7 +23,7 @@ use crate::workdir::fs::{Dir, Open};
 use crate::workdir::layout::{DONE, LOCK, LOGS, NODES};
 use crate::workdir::liveness::Waiting;
 use crate::workdir::mechanism::Mechanism;
-use crate::workdir::resume::ListTrouble;
+use crate::workdir::resume::ListFailure;
 use crate::workdir::state;
 
 /// Makes all files anew. `list` is the task list that the workdir was made from,
@@ -34,7 +34,7 @@ pub fn repair(
     list: Option<(&Path, &Dialect)>,
     fallback: Mechanism,
     waiting: &mut dyn Waiting,
-) -> Result<Repaired, ListTrouble> {
+) -> Result<Repaired, ListFailure> {
     for folder in [NODES, DONE, LOGS] {
         make_folder(dir, folder)?;
     }
@@ -50,7 +50,7 @@ pub fn repair(
     let lock = dir.open(LOCK, Open::Create).context("open", LOCK)?;
     check_nobody_works(dir, &*lock, fallback, waiting)?;
     let state = state::read(&*lock).ok().flatten();
-    let mut found = Remains::read(dir, &*lock, state.as_ref())?;
+    let mut found = Findings::read(dir, &*lock, state.as_ref())?;
     if let Some(state) = state {
         found.weigh(&state);
     }

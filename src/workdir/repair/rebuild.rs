@@ -3,19 +3,19 @@
 //! Others rely on this: the new `lock` takes its place last, so a repair that is cut off is
 //! done again.
 
-use super::evidence::{Fate, Remains};
+use super::evidence::{Findings, LastAttempt};
 use std::io::ErrorKind;
 use std::sync::Arc;
 
 use crate::model::outcome::Destination;
 use crate::workdir::error::{Context, Result};
 use crate::workdir::files::{NewFile, read_from};
-use crate::workdir::fs::{Dir, File, NoFile, Open, is_no_folder};
+use crate::workdir::fs::{Dir, File, NotAFile, Open, is_no_folder};
 use crate::workdir::layout::{FAILED, FINISHED, LOCK, REQUEUED, TASKS, TOPROCESS};
 use crate::workdir::mechanism::Mechanism;
 use crate::workdir::membership;
 use crate::workdir::state::{self, Act, Log, Queue, State};
-use crate::workdir::transaction::Why;
+use crate::workdir::transaction::RequeueReason;
 
 /// What a repair made of a workdir.
 #[derive(Debug, Default, PartialEq, Eq)]
@@ -32,7 +32,7 @@ pub struct Repaired {
     pub kept: String,
 }
 
-impl Remains {
+impl Findings {
     /// Writes the files that follow from it, and the state last of all.
     pub(super) fn write(
         &self,
@@ -47,10 +47,10 @@ impl Remains {
             tasks.write_task(id, line).context("write", TASKS)?;
             let fate = self.fates.get(&id).copied();
             let is_over =
-                |fate: Fate| fate.is(Destination::Finished) || fate.is(Destination::Failed);
+                |fate: LastAttempt| fate.is(Destination::Finished) || fate.is(Destination::Failed);
             if self.dropped.contains(&id) && !fate.is_some_and(is_over) {
                 let next = fate.map_or(1, |fate| fate.attempt + 1);
-                let note = format!("{id} {next} {}\n", Why::Dropped.word());
+                let note = format!("{id} {next} {}\n", RequeueReason::Dropped.word());
                 requeued.write(note.as_bytes()).context("write", REQUEUED)?;
                 dropped += 1;
                 continue;
@@ -68,10 +68,10 @@ impl Remains {
         }
         let mut state = self.state(lock, fallback);
         state.dropped = dropped;
-        (state.tasks, state.requeued) = (tasks.known(), requeued.known());
-        (state.finished, state.failed) = (finished.known(), failed.known());
+        (state.tasks, state.requeued) = (tasks.committed(), requeued.committed());
+        (state.finished, state.failed) = (finished.committed(), failed.committed());
         let generation = state.queue().generation + 1;
-        state.set_queue(Queue::unclaimed(left.known(), left.head(), generation));
+        state.set_queue(Queue::unclaimed(left.committed(), left.head(), generation));
         for (name, file) in [
             (TASKS, tasks),
             (REQUEUED, requeued),
@@ -81,8 +81,8 @@ impl Remains {
         ] {
             put(dir, &file.complete()?, name)?;
         }
-        for farmer in membership::unsealed(dir)? {
-            membership::mark(dir, &farmer, state.seq)?;
+        for farmer in membership::present(dir)? {
+            membership::retire(dir, &farmer, state.seq)?;
         }
         write_state(dir, &mut state)?;
         Ok(Repaired {
@@ -141,7 +141,7 @@ fn put(dir: &Arc<dyn Dir>, from: &str, to: &str) -> Result<()> {
 /// What stands in a file's place, such as a folder, gets another name.
 pub(super) fn move_away_if_no_file(dir: &Arc<dyn Dir>, name: &str) -> Result<()> {
     match dir.open(name, Open::Read) {
-        Err(error) if NoFile::of(&error).is_some() => move_away(dir, name),
+        Err(error) if NotAFile::of(&error).is_some() => move_away(dir, name),
         _ => Ok(()),
     }
 }

@@ -9,7 +9,7 @@
 use crate::workdir::state::Queue;
 use std::collections::HashSet;
 
-use super::list::{ListFile, ListTrouble};
+use super::list::{ListFailure, ListFile};
 use crate::model::ids::Ids;
 use crate::model::task::{TaskId, fingerprint, parse_line, push_line};
 use crate::model::tasklist::Remarks;
@@ -18,11 +18,11 @@ use crate::workdir::files::{NewFile, lines_of};
 use crate::workdir::layout::{FAILED, FINISHED, TASKS, TOPROCESS};
 use crate::workdir::retry::take_failed;
 use crate::workdir::state::{Act, Members};
-use crate::workdir::transaction::{Txn, Why};
+use crate::workdir::transaction::{RequeueReason, Txn};
 
 /// How a list differs from the one that the workdir knows.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Changed {
+pub struct ListChanges {
     /// Lines that are new.
     pub new: u64,
     /// The id that the first of them got.
@@ -39,7 +39,7 @@ pub struct Changed {
 
 /// What may become of a workdir whose list has changed.
 #[derive(Clone, Copy, Debug, Default)]
-pub struct Edits {
+pub struct EditPolicy {
     /// No difference is accepted: `--strict`.
     pub strict: bool,
     /// Tasks that wait are dropped when their lines are gone: `--drop`.
@@ -101,13 +101,13 @@ enum Place {
 /// What matching a list came to.
 pub(super) struct Matched {
     pub(super) remarks: Remarks,
-    pub(super) changed: Option<Changed>,
+    pub(super) changed: Option<ListChanges>,
     /// What the log must tell of it.
     pub(super) act: Act,
 }
 
 impl Matched {
-    fn new(remarks: Remarks, changed: Option<Changed>, gone: Gone) -> Self {
+    fn new(remarks: Remarks, changed: Option<ListChanges>, gone: Gone) -> Self {
         let forgotten: Ids = gone.failed.into_iter().collect();
         let act = if forgotten.is_empty() {
             Act::Prepare
@@ -126,8 +126,8 @@ impl Matched {
 pub(super) fn matched(
     txn: &mut Txn<'_>,
     list: &ListFile,
-    edits: Edits,
-) -> Result<Matched, ListTrouble> {
+    edits: EditPolicy,
+) -> Result<Matched, ListFailure> {
     let was_known = txn.state().tasks.lines;
     let is_prepared = txn.state().seq > 0;
     let mut by_text = ByText::read(txn)?;
@@ -157,7 +157,7 @@ pub(super) fn matched(
         return Ok(Matched::new(remarks, None, Gone::default()));
     }
     let gone = Gone::of(&by_text, &places);
-    let changed = Changed {
+    let changed = ListChanges {
         new: next - was_known,
         first_new: was_known,
         vanished: gone.count(),
@@ -185,8 +185,11 @@ pub(super) fn matched(
 /// Lets a file that was written anew be the queue.
 fn adopt(txn: &mut Txn<'_>, queue: NewFile) -> Result<()> {
     let generation = txn.state().queue().generation + 1;
-    txn.state_mut()
-        .set_queue(Queue::unclaimed(queue.known(), queue.head(), generation));
+    txn.state_mut().set_queue(Queue::unclaimed(
+        queue.committed(),
+        queue.head(),
+        generation,
+    ));
     txn.replace(TOPROCESS, queue)
 }
 
@@ -227,8 +230,8 @@ impl Gone {
         &self,
         txn: &mut Txn<'_>,
         list: &ListFile,
-        edits: Edits,
-    ) -> Result<(), ListTrouble> {
+        edits: EditPolicy,
+    ) -> Result<(), ListFailure> {
         let Some(&first) = self.waiting.first().filter(|_| !edits.drop) else {
             return Ok(());
         };
@@ -245,7 +248,7 @@ impl Gone {
             0 => "",
             _ => ", and other farmers work on them",
         };
-        Err(ListTrouble::Refused(format!(
+        Err(ListFailure::Refused(format!(
             "{n} waiting {tasks} {are} not in {name} any more{others}; the first is task {first}: \
              {}\nPut the lines back, or run with --drop if they are not to run",
             line.escape_debug()
@@ -256,7 +259,7 @@ impl Gone {
     fn drop_all(&self, txn: &mut Txn<'_>) -> Result<()> {
         let failed: HashSet<TaskId> = self.failed.iter().copied().collect();
         if !failed.is_empty() {
-            take_failed(txn, |id| failed.contains(&id), Why::Dropped)?;
+            take_failed(txn, |id| failed.contains(&id), RequeueReason::Dropped)?;
         }
         txn.note_dropped(&self.waiting, &self.failed)?;
         let dropped = self.waiting.len() + self.failed.len();
@@ -266,28 +269,28 @@ impl Gone {
 }
 
 fn refuse(
-    changed: &Changed,
+    changed: &ListChanges,
     (was_known, lines): (u64, u64),
     is_same: bool,
     list: &ListFile,
-    edits: Edits,
-) -> Result<(), ListTrouble> {
+    edits: EditPolicy,
+) -> Result<(), ListFailure> {
     let name = list.path.display();
     if was_known > 0 && lines == 0 {
-        return Err(ListTrouble::Refused(format!(
+        return Err(ListFailure::Refused(format!(
             "{name} holds no task, but this workdir was made from a list of {was_known}: was it \
              cut off? For another list choose another workdir with --workdir"
         )));
     }
     if edits.strict && !is_same {
-        return Err(ListTrouble::Refused(format!(
+        return Err(ListFailure::Refused(format!(
             "{name} is not the list that this workdir was made from: {} lines are new, {} are gone; \
              without --strict it is matched line by line",
             changed.new, changed.vanished
         )));
     }
     if was_known > 0 && changed.new == lines {
-        return Err(ListTrouble::Refused(format!(
+        return Err(ListFailure::Refused(format!(
             "no line of {name} is among the {was_known} tasks of this workdir: it belongs to another \
              list; choose another with --workdir"
         )));

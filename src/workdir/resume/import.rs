@@ -5,18 +5,18 @@
 
 use std::collections::HashMap;
 
-use super::list::{ListFile, ListTrouble};
+use super::list::{ListFailure, ListFile};
 use crate::model::task::{TaskId, fingerprint, parse_line};
 use crate::workdir::error::{Context, Error, Result};
-use crate::workdir::files::{Known, Lines, NewFile};
+use crate::workdir::files::{Committed, Lines, NewFile};
 use crate::workdir::layout::{FAILED, FINISHED, TASKS, TOPROCESS};
 use crate::workdir::transaction::Txn;
 
 /// Takes over what PyTaskFarmer left: three files and no state. Its ids count
 /// the lines that are not blank and do not begin with `#`.
-pub(super) fn import(txn: &mut Txn<'_>, list: &ListFile) -> Result<bool, ListTrouble> {
+pub(super) fn import(txn: &mut Txn<'_>, list: &ListFile) -> Result<bool, ListFailure> {
     let mut known: HashMap<u64, u64> = HashMap::new();
-    let mut done = [Known::default(); 2];
+    let mut done = [Committed::default(); 2];
     let mut any = false;
     for (nth, name) in [FINISHED, FAILED, TOPROCESS].into_iter().enumerate() {
         let file = txn.current(name)?;
@@ -43,7 +43,7 @@ pub(super) fn import(txn: &mut Txn<'_>, list: &ListFile) -> Result<bool, ListTro
         return Ok(false);
     }
     let tasks = pytaskfarmer_tasks(txn, list, &known)?;
-    txn.state_mut().tasks = tasks.known();
+    txn.state_mut().tasks = tasks.committed();
     txn.replace(TASKS, tasks)?;
     [txn.state_mut().finished, txn.state_mut().failed] = done;
     Ok(true)
@@ -63,7 +63,7 @@ fn pytaskfarmer_tasks(
     txn: &Txn<'_>,
     list: &ListFile,
     known: &HashMap<u64, u64>,
-) -> Result<NewFile, ListTrouble> {
+) -> Result<NewFile, ListFailure> {
     let name = list.path.display().to_string();
     let text = list.contents()?;
     let mut tasks = txn.new_file(TASKS)?;
@@ -77,7 +77,7 @@ fn pytaskfarmer_tasks(
             .get(&id)
             .is_some_and(|&there| there != fingerprint(stripped).0)
         {
-            return Err(ListTrouble::Refused(format!(
+            return Err(ListFailure::Refused(format!(
                 "the workdir was made by PyTaskFarmer from another list than {name}: task {id} \
                  differs; run it with the list it was made from"
             )));
@@ -88,7 +88,7 @@ fn pytaskfarmer_tasks(
         id += 1;
     }
     if known.keys().any(|&there| there >= id) {
-        return Err(ListTrouble::Refused(format!(
+        return Err(ListFailure::Refused(format!(
             "the workdir was made by PyTaskFarmer from a longer list than {name}"
         )));
     }

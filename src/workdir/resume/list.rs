@@ -93,15 +93,15 @@ impl ListFile {
 
     /// Whether it can be worked on, as far as the list alone tells: nothing counts of a
     /// list of which any line cannot run. What changes meanwhile is read again later.
-    pub fn check(&self) -> Result<(), ListTrouble> {
+    pub fn check(&self) -> Result<(), ListFailure> {
         match self.each(|_| Ok(())) {
-            Ok(_) | Err(ListTrouble::Changing { .. }) => Ok(()),
+            Ok(_) | Err(ListFailure::Changing { .. }) => Ok(()),
             Err(trouble) => Err(trouble),
         }
     }
 
     /// The list that its path means now; `None` when that is not a regular file.
-    pub fn again(&self) -> Result<Option<Self>, ListTrouble> {
+    pub fn again(&self) -> Result<Option<Self>, ListFailure> {
         let list = Self::at(&self.path).map_err(|error| self.unreadable(error))?;
         Ok(list.map(|list| list.read_as(&self.dialect)))
     }
@@ -114,11 +114,11 @@ impl ListFile {
     /// Shows every task, once; returns what people should know about the list.
     ///
     /// What was shown counts only when this succeeds: a list that was written to
-    /// meanwhile is [`ListTrouble::Changing`].
+    /// meanwhile is [`ListFailure::Changing`].
     pub(in crate::workdir) fn each(
         &self,
         mut task: impl FnMut(&[u8]) -> Result<()>,
-    ) -> Result<Remarks, ListTrouble> {
+    ) -> Result<Remarks, ListFailure> {
         let mut parser = Parser::of(self.dialect.clone());
         let mut done = Ok(());
         let mut emit = |line: &[u8]| {
@@ -126,7 +126,7 @@ impl ListFile {
                 done = task(line);
             }
         };
-        let wrong = |source| ListTrouble::Wrong {
+        let wrong = |source| ListFailure::Wrong {
             list: self.name(),
             source,
         };
@@ -140,7 +140,7 @@ impl ListFile {
     }
 
     /// All its bytes, read once.
-    pub(super) fn contents(&self) -> Result<Vec<u8>, ListTrouble> {
+    pub(super) fn contents(&self) -> Result<Vec<u8>, ListFailure> {
         let mut all = Vec::new();
         self.read(|chunk| {
             all.extend_from_slice(chunk);
@@ -152,8 +152,8 @@ impl ListFile {
 
     fn read(
         &self,
-        mut see: impl FnMut(&[u8]) -> Result<(), ListTrouble>,
-    ) -> Result<(), ListTrouble> {
+        mut see: impl FnMut(&[u8]) -> Result<(), ListFailure>,
+    ) -> Result<(), ListFailure> {
         let (mut chunk, mut at) = (vec![0; 1 << 18], 0);
         loop {
             let read = self.bytes.read_at(&mut chunk, at);
@@ -167,31 +167,31 @@ impl ListFile {
         }
     }
 
-    fn check_unchanged(&self) -> Result<(), ListTrouble> {
+    fn check_unchanged(&self) -> Result<(), ListFailure> {
         let now = self.bytes.identity();
         if now.map_err(|error| self.unreadable(error))? == self.identity {
             return Ok(());
         }
-        Err(ListTrouble::Changing { list: self.name() })
+        Err(ListFailure::Changing { list: self.name() })
     }
 
     fn name(&self) -> String {
         self.path.display().to_string()
     }
 
-    fn unreadable(&self, source: io::Error) -> ListTrouble {
+    fn unreadable(&self, source: io::Error) -> ListFailure {
         // On NFS a file that another node replaced is gone from under us.
         if source.raw_os_error() == Some(libc::ESTALE) {
-            return ListTrouble::Changing { list: self.name() };
+            return ListFailure::Changing { list: self.name() };
         }
         let list = self.name();
-        ListTrouble::Unreadable { list, source }
+        ListFailure::Unreadable { list, source }
     }
 }
 
 /// Why a list cannot be worked on.
 #[derive(Debug, thiserror::Error)]
-pub enum ListTrouble {
+pub enum ListFailure {
     /// It cannot be read.
     #[error("cannot read the task list {list}: {source}{}", hint(source))]
     Unreadable {
@@ -234,9 +234,9 @@ mod tests {
     use crate::workdir::liveness::samples::Now;
     use crate::workdir::mechanism::Mechanism;
     use crate::workdir::repair::repair;
-    use crate::workdir::resume::{Edits, prepare};
+    use crate::workdir::resume::{EditPolicy, prepare};
     use crate::workdir::state::Act;
-    use crate::workdir::state::look;
+    use crate::workdir::state::peek;
     use crate::workdir::transaction::Txn;
 
     /// A list that somebody replaces in place after so many reads.
@@ -282,8 +282,8 @@ mod tests {
         ListFile::of(Path::new("list"), Box::new(bytes)).unwrap()
     }
 
-    fn prepared(dir: &Arc<dyn Dir>, list: &ListFile) -> Result<(), ListTrouble> {
-        let edits = Edits {
+    fn prepared(dir: &Arc<dyn Dir>, list: &ListFile) -> Result<(), ListFailure> {
+        let edits = EditPolicy {
             strict: false,
             drop: true,
         };
@@ -304,10 +304,10 @@ mod tests {
             for known in [0, 3] {
                 let made = prepared(&dir, &written(texts, after));
                 assert!(
-                    matches!(made, Err(ListTrouble::Changing { .. })),
+                    matches!(made, Err(ListFailure::Changing { .. })),
                     "{made:?}"
                 );
-                let state = look(&dir).unwrap();
+                let state = peek(&dir).unwrap();
                 assert_eq!(state.map_or(0, |state| state.tasks.lines), known);
                 prepared(&dir, &written([texts[0]; 2], u64::MAX)).unwrap();
             }

@@ -13,6 +13,6 @@ mod import;
 mod list;
 mod prepare;
 
-pub use changed::{Changed, Edits};
-pub use list::{Bytes, ListFile, ListTrouble};
+pub use changed::{EditPolicy, ListChanges};
+pub use list::{Bytes, ListFailure, ListFile};
 pub use prepare::{Prepared, prepare, prepare_stream};

@@ -1,11 +1,11 @@
 //! Preparing a workdir: under the lock, by one process, however many try at once.
 
-use super::changed::{Changed, Edits, matched};
+use super::changed::{EditPolicy, ListChanges, matched};
 use super::import::import;
 use crate::workdir::state::Queue;
 use std::sync::Arc;
 
-use super::list::{ListFile, ListTrouble};
+use super::list::{ListFailure, ListFile};
 use crate::model::task::TaskId;
 use crate::model::tasklist::Remarks;
 use crate::workdir::error::{Context, Error, Result};
@@ -15,7 +15,7 @@ use crate::workdir::layout::{self, FAILED, FINISHED, LOCK, REQUEUED, TASKS, TOPR
 use crate::workdir::liveness::Waiting;
 use crate::workdir::mechanism::Mechanism;
 use crate::workdir::membership;
-use crate::workdir::state::{Act, look};
+use crate::workdir::state::{Act, peek};
 use crate::workdir::transaction::Txn;
 
 /// What preparing found.
@@ -28,7 +28,7 @@ pub struct Prepared {
     /// What people should know about the list; only when it was read.
     pub remarks: Option<Remarks>,
     /// How a changed list differs.
-    pub changed: Option<Changed>,
+    pub changed: Option<ListChanges>,
 }
 
 /// Makes the workdir ready for a list; several processes may try at once, one
@@ -39,11 +39,11 @@ pub fn prepare(
     who: &str,
     waiting: &mut dyn Waiting,
     (list, here): (&ListFile, Option<&str>),
-    edits: Edits,
-) -> Result<Prepared, ListTrouble> {
+    edits: EditPolicy,
+) -> Result<Prepared, ListFailure> {
     // A look without the lock: most processes find everything done. What it cannot make
     // sense of is judged under the lock.
-    let seen = look(dir).ok().flatten();
+    let seen = peek(dir).ok().flatten();
     if seen.is_some_and(|state| state.list.as_ref() == Some(&list.identity)) {
         return Ok(Prepared::default());
     }
@@ -79,9 +79,11 @@ pub fn prepare(
 
 /// A workdir without a state has had no results, or it has lost its state.
 fn check_never_used(dir: &Arc<dyn Dir>) -> Result<()> {
-    let living = membership::unsealed(dir)?;
+    let living = membership::present(dir)?;
     let living = living.iter().map(|farmer| layout::journal(farmer));
-    let over = membership::over(dir)?.into_iter().map(|over| over.journal);
+    let over = membership::departed(dir)?
+        .into_iter()
+        .map(|over| over.journal);
     for name in living.chain(over) {
         let journal = dir.open(&name, Open::Read).context("open", &name)?;
         if !journal::ends(&*journal).context("read", &name)?.is_empty() {
@@ -127,7 +129,7 @@ pub fn prepare_stream(
 }
 
 /// Writes `tasks` and `toprocess` for the first time.
-fn fresh(txn: &mut Txn<'_>, list: &ListFile) -> Result<Remarks, ListTrouble> {
+fn fresh(txn: &mut Txn<'_>, list: &ListFile) -> Result<Remarks, ListFailure> {
     let mut tasks = txn.new_file(TASKS)?;
     let mut queue = txn.new_file(TOPROCESS)?;
     let mut next = 0;
@@ -144,10 +146,10 @@ fn fresh(txn: &mut Txn<'_>, list: &ListFile) -> Result<Remarks, ListTrouble> {
     for name in [FINISHED, FAILED, REQUEUED] {
         txn.current(name)?;
     }
-    let known = tasks.known();
+    let known = tasks.committed();
     txn.state_mut().tasks = known;
     txn.state_mut()
-        .set_queue(Queue::unclaimed(queue.known(), queue.head(), 1));
+        .set_queue(Queue::unclaimed(queue.committed(), queue.head(), 1));
     txn.replace(TASKS, tasks)?;
     txn.replace(TOPROCESS, queue)?;
     Ok(remarks)

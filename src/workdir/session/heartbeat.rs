@@ -16,7 +16,7 @@ use std::time::Duration;
 
 /// The waits of a farmer: however long they are, its journal gives the sign of
 /// life that others look for. They end when others have sealed it.
-pub(super) struct Beating<'a> {
+pub(super) struct WithHeartbeats<'a> {
     dir: Arc<dyn Dir>,
     is_sealed: bool,
     journal: SharedJournal,
@@ -26,7 +26,7 @@ pub(super) struct Beating<'a> {
     due: Duration,
 }
 
-impl<'a> Beating<'a> {
+impl<'a> WithHeartbeats<'a> {
     pub(super) fn new(
         dir: &Arc<dyn Dir>,
         journal: &SharedJournal,
@@ -53,7 +53,7 @@ impl<'a> Beating<'a> {
             journal.relock();
             journal.farmer().to_owned()
         };
-        if membership::is_over_by_name(&self.dir, &farmer)? {
+        if membership::has_departed_by_name(&self.dir, &farmer)? {
             check_over(&self.dir, &farmer)?;
         }
         self.waiting.renewed(begun);
@@ -63,13 +63,13 @@ impl<'a> Beating<'a> {
     /// What came of a wait that we may have ended.
     pub(super) fn ended<T>(&self, done: Result<T>) -> Result<T> {
         match done {
-            Err(Error::GaveUp) if self.is_sealed => Err(Error::Sealed),
+            Err(Error::Canceled) if self.is_sealed => Err(Error::Fenced),
             done => done,
         }
     }
 }
 
-impl Waiting for Beating<'_> {
+impl Waiting for WithHeartbeats<'_> {
     fn now(&self) -> Duration {
         self.waiting.now()
     }
@@ -82,7 +82,7 @@ impl Waiting for Beating<'_> {
         let goes_on = self.waiting.pause(time);
         if self.now() >= self.due {
             // One that is refused is made up for by the next.
-            self.is_sealed = matches!(self.beat(), Err(Error::Sealed));
+            self.is_sealed = matches!(self.beat(), Err(Error::Fenced));
             self.due = self.now() + heartbeat(self.takeover());
         }
         goes_on && !self.is_sealed

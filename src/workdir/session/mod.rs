@@ -9,7 +9,7 @@
 mod heartbeat;
 
 use crate::workdir::fence::check_over;
-use crate::workdir::state::look;
+use crate::workdir::state::peek;
 use std::time::Duration;
 
 use crate::model::ids::Ids;
@@ -21,14 +21,14 @@ use crate::workdir::feed::Feed;
 use crate::workdir::fence::check_seal;
 use crate::workdir::journal::{Journal, SharedJournal};
 use crate::workdir::layout::TOPROCESS;
-use crate::workdir::liveness::{Sight, Waiting};
+use crate::workdir::liveness::{JournalView, Waiting};
 use crate::workdir::membership;
 use crate::workdir::open::Workdir;
-use crate::workdir::quarantine::{self, Seen};
-use crate::workdir::recovery::{self, Found};
+use crate::workdir::quarantine::{self, OutcomeCursor};
+use crate::workdir::recovery::{self, Recovered};
 use crate::workdir::state::{Act, State};
-use crate::workdir::transaction::{Attempts, QueueCopy, Txn, Why};
-use heartbeat::Beating;
+use crate::workdir::transaction::{Attempts, QueueCopy, RequeueReason, Txn};
+use heartbeat::WithHeartbeats;
 
 /// One heartbeat in so many looks into the log.
 const LOOK_AT_LOG: u32 = 6;
@@ -48,7 +48,7 @@ pub struct Session {
     /// In the journal, not yet in `finished` or `failed`.
     unsettled: Vec<(Task, End)>,
     /// To be given back.
-    back: Vec<(Task, Option<Why>)>,
+    back: Vec<(Task, Option<RequeueReason>)>,
     /// The tasks that come from a stream, while it is not over.
     feed: Option<Feed>,
     /// Whether the others know that we claim nothing.
@@ -93,7 +93,7 @@ impl Session {
         waiting: &mut dyn Waiting,
     ) -> Result<(Self, State, Turn)> {
         let journal = SharedJournal::new(journal);
-        let waiting = &mut Beating::new(&workdir.dir, &journal, 1, waiting);
+        let waiting = &mut WithHeartbeats::new(&workdir.dir, &journal, 1, waiting);
         let joined = Self::try_join(workdir, journal, feeds, claim, waiting);
         waiting.ended(joined)
     }
@@ -103,7 +103,7 @@ impl Session {
         journal: SharedJournal,
         feeds: bool,
         claim: impl FnOnce(&State) -> u64,
-        waiting: &mut Beating<'_>,
+        waiting: &mut WithHeartbeats<'_>,
     ) -> Result<(Self, State, Turn)> {
         let (dir, mechanism) = (&workdir.dir, workdir.mechanism);
         let farmer = journal.lock().farmer().to_owned();
@@ -111,8 +111,8 @@ impl Session {
         let takeover = waiting.takeover();
         let mut txn = Txn::begin(dir, mechanism, &farmer, waiting)?;
         let locked = txn.now();
-        if membership::is_over_by_name(dir, &farmer)? {
-            return Err(Error::Sealed);
+        if membership::has_departed_by_name(dir, &farmer)? {
+            return Err(Error::Fenced);
         }
         if txn.state().live == 0 {
             txn.clear_log();
@@ -207,13 +207,13 @@ impl Session {
     }
 
     /// A task that the next turn gives back; with a reason when it had started.
-    pub fn give_back(&mut self, task: Task, why: Option<Why>) {
+    pub fn give_back(&mut self, task: Task, why: Option<RequeueReason>) {
         self.back.push((task, why));
     }
 
     /// Whether the next turn has anything to settle or to give back.
-    pub fn has_news(&self) -> bool {
-        let fed = self.feed.as_ref().is_some_and(Feed::has_news);
+    pub fn has_pending(&self) -> bool {
+        let fed = self.feed.as_ref().is_some_and(Feed::has_pending);
         fed || !self.unsettled.is_empty() || !self.back.is_empty()
     }
 
@@ -229,21 +229,22 @@ impl Session {
         waiting: &mut dyn Waiting,
     ) -> Result<Turn> {
         self.must_be_ours()?;
-        let waiting = &mut Beating::new(&self.workdir.dir, &self.journal, self.state.live, waiting);
+        let waiting =
+            &mut WithHeartbeats::new(&self.workdir.dir, &self.journal, self.state.live, waiting);
         let turn = self.try_turn(upto, copy, claim, waiting);
         self.noted(waiting.ended(turn))
     }
 
     fn must_be_ours(&self) -> Result<()> {
         if self.is_over {
-            Err(Error::Sealed)
+            Err(Error::Fenced)
         } else {
             Ok(())
         }
     }
 
     fn noted<T>(&mut self, done: Result<T>) -> Result<T> {
-        self.is_over |= matches!(done, Err(Error::Sealed));
+        self.is_over |= matches!(done, Err(Error::Fenced));
         done
     }
 
@@ -318,7 +319,7 @@ impl Session {
     /// A copy of the queue for the next turn to adopt, made without the lock;
     /// none when somebody else was at it at the same moment.
     pub fn copy_queue(&mut self) -> Result<Option<QueueCopy>> {
-        let Some(state) = look(&self.workdir.dir)? else {
+        let Some(state) = peek(&self.workdir.dir)? else {
             return Ok(None);
         };
         if state.renames.iter().any(|rename| rename.to == TOPROCESS) {
@@ -349,7 +350,7 @@ impl Session {
         self.sync_journal()?;
         self.journal.lock().relock();
         self.heartbeats += 1;
-        let is_moved = membership::is_over_by_name(&self.workdir.dir, &self.farmer)?;
+        let is_moved = membership::has_departed_by_name(&self.workdir.dir, &self.farmer)?;
         if is_moved || self.heartbeats.is_multiple_of(LOOK_AT_LOG) {
             let checked = self.check_over();
             return self.noted(checked);
@@ -364,8 +365,8 @@ impl Session {
     }
 
     /// Looks how the run stands, without the lock.
-    pub fn look(&mut self) -> Result<()> {
-        if let Some(state) = look(&self.workdir.dir)? {
+    pub fn refresh_state(&mut self) -> Result<()> {
+        if let Some(state) = peek(&self.workdir.dir)? {
             // Seals that we have not looked at stay unseen.
             let State { seals, log, .. } = self.state;
             self.state = State {
@@ -382,16 +383,17 @@ impl Session {
     pub fn seal(
         &mut self,
         farmer: &str,
-        journal: Option<&Sight>,
+        journal: Option<&JournalView>,
         waiting: &mut dyn Waiting,
-    ) -> Result<Option<Found>> {
+    ) -> Result<Option<Recovered>> {
         self.must_be_ours()?;
         let (dir, mechanism) = (&self.workdir.dir, self.workdir.mechanism);
         let by = (&*self.farmer, Some((self.number, &self.state)));
-        let waiting = &mut Beating::new(&self.workdir.dir, &self.journal, self.state.live, waiting);
+        let waiting =
+            &mut WithHeartbeats::new(&self.workdir.dir, &self.journal, self.state.live, waiting);
         let found = recovery::seal(dir, mechanism, by, waiting, (farmer, journal));
         let found = self.noted(waiting.ended(found))?;
-        self.look()?;
+        self.refresh_state()?;
         Ok(found)
     }
 
@@ -426,12 +428,12 @@ impl Session {
     }
 
     /// What has ended since it was last seen, anywhere, and where it went.
-    pub fn news(
+    pub fn new_outcomes(
         &mut self,
-        seen: &mut Seen,
+        seen: &mut OutcomeCursor,
         waiting: &mut dyn Waiting,
     ) -> Result<Vec<(TaskId, Destination)>> {
-        self.with_lock(waiting, |mut txn| seen.news(&mut txn))
+        self.with_lock(waiting, |mut txn| seen.new_outcomes(&mut txn))
     }
 
     /// Does something under the lock, unless others have sealed us.
@@ -441,7 +443,8 @@ impl Session {
         act: impl FnOnce(Txn<'_>) -> Result<T>,
     ) -> Result<T> {
         self.must_be_ours()?;
-        let waiting = &mut Beating::new(&self.workdir.dir, &self.journal, self.state.live, waiting);
+        let waiting =
+            &mut WithHeartbeats::new(&self.workdir.dir, &self.journal, self.state.live, waiting);
         let (dir, mechanism) = (&self.workdir.dir, self.workdir.mechanism);
         let done = Txn::begin(dir, mechanism, &self.farmer, waiting).and_then(|txn| {
             check_seal(&txn, &self.state, (self.number, &self.farmer))?;
@@ -454,7 +457,8 @@ impl Session {
     /// else is left or it is about to be empty. What a stream still held is `state.feeding` in the result.
     pub fn leave(&mut self, upto: u64, waiting: &mut dyn Waiting) -> Result<State> {
         self.must_be_ours()?;
-        let waiting = &mut Beating::new(&self.workdir.dir, &self.journal, self.state.live, waiting);
+        let waiting =
+            &mut WithHeartbeats::new(&self.workdir.dir, &self.journal, self.state.live, waiting);
         let left = self.try_leave(upto, waiting);
         self.noted(waiting.ended(left))
     }
@@ -500,7 +504,7 @@ impl Session {
             leave: true,
         })?;
         // While the journal is where it was, the others find out by themselves.
-        let _ = membership::mark(dir, &self.farmer, state.seq);
+        let _ = membership::retire(dir, &self.farmer, state.seq);
         state.feeding += u32::from(self.feed.as_ref().is_some_and(|feed| !feed.is_whole()));
         Ok(state)
     }
@@ -511,6 +515,6 @@ fn seconds(time: Duration) -> u64 {
     time.as_secs() + u64::from(time.subsec_nanos() > 0)
 }
 
-fn count_interrupted(state: &mut State, back: &[(Task, Option<Why>)]) {
+fn count_interrupted(state: &mut State, back: &[(Task, Option<RequeueReason>)]) {
     state.interrupted += back.iter().filter(|(_, why)| why.is_some()).count() as u64;
 }

@@ -8,7 +8,7 @@ use super::log::last_is_whole;
 use super::place::checked;
 use super::record::{ListIdentity, Log, Queue, Rename, State};
 use crate::workdir::error::Result;
-use crate::workdir::files::Known;
+use crate::workdir::files::Committed;
 use crate::workdir::fs::File;
 use crate::workdir::mechanism::Mechanism;
 use serde::Deserialize;
@@ -23,10 +23,10 @@ struct Old {
     seq: u64,
     mechanism: Mechanism,
     queue: Queue,
-    finished: Known,
-    failed: Known,
-    requeued: Known,
-    tasks: Known,
+    finished: Committed,
+    failed: Committed,
+    requeued: Committed,
+    tasks: Committed,
     dropped: u64,
     live: u32,
     #[serde(default)]

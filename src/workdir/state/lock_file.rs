@@ -13,8 +13,8 @@ use super::place::{
 };
 use super::record::{FORMAT, Log, State};
 use crate::workdir::error::{Context, Error, Result};
-use crate::workdir::files::{checksum, looks, read_full};
-use crate::workdir::fs::{Dir, File, NoFile, Open};
+use crate::workdir::files::{checksum, read_full, retry_stale};
+use crate::workdir::fs::{Dir, File, NotAFile, Open};
 use crate::workdir::layout::LOCK;
 use crate::workdir::mechanism::Mechanism;
 use std::io;
@@ -24,7 +24,7 @@ use std::sync::Arc;
 const LOOKS: u32 = 10;
 
 /// Reads the state in force; `None` when nobody has prepared the workdir. What it
-/// says of damage is a verdict only while the lock is held: see [`look`].
+/// says of damage is a verdict only while the lock is held: see [`peek`].
 pub fn read(file: &dyn File) -> Result<Option<State>> {
     for _ in 0..LOOKS {
         match read_once(file) {
@@ -39,14 +39,14 @@ pub fn read(file: &dyn File) -> Result<Option<State>> {
 /// was prepared. What somebody writes at that moment may be seen in part. So the file
 /// is opened and looked at again, and what is never whole is an error that says so and
 /// no verdict: only who holds the lock can call it damaged.
-pub fn look(dir: &Arc<dyn Dir>) -> Result<Option<State>> {
+pub fn peek(dir: &Arc<dyn Dir>) -> Result<Option<State>> {
     let mut tries = 0;
     loop {
         tries += 1;
-        let seen = looks(|| match dir.open(LOCK, Open::Fresh) {
+        let seen = retry_stale(|| match dir.open(LOCK, Open::Fresh) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Ok(None)),
             // Nobody puts that there for a moment.
-            Err(error) if NoFile::of(&error).is_some() => Ok(Err(error)),
+            Err(error) if NotAFile::of(&error).is_some() => Ok(Err(error)),
             file => read_once(&*file.context("open", LOCK)?).map(Ok),
         });
         match seen {

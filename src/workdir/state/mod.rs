@@ -33,7 +33,7 @@ mod place;
 mod record;
 
 pub use lock_file::{
-    look, mechanism_in, no_verdict, read, read_holder, write, write_again, write_holder, write_new,
+    mechanism_in, no_verdict, peek, read, read_holder, write, write_again, write_holder, write_new,
     write_place,
 };
 pub use log::{Act, Entry, Member, bytes, bytes_since, entries, kept, parse_entries, segment_of};

@@ -4,7 +4,7 @@
 
 use std::time::Duration;
 
-use crate::workdir::files::{Head, Known, checksum};
+use crate::workdir::files::{Committed, Head, checksum};
 use crate::workdir::layout::{FAILED, FINISHED, REQUEUED, TASKS};
 use crate::workdir::mechanism::Mechanism;
 use serde::{Deserialize, Serialize};
@@ -39,7 +39,7 @@ pub struct Queue {
 impl Queue {
     /// The queue that a file is of which nobody has claimed anything; `head` is how it
     /// begins.
-    pub fn unclaimed(file: Known, head: Head, generation: u64) -> Self {
+    pub fn unclaimed(file: Committed, head: Head, generation: u64) -> Self {
         Self {
             len: file.len,
             cursor: 0,
@@ -52,8 +52,8 @@ impl Queue {
     }
 
     /// What is known of its file; the lines are those that nobody has claimed.
-    pub fn known(&self) -> Known {
-        Known {
+    pub fn committed(&self) -> Committed {
+        Committed {
             len: self.len,
             lines: self.left,
             sum: self.sum,
@@ -155,13 +155,13 @@ pub struct State {
     /// The queue of each class of tasks; there is at least that of class 0.
     pub queues: Vec<Queue>,
     /// `finished`.
-    pub finished: Known,
+    pub finished: Committed,
     /// `failed`.
-    pub failed: Known,
+    pub failed: Committed,
     /// `requeued`.
-    pub requeued: Known,
+    pub requeued: Committed,
     /// `tasks`; its number of lines is the next new task's id.
-    pub tasks: Known,
+    pub tasks: Committed,
     /// Tasks that vanished from the list before they ran.
     pub dropped: u64,
     /// Farmers that joined and have neither left nor been sealed.
@@ -215,10 +215,10 @@ impl State {
             seq: 0,
             mechanism,
             queues: vec![Queue::default()],
-            finished: Known::default(),
-            failed: Known::default(),
-            requeued: Known::default(),
-            tasks: Known::default(),
+            finished: Committed::default(),
+            failed: Committed::default(),
+            requeued: Committed::default(),
+            tasks: Committed::default(),
             dropped: 0,
             live: 0,
             quarantined: 0,
@@ -238,13 +238,13 @@ impl State {
     }
 
     /// What is known of a shared file, by its name.
-    pub fn known(&self, name: &str) -> Known {
+    pub fn committed(&self, name: &str) -> Committed {
         match name {
             FINISHED => self.finished,
             FAILED => self.failed,
             REQUEUED => self.requeued,
             TASKS => self.tasks,
-            _ => self.queue().known(),
+            _ => self.queue().committed(),
         }
     }
 

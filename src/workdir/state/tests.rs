@@ -4,7 +4,7 @@ use super::lock_file::place_of;
 use super::place::{STEP, encode};
 use super::*;
 use crate::workdir::error::Error;
-use crate::workdir::files::{Head, Known, read_from};
+use crate::workdir::files::{Committed, Head, read_from};
 use crate::workdir::fs::{Dir, File, RealDir};
 use crate::workdir::layout::LOCK;
 use crate::workdir::mechanism::Mechanism;
@@ -83,9 +83,9 @@ fn garbage_is_damage_and_a_newer_format_is_told() {
 fn a_look_without_the_lock_gives_no_verdict() {
     let folder = tempfile::tempdir().unwrap();
     let dir: Arc<dyn Dir> = RealDir::open(folder.path()).unwrap();
-    assert_eq!(look(&dir).unwrap(), None);
+    assert_eq!(peek(&dir).unwrap(), None);
     std::fs::write(folder.path().join(LOCK), "what is this").unwrap();
-    let error = look(&dir).unwrap_err();
+    let error = peek(&dir).unwrap_err();
     assert!(matches!(error, Error::Io { .. }), "{error}");
     assert!(
         error.to_string().contains("at this moment, neither"),
@@ -96,7 +96,7 @@ fn a_look_without_the_lock_gives_no_verdict() {
 /// When a broken lock is taken, all files are written anew at once.
 fn largest_state() -> State {
     let mut state = State::new(Mechanism::Flock);
-    let known = Known {
+    let known = Committed {
         len: u64::MAX,
         lines: u64::MAX,
         sum: u32::MAX,

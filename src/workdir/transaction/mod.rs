@@ -20,5 +20,5 @@ mod shared;
 mod txn;
 
 pub use queue::QueueCopy;
-pub use requeued::{Attempts, Why};
+pub use requeued::{Attempts, RequeueReason};
 pub use txn::Txn;

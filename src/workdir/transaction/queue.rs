@@ -10,11 +10,11 @@ use std::sync::Arc;
 
 use crc32fast::Hasher;
 
-use super::requeued::{Attempts, Why};
+use super::requeued::{Attempts, RequeueReason};
 use super::txn::Txn;
 use crate::model::task::{Task, parse_line};
 use crate::workdir::error::{Context, Result};
-use crate::workdir::files::{Head, Known, Lines, NewFile, checksum, sum_of};
+use crate::workdir::files::{Committed, Head, Lines, NewFile, checksum, sum_of};
 use crate::workdir::fs::{Dir, Open};
 use crate::workdir::layout::TOPROCESS;
 use crate::workdir::state::{Queue, State};
@@ -103,13 +103,13 @@ impl Txn<'_> {
 
     /// Puts tasks back at the end of `toprocess`; those with a reason start
     /// their next attempt with a number one higher.
-    pub fn requeue(&mut self, tasks: &[(Task, Option<Why>)]) -> Result<()> {
+    pub fn requeue(&mut self, tasks: &[(Task, Option<RequeueReason>)]) -> Result<()> {
         let lines = self.note_requeued(tasks)?;
         self.enqueue(&lines, tasks.len() as u64)
     }
 
     /// The same, but in front, and `toprocess` is the exact truth afterwards.
-    pub fn requeue_in_front(&mut self, tasks: &[(Task, Option<Why>)]) -> Result<()> {
+    pub fn requeue_in_front(&mut self, tasks: &[(Task, Option<RequeueReason>)]) -> Result<()> {
         let lines = self.note_requeued(tasks)?;
         if lines.is_empty() && self.state.queue().cursor == 0 {
             return Ok(());
@@ -125,14 +125,14 @@ impl Txn<'_> {
         if queue.left > 0 {
             let old = self.current(TOPROCESS)?;
             self.check_queue(&*old)?;
-            let front = new.known();
+            let front = new.committed();
             new.copy(&*old, queue.cursor, queue.len)
                 .context("copy", TOPROCESS)?;
-            let Known { len, sum, .. } = new.known();
+            let Committed { len, sum, .. } = new.committed();
             let rest = checksum::rest(sum, front.sum, len - front.len);
             self.check_sum(TOPROCESS, rest, queue.rest())?;
         }
-        let rest = Queue::unclaimed(new.known(), new.head(), queue.generation + 1);
+        let rest = Queue::unclaimed(new.committed(), new.head(), queue.generation + 1);
         self.replace(TOPROCESS, new)?;
         self.state.set_queue(Queue {
             left: queue.left + count,
@@ -164,7 +164,7 @@ impl Txn<'_> {
         let (len, cursor) = (queue.len - cut.cursor, queue.cursor - cut.cursor);
         // Of what was taken before the copy nothing is in it.
         let rest = |sum| checksum::rest(sum, cut.taken, len);
-        if new.known().sum != rest(queue.sum) {
+        if new.committed().sum != rest(queue.sum) {
             // It was made without the lock: only the file itself is called damaged.
             let sum = sum_of(&*old, queue.len).context("read", TOPROCESS)?;
             self.check_sum(TOPROCESS, sum, queue.sum)?;
@@ -185,11 +185,11 @@ impl Txn<'_> {
     /// Appends lines to `toprocess`.
     fn enqueue(&mut self, lines: &[u8], count: u64) -> Result<()> {
         let queue = self.state.queue();
-        let Known {
+        let Committed {
             len,
             lines: left,
             sum,
-        } = self.append(TOPROCESS, queue.known(), lines, count)?;
+        } = self.append(TOPROCESS, queue.committed(), lines, count)?;
         let was_empty = queue.cursor == queue.len;
         let head = if was_empty {
             Head::of(lines)

@@ -31,7 +31,7 @@ impl Attempts {
 
 /// Why a task is back in `toprocess`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Why {
+pub enum RequeueReason {
     /// Its farmer was told to stop while it ran.
     Interrupted,
     /// Its farmer died while it had it.
@@ -46,7 +46,7 @@ pub enum Why {
     Restored,
 }
 
-impl Why {
+impl RequeueReason {
     /// The word in `requeued`.
     pub fn word(self) -> &'static str {
         match self {
@@ -62,7 +62,10 @@ impl Why {
 
 impl Txn<'_> {
     /// Notes why tasks are put back; returns their lines.
-    pub(super) fn note_requeued(&mut self, tasks: &[(Task, Option<Why>)]) -> Result<Vec<u8>> {
+    pub(super) fn note_requeued(
+        &mut self,
+        tasks: &[(Task, Option<RequeueReason>)],
+    ) -> Result<Vec<u8>> {
         let (mut lines, mut notes, mut n_notes) = (Vec::new(), Vec::new(), 0);
         for (task, why) in tasks {
             push_line(&mut lines, task.id, &task.line);
@@ -81,16 +84,20 @@ impl Txn<'_> {
     pub fn note_dropped(&mut self, waiting: &[TaskId], failed: &[TaskId]) -> Result<()> {
         let waiting = waiting.iter().map(|&id| (id, 0));
         let failed = failed.iter().map(|&id| (id, 1));
-        self.note(waiting.chain(failed), Why::Dropped)
+        self.note(waiting.chain(failed), RequeueReason::Dropped)
     }
 
     /// Notes that dropped tasks wait again.
     pub fn note_restored(&mut self, tasks: &[TaskId]) -> Result<()> {
-        self.note(tasks.iter().map(|&id| (id, 0)), Why::Restored)
+        self.note(tasks.iter().map(|&id| (id, 0)), RequeueReason::Restored)
     }
 
     /// Notes a word about tasks, and how many attempts more they have used up.
-    fn note(&mut self, tasks: impl Iterator<Item = (TaskId, u32)>, why: Why) -> Result<()> {
+    fn note(
+        &mut self,
+        tasks: impl Iterator<Item = (TaskId, u32)>,
+        why: RequeueReason,
+    ) -> Result<()> {
         let mut attempts = Attempts::default();
         self.refresh(&mut attempts)?;
         let (mut notes, mut n_notes) = (Vec::new(), 0);

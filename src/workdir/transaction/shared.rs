@@ -12,7 +12,7 @@ use std::io::ErrorKind;
 
 use super::txn::Txn;
 use crate::workdir::error::{Context, Result};
-use crate::workdir::files::{Known, Lines, NewFile, sum_of};
+use crate::workdir::files::{Committed, Lines, NewFile, sum_of};
 use crate::workdir::fs::{File, Open};
 use crate::workdir::layout::{FAILED, FINISHED, SHARED, TASKS, TOPROCESS};
 use crate::workdir::state::State;
@@ -71,9 +71,9 @@ impl Txn<'_> {
         name: &str,
         mut see: impl FnMut(&[u8]),
     ) -> Result<()> {
-        let Known {
+        let Committed {
             len, sum: whole, ..
-        } = self.state.known(name);
+        } = self.state.committed(name);
         let queue = self.state.queue();
         let before = match name {
             _ if from == 0 => Some(0),
@@ -116,10 +116,10 @@ impl Txn<'_> {
     pub(super) fn append(
         &mut self,
         name: &'static str,
-        known: Known,
+        known: Committed,
         lines: &[u8],
         count: u64,
-    ) -> Result<Known> {
+    ) -> Result<Committed> {
         if lines.is_empty() {
             return Ok(known);
         }
@@ -135,7 +135,7 @@ impl Txn<'_> {
             // Longer garbage than what would cover it: begin a new file.
             let mut copy = self.new_file(name)?;
             copy.copy(&*file, 0, known.len).context("copy", name)?;
-            self.check_sum(name, copy.known().sum, known.sum)?;
+            self.check_sum(name, copy.committed().sum, known.sum)?;
             copy.write(lines).context("append to", name)?;
             self.replace(name, copy)?;
             return Ok(after);
@@ -170,7 +170,7 @@ impl Txn<'_> {
     /// Cuts off what a dead or failed transaction left behind the known ends.
     pub fn cut_tails(&mut self) -> Result<()> {
         for name in SHARED {
-            let known = self.state.known(name).len;
+            let known = self.state.committed(name).len;
             let file = self.current(name)?;
             self.check_last_line(&*file, name, known)?;
             if self.length_of(&*file, name, known)? > known {
@@ -184,11 +184,11 @@ impl Txn<'_> {
     pub fn check_sums(&mut self) -> Result<()> {
         self.check_log()?;
         for name in SHARED {
-            let Known {
+            let Committed {
                 len: known,
                 sum: whole,
                 ..
-            } = self.state.known(name);
+            } = self.state.committed(name);
             let file = self.current(name)?;
             self.length_of(&*file, name, known)?;
             let sum = sum_of(&*file, known).context("read", name)?;
@@ -199,16 +199,16 @@ impl Txn<'_> {
 
     /// Lets a copy of the known part of a file take its place.
     pub(super) fn copy(&mut self, name: &'static str) -> Result<()> {
-        let Known {
+        let Committed {
             len: known,
             sum: whole,
             ..
-        } = self.state.known(name);
+        } = self.state.committed(name);
         let file = self.current(name)?;
         self.length_of(&*file, name, known)?;
         let mut copy = self.new_file(name)?;
         copy.copy(&*file, 0, known).context("copy", name)?;
-        self.check_sum(name, copy.known().sum, whole)?;
+        self.check_sum(name, copy.committed().sum, whole)?;
         self.replace(name, copy)
     }
 }

@@ -196,11 +196,11 @@ impl<'a> Txn<'a> {
                         return Ok(());
                     }
                 }
-                Ok(Some(state)) if state.seq >= self.state.seq => return Err(Error::Sealed),
+                Ok(Some(state)) if state.seq >= self.state.seq => return Err(Error::Fenced),
                 Ok(_) => {
                     return written
                         .and_then(|()| self.may_write())
-                        .and(Err(Error::Sealed));
+                        .and(Err(Error::Fenced));
                 }
                 Err(_) => {}
             }
@@ -208,7 +208,7 @@ impl<'a> Txn<'a> {
                 break;
             }
         }
-        Err(Error::Sealed)
+        Err(Error::Fenced)
     }
 
     fn rename_all(&self, renames: &[Rename]) -> Result<()> {
