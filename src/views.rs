@@ -13,7 +13,7 @@ use pytf::model::refusal::{hint, is_resource};
 use pytf::screens::export;
 use pytf::screens::report;
 use pytf::screens::status::{self, Form, Part, StatusError};
-use pytf::screens::timeline::{self, OpenOptions};
+use pytf::screens::timeline::{self, Options};
 use pytf::screens::watch::{self, WatchError};
 use pytf::ui::look::{Look, Terminal};
 use pytf::ui::summary::quoted;
@@ -172,7 +172,7 @@ pub(crate) fn write_timeline(run: &Run) -> io::Result<Option<String>> {
 
 /// `pytf timeline`
 pub(crate) fn timeline(wish: &Timeline) -> Result<(), Failed> {
-    let wishes = OpenOptions {
+    let wishes = Options {
         since: wish.since,
         gzip: wish.gzip,
     };

@@ -14,8 +14,10 @@
 //! a few numbers a farmer and slot, however many tasks there are.
 
 mod counters;
+mod drawing;
 mod early;
 mod gpus;
+
 mod links;
 mod plan;
 mod pytaskfarmer;
@@ -30,20 +32,25 @@ use std::time::Duration;
 
 use flate2::Compression;
 use flate2::write::GzEncoder;
+use serde_json::{Map, Value, json};
 
+use self::drawing::Drawing;
 use self::plan::Plan;
 use self::pytaskfarmer::Old;
+use self::slice::Slices;
 use self::trace::Trace;
 use super::replace::replace;
 use crate::history::journals::Damage;
 use crate::history::run::Run;
+use crate::model::clocks::Ahead;
+use crate::model::escape::escape;
 
 /// Its name in the workdir.
 pub const NAME: &str = "timeline.json";
 
 /// What is wanted of a timeline.
 #[derive(Clone, Copy, Debug, Default)]
-pub struct OpenOptions {
+pub struct Options {
     /// Only what happened in the last part of the run, this long.
     pub since: Option<Duration>,
     /// Whether to compress it.
@@ -67,11 +74,11 @@ pub struct Written {
 
 /// Writes the `timeline.json` of a run into its workdir.
 pub fn write(run: &Run) -> io::Result<Written> {
-    write_file(run, &run.workdir.join(NAME), OpenOptions::default())
+    write_file(run, &run.workdir.join(NAME), Options::default())
 }
 
 /// Writes a timeline into a file, which it replaces when it is whole.
-pub fn write_file(run: &Run, path: &Path, wishes: OpenOptions) -> io::Result<Written> {
+pub fn write_file(run: &Run, path: &Path, wishes: Options) -> io::Result<Written> {
     if path == run.workdir.join(NAME) {
         pytaskfarmer::keep(&run.workdir)?;
     }
@@ -81,7 +88,7 @@ pub fn write_file(run: &Run, path: &Path, wishes: OpenOptions) -> io::Result<Wri
 }
 
 /// Writes a timeline into a stream.
-pub fn write_stream(run: &Run, out: impl Write, wishes: OpenOptions) -> io::Result<Written> {
+pub fn write_stream(run: &Run, out: impl Write, wishes: Options) -> io::Result<Written> {
     let old = Old::read(&run.workdir)?;
     let drawn = write_to(run, &old, out, wishes)?;
     Ok(drawn.told(run, Path::new("-"), old.left_out))
@@ -108,19 +115,75 @@ impl Drawn {
     }
 }
 
-fn write_to(run: &Run, old: &Old, out: impl Write, wishes: OpenOptions) -> io::Result<Drawn> {
-    let plan = Plan::new(run, old, wishes.since);
+fn write_to(run: &Run, old: &Old, out: impl Write, wishes: Options) -> io::Result<Drawn> {
+    let plan = Plan::new(run, old.first(), wishes.since);
     if !wishes.gzip {
         let mut out = BufWriter::with_capacity(1 << 20, out);
-        let drawn = Trace::draw(&plan, old, &mut out)?;
+        let drawn = draw(&plan, old, &mut out)?;
         out.flush()?;
         return Ok(drawn);
     }
     let mut out = BufWriter::with_capacity(1 << 20, GzEncoder::new(out, Compression::fast()));
-    let drawn = Trace::draw(&plan, old, &mut out)?;
+    let drawn = draw(&plan, old, &mut out)?;
     let encoder = out.into_inner().map_err(io::IntoInnerError::into_error)?;
     encoder.finish()?.flush()?;
     Ok(drawn)
+}
+
+/// Draws everything.
+fn draw(plan: &Plan, old: &Old, out: &mut dyn Write) -> io::Result<Drawn> {
+    let mut trace = Trace::begin(out, plan.origin, plan.since)?;
+    trace.name_rows(plan)?;
+    let last = plan.farmers().map(|(_, lane)| lane.pid).max().unwrap_or(0);
+    trace.old(old, last)?;
+    let mut slices = Slices::of(plan, trace)?;
+    for (farmer, lane) in plan.farmers() {
+        Drawing {
+            slices: &mut slices,
+            farmer,
+            lane,
+        }
+        .draw()?;
+    }
+    let (mut trace, merged) = slices.finish()?;
+    trace.counters(plan)?;
+    let drawn = Drawn {
+        slices: trace.slices,
+        merged,
+    };
+    trace.finish(about(plan, &drawn))?;
+    Ok(drawn)
+}
+
+/// What is to be known of the whole trace.
+fn about(plan: &Plan, drawn: &Drawn) -> Map<String, Value> {
+    let damaged = plan.run.farmers.iter().map(|farmer| farmer.damage.lines);
+    let clocks: Map<String, Value> = plan
+        .farmers()
+        .filter_map(|(farmer, _)| {
+            let name = escape(farmer.header().farmer.as_bytes());
+            Some((name, farmer.clock_offset()?.into()))
+        })
+        .collect();
+    let skews: Map<String, Value> = plan
+        .farmers()
+        .filter_map(|(farmer, _)| {
+            let Ahead { us, within } = farmer.clock?;
+            let host = escape(farmer.header().host.as_bytes());
+            Some((host, json!({ "ahead": us, "within": within })))
+        })
+        .collect();
+    let other = [
+        ("farmers", plan.farmers().count().into()),
+        ("slices", drawn.slices.into()),
+        ("merged", drawn.merged.into()),
+        ("damaged_records", damaged.sum::<u64>().into()),
+        ("clock_offset_us", clocks.into()),
+        ("clock_ahead_us", skews.into()),
+        ("pytf", env!("CARGO_PKG_VERSION").into()),
+    ];
+    let other = other.into_iter();
+    other.map(|(key, value)| (key.to_owned(), value)).collect()
 }
 
 #[cfg(test)]

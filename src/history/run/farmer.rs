@@ -184,6 +184,11 @@ impl Farmer {
         &self.journal.header
     }
 
+    /// Whether it has left, or others have taken over from it.
+    pub fn is_over(&self) -> bool {
+        self.left.is_some() || self.journal.is_sealed
+    }
+
     /// What is added to its times to make them comparable with those of others.
     pub fn shift(&self) -> i64 {
         self.clock.map_or(0, |ahead| -ahead.us)

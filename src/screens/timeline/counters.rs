@@ -89,7 +89,7 @@ impl Trace<'_> {
         let event = json!({
             "name": name,
             "ph": "C",
-            "ts": at.saturating_sub(self.origin()),
+            "ts": self.ts(at),
             "pid": pid,
             "tid": 0,
             "args": { "value": value },

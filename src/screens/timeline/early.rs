@@ -6,7 +6,6 @@
 
 use std::collections::{BTreeMap, VecDeque};
 
-use super::plan::is_over;
 use super::slice::{Ending, Slice};
 use crate::history::failures::Details;
 use crate::history::run::Farmer;
@@ -101,7 +100,7 @@ impl Drawn<'_> {
             Self::Ended(end) => Slice::ended(farmer, end),
             Self::Started(attempt, to) => {
                 // Where the farmer died, nobody can write its end any more.
-                let is_lost = is_over(farmer) && farmer.left.is_none();
+                let is_lost = farmer.is_over() && farmer.left.is_none();
                 let ending = if is_lost {
                     Ending::Lost
                 } else {

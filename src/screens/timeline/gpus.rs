@@ -37,7 +37,7 @@ impl Trace<'_> {
                     "name": format!("GPU {token} {what}"),
                     "cat": "gpu",
                     "ph": "C",
-                    "ts": at.saturating_sub(self.origin()),
+                    "ts": self.ts(at),
                     "pid": lane.pid,
                     "tid": lane.tid(0),
                     "args": args,

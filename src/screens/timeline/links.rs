@@ -45,15 +45,15 @@ impl Links {
         self.wanted.contains(&id)
     }
 
-    /// An attempt was drawn.
-    pub(super) fn drawn(&mut self, id: u64, attempt: u32, row: Row, from: u64, dur: u64) {
+    /// Notes where an attempt was drawn.
+    pub(super) fn note(&mut self, id: u64, attempt: u32, row: Row, from: u64, dur: u64) {
         if self.is_wanted(id) {
             self.places.insert((id, attempt), (row, from, from + dur));
         }
     }
 
     /// All arrows. One that would run backwards, by clocks that differ, is none.
-    pub(super) fn all(&self) -> Vec<Link> {
+    fn all(&self) -> Vec<Link> {
         let pairs = self.places.iter().zip(self.places.iter().skip(1));
         pairs
             .filter(|(((one, _), _), ((other, _), _))| one == other)
@@ -68,12 +68,10 @@ impl Links {
             })
             .collect()
     }
-}
 
-impl Trace<'_> {
-    /// Links the attempts of a task.
-    pub(super) fn arrows(&mut self) -> io::Result<()> {
-        for (number, link) in (1_u64..).zip(self.links.all()) {
+    /// Draws all arrows.
+    pub(super) fn draw(&self, trace: &mut Trace) -> io::Result<()> {
+        for (number, link) in (1_u64..).zip(self.all()) {
             for (phase, ((pid, tid), ts)) in [("s", link.from), ("f", link.to)] {
                 let mut event = json!({
                     "name": "tried again",
@@ -88,7 +86,7 @@ impl Trace<'_> {
                 if phase == "f" {
                     event["bp"] = "e".into();
                 }
-                self.event(event.to_string().as_bytes())?;
+                trace.event(event.to_string().as_bytes())?;
             }
         }
         Ok(())

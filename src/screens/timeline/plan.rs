@@ -2,7 +2,6 @@
 
 use std::time::Duration;
 
-use super::pytaskfarmer::Old;
 use crate::history::lanes::{Lane, Span, lanes};
 use crate::history::run::{Farmer, Run};
 
@@ -19,7 +18,9 @@ pub(super) struct Plan<'a> {
 }
 
 impl<'a> Plan<'a> {
-    pub(super) fn new(run: &'a Run, old: &Old, since: Option<Duration>) -> Self {
+    /// For the farmers of a run; `old` is when the first task of another began, which
+    /// is drawn, too. What ended `since` so long before the end is drawn, or all.
+    pub(super) fn new(run: &'a Run, old: Option<u64>, since: Option<Duration>) -> Self {
         // A journal may tell no time at all.
         let mut farmers: Vec<&Farmer> =
             run.farmers.iter().filter(|f| f.first != u64::MAX).collect();
@@ -27,10 +28,10 @@ impl<'a> Plan<'a> {
         farmers.sort_by_key(|farmer| (first(farmer), &farmer.journal.name));
         let spans: Vec<Span> = farmers
             .iter()
-            .map(|farmer| farmer.span(!is_over(farmer)))
+            .map(|farmer| farmer.span(!farmer.is_over()))
             .collect();
         let lanes = lanes(&spans);
-        let firsts = [farmers.first().map(|farmer| first(farmer)), old.first()];
+        let firsts = [farmers.first().map(|farmer| first(farmer)), old];
         let last = farmers
             .iter()
             .map(|farmer| farmer.common(farmer.last))
@@ -57,8 +58,4 @@ impl<'a> Plan<'a> {
     pub(super) fn is_in(&self, at: u64) -> bool {
         at >= self.since
     }
-}
-
-pub(super) fn is_over(farmer: &Farmer) -> bool {
-    farmer.left.is_some() || farmer.journal.is_sealed
 }

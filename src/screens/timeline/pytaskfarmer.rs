@@ -15,8 +15,7 @@ use serde::Deserializer as _;
 use serde::de::{SeqAccess, Visitor};
 use serde_json::Value;
 
-use super::slice::{COMMAND, NAME};
-use super::trace::{Trace, push_text};
+use super::trace::{COMMAND, NAME, Trace, push_text};
 use crate::history::open;
 use crate::model::escape::{clip, escape};
 

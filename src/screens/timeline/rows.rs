@@ -1,9 +1,7 @@
-//! The rows of the trace: their names, and how far each is drawn.
+//! The names of the rows of the trace.
 
 use std::collections::BTreeMap;
 use std::io;
-
-use serde_json::json;
 
 use super::gpus;
 use super::plan::Plan;
@@ -32,41 +30,5 @@ impl Trace<'_> {
             self.metadata("thread", pid, tid, &name, tid)?;
         }
         Ok(())
-    }
-
-    /// Names a node, or what else has curves.
-    pub(super) fn name_process(&mut self, pid: u64, name: &str, at: u64) -> io::Result<()> {
-        self.metadata("process", pid, 0, name, at)
-    }
-
-    pub(super) fn metadata(
-        &mut self,
-        of: &str,
-        pid: u64,
-        tid: u64,
-        name: &str,
-        at: u64,
-    ) -> io::Result<()> {
-        for (what, args) in [
-            ("name", json!({ "name": name })),
-            ("sort_index", json!({ "sort_index": at })),
-        ] {
-            let name = format!("{of}_{what}");
-            let event = json!({"name": name, "ph": "M", "pid": pid, "tid": tid, "args": args});
-            self.event(event.to_string().as_bytes())?;
-        }
-        Ok(())
-    }
-
-    /// Where in its row a slice is drawn, and how long it is there. Where
-    /// clocks or damage would make it overlap what is drawn there already, it
-    /// begins where that ends.
-    pub(super) fn place(&mut self, row: (u64, u64), from: u64, to: u64) -> (u64, u64) {
-        let drawn = self.ends.entry(row).or_insert(0);
-        let from = from.saturating_sub(self.origin).max(*drawn);
-        let to = to.saturating_sub(self.origin).max(from.saturating_add(1));
-        *drawn = to;
-        self.slices += 1;
-        (from, to - from)
     }
 }

@@ -1,24 +1,23 @@
-//! An attempt as the timeline draws it, from what its journal tells.
+//! The slices of the timeline: an attempt each, but for short ones that are drawn
+//! together where there are too many.
 
 use std::io::{self, Write as _};
 
 use serde_json::json;
 
-use super::thin::Group;
-use super::trace::{Trace, push_text};
+use super::links::Links;
+use super::plan::Plan;
+use super::thin::{Group, Row, Thin};
+use super::trace::{COMMAND, NAME, Trace, push_text};
+use crate::history::commands::Commands;
 use crate::history::lanes::Lane;
 use crate::history::run::Farmer;
+use crate::history::run::faults::Faults;
 use crate::history::run::quick::Attempt;
 use crate::model::escape::{clip, escape};
 use crate::model::outcome::{Destination, Outcome};
 use crate::model::record::{End, Used};
 use crate::model::task::TaskId;
-
-/// How much of a command is the name of its slice.
-pub(super) const NAME: usize = 200;
-
-/// How much of a command is shown when the slice is selected.
-pub(super) const COMMAND: usize = 1000;
 
 /// One attempt, as it is drawn.
 pub(super) struct Slice<'a> {
@@ -105,10 +104,30 @@ impl Ending<'_> {
     }
 }
 
-impl Trace<'_> {
+/// A trace into which attempts are drawn.
+pub(super) struct Slices<'a> {
+    pub(super) trace: Trace<'a>,
+    commands: Commands,
+    thin: Thin,
+    links: Links,
+    faults: Faults<'a>,
+}
+
+impl<'a> Slices<'a> {
+    /// For the attempts of a run.
+    pub(super) fn of(plan: &Plan<'a>, trace: Trace<'a>) -> io::Result<Self> {
+        Ok(Self {
+            trace,
+            commands: Commands::open(&plan.run.workdir)?,
+            thin: Thin::new(&plan.run.durations()),
+            links: Links::new(plan.run),
+            faults: plan.run.faults(),
+        })
+    }
+
     /// Draws an attempt, by itself or with its neighbours.
-    pub(super) fn slice(&mut self, farmer: &Farmer, lane: Lane, slice: &Slice) -> io::Result<()> {
-        if slice.to < self.since {
+    pub(super) fn draw(&mut self, farmer: &Farmer, lane: Lane, slice: &Slice) -> io::Result<()> {
+        if !self.trace.is_in(slice.to) {
             return Ok(());
         }
         let row = (lane.pid, lane.tid(slice.slot));
@@ -129,9 +148,9 @@ impl Trace<'_> {
     /// Writes an attempt.
     fn attempt(&mut self, farmer: &Farmer, lane: Lane, slice: &Slice) -> io::Result<()> {
         let tid = lane.tid(slice.slot);
-        let (from, dur) = self.place((lane.pid, tid), slice.from, slice.to);
+        let (from, dur) = self.trace.place((lane.pid, tid), slice.from, slice.to);
         self.links
-            .drawn(slice.id.0, slice.attempt, (lane.pid, tid), from, dur);
+            .note(slice.id.0, slice.attempt, (lane.pid, tid), from, dur);
         let command = match self.commands.get(slice.id)? {
             Some(command) => clip(&escape(command), COMMAND),
             None => format!("task {}", slice.id),
@@ -174,12 +193,12 @@ impl Trace<'_> {
         event.extend_from_slice(b",\"farmer\":");
         push_text(&mut event, &name)?;
         event.extend_from_slice(b"}}");
-        self.event(&event)
+        self.trace.event(&event)
     }
 
     /// Writes attempts that are drawn as one.
-    pub(super) fn group(&mut self, row: (u64, u64), group: Group) -> io::Result<()> {
-        let (from, dur) = self.place(row, group.from, group.to);
+    fn group(&mut self, row: Row, group: Group) -> io::Result<()> {
+        let (from, dur) = self.trace.place(row, group.from, group.to);
         let event = json!({
             "name": format!("{} short tasks", group.count),
             "cat": "tasks",
@@ -190,6 +209,16 @@ impl Trace<'_> {
             "tid": row.1,
             "args": { "count": group.count, "first": group.ids.0, "last": group.ids.1 },
         });
-        self.event(event.to_string().as_bytes())
+        self.trace.event(event.to_string().as_bytes())
+    }
+
+    /// Draws what was held back, and links the attempts of each task; the trace, and how
+    /// many attempts were drawn together with their neighbours.
+    pub(super) fn finish(mut self) -> io::Result<(Trace<'a>, u64)> {
+        while let Some((row, group)) = self.thin.take_any() {
+            self.group(row, group)?;
+        }
+        self.links.draw(&mut self.trace)?;
+        Ok((self.trace, self.thin.merged))
     }
 }

@@ -8,7 +8,7 @@ use std::os::unix::fs::FileExt as _;
 use proptest::prelude::*;
 use serde_json::{Value, json};
 
-use super::slice::{COMMAND, NAME};
+use super::trace::{COMMAND, NAME};
 use super::*;
 use crate::history::synthetic::{Workdir, end, header, start, workdir};
 use crate::model::outcome::Outcome;
