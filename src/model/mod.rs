@@ -6,7 +6,6 @@
 //! generated histories can test it.
 
 pub mod allocation;
-pub mod clocks;
 pub mod devices;
 pub mod durations;
 pub mod escape;

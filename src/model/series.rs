@@ -162,15 +162,6 @@ impl<S: Sum> Series<S> {
         }
     }
 
-    /// The same, so much later by the clock: to the nearest stretch.
-    #[must_use]
-    pub fn shifted(mut self, us: i64) -> Self {
-        let width = self.width.cast_signed();
-        let stretches = (us + us.signum() * width / 2) / width;
-        self.first = self.first.saturating_add_signed(stretches);
-        self
-    }
-
     fn number(&self, at: u64) -> usize {
         usize::try_from(at / self.width - self.first).unwrap_or(0)
     }
@@ -298,17 +289,5 @@ mod tests {
         assert_eq!(all.tasks, 2000);
         assert_eq!(all.load, (2000, 1500 * 80 + 500 * 20));
         assert_eq!(all.memory, (500, 500 * 50));
-    }
-
-    #[test]
-    fn a_clock_that_is_corrected_moves_all_and_changes_nothing() {
-        let mut series = Series::default();
-        series.attempt(5000, 9000, 7);
-        for (us, expected) in [(0, 5000), (2400, 7000), (2600, 8000), (-2600, 2000)] {
-            let moved = series.clone().shifted(us);
-            let found: Vec<_> = moved.iter().map(|(at, one)| (at, *one)).collect();
-            assert_eq!(found[0].0, expected, "{us}");
-            assert_eq!(found.iter().map(|(_, one)| one.busy).sum::<u64>(), 4000);
-        }
     }
 }

@@ -42,7 +42,6 @@ use self::trace::Trace;
 use super::replace::replace;
 use crate::history::journals::Damage;
 use crate::history::run::Run;
-use crate::model::clocks::Ahead;
 use crate::model::escape::escape;
 
 /// Its name in the workdir.
@@ -165,12 +164,14 @@ fn about(plan: &Plan, drawn: &Drawn) -> Map<String, Value> {
             Some((name, farmer.clock_offset()?.into()))
         })
         .collect();
+    let difference = plan.run.clock_difference();
     let skews: Map<String, Value> = plan
         .farmers()
         .filter_map(|(farmer, _)| {
-            let Ahead { us, within } = farmer.clock?;
-            let host = escape(farmer.header().host.as_bytes());
-            Some((host, json!({ "ahead": us, "within": within })))
+            let host = &farmer.header().host;
+            let us = difference.as_ref()?.of(host)?;
+            let ahead = json!({ "ahead": us, "within": Value::Null });
+            Some((escape(host.as_bytes()), ahead))
         })
         .collect();
     let other = [

@@ -1,8 +1,6 @@
 //! Nodes whose clocks differ: real farmers and views under a double of the clock
 //! (`fake_clock.c`).
 
-use std::collections::BTreeMap;
-
 use serde_json::Value;
 
 use crate::doubles::clock;
@@ -20,24 +18,8 @@ fn status(farm: &Farm, host: &str, ahead: i64) -> Value {
     serde_json::from_slice(&done.leaves(0).stdout).unwrap()
 }
 
-/// How long each attempt ran, as its journal says.
-fn lengths(farm: &Farm) -> BTreeMap<u64, u64> {
-    let farmers = farm.farmers();
-    let journals = farmers.iter().map(|name| farm.text(farm.journal(name)));
-    let lines: Vec<String> = journals
-        .flat_map(|text| text.lines().map(str::to_owned).collect::<Vec<_>>())
-        .collect();
-    let records = lines
-        .iter()
-        .map(|line| serde_json::from_str::<Value>(line).unwrap());
-    records
-        .filter(|record| record["event"] == "end")
-        .map(|end| (end["id"].as_u64().unwrap(), end["us"].as_u64().unwrap()))
-        .collect()
-}
-
 #[test]
-fn a_clock_that_is_ahead_is_found_told_and_corrected() {
+fn nodes_whose_clocks_differ_are_named() {
     if clock().is_none() {
         skip("there is no compiler for the double of the clock");
         return;
@@ -55,48 +37,18 @@ fn a_clock_that_is_ahead_is_found_told_and_corrected() {
     two.wait().exits(0);
 
     let seen = status(&farm, "login", 0);
-    let nodes = seen["nodes"].as_array().unwrap();
-    assert_eq!(
-        (&nodes[0]["node"], &nodes[0]["clock"]),
-        (&"n1".into(), &Value::Null)
-    );
-    let ahead = nodes[1]["clock"]["ahead"].as_f64().unwrap();
-    let within = nodes[1]["clock"]["within"].as_f64().unwrap();
-    assert!((ahead - 120.0).abs() <= within, "{ahead} {within}");
+    let ahead = |node: usize| seen["nodes"][node]["clock"]["ahead"].as_f64().unwrap();
+    assert!((60.0..=120.0).contains(&ahead(1)), "{}", ahead(1));
+    assert!((ahead(0) + ahead(1)).abs() < 1e-9, "{}", ahead(0));
     let text = on(farm.pytf(["status", "w"]), "login", 0).run().exits(0);
-    text.says(&["the clock of n2 is", "ahead of the others'"]);
+    text.says(&["the clock of n2 is at least", "ahead of the clock of n1"]);
     let page = farm.pytf(["report", "w", "-o", "-"]).run().exits(0);
-    page.says(&["the clock of n2 is", "its times are corrected here"]);
+    page.says(&["the clock of n2 is at least"]);
 
     let trace = farm.pytf(["timeline", "w", "-o", "-"]).run().exits(0);
     let trace: Value = serde_json::from_slice(&trace.stdout).unwrap();
-    let skews = trace["otherData"]["clock_ahead_us"].as_object().unwrap();
-    assert_eq!(skews.keys().collect::<Vec<_>>(), ["n2"]);
-    let slices = trace["traceEvents"].as_array().unwrap();
-    let slices: Vec<&Value> = slices.iter().filter(|event| event["ph"] == "X").collect();
-    let number = |event: &Value, key: &str| event[key].as_u64().unwrap();
-    let drawn: BTreeMap<u64, u64> = slices
-        .iter()
-        .map(|slice| (number(&slice["args"], "id"), number(slice, "dur")))
-        .collect();
-    assert_eq!(drawn, lengths(&farm), "no task is longer or shorter by it");
-    // All four ran at one time, and so they are drawn, as far as that is known.
-    let begin = slices
-        .iter()
-        .map(|slice| number(slice, "ts"))
-        .max()
-        .unwrap();
-    let ends = slices
-        .iter()
-        .map(|slice| number(slice, "ts") + number(slice, "dur"));
-    #[expect(
-        clippy::cast_possible_truncation,
-        clippy::cast_sign_loss,
-        reason = "small"
-    )]
-    let within = (within * 1e6) as u64;
-    let end = ends.min().unwrap();
-    assert!(begin <= end + within, "{begin} {end} {within}");
+    let ahead_us = trace["otherData"]["clock_ahead_us"].as_object().unwrap();
+    assert_eq!(ahead_us.keys().collect::<Vec<_>>(), ["n1", "n2"]);
 }
 
 #[test]

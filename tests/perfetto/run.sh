@@ -1,8 +1,7 @@
 #!/usr/bin/env bash
 # Makes runs and shows their timelines to the real Perfetto: one with failures
 # that are tried again, one whose tasks end in every way, one that was killed, made
-# by `pytf timeline`, one on nodes with GPUs, and where there is a compiler one whose
-# nodes' clocks differ.
+# by `pytf timeline`, and one on nodes with GPUs.
 #
 #   tests/perfetto/run.sh PYTF
 #
@@ -49,26 +48,3 @@ python3 "$here/../report/make_run.py" "$work/gpus" 200 2 4 --gpus 2
 attempts=$(cat "$work"/gpus/nodes/done/*.jsonl | grep -c '"event":"end"')
 measured=$(cat "$work"/gpus/nodes/done/*.jsonl | grep -c '"event":"gpus"')
 GPUS=4 MEASURED=$((measured * 2)) "$here/check.sh" "$work/gpus/timeline.json" "$attempts"
-
-command -v cc >/dev/null || { echo "no compiler: clocks that differ are not judged"; exit 0; }
-cc -shared -fPIC -o "$work/clock.so" "$here/../black_box/fake_clock.c"
-mkfifo "$work"/go{1..4}
-for n in 1 2 3 4; do echo "read x <$work/go$n"; done >"$work/waits.txt"
-on() {
-    LD_PRELOAD=$work/clock.so FAKE_HOST=$1 FAKE_CLOCK=$2 \
-        "$pytf" "$work/waits.txt" --proc 2 --workdir "$work/clocks" --quiet &
-}
-running() {
-    local tries=0
-    until [ "$(cat "$work"/clocks/nodes/*.jsonl 2>/dev/null | grep -c '"event":"start"')" = "$1" ]; do
-        sleep 0.2
-        [ $((tries += 1)) -lt 300 ] || { echo "no task has started"; exit 1; }
-    done
-}
-on n1 0
-running 2
-on n2 3600
-running 4
-for n in 1 2 3 4; do echo >"$work/go$n"; done
-wait
-SPAN=600 "$here/check.sh" "$work/clocks/timeline.json" 4

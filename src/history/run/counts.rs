@@ -196,19 +196,9 @@ pub(super) fn failed_ids(workdir: &Path, counts: &Counts) -> io::Result<Vec<u64>
     Ok(ids)
 }
 
-/// How many tasks waited after a transaction.
-pub(super) struct Waiting {
-    /// When it was, by the clock of whoever did it.
-    pub(super) at: u64,
-    /// The number of the farmer that did it.
-    pub(super) by: Option<u32>,
-    /// How many waited.
-    pub(super) left: u64,
-}
-
-/// How many tasks waited after each transaction: reckoned back from now. A seal
+/// How many tasks waited after each transaction, by its time: reckoned back from now. A seal
 /// gives back what nobody has counted: there it ends, or where the log is not kept.
-pub(super) fn queue_history(workdir: &Path, counts: &Counts) -> Option<Vec<Waiting>> {
+pub(super) fn queue_history(workdir: &Path, counts: &Counts) -> Option<Vec<(u64, u64)>> {
     let log = &counts.state.as_ref()?.log;
     let mut history = History {
         left: counts.state.as_ref()?.left(),
@@ -231,7 +221,8 @@ pub(super) fn queue_history(workdir: &Path, counts: &Counts) -> Option<Vec<Waiti
 struct History {
     /// How many waited before it.
     left: u64,
-    points: Vec<Waiting>,
+    /// When, by the clock of the node, and how many waited after it.
+    points: Vec<(u64, u64)>,
 }
 
 impl History {
@@ -245,36 +236,27 @@ impl History {
             if matches!(entry.act, Act::Checkpoint { .. }) {
                 continue;
             }
-            let (by, before) = before(&entry.act, self.left);
-            let (at, left) = (entry.at, self.left);
-            self.points.push(Waiting { at, by, left });
-            let Some(before) = before else { return false };
+            self.points.push((entry.at, self.left));
+            let Some(before) = before(&entry.act, self.left) else {
+                return false;
+            };
             self.left = before;
         }
         true
     }
 }
 
-/// Who did it, and how many waited before when `left` did after it; `None` where that
-/// does not follow.
-fn before(act: &Act, left: u64) -> (Option<u32>, Option<u64>) {
+/// How many waited before a transaction when `left` did after it; `None` where that does
+/// not follow.
+fn before(act: &Act, left: u64) -> Option<u64> {
     match act {
         Act::Turn {
-            by,
-            claim,
-            back,
-            fed,
-            ..
-        } => {
-            let before = (left + claim.count()).checked_sub(back.count() + fed);
-            (Some(*by), before)
-        }
-        Act::Retry { ids } => (None, left.checked_sub(ids.count())),
-        Act::Join { by, claim, .. } => (Some(*by), Some(left + claim.count())),
-        Act::Quarantine { by, ids } => (Some(*by), left.checked_sub(ids.count())),
-        Act::Release { by } => (Some(*by), Some(left)),
-        Act::Seal { by, .. } => (Some(*by), None),
-        Act::Prepare | Act::Edit { .. } | Act::Checkpoint { .. } => (None, None),
+            claim, back, fed, ..
+        } => (left + claim.count()).checked_sub(back.count() + fed),
+        Act::Retry { ids } | Act::Quarantine { ids, .. } => left.checked_sub(ids.count()),
+        Act::Join { claim, .. } => Some(left + claim.count()),
+        Act::Release { .. } => Some(left),
+        Act::Seal { .. } | Act::Prepare | Act::Edit { .. } | Act::Checkpoint { .. } => None,
     }
 }
 

@@ -14,7 +14,6 @@ use super::quick::{self, Attempt};
 use super::slots::Slots;
 use crate::history::journals::{Damage, Journal};
 use crate::history::lanes::Span;
-use crate::model::clocks::Ahead;
 use crate::model::figures::Histogram;
 use crate::model::outcome::{Destination, Outcome};
 use crate::model::record::NodeHealth;
@@ -68,12 +67,9 @@ pub struct Farmer {
     /// When we read what was new in it, by the file system's clock, if that notes
     /// it, and by ours.
     pub served: Option<(SystemTime, SystemTime)>,
-    /// By how much its node's clock is ahead of the others', where that is proved.
-    /// All times in here are as its journal has them.
-    pub clock: Option<Ahead>,
-    /// The first time that it tells.
+    /// The first time in its journal, by its node's clock, as all others in here.
     pub first: u64,
-    /// The last time that it tells.
+    /// The last time in its journal.
     pub last: u64,
     /// When it left in good order, and why.
     pub left: Option<(u64, String)>,
@@ -136,7 +132,6 @@ impl Farmer {
         Self {
             modified: None,
             served: None,
-            clock: None,
             first: u64::MAX,
             last: 0,
             left: None,
@@ -189,16 +184,6 @@ impl Farmer {
         self.left.is_some() || self.journal.is_sealed
     }
 
-    /// What is added to its times to make them comparable with those of others.
-    pub fn shift(&self) -> i64 {
-        self.clock.map_or(0, |ahead| -ahead.us)
-    }
-
-    /// One of its times, comparable with those of others.
-    pub fn common(&self, at: u64) -> u64 {
-        at.saturating_add_signed(self.shift())
-    }
-
     /// By how much its clock was behind the file server's, in microseconds: its
     /// last record and the time of that write are of about the same moment.
     pub fn clock_offset(&self) -> Option<i64> {
@@ -216,12 +201,8 @@ impl Farmer {
             .map_or(0, |slot| slot.saturating_add(1));
         Span {
             host: &self.header().host,
-            first: self.common(self.first),
-            last: if goes_on {
-                u64::MAX
-            } else {
-                self.common(self.last)
-            },
+            first: self.first,
+            last: if goes_on { u64::MAX } else { self.last },
             slots: u64::from(self.header().slots.max(highest)),
         }
     }

@@ -239,12 +239,10 @@ impl Gpus {
         gpus
     }
 
-    /// Adds those of another farmer on the same node, `shift` microseconds later.
-    pub(super) fn merge(&mut self, other: &Self, shift: i64) {
+    /// Adds those of another farmer on the same node.
+    pub(super) fn merge(&mut self, other: &Self) {
         for gpu in other.all.values() {
-            let mut moved = gpu.clone();
-            moved.series = moved.series.shifted(shift);
-            self.of(&gpu.name).merge(&moved);
+            self.of(&gpu.name).merge(gpu);
         }
         self.long.0 += other.long.0;
         self.long.1 += other.long.1;

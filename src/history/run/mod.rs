@@ -25,7 +25,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, SystemTime};
 
-use self::clocks::Clocks;
+pub use self::clocks::ClockDifference;
 pub use self::counts::Counts;
 pub use self::farmer::Farmer;
 use self::faults::Faults;
@@ -67,7 +67,6 @@ pub struct Run {
     pub now: SystemTime,
     node: Here,
     files: life::FileTime,
-    clocks: Clocks,
 }
 
 impl Run {
@@ -87,7 +86,6 @@ impl Run {
             now: SystemTime::now(),
             node: Here::read(),
             files: life::FileTime::default(),
-            clocks: Clocks::default(),
         };
         run.refresh()?;
         Ok(run)
@@ -117,8 +115,6 @@ impl Run {
         if before.is_none() || before != self.counts.failed_version() {
             self.failed = counts::failed_ids(&self.workdir, &self.counts)?;
         }
-        self.clocks
-            .refresh(&self.workdir, &self.counts, &mut self.farmers)?;
         self.now = SystemTime::now();
         self.files.learn(&self.farmers);
         Ok(())
@@ -185,8 +181,7 @@ impl Run {
         all
     }
 
-    /// What happened when on a farmer, what runs now included, by times that are
-    /// comparable with those of others.
+    /// What happened when on a farmer, what runs now included.
     pub fn series_of(&self, farmer: &Farmer) -> Series {
         let mut series = farmer.series.clone();
         let now = self.now_of(farmer);
@@ -196,7 +191,7 @@ impl Run {
         if farmer.first != u64::MAX {
             series.slots(farmer.first, now, u64::from(farmer.header().slots));
         }
-        series.shifted(farmer.shift())
+        series
     }
 
     /// The GPUs of a node, what runs on them now included.
@@ -204,40 +199,31 @@ impl Run {
         let mut all = Gpus::default();
         for farmer in node.farmers.iter().filter(|farmer| !farmer.gpus.is_empty()) {
             let (now, running) = (self.now_of(farmer), farmer.slots.running.values());
-            all.merge(
-                &farmer.gpus.at(now, farmer.header(), running),
-                farmer.shift(),
-            );
+            all.merge(&farmer.gpus.at(now, farmer.header(), running));
         }
         all
     }
 
-    /// From the first to the last time that anybody tells, comparable ones.
+    /// From the first to the last time that any journal has.
     pub fn span(&self) -> Option<(u64, u64)> {
         let seen = self
             .farmers
             .iter()
             .filter(|farmer| farmer.first != u64::MAX);
-        let first = seen
-            .clone()
-            .map(|farmer| farmer.common(farmer.first))
-            .min()?;
-        let last = seen
-            .map(|farmer| farmer.common(self.now_of(farmer)))
-            .max()?;
+        let first = seen.clone().map(|farmer| farmer.first).min()?;
+        let last = seen.map(|farmer| self.now_of(farmer)).max()?;
         Some((first, last))
     }
 
     /// How many tasks waited after each transaction, as far back as the log in
     /// `lock` tells it.
     pub fn queue_history(&self) -> Vec<(u64, u64)> {
-        let history = counts::queue_history(&self.workdir, &self.counts).unwrap_or_default();
-        let common = |point: counts::Waiting| {
-            let farmer = point.by.and_then(|by| self.clocks.ahead_of(by));
-            let shift = farmer.map_or(0, |ahead| -ahead.us);
-            (point.at.saturating_add_signed(shift), point.left)
-        };
-        history.into_iter().map(common).collect()
+        counts::queue_history(&self.workdir, &self.counts).unwrap_or_default()
+    }
+
+    /// The two nodes whose clocks differ most, where that is proved.
+    pub fn clock_difference(&self) -> Option<ClockDifference> {
+        clocks::difference(self)
     }
 
     /// The part of the slots' time that tasks ran in them, of some farmers. One that

@@ -7,10 +7,6 @@ use super::life::Life;
 use super::quick::Attempt;
 use super::{Farmer, Run};
 use crate::history::lanes::natural;
-use crate::model::clocks::Ahead;
-use crate::model::durations;
-use crate::model::escape::escape;
-use crate::model::figures::micros;
 use crate::model::record::NodeHealth;
 
 /// What is known of a node.
@@ -24,8 +20,6 @@ pub struct Node<'a> {
     pub life: Life,
     /// What its farmers think of it, those that live; else the last one.
     pub health: NodeHealth,
-    /// By how much its clock is ahead of the others', where that is proved.
-    pub clock: Option<Ahead>,
     /// Whether its farmers that live start nothing any more.
     pub is_draining: bool,
     /// The farmers that live, else the last one and those that were there with it.
@@ -127,7 +121,6 @@ fn node<'a>(run: &Run, host: &'a str, farmers: Vec<&'a Farmer>, faults: &Faults<
         host,
         life,
         health: health.unwrap_or_default(),
-        clock: farmers.last().and_then(|farmer| farmer.clock),
         is_draining,
         slots: there
             .iter()
@@ -157,31 +150,4 @@ fn last_ones<'a>(farmers: &[&'a Farmer]) -> Vec<&'a Farmer> {
         std::ptr::eq(**farmer, *last) || farmer.last > last.first && last.first != u64::MAX
     };
     farmers.iter().filter(is_with).copied().collect()
-}
-
-/// So many nodes whose clocks differ are named.
-const NAMED: usize = 4;
-
-/// Which clocks differ from the others, for people.
-pub fn clocks(nodes: &[Node]) -> Vec<String> {
-    let wrong = nodes.iter().filter_map(|node| Some((node, node.clock?)));
-    let wrong: Vec<_> = wrong.collect();
-    let mut texts: Vec<String> = wrong
-        .iter()
-        .take(NAMED)
-        .map(|(node, ahead)| {
-            let by = durations::show(micros(ahead.us.unsigned_abs()));
-            let within = durations::show(micros(ahead.within.unsigned_abs()));
-            let how = if ahead.us > 0 { "ahead of" } else { "behind" };
-            let host = escape(node.host.as_bytes());
-            format!("the clock of {host} is {by} {how} the others', within {within}: its times are corrected here")
-        })
-        .collect();
-    if wrong.len() > NAMED {
-        texts.push(format!(
-            "the clocks of {} more nodes differ: --json has all",
-            wrong.len() - NAMED
-        ));
-    }
-    texts
 }

@@ -411,9 +411,7 @@ fn the_queue_is_known_as_far_back_as_the_log_is_kept() {
     commit(&file, &mut state, (4, claims(0, "3"), 0), true);
     let known = || {
         let run = Run::open(dir.path()).unwrap();
-        let points = counts::queue_history(dir.path(), &run.counts).unwrap();
-        let points = points.iter().map(|point| (point.at, point.left));
-        points.collect::<Vec<_>>()
+        counts::queue_history(dir.path(), &run.counts).unwrap()
     };
     assert_eq!(known(), [(4, 0)]);
     dir.file("log.0", &old);
@@ -422,7 +420,7 @@ fn the_queue_is_known_as_far_back_as_the_log_is_kept() {
 
 /// Farmers that joined before the log was cut are known by its checkpoint.
 #[test]
-fn clocks_are_compared_by_what_is_left_of_the_log() {
+fn clocks_that_differ_are_found_by_the_order_of_transactions() {
     let dir = workdir(&["true"; 4]);
     for host in ["n1", "n2"] {
         let header = header(host, 1, 1);
@@ -432,6 +430,7 @@ fn clocks_are_compared_by_what_is_left_of_the_log() {
     let file = OpenOptions::new().read(true).write(true).open(path);
     let file = file.unwrap();
     let mut state = State::new(Mechanism::Flock);
+    let found = || Run::open(dir.path()).unwrap().clock_difference();
     commit(&file, &mut state, (T, join(0, "n1.0.1.1", ""), 4), false);
     commit(
         &file,
@@ -439,21 +438,27 @@ fn clocks_are_compared_by_what_is_left_of_the_log() {
         (T + 10 * S, join(1, "n2.0.1.1", ""), 4),
         false,
     );
-    let mut run = Run::open(dir.path()).unwrap();
-    // While a view looks on, and before it looks for the first time.
-    for nth in 0..4 {
-        let (by, ahead) = (nth % 2, u64::from(nth % 2) * 10 * S);
-        let at = T + S + ahead + u64::from(nth);
-        commit(&file, &mut state, (at, claims(by, "0"), 4), nth == 0);
-        run.refresh().unwrap();
-    }
-    for run in [run, Run::open(dir.path()).unwrap()] {
-        let clocks = run
-            .farmers
-            .iter()
-            .map(|farmer| farmer.clock.map_or(0, |ahead| ahead.us));
-        let clocks: Vec<i64> = clocks.collect();
-        let apart = clocks[1] - clocks[0];
-        assert!((apart.unsigned_abs()).abs_diff(10 * S) < 10, "{clocks:?}");
-    }
+    assert_eq!(found(), None, "ten seconds may have passed");
+    commit(
+        &file,
+        &mut state,
+        (T + 10 * S - 10, claims(0, "0"), 4),
+        false,
+    );
+    assert_eq!(found(), None, "too small to matter");
+    let difference = |us| ClockDifference {
+        ahead: "n2".into(),
+        behind: "n1".into(),
+        us,
+    };
+    commit(&file, &mut state, (T + 12 * S, claims(1, "1"), 4), false);
+    commit(&file, &mut state, (T + 3 * S, claims(0, "2"), 4), false);
+    let found_now = found().unwrap();
+    assert_eq!(found_now, difference(9 * S));
+    assert_eq!(found_now.of("n2"), Some(9 * S.cast_signed()));
+    assert_eq!(found_now.of("n1"), Some(-9 * S.cast_signed()));
+    assert_eq!(found_now.of("n3"), None);
+    commit(&file, &mut state, (T + 20 * S, claims(1, "3"), 4), true);
+    commit(&file, &mut state, (T + 15 * S, claims(0, ""), 4), false);
+    assert_eq!(found(), Some(difference(5 * S)), "after the log was cut");
 }

@@ -11,7 +11,7 @@ use crate::history::open;
 use crate::workdir::files::read_from;
 use crate::workdir::fs::{Dir, Open, RealDir};
 use crate::workdir::layout::LOCK;
-use crate::workdir::state::{Log, bytes, kept, peek, segment_of};
+use crate::workdir::state::{Act, Log, bytes, kept, peek, segment_of};
 
 /// The segments that are kept, oldest first.
 pub(super) fn all_kept(workdir: &Path) -> io::Result<Vec<u64>> {
@@ -44,4 +44,16 @@ pub(super) fn of_newest(workdir: &Path, log: &Log, from: u64) -> io::Result<Vec<
     let now = peek(&dir).ok().flatten();
     let is_intact = now.is_some_and(|now| log.is_intact(&now.log));
     Ok(if is_intact { bytes } else { Vec::new() })
+}
+
+/// The number of the farmer that did a transaction; `None` for those that no farmer does.
+pub(super) fn by(act: &Act) -> Option<u32> {
+    match act {
+        Act::Join { by, .. }
+        | Act::Turn { by, .. }
+        | Act::Seal { by, .. }
+        | Act::Quarantine { by, .. }
+        | Act::Release { by } => Some(*by),
+        Act::Prepare | Act::Edit { .. } | Act::Retry { .. } | Act::Checkpoint { .. } => None,
+    }
 }

@@ -57,7 +57,7 @@ impl Gantt {
         let (origin, last) = run.span().unwrap_or((0, 0));
         let mut farmers: Vec<&Farmer> =
             run.farmers.iter().filter(|f| f.first != u64::MAX).collect();
-        farmers.sort_by_key(|farmer| (farmer.common(farmer.first), &farmer.journal.name));
+        farmers.sort_by_key(|farmer| (farmer.first, &farmer.journal.name));
         let spans: Vec<Span> = farmers
             .iter()
             .map(|farmer| farmer.span(run.life(farmer).is_there()))
@@ -117,25 +117,22 @@ impl Gantt {
         let mut open: Vec<Option<Piece>> = vec![None; self.rows.len()];
         let file = farmer.journal.file()?;
         each_line(&file, |line, _| {
-            let Some(mut attempt) = quick::parse(line).filter(|one| one.outcome.is_some()) else {
+            let Some(attempt) = quick::parse(line).filter(|one| one.outcome.is_some()) else {
                 return;
             };
-            attempt.at = farmer.common(attempt.at);
             self.point(&attempt);
             if let Some(row) = row(attempt.slot) {
                 self.draw(row, &mut open[row], &attempt, attempt.end());
             }
         })?;
-        let now = farmer.common(run.now_of(farmer));
+        let now = run.now_of(farmer);
         let slots = &farmer.slots;
         for attempt in slots.running.values().chain(&slots.unended) {
             if let Some(row) = row(attempt.slot) {
                 let is_over = slots.unended.iter().any(|one| one.is_same(attempt));
-                let mut attempt = attempt.clone();
-                attempt.at = farmer.common(attempt.at);
                 // Nobody knows when it ended: the slot has gone on.
                 let to = if is_over { attempt.at } else { now };
-                self.draw(row, &mut open[row], &attempt, to);
+                self.draw(row, &mut open[row], attempt, to);
             }
         }
         for (row, piece) in open.into_iter().enumerate() {
@@ -143,7 +140,7 @@ impl Gantt {
         }
         let host = escape(farmer.header().host.as_bytes());
         let mut mark = |at: u64, text: String| {
-            self.marks.push((farmer.common(at), host.clone(), text));
+            self.marks.push((at, host.clone(), text));
         };
         mark(farmer.first, "joined".to_owned());
         for (at, text) in &farmer.notes {

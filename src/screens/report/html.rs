@@ -7,7 +7,6 @@ use crate::history::commands::Commands;
 use crate::history::failures::{Details, Failure, causes as grouped_causes};
 use crate::history::logs::{log_path, log_tail};
 use crate::history::run::farmer::Top;
-use crate::history::run::node::clocks;
 use crate::history::run::{Farmer, Life, Run};
 use crate::model::durations;
 use crate::model::escape::{clip, escape};
@@ -390,8 +389,8 @@ pub(super) fn tops(run: &Run) -> io::Result<String> {
 pub(super) fn foot(run: &Run) -> String {
     let mut out = format!("<p>Written by pytf {}", env!("CARGO_PKG_VERSION"));
     out += " <time id=\"at\"></time> from the journals of the workdir.</p>";
-    for text in clocks(&run.nodes()) {
-        let _ = write!(out, "<p>{}.</p>", safe(&text));
+    if let Some(difference) = run.clock_difference() {
+        let _ = write!(out, "<p>{}.</p>", safe(&difference.text()));
     }
     if let Some(trouble) = &run.counts.trouble {
         let _ = write!(

@@ -9,7 +9,7 @@ use super::{numbers, shown};
 use crate::history::failures::{causes, failures};
 use crate::history::run::gpus::Gpu;
 use crate::history::run::node::Node;
-use crate::history::run::{Life, Run};
+use crate::history::run::{ClockDifference, Life, Run};
 use crate::model::escape::escape;
 use crate::model::figures::{Histogram, float};
 use crate::model::forecast::Forecast;
@@ -38,7 +38,8 @@ pub(crate) fn word(run: &Run) -> &'static str {
 /// The whole run.
 pub fn status(run: &Run) -> Value {
     let counts = &run.counts;
-    let failures = failures(run);
+    let (failures, nodes) = (failures(run), run.nodes());
+    let clocks = run.clock_difference();
     let (low, high, unknown) = match run.forecast() {
         Forecast::Over => (Some(0.0), Some(0.0), None),
         Forecast::Range(low, high) => (Some(low.as_secs_f64()), Some(high.as_secs_f64()), None),
@@ -82,8 +83,8 @@ pub fn status(run: &Run) -> Value {
             "read": sum(|farmer| farmer.spent.read),
             "written": sum(|farmer| farmer.spent.written),
         },
-        "nodes": run.nodes().iter().map(node).collect::<Vec<_>>(),
-        "gpus": run.nodes().iter().flat_map(|node| gpus(run, node)).collect::<Vec<_>>(),
+        "nodes": nodes.iter().map(|one| node(one, clocks.as_ref())).collect::<Vec<_>>(),
+        "gpus": nodes.iter().flat_map(|node| gpus(run, node)).collect::<Vec<_>>(),
         "causes": causes(&failures).iter().map(|cause| {
             let (status, signal) = numbers(cause.first.outcome());
             json!({
@@ -142,7 +143,8 @@ pub(crate) fn spread(values: &Histogram, unit: f64) -> Value {
     })
 }
 
-fn node(node: &Node) -> Value {
+fn node(node: &Node, clocks: Option<&ClockDifference>) -> Value {
+    let ahead = clocks.and_then(|clocks| clocks.of(node.host));
     let silent = match node.life {
         Life::Silent(silence) => Some(silence.as_secs_f64()),
         _ => None,
@@ -154,9 +156,9 @@ fn node(node: &Node) -> Value {
         "silent": silent,
         "health": node.health.word(),
         "draining": node.is_draining,
-        "clock": node.clock.map(|ahead| json!({
-            "ahead": seconds(ahead.us.unsigned_abs()) * if ahead.us < 0 { -1.0 } else { 1.0 },
-            "within": seconds(ahead.within.unsigned_abs()),
+        "clock": ahead.map(|us| json!({
+            "ahead": seconds(us.unsigned_abs()) * if us < 0 { -1.0 } else { 1.0 },
+            "within": Value::Null,
         })),
         "slots": node.slots,
         "running": node.running.len(),

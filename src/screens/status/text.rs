@@ -11,7 +11,6 @@ use crate::history::commands::Commands;
 use crate::history::failures::{Cause, Details, causes, failures};
 use crate::history::run::gpus::{Gpu, Gpus, load_with_tasks};
 use crate::history::run::node::Node;
-use crate::history::run::node::clocks;
 use crate::history::run::quick::Attempt;
 use crate::history::run::{Life, Run};
 use crate::model::durations;
@@ -263,8 +262,8 @@ impl Screen<'_> {
             let more = format!("  and {} more: --json has all", nodes.len() - NODES);
             self.painted(Paint::Faint, &more);
         }
-        for text in clocks(&nodes) {
-            self.wrapped(&text);
+        if let Some(difference) = run.clock_difference() {
+            self.wrapped(&difference.text());
         }
     }
 

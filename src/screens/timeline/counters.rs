@@ -27,7 +27,6 @@ impl Trace<'_> {
             for running in farmer.slots.running.values() {
                 series.attempt(running.at, farmer.last, 0);
             }
-            let series = series.shifted(farmer.shift());
             all.merge(&series);
             of_node.entry(lane.pid).or_default().merge(&series);
         }

@@ -1,6 +1,4 @@
 //! What a farmer did, from its journal: its attempts and the marks on its node.
-//!
-//! Times of nodes whose clocks differ are made comparable as records are read.
 
 use std::io;
 
@@ -29,12 +27,12 @@ impl Drawing<'_, '_> {
         let farmer = self.farmer;
         // What came since the figures were read is in neither.
         let mut records = farmer.journal.records_to(farmer.offset)?;
-        self.mark(farmer.common(farmer.first), "farmer joined")?;
+        self.mark(farmer.first, "farmer joined")?;
         let mut early = Early::of(farmer);
         let last = self.records(&mut records, &mut early)?;
         for slot in early.slots() {
             let running = farmer.slots.running.get(&slot);
-            let to = running.map_or(last, |running| farmer.common(running.at));
+            let to = running.map_or(last, |running| running.at);
             while let Some(slice) = early.next(farmer, slot, u64::MAX, to) {
                 self.slice(&slice.as_slice(farmer))?;
             }
@@ -45,7 +43,7 @@ impl Drawing<'_, '_> {
             } else {
                 Ending::Running
             };
-            let slice = Slice::open(farmer, start, last, ending);
+            let slice = Slice::open(start, last, ending);
             self.slice(&slice)?;
         }
         Ok(())
@@ -55,11 +53,11 @@ impl Drawing<'_, '_> {
     /// the journal.
     fn records(&mut self, records: &mut Records, early: &mut Early) -> io::Result<u64> {
         let farmer = self.farmer;
-        let (mut last, mut has_left) = (farmer.common(farmer.first), false);
+        let (mut last, mut has_left) = (farmer.first, false);
         let mut order = Order::default();
         for record in records {
             let record = record?;
-            last = last.max(farmer.common(end_of(&record)));
+            last = last.max(end_of(&record));
             match record {
                 Record::Start(start) if start.at < LATEST => {
                     order.is_late(start.slot, start.at);
@@ -67,14 +65,12 @@ impl Drawing<'_, '_> {
                 // It was drawn where it belongs.
                 Record::End(end) if end.at < LATEST && order.is_late(end.slot, end.at) => {}
                 Record::End(end) => {
-                    let to = farmer.common(end.at);
-                    while let Some(slice) = early.next(farmer, end.slot, end.at, to) {
+                    while let Some(slice) = early.next(farmer, end.slot, end.at, end.at) {
                         self.slice(&slice.as_slice(farmer))?;
                     }
-                    self.slice(&Slice::ended(farmer, &end))?;
+                    self.slice(&Slice::ended(&end))?;
                 }
                 Record::Gpus { at, gpus } => {
-                    let at = farmer.common(at);
                     if self.slices.trace.is_in(at) {
                         self.slices.trace.gpus(self.lane, at, &gpus)?;
                     }
@@ -87,15 +83,15 @@ impl Drawing<'_, '_> {
                         Some(Mark::Resumed) => format!("farmer resumed: {text}"),
                         None => text,
                     };
-                    self.mark(farmer.common(at), &mark)?;
+                    self.mark(at, &mark)?;
                 }
                 Record::Health { at, text, .. } => {
-                    self.mark(farmer.common(at), &text)?;
+                    self.mark(at, &text)?;
                 }
                 Record::Leave { at, why, .. } => {
                     has_left = true;
                     let text = format!("farmer left: {why}");
-                    self.mark(farmer.common(at), &text)?;
+                    self.mark(at, &text)?;
                 }
             }
         }

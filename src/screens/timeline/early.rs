@@ -65,8 +65,7 @@ impl<'a> Early<'a> {
         self.waiting.keys().copied().collect()
     }
 
-    /// The next in a slot that began before `before`, a time as the journal has it;
-    /// at `to` the slot went on.
+    /// The next in a slot that began before `before`; at `to` the slot went on.
     pub(super) fn next(
         &mut self,
         farmer: &Farmer,
@@ -79,7 +78,7 @@ impl<'a> Early<'a> {
             let (_, known) = of_slot.pop_front_if(|(at, _)| *at < before)?;
             match known {
                 Known::Started(attempt) => {
-                    let next = of_slot.front().map(|(at, _)| farmer.common(*at));
+                    let next = of_slot.front().map(|(at, _)| *at);
                     return Some(Drawn::Started(attempt, next.map_or(to, |at| at.min(to))));
                 }
                 // One that cannot be read any more is damage, which is told.
@@ -97,7 +96,7 @@ impl Drawn<'_> {
     /// As a slice of its farmer.
     pub(super) fn as_slice<'s>(&'s self, farmer: &Farmer) -> Slice<'s> {
         match self {
-            Self::Ended(end) => Slice::ended(farmer, end),
+            Self::Ended(end) => Slice::ended(end),
             Self::Started(attempt, to) => {
                 // Where the farmer died, nobody can write its end any more.
                 let is_lost = farmer.is_over() && farmer.left.is_none();
@@ -106,7 +105,7 @@ impl Drawn<'_> {
                 } else {
                     Ending::Unknown
                 };
-                Slice::open(farmer, attempt, *to, ending)
+                Slice::open(attempt, *to, ending)
             }
         }
     }

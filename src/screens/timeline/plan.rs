@@ -24,19 +24,14 @@ impl<'a> Plan<'a> {
         // A journal may tell no time at all.
         let mut farmers: Vec<&Farmer> =
             run.farmers.iter().filter(|f| f.first != u64::MAX).collect();
-        let first = |farmer: &Farmer| farmer.common(farmer.first);
-        farmers.sort_by_key(|farmer| (first(farmer), &farmer.journal.name));
+        farmers.sort_by_key(|farmer| (farmer.first, &farmer.journal.name));
         let spans: Vec<Span> = farmers
             .iter()
             .map(|farmer| farmer.span(!farmer.is_over()))
             .collect();
         let lanes = lanes(&spans);
-        let firsts = [farmers.first().map(|farmer| first(farmer)), old];
-        let last = farmers
-            .iter()
-            .map(|farmer| farmer.common(farmer.last))
-            .max()
-            .unwrap_or(0);
+        let firsts = [farmers.first().map(|farmer| farmer.first), old];
+        let last = farmers.iter().map(|farmer| farmer.last).max().unwrap_or(0);
         let since = since.map_or(0, |since| {
             last.saturating_sub(u64::try_from(since.as_micros()).unwrap_or(u64::MAX))
         });

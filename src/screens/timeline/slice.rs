@@ -36,21 +36,21 @@ pub(super) struct Slice<'a> {
 }
 
 impl<'a> Slice<'a> {
-    /// An attempt of `farmer` of which only the start is known.
-    pub(super) fn open(farmer: &Farmer, start: &Attempt, to: u64, ending: Ending<'a>) -> Self {
+    /// An attempt of which only the start is known.
+    pub(super) fn open(start: &Attempt, to: u64, ending: Ending<'a>) -> Self {
         Self {
             id: TaskId(start.id),
             attempt: start.attempt,
             slot: start.slot,
-            from: farmer.common(start.at),
+            from: start.at,
             to,
             ending,
         }
     }
 
-    /// An attempt of `farmer` that has ended.
-    pub(super) fn ended(farmer: &Farmer, end: &'a End) -> Self {
-        let from = farmer.common(end.at);
+    /// An attempt that has ended.
+    pub(super) fn ended(end: &'a End) -> Self {
+        let from = end.at;
         Self {
             id: end.id,
             attempt: end.attempt,

@@ -200,12 +200,12 @@ fn failures(run: &Run, names: &mut Names) -> io::Result<Vec<Failing>> {
     }
     let now = run.span().map_or(0, |(_, last)| last);
     let mut all: Vec<_> = last.into_values().collect();
-    all.sort_by_key(|(farmer, failed)| (Reverse(farmer.common(failed.at)), failed.id));
+    all.sort_by_key(|(_, failed)| (Reverse(failed.at), failed.id));
     let failing = |(farmer, failed): &(&Farmer, &Failed)| {
         Ok(Failing {
             id: failed.id,
             attempt: failed.attempt,
-            ago: now.saturating_sub(farmer.common(failed.at)),
+            ago: now.saturating_sub(failed.at),
             outcome: failed.outcome.to_string(),
             node: escape(farmer.header().host.as_bytes()),
             command: names.of(failed.id)?,
