@@ -6,7 +6,7 @@
 #     ./ssh-loop.sh node1 node2 node3
 #
 # Ctrl-C, or SIGTERM to this script, stops all of them in good order. The same
-# line again goes on where they ended; further machines may join meanwhile.
+# command again goes on where they ended; further machines may join meanwhile.
 [ $# -gt 0 ] || { echo "usage: $0 HOST..." >&2; exit 2; }
 pytf=$(command -v pytf) || { echo "pytf is not in PATH" >&2; exit 127; }
 folder=$PWD
