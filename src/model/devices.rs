@@ -105,7 +105,7 @@ pub fn visible(value: &str) -> Visible {
         if kind(token).is_none() {
             if !matches!(token, "-1" | "NoDevFiles" | "none" | "void") {
                 found.remark = Some(format!(
-                    "'{token}' is no device: the list '{value}' ends there"
+                    "'{token}' is not a device: the list '{value}' ends there"
                 ));
             }
             break;

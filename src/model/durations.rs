@@ -14,10 +14,10 @@ const MINUTE: u64 = 60;
 const HOUR: u64 = 60 * MINUTE;
 const DAY: u64 = 24 * HOUR;
 
-/// Why a text is no span of time.
+/// Why a text is not a duration.
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
 #[error(
-    "'{0}' is no span of time: write seconds (90, 1.5), units (90s, 10m, 1h30m, 2h 5m, 3d) \
+    "'{0}' is not a duration: write seconds (90, 1.5), units (90s, 10m, 1h30m, 2h 5m, 3d) \
      or Slurm's [D-]HH:MM:SS (01:30:00, 2-12:00:00), MM:SS, D-HH, D-HH:MM"
 )]
 pub struct NotADuration(String);

@@ -53,7 +53,7 @@ pub fn forecast(known: &Known) -> Forecast {
         return Forecast::Over;
     }
     if known.slots == 0 {
-        return Forecast::Unknown("nobody works on it");
+        return Forecast::Unknown("no farmer works on it");
     }
     let durations = known.durations;
     let (Some(mean), Some(deviation)) = (durations.mean(), durations.deviation()) else {
@@ -150,7 +150,7 @@ mod tests {
             slots: 0,
             ..known(&enough)
         };
-        assert_eq!(unknown(&nobody), "nobody works on it");
+        assert_eq!(unknown(&nobody), "no farmer works on it");
         let open = Known {
             is_open: true,
             ..known(&enough)

@@ -157,7 +157,7 @@ impl fmt::Display for Ids {
 
 /// Why a text is no set of ids.
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
-#[error("'{0}' is no task id or range of ids (like 17 or 3-9)")]
+#[error("'{0}' is not a task id or a range of ids (like 17 or 3-9)")]
 pub struct NotIds(String);
 
 impl FromStr for Ids {

@@ -70,7 +70,7 @@ impl fmt::Display for LogMode {
 
 /// Why a text names no form of logs.
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
-#[error("'{0}' is none of files, packed, failed, none")]
+#[error("'{0}' is not one of files, packed, failed, none")]
 pub struct NoLogMode(String);
 
 impl FromStr for LogMode {

@@ -60,8 +60,8 @@ pub fn hint(error: &io::Error) -> &'static str {
         Errno::ENOSPC => "; no space or no inodes are left (df, df -i)",
         Errno::EDQUOT => "; the quota is used up",
         Errno::ENOLCK => {
-            "; this file system has no such lock, or its lock service is down: another kind can \
-             be chosen for a new workdir (--lock)"
+            "; this file system has no such lock, or its lock service is \
+             down: another mechanism can be chosen for a new workdir (--lock)"
         }
         _ => "",
     }

@@ -70,7 +70,7 @@ fn too_many(asked: Option<u32>, cpus: Cpus, place: &Allocation) -> Option<String
         let cure = if is_slurm {
             "srun --ntasks-per-node=1"
         } else {
-            "start one a node"
+            "start one per node"
         };
         return Some(format!(
             "{neighbours} processes of pytf share {} and would run {slots} tasks each: \
@@ -83,8 +83,8 @@ fn too_many(asked: Option<u32>, cpus: Cpus, place: &Allocation) -> Option<String
     if is_confined && (usable < given / neighbours || place.own_cpus.is_none()) {
         let wanted = slots.max(given / neighbours);
         return Some(format!(
-            "{} for {has}: srun gives each process one CPU unless it is told -c itself, \
-             whatever sbatch was told: srun -c {wanted} pytf …",
+            "{} for {has}: srun gives each process one CPU unless it gets -c \
+             itself, whatever sbatch got: srun -c {wanted} pytf …",
             counted(slots, "slot", "slots")
         ));
     }

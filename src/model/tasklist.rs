@@ -30,7 +30,7 @@ pub enum ListError {
     #[error(
         "line {line} holds a NUL byte: {}",
         if *utf16 { "the list seems to be UTF-16; write it as UTF-8" }
-        else { "is this a list of commands, one a line?" }
+        else { "is this a list of commands, one per line?" }
     )]
     Nul {
         /// The line.
@@ -39,7 +39,7 @@ pub enum ListError {
         utf16: bool,
     },
     /// The line is longer than `LONGEST_LINE`.
-    #[error("line {line} is longer than {limit} bytes: is this a list of commands, one a line?")]
+    #[error("line {line} is longer than {limit} bytes: is this a list of commands, one per line?")]
     TooLong {
         /// The line.
         line: u64,
@@ -437,7 +437,7 @@ impl Remarks {
         }
         if self.backslash.count > 0 {
             messages.push(format!(
-                "{}: ends in a backslash, but the task does not go on in a next line",
+                "{}: ends in a backslash, but a task does not continue on the next line",
                 self.backslash
             ));
         }
@@ -573,7 +573,7 @@ mod tests {
             "the list begins with a byte order mark: not taken as part of line 1\n\
              3 of 7 lines end in CR LF (Windows): the CR is not taken as part of the task\n\
              line 6: a CR in the middle of the line does not end the task\n\
-             line 3 and 1 more: ends in a backslash, but the task does not go on in a next line"
+             line 3 and 1 more: ends in a backslash, but a task does not continue on the next line"
         );
         assert!(parse(&[b"a\nb"], 10).unwrap().1.messages().is_empty());
     }

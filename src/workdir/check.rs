@@ -114,7 +114,7 @@ fn check_file(dir: &Arc<dyn Dir>, state: &State, name: &str) -> Result<()> {
     }
     damaged(
         name,
-        format!("it is gone; {} bytes were recorded", known.len),
+        format!("it is missing; {} bytes were recorded", known.len),
     )
 }
 

@@ -55,7 +55,7 @@ pub enum Error {
     },
     /// Another process took our tasks over while we were cut off.
     #[error(
-        "this process was cut off from the workdir for so long that others took its tasks over"
+        "this process lost contact with the workdir for so long that others took over its tasks"
     )]
     Fenced,
     /// The wait for the lock was ended by whoever may.
@@ -91,11 +91,11 @@ impl Error {
     pub fn way_out(&self, workdir: &str) -> Option<String> {
         match self {
             Self::Damaged { .. } => Some(format!(
-                "\nWhen no pytf works on it any more, 'pytf repair {workdir}' makes it whole from \
-                 its journals."
+                "\nWhen no pytf works on it any more, 'pytf repair {workdir}' restores it \
+                 from its journals."
             )),
             Self::Older { .. } => Some(format!(
-                "\nWhen they were killed, 'pytf repair {workdir}' takes the workdir over."
+                "\nIf they were killed, 'pytf repair {workdir}' upgrades the workdir."
             )),
             _ => None,
         }

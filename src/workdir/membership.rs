@@ -153,7 +153,7 @@ pub fn check_age(dir: &Arc<dyn Dir>) -> Result<()> {
         return Ok(());
     }
     let what = format!(
-        "it knows of {} transactions, but farmer {} was over after {}: it is older than the \
+        "it knows {} transactions, but farmer {} left after transaction {}: it is older than the \
          other files; see docs/workdir.md, \"A damaged workdir\"",
         state.seq, newest.farmer, newest.seq
     );

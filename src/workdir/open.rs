@@ -179,7 +179,7 @@ fn check_folder(path: &Path, name: &str) -> Result<()> {
     if stat.is_dir() {
         return Ok(());
     }
-    let what = "it is no folder, or a link to one: move it away".into();
+    let what = "it is not a folder, or is a link to one: move it away".into();
     Err(Error::Damaged {
         file: name.to_owned(),
         what,
@@ -197,7 +197,7 @@ fn check_files(dir: &RealDir, path: &Path) -> Result<()> {
             let shown = path.display();
             return Err(Error::Unsafe(format!(
                 "{name} in the workdir {shown}: {fault}. Whoever may write it runs commands as \
-                 you. Look whether what is in it is yours, then: chmod -R go-w {shown}. Or allow \
+                 you. Check that its contents are yours, then: chmod -R go-w {shown}. Or allow \
                  it with --shared-workdir"
             )));
         }
@@ -243,7 +243,7 @@ fn mechanism_for(dir: &Arc<dyn Dir>, path: &Path, wished: Option<Mechanism>) -> 
         {
             return Err(Error::Refused(format!(
                 "the workdir {} is locked by {known}, not by {wished}: processes that lock \
-                 differently do not exclude each other; leave --lock away",
+                 differently do not exclude each other; omit --lock",
                 path.display()
             )));
         }

@@ -68,7 +68,7 @@ pub fn seal(
                 .any(|over| over.farmer == farmer)
         {
             let what = format!(
-                "it takes farmer {farmer} for alive, which was over long ago: it is older than \
+                "it lists farmer {farmer} as a member, but that farmer has left: it is older than \
                  the other files; see docs/workdir.md, \"A damaged workdir\""
             );
             return Err(txn.damaged(LOCK, what));
@@ -172,7 +172,7 @@ impl DeadJournal {
             return Ok(());
         }
         let what = format!(
-            "it knows nothing of what {} holds: it is older than the other files; see \
+            "it does not know what {} holds: it is older than the other files; see \
              docs/workdir.md, \"A damaged workdir\"",
             self.name
         );

@@ -149,7 +149,7 @@ fn the_figures_are_those_of_the_workdir() {
         assert_eq!(status["tasks"][name], count, "{name}");
     }
     assert_eq!(status["attempts"]["interrupted"], 1);
-    assert_eq!(status["eta"]["unknown"], "nobody works on it");
+    assert_eq!(status["eta"]["unknown"], "no farmer works on it");
     assert_eq!(status["damage"][0]["lines"], 1);
     let node = &status["nodes"][0];
     assert_eq!(

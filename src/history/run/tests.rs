@@ -139,7 +139,7 @@ fn slots_that_are_there_and_what_ran_in_them() {
     assert_eq!(sum, (2 * S, 20 * S, 2));
     assert_eq!(run.nodes()[0].busy, Some(0.1));
     assert_eq!(run.life(&run.farmers[0]), Life::Left);
-    assert_eq!(run.forecast(), Forecast::Unknown("nobody works on it"));
+    assert_eq!(run.forecast(), Forecast::Unknown("no farmer works on it"));
 }
 
 #[test]

@@ -153,7 +153,7 @@ pub fn pool(
             pool.devices = listed.map(|token| Device { token, gpu: None }).collect();
             if !pool.devices.is_empty() {
                 pool.remarks.push(format!(
-                    "no GPU could be looked at here: --gpus is believed, and goes into {}",
+                    "cannot inspect GPUs here: --gpus is used unchecked and goes into {}",
                     vendor.variable()
                 ));
             }
@@ -210,12 +210,12 @@ fn chosen(pool: &Pool, list: &[String], found: &[Gpu]) -> Result<Vec<Device>, St
             let all: Vec<&str> = pool.devices.iter().map(|device| &*device.token).collect();
             return Err(match (pool.given_by, all.is_empty()) {
                 (Some(name), _) => format!(
-                    "--gpus: {wanted} is none of the GPUs that we were given ({name}={})",
+                    "--gpus: {wanted} is not among the GPUs that this process was given ({name}={})",
                     all.join(",")
                 ),
                 (None, true) => format!("--gpus: {wanted}: there is no GPU here"),
                 (None, false) => format!(
-                    "--gpus: {wanted} is none of the GPUs here (0 to {}; see 'pytf devices')",
+                    "--gpus: {wanted} is not among the GPUs here (0 to {}; see 'pytf devices')",
                     found.len().saturating_sub(1)
                 ),
             });

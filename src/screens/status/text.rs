@@ -437,7 +437,7 @@ impl Screen<'_> {
             if run.living().next().is_none() {
                 next.push((
                     format!("pytf repair {workdir}"),
-                    "makes it whole from its journals",
+                    "restores it from its journals",
                 ));
             }
         } else if word(run) == "stopped" {

@@ -101,7 +101,7 @@ pub fn lines_of(
         Err(error) if error.kind() == ErrorKind::NotFound => {
             return Err(Error::Damaged {
                 file: TASKS.into(),
-                what: "it is gone; see docs/workdir.md, \"A damaged workdir\"".into(),
+                what: "it is missing; see docs/workdir.md, \"A damaged workdir\"".into(),
             });
         }
         opened => opened.context("open", TASKS)?,

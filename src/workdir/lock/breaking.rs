@@ -77,7 +77,7 @@ impl LongWait {
             self.told_at = now;
             let waited = now.saturating_sub(self.since).as_secs();
             waiting.tell(format!(
-                "waiting for the lock for {waited}s; the last to take it was {}",
+                "waiting for the lock for {waited}s; it was last taken by {}",
                 sign.owner()
             ));
         }
@@ -88,7 +88,9 @@ impl LongWait {
             self.tries += 1;
             if replace(dir, mechanism, (&sign, self.tries), waiting)? {
                 let holder = sign.owner();
-                waiting.tell(format!("{holder} gave no sign of life: its lock is broken"));
+                waiting.tell(format!(
+                    "{holder} missed its heartbeats: its lock was broken"
+                ));
             }
         }
         Ok(())

@@ -292,7 +292,7 @@ impl Findings {
         let last = self.lines.keys().chain(self.fates.keys()).max();
         let Some(last) = last else {
             let what =
-                "no file holds a task: there is nothing to repair; run the list in a new one";
+                "no file holds a task: there is nothing to repair; run the list in a new workdir";
             return Err(Error::Refused(what.into()));
         };
         let is_known = |id: u64| self.lines.contains_key(&TaskId(id));

@@ -45,9 +45,8 @@ pub(super) fn check_nobody_works(
                 Judgement::Unproved => {
                     if rounds == 0 {
                         let most = durations::show(unlocked_after(waiting.takeover()));
-                        let text = format!(
-                            "waiting for up to {most} whether farmer {farmer} gives a sign of life"
-                        );
+                        let text =
+                            format!("waiting up to {most} for a heartbeat of farmer {farmer}");
                         waiting.tell(text);
                     }
                     open.push(farmer);

@@ -31,7 +31,7 @@ pub(super) fn import(txn: &mut Txn<'_>, list: &ListFile) -> Result<bool, ListFai
             }
         }
         if lines.at() < len {
-            let what = "its last line has no end: mend or remove that line".into();
+            let what = "its last line has no line feed: fix or remove that line".into();
             return Err(Error::Damaged {
                 file: name.into(),
                 what,
@@ -51,7 +51,7 @@ pub(super) fn import(txn: &mut Txn<'_>, list: &ListFile) -> Result<bool, ListFai
 
 fn not_a_task_line(name: &str, line: &[u8]) -> Error {
     let shown = String::from_utf8_lossy(&line[..line.len().min(60)]).into_owned();
-    let what = format!("'{shown}' is no task id and a command: mend or remove that line");
+    let what = format!("'{shown}' is not a task id and a command: fix or remove that line");
     Error::Damaged {
         file: name.into(),
         what,

@@ -88,7 +88,7 @@ fn check_never_used(dir: &Arc<dyn Dir>) -> Result<()> {
         let journal = dir.open(&name, Open::Read).context("open", &name)?;
         if !journal::ends(&*journal).context("read", &name)?.is_empty() {
             let what = format!(
-                "it is gone or empty, but {name} holds results; see docs/workdir.md, \
+                "it is missing or empty, but {name} holds results; see docs/workdir.md, \
                  \"A damaged workdir\""
             );
             return Err(Error::Damaged {

@@ -78,7 +78,7 @@ impl Session {
         (0..10).find_map(create).transpose()?.ok_or_else(|| {
             let name = header(0).farmer;
             Error::Unsafe(format!(
-                "no journal could be made: {name} and its like exist"
+                "cannot create a journal: {name} and similar names exist"
             ))
         })
     }

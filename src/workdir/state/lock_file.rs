@@ -64,7 +64,7 @@ pub fn no_verdict(error: Error) -> Error {
     };
     let what = format!("at this moment, {what}");
     Error::Io {
-        doing: "make sense of",
+        doing: "interpret",
         file,
         source: io::Error::new(io::ErrorKind::InvalidData, what),
     }

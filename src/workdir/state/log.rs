@@ -163,7 +163,7 @@ pub fn bytes_since(file: &dyn File, log: &Log, then: &Log) -> Result<Vec<u8>> {
     }
     Err(Error::Damaged {
         file: LOCK.into(),
-        what: "the checksum of its log of transactions is not the recorded one; see \
+        what: "the checksum of its transaction log is not the recorded one; see \
                docs/workdir.md, \"A damaged workdir\""
             .into(),
     })
@@ -183,7 +183,7 @@ pub fn parse_entries(bytes: &[u8]) -> Result<Vec<Entry>> {
             serde_json::from_slice(line).map_err(|error| Error::Damaged {
                 file: LOCK.into(),
                 what: format!(
-                    "its log of transactions holds a line that is none ({error}); see \
+                    "its transaction log holds a line that cannot be parsed ({error}); see \
                      docs/workdir.md, \"A damaged workdir\""
                 ),
             })

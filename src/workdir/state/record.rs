@@ -299,7 +299,7 @@ impl State {
         }
         let claimed = known - elsewhere;
         (self.live == 0 && claimed > 0)
-            .then(|| format!("{claimed} tasks are claimed, but no farmer is alive that has them"))
+            .then(|| format!("{claimed} tasks are claimed, but no farmer is alive"))
     }
 
     /// Whether every task is in `finished` or `failed` and no more can come.

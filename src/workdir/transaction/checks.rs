@@ -45,7 +45,7 @@ impl Txn<'_> {
             return Ok(());
         }
         let what = format!(
-            "its last line, before byte {known}, has no end; see docs/workdir.md, \
+            "its last line, before byte {known}, has no line feed; see docs/workdir.md, \
              \"A damaged workdir\""
         );
         Err(self.damaged(name, what))
@@ -79,8 +79,8 @@ impl Txn<'_> {
             return Ok(());
         }
         let what = format!(
-            "at byte {cursor} it holds something else than was recorded: it is of another \
-             time than the file lock; see docs/workdir.md, \"A damaged workdir\""
+            "at byte {cursor} it differs from what was recorded: it \
+             and the file lock are of different times; see docs/workdir.md, \"A damaged workdir\""
         );
         Err(self.damaged(TOPROCESS, what))
     }

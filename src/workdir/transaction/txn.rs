@@ -55,7 +55,7 @@ impl<'a> Txn<'a> {
         }
         if state.mechanism != mechanism {
             return Err(Error::Refused(format!(
-                "this workdir is locked by {}, not by {mechanism}: leave --lock away",
+                "this workdir is locked by {}, not by {mechanism}: omit --lock",
                 state.mechanism
             )));
         }
