@@ -13,3 +13,6 @@ pub mod runner;
 pub mod screens;
 pub mod ui;
 pub mod workdir;
+
+/// Version and commit of this build.
+pub const VERSION: &str = env!("PYTF_BUILD");

@@ -1,5 +1,6 @@
 //! argv → command → exit status.
 
+mod options;
 mod views;
 
 use std::borrow::Cow;
@@ -8,17 +9,20 @@ use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Arc;
 
-use pytf::cli::{Cli, Devices, Log, Repair, Request, Retry, default_workdir};
+use pytf::cli::{Cli, Devices, Log, Repair, Request, Retry, default_workdir, nearest_command};
 use pytf::exit::RunExit;
-use pytf::farm::inventory;
-use pytf::farm::lock_wait::{Patience, waits};
-use pytf::farm::start::{self, Trouble, warn};
+use pytf::farm::inventory::inventory;
+use pytf::farm::lock_wait::{LockWaiter, cancellation};
+use pytf::farm::options::Options;
+use pytf::farm::start;
+use pytf::farm::start_error::StartError;
 use pytf::host::{guard, open_files};
 use pytf::model::escape::clip;
 use pytf::model::ids::Ids;
 use pytf::model::refusal::hint;
 use pytf::model::tasklist::Dialect;
 use pytf::screens::log::{Ask, show};
+use pytf::ui::progress::warn;
 use pytf::workdir::fs::Dir;
 use pytf::workdir::layout::LOCK;
 use pytf::workdir::layout::{NODES, TASKS};
@@ -49,27 +53,22 @@ fn main() -> ExitCode {
             list,
             workdir,
             options,
-        } => {
-            start::run(&list, &workdir, &options, views::write_timeline).unwrap_or_else(|trouble| {
-                warn(&trouble.told(&workdir));
-                trouble.exit()
-            })
-        }
+        } => farm(&options::farm(list, workdir, *options)),
         Request::Log(wish) => log(&wish),
-        Request::Retry(wish) => retry_failed(&wish).unwrap_or_else(|trouble| {
-            warn(&trouble.told(&wish.workdir));
-            trouble.exit()
+        Request::Retry(wish) => retry_failed(&wish).unwrap_or_else(|error| {
+            warn(&error.message(&wish.workdir));
+            error.exit()
         }),
-        Request::Repair(wish) => repair(&wish).unwrap_or_else(|trouble| {
-            warn(&trouble.told(&wish.workdir));
-            trouble.exit()
+        Request::Repair(wish) => repair(&wish).unwrap_or_else(|error| {
+            warn(&error.message(&wish.workdir));
+            error.exit()
         }),
         Request::Status(wish) => views::exit(views::status(&wish)),
         Request::Watch(wish) => views::exit(views::watch(&wish)),
         Request::Export(wish) => views::exit(views::export(&wish)),
         Request::Report(wish) => views::exit(views::report(&wish)),
         Request::Timeline(wish) => views::exit(views::timeline(&wish)),
-        Request::Devices(wish) => devices(&wish),
+        Request::Devices(wish) => devices(*wish),
         Request::Guard(words) => {
             let words = words.iter().map(|word| word.to_string_lossy());
             guard::run(&words.map(Cow::into_owned).collect::<Vec<_>>());
@@ -120,9 +119,23 @@ fn meant(mut request: Request) -> Request {
     request
 }
 
+/// `pytf TASKLIST`
+fn farm(options: &Options) -> RunExit {
+    start::run(options).unwrap_or_else(|error| {
+        let meant = error.missing_list().and_then(nearest_command);
+        match meant.zip(error.missing_list()) {
+            Some((near, list)) => warn(&format!(
+                "there is no task list {list}; did you mean 'pytf {near}'?"
+            )),
+            None => warn(&error.message(&options.workdir)),
+        }
+        error.exit()
+    })
+}
+
 /// `pytf devices`
-fn devices(wish: &Devices) -> RunExit {
-    match inventory::look(wish) {
+fn devices(wish: Devices) -> RunExit {
+    match inventory(&options::devices(wish.options), wish.proc) {
         Ok(sight) => {
             let text = if wish.json {
                 sight.json() + "\n"
@@ -157,7 +170,7 @@ fn log(wish: &Log) -> RunExit {
 }
 
 /// `pytf retry`
-fn retry_failed(wish: &Retry) -> Result<RunExit, Trouble> {
+fn retry_failed(wish: &Retry) -> Result<RunExit, StartError> {
     if std::fs::symlink_metadata(wish.workdir.join(LOCK)).is_err() {
         warn(&format!(
             "{} is no workdir of pytf: it has no file '{LOCK}'",
@@ -175,14 +188,14 @@ fn retry_failed(wish: &Retry) -> Result<RunExit, Trouble> {
     let mut wanted = Ids::default();
     wish.ids.iter().for_each(|ids| wanted.extend(ids));
     let wanted = (!wish.ids.is_empty()).then_some(&wanted);
-    let (_keep, abort) = waits();
-    let mut patience = Patience::new(abort, None, std::time::Duration::from_mins(2));
+    let (_keep, abort) = cancellation();
+    let mut waiter = LockWaiter::new(abort, None, std::time::Duration::from_mins(2));
     let who = format!("pytf retry, process {}", std::process::id());
-    let state = upgrade(&workdir.dir, workdir.mechanism, &who, &mut patience)?;
+    let state = upgrade(&workdir.dir, workdir.mechanism, &who, &mut waiter)?;
     if let Some(takeover) = state.and_then(|state| state.takeover()) {
-        patience.set_takeover(takeover);
+        waiter.set_takeover(takeover);
     }
-    let retried = retry(&workdir.dir, workdir.mechanism, &who, &mut patience, wanted)?;
+    let retried = retry(&workdir.dir, workdir.mechanism, &who, &mut waiter, wanted)?;
     let back = retried.back.count();
     let told = say(&match back {
         0 => "no failed task to put back\n".to_owned(),
@@ -203,7 +216,7 @@ fn retry_failed(wish: &Retry) -> Result<RunExit, Trouble> {
 }
 
 /// `pytf repair`
-fn repair(wish: &Repair) -> Result<RunExit, Trouble> {
+fn repair(wish: &Repair) -> Result<RunExit, StartError> {
     // Any of them may be what is damaged.
     let is_there = |name| std::fs::symlink_metadata(wish.workdir.join(name)).is_ok();
     if ![NODES, LOCK, TASKS].into_iter().any(is_there) {
@@ -218,14 +231,14 @@ fn repair(wish: &Repair) -> Result<RunExit, Trouble> {
         return Ok(check(&dir, &wish.workdir)?);
     }
     let mechanism = exclusion::choose(&wish.workdir, None)?;
-    let (_keep, abort) = waits();
-    let mut patience = Patience::new(abort, None, std::time::Duration::from_mins(2));
+    let (_keep, abort) = cancellation();
+    let mut waiter = LockWaiter::new(abort, None, std::time::Duration::from_mins(2));
     let dialect = Dialect {
         plain: wish.plain,
         ..Dialect::default()
     };
     let list = wish.tasklist.as_deref().map(|list| (list, &dialect));
-    let made = workdir::repair::repair(&dir, list, mechanism, &mut patience)?;
+    let made = workdir::repair::repair(&dir, list, mechanism, &mut waiter)?;
     let unusable = match made.unusable {
         0 => String::new(),
         n => format!("; {n} lines in them were of no use"),

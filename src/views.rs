@@ -6,7 +6,6 @@ use std::path::Path;
 
 use pytf::cli::{Export, Format, Report, Status, Timeline, Watch};
 use pytf::exit::RunExit;
-use pytf::farm::start::warn;
 use pytf::history::run::{Run, RunError};
 use pytf::model::escape::escape;
 use pytf::model::refusal::{hint, is_resource};
@@ -16,6 +15,7 @@ use pytf::screens::status::{self, Form, Part, StatusError};
 use pytf::screens::timeline::{self, Options};
 use pytf::screens::watch::{self, WatchError};
 use pytf::ui::look::{Look, Terminal};
+use pytf::ui::progress::warn;
 use pytf::ui::summary::quoted;
 
 /// Why a view was not shown, and the status to end with.

@@ -8,11 +8,11 @@
 use clap::builder::BoolishValueParser;
 use clap::{Args, ValueEnum};
 
-use crate::model::devices::kind;
+use super::values::{Gpus, cpus_per_task, fraction, gpus, gpus_per_task, slots, tasks_per_gpu};
 
 /// The options about GPUs and CPUs.
 #[derive(Clone, Debug, Default, Args)]
-pub struct DeviceOptions {
+pub struct DeviceArgs {
     /// The GPUs to use: a list, all, or none
     ///
     /// Each task sees only its own GPUs. A list has indices, UUIDs or the
@@ -71,17 +71,6 @@ pub struct DeviceOptions {
     pub bind: Option<Bind>,
 }
 
-/// Which GPUs are wanted.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Gpus {
-    /// Every one that we may use.
-    All,
-    /// Whatever the tasks see is none of our business.
-    None,
-    /// These.
-    List(Vec<String>),
-}
-
 /// How tasks are bound to CPUs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum Bind {
@@ -104,16 +93,16 @@ pub struct Devices {
     #[arg(long)]
     pub json: bool,
     /// How many tasks would run at a time
-    #[arg(short = 'n', long, short_alias = 'j', alias = "jobs", env = "PYTF_PROC", value_name = "N", value_parser = super::farm::slots)]
+    #[arg(short = 'n', long, short_alias = 'j', alias = "jobs", env = "PYTF_PROC", value_name = "N", value_parser = slots)]
     pub proc: Option<u32>,
     /// The options about GPUs and CPUs.
     #[command(flatten)]
-    pub options: DeviceOptions,
+    pub options: DeviceArgs,
 }
 
-impl DeviceOptions {
+impl DeviceArgs {
     /// Whether tasks are to get GPUs of their own.
-    pub fn want_gpus(&self) -> bool {
+    fn want_gpus(&self) -> bool {
         matches!(self.gpus, Some(Gpus::All | Gpus::List(_)))
             || self.gpus_per_task.is_some_and(|n| n > 0)
             || self.needs_gpus().is_some()
@@ -132,7 +121,7 @@ impl DeviceOptions {
     }
 
     /// Refuses what contradicts itself.
-    pub fn check(&self) -> Result<(), String> {
+    pub(super) fn check(&self) -> Result<(), String> {
         let wants = self
             .needs_gpus()
             .or((self.bind == Some(Bind::Gpu)).then_some("--bind gpu"));
@@ -159,79 +148,6 @@ impl DeviceOptions {
     }
 }
 
-fn gpus(text: &str) -> Result<Gpus, String> {
-    match text.trim() {
-        "all" => return Ok(Gpus::All),
-        "none" => return Ok(Gpus::None),
-        _ => {}
-    }
-    let mut list: Vec<String> = Vec::new();
-    for token in text.split(',').map(str::trim) {
-        if kind(token).is_none() {
-            return Err(format!(
-                "'{token}' is no GPU: use an index, GPU-… or MIG-… (see 'pytf devices'), all, or none"
-            ));
-        }
-        if list.iter().any(|known| known == token) {
-            return Err(format!(
-                "{token} is named twice: --tasks-per-gpu lets tasks share"
-            ));
-        }
-        list.push(token.to_owned());
-    }
-    Ok(Gpus::List(list))
-}
-
-fn gpus_per_task(text: &str) -> Result<u32, String> {
-    whole(text, 0, "the number of GPUs of a task", |part| {
-        let tasks = (1.0 / part).floor();
-        format!("a task cannot have part of a GPU: to share one, use --tasks-per-gpu {tasks:.0}")
-    })
-}
-
-fn tasks_per_gpu(text: &str) -> Result<u32, String> {
-    whole(text, 1, "the number of tasks on a GPU", |part| {
-        let gpus = (1.0 / part).ceil();
-        format!("for several GPUs in one task, use --gpus-per-task {gpus:.0}")
-    })
-}
-
-fn cpus_per_task(text: &str) -> Result<u32, String> {
-    whole(text, 1, "the number of CPUs of a task", |_| {
-        "a task cannot have part of a CPU: for more tasks than CPUs, use --proc".to_owned()
-    })
-}
-
-/// A whole number; `cure` says what to do about a fraction below 1.
-fn whole(text: &str, least: u32, what: &str, cure: impl Fn(f64) -> String) -> Result<u32, String> {
-    let text = text.trim();
-    match text.parse::<u32>() {
-        Ok(n) if n >= least && n <= 65_536 => return Ok(n),
-        _ => {}
-    }
-    let fraction = match text.split_once('/') {
-        Some((one, many)) => one.parse::<f64>().ok().zip(many.parse::<f64>().ok()),
-        None => text.parse::<f64>().ok().map(|n| (n, 1.0)),
-    };
-    let part = fraction.map(|(one, many)| one / many);
-    match part.filter(|part| *part > 0.0 && *part < 1.0) {
-        Some(part) => Err(cure(part)),
-        None => Err(format!("{what} is a whole number from {least} to 65536")),
-    }
-}
-
-fn fraction(text: &str) -> Result<f64, String> {
-    let text = text.trim();
-    let (number, divisor) = match text.strip_suffix('%') {
-        Some(percent) => (percent.trim(), 100.0),
-        None => (text, 1.0),
-    };
-    match number.parse::<f64>().map(|number| number / divisor) {
-        Ok(part) if (0.0..=1.0).contains(&part) => Ok(part),
-        _ => Err("a part of the whole: from 0 to 1, or from 0% to 100%".to_owned()),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -240,10 +156,10 @@ mod tests {
     #[derive(Parser)]
     struct Line {
         #[command(flatten)]
-        options: DeviceOptions,
+        options: DeviceArgs,
     }
 
-    fn read(line: &str) -> Result<DeviceOptions, String> {
+    fn read(line: &str) -> Result<DeviceArgs, String> {
         let argv = std::iter::once("x").chain(line.split_whitespace());
         let options = Line::try_parse_from(argv)
             .map_err(|error| error.to_string())?

@@ -12,14 +12,15 @@ use std::time::Duration;
 use clap::builder::BoolishValueParser;
 use clap::{ArgAction, Args, ValueEnum};
 
-use super::devices::DeviceOptions;
+use super::devices::DeviceArgs;
+use super::values::slots;
 use super::{AllocationArgs, List, Request};
 use crate::model::durations;
 
 /// The options of the farm.
 #[derive(Clone, Debug, Args)]
 #[expect(clippy::struct_excessive_bools, reason = "each is a flag")]
-pub struct Farm {
+pub struct FarmArgs {
     /// The list of tasks, one command a line (- is standard input)
     ///
     /// Blank lines and lines that begin with # are no tasks. A simple command is
@@ -174,7 +175,7 @@ pub struct Farm {
 
     /// The end of the allocation, and what tasks see of it.
     #[command(flatten)]
-    pub walltime: AllocationArgs,
+    pub allocation: AllocationArgs,
 
     /// How long a silent process keeps its tasks from the others
     ///
@@ -185,7 +186,7 @@ pub struct Farm {
 
     /// GPUs and CPUs.
     #[command(flatten)]
-    pub devices: DeviceOptions,
+    pub devices: DeviceArgs,
 }
 
 /// What becomes of the tasks' output.
@@ -214,7 +215,7 @@ pub enum Lock {
     Link,
 }
 
-impl Farm {
+impl FarmArgs {
     pub(super) fn request(mut self) -> Result<Request, String> {
         self.devices.check()?;
         let path = self.list.take().ok_or("no TASKLIST is given")?;
@@ -260,16 +261,4 @@ pub fn default_workdir(list: &Path) -> Option<PathBuf> {
     let mut workdir = list.as_os_str().to_owned();
     workdir.push("_workdir");
     Some(workdir.into())
-}
-
-/// More slots than any node has threads for; a larger number is a slip.
-const MOST_SLOTS: u32 = 65_536;
-
-pub(super) fn slots(text: &str) -> Result<u32, String> {
-    match text.trim().parse() {
-        Ok(n @ 1..=MOST_SLOTS) => Ok(n),
-        _ => Err(format!(
-            "the number of tasks at a time is a whole number from 1 to {MOST_SLOTS}"
-        )),
-    }
 }

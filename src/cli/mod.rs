@@ -14,6 +14,7 @@ mod repair;
 mod shape;
 #[cfg(test)]
 mod tests;
+mod values;
 mod view;
 mod walltime;
 mod words;
@@ -24,21 +25,20 @@ use std::path::PathBuf;
 use clap::error::ErrorKind;
 use clap::{Args, FromArgMatches, Parser, Subcommand};
 
-pub use self::devices::{Bind, DeviceOptions, Devices, Gpus};
+pub use self::devices::{Bind, DeviceArgs, Devices};
 pub use self::farm::default_workdir;
-pub use self::farm::{Farm, Lock, Logs};
+pub use self::farm::{FarmArgs, Lock, Logs};
 pub use self::repair::Repair;
 pub use self::shape::unknown_variables;
 use self::shape::{clearer, command, tidy};
+pub use self::values::Gpus;
 pub use self::view::{Export, Format, Report, Status, Timeline, Watch};
-pub use self::walltime::{AllocationArgs, End, SrunEnv};
+pub use self::walltime::{AllocationArgs, SrunEnv};
 pub use self::words::nearest_command;
 use self::words::{meant, reserved, worded};
+use crate::VERSION;
 use crate::model::ids::Ids;
 use crate::model::task::TaskId;
-
-/// Version and commit of this build.
-pub const VERSION: &str = env!("PYTF_BUILD");
 
 /// What the user wants.
 #[derive(Clone, Debug)]
@@ -50,7 +50,7 @@ pub enum Request {
         /// Where the state of the run is, from `--workdir` or by default.
         workdir: PathBuf,
         /// The options.
-        options: Box<Farm>,
+        options: Box<FarmArgs>,
     },
     /// Show what a task printed.
     Log(Log),
@@ -101,7 +101,7 @@ pub struct Cli {
     #[command(subcommand)]
     command: Option<Other>,
     #[command(flatten)]
-    farm: Farm,
+    farm: FarmArgs,
 }
 
 #[derive(Clone, Debug, Subcommand)]

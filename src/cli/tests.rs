@@ -13,7 +13,7 @@ fn read(line: &str) -> Result<Request, clap::Error> {
     Cli::read(argv.map(OsString::from), |_| None)
 }
 
-fn farm(line: &str) -> (List, PathBuf, Farm) {
+fn farm(line: &str) -> (List, PathBuf, FarmArgs) {
     match read(line) {
         Ok(Request::Farm {
             list,

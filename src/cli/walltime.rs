@@ -17,14 +17,14 @@ pub struct AllocationArgs {
     /// are asked. Forms: seconds (3600), units (90s, 10m, 1h30m), or Slurm's
     /// [D-]HH:MM:SS (01:30:00). 0 is no end.
     #[arg(long, env = "PYTF_WALLTIME", value_name = "DURATION", value_parser = durations::parse)]
-    walltime: Option<Duration>,
+    pub walltime: Option<Duration>,
 
     /// Take no notice of when the job ends
     ///
     /// The scheduler is not asked, tasks are started until its signal comes.
     /// It wins over --walltime and its variable.
     #[arg(long, env = "PYTF_NO_WALLTIME", value_parser = BoolishValueParser::new())]
-    no_walltime: bool,
+    pub no_walltime: bool,
 
     /// How long a task takes [default: what finished tasks took]
     ///
@@ -56,27 +56,4 @@ pub enum SrunEnv {
     Keep,
     /// They are hidden from tasks; docs/options.md lists them
     Scrub,
-}
-
-/// When the job ends.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum End {
-    /// As the scheduler says.
-    Asked,
-    /// So long after our start.
-    After(Duration),
-    /// Never, as far as we care.
-    Never,
-}
-
-impl AllocationArgs {
-    /// What was asked for.
-    pub fn end(&self) -> End {
-        match self.walltime {
-            _ if self.no_walltime => End::Never,
-            None => End::Asked,
-            Some(Duration::ZERO) => End::Never,
-            Some(span) => End::After(span),
-        }
-    }
 }

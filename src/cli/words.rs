@@ -1,7 +1,7 @@
 //! First words: commands, words that mean an option, words that were meant to be a
 //! command, and names of commands to come.
 
-use std::ffi::{OsStr, OsString};
+use std::ffi::OsString;
 
 use clap::error::ErrorKind;
 
@@ -52,8 +52,8 @@ pub(super) fn reserved(argv: &[OsString]) -> Option<String> {
 }
 
 /// The command that a word was meant to be, when it is not one.
-pub fn nearest_command(word: &OsStr) -> Option<&'static str> {
-    let word = word.to_str().filter(|word| word.len() > 2)?;
+pub fn nearest_command(word: &str) -> Option<&'static str> {
+    let word = Some(word).filter(|word| word.len() > 2)?;
     let near = COMMANDS
         .iter()
         .map(|command| (edits(word, command), command));
@@ -96,7 +96,7 @@ pub(super) fn meant(error: &clap::Error, argv: &[OsString]) -> Option<String> {
         ErrorKind::ArgumentConflict | ErrorKind::UnknownArgument
     );
     let first = argv.get(1).filter(|_| is_odd)?;
-    let near = nearest_command(first)?;
+    let near = nearest_command(first.to_str()?)?;
     Some(format!(
         "there is no command '{}'; did you mean 'pytf {near}'?",
         first.display()

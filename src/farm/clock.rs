@@ -7,7 +7,7 @@ use nix::time::{ClockId, clock_gettime};
 
 /// The time since the machine started, which runs on while it sleeps: others do, and so
 /// does an allocation.
-pub fn since_boot() -> Duration {
+pub(super) fn since_boot() -> Duration {
     // Where there is no such clock, one that stands still meanwhile is better than none.
     clock_gettime(ClockId::CLOCK_BOOTTIME)
         .or_else(|_| clock_gettime(ClockId::CLOCK_MONOTONIC))
@@ -16,14 +16,14 @@ pub fn since_boot() -> Duration {
 
 /// Microseconds since 1970, from a beginning and a monotonic clock.
 #[derive(Clone, Copy, Debug)]
-pub struct Clock {
+pub(super) struct Clock {
     began: Instant,
     began_at: Duration,
 }
 
 impl Clock {
     /// Reads the wall clock, once.
-    pub fn start() -> Self {
+    pub(super) fn start() -> Self {
         let since_1970 = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
         Self {
             began: Instant::now(),
@@ -32,17 +32,17 @@ impl Clock {
     }
 
     /// When the farmer began, by the monotonic clock.
-    pub fn began(&self) -> Instant {
+    pub(super) fn began(&self) -> Instant {
         self.began
     }
 
     /// The time since the beginning.
-    pub fn now(&self) -> Duration {
+    pub(super) fn now(&self) -> Duration {
         self.began.elapsed()
     }
 
     /// A moment, as records have it.
-    pub fn micros(&self, at: Instant) -> u64 {
+    pub(super) fn micros(&self, at: Instant) -> u64 {
         let since = self.began_at + at.saturating_duration_since(self.began);
         u64::try_from(since.as_micros()).unwrap_or(u64::MAX)
     }

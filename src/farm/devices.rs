@@ -8,9 +8,9 @@ use std::collections::BTreeSet;
 use std::ffi::OsString;
 
 use super::binding::{self, Cores};
-use crate::cli::{DeviceOptions, Gpus};
-use crate::host::gpus::{self, Probe, Ways};
-use crate::model::allocation::Allocation;
+use super::options::{DeviceOptions, Gpus};
+use super::resources::Resources;
+use crate::host::gpus::{self, Probe};
 use crate::model::devices::deal::{Share, Wish, deal};
 use crate::model::devices::pool::{Pool, is_given, pool};
 use crate::model::devices::{Kind, VARIABLES, Vendor, kind};
@@ -35,29 +35,6 @@ pub enum NoPlan {
     },
 }
 
-/// What a process knows of its surroundings.
-pub struct Surroundings<'a> {
-    /// Variables.
-    pub lookup: &'a dyn Fn(&str) -> Option<String>,
-    /// How GPUs are asked.
-    pub ways: Ways,
-    /// The job and the step.
-    pub allocation: &'a Allocation,
-    /// How many CPUs are ours alone.
-    pub usable: u32,
-}
-
-impl Surroundings<'_> {
-    /// Which of the processes of this node we are; all of it where no launcher
-    /// says otherwise.
-    pub fn part(&self) -> Share {
-        match (self.allocation.local_rank, self.allocation.local_size) {
-            (Some(rank), Some(of)) if rank < of => Share { rank, of },
-            _ => Share::WHOLE,
-        }
-    }
-}
-
 /// What is done about the variables of tasks.
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum Pinning {
@@ -70,7 +47,7 @@ enum Pinning {
 }
 
 /// The plan of all slots of this process.
-pub struct Plan {
+pub(super) struct Plan {
     /// One for each slot.
     pub slots: Vec<SlotPlan>,
     /// The GPUs that are dealt out, when any are.
@@ -88,7 +65,7 @@ pub struct Plan {
 
 /// What one slot has.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct SlotPlan {
+pub(super) struct SlotPlan {
     /// Its devices, by their places in the pool.
     pub devices: Vec<usize>,
     /// Their tokens.
@@ -101,12 +78,12 @@ pub struct SlotPlan {
 
 impl Plan {
     /// Makes the plan.
-    pub fn make(
+    pub(super) fn make(
         options: &DeviceOptions,
         proc: Option<u32>,
-        around: &Surroundings,
+        resources: &Resources,
     ) -> Result<Self, NoPlan> {
-        let cpus = binding::ours(around);
+        let cpus = binding::ours(resources);
         let mut plan = Self {
             slots: Vec::new(),
             pool: None,
@@ -117,14 +94,14 @@ impl Plan {
             pinning: Pinning::Untouched,
         };
         if options.want_gpus() {
-            plan.deal(options, proc, around)?;
+            plan.deal(options, proc, resources)?;
         } else {
-            plan.pinning = plan.without(options, around);
+            plan.pinning = plan.without(options, resources);
             let slots =
-                proc.unwrap_or_else(|| default_slots(options, plan.cpus.len(), around.usable));
+                proc.unwrap_or_else(|| default_slots(options, plan.cpus.len(), resources.usable));
             plan.slots = vec![SlotPlan::default(); slots as usize];
         }
-        plan.bind(options, around)?;
+        plan.bind(options, resources)?;
         Ok(plan)
     }
 
@@ -133,9 +110,9 @@ impl Plan {
         &mut self,
         options: &DeviceOptions,
         proc: Option<u32>,
-        around: &Surroundings,
+        resources: &Resources,
     ) -> Result<(), NoPlan> {
-        let probe = match Probe::start(&around.ways) {
+        let probe = match Probe::start(&resources.ways) {
             Ok(probe) => Some(probe),
             Err(why) => {
                 self.remarks.push(why);
@@ -147,9 +124,9 @@ impl Plan {
             Some(Gpus::List(list)) => Some(&list[..]),
             _ => None,
         };
-        let mut pool = pool(around.lookup, found, list).map_err(NoPlan::Cannot)?;
+        let mut pool = pool(resources.lookup, found, list).map_err(NoPlan::Cannot)?;
         if options.mps {
-            if around.part().of > 1 {
+            if resources.part().of > 1 {
                 let why = "--mps needs one pytf process a node, and there are more here";
                 return Err(NoPlan::Cannot(why.to_owned()));
             }
@@ -161,10 +138,10 @@ impl Plan {
                 }
             }
         }
-        self.part = if is_bound(around.lookup, pool.devices.len()) {
+        self.part = if is_bound(resources.lookup, pool.devices.len()) {
             Share::WHOLE
         } else {
-            around.part()
+            resources.part()
         };
         let wish = Wish {
             slots: proc,
@@ -207,8 +184,8 @@ impl Plan {
     }
 
     /// What tasks that want no GPU see.
-    fn without(&mut self, options: &DeviceOptions, around: &Surroundings) -> Pinning {
-        if options.gpus == Some(Gpus::None) {
+    fn without(&mut self, options: &DeviceOptions, resources: &Resources) -> Pinning {
+        if options.gpus == Some(Gpus::Untouched) {
             return Pinning::Untouched;
         }
         if options.gpus_per_task == Some(0) {
@@ -216,9 +193,9 @@ impl Plan {
         }
         let was_told = Vendor::ALL
             .iter()
-            .any(|vendor| (around.lookup)(vendor.variable()).is_some());
-        if was_told || around.allocation.job.is_none() {
-            if is_given(around.lookup) && around.allocation.job.is_some() {
+            .any(|vendor| (resources.lookup)(vendor.variable()).is_some());
+        if was_told || resources.allocation.job.is_none() {
+            if is_given(resources.lookup) && resources.allocation.job.is_some() {
                 self.remarks.push(
                     "this job has GPUs, which all tasks see: --gpus-per-task 1 gives each its own"
                         .to_owned(),
@@ -227,7 +204,7 @@ impl Plan {
             return Pinning::Untouched;
         }
         // The job was given none of the GPUs that are here: they are others'.
-        let vendors = gpus::vendors(&around.ways.sysfs);
+        let vendors = gpus::vendors(&resources.ways.sysfs);
         if vendors.is_empty() {
             return Pinning::Untouched;
         }
@@ -240,13 +217,13 @@ impl Plan {
     }
 
     /// Gives CPUs to slots.
-    fn bind(&mut self, options: &DeviceOptions, around: &Surroundings) -> Result<(), NoPlan> {
+    fn bind(&mut self, options: &DeviceOptions, resources: &Resources) -> Result<(), NoPlan> {
         let near: Vec<_> = self.slots.iter().map(|slot| self.near(slot)).collect();
         let Cores {
             slots,
             threads,
             remark,
-        } = binding::plan(options, &self.cpus, &near, around).map_err(NoPlan::Cannot)?;
+        } = binding::plan(options, &self.cpus, &near, resources).map_err(NoPlan::Cannot)?;
         self.remarks.extend(remark);
         let mut cpus = slots.into_iter().flatten();
         for slot in &mut self.slots {
@@ -257,7 +234,7 @@ impl Plan {
     }
 
     /// The GPUs that are dealt out, when all of them are known by their UUIDs.
-    pub fn uuids(&self) -> Vec<String> {
+    pub(super) fn uuids(&self) -> Vec<String> {
         let tokens = self.slots.iter().flat_map(|slot| &slot.gpus);
         let tokens: BTreeSet<&String> = tokens.collect();
         let are_all = tokens
@@ -276,7 +253,7 @@ impl Plan {
     }
 
     /// The environment of the tasks of a slot.
-    pub fn environment(
+    pub(super) fn environment(
         &self,
         slot: usize,
         ours: &[(OsString, OsString)],
@@ -316,7 +293,7 @@ impl Plan {
     }
 
     /// What the journal tells of the slots; nothing when there is nothing to tell.
-    pub fn table(&self) -> Vec<SlotDevices> {
+    pub(super) fn table(&self) -> Vec<SlotDevices> {
         let is_plain = |slot: &SlotPlan| slot.gpus.is_empty() && slot.cpus.is_none();
         if self.slots.iter().all(is_plain) {
             return Vec::new();

@@ -10,7 +10,7 @@ use crossbeam_channel::Sender;
 use crate::model::tasklist::{Dialect, ListError, Parser, Remarks};
 
 /// What comes out of a stream.
-pub enum Fed {
+pub(super) enum Fed {
     /// Lines that are tasks.
     Lines(Vec<Vec<u8>>),
     /// The stream is at its end.
@@ -22,7 +22,7 @@ pub enum Fed {
 }
 
 /// Reads a stream to its end.
-pub fn read(mut stream: impl Read, dialect: Dialect, fed: &Sender<Fed>) {
+pub(super) fn read(mut stream: impl Read, dialect: Dialect, fed: &Sender<Fed>) {
     let mut parser = Parser::of(dialect);
     let mut chunk = vec![0; 1 << 16];
     let last = loop {

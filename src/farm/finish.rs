@@ -6,10 +6,9 @@ use std::time::Duration;
 
 use super::clock::Clock;
 use super::message;
-use super::start::warn;
+use super::options::Options;
 use super::summary_scope::{self, Job, Voice};
 use super::supervisor::Ended;
-use crate::cli::{Farm, Logs};
 use crate::exit::RunExit;
 use crate::history::logs::log_tail;
 use crate::history::run::counts::failed_now;
@@ -17,9 +16,11 @@ use crate::history::run::{Farmer, Run as Record, RunError};
 use crate::host::open_files;
 use crate::model::allocation::Allocation;
 use crate::model::farmer::{Cause, RunSummary};
+use crate::model::logs::LogMode;
 use crate::model::outcome::signal_name;
 use crate::ui::advice;
 use crate::ui::look::{Look, Terminal};
+use crate::ui::progress::warn;
 use crate::ui::summary::part::Part;
 use crate::ui::summary::together::Together;
 use crate::ui::summary::{Failure, Summary, TAIL};
@@ -27,20 +28,15 @@ use crate::workdir::open::Workdir;
 use crate::workdir::state::State;
 use crate::workdir::state::peek;
 
-/// Writes `timeline.json` into the workdir of a run; what of an earlier one is not in it.
-/// `main` gives it, since the farm knows no screen.
-pub(super) type WriteTimeline = fn(&Record) -> std::io::Result<Option<String>>;
-
 /// What is left when every task of ours has ended.
 pub(super) struct Finish<'a> {
     pub(super) workdir: Workdir,
     pub(super) farmer: String,
     pub(super) node: String,
-    pub(super) place: Allocation,
+    pub(super) allocation: Allocation,
     pub(super) slots: u32,
-    pub(super) options: &'a Farm,
+    pub(super) options: &'a Options,
     pub(super) clock: Clock,
-    pub(super) write_timeline: WriteTimeline,
 }
 
 impl Finish<'_> {
@@ -59,9 +55,10 @@ impl Finish<'_> {
         });
         let is_last = state.as_ref().is_none_or(|state| state.live == 0);
         let voice = (!self.options.quiet)
-            .then(|| summary_scope::voice(&self.workdir, &self.place, &self.farmer, ended));
-        let wants_timeline =
-            is_last && !self.options.no_timeline && ended.farmer.cause() != Cause::Sealed;
+            .then(|| summary_scope::voice(&self.workdir, &self.allocation, &self.farmer, ended));
+        let wants_timeline = is_last
+            && self.options.write_timeline.is_some()
+            && ended.farmer.cause() != Cause::Sealed;
         let wants_record = match &voice {
             Some(Voice::Own) => is_last,
             Some(Voice::Job(_)) => true,
@@ -92,8 +89,11 @@ impl Finish<'_> {
     }
 
     fn write_timeline(&self, record: &Result<Record, RunError>) {
+        let Some(write) = self.options.write_timeline else {
+            return;
+        };
         let written = match record {
-            Ok(record) => (self.write_timeline)(record).map_err(|error| error.to_string()),
+            Ok(record) => write(record).map_err(|error| error.to_string()),
             Err(error) => Err(error.to_string()),
         };
         match written {
@@ -155,7 +155,7 @@ impl Finish<'_> {
             busy,
             failures,
             output: self.output(),
-            has_logs: self.options.logs != Logs::None,
+            has_logs: self.options.logs != LogMode::None,
             is_cut_off: ended.farmer.cause() == Cause::Sealed,
             advice: advised(record),
         };
@@ -166,12 +166,12 @@ impl Finish<'_> {
     /// What there is of the output of tasks that finished.
     fn output(&self) -> Option<String> {
         match self.options.logs {
-            Logs::Files => {
+            LogMode::Files => {
                 let logs = self.workdir.path.join("logs/log_ID");
                 Some(format!("what a task printed: {}", logs.display()))
             }
-            Logs::Packed => Some("what a task printed".to_owned()),
-            Logs::Failed | Logs::None => None,
+            LogMode::Packed => Some("what a task printed".to_owned()),
+            LogMode::Failed | LogMode::None => None,
         }
     }
 

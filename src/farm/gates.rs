@@ -14,7 +14,7 @@ use super::clock::Clock;
 use super::devices::Plan;
 use super::inventory::key;
 use super::message::{Event, Order};
-use crate::cli::DeviceOptions;
+use super::options::DeviceOptions;
 use crate::model::devices::watch::{Admission, BusyLimits, Sample, Watched, out_of_service};
 use crate::model::record::{GpuLoad, Record};
 
@@ -30,7 +30,7 @@ const WRITE_EVERY: Duration = Duration::from_secs(10);
 const CHANGE: u8 = 2;
 
 /// The gates of all slots.
-pub struct Gates {
+pub(super) struct Gates {
     limits: BusyLimits,
     names: Vec<String>,
     slots: Vec<Vec<usize>>,
@@ -74,7 +74,7 @@ struct Pen {
 
 impl Gates {
     /// The gates of a plan whose GPUs can be measured.
-    pub fn open(
+    pub(super) fn open(
         plan: &Plan,
         options: &DeviceOptions,
         (events, orders): (&Sender<Event>, &Sender<Order>),
@@ -196,7 +196,7 @@ impl Gates {
 
     /// Whether the slot may start a task now. If it may not, its devices are
     /// measured more often from now on.
-    pub fn are_open(&self, slot: usize) -> bool {
+    pub(super) fn are_open(&self, slot: usize) -> bool {
         let mut inner = self.lock();
         let may = self.may(&mut inner, slot);
         if may {
@@ -210,7 +210,7 @@ impl Gates {
     }
 
     /// Whether the slot may start a task now; then it is in, until it leaves.
-    pub fn enter(&self, slot: usize) -> bool {
+    pub(super) fn enter(&self, slot: usize) -> bool {
         let mut inner = self.lock();
         let may = self.may(&mut inner, slot);
         if may {
@@ -222,7 +222,7 @@ impl Gates {
     }
 
     /// The slot's task is over.
-    pub fn leave(&self, slot: usize) {
+    pub(super) fn leave(&self, slot: usize) {
         let mut inner = self.lock();
         for &device in &self.slots[slot] {
             inner.devices[device].leave();

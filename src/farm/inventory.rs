@@ -1,11 +1,12 @@
-//! What `pytf devices` sees.
+//! The GPUs and CPUs of this node, for `pytf devices`.
 
 use std::time::Duration;
 
 use crossbeam_channel::bounded;
 
-use super::devices::{NoPlan, Plan, Surroundings};
-use crate::cli::{Devices, Gpus};
+use super::devices::{NoPlan, Plan};
+use super::options::{DeviceOptions, Gpus};
+use super::resources::Resources;
 use crate::host::allocation::{here, host_name};
 use crate::host::gpus::{Key, Probe, Ways};
 use crate::host::room;
@@ -18,25 +19,24 @@ use crate::model::room::usable;
 use crate::ui::devices::{Seen, Sight};
 
 /// How long a measurement may take.
-const PATIENCE: Duration = Duration::from_secs(5);
+const TIME_LIMIT: Duration = Duration::from_secs(5);
 
-/// Looks at GPUs and CPUs, and plans the slots of a farm with these options. A
-/// farm that cannot be is no failure here: the sight tells why.
-pub fn look(wish: &Devices) -> Result<Sight, NoPlan> {
+/// Reads GPUs and CPUs, and plans the slots of a farm with these options.
+pub fn inventory(options: &DeviceOptions, slots: Option<u32>) -> Result<Sight, NoPlan> {
     let lookup = |name: &str| std::env::var(name).ok();
     let node = host_name();
     let allocation = here(&node);
-    let around = Surroundings {
+    let resources = Resources {
         lookup: &lookup,
         ways: Ways::from(|name| std::env::var_os(name)),
         allocation: &allocation,
         usable: usable(room::cpus(), &allocation),
     };
-    let plan = Plan::make(&wish.options, wish.proc, &around)?;
+    let plan = Plan::make(options, slots, &resources)?;
     let mut remarks = plan.remarks.clone();
     let probe = match plan.probe {
         Some(probe) => Some(probe),
-        None => match Probe::start(&around.ways) {
+        None => match Probe::start(&resources.ways) {
             Ok(probe) => Some(probe),
             Err(why) => {
                 remarks.push(why);
@@ -45,9 +45,9 @@ pub fn look(wish: &Devices) -> Result<Sight, NoPlan> {
         },
     };
     let found = probe.as_ref().map_or(&[][..], |probe| &probe.gpus);
-    let pool = match (plan.pool, &wish.options.gpus) {
+    let pool = match (plan.pool, &options.gpus) {
         (Some(pool), _) => Some(pool),
-        (None, Some(Gpus::None)) => None,
+        (None, Some(Gpus::Untouched)) => None,
         (None, _) => pool(lookup, found, None).ok(),
     };
     let slots = plan.slots.iter().map(|slot| SlotDevices {
@@ -58,7 +58,7 @@ pub fn look(wish: &Devices) -> Result<Sight, NoPlan> {
     let variables = VARIABLES
         .into_iter()
         .filter_map(|name| Some((name, lookup(name)?)));
-    let part = around.part();
+    let part = resources.part();
     Ok(Sight {
         node,
         gpus: probe.as_ref().map(seen).unwrap_or_default(),
@@ -89,7 +89,7 @@ fn seen(probe: &Probe) -> Vec<Seen> {
         let _ = send.send(samples);
         false
     });
-    let samples: Vec<Sample> = samples.recv_timeout(PATIENCE).unwrap_or_default();
+    let samples: Vec<Sample> = samples.recv_timeout(TIME_LIMIT).unwrap_or_default();
     let mut samples = samples.into_iter();
     let seen = |gpu: &Gpu| {
         let sample = samples.next().unwrap_or_default();

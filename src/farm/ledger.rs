@@ -16,7 +16,7 @@ use crossbeam_channel::{Receiver, Select, Sender, never};
 
 use super::clock::Clock;
 use super::feeder::Fed;
-use super::lock_wait::Patience;
+use super::lock_wait::LockWaiter;
 use super::message::{Event, Failure, Heard, Order, Places, Report};
 use super::neighbours::Neighbours;
 use super::quarantine::Quarantine;
@@ -40,9 +40,9 @@ use crate::workdir::state::State;
 use crate::workdir::transaction::RequeueReason;
 
 /// How long a workdir may refuse while nothing runs that could be lost.
-pub const PATIENCE_IDLE: Duration = Duration::from_secs(10);
+pub(super) const PATIENCE_IDLE: Duration = Duration::from_secs(10);
 /// How long it may refuse while tasks run.
-pub const PATIENCE_BUSY: Duration = Duration::from_mins(5);
+pub(super) const PATIENCE_BUSY: Duration = Duration::from_mins(5);
 /// How long until it is tried again.
 const RETRY_EVERY: Duration = Duration::from_secs(1);
 /// A task that has run for so long is on record: whoever looks at the run sees it. One
@@ -54,10 +54,10 @@ const NOTED_EVERY: Duration = Duration::from_millis(100);
 const MOST_WAITING: usize = 10_000;
 
 /// How the run stands, for whoever wants to see it.
-pub type Board = Arc<Mutex<State>>;
+pub(super) type Board = Arc<Mutex<State>>;
 
 /// What the ledger works with.
-pub struct Desk {
+pub(super) struct LedgerConfig {
     /// Our part in the workdir.
     pub session: Session,
     /// How often it takes its turn, and with how much.
@@ -81,7 +81,7 @@ pub struct Desk {
     /// The farmer's clock.
     pub clock: Clock,
     /// How to wait for the lock.
-    pub patience: Patience,
+    pub waiter: LockWaiter,
     /// Whether to wait for others when there is nothing to claim.
     pub linger: bool,
     /// What to do should the node be sick; none: nothing.
@@ -91,8 +91,8 @@ pub struct Desk {
 }
 
 /// The ledger at work.
-pub struct Ledger {
-    desk: Desk,
+pub(super) struct Ledger {
+    config: LedgerConfig,
     neighbours: Neighbours,
     /// Held back: we may have been about to be stopped.
     suspects: VecDeque<(Instant, Task, End)>,
@@ -122,7 +122,7 @@ struct Times {
 
 impl Ledger {
     /// A ledger that has just joined.
-    pub fn new(desk: Desk) -> Self {
+    pub(super) fn new(config: LedgerConfig) -> Self {
         let now = Instant::now();
         let times = Times {
             turned: now,
@@ -133,8 +133,8 @@ impl Ledger {
             compacted: now,
         };
         Self {
-            neighbours: Neighbours::new(desk.session.number(), desk.patience.takeover()),
-            desk,
+            neighbours: Neighbours::new(config.session.number(), config.waiter.takeover()),
+            config,
             suspects: VecDeque::new(),
             ends: Ends::default(),
             times,
@@ -148,7 +148,7 @@ impl Ledger {
     }
 
     /// Works until it is told to leave.
-    pub fn run(mut self) {
+    pub(super) fn run(mut self) {
         let why = loop {
             if let Err(error) = self.work()
                 && self.is_over(error)
@@ -172,26 +172,31 @@ impl Ledger {
             Ok(_) => {}
         }
         // The last that it says: a farmer that joins again has another ledger.
-        let _ = self.desk.events.send(Event::Left(left.ok().map(Box::new)));
+        let _ = self
+            .config
+            .events
+            .send(Event::Left(left.ok().map(Box::new)));
     }
 
     /// Everything that is due now.
     fn work(&mut self) -> Result<()> {
-        if !self.desk.queue.life().is_good() {
+        if !self.config.queue.life().is_good() {
             // Nothing is written before we know that we were not sealed.
-            self.desk.session.check_over()?;
+            self.config.session.check_over()?;
         }
         if self.is_turn_due() {
             self.turn()?;
         }
         self.keep_journal()?;
-        let is_idle = self.state().left() == 0 && self.desk.queue.counts().idle > 0;
+        let is_idle = self.state().left() == 0 && self.config.queue.counts().idle > 0;
         // What was refused is tried until it is done, or patience would not end.
         let was_refused = self.refused_since.is_some() && self.state().live > 1;
         if was_refused || self.neighbours.are_due(self.state().live) {
-            let found =
-                self.neighbours
-                    .watch(&mut self.desk.session, is_idle, &mut self.desk.patience)?;
+            let found = self.neighbours.watch(
+                &mut self.config.session,
+                is_idle,
+                &mut self.config.waiter,
+            )?;
             if !found.is_empty() {
                 self.hungry.get_or_insert_with(Instant::now);
             }
@@ -206,50 +211,50 @@ impl Ledger {
     }
 
     fn state(&self) -> &State {
-        self.desk.session.state()
+        self.config.session.state()
     }
 
     /// Whether this node fails what others can do.
     fn mind_health(&mut self) -> Result<()> {
-        let Desk {
+        let LedgerConfig {
             quarantine,
             session,
-            patience,
+            waiter,
             ..
-        } = &mut self.desk;
+        } = &mut self.config;
         if let Some(quarantine) = quarantine
-            && let Some(text) = quarantine.mind(session, !self.suspects.is_empty(), patience)?
+            && let Some(text) = quarantine.mind(session, !self.suspects.is_empty(), waiter)?
         {
-            let _ = self.desk.events.send(Event::Warn(text));
+            let _ = self.config.events.send(Event::Warn(text));
         }
         Ok(())
     }
 
     fn quarantine_due_at(&self) -> Option<Instant> {
-        let quarantine = self.desk.quarantine.as_ref()?;
-        quarantine.due_at(&self.desk.session, !self.suspects.is_empty())
+        let quarantine = self.config.quarantine.as_ref()?;
+        quarantine.due_at(&self.config.session, !self.suspects.is_empty())
     }
 
     // ---- the turn --------------------------------------------------------
 
     /// What the decisions about turns are made from.
     fn view(&self) -> LedgerView {
-        let counts = self.desk.queue.counts();
+        let counts = self.config.queue.counts();
         let (queue, live) = (self.state().queue(), self.state().live);
         LedgerView {
-            slots: self.desk.places.len() as u64,
+            slots: self.config.places.len() as u64,
             idle: counts.idle,
             queued: counts.queued,
             barred: counts.barred,
             is_held: counts.is_held,
             live,
-            farmer: self.desk.session.number(),
+            farmer: self.config.session.number(),
             generation: queue.generation,
             left: queue.left,
             cursor: queue.cursor,
             rest: queue.len - queue.cursor,
-            has_pending: self.desk.session.has_pending()
-                || !self.desk.reports.is_empty()
+            has_pending: self.config.session.has_pending()
+                || !self.config.reports.is_empty()
                 || self.is_suspect_due(),
             since_turn: self.times.turned.elapsed(),
             since_compaction: self.times.compacted.elapsed(),
@@ -257,39 +262,39 @@ impl Ledger {
     }
 
     fn is_turn_due(&self) -> bool {
-        let is_silent = !self.desk.queue.life().is_good();
+        let is_silent = !self.config.queue.life().is_good();
         is_silent
             || self
                 .view()
-                .is_turn_due(&self.desk.pace, self.hungry.is_some())
+                .is_turn_due(&self.config.pace, self.hungry.is_some())
     }
 
     fn turn(&mut self) -> Result<()> {
         let hungry = self.hungry.take();
-        let began = self.desk.patience.now();
+        let began = self.config.waiter.now();
         let mut copy = None;
-        if self.view().is_compaction_due(&self.desk.pace) {
+        if self.view().is_compaction_due(&self.config.pace) {
             self.times.compacted = Instant::now();
-            copy = self.desk.session.copy_queue()?;
+            copy = self.config.session.copy_queue()?;
         }
-        let is_doubtful = !self.desk.queue.life().is_good();
+        let is_doubtful = !self.config.queue.life().is_good();
         if is_doubtful {
             // The lease holds from now on if the turn succeeds.
-            let at = self.desk.clock.micros(Instant::now());
+            let at = self.config.clock.micros(Instant::now());
             let beat = Record::Beat { at };
-            self.desk.session.journal().lock().push(&beat);
+            self.config.session.journal().lock().push(&beat);
         }
         let upto = self.take_reports(false);
         for task in self
-            .desk
+            .config
             .queue
-            .retract(self.view().surplus(&self.desk.pace))
+            .retract(self.view().surplus(&self.config.pace))
         {
-            self.desk.session.give_back(task, None);
+            self.config.session.give_back(task, None);
         }
         let generation = self.state().queue().generation;
-        let (pace, queue) = (&self.desk.pace, &self.desk.queue);
-        let quarantine = self.desk.quarantine.as_ref();
+        let (pace, queue) = (&self.config.pace, &self.config.queue);
+        let quarantine = self.config.quarantine.as_ref();
         let claim = |state: &State| {
             let counts = queue.counts();
             let most = match quarantine {
@@ -301,17 +306,17 @@ impl Ledger {
             wanted.min(most)
         };
         let turn = self
-            .desk
+            .config
             .session
-            .turn(upto, copy, claim, &mut self.desk.patience)?;
-        let (now, ended) = (Instant::now(), self.desk.patience.now());
+            .turn(upto, copy, claim, &mut self.config.waiter)?;
+        let (now, ended) = (Instant::now(), self.config.waiter.now());
         let took = |since| ended.saturating_sub(since);
         self.longest_wait = self.longest_wait.max(turn.waited);
         let idle = hungry.map_or(Duration::ZERO, |since| now - since);
         let span = now - std::mem::replace(&mut self.times.turned, now);
         let (turn_took, held) = (took(began), took(turn.locked));
-        let (ends, slots) = (std::mem::take(&mut self.ends), self.desk.places.len());
-        self.desk
+        let (ends, slots) = (std::mem::take(&mut self.ends), self.config.places.len());
+        self.config
             .pace
             .measured(turn_took, held, ends, span.saturating_sub(idle), slots);
         if self.state().queue().generation != generation {
@@ -319,9 +324,9 @@ impl Ledger {
         }
         self.times.looked = now;
         if is_doubtful {
-            self.desk.queue.life().sign(began);
+            self.config.queue.life().sign(began);
         }
-        self.desk.queue.put(turn.tasks);
+        self.config.queue.put(turn.tasks);
         self.show();
         Ok(())
     }
@@ -330,17 +335,17 @@ impl Ledger {
     /// the end of the journal behind all of it. The journal is held, so what is
     /// in it has been reported, and in the same order.
     fn take_reports(&mut self, is_last: bool) -> u64 {
-        let journal = self.desk.session.journal();
+        let journal = self.config.session.journal();
         let mut journal = journal.lock();
-        while let Ok(report) = self.desk.reports.try_recv() {
+        while let Ok(report) = self.config.reports.try_recv() {
             match report {
                 Report::Ended {
                     task,
                     end,
                     suspect: Some(at),
                 } => {
-                    if let Some(quarantine) = &mut self.desk.quarantine {
-                        quarantine.ended(&end, self.desk.session.state());
+                    if let Some(quarantine) = &mut self.config.quarantine {
+                        quarantine.ended(&end, self.config.session.state());
                     }
                     self.suspects.push_back((at, task, end));
                 }
@@ -349,12 +354,12 @@ impl Ledger {
                     end,
                     suspect: None,
                 } => {
-                    if let Some(quarantine) = &mut self.desk.quarantine {
-                        quarantine.ended(&end, self.desk.session.state());
+                    if let Some(quarantine) = &mut self.config.quarantine {
+                        quarantine.ended(&end, self.config.session.state());
                     }
                     self.enter(task, end);
                 }
-                Report::Unstarted(task) => self.desk.session.give_back(task, None),
+                Report::Unstarted(task) => self.config.session.give_back(task, None),
             }
         }
         while is_last || self.is_suspect_due() {
@@ -363,12 +368,12 @@ impl Ledger {
             };
             // The queue is closed by now: killed a moment before we were told
             // to stop, by the same hand, however long the other tasks take.
-            let is_over = is_last || self.desk.queue.is_closed_within(Duration::ZERO);
+            let is_over = is_last || self.config.queue.is_closed_within(Duration::ZERO);
             if is_over || self.was_interrupted(&end, ended) {
                 end.outcome = Outcome::Interrupted;
             } else {
                 let failure = Event::TaskFailed(Failure::of(&task, &end));
-                let _ = self.desk.events.send(failure);
+                let _ = self.config.events.send(failure);
             }
             journal.push(&Record::End(end.clone()));
             self.enter(task, end);
@@ -380,14 +385,14 @@ impl Ledger {
 
     /// Records what has run since `before` at least.
     fn note_starts(&self, journal: &mut Journal, before: Instant) {
-        for (slot, place) in (0..).zip(self.desk.places.iter()) {
+        for (slot, place) in (0..).zip(self.config.places.iter()) {
             if let Some(running) = place.note(before) {
                 journal.push(&Record::Start(Start {
                     id: running.id,
                     attempt: running.attempt,
                     slot,
                     pid: running.pid.as_raw().unsigned_abs(),
-                    at: self.desk.clock.micros(running.started),
+                    at: self.config.clock.micros(running.started),
                 }));
             }
         }
@@ -395,7 +400,7 @@ impl Ledger {
 
     /// When the next start is to be on record.
     fn start_due_at(&self) -> Option<Instant> {
-        let unnoted = self.desk.places.iter().filter_map(unnoted_since);
+        let unnoted = self.config.places.iter().filter_map(unnoted_since);
         let oldest = unnoted.min()?;
         Some((oldest + NOTED_AFTER).max(self.times.noted + NOTED_EVERY))
     }
@@ -405,11 +410,11 @@ impl Ledger {
         self.ends.count += 1;
         self.ends.ran += Duration::from_micros(end.us);
         if end.outcome.destination() == Destination::ToProcess {
-            self.desk
+            self.config
                 .session
                 .give_back(task, Some(RequeueReason::Interrupted));
         } else {
-            self.desk.session.settle(task, end);
+            self.config.session.settle(task, end);
         }
     }
 
@@ -420,7 +425,7 @@ impl Ledger {
             started: started.unwrap_or(ended),
             ended,
         };
-        let heard = self.desk.heard.lock();
+        let heard = self.config.heard.lock();
         heard
             .unwrap_or_else(PoisonError::into_inner)
             .explain(&end.outcome, span)
@@ -434,7 +439,7 @@ impl Ledger {
 
     fn show(&self) {
         let mut board = self
-            .desk
+            .config
             .board
             .lock()
             .unwrap_or_else(PoisonError::into_inner);
@@ -444,7 +449,7 @@ impl Ledger {
     // ---- the journal -----------------------------------------------------
 
     fn beat_every(&self) -> Duration {
-        heartbeat(self.desk.patience.takeover())
+        heartbeat(self.config.waiter.takeover())
     }
 
     /// Writes what was started, and gives the sign of life that others watch.
@@ -452,17 +457,17 @@ impl Ledger {
         let now = Instant::now();
         if self.start_due_at().is_some_and(|at| at <= now) {
             self.times.noted = now;
-            let journal = self.desk.session.journal();
+            let journal = self.config.session.journal();
             let mut journal = journal.lock();
             self.note_starts(&mut journal, now.checked_sub(NOTED_AFTER).unwrap_or(now));
             journal.write()?;
         }
         if self.times.beat.elapsed() >= self.beat_every() {
-            let at = self.desk.clock.micros(Instant::now());
-            let begun = self.desk.patience.now();
-            self.desk.session.heartbeat(at)?;
+            let at = self.config.clock.micros(Instant::now());
+            let begun = self.config.waiter.now();
+            self.config.session.heartbeat(at)?;
             self.times.beat = Instant::now();
-            self.desk.patience.renewed(begun);
+            self.config.waiter.renewed(begun);
         }
         Ok(())
     }
@@ -472,7 +477,7 @@ impl Ledger {
     /// With nothing to do: does the run still need us?
     fn look(&mut self) -> Result<()> {
         let is_feeding = self
-            .desk
+            .config
             .session
             .feed()
             .is_some_and(|feed| feed.is_open() || feed.waiting() > 0);
@@ -485,18 +490,18 @@ impl Ledger {
         }
         if self.times.looked.elapsed() >= self.look_every() {
             self.times.looked = Instant::now();
-            self.desk.session.refresh_state()?;
+            self.config.session.refresh_state()?;
             self.show();
         }
         if self.state().left() > 0 {
             return Ok(());
         }
         let is_clean = self.suspects.is_empty()
-            && self.desk.reports.is_empty()
-            && !self.desk.session.has_pending();
+            && self.config.reports.is_empty()
+            && !self.config.session.has_pending();
         if is_clean && (self.is_stream_cut() || !self.has_reason_to_stay()?) {
             self.was_told_complete = true;
-            let _ = self.desk.events.send(Event::Complete);
+            let _ = self.config.events.send(Event::Complete);
         }
         Ok(())
     }
@@ -507,7 +512,7 @@ impl Ledger {
 
     /// Whoever waits for the rest of our stream waits for us.
     fn is_stream_cut(&mut self) -> bool {
-        self.desk
+        self.config
             .session
             .feed()
             .is_some_and(|feed| !feed.is_open() && !feed.is_whole())
@@ -516,12 +521,12 @@ impl Ledger {
     /// Others work on: should one of our job die, its tasks need somebody.
     fn has_reason_to_stay(&mut self) -> Result<bool> {
         let state = self.state();
-        if !self.desk.linger || state.live < 2 || state.is_complete() {
+        if !self.config.linger || state.live < 2 || state.is_complete() {
             return Ok(false);
         }
         let live = state.live as usize;
-        let workdir = self.desk.session.workdir().clone();
-        let me = self.desk.session.farmer().to_owned();
+        let workdir = self.config.session.workdir().clone();
+        let me = self.config.session.farmer().to_owned();
         let all = membership::present(&workdir.dir)?;
         if live > all.len() {
             // Who has no journal is not seen to die by anybody who comes later.
@@ -542,12 +547,12 @@ impl Ledger {
     }
 
     fn is_of_our_job(&mut self, farmer: &str) -> Result<bool> {
-        let dir = &self.desk.session.workdir().dir;
-        let Some(watcher) = self.desk.patience.watcher() else {
+        let dir = &self.config.session.workdir().dir;
+        let Some(watcher) = self.config.waiter.watcher() else {
             return Ok(false);
         };
         let id = watcher.id_of(dir, farmer)?;
-        Ok(id.is_some_and(|id| id.job == self.desk.job))
+        Ok(id.is_some_and(|id| id.job == self.config.job))
     }
 
     // ---- waiting ---------------------------------------------------------
@@ -558,31 +563,31 @@ impl Ledger {
         let rest = self.rest();
         let deadline = self.next_deadline(now);
         let can_eat = self
-            .desk
+            .config
             .session
             .feed()
             .is_some_and(|feed| feed.is_open() && feed.waiting() < MOST_WAITING);
         let fed = self
-            .desk
+            .config
             .fed
             .clone()
             .filter(|_| can_eat)
             .unwrap_or_else(never);
         // Until the next turn may come, ends of tasks wake nobody.
         let (reports, deadline) = if rest.is_zero() {
-            (self.desk.reports.clone(), deadline)
+            (self.config.reports.clone(), deadline)
         } else {
             (never(), deadline.min(now + rest))
         };
         let mut ready = Select::new();
         let (orders_at, _, fed_at) = (
-            ready.recv(&self.desk.orders),
+            ready.recv(&self.config.orders),
             ready.recv(&reports),
             ready.recv(&fed),
         );
         match ready.ready_deadline(deadline) {
             Ok(at) if at == orders_at => self
-                .desk
+                .config
                 .orders
                 .try_recv()
                 .map_or(None, |order| self.obey(order)),
@@ -603,7 +608,7 @@ impl Ledger {
         if self.refused_since.is_some() {
             return RETRY_EVERY;
         }
-        self.view().rest(&self.desk.pace, self.hungry.is_some())
+        self.view().rest(&self.config.pace, self.hungry.is_some())
     }
 
     /// What the supervisor or a slot wants; `Some` when it is to leave.
@@ -611,14 +616,14 @@ impl Ledger {
         match order {
             Order::Hungry => drop(self.hungry.get_or_insert_with(Instant::now)),
             Order::Note(text) => {
-                let at = self.desk.clock.micros(Instant::now());
-                self.desk.session.journal().lock().push(&Record::Note {
+                let at = self.config.clock.micros(Instant::now());
+                self.config.session.journal().lock().push(&Record::Note {
                     at,
                     text,
                     mark: None,
                 });
             }
-            Order::Write(record) => self.desk.session.journal().lock().push(&record),
+            Order::Write(record) => self.config.session.journal().lock().push(&record),
             Order::Leave(why) => return Some(why),
         }
         None
@@ -627,7 +632,7 @@ impl Ledger {
     fn take_fed(&mut self, fed: Fed) {
         match fed {
             Fed::Lines(lines) => {
-                if let Some(feed) = self.desk.session.feed() {
+                if let Some(feed) = self.config.session.feed() {
                     feed.arrive(lines);
                 }
             }
@@ -640,14 +645,14 @@ impl Ledger {
             }
             Fed::Broken(why) => {
                 self.end_stream(false);
-                let _ = self.desk.events.send(Event::WrongInput);
+                let _ = self.config.events.send(Event::WrongInput);
                 self.warn(format!(
                     "the task list broke off: {why}; what came before it runs"
                 ));
             }
             Fed::Wrong(wrong) => {
                 self.end_stream(false);
-                let _ = self.desk.events.send(Event::WrongInput);
+                let _ = self.config.events.send(Event::WrongInput);
                 self.warn(format!(
                     "{wrong}; what came before it runs, what follows does not"
                 ));
@@ -656,7 +661,7 @@ impl Ledger {
     }
 
     fn end_stream(&mut self, is_whole: bool) {
-        if let Some(feed) = self.desk.session.feed() {
+        if let Some(feed) = self.config.session.feed() {
             feed.end(is_whole);
         }
     }
@@ -678,11 +683,11 @@ impl Ledger {
             (state.queue().cursor > 0)
                 .then(|| {
                     self.times.compacted
-                        + view.compact_every(&self.desk.pace)
+                        + view.compact_every(&self.config.pace)
                         + Duration::from_millis(1)
                 })
                 .filter(|at| *at > now),
-            view.wants_turn(&self.desk.pace)
+            view.wants_turn(&self.config.pace)
                 .then(|| now + self.rest().max(Duration::from_micros(1))),
         ]
         .into_iter()
@@ -695,7 +700,11 @@ impl Ledger {
 
     /// The workdir refused: whether that is the end of it.
     fn is_over(&mut self, error: Error) -> bool {
-        let is_busy = self.desk.places.iter().any(|place| place.look().is_some());
+        let is_busy = self
+            .config
+            .places
+            .iter()
+            .any(|place| place.look().is_some());
         let is_first = self.refused_since.is_none();
         let now = Instant::now();
         let since = *self.refused_since.get_or_insert(now);
@@ -707,7 +716,7 @@ impl Ledger {
             (*self.idle_since.get_or_insert(now), PATIENCE_IDLE)
         };
         if matches!(error, Error::Io { .. }) {
-            self.desk.queue.life().doubt();
+            self.config.queue.life().doubt();
         }
         match error {
             // What is refused for lack of a resource is no trouble of the workdir: a
@@ -732,7 +741,7 @@ impl Ledger {
             }
             Error::Fenced => self.sealed(),
             Error::Canceled => {}
-            error => drop(self.desk.events.send(Event::Trouble(error))),
+            error => drop(self.config.events.send(Event::Trouble(error))),
         }
         true
     }
@@ -740,15 +749,15 @@ impl Ledger {
     /// Others have taken our tasks over.
     fn sealed(&mut self) {
         if !std::mem::replace(&mut self.is_sealed, true) {
-            self.desk.queue.life().end();
+            self.config.queue.life().end();
             self.warn(Error::Fenced.to_string());
-            let _ = self.desk.events.send(Event::Sealed);
+            let _ = self.config.events.send(Event::Sealed);
         }
     }
 
     fn wait_to_leave(&mut self) -> String {
         loop {
-            match self.desk.orders.recv() {
+            match self.config.orders.recv() {
                 Ok(Order::Leave(why)) => return why,
                 Ok(_) => {}
                 Err(_) => return "the supervisor is gone".into(),
@@ -759,11 +768,11 @@ impl Ledger {
     /// Settles what is left to settle, gives back what did not run, leaves.
     fn leave(&mut self, why: String) -> Result<State> {
         self.take_reports(true);
-        for task in self.desk.queue.retract(u64::MAX) {
-            self.desk.session.give_back(task, None);
+        for task in self.config.queue.retract(u64::MAX) {
+            self.config.session.give_back(task, None);
         }
-        let at = self.desk.clock.micros(Instant::now());
-        let journal = self.desk.session.journal();
+        let at = self.config.clock.micros(Instant::now());
+        let journal = self.config.session.journal();
         let longest_wait_us = u64::try_from(self.longest_wait.as_micros()).unwrap_or(u64::MAX);
         journal.lock().push(&Record::Leave {
             at,
@@ -773,10 +782,10 @@ impl Ledger {
         let upto = journal.lock().end();
         let since = Instant::now();
         loop {
-            match self.desk.session.leave(upto, &mut self.desk.patience) {
+            match self.config.session.leave(upto, &mut self.config.waiter) {
                 // As a turn, it may be taken again; who waits for us ends that, too.
                 Err(Error::Io { .. })
-                    if since.elapsed() < PATIENCE_IDLE && self.desk.patience.pause(RETRY_EVERY) => {
+                    if since.elapsed() < PATIENCE_IDLE && self.config.waiter.pause(RETRY_EVERY) => {
                 }
                 left => return left,
             }
@@ -784,11 +793,11 @@ impl Ledger {
     }
 
     fn warn(&self, text: String) {
-        let _ = self.desk.events.send(Event::Warn(text));
+        let _ = self.config.events.send(Event::Warn(text));
     }
 
     fn say(&self, text: String) {
-        let _ = self.desk.events.send(Event::Say(text));
+        let _ = self.config.events.send(Event::Say(text));
     }
 }
 

@@ -19,11 +19,11 @@ use crate::workdir::liveness::Watcher;
 use crate::workdir::liveness::node::Here;
 
 /// Waits go on as long as somebody has this; dropped, it ends them at once.
-pub struct Keep(Arc<Ended>);
+pub struct CancelOnDrop(Arc<Ended>);
 
 /// What tells those who wait that it was dropped.
 #[derive(Clone)]
-pub struct Abort(Arc<Ended>);
+pub struct CancelToken(Arc<Ended>);
 
 #[derive(Default)]
 struct Ended {
@@ -32,12 +32,12 @@ struct Ended {
 }
 
 /// Waits that can be ended together.
-pub fn waits() -> (Keep, Abort) {
+pub fn cancellation() -> (CancelOnDrop, CancelToken) {
     let ended = Arc::<Ended>::default();
-    (Keep(ended.clone()), Abort(ended))
+    (CancelOnDrop(ended.clone()), CancelToken(ended))
 }
 
-impl Drop for Keep {
+impl Drop for CancelOnDrop {
     fn drop(&mut self) {
         let is_true = self.0.is_true.lock();
         *is_true.unwrap_or_else(PoisonError::into_inner) = true;
@@ -45,7 +45,7 @@ impl Drop for Keep {
     }
 }
 
-impl Abort {
+impl CancelToken {
     /// Waits so long; `false` when the wait was ended.
     fn pause(&self, time: Duration) -> bool {
         let Ended { is_true, changed } = &*self.0;
@@ -57,9 +57,9 @@ impl Abort {
 }
 
 /// The waits of one thread.
-pub struct Patience {
+pub struct LockWaiter {
     clock: Clock,
-    abort: Abort,
+    abort: CancelToken,
     events: Option<Sender<Event>>,
     takeover: Duration,
     launched: u32,
@@ -68,10 +68,10 @@ pub struct Patience {
     queue: Option<Arc<Queue>>,
 }
 
-impl Patience {
+impl LockWaiter {
     /// Waits until `abort` ends it; tells of long waits by `events`, or on standard
     /// error.
-    pub fn new(abort: Abort, events: Option<Sender<Event>>, takeover: Duration) -> Self {
+    pub fn new(abort: CancelToken, events: Option<Sender<Event>>, takeover: Duration) -> Self {
         let random = RandomState::new().hash_one(0) | 1;
         Self {
             clock: Clock::start(),
@@ -117,7 +117,7 @@ impl Patience {
     }
 }
 
-impl Waiting for Patience {
+impl Waiting for LockWaiter {
     fn now(&self) -> Duration {
         since_boot()
     }

@@ -27,18 +27,18 @@ const RESERVE: u64 = 24;
 
 /// Where few files may be open: so many slots may be between opening a log and the
 /// start of its task.
-pub struct Doors {
+pub(super) struct Doors {
     free: Mutex<u64>,
     changed: Condvar,
 }
 
 /// The way through one of the doors, until it is dropped.
-pub struct Pass<'d>(&'d Doors);
+pub(super) struct Pass<'d>(&'d Doors);
 
 impl Doors {
     /// What slots need when so many files may still be opened; none when there are
     /// enough for a log each.
-    pub fn plan(slots: u32, left: u64) -> Option<Arc<Self>> {
+    pub(super) fn plan(slots: u32, left: u64) -> Option<Arc<Self>> {
         let free = left.saturating_sub(RESERVE);
         (free < u64::from(slots)).then(|| {
             Arc::new(Self {
@@ -49,7 +49,7 @@ impl Doors {
     }
 
     /// Waits for a free one.
-    pub fn enter(&self) -> Pass<'_> {
+    pub(super) fn enter(&self) -> Pass<'_> {
         let free = self.free.lock().unwrap_or_else(PoisonError::into_inner);
         let free = self.changed.wait_while(free, |free| *free == 0);
         *free.unwrap_or_else(PoisonError::into_inner) -= 1;
@@ -66,7 +66,7 @@ impl Drop for Pass<'_> {
 
 /// What all slots share for their logs.
 #[derive(Clone)]
-pub struct LogPlace {
+pub(super) struct LogPlace {
     /// The workdir.
     pub dir: Arc<RealDir>,
     /// `--logs`.
@@ -78,7 +78,7 @@ pub struct LogPlace {
 }
 
 /// The logs of one slot.
-pub struct SlotLogs {
+pub(super) struct SlotLogs {
     place: LogPlace,
     /// The name of the slot's own file: packed, or what is kept only of failures.
     own_name: String,
@@ -88,13 +88,13 @@ pub struct SlotLogs {
 }
 
 /// The open log of an attempt.
-pub struct OpenLog {
+pub(super) struct OpenLog {
     file: Arc<File>,
     written: Written,
 }
 
 /// Where the output of an attempt is.
-pub struct Written {
+pub(super) struct Written {
     name: String,
     /// Where the attempt's output begins, when the file is not its alone.
     from: Option<u64>,
@@ -102,25 +102,25 @@ pub struct Written {
 
 impl OpenLog {
     /// What the task writes to.
-    pub fn fd(&self) -> BorrowedFd<'_> {
+    pub(super) fn fd(&self) -> BorrowedFd<'_> {
         self.file.as_fd()
     }
 
     /// Adds a line of ours to what the task printed.
-    pub fn say(&self, text: &str) {
+    pub(super) fn say(&self, text: &str) {
         // A full disk has told the user already, or will.
         let _ = writeln!(&*self.file, "pytf: {text}");
     }
 
     /// The task has it, or will not: we need it no more.
-    pub fn release(self) -> Written {
+    pub(super) fn release(self) -> Written {
         self.written
     }
 }
 
 impl SlotLogs {
     /// The logs of a slot.
-    pub fn new(place: LogPlace, farmer: &str, slot: u32) -> Self {
+    pub(super) fn new(place: LogPlace, farmer: &str, slot: u32) -> Self {
         let own_name = match place.mode {
             LogMode::Failed => format!("logs/unfinished_{farmer}_{slot}"),
             _ => packed_name(farmer, slot),
@@ -134,12 +134,12 @@ impl SlotLogs {
     }
 
     /// /dev/null.
-    pub fn null(&self) -> &Arc<File> {
+    pub(super) fn null(&self) -> &Arc<File> {
         &self.place.null
     }
 
     /// Opens the log of an attempt.
-    pub fn open(&mut self, task: &Task) -> io::Result<OpenLog> {
+    pub(super) fn open(&mut self, task: &Task) -> io::Result<OpenLog> {
         let (file, name, from) = match self.place.mode {
             LogMode::Files => {
                 let (file, name) = self.create_for(task)?;
@@ -157,7 +157,7 @@ impl SlotLogs {
     }
 
     /// The attempt is over; tells where its output is, when it is kept.
-    pub fn close(&mut self, log: Written, task: &Task, is_good: bool) -> Option<LogAt> {
+    pub(super) fn close(&mut self, log: Written, task: &Task, is_good: bool) -> Option<LogAt> {
         match self.place.mode {
             LogMode::Files => Some(LogAt {
                 file: log.name,

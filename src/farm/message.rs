@@ -101,7 +101,7 @@ pub enum Order {
 }
 
 /// From a slot to the ledger.
-pub enum Report {
+pub(super) enum Report {
     /// An attempt has ended.
     Ended {
         /// The task.
@@ -116,7 +116,7 @@ pub enum Report {
 }
 
 /// The signals that we were sent, as the thread that hears them notes them.
-pub type Heard = Arc<Mutex<Signals>>;
+pub(super) type Heard = Arc<Mutex<Signals>>;
 
 /// The places of all slots.
-pub type Places = Arc<Vec<Place>>;
+pub(super) type Places = Arc<Vec<Place>>;

@@ -9,27 +9,40 @@
 //!                     └────────────────────────────────┘
 //! ```
 //!
-//! [`supervisor`] is the main loop: it alone decides. [`slot`] is the life of a
-//! slot, straight down. [`ledger`] alone touches the shared files.
+//! A start goes through `options`, `start`, `source`, `node`, `prepare`, `join` and
+//! `rejoin`; `threads` starts the threads. `supervisor` is the main loop: it alone decides.
+//! `slot` is the life of a slot, straight down. `ledger` alone touches the shared files.
+//! `finish` writes and shows what there is at the end.
 
 mod binding;
-pub mod clock;
-pub mod devices;
-pub mod feeder;
+mod clock;
+mod devices;
+mod feeder;
 mod finish;
-pub mod gates;
+mod gates;
 pub mod inventory;
 mod join;
-pub mod ledger;
+mod ledger;
 pub mod lock_wait;
-pub mod logs;
-pub mod message;
-pub mod neighbours;
-pub mod quarantine;
-pub mod queue;
+mod logs;
+mod message;
+mod neighbours;
+mod node;
+pub mod options;
+mod prepare;
+mod quarantine;
+mod queue;
+mod rejoin;
 mod reserved;
-pub mod slot;
+mod resources;
+mod slot;
+mod source;
 pub mod start;
+pub mod start_error;
 mod summary_scope;
-pub mod supervisor;
-pub mod walltime;
+mod supervisor;
+mod takeover;
+mod task_env;
+mod task_files;
+mod threads;
+mod walltime;

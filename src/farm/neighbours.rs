@@ -20,7 +20,7 @@ use crate::workdir::session::Session;
 const MOST: usize = 64;
 
 /// What is known of the others.
-pub struct Neighbours {
+pub(super) struct Neighbours {
     takeover: Duration,
     /// Our number in the workdir.
     number: u32,
@@ -32,7 +32,7 @@ pub struct Neighbours {
 
 impl Neighbours {
     /// Nothing known yet.
-    pub fn new(number: u32, takeover: Duration) -> Self {
+    pub(super) fn new(number: u32, takeover: Duration) -> Self {
         Self {
             takeover,
             number,
@@ -43,7 +43,7 @@ impl Neighbours {
     }
 
     /// When to look again, with so many farmers alive.
-    pub fn due_at(&self, live: u32) -> Instant {
+    pub(super) fn due_at(&self, live: u32) -> Instant {
         let after = if self.has_looked {
             watch_every(live, self.takeover)
         } else {
@@ -53,17 +53,17 @@ impl Neighbours {
     }
 
     /// Whether it is time to look.
-    pub fn are_due(&self, live: u32) -> bool {
+    pub(super) fn are_due(&self, live: u32) -> bool {
         live > 1 && Instant::now() >= self.due_at(live)
     }
 
     /// Whether its journal has grown since we first looked.
-    pub fn have_seen_alive(&self, farmer: &str) -> bool {
+    pub(super) fn have_seen_alive(&self, farmer: &str) -> bool {
         self.alive.contains(farmer)
     }
 
     /// Looks; returns what people should know.
-    pub fn watch(
+    pub(super) fn watch(
         &mut self,
         session: &mut Session,
         is_idle: bool,

@@ -27,7 +27,7 @@ const LOOK_EVERY: Duration = Duration::from_secs(2);
 const AGAIN: Duration = Duration::from_secs(10);
 
 /// What a farmer does about its node.
-pub struct Quarantine {
+pub(super) struct Quarantine {
     health: HealthMonitor,
     queue: Arc<Queue>,
     clock: Clock,
@@ -41,7 +41,7 @@ pub struct Quarantine {
 
 impl Quarantine {
     /// Nothing speaks against a node with so many slots.
-    pub fn new(slots: usize, queue: Arc<Queue>, clock: Clock) -> Self {
+    pub(super) fn new(slots: usize, queue: Arc<Queue>, clock: Clock) -> Self {
         Self {
             health: HealthMonitor::new(slots),
             queue,
@@ -55,7 +55,7 @@ impl Quarantine {
 
     /// An attempt has ended here, and is about to be settled. One that failed is so
     /// only after a while: until others can be asked, no more tasks are started.
-    pub fn ended(&mut self, end: &End, state: &State) {
+    pub(super) fn ended(&mut self, end: &End, state: &State) {
         self.health.ended(end);
         let is_doubt = self.health.health() == NodeHealth::Healthy && self.health.has_wish();
         if is_doubt && state.claiming() >= 2 {
@@ -64,13 +64,13 @@ impl Quarantine {
     }
 
     /// Whether to claim no more than idle slots can start, while others could.
-    pub fn is_wary(&self, state: &State) -> bool {
+    pub(super) fn is_wary(&self, state: &State) -> bool {
         self.health.is_suspicious() && state.claiming() >= 2
     }
 
     /// When to look again, if there is anything to look for. `are_held`: ends are held
     /// back, as they may be interruptions.
-    pub fn due_at(&self, session: &Session, are_held: bool) -> Option<Instant> {
+    pub(super) fn due_at(&self, session: &Session, are_held: bool) -> Option<Instant> {
         if self.health.health() != NodeHealth::Healthy || self.is_on {
             return Some(self.look_at);
         }
@@ -84,7 +84,7 @@ impl Quarantine {
     }
 
     /// Does what is due; what people should know of it.
-    pub fn mind(
+    pub(super) fn mind(
         &mut self,
         session: &mut Session,
         are_held: bool,

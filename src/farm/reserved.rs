@@ -14,14 +14,14 @@ const STACK: usize = 256 << 10;
 type Work = Box<dyn FnOnce() + Send>;
 
 /// A thread that waits for its work. Dropped without, it ends.
-pub(super) struct Hand {
+pub(super) struct ReservedThread {
     work: Sender<Work>,
     thread: JoinHandle<()>,
 }
 
-impl Hand {
-    /// Starts a thread.
-    pub(super) fn hire(name: &str) -> io::Result<Self> {
+impl ReservedThread {
+    /// Starts a thread of this name.
+    pub(super) fn reserve(name: &str) -> io::Result<Self> {
         let (work, given) = bounded::<Work>(1);
         let thread = std::thread::Builder::new()
             .name(name.to_owned())
@@ -34,14 +34,14 @@ impl Hand {
         Ok(Self { work, thread })
     }
 
-    /// Gives it its work.
-    pub(super) fn start(self, work: impl FnOnce() + Send + 'static) {
+    /// Lets it do this work.
+    pub(super) fn run(self, work: impl FnOnce() + Send + 'static) {
         // It waits for nothing else, so it is there.
         let _ = self.work.send(Box::new(work));
     }
 
     /// Ends it without work; returns when it is gone.
-    fn dismiss(self) {
+    fn release(self) {
         drop(self.work);
         // It has done nothing that could panic.
         let _ = self.thread.join();
@@ -49,19 +49,21 @@ impl Hand {
 }
 
 /// The threads of a farmer that join a run with it.
-pub(super) struct Crew {
-    pub(super) ledger: Hand,
+pub(super) struct ReservedThreads {
+    pub(super) ledger: ReservedThread,
     /// Reads a stream of tasks.
-    pub(super) feeder: Option<Hand>,
-    pub(super) slots: Vec<Hand>,
+    pub(super) feeder: Option<ReservedThread>,
+    pub(super) slots: Vec<ReservedThread>,
 }
 
-impl Crew {
+impl ReservedThreads {
     /// Starts them, with as many slots as there may be.
-    pub(super) fn hire(slots_wanted: u32, feeds: bool) -> io::Result<Self> {
+    pub(super) fn reserve(slots_wanted: u32, feeds: bool) -> io::Result<Self> {
         Ok(Self {
-            ledger: Hand::hire("ledger")?,
-            feeder: feeds.then(|| Hand::hire("feeder")).transpose()?,
+            ledger: ReservedThread::reserve("ledger")?,
+            feeder: feeds
+                .then(|| ReservedThread::reserve("feeder"))
+                .transpose()?,
             slots: slots(slots_wanted)?,
         })
     }
@@ -69,20 +71,20 @@ impl Crew {
 
 /// The threads of so many slots, or of as many as the system allows: then half of
 /// those, since each slot needs a process for its task as well.
-fn slots(wanted: u32) -> io::Result<Vec<Hand>> {
-    let mut hands = Vec::new();
+fn slots(wanted: u32) -> io::Result<Vec<ReservedThread>> {
+    let mut threads = Vec::new();
     for number in 0..wanted {
-        match Hand::hire(&format!("slot-{number}")) {
-            Ok(hand) => hands.push(hand),
-            Err(error) if hands.is_empty() => return Err(error),
+        match ReservedThread::reserve(&format!("slot-{number}")) {
+            Ok(thread) => threads.push(thread),
+            Err(error) if threads.is_empty() => return Err(error),
             Err(_) => {
-                let keep = (hands.len() / 2).max(1);
-                hands.drain(keep..).for_each(Hand::dismiss);
+                let keep = (threads.len() / 2).max(1);
+                threads.drain(keep..).for_each(ReservedThread::release);
                 break;
             }
         }
     }
-    Ok(hands)
+    Ok(threads)
 }
 
 #[cfg(test)]
@@ -90,13 +92,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_hand_does_its_work_and_ends_without() {
+    fn a_reserved_thread_runs_its_work_and_ends_without() {
         let (done, is_done) = bounded(1);
-        let mut hands = slots(2).unwrap();
-        assert_eq!(hands.len(), 2);
-        hands.pop().unwrap().dismiss();
-        let hand = hands.pop().unwrap();
-        hand.start(move || done.send(7).unwrap());
+        let mut threads = slots(2).unwrap();
+        assert_eq!(threads.len(), 2);
+        threads.pop().unwrap().release();
+        let thread = threads.pop().unwrap();
+        thread.run(move || done.send(7).unwrap());
         assert_eq!(is_done.recv(), Ok(7));
     }
 }

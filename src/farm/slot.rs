@@ -4,7 +4,7 @@
 //! A slot does everything that may block for its task and decides nothing but
 //! how an attempt ended. Between two tasks it waits for nobody.
 
-use std::ffi::{CString, OsString};
+use std::ffi::CString;
 use std::fs::File;
 use std::os::fd::AsFd;
 use std::os::unix::ffi::OsStrExt;
@@ -22,9 +22,10 @@ use super::ledger::{PATIENCE_BUSY, PATIENCE_IDLE};
 use super::logs::{Doors, OpenLog, SlotLogs, Written};
 use super::message::{Event, Failure, Places, Report, Stopped};
 use super::queue::Queue;
+use super::task_env::TaskEnv;
 use super::walltime::Took;
 use crate::host::cpus;
-use crate::host::guard::{self, Row};
+use crate::host::guard::Row;
 use crate::host::memory::OomKills;
 use crate::host::process::{Ended, Running, Spawn, Status, Told, is_passing};
 use crate::model::durations;
@@ -45,29 +46,15 @@ use crate::workdir::membership::has_departed;
 const ASKED: Duration = Duration::from_secs(1);
 const ASK_EVERY: Duration = Duration::from_millis(2);
 
-/// What a slot works with.
-pub struct Slot {
-    /// Its number.
-    pub number: u32,
-    /// Where its tasks come from.
+/// What all slots of a farmer share.
+pub(super) struct SlotContext {
+    /// Where tasks come from.
     pub queue: Arc<Queue>,
-    /// Where its process can be signalled.
+    /// The running process of each slot.
     pub places: Places,
-    /// The guard's row for it.
-    pub row: Row,
-    /// How lines become programs.
-    pub runner: Runner,
-    /// Where its tasks print.
-    pub logs: SlotLogs,
-    /// Where few files may be open: what it goes through to start a task.
+    /// Limits the number of open files, where few may be open.
     pub doors: Option<Arc<Doors>>,
-    /// The environment of its tasks.
-    pub env: TaskEnv,
-    /// The CPUs that its tasks are bound to.
-    pub cpus: Option<Vec<usize>>,
-    /// Where it waits for its GPUs.
-    pub gates: Option<Arc<Gates>>,
-    /// The workdir, absolute: for tasks and for people.
+    /// The absolute path of the workdir, for tasks and for messages.
     pub workdir: Arc<PathBuf>,
     /// The workdir.
     pub dir: Arc<RealDir>,
@@ -77,9 +64,9 @@ pub struct Slot {
     pub oom: Arc<OomKills>,
     /// How long tasks ran in all slots, in microseconds.
     pub busy: Arc<AtomicU64>,
-    /// How long tasks took.
+    /// How long each task took.
     pub took: Arc<Took>,
-    /// Our journal.
+    /// The farmer's journal.
     pub journal: SharedJournal,
     /// To the ledger.
     pub reports: Sender<Report>,
@@ -87,17 +74,37 @@ pub struct Slot {
     pub events: Sender<Event>,
 }
 
+/// What one slot works with.
+pub(super) struct Slot {
+    /// Its number.
+    pub number: u32,
+    /// What it shares with the other slots.
+    pub shared: Arc<SlotContext>,
+    /// Its row in the table of the guard.
+    pub row: Row,
+    /// How lines become programs.
+    pub runner: Runner,
+    /// Where its tasks print.
+    pub logs: SlotLogs,
+    /// The environment of its tasks.
+    pub env: TaskEnv,
+    /// The CPUs that its tasks are bound to.
+    pub cpus: Option<Vec<usize>>,
+    /// Where it waits for its GPUs.
+    pub gates: Option<Arc<Gates>>,
+}
+
 impl Slot {
     /// Runs tasks until the queue is closed.
-    pub fn run(mut self) {
+    pub(super) fn run(mut self) {
         self.bind();
         while let Some(task) = self.next() {
             match self.attempt_with_devices(&task) {
                 Some((end, suspect)) => self.report(task, end, suspect),
-                None => drop(self.reports.send(Report::Unstarted(task))),
+                None => drop(self.shared.reports.send(Report::Unstarted(task))),
             }
         }
-        let _ = self.events.send(Event::SlotDone);
+        let _ = self.shared.events.send(Event::SlotDone);
     }
 
     /// Binds this thread to the slot's CPUs: what it spawns inherits that.
@@ -109,7 +116,7 @@ impl Slot {
                 self.number,
                 error.desc()
             );
-            let _ = self.events.send(Event::Say(text));
+            let _ = self.shared.events.send(Event::Say(text));
         }
     }
 
@@ -117,11 +124,11 @@ impl Slot {
     fn next(&self) -> Option<Task> {
         let slot = self.number as usize;
         if let Some(gates) = &self.gates
-            && !self.queue.is_open_for(|| gates.are_open(slot))
+            && !self.shared.queue.is_open_for(|| gates.are_open(slot))
         {
             return None;
         }
-        self.queue.take()
+        self.shared.queue.take()
     }
 
     /// An attempt, unless the slot's devices were taken by others meanwhile.
@@ -145,26 +152,29 @@ impl Slot {
             // It runs elsewhere by now; the ledger is about to find out.
             return;
         }
-        let mut journal = self.journal.lock();
+        let mut journal = self.shared.journal.lock();
         if suspect.is_none() {
             journal.push(&Record::End(end.clone()));
             // A write that fails is tried again, and told, by the ledger.
             if journal.write().is_err() {
-                self.queue.life().doubt();
+                self.shared.queue.life().doubt();
             }
         }
-        let _ = self.reports.send(Report::Ended { task, end, suspect });
+        let _ = self
+            .shared
+            .reports
+            .send(Report::Ended { task, end, suspect });
     }
 
     /// Whether others have taken our tasks over: asked after a long silence only. Where
     /// nobody can tell, the end is recorded: a session that is over settles none.
     fn is_sealed(&self) -> bool {
         // The ledger asks under the lock right now, and who seals us may be about to.
-        let (life, since) = (self.queue.life(), Instant::now());
+        let (life, since) = (self.shared.queue.life(), Instant::now());
         while !life.is_good()
             && !life.is_over()
             && since.elapsed() < ASKED
-            && !self.queue.is_closed_within(ASK_EVERY)
+            && !self.shared.queue.is_closed_within(ASK_EVERY)
         {}
         if life.is_good() {
             return false;
@@ -172,15 +182,15 @@ impl Slot {
         if life.is_over() {
             return true;
         }
-        let dir: Arc<dyn Dir> = self.dir.clone();
-        let farmer = self.journal.lock().farmer().to_owned();
+        let dir: Arc<dyn Dir> = self.shared.dir.clone();
+        let farmer = self.shared.journal.lock().farmer().to_owned();
         has_departed(&dir, &farmer).unwrap_or(false)
     }
 
     /// One attempt of a task; `None` when it was not started because nothing
     /// may start any more.
     fn attempt(&mut self, task: &Task) -> Option<(End, Option<Instant>)> {
-        let doors = self.doors.clone();
+        let doors = self.shared.doors.clone();
         let pass = doors.as_deref().map(Doors::enter);
         let log = self.open_log(task)?;
         let how = self.runner.prepare(&task.line);
@@ -193,7 +203,7 @@ impl Slot {
         let (started, ended) = match start {
             Started::Runs { pid, at } => {
                 let stopped = |signal| {
-                    let _ = self.events.send(Event::Stopped(Stopped {
+                    let _ = self.shared.events.send(Event::Stopped(Stopped {
                         at: Instant::now(),
                         slot: self.number,
                         id: task.id,
@@ -201,7 +211,7 @@ impl Slot {
                         signal,
                     }));
                 };
-                let place = &self.places[self.number as usize];
+                let place = &self.shared.places[self.number as usize];
                 let ended = place.wait(pid, stopped, || self.row.set(0));
                 (at, Ok(ended))
             }
@@ -219,7 +229,10 @@ impl Slot {
         let end = self.record(task, log, (started, now), outcome, used);
         let is_suspect = is_suspect(&end.outcome);
         if end.outcome.destination() == Destination::Failed && !is_suspect {
-            let _ = self.events.send(Event::TaskFailed(Failure::of(task, &end)));
+            let _ = self
+                .shared
+                .events
+                .send(Event::TaskFailed(Failure::of(task, &end)));
         }
         Some((end, is_suspect.then_some(now)))
     }
@@ -238,15 +251,15 @@ impl Slot {
             .close(log, task, destination == Destination::Finished);
         let us = now.saturating_duration_since(started).as_micros();
         let us = u64::try_from(us).unwrap_or(u64::MAX);
-        self.busy.fetch_add(us, Ordering::Relaxed);
+        self.shared.busy.fetch_add(us, Ordering::Relaxed);
         if outcome == Outcome::Exit(0) {
-            self.took.push(started, Duration::from_micros(us));
+            self.shared.took.push(started, Duration::from_micros(us));
         }
         End {
             id: task.id,
             attempt: task.attempt,
             slot: self.number,
-            at: self.clock.micros(started),
+            at: self.shared.clock.micros(started),
             us,
             outcome,
             used,
@@ -259,7 +272,7 @@ impl Slot {
             (Some(Told::TimeLimit), _) => Outcome::TimeLimit,
             (Some(Told::Stop), _) => Outcome::Interrupted,
             // A shell whose child was killed says 137 for it.
-            (None, Status::Signaled(9) | Status::Exited(137)) if self.oom.explain_end() => {
+            (None, Status::Signaled(9) | Status::Exited(137)) if self.shared.oom.explain_end() => {
                 Outcome::OutOfMemory
             }
             (None, Status::Exited(code)) => Outcome::Exit(code),
@@ -278,7 +291,11 @@ impl Slot {
                 Ok(log) => return Some(log),
                 Err(error) => error,
             };
-            let runs = self.places.iter().any(|place| place.look().is_some());
+            let runs = self
+                .shared
+                .places
+                .iter()
+                .any(|place| place.look().is_some());
             let (patience, for_long) = match (is_resource(&error), runs) {
                 (true, true) => (Duration::MAX, "until one of our tasks ends".to_owned()),
                 (false, false) => (PATIENCE_IDLE, durations::show(PATIENCE_IDLE)),
@@ -292,7 +309,7 @@ impl Slot {
                     file,
                     source,
                 };
-                let _ = self.events.send(Event::Trouble(error));
+                let _ = self.shared.events.send(Event::Trouble(error));
                 return None;
             }
             if pause == Duration::from_millis(400) {
@@ -301,9 +318,9 @@ impl Slot {
                     "cannot open a log of task {} in {folder}: {error}{hint}; trying on for {for_long}",
                     task.id
                 );
-                let _ = self.events.send(Event::Warn(text));
+                let _ = self.shared.events.send(Event::Warn(text));
             }
-            if self.queue.is_closed_within(pause) {
+            if self.shared.queue.is_closed_within(pause) {
                 return None;
             }
             pause = (pause * 2).min(Duration::from_secs(5));
@@ -311,7 +328,7 @@ impl Slot {
     }
 
     fn logs_folder(&self) -> String {
-        self.workdir.join(LOGS).display().to_string()
+        self.shared.workdir.join(LOGS).display().to_string()
     }
 
     fn start(&mut self, task: &Task, how: How, log: &OpenLog) -> Started {
@@ -377,7 +394,7 @@ impl Slot {
                         told: None,
                         noted: false,
                     };
-                    self.places[self.number as usize].enter(running);
+                    self.shared.places[self.number as usize].enter(running);
                     return Ok(Started::Runs { pid, at });
                 }
                 Err(errno) if is_passing(errno) => {
@@ -385,9 +402,9 @@ impl Slot {
                         let (why, hint) = (errno.desc(), hint(&errno.into()));
                         let text =
                             format!("cannot start task {} yet: {why}{hint}; trying on", task.id);
-                        let _ = self.events.send(Event::Warn(text));
+                        let _ = self.shared.events.send(Event::Warn(text));
                     }
-                    if self.queue.is_closed_within(pause) {
+                    if self.shared.queue.is_closed_within(pause) {
                         return Ok(Started::NotNow);
                     }
                     pause = (pause * 2).min(Duration::from_secs(10));
@@ -399,13 +416,13 @@ impl Slot {
 
     /// Writes the task's line to a file; where it is, for the shell.
     fn write_script(&self, task: &Task) -> std::io::Result<PathBuf> {
-        self.dir.make_dir(SCRIPTS)?;
+        self.shared.dir.make_dir(SCRIPTS)?;
         let name = format!("{SCRIPTS}/task_{}", task.id);
         // Never into what is there: an earlier attempt's shell may still read it.
-        self.dir.remove(&name)?;
-        let file = self.dir.open(&name, Open::CreateNew)?;
+        self.shared.dir.remove(&name)?;
+        let file = self.shared.dir.open(&name, Open::CreateNew)?;
         file.write_at(&[&task.line[..], b"\n"].concat(), 0)?;
-        Ok(self.workdir.join(name))
+        Ok(self.shared.workdir.join(name))
     }
 }
 
@@ -421,84 +438,4 @@ impl Started {
         let (code, why) = explain::spawn_error(program, errno as i32);
         Self::Cannot { code, why }
     }
-}
-
-/// The environment of a slot's tasks: ours, what tells a task where it is, and
-/// in the last places what changes from task to task.
-pub struct TaskEnv {
-    vars: Vec<CString>,
-}
-
-/// The variables that we set for a task.
-const OURS: [&str; 7] = [
-    "PYTF_NODE",
-    "PYTF_SLOT",
-    "PYTF_WORKDIR",
-    guard::MARK,
-    "PYTF_TASK_ID",
-    "PYTF_ATTEMPT",
-    "PROC_NUMBER",
-];
-/// How many of them change from task to task.
-const CHANGING: usize = 3;
-
-impl TaskEnv {
-    /// The environment of the tasks of one slot.
-    pub fn new(
-        ours: &[(OsString, OsString)],
-        node: &str,
-        slot: u32,
-        workdir: &Path,
-        farmer: &str,
-    ) -> Self {
-        let mut vars: Vec<CString> = ours
-            .iter()
-            .filter(|(name, _)| !OURS.iter().any(|own| name == own))
-            .filter_map(|(name, value)| var(name.as_bytes(), value.as_bytes()))
-            .collect();
-        let slot = slot.to_string();
-        let values = [
-            node.as_bytes(),
-            slot.as_bytes(),
-            workdir.as_os_str().as_bytes(),
-            farmer.as_bytes(),
-        ];
-        let fixed = OURS
-            .iter()
-            .zip(values)
-            .filter_map(|(name, value)| var(name.as_bytes(), value));
-        vars.extend(fixed);
-        vars.extend([c"", c"", c""].map(CString::from));
-        Self { vars }
-    }
-
-    /// Adds variables, in front of those that change.
-    pub fn extend<'a>(&mut self, more: impl Iterator<Item = &'a (OsString, OsString)>) {
-        let more = more.filter_map(|(name, value)| var(name.as_bytes(), value.as_bytes()));
-        self.vars.splice(0..0, more);
-    }
-
-    fn set_task(&mut self, task: &Task) {
-        let values = [
-            task.id.to_string(),
-            task.attempt.to_string(),
-            task.id.to_string(),
-        ];
-        let first = self.vars.len() - CHANGING;
-        let names = &OURS[OURS.len() - CHANGING..];
-        for ((place, name), value) in self.vars[first..].iter_mut().zip(names).zip(values) {
-            if let Some(var) = var(name.as_bytes(), value.as_bytes()) {
-                *place = var;
-            }
-        }
-    }
-
-    fn all(&self) -> &[CString] {
-        &self.vars
-    }
-}
-
-/// `name=value`; none when a NUL byte is in it, which no environment can hold.
-fn var(name: &[u8], value: &[u8]) -> Option<CString> {
-    CString::new([name, b"=", value].concat()).ok()
 }

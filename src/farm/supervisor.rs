@@ -15,7 +15,7 @@ use nix::unistd::Pid;
 
 use super::clock::Clock;
 use super::ledger::Board;
-use super::lock_wait::Keep;
+use super::lock_wait::CancelOnDrop;
 use super::message::{Event, Failure, Order, Places, Stopped};
 use super::queue::Queue;
 use super::walltime::Endgame;
@@ -37,7 +37,7 @@ use crate::workdir::state::State;
 /// longest sleep.
 const SHOW: Duration = Duration::from_millis(500);
 /// The first time comes early: people look then.
-pub const FIRST_SHOW: Duration = Duration::from_millis(100);
+pub(super) const FIRST_SHOW: Duration = Duration::from_millis(100);
 /// A sleep that lasts so much longer than planned was none of ours: we were
 /// frozen.
 const FROZEN: Duration = Duration::from_secs(2);
@@ -54,7 +54,7 @@ const STARTING: Duration = Duration::from_millis(20);
 const STOPPED_FOR: Duration = Duration::from_secs(1);
 
 /// What the supervisor works with.
-pub struct Supervisor {
+pub(super) struct Supervisor {
     /// The workdir as the user names it.
     pub workdir: String,
     /// Decides.
@@ -63,8 +63,8 @@ pub struct Supervisor {
     pub limits: Option<Limits>,
     /// The end of the allocation.
     pub endgame: Endgame,
-    /// Whether to tell people what every process of the run knows.
-    pub tells: bool,
+    /// Whether this process reports what every process of the run knows.
+    pub speaks_for_all: bool,
     /// Whether to tell them more than they need.
     pub is_verbose: bool,
     /// The farmer's clock.
@@ -81,8 +81,8 @@ pub struct Supervisor {
     pub board: Board,
     /// Shows it.
     pub progress: Progress,
-    /// Dropped when nobody wants to wait for the lock any more.
-    pub abort: Option<Keep>,
+    /// Dropped to end the ledger's waits for the lock.
+    pub cancel: Option<CancelOnDrop>,
     /// The guard, which is a child of ours and no orphan.
     pub guard: Pid,
     /// Slots that still run.
@@ -98,7 +98,7 @@ pub struct Supervisor {
 }
 
 /// What was seen of tasks beside their ends.
-pub struct Seen {
+pub(super) struct Seen {
     /// Those that a signal has stopped and nobody was told of.
     stopped: Vec<Stopped>,
     /// Evidence of kills for lack of memory.
@@ -111,7 +111,7 @@ pub struct Seen {
 
 impl Seen {
     /// Nothing yet.
-    pub fn new(oom: Arc<OomKills>) -> Self {
+    pub(super) fn new(oom: Arc<OomKills>) -> Self {
         Self {
             stopped: Vec::new(),
             oom,
@@ -122,7 +122,7 @@ impl Seen {
 }
 
 /// How it ended.
-pub struct Ended {
+pub(super) struct Ended {
     /// The decisions that were made.
     pub farmer: Lifecycle,
     /// How the run stands; none when the ledger could not leave.
@@ -141,7 +141,7 @@ pub struct Ended {
 
 impl Supervisor {
     /// Runs the farmer to its end.
-    pub fn run(mut self) -> Ended {
+    pub(super) fn run(mut self) -> Ended {
         let (mut state, mut frozen) = (None, self.frozen);
         // The farmer's time stands still while we are frozen; all other times
         // here are the clock's.
@@ -216,7 +216,7 @@ impl Supervisor {
 
     /// What happens next, when a signal came or the farm begins to stop.
     fn tell_stopping(&mut self, signal: Option<i32>, before: Phase, now: Duration) {
-        if signal.is_none() && (!self.tells || before == self.farmer.phase()) {
+        if signal.is_none() && (!self.speaks_for_all || before == self.farmer.phase()) {
             return;
         }
         let stopping = Stopping {
@@ -241,7 +241,7 @@ impl Supervisor {
 
     /// Tells people what every process of the run knows.
     fn tell(&mut self, text: &str) {
-        if self.tells {
+        if self.speaks_for_all {
             self.progress.say(&format!("pytf: {text}"));
         }
     }
@@ -330,10 +330,10 @@ impl Supervisor {
                 let _ = self.orders.send(Order::Leave(why));
                 if self.farmer.cause() == Cause::Sealed {
                     // There is nothing to leave any more, nor to wait for.
-                    self.abort = None;
+                    self.cancel = None;
                 }
             }
-            Action::GiveUp => self.abort = None,
+            Action::GiveUp => self.cancel = None,
         }
     }
 
@@ -539,7 +539,7 @@ impl Supervisor {
 }
 
 /// How the run stands, as it is shown.
-pub fn counts(state: &State, running: u64) -> Counts {
+pub(super) fn counts(state: &State, running: u64) -> Counts {
     Counts {
         done: state.finished.lines,
         failed: state.failed.lines,

@@ -33,11 +33,11 @@ const NEWS: Duration = Duration::from_mins(1);
 
 /// How long tasks took, told by the slots.
 #[derive(Default)]
-pub struct Took(Mutex<(Lengths, Option<Instant>)>);
+pub(super) struct Took(Mutex<(Lengths, Option<Instant>)>);
 
 impl Took {
     /// A task finished. One that was frozen with us for a while tells nothing.
-    pub fn push(&self, started: Instant, took: Duration) {
+    pub(super) fn push(&self, started: Instant, took: Duration) {
         let mut inner = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         if inner.1.is_none_or(|thawed| started >= thawed) {
             inner.0.push(took);
@@ -71,7 +71,7 @@ struct Asker {
 }
 
 /// What the end of the allocation means for this farmer.
-pub struct Endgame {
+pub(super) struct Endgame {
     /// Decides.
     walltime: Walltime,
     /// How long tasks took.
@@ -94,7 +94,12 @@ pub struct Endgame {
 
 impl Endgame {
     /// Nothing is known yet.
-    pub fn new(walltime: Walltime, took: Arc<Took>, queue: Arc<Queue>, places: Places) -> Self {
+    pub(super) fn new(
+        walltime: Walltime,
+        took: Arc<Took>,
+        queue: Arc<Queue>,
+        places: Places,
+    ) -> Self {
         Self {
             walltime,
             took,
@@ -113,7 +118,7 @@ impl Endgame {
     }
 
     /// The allocation ends after this time, from now.
-    pub fn ends_after(&mut self, left: Duration) {
+    pub(super) fn ends_after(&mut self, left: Duration) {
         let now = since_boot();
         self.walltime.learn(now, Some(now + left));
         // Before the first task is there; what follows is told again.
@@ -121,7 +126,7 @@ impl Endgame {
     }
 
     /// Asks the scheduler from now on, in a thread of its own.
-    pub fn watch(
+    pub(super) fn watch(
         &mut self,
         question: Question,
         place: &Allocation,
@@ -146,18 +151,18 @@ impl Endgame {
     }
 
     /// Whether the end is known.
-    pub fn is_known(&self) -> bool {
+    pub(super) fn is_known(&self) -> bool {
         self.walltime.ends_at().is_some()
     }
 
     /// How long what runs may go on, when that is known.
-    pub fn stops_in(&self) -> Option<Duration> {
+    pub(super) fn stops_in(&self) -> Option<Duration> {
         let at = self.walltime.stop_at()?;
         Some(at.saturating_sub(since_boot()))
     }
 
     /// The scheduler has answered; what is news in it.
-    pub fn learn(&mut self, left: Left) -> Option<String> {
+    pub(super) fn learn(&mut self, left: Left) -> Option<String> {
         let now = since_boot();
         let ends_at = left.span(self.frozen).map(|left| now + left);
         self.moves = left.moves();
@@ -180,7 +185,7 @@ impl Endgame {
     /// We were frozen for so long: the end may have moved meanwhile. Until the
     /// scheduler answers, the time counts as gone, but where suspended jobs are not
     /// charged.
-    pub fn thawed(&mut self, length: Duration) {
+    pub(super) fn thawed(&mut self, length: Duration) {
         self.took.thawed();
         self.frozen += length;
         if self.moves
@@ -197,19 +202,19 @@ impl Endgame {
     }
 
     /// Nothing is started from now on; what runs may run until the end.
-    pub fn drain(&mut self) {
+    pub(super) fn drain(&mut self) {
         self.is_draining = true;
         self.look_at = Duration::ZERO;
         self.queue.hold_after(Some(Instant::now()));
     }
 
     /// Nobody asks the scheduler any more.
-    pub fn close(&mut self) {
+    pub(super) fn close(&mut self) {
         self.ask = None;
     }
 
     /// Looks at the time; what follows for the farmer, if anything.
-    pub fn look(&mut self) -> Option<farmer::Event> {
+    pub(super) fn look(&mut self) -> Option<farmer::Event> {
         let now = since_boot();
         if self.walltime.stop_at().is_some_and(|at| now >= at) {
             self.note_short(now);
@@ -253,7 +258,7 @@ impl Endgame {
     }
 
     /// That tasks are held back from now on, or no longer, said once.
-    pub fn news(&mut self) -> Option<(Mark, String)> {
+    pub(super) fn news(&mut self) -> Option<(Mark, String)> {
         let is_held = self.is_draining || self.short.is_some();
         if std::mem::replace(&mut self.was_held, is_held) == is_held {
             return None;
@@ -275,7 +280,7 @@ impl Endgame {
     }
 
     /// Why tasks were not started, when it was for lack of time.
-    pub fn why(&self) -> Option<String> {
+    pub(super) fn why(&self) -> Option<String> {
         self.short.map(told)
     }
 }

@@ -85,6 +85,12 @@ const LONGEST: usize = 500;
 const FAILURES: u32 = 20;
 const FAILURE_EVERY: Duration = Duration::from_secs(5);
 
+/// Writes a line to standard error, where no progress is shown.
+pub fn warn(text: &str) {
+    let text = without_error_numbers(text);
+    let _ = writeln!(std::io::stderr(), "pytf: {text}");
+}
+
 /// Tells how the run goes.
 pub struct Progress {
     mode: Mode,

@@ -1,6 +1,8 @@
 //! What a plan makes of options and variables.
 
 use super::*;
+use crate::host::gpus::Ways;
+use crate::model::allocation::Allocation;
 
 /// A plan on a node without GPUs that could be found.
 fn plan(options: &DeviceOptions, proc: Option<u32>, vars: &[(&str, &str)]) -> Result<Plan, NoPlan> {
@@ -10,7 +12,7 @@ fn plan(options: &DeviceOptions, proc: Option<u32>, vars: &[(&str, &str)]) -> Re
     };
     let allocation = Allocation::from(lookup);
     let root = tempfile::tempdir().unwrap();
-    let around = Surroundings {
+    let resources = Resources {
         lookup: &lookup,
         ways: Ways {
             nvml: Some("/nonexistent".into()),
@@ -20,7 +22,7 @@ fn plan(options: &DeviceOptions, proc: Option<u32>, vars: &[(&str, &str)]) -> Re
         allocation: &allocation,
         usable: 2,
     };
-    Plan::make(options, proc, &around)
+    Plan::make(options, proc, &resources)
 }
 
 fn per_task(gpus: u32) -> DeviceOptions {

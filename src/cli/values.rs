@@ -1,0 +1,99 @@
+//! How the values of options are read, and what is wrong with those that cannot be.
+
+use crate::model::devices::kind;
+
+/// Which GPUs are wanted.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Gpus {
+    /// Every one that we may use.
+    All,
+    /// Whatever the tasks see is none of our business.
+    None,
+    /// These.
+    List(Vec<String>),
+}
+
+/// More slots than any node has threads for; a larger number is a slip.
+const MOST_SLOTS: u32 = 65_536;
+
+pub(super) fn slots(text: &str) -> Result<u32, String> {
+    match text.trim().parse() {
+        Ok(n @ 1..=MOST_SLOTS) => Ok(n),
+        _ => Err(format!(
+            "the number of tasks at a time is a whole number from 1 to {MOST_SLOTS}"
+        )),
+    }
+}
+
+pub(super) fn gpus(text: &str) -> Result<Gpus, String> {
+    match text.trim() {
+        "all" => return Ok(Gpus::All),
+        "none" => return Ok(Gpus::None),
+        _ => {}
+    }
+    let mut list: Vec<String> = Vec::new();
+    for token in text.split(',').map(str::trim) {
+        if kind(token).is_none() {
+            return Err(format!(
+                "'{token}' is no GPU: use an index, GPU-… or MIG-… (see 'pytf devices'), all, or none"
+            ));
+        }
+        if list.iter().any(|known| known == token) {
+            return Err(format!(
+                "{token} is named twice: --tasks-per-gpu lets tasks share"
+            ));
+        }
+        list.push(token.to_owned());
+    }
+    Ok(Gpus::List(list))
+}
+
+pub(super) fn gpus_per_task(text: &str) -> Result<u32, String> {
+    whole(text, 0, "the number of GPUs of a task", |part| {
+        let tasks = (1.0 / part).floor();
+        format!("a task cannot have part of a GPU: to share one, use --tasks-per-gpu {tasks:.0}")
+    })
+}
+
+pub(super) fn tasks_per_gpu(text: &str) -> Result<u32, String> {
+    whole(text, 1, "the number of tasks on a GPU", |part| {
+        let gpus = (1.0 / part).ceil();
+        format!("for several GPUs in one task, use --gpus-per-task {gpus:.0}")
+    })
+}
+
+pub(super) fn cpus_per_task(text: &str) -> Result<u32, String> {
+    whole(text, 1, "the number of CPUs of a task", |_| {
+        "a task cannot have part of a CPU: for more tasks than CPUs, use --proc".to_owned()
+    })
+}
+
+/// A whole number; `cure` says what to do about a fraction below 1.
+fn whole(text: &str, least: u32, what: &str, cure: impl Fn(f64) -> String) -> Result<u32, String> {
+    let text = text.trim();
+    match text.parse::<u32>() {
+        Ok(n) if n >= least && n <= 65_536 => return Ok(n),
+        _ => {}
+    }
+    let fraction = match text.split_once('/') {
+        Some((one, many)) => one.parse::<f64>().ok().zip(many.parse::<f64>().ok()),
+        None => text.parse::<f64>().ok().map(|n| (n, 1.0)),
+    };
+    let part = fraction.map(|(one, many)| one / many);
+    match part.filter(|part| *part > 0.0 && *part < 1.0) {
+        Some(part) => Err(cure(part)),
+        None => Err(format!("{what} is a whole number from {least} to 65536")),
+    }
+}
+
+pub(super) fn fraction(text: &str) -> Result<f64, String> {
+    let text = text.trim();
+    let (number, divisor) = match text.strip_suffix('%') {
+        Some(percent) => (percent.trim(), 100.0),
+        None => (text, 1.0),
+    };
+    match number.parse::<f64>().map(|number| number / divisor) {
+        Ok(part) if (0.0..=1.0).contains(&part) => Ok(part),
+        _ => Err("a part of the whole: from 0 to 1, or from 0% to 100%".to_owned()),
+    }
+}

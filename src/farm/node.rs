@@ -1,0 +1,104 @@
+//! The node as one farmer uses it: its name, the allocation, the environment and the
+//! slots of its tasks.
+
+use std::ffi::OsString;
+use std::sync::Arc;
+
+use super::devices::Plan;
+use super::options::Options;
+use super::reserved::ReservedThreads;
+use super::resources::Resources;
+use super::start_error::StartError;
+use crate::host::allocation::{here, host_name};
+use crate::host::gpus::Ways;
+use crate::host::room;
+use crate::model::allocation::{Allocation, is_launchers};
+use crate::model::refusal::hint;
+use crate::model::room::{usable, warnings};
+use crate::model::tasklist::Dialect;
+use crate::runner::Runner;
+use crate::runner::shell::Shell;
+
+/// The node as one farmer uses it.
+pub(super) struct Node {
+    /// Its name, from the kernel.
+    pub(super) name: String,
+    /// The job, the step and the rank of this process.
+    pub(super) allocation: Allocation,
+    /// The environment of all tasks.
+    pub(super) env: Vec<(OsString, OsString)>,
+    /// How lines become programs.
+    pub(super) runner: Runner,
+    /// How many tasks run at a time.
+    pub(super) slots: u32,
+    /// What users should know about this node.
+    pub(super) warnings: Vec<String>,
+    /// The GPUs and CPUs of each slot.
+    pub(super) plan: Plan,
+}
+
+impl Node {
+    /// Reads the variables and the node, and plans the slots.
+    pub(super) fn read(options: &Options) -> Result<Self, StartError> {
+        let is_hidden =
+            |name: &OsString| options.hides_launcher && name.to_str().is_some_and(is_launchers);
+        let env: Vec<_> = std::env::vars_os()
+            .filter(|(name, _)| !is_hidden(name))
+            .collect();
+        let shell = Shell::find(options.shell.as_deref(), |name| std::env::var_os(name))?;
+        let text = |name: &str| std::env::var(name).ok();
+        let name = host_name();
+        let (cpus, allocation) = (room::cpus(), here(&name));
+        let resources = Resources {
+            lookup: &text,
+            ways: Ways::from(|name| std::env::var_os(name)),
+            allocation: &allocation,
+            usable: usable(cpus, &allocation),
+        };
+        let plan = Plan::make(&options.devices, options.slots, &resources)?;
+        Ok(Self {
+            slots: u32::try_from(plan.slots.len()).unwrap_or(u32::MAX),
+            warnings: warnings(options.slots, cpus, &allocation, &name),
+            name,
+            allocation,
+            runner: Runner::new(shell, env.iter().cloned()),
+            env,
+            plan,
+        })
+    }
+
+    /// Starts the threads of this farmer, and reduces the slots where the system refuses
+    /// so many.
+    pub(super) fn reserve_threads(&mut self, feeds: bool) -> Result<ReservedThreads, StartError> {
+        let refused = |error| StartError::System("start a thread", error);
+        let threads = ReservedThreads::reserve(self.slots, feeds).map_err(refused)?;
+        let slots = u32::try_from(threads.slots.len()).unwrap_or(self.slots);
+        if slots < self.slots {
+            let hint = hint(&nix::Error::EAGAIN.into());
+            self.warnings.push(format!(
+                "{slots} slots instead of {}: no more threads can be started{hint}",
+                self.slots
+            ));
+            self.plan.slots.truncate(threads.slots.len());
+            self.slots = slots;
+        }
+        Ok(threads)
+    }
+
+    /// How lists are read here: the variables that tasks will have are known.
+    pub(super) fn dialect(&self, plain: bool) -> Dialect {
+        let names = self.env.iter().filter_map(|(name, _)| name.to_str());
+        Dialect {
+            plain,
+            variables: Some(Arc::new(names.map(str::to_owned).collect())),
+        }
+    }
+
+    /// The job's id as a part of a farmer's name; `0` outside of a job.
+    pub(super) fn job(&self) -> String {
+        let job = self.allocation.job.as_deref().unwrap_or("0");
+        job.chars()
+            .map(|c| if c.is_ascii_alphanumeric() { c } else { '_' })
+            .collect()
+    }
+}

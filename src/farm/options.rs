@@ -1,0 +1,149 @@
+//! What a farm is asked to do, as plain values. `main` makes them once from the command
+//! line; every option that is not given has its default here already.
+
+use std::ffi::OsString;
+use std::io;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use crate::history::run::Run;
+use crate::model::logs::LogMode;
+use crate::workdir::mechanism::Mechanism;
+
+/// The options of a farm.
+#[derive(Clone, Debug)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a flag")]
+pub struct Options {
+    /// Where the tasks come from.
+    pub tasks: TaskList,
+    /// The folder that holds the state of the run.
+    pub workdir: PathBuf,
+    /// How many tasks run at a time; none: one per usable CPU, or as many as the devices
+    /// allow.
+    pub slots: Option<u32>,
+    /// After this time the farm stops.
+    pub timeout: Option<Duration>,
+    /// After this time a task is stopped.
+    pub task_timeout: Option<Duration>,
+    /// How long a task has between TERM and KILL.
+    pub grace: Duration,
+    /// The takeover time of a run that this process is the first to join.
+    pub takeover: Duration,
+    /// When the allocation ends.
+    pub end: AllocationEnd,
+    /// How long a task takes; none: what finished tasks took.
+    pub task_estimate: Option<Duration>,
+    /// Whether tasks do not see the variables of the launcher.
+    pub hides_launcher: bool,
+    /// What becomes of the output of tasks.
+    pub logs: LogMode,
+    /// The shell for tasks that need one; none: bash, else sh.
+    pub shell: Option<OsString>,
+    /// The locking mechanism; none: chosen by the file system.
+    pub lock: Option<Mechanism>,
+    /// Whether failed tasks run again.
+    pub retry_failed: bool,
+    /// Whether a changed task list is refused.
+    pub strict: bool,
+    /// Whether each line of the list is a task as it is.
+    pub plain: bool,
+    /// Whether waiting tasks are dropped whose lines are no longer in the list.
+    pub drop: bool,
+    /// Whether the workdir may belong to others.
+    pub shared_workdir: bool,
+    /// Whether to stay while other farmers still run tasks.
+    pub linger: bool,
+    /// Whether to stop claiming on a node that seems unhealthy.
+    pub quarantine: bool,
+    /// Writes `timeline.json`; none: it is not written.
+    pub write_timeline: Option<WriteTimeline>,
+    /// Whether to report more.
+    pub verbose: bool,
+    /// Whether to report failures and errors only.
+    pub quiet: bool,
+    /// GPUs and CPUs.
+    pub devices: DeviceOptions,
+    /// What was wrong with the options and is ignored; shown once per job.
+    pub ignored: Vec<String>,
+}
+
+/// Writes the timeline of a run into its workdir; returns what of an earlier one is left
+/// out. `main` provides it, since the farm knows no screen.
+pub type WriteTimeline = fn(&Run) -> io::Result<Option<String>>;
+
+/// Where the tasks come from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum TaskList {
+    /// Standard input.
+    Stdin,
+    /// A file, or a path that can be read like one.
+    File(PathBuf),
+}
+
+/// When the allocation ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum AllocationEnd {
+    /// When the scheduler says so.
+    Asked,
+    /// This long after the start of this process.
+    After(Duration),
+    /// It is ignored.
+    Ignored,
+}
+
+/// The options for GPUs and CPUs.
+#[derive(Clone, Debug, Default)]
+pub struct DeviceOptions {
+    /// Which GPUs may be used; none: not specified.
+    pub gpus: Option<Gpus>,
+    /// How many GPUs each task gets.
+    pub gpus_per_task: Option<u32>,
+    /// How many tasks share a GPU.
+    pub tasks_per_gpu: Option<u32>,
+    /// Tasks start on a GPU whose load is at most this, between 0 and 1.
+    pub gpu_max_load: Option<f64>,
+    /// Tasks start on a GPU of whose memory at most this part is in use.
+    pub gpu_max_memory: Option<f64>,
+    /// Whether NVIDIA's MPS runs with the farm.
+    pub mps: bool,
+    /// How many CPUs each task gets.
+    pub cpus_per_task: Option<u32>,
+    /// How slots are bound to CPUs; none: chosen by what is there.
+    pub bind: Option<Bind>,
+}
+
+impl DeviceOptions {
+    /// Whether each task gets GPUs of its own.
+    pub(super) fn want_gpus(&self) -> bool {
+        matches!(self.gpus, Some(Gpus::All | Gpus::List(_)))
+            || self.gpus_per_task.is_some_and(|n| n > 0)
+            || self.tasks_per_gpu.is_some()
+            || self.gpu_max_load.is_some()
+            || self.gpu_max_memory.is_some()
+            || self.mps
+    }
+}
+
+/// Which GPUs may be used.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Gpus {
+    /// All that this process may use.
+    All,
+    /// None: what tasks see of GPUs is left as it is.
+    Untouched,
+    /// These: indices, UUIDs or beginnings of UUIDs.
+    List(Vec<String>),
+}
+
+/// How slots are bound to CPUs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Bind {
+    /// Not at all.
+    None,
+    /// To CPUs of their own.
+    Core,
+    /// To a NUMA node, that of the slot's GPU.
+    Numa,
+    /// To all CPUs near the slot's GPU.
+    Gpu,
+}

@@ -1,0 +1,216 @@
+//! Before a farmer joins: the workdir is brought up to date, its locks are tested, the
+//! tasks of dead farmers are put back, and the task list is read.
+
+use std::os::unix::fs::MetadataExt;
+use std::time::Duration;
+
+use super::clock::Clock;
+use super::lock_wait::LockWaiter;
+use super::node::Node;
+use super::options::Options;
+use super::source::Source;
+use super::start_error::StartError;
+use super::takeover::Takeover;
+use crate::model::liveness::heartbeat;
+use crate::model::tasklist::Remarks;
+use crate::ui::progress::Progress;
+use crate::workdir::error::{Error, Result};
+use crate::workdir::exclusion;
+use crate::workdir::journal::Journal;
+use crate::workdir::liveness::Waiting;
+use crate::workdir::membership;
+use crate::workdir::open::Workdir;
+use crate::workdir::resume::{
+    EditPolicy, ListFailure, ListFile, Prepared, prepare, prepare_stream,
+};
+use crate::workdir::retry::retry;
+use crate::workdir::state::peek;
+use crate::workdir::upgrade::upgrade;
+
+/// How often a list that is being written is read again, and after which pause.
+const LIST_READS: u32 = 10;
+const LIST_PAUSE: Duration = Duration::from_millis(300);
+
+/// What the steps of a start share.
+pub(super) struct StartContext<'a> {
+    pub(super) workdir: &'a Workdir,
+    pub(super) node: &'a Node,
+    pub(super) options: &'a Options,
+    pub(super) clock: Clock,
+    pub(super) waiter: LockWaiter,
+    pub(super) progress: Progress,
+}
+
+impl StartContext<'_> {
+    /// Shows a line to the user.
+    pub(super) fn say(&mut self, text: &str) {
+        self.progress.say(&format!("pytf: {text}"));
+    }
+
+    /// The takeover of the tasks of others, by the farmer `me`.
+    pub(super) fn takeover<'a>(&'a mut self, me: &'a str) -> Takeover<'a> {
+        Takeover {
+            workdir: self.workdir,
+            waiter: &mut self.waiter,
+            me,
+        }
+    }
+
+    /// Prepares the workdir for the farmer of this journal. Returns whether the run is new.
+    pub(super) fn prepare(
+        &mut self,
+        journal: &mut Journal,
+        source: &Source,
+    ) -> std::result::Result<bool, StartError> {
+        let (dir, mechanism) = (&self.workdir.dir, self.workdir.mechanism);
+        let me = journal.farmer().to_owned();
+        let state = upgrade(dir, mechanism, &me, &mut self.waiter)?;
+        if let Some(takeover) = state.and_then(|state| state.takeover()) {
+            self.waiter.set_takeover(takeover);
+        }
+        let beat = heartbeat(self.waiter.takeover());
+        exclusion::test(dir, mechanism, journal, beat, &mut self.waiter)?;
+        membership::check_age(dir)?;
+        // Dead farmers first: what they had claimed waits again, and must not run when its
+        // line has been removed. In a new workdir none of theirs counts yet.
+        let known = peek(dir)?;
+        let is_known = known.is_some();
+        self.compare_folders(known.and_then(|state| state.folder))?;
+        let node = self.node;
+        if is_known {
+            self.takeover(&me).of_dead(&node.name)?;
+        }
+        let prepared = match source {
+            Source::File(list) => self.prepare_list(list, &me)?,
+            Source::Stream(..) => {
+                let here = current_folder();
+                prepare_stream(dir, mechanism, &me, &mut self.waiter, here.as_deref())?
+            }
+        };
+        self.say_prepared(&prepared);
+        if !is_known {
+            self.takeover(&me).of_dead(&node.name)?;
+        }
+        if self.options.retry_failed {
+            let retried = retry(dir, mechanism, &me, &mut self.waiter, None)?;
+            if !retried.back.is_empty() {
+                let tasks = counted(retried.back.count(), "failed task", "failed tasks");
+                self.say(&format!("{tasks} will be tried again"));
+            }
+        }
+        Ok(prepared.is_new && !prepared.imported)
+    }
+
+    /// Relative paths in tasks lead to other files when a run is continued in another
+    /// folder than that in which it was first started.
+    fn compare_folders(&mut self, first: Option<String>) -> Result<()> {
+        let (Some(first), Some(here)) = (first, current_folder()) else {
+            return Ok(());
+        };
+        // One folder may have several paths, above all on several nodes.
+        let identity = |path: &str| {
+            let stat = std::fs::metadata(path).ok()?;
+            Some((stat.dev(), stat.ino()))
+        };
+        let is_same = |first| identity(&here) == Some(first);
+        if first == here || identity(&first).is_some_and(is_same) {
+            return Ok(());
+        }
+        let text = format!(
+            "this run was first started in {first}; here, in {here}, relative paths in its tasks \
+             mean other files"
+        );
+        if self.options.strict {
+            let text = format!("{text}: cd to the first folder, or leave --strict away");
+            return Err(Error::Refused(text));
+        }
+        if self.node.allocation.speaks_for_all() {
+            self.say(&text);
+        }
+        Ok(())
+    }
+
+    /// Prepares for a list. One that is being written is read again, for a short while.
+    fn prepare_list(
+        &mut self,
+        list: &ListFile,
+        me: &str,
+    ) -> std::result::Result<Prepared, ListFailure> {
+        let (dir, mechanism) = (&self.workdir.dir, self.workdir.mechanism);
+        let edits = EditPolicy {
+            strict: self.options.strict,
+            drop: self.options.drop,
+        };
+        let here = current_folder();
+        let here = here.as_deref();
+        let waiter = &mut self.waiter;
+        let mut newer = None;
+        for _ in 0..LIST_READS {
+            let list = newer.as_ref().unwrap_or(list);
+            match prepare(dir, mechanism, me, waiter, (list, here), edits) {
+                Err(ListFailure::Changing { .. }) => {}
+                done => return done,
+            }
+            if !waiter.pause(LIST_PAUSE) {
+                break;
+            }
+            newer = list.again()?;
+        }
+        let list = newer.as_ref().unwrap_or(list);
+        prepare(dir, mechanism, me, waiter, (list, here), edits)
+    }
+
+    fn say_prepared(&mut self, prepared: &Prepared) {
+        for message in prepared.remarks.iter().flat_map(Remarks::messages) {
+            self.say(&message);
+        }
+        if prepared.imported {
+            self.say(
+                "the workdir has no state of pytf, only PyTaskFarmer's files: \
+                 what they say is finished or failed is believed, all else will run",
+            );
+        }
+        if let Some(changed) = prepared.changed {
+            let mut text = format!(
+                "the task list has changed: {} new",
+                counted(changed.new, "line is", "lines are")
+            );
+            if changed.new > 0 {
+                text += &format!(" (ids from {})", changed.first_new);
+            }
+            text += &format!(", {} gone", counted(changed.vanished, "is", "are"));
+            if changed.dropped > 0 {
+                text += &format!(" ({} of them had not run and will not)", changed.dropped);
+            }
+            if changed.forgotten > 0 {
+                let were = counted(
+                    changed.forgotten,
+                    "had failed and counts",
+                    "had failed and count",
+                );
+                text += &format!("; of those that are gone {were} no longer");
+            }
+            if changed.restored > 0 {
+                let are = counted(
+                    changed.restored,
+                    "line is back and will",
+                    "lines are back and will",
+                );
+                text += &format!("; {are} run");
+            }
+            self.say(&text);
+        }
+    }
+}
+
+/// The current folder, where it has a path that the state can hold.
+fn current_folder() -> Option<String> {
+    let here = std::env::current_dir().ok()?.into_os_string();
+    here.into_string().ok().filter(|path| path.len() <= 1024)
+}
+
+/// `1 task`, `2 tasks`.
+pub(super) fn counted(number: u64, one: &str, many: &str) -> String {
+    let word = if number == 1 { one } else { many };
+    format!("{number} {word}")
+}

@@ -1,0 +1,28 @@
+//! What a process may use of its node, and by which means it finds that out.
+
+use crate::host::gpus::Ways;
+use crate::model::allocation::Allocation;
+use crate::model::devices::deal::Share;
+
+/// What a process may use of its node, and by which means it finds that out.
+pub(super) struct Resources<'a> {
+    /// The environment variables.
+    pub(super) lookup: &'a dyn Fn(&str) -> Option<String>,
+    /// How GPUs are asked.
+    pub(super) ways: Ways,
+    /// The job and the step.
+    pub(super) allocation: &'a Allocation,
+    /// How many CPUs are ours alone.
+    pub(super) usable: u32,
+}
+
+impl Resources<'_> {
+    /// The part of the node that belongs to this process; all of it where no launcher
+    /// says otherwise.
+    pub(super) fn part(&self) -> Share {
+        match (self.allocation.local_rank, self.allocation.local_size) {
+            (Some(rank), Some(of)) if rank < of => Share { rank, of },
+            _ => Share::WHOLE,
+        }
+    }
+}

@@ -1,0 +1,115 @@
+//! Where the tasks of a farm come from: a file that can be read again, or a stream.
+
+use std::fs::File;
+use std::io::Read;
+use std::path::{Path, PathBuf};
+
+use crossbeam_channel::{Receiver, bounded};
+
+use super::feeder;
+use super::options::TaskList;
+use super::reserved::ReservedThread;
+use crate::model::tasklist::Dialect;
+use crate::workdir::layout::LOCK;
+use crate::workdir::layout::{FAILED, FINISHED, NODES, REQUEUED, TASKS, TOPROCESS};
+use crate::workdir::resume::{ListFailure, ListFile};
+
+/// Where the tasks come from.
+pub(super) enum Source {
+    /// A file.
+    File(ListFile),
+    /// A stream, read as it arrives; standard input when there is no path. The thread
+    /// that reads it opens the path, since opening a FIFO waits for its writer.
+    Stream(Option<PathBuf>, Dialect),
+}
+
+impl Source {
+    /// Opens the task list. A file of a workdir is refused.
+    pub(super) fn open(list: &TaskList) -> Result<Self, ListFailure> {
+        let path = match list {
+            TaskList::Stdin => return Ok(Self::Stream(None, Dialect::default())),
+            TaskList::File(path) => path,
+        };
+        let source = match ListFile::at(path) {
+            Ok(Some(file)) => Self::File(file),
+            Ok(None) => Self::Stream(Some(path.clone()), Dialect::default()),
+            Err(source) => {
+                let list = path.display().to_string();
+                return Err(ListFailure::Unreadable { list, source });
+            }
+        };
+        refuse_file_of_workdir(path)?;
+        Ok(source)
+    }
+
+    /// The same, read in this way.
+    pub(super) fn read_as(self, dialect: Dialect) -> Self {
+        match self {
+            Self::File(list) => Self::File(list.read_as(&dialect)),
+            Self::Stream(path, _) => Self::Stream(path, dialect),
+        }
+    }
+
+    /// Whether tasks arrive while others run.
+    pub(super) fn is_stream(&self) -> bool {
+        matches!(self, Self::Stream(..))
+    }
+
+    /// Refuses a wrong list before a new workdir is made for it.
+    pub(super) fn check_for_new(&self, workdir: &Path) -> Result<(), ListFailure> {
+        match self {
+            Self::File(list) if !workdir.exists() => list.check(),
+            _ => Ok(()),
+        }
+    }
+
+    /// Lets this thread read the stream, if it is one.
+    pub(super) fn feed(self, thread: Option<ReservedThread>) -> Option<Receiver<feeder::Fed>> {
+        let (Self::Stream(path, dialect), Some(thread)) = (self, thread) else {
+            return None;
+        };
+        let (fed, lines) = bounded(4);
+        match path {
+            None => thread.run(move || feeder::read(std::io::stdin(), dialect, &fed)),
+            Some(path) => {
+                thread.run(move || feeder::read(LazyFile { path, file: None }, dialect, &fed));
+            }
+        }
+        Some(lines)
+    }
+}
+
+/// A file that is opened at the first read.
+struct LazyFile {
+    path: PathBuf,
+    file: Option<File>,
+}
+
+impl Read for LazyFile {
+    fn read(&mut self, buf: &mut [u8]) -> std::io::Result<usize> {
+        let file = match &mut self.file {
+            Some(file) => file,
+            none => none.insert(File::open(&self.path)?),
+        };
+        file.read(buf)
+    }
+}
+
+/// The files of a workdir look like lists, and their lines begin with ids.
+fn refuse_file_of_workdir(list: &Path) -> Result<(), ListFailure> {
+    const FILES: [&str; 6] = [LOCK, TASKS, TOPROCESS, FINISHED, FAILED, REQUEUED];
+    let real = list.canonicalize().unwrap_or_else(|_| list.to_owned());
+    let name = real.file_name().and_then(|name| name.to_str());
+    let Some((name, folder)) = name.zip(real.parent()) else {
+        return Ok(());
+    };
+    if !FILES.contains(&name) || !folder.join(LOCK).is_file() || !folder.join(NODES).is_dir() {
+        return Ok(());
+    }
+    Err(ListFailure::Refused(format!(
+        "{} is a file of a workdir, not a task list. The same command as before resumes the run; \
+         'pytf retry {}' lets failed tasks run again",
+        list.display(),
+        list.parent().unwrap_or(folder).display()
+    )))
+}

@@ -1,0 +1,90 @@
+//! The environment of the tasks of one slot.
+
+use std::ffi::{CString, OsString};
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
+
+use crate::host::guard;
+use crate::model::task::Task;
+
+/// Our environment, the variables that tell a task where it runs, and last those that
+/// change from task to task.
+pub(super) struct TaskEnv {
+    vars: Vec<CString>,
+}
+
+/// The variables that we set for a task.
+const OURS: [&str; 7] = [
+    "PYTF_NODE",
+    "PYTF_SLOT",
+    "PYTF_WORKDIR",
+    guard::MARK,
+    "PYTF_TASK_ID",
+    "PYTF_ATTEMPT",
+    "PROC_NUMBER",
+];
+/// How many of them change from task to task.
+const CHANGING: usize = 3;
+
+impl TaskEnv {
+    /// The environment of the tasks of one slot.
+    pub(super) fn new(
+        ours: &[(OsString, OsString)],
+        node: &str,
+        slot: u32,
+        workdir: &Path,
+        farmer: &str,
+    ) -> Self {
+        let mut vars: Vec<CString> = ours
+            .iter()
+            .filter(|(name, _)| !OURS.iter().any(|own| name == own))
+            .filter_map(|(name, value)| var(name.as_bytes(), value.as_bytes()))
+            .collect();
+        let slot = slot.to_string();
+        let values = [
+            node.as_bytes(),
+            slot.as_bytes(),
+            workdir.as_os_str().as_bytes(),
+            farmer.as_bytes(),
+        ];
+        let fixed = OURS
+            .iter()
+            .zip(values)
+            .filter_map(|(name, value)| var(name.as_bytes(), value));
+        vars.extend(fixed);
+        vars.extend([c"", c"", c""].map(CString::from));
+        Self { vars }
+    }
+
+    /// Adds variables, in front of those that change.
+    pub(super) fn extend<'a>(&mut self, more: impl Iterator<Item = &'a (OsString, OsString)>) {
+        let more = more.filter_map(|(name, value)| var(name.as_bytes(), value.as_bytes()));
+        self.vars.splice(0..0, more);
+    }
+
+    /// Sets what changes: the next program starts as this task.
+    pub(super) fn set_task(&mut self, task: &Task) {
+        let values = [
+            task.id.to_string(),
+            task.attempt.to_string(),
+            task.id.to_string(),
+        ];
+        let first = self.vars.len() - CHANGING;
+        let names = &OURS[OURS.len() - CHANGING..];
+        for ((place, name), value) in self.vars[first..].iter_mut().zip(names).zip(values) {
+            if let Some(var) = var(name.as_bytes(), value.as_bytes()) {
+                *place = var;
+            }
+        }
+    }
+
+    /// All variables.
+    pub(super) fn all(&self) -> &[CString] {
+        &self.vars
+    }
+}
+
+/// `name=value`; none when a NUL byte is in it, which no environment can hold.
+fn var(name: &[u8], value: &[u8]) -> Option<CString> {
+    CString::new([name, b"=", value].concat()).ok()
+}

@@ -1,0 +1,92 @@
+//! From the command line to the options of a farm: the one place that knows both.
+
+use std::ffi::OsString;
+use std::path::PathBuf;
+
+use pytf::cli::{self, DeviceArgs, FarmArgs, List, unknown_variables};
+use pytf::farm::options::{AllocationEnd, Bind, DeviceOptions, Gpus, Options, TaskList};
+use pytf::model::escape::escape;
+use pytf::model::logs::LogMode;
+use pytf::workdir::mechanism::Mechanism;
+
+/// The options of a farm.
+pub(crate) fn farm(list: List, workdir: PathBuf, args: FarmArgs) -> Options {
+    Options {
+        tasks: match list {
+            List::Stdin => TaskList::Stdin,
+            List::File(path) => TaskList::File(path),
+        },
+        workdir,
+        slots: args.slots(),
+        timeout: args.timeout,
+        task_timeout: args.task_timeout,
+        grace: args.grace,
+        takeover: args.takeover,
+        end: match args.allocation.walltime {
+            _ if args.allocation.no_walltime => AllocationEnd::Ignored,
+            None => AllocationEnd::Asked,
+            Some(span) if span.is_zero() => AllocationEnd::Ignored,
+            Some(span) => AllocationEnd::After(span),
+        },
+        task_estimate: args.allocation.task_estimate,
+        hides_launcher: args.allocation.srun_env == cli::SrunEnv::Scrub,
+        logs: match args.logs {
+            cli::Logs::Files => LogMode::Files,
+            cli::Logs::Packed => LogMode::Packed,
+            cli::Logs::Failed => LogMode::Failed,
+            cli::Logs::None => LogMode::None,
+        },
+        shell: args.shell,
+        lock: match args.lock {
+            cli::Lock::Auto => None,
+            cli::Lock::Flock => Some(Mechanism::Flock),
+            cli::Lock::Fcntl => Some(Mechanism::Fcntl),
+            cli::Lock::Link => Some(Mechanism::Link),
+        },
+        retry_failed: args.retry_failed,
+        strict: args.strict,
+        plain: args.plain,
+        drop: args.drop,
+        shared_workdir: args.shared_workdir,
+        linger: !args.no_linger,
+        quarantine: !args.no_quarantine,
+        write_timeline: (!args.no_timeline).then_some(crate::views::write_timeline),
+        verbose: args.verbose,
+        quiet: args.quiet,
+        devices: devices(args.devices),
+        ignored: ignored(std::env::vars_os().map(|(name, _)| name)),
+    }
+}
+
+/// The options for GPUs and CPUs.
+pub(crate) fn devices(args: DeviceArgs) -> DeviceOptions {
+    DeviceOptions {
+        gpus: args.gpus.map(|gpus| match gpus {
+            cli::Gpus::All => Gpus::All,
+            cli::Gpus::None => Gpus::Untouched,
+            cli::Gpus::List(list) => Gpus::List(list),
+        }),
+        gpus_per_task: args.gpus_per_task,
+        tasks_per_gpu: args.tasks_per_gpu,
+        gpu_max_load: args.gpu_max_load,
+        gpu_max_memory: args.gpu_max_memory,
+        mps: args.mps,
+        cpus_per_task: args.cpus_per_task,
+        bind: args.bind.map(|bind| match bind {
+            cli::Bind::None => Bind::None,
+            cli::Bind::Core => Bind::Core,
+            cli::Bind::Numa => Bind::Numa,
+            cli::Bind::Gpu => Bind::Gpu,
+        }),
+    }
+}
+
+/// Variables that look like options and are none: a user who sets them expects an effect.
+fn ignored(names: impl Iterator<Item = OsString>) -> Vec<String> {
+    let text = |(name, meant): (String, Option<String>)| {
+        let name = escape(name.as_bytes());
+        let meant = meant.map_or_else(String::new, |meant| format!("; {meant} is"));
+        format!("{name} is not a variable of pytf{meant}: it is ignored")
+    };
+    unknown_variables(names).into_iter().map(text).collect()
+}
