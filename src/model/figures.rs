@@ -152,19 +152,6 @@ impl Histogram {
         Some(self.max)
     }
 
-    /// The standard deviation, from the middles of the bins.
-    pub fn deviation(&self) -> Option<f64> {
-        let mean = self.mean()?;
-        let squares: f64 = self
-            .bins()
-            .map(|(from, to, count)| {
-                let middle = float(from + (to - from) / 2).clamp(float(self.min), float(self.max));
-                (middle - mean).powi(2) * float(count)
-            })
-            .sum();
-        Some((squares / float(self.count)).sqrt())
-    }
-
     /// The bins that are not empty: from, to (exclusive), how many.
     pub fn bins(&self) -> impl Iterator<Item = (u64, u64, u64)> + '_ {
         let bins = self.counts.iter().enumerate();

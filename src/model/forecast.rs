@@ -1,28 +1,26 @@
-//! When a run may be over: a range, and "unknown" where nobody can know.
+//! When a run may be over: what is left, at the rate at which tasks end now.
 //!
-//! Two ways to reckon bound the range: from the durations of the tasks that
-//! have ended, and from how many ended lately. At its end it has the tail: the
-//! last task starts as late as any and may be a long one.
+//! The progress bar and `pytf status` both show this estimate. Its high end adds the
+//! length of a long task, since the last task starts as late as any. It is unknown
+//! until enough tasks have ended to judge by.
 
 use std::time::Duration;
 
-use super::figures::{Histogram, float};
+use super::figures::float;
 
 /// What is known of a run.
 #[derive(Clone, Copy, Debug)]
-pub struct Known<'a> {
-    /// How long attempts ran, in microseconds.
-    pub durations: &'a Histogram,
-    /// Tasks that nobody has started.
-    pub waiting: u64,
-    /// Tasks that run, and for how long they have, all together.
-    pub running: (u64, Duration),
-    /// Slots of farmers that live.
+pub struct Known {
+    /// Tasks that have not ended.
+    pub left: u64,
+    /// Tasks that have ended while the rate was measured.
+    pub ended: u64,
+    /// How many tasks run at a time.
     pub slots: u64,
-    /// The part of their time that tasks ran in them, 0 to 1.
-    pub busy: Option<f64>,
-    /// Ends a second of late.
+    /// Tasks that end per second, lately.
     pub rate: Option<f64>,
+    /// How long a long task takes.
+    pub long: Duration,
     /// Whether more tasks may come.
     pub is_open: bool,
 }
@@ -38,128 +36,112 @@ pub enum Forecast {
     Unknown(&'static str),
 }
 
-/// That many have to end before anything is foretold, or as many as run at a
-/// time when that is fewer: the first to end are the short ones.
+/// So many tasks must have ended before there is an estimate, or as many as run at a
+/// time where that is fewer: the first to end are the short ones.
 const ENOUGH: u64 = 20;
 
-/// Foretells the end.
+/// Estimates when a run will be over.
 pub fn forecast(known: &Known) -> Forecast {
-    let (running, ran) = known.running;
-    let rest = known.waiting + running;
     if known.is_open {
         return Forecast::Unknown("tasks still arrive");
     }
-    if rest == 0 {
+    if known.left == 0 {
         return Forecast::Over;
     }
     if known.slots == 0 {
         return Forecast::Unknown("no farmer works on it");
     }
-    let durations = known.durations;
-    let (Some(mean), Some(deviation)) = (durations.mean(), durations.deviation()) else {
+    if known.ended == 0 {
         return Forecast::Unknown("no task has ended yet");
-    };
-    if durations.count < known.slots.clamp(1, ENOUGH) {
+    }
+    let rate = known.rate.filter(|rate| *rate > 0.0);
+    let (Some(rate), true) = (rate, known.ended >= known.slots.min(ENOUGH)) else {
         return Forecast::Unknown("too few tasks have ended");
-    }
-    // Twice the error that a mean of so many has, and that of the sum of the rest.
-    let error = 2.0 * deviation * (1.0 / float(durations.count) + 1.0 / float(rest)).sqrt();
-    let lanes = float(known.slots.min(rest));
-    let busy = known.busy.unwrap_or(1.0).clamp(0.05, 1.0);
-    let done = ran.as_secs_f64() * 1e6;
-    let time = |mean: f64, busy: f64| {
-        let work = (float(rest) * mean - done.min(float(running) * mean)).max(0.0);
-        work / (lanes * busy) / 1e6
     };
-    let mut bounds = vec![
-        time((mean - error).max(mean * 0.2), 1.0),
-        time(mean + error, busy),
-    ];
-    // The rate says nothing once the slots no longer all have work.
-    if let Some(rate) = known.rate.filter(|rate| *rate > 0.0)
-        && known.waiting > known.slots
-    {
-        bounds.push(float(rest) / rate);
-    }
-    let tail = |q| durations.quantile(q).unwrap_or(0);
-    let (low, high) = bounds
-        .iter()
-        .fold((f64::MAX, 0.0_f64), |(low, high), bound| {
-            (low.min(*bound), high.max(*bound))
-        });
-    let high = high + float(tail(0.95)) / 1e6;
-    let span = |seconds| Duration::try_from_secs_f64(seconds).unwrap_or(Duration::MAX);
-    Forecast::Range(span(low), span(high))
+    let low = Duration::try_from_secs_f64(float(known.left) / rate).unwrap_or(Duration::MAX);
+    Forecast::Range(low, low.saturating_add(known.long))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn durations(seconds: &[u64]) -> Histogram {
-        let mut histogram = Histogram::default();
-        for s in seconds {
-            histogram.add(s * 1_000_000);
-        }
-        histogram
-    }
+    const KNOWN: Known = Known {
+        left: 1000,
+        ended: 100,
+        slots: 40,
+        rate: Some(4.0),
+        long: Duration::from_secs(10),
+        is_open: false,
+    };
 
-    fn known(durations: &Histogram) -> Known<'_> {
-        Known {
-            durations,
-            waiting: 960,
-            running: (40, Duration::from_secs(200)),
-            slots: 40,
-            busy: Some(0.9),
-            rate: Some(3.6),
-            is_open: false,
-        }
-    }
-
-    fn range(forecast: Forecast) -> (u64, u64) {
-        match forecast {
-            Forecast::Range(low, high) => (low.as_secs(), high.as_secs()),
-            other => panic!("{other:?}"),
-        }
+    #[test]
+    fn what_is_left_takes_as_long_as_the_rate_says_and_a_long_task_more() {
+        let seconds = Duration::from_secs;
+        assert_eq!(
+            forecast(&KNOWN),
+            Forecast::Range(seconds(250), seconds(260))
+        );
+        let slow = Known {
+            rate: Some(1e-300),
+            ..KNOWN
+        };
+        assert_eq!(
+            forecast(&slow),
+            Forecast::Range(Duration::MAX, Duration::MAX)
+        );
     }
 
     #[test]
-    fn the_range_holds_what_will_be_and_narrows_with_what_is_known() {
-        // 1000 tasks of 10 s on 40 slots take 250 s, less 5 s that have passed.
-        let even = durations(&[10; 100]);
-        let (low, high) = range(forecast(&known(&even)));
-        assert!(low <= 245 && (245..310).contains(&high), "{low} {high}");
-        let uneven: Vec<u64> = (0..100).map(|n| if n % 10 == 0 { 91 } else { 1 }).collect();
-        let (few, many) = (durations(&uneven[..40]), durations(&uneven));
-        let few = range(forecast(&known(&few)));
-        let many = range(forecast(&known(&many)));
-        assert!(many.1 - many.0 <= few.1 - few.0, "{few:?} {many:?}");
-        assert!(many.0 <= 250 && 250 <= many.1, "{many:?}");
+    fn nothing_is_estimated_before_there_is_reason_to() {
+        for (ended, slots, is_known) in [
+            (1, 1, true),
+            (3, 4, false),
+            (4, 4, true),
+            (19, 400, false),
+            (20, 400, true),
+        ] {
+            let known = Known {
+                ended,
+                slots,
+                ..KNOWN
+            };
+            let found = forecast(&known);
+            assert_eq!(
+                matches!(found, Forecast::Range(..)),
+                is_known,
+                "{ended} {slots}"
+            );
+        }
     }
 
     #[test]
     fn what_nobody_can_know_is_unknown() {
-        let (none, one, enough) = (durations(&[]), durations(&[1]), durations(&[1; 40]));
-        let unknown = |known: &Known| match forecast(known) {
-            Forecast::Unknown(why) => why,
-            other => panic!("{other:?}"),
-        };
-        assert_eq!(unknown(&known(&none)), "no task has ended yet");
-        assert_eq!(unknown(&known(&one)), "too few tasks have ended");
-        let nobody = Known {
-            slots: 0,
-            ..known(&enough)
-        };
-        assert_eq!(unknown(&nobody), "no farmer works on it");
-        let open = Known {
-            is_open: true,
-            ..known(&enough)
-        };
-        assert_eq!(unknown(&open), "tasks still arrive");
+        for (known, why) in [
+            (Known { ended: 0, ..KNOWN }, "no task has ended yet"),
+            (Known { ended: 1, ..KNOWN }, "too few tasks have ended"),
+            (
+                Known {
+                    rate: None,
+                    ..KNOWN
+                },
+                "too few tasks have ended",
+            ),
+            (Known { slots: 0, ..KNOWN }, "no farmer works on it"),
+            (
+                Known {
+                    is_open: true,
+                    ..KNOWN
+                },
+                "tasks still arrive",
+            ),
+        ] {
+            assert_eq!(forecast(&known), Forecast::Unknown(why), "{known:?}");
+        }
         let over = Known {
-            waiting: 0,
-            running: (0, Duration::ZERO),
-            ..known(&enough)
+            left: 0,
+            slots: 0,
+            ..KNOWN
         };
         assert_eq!(forecast(&over), Forecast::Over);
     }

@@ -11,10 +11,11 @@ use std::io::Write;
 use std::time::Duration;
 
 use super::look::{Look, Terminal};
-use super::pace::{Pace, show_rate};
+use super::rate::{RecentRate, show_rate};
 use crate::model::durations;
 use crate::model::escape::{clip, without_error_numbers};
 use crate::model::figures::grouped;
+use crate::model::forecast::{Forecast, Known, forecast};
 use bar::{Bar, beside_bar};
 
 /// The state of the run in numbers, for all farmers together.
@@ -96,7 +97,7 @@ pub struct Progress {
     mode: Mode,
     bar: Option<Bar>,
     out: Box<dyn Write + Send>,
-    pace: Pace,
+    rate: RecentRate,
     /// What the last line said.
     told: Option<Counts>,
     /// Whether there is a bar on the screen.
@@ -119,7 +120,7 @@ impl Progress {
             mode,
             bar,
             out,
-            pace: Pace::default(),
+            rate: RecentRate::default(),
             told: None,
             is_drawn: false,
             due: FIRST_LINE,
@@ -130,7 +131,7 @@ impl Progress {
 
     /// Shows the state at `now`, which is counted from the start of the run.
     pub fn update(&mut self, now: Duration, counts: &Counts) {
-        self.pace.note(now, counts.ended());
+        self.rate.note(now, counts.ended());
         if let Some(unsaid) = self.failures.unsaid(now) {
             self.warn(&format!("pytf: {unsaid} more failed (ids in `failed`)"));
         }
@@ -148,7 +149,7 @@ impl Progress {
         self.wait = (self.wait * 3 / 2).min(LAST_WAIT);
         self.due = now + self.wait;
         self.told = Some(*counts);
-        let line = format!("pytf: {}", sentence(counts, &self.pace, now));
+        let line = format!("pytf: {}", sentence(counts, &self.rate, now));
         self.say(&line);
     }
 
@@ -156,7 +157,7 @@ impl Progress {
         let Some(bar) = &self.bar else { return };
         self.is_drawn = true;
         let columns = usize::from(Terminal::of_stderr().columns);
-        bar.show(counts, beside_bar(counts, &self.pace, now, columns));
+        bar.show(counts, beside_bar(counts, &self.rate, now, columns));
     }
 
     /// Prints a line at once, above the bar where there is one.
@@ -206,13 +207,28 @@ impl Progress {
     }
 }
 
-/// The state as one line of a log.
-fn sentence(counts: &Counts, pace: &Pace, now: Duration) -> String {
-    let rate = pace.rate(now).map(|rate| format!(", {}", show_rate(rate)));
-    let eta = match pace.eta(now, counts.ended(), counts.running, counts.total) {
-        Some(eta) => durations::show(eta),
-        None => "unknown".to_owned(),
+/// How long it may take until all tasks have ended, in words.
+fn eta(counts: &Counts, rate: &RecentRate, now: Duration) -> String {
+    let known = Known {
+        left: counts.total.unwrap_or(0).saturating_sub(counts.ended()),
+        ended: rate.ended(counts.ended()),
+        slots: counts.running.max(1),
+        rate: rate.rate(now),
+        long: Duration::ZERO,
+        is_open: counts.total.is_none(),
     };
+    match forecast(&known) {
+        Forecast::Over => durations::show(Duration::ZERO),
+        Forecast::Range(low, _) => durations::show(low),
+        Forecast::Unknown(_) => "unknown".to_owned(),
+    }
+}
+
+/// The state as one line of a log.
+fn sentence(counts: &Counts, rate: &RecentRate, now: Duration) -> String {
+    let eta = eta(counts, rate, now);
+    let rate = rate.rate(now);
+    let rate = rate.map(|rate| format!(", {}", show_rate(rate)));
     format!(
         "{} of {} finished, {} failed, {} running, {} waiting{}, eta {eta}",
         grouped(counts.done),

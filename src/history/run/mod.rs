@@ -251,7 +251,7 @@ impl Run {
         slots.map(u64::from).sum()
     }
 
-    /// Ends a second, over the last part of what the living farmers have seen:
+    /// Tasks that end per second, over the last part of what the living farmers have seen:
     /// a tenth of it, a minute at least, and as much as there is below that.
     pub fn rate(&self) -> Option<f64> {
         let (mut rate, mut any) = (0.0, false);
@@ -279,27 +279,13 @@ impl Run {
 
     /// When it may be over.
     pub fn forecast(&self) -> Forecast {
-        let mut ran = Duration::ZERO;
-        let (mut busy, mut there) = (0, 0);
-        for farmer in self.living() {
-            let now = self.now_of(farmer);
-            let spans = farmer
-                .slots
-                .running
-                .values()
-                .map(|one| now.saturating_sub(one.at));
-            ran += Duration::from_micros(spans.sum());
-            busy += farmer.busy(now);
-            there += farmer.slot_time(now);
-        }
-        let running = self.running();
+        let long = self.durations().quantile(0.95).unwrap_or(0);
         forecast(&Known {
-            durations: &self.durations(),
-            waiting: (self.counts.waiting + self.counts.claimed).saturating_sub(running),
-            running: (running, ran),
+            left: self.counts.left(),
+            ended: self.living().map(|farmer| farmer.ended).sum(),
             slots: self.slots(),
-            busy: crate::model::figures::share(busy, there),
             rate: self.rate(),
+            long: Duration::from_micros(long),
             is_open: self.counts.feeding > 0,
         })
     }

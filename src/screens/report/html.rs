@@ -17,7 +17,7 @@ use crate::model::task::TaskId;
 use crate::screens::status::json::word;
 use crate::screens::status::range;
 use crate::ui::advice;
-use crate::ui::pace::show_rate;
+use crate::ui::rate::show_rate;
 
 /// The part about GPUs.
 const GPUS: &str = include_str!("gpus.html");

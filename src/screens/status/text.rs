@@ -21,7 +21,7 @@ use crate::model::record::NodeHealth;
 use crate::model::task::TaskId;
 use crate::ui::advice::advice;
 use crate::ui::look::{Look, Paint};
-use crate::ui::pace::show_rate;
+use crate::ui::rate::show_rate;
 use crate::ui::summary::{push_wrapped, quoted};
 
 /// How many nodes are shown.

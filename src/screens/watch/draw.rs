@@ -14,7 +14,7 @@ use super::state::{Page, Panel, State};
 use crate::model::durations;
 use crate::model::figures::{grouped, micros, share};
 use crate::ui::look::{Look, Paint};
-use crate::ui::pace::show_rate;
+use crate::ui::rate::show_rate;
 
 /// From this width on, what runs and what failed stand side by side.
 const WIDE: u16 = 120;

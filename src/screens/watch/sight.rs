@@ -19,7 +19,7 @@ use crate::model::record::NodeHealth;
 use crate::model::task::TaskId;
 use crate::screens::status::json::word;
 use crate::screens::status::range;
-use crate::ui::pace::show_rate;
+use crate::ui::rate::show_rate;
 
 /// How many running tasks and how many failures can be scrolled through.
 pub(super) const KEPT: usize = 1000;

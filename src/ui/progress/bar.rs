@@ -8,11 +8,10 @@ use std::time::Duration;
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressState, ProgressStyle};
 
-use super::Counts;
-use crate::model::durations;
+use super::{Counts, eta};
 use crate::model::figures::grouped;
 use crate::ui::look::Look;
-use crate::ui::pace::{Pace, show_rate};
+use crate::ui::rate::{RecentRate, show_rate};
 
 /// The bar, and what stands before and behind it: all is drawn in one stroke.
 pub(super) struct Bar {
@@ -66,23 +65,19 @@ impl Bar {
 /// What stands before and behind the bar: what matters most, as far as it fits.
 pub(super) fn beside_bar(
     counts: &Counts,
-    pace: &Pace,
+    rate: &RecentRate,
     now: Duration,
     columns: usize,
 ) -> (String, String) {
     let before = format!("{}/{}", grouped(counts.ended()), counts.known());
-    let eta = match pace.eta(now, counts.ended(), counts.running, counts.total) {
-        Some(eta) => format!("eta {}", durations::show(eta)),
-        None => "eta unknown".to_owned(),
-    };
     let mut parts = vec![];
     if counts.failed > 0 {
         parts.push(format!("{} failed", grouped(counts.failed)));
     }
     parts.push(format!("{} running", grouped(counts.running)));
-    parts.push(eta);
+    parts.push(format!("eta {}", eta(counts, rate, now)));
     parts.push(format!("{} left", grouped(counts.left)));
-    parts.extend(pace.rate(now).map(show_rate));
+    parts.extend(rate.rate(now).map(show_rate));
     // The bar keeps a quarter of the line, if there is no need for it.
     let room = (columns * 3 / 4).saturating_sub(before.chars().count() + 2);
     let mut behind = String::new();

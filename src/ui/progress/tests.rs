@@ -80,9 +80,9 @@ fn while_more_may_come_the_known_tasks_are_told() {
         total: None,
         ..counts(1, 2, 1003)
     };
-    let (before, _) = beside_bar(&counts, &Pace::default(), seconds(0), 80);
+    let (before, _) = beside_bar(&counts, &RecentRate::default(), seconds(0), 80);
     assert_eq!(before, "1/1,003+");
-    let line = sentence(&counts, &Pace::default(), seconds(0));
+    let line = sentence(&counts, &RecentRate::default(), seconds(0));
     assert!(line.starts_with("1 of 1,003+ finished"), "{line}");
 }
 
@@ -157,7 +157,7 @@ fn a_full_or_closed_stderr_is_no_matter() {
 
 #[test]
 fn what_stands_beside_the_bar_fits_and_the_failed_come_first() {
-    let mut pace = Pace::default();
+    let mut pace = RecentRate::default();
     pace.note(seconds(0), 0);
     pace.note(seconds(10), 1003);
     let counts = Counts {

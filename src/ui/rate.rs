@@ -1,31 +1,27 @@
-//! How fast tasks end, and when the last one may have.
+//! How fast tasks end.
 //!
 //! Takes the time as an argument and holds a bounded number of points, however
-//! long the run is. It says nothing where it knows nothing.
+//! long the run is.
 
 use std::collections::VecDeque;
 use std::time::Duration;
 
-/// How fast tasks end, from what was seen lately.
+/// How many tasks had ended at which times of this run.
 #[derive(Debug, Default)]
-pub(crate) struct Pace {
-    /// When how many had ended; the first is the begin of this run.
+pub(crate) struct RecentRate {
+    /// The times, and how many had ended then; the first is the start of this run.
     seen: VecDeque<(Duration, u64)>,
-    /// How far apart they are, at least.
+    /// The least time between two of them.
     apart: Duration,
 }
 
-/// How many points are held: when there are more, every other one goes.
+/// How many points are held: when there are more, every other one is dropped.
 const POINTS: usize = 128;
 
-/// The shortest time over which a rate is worth telling.
+/// The shortest time over which a rate is measured.
 const SHORTEST: Duration = Duration::from_mins(1);
 
-/// That many have to end before anything is foretold, or as many as run at a
-/// time when that is fewer: the first to end are the short ones.
-const ENOUGH: u64 = 20;
-
-impl Pace {
+impl RecentRate {
     /// Notes how many have ended by now, those of earlier runs included.
     pub(crate) fn note(&mut self, now: Duration, ended: u64) {
         if self
@@ -46,7 +42,7 @@ impl Pace {
         }
     }
 
-    /// Ends a second over the last half of the run, but over a minute at least.
+    /// Ends per second over the last half of the run, but over a minute at least.
     pub(crate) fn rate(&self, now: Duration) -> Option<f64> {
         let (begin, _) = *self.seen.front()?;
         let span = SHORTEST.max(now.saturating_sub(begin) / 2);
@@ -62,27 +58,14 @@ impl Pace {
         (seconds > 0.0).then(|| ended as f64 / seconds)
     }
 
-    /// How long it may take until all have ended; `None` when nobody can know.
-    pub(crate) fn eta(
-        &self,
-        now: Duration,
-        ended: u64,
-        running: u64,
-        total: Option<u64>,
-    ) -> Option<Duration> {
-        let rest = total?.saturating_sub(ended);
-        let (_, ended_before) = *self.seen.front()?;
-        let ended_now = ended.saturating_sub(ended_before);
-        if rest > 0 && ended_now < running.clamp(1, ENOUGH) {
-            return None;
-        }
-        #[expect(clippy::cast_precision_loss, reason = "an estimate")]
-        let seconds = rest as f64 / self.rate(now)?;
-        Duration::try_from_secs_f64(seconds).ok()
+    /// How many have ended since the first note.
+    pub(crate) fn ended(&self, ended: u64) -> u64 {
+        let before = self.seen.front().map_or(ended, |(_, before)| *before);
+        ended.saturating_sub(before)
     }
 }
 
-/// Tasks a second in the unit that gives a number people can grasp.
+/// Tasks per second in the unit that gives a number people can grasp.
 pub(crate) fn show_rate(rate: f64) -> String {
     match rate {
         100.0.. => format!("{rate:.0}/s"),
@@ -101,41 +84,24 @@ mod tests {
     }
 
     #[test]
-    fn nothing_is_foretold_before_there_is_reason_to() {
-        let mut pace = Pace::default();
-        for (now, done, running, total, eta) in [
-            (0, 0, 4, Some(100), None),
-            (10, 0, 4, Some(100), None),
-            (20, 3, 4, Some(100), None),
-            (40, 4, 4, Some(100), Some(960)),
-            (50, 10, 4, None, None),
-            (60, 12, 4, Some(100), Some(440)),
-        ] {
-            pace.note(seconds(now), done);
-            let found = pace.eta(seconds(now), done, running, total);
-            assert_eq!(found, eta.map(seconds), "{now}");
-        }
+    fn what_an_earlier_run_did_is_not_counted() {
+        let mut rate_of = RecentRate::default();
+        rate_of.note(seconds(0), 5000);
+        assert_eq!(rate_of.rate(seconds(1)), None);
+        rate_of.note(seconds(10), 5010);
+        assert_eq!(rate_of.rate(seconds(10)), Some(1.0));
     }
 
     #[test]
-    fn what_an_earlier_run_did_is_no_pace() {
-        let mut pace = Pace::default();
-        pace.note(seconds(0), 5000);
-        assert_eq!(pace.rate(seconds(1)), None);
-        pace.note(seconds(10), 5010);
-        assert_eq!(pace.rate(seconds(10)), Some(1.0));
-    }
-
-    #[test]
-    fn the_pace_is_that_of_late_and_its_memory_is_bounded() {
-        let mut pace = Pace::default();
+    fn the_rate_is_the_recent_one_and_its_memory_is_bounded() {
+        let mut rate_of = RecentRate::default();
         let mut ended = 0;
         for now in 0..100_000 {
             ended += if now < 50_000 { 10 } else { 1 };
-            pace.note(seconds(now), ended);
-            assert!(pace.seen.len() <= POINTS);
+            rate_of.note(seconds(now), ended);
+            assert!(rate_of.seen.len() <= POINTS);
         }
-        let rate = pace.rate(seconds(100_000)).unwrap();
+        let rate = rate_of.rate(seconds(100_000)).unwrap();
         assert!((1.0..1.3).contains(&rate), "{rate}");
     }
 
