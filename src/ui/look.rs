@@ -4,9 +4,7 @@
 //! What a stream is, is asked here once; everything that prints takes a
 //! [`Look`] and asks nothing, so a test sees what a person sees.
 
-use console::Term;
-
-use crate::model::escape::clip;
+use console::{Term, truncate_str};
 
 /// What a stream is connected to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -90,13 +88,15 @@ impl Look {
         }
     }
 
-    /// The text cut to `width` characters, so that one sees that it was cut.
+    /// The text cut to `width` columns, so that one sees that it was cut.
     pub fn clip(&self, text: &str, width: usize) -> String {
-        let cut = clip(text, width);
-        if self.unicode || cut.len() == text.len() || width < 3 {
-            return cut;
-        }
-        text.chars().take(width - 3).chain("...".chars()).collect()
+        let tail = match width {
+            0 => "",
+            _ if self.unicode => "…",
+            1 | 2 => "",
+            _ => "...",
+        };
+        truncate_str(text, width, tail).into_owned()
     }
 
     /// The text in a colour, where there are colours.
@@ -175,6 +175,9 @@ mod tests {
             ("abcdefg", 6, "abc...", "abcde…"),
             ("äöüäöüä", 6, "äöü...", "äöüäö…"),
             ("äöüäöü", 6, "äöüäöü", "äöüäöü"),
+            ("雪雪雪", 6, "雪雪雪", "雪雪雪"),
+            ("雪雪雪雪", 6, "雪...", "雪雪…"),
+            ("abc", 2, "ab", "a…"),
         ] {
             assert_eq!(Look::PLAIN.clip(text, width), plain);
             assert_eq!(unicode.clip(text, width), fine);

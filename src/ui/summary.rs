@@ -10,6 +10,8 @@ pub mod together;
 use std::fmt::Write as _;
 use std::time::Duration;
 
+use console::measure_text_width;
+
 use super::look::{Look, Paint};
 use crate::model::durations;
 use crate::model::escape::escape;
@@ -218,7 +220,7 @@ impl Summary {
         }
         let numbers = parts.join(marks.dot);
         let line = format!("  {numbers}{}{time}", marks.dot);
-        if line.chars().count() <= look.width {
+        if measure_text_width(&line) <= look.width {
             let _ = writeln!(out, "{line}");
         } else {
             for part in [numbers, time] {
@@ -289,10 +291,10 @@ impl Summary {
         }
         out.push('\n');
         let told = next.iter().filter(|(_, what)| !what.is_empty());
-        let column = told.map(|(command, _)| command.chars().count());
+        let column = told.map(|(command, _)| measure_text_width(command));
         let column = column.max().unwrap_or(0);
         for (command, what) in next {
-            let pad = " ".repeat(column.saturating_sub(command.chars().count()));
+            let pad = " ".repeat(column.saturating_sub(measure_text_width(&command)));
             // A command is for copying: it is never cut.
             let room = look.width.saturating_sub(column + 4);
             let what = look.paint(Paint::Faint, &look.clip(&what, room));
@@ -309,7 +311,7 @@ impl Failure {
             more => format!("  task {} and {} more", self.id, grouped(more)),
         };
         let outcome = self.outcome.to_string();
-        let taken = head.chars().count() + outcome.chars().count() + 4;
+        let taken = measure_text_width(&head) + measure_text_width(&outcome) + 4;
         let command = look.clip(&escape(&self.command), look.width.saturating_sub(taken));
         let _ = writeln!(
             out,
@@ -334,11 +336,11 @@ impl Failure {
 
 /// A paragraph behind a mark, its further lines below its first word.
 pub(crate) fn push_wrapped(out: &mut String, look: &Look, mark: &str, text: &str) {
-    let indent = mark.chars().count() + 3;
+    let indent = measure_text_width(mark) + 3;
     let mut line = format!("  {mark} ");
     let mut is_empty = true;
     for word in text.split(' ') {
-        let width = line.chars().count() + 1 + word.chars().count();
+        let width = measure_text_width(&line) + 1 + measure_text_width(word);
         if !is_empty && width > look.width {
             let _ = writeln!(out, "{}", look.clip(&line, look.width));
             line = " ".repeat(indent);

@@ -2,6 +2,8 @@
 
 use std::io::{self, Write};
 
+use console::measure_text_width;
+
 use super::look::{Look, Paint};
 
 /// What stands between two columns of text.
@@ -13,13 +15,16 @@ pub fn text(out: &mut dyn Write, look: &Look, rows: &[Vec<String>]) -> io::Resul
     let columns = rows.iter().map(Vec::len).max().unwrap_or(0);
     let width = |column: usize| {
         let cells = rows.iter().filter_map(|row| row.get(column));
-        cells.map(|cell| cell.chars().count()).max().unwrap_or(0)
+        cells
+            .map(|cell| measure_text_width(cell))
+            .max()
+            .unwrap_or(0)
     };
     let widths: Vec<usize> = (0..columns).map(width).collect();
     for (number, row) in rows.iter().enumerate() {
         let mut line = String::new();
         for (cell, width) in row.iter().zip(&widths) {
-            let pad = width.saturating_sub(cell.chars().count()) + GAP;
+            let pad = width.saturating_sub(measure_text_width(cell)) + GAP;
             // Numbers end where those above and below end.
             let is_number = cell.starts_with(|c: char| c.is_ascii_digit());
             let is_head = number == 0
@@ -102,7 +107,10 @@ mod tests {
         let mut out = Vec::new();
         text(&mut out, &narrow, &long).unwrap();
         let out = String::from_utf8(out).unwrap();
-        assert!(out.lines().all(|line| line.chars().count() == 40), "{out}");
+        assert!(
+            out.lines().all(|line| measure_text_width(line) == 40),
+            "{out}"
+        );
     }
 
     #[test]

@@ -4,6 +4,8 @@ use std::fmt::Write as _;
 use std::io;
 use std::time::Duration;
 
+use console::{Alignment, measure_text_width, pad_str};
+
 use super::json::word;
 use super::running::running;
 use super::shown;
@@ -153,7 +155,9 @@ impl Screen<'_> {
         for part in parts {
             match lines.last_mut() {
                 Some(line)
-                    if line.chars().count() + self.dot().chars().count() + part.chars().count()
+                    if measure_text_width(line)
+                        + measure_text_width(self.dot())
+                        + measure_text_width(part)
                         <= width =>
                 {
                     *line += self.dot();
@@ -192,7 +196,7 @@ impl Screen<'_> {
                 format!("{} (longest)", show(times.max)),
             ];
             let sentence = parts.join(", ");
-            if sentence.chars().count() + 2 <= self.look.width {
+            if measure_text_width(&sentence) + 2 <= self.look.width {
                 parts = vec![sentence];
             }
             if peaks.count > 0 {
@@ -252,7 +256,7 @@ impl Screen<'_> {
         nodes.sort_by_key(|node| !node.life.is_there());
         let width = nodes
             .iter()
-            .map(|node| node.host.chars().count())
+            .map(|node| measure_text_width(node.host))
             .max()
             .unwrap_or(0);
         for node in nodes.iter().take(NODES) {
@@ -313,7 +317,7 @@ impl Screen<'_> {
             parts.push(format!("task {} for {ran}", attempt.id));
         }
         // What has no room beside the name stands below it.
-        let taken = 2 + width + 2 + life.chars().count() + 2;
+        let taken = 2 + width + 2 + measure_text_width(&life) + 2;
         let life = self.look.paint(paint, &life);
         let mut lines = self.side_by_side(&parts, self.look.width.saturating_sub(taken));
         if lines.len() > 1 {
@@ -323,7 +327,8 @@ impl Screen<'_> {
         }
         let mut lines = lines.into_iter();
         let first = lines.next().unwrap_or_default();
-        let first = format!("  {host:<width$}  {life}  {first}");
+        let host = pad_str(&host, width, Alignment::Left, None);
+        let first = format!("  {host}  {life}  {first}");
         let _ = writeln!(self.out, "{}", first.trim_end());
         for line in lines {
             self.line(&format!("  {:width$}  {line}", ""));
@@ -462,7 +467,7 @@ impl Screen<'_> {
         self.title("next");
         let column = next
             .iter()
-            .map(|(command, _)| command.chars().count())
+            .map(|(command, _)| measure_text_width(command))
             .max()
             .unwrap_or(0);
         for (command, what) in next {
@@ -521,7 +526,7 @@ mod tests {
         };
         let (wide, narrow) = (seen(200), seen(50));
         assert!(
-            narrow.lines().all(|line| line.chars().count() <= 50),
+            narrow.lines().all(|line| measure_text_width(line) <= 50),
             "{narrow}"
         );
         let words = |text: &str| -> Vec<String> {

@@ -7,6 +7,8 @@ use ratatui::buffer::Buffer;
 use ratatui::layout::Rect;
 use ratatui::style::Style;
 
+use console::measure_text_width;
+
 use super::heat;
 use super::pen::Pen;
 use super::sight::Sight;
@@ -179,7 +181,7 @@ fn times(pen: &mut Pen, area: Rect, at: u16, sight: &Sight) {
     let (mut at, line) = if area.height >= 3 { (1, 2) } else { (at, 1) };
     for part in parts {
         let gap = if at > 1 { dot } else { "" };
-        let length = part.chars().count() + gap.chars().count();
+        let length = measure_text_width(&part) + measure_text_width(gap);
         if usize::from(area.width.saturating_sub(at)) < length {
             break;
         }
@@ -251,7 +253,7 @@ fn panel(pen: &mut Pen, area: Rect, state: &State, panel: Panel) {
     let title = title(state, panel, rows.len());
     pen.title(area, &title, is_chosen);
     if panel == Panel::Nodes {
-        let end = u16::try_from(title.chars().count() + 3).unwrap_or(u16::MAX);
+        let end = u16::try_from(measure_text_width(&title) + 3).unwrap_or(u16::MAX);
         heat::key(pen, area, end);
     }
     let (_, body) = cut(area, 1);
@@ -483,7 +485,7 @@ fn footer(pen: &mut Pen, area: Rect, state: &State) {
     let mut at = 1;
     for (key, what) in keys {
         let room = area.width.saturating_sub(at);
-        let length = key.chars().count() + what.len() + 1;
+        let length = measure_text_width(key) + what.len() + 1;
         if usize::from(room) < length {
             break;
         }

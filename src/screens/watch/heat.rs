@@ -6,6 +6,8 @@
 use ratatui::layout::Rect;
 use ratatui::style::{Color, Style};
 
+use console::measure_text_width;
+
 use super::pen::{Pen, STRANGE};
 use super::sight::{NodeSight, Sight, Slot};
 use crate::history::run::Life;
@@ -39,7 +41,10 @@ impl Shape {
     /// For the nodes of a run and a width.
     pub(super) fn of(sight: &Sight, width: u16) -> Self {
         let width = usize::from(width);
-        let names = sight.nodes.iter().map(|node| node.host.chars().count());
+        let names = sight
+            .nodes
+            .iter()
+            .map(|node| measure_text_width(&node.host));
         let host = names.max().unwrap_or(0).min(24).min(width / 4);
         let has_words = width >= 60;
         let taken = host + if has_words { 7 } else { 2 } + 10;
@@ -92,7 +97,7 @@ pub(super) fn key(pen: &mut Pen, area: Rect, from: u16) {
     for words in [colours, heights.collect()] {
         let length = words
             .iter()
-            .map(|(word, _)| word.chars().count() + 2)
+            .map(|(word, _)| measure_text_width(word) + 2)
             .sum::<usize>();
         let Some(left) = right.checked_sub(u16::try_from(length).unwrap_or(u16::MAX)) else {
             continue;

@@ -8,6 +8,8 @@ use std::time::Duration;
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressState, ProgressStyle};
 
+use console::measure_text_width;
+
 use super::{Counts, eta};
 use crate::model::figures::grouped;
 use crate::ui::look::Look;
@@ -79,10 +81,10 @@ pub(super) fn beside_bar(
     parts.push(format!("{} left", grouped(counts.left)));
     parts.extend(rate.rate(now).map(show_rate));
     // The bar keeps a quarter of the line, if there is no need for it.
-    let room = (columns * 3 / 4).saturating_sub(before.chars().count() + 2);
+    let room = (columns * 3 / 4).saturating_sub(measure_text_width(&before) + 2);
     let mut behind = String::new();
     for part in parts {
-        if behind.chars().count() + part.chars().count() + 2 > room {
+        if measure_text_width(&behind) + measure_text_width(&part) + 2 > room {
             break;
         }
         let comma = if behind.is_empty() { "" } else { ", " };
