@@ -173,16 +173,20 @@ impl Supervisor {
             limit_at = limit_at.map(|at| at + stood);
             // Time passes also while events keep coming.
             let walltime = self.look_at_walltime();
+            let mut asked = None;
             for event in event
                 .into_iter()
                 .chain(walltime)
                 .chain([farmer::Event::Tick])
             {
                 for action in self.farmer.handle(now.saturating_sub(frozen), event) {
+                    if matches!(action, Action::Terminate | Action::Kill) {
+                        asked = Some(self.running());
+                    }
                     self.act(action);
                 }
             }
-            self.tell_stopping(signal, before, now.saturating_sub(frozen));
+            self.tell_stopping(signal, before, asked, now.saturating_sub(frozen));
             self.show(now);
         }
         Ended {
@@ -214,8 +218,15 @@ impl Supervisor {
         event
     }
 
-    /// What happens next, when a signal came or the farm begins to stop.
-    fn tell_stopping(&mut self, signal: Option<i32>, before: Phase, now: Duration) {
+    /// What happens next, when a signal came or the farm begins to stop; `asked` is how
+    /// many tasks were told to end just now: some may have ended since.
+    fn tell_stopping(
+        &mut self,
+        signal: Option<i32>,
+        before: Phase,
+        asked: Option<u64>,
+        now: Duration,
+    ) {
         if signal.is_none() && (!self.speaks_for_all || before == self.farmer.phase()) {
             return;
         }
@@ -224,7 +235,7 @@ impl Supervisor {
             before,
             after: self.farmer.phase(),
             cause: self.farmer.cause(),
-            running: self.running(),
+            running: asked.unwrap_or_else(|| self.running()),
             now,
             ends_in: self.endgame.stops_in(),
         };

@@ -1,6 +1,7 @@
 //! What a person sees while a farm runs.
 
-use nix::sys::signal::Signal;
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
 
 use crate::harness::{Done, Farm, has, skip, until};
 
@@ -121,6 +122,25 @@ fn each_signal_is_answered_with_what_happens_next() {
     pytf.signal(Signal::SIGTERM);
     let done = pytf.wait().exits(75);
     assert_eq!((done.stdout.len(), &*done.stderr), (0, ""));
+}
+
+#[test]
+fn tasks_that_end_as_soon_as_they_are_asked_to_are_counted() {
+    if !has("strace") {
+        return skip("no strace here");
+    }
+    let farm = Farm::new();
+    let gate = farm.gate("gate");
+    let line = format!("{}; {}\n", gate.tell("$PYTF_TASK_ID $PPID"), gate.pass());
+    farm.write("tasks.txt", line);
+    // It comes back from its kill when the task is long gone.
+    let late = "inject=kill,pidfd_send_signal:delay_exit=300000";
+    let pytf = farm.farm("--proc 1").injected(late, None).start();
+    let (_, farmer) = gate.comer();
+    kill(Pid::from_raw(farmer), Signal::SIGTERM).unwrap();
+    pytf.wait()
+        .exits(75)
+        .says(&["SIGTERM: nothing more is started; 1 running task has 10.0s to end"]);
 }
 
 #[test]
