@@ -4,7 +4,6 @@
 //! Others rely on this: a pause is one sleep. A channel would spin and yield before
 //! it sleeps, which where many wait costs more than the tries.
 
-use std::hash::{BuildHasher, RandomState};
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -63,7 +62,6 @@ pub struct LockWaiter {
     events: Option<Sender<Event>>,
     takeover: Duration,
     launched: u32,
-    random: u64,
     watcher: Watcher,
     queue: Option<Arc<Queue>>,
 }
@@ -72,14 +70,12 @@ impl LockWaiter {
     /// Waits until `abort` ends it; tells of long waits by `events`, or on standard
     /// error.
     pub fn new(abort: CancelToken, events: Option<Sender<Event>>, takeover: Duration) -> Self {
-        let random = RandomState::new().hash_one(0) | 1;
         Self {
             clock: Clock::start(),
             abort,
             events,
             takeover,
             launched: 1,
-            random,
             watcher: Watcher::new(Box::new(Here::read()), takeover),
             queue: None,
         }
@@ -131,11 +127,7 @@ impl Waiting for LockWaiter {
     }
 
     fn jitter(&mut self) -> f64 {
-        // xorshift64: good enough to keep waiters out of step.
-        self.random ^= self.random << 13;
-        self.random ^= self.random >> 7;
-        self.random ^= self.random << 17;
-        f64::from(u32::try_from(self.random >> 32).unwrap_or(0)) / f64::from(u32::MAX)
+        fastrand::f64()
     }
 
     fn tell(&mut self, message: String) {

@@ -1,8 +1,8 @@
 //! Spans of time as people and schedulers write them: text → `Duration` and
 //! back.
 //!
-//! Every flag and every variable that is a span of time goes through `parse`,
-//! so all of them take the same forms. Others rely on this: no span is longer
+//! Every flag and every variable that is a span of time goes through `parse`, so all of
+//! them take the same forms: humantime's units, and Slurm's forms, which are read here. Others rely on this: no span is longer
 //! than `LONGEST`, so adding one to an `Instant` never overflows.
 
 use std::time::Duration;
@@ -26,16 +26,11 @@ pub struct NotADuration(String);
 /// Slurm's forms. Slurm reads a bare number as minutes; here it is seconds.
 pub fn parse(text: &str) -> Result<Duration, NotADuration> {
     let text = text.trim();
-    let seconds = number(text)
-        .or_else(|| {
-            if text.contains([':', '-']) {
-                clock(text)
-            } else {
-                units(text)
-            }
-        })
-        .ok_or_else(|| NotADuration(text.to_owned()))?;
-    Ok(Duration::try_from_secs_f64(seconds).map_or(LONGEST, |span| span.min(LONGEST)))
+    let seconds = |seconds| Duration::try_from_secs_f64(seconds).unwrap_or(LONGEST);
+    let span = number(text).or_else(|| clock(text)).map(seconds);
+    let span = span.or_else(|| units(text));
+    span.map(|span| span.min(LONGEST))
+        .ok_or_else(|| NotADuration(text.to_owned()))
 }
 
 /// `90`, `1.5`: digits with at most one point among them. (`f64::from_str` alone
@@ -48,35 +43,17 @@ fn number(text: &str) -> Option<f64> {
         .flatten()
 }
 
-/// `1h30m`, `2h 5m`, `1.5 hours`: numbers, each with its unit.
-fn units(text: &str) -> Option<f64> {
-    let mut rest = text;
-    let mut seconds = 0.0;
-    while !rest.is_empty() {
-        let (value, after) = split(rest, |c: char| c.is_ascii_digit() || c == '.');
-        let (unit, after) = split(after.trim_start(), |c: char| c.is_ascii_alphabetic());
-        seconds += number(value)? * unit_seconds(unit)?;
-        rest = after.trim_start();
+/// `1h30m`, `2h 5m`, `1.5 hours`. There are no months and years: `10M` is more often a
+/// slip than ten months.
+fn units(text: &str) -> Option<Duration> {
+    let is_long = |unit: &str| {
+        matches!(unit, "M" | "y") || unit.starts_with("mon") || unit.starts_with("year")
+    };
+    let mut units = text.split(|c: char| !c.is_ascii_alphabetic());
+    if units.any(is_long) {
+        return None;
     }
-    (!text.is_empty()).then_some(seconds)
-}
-
-fn split(text: &str, belongs: impl Fn(char) -> bool) -> (&str, &str) {
-    text.split_at(text.find(|c| !belongs(c)).unwrap_or(text.len()))
-}
-
-/// There are no months: `10M` is more often a slip than ten months.
-fn unit_seconds(unit: &str) -> Option<f64> {
-    Some(match unit {
-        "us" | "usec" => 1e-6,
-        "ms" | "msec" | "millis" => 1e-3,
-        "s" | "sec" | "secs" | "second" | "seconds" => 1.0,
-        "m" | "min" | "mins" | "minute" | "minutes" => 60.0,
-        "h" | "hr" | "hrs" | "hour" | "hours" => 3600.0,
-        "d" | "day" | "days" => 86_400.0,
-        "w" | "week" | "weeks" => 604_800.0,
-        _ => return None,
-    })
+    humantime::parse_duration(text).ok()
 }
 
 /// Slurm's forms (sbatch(1), `--time`): `[D-]HH:MM:SS`, `MM:SS`, `D-HH`,
@@ -86,6 +63,9 @@ fn clock(text: &str) -> Option<f64> {
         Some((days, rest)) => (Some(number(days)?), rest),
         None => (None, text),
     };
+    if !text.contains([':', '-']) {
+        return None;
+    }
     let fields = rest.split(':').map(field).collect::<Option<Vec<f64>>>()?;
     let (h, m, s) = match (days, &fields[..]) {
         (_, &[h, m, s]) => (h, m, s),

@@ -1,7 +1,9 @@
 //! Figures of many values in little memory: how they are spread, and numbers as
 //! people read them.
 
-use std::time::Duration;
+use std::time::{Duration, UNIX_EPOCH};
+
+use super::record::LATEST;
 
 /// A count as a number to reckon with.
 #[expect(
@@ -24,23 +26,9 @@ pub fn micros(us: u64) -> Duration {
 
 /// A day and a time of it, from microseconds since 1970: `2026-11-25 13:04:05 UTC`.
 pub fn date(us: u64) -> String {
-    let seconds = us / 1_000_000;
-    let (days, time) = (seconds / 86_400, seconds % 86_400);
-    // Years that begin in March have their odd day last (Howard Hinnant's algorithm).
-    let days = days + 719_468;
-    let (era, day) = (days / 146_097, days % 146_097);
-    let year = (day - day / 1460 + day / 36_524 - day / 146_096) / 365;
-    let day = day - (365 * year + year / 4 - year / 100);
-    let month = (5 * day + 2) / 153;
-    let day = day - (153 * month + 2) / 5 + 1;
-    let month = if month < 10 { month + 3 } else { month - 9 };
-    let year = year + era * 400 + u64::from(month <= 2);
-    format!(
-        "{year:04}-{month:02}-{day:02} {:02}:{:02}:{:02} UTC",
-        time / 3600,
-        time / 60 % 60,
-        time % 60
-    )
+    let time = UNIX_EPOCH + micros(us.min(LATEST));
+    let text = humantime::format_rfc3339_seconds(time).to_string();
+    text.replace('T', " ").replace('Z', " UTC")
 }
 
 /// A number with commas: `1,234,567`.

@@ -1,7 +1,7 @@
 //! The real file system, below one open directory: no link is followed, and no file
 //! is trusted whose owner or mode [`Rights`] refuse.
 
-use std::fs::{File as StdFile, Metadata};
+use std::fs::{File as StdFile, Metadata, TryLockError};
 use std::io::{self, ErrorKind};
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::{FileExt, FileTypeExt, MetadataExt};
@@ -12,7 +12,6 @@ use std::time::{Duration, UNIX_EPOCH};
 use super::dir::{Dir, File, NotAFile, Open};
 use super::rights::{Rights, Trust};
 use crate::workdir::mechanism::Mechanism;
-use fs2::FileExt as _;
 use nix::fcntl::{AtFlags, FcntlArg, OFlag};
 use nix::sys::stat::Mode;
 use nix::sys::statfs::{
@@ -270,10 +269,10 @@ impl File for StdFile {
 
     fn try_lock(&self, mechanism: Mechanism) -> io::Result<bool> {
         match mechanism {
-            Mechanism::Flock => match self.try_lock_exclusive() {
+            Mechanism::Flock => match Self::try_lock(self) {
                 Ok(()) => Ok(true),
-                Err(error) if error.kind() == fs2::lock_contended_error().kind() => Ok(false),
-                Err(error) => Err(error),
+                Err(TryLockError::WouldBlock) => Ok(false),
+                Err(TryLockError::Error(error)) => Err(error),
             },
             Mechanism::Fcntl => {
                 match nix::fcntl::fcntl(self, FcntlArg::F_OFD_SETLK(&whole_file(libc::F_WRLCK))) {
@@ -289,10 +288,10 @@ impl File for StdFile {
 
     fn is_locked(&self, mechanism: Mechanism) -> io::Result<bool> {
         match mechanism {
-            Mechanism::Flock => match fs2::FileExt::try_lock_shared(self) {
-                Ok(()) => fs2::FileExt::unlock(self).map(|()| false),
-                Err(error) if error.kind() == fs2::lock_contended_error().kind() => Ok(true),
-                Err(error) => Err(error),
+            Mechanism::Flock => match self.try_lock_shared() {
+                Ok(()) => Self::unlock(self).map(|()| false),
+                Err(TryLockError::WouldBlock) => Ok(true),
+                Err(TryLockError::Error(error)) => Err(error),
             },
             Mechanism::Fcntl => {
                 let mut found = whole_file(libc::F_WRLCK);
@@ -306,7 +305,7 @@ impl File for StdFile {
 
     fn lock(&self) -> io::Result<()> {
         loop {
-            match self.lock_exclusive() {
+            match Self::lock(self) {
                 Err(error) if error.kind() == ErrorKind::Interrupted => {}
                 done => return done,
             }
@@ -316,7 +315,7 @@ impl File for StdFile {
     fn unlock(&self, mechanism: Mechanism) {
         // What is refused here is done by the close.
         match mechanism {
-            Mechanism::Flock => drop(fs2::FileExt::unlock(self)),
+            Mechanism::Flock => drop(Self::unlock(self)),
             Mechanism::Fcntl => drop(nix::fcntl::fcntl(
                 self,
                 FcntlArg::F_OFD_SETLK(&whole_file(libc::F_UNLCK)),
@@ -348,7 +347,7 @@ mod tests {
             let (holder, other) = (open(Open::Create), open(Open::Read));
             // Another that asks at this moment, as flock(2) lets it.
             let asks = StdFile::open(folder.path().join("journal")).unwrap();
-            fs2::FileExt::lock_shared(&asks).unwrap();
+            asks.lock_shared().unwrap();
             assert!(!other.is_locked(mechanism).unwrap(), "{mechanism}");
             drop(asks);
             assert!(holder.try_lock(mechanism).unwrap(), "nobody kept it");
