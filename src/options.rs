@@ -22,14 +22,14 @@ pub(crate) fn farm(list: List, workdir: PathBuf, args: FarmArgs) -> Options {
         task_timeout: args.task_timeout,
         grace: args.grace,
         takeover: args.takeover,
-        end: match args.allocation.walltime {
-            _ if args.allocation.no_walltime => AllocationEnd::Ignored,
+        end: match args.walltime {
+            _ if args.no_walltime => AllocationEnd::Ignored,
             None => AllocationEnd::Asked,
             Some(span) if span.is_zero() => AllocationEnd::Ignored,
             Some(span) => AllocationEnd::After(span),
         },
-        task_estimate: args.allocation.task_estimate,
-        hides_launcher: args.allocation.srun_env == cli::SrunEnv::Scrub,
+        task_estimate: args.task_estimate,
+        hides_launcher: args.srun_env == cli::SrunEnv::Scrub,
         logs: match args.logs {
             cli::Logs::Files => LogMode::Files,
             cli::Logs::Packed => LogMode::Packed,

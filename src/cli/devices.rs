@@ -1,4 +1,4 @@
-//! The options about GPUs and CPUs, for the farm and for `pytf devices`.
+//! The options for GPUs and CPUs, for the farm and for `pytf devices`.
 
 #![expect(
     clippy::doc_markdown,
@@ -8,41 +8,57 @@
 use clap::builder::BoolishValueParser;
 use clap::{Args, ValueEnum};
 
+use super::groups::RESOURCES;
 use super::values::{Gpus, cpus_per_task, fraction, gpus, gpus_per_task, slots, tasks_per_gpu};
 
-/// The options about GPUs and CPUs.
+/// The options for GPUs and CPUs.
 #[derive(Clone, Debug, Default, Args)]
+#[command(next_help_heading = RESOURCES)]
 pub struct DeviceArgs {
-    /// The GPUs to use: a list, all, or none
+    /// How many CPUs each task gets
     ///
-    /// Each task sees only its own GPUs. A list has indices, UUIDs or the
-    /// beginning of one, or MIG UUIDs: 0,2,GPU-3fa1. What the scheduler gave is
-    /// never exceeded. none leaves the variables of the tasks as they are.
-    #[arg(long, env = "PYTF_GPUS", value_name = "LIST", value_parser = gpus)]
-    pub gpus: Option<Gpus>,
+    /// Without --proc it determines the number of slots. Each slot is bound to CPUs of
+    /// its own where there are enough, and OMP_NUM_THREADS is set unless it is set
+    /// already.
+    #[arg(long, env = "PYTF_CPUS_PER_TASK", value_name = "N", value_parser = cpus_per_task)]
+    pub cpus_per_task: Option<u32>,
+
+    /// How tasks are bound to CPUs: none, core, numa, gpu
+    ///
+    /// Default: core with --cpus-per-task, and in a step that has CPUs of its own, if
+    /// there are enough; none otherwise.
+    #[arg(long, env = "PYTF_BIND", value_name = "HOW")]
+    pub bind: Option<Bind>,
 
     /// How many GPUs each task gets [default: 1, once GPUs are used]
     ///
-    /// Without --proc there are as many slots as that makes. 0 hides all GPUs
-    /// from the tasks.
+    /// Without --proc it determines the number of slots. 0 hides all GPUs from the tasks.
     #[arg(long, env = "PYTF_GPUS_PER_TASK", value_name = "G", value_parser = gpus_per_task)]
     pub gpus_per_task: Option<u32>,
 
     /// How many tasks may share a GPU at a time
     ///
-    /// Without --proc there are as many slots as that makes.
+    /// Without --proc it determines the number of slots.
     #[arg(long, env = "PYTF_TASKS_PER_GPU", value_name = "K", value_parser = tasks_per_gpu)]
     pub tasks_per_gpu: Option<u32>,
 
-    /// Wait until a GPU's load is at most this: 0.1 or 10%
+    /// The GPUs to use: a list, all, or none
     ///
-    /// For machines that are shared with others: a task starts on a GPU that
-    /// several measurements in a row have found free. What our own tasks do is
-    /// not counted. A load that cannot be measured is none.
+    /// Each task sees only its own GPUs. A list has indices, UUIDs or beginnings of
+    /// UUIDs, or MIG UUIDs: 0,2,GPU-3fa1. It can only restrict what the scheduler
+    /// allocated. With none, the variables of the tasks are left as they are.
+    #[arg(long, env = "PYTF_GPUS", value_name = "LIST", value_parser = gpus)]
+    pub gpus: Option<Gpus>,
+
+    /// Start tasks on a GPU only at this load or less: 0.1 or 10%
+    ///
+    /// For machines that are shared with others. A task starts on a GPU that several
+    /// measurements in a row have found free. The load of our own tasks does not count.
+    /// A load that cannot be measured counts as none.
     #[arg(long, env = "PYTF_GPU_MAX_LOAD", value_name = "LOAD", value_parser = fraction)]
     pub gpu_max_load: Option<f64>,
 
-    /// Wait until a GPU's memory in use is at most this: 0.1 or 10%
+    /// Start tasks on a GPU only with this memory use or less: 10%
     ///
     /// As --gpu-max-load, for the part of the GPU's memory that is in use.
     #[arg(long, env = "PYTF_GPU_MAX_MEMORY", value_name = "PART", value_parser = fraction)]
@@ -50,31 +66,16 @@ pub struct DeviceArgs {
 
     /// Run NVIDIA's MPS while the farm runs
     ///
-    /// For tasks that share a GPU: nvidia-cuda-mps-control is started before the
-    /// first task and stopped after the last. One pytf process a node.
+    /// For tasks that share a GPU: nvidia-cuda-mps-control is started before the first
+    /// task and stopped after the last. It needs one pytf process per node.
     #[arg(long, env = "PYTF_MPS", value_parser = BoolishValueParser::new())]
     pub mps: bool,
-
-    /// How many CPUs each task gets
-    ///
-    /// Without --proc there are as many slots as that makes. Each slot is bound
-    /// to CPUs of its own where there are enough, and OMP_NUM_THREADS is set
-    /// unless it is set already.
-    #[arg(long, env = "PYTF_CPUS_PER_TASK", value_name = "N", value_parser = cpus_per_task)]
-    pub cpus_per_task: Option<u32>,
-
-    /// How tasks are bound to CPUs: none, core, numa, gpu
-    ///
-    /// Default: core with --cpus-per-task and in a step whose CPUs are its own,
-    /// if there are enough; none otherwise.
-    #[arg(long, env = "PYTF_BIND", value_name = "HOW")]
-    pub bind: Option<Bind>,
 }
 
 /// How tasks are bound to CPUs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum Bind {
-    /// To none
+    /// Not bound
     None,
     /// Each slot to CPUs of its own, near its GPU
     Core,
@@ -84,18 +85,18 @@ pub enum Bind {
     Gpu,
 }
 
-/// Show what GPUs and CPUs pytf sees here, and what it would do with them.
+/// Show the GPUs and CPUs of this node and the slots of a farm.
 ///
-/// With the options of a farm it shows the slots that they would make.
+/// With options of a farm it shows the slots that a farm with these options would have.
 #[derive(Clone, Debug, Args)]
 pub struct Devices {
-    /// As JSON
+    /// Print JSON
     #[arg(long)]
     pub json: bool,
     /// How many tasks would run at a time
     #[arg(short = 'n', long, short_alias = 'j', alias = "jobs", env = "PYTF_PROC", value_name = "N", value_parser = slots)]
     pub proc: Option<u32>,
-    /// The options about GPUs and CPUs.
+    /// The options for GPUs and CPUs.
     #[command(flatten)]
     pub options: DeviceArgs,
 }

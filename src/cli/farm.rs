@@ -13,210 +13,281 @@ use clap::builder::BoolishValueParser;
 use clap::{ArgAction, Args, ValueEnum};
 
 use super::devices::DeviceArgs;
+use super::groups::{ADVANCED, COMMON, LOGS, TIME, WORKDIR};
 use super::values::slots;
-use super::{AllocationArgs, List, Request};
 use crate::model::durations;
 
-/// The options of the farm.
+/// The options of the farm, by the groups in which the help shows them.
 #[derive(Clone, Debug, Args)]
 #[expect(clippy::struct_excessive_bools, reason = "each is a flag")]
 pub struct FarmArgs {
-    /// The list of tasks, one command a line (- is standard input)
+    /// The task list, one command per line (- is standard input)
     ///
-    /// Blank lines and lines that begin with # are no tasks. A simple command is
-    /// executed directly, anything else by the shell. From standard input, tasks
-    /// start as they arrive, and --workdir is needed. A list named like a
-    /// subcommand is written with its folder: ./log.
+    /// Blank lines and lines that begin with # are ignored. A simple command is executed
+    /// directly, any other line by the shell. From standard input, tasks start as they
+    /// arrive, and --workdir is required. A list that has the name of a command is given
+    /// with its folder: ./log.
     #[arg(value_name = "TASKLIST", required = true)]
     list: Option<PathBuf>,
 
     /// How many tasks run at a time [default: one per usable CPU]
     ///
-    /// Each pytf process has this many slots. Without it, or without its value:
-    /// one slot per CPU that this process may use. (PyTaskFarmer: always 8.) -j and
-    /// --jobs are the same.
-    #[arg(short = 'n', long, short_alias = 'j', alias = "jobs", env = "PYTF_PROC", value_name = "N", value_parser = slots)]
+    /// The number of slots of this pytf process, not of the whole run. Without it, or
+    /// without its value, there is one slot per CPU that the process may use.
+    /// (PyTaskFarmer: always 8.) -j and --jobs are the same option.
+    #[arg(short = 'n', long, short_alias = 'j', alias = "jobs", env = "PYTF_PROC", value_name = "N",
+          value_parser = slots, help_heading = COMMON)]
     pub proc: Option<Option<u32>>,
 
-    /// Stop the whole farm after this long, to be resumed
+    /// The folder for state and logs [default: TASKLIST_workdir]
     ///
-    /// Running tasks get TERM, then KILL after --grace, and go back to the tasks
-    /// that wait. Forms: seconds (3600), units (90s, 10m, 1h30m), or Slurm's
-    /// [D-]HH:MM:SS (01:30:00). 0, the default, is no limit. Choose it
-    /// shorter than the job's own limit.
-    #[arg(long, env = "PYTF_TIMEOUT", value_name = "DURATION", value_parser = durations::parse)]
-    pub timeout: Option<Duration>,
-
-    /// Stop each task that runs longer; it has failed
-    ///
-    /// It gets TERM, then KILL after --grace. Forms: seconds (3600), units (90s,
-    /// 10m, 1h30m), or Slurm's [D-]HH:MM:SS. 0, the default, is no limit.
-    #[arg(long, env = "PYTF_TASK_TIMEOUT", value_name = "DURATION", value_parser = durations::parse)]
-    pub task_timeout: Option<Duration>,
-
-    /// How long a task has between TERM and KILL [default: 10s]
-    ///
-    /// Forms: seconds (20), units (20s, 1m30s), or Slurm's MM:SS. 0 kills at
-    /// once. Keep it shorter than the scheduler's own patience (Slurm: KillWait,
-    /// 30 s).
-    #[arg(long, env = "PYTF_GRACE", value_name = "DURATION", value_parser = durations::parse,
-          default_value = "10s")]
-    pub grace: Duration,
-
-    /// Where the state and the logs are [default: TASKLIST_workdir]
-    ///
-    /// All processes of a run use the same one, on a file system that they
-    /// share. It is made when it does not exist; a run in it is resumed.
-    #[arg(short, long, env = "PYTF_WORKDIR", value_name = "DIR")]
+    /// All processes of a run use the same workdir, on a file system that they share. It
+    /// is created when it does not exist. When it holds a run, that run is resumed.
+    #[arg(short, long, env = "PYTF_WORKDIR", value_name = "DIR", help_heading = COMMON)]
     workdir: Option<PathBuf>,
 
-    /// Say more about what happens
-    ///
-    /// PyTaskFarmer's form with a value (-v True) works too.
-    #[arg(short, long, env = "PYTF_VERBOSE", value_name = "BOOL", num_args = 0..=1, action = ArgAction::Set,
-          require_equals = true, default_missing_value = "true", default_value = "false",
-          value_parser = BoolishValueParser::new())]
-    pub verbose: bool,
-
-    /// Say only what went wrong
-    ///
-    /// No progress, no summary; failed tasks and errors are still told.
-    #[arg(short, long, env = "PYTF_QUIET", value_parser = BoolishValueParser::new())]
-    pub quiet: bool,
-
-    /// How a task becomes a process
-    ///
-    /// There is one runner: default. It executes simple commands directly and
-    /// leaves all others to the shell.
-    #[arg(short, long, env = "PYTF_RUNNER", value_name = "NAME", default_value = "default",
-          value_parser = ["default"])]
-    pub runner: String,
-
-    /// How the task list is read
-    ///
-    /// There is one way: default. One command a line.
-    #[arg(short, long, env = "PYTF_TASKLIST", value_name = "NAME", default_value = "default",
-          value_parser = ["default"])]
-    pub tasklist: String,
-
-    /// The tasks' output: files, packed, failed, none [default: files]
-    ///
-    /// What becomes of what the tasks print:
-    #[arg(long, env = "PYTF_LOGS", value_name = "FORM", default_value = "files")]
-    pub logs: Logs,
-
-    /// The shell for tasks that need one [default: bash, else sh]
-    ///
-    /// A path or a name to be looked up in PATH. It must take -c COMMAND.
-    #[arg(long, env = "PYTF_SHELL", value_name = "PATH")]
-    pub shell: Option<OsString>,
-
-    /// The lock: auto, flock, fcntl, link [default: auto]
-    ///
-    /// How processes exclude each other. The first process chooses by the file
-    /// system that the workdir is on; all others use the same. Each start tests
-    /// that it works. One that is known to be unsafe here is refused.
-    #[arg(long, env = "PYTF_LOCK", value_name = "WAY", default_value = "auto")]
-    pub lock: Lock,
-
-    /// Also run the tasks again that failed before
+    /// Run failed tasks again, too
     ///
     /// The same as `pytf retry` on the workdir before the start.
-    #[arg(long, env = "PYTF_RETRY_FAILED", value_parser = BoolishValueParser::new())]
+    #[arg(long, env = "PYTF_RETRY_FAILED", value_parser = BoolishValueParser::new(),
+          help_heading = COMMON)]
     pub retry_failed: bool,
 
-    /// Refuse to resume when the task list has changed
+    /// Print more messages
     ///
-    /// Without it, tasks are matched by their text: new lines are added, lines that
-    /// come back run, and the differences are told. See --drop for vanished lines.
-    #[arg(long, env = "PYTF_STRICT", value_parser = BoolishValueParser::new())]
-    pub strict: bool,
+    /// PyTaskFarmer's form with a value (-v True) works, too.
+    #[arg(short, long, env = "PYTF_VERBOSE", value_name = "BOOL", num_args = 0..=1, action = ArgAction::Set,
+          require_equals = true, default_missing_value = "true", default_value = "false",
+          value_parser = BoolishValueParser::new(), help_heading = COMMON)]
+    pub verbose: bool,
 
-    /// Read the list as it is: one line, one task
+    /// Print failures and errors only
     ///
-    /// Without it, directives of other tools in the list are refused, since they would
-    /// be ignored, and a line that ends in a backslash goes on in the next one.
-    #[arg(long, env = "PYTF_PLAIN", value_parser = BoolishValueParser::new())]
-    pub plain: bool,
+    /// No progress and no summary. Failed tasks and errors are still printed.
+    #[arg(short, long, env = "PYTF_QUIET", value_parser = BoolishValueParser::new(),
+          help_heading = COMMON)]
+    pub quiet: bool,
 
-    /// Drop waiting tasks whose lines are not in the task list any more
+    /// Print help: -h one line per option, --help a paragraph
+    #[arg(short, long, action = ArgAction::Help, help_heading = COMMON)]
+    help: Option<bool>,
+
+    /// Print the version
+    #[arg(short = 'V', long, action = ArgAction::Version, help_heading = COMMON)]
+    version: Option<bool>,
+
+    /// Stop the farm after this time; the run can be resumed
     ///
-    /// Without it, a list in which such lines are missing is refused: it may be cut
-    /// off, or another list than was meant. What has run is kept in any case.
-    #[arg(long, env = "PYTF_DROP", value_parser = BoolishValueParser::new())]
-    pub drop: bool,
+    /// Running tasks get TERM, then KILL after --grace, and wait again. Forms: seconds
+    /// (3600), units (90s, 10m, 1h30m), or Slurm's [D-]HH:MM:SS (01:30:00). 0, the
+    /// default, is no limit. Choose a value below the time limit of the job.
+    #[arg(long, env = "PYTF_TIMEOUT", value_name = "DURATION", value_parser = durations::parse,
+          help_heading = TIME)]
+    pub timeout: Option<Duration>,
 
-    /// Accept a workdir that belongs to or is writable by others
+    /// Stop each task that runs longer; it counts as failed
     ///
-    /// Whoever may write into the workdir decides which commands run as you.
-    #[arg(long, env = "PYTF_SHARED_WORKDIR", value_parser = BoolishValueParser::new())]
-    pub shared_workdir: bool,
+    /// The task gets TERM, then KILL after --grace. Forms: seconds (3600), units (90s,
+    /// 10m, 1h30m), or Slurm's [D-]HH:MM:SS. 0, the default, is no limit.
+    #[arg(long, env = "PYTF_TASK_TIMEOUT", value_name = "DURATION", value_parser = durations::parse,
+          help_heading = TIME)]
+    pub task_timeout: Option<Duration>,
 
-    /// Leave when no task waits, even if others still run some
+    /// The grace period of a task between TERM and KILL [default: 10s]
     ///
-    /// Without it, a process whose slots have run dry stays until the last task
-    /// has ended, to take over the tasks of a node that dies.
-    #[arg(long, env = "PYTF_NO_LINGER", value_parser = BoolishValueParser::new())]
-    pub no_linger: bool,
+    /// Forms: seconds (20), units (20s, 1m30s), or Slurm's MM:SS. With 0, tasks are
+    /// killed at once. Choose a value below that of the scheduler (Slurm: KillWait,
+    /// 30 s).
+    #[arg(long, env = "PYTF_GRACE", value_name = "DURATION", value_parser = durations::parse,
+          default_value = "10s", help_heading = TIME)]
+    pub grace: Duration,
 
-    /// Go on claiming, whatever fails on this node
+    /// How long the job lasts from now [default: asks the scheduler]
     ///
-    /// Without it, a process whose tasks fail quickly one after the other claims
-    /// nothing more until others have tried some of them. If they succeed there it
-    /// stays so, and what it failed goes to the others.
-    #[arg(long, env = "PYTF_NO_QUARANTINE", value_parser = BoolishValueParser::new())]
-    pub no_quarantine: bool,
+    /// Near the end of the job no task is started that is not expected to end before it,
+    /// and shortly before the end running tasks are stopped; the run can be resumed.
+    /// Without the option Slurm and PBS are asked. Forms: seconds (3600), units (90s,
+    /// 10m, 1h30m), or Slurm's [D-]HH:MM:SS (01:30:00). 0 is no end.
+    #[arg(long, env = "PYTF_WALLTIME", value_name = "DURATION", value_parser = durations::parse,
+          help_heading = TIME)]
+    pub walltime: Option<Duration>,
 
-    /// Do not write timeline.json
+    /// Ignore the end of the job
     ///
-    /// The timeline opens in Perfetto (ui.perfetto.dev) or chrome://tracing.
-    #[arg(long, env = "PYTF_NO_TIMELINE", value_parser = BoolishValueParser::new())]
-    pub no_timeline: bool,
+    /// The scheduler is not asked, and tasks are started until its signal comes. The
+    /// option wins over --walltime and its variable.
+    #[arg(long, env = "PYTF_NO_WALLTIME", value_parser = BoolishValueParser::new(),
+          help_heading = TIME)]
+    pub no_walltime: bool,
 
-    /// The end of the allocation, and what tasks see of it.
-    #[command(flatten)]
-    pub allocation: AllocationArgs,
-
-    /// How long a silent process keeps its tasks from the others
+    /// How long a task takes [default: from finished tasks]
     ///
-    /// Forms: seconds (120), units (2m), or Slurm's MM:SS. Default: 120s.
-    #[arg(long, env = "PYTF_TAKEOVER", value_name = "DURATION", value_parser = durations::parse,
-          default_value = "120s", hide = true)]
-    pub takeover: Duration,
+    /// When less than this time is left before the end of the job, no task is started.
+    /// Without the option, the 90th percentile of the tasks that finished here is used.
+    /// Forms: seconds (3600), units (90s, 10m, 1h30m), or Slurm's [D-]HH:MM:SS.
+    #[arg(long, env = "PYTF_TASK_ESTIMATE", value_name = "DURATION", value_parser = durations::parse,
+          help_heading = TIME)]
+    pub task_estimate: Option<Duration>,
 
     /// GPUs and CPUs.
     #[command(flatten)]
     pub devices: DeviceArgs,
+
+    /// Task output: files, packed, failed, none [default: files]
+    ///
+    /// What becomes of the output of tasks:
+    #[arg(long, env = "PYTF_LOGS", value_name = "FORM", default_value = "files", help_heading = LOGS)]
+    pub logs: Logs,
+
+    /// Do not write timeline.json
+    ///
+    /// The timeline opens in Perfetto (ui.perfetto.dev) and chrome://tracing.
+    #[arg(long, env = "PYTF_NO_TIMELINE", value_parser = BoolishValueParser::new(),
+          help_heading = LOGS)]
+    pub no_timeline: bool,
+
+    /// Refuse to resume when the task list has changed
+    ///
+    /// Without it, tasks are matched by their text: new lines are added, lines that come
+    /// back run, and the differences are printed. See --drop for lines that are missing.
+    #[arg(long, env = "PYTF_STRICT", value_parser = BoolishValueParser::new(),
+          help_heading = WORKDIR)]
+    pub strict: bool,
+
+    /// Drop waiting tasks whose lines are no longer in the task list
+    ///
+    /// Without it, a list that lacks lines of waiting tasks is refused: it may be
+    /// truncated, or the wrong list. Finished and failed tasks are kept in any case.
+    #[arg(long, env = "PYTF_DROP", value_parser = BoolishValueParser::new(),
+          help_heading = WORKDIR)]
+    pub drop: bool,
+
+    /// Read each line of the list as one task, as it is
+    ///
+    /// Without it, a list with directives of other tools is refused, since they would be
+    /// ignored, and a line that ends with a backslash continues in the next line.
+    #[arg(long, env = "PYTF_PLAIN", value_parser = BoolishValueParser::new(),
+          help_heading = WORKDIR)]
+    pub plain: bool,
+
+    /// Accept a workdir that belongs to or is writable by others
+    ///
+    /// Everyone who may write to the workdir decides which commands run as you.
+    #[arg(long, env = "PYTF_SHARED_WORKDIR", value_parser = BoolishValueParser::new(),
+          help_heading = WORKDIR)]
+    pub shared_workdir: bool,
+
+    /// The lock: auto, flock, fcntl, link [default: auto]
+    ///
+    /// How processes exclude each other. The first process chooses by the file system of
+    /// the workdir, and all others use the same lock. Each start tests that it works. A
+    /// lock that is known to be unsafe on this file system is refused.
+    #[arg(long, env = "PYTF_LOCK", value_name = "WAY", default_value = "auto", help_heading = WORKDIR)]
+    pub lock: Lock,
+
+    /// The shell for tasks that need one [default: bash, else sh]
+    ///
+    /// A path, or a name that is looked up in PATH. It must take -c COMMAND.
+    #[arg(long, env = "PYTF_SHELL", value_name = "PATH", help_heading = ADVANCED)]
+    pub shell: Option<OsString>,
+
+    /// Launcher's variables in tasks: keep, scrub [default: keep]
+    ///
+    /// A task that is an MPI program and finds the variables of the srun or mpiexec that
+    /// started pytf takes itself for a rank of that launch. What becomes of these
+    /// variables:
+    #[arg(long, env = "PYTF_SRUN_ENV", value_name = "WAY", default_value = "keep",
+          help_heading = ADVANCED)]
+    pub srun_env: SrunEnv,
+
+    /// Leave when no task waits, even if others still run some
+    ///
+    /// Without it, a process without tasks stays until the last task of the run has ended,
+    /// to take over the tasks of a node that dies.
+    #[arg(long, env = "PYTF_NO_LINGER", value_parser = BoolishValueParser::new(),
+          help_heading = ADVANCED)]
+    pub no_linger: bool,
+
+    /// Keep claiming tasks, whatever fails on this node
+    ///
+    /// Without it, a process whose tasks fail quickly one after the other claims no more
+    /// until other nodes have tried some of them. If they succeed there, the process
+    /// claims nothing more, and the others run what it failed.
+    #[arg(long, env = "PYTF_NO_QUARANTINE", value_parser = BoolishValueParser::new(),
+          help_heading = ADVANCED)]
+    pub no_quarantine: bool,
+
+    /// How a task becomes a process (default is the only one)
+    ///
+    /// The runner executes simple commands directly and passes all others to the shell.
+    /// The option exists for command lines of PyTaskFarmer.
+    #[arg(short, long, env = "PYTF_RUNNER", value_name = "NAME", default_value = "default",
+          value_parser = ["default"], help_heading = ADVANCED)]
+    pub runner: String,
+
+    /// How the task list is read (default is the only one)
+    ///
+    /// One command per line. The option exists for command lines of PyTaskFarmer.
+    #[arg(short, long, env = "PYTF_TASKLIST", value_name = "NAME", default_value = "default",
+          value_parser = ["default"], help_heading = ADVANCED)]
+    pub tasklist: String,
+
+    /// After which silence others take over the tasks of a process
+    ///
+    /// Forms: seconds (120), units (2m), or Slurm's MM:SS. Default: 120s.
+    #[arg(long, env = "PYTF_TAKEOVER", value_name = "DURATION", value_parser = durations::parse,
+          default_value = "120s", hide = true, help_heading = ADVANCED)]
+    pub takeover: Duration,
 }
 
 /// What becomes of the tasks' output.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum Logs {
-    /// One file a task: logs/log_ID
+    /// One file per task: logs/log_ID
     Files,
-    /// One file a slot; `pytf log` finds a task's part of it
+    /// One file per slot; `pytf log` finds the part of a task
     Packed,
-    /// One file a task, kept only when it failed
+    /// One file per task, kept only when the task failed
     Failed,
-    /// None is kept
+    /// No output is kept
     None,
 }
 
 /// How processes exclude each other.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum Lock {
-    /// What suits the file system: see docs/workdir.md, Locks
+    /// Chosen by the file system: see docs/workdir.md, Locks
     Auto,
     /// flock(2)
     Flock,
     /// fcntl(2), open file description locks
     Fcntl,
-    /// A name that only one can make: works on every file system
+    /// A file that only one process can create: works on every file system
     Link,
 }
 
+/// Where the tasks come from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum List {
+    /// `-`: standard input.
+    Stdin,
+    /// A file, or a path that can be read like one.
+    File(PathBuf),
+}
+
+/// What becomes of the variables of the launcher that started us.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum SrunEnv {
+    /// Tasks see them
+    Keep,
+    /// Tasks do not see them; docs/options.md lists them
+    Scrub,
+}
+
 impl FarmArgs {
-    pub(super) fn request(mut self) -> Result<Request, String> {
+    /// Checks what clap does not, and completes the defaults: the list, the workdir and
+    /// the other options.
+    pub(super) fn check(mut self) -> Result<(List, PathBuf, Self), String> {
         self.devices.check()?;
         let path = self.list.take().ok_or("no TASKLIST is given")?;
         let workdir = match self.workdir.take() {
@@ -236,20 +307,16 @@ impl FarmArgs {
         } else {
             List::File(path)
         };
-        Ok(Request::Farm {
-            list,
-            workdir,
-            options: Box::new(self),
-        })
+        Ok((list, workdir, self))
     }
 
-    /// How many slots were asked for; `None` is one per usable CPU.
+    /// The requested number of slots; `None` is one per usable CPU.
     pub fn slots(&self) -> Option<u32> {
         self.proc.flatten()
     }
 }
 
-/// `tasks.txt` → `tasks.txt_workdir`. What is no file of its own has none.
+/// `tasks.txt` → `tasks.txt_workdir`. Standard input and other devices have none.
 pub fn default_workdir(list: &Path) -> Option<PathBuf> {
     let nameless = list == Path::new("-")
         || ["/dev/stdin", "/dev/fd", "/proc/self/fd"]

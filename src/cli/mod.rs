@@ -1,46 +1,42 @@
-//! The command line: what the commands are. No decision is taken here;
-//! `Cli::read` turns arguments and variables into a `Request`. `farm` has the
-//! options of the farm, `shape` what clap does not do by itself.
+//! The command line: `Cli::read` turns arguments and variables into a `Request`, and
+//! decides nothing. `farm` has the options of the farm, `adapt` what clap does not do by
+//! itself.
 //!
-//! PyTaskFarmer's options all work as its users type them, also `-v True` and a bare
-//! `--proc`. Long options are not abbreviated: what one means today, `--time` for
-//! example, could be another's beginning tomorrow. Others rely on this: every option
-//! of the farm has its `PYTF_` variable, an empty variable is none, and one that is
-//! no option's is told.
+//! All options of PyTaskFarmer work as its users type them, also `-v True` and `--proc`
+//! without a value. Long options cannot be abbreviated: the abbreviation of one option
+//! could be the name of a later one. Others rely on this: every option of the farm has a
+//! `PYTF_` variable, and an empty variable is ignored.
 
+mod adapt;
 mod devices;
 mod farm;
+mod first_word;
+mod groups;
 mod repair;
-mod shape;
 #[cfg(test)]
 mod tests;
 mod values;
 mod view;
-mod walltime;
-mod words;
 
 use std::ffi::OsString;
 use std::path::PathBuf;
 
 use clap::error::ErrorKind;
-use clap::{Args, FromArgMatches, Parser, Subcommand};
+use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand};
 
+use self::adapt::{clearer, tidy};
 pub use self::devices::{Bind, DeviceArgs, Devices};
-pub use self::farm::default_workdir;
-pub use self::farm::{FarmArgs, Lock, Logs};
+pub use self::farm::{FarmArgs, List, Lock, Logs, SrunEnv, default_workdir};
+pub use self::first_word::nearest_command;
+use self::first_word::{meant, reserved, worded};
 pub use self::repair::Repair;
-pub use self::shape::unknown_variables;
-use self::shape::{clearer, command, tidy};
 pub use self::values::Gpus;
 pub use self::view::{Export, Format, Report, Status, Timeline, Watch};
-pub use self::walltime::{AllocationArgs, SrunEnv};
-pub use self::words::nearest_command;
-use self::words::{meant, reserved, worded};
 use crate::VERSION;
 use crate::model::ids::Ids;
 use crate::model::task::TaskId;
 
-/// What the user wants.
+/// What the user asks for.
 #[derive(Clone, Debug)]
 pub enum Request {
     /// Run a task list.
@@ -54,11 +50,11 @@ pub enum Request {
     },
     /// Show what a task printed.
     Log(Log),
-    /// Make failed tasks wait again.
+    /// Put failed tasks back.
     Retry(Retry),
-    /// Make a damaged workdir whole again.
+    /// Repair a damaged workdir.
     Repair(Repair),
-    /// Show how a run stands.
+    /// Show the state of a run.
     Status(Status),
     /// Watch a run.
     Watch(Watch),
@@ -74,20 +70,11 @@ pub enum Request {
     Guard(Vec<OsString>),
 }
 
-/// Where the tasks come from.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum List {
-    /// `-`: standard input.
-    Stdin,
-    /// A file, or anything that can be read like one.
-    File(PathBuf),
-}
-
-/// Runs the tasks of a list, one line a task, on every node of an allocation.
+/// Run a list of commands on every node of an allocation.
 ///
-/// Start one pytf on each node (`srun pytf tasks.txt`), or a single one
-/// anywhere. All of them meet in the workdir, take tasks from it until none is
-/// left, and may come and go at any time. The same command again resumes.
+/// Start one pytf per node (`srun pytf tasks.txt`), or a single one anywhere. The
+/// processes share a workdir and take tasks from it until none is left. They may start
+/// and end at any time. To resume a run, run the same command again.
 #[derive(Clone, Debug, Parser)]
 #[command(
     name = "pytf",
@@ -95,6 +82,8 @@ pub enum List {
     args_conflicts_with_subcommands = true,
     args_override_self = true,
     disable_help_subcommand = true,
+    disable_help_flag = true,
+    disable_version_flag = true,
     max_term_width = 100
 )]
 pub struct Cli {
@@ -122,40 +111,40 @@ enum Other {
 pub struct Log {
     /// The workdir of the run
     pub workdir: PathBuf,
-    /// The task's id: the first number in its line of finished or failed
+    /// The id of the task: the number before its command in finished or failed
     pub id: TaskId,
-    /// Which attempt, counted from 1 [default: the last]
+    /// The attempt, counted from 1 [default: the last]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     pub attempt: Option<u32>,
 }
 
-/// Make failed tasks wait to be run again.
+/// Put failed tasks back, to be run again.
 ///
-/// They move from failed to toprocess; the next run of the same command, or one
-/// that is under way, starts them. Attempts are counted on.
+/// They move from failed to toprocess. A farm that runs starts them, or the next run of
+/// the same command. The number of attempts goes on.
 #[derive(Clone, Debug, Args)]
 pub struct Retry {
     /// The workdir of the run
     pub workdir: PathBuf,
-    /// Which of the failed tasks: ids and ranges like 17 or 3-9,12 [default: all]
+    /// Which failed tasks: ids and ranges such as 17 or 3-9,12 [default: all]
     pub ids: Vec<Ids>,
 }
 
-/// The word by which we start ourselves to kill what we leave behind.
+/// The word by which a farmer starts its guard.
 const GUARD: &str = "__guard";
 
 impl Cli {
     /// Reads a command line. The error prints itself, on the right stream, and
     /// knows its exit status: 2, or 0 for `--help` and `--version`.
     ///
-    /// Values of variables are clap's to read; `variable` only tells which of
-    /// them must not count.
+    /// Clap reads the values of variables; `variable` is asked only which of them do not
+    /// count.
     pub fn read(
         argv: impl IntoIterator<Item = OsString>,
         variable: impl Fn(&str) -> Option<OsString>,
     ) -> Result<Request, clap::Error> {
         let argv: Vec<OsString> = argv.into_iter().collect();
-        // Once for each farmer: nobody waits for all options to be made for it.
+        // Once for each farmer: it does not pay to build all options for it.
         if argv.get(1).is_some_and(|word| word == GUARD) {
             return Ok(Request::Guard(argv[2..].to_vec()));
         }
@@ -187,10 +176,26 @@ impl Cli {
                 Ok(()) => Ok(Request::Devices(wish)),
                 Err(why) => Err(command.error(ErrorKind::ArgumentConflict, why)),
             },
-            None => cli
-                .farm
-                .request()
-                .map_err(|why| command.error(ErrorKind::MissingRequiredArgument, why)),
+            None => match cli.farm.check() {
+                Ok((list, workdir, options)) => Ok(Request::Farm {
+                    list,
+                    workdir,
+                    options: Box::new(options),
+                }),
+                Err(why) => Err(command.error(ErrorKind::MissingRequiredArgument, why)),
+            },
         }
     }
+}
+
+/// The command as clap sees it, with its help completed and without the variables that
+/// do not count.
+fn command(variable: &dyn Fn(&str) -> Option<OsString>) -> clap::Command {
+    adapt::complete(Cli::command(), variable)
+}
+
+/// Those of these variables that look like options and are none, each with the option
+/// that it may have been meant for.
+pub fn unknown_variables(names: impl Iterator<Item = OsString>) -> Vec<(String, Option<String>)> {
+    adapt::unknown_variables(&Cli::command(), names)
 }

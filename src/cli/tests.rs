@@ -4,8 +4,7 @@ use std::ffi::OsStr;
 use std::path::Path;
 use std::time::Duration;
 
-use clap::CommandFactory;
-
+use super::groups::{ADVANCED, COMMON, LOGS, RESOURCES, TIME, WORKDIR};
 use super::*;
 
 fn read(line: &str) -> Result<Request, clap::Error> {
@@ -92,11 +91,17 @@ fn print_help() {
 #[test]
 fn short_help_is_a_line_a_flag() {
     let short = command(&|_| None).term_width(100).render_help().to_string();
-    let from = short.lines().position(|line| line == "Options:").unwrap();
-    let lines = short.lines().skip(from + 1);
-    for line in lines.take_while(|line| !line.is_empty()) {
-        assert!(line.contains(" --"), "more than a line: {short}");
+    for group in [COMMON, TIME, RESOURCES, LOGS, WORKDIR, ADVANCED] {
+        let heading = format!("{group}:");
+        let from = short.lines().position(|line| line == heading).unwrap();
+        let lines = short.lines().skip(from + 1);
+        let lines: Vec<_> = lines.take_while(|line| !line.is_empty()).collect();
+        assert!(lines.len() >= 2, "{group}: {short}");
+        for line in lines {
+            assert!(line.contains(" --"), "more than a line: {short}");
+        }
     }
+    assert!(!short.contains("\nOptions:"), "without a group: {short}");
     assert!(short.lines().all(|line| line.len() <= 100), "{short}");
     assert!(!short.contains("takeover") && !short.contains("__guard"));
     let long = command(&|_| None).render_long_help().to_string();
@@ -128,7 +133,10 @@ fn what_others_call_so_is_understood_or_explained() {
         ("--dry-run t", "pytf devices"),
         ("--resume t", "the same command again"),
         // Not one of several options that begin so.
-        ("--work w t", "--workdir"),
+        ("--work w t", "did you mean --workdir?"),
+        ("--task 5 t", "--task-timeout, --task-estimate"),
+        ("--gpu 5 t", "--gpus-per-task, --gpus"),
+        ("status w --fail", "did you mean --failed?"),
     ] {
         let message = error(line);
         assert!(message.contains(told), "'{line}': {message}");

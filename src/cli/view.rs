@@ -1,4 +1,4 @@
-//! The commands that only look at a workdir.
+//! The commands that only read a workdir.
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -8,24 +8,24 @@ use clap::{Args, ValueEnum};
 use crate::model::durations;
 use crate::model::task::TaskId;
 
-/// Show how a run stands.
+/// Show the state of a run.
 ///
-/// From any machine that sees the workdir, while the run goes on and afterwards.
-/// It takes no lock and writes nothing.
+/// It works on any machine that sees the workdir, during the run and afterwards. It takes
+/// no lock and writes nothing.
 #[derive(Clone, Debug, Args)]
 pub struct Status {
     /// The workdir of the run
     pub workdir: PathBuf,
-    /// List the failed tasks: attempts, outcome, node, time, memory, log
+    /// List failed tasks: attempts, outcome, node, time, memory, log
     #[arg(long, conflicts_with = "task")]
     pub failed: bool,
-    /// List the tasks that run: for how long, node, slot, process
+    /// List running tasks: run time, node, slot, process
     #[arg(long, conflicts_with_all = ["task", "failed"])]
     pub running: bool,
-    /// Show all about one task: its attempts, its log, why it waits
+    /// Show one task: its attempts, its log, why it waits
     #[arg(long, value_name = "ID")]
     pub task: Option<TaskId>,
-    /// The form: text, json, csv, tsv [default: text]
+    /// The format: text, json, csv, tsv [default: text]
     ///
     /// csv and tsv are for --failed and --running only.
     #[arg(
@@ -40,26 +40,26 @@ pub struct Status {
     pub json: bool,
 }
 
-/// How a view is written.
+/// How the result is written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum Format {
     /// For people
     Text,
     /// One JSON object
     Json,
-    /// Values between commas, a header line first
+    /// Comma-separated values with a header line
     Csv,
-    /// Values between tabs, a header line first
+    /// Tab-separated values with a header line
     Tsv,
 }
 
 impl Status {
-    /// The form that was asked for.
+    /// The requested format.
     pub fn form(&self) -> Format {
         if self.json { Format::Json } else { self.format }
     }
 
-    /// What of the wish cannot be.
+    /// What is wrong with the request.
     pub(super) fn fault(&self) -> Option<&'static str> {
         let is_table = matches!(self.form(), Format::Csv | Format::Tsv);
         (is_table && !self.failed && !self.running).then_some(
@@ -68,10 +68,10 @@ impl Status {
     }
 }
 
-/// Watch a run: nodes, slots, tasks and failures on a live screen.
+/// Watch a run on a live screen: nodes, slots, tasks and failures.
 ///
-/// It needs a terminal; it takes no lock and writes nothing, so any number may
-/// watch. The keys are shown at the bottom of the screen, q leaves.
+/// It needs a terminal. It takes no lock and writes nothing, so any number of people may
+/// watch. The keys are shown at the bottom of the screen; q quits.
 #[derive(Clone, Debug, Args)]
 pub struct Watch {
     /// The workdir of the run
@@ -80,8 +80,7 @@ pub struct Watch {
 
 /// Write the results for other tools: joblog, csv or jsonl.
 ///
-/// One line for each attempt that has ended, in the order of the journals. It
-/// can be made at any time.
+/// One line per ended attempt, in the order of the journals. It works at any time.
 #[derive(Clone, Debug, Args)]
 #[command(group = clap::ArgGroup::new("form").required(true))]
 pub struct Export {
@@ -90,20 +89,20 @@ pub struct Export {
     /// GNU parallel's --joblog; its Seq is the task's id plus 1
     #[arg(long, group = "form")]
     pub joblog: bool,
-    /// Values between commas, a header line first
+    /// Comma-separated values with a header line
     #[arg(long, group = "form")]
     pub csv: bool,
-    /// One JSON object a line
+    /// One JSON object per line
     #[arg(long, group = "form")]
     pub jsonl: bool,
-    /// The file to write [default: standard output, which is also -]
+    /// The file to write, - is standard output [default: -]
     #[arg(short, long, value_name = "FILE")]
     pub output: Option<PathBuf>,
 }
 
 /// Write the timeline of a run, for Perfetto (ui.perfetto.dev).
 ///
-/// At any time: while the run goes on, and after a crash.
+/// It works at any time, also while the run goes on and after a crash.
 #[derive(Clone, Debug, Args)]
 pub struct Timeline {
     /// The workdir of the run
@@ -111,15 +110,15 @@ pub struct Timeline {
     /// The file to write, - is standard output [default: timeline.json in WORKDIR]
     #[arg(short, long, value_name = "FILE")]
     pub output: Option<PathBuf>,
-    /// Compress it; Perfetto opens .gz as it is
+    /// Compress the file; Perfetto opens .gz files directly
     #[arg(long)]
     pub gzip: bool,
-    /// Only what happened in this last part of the run (90s, 10m, 1h30m)
+    /// Only the last part of the run, of this length (90s, 10m, 1h30m)
     #[arg(long, value_name = "DURATION", value_parser = durations::parse)]
     pub since: Option<Duration>,
 }
 
-/// Write a report of a run: one page of HTML that needs no network.
+/// Write a report of a run: one HTML page that needs no network.
 #[derive(Clone, Debug, Args)]
 pub struct Report {
     /// The workdir of the run

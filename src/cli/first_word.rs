@@ -1,5 +1,5 @@
-//! First words: commands, words that mean an option, words that were meant to be a
-//! command, and names of commands to come.
+//! The first word of a command line: words that mean an option, misspelled commands, and
+//! names that are reserved for later commands.
 
 use std::ffi::OsString;
 
@@ -18,11 +18,11 @@ pub(super) fn worded(argv: Vec<OsString>) -> Vec<OsString> {
     }
 }
 
-/// The commands that there are.
+/// All commands.
 const COMMANDS: [&str; 10] = [
     "status", "watch", "log", "retry", "repair", "report", "timeline", "export", "devices", "help",
 ];
-/// Commands of a later pytf: a list of such a name would one day not be run.
+/// Reserved for commands of a later pytf: a list of such a name would then not run.
 const RESERVED: [&str; 14] = [
     "add",
     "attach",
@@ -40,18 +40,18 @@ const RESERVED: [&str; 14] = [
     "stop",
 ];
 
-/// What is wrong with a first word that is to become a command.
+/// What is wrong with a first word that is reserved.
 pub(super) fn reserved(argv: &[OsString]) -> Option<String> {
     let word = argv.get(1)?.to_str()?;
     RESERVED.contains(&word).then(|| {
         format!(
-            "'{word}' is not a command of this pytf, and a later one may have it: a task list of \
-             that name is written ./{word}"
+            "'{word}' is reserved for a command of a later pytf; for a task list of that name, use \
+             ./{word}"
         )
     })
 }
 
-/// The command that a word was meant to be, when it is not one.
+/// The command that a word was probably meant to be, when it is not one.
 pub fn nearest_command(word: &str) -> Option<&'static str> {
     let word = Some(word).filter(|word| word.len() > 2)?;
     let near = COMMANDS
@@ -65,7 +65,7 @@ pub fn nearest_command(word: &str) -> Option<&'static str> {
         .copied()
 }
 
-/// How many letters must be inserted, removed, replaced or swapped with the next.
+/// How many letters must be inserted, removed, replaced or swapped with the next one.
 fn edits(a: &str, b: &str) -> usize {
     let (a, b) = (a.as_bytes(), b.as_bytes());
     let mut rows = vec![vec![0; b.len() + 1]; a.len() + 1];

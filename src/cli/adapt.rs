@@ -1,34 +1,37 @@
-//! What clap does not do by itself: PyTaskFarmer's forms of options, variables
-//! that must not count, errors that say what was meant, help with variables.
+//! What clap does not do by itself: the option forms of PyTaskFarmer, variables that do
+//! not count, errors that name what was meant, help that names variables.
 
 use std::ffi::{OsStr, OsString};
 use std::fmt::Write as _;
 
 use clap::error::{ContextKind, ContextValue, ErrorKind};
-use clap::{Arg, Command, CommandFactory};
+use clap::{Arg, ArgAction, Command};
 
-use super::Cli;
 use crate::exit;
 
-/// The command as clap sees it, with those variables taken out that do not
-/// count, and what clap does not write into the help by itself.
-pub(super) fn command(variable: &dyn Fn(&str) -> Option<OsString>) -> Command {
+/// Removes the variables that do not count, and adds to the help what clap does not write
+/// by itself.
+pub(super) fn complete(command: Command, variable: &dyn Fn(&str) -> Option<OsString>) -> Command {
     let statuses = exit::TABLE
         .iter()
         .map(|(exit, _, sentence)| format!("\n  {:>3}  {sentence}", exit.code()));
-    Cli::command()
-        .after_help("pytf --help explains each option.")
+    command
+        .after_help("'pytf --help' explains each option, 'pytf COMMAND --help' a command.")
         .after_long_help(format!(
-            "Every option of the farm can be given by its variable; the command line wins.\n\n\
+            "Every option of the farm can be set by its variable; the command line overrides it.\n\n\
              Exit status:{}",
             statuses.collect::<String>()
         ))
         .mut_args(|arg| with_variable(arg, variable))
-        .mut_subcommands(|sub| sub.mut_args(|arg| with_variable(arg, variable)))
+        .mut_subcommands(|sub| {
+            // The farm has its own, in a group.
+            let help = Arg::new("help").short('h').long("help");
+            sub.mut_args(|arg| with_variable(arg, variable))
+                .arg(help.action(ArgAction::Help).help("Print help"))
+        })
 }
 
-/// An option that has a variable, with it in its help, and without it where it
-/// must not count.
+/// Names the variable of an option in its help, and removes it where it does not count.
 fn with_variable(arg: Arg, variable: &dyn Fn(&str) -> Option<OsString>) -> Arg {
     let Some(name) = arg.get_env().and_then(OsStr::to_str).map(str::to_owned) else {
         return arg;
@@ -41,11 +44,11 @@ fn with_variable(arg: Arg, variable: &dyn Fn(&str) -> Option<OsString>) -> Arg {
     }
 }
 
-/// What people type who know other programs, and what to do instead.
+/// Options of other programs, and what to use instead.
 const FOREIGN: [(&str, &str); 5] = [
     (
         "--time",
-        "--timeout ends the whole farm, --task-timeout each task; options are not abbreviated",
+        "--timeout ends the whole farm, --task-timeout each task; options cannot be abbreviated",
     ),
     (
         "--dry-run",
@@ -59,12 +62,12 @@ const FOREIGN: [(&str, &str); 5] = [
     ("--resume", "the same command again resumes"),
     (
         "--halt",
-        "'pytf' goes on when tasks fail; its exit status is then 1",
+        "pytf continues when tasks fail, and ends with exit status 1",
     ),
 ];
 
-/// Says what was meant: a word that is no subcommand, an option of another program, a
-/// variable of ours with a value that is none.
+/// Says what was meant: a word that is not a command, an option that is abbreviated or of
+/// another program, a variable with a wrong value.
 pub(super) fn clearer(
     error: clap::Error,
     command: &mut Command,
@@ -76,8 +79,8 @@ pub(super) fn clearer(
         _ => None,
     };
     match error.kind() {
-        // Clap takes a second task list for a subcommand. What is meant is mostly a
-        // command with its arguments, or a subcommand with a slip in it.
+        // Clap takes a second task list for a command. Mostly a task is meant, with its
+        // arguments, or a command whose name is misspelled.
         ErrorKind::ArgumentConflict => {
             let Some(word) = of(ContextKind::InvalidSubcommand) else {
                 return error;
@@ -92,14 +95,13 @@ pub(super) fn clearer(
         ErrorKind::UnknownArgument => {
             let word =
                 of(ContextKind::InvalidArg).map(|word| word.split('=').next().unwrap_or(word));
-            let meant = FOREIGN.iter().find(|(name, _)| Some(*name) == word);
-            let Some((name, meant)) = meant else {
-                return error;
+            let foreign = FOREIGN.iter().find(|(name, _)| Some(*name) == word);
+            let why = match (foreign, word.and_then(|word| in_full(word, command, argv))) {
+                (Some((name, meant)), _) => format!("there is no {name}: {meant}"),
+                (None, Some(why)) => why,
+                (None, None) => return error,
             };
-            command.error(
-                ErrorKind::UnknownArgument,
-                format!("there is no {name}: {meant}"),
-            )
+            command.error(ErrorKind::UnknownArgument, why)
         }
         ErrorKind::ValueValidation | ErrorKind::InvalidValue => {
             let arg = of(ContextKind::InvalidArg).unwrap_or_default();
@@ -123,6 +125,24 @@ pub(super) fn clearer(
     }
 }
 
+/// The options that begin with this word, which is not one itself.
+fn in_full(word: &str, command: &Command, argv: &[OsString]) -> Option<String> {
+    let beginning = word.strip_prefix("--").filter(|rest| !rest.is_empty())?;
+    let named = argv.get(1).and_then(|name| command.find_subcommand(name));
+    let longs = named.unwrap_or(command).get_arguments();
+    let longs = longs
+        .filter(|arg| !arg.is_hide_set())
+        .filter_map(Arg::get_long);
+    let meant = longs.filter(|long| long.starts_with(beginning));
+    let meant: Vec<String> = meant.map(|long| format!("--{long}")).collect();
+    (!meant.is_empty()).then(|| {
+        format!(
+            "there is no option {word}, and options cannot be abbreviated; did you mean {}?",
+            meant.join(", ")
+        )
+    })
+}
+
 /// The variable that a wrong value came from, when it is on no command line.
 fn from_variable(
     command: &Command,
@@ -144,7 +164,7 @@ fn from_variable(
     (is_set && !is_typed).then(|| name.to_owned())
 }
 
-/// What tasks find in their environment, which is no option.
+/// What tasks find in their environment. These are not options.
 const OF_TASKS: [&str; 5] = [
     "PYTF_TASK_ID",
     "PYTF_ATTEMPT",
@@ -153,10 +173,12 @@ const OF_TASKS: [&str; 5] = [
     "PYTF_FARMER",
 ];
 
-/// Those of these variables that look like options of ours and are none, each with the
-/// one that it may have been meant for.
-pub fn unknown_variables(names: impl Iterator<Item = OsString>) -> Vec<(String, Option<String>)> {
-    let command = Cli::command();
+/// Those of these variables that look like options of this command and are none, each
+/// with the one that it may have been meant for.
+pub(super) fn unknown_variables(
+    command: &Command,
+    names: impl Iterator<Item = OsString>,
+) -> Vec<(String, Option<String>)> {
     let options = command
         .get_arguments()
         .filter_map(|arg| arg.get_env()?.to_str());
@@ -192,8 +214,8 @@ fn distance(a: &str, b: &str) -> usize {
     row[b.len()]
 }
 
-/// The option with its variable and its possible values in the long help, and
-/// out of the short one, which has a line for each option.
+/// The option with its variable and its possible values in the long help, and without
+/// them in the short help, which has one line per option.
 fn documented(arg: Arg, variable: &str) -> Arg {
     let mut help = arg
         .get_long_help()
@@ -212,18 +234,17 @@ fn documented(arg: Arg, variable: &str) -> Arg {
         .hide_possible_values(takes_values)
 }
 
-/// Whether a variable is an option of ours. An empty one is none. And a task's
-/// environment names the workdir and the GPUs that it belongs to: a pytf which is
-/// started inside a task must not join that run, its own parent, and what it may
-/// use is told by the same variables as to any other program.
+/// Whether a variable is read as an option. An empty one is not. In the environment of a
+/// task two of them describe the task: a pytf that is started there must not join the
+/// run of its own parent, and finds its GPUs by the same variables as any other program.
 fn counts(name: &str, variable: &dyn Fn(&str) -> Option<OsString>) -> bool {
     let inside_a_task = variable("PYTF_TASK_ID").is_some();
     variable(name).is_some_and(|value| !value.is_empty())
         && !(inside_a_task && ["PYTF_WORKDIR", "PYTF_GPUS"].contains(&name))
 }
 
-/// Turns PyTaskFarmer's `-v VALUE` into `--verbose=VALUE`. Only a word that says
-/// yes or no is a value: in `-v tasks.txt` the task list is none.
+/// Turns PyTaskFarmer's `-v VALUE` into `--verbose=VALUE`. Only a word for yes or no is
+/// a value: in `-v tasks.txt` the task list is not.
 pub(super) fn tidy(argv: impl IntoIterator<Item = OsString>) -> Vec<OsString> {
     let mut tidied = Vec::new();
     let mut argv = argv.into_iter().peekable();
