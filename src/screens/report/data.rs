@@ -10,13 +10,12 @@ use crate::history::run::node::Node;
 use crate::model::escape::escape;
 use crate::model::figures::Histogram;
 use crate::model::series::Series;
-use crate::screens::status::json::status;
 
 /// The most nodes, and the most GPUs, that get a row over time.
 const NODES: usize = 200;
 
-/// The data as JSON that may stand inside a script element.
-pub(super) fn json(run: &Run) -> io::Result<String> {
+/// The data, of which `status` is a part, as JSON that may stand inside a script element.
+pub(super) fn json(run: &Run, status: &Value) -> io::Result<String> {
     let (first, last) = run.span().unwrap_or((0, 0));
     let nodes = run.nodes();
     let rows: Vec<Value> = nodes
@@ -31,7 +30,7 @@ pub(super) fn json(run: &Run) -> io::Result<String> {
         })
         .collect();
     let data = json!({
-        "status": status(run),
+        "status": status,
         "start": first,
         "length": last - first,
         "series": points(&run.series(), first),

@@ -13,7 +13,7 @@ use crate::model::durations;
 use crate::model::escape::{clip, escape};
 use crate::model::figures::{micros, show_kib};
 use crate::model::outcome::{Outcome, signal_name};
-use crate::model::record::End;
+use crate::model::record::{End, LogAt};
 use crate::model::task::TaskId;
 
 /// How much of a command is shown.
@@ -40,7 +40,7 @@ pub(super) fn show(run: &Run, form: Form, out: &mut dyn Write) -> io::Result<()>
             ];
             let mut rows = vec![head.map(str::to_owned).to_vec()];
             for failure in &failures {
-                rows.push(Row::of(*failure, &mut details, &mut commands)?.text());
+                rows.push(FailedTask::of(*failure, &mut details, &mut commands)?.text());
             }
             return table::text(out, &look, &rows);
         }
@@ -54,7 +54,7 @@ pub(super) fn show(run: &Run, form: Form, out: &mut dyn Write) -> io::Result<()>
         }
     }
     for (number, failure) in failures.iter().enumerate() {
-        let row = Row::of(*failure, &mut details, &mut commands)?;
+        let row = FailedTask::of(*failure, &mut details, &mut commands)?;
         match form {
             Form::Csv => table::csv(out, &row.cells())?,
             Form::Tsv => table::tsv(out, &row.cells())?,
@@ -70,14 +70,24 @@ pub(super) fn show(run: &Run, form: Form, out: &mut dyn Write) -> io::Result<()>
     Ok(())
 }
 
+/// The first failed tasks, at most so many.
+pub(crate) fn failed_tasks(run: &Run, most: usize) -> io::Result<Vec<FailedTask<'_>>> {
+    let mut commands = Commands::open(&run.workdir)?;
+    let mut details = Details::default();
+    let failures = failures(run).into_iter().take(most);
+    failures
+        .map(|failure| FailedTask::of(failure, &mut details, &mut commands))
+        .collect()
+}
+
 /// All that is known of a failed task.
-struct Row<'a> {
+pub(crate) struct FailedTask<'a> {
     failure: Failure<'a>,
     end: Option<End>,
     command: String,
 }
 
-impl<'a> Row<'a> {
+impl<'a> FailedTask<'a> {
     fn of(
         failure: Failure<'a>,
         details: &mut Details,
@@ -104,8 +114,7 @@ impl<'a> Row<'a> {
     }
 
     fn log(&self) -> Option<String> {
-        let log = self.end.as_ref()?.log.as_ref()?;
-        Some(escape(log.file.as_bytes()))
+        Some(escape(self.log_at()?.file.as_bytes()))
     }
 
     fn peak(&self) -> Option<u64> {
@@ -159,7 +168,13 @@ impl<'a> Row<'a> {
         ]
     }
 
-    fn json(&self) -> serde_json::Value {
+    /// Where its log is, when that was kept.
+    pub(crate) fn log_at(&self) -> Option<&LogAt> {
+        self.end.as_ref()?.log.as_ref()
+    }
+
+    /// As `--json` has it.
+    pub(crate) fn json(&self) -> serde_json::Value {
         let (status, signal) = numbers(self.failure.outcome());
         json!({
             "id": self.failure.id,

@@ -6,13 +6,14 @@
 use serde_json::{Value, json};
 
 use super::{numbers, shown};
-use crate::history::failures::{causes, failures};
+use crate::history::failures::{Cause, causes, failures};
 use crate::history::run::gpus::Gpu;
 use crate::history::run::node::Node;
-use crate::history::run::{ClockDifference, Life, Run};
+use crate::history::run::{ClockDifference, Farmer, Life, Run};
 use crate::model::escape::escape;
-use crate::model::figures::{Histogram, float};
+use crate::model::figures::{Histogram, float, share};
 use crate::model::forecast::Forecast;
+use crate::model::outcome::Outcome;
 use crate::ui::advice::advice;
 
 /// The version of the schema.
@@ -39,13 +40,13 @@ pub(crate) fn word(run: &Run) -> &'static str {
 pub fn status(run: &Run) -> Value {
     let counts = &run.counts;
     let (failures, nodes) = (failures(run), run.nodes());
-    let clocks = run.clock_difference();
+    let (clocks, span) = (run.clock_difference(), run.span());
     let (low, high, unknown) = match run.forecast() {
         Forecast::Over => (Some(0.0), Some(0.0), None),
         Forecast::Range(low, high) => (Some(low.as_secs_f64()), Some(high.as_secs_f64()), None),
         Forecast::Unknown(why) => (None, None, Some(why)),
     };
-    let sum = |of: fn(&crate::history::run::Farmer) -> u64| run.farmers.iter().map(of).sum::<u64>();
+    let sum = |of: fn(&Farmer) -> u64| run.farmers.iter().map(of).sum::<u64>();
     let damaged = run.farmers.iter().filter(|farmer| farmer.damage.lines > 0);
     json!({
         "schema": SCHEMA,
@@ -54,6 +55,8 @@ pub fn status(run: &Run) -> Value {
         "workdir": shown(&run.workdir),
         "at": run.now.duration_since(std::time::UNIX_EPOCH).unwrap_or_default().as_secs_f64(),
         "state": word(run),
+        "first": span.map(|(first, _)| seconds(first)),
+        "last": span.map(|(_, last)| seconds(last)),
         "tasks": {
             "total": counts.total,
             "finished": counts.finished,
@@ -68,7 +71,7 @@ pub fn status(run: &Run) -> Value {
         "attempts": {
             "ended": sum(|farmer| farmer.ended),
             "finished": sum(|farmer| farmer.finished),
-            "failed": sum(crate::history::run::Farmer::failed),
+            "failed": sum(Farmer::failed),
             "interrupted": sum(|farmer| farmer.interrupted),
         },
         "rate": run.rate(),
@@ -85,18 +88,7 @@ pub fn status(run: &Run) -> Value {
         },
         "nodes": nodes.iter().map(|one| node(one, clocks.as_ref())).collect::<Vec<_>>(),
         "gpus": nodes.iter().flat_map(|node| gpus(run, node)).collect::<Vec<_>>(),
-        "causes": causes(&failures).iter().map(|cause| {
-            let (status, signal) = numbers(cause.first.outcome());
-            json!({
-                "outcome": cause.first.outcome().map(crate::model::outcome::Outcome::word),
-                "status": status,
-                "signal": signal,
-                "words": cause.words,
-                "tasks": cause.tasks,
-                "nodes": cause.nodes,
-                "first": cause.first.id,
-            })
-        }).collect::<Vec<_>>(),
+        "causes": causes(&failures).iter().map(cause).collect::<Vec<_>>(),
         "advice": advice(run).iter().map(|advice| {
             json!({ "kind": advice.kind, "text": advice.text })
         }).collect::<Vec<_>>(),
@@ -106,6 +98,20 @@ pub fn status(run: &Run) -> Value {
             "first": farmer.damage.first,
         })).collect::<Vec<_>>(),
         "trouble": counts.trouble.as_deref().map(|trouble| escape(trouble.as_bytes())),
+    })
+}
+
+fn cause(cause: &Cause) -> Value {
+    let outcome = cause.first.outcome();
+    let (status, signal) = numbers(outcome);
+    json!({
+        "outcome": outcome.map(Outcome::word),
+        "status": status,
+        "signal": signal,
+        "words": cause.words,
+        "tasks": cause.tasks,
+        "nodes": cause.nodes,
+        "first": cause.first.id,
     })
 }
 
@@ -150,6 +156,7 @@ fn node(node: &Node, clocks: Option<&ClockDifference>) -> Value {
         _ => None,
     };
     let farmers = node.farmers.iter();
+    let sum = |of: fn(&Farmer) -> u64| farmers.clone().map(|farmer| of(farmer)).sum::<u64>();
     json!({
         "node": escape(node.host.as_bytes()),
         "life": node.life.word(),
@@ -167,6 +174,8 @@ fn node(node: &Node, clocks: Option<&ClockDifference>) -> Value {
         "interrupted": node.ended.2,
         "forgiven": node.forgiven,
         "busy": node.busy,
+        "cpu": share(sum(|f| f.spent.user.saturating_add(f.spent.sys)), sum(|f| f.ran)),
+        "peak": node.farmers.iter().map(|farmer| farmer.spent.peak).max(),
         "longest": node.running.first().map(|(attempt, ran)| json!({
             "id": attempt.id,
             "attempt": attempt.attempt,

@@ -1,6 +1,6 @@
 //! `pytf status`: how a run stands, on one screen or as JSON.
 
-mod failed;
+pub(crate) mod failed;
 pub mod json;
 mod running;
 mod task;

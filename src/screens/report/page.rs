@@ -1,0 +1,515 @@
+//! The page as HTML: what can be read without scripts.
+//!
+//! Its figures are those of `pytf status --json`, its list of failed tasks that of
+//! `pytf status --failed --json`. Others rely on this: maud escapes every value, and the
+//! only texts that are put in as they are, are our own style and script and the data
+//! that [`super::data`] has made fit for a script.
+
+use std::io;
+use std::path::Path;
+use std::time::Duration;
+
+use maud::{DOCTYPE, Markup, PreEscaped, html};
+use serde_json::Value;
+
+use crate::history::commands::Commands;
+use crate::history::logs::{log_path, log_tail};
+use crate::history::run::farmer::Top;
+use crate::history::run::{Farmer, Life, Run};
+use crate::model::durations;
+use crate::model::escape::{clip, escape};
+use crate::model::figures::{date, float, grouped, micros, show_kib};
+use crate::model::record::NodeHealth;
+use crate::model::task::TaskId;
+use crate::screens::status::failed::{FailedTask, failed_tasks};
+use crate::screens::status::range;
+use crate::ui::rate::show_rate;
+
+const STYLE: &str = include_str!("page.css");
+const SCRIPT: &str = include_str!("page.js");
+
+/// What the page may ask for: nothing but what is in it.
+const POLICY: &str =
+    "default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'; img-src data:";
+
+/// How many failed tasks are on the page.
+const FAILURES: usize = 200;
+
+/// How many of them are seen at once.
+const SHOWN: usize = 20;
+
+/// How many lines of the log of each.
+const TAIL: usize = 12;
+
+/// How many nodes are in the table.
+const NODES: usize = 500;
+
+/// How many of the longest and the largest tasks.
+const TOP: usize = 8;
+
+/// The whole page. `status` is what `pytf status --json` prints of the run, `data` is for
+/// the script.
+pub(super) fn page(run: &Run, status: &Value, data: &str) -> io::Result<String> {
+    let path = std::fs::canonicalize(&run.workdir).unwrap_or_else(|_| run.workdir.clone());
+    let name = escape(path.file_name().unwrap_or_default().as_encoded_bytes());
+    let page = html! {
+        (DOCTYPE)
+        html lang="en" {
+            head {
+                meta charset="utf-8";
+                meta name="viewport" content="width=device-width, initial-scale=1";
+                meta http-equiv="Content-Security-Policy" content=(POLICY);
+                link rel="icon" href="data:,";
+                title { (name) " · pytf report" }
+                style { (PreEscaped(STYLE)) }
+            }
+            body {
+                main {
+                    header { (head(&name, &path, status)) }
+                    (advice(status))
+                    (over_time())
+                    (nodes(run, status))
+                    (gpus(status))
+                    (slots())
+                    (tasks(run)?)
+                    (failures(run, status)?)
+                    footer { (foot(run, status)) }
+                }
+                div #tip hidden {}
+                script type="application/json" id="data" { (PreEscaped(data)) }
+                script { (PreEscaped(SCRIPT)) }
+            }
+        }
+    };
+    Ok(page.into_string() + "\n")
+}
+
+/// A number of things.
+fn count(value: &Value) -> String {
+    grouped(value.as_u64().unwrap_or(0))
+}
+
+/// A time in seconds.
+fn time(value: &Value) -> String {
+    durations::show(seconds(value))
+}
+
+fn seconds(value: &Value) -> Duration {
+    Duration::try_from_secs_f64(value.as_f64().unwrap_or(0.0)).unwrap_or_default()
+}
+
+/// A size in KiB.
+#[expect(
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    reason = "a size in KiB, whole"
+)]
+fn size(value: &Value) -> String {
+    show_kib(value.as_f64().unwrap_or(0.0) as u64)
+}
+
+/// A part of something, 0 to 1; a dash where it is not known.
+fn percent(value: &Value) -> String {
+    let part = value.as_f64();
+    part.map_or_else(|| "–".to_owned(), |part| format!("{:.0} %", part * 100.0))
+}
+
+/// The elements of an array.
+fn each(value: &Value) -> &[Value] {
+    value.as_array().map_or(&[], Vec::as_slice)
+}
+
+fn text(value: &Value) -> &str {
+    value.as_str().unwrap_or_default()
+}
+
+/// The name, the state and the figures.
+fn head(name: &str, path: &Path, status: &Value) -> Markup {
+    let tasks = &status["tasks"];
+    let (class, state) = match text(&status["state"]) {
+        "complete" if tasks["failed"] != 0 => ("bad", "complete, some tasks failed"),
+        "complete" => ("good", "complete"),
+        "running" => ("good", "running"),
+        _ => ("warn", "stopped, with work left"),
+    };
+    let total = float(tasks["total"].as_u64().unwrap_or(0).max(1));
+    let width = |part: &str| {
+        let part = float(tasks[part].as_u64().unwrap_or(0));
+        format!("width:{:.3}%", part / total * 100.0)
+    };
+    let label = format!(
+        "{} finished, {} failed, {} left",
+        count(&tasks["finished"]),
+        count(&tasks["failed"]),
+        count(&tasks["left"])
+    );
+    html! {
+        h1 { (name) }
+        p class={ "state " (class) } { (state) }
+        p.path { (escape(path.as_os_str().as_encoded_bytes())) }
+        @if let (Some(first), Some(last)) = (status["first"].as_f64(), status["last"].as_f64()) {
+            p.path { "from " (date_of(first)) " to " (date_of(last)) }
+        }
+        div.bar role="img" aria-label=(label) {
+            i.ok style=(width("finished")) {}
+            i.no style=(width("failed")) {}
+            i.run style=(width("claimed")) {}
+        }
+        dl.figures {
+            @for (id, label, value) in figures(status) {
+                div { dt { (label) } dd id=(id) { (value) } }
+            }
+        }
+    }
+}
+
+/// A point in time of seconds since 1970.
+fn date_of(at: f64) -> String {
+    let at = Duration::try_from_secs_f64(at).unwrap_or_default();
+    date(u64::try_from(at.as_micros()).unwrap_or(u64::MAX))
+}
+
+fn figures(status: &Value) -> Vec<(&'static str, &'static str, String)> {
+    let tasks = &status["tasks"];
+    let mut all = vec![
+        ("f-total", "tasks", count(&tasks["total"])),
+        ("f-finished", "finished", count(&tasks["finished"])),
+        ("f-failed", "failed", count(&tasks["failed"])),
+        ("f-left", "left", count(&tasks["left"])),
+    ];
+    if let (Some(first), Some(last)) = (status["first"].as_f64(), status["last"].as_f64()) {
+        all.push(("f-wall", "wall time", time(&(last - first).into())));
+    }
+    if let Some(busy) = status["busy"].as_f64() {
+        all.push(("f-busy", "slots busy", format!("{:.1} %", busy * 100.0)));
+    }
+    if let Some(rate) = status["rate"].as_f64() {
+        all.push(("f-rate", "rate", show_rate(rate)));
+    }
+    let (eta, is_over) = (&status["eta"], tasks["left"] == 0);
+    if let Some(why) = eta["unknown"].as_str().filter(|_| !is_over) {
+        all.push(("f-eta", "time left", format!("unknown: {why}")));
+    } else if !is_over {
+        let left = range(seconds(&eta["low"]), seconds(&eta["high"]));
+        all.push(("f-eta", "time left", left));
+    }
+    let (times, memory, used) = (&status["durations"], &status["memory"], &status["used"]);
+    if !times.is_null() {
+        all.push(("f-median", "median task", time(&times["median"])));
+        all.push(("f-longest", "longest task", time(&times["max"])));
+    }
+    if !memory.is_null() {
+        let cpu = seconds(&used["user"]) + seconds(&used["sys"]);
+        all.push(("f-cpu", "CPU time", durations::show(cpu)));
+        all.push(("f-peak", "peak memory", size(&memory["max"])));
+    }
+    all
+}
+
+/// What could be better.
+fn advice(status: &Value) -> Markup {
+    let advice = each(&status["advice"]);
+    html! {
+        @if !advice.is_empty() {
+            section #advice {
+                h2 { "Advice" }
+                ul { @for one in advice { li { (text(&one["text"])) } } }
+            }
+        }
+    }
+}
+
+fn over_time() -> Markup {
+    html! {
+        section {
+            h2 { "Over time" }
+            figure {
+                figcaption {
+                    b { "Slots" } " " span.key.busy { "busy" } " " span.key.idle { "idle" } " "
+                    span.key.cpu { "CPUs in use" }
+                }
+                div.chart #use {}
+            }
+            figure {
+                figcaption {
+                    b { "Ends" } " per second " span.key.ok { "finished" } " " span.key.no { "failed" }
+                }
+                div.chart.low #pace {}
+            }
+        }
+    }
+}
+
+fn nodes(run: &Run, status: &Value) -> Markup {
+    let (nodes, figures) = (run.nodes(), each(&status["nodes"]));
+    html! {
+        section {
+            h2 { "Nodes" }
+            figure {
+                figcaption { "Part of the slots that is busy " span.ramp {} " 0 to 100 %" }
+                div.chart #heat {}
+            }
+            div.wide { table #nodes {
+                thead { tr {
+                    th { "node" } th {} th.n { "slots" } th.n { "finished" } th.n { "failed" }
+                    th { "busy" } th.n { "CPU" } th.n { "peak" }
+                } }
+                tbody {
+                    @for (node, one) in nodes.iter().zip(figures).take(NODES) {
+                        tr {
+                            td { (text(&one["node"])) }
+                            td class=(class_of(node.life, node.health)) { (node.word()) }
+                            td.n { (count(&one["slots"])) }
+                            td.n { (count(&one["finished"])) }
+                            td.n.bad[one["failed"] != 0] { (count(&one["failed"])) }
+                            (load(&one["busy"], "0 %"))
+                            td.n { (percent(&one["cpu"])) }
+                            td.n { (size(&one["peak"])) }
+                        }
+                    }
+                    @if nodes.len() > NODES {
+                        tr { td colspan="8" { "and " (nodes.len() - NODES) " more" } }
+                    }
+                }
+            } }
+        }
+    }
+}
+
+/// How a node's state is coloured.
+fn class_of(life: Life, health: NodeHealth) -> &'static str {
+    match life {
+        Life::Alive if health != NodeHealth::Healthy => "bad",
+        Life::Alive => "good",
+        Life::Silent(_) | Life::Lost => "warn",
+        Life::Dead => "bad",
+        Life::Left => "faint",
+    }
+}
+
+/// A cell with a bar behind it; `unknown` stands where nobody knows.
+fn load(part: &Value, unknown: &str) -> Markup {
+    let width = part.as_f64().unwrap_or(0.0) * 100.0;
+    html! {
+        td.load {
+            span style=(format!("--v:{width:.1}%")) {
+                @if part.is_null() { (unknown) } @else { (percent(part)) }
+            }
+        }
+    }
+}
+
+/// The part about GPUs, when there are any.
+fn gpus(status: &Value) -> Markup {
+    let gpus = each(&status["gpus"]);
+    html! {
+        @if !gpus.is_empty() {
+            section #gpus {
+                h2 { "GPUs" }
+                figure {
+                    figcaption { b { "Load" } " " span.ramp {} " 0 to 100 %" }
+                    div.chart #gpu-load {}
+                }
+                figure {
+                    figcaption { b { "Memory" } " in use " span.ramp.memory {} " 0 to 100 %" }
+                    div.chart #gpu-memory {}
+                }
+                div.wide { table {
+                    thead { tr {
+                        th { "node" } th { "GPU" } th.n { "slots" } th.n { "tasks" }
+                        th { "load with tasks" } th.n { "load" } th.n { "memory" }
+                        th.n { "most memory" }
+                    } }
+                    tbody {
+                        @for gpu in gpus.iter().take(NODES) {
+                            tr {
+                                td { (text(&gpu["node"])) }
+                                td { code { (text(&gpu["gpu"])) } }
+                                td.n { (count(&gpu["slots"])) }
+                                td.n { (count(&gpu["tasks"])) }
+                                (load(&gpu["load_with_tasks"], "–"))
+                                td.n { (percent(&gpu["load"])) }
+                                td.n { (percent(&gpu["memory"])) }
+                                td.n { (percent(&gpu["memory_max"])) }
+                            }
+                        }
+                    }
+                } }
+            }
+        }
+    }
+}
+
+fn slots() -> Markup {
+    html! {
+        section {
+            h2 { "Slots" }
+            figure {
+                figcaption {
+                    span.key.ok { "finished" } " " span.key.no { "failed" } " "
+                    span.key.cut { "interrupted or running" } " "
+                    span #hint { "drag to zoom in, double click to zoom out" }
+                }
+                div.chart #gantt {}
+                p.none #gantt-note {}
+            }
+        }
+    }
+}
+
+fn tasks(run: &Run) -> io::Result<Markup> {
+    let mut commands = Commands::open(&run.workdir)?;
+    let longest = top(run, |farmer| &farmer.longest);
+    let largest = top(run, |farmer| &farmer.largest);
+    let time = |us| durations::show(micros(us));
+    Ok(html! {
+        section {
+            h2 { "Tasks" }
+            div.pair {
+                figure { figcaption { b { "Time" } " of an attempt" } div.chart.low #times {} }
+                figure { figcaption { b { "Peak memory" } " of an attempt" } div.chart.low #peaks {} }
+            }
+            figure {
+                figcaption {
+                    b { "Memory against time" } " " span.key.ok { "finished" } " "
+                    span.key.no { "failed" } " " span #scatter-note {}
+                }
+                div.chart #scatter {}
+            }
+            div.pair.tops {
+                (table("The longest", &longest, time, &mut commands)?)
+                (table("The most memory", &largest, show_kib, &mut commands)?)
+            }
+        }
+    })
+}
+
+/// The attempts with the greatest values, and their nodes.
+fn top(run: &Run, of: fn(&Farmer) -> &Vec<Top>) -> Vec<(&Top, &str)> {
+    let farmers = run.farmers.iter();
+    let all = farmers.flat_map(|farmer| {
+        let host = &farmer.header().host[..];
+        of(farmer).iter().map(move |top| (top, host))
+    });
+    let mut all: Vec<_> = all.collect();
+    all.sort_unstable_by_key(|(top, _)| std::cmp::Reverse((top.value, top.id)));
+    all.truncate(TOP);
+    all
+}
+
+fn table(
+    title: &str,
+    top: &[(&Top, &str)],
+    show: fn(u64) -> String,
+    commands: &mut Commands,
+) -> io::Result<Markup> {
+    Ok(html! {
+        div {
+            h3 { (title) }
+            table {
+                @for (one, host) in top {
+                    tr {
+                        td.n { (show(one.value)) }
+                        td.n { (one.id) }
+                        td { (escape(host.as_bytes())) }
+                        td.c { code {
+                            (clip(&escape(commands.get(TaskId(one.id))?.unwrap_or_default()), 120))
+                        } }
+                    }
+                }
+            }
+        }
+    })
+}
+
+/// Failed tasks by cause, then the first of them, each with the end of its log.
+fn failures(run: &Run, status: &Value) -> io::Result<Markup> {
+    let failed = failed_tasks(run, FAILURES)?;
+    let (first, more) = failed.split_at(failed.len().min(SHOWN));
+    let all = status["tasks"]["failed"].as_u64().unwrap_or(0);
+    let hidden = all.saturating_sub(failed.len() as u64);
+    Ok(html! {
+        section #failures {
+            h2 { "Failed tasks" }
+            ul.causes {
+                @for cause in each(&status["causes"]) {
+                    li {
+                        b { (count(&cause["tasks"])) } " " (text(&cause["words"]))
+                        @if cause["nodes"].as_u64() > Some(1) { " on " (cause["nodes"]) " nodes" }
+                    }
+                }
+            }
+            @if failed.is_empty() { p.none { "No task has failed." } }
+            @for (number, task) in first.iter().enumerate() { (failure(run, task, number == 0)) }
+            @if !more.is_empty() {
+                details.more {
+                    summary { (more.len()) " more" }
+                    @for task in more { (failure(run, task, false)) }
+                }
+            }
+            @if hidden > 0 {
+                p.none { "and " (grouped(hidden)) " more: " code { "pytf status --failed" } " lists all" }
+            }
+        }
+    })
+}
+
+fn failure(run: &Run, task: &FailedTask, is_open: bool) -> Markup {
+    let one = task.json();
+    let tail = task.log_at().and_then(|log| {
+        let path = log_path(&run.workdir, log)?;
+        Some(log_tail(&path, log.part, TAIL))
+    });
+    let tail = tail.unwrap_or_default();
+    let mut facts = Vec::new();
+    if let Some(attempts) = one["attempts"].as_u64() {
+        facts.push(format!("on {}", text(&one["node"])));
+        facts.push(format!("after {}", time(&one["seconds"])));
+        if attempts > 1 {
+            facts.push(format!("attempt {attempts}"));
+        }
+    }
+    if !one["peak_kib"].is_null() {
+        facts.push(size(&one["peak_kib"]));
+    }
+    html! {
+        details data-id=(one["id"]) open[is_open] {
+            summary {
+                b { "task " (one["id"]) } " " span.bad { (text(&one["words"])) } " "
+                code { (clip(text(&one["command"]), 300)) }
+            }
+            p {
+                (facts.join(" · "))
+                @if let Some(log) = one["log"].as_str() { " · " code { (log) } }
+            }
+            @if tail.is_empty() {
+                p.none { "It printed nothing, or no log was kept." }
+            } @else {
+                pre {
+                    @for (number, line) in tail.iter().enumerate() {
+                        @if number > 0 { "\n" }
+                        (clip(line, 1000))
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// When, by what, and what could not be read.
+fn foot(run: &Run, status: &Value) -> Markup {
+    html! {
+        p {
+            "Written by pytf " (text(&status["pytf"])) " " time #at {}
+            " from the journals of the workdir."
+        }
+        @if let Some(difference) = run.clock_difference() { p { (difference.text()) "." } }
+        @if let Some(trouble) = status["trouble"].as_str() { p.bad { (trouble) } }
+        @for damage in each(&status["damage"]) {
+            p.bad {
+                (text(&damage["journal"])) ": " (count(&damage["lines"]))
+                " lines are not records; what they recorded is missing."
+            }
+        }
+    }
+}
