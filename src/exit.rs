@@ -1,9 +1,9 @@
 //! How a `pytf` process ends: its exit statuses, in one table.
 //!
-//! The status speaks of the run, not of the process: a farmer that leaves while
-//! others still work has `Complete`, or `srun -K` would kill the others. Others
-//! rely on this: batch scripts test these numbers, so a number never changes its
-//! meaning. 64-78 follow sysexits.h, 130 is the shell's 128 + SIGINT.
+//! The status describes the run, not the process: a farmer that leaves while others
+//! still work ends with `Complete`, or `srun -K` would kill the others. Others rely on
+//! this: batch scripts test these numbers, so a number never changes its meaning. 64-78
+//! follow sysexits.h, 130 is the shell's 128 + SIGINT.
 
 use std::fmt;
 use std::process::ExitCode;
@@ -24,15 +24,15 @@ pub enum RunExit {
     System = 71,
     /// The workdir cannot be used.
     WorkdirUnusable = 74,
-    /// Stopped by a signal or at the end of the time, with work left.
+    /// Stopped by a signal or a time limit before the run was complete.
     WorkLeft = 75,
-    /// Cut off for so long that other farmers took over our tasks.
+    /// Heartbeats were missing for so long that other farmers took over our tasks.
     Sealed = 76,
     /// A second Ctrl-C: left at once.
     Interrupted = 130,
 }
 
-/// Every status with its name and what it tells the user, in order.
+/// Every status with its name and its meaning, in order.
 pub const TABLE: [(RunExit, &str, &str); 9] = [
     (
         RunExit::Complete,
@@ -67,17 +67,17 @@ pub const TABLE: [(RunExit, &str, &str); 9] = [
     (
         RunExit::WorkLeft,
         "work-left",
-        "stopped by a signal or by the end of the time, with work left: run the same command again",
+        "stopped by a signal or a time limit before the run was complete: run the same command again",
     ),
     (
         RunExit::Sealed,
         "sealed",
-        "cut off from the workdir for so long that others took over this farmer's tasks",
+        "its heartbeats were missing for so long that others took over its tasks",
     ),
     (
         RunExit::Interrupted,
         "interrupted",
-        "interrupted twice, left at once: run the same command again",
+        "interrupted twice, so it left at once: run the same command again",
     ),
 ];
 
@@ -92,7 +92,7 @@ impl RunExit {
         self.row().1
     }
 
-    /// What it tells the user, as the rest of a sentence.
+    /// Its meaning, as the rest of a sentence.
     pub fn sentence(self) -> &'static str {
         self.row().2
     }
