@@ -137,6 +137,9 @@ fn tasks_that_end_as_soon_as_they_are_asked_to_are_counted() {
     let late = "inject=kill,pidfd_send_signal:delay_exit=300000";
     let pytf = farm.farm("--proc 1").injected(late, None).start();
     let (_, farmer) = gate.comer();
+    until("the farmer knows that it runs", || {
+        !farm.records("start").is_empty()
+    });
     kill(Pid::from_raw(farmer), Signal::SIGTERM).unwrap();
     pytf.wait()
         .exits(75)
