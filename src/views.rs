@@ -151,7 +151,7 @@ pub(crate) fn export(wish: &Export) -> Result<(), Failed> {
         Ok(0) => Ok(()),
         Ok(lines) => {
             let text = format!(
-                "{lines} lines of the journals are no records, what they told is missing: \
+                "{lines} lines of the journals are not records, what they recorded is missing: \
                  pytf status names them"
             );
             warn(&text);
@@ -197,7 +197,7 @@ pub(crate) fn timeline(wish: &Timeline) -> Result<(), Failed> {
     }
     for (path, damage) in &written.damage {
         warn(&format!(
-            "{}: {} lines are no records, the first is line {}",
+            "{}: {} lines are not records, the first is line {}",
             path.display(),
             damage.lines,
             damage.first.unwrap_or(0)

@@ -26,7 +26,7 @@ impl<'a> Failure<'a> {
     /// How it ended, in words.
     pub fn words(&self) -> String {
         self.last.map_or_else(
-            || "failed, and no journal tells how".to_owned(),
+            || "failed, but no journal records how".to_owned(),
             |(_, failed)| failed.outcome.to_string(),
         )
     }

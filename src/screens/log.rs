@@ -43,7 +43,7 @@ pub struct Ask {
 #[derive(Debug, thiserror::Error)]
 pub enum LogError {
     /// The folder holds no run.
-    #[error("{0} is no workdir: it has neither tasks nor journals")]
+    #[error("{0} is not a workdir: it has neither tasks nor journals")]
     NoWorkdir(PathBuf),
     /// No task has that id.
     #[error("there is no task {id}{}", .last.map_or(String::new(), |last| format!(": the last one is {last}")))]

@@ -68,7 +68,7 @@ fn sick(nodes: &[Node]) -> Vec<String> {
             n => format!("{} of them finished elsewhere", grouped(n)),
         };
         let next = if is_sick {
-            "it claims no tasks any more; look after it, or leave it out (--exclude in Slurm)"
+            "it claims no more tasks; look after it, or leave it out (--exclude in Slurm)"
         } else {
             "leave it out (--exclude in Slurm), and retry what it failed"
         };
@@ -102,8 +102,8 @@ fn left_behind(run: &Run) -> Vec<String> {
     }
     if sum(|farmer| farmer.memory_kills) > 0 {
         texts.push(
-            "the kernel killed for lack of memory, and no task died of it: one whose child was \
-             killed may have finished without its result; the journals note when"
+            "the kernel killed processes for lack of memory, but no task died of it: a task whose \
+             child was killed may have finished without its result; the journals record when"
                 .to_owned(),
         );
     }
@@ -121,9 +121,9 @@ fn out_of_memory(run: &Run) -> Vec<String> {
     }
     let (peak, fits) = (run.peaks().max, fitting(run));
     let then = match fits {
-        Some((1, slots)) if slots > 1 => "one slot a node would fit (--proc 1)".to_owned(),
+        Some((1, slots)) if slots > 1 => "1 slot per node would fit (--proc 1)".to_owned(),
         Some((fits, slots)) if fits < slots => {
-            format!("{fits} slots a node would fit (--proc {fits})")
+            format!("{fits} slots per node would fit (--proc {fits})")
         }
         _ => "run fewer at a time (--proc), or ask for more memory".to_owned(),
     };
@@ -194,7 +194,7 @@ fn short(run: &Run, durations: &Histogram) -> Option<String> {
         return None;
     }
     Some(format!(
-        "half of the tasks end within {}: use --logs packed (one log file a slot), or put \
+        "half of the tasks end within {}: use --logs packed (one log file per slot), or put \
          several into one line",
         durations::show(micros(median))
     ))
@@ -234,7 +234,7 @@ fn idle(run: &Run, durations: &Histogram) -> Option<String> {
     Some(if median < 50_000 {
         format!("{text}: with tasks this short, starting them costs the most")
     } else {
-        format!("{text}: more slots were there than tasks to fill them")
+        format!("{text}: there were more slots than tasks to fill them")
     })
 }
 
@@ -250,7 +250,7 @@ fn memory(run: &Run) -> Option<String> {
     // One that was seen at its peak is no measure.
     (run.peaks().count >= 20 && useful > slots).then(|| {
         format!(
-            "peak memory of a task {}: {useful} slots a node would fit (--proc {useful}), \
+            "peak memory of a task {}: {useful} slots per node would fit (--proc {useful}), \
              it had {slots}",
             show_kib(run.peaks().max)
         )

@@ -71,7 +71,7 @@ impl Sight {
         } else if !self.pool.is_empty() {
             let _ = writeln!(
                 text,
-                "nobody says which are ours, so all: {}",
+                "no variable says which are ours, so all: {}",
                 list(&self.pool)
             );
         }
@@ -191,7 +191,7 @@ mod tests {
             sight.text(),
             "node n1\n1 GPU, through NVML\n  0  GPU-a  A100  40960 MiB  PCI 0000:3b:00.0  NUMA 1  \
              near CPUs 0-3  25% of memory in use\n      MIG-x\n\
-             nobody says which are ours, so all: MIG-x\n8 CPUs: 0-7\n1 slot\n  \
+             no variable says which are ours, so all: MIG-x\n8 CPUs: 0-7\n1 slot\n  \
              slot 0  GPU MIG-x  CPU 0-3\nnote: so\n"
         );
         let json: serde_json::Value = serde_json::from_str(&sight.json()).unwrap();

@@ -119,7 +119,7 @@ impl Stopping {
             ),
             (_, Some(_), _) => format!("{killed} at once, and will run again"),
             (_, None, Cause::Sealed) => format!("{killed}: others have taken over"),
-            (_, None, _) => format!("{killed}: the time to end is over"),
+            (_, None, _) => format!("{killed}: the grace period is over"),
         }
     }
 
@@ -219,7 +219,7 @@ mod tests {
                 killing,
                 signal,
                 1,
-                "1 running task is killed: the time to end is over",
+                "1 running task is killed: the grace period is over",
             ),
             (
                 None,

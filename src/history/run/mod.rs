@@ -42,7 +42,7 @@ use crate::workdir::liveness::node::Here;
 #[derive(Debug, thiserror::Error)]
 pub enum RunError {
     /// The folder holds no run.
-    #[error("{} is no workdir: it has neither tasks nor journals", .0.display())]
+    #[error("{} is not a workdir: it has neither tasks nor journals", .0.display())]
     NoWorkdir(PathBuf),
     /// Something could not be read.
     #[error("{0}")]

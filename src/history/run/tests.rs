@@ -292,7 +292,7 @@ fn advice_follows_from_what_was_used() {
             used(S, 2 * gib),
             ok.clone(),
             "memory",
-            "57 slots a node would fit",
+            "57 slots per node would fit",
         ),
         (
             32,
@@ -309,7 +309,7 @@ fn advice_follows_from_what_was_used() {
             used(S, 8 * gib),
             Outcome::OutOfMemory,
             "out-of-memory",
-            "14 slots a node",
+            "14 slots per node",
         ),
     ] {
         let dir = with_header(slots, cpus, 128 * gib, attempts(96, slots, used, &outcome));

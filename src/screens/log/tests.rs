@@ -144,7 +144,7 @@ fn a_workdir_of_pytaskfarmer_has_logs_and_no_journals() {
     assert!(
         shown(&dir, 1, None, false)
             .1
-            .ends_with("is no workdir: it has neither tasks nor journals")
+            .ends_with("is not a workdir: it has neither tasks nor journals")
     );
     dir.file("toprocess", b"2 echo two\n");
     dir.file("finished", b"11 echo eleven\n1 echo one\n");

@@ -62,7 +62,7 @@ pub(super) fn show(run: &Run, form: Form, out: &mut dyn Write) -> io::Result<()>
     };
     match form {
         Form::Text(look) if all.is_empty() => {
-            let text = "no task runs that has a record";
+            let text = "no running task is recorded yet";
             return writeln!(out, "{}", look.clip(text, look.width));
         }
         Form::Text(look) => {

@@ -76,7 +76,7 @@ pub(super) fn look(run: &Run, id: TaskId) -> io::Result<Option<Task>> {
         Some(file @ (FINISHED | FAILED)) => (file, String::new()),
         _ if is_dropped => (
             "dropped",
-            "its line is not in the task list any more".to_owned(),
+            "its line is no longer in the task list".to_owned(),
         ),
         _ => match file.map(|_| why_it_waits(run, id)).transpose()?.flatten() {
             Some(why) => ("waiting", why),
@@ -158,7 +158,7 @@ fn claimed(run: &Run) -> &'static str {
         "a farmer has claimed it: it waits for a slot there, began less than a second ago, or has \
          just ended"
     } else {
-        "a farmer that is gone had claimed it: run the same command again"
+        "a farmer that has died had claimed it: run the same command again"
     }
 }
 
@@ -204,7 +204,7 @@ fn why_it_waits(run: &Run, id: TaskId) -> io::Result<Option<String>> {
         return Ok(None);
     }
     Ok(Some(match (run.slots(), before) {
-        (0, _) => "nobody works on the run: run the same command again".to_owned(),
+        (0, _) => "no farmer works on the run: run the same command again".to_owned(),
         (_, 0) => "it is the next one".to_owned(),
         (slots, before) => format!(
             "{} {} before it; slots that take them: {}",
@@ -220,7 +220,7 @@ impl Attempt {
         match &self.outcome {
             Some(outcome) => outcome.to_string(),
             None if self.is_running => "running".to_owned(),
-            None => "over, how is not on record".to_owned(),
+            None => "ended, but how is not recorded".to_owned(),
         }
     }
 

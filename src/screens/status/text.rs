@@ -288,7 +288,7 @@ impl Screen<'_> {
             },
             Life::Silent(time) => (format!("silent for {}", durations::show(time)), Paint::Warn),
             Life::Dead => (
-                "dead: its tasks go back when somebody looks".to_owned(),
+                "dead: the next farmer takes its tasks over".to_owned(),
                 Paint::Bad,
             ),
             Life::Lost => ("lost: its tasks were given back".to_owned(), Paint::Warn),
@@ -428,8 +428,8 @@ impl Screen<'_> {
             let path = shown(&farmer.journal.path);
             let first = farmer.damage.first.unwrap_or(0);
             self.wrapped(&format!(
-                "{path}: {} lines are no records, the first is line {first}; what they told is \
-                 missing above",
+                "{path}: {} lines are not records, the first is line {first}; what they recorded \
+                 is missing above",
                 farmer.damage.lines
             ));
         }
@@ -459,7 +459,7 @@ impl Screen<'_> {
             next.push((format!("pytf retry {workdir}"), "puts them back"));
         }
         if word(run) != "running" && !run.farmers.is_empty() {
-            next.push((format!("pytf report {workdir}"), "a page with all of it"));
+            next.push((format!("pytf report {workdir}"), "a page with all figures"));
         }
         if next.is_empty() {
             return;

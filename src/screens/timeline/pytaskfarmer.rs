@@ -50,7 +50,7 @@ pub(super) fn keep(workdir: &Path) -> io::Result<()> {
     match fs::symlink_metadata(&kept) {
         Ok(other) if same(&other, &file.metadata()?) => Ok(()),
         Ok(_) => Err(io::Error::other(format!(
-            "timeline.json and {KEPT} are both of PyTaskFarmer: move one of them away"
+            "timeline.json and {KEPT} are both files of PyTaskFarmer: move one of them away"
         ))),
         // Not every file system has links.
         Err(_) if error.kind() != io::ErrorKind::AlreadyExists => fs::rename(&path, &kept),
@@ -139,7 +139,7 @@ impl Old {
         let left_out = match (whole, others) {
             (Ok(()), 0) => None,
             (Ok(()), others) => Some(format!(
-                "{others} entries of {KEPT} are not in it: they are no events of tasks"
+                "{others} entries of {KEPT} are not in it: they are not events of tasks"
             )),
             (Err(error), _) => Some(format!(
                 "{KEPT} is not in it as a whole, only {} tasks: {error}",

@@ -261,7 +261,7 @@ fn panel(pen: &mut Pen, area: Rect, state: &State, panel: Panel) {
         let text = match panel {
             _ if !state.filter.is_empty() => "nothing matches the filter",
             Panel::Nodes => "no node yet",
-            Panel::Running => "no task runs that has a record",
+            Panel::Running => "no running task is recorded yet",
             Panel::Failures => "none",
         };
         pen.put(body, (1, 0), text, pen.style(Paint::Faint));
@@ -425,7 +425,7 @@ fn help(pen: &mut Pen, area: Rect) {
         ),
         (
             ". or a dot",
-            "it has no task, or one too short to be on record",
+            "it has no task, or one too short to be recorded",
         ),
         ("-", "its farmer has left in good order"),
         ("x", "its farmer is dead"),

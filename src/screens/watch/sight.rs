@@ -160,7 +160,7 @@ fn trouble(run: &Run) -> Option<String> {
     let lock = run.counts.trouble.as_ref();
     lock.map(|trouble| escape(trouble.as_bytes())).or_else(|| {
         (damaged > 0).then(|| {
-            format!("{damaged} lines of the journals are no records: pytf status names them")
+            format!("{damaged} lines of the journals are not records: pytf status names them")
         })
     })
 }

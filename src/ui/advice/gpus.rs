@@ -52,7 +52,7 @@ pub(super) fn idle(seen: &[(String, Gpus)]) -> Vec<String> {
         .map(|(host, gpu, load)| {
             format!(
                 "{} of {host} was {} busy while tasks ran on it, others {}: look at it with \
-                 nvidia-smi, and at whether its tasks use the GPU that they are told of ($PYTF_GPUS)",
+                 nvidia-smi, and at whether its tasks use the GPU that they are given ($PYTF_GPUS)",
                 gpu.title(),
                 percent(*load),
                 percent(middle)
