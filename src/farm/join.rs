@@ -106,7 +106,7 @@ impl StartContext<'_> {
             let before = journal.farmer().to_owned();
             match self.try_join(journal, feeds) {
                 Err(Error::Fenced) => {}
-                Err(error) if error.is_lock_held_too_long() => {}
+                Err(Error::HeldTooLong) => {}
                 joined => return joined,
             }
             journal = self.create_journal()?;

@@ -715,7 +715,7 @@ impl Ledger {
         } else {
             (*self.idle_since.get_or_insert(now), PATIENCE_IDLE)
         };
-        if matches!(error, Error::Io { .. }) {
+        if matches!(error, Error::Io { .. } | Error::HeldTooLong) {
             self.config.queue.life().doubt();
         }
         match error {
@@ -727,7 +727,9 @@ impl Ledger {
                 }
                 return false;
             }
-            Error::Io { .. } if now - began < patience && now - since < PATIENCE_BUSY => {
+            Error::Io { .. } | Error::HeldTooLong
+                if now - began < patience && now - since < PATIENCE_BUSY =>
+            {
                 if is_first {
                     let (busy, idle) = (PATIENCE_BUSY.as_secs(), PATIENCE_IDLE.as_secs());
                     let long = if is_busy {
@@ -784,7 +786,7 @@ impl Ledger {
         loop {
             match self.config.session.leave(upto, &mut self.config.waiter) {
                 // As a turn, it may be taken again; who waits for us ends that, too.
-                Err(Error::Io { .. })
+                Err(Error::Io { .. } | Error::HeldTooLong)
                     if since.elapsed() < PATIENCE_IDLE && self.config.waiter.pause(RETRY_EVERY) => {
                 }
                 left => return left,

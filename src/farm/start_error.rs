@@ -62,7 +62,7 @@ impl StartError {
 
     /// Whether nothing was done because the lock was held for too long.
     pub(super) fn is_lock_held_too_long(&self) -> bool {
-        self.workdir().is_some_and(Error::is_lock_held_too_long)
+        matches!(self.workdir(), Some(Error::HeldTooLong))
     }
 
     /// The error of the workdir, when it is one.
@@ -79,6 +79,7 @@ impl StartError {
             Some(
                 error @ (Error::Damaged { .. }
                 | Error::Io { .. }
+                | Error::HeldTooLong
                 | Error::Newer { .. }
                 | Error::Older { .. }),
             ) => {

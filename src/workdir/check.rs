@@ -104,7 +104,7 @@ fn check_file(dir: &Arc<dyn Dir>, state: &State, name: &str) -> Result<()> {
         let has_changed =
             state.format == FORMAT && sum_of(&*file, known.len).context("read", name)? != known.sum;
         return if has_changed {
-            damaged(name, CHANGED.to_owned())
+            damaged(name, CHANGED)
         } else {
             Ok(())
         };
@@ -118,7 +118,6 @@ fn check_file(dir: &Arc<dyn Dir>, state: &State, name: &str) -> Result<()> {
     )
 }
 
-fn damaged(name: &str, what: String) -> Result<()> {
-    let file = name.to_owned();
-    Err(Error::Damaged { file, what })
+fn damaged(name: &str, what: impl std::fmt::Display) -> Result<()> {
+    Err(Error::damaged(name, what))
 }

@@ -5,11 +5,7 @@ use std::io;
 
 use crate::model::refusal::hint;
 use crate::workdir::fs::NotAFile;
-use crate::workdir::layout::LOCK;
 use crate::workdir::mechanism::Mechanism;
-
-/// What was tried when the lock was held for too long.
-const KEEP: &str = "keep";
 
 /// Why the workdir cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -32,6 +28,10 @@ pub enum Error {
         /// What is wrong with it, and the way out.
         what: String,
     },
+    /// A transaction was given up before it was committed, since others may soon break the
+    /// lock: it may be tried again.
+    #[error("cannot keep lock: it was held for so long that others may have taken it over")]
+    HeldTooLong,
     /// A newer pytf made the workdir.
     #[error(
         "this workdir has format {found}, this pytf knows formats up to {known}: use the newer pytf that made it"
@@ -70,20 +70,12 @@ pub enum Error {
 }
 
 impl Error {
-    /// A transaction was given up before anything of it came true, since others may soon
-    /// break the lock: it may be tried again.
-    pub fn lock_held_too_long() -> Self {
-        let what = "it was held for so long that others may have taken it over";
-        Self::Io {
-            doing: KEEP,
-            file: LOCK.into(),
-            source: io::Error::new(io::ErrorKind::TimedOut, what),
+    /// Damage of a file, and where the way out is described.
+    pub fn damaged(file: &str, what: impl std::fmt::Display) -> Self {
+        Self::Damaged {
+            file: file.to_owned(),
+            what: format!("{what}; see docs/workdir.md, \"A damaged workdir\""),
         }
-    }
-
-    /// Whether it is [`Error::lock_held_too_long`].
-    pub fn is_lock_held_too_long(&self) -> bool {
-        matches!(self, Self::Io { doing, .. } if *doing == KEEP)
     }
 
     /// A line to be put behind the message that says what mends it, where a command
@@ -116,12 +108,7 @@ impl<T> Context<T> for io::Result<T> {
         self.map_err(|source| {
             let file = file.to_owned();
             match NotAFile::of(&source) {
-                Some(other) => Error::Damaged {
-                    file,
-                    what: format!(
-                        "it {other}, not a file: see docs/workdir.md, \"A damaged workdir\""
-                    ),
-                },
+                Some(other) => Error::damaged(&file, format_args!("it {other}, not a file")),
                 None => Error::Io {
                     doing,
                     file,

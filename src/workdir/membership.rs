@@ -154,11 +154,10 @@ pub fn check_age(dir: &Arc<dyn Dir>) -> Result<()> {
     }
     let what = format!(
         "it knows {} transactions, but farmer {} left after transaction {}: it is older than the \
-         other files; see docs/workdir.md, \"A damaged workdir\"",
+         other files",
         state.seq, newest.farmer, newest.seq
     );
-    let file = LOCK.to_owned();
-    Err(Error::Damaged { file, what })
+    Err(Error::damaged(LOCK, what))
 }
 
 /// Moves a farmer's journal to those that are over, after the transaction `seq`. One

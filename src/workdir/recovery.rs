@@ -69,7 +69,7 @@ pub fn seal(
         {
             let what = format!(
                 "it lists farmer {farmer} as a member, but that farmer has left: it is older than \
-                 the other files; see docs/workdir.md, \"A damaged workdir\""
+                 the other files"
             );
             return Err(txn.damaged(LOCK, what));
         }
@@ -172,8 +172,7 @@ impl DeadJournal {
             return Ok(());
         }
         let what = format!(
-            "it does not know what {} holds: it is older than the other files; see \
-             docs/workdir.md, \"A damaged workdir\"",
+            "it does not know what {} holds: it is older than the other files",
             self.name
         );
         Err(txn.damaged(LOCK, what))

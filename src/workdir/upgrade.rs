@@ -95,7 +95,7 @@ fn replace_lock(
     });
     state::write_new(&*file, &mut state, (waiting.micros(), Act::Prepare))?;
     if held.is_stale(waiting) {
-        return Err(Error::lock_held_too_long());
+        return Err(Error::HeldTooLong);
     }
     dir.rename(&name, LOCK).context("rename", &name)?;
     dir.sync_names().context("sync", "the workdir")

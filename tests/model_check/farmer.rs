@@ -157,7 +157,7 @@ fn judge(shared: &Shared, me: usize, error: &Error) {
             let name = world.actors[me].name.clone();
             world.violated(format!("{name} ended by a stale handle: {error}"));
         }
-        Error::Io { .. } => {}
+        Error::Io { .. } | Error::HeldTooLong => {}
         Error::Fenced if cut_off => {}
         error => {
             let name = world.actors[me].name.clone();
@@ -282,7 +282,7 @@ impl Farmer {
                         return Some(name);
                     }
                     let since = *self.refused_since.get_or_insert(now);
-                    if !matches!(error, Error::Io { .. })
+                    if !matches!(error, Error::Io { .. } | Error::HeldTooLong)
                         || now.saturating_sub(since) > 2 * TAKEOVER
                     {
                         break;

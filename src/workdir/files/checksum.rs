@@ -7,8 +7,7 @@ use crc32fast::Hasher;
 
 /// What is told of a file whose checksum is not the recorded one.
 pub const CHANGED: &str = "its checksum is not the recorded one: some of its lines have \
-                           changed since they were written; see docs/workdir.md, \
-                           \"A damaged workdir\"";
+                           changed since they were written";
 
 /// The sum of `len` bytes that have the sum `sum`, with `bytes` behind them.
 pub fn grown(sum: u32, len: u64, bytes: &[u8]) -> u32 {

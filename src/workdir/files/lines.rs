@@ -99,10 +99,7 @@ pub fn lines_of(
     }
     let file = match dir.open(TASKS, Open::Read) {
         Err(error) if error.kind() == ErrorKind::NotFound => {
-            return Err(Error::Damaged {
-                file: TASKS.into(),
-                what: "it is missing; see docs/workdir.md, \"A damaged workdir\"".into(),
-            });
+            return Err(Error::damaged(TASKS, "it is missing"));
         }
         opened => opened.context("open", TASKS)?,
     };
@@ -118,19 +115,12 @@ pub fn lines_of(
         }
     }
     if sum.finalize() != known.sum {
-        let (file, what) = (TASKS.into(), CHANGED.into());
-        return Err(Error::Damaged { file, what });
+        return Err(Error::damaged(TASKS, CHANGED));
     }
     if wanted.is_empty() {
         return Ok(found);
     }
     let missing = wanted.iter().min().map_or(0, |id| id.0);
-    let what = format!(
-        "it does not hold task {missing}, which was claimed; see docs/workdir.md, \
-         \"A damaged workdir\""
-    );
-    Err(Error::Damaged {
-        file: TASKS.into(),
-        what,
-    })
+    let what = format!("it does not hold task {missing}, which was claimed");
+    Err(Error::damaged(TASKS, what))
 }

@@ -87,14 +87,8 @@ fn check_never_used(dir: &Arc<dyn Dir>) -> Result<()> {
     for name in living.chain(over) {
         let journal = dir.open(&name, Open::Read).context("open", &name)?;
         if !journal::ends(&*journal).context("read", &name)?.is_empty() {
-            let what = format!(
-                "it is missing or empty, but {name} holds results; see docs/workdir.md, \
-                 \"A damaged workdir\""
-            );
-            return Err(Error::Damaged {
-                file: LOCK.into(),
-                what,
-            });
+            let what = format!("it is missing or empty, but {name} holds results");
+            return Err(Error::damaged(LOCK, what));
         }
     }
     Ok(())

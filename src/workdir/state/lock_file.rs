@@ -105,11 +105,8 @@ fn read_once(file: &dyn File) -> Result<Option<State>> {
     let mut stamped = stamp().into_iter().zip(begin);
     let is_stamp = stamped.all(|(stamp, &there)| there == 0 || there == stamp);
     if !is_stamp || even.iter().any(|&b| b != 0) {
-        let what = "neither of its two states is whole; see docs/workdir.md, \"A damaged workdir\"";
-        return Err(Error::Damaged {
-            file: LOCK.into(),
-            what: what.into(),
-        });
+        let what = "neither of its two states is whole";
+        return Err(Error::damaged(LOCK, what));
     }
     Ok(None)
 }

@@ -161,12 +161,8 @@ pub fn bytes_since(file: &dyn File, log: &Log, then: &Log) -> Result<Vec<u8>> {
     if bytes.len() as u64 == length && crc32fast::hash(&bytes) == recorded {
         return Ok(bytes);
     }
-    Err(Error::Damaged {
-        file: LOCK.into(),
-        what: "the checksum of its transaction log is not the recorded one; see \
-               docs/workdir.md, \"A damaged workdir\""
-            .into(),
-    })
+    let what = "the checksum of its transaction log is not the recorded one";
+    Err(Error::damaged(LOCK, what))
 }
 
 /// The entries of a segment, as [`bytes_since`] has them.
@@ -180,12 +176,9 @@ pub fn parse_entries(bytes: &[u8]) -> Result<Vec<Entry>> {
         .split(|&b| b == b'\n')
         .filter(|line| !line.is_empty())
         .map(|line| {
-            serde_json::from_slice(line).map_err(|error| Error::Damaged {
-                file: LOCK.into(),
-                what: format!(
-                    "its transaction log holds a line that cannot be parsed ({error}); see \
-                     docs/workdir.md, \"A damaged workdir\""
-                ),
+            serde_json::from_slice(line).map_err(|error| {
+                let what = "its transaction log holds a line that cannot be parsed";
+                Error::damaged(LOCK, format_args!("{what} ({error})"))
             })
         })
         .collect()

@@ -19,7 +19,7 @@ impl Txn<'_> {
         if self.held.is_stale(self.waiting) {
             // They must not do it behind the back of whoever comes next.
             let _ = lock::announce(self.dir, &*self.held.file, "nobody", self.waiting);
-            return Err(Error::lock_held_too_long());
+            return Err(Error::HeldTooLong);
         }
         Ok(())
     }
@@ -31,9 +31,8 @@ impl Txn<'_> {
     }
 
     /// What is wrong with a file, as a verdict.
-    pub fn damaged(&self, name: &str, what: String) -> Error {
-        let file = name.to_owned();
-        self.verdict(Error::Damaged { file, what })
+    pub fn damaged(&self, name: &str, what: impl std::fmt::Display) -> Error {
+        self.verdict(Error::damaged(name, what))
     }
 
     /// What is known ends with a line's end, unless the file system lost it: it
@@ -44,10 +43,7 @@ impl Txn<'_> {
         if known == 0 || read == 0 || last == [b'\n'] {
             return Ok(());
         }
-        let what = format!(
-            "its last line, before byte {known}, has no line feed; see docs/workdir.md, \
-             \"A damaged workdir\""
-        );
+        let what = format!("its last line, before byte {known}, has no line feed");
         Err(self.damaged(name, what))
     }
 
@@ -56,17 +52,14 @@ impl Txn<'_> {
         if read == recorded {
             return Ok(());
         }
-        Err(self.damaged(name, CHANGED.to_owned()))
+        Err(self.damaged(name, CHANGED))
     }
 
     /// How long a file is, which is no less than what is known of it.
     pub(super) fn length_of(&self, file: &dyn File, name: &str, known: u64) -> Result<u64> {
         let length = file.len().context("look at", name)?;
         if length < known {
-            let what = format!(
-                "it has {length} bytes where {known} were recorded; see docs/workdir.md, \
-                 \"A damaged workdir\""
-            );
+            let what = format!("it has {length} bytes where {known} were recorded");
             return Err(self.damaged(name, what));
         }
         Ok(length)
@@ -80,7 +73,7 @@ impl Txn<'_> {
         }
         let what = format!(
             "at byte {cursor} it differs from what was recorded: it \
-             and the file lock are of different times; see docs/workdir.md, \"A damaged workdir\""
+             and the file lock are of different times"
         );
         Err(self.damaged(TOPROCESS, what))
     }

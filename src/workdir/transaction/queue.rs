@@ -67,8 +67,7 @@ impl Txn<'_> {
             taken.update(b"\n");
             let Some((id, line)) = line.and_then(parse_line) else {
                 let what = format!(
-                    "at byte {at} there is no task, but {} should follow; see docs/workdir.md, \
-                     \"A damaged workdir\"",
+                    "at byte {at} there is no task, but {} should follow",
                     n - tasks.len() as u64
                 );
                 return Err(self.damaged(TOPROCESS, what));

@@ -70,7 +70,6 @@ impl<'a> Txn<'a> {
             is_log_new: false,
         };
         if let Some(what) = txn.state.contradiction() {
-            let what = format!("{what}; see docs/workdir.md, \"A damaged workdir\"");
             return Err(txn.damaged(LOCK, what));
         }
         // Should their process have died before it renamed them. The state in
