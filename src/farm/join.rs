@@ -105,8 +105,7 @@ impl StartContext<'_> {
         for _ in 1..MOST_TRIES {
             let before = journal.farmer().to_owned();
             match self.try_join(journal, feeds) {
-                Err(Error::Fenced) => {}
-                Err(Error::HeldTooLong) => {}
+                Err(Error::Fenced | Error::HeldTooLong) => {}
                 joined => return joined,
             }
             journal = self.create_journal()?;

@@ -31,8 +31,9 @@ pub struct Mps {
 }
 
 impl Mps {
-    /// Starts the daemon for these GPUs, or for all when their UUIDs are not known. It must be started before this process
-    /// adopts orphans: the daemon makes itself one. The error is for people.
+    /// Starts the daemon for these GPUs, or for all when their UUIDs are not known. It must
+    /// be started before this process adopts orphans: the daemon makes itself one. The
+    /// error is for people.
     pub fn start(farmer: &str, gpus: &[String], path: &OsStr) -> Result<Self, String> {
         if std::env::var_os(PIPES).is_some() {
             return Err(format!(

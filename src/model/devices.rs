@@ -1,7 +1,7 @@
 //! Devices: how their names are read, how they are dealt to slots, which CPUs go
 //! with them, and when one is free.
 //!
-//! Others rely on this: a token that somebody gave us is handed on letter by
+//! Others rely on this: a token that we were given is handed on letter by
 //! letter and never renumbered, and no token is dealt to more slots than may
 //! share it, over all processes of a node together.
 
@@ -55,7 +55,7 @@ pub const VARIABLES: [&str; 5] = [
     "ZE_AFFINITY_MASK",
 ];
 
-/// What a token is, as far as it can be told from its form.
+/// The kind of a token, as far as its form shows it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
     /// A number, with the number of a tile behind a dot where there is one.
@@ -66,7 +66,7 @@ pub enum Kind {
     Mig,
 }
 
-/// What a token is; `None` when it is none at all.
+/// The kind of a token; `None` when it is not one.
 pub fn kind(token: &str) -> Option<Kind> {
     if token.starts_with("MIG-") {
         return (token.len() > 4).then_some(Kind::Mig);

@@ -2,8 +2,9 @@
 //! back.
 //!
 //! Every flag and every variable that is a span of time goes through `parse`, so all of
-//! them take the same forms: humantime's units, and Slurm's forms, which are read here. Others rely on this: no span is longer
-//! than `LONGEST`, so adding one to an `Instant` never overflows.
+//! them take the same forms: humantime's units, and Slurm's forms, which are read here.
+//! Others rely on this: no span is longer than `LONGEST`, so adding one to an `Instant`
+//! never overflows.
 
 use std::time::Duration;
 

@@ -1,4 +1,4 @@
-//! Makes bytes that somebody else wrote fit to be printed.
+//! Makes untrusted bytes safe to print.
 //!
 //! Task lines and what tasks print may hold anything: sequences that retitle or
 //! rewrite a terminal, line ends that forge a line of ours, marks that turn the

@@ -18,7 +18,7 @@ use crate::exit::RunExit;
 
 /// How long after the last SIGKILL we wait for tasks that do not die.
 pub const GIVE_UP: Duration = Duration::from_secs(5);
-/// How long leaving the workdir may take when we were told to stop.
+/// How long leaving the workdir may take when we were stopped.
 pub const LEAVE_WITHIN: Duration = Duration::from_mins(1);
 /// A second SIGINT sooner than this is the same key press seen twice.
 const SAME_PRESS: Duration = Duration::from_millis(100);
@@ -86,7 +86,7 @@ pub enum Action {
     Kill,
     /// Let the ledger give back what did not run, and leave.
     Leave,
-    /// Wait for nobody any more.
+    /// Do not wait any more.
     GiveUp,
 }
 
@@ -126,7 +126,7 @@ pub struct Lifecycle {
     interrupted_at: Option<Duration>,
     is_impatient: bool,
     is_input_wrong: bool,
-    /// Whether anything else than others told it to stop, or it did not end in time.
+    /// Whether it was stopped by anything but fencing, or did not end in time.
     was_stopped: bool,
 }
 
@@ -264,7 +264,7 @@ impl Lifecycle {
         self.cause = self.cause.max(cause);
         match self.phase {
             Phase::Running => {}
-            // Completed a moment ago: nothing runs, only the slots go home.
+            // Completed a moment ago: nothing runs, the slots are shutting down.
             Phase::Stopping {
                 kill_at: Duration::MAX,
             } if cause != Cause::Trouble => return Vec::new(),
@@ -282,7 +282,7 @@ impl Lifecycle {
         vec![Action::Close(true), Action::Terminate]
     }
 
-    /// Our tasks are somebody else's now, and may run there already: they end as they
+    /// Our tasks belong to other farmers now, and may run there already: they end as they
     /// do for a stop.
     fn sealed(&mut self, now: Duration) -> Vec<Action> {
         self.cause = Cause::Sealed;
@@ -415,7 +415,7 @@ mod tests {
         assert_eq!(farmer.handle(S(9), Event::Drained), [Action::Close(false)]);
         assert_eq!(farmer.handle(S(9), Event::Drained), []);
         assert_eq!(farmer.cause(), Cause::Signal(USR1));
-        // Nobody knows when: at once.
+        // The time is unknown: at once.
         let mut farmer = Lifecycle::new(None, S(10));
         assert_eq!(farmer.handle(S(1), near(false)), stop);
         assert_eq!(farmer.cause(), Cause::Signal(USR1));

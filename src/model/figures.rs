@@ -60,7 +60,7 @@ pub fn show_kib(kib: u64) -> String {
     String::new()
 }
 
-/// Parts of an octave that are told apart.
+/// Bins per octave.
 const PARTS: usize = 16;
 
 /// How values are spread: exact sum, least and greatest; any quantile within

@@ -32,7 +32,7 @@ pub enum Forecast {
     Over,
     /// Between these two, from now on.
     Range(Duration, Duration),
-    /// Nobody can know, and why.
+    /// It is unknown, and why.
     Unknown(&'static str),
 }
 

@@ -15,8 +15,8 @@ use super::outcome::Destination;
 use super::record::{End, NodeHealth};
 use super::task::TaskId;
 
-/// A failure counts when it came within this time: what takes longer does no harm
-/// before somebody sees it.
+/// A failure counts when it came within this time: slower failures do no harm before
+/// a person sees them.
 const QUICK: Duration = Duration::from_mins(1);
 /// So many quick failures in a row are needed on the smallest node; on others one a
 /// slot, since all slots may have begun at once.
@@ -30,7 +30,7 @@ const REMEMBERED: usize = 10_000;
 /// Without an answer a doubt ends after this: all others may be busy for hours, and
 /// the tasks may be to blame.
 const FIRST_WAIT: Duration = Duration::from_mins(1);
-/// After twice as long each time that nobody answered, and never later than this.
+/// After each time without an answer it waits twice as long, at most this long.
 const LONGEST_WAIT: Duration = Duration::from_mins(10);
 
 /// How a doubt ended.
@@ -40,7 +40,7 @@ pub enum Diagnosis {
     NodeAtFault(usize, usize),
     /// They fail elsewhere, too: so many, of so many.
     TasksAtFault(usize, usize),
-    /// Nobody had time to try them.
+    /// No other farmer had time to try them.
     TimedOut,
     /// A task succeeded here.
     Recovered,
@@ -61,12 +61,12 @@ pub struct HealthMonitor {
     since: Duration,
     /// How long to wait for an answer.
     wait: Duration,
-    /// Whether it is the tasks that fail, as others said, or nobody is left to do better.
+    /// Whether the tasks are at fault, as others found, or no other farmer is left.
     is_cleared: bool,
 }
 
 impl HealthMonitor {
-    /// A node that runs so many tasks at a time.
+    /// A node with this number of slots.
     pub fn new(slots: usize) -> Self {
         Self {
             health: NodeHealth::Healthy,
@@ -192,7 +192,7 @@ impl HealthMonitor {
         Some(verdict)
     }
 
-    /// There is nobody else left: it goes on as if nothing were.
+    /// No other farmer is left: it goes on as before.
     pub fn released(&mut self) {
         *self = Self {
             needed: self.needed.saturating_mul(2),

@@ -57,7 +57,7 @@ pub enum Process {
     Runs,
     /// It has ended: no process has its number, or one that began at another time.
     Gone,
-    /// Nobody here can tell.
+    /// Not known here.
     Unknown,
 }
 

@@ -1,4 +1,4 @@
-//! Whether an attempt that failed was interrupted by whoever stops the farm.
+//! Whether a failed attempt was interrupted by the scheduler or user that stops the farm.
 //!
 //! A scheduler signals tasks and farmer together, and mostly the tasks first: PBS
 //! signals each process of a job, the youngest first. What a task answers is its

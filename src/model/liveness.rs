@@ -2,7 +2,7 @@
 //! verdict comes out.
 //!
 //! A lease that heartbeats renew: each growth of the journal is one. Others rely on
-//! this: nobody is taken for dead on one piece of evidence alone. A free lock counts
+//! this: no farmer is taken for dead on one piece of evidence alone. A free lock counts
 //! with a silence that is longer than a heartbeat takes, a silence for the takeover
 //! time counts with any lock, and a free lock at once only beside a process of our own
 //! node that is provably gone. A look that could not be made says nothing; and where
@@ -34,9 +34,9 @@ pub fn good_for(takeover: Duration) -> Duration {
 /// What asking for a journal's lock has shown.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum LockState {
-    /// Somebody holds it.
+    /// It is held.
     Held,
-    /// Nobody does.
+    /// It is free.
     Free,
     /// The system did not say, or its word means nothing here.
     Unknown,

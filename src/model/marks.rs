@@ -19,7 +19,7 @@ pub struct Mark {
     pub what: String,
 }
 
-/// Comments by which a tool is told something, alone in a line or behind a command.
+/// Comments that are directives to a tool, alone in a line or behind a command.
 const DIRECTIVES: [(&str, &str); 6] = [
     ("#DISBATCH", "disBatch"),
     ("#HYPERSHELL", "HyperShell"),
@@ -186,7 +186,7 @@ fn replaced(word: &str, tool: &str) -> String {
     format!("'{word}' is replaced by {tool} only: write $PYTF_TASK_ID, {PLAIN}")
 }
 
-/// A variable of another farmer that nobody sets.
+/// A variable of another task farmer that is not set.
 fn variable(line: &[u8], is_set: &dyn Fn(&str) -> bool) -> Option<Mark> {
     unset(line, is_set).find_map(|(at, name)| {
         let (_, tool) = FAMILIES
@@ -201,7 +201,7 @@ fn variable(line: &[u8], is_set: &dyn Fn(&str) -> bool) -> Option<Mark> {
     })
 }
 
-/// The variables in a line that nobody sets: neither the environment of tasks, nor the
+/// The variables in a line that are not set: neither by the environment of tasks, nor the
 /// line, nor the shell.
 pub fn unset<'a>(
     line: &'a [u8],

@@ -20,7 +20,7 @@ pub enum Outcome {
     NotStarted(i32),
     /// It ended, and the kernel did not tell how: wait4(2) failed.
     Unknown,
-    /// We were told to stop while it ran; it goes back to `toprocess`.
+    /// We were stopped while it ran; it goes back to `toprocess`.
     Interrupted,
     /// Its farmer died while it had it; it goes back to `toprocess`.
     Lost,

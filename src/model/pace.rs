@@ -51,7 +51,7 @@ impl Pace {
     /// Nothing measured yet. `launched` is how many farmers started together, as
     /// the launcher says; a few are no matter.
     ///
-    /// Until our first turn after the join they are believed in: whoever came
+    /// Until our first turn after the join they count as well: whoever came
     /// first would otherwise come back before the others have joined.
     pub fn new(launched: u32) -> Self {
         Self {
@@ -212,7 +212,7 @@ impl Pace {
     }
 }
 
-/// Nobody minds that claimed tasks wait for so long.
+/// Claimed tasks may wait for so long.
 const OVERDUE: Duration = Duration::from_secs(5);
 
 /// So many farmers are no burden to any file server.

@@ -1,6 +1,6 @@
 //! The records of a journal: one line of JSON each.
 //!
-//! A journal belongs to one farmer (one `pytf` process); nobody else writes it.
+//! A journal belongs to one farmer (one `pytf` process); only that farmer writes it.
 //! Others rely on this: a record that ends in a line end is whole, the order of
 //! records is the order of events, and an `end` is in the journal before the
 //! task is in `finished` or `failed`. Times are microseconds since 1970 by the
@@ -177,7 +177,7 @@ impl Header {
 /// What a slot's tasks have to themselves.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SlotDevices {
-    /// The GPUs, as its tasks are told of them.
+    /// The GPUs, as its tasks see them.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub gpus: Vec<String>,
     /// The CPUs that they are bound to: `0-3,8`.
@@ -188,7 +188,7 @@ pub struct SlotDevices {
 /// How busy a GPU is, in percent; what could not be measured is not there.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct GpuLoad {
-    /// The GPU, as tasks are told of it.
+    /// The GPU, as tasks see it.
     pub gpu: String,
     /// How much of the time it works.
     #[serde(default, skip_serializing_if = "Option::is_none")]

@@ -176,7 +176,7 @@ mod tests {
             (cpus(64, 64, 64), &one, 64),
             (cpus(64, 8, 8), &one, 8),
             (cpus(64, 64, 2), &one, 2),
-            // The scheduler gave one of two, and binds nobody.
+            // The scheduler gave one of two, and does not bind processes.
             (cpus(2, 2, 2), &step(1, 1), 1),
             (cpus(64, 1, 1), &step(16, 1), 1),
             // Bound to CPUs of their own, or all to the same.
@@ -245,7 +245,7 @@ mod tests {
             nodes: Some(4),
             ..step(16, 1)
         };
-        // Its own node's trouble, unless it is everybody's.
+        // A problem of its own node, unless all nodes have it.
         assert!(told(&second)[0].starts_with("node3: "));
         let uniform = Allocation {
             is_uniform: true,

@@ -33,7 +33,7 @@ impl FromStr for TaskId {
     }
 }
 
-/// A task as it is claimed: what to run, and for the how-manieth time.
+/// A task as it is claimed: what to run, and for the n-th time.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Task {
     /// Its number.

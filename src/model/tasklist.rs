@@ -2,10 +2,10 @@
 //!
 //! One line, one task. Blank lines and lines whose first non-blank byte is `#` are not
 //! tasks; a line that ends in a backslash goes on in the next one, as in a shell.
-//! Directives of other tools are errors: they would be ignored. The parser is fed chunks as they arrive, from a file of a
-//! million lines or from a pipe that stays open, and keeps no more than one
-//! unfinished line. Others rely on this: where the chunks are cut never changes
-//! the result, a task is never empty, holds no line end and no NUL byte, and is
+//! Directives of other tools are errors: they would be ignored. The parser is fed chunks as
+//! they arrive, from a file of a million lines or from a pipe that stays open, and keeps no
+//! more than one unfinished line. Others rely on this: where the chunks are cut never
+//! changes the result, a task is never empty, holds no line end and no NUL byte, and is
 //! otherwise byte for byte what the list says.
 
 use std::collections::HashSet;
@@ -126,12 +126,12 @@ pub struct Remarks {
     pub setup: Occurrences,
     /// The first of them.
     pub setup_line: String,
-    /// Variables that nobody sets, and the tasks that read them; not more of them than
+    /// Unset variables, and the tasks that read them; not more of them than
     /// a few.
     pub unset: Vec<(String, Occurrences)>,
 }
 
-/// So many unset variables are told.
+/// So many unset variables are reported.
 const MOST_UNSET: usize = 5;
 
 /// Turns the bytes of a list into tasks. After an error it is of no more use.
@@ -308,7 +308,7 @@ impl Parser {
         done
     }
 
-    /// The text of one task, or of a line that is none, which begins in line `number`.
+    /// The text of a task, or of a line without a task, which begins in line `number`.
     fn task(
         &mut self,
         text: &[u8],

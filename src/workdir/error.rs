@@ -58,7 +58,7 @@ pub enum Error {
         "this process lost contact with the workdir for so long that others took over its tasks"
     )]
     Fenced,
-    /// The wait for the lock was ended by whoever may.
+    /// The wait for the lock was canceled.
     #[error("gave up waiting for the lock")]
     Canceled,
     /// A wish that would not be safe.

@@ -61,7 +61,7 @@ pub fn mount_of(mountinfo: &str, path: &Path) -> Option<Mount> {
 pub enum Suitability {
     /// It excludes other nodes, or there are none.
     Excludes,
-    /// It does not, or nobody knows; what an administrator could change.
+    /// It does not, or that is unknown; what an administrator could change.
     Unsafe(&'static str),
 }
 

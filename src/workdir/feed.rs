@@ -16,7 +16,7 @@ use crate::workdir::transaction::Txn;
 #[derive(Default)]
 pub struct Feed {
     arrived: Vec<Vec<u8>>,
-    /// What is about to be added: lines, and the how-manieth with its text each is.
+    /// What is about to be added: lines, and the n-th with its text each is.
     new: Vec<(u32, Vec<u8>)>,
     /// By text: how often the workdir has it, and how often this stream had it.
     counts: HashMap<(u64, u64), (u32, u32)>,
@@ -92,7 +92,7 @@ impl Feed {
         Ok((self.new.len() as u64, self.is_whole()))
     }
 
-    /// What was added has come true.
+    /// What was added is committed.
     pub(super) fn added(&mut self) {
         self.new.clear();
     }

@@ -1,4 +1,4 @@
-//! The fence: how a farmer finds out that others have sealed it.
+//! The fence: how a farmer finds out that others have fenced it.
 //!
 //! Others rely on this: what is asked under the lock is certain; what is asked without it
 //! may be late, never wrong.
@@ -24,7 +24,7 @@ pub(super) fn check_over(dir: &Arc<dyn Dir>, farmer: &str) -> Result<()> {
 pub(super) fn check_seal(txn: &Txn<'_>, last: &State, (number, farmer): (u32, &str)) -> Result<()> {
     let now = txn.state();
     let is_over = if now.live == 0 {
-        // Nobody is or was alive, in the others' eyes.
+        // There is no member, so we are none either.
         true
     } else if now.log.segment != last.log.segment {
         let members = Members::after(&txn.entries()?);

@@ -19,7 +19,7 @@ use crate::workdir::fs::{Dir, File, Open};
 use crate::workdir::layout::{self, NODES};
 use crate::workdir::mechanism::Mechanism;
 
-/// Locks a journal that was just created; `false` when somebody else has the lock.
+/// Locks a journal that was just created; `false` when another process has the lock.
 fn is_locked(file: &dyn File, mechanism: Mechanism, name: &str) -> Result<bool> {
     match mechanism {
         // It tells our own node only. Without one, our process there and the growth of the
@@ -49,8 +49,8 @@ pub struct Journal {
 impl Journal {
     /// Creates and locks the journal and writes its header.
     ///
-    /// Should somebody take it for a dead farmer's in the moment between, it
-    /// is given up: the caller tries again with another name.
+    /// If another farmer takes it for a dead farmer's in the moment between,
+    /// it is abandoned: the caller tries again with another name.
     pub fn create(
         dir: &Arc<dyn Dir>,
         mechanism: Mechanism,
@@ -64,7 +64,7 @@ impl Journal {
             Err(error) => return Err(error).context("create", &name),
         };
         let is_ours = is_locked(&*file, mechanism, &name).inspect_err(|_| {
-            // It would stay without a header, and be nobody's.
+            // It would stay without a header, and belong to no farmer.
             let _ = dir.remove(&name);
         })?;
         if !is_ours {
@@ -175,8 +175,8 @@ impl Journal {
         dir.remove(&self.name).context("remove", &self.name)
     }
 
-    /// A handle on the same open file, lock included: whoever holds it keeps
-    /// the farmer's tasks from being given to others.
+    /// A handle on the same open file, lock included: while it is held,
+    /// the farmer's tasks are not given to others.
     pub fn share(&self) -> Result<OwnedFd> {
         self.file.share().context("share", &self.name)
     }
@@ -215,7 +215,7 @@ pub fn ends(file: &dyn File) -> io::Result<Vec<(u64, End)>> {
     let mut at = 0;
     for line in bytes.split_inclusive(|&b| b == b'\n') {
         at += line.len() as u64;
-        // The last line of a dead farmer may be torn: it never happened.
+        // The last line of a dead farmer may be torn: it is not committed.
         let Some(line) = line.strip_suffix(b"\n") else {
             break;
         };

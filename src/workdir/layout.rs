@@ -6,7 +6,7 @@ use crate::model::record::LATEST;
 pub const LOCK: &str = "lock";
 /// `id command` of every task that the workdir has ever known.
 pub const TASKS: &str = "tasks";
-/// `id command` of the tasks that nobody has claimed.
+/// `id command` of the unclaimed tasks.
 pub const TOPROCESS: &str = "toprocess";
 /// `id command` of the tasks that ended with exit status 0.
 pub const FINISHED: &str = "finished";

@@ -2,8 +2,8 @@
 //!
 //! The journal of a farmer is in `nodes/` while it lives, and is renamed to
 //! `nodes/done/NAME.SEQ.jsonl` after the transaction SEQ by which it was over. The
-//! rename is atomic and leaves the file itself, its lock and whoever has it open
-//! alone. Others rely on this: a journal in `nodes/done/` is of a farmer that is not
+//! rename is atomic and does not touch the file itself, its lock or processes that
+//! have it open. Others rely on this: a journal in `nodes/done/` is of a farmer that is not
 //! alive by any state that is true; listing `nodes/` costs as much as there are
 //! living farmers, however many there were.
 
@@ -54,7 +54,7 @@ pub fn departed(dir: &Arc<dyn Dir>) -> Result<Vec<Departed>> {
 }
 
 /// The farmers that the log takes for alive although they have no journal in
-/// `nodes/`: somebody has deleted it, or put an old `lock` in place. `journals` are the
+/// `nodes/`: it was deleted, or an old `lock` was put in place. `journals` are the
 /// [`present`] ones.
 pub fn without_journal(dir: &Arc<dyn Dir>, journals: &[String]) -> Result<Vec<String>> {
     let Some(state) = peek(dir)? else {
@@ -72,7 +72,7 @@ pub fn without_journal(dir: &Arc<dyn Dir>, journals: &[String]) -> Result<Vec<St
 }
 
 /// Whether a farmer's journal has left `nodes/`, by one open of its name: it is over,
-/// or somebody has deleted the journal. On NFS the answer may be as old as the node
+/// or the journal was deleted. On NFS the answer may be as old as the node
 /// remembers names (`acdirmax`, a minute); [`has_departed`] is not.
 pub fn has_departed_by_name(dir: &Arc<dyn Dir>, farmer: &str) -> Result<bool> {
     let name = layout::journal(farmer);
@@ -112,14 +112,14 @@ fn members(dir: &Arc<dyn Dir>, log: &Log) -> Result<Option<Members>> {
 /// Who takes part in a run.
 #[derive(Debug, Default)]
 pub struct Membership {
-    /// Those who joined since nobody was alive.
+    /// Those that joined since there was no member.
     pub joined: Vec<String>,
     /// Those of them who are not over, by the log.
     pub alive: Vec<String>,
 }
 
 impl Membership {
-    /// How it was when a state came true; `None` when its log is gone by now. It lists
+    /// How it was when a state was committed; `None` when its log is gone by now. It lists
     /// the journals of all farmers that ever were.
     pub fn at(dir: &Arc<dyn Dir>, then: &State) -> Result<Option<Self>> {
         let Some(members) = members(dir, &then.log)? else {
@@ -136,8 +136,8 @@ impl Membership {
 }
 
 /// Whether the file `lock` is older than what the journals of farmers tell that are
-/// over: then somebody has put a copy of it in place, and what it says is not true.
-/// Asked only when nobody is alive; it lists `nodes/done/`.
+/// over: then a copy of it was put in place, and what it says is not true.
+/// Asked only when there is no member; it lists `nodes/done/`.
 pub fn check_age(dir: &Arc<dyn Dir>) -> Result<()> {
     let is_quiet = |state: &State| state.live == 0;
     // What cannot be made sense of is judged by who has the lock.
@@ -145,7 +145,7 @@ pub fn check_age(dir: &Arc<dyn Dir>) -> Result<()> {
         return Ok(());
     }
     let newest = departed(dir)?.into_iter().max_by_key(|over| over.seq);
-    // Read afterwards: whoever moved the journal had written a state before.
+    // Read afterwards: the process that moved the journal had written a state before.
     let Some((state, newest)) = peek(dir)?.zip(newest) else {
         return Ok(());
     };
@@ -161,7 +161,7 @@ pub fn check_age(dir: &Arc<dyn Dir>) -> Result<()> {
 }
 
 /// Moves a farmer's journal to those that are over, after the transaction `seq`. One
-/// that somebody has moved already, or deleted, is no error.
+/// that was moved already, or deleted, is not an error.
 pub fn retire(dir: &Arc<dyn Dir>, farmer: &str, seq: u64) -> Result<()> {
     let (from, to) = (layout::journal(farmer), layout::departed(farmer, seq));
     let is_missing = |done: &std::io::Result<()>| {
@@ -219,7 +219,7 @@ mod tests {
         let (_folder, dir) = folder(&[("nodes/a.0.1.1.jsonl", ""), ("nodes/b.0.1.2.jsonl", "")]);
         assert!(!has_departed_by_name(&dir, "a.0.1.1").unwrap());
         retire(&dir, "a.0.1.1", 17).unwrap();
-        // The farmer itself and whoever sealed it may both be at it.
+        // The farmer itself and the one that fenced it may both do it.
         retire(&dir, "a.0.1.1", 18).unwrap();
         assert!(has_departed_by_name(&dir, "a.0.1.1").unwrap());
         assert_eq!(present(&dir).unwrap(), ["b.0.1.2"]);

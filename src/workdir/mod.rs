@@ -4,7 +4,7 @@
 //! ```text
 //! lock        who may change the shared files now; the state; the log of transactions
 //! tasks       "id command": every task the workdir has known
-//! toprocess   "id command": nobody has claimed it
+//! toprocess   "id command": unclaimed tasks
 //! finished    "id command": ended with exit status 0
 //! failed      "id command": ended otherwise
 //! requeued    "id attempt why": put back into toprocess
@@ -40,7 +40,7 @@ pub mod mechanism;
 pub mod journal;
 pub mod membership;
 pub mod state;
-// Who is alive as far as others can see, and the lock, which outlives nobody.
+// Who is alive as far as others can see, and the lock.
 pub mod liveness;
 pub mod lock;
 // The transaction, and what is done by it.

@@ -54,8 +54,8 @@ pub struct OpenOptions {
 impl Workdir {
     /// Opens a workdir, and makes it when wished.
     ///
-    /// One that belongs to somebody else, or that others may write, is refused
-    /// unless shared: whoever writes `toprocess` runs commands as us.
+    /// One that belongs to another user, or that others may write, is refused
+    /// unless shared: a user that may write `toprocess` can run commands as us.
     pub fn open(path: &Path, options: OpenOptions) -> Result<Self> {
         let shown = path.display().to_string();
         if options.create && !path.exists() {
@@ -87,8 +87,8 @@ impl Workdir {
 }
 
 /// A workdir begins only in a folder that is empty, or in which an earlier start or
-/// PyTaskFarmer left something: what is in any other is somebody's, and may bear the
-/// names of our files.
+/// PyTaskFarmer left something: the contents of any other folder belong to the user, and
+/// may have the names of our files.
 fn check_may_begin(dir: &Arc<dyn Dir>, path: &Path) -> Result<()> {
     // In this order: others may be making it at the same moment.
     let names = dir.list("").context("list", "the workdir")?;
@@ -109,7 +109,7 @@ fn check_may_begin(dir: &Arc<dyn Dir>, path: &Path) -> Result<()> {
     if is_there(NODES, |name| layout::farmer_of(name).is_some())?
         || is_there(DONE, |name| layout::departed_of(name).is_some())?
     {
-        // What it lacks is told by whoever needs it.
+        // What is missing is reported where it is needed.
         return Ok(());
     }
     let is_pytaskfarmers = [TOPROCESS, FINISHED, FAILED]
@@ -186,7 +186,7 @@ fn check_folder(path: &Path, name: &str) -> Result<()> {
     })
 }
 
-/// What is in it may be written by nobody who may not write the workdir itself. Each
+/// Its contents must not be writable by users that may not write the workdir itself. Each
 /// file is checked again when it is opened, journals and logs then for the first time.
 fn check_files(dir: &RealDir, path: &Path) -> Result<()> {
     let names = [

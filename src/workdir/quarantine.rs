@@ -66,7 +66,7 @@ impl OutcomeCursor {
 }
 
 /// Enters a farmer's quarantine, or gives more tasks of one that is in it to the
-/// others; `None` when nobody else would be left that claims.
+/// others; `None` when no other farmer would be left that claims.
 pub(super) fn enter(
     mut txn: Txn<'_>,
     (by, is_in_it): (u32, bool),

@@ -122,7 +122,7 @@ pub fn seal(
 /// What is left of a farmer that is over.
 struct DeadJournal {
     name: String,
-    /// None when somebody has deleted it.
+    /// None when it was deleted.
     journal: Option<Box<dyn File>>,
 }
 

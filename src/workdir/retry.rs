@@ -57,8 +57,8 @@ pub fn retry(
     Ok(retried)
 }
 
-/// Takes those tasks out of `failed` that are wanted; sorted, for whoever puts them
-/// back into `toprocess`. When there are none nothing is written.
+/// Takes those tasks out of `failed` that are wanted; sorted, to be put back
+/// into `toprocess`. When there are none, nothing is written.
 pub(super) fn take_failed(
     txn: &mut Txn<'_>,
     is_wanted: impl Fn(TaskId) -> bool,

@@ -71,7 +71,7 @@ pub struct Allocation {
     pub is_step: bool,
 }
 
-/// Variables; an empty one is none.
+/// Variables; an empty one counts as unset.
 pub(super) struct Env<'a>(pub(super) &'a dyn Fn(&str) -> Option<String>);
 
 impl Env<'_> {

@@ -9,7 +9,7 @@ use serde::Serialize;
 pub struct Cpu {
     /// Its NUMA node.
     pub numa: u32,
-    /// Its core, told by the lowest CPU of it.
+    /// Its core, named by its lowest CPU.
     pub core: usize,
     /// Its number.
     pub id: usize,

@@ -58,7 +58,7 @@ impl Gpu {
 /// A device of the pool.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Device {
-    /// What a program is told.
+    /// What a program sees.
     pub token: String,
     /// Which of the GPUs that were found it is, or is a part of.
     pub gpu: Option<usize>,

@@ -32,7 +32,7 @@ pub struct Sample {
 }
 
 /// So many samples in a row must say that a device is free: one that was
-/// measured between two steps of somebody's program is not.
+/// measured between two steps of another user's program is not.
 pub const SAMPLES: u32 = 3;
 
 /// How a device stands.
@@ -52,11 +52,11 @@ pub struct Watched {
 pub enum Admission {
     /// A task may start.
     Start,
-    /// It may, but nobody can tell whether the device is free.
+    /// It may, but whether the device is free is unknown.
     StartBlindly,
     /// Not yet: too few samples.
     NotYet,
-    /// Somebody else uses it: so.
+    /// Another process uses it: so.
     Busy(String),
     /// Never: so.
     Lost(String),

@@ -68,7 +68,7 @@ impl Walltime {
 
     /// How long before the end everything is stopped: the grace period and what
     /// leaving takes, but never more than a quarter of the time that there was.
-    /// In a short job the scheduler's own patience after the end has to do.
+    /// In a short job the scheduler's own grace period has to do.
     pub fn margin(&self) -> Duration {
         (self.grace + LEAVING).min(self.whole / LARGEST_PART)
     }

@@ -5,7 +5,7 @@
 
 use crc32fast::Hasher;
 
-/// What is told of a file whose checksum is not the recorded one.
+/// Reported of a file whose checksum is not the recorded one.
 pub const CHANGED: &str = "its checksum is not the recorded one: some of its lines have \
                            changed since they were written";
 

@@ -2,7 +2,7 @@
 //!
 //! Others rely on this: what is read never depends on how long the file is, only on
 //! the part of it that was asked for and on its longest line; a last line without
-//! its end is none.
+//! a line feed is ignored.
 
 use std::collections::HashMap;
 use std::io::ErrorKind;

@@ -35,7 +35,7 @@ pub enum Open {
 pub struct NotAFile(pub &'static str);
 
 impl NotAFile {
-    /// The answer to whoever opens it.
+    /// The error of an open.
     pub(super) fn refuse(self) -> io::Error {
         io::Error::new(ErrorKind::InvalidInput, self)
     }
@@ -57,7 +57,7 @@ const SEGMENT: u64 = 4 << 20;
 
 /// A directory: the workdir.
 pub trait Dir: Send + Sync {
-    /// Opens a regular file; what is there and is none is [`NotAFile`].
+    /// Opens a regular file; anything else is [`NotAFile`].
     fn open(&self, name: &str, how: Open) -> io::Result<Box<dyn File>>;
     /// Renames over whatever bears the new name.
     fn rename(&self, from: &str, to: &str) -> io::Result<()>;
@@ -107,7 +107,7 @@ pub trait File: Send + Sync {
     /// has it. Never waits.
     fn try_lock(&self, mechanism: Mechanism) -> io::Result<bool>;
     /// Whether another has it locked: many may ask at once and do not take each other
-    /// for a holder. Whoever asks may keep it from being locked for a moment.
+    /// for a holder. Asking may keep it from being locked for a moment.
     fn is_locked(&self, mechanism: Mechanism) -> io::Result<bool> {
         Ok(!self.try_lock(mechanism)?)
     }
@@ -118,7 +118,7 @@ pub trait File: Send + Sync {
     /// Gives the lock back. To close the file does so as well, but where the file
     /// system is in user space, some time later.
     fn unlock(&self, _mechanism: Mechanism) {}
-    /// When it was last written, since 1970 by whoever keeps that time.
+    /// When it was last written, since 1970 by the file system's clock.
     fn modified(&self) -> io::Result<Duration> {
         Ok(Duration::ZERO)
     }

@@ -53,7 +53,7 @@ pub struct RealDir {
 }
 
 impl RealDir {
-    /// Opens a directory to look at what is in it, whoever wrote it.
+    /// Opens a directory to read its contents, whoever's they are.
     pub fn open(path: &Path) -> io::Result<Arc<Self>> {
         Self::open_trusting(path, Trust::Any)
     }

@@ -1,8 +1,8 @@
-//! Who may own and write what is in a workdir. Whoever may write `toprocess`, `tasks`
-//! or a script runs commands as its owner.
+//! Who may own and write the contents of a workdir. A user that may write
+//! `toprocess`, `tasks` or a script can run commands as its owner.
 //!
-//! Others rely on this: what is made in a workdir can be written by nobody who may not
-//! write the workdir itself, whatever the umask, a default ACL or a set-group-ID folder
+//! Others rely on this: files made in a workdir are not writable by users that may not write
+//! the workdir itself, whatever the umask, a default ACL or a set-group-ID folder
 //! say, and belongs to the workdir's owner also when root makes it; in a folder that
 //! others may write, they may write the files, too. What others could have written is
 //! refused when it is opened.
@@ -130,13 +130,13 @@ impl Rights {
         if ![us, self.owner, 0].contains(&owner) {
             return Some(format!("it belongs to user {owner}"));
         }
-        // A link's own mode says nothing, and nobody writes through it unseen: what it
+        // A link's own mode says nothing, and no write goes through it unseen: what it
         // stands for is looked at where it is opened.
         (!is_link && mode & OTHERS != 0)
             .then(|| format!("others may write it (mode {:04o})", mode & 0o7777))
     }
 
-    /// The same, as an error of whoever opens it.
+    /// The same, as the error of an open.
     pub fn check(self, file: &impl MetadataExt) -> io::Result<()> {
         let Some(fault) = self.fault(file) else {
             return Ok(());

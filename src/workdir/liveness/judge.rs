@@ -12,7 +12,7 @@ use crate::workdir::mechanism::Mechanism;
 use std::sync::Arc;
 
 /// Looks at a farmer, and judges by all that was seen of it; `None` when its journal is
-/// gone, or whoever waits here looks at nobody.
+/// gone, or this process watches none.
 pub fn judge(
     dir: &Arc<dyn Dir>,
     mechanism: Mechanism,

@@ -13,7 +13,7 @@ use nix::unistd::Pid;
 use crate::model::identity::{self, FarmerId, Process};
 use crate::model::record::NodeId;
 
-/// The node, as whoever looks at farmers asks it; the model check has its own.
+/// Our node, as an observer of farmers asks for it; the model check has its own.
 pub trait Node: Send {
     /// Which it is; `None` where the kernel does not tell.
     fn id(&self) -> Option<&NodeId>;
@@ -30,8 +30,8 @@ impl Here {
     pub fn read() -> Self {
         let boot = fs::read_to_string("/proc/sys/kernel/random/boot_id");
         let pids = fs::metadata("/proc/self/ns/pid").map(|found| found.ino());
-        // Without both nobody is known to be on our node, and only what is seen of a
-        // journal counts.
+        // Without both, no farmer is known to be on our node, and only its journal
+        // counts.
         let node = boot.ok().zip(pids.ok()).map(|(boot, pids)| NodeId {
             boot: boot.trim_ascii().to_owned(),
             pids,

@@ -1,32 +1,32 @@
-//! Time and its waits, as whoever waits for the lock has them.
+//! Time and waits of a process that waits for the lock.
 //!
-//! Others rely on this: a wait that ends early says so, and whoever wanted the lock gives
-//! up then.
+//! Others rely on this: a canceled wait says so, and the lock is not taken
+//! then.
 
 use super::watcher::Watcher;
 use std::time::Duration;
 
-/// Time and its waits, as whoever takes locks has them.
+/// Time and waits, as the code that takes locks needs them.
 pub trait Waiting {
     /// The time since some beginning, by a clock that never runs backwards.
     fn now(&self) -> Duration;
     /// The time as records have it: microseconds since 1970.
     fn micros(&self) -> u64;
-    /// Waits; `false` when the wait was ended and nobody wants the lock any more.
+    /// Waits; `false` when the wait was canceled and the lock is not wanted any more.
     fn pause(&mut self, time: Duration) -> bool;
     /// A random number from 0 to 1, so that waiters do not march in step.
     fn jitter(&mut self) -> f64;
-    /// Tells people that a wait has become long.
+    /// Reports that a wait has become long.
     fn tell(&mut self, message: String);
-    /// After how long a process that gives no sign of life is taken for dead.
+    /// The takeover time.
     fn takeover(&self) -> Duration;
     /// How many processes may want the lock, as far as is known beforehand.
     fn crowd(&self) -> u32 {
         1
     }
-    /// A heartbeat that was begun at this moment has arrived, and nobody had sealed us.
+    /// A heartbeat that was begun at this moment has arrived, and we were not fenced.
     fn renewed(&mut self, _begun: Duration) {}
-    /// What is known of other farmers; `None` for whoever looks at nobody.
+    /// What is known of other farmers; `None` for a process that watches none.
     fn watcher(&mut self) -> Option<&mut Watcher> {
         None
     }
@@ -41,7 +41,7 @@ pub(in crate::workdir) mod samples {
 
     use super::Waiting;
 
-    /// Whoever does not wait: no time passes, and a lock that is held is given up.
+    /// Does not wait: no time passes, and a wait for a held lock is canceled.
     pub(in crate::workdir) struct Now;
 
     impl Waiting for Now {

@@ -72,7 +72,7 @@ impl Watcher {
             return Ok(Some(id.clone()));
         }
         let header = journal::header(file).context("read", &layout::journal(farmer))?;
-        // A copy under another name is nobody's.
+        // A copy under another name belongs to no farmer.
         let id = header.map(|header| FarmerId::of(&header));
         let id = id.filter(|id| id.name == farmer);
         if let Some(id) = &id {

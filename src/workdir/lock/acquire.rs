@@ -1,5 +1,5 @@
 //! Waiting for the lock: a try and a pause, or a moment in the kernel's queue, again and
-//! again, so that whoever must can end the wait.
+//! again, so that the wait can be canceled.
 
 use super::announce::announce;
 use super::breaking::LongWait;
@@ -109,7 +109,7 @@ fn try_file(
     let Some(file) = locked_file(dir, mechanism, line)? else {
         return Ok(None);
     };
-    // Somebody may have replaced the file between our open and our lock. Only
+    // Another process may have replaced the file between our open and our lock. Only
     // an open asks the server; what a name means may be remembered for a minute.
     let again = dir.open(LOCK, Open::Read).context("open", LOCK)?;
     let inode = |file: &dyn File| file.inode().context("look at", LOCK);

@@ -1,7 +1,7 @@
 //! What keeps waiters from breaking a lock that has changed hands.
 //!
-//! Others rely on this: once it is announced, nobody replaces the lock by evidence from
-//! before.
+//! Others rely on this: once it is announced, no process replaces the lock by evidence
+//! from before.
 
 use crate::workdir::error::{Context, Result};
 use crate::workdir::fs::{Dir, File};
@@ -13,8 +13,8 @@ use std::sync::Arc;
 /// How the names begin of files that are to take the place of the lock.
 pub(super) const NEXT: &str = "lock.next.";
 
-/// Tells everybody who may think of breaking the lock that it has changed hands,
-/// or is about to: now, and those who have got ready for it.
+/// Announces that the lock has changed hands, or is about to, to processes that
+/// may want to break it: those that watch it, and those that have prepared to replace it.
 pub fn announce(
     dir: &Arc<dyn Dir>,
     lock: &dyn File,
@@ -26,7 +26,7 @@ pub fn announce(
     disarm(dir, "")
 }
 
-/// Removes the files that others mean to put in the place of the lock.
+/// Removes the files by which other processes have prepared to replace the lock.
 pub(super) fn disarm(dir: &Arc<dyn Dir>, but: &str) -> Result<()> {
     for name in dir.list("").context("list", "the workdir")? {
         if name.starts_with(NEXT) && name != but {

@@ -3,7 +3,8 @@
 //!
 //! Others rely on this: a lock is broken only when it has not changed hands for the
 //! takeover time by the waiter's own clock, or when its holder is a farmer of the same
-//! node that is dead by its journal, or died before it could say who it is; and of all that try it at once, one does it.
+//! node that is dead by its journal, or died before it could say who it is; and of all that
+//! try it at once, one does it.
 
 use super::announce::{NEXT, disarm};
 use super::name::{HolderNote, NAMELESS, Version};
@@ -67,7 +68,7 @@ impl LongWait {
         let gap = began.saturating_sub(self.looked_at);
         let were_frozen = gap > most + LOOK.min(most) || now.saturating_sub(began) > most;
         self.looked_at = now;
-        // A name that nobody has is no lock: this node may remember a state of the past.
+        // A name that does not exist is not a lock: this node may have an old state in its cache.
         let is_held = mechanism != Mechanism::Link || sign.holder.is_some();
         if were_frozen || !is_held || self.sign.as_ref() != Some(&sign) {
             (self.still_since, self.tries) = (now, 0);
@@ -109,7 +110,7 @@ impl LongWait {
         let is_dead = match sign.holder.as_deref() {
             // Gone in this moment: the next try will tell.
             None => false,
-            // What we left when nobody could tell whether our transaction had come true: the
+            // What we left when it was unknown whether our transaction was committed: the
             // name of a farmer, which has no blanks, is that of one process.
             Some(_) if sign.owner() == owner && !owner.contains(' ') => true,
             Some("") => {
@@ -152,7 +153,7 @@ impl Sign {
 
     fn read_once(dir: &Arc<dyn Dir>, mechanism: Mechanism) -> Result<Self> {
         let lock = match dir.open(LOCK, Open::Fresh) {
-            // Somebody has the name of the first transaction, and died before it.
+            // A process created the name of the first transaction, and died before it.
             Err(error) if error.kind() == io::ErrorKind::NotFound => None,
             lock => Some(lock.context("open", LOCK)?),
         };
@@ -179,11 +180,11 @@ impl Sign {
 }
 
 /// Puts a copy of the lock file in its place, in which the lock counts as
-/// broken: an old holder that comes back writes into a file that nobody reads.
+/// broken: an old holder that comes back writes into a file that is not read any more.
 ///
 /// An exclusive name decides who does it; should that one die over it, the next
-/// try has another. Whoever finds that anything has moved since its evidence, or
-/// that it took long itself, does nothing.
+/// try has another. A process that finds that anything has changed since its
+/// evidence, or that took long itself, does nothing.
 fn replace(
     dir: &Arc<dyn Dir>,
     mechanism: Mechanism,
@@ -230,7 +231,7 @@ fn replace(
             .sync_names()
             .context("sync", "the workdir")
             .map(|()| true),
-        // Somebody has disarmed us.
+        // Another process has removed our file.
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
         Err(error) => Err(error).context("rename", &name),
     }
@@ -250,7 +251,7 @@ mod tests {
 
     const TAKEOVER: Duration = Duration::from_mins(2);
 
-    /// A node that nobody is on.
+    /// A node without farmers.
     struct Empty;
 
     impl Node for Empty {
@@ -262,7 +263,7 @@ mod tests {
         }
     }
 
-    /// Whoever waits without time passing for anybody else.
+    /// Waits without time passing for other processes.
     struct Later(Duration, Watcher);
 
     impl Waiting for Later {

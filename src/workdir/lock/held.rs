@@ -1,4 +1,4 @@
-//! The lock, while somebody has it.
+//! The lock, while it is held.
 
 use super::name::Name;
 use crate::workdir::fs::File;
@@ -27,13 +27,13 @@ impl Held {
     }
 
     /// To be called before a state is written under the lock. Without [`Held::ends`]
-    /// after it nobody knows whether that state is in force.
+    /// after it, it is unknown whether that state is in force.
     pub fn begins(&mut self) {
         self.name.iter_mut().for_each(Name::begins);
     }
 
     /// The state is in force, or it certainly is not and will not be. `is_quiet`:
-    /// nobody is alive by that state.
+    /// that state has no member.
     pub fn ends(&mut self, is_true: bool, is_quiet: bool) {
         if let Some(name) = &mut self.name {
             name.ends(is_true, is_quiet);

@@ -1,8 +1,8 @@
-//! The queue for the lock that the kernel keeps where all who may want it are on
-//! its node: who comes first is served first, at once, and nobody tries in vain.
+//! The kernel's queue for the lock, where all processes that may want it are on its node:
+//! the lock is granted in the order of arrival, at once, without failed tries.
 //! Sixty processes that try again and again use more CPU time than their turns.
 //!
-//! A thread of ours stands in the queue, so that whoever waits can stop waiting.
+//! A thread of ours waits in the queue, so that the wait can be canceled.
 //! Others rely on this: a lock that is not taken from here any more is given back
 //! as soon as it comes.
 
@@ -15,7 +15,7 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError, sync_channel};
 use std::thread;
 use std::time::Duration;
 
-/// For how long a waiter stands in line before it looks around.
+/// For how long a waiter waits in the queue before it checks anything else.
 const STAND: Duration = Duration::from_millis(100);
 
 /// Our place in the queue.
@@ -25,13 +25,13 @@ pub(super) struct QueuedLock {
     served: Receiver<io::Result<Box<dyn File>>>,
 }
 
-/// What came of standing in line for a while.
+/// The result of waiting in the queue for a while.
 pub(super) enum Queued {
     /// The file, locked.
     Acquired(Box<dyn File>),
     /// Still waiting.
     Pending(QueuedLock),
-    /// The queue is for a file that is none any more, or it is broken.
+    /// The queue is for a file that has been replaced, or it cannot be used.
     Stale,
 }
 
@@ -50,7 +50,7 @@ impl QueuedLock {
         let (serve, served) = sync_channel(1);
         let stand = move || {
             let locked = file.lock().map(|()| file);
-            // Not wanted any more: closed, and so given back.
+            // Not wanted any more: closed, and so released.
             drop(serve.send(locked));
         };
         let thread = thread::Builder::new().name("line".into());
@@ -58,7 +58,7 @@ impl QueuedLock {
         Some(Self { inode, served })
     }
 
-    /// Stands in line for a moment.
+    /// Waits in the queue for a moment.
     pub(super) fn wait(self, dir: &Arc<dyn Dir>) -> Queued {
         match self.served.recv_timeout(STAND) {
             Ok(Ok(file)) => Queued::Acquired(file),
@@ -83,7 +83,7 @@ mod tests {
     use crate::workdir::liveness::Waiting;
     use crate::workdir::lock::{Held, acquire};
 
-    /// Asks before it waits on: whoever hears of it knows that it waits.
+    /// Asks before it waits on, so that the test knows that it waits.
     struct Asks(Sender<Sender<bool>>);
 
     impl Waiting for Asks {
@@ -119,7 +119,7 @@ mod tests {
         acquire(dir, Mechanism::Flock, "a test", &mut Asks(nobody_hears)).unwrap()
     }
 
-    /// Somebody who waits for the lock, has asked three times, and goes on waiting
+    /// A process that waits for the lock, has asked three times, and goes on waiting
     /// if `goes_on`.
     fn waiter(dir: &Arc<dyn Dir>, goes_on: bool) -> thread::JoinHandle<Result<Held>> {
         let (ask, asked) = channel();

@@ -1,9 +1,9 @@
 //! The lock by name: a compare-and-swap of the state's number.
 //!
 //! Who has read the state with number N takes the lock by creating, exclusively, the
-//! name of the transaction that makes N + 1. The name of a transaction that came true
-//! **stays** until it is far past, so whoever believes in a state of the past finds the
-//! name taken and reads again. A transaction that is given up removes its name.
+//! name of the transaction that makes N + 1. The name of a committed transaction **stays** for
+//! a while, so a process that still sees an older state finds the name taken and reads
+//! again. An abandoned transaction removes its name.
 //!
 //! An NFS client that has any descriptor of a file open for writing does not see what
 //! others wrote, not even by a new open (measured: docs/workdir.md, "Locks"). So `lock` is
@@ -23,8 +23,8 @@ use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
-/// So many names of transactions that came true stay. Should a name be created again
-/// after that by somebody who believes in a state as old, a second look tells.
+/// So many names of committed transactions stay. If a process that sees a
+/// state as old creates a name again after that, a second look shows it.
 const KEPT: u64 = 64;
 
 /// How long a holder by name may take to write who it is: it gives the lock back
@@ -34,8 +34,8 @@ pub(super) const NAMELESS: Duration = Duration::from_secs(4);
 /// The last line of a name whose holder has given the lock back.
 const GIVEN_BACK: &str = "\ngiven back\n";
 
-/// The number of a state, and how often the lock had been broken by then: whoever
-/// breaks it leaves an old holder with a name that nobody asks for any more.
+/// The number of a state, and how often the lock had been broken by then: after
+/// a break, an old holder has a name that is not asked for any more.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Version {
     seq: u64,
@@ -85,8 +85,8 @@ enum CommitStatus {
 }
 
 /// A name that we hold; dropped, it is given back: removed where the transaction has
-/// changed nothing, marked where it came true. Where nobody knows it stays as it is, and
-/// is broken.
+/// changed nothing, marked where it was committed. Where that is unknown it stays as it is,
+/// and is broken.
 pub(super) struct Name {
     dir: Arc<dyn Dir>,
     version: Version,
@@ -104,7 +104,7 @@ impl Name {
     }
 
     /// The state is in force, or it certainly is not and will not be.
-    /// `is_quiet`: nobody is alive by it.
+    /// `is_quiet`: it has no member.
     pub(super) fn ends(&mut self, is_true: bool, is_quiet: bool) {
         self.status = if is_true {
             CommitStatus::InForce
@@ -204,7 +204,7 @@ pub(super) fn take(
     let version = Version::of_state(state::peek(dir)?);
     let maker = HolderNote::read(dir, version)?;
     if maker.as_ref().is_some_and(|mark| !mark.is_given_back) {
-        // Whoever made this state true has not yet done with it.
+        // The holder that committed this state has not released the lock.
         return Ok(None);
     }
     let next = version.next();
@@ -229,8 +229,8 @@ pub(super) fn take(
         Err(error) => Err(error),
     };
     if waiting.now().saturating_sub(began) >= NAMELESS / 2 {
-        // Others may be about to break it: they must not do it behind the back of whoever
-        // has the name next. Where they cannot be kept from it, the name stays for them.
+        // Others may be about to break it: they must not do it while the next holder has
+        // the name. Where they cannot be kept from it, the name stays for them.
         let closed = file.map(drop);
         disarm(dir, "").inspect_err(|_| name.begins())?;
         return closed.map(|()| None);

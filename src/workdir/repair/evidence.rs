@@ -196,7 +196,7 @@ impl Findings {
     }
 
     /// A task that was put back is not over, though its last attempt is; unless that
-    /// succeeded: nobody puts such a task back who knows of it.
+    /// succeeded: such a task is not put back.
     fn read_requeued(&mut self, dir: &Arc<dyn Dir>) -> Result<()> {
         let mut back = Vec::new();
         self.each_line(dir, REQUEUED, |line| {
@@ -335,9 +335,8 @@ fn is_whole(dir: &Arc<dyn Dir>, state: &State, name: &str) -> Result<bool> {
     Ok(sum_of(&*file, known.len).context("read", name)? == known.sum)
 }
 
-/// The tasks that have not ended, as far as that is certain: those that nobody has
-/// claimed, by a `toprocess` that has its checksum, and those that somebody has open, by a
-/// log that has it.
+/// The tasks that have not ended, as far as that is certain: those that are unclaimed,
+/// by a `toprocess` that has its checksum, and those that are open, by a log that has it.
 fn not_ended(dir: &Arc<dyn Dir>, lock: &dyn File, state: &State) -> Result<BTreeSet<TaskId>> {
     let mut ids = BTreeSet::new();
     if state.format < FORMAT {

@@ -27,7 +27,7 @@ pub(super) fn check_nobody_works(
     for way in [Mechanism::Flock, Mechanism::Fcntl] {
         match lock.try_lock(way) {
             Ok(false) => return refuse("another process"),
-            // An error is no answer; nobody takes it in another way than all do.
+            // An error proves nothing; all processes take the lock in the same way.
             Err(error) if way == mechanism => return Err(error).context("lock", LOCK),
             Ok(true) | Err(_) => {}
         }

@@ -94,7 +94,7 @@ impl Findings {
         })
     }
 
-    /// A state in which nobody is alive, later than all that is known.
+    /// A state without members, later than all that is known.
     fn state(&self, lock: &dyn File, fallback: Mechanism) -> State {
         let old = state::read(lock).ok().flatten();
         let old = old.unwrap_or_else(|| State::new(fallback));

@@ -1,6 +1,6 @@
 //! A list that has changed since the workdir was made from it.
 //!
-//! It is matched by the text of its lines, and the how-manieth occurrence of it: a line
+//! It is matched by the text of its lines, and the n-th occurrence of it: a line
 //! that was there keeps its id, a new one gets the next free id, one that vanished
 //! leaves `toprocess` and `failed`. Others rely on this: an id never means another line
 //! than before; what is done or in the hands of a live farmer is not queued again; every
@@ -175,7 +175,7 @@ pub(super) fn matched(
         txn.note_restored(&restored)?;
     }
     adopt(txn, queue)?;
-    // Where somebody still runs what is gone, whoever starts next looks again.
+    // If a farmer still runs a task whose line was removed, the next start looks again.
     let is_settled = gone.claimed.is_empty();
     txn.state_mut().list = is_settled.then(|| list.identity.clone());
     let told = !is_same || changed.restored > 0;
@@ -224,7 +224,7 @@ impl Gone {
         self.dropped + self.finished + listed.iter().sum::<usize>() as u64
     }
 
-    /// Tasks that wait are dropped only when somebody asks for it: the list may be
+    /// Tasks that wait are dropped only on request: the list may be
     /// half-written, or another than was meant.
     fn check_may_drop(
         &self,

@@ -1,8 +1,8 @@
 //! A task list in a file: read once, as a stream, and known again by what stat(2)
 //! tells.
 //!
-//! Others rely on this: whoever sees its tasks sees them in their order, without what
-//! the format of lists has around them; of a list with a line that can never run, or
+//! Others rely on this: tasks are shown in their order, without what the format of
+//! lists has around them; of a list with a line that can never run, or
 //! one that changes while it is read, no task counts.
 
 use std::fs::File;
@@ -239,7 +239,7 @@ mod tests {
     use crate::workdir::state::peek;
     use crate::workdir::transaction::Txn;
 
-    /// A list that somebody replaces in place after so many reads.
+    /// A list that is replaced in place after so many reads.
     struct Written {
         texts: [&'static [u8]; 2],
         after: u64,

@@ -14,8 +14,8 @@ use crate::workdir::membership;
 use std::sync::Arc;
 use std::time::Duration;
 
-/// The waits of a farmer: however long they are, its journal gives the sign of
-/// life that others look for. They end when others have sealed it.
+/// The waits of a farmer: however long they are, its journal grows by heartbeats. They
+/// end when others have fenced it.
 pub(super) struct WithHeartbeats<'a> {
     dir: Arc<dyn Dir>,
     is_sealed: bool,

@@ -2,8 +2,8 @@
 //! without a thread and without a clock of its own.
 //!
 //! The ledger of the farm drives it; so do the model check and the simulator.
-//! Others rely on this: what a turn settled, gave back and claimed came true in
-//! one moment or not at all; after an error the turn can simply be taken again;
+//! Others rely on this: what a turn settled, gave back and claimed is committed as
+//! a whole or not at all; after an error the turn can simply be taken again;
 //! once sealed, a session writes nothing any more.
 
 mod heartbeat;
@@ -53,7 +53,7 @@ pub struct Session {
     feed: Option<Feed>,
     /// Whether the others know that we claim nothing.
     is_quarantined: bool,
-    /// Others have sealed us, or may have.
+    /// Others have fenced us, or may have.
     is_over: bool,
     /// How many there were.
     heartbeats: u32,
@@ -272,7 +272,7 @@ impl Session {
         };
         txn.requeue(&self.back)?;
         count_interrupted(txn.state_mut(), &self.back);
-        // Should this turn fail, what it read may never come true.
+        // If this turn fails, what it read may never be committed.
         let mut attempts = std::mem::take(&mut self.attempts);
         txn.refresh(&mut attempts)?;
         let tasks = txn.claim(claim(txn.state()), &attempts)?;
@@ -317,7 +317,7 @@ impl Session {
     }
 
     /// A copy of the queue for the next turn to adopt, made without the lock;
-    /// none when somebody else was at it at the same moment.
+    /// none when another farmer rewrote it at the same moment.
     pub fn copy_queue(&mut self) -> Result<Option<QueueCopy>> {
         let Some(state) = peek(&self.workdir.dir)? else {
             return Ok(None);
@@ -358,8 +358,8 @@ impl Session {
         Ok(())
     }
 
-    /// Whether others have sealed us, as far as can be told without the lock. A turn
-    /// tells for certain; this tells without writing anything.
+    /// Whether others have fenced us, as far as is known without the lock. A turn is
+    /// certain; this writes nothing.
     pub fn check_over(&self) -> Result<()> {
         check_over(&self.workdir.dir, &self.farmer)
     }
@@ -399,8 +399,8 @@ impl Session {
 
     /// Says that we claim nothing more, and gives tasks that failed here to the
     /// others; also more of them when we said so before. Returns those that were
-    /// in `failed`; without any nothing happens. `None` when nobody else would be
-    /// left that claims.
+    /// in `failed`; without any nothing happens. `None` when no other farmer would
+    /// be left that claims.
     pub fn quarantine(&mut self, wanted: &Ids, waiting: &mut dyn Waiting) -> Result<Option<Ids>> {
         let me = (self.number, self.is_quarantined);
         let entered = self.with_lock(waiting, |txn| quarantine::enter(txn, me, wanted))?;
@@ -453,8 +453,9 @@ impl Session {
         self.noted(waiting.ended(done))
     }
 
-    /// Leaves: settles, gives back, and makes `toprocess` exact when nobody
-    /// else is left or it is about to be empty. What a stream still held is `state.feeding` in the result.
+    /// Leaves: settles, gives back, and makes `toprocess` exact when no
+    /// other member is left or it is about to be empty. What a stream still held is `state.feeding`
+    /// in the result.
     pub fn leave(&mut self, upto: u64, waiting: &mut dyn Waiting) -> Result<State> {
         self.must_be_ours()?;
         let waiting =
@@ -479,7 +480,7 @@ impl Session {
         } else {
             txn.requeue_in_front(&self.back)?;
         }
-        // Whoever is alive by the state may be dead: this may be the last of all. Of
+        // A member may be dead: this may be the last farmer of all. Of
         // many it is not, and a thousand wait for the lock to leave.
         let live = txn.state().live;
         if live <= 1 || live <= MANY && txn.state().is_complete() {

@@ -23,7 +23,7 @@ use std::sync::Arc;
 /// How often damage is looked at again before it is believed.
 const LOOKS: u32 = 10;
 
-/// Reads the state in force; `None` when nobody has prepared the workdir. What it
+/// Reads the state in force; `None` when the workdir is not prepared. What it
 /// says of damage is a verdict only while the lock is held: see [`peek`].
 pub fn read(file: &dyn File) -> Result<Option<State>> {
     for _ in 0..LOOKS {
@@ -36,7 +36,7 @@ pub fn read(file: &dyn File) -> Result<Option<State>> {
 }
 
 /// The state in force, as a look without the lock shows it; `None` before the workdir
-/// was prepared. What somebody writes at that moment may be seen in part. So the file
+/// was prepared. What another process writes at that moment may be seen in part. So the file
 /// is opened and looked at again, and what is never whole is an error that says so and
 /// no verdict: only who holds the lock can call it damaged.
 pub fn peek(dir: &Arc<dyn Dir>) -> Result<Option<State>> {
@@ -45,7 +45,7 @@ pub fn peek(dir: &Arc<dyn Dir>) -> Result<Option<State>> {
         tries += 1;
         let seen = retry_stale(|| match dir.open(LOCK, Open::Fresh) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Ok(None)),
-            // Nobody puts that there for a moment.
+            // It is not there for a moment only.
             Err(error) if NotAFile::of(&error).is_some() => Ok(Err(error)),
             file => read_once(&*file.context("open", LOCK)?).map(Ok),
         });
@@ -101,7 +101,7 @@ fn read_once(file: &dyn File) -> Result<Option<State>> {
     if let Some(state) = format1::read(file, begin)? {
         return Ok(Some(state));
     }
-    // The very first state goes into the odd place: a torn one alone is none.
+    // The very first state goes into the odd place: a torn one alone does not count.
     let mut stamped = stamp().into_iter().zip(begin);
     let is_stamp = stamped.all(|(stamp, &there)| there == 0 || there == stamp);
     if !is_stamp || even.iter().any(|&b| b != 0) {
@@ -164,7 +164,7 @@ pub fn write_again(file: &dyn File, state: &State) -> Result<()> {
     file.sync().context("sync", LOCK)
 }
 
-/// Writes a state into its place in a file that nobody else knows yet.
+/// Writes a state into its place in a file that no other process knows yet.
 pub fn write_place(file: &dyn File, state: &State) -> Result<()> {
     let place = encode(state)?;
     write_stamp(file)?;

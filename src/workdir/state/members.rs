@@ -20,7 +20,7 @@ impl Members {
         members
     }
 
-    /// Whether nobody is alive.
+    /// Whether there is no member.
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
     }

@@ -15,9 +15,9 @@
 //!
 //! A transaction first writes its line of the log behind the known end, then
 //! the state that knows of it, into the place of the older state. **Writing the
-//! state is the one moment at which everything in a transaction comes true**:
+//! state commits everything in the transaction**:
 //! claims, results, requeued tasks, new files. Whatever was written behind a
-//! known length before that never happened. Each state carries a checksum of
+//! committed length before that is uncommitted. Each state carries a checksum of
 //! itself and of its line of the log, so a torn write leaves the older state in
 //! force. **No byte of the segment that the state in force speaks of is ever written
 //! over**: a new segment begins before or behind it.

@@ -18,13 +18,13 @@ pub const FORMAT: u32 = 2;
 pub struct Queue {
     /// The length of the file in bytes.
     pub len: u64,
-    /// Where the first line begins that nobody has claimed.
+    /// Offset of the first unclaimed line.
     pub cursor: u64,
-    /// How many lines nobody has claimed.
+    /// Number of unclaimed lines.
     pub left: u64,
     /// Counts the times that the file was written anew.
     pub generation: u64,
-    /// What it holds at the cursor: an older `toprocess` that somebody put back
+    /// What it holds at the cursor: an older `toprocess` that was put back
     /// holds something else there.
     #[serde(default)]
     pub head: Head,
@@ -37,7 +37,7 @@ pub struct Queue {
 }
 
 impl Queue {
-    /// The queue that a file is of which nobody has claimed anything; `head` is how it
+    /// The queue of a file without claimed tasks; `head` is how it
     /// begins.
     pub fn unclaimed(file: Committed, head: Head, generation: u64) -> Self {
         Self {
@@ -51,7 +51,7 @@ impl Queue {
         }
     }
 
-    /// What is known of its file; the lines are those that nobody has claimed.
+    /// What is known of its file; the lines are the unclaimed ones.
     pub fn committed(&self) -> Committed {
         Committed {
             len: self.len,
@@ -60,13 +60,13 @@ impl Queue {
         }
     }
 
-    /// The checksum of what nobody has claimed.
+    /// The checksum of the unclaimed part.
     pub fn rest(&self) -> u32 {
         checksum::rest(self.sum, self.taken, self.len.saturating_sub(self.cursor))
     }
 }
 
-/// A file that takes the place of another when its transaction has come true.
+/// A file that replaces another when its transaction is committed.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Rename {
     /// The complete new file.
@@ -171,11 +171,11 @@ pub struct State {
     pub quarantined: u32,
     /// The number of the next farmer that joins.
     pub next_farmer: u32,
-    /// Counts the farmers that others sealed: whoever sees it change looks
-    /// whether it was meant.
+    /// Counts the farmers that others fenced: a farmer that sees it
+    /// change checks whether it was fenced.
     pub seals: u64,
-    /// The transaction with which the present run began: somebody joined, and nobody
-    /// else was alive.
+    /// The transaction with which the present run began: a farmer joined, and
+    /// there was no other member.
     #[serde(default)]
     pub began: u64,
     /// Counts the times that the lock was broken.
@@ -186,7 +186,7 @@ pub struct State {
     #[serde(default)]
     pub renewed: u32,
     /// After how many seconds without a sign of life a farmer of this run is taken for
-    /// dead: one value for all, set by who joins when nobody is alive.
+    /// dead: one value for all, set by the farmer that joins when there is no member.
     #[serde(default)]
     pub takeover: u64,
     /// Farmers that still read tasks from a stream.
@@ -208,7 +208,7 @@ pub struct State {
 }
 
 impl State {
-    /// The state of a workdir that nobody has prepared.
+    /// The state of a workdir that is not prepared.
     pub fn new(mechanism: Mechanism) -> Self {
         Self {
             format: FORMAT,
@@ -261,12 +261,12 @@ impl State {
         }
     }
 
-    /// How many tasks nobody has claimed, of all classes.
+    /// Number of unclaimed tasks, of all classes.
     pub fn left(&self) -> u64 {
         self.queues.iter().map(|queue| queue.left).sum()
     }
 
-    /// The takeover time of the run, while somebody is alive.
+    /// The takeover time of the run, while it has members.
     pub fn takeover(&self) -> Option<Duration> {
         (self.live > 0 && self.takeover > 0).then(|| Duration::from_secs(self.takeover))
     }
@@ -287,8 +287,8 @@ impl State {
         self.tasks.lines.saturating_sub(elsewhere)
     }
 
-    /// What of its numbers cannot be: each task is in one place, and what is claimed
-    /// somebody must have. `None` when they agree.
+    /// What of its numbers cannot be: each task is in one place, and a claimed task
+    /// needs a member. `None` when they agree.
     pub fn contradiction(&self) -> Option<String> {
         let known = self.tasks.lines;
         let elsewhere = self.finished.lines + self.failed.lines + self.dropped + self.left();

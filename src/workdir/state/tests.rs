@@ -78,7 +78,7 @@ fn garbage_is_damage_and_a_newer_format_is_told() {
     ));
 }
 
-/// Somebody may be writing it at that moment.
+/// Another process may be writing it at that moment.
 #[test]
 fn a_look_without_the_lock_gives_no_verdict() {
     let folder = tempfile::tempdir().unwrap();
@@ -179,7 +179,7 @@ fn a_program_of_format_1_finds_a_newer_format_in_the_first_kilobyte() {
     }
 }
 
-/// Until the state that knows of it is written, a new segment never happened.
+/// Until the state that refers to it is written, a new segment is uncommitted.
 #[test]
 fn a_new_segment_leaves_all_that_the_state_before_speaks_of() {
     let file = lock_file();

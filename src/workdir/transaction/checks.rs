@@ -17,7 +17,7 @@ impl Txn<'_> {
     /// the transaction is given up, and may be tried again.
     pub(super) fn may_write(&self) -> Result<()> {
         if self.held.is_stale(self.waiting) {
-            // They must not do it behind the back of whoever comes next.
+            // They must not do it while the next holder has the lock.
             let _ = lock::announce(self.dir, &*self.held.file, "nobody", self.waiting);
             return Err(Error::HeldTooLong);
         }

@@ -37,7 +37,7 @@ impl QueueCopy {
         let inode = old.inode().context("look at", TOPROCESS)?;
         new.copy(&*old, queue.cursor, queue.len)
             .context("copy", TOPROCESS)?;
-        // Most of the work of making it durable, while nobody waits for us.
+        // Most of the work of making it durable, while no other process waits for us.
         new.sync().context("sync", TOPROCESS)?;
         Ok(Self {
             of: queue,
@@ -116,7 +116,7 @@ impl Txn<'_> {
         self.rewrite_queue(&lines, tasks.len() as u64)
     }
 
-    /// Writes `toprocess` anew: `front` first, then what nobody has claimed.
+    /// Rewrites `toprocess`: `front` first, then the unclaimed tasks.
     pub fn rewrite_queue(&mut self, front: &[u8], count: u64) -> Result<()> {
         let queue = self.state.queue();
         let mut new = self.new_file(TOPROCESS)?;
@@ -141,13 +141,13 @@ impl Txn<'_> {
     }
 
     /// Takes a copy of the rest of the queue, made without the lock, as the new
-    /// `toprocess`; `false` when somebody else was faster.
+    /// `toprocess`; `false` when another farmer was faster.
     pub fn adopt_queue(&mut self, copy: QueueCopy) -> Result<bool> {
         let queue = self.state.queue();
         if queue.generation != copy.of.generation {
             return Ok(false);
         }
-        // A state comes true before its files have their names: at that moment
+        // A state is committed before its files have their names: at that moment
         // the copy was made of the file before.
         let old = self.current(TOPROCESS)?;
         if old.inode().context("look at", TOPROCESS)? != copy.inode {
@@ -216,7 +216,7 @@ mod tests {
     use crate::workdir::state::Act;
 
     /// Copies are made without the lock: they must not meet the files of a
-    /// transaction that somebody else has under way.
+    /// transaction that another farmer has under way.
     #[test]
     fn a_copy_of_the_queue_never_meets_the_files_of_a_transaction() {
         let folder = tempfile::tempdir().unwrap();

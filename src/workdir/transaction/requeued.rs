@@ -32,11 +32,11 @@ impl Attempts {
 /// Why a task is back in `toprocess`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum RequeueReason {
-    /// Its farmer was told to stop while it ran.
+    /// Its farmer was stopped while it ran.
     Interrupted,
     /// Its farmer died while it had it.
     Lost,
-    /// It failed and somebody wants it tried again.
+    /// It failed and `pytf retry` put it back.
     Retry,
     /// It failed on a node that its farmer doubts.
     Doubted,

@@ -9,7 +9,7 @@ use crate::workdir::error::{Context, Result};
 use crate::workdir::fs::Open;
 use crate::workdir::state::{self, Entry, Log, Members};
 
-/// A log of this length is begun anew when nobody is alive.
+/// A log of this length is begun anew when there is no member.
 const LONG_LOG: u64 = 4 << 10;
 
 /// So many segments of the log that are over are kept.
@@ -20,7 +20,7 @@ impl Txn<'_> {
     /// since, all of that, from its checkpoint on.
     pub fn entries_since(&self, then: &Log) -> Result<Vec<Entry>> {
         if self.state.live == 0 {
-            // Those of farmers that are all over are nobody's concern.
+            // Entries of farmers that have all left are not needed.
             return Ok(Vec::new());
         }
         let entries = state::entries(&*self.held.file, &self.state.log, then);

@@ -152,8 +152,9 @@ impl Txn<'_> {
         let Some((_, new)) = self.replacing.iter_mut().find(|(to, _)| *to == name) else {
             let opened = match self.dir.open(name, Open::Read) {
                 Err(error) if error.kind() == ErrorKind::NotFound => {
-                    // Whoever keeps it open, stopped or longer than the lock, may not write
-                    // it: others of its node would not see what is written to it.
+                    // A process that keeps it open, stopped or longer than the lock, must
+                    // not have it open for writing: others of its node would not see what
+                    // is written to it.
                     let made = self.dir.open(name, Open::Create).map(drop);
                     made.and_then(|()| self.dir.open(name, Open::Read))
                 }

@@ -20,7 +20,7 @@ pub struct Txn<'a> {
     pub(super) dir: &'a Arc<dyn Dir>,
     pub(super) waiting: &'a mut dyn Waiting,
     pub(super) state: State,
-    /// New files, and whose places they take when the transaction has come true.
+    /// New files, and the files that they replace when the transaction is committed.
     /// From then on the transaction reads and writes them instead. Dropped, they
     /// are removed: before the lock is given back, since the next one to hold it
     /// uses the same names.
@@ -37,7 +37,7 @@ pub struct Txn<'a> {
 }
 
 impl<'a> Txn<'a> {
-    /// Takes the lock and reads the state. A workdir that nobody has prepared
+    /// Takes the lock and reads the state. A workdir that is not prepared
     /// has the state number 0.
     pub fn begin(
         dir: &'a Arc<dyn Dir>,
@@ -85,7 +85,7 @@ impl<'a> Txn<'a> {
     /// Writes all shared files anew: the old holder of a lock that was broken
     /// may still have them open, and come back.
     fn renew(&mut self) -> Result<()> {
-        // The lock file itself, should whoever replaced it have died over it.
+        // The lock file itself, in case the process that replaced it died meanwhile.
         self.dir.sync_names().context("sync", "the workdir")?;
         if self.state.seq > 0 {
             for name in SHARED {
@@ -106,7 +106,7 @@ impl<'a> Txn<'a> {
         &mut self.state
     }
 
-    /// The time, by the clock of whoever waits.
+    /// The time, by the clock of `Waiting`.
     pub fn now(&self) -> Duration {
         self.waiting.now()
     }
@@ -139,7 +139,7 @@ impl<'a> Txn<'a> {
         Ok(())
     }
 
-    /// Makes it all true.
+    /// Commits the transaction.
     pub fn commit(mut self, act: Act) -> Result<State> {
         for (to, new) in std::mem::take(&mut self.replacing) {
             let rename = Rename {
@@ -217,7 +217,7 @@ impl<'a> Txn<'a> {
         for Rename { from, to } in renames {
             match self.dir.rename(from, to) {
                 // Renamed already: by a process that died since, or, under locks
-                // by name, by the one whose state we have just seen come true.
+                // by name, by the process whose committed state we have just seen.
                 Err(error) if error.kind() == ErrorKind::NotFound => {}
                 done => done.context("rename", from)?,
             }
