@@ -9,11 +9,12 @@ import sys
 import tempfile
 import time
 import traceback
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from nfs_farm import Farm
 from rig import Failure, Rig
-from scenarios import SCENARIOS
+from scenarios import MOUNTS, SCENARIOS
 
 
 def arguments():
@@ -33,31 +34,53 @@ def arguments():
 
 def post_mortem(farm):
     """What helps to understand a failure."""
-    if farm is None:
-        return
     for farmer in farm.farmers:
         state = "still runs" if farmer.is_running() else f"ended with {farmer.status}"
         said = farmer.output.decode(errors="replace").replace("\r", "\n").splitlines()
-        print(f"--- a farmer on {farmer.node.name} {state}", *said[-8:], sep="\n")
+        print(f"--- a farmer of {farm.name} on {farmer.node.name} {state}", *said[-8:], sep="\n")
 
 
-def play(rig, name, folder):
+def judge(farm, allowed):
+    """Whether the farm is complete and exact, and what there is to say about it."""
+    try:
+        farm.wait_for_all()
+        return True, farm.complete(allowed)
+    except Failure as failure:
+        return False, failure
+    except Exception:  # noqa: BLE001 - the others are to be judged all the same
+        return False, traceback.format_exc()
+
+
+def play(rig, name, again=""):
     """Plays one scenario; whether it went well, and whether pytf was judged by it."""
     began = time.monotonic()
     scenario = SCENARIOS[name]
-    farm = None
+    farms = []
+    verdicts = []
     try:
-        rig.mount(scenario.mount)
-        farm = Farm(rig, folder, scenario)
-        word, said = "ok    ", scenario.function(farm)
+        rig.mount({mount: MOUNTS[mount] for mount in scenario.mounts})
+        for mount in scenario.mounts:
+            may_overlap = mount in scenario.may_overlap
+            farm = Farm(rig, f"{name}_{mount}{again}", mount, scenario.lock, scenario.takeover, may_overlap)
+            farms.append(farm)
+        scenario.function(rig, farms)
+        with ThreadPoolExecutor() as pool:
+            verdicts = list(pool.map(lambda farm: judge(farm, scenario.allowed), farms))
+        went_well = all(is_exact for is_exact, _ in verdicts)
+        said = ""
     except Failure as failure:
-        word, said = "FAILED", failure
+        went_well, said = False, failure
     except Exception:  # noqa: BLE001 - the others are to be played all the same
-        word, said = "FAILED", traceback.format_exc()
-    print(f"{word} {time.monotonic() - began:5.1f} s  {name}: {said}", flush=True)
-    if word == "FAILED":
-        post_mortem(farm)
-    return word != "FAILED", farm is not None and farm.is_judged
+        went_well, said = False, traceback.format_exc()
+    print(f"{'ok    ' if went_well else 'FAILED'} {time.monotonic() - began:5.1f} s  {name} {said}", flush=True)
+    for farm, (is_exact, words) in zip(farms, verdicts):
+        print(f"       {'' if is_exact else 'FAILED '}{farm.mount}: {words}", flush=True)
+        if not is_exact:
+            post_mortem(farm)
+    if not verdicts:
+        for farm in farms:
+            post_mortem(farm)
+    return went_well, any(farm.is_judged for farm in farms)
 
 
 def main():
@@ -70,14 +93,14 @@ def main():
         rig = Rig(options.guest, home, clients=2)
         print(f"       {time.monotonic() - began:5.1f} s  the machines are up", flush=True)
         for name in wanted:
-            went_well, is_judged = play(rig, name, name)
+            went_well, is_judged = play(rig, name)
             if not went_well:
                 # What hangs there would disturb the next ones.
                 rig.restart()
             if not went_well and not is_judged:
                 # It did not come to the question: a busy machine, or the rig.
                 print(f"SKIPPED tests/nfs: {name} did not come to its end, and was played again", flush=True)
-                went_well, _ = play(rig, name, f"{name}_again")
+                went_well, _ = play(rig, name, "_again")
                 if not went_well:
                     rig.restart()
             if not went_well:

@@ -12,28 +12,32 @@ SLOTS = 3
 
 
 class Farm:
-    """A task list and its workdir, in a folder of their own."""
+    """A task list and its workdir, in a folder of their own on one of the mounts."""
 
-    def __init__(self, rig, name, scenario):
+    def __init__(self, rig, name, mount, lock, takeover, may_overlap):
         self.rig = rig
         self.name = name
-        self.scenario = scenario
+        self.mount = mount
+        self.lock = lock
+        self.takeover = takeover
+        self.may_overlap = may_overlap
         self.size = 0
+        self.kills = 0
         self.random = random.Random()
-        self.folder = f"/mnt/nfs/{name}"
+        self.folder = f"/mnt/{mount}/{name}"
         self.home = rig.home / name
-        self.effects = self.home / "effects"
-        self.effects.mkdir(parents=True)
+        self.home.mkdir()
+        self.effects = rig.reports.folder / name
+        self.effects.mkdir()
         self.farmers = []
         self.abandoned = set()
         self.is_judged = False
-        rig.reports.folder = self.effects
 
     def tasks(self, count, seconds):
         """The list: so many tasks, of so many seconds on average."""
         self.size = count
         lines = (
-            f"/mnt/host/./work {number} {self.random.uniform(0, 2 * seconds):.3f} {int(number % 50 == 49)}\n"
+            f"/mnt/host/./work {self.name}/{number} {self.random.uniform(0, 2 * seconds):.3f} {int(number % 50 == 49)}\n"
             for number in range(count)
         )
         (self.home / "tasks.txt").write_text("".join(lines))
@@ -41,8 +45,8 @@ class Farm:
 
     def start(self, node):
         """Starts a farmer on a node."""
-        lock = f"--lock {self.scenario.lock}" if self.scenario.lock else ""
-        options = f"--proc {SLOTS} --takeover {self.scenario.takeover} {lock}"
+        lock = f"--lock {self.lock}" if self.lock else ""
+        options = f"--proc {SLOTS} --takeover {self.takeover} {lock}"
         farmer = Command(node, f"cd {self.folder} && exec /mnt/host/pytf tasks.txt {options} 2>&1")
         self.farmers.append(farmer)
         return farmer
@@ -57,10 +61,10 @@ class Farm:
         return [farmer for farmer in self.farmers if farmer.is_running() and farmer not in self.abandoned]
 
     def kill(self, farmer):
-        """SIGKILL; true when it was still there."""
+        """SIGKILL; counted when it was still there."""
         farmer.node.run(f"kill -9 {farmer.pid} || true")
         farmer.reader.join(60)
-        return farmer.status == -9
+        self.kills += farmer.status == -9
 
     def abandon(self, node):
         """The node is gone, and so are its farmers: nobody tells how they ended."""
@@ -85,15 +89,11 @@ class Farm:
 
         until(have_joined, f"the farmers of {self.name} have joined", within)
 
-    def wait_for_work_on(self, node, within=120):
-        """Waits until tasks run on a node."""
-
-        def has_work():
-            happened = checker.effects(self.effects, may_overlap=True)
-            ongoing = [attempts[-1] for attempts in happened.values() if attempts and attempts[-1].end is None]
-            return any(attempt.host == node.name for attempt in ongoing)
-
-        until(has_work, f"tasks of {self.name} run on {node.name}", within)
+    def has_work_on(self, node):
+        """Whether tasks run on a node at this moment."""
+        happened = checker.effects(self.effects, may_overlap=True)
+        ongoing = [attempts[-1] for attempts in happened.values() if attempts and attempts[-1].end is None]
+        return any(attempt.host == node.name for attempt in ongoing)
 
     def wait_for_all(self, within=240):
         until(lambda: not self.running(), f"the farmers of {self.name} end", within)
@@ -116,16 +116,14 @@ class Farm:
             checker.require(self.left(node) == 0, f"{node.name} sees tasks without a result")
         # As the server has it, whatever clients believe.
         self.rig.server.run(f"cp -r /srv/disk/export/{self.name}/tasks.txt_workdir /mnt/host/{self.name}/ && sync")
-        may_overlap = self.scenario.may_overlap
-        checker.check(
-            self.home / "tasks.txt_workdir", self.effects, complete=True, may_rework=True, may_overlap=may_overlap
-        )
-        happened = checker.effects(self.effects, may_overlap=may_overlap)
+        workdir = self.home / "tasks.txt_workdir"
+        checker.check(workdir, self.effects, complete=True, may_rework=True, may_overlap=self.may_overlap)
+        happened = checker.effects(self.effects, may_overlap=self.may_overlap)
         starts = sum(len(attempts) for attempts in happened.values())
         ends = sum(attempt.end is not None for attempts in happened.values() for attempt in attempts)
         broken = sum(farmer.output.count(b"its lock is broken") for farmer in self.farmers)
         return (
-            f"{self.size} tasks, {left} left for the last farmer, {starts - self.size} started again, "
+            f"{self.size} tasks, {self.kills} kills, {left} left for the last farmer, {starts - self.size} started again, "
             f"{ends - self.size} ended again, none lost or doubled; locks broken: {broken}"
         )
 

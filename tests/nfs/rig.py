@@ -129,22 +129,27 @@ class Node:
     def heal(self):
         output_of("ip", "link", "set", f"l{self.number}", "master", "lan")
 
-    def mount(self, options):
-        """Mounts the server's export, at /mnt/nfs."""
-        path = "/srv/export" if "vers=3" in options else "/"
+    def mount(self, mounts):
+        """Mounts the server's export at /mnt/NAME, for each of `mounts`, by name. Mounts share no cache,
+        so each is a client of its own."""
         self.run(
             "modprobe nfs; mountpoint -q /var/lib/nfs/rpc_pipefs || mount -t rpc_pipefs rpc /var/lib/nfs/rpc_pipefs;"
-            "pidof rpcbind >/dev/null || rpcbind -w; pidof rpc.statd >/dev/null || rpc.statd;"
-            "mkdir -p /mnt/nfs; while mountpoint -q /mnt/nfs; do umount -f /mnt/nfs || sleep 0.5; done;"
-            f"mount -t nfs -o {options},proto=tcp 10.99.0.{SERVER}:{path} /mnt/nfs"
+            "pidof rpcbind >/dev/null || rpcbind -w; pidof rpc.statd >/dev/null || rpc.statd"
         )
+        for name, options in mounts.items():
+            path = "/srv/export" if "vers=3" in options else "/"
+            self.run(
+                f"mkdir -p /mnt/{name}; while mountpoint -q /mnt/{name}; do umount -f /mnt/{name} || sleep 0.5; done;"
+                f"mount -t nfs -o {options},nosharecache,proto=tcp 10.99.0.{SERVER}:{path} /mnt/{name}"
+            )
 
 
 class Reports:
-    """What tasks report, in a file for each."""
+    """What tasks report: in `folder`, a file for each, named as the task names itself."""
 
-    def __init__(self):
-        self.folder = None
+    def __init__(self, folder):
+        self.folder = folder
+        self.folder.mkdir()
         self.socket = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
         self.socket.setsockopt(socket.SOL_SOCKET, 33, 16 << 20)  # SO_RCVBUFFORCE
         self.socket.bind(("0.0.0.0", 9999))
@@ -152,9 +157,9 @@ class Reports:
 
     def _collect(self):
         while True:
-            number, what, task, attempt, host, status = (self.socket.recv(1024).decode() + " ").split(" ")[:6]
+            name, what, task, attempt, host, status = (self.socket.recv(1024).decode() + " ").split(" ")[:6]
             line = f"{what} {task} {attempt} {host} {time.monotonic():.6f} {status}\n"
-            with open(self.folder / number, "a", encoding="ascii") as file:
+            with open(self.folder / name, "a", encoding="ascii") as file:
                 file.write(line)
 
 
@@ -172,7 +177,7 @@ class Rig:
         output_of("ip", "link", "set", "lo", "up")
         output_of("ip", "link", "add", "lan", "type", "bridge")
         output_of("ip", "link", "set", "lan", "up")
-        self.reports = Reports()
+        self.reports = Reports(self.home / "effects")
         self.server = Node(self, SERVER)
         self.clients = [Node(self, SERVER + 1 + nth) for nth in range(clients)]
         self.power_on()
@@ -214,8 +219,8 @@ class Rig:
         self.server.boot().ready()
         self.serve()
 
-    def mount(self, options):
+    def mount(self, mounts):
         """On all clients."""
-        self.options = options
+        self.mounts = mounts
         with ThreadPoolExecutor() as pool:
-            list(pool.map(lambda node: node.mount(options), self.clients))
+            list(pool.map(lambda node: node.mount(mounts), self.clients))

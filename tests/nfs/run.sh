@@ -4,9 +4,9 @@
 #
 #     tests/nfs/run.sh                      # the scenarios of the short form
 #     tests/nfs/run.sh all                  # all; --help names them
-#     tests/nfs/run.sh storm_3_nolock       # some
+#     tests/nfs/run.sh storm_link           # some
 #     tests/nfs/run.sh --keep cut           # leaves its folder behind
-#     tests/nfs/run.sh storm_4 PYTF=PROGRAM # with another program
+#     tests/nfs/run.sh storm PYTF=PROGRAM   # with another program
 #
 # PYTF names the program (default: target/debug/pytf, built when it is missing),
 # PYTF_TEST_KILLS how many farmers a storm kills (4), PYTF_NFS_GUEST the folder of what the

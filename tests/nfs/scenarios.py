@@ -1,8 +1,9 @@
-"""The scenarios. Each gets a farm on a mounted file system, fails with a Failure, and
-returns what it saw."""
+"""The scenarios. Each gets the machines and a farm on each of its mounts, at the same time;
+what it does to a machine, all of them see. It fails with a Failure."""
 
 import os
 import time
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Callable
 
@@ -10,106 +11,87 @@ from rig import until
 
 SCENARIOS = {}
 KILLS = int(os.environ.get("PYTF_TEST_KILLS", "4"))
+MOUNTS = {"4": "vers=4.2", "3": "vers=3", "3_nolock": "vers=3,nolock"}
 
 
 @dataclass
 class Scenario:
-    """A scenario: on which mount, with which lock, and whether the short form has it."""
+    """A scenario: how farmers may end, on which mounts, with which lock (the one that the
+    program chooses by itself when empty), and whether the short form has it."""
 
     function: Callable
-    mount: str
-    lock: str
-    is_short: bool
+    allowed: set
+    mounts: tuple = tuple(MOUNTS)
+    lock: str = ""
+    is_short: bool = False
     # Farmers take each other for dead after so many seconds. Who starts gives the lock up,
     # and ends, after half of that.
     takeover: int = 20
-    # A node is alive and cannot be heard: until it knows, it runs what others run again.
-    may_overlap: bool = False
+    # Mounts on which a node is alive and cannot be heard: until it knows, it runs what
+    # others run again.
+    may_overlap: tuple = ()
 
 
-def scenario(name, mount, lock="", is_short=False, **more):
-    """Registers a function as a scenario."""
-
-    def register(function):
-        SCENARIOS[name] = Scenario(function, mount, lock, is_short, **more)
-        return function
-
-    return register
-
-
-def storm(farm):
+def storm(_, farms):
     """Farmers are killed, again and again, and others come in their place."""
-    farm.tasks(30 + 10 * KILLS, seconds=0.2)
-    farm.start_all(each=2)
-    kills = 0
-    for nth in range(KILLS):
-        farm.wait_for_starts((nth + 0.5) / (KILLS + 1))
-        victim = farm.random.choice(farm.running() or farm.farmers)
-        kills += farm.kill(victim)
-        farm.start(victim.node)
-    farm.wait_for_all()
-    return f"{kills} kills; {farm.complete(allowed={-9, 0, 1})}"
+
+    def on(farm):
+        farm.tasks(30 + 10 * KILLS, seconds=1)
+        farm.start_all(each=2)
+        for nth in range(KILLS):
+            farm.wait_for_starts((nth + 0.5) / (KILLS + 1))
+            victim = farm.random.choice(farm.running() or farm.farmers)
+            farm.kill(victim)
+            farm.start(victim.node)
+
+    with ThreadPoolExecutor() as pool:
+        list(pool.map(on, farms))
 
 
-# The mechanism that the program chooses by itself is the first of each.
-scenario("storm_4", "vers=4.2", is_short=True)(storm)
-scenario("storm_4_fcntl", "vers=4.2", "fcntl")(storm)
-scenario("storm_4_link", "vers=4.2", "link")(storm)
-scenario("storm_3", "vers=3")(storm)
-scenario("storm_3_fcntl", "vers=3", "fcntl")(storm)
-scenario("storm_3_link", "vers=3", "link")(storm)
-scenario("storm_3_nolock", "vers=3,nolock", is_short=True)(storm)
+def work_on_all(rig, farms):
+    """All farmers have joined, and the second client runs tasks of each farm; that client."""
+    node = rig.clients[1]
+    for farm in farms:
+        farm.tasks(150, seconds=1.5)
+        farm.start_all(each=2)
+    for farm in farms:
+        farm.wait_for_farmers()
+    until(lambda: all(farm.has_work_on(node) for farm in farms), f"tasks of all farms run on {node.name}", 120)
+    return node
 
 
-def power(farm):
-    """A client loses power, with two farmers; the other one has all of its work."""
-    farm.tasks(100, seconds=0.5)
-    farm.start_all(each=2)
-    farm.wait_for_farmers()
-    node = farm.rig.clients[1]
-    farm.wait_for_work_on(node)
+def power(rig, farms):
+    """A client loses power, with all of its farmers; the other one has all of its work."""
+    node = work_on_all(rig, farms)
     node.power_off()
-    farm.abandon(node)
-    farm.wait_for_all()
-    node.boot().ready().mount(farm.rig.options)
-    return farm.complete(allowed={0, 1, None})
+    for farm in farms:
+        farm.abandon(node)
+    for farm in farms:
+        farm.wait_for_all()
+    node.boot().ready().mount(rig.mounts)
 
 
-scenario("power", "vers=4.2", is_short=True)(power)
-scenario("power_3", "vers=3")(power)
-scenario("power_3_nolock", "vers=3,nolock")(power)
-
-
-def cut(farm):
+def cut(rig, farms):
     """A client cannot be reached for longer than the takeover time, and then it can."""
-    farm.tasks(100, seconds=0.5)
-    farm.start_all(each=2)
-    farm.wait_for_farmers()
-    node = farm.rig.clients[1]
-    farm.wait_for_work_on(node)
+    node = work_on_all(rig, farms)
     node.cut()
-    time.sleep(1.5 * farm.scenario.takeover)
+    time.sleep(1.5 * max(farm.takeover for farm in farms))
     node.heal()
-    farm.wait_for_all()
-    return farm.complete(allowed={0, 1, 75, 76})
 
 
-scenario("cut", "vers=4.2", may_overlap=True)(cut)
-scenario("cut_3", "vers=3", may_overlap=True)(cut)
-scenario("cut_3_nolock", "vers=3,nolock", is_short=True, may_overlap=True)(cut)
-
-
-def reboot(farm):
+def reboot(rig, farms):
     """The server loses power in the middle, and is there again."""
-    farm.tasks(100, seconds=0.5)
-    farm.start_all(each=2)
-    farm.wait_for_farmers()
-    farm.rig.reboot_server()
-    farm.wait_for_all()
-    return farm.complete(allowed={0, 1, 75, 76})
+    work_on_all(rig, farms)
+    rig.reboot_server()
 
 
+KILLED = {-9, 0, 1}
+SCENARIOS["storm"] = Scenario(storm, KILLED, is_short=True)
+SCENARIOS["storm_link"] = Scenario(storm, KILLED, ("4", "3"), lock="link")
+SCENARIOS["storm_fcntl"] = Scenario(storm, KILLED, ("4", "3"), lock="fcntl")
+SCENARIOS["power"] = Scenario(power, {0, 1, None}, is_short=True)
+SCENARIOS["cut"] = Scenario(cut, {0, 1, 75, 76}, is_short=True, may_overlap=tuple(MOUNTS))
 # No client is heard for as long as the server is gone, and in its grace period.
-scenario("reboot", "vers=4.2", takeover=40)(reboot)
-scenario("reboot_3", "vers=3", takeover=40)(reboot)
-scenario("reboot_3_nolock", "vers=3,nolock", may_overlap=True)(reboot)
+SCENARIOS["reboot"] = Scenario(
+    reboot, {0, 1, 75, 76}, is_short=True, takeover=40, may_overlap=("3_nolock",)
+)
