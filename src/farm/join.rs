@@ -3,6 +3,7 @@
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use super::ledger::PATIENCE_IDLE;
 use super::options::AllocationEnd;
 use super::prepare::{StartContext, counted};
 use super::source::Source;
@@ -23,6 +24,8 @@ use crate::workdir::state::State;
 
 /// How often a start is tried, each time under another name.
 const MOST_TRIES: u32 = 4;
+/// Between two tries on files that fail.
+const PAUSE: Duration = Duration::from_millis(500);
 
 /// A farmer that has joined.
 pub(super) struct Joined {
@@ -59,7 +62,12 @@ impl StartContext<'_> {
                 return Err(error);
             }
         };
-        let (joined, before) = self.join_with(journal, source.is_stream())?;
+        let (joined, before) = self.join_with(
+            Some(journal),
+            Vec::new(),
+            source.is_stream(),
+            Duration::ZERO,
+        )?;
         let takeover = joined.session.takeover();
         if self.waiter.takeover() != takeover || self.options.takeover != takeover {
             self.waiter.set_takeover(takeover);
@@ -86,12 +94,11 @@ impl StartContext<'_> {
     }
 
     /// Joins once more, under another name, after others took us for dead or may have.
-    /// `before` was our name.
+    /// `before` was our name. A file system that could not be reached may still refuse for
+    /// a moment, or report the errors of writes of that time.
     pub(super) fn join_again(&mut self, before: &str) -> Result<Joined> {
-        let journal = self.create_journal()?;
-        let me = journal.farmer().to_owned();
-        self.takeover(&me).of_predecessor(before)?;
-        let (joined, _) = self.join_with(journal, false)?;
+        let names = vec![before.to_owned()];
+        let (joined, _) = self.join_with(None, names, false, PATIENCE_IDLE)?;
         let me = joined.session.farmer();
         self.say(&format!("joins again, as farmer {me}"));
         Ok(joined)
@@ -99,23 +106,45 @@ impl StartContext<'_> {
 
     /// Joins; also returns the state before. A farmer that was frozen meanwhile may be
     /// taken over before it has joined, or must give the lock up: it tries again under
-    /// another name.
-    fn join_with(&mut self, journal: Journal, feeds: bool) -> Result<(Joined, State)> {
-        let mut journal = journal;
-        for _ in 1..MOST_TRIES {
-            let before = journal.farmer().to_owned();
-            match self.try_join(journal, feeds) {
-                Err(Error::Fenced | Error::HeldTooLong) => {}
-                joined => return joined,
+    /// another name. So does one whose files fail, for as long as `patience`. `names` are
+    /// those that we had.
+    fn join_with(
+        &mut self,
+        mut journal: Option<Journal>,
+        mut names: Vec<String>,
+        feeds: bool,
+        patience: Duration,
+    ) -> Result<(Joined, State)> {
+        let give_up = self.waiter.now() + patience;
+        let mut nth = 0;
+        loop {
+            nth += 1;
+            let joined = self.try_join(journal.take(), &mut names, feeds);
+            let tries_again = match &joined {
+                Err(Error::Fenced | Error::HeldTooLong) => nth < MOST_TRIES,
+                Err(Error::Io { .. }) => self.waiter.now() < give_up && self.waiter.pause(PAUSE),
+                _ => false,
+            };
+            if !tries_again {
+                return joined;
             }
-            journal = self.create_journal()?;
-            let me = journal.farmer().to_owned();
-            self.takeover(&me).of_predecessor(&before)?;
         }
-        self.try_join(journal, feeds)
     }
 
-    fn try_join(&mut self, journal: Journal, feeds: bool) -> Result<(Joined, State)> {
+    /// Joins with this journal or a new one. A transaction under one of `names`, to which
+    /// ours is added, may have failed without an answer whether it was committed.
+    fn try_join(
+        &mut self,
+        journal: Option<Journal>,
+        names: &mut Vec<String>,
+        feeds: bool,
+    ) -> Result<(Joined, State)> {
+        let journal = journal.map_or_else(|| self.create_journal(), Ok)?;
+        let me = journal.farmer().to_owned();
+        for before in &*names {
+            self.takeover(&me).of_predecessor(before)?;
+        }
+        names.push(me);
         let slots = self.node.slots.into();
         let mut pace = Pace::new(self.node.allocation.launched());
         let claim = |state: &State| pace.claim(slots, 0, state.live, state.left());

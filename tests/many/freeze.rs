@@ -1,12 +1,14 @@
 //! Processes that are cut off and come back: frozen for longer than the
 //! takeover time, while others take their tasks for those of a dead one.
 
+use std::fs::{self, File};
+use std::process::Command;
 use std::time::Duration;
 
 use nix::sys::signal::Signal;
 
 use crate::crew::{Crew, Random, setting, wait};
-use crate::harness::{Farm, Gate, Running, is_alive, pause, tasks, until};
+use crate::harness::{Farm, Gate, Running, has, is_alive, pause, skip, tasks, until};
 use crate::record::{assert_complete, farm, good_ends, journals, told};
 
 const ARGS: &str = "--proc 2 --takeover 2s --no-timeline";
@@ -73,6 +75,42 @@ fn a_frozen_process_records_nothing_of_what_ended_meanwhile() {
     });
     one.signal(Signal::SIGCONT);
     wait(one).leaves(0).says(&["joins again"]);
+    nothing_recorded(&farm, &name);
+}
+
+/// As a client of NFS that could not be reached: its first writes afterwards fail.
+#[test]
+fn a_process_whose_files_fail_when_it_wakes_joins_again() {
+    let farm = Farm::new();
+    let gate = farm.gate("gate");
+    standing(&farm, &gate);
+    let (one, name, _) = frozen(&farm, &gate);
+    let injected = farm.path("injected");
+    let mut strace = Command::new("strace");
+    strace
+        .args(["-f", "-e", "inject=fdatasync:error=EIO:when=1..2", "-P"])
+        .arg(farm.path("w/lock"))
+        .args(["-p", &one.pid().to_string(), "-o"])
+        .arg(&injected)
+        .stderr(File::create(farm.path("attached")).unwrap());
+    if !has("strace") {
+        skip("there is no strace to make writes fail");
+        one.signal(Signal::SIGCONT);
+        return;
+    }
+    let mut strace = strace.spawn().unwrap();
+    until("strace is attached", || {
+        farm.text("attached").contains("attached") || strace.try_wait().unwrap().is_some()
+    });
+    one.signal(Signal::SIGCONT);
+    wait(one).leaves(0).says(&["joins again"]);
+    strace.wait().unwrap();
+    let injected = fs::read_to_string(injected).unwrap_or_default();
+    if injected.is_empty() {
+        skip("strace may not attach to a process here");
+    } else {
+        assert!(injected.contains("EIO"), "{injected}");
+    }
     nothing_recorded(&farm, &name);
 }
 
