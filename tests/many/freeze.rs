@@ -59,7 +59,7 @@ fn a_frozen_process_stops_its_tasks_and_joins_again_when_it_wakes() {
         its.iter().all(|(_, pid)| !is_alive(*pid))
     });
     one.signal(Signal::SIGCONT);
-    wait(one).leaves(0).says(&["cut off", "joins again"]);
+    wait(one).leaves(0).says(&["lost contact", "joins again"]);
     nothing_recorded(&farm, &name);
 }
 
@@ -139,7 +139,7 @@ fn storm(args: &str) {
     for done in crew.end() {
         let code = done.status.code();
         assert!(matches!(code, Some(0 | 76)), "{code:?}: {}", done.stderr);
-        cut_off += u64::from(done.stderr.contains("cut off"));
+        cut_off += u64::from(done.stderr.contains("lost contact"));
     }
     farm.farm("--proc 4 --quiet").run().exits(0);
 

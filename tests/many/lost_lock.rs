@@ -154,7 +154,7 @@ fn a_farmer_that_was_sealed_behind_its_back_starts_nothing_more() {
     // Its task ends, and its slot is free.
     gate.open(1);
     one.signal(Signal::SIGCONT);
-    wait(one).leaves(0).says(&["cut off", "joins again"]);
+    wait(one).leaves(0).says(&["lost contact", "joins again"]);
     wait(other).leaves(0);
     let ran = farm.text("ran");
     assert!(!ran.lines().any(|farmer| farmer == name), "{ran}");
