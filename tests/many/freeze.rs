@@ -80,6 +80,7 @@ fn a_frozen_process_records_nothing_of_what_ended_meanwhile() {
 
 /// As a client of NFS that could not be reached: its first writes afterwards fail.
 #[test]
+#[expect(clippy::disallowed_methods, reason = "strace is no task")]
 fn a_process_whose_files_fail_when_it_wakes_joins_again() {
     let farm = Farm::new();
     let gate = farm.gate("gate");
