@@ -221,12 +221,12 @@ fn over(farm: &Farm) -> Option<Tmux> {
 }
 
 #[test]
-fn slots_of_a_run_that_is_over_are_not_those_of_a_crashed_one() {
+fn a_node_whose_run_is_over_is_not_one_that_crashed() {
     let farm = Farm::new();
     let Some(tmux) = over(&farm) else { return };
     let screen = tmux.screen();
     assert!(
-        screen.contains("0/2 --") && !screen.contains("0/2 xx"),
+        screen.contains("nodes: 1 left") && !screen.contains("dead") && !screen.contains("lost"),
         "{screen}"
     );
     tmux.keys(&["q"]);

@@ -6,14 +6,13 @@
 //! and whatever ends it, the terminal is as it was.
 
 mod draw;
-mod heat;
-mod pen;
 mod reader;
 mod screen;
-mod sight;
+mod snapshot;
 mod state;
 #[cfg(test)]
 mod tests;
+mod theme;
 
 use std::io;
 use std::path::Path;
@@ -22,9 +21,9 @@ use crossbeam_channel::{Receiver, Sender, unbounded};
 use signal_hook::consts::{SIGCONT, SIGQUIT, SIGTSTP};
 use signal_hook::low_level::emulate_default_handler;
 
-use self::reader::{Ask, LogSight};
+use self::reader::{Ask, LogTail};
 use self::screen::{Input, Screen};
-use self::sight::{Names, Sight};
+use self::snapshot::{CommandCache, Snapshot};
 use self::state::{Act, Key, State};
 use crate::history::run::{Run, RunError};
 use crate::host::signals::{STOPS, listen_to};
@@ -51,27 +50,27 @@ pub enum WatchError {
 /// What comes to the loop.
 enum Message {
     /// The run as it is now.
-    Sight(Box<Sight>),
+    Snapshot(Box<Snapshot>),
     /// The log that was asked for.
-    Log(LogSight),
+    Log(LogTail),
     /// The workdir could not be read this time.
     Trouble(String),
     Key(Key),
     /// The terminal has another size.
     Resized,
     Signal(i32),
-    /// No key can come any more.
-    Deaf(io::Error),
+    /// The terminal gives no more keys.
+    InputClosed(io::Error),
     /// The reader has ended.
-    Blind,
+    ReaderEnded,
 }
 
-/// Tells the loop when the reader ends, however it does.
-struct Goodbye(Sender<Message>);
+/// Reports to the loop when the reader ends, however it does.
+struct ReportEnd(Sender<Message>);
 
-impl Drop for Goodbye {
+impl Drop for ReportEnd {
     fn drop(&mut self) {
-        let _ = self.0.send(Message::Blind);
+        let _ = self.0.send(Message::ReaderEnded);
     }
 }
 
@@ -80,22 +79,22 @@ impl Drop for Goodbye {
 pub fn watch(workdir: &Path, look: Look) -> Result<Option<i32>, WatchError> {
     // What is wrong with the workdir is told before the terminal is taken.
     let run = Run::open(workdir)?;
-    let sight = Sight::of(&run, &mut Names::default()).map_err(RunError::Io)?;
+    let snapshot = Snapshot::of(&run, &mut CommandCache::default()).map_err(RunError::Io)?;
     let (send, messages) = unbounded();
-    let told = send.clone();
+    let out = send.clone();
     let heard: Vec<i32> = [SIGQUIT, SIGTSTP, SIGCONT]
         .into_iter()
         .chain(STOPS)
         .collect();
     let signals = listen_to(&heard, move |signal| {
-        let _ = told.send(Message::Signal(signal));
+        let _ = out.send(Message::Signal(signal));
     });
     let _signals = signals.map_err(WatchError::System)?;
     let asks = start(run, &send).map_err(WatchError::System)?;
     let screen = Screen::enter().map_err(WatchError::Terminal)?;
     let mut watch = Watch {
         screen,
-        state: State::new(sight),
+        state: State::new(snapshot),
         look,
         asks,
     };
@@ -105,14 +104,14 @@ pub fn watch(workdir: &Path, look: Look) -> Result<Option<i32>, WatchError> {
 /// Starts the threads that read the workdir and the keys.
 fn start(run: Run, send: &Sender<Message>) -> io::Result<Sender<Ask>> {
     let (asks, asked) = unbounded();
-    let told = send.clone();
+    let out = send.clone();
     std::thread::Builder::new()
         .name("reader".into())
         .spawn(move || {
-            let goodbye = Goodbye(told);
-            reader::read(run, &asked, &goodbye.0);
+            let report = ReportEnd(out);
+            reader::read(run, &asked, &report.0);
         })?;
-    let told = send.clone();
+    let out = send.clone();
     // It ends with the process: nobody waits for a key that may never come.
     std::thread::Builder::new()
         .name("keys".into())
@@ -122,11 +121,11 @@ fn start(run: Run, send: &Sender<Message>) -> io::Result<Sender<Ask>> {
                     Ok(Input::Key(key)) => Message::Key(key),
                     Ok(Input::Resized) => Message::Resized,
                     Err(error) => {
-                        let _ = told.send(Message::Deaf(error));
+                        let _ = out.send(Message::InputClosed(error));
                         return;
                     }
                 };
-                if told.send(message).is_err() {
+                if out.send(message).is_err() {
                     return;
                 }
             }
@@ -173,16 +172,16 @@ impl Watch {
 
     fn hear(&mut self, message: Message) -> Result<Next, WatchError> {
         match message {
-            Message::Sight(sight) => self.state.see(*sight),
-            Message::Log(log) => self.state.read(log),
+            Message::Snapshot(snapshot) => self.state.update(*snapshot),
+            Message::Log(log) => self.state.update_log(log),
             Message::Trouble(trouble) => self.state.trouble = Some(trouble),
             Message::Key(key) => return self.act(key),
             Message::Resized => {}
             Message::Signal(SIGTSTP) => self.suspend().map_err(WatchError::Terminal)?,
             Message::Signal(SIGCONT) => self.screen.take_again().map_err(WatchError::Terminal)?,
             Message::Signal(signal) => return Ok(Next::Leave(Some(signal))),
-            Message::Deaf(error) => return Err(WatchError::Terminal(error)),
-            Message::Blind => return Err(WatchError::Reader),
+            Message::InputClosed(error) => return Err(WatchError::Terminal(error)),
+            Message::ReaderEnded => return Err(WatchError::Reader),
         }
         Ok(Next::Draw)
     }

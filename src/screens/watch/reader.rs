@@ -8,13 +8,13 @@ use std::time::{Duration, Instant};
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender};
 
 use super::Message;
-use super::sight::{Names, Sight};
+use super::snapshot::{CommandCache, Snapshot};
 use crate::history::run::Run;
 use crate::model::escape::{escape, without_colours};
 use crate::model::task::TaskId;
 use crate::screens::log::{Found, LogError, find, open_log};
 
-/// Between two looks.
+/// Between two reads.
 const GAP: Duration = Duration::from_secs(1);
 
 /// Reading takes a fifth of the time at most: the file server has others to serve.
@@ -34,7 +34,7 @@ pub(super) enum Ask {
 
 /// A log as it is now.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(super) struct LogSight {
+pub(super) struct LogTail {
     pub(super) id: u64,
     pub(super) attempt: u32,
     /// What it is the log of.
@@ -47,30 +47,30 @@ pub(super) struct LogSight {
     pub(super) trouble: Option<String>,
 }
 
-/// Looks again and again, until nobody listens.
+/// Reads the run again and again, until the screen is gone.
 pub(super) fn read(mut run: Run, asks: &Receiver<Ask>, out: &Sender<Message>) {
-    let (mut names, mut log) = (Names::default(), None::<Log>);
+    let (mut names, mut log) = (CommandCache::default(), None::<Log>);
     loop {
         let began = Instant::now();
         let seen = run
             .refresh()
-            .and_then(|()| Ok(Sight::of(&run, &mut names)?));
+            .and_then(|()| Ok(Snapshot::of(&run, &mut names)?));
         let told = match seen {
-            Ok(sight) => Message::Sight(Box::new(sight)),
+            Ok(snapshot) => Message::Snapshot(Box::new(snapshot)),
             Err(error) => Message::Trouble(escape(error.to_string().as_bytes())),
         };
         if out.send(told).is_err() {
             return;
         }
         if let Some(log) = &mut log {
-            let _ = out.send(Message::Log(log.look(&run)));
+            let _ = out.send(Message::Log(log.read(&run)));
         }
         let next = Instant::now() + GAP.max(began.elapsed() * SHARE);
         loop {
             match asks.recv_deadline(next) {
                 Ok(Ask::Open(id, attempt)) => {
                     let mut opened = Log::new(run.workdir.clone(), id, attempt);
-                    let _ = out.send(Message::Log(opened.look(&run)));
+                    let _ = out.send(Message::Log(opened.read(&run)));
                     log = Some(opened);
                 }
                 Ok(Ask::Close) => log = None,
@@ -81,7 +81,7 @@ pub(super) fn read(mut run: Run, asks: &Receiver<Ask>, out: &Sender<Message>) {
     }
 }
 
-/// A log that is looked at.
+/// A log that is shown.
 struct Log {
     workdir: PathBuf,
     id: u64,
@@ -102,7 +102,7 @@ impl Log {
         }
     }
 
-    fn look(&mut self, run: &Run) -> LogSight {
+    fn read(&mut self, run: &Run) -> LogTail {
         let runs = run.living().any(|farmer| {
             let mut running = farmer.slots.running.values();
             running.any(|one| (one.id, one.attempt) == (self.id, self.attempt))
@@ -111,19 +111,19 @@ impl Log {
             self.found = None;
         }
         self.ran = runs;
-        let mut sight = LogSight {
+        let mut snapshot = LogTail {
             id: self.id,
             attempt: self.attempt,
-            ..LogSight::default()
+            ..LogTail::default()
         };
-        if let Err(error) = self.fill(&mut sight) {
+        if let Err(error) = self.fill(&mut snapshot) {
             self.found = None;
-            sight.trouble = Some(escape(error.to_string().as_bytes()));
+            snapshot.trouble = Some(escape(error.to_string().as_bytes()));
         }
-        sight
+        snapshot
     }
 
-    fn fill(&mut self, sight: &mut LogSight) -> Result<(), LogError> {
+    fn fill(&mut self, snapshot: &mut LogTail) -> Result<(), LogError> {
         let found = if let Some(found) = &self.found {
             found
         } else {
@@ -131,13 +131,13 @@ impl Log {
             let found = find(&self.workdir, TaskId(self.id), Some(self.attempt), |note| {
                 notes.push(note.to_owned());
             });
-            sight.notes = notes;
+            snapshot.notes = notes;
             self.found.insert(found?)
         };
-        sight.notes.clone_from(&found.notes);
+        snapshot.notes.clone_from(&found.notes);
         let (bytes, is_cut) = tail(found)?;
-        sight.is_cut = is_cut;
-        sight.lines = lines(&bytes);
+        snapshot.is_cut = is_cut;
+        snapshot.lines = lines(&bytes);
         Ok(())
     }
 }
@@ -216,7 +216,7 @@ mod tests {
         );
         let run = Run::open(dir.path()).unwrap();
         let mut log = Log::new(dir.path().to_owned(), 1, 1);
-        let none = log.look(&run);
+        let none = log.read(&run);
         assert!(
             none.trouble
                 .unwrap()
@@ -224,14 +224,14 @@ mod tests {
         );
         let printed = "0123456789\n".repeat(30_000) + "half";
         dir.file("logs/log_1", printed.as_bytes());
-        let seen = log.look(&run);
+        let seen = log.read(&run);
         assert_eq!((seen.trouble, seen.is_cut), (None, true));
         assert_eq!(seen.lines.last().map(String::as_str), Some("half"));
         assert_eq!(seen.lines[0], "0123456789", "a whole line");
         assert!(seen.notes[1].contains("command: false"), "{:?}", seen.notes);
         // It grows, and is followed.
         dir.file("logs/log_1", (printed + " and more\n").as_bytes());
-        let seen = log.look(&run);
+        let seen = log.read(&run);
         assert_eq!(seen.lines.last().map(String::as_str), Some("half and more"));
     }
 }

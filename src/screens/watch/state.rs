@@ -3,8 +3,8 @@
 //! Pure: keys and sights go in, the next thing to do comes out. A row that was
 //! chosen stays chosen while others come and go around it.
 
-use super::reader::{Ask, LogSight};
-use super::sight::Sight;
+use super::reader::{Ask, LogTail};
+use super::snapshot::Snapshot;
 
 /// How far a page goes. The height of the screen is not known here.
 const PAGE: usize = 10;
@@ -81,7 +81,7 @@ struct Cursor {
 /// A log on the screen.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Page {
-    pub(super) log: LogSight,
+    pub(super) log: LogTail,
     /// Whether it has been read at all.
     pub(super) is_read: bool,
     /// Lines below the last one that is shown; 0 follows the log.
@@ -94,8 +94,8 @@ pub(super) struct Page {
 /// All that is drawn.
 #[derive(Clone, Debug)]
 pub(super) struct State {
-    pub(super) sight: Sight,
-    /// Why the last look at the workdir failed.
+    pub(super) snapshot: Snapshot,
+    /// Why the workdir could not be read the last time.
     pub(super) trouble: Option<String>,
     pub(super) panel: Panel,
     /// Whether the panel has the screen for itself.
@@ -111,9 +111,9 @@ pub(super) struct State {
 
 impl State {
     /// Nothing chosen yet.
-    pub(super) fn new(sight: Sight) -> Self {
+    pub(super) fn new(snapshot: Snapshot) -> Self {
         Self {
-            sight,
+            snapshot,
             trouble: None,
             panel: Panel::Nodes,
             is_zoomed: false,
@@ -125,17 +125,17 @@ impl State {
         }
     }
 
-    /// The run was looked at again.
-    pub(super) fn see(&mut self, sight: Sight) {
-        self.sight = sight;
+    /// There is a new snapshot of the run.
+    pub(super) fn update(&mut self, snapshot: Snapshot) {
+        self.snapshot = snapshot;
         self.trouble = None;
         for panel in Panel::ALL {
             self.follow(panel);
         }
     }
 
-    /// The log was looked at again. One that nobody looks at any more is no news.
-    pub(super) fn read(&mut self, log: LogSight) {
+    /// The log was read again. A log that is no longer open is ignored.
+    pub(super) fn update_log(&mut self, log: LogTail) {
         let Some(page) = &mut self.page else { return };
         if (page.log.id, page.log.attempt) != (log.id, log.attempt) {
             return;
@@ -152,9 +152,9 @@ impl State {
     pub(super) fn rows(&self, panel: Panel) -> Vec<usize> {
         let filter = self.filter.to_lowercase();
         let count = match panel {
-            Panel::Nodes => self.sight.nodes.len(),
-            Panel::Running => self.sight.slowest.len(),
-            Panel::Failures => self.sight.failures.len(),
+            Panel::Nodes => self.snapshot.nodes.len(),
+            Panel::Running => self.snapshot.running_tasks.len(),
+            Panel::Failures => self.snapshot.failures.len(),
         };
         let passes = |row: &usize| {
             filter.is_empty()
@@ -166,10 +166,10 @@ impl State {
 
     /// Whether a task of a node, one that runs or has failed, passes the filter.
     fn has_match(&self, node: usize, filter: &str) -> bool {
-        let host = &self.sight.nodes[node].host;
+        let host = &self.snapshot.nodes[node].host;
         let passes = |panel, row| self.text(panel, row).contains(filter);
-        let running = self.sight.slowest.iter().enumerate();
-        let failed = self.sight.failures.iter().enumerate();
+        let running = self.snapshot.running_tasks.iter().enumerate();
+        let failed = self.snapshot.failures.iter().enumerate();
         running
             .filter(|(_, task)| task.node == *host)
             .any(|(row, _)| passes(Panel::Running, row))
@@ -255,24 +255,24 @@ impl State {
         };
         let (id, attempt) = match self.panel {
             Panel::Nodes => {
-                self.filter.clone_from(&self.sight.nodes[row].host);
+                self.filter.clone_from(&self.snapshot.nodes[row].host);
                 self.panel = Panel::Running;
                 self.filtered();
                 return Act::Draw;
             }
             Panel::Running => {
-                let task = &self.sight.slowest[row];
+                let task = &self.snapshot.running_tasks[row];
                 (task.id, task.attempt)
             }
             Panel::Failures => {
-                let task = &self.sight.failures[row];
+                let task = &self.snapshot.failures[row];
                 (task.id, task.attempt)
             }
         };
-        let log = LogSight {
+        let log = LogTail {
             id,
             attempt,
-            ..LogSight::default()
+            ..LogTail::default()
         };
         self.page = Some(Page {
             log,
@@ -336,12 +336,12 @@ impl State {
     /// What a row is about.
     fn name(&self, panel: Panel, row: usize) -> String {
         match panel {
-            Panel::Nodes => self.sight.nodes[row].host.clone(),
+            Panel::Nodes => self.snapshot.nodes[row].host.clone(),
             Panel::Running => {
-                let task = &self.sight.slowest[row];
+                let task = &self.snapshot.running_tasks[row];
                 format!("{}.{}", task.id, task.attempt)
             }
-            Panel::Failures => self.sight.failures[row].id.to_string(),
+            Panel::Failures => self.snapshot.failures[row].id.to_string(),
         }
     }
 
@@ -349,15 +349,15 @@ impl State {
     fn text(&self, panel: Panel, row: usize) -> String {
         let text = match panel {
             Panel::Nodes => {
-                let node = &self.sight.nodes[row];
+                let node = &self.snapshot.nodes[row];
                 format!("{} {}", node.host, node.word())
             }
             Panel::Running => {
-                let task = &self.sight.slowest[row];
+                let task = &self.snapshot.running_tasks[row];
                 format!("{} {} {}", task.id, task.node, task.command)
             }
             Panel::Failures => {
-                let task = &self.sight.failures[row];
+                let task = &self.snapshot.failures[row];
                 let (id, node, outcome) = (task.id, &task.node, &task.outcome);
                 format!("{id} {node} {outcome} {}", task.command)
             }

@@ -9,8 +9,8 @@ use ratatui::layout::Rect;
 use ratatui::style::{Color, Modifier};
 
 use super::draw::draw;
-use super::reader::{Ask, LogSight};
-use super::sight::{Names, Sight, Slot};
+use super::reader::{Ask, LogTail};
+use super::snapshot::{CommandCache, Snapshot};
 use super::state::{Act, Key, Panel, State};
 use crate::history::run::{Life, Run};
 use crate::history::synthetic::{Workdir, end, header, start, workdir};
@@ -86,20 +86,20 @@ fn run() -> (Workdir, Run) {
     (dir, run)
 }
 
-fn sight() -> Sight {
+fn snapshot() -> Snapshot {
     let (_dir, run) = run();
-    let mut sight = Sight::of(&run, &mut Names::default()).unwrap();
-    sight.workdir = "tasks.txt_workdir".to_owned();
-    sight
+    let mut snapshot = Snapshot::of(&run, &mut CommandCache::default()).unwrap();
+    snapshot.workdir = "tasks.txt_workdir".to_owned();
+    snapshot
 }
 
-fn page(lines: usize) -> LogSight {
-    LogSight {
+fn page(lines: usize) -> LogTail {
+    LogTail {
         id: 21,
         attempt: 1,
         notes: vec!["task 21, attempt 1 of 1: runs now on n1".to_owned()],
         lines: (0..lines).map(|line| format!("line {line}")).collect(),
-        ..LogSight::default()
+        ..LogTail::default()
     }
 }
 
@@ -150,26 +150,28 @@ fn type_in(state: &mut State, word: &str) {
 #[test]
 fn a_sight_has_the_figures_of_the_run() {
     let (_dir, run) = run();
-    let sight = Sight::of(&run, &mut Names::default()).unwrap();
+    let snapshot = Snapshot::of(&run, &mut CommandCache::default()).unwrap();
     assert_eq!(
-        (sight.total, sight.finished, sight.failed, sight.running),
+        (
+            snapshot.total,
+            snapshot.finished,
+            snapshot.failed,
+            snapshot.running
+        ),
         (40, 10, 2, 4)
     );
-    assert_eq!((sight.waiting, sight.claimed), (10, 14));
-    let lives: Vec<_> = sight.nodes.iter().map(|node| node.life.word()).collect();
+    assert_eq!((snapshot.waiting, snapshot.claimed), (10, 14));
+    let lives: Vec<_> = snapshot.nodes.iter().map(|node| node.life.word()).collect();
     assert_eq!(lives, ["alive", "silent", "lost"]);
-    assert_eq!(
-        sight.nodes[0].slots,
-        [
-            Slot::Busy(20 * S),
-            Slot::Busy(80 * S),
-            Slot::Idle(50 * S),
-            Slot::Idle(40 * S)
-        ]
-    );
-    assert_eq!(sight.nodes[2].slots, [Slot::Gone; 2]);
-    let slow: Vec<_> = sight
-        .slowest
+    let nodes = snapshot.nodes.iter();
+    let slots: Vec<_> = nodes.map(|node| (node.busy, node.slots)).collect();
+    assert_eq!(slots, [(2, 4), (2, 4), (0, 2)]);
+    let nodes = snapshot.nodes.iter();
+    let ended: Vec<_> = nodes.map(|node| (node.finished, node.failed)).collect();
+    assert_eq!(ended, [(8, 1), (2, 0), (0, 1)]);
+    assert_eq!(snapshot.nodes[0].longest, Some(80 * S));
+    let slow: Vec<_> = snapshot
+        .running_tasks
         .iter()
         .map(|task| (task.id, task.ran))
         .collect();
@@ -177,16 +179,16 @@ fn a_sight_has_the_figures_of_the_run() {
         slow,
         [(21, 80 * S), (22, 50 * S), (23, 40 * S), (20, 20 * S)]
     );
-    let failed: Vec<_> = sight.failures.iter().map(|task| task.id).collect();
+    let failed: Vec<_> = snapshot.failures.iter().map(|task| task.id).collect();
     assert_eq!(failed, [8, 12], "the latest first");
-    assert_eq!(sight.usual.map(|(_, most)| most), Some(50 * S));
-    let ended: u64 = sight.curve.ended.iter().map(|(ended, _)| ended).sum();
+    assert_eq!(snapshot.usual.map(|(_, most)| most), Some(50 * S));
+    let ended: u64 = snapshot.curve.ended.iter().map(|(ended, _)| ended).sum();
     assert_eq!(ended, 12);
 }
 
 #[test]
 fn the_curve_loses_no_end() {
-    let curve = sight().curve;
+    let curve = snapshot().curve;
     let seconds = float(curve.span()) / float(S);
     for columns in [1, 3, 40] {
         let rates = curve.columns(columns);
@@ -200,10 +202,10 @@ fn the_curve_loses_no_end() {
 
 #[test]
 fn the_screens_are_as_drawn() {
-    let overview = State::new(sight());
-    let mut log = State::new(sight());
+    let overview = State::new(snapshot());
+    let mut log = State::new(snapshot());
     press(&mut log, &[Key::Next, Key::Enter]);
-    log.read(page(30));
+    log.update_log(page(30));
     let mut wrong = String::new();
     for (name, state, width, height, expected) in [
         ("80x24", &overview, 80, 24, include_str!("screens/80x24")),
@@ -217,25 +219,25 @@ fn the_screens_are_as_drawn() {
         }
     }
     assert!(wrong.is_empty(), "{wrong}");
-    let plain = text(&screen(&State::new(sight()), &Look::PLAIN, 80, 24));
+    let plain = text(&screen(&State::new(snapshot()), &Look::PLAIN, 80, 24));
     let is_foreign = |c: char| !c.is_ascii() && c != '雪';
     assert!(!plain.contains(is_foreign), "{plain}");
 }
 
 #[test]
 fn whatever_the_size_and_the_state_it_can_be_drawn() {
-    let mut failing = State::new(sight());
+    let mut failing = State::new(snapshot());
     failing.trouble = Some("x".repeat(300));
-    let mut typing = State::new(sight());
+    let mut typing = State::new(snapshot());
     type_in(&mut typing, "n1 雪");
-    let mut log = State::new(sight());
+    let mut log = State::new(snapshot());
     press(&mut log, &[Key::Next, Key::Enter]);
     let mut read = log.clone();
-    read.read(page(500));
+    read.update_log(page(500));
     press(&mut read, &[Key::Home, Key::Right]);
-    let mut zoomed = State::new(sight());
+    let mut zoomed = State::new(snapshot());
     press(&mut zoomed, &[Key::Char('z'), Key::End]);
-    let empty = State::new(Sight::default());
+    let empty = State::new(Snapshot::default());
     for state in [failing, typing, log, read, zoomed, empty] {
         for width in (0..30).chain([79, 119, 120, 300]) {
             for height in (0..20).chain([60]) {
@@ -256,24 +258,14 @@ fn without_colours_there_are_none_and_all_is_told_by_characters() {
         colour: false,
         ..FINE
     };
-    let state = State::new(sight());
+    let state = State::new(snapshot());
     let (grey, bright) = (
         screen(&state, &plain, 80, 24),
         screen(&state, &FINE, 80, 24),
     );
     assert!(grey.content.iter().all(|cell| cell.fg == Color::Reset));
     assert!(grey.content.iter().all(|cell| cell.bg == Color::Reset));
-    // But for the key to the colours.
-    let (grey, coloured) = (text(&grey), text(&bright));
-    let lines = |text: &str| text.lines().map(str::to_owned).collect::<Vec<_>>();
-    for (number, (grey, coloured)) in lines(&grey).into_iter().zip(lines(&coloured)).enumerate() {
-        let has_key = coloured.contains(" above all ");
-        assert_eq!(
-            (number == 3, grey == coloured),
-            (has_key, !has_key),
-            "{coloured}"
-        );
-    }
+    assert_eq!(text(&grey), text(&bright));
     for colour in [Color::Green, Color::Yellow, Color::Red, Color::Magenta] {
         assert!(
             bright.content.iter().any(|cell| cell.fg == colour),
@@ -284,33 +276,33 @@ fn without_colours_there_are_none_and_all_is_told_by_characters() {
 
 #[test]
 fn a_chosen_row_stays_chosen_while_others_come() {
-    let mut state = State::new(sight());
+    let mut state = State::new(snapshot());
     press(&mut state, &[Key::Next, Key::Down, Key::Down]);
     assert_eq!(
         (state.panel, state.cursor(Panel::Running)),
         (Panel::Running, 2)
     );
-    let mut next = sight();
-    next.slowest.remove(0);
-    state.see(next);
+    let mut next = snapshot();
+    next.running_tasks.remove(0);
+    state.update(next);
     assert_eq!(state.cursor(Panel::Running), 1, "still task 23");
-    let mut next = sight();
-    next.slowest.truncate(1);
-    state.see(next);
+    let mut next = snapshot();
+    next.running_tasks.truncate(1);
+    state.update(next);
     assert_eq!(state.cursor(Panel::Running), 0, "there is no other");
-    let chosen = screen(&State::new(sight()), &FINE, 80, 24);
+    let chosen = screen(&State::new(snapshot()), &FINE, 80, 24);
     assert!(chosen[(20, 3)].modifier.contains(Modifier::REVERSED));
 }
 
 #[test]
 fn enter_opens_the_log_of_what_is_chosen() {
-    let mut state = State::new(sight());
+    let mut state = State::new(snapshot());
     assert_eq!(state.key(Key::Enter), Act::Draw, "a node: its tasks");
     assert_eq!((state.panel, &state.filter[..]), (Panel::Running, "n1"));
     press(&mut state, &[Key::Escape, Key::Down, Key::Down]);
     assert_eq!(state.key(Key::Enter), Act::Ask(Ask::Open(23, 2)));
     // What comes late of another log is not taken for this one.
-    state.read(page(3));
+    state.update_log(page(3));
     assert!(!state.page.as_ref().unwrap().is_read);
     assert_eq!(state.key(Key::Escape), Act::Ask(Ask::Close));
     press(&mut state, &[Key::Next]);
@@ -320,15 +312,15 @@ fn enter_opens_the_log_of_what_is_chosen() {
 
 #[test]
 fn a_log_is_followed_until_somebody_scrolls() {
-    let mut state = State::new(sight());
+    let mut state = State::new(snapshot());
     press(&mut state, &[Key::Next, Key::Enter]);
-    state.read(page(30));
+    state.update_log(page(30));
     let last = |state: &State| text(&screen(state, &FINE, 40, 12));
     assert!(last(&state).contains("line 29"));
-    state.read(page(40));
+    state.update_log(page(40));
     assert!(last(&state).contains("line 39"), "it follows");
     press(&mut state, &[Key::Up, Key::Up]);
-    state.read(page(50));
+    state.update_log(page(50));
     let seen = last(&state);
     assert!(
         seen.contains("line 37") && !seen.contains("line 38"),
@@ -347,7 +339,7 @@ fn a_log_is_followed_until_somebody_scrolls() {
 
 #[test]
 fn a_filter_is_typed_and_taken_back() {
-    let mut state = State::new(sight());
+    let mut state = State::new(snapshot());
     // While it is typed, keys mean characters.
     type_in(&mut state, "qz");
     assert!(state.is_typing);
@@ -380,7 +372,7 @@ fn a_filter_is_typed_and_taken_back() {
 
 #[test]
 fn the_keys_are_explained_until_another_is_pressed() {
-    let mut state = State::new(sight());
+    let mut state = State::new(snapshot());
     press(&mut state, &[Key::Char('?')]);
     let help = text(&screen(&state, &FINE, 80, 24));
     for word in [
@@ -398,31 +390,12 @@ fn the_keys_are_explained_until_another_is_pressed() {
 }
 
 #[test]
-fn slots_of_a_farmer_that_has_left_are_not_those_of_a_dead_one() {
-    let dir = workdir(&["x"]);
-    let leave = |at| Record::Leave {
-        at,
-        why: "nothing left to do".into(),
-        longest_wait_us: 0,
-    };
-    // Two at a time on one node.
-    dir.journal("n1.0.1.1", &[header("n1", T, 6), leave(T + 9 * S)]);
-    dir.journal("n1.0.1.2", &[header("n1", T + S, 4), leave(T + 8 * S)]);
-    let run = Run::open(dir.path()).unwrap();
-    let sight = Sight::of(&run, &mut Names::default()).unwrap();
-    assert_eq!(sight.nodes[0].slots, [Slot::Left; 10]);
-    assert_eq!(sight.nodes[0].count, 10);
-    let drawn = text(&screen(&State::new(sight), &FINE, 80, 24));
-    assert!(drawn.contains("0/10 ----------"), "{drawn}");
-}
-
-#[test]
 fn a_header_that_lies_about_its_slots_fills_no_memory() {
     let dir = workdir(&["x"]);
     dir.journal("n1.0.1.1", &[header("n1", T, u32::MAX)]);
     let run = Run::open(dir.path()).unwrap();
-    let sight = Sight::of(&run, &mut Names::default()).unwrap();
-    assert_eq!(sight.nodes[0].slots.len(), 4096);
-    assert_eq!(sight.nodes[0].life, Life::Alive);
-    screen(&State::new(sight), &FINE, 80, 24);
+    let snapshot = Snapshot::of(&run, &mut CommandCache::default()).unwrap();
+    assert_eq!(snapshot.nodes[0].slots, u64::from(u32::MAX));
+    assert_eq!(snapshot.nodes[0].life, Life::Alive);
+    screen(&State::new(snapshot), &FINE, 80, 24);
 }

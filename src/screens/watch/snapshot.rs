@@ -1,7 +1,7 @@
-//! What the screen shows, taken from a run: plain values, made fit to be printed.
+//! What the screen shows of a run at one moment: plain values, fit to be printed.
 //!
-//! Others rely on this: every text in here went through `escape`, and no list is
-//! longer than [`KEPT`] or [`SLOTS`], whatever the run or a damaged header says.
+//! Others rely on this: every text in here went through `escape`, and no list of
+//! tasks is longer than [`KEPT`].
 
 use std::cmp::Reverse;
 use std::collections::HashMap;
@@ -24,15 +24,12 @@ use crate::ui::rate::show_rate;
 /// How many running tasks and how many failures can be scrolled through.
 pub(super) const KEPT: usize = 1000;
 
-/// How many slots of a node are drawn.
-const SLOTS: usize = 4096;
-
 /// How much of a command is kept.
 const COMMAND: usize = 300;
 
-/// A run at a glance.
+/// A run at one moment.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Sight {
+pub(super) struct Snapshot {
     pub(super) workdir: String,
     /// `complete`, `running` or `stopped`.
     pub(super) state: &'static str,
@@ -49,47 +46,40 @@ pub(super) struct Sight {
     pub(super) trouble: Option<String>,
     /// How long 95 of 100 attempts take at most, and the longest took.
     pub(super) usual: Option<(u64, u64)>,
-    pub(super) nodes: Vec<NodeSight>,
+    pub(super) nodes: Vec<NodeRow>,
     /// The longest first.
-    pub(super) slowest: Vec<Slow>,
+    pub(super) running_tasks: Vec<RunningRow>,
     /// The latest first.
-    pub(super) failures: Vec<Failing>,
+    pub(super) failures: Vec<FailedRow>,
     pub(super) curve: Curve,
 }
 
-/// A node and its slots.
+/// A node.
 #[derive(Clone, Debug)]
-pub(super) struct NodeSight {
+pub(super) struct NodeRow {
     pub(super) host: String,
     pub(super) life: Life,
-    /// What its farmers think of it.
     pub(super) health: NodeHealth,
-    pub(super) busy: usize,
-    pub(super) count: u64,
-    pub(super) slots: Vec<Slot>,
+    /// Slots that run a task, and all slots.
+    pub(super) busy: u64,
+    pub(super) slots: u64,
+    /// Attempts that finished and that failed.
+    pub(super) finished: u64,
+    pub(super) failed: u64,
+    /// How long its longest task has run, in microseconds.
+    pub(super) longest: Option<u64>,
 }
 
-impl NodeSight {
+impl NodeRow {
     /// How it is, in one word.
     pub(super) fn word(&self) -> &'static str {
         node::word(self.life, self.health)
     }
 }
 
-/// What a slot does, and for how many microseconds.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Slot {
-    Busy(u64),
-    Idle(u64),
-    /// Its farmer is dead, or was.
-    Gone,
-    /// Its farmer has left in good order.
-    Left,
-}
-
 /// A task that runs.
 #[derive(Clone, Debug)]
-pub(super) struct Slow {
+pub(super) struct RunningRow {
     pub(super) id: u64,
     pub(super) attempt: u32,
     pub(super) ran: u64,
@@ -99,7 +89,7 @@ pub(super) struct Slow {
 
 /// A task that failed.
 #[derive(Clone, Debug)]
-pub(super) struct Failing {
+pub(super) struct FailedRow {
     pub(super) id: u64,
     pub(super) attempt: u32,
     /// How long ago.
@@ -118,16 +108,16 @@ pub(super) struct Curve {
     pub(super) ended: Vec<(u64, u64)>,
 }
 
-impl Sight {
-    /// Looks at a run as it was last read.
-    pub(super) fn of(run: &Run, names: &mut Names) -> io::Result<Self> {
+impl Snapshot {
+    /// Of a run as it was last read.
+    pub(super) fn of(run: &Run, names: &mut CommandCache) -> io::Result<Self> {
         let counts = &run.counts;
         let nodes = run.nodes();
         let durations = run.durations();
         let running = run.running();
         let usual = durations.quantile(0.95).map(|most| (most, durations.max));
-        names.renew(run)?;
-        let sight = Self {
+        names.refresh(run)?;
+        let snapshot = Self {
             workdir: escape(run.workdir.as_os_str().as_encoded_bytes()),
             state: word(run),
             total: counts.total,
@@ -145,13 +135,13 @@ impl Sight {
             },
             trouble: trouble(run),
             usual,
-            slowest: slowest(&nodes, names)?,
+            running_tasks: running_tasks(&nodes, names)?,
             failures: failures(run, names)?,
-            nodes: nodes.iter().map(|node| NodeSight::of(run, node)).collect(),
+            nodes: nodes.iter().map(NodeRow::of).collect(),
             curve: Curve::of(run),
         };
-        names.forget();
-        Ok(sight)
+        names.drop_unused();
+        Ok(snapshot)
     }
 }
 
@@ -165,7 +155,7 @@ fn trouble(run: &Run) -> Option<String> {
     })
 }
 
-fn slowest(nodes: &[Node], names: &mut Names) -> io::Result<Vec<Slow>> {
+fn running_tasks(nodes: &[Node], names: &mut CommandCache) -> io::Result<Vec<RunningRow>> {
     let mut all: Vec<_> = nodes
         .iter()
         .flat_map(|node| {
@@ -174,8 +164,8 @@ fn slowest(nodes: &[Node], names: &mut Names) -> io::Result<Vec<Slow>> {
         })
         .collect();
     all.sort_by_key(|(ran, _, attempt)| (Reverse(*ran), attempt.id));
-    let slow = |(ran, host, attempt): &(u64, &str, &crate::history::run::quick::Attempt)| {
-        Ok(Slow {
+    let row = |(ran, host, attempt): &(u64, &str, &crate::history::run::quick::Attempt)| {
+        Ok(RunningRow {
             id: attempt.id,
             attempt: attempt.attempt,
             ran: *ran,
@@ -183,11 +173,11 @@ fn slowest(nodes: &[Node], names: &mut Names) -> io::Result<Vec<Slow>> {
             command: names.of(attempt.id)?,
         })
     };
-    all.iter().take(KEPT).map(slow).collect()
+    all.iter().take(KEPT).map(row).collect()
 }
 
 /// The latest failures of tasks that are in `failed`, one for each task.
-fn failures(run: &Run, names: &mut Names) -> io::Result<Vec<Failing>> {
+fn failures(run: &Run, names: &mut CommandCache) -> io::Result<Vec<FailedRow>> {
     let mut last: HashMap<u64, (&Farmer, &Failed)> = HashMap::new();
     for farmer in &run.farmers {
         let there = |failed: &&Failed| run.failed.binary_search(&failed.id).is_ok();
@@ -201,8 +191,8 @@ fn failures(run: &Run, names: &mut Names) -> io::Result<Vec<Failing>> {
     let now = run.span().map_or(0, |(_, last)| last);
     let mut all: Vec<_> = last.into_values().collect();
     all.sort_by_key(|(_, failed)| (Reverse(failed.at), failed.id));
-    let failing = |(farmer, failed): &(&Farmer, &Failed)| {
-        Ok(Failing {
+    let row = |(farmer, failed): &(&Farmer, &Failed)| {
+        Ok(FailedRow {
             id: failed.id,
             attempt: failed.attempt,
             ago: now.saturating_sub(failed.at),
@@ -211,32 +201,20 @@ fn failures(run: &Run, names: &mut Names) -> io::Result<Vec<Failing>> {
             command: names.of(failed.id)?,
         })
     };
-    all.iter().take(KEPT).map(failing).collect()
+    all.iter().take(KEPT).map(row).collect()
 }
 
-impl NodeSight {
-    fn of(run: &Run, node: &Node) -> Self {
-        let slots = node.there.iter().flat_map(|farmer| {
-            let (now, life) = (run.now_of(farmer), run.life(farmer));
-            (0..farmer.header().slots).take(SLOTS).map(move |slot| {
-                match farmer.slots.running.get(&slot) {
-                    _ if life == Life::Left => Slot::Left,
-                    _ if !life.is_there() => Slot::Gone,
-                    Some(attempt) => Slot::Busy(now.saturating_sub(attempt.at)),
-                    None => {
-                        let since = farmer.slots.freed.get(&slot).unwrap_or(&farmer.first);
-                        Slot::Idle(now.saturating_sub(*since))
-                    }
-                }
-            })
-        });
+impl NodeRow {
+    fn of(node: &Node) -> Self {
         Self {
             host: escape(node.host.as_bytes()),
             life: node.life,
             health: node.health,
-            busy: node.running.len(),
-            count: node.slots,
-            slots: slots.take(SLOTS).collect(),
+            busy: node.running.len() as u64,
+            slots: node.slots,
+            finished: node.ended.0,
+            failed: node.ended.1,
+            longest: node.running.first().map(|(_, ran)| *ran),
         }
     }
 }
@@ -258,7 +236,7 @@ impl Curve {
         self.width.saturating_mul(self.ended.len() as u64)
     }
 
-    /// Ends a second in each of `columns` parts of the run, and whether any of
+    /// Ends per second in each of `columns` parts of the run, and whether any of
     /// them failed. A rate is never taken over less than a second: where there
     /// are more columns than seconds, neighbours show the same.
     pub(super) fn columns(&self, columns: usize) -> Vec<(f64, bool)> {
@@ -282,9 +260,9 @@ impl Curve {
     }
 }
 
-/// Commands of tasks, as they are printed; those of the last sight are held.
+/// Commands of tasks, as they are printed; those of the last snapshot are held.
 #[derive(Debug, Default)]
-pub(super) struct Names {
+pub(super) struct CommandCache {
     commands: Commands,
     /// How many tasks there were when the list was read.
     seen: Option<u64>,
@@ -292,9 +270,9 @@ pub(super) struct Names {
     used: HashMap<u64, String>,
 }
 
-impl Names {
-    /// Reads the list anew when it has grown.
-    fn renew(&mut self, run: &Run) -> io::Result<()> {
+impl CommandCache {
+    /// Reads the list again when it has grown.
+    fn refresh(&mut self, run: &Run) -> io::Result<()> {
         let state = run.counts.state.as_ref();
         let length = state.map_or(0, |state| state.tasks.len);
         if self.seen != Some(length) {
@@ -316,8 +294,8 @@ impl Names {
         Ok(name)
     }
 
-    /// Lets go of what nobody asked for since the last time.
-    fn forget(&mut self) {
+    /// Drops those that were not used since the last time.
+    fn drop_unused(&mut self) {
         self.held = std::mem::take(&mut self.used);
     }
 }
