@@ -173,7 +173,7 @@ fn log(wish: &Log) -> RunExit {
 fn retry_failed(wish: &Retry) -> Result<RunExit, StartError> {
     if std::fs::symlink_metadata(wish.workdir.join(LOCK)).is_err() {
         warn(&format!(
-            "{} is no workdir of pytf: it has no file '{LOCK}'",
+            "{} is not a workdir of pytf: it has no file '{LOCK}'",
             wish.workdir.display()
         ));
         return Ok(RunExit::WorkdirUnusable);
@@ -221,7 +221,7 @@ fn repair(wish: &Repair) -> Result<RunExit, StartError> {
     let is_there = |name| std::fs::symlink_metadata(wish.workdir.join(name)).is_ok();
     if ![NODES, LOCK, TASKS].into_iter().any(is_there) {
         warn(&format!(
-            "{} is no workdir of pytf: it has no folder '{NODES}', no file '{LOCK}' and no '{TASKS}'",
+            "{} is not a workdir of pytf: it has no folder '{NODES}', no file '{LOCK}' and no '{TASKS}'",
             wish.workdir.display()
         ));
         return Ok(RunExit::WorkdirUnusable);

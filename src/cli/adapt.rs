@@ -173,7 +173,7 @@ const OF_TASKS: [&str; 5] = [
     "PYTF_FARMER",
 ];
 
-/// Those of these variables that look like options of this command and are none, each
+/// Those of these variables that look like options of this command but are not, each
 /// with the one that it may have been meant for.
 pub(super) fn unknown_variables(
     command: &Command,

@@ -130,7 +130,7 @@ impl DeviceArgs {
             let per_task = self.gpus_per_task.map(|_| "--gpus-per-task");
             if let Some(wants) = per_task.or(wants) {
                 return Err(format!(
-                    "--gpus none and {wants} contradict each other: leave one away"
+                    "--gpus none and {wants} contradict each other: omit one"
                 ));
             }
         }
@@ -210,7 +210,7 @@ mod tests {
             ("--cpus-per-task 0", "whole number from 1"),
             ("--gpu-max-load 2", "0% to 100%"),
             ("--gpu-max-load x", "0% to 100%"),
-            ("--gpus first", "'first' is no GPU"),
+            ("--gpus first", "'first' is not a GPU"),
             ("--gpus 0,0", "--tasks-per-gpu"),
             ("--gpus none --gpus-per-task 1", "contradict"),
             ("--gpus none --mps", "--mps"),

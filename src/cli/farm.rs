@@ -80,7 +80,7 @@ pub struct FarmArgs {
     ///
     /// Running tasks get TERM, then KILL after --grace, and wait again. Forms: seconds
     /// (3600), units (90s, 10m, 1h30m), or Slurm's [D-]HH:MM:SS (01:30:00). 0, the
-    /// default, is no limit. Choose a value below the time limit of the job.
+    /// default, means no limit. Choose a value below the time limit of the job.
     #[arg(long, env = "PYTF_TIMEOUT", value_name = "DURATION", value_parser = durations::parse,
           help_heading = TIME)]
     pub timeout: Option<Duration>,
@@ -88,7 +88,7 @@ pub struct FarmArgs {
     /// Stop each task that runs longer; it counts as failed
     ///
     /// The task gets TERM, then KILL after --grace. Forms: seconds (3600), units (90s,
-    /// 10m, 1h30m), or Slurm's [D-]HH:MM:SS. 0, the default, is no limit.
+    /// 10m, 1h30m), or Slurm's [D-]HH:MM:SS. 0, the default, means no limit.
     #[arg(long, env = "PYTF_TASK_TIMEOUT", value_name = "DURATION", value_parser = durations::parse,
           help_heading = TIME)]
     pub task_timeout: Option<Duration>,
@@ -107,7 +107,7 @@ pub struct FarmArgs {
     /// Near the end of the job no task is started that is not expected to end before it,
     /// and shortly before the end running tasks are stopped; the run can be resumed.
     /// Without the option Slurm and PBS are asked. Forms: seconds (3600), units (90s,
-    /// 10m, 1h30m), or Slurm's [D-]HH:MM:SS (01:30:00). 0 is no end.
+    /// 10m, 1h30m), or Slurm's [D-]HH:MM:SS (01:30:00). 0 means no end.
     #[arg(long, env = "PYTF_WALLTIME", value_name = "DURATION", value_parser = durations::parse,
           help_heading = TIME)]
     pub walltime: Option<Duration>,

@@ -7,7 +7,7 @@ use crate::model::devices::kind;
 pub enum Gpus {
     /// Every one that we may use.
     All,
-    /// Whatever the tasks see is none of our business.
+    /// What the tasks see is not changed by this.
     None,
     /// These.
     List(Vec<String>),
@@ -35,7 +35,7 @@ pub(super) fn gpus(text: &str) -> Result<Gpus, String> {
     for token in text.split(',').map(str::trim) {
         if kind(token).is_none() {
             return Err(format!(
-                "'{token}' is no GPU: use an index, GPU-… or MIG-… (see 'pytf devices'), all, or none"
+                "'{token}' is not a GPU: use an index, GPU-… or MIG-… (see 'pytf devices'), all, or none"
             ));
         }
         if list.iter().any(|known| known == token) {

@@ -127,7 +127,7 @@ impl Plan {
         let mut pool = pool(resources.lookup, found, list).map_err(NoPlan::Cannot)?;
         if options.mps {
             if resources.part().of > 1 {
-                let why = "--mps needs one pytf process a node, and there are more here";
+                let why = "--mps needs one pytf process per node, and there are more here";
                 return Err(NoPlan::Cannot(why.to_owned()));
             }
             // MPS numbers the GPUs that it has anew; UUIDs stay what they are.

@@ -237,7 +237,7 @@ fn stopped(ended: &Ended) -> Option<String> {
         Cause::TimeUp => Some("the time limit".into()),
         Cause::Walltime => Some("the end of the allocation".into()),
         Cause::Signal(signal) => Some(signal_name(signal)),
-        Cause::Trouble => Some("trouble with the workdir".into()),
+        Cause::Trouble => Some("an error of the workdir".into()),
         Cause::Sealed => Some("being cut off: others took its tasks over".into()),
     }
 }

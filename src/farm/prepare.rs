@@ -121,7 +121,7 @@ impl StartContext<'_> {
              mean other files"
         );
         if self.options.strict {
-            let text = format!("{text}: cd to the first folder, or leave --strict away");
+            let text = format!("{text}: cd to the first folder, or omit --strict");
             return Err(Error::Refused(text));
         }
         if self.node.allocation.speaks_for_all() {

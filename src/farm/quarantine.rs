@@ -164,7 +164,7 @@ impl Quarantine {
         if session.state().claiming() == 0 && session.state().left() > 0 {
             self.health.released();
             self.look_at = Instant::now();
-            let text = "nobody else claims tasks any more: this node claims again";
+            let text = "no other farmer claims tasks any more: this node claims again";
             return Ok(Some(self.noted(session, text.into())));
         }
         self.hear(session, waiting)?;

@@ -242,7 +242,7 @@ impl Farm<'_> {
                     let hint = hint(&error);
                     warn(&format!(
                         "when the job ends is not known (no thread can be started: \
-                         {error}{hint}); --walltime tells it"
+                         {error}{hint}); --walltime gives it"
                     ));
                 }
             }
@@ -258,8 +258,8 @@ impl Farm<'_> {
         }
         let text = format!(
             "SLURM_JOB_END_TIME={} is before the start of this process and is not believed: it \
-             is of an earlier job (a shell in tmux or screen, an old salloc); --walltime tells \
-             the end of this one",
+             is of an earlier job (a shell in tmux or screen, an old salloc); --walltime gives the \
+             end of this one",
             at.as_secs()
         );
         let _ = self.events.send(Event::Say(text));

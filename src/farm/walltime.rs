@@ -318,7 +318,7 @@ impl Watch {
                 Err(why) => {
                     if !std::mem::replace(&mut was_told, true) {
                         let text = format!("when the job ends is not known ({why})");
-                        let _ = self.events.send(Event::Say(text + "; --walltime tells it"));
+                        let _ = self.events.send(Event::Say(text + "; --walltime gives it"));
                     }
                     Some(Duration::ZERO)
                 }

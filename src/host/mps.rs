@@ -37,7 +37,7 @@ impl Mps {
     pub fn start(farmer: &str, gpus: &[String], path: &OsStr) -> Result<Self, String> {
         if std::env::var_os(PIPES).is_some() {
             return Err(format!(
-                "--mps: {PIPES} is set, so somebody has set MPS up already: leave --mps away"
+                "--mps: {PIPES} is set, so MPS is set up already: omit --mps"
             ));
         }
         let program = std::env::split_paths(path)

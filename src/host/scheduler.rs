@@ -131,7 +131,7 @@ impl Question {
         answer
     }
 
-    #[expect(clippy::disallowed_methods, reason = "this is no task")]
+    #[expect(clippy::disallowed_methods, reason = "this is not a task")]
     fn start(&self, program: &Program) -> std::io::Result<(Child, std::io::PipeReader)> {
         let (answer, pipe) = std::io::pipe()?;
         let mut command = Command::new(&program.argv[0]);

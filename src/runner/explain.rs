@@ -23,7 +23,9 @@ pub fn spawn_error(program: &Path, errno: i32) -> (i32, String) {
         Errno::ENOENT => missing(program),
         Errno::EACCES => forbidden(program),
         Errno::ENOEXEC => no_format(program),
-        Errno::ENOTDIR => format!("'{shown}' does not exist: a part of its path is no directory"),
+        Errno::ENOTDIR => {
+            format!("'{shown}' does not exist: a part of its path is not a directory")
+        }
         Errno::E2BIG => "its arguments and environment are longer than the kernel takes".into(),
         Errno::ETXTBSY => format!("'{shown}' is open for writing somewhere"),
         other => format!("'{shown}' cannot be executed: {}", other.desc()),
@@ -89,7 +91,7 @@ fn forbidden(program: &Path) -> String {
         return format!("'{shown}' is a directory");
     }
     match program.try_exists() {
-        Ok(true) if !program.is_file() => return format!("'{shown}' is no regular file"),
+        Ok(true) if !program.is_file() => return format!("'{shown}' is not a regular file"),
         Ok(true) if !is_executable(program) => {
             return format!("'{shown}' exists but is not executable (chmod +x '{shown}')");
         }
@@ -206,7 +208,7 @@ mod tests {
             ("plain", 126, "exists but is not executable (chmod +x '"),
             ("folder", 126, "is a directory"),
             ("nested", 126, "plain', which is not executable"),
-            ("plain/x", 126, "no directory"),
+            ("plain/x", 126, "not a directory"),
             ("elf", 126, "another kind of machine"),
             ("sheer", 126, "neither a program nor a script"),
         ] {

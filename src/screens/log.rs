@@ -69,7 +69,7 @@ pub enum LogError {
     /// It runs, and its output cannot be seen yet.
     #[error(
         "task {0} has no log that can be read now: with --logs packed and --logs failed it \
-         can be read when the task has ended, with --logs none there is none"
+         can be read when the task has ended, with --logs none there is no log"
     )]
     NotYet(TaskId),
     /// It has ended, and its output was thrown away.

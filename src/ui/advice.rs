@@ -283,7 +283,7 @@ fn cpu(run: &Run, durations: &Histogram) -> Option<String> {
     if each > 1.3 && float(slots.into()) * each > float(cpus.into()) * 1.2 {
         return Some(format!(
             "a task uses {each:.1} CPUs and a node has {cpus} for {slots} slots: \
-             fewer slots, or fewer threads a task"
+             fewer slots, or fewer threads per task"
         ));
     }
     (each < 0.5 && slots >= cpus).then(|| {

@@ -196,8 +196,8 @@ fn check_files(dir: &RealDir, path: &Path) -> Result<()> {
         if let Some(fault) = dir.fault(name).context("look at", name)? {
             let shown = path.display();
             return Err(Error::Unsafe(format!(
-                "{name} in the workdir {shown}: {fault}. Whoever may write it runs commands as \
-                 you. Check that its contents are yours, then: chmod -R go-w {shown}. Or allow \
+                "{name} in the workdir {shown}: {fault}. A user that may write \
+                 it can run commands as you. Check that its contents are yours, then: chmod -R go-w {shown}. Or allow \
                  it with --shared-workdir"
             )));
         }
@@ -212,8 +212,8 @@ fn check_owner(dir: &RealDir, path: &Path) -> Result<()> {
     let (us, owner) = (Uid::effective().as_raw(), stat.uid());
     if owner != us {
         return Err(Error::Unsafe(format!(
-            "the workdir {shown} belongs to user {owner}, not to you (user {us}): whoever may write \
-             it runs commands as you; --shared-workdir allows it"
+            "the workdir {shown} belongs to user {owner}, not to you (user {us}): a user that may write \
+             it can run commands as you; --shared-workdir allows it"
         )));
     }
     if stat.mode() & 0o022 != 0 {

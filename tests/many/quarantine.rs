@@ -132,7 +132,7 @@ fn the_last_process_that_claims_is_never_in_quarantine() {
     thinks(&farm, "doubtful");
     well.signal(Signal::SIGTERM);
     wait(well).leaves(0);
-    wait(sick).exits(1).says(&["nobody else claims"]);
+    wait(sick).exits(1).says(&["no other farmer claims"]);
     assert_eq!(opinions(&farm), ["doubtful", "well"]);
     farm.assert_exact(TASKS, &[], &(0..TASKS).collect::<Vec<_>>());
 }

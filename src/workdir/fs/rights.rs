@@ -141,7 +141,7 @@ impl Rights {
         let Some(fault) = self.fault(file) else {
             return Ok(());
         };
-        let text = format!("{fault}: whoever may write it runs commands as you");
+        let text = format!("{fault}: a user that may write it can run commands as you");
         Err(io::Error::new(io::ErrorKind::PermissionDenied, text))
     }
 }

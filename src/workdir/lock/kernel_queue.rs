@@ -53,7 +53,7 @@ impl QueuedLock {
             // Not wanted any more: closed, and so released.
             drop(serve.send(locked));
         };
-        let thread = thread::Builder::new().name("line".into());
+        let thread = thread::Builder::new().name("lock-queue".into());
         thread.stack_size(64 << 10).spawn(stand).ok()?;
         Some(Self { inode, served })
     }
