@@ -21,7 +21,7 @@ use pytf::model::escape::clip;
 use pytf::model::ids::Ids;
 use pytf::model::refusal::hint;
 use pytf::model::tasklist::Dialect;
-use pytf::screens::log::{Ask, show};
+use pytf::screens::log::{LogRequest, show};
 use pytf::ui::progress::warn;
 use pytf::workdir::fs::Dir;
 use pytf::workdir::layout::LOCK;
@@ -155,7 +155,7 @@ fn devices(wish: Devices) -> RunExit {
 fn log(wish: &Log) -> RunExit {
     let (mut stdout, mut stderr) = (std::io::stdout(), std::io::stderr());
     let to_terminal = stdout.is_terminal();
-    let ask = Ask {
+    let ask = LogRequest {
         id: wish.id,
         attempt: wish.attempt,
         to_terminal,

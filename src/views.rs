@@ -11,7 +11,7 @@ use pytf::model::escape::escape;
 use pytf::model::refusal::{hint, is_resource};
 use pytf::screens::export;
 use pytf::screens::report;
-use pytf::screens::status::{self, Form, Part, StatusError};
+use pytf::screens::status::{self, Form, Section, StatusError};
 use pytf::screens::timeline::{self, Options};
 use pytf::screens::watch::{self, WatchError};
 use pytf::ui::look::{Look, Terminal};
@@ -91,10 +91,10 @@ pub(crate) fn status(wish: &Status) -> Result<(), Failed> {
         Format::Tsv => Form::Tsv,
     };
     let part = match (wish.task, wish.failed) {
-        (Some(id), _) => Part::Task(id),
-        (None, true) => Part::Failed,
-        (None, false) if wish.running => Part::Running,
-        (None, false) => Part::Whole,
+        (Some(id), _) => Section::Task(id),
+        (None, true) => Section::Failed,
+        (None, false) if wish.running => Section::Running,
+        (None, false) => Section::Whole,
     };
     let mut out = BufWriter::new(io::stdout().lock());
     match status::show(&wish.workdir, part, form, &mut out) {

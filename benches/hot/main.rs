@@ -1,10 +1,11 @@
 //! The pure and hot parts by the clock: `cargo bench`.
 //!
-//! Times are those of 640 tasks, ten turns of 64; `elem/s` is tasks a second.
+//! Times are those of 640 tasks, ten turns of 64; `elem/s` is tasks per second.
 
 #[path = "../scale/files.rs"]
 #[expect(dead_code, reason = "the simulator's; only its files are of use here")]
 mod files;
+mod journal;
 mod work;
 
 use std::hint::black_box;
@@ -28,6 +29,13 @@ fn main() {
     });
     group.bench_function("encoding the ends", |bench| {
         bench.iter(|| work::encode(black_box(TASKS)));
+    });
+    let journal = journal::journal(TASKS);
+    group.bench_function("reading the journal", |bench| {
+        bench.iter(|| journal::scan(black_box(&journal)));
+    });
+    group.bench_function("reading the journal with serde", |bench| {
+        bench.iter(|| journal::deserialize(black_box(&journal)));
     });
     let mut runner = work::runner();
     group.bench_function("deciding how to execute", |bench| {

@@ -58,7 +58,7 @@ pub(crate) fn parse(list: &[u8]) -> usize {
 }
 
 /// How a task ended.
-fn end(id: TaskId) -> End {
+pub(crate) fn end(id: TaskId) -> End {
     End {
         id,
         attempt: 1,

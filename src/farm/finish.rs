@@ -21,8 +21,8 @@ use crate::model::outcome::signal_name;
 use crate::ui::advice;
 use crate::ui::look::{Look, Terminal};
 use crate::ui::progress::warn;
-use crate::ui::summary::part::Part;
-use crate::ui::summary::together::Together;
+use crate::ui::summary::combined::Combined;
+use crate::ui::summary::process::ProcessSummary;
 use crate::ui::summary::{Failure, Summary, TAIL};
 use crate::workdir::open::Workdir;
 use crate::workdir::state::State;
@@ -111,7 +111,7 @@ impl Finish<'_> {
         }
         let farmer = Farmer::read(&self.workdir.path, &self.farmer);
         let farmer = farmer.ok().flatten();
-        Part::of(&self.node, stopped(ended), farmer.as_ref()).text()
+        ProcessSummary::of(&self.node, stopped(ended), farmer.as_ref()).text()
     }
 
     /// How the run went: for a whole job when we speak for it, and the record tells
@@ -123,17 +123,17 @@ impl Finish<'_> {
         busy: &AtomicU64,
         (record, job): (Option<&Record>, Option<&Job>),
     ) -> String {
-        let Together {
+        let Combined {
             slots,
             busy,
             failures,
         } = match (record, job) {
             (Some(record), Some(job)) => {
-                Together::of(record, &job.joined, |header| header.job == job.name)
+                Combined::of(record, &job.joined, |header| header.job == job.name)
             }
-            (Some(record), None) => Together {
+            (Some(record), None) => Combined {
                 busy: Duration::from_micros(busy.load(Ordering::Relaxed)),
-                ..Together::of(record, std::slice::from_ref(&self.farmer), |_| true)
+                ..Combined::of(record, std::slice::from_ref(&self.farmer), |_| true)
             },
             _ => self.alone(ended, busy),
         };
@@ -176,7 +176,7 @@ impl Finish<'_> {
     }
 
     /// Our own slots and failures.
-    fn alone(&self, ended: &Ended, busy: &AtomicU64) -> Together {
+    fn alone(&self, ended: &Ended, busy: &AtomicU64) -> Combined {
         let failed = self.still_failed(ended).into_iter();
         let mut failures: Vec<Failure> = Vec::new();
         for failure in failed.map(|failure| self.failure(failure)) {
@@ -189,7 +189,7 @@ impl Finish<'_> {
             }
         }
         failures.sort_by_key(|failure| failure.id);
-        Together {
+        Combined {
             slots: u64::from(self.slots),
             busy: Duration::from_micros(busy.load(Ordering::Relaxed)),
             failures,

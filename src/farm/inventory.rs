@@ -16,13 +16,13 @@ use crate::model::devices::pool::{Gpu, pool};
 use crate::model::devices::watch::Sample;
 use crate::model::record::SlotDevices;
 use crate::model::room::usable;
-use crate::ui::devices::{Seen, Sight};
+use crate::ui::devices::{DeviceReport, ListedGpu};
 
 /// How long a measurement may take.
 const TIME_LIMIT: Duration = Duration::from_secs(5);
 
 /// Reads GPUs and CPUs, and plans the slots of a farm with these options.
-pub fn inventory(options: &DeviceOptions, slots: Option<u32>) -> Result<Sight, NoPlan> {
+pub fn inventory(options: &DeviceOptions, slots: Option<u32>) -> Result<DeviceReport, NoPlan> {
     let lookup = |name: &str| std::env::var(name).ok();
     let node = host_name();
     let allocation = here(&node);
@@ -59,7 +59,7 @@ pub fn inventory(options: &DeviceOptions, slots: Option<u32>) -> Result<Sight, N
         .into_iter()
         .filter_map(|name| Some((name, lookup(name)?)));
     let part = resources.part();
-    Ok(Sight {
+    Ok(DeviceReport {
         node,
         gpus: probe.as_ref().map(seen).unwrap_or_default(),
         seen_by: probe.as_ref().map(|probe| probe.by),
@@ -82,7 +82,7 @@ pub fn inventory(options: &DeviceOptions, slots: Option<u32>) -> Result<Sight, N
 }
 
 /// The GPUs with what can be measured of them now.
-fn seen(probe: &Probe) -> Vec<Seen> {
+fn seen(probe: &Probe) -> Vec<ListedGpu> {
     let (send, samples) = bounded(1);
     let keys = probe.gpus.iter().map(key).collect();
     probe.watch(keys, move |samples| {
@@ -94,7 +94,7 @@ fn seen(probe: &Probe) -> Vec<Seen> {
     let seen = |gpu: &Gpu| {
         let sample = samples.next().unwrap_or_default();
         let near: Vec<usize> = gpu.cpus.iter().copied().collect();
-        Seen {
+        ListedGpu {
             gpu: gpu.clone(),
             vendor: gpu.vendor.name(),
             near: show_list(&near),

@@ -29,7 +29,7 @@ use crate::model::limits::{LimitAction, Limits, RunningTask};
 use crate::model::outcome::signal_name;
 use crate::model::record::{Mark, Record};
 use crate::model::task::TaskId;
-use crate::ui::progress::{Counts, Progress};
+use crate::ui::progress::{Progress, ProgressCounts};
 use crate::ui::stopping::Stopping;
 use crate::workdir::state::State;
 
@@ -550,8 +550,8 @@ impl Supervisor {
 }
 
 /// How the run stands, as it is shown.
-pub(super) fn counts(state: &State, running: u64) -> Counts {
-    Counts {
+pub(super) fn counts(state: &State, running: u64) -> ProgressCounts {
+    ProgressCounts {
         done: state.finished.lines,
         failed: state.failed.lines,
         running,

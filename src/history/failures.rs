@@ -5,7 +5,7 @@ use std::fs::File;
 use std::os::unix::fs::FileExt as _;
 
 use super::journals::Journal;
-use super::run::farmer::Failed;
+use super::run::farmer::FailedAttempt;
 use super::run::{Farmer, Run};
 use crate::model::outcome::Outcome;
 use crate::model::record::{End, Record};
@@ -15,14 +15,14 @@ const NEAR: usize = 64;
 
 /// A task that has failed.
 #[derive(Clone, Copy, Debug)]
-pub struct Failure<'a> {
+pub struct FailedTask<'a> {
     /// Its last failure; unknown where no journal tells of it.
-    pub last: Option<(&'a Farmer, &'a Failed)>,
+    pub last: Option<(&'a Farmer, &'a FailedAttempt)>,
     /// The task.
     pub id: u64,
 }
 
-impl<'a> Failure<'a> {
+impl<'a> FailedTask<'a> {
     /// How it ended, in words.
     pub fn words(&self) -> String {
         self.last.map_or_else(
@@ -38,12 +38,12 @@ impl<'a> Failure<'a> {
 }
 
 /// The failed tasks of a run, by their ids.
-pub fn failures(run: &Run) -> Vec<Failure<'_>> {
-    let failure = |id: &u64| Failure {
+pub fn failures(run: &Run) -> Vec<FailedTask<'_>> {
+    let failure = |id: &u64| FailedTask {
         last: None,
         id: *id,
     };
-    let mut all: Vec<Failure> = run.failed.iter().map(failure).collect();
+    let mut all: Vec<FailedTask> = run.failed.iter().map(failure).collect();
     for farmer in &run.farmers {
         let mut near = 0;
         for failed in &farmer.failures {
@@ -62,7 +62,7 @@ pub fn failures(run: &Run) -> Vec<Failure<'_>> {
 
 /// Where a task is. Tasks end about in the order of their ids, so one that has
 /// failed is mostly near the one that failed before it.
-fn find(all: &[Failure], id: u64, near: usize) -> Option<usize> {
+fn find(all: &[FailedTask], id: u64, near: usize) -> Option<usize> {
     let (from, to) = (near.saturating_sub(NEAR), (near + NEAR).min(all.len()));
     let window = &all[from..to];
     let is_near = window.first().is_some_and(|first| first.id <= id)
@@ -82,11 +82,11 @@ pub struct Cause<'a> {
     /// How many nodes that was on.
     pub nodes: u64,
     /// The first of them.
-    pub first: Failure<'a>,
+    pub first: FailedTask<'a>,
 }
 
 /// Groups failed tasks by their causes, the most frequent first.
-pub fn causes<'a>(failures: &[Failure<'a>]) -> Vec<Cause<'a>> {
+pub fn causes<'a>(failures: &[FailedTask<'a>]) -> Vec<Cause<'a>> {
     let mut groups: HashMap<Option<&Outcome>, (Cause, HashSet<&str>)> = HashMap::new();
     for failure in failures {
         let new = || {
@@ -116,7 +116,7 @@ pub struct Details {
 
 impl Details {
     /// The record of a failure; nothing where it cannot be read any more.
-    pub fn of(&mut self, failure: &Failure) -> Option<End> {
+    pub fn of(&mut self, failure: &FailedTask) -> Option<End> {
         let (farmer, failed) = failure.last?;
         self.at(&farmer.journal, failed.offset)
     }

@@ -30,7 +30,7 @@ const COMMAND: usize = 500;
 
 /// What to show.
 #[derive(Clone, Copy, Debug)]
-pub struct Ask {
+pub struct LogRequest {
     /// The task.
     pub id: TaskId,
     /// Which attempt; the latest one when not said.
@@ -125,11 +125,11 @@ fn times(count: u32) -> String {
 struct Attempt {
     /// Where it ran; unknown without a record.
     host: Option<String>,
-    state: State,
+    state: AttemptState,
     log: Option<LogAt>,
 }
 
-enum State {
+enum AttemptState {
     Ended(Outcome, Duration),
     /// Its farmer is over and did not see its end.
     Lost,
@@ -202,7 +202,7 @@ pub(crate) fn open_log(path: &Path) -> Result<File, LogError> {
 /// Shows the log of a task on `out`, and on `notes` what it is the log of.
 pub fn show(
     workdir: &Path,
-    ask: &Ask,
+    ask: &LogRequest,
     out: &mut dyn Write,
     notes: &mut dyn Write,
 ) -> Result<(), LogError> {
@@ -226,8 +226,13 @@ fn attempts(workdir: &Path, id: TaskId) -> Result<BTreeMap<u32, Attempt>, LogErr
                 _ => continue,
             };
             // An end is never replaced by the start of the same attempt.
-            let is_news = !matches!(attempt.state, State::Lost | State::Running(..))
-                || !matches!(found.get(&number).map(|a| &a.state), Some(State::Ended(..)));
+            let is_news = !matches!(
+                attempt.state,
+                AttemptState::Lost | AttemptState::Running(..)
+            ) || !matches!(
+                found.get(&number).map(|a| &a.state),
+                Some(AttemptState::Ended(..))
+            );
             if is_news {
                 found.insert(number, attempt);
             }
@@ -238,7 +243,7 @@ fn attempts(workdir: &Path, id: TaskId) -> Result<BTreeMap<u32, Attempt>, LogErr
     if open(&workdir.join(log_name(id, next))).is_ok() {
         let attempt = Attempt {
             host: None,
-            state: State::Unrecorded(place(workdir, id)?),
+            state: AttemptState::Unrecorded(place(workdir, id)?),
             log: None,
         };
         found.insert(next, attempt);
@@ -320,9 +325,9 @@ impl Attempt {
         Self {
             host: Some(host.to_owned()),
             state: if is_over {
-                State::Lost
+                AttemptState::Lost
             } else {
-                State::Running(start.slot, start.pid)
+                AttemptState::Running(start.slot, start.pid)
             },
             log: None,
         }
@@ -331,25 +336,25 @@ impl Attempt {
     fn ended(end: End, host: &str) -> Self {
         Self {
             host: Some(host.to_owned()),
-            state: State::Ended(end.outcome, Duration::from_micros(end.us)),
+            state: AttemptState::Ended(end.outcome, Duration::from_micros(end.us)),
             log: end.log,
         }
     }
 
     fn in_words(&self) -> String {
         let mut words = match &self.state {
-            State::Ended(outcome, lasted) => {
+            AttemptState::Ended(outcome, lasted) => {
                 format!("{outcome} after {}", durations::show(*lasted))
             }
-            State::Lost => Outcome::Lost.to_string(),
-            State::Running(..) => "runs now".to_owned(),
-            State::Unrecorded(Some(file @ ("finished" | "failed"))) => (*file).to_owned(),
-            State::Unrecorded(_) => "just started, or lost with its farmer".to_owned(),
+            AttemptState::Lost => Outcome::Lost.to_string(),
+            AttemptState::Running(..) => "runs now".to_owned(),
+            AttemptState::Unrecorded(Some(file @ ("finished" | "failed"))) => (*file).to_owned(),
+            AttemptState::Unrecorded(_) => "just started, or lost with its farmer".to_owned(),
         };
         if let Some(host) = &self.host {
             words = format!("{words} on {}", escape(host.as_bytes()));
         }
-        if let State::Running(slot, pid) = self.state {
+        if let AttemptState::Running(slot, pid) = self.state {
             words += &format!(", slot {slot}, pid {pid}");
         }
         words
@@ -368,7 +373,7 @@ impl Attempt {
                 None => Err(LogError::Outside(escape(log.file.as_bytes()))),
             };
         }
-        if let State::Ended(outcome, _) = &self.state {
+        if let AttemptState::Ended(outcome, _) = &self.state {
             return Err(LogError::NotKept {
                 id,
                 attempt: number,
@@ -378,7 +383,7 @@ impl Attempt {
         let path = workdir.join(log_name(id, number));
         match (&self.state, path.exists()) {
             (_, true) => Ok((path, None)),
-            (State::Running(..), false) => Err(LogError::NotYet(id)),
+            (AttemptState::Running(..), false) => Err(LogError::NotYet(id)),
             (_, false) => Err(LogError::NotKept {
                 id,
                 attempt: number,

@@ -36,7 +36,7 @@ use serde_json::{Map, Value, json};
 
 use self::drawing::Drawing;
 use self::plan::Plan;
-use self::pytaskfarmer::Old;
+use self::pytaskfarmer::OldTimeline;
 use self::slice::Slices;
 use self::trace::Trace;
 use super::replace::replace;
@@ -81,16 +81,16 @@ pub fn write_file(run: &Run, path: &Path, wishes: Options) -> io::Result<Written
     if path == run.workdir.join(NAME) {
         pytaskfarmer::keep(&run.workdir)?;
     }
-    let old = Old::read(&run.workdir)?;
+    let old = OldTimeline::read(&run.workdir)?;
     let drawn = replace(path, |file| write_to(run, &old, file, wishes))?;
-    Ok(drawn.told(run, path, old.left_out))
+    Ok(drawn.written(run, path, old.left_out))
 }
 
 /// Writes a timeline into a stream.
 pub fn write_stream(run: &Run, out: impl Write, wishes: Options) -> io::Result<Written> {
-    let old = Old::read(&run.workdir)?;
+    let old = OldTimeline::read(&run.workdir)?;
     let drawn = write_to(run, &old, out, wishes)?;
-    Ok(drawn.told(run, Path::new("-"), old.left_out))
+    Ok(drawn.written(run, Path::new("-"), old.left_out))
 }
 
 /// What a trace has come to.
@@ -100,7 +100,7 @@ struct Drawn {
 }
 
 impl Drawn {
-    fn told(self, run: &Run, path: &Path, left_out: Option<String>) -> Written {
+    fn written(self, run: &Run, path: &Path, left_out: Option<String>) -> Written {
         let damaged = run.farmers.iter().filter(|farmer| farmer.damage.lines > 0);
         Written {
             path: path.to_owned(),
@@ -114,7 +114,7 @@ impl Drawn {
     }
 }
 
-fn write_to(run: &Run, old: &Old, out: impl Write, wishes: Options) -> io::Result<Drawn> {
+fn write_to(run: &Run, old: &OldTimeline, out: impl Write, wishes: Options) -> io::Result<Drawn> {
     let plan = Plan::new(run, old.first(), wishes.since);
     if !wishes.gzip {
         let mut out = BufWriter::with_capacity(1 << 20, out);
@@ -130,7 +130,7 @@ fn write_to(run: &Run, old: &Old, out: impl Write, wishes: Options) -> io::Resul
 }
 
 /// Draws everything.
-fn draw(plan: &Plan, old: &Old, out: &mut dyn Write) -> io::Result<Drawn> {
+fn draw(plan: &Plan, old: &OldTimeline, out: &mut dyn Write) -> io::Result<Drawn> {
     let mut trace = Trace::begin(out, plan.origin, plan.since)?;
     trace.name_rows(plan)?;
     let last = plan.farmers().map(|(_, lane)| lane.pid).max().unwrap_or(0);

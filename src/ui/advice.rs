@@ -259,13 +259,13 @@ fn memory(run: &Run) -> Option<String> {
 
 /// Tasks that use more or far less than a CPU.
 fn cpu(run: &Run, durations: &Histogram) -> Option<String> {
-    let told: u64 = run.farmers.iter().map(|farmer| farmer.told).sum();
+    let measured: u64 = run.farmers.iter().map(|farmer| farmer.measured).sum();
     let used: u64 = run
         .farmers
         .iter()
         .map(|farmer| farmer.spent.user.saturating_add(farmer.spent.sys))
         .sum();
-    if told < 20 || durations.quantile(0.5)? < 1_000_000 {
+    if measured < 20 || durations.quantile(0.5)? < 1_000_000 {
         return None;
     }
     let ran: u64 = run.farmers.iter().map(|farmer| farmer.ran).sum();

@@ -11,11 +11,11 @@ use crate::model::record::SlotDevices;
 
 /// All that there is to show.
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]
-pub struct Sight {
+pub struct DeviceReport {
     /// The node.
     pub node: String,
     /// The GPUs that were found.
-    pub gpus: Vec<Seen>,
+    pub gpus: Vec<ListedGpu>,
     /// Through what.
     pub seen_by: Option<&'static str>,
     /// The variables that speak of GPUs, as they are.
@@ -38,7 +38,7 @@ pub struct Sight {
 
 /// A GPU, and how busy it is.
 #[derive(Clone, Debug, PartialEq, Serialize)]
-pub struct Seen {
+pub struct ListedGpu {
     /// What it is.
     #[serde(flatten)]
     pub gpu: Gpu,
@@ -52,7 +52,7 @@ pub struct Seen {
     pub memory_used: Option<f64>,
 }
 
-impl Sight {
+impl DeviceReport {
     /// For programs.
     pub fn json(&self) -> String {
         serde_json::to_string_pretty(self).unwrap_or_default()
@@ -169,9 +169,9 @@ mod tests {
             gpus: vec!["MIG-x".into()],
             cpus: Some("0-3".into()),
         };
-        let sight = Sight {
+        let report = DeviceReport {
             node: "n1".into(),
-            gpus: vec![Seen {
+            gpus: vec![ListedGpu {
                 gpu,
                 vendor: "NVIDIA",
                 near: "0-3".into(),
@@ -185,19 +185,19 @@ mod tests {
             process: (0, 1),
             slots: vec![slot],
             remarks: vec!["so".into()],
-            ..Sight::default()
+            ..DeviceReport::default()
         };
         assert_eq!(
-            sight.text(),
+            report.text(),
             "node n1\n1 GPU, through NVML\n  0  GPU-a  A100  40960 MiB  PCI 0000:3b:00.0  NUMA 1  \
              near CPUs 0-3  25% of memory in use\n      MIG-x\n\
              no variable says which are ours, so all: MIG-x\n8 CPUs: 0-7\n1 slot\n  \
              slot 0  GPU MIG-x  CPU 0-3\nnote: so\n"
         );
-        let json: serde_json::Value = serde_json::from_str(&sight.json()).unwrap();
+        let json: serde_json::Value = serde_json::from_str(&report.json()).unwrap();
         assert_eq!(json["gpus"][0]["uuid"], "GPU-a");
         assert_eq!(json["slots"][0]["cpus"], "0-3");
-        let nothing = Sight::default().text();
+        let nothing = DeviceReport::default().text();
         assert!(nothing.starts_with("node \nno GPU\n"), "{nothing}");
     }
 }

@@ -20,7 +20,7 @@ use bar::{Bar, beside_bar};
 
 /// The state of the run in numbers, for all farmers together.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Counts {
+pub struct ProgressCounts {
     /// Tasks that finished.
     pub done: u64,
     /// Tasks that failed.
@@ -33,7 +33,7 @@ pub struct Counts {
     pub total: Option<u64>,
 }
 
-impl Counts {
+impl ProgressCounts {
     /// All tasks, with a plus while more may come.
     fn known(&self) -> String {
         match self.total {
@@ -99,7 +99,7 @@ pub struct Progress {
     out: Box<dyn Write + Send>,
     rate: RecentRate,
     /// What the last line said.
-    told: Option<Counts>,
+    last_line: Option<ProgressCounts>,
     /// Whether there is a bar on the screen.
     is_drawn: bool,
     /// When the next line is due, and how long after it the one after that.
@@ -121,7 +121,7 @@ impl Progress {
             bar,
             out,
             rate: RecentRate::default(),
-            told: None,
+            last_line: None,
             is_drawn: false,
             due: FIRST_LINE,
             wait: FIRST_LINE,
@@ -130,7 +130,7 @@ impl Progress {
     }
 
     /// Shows the state at `now`, which is counted from the start of the run.
-    pub fn update(&mut self, now: Duration, counts: &Counts) {
+    pub fn update(&mut self, now: Duration, counts: &ProgressCounts) {
         self.rate.note(now, counts.ended());
         if let Some(unsaid) = self.failures.unsaid(now) {
             self.warn(&format!("pytf: {unsaid} more failed (ids in `failed`)"));
@@ -142,18 +142,18 @@ impl Progress {
         }
     }
 
-    fn update_line(&mut self, now: Duration, counts: &Counts) {
-        if now < self.due || self.told == Some(*counts) {
+    fn update_line(&mut self, now: Duration, counts: &ProgressCounts) {
+        if now < self.due || self.last_line == Some(*counts) {
             return;
         }
         self.wait = (self.wait * 3 / 2).min(LAST_WAIT);
         self.due = now + self.wait;
-        self.told = Some(*counts);
+        self.last_line = Some(*counts);
         let line = format!("pytf: {}", sentence(counts, &self.rate, now));
         self.say(&line);
     }
 
-    fn update_bar(&mut self, now: Duration, counts: &Counts) {
+    fn update_bar(&mut self, now: Duration, counts: &ProgressCounts) {
         let Some(bar) = &self.bar else { return };
         self.is_drawn = true;
         let columns = usize::from(Terminal::of_stderr().columns);
@@ -208,7 +208,7 @@ impl Progress {
 }
 
 /// How long it may take until all tasks have ended, in words.
-fn eta(counts: &Counts, rate: &RecentRate, now: Duration) -> String {
+fn eta(counts: &ProgressCounts, rate: &RecentRate, now: Duration) -> String {
     let known = Known {
         left: counts.total.unwrap_or(0).saturating_sub(counts.ended()),
         ended: rate.ended(counts.ended()),
@@ -225,7 +225,7 @@ fn eta(counts: &Counts, rate: &RecentRate, now: Duration) -> String {
 }
 
 /// The state as one line of a log.
-fn sentence(counts: &Counts, rate: &RecentRate, now: Duration) -> String {
+fn sentence(counts: &ProgressCounts, rate: &RecentRate, now: Duration) -> String {
     let eta = eta(counts, rate, now);
     let rate = rate.rate(now);
     let rate = rate.map(|rate| format!(", {}", show_rate(rate)));

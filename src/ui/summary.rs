@@ -1,11 +1,11 @@
 //! What is said at the end of a run: how it went, what failed and why, and what
 //! to do next.
 //!
-//! The text is a pure function of its [`Summary`] and the [`Look`]. `together` makes
-//! one of many farmers, `part` is what those say that do not sum up.
+//! The text is a pure function of its [`Summary`] and the [`Look`]. `combined` makes
+//! one of many farmers, `process` is what those say that do not sum up.
 
-pub mod part;
-pub mod together;
+pub mod combined;
+pub mod process;
 
 use std::fmt::Write as _;
 use std::time::Duration;
@@ -132,8 +132,8 @@ impl Summary {
         for failure in self.failures.iter().take(FAILURES) {
             failure.push_to(&mut out, look, &marks);
         }
-        let told = self.failures.iter().take(FAILURES);
-        let shown = told.map(|failure| 1 + failure.more).sum::<u64>();
+        let shown = self.failures.iter().take(FAILURES);
+        let shown = shown.map(|failure| 1 + failure.more).sum::<u64>();
         if shown > 0 && self.failed > shown {
             let workdir = escape(self.workdir.as_bytes());
             let more = format!(
@@ -290,8 +290,8 @@ impl Summary {
             return;
         }
         out.push('\n');
-        let told = next.iter().filter(|(_, what)| !what.is_empty());
-        let column = told.map(|(command, _)| measure_text_width(command));
+        let shown = next.iter().filter(|(_, what)| !what.is_empty());
+        let column = shown.map(|(command, _)| measure_text_width(command));
         let column = column.max().unwrap_or(0);
         for (command, what) in next {
             let pad = " ".repeat(column.saturating_sub(measure_text_width(&command)));

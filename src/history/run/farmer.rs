@@ -31,7 +31,7 @@ const WRONG: i64 = 86_400_000_000;
 
 /// An attempt that failed.
 #[derive(Clone, Debug)]
-pub struct Failed {
+pub struct FailedAttempt {
     /// The task.
     pub id: u64,
     /// Which attempt of it.
@@ -92,7 +92,7 @@ pub struct Farmer {
     /// Attempts that finished.
     pub finished: u64,
     /// Attempts that failed.
-    pub failures: Vec<Failed>,
+    pub failures: Vec<FailedAttempt>,
     /// Attempts that were stopped with it.
     pub interrupted: u64,
     /// Tasks that finished in a later attempt than the first: which may have
@@ -110,7 +110,7 @@ pub struct Farmer {
     /// What they used: sums, and of the memory the greatest.
     pub spent: Used,
     /// How many told what they used.
-    pub told: u64,
+    pub measured: u64,
     /// What happened when.
     pub series: Series,
     /// Its GPUs, up to the last measurement.
@@ -152,7 +152,7 @@ impl Farmer {
             durations: Histogram::default(),
             peaks: Histogram::default(),
             spent: Used::default(),
-            told: 0,
+            measured: 0,
             series: Series::default(),
             gpus: Gpus::default(),
             longest: Vec::new(),
@@ -305,7 +305,7 @@ impl Farmer {
                     self.late.push(attempt.id);
                 }
             }
-            Destination::Failed => self.failures.push(Failed {
+            Destination::Failed => self.failures.push(FailedAttempt {
                 id: attempt.id,
                 attempt: attempt.attempt,
                 at: attempt.end(),
@@ -318,7 +318,7 @@ impl Farmer {
     }
 
     fn spend(&mut self, used: Used) {
-        self.told += 1;
+        self.measured += 1;
         self.peaks.add(used.peak);
         let all = &mut self.spent;
         all.user = all.user.saturating_add(used.user);

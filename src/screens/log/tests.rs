@@ -60,7 +60,7 @@ fn all_kinds() -> Workdir {
 
 /// What is printed, and what is said about it or why nothing is printed.
 fn shown(dir: &Workdir, id: u64, attempt: Option<u32>, to_terminal: bool) -> (String, String) {
-    let ask = Ask {
+    let ask = LogRequest {
         id: TaskId(id),
         attempt,
         to_terminal,
@@ -176,7 +176,7 @@ fn a_reader_may_go_away_and_a_full_disk_is_told() {
         }
     }
     let dir = all_kinds();
-    let ask = Ask {
+    let ask = LogRequest {
         id: TaskId(0),
         attempt: None,
         to_terminal: false,

@@ -21,7 +21,7 @@ use crate::model::escape::{clip, escape};
 use crate::model::figures::{date, float, grouped, micros, show_kib};
 use crate::model::record::NodeHealth;
 use crate::model::task::TaskId;
-use crate::screens::status::failed::{FailedTask, failed_tasks};
+use crate::screens::status::failed::{FailedEntry, failed_entries};
 use crate::screens::status::range;
 use crate::ui::rate::show_rate;
 
@@ -424,7 +424,7 @@ fn table(
 
 /// Failed tasks by cause, then the first of them, each with the end of its log.
 fn failures(run: &Run, status: &Value) -> io::Result<Markup> {
-    let failed = failed_tasks(run, FAILURES)?;
+    let failed = failed_entries(run, FAILURES)?;
     let (first, more) = failed.split_at(failed.len().min(SHOWN));
     let all = status["tasks"]["failed"].as_u64().unwrap_or(0);
     let hidden = all.saturating_sub(failed.len() as u64);
@@ -454,7 +454,7 @@ fn failures(run: &Run, status: &Value) -> io::Result<Markup> {
     })
 }
 
-fn failure(run: &Run, task: &FailedTask, is_open: bool) -> Markup {
+fn failure(run: &Run, task: &FailedEntry, is_open: bool) -> Markup {
     let one = task.json();
     let tail = task.log_at().and_then(|log| {
         let path = log_path(&run.workdir, log)?;

@@ -7,7 +7,7 @@ use serde_json::json;
 use super::json::{SCHEMA, seconds};
 use super::{Form, numbers, table};
 use crate::history::commands::Commands;
-use crate::history::failures::{Details, Failure, failures};
+use crate::history::failures::{Details, FailedTask, failures};
 use crate::history::run::Run;
 use crate::model::durations;
 use crate::model::escape::{clip, escape};
@@ -40,7 +40,7 @@ pub(super) fn show(run: &Run, form: Form, out: &mut dyn Write) -> io::Result<()>
             ];
             let mut rows = vec![head.map(str::to_owned).to_vec()];
             for failure in &failures {
-                rows.push(FailedTask::of(*failure, &mut details, &mut commands)?.text());
+                rows.push(FailedEntry::of(*failure, &mut details, &mut commands)?.text());
             }
             return table::text(out, &look, &rows);
         }
@@ -54,7 +54,7 @@ pub(super) fn show(run: &Run, form: Form, out: &mut dyn Write) -> io::Result<()>
         }
     }
     for (number, failure) in failures.iter().enumerate() {
-        let row = FailedTask::of(*failure, &mut details, &mut commands)?;
+        let row = FailedEntry::of(*failure, &mut details, &mut commands)?;
         match form {
             Form::Csv => table::csv(out, &row.cells())?,
             Form::Tsv => table::tsv(out, &row.cells())?,
@@ -71,25 +71,25 @@ pub(super) fn show(run: &Run, form: Form, out: &mut dyn Write) -> io::Result<()>
 }
 
 /// The first failed tasks, at most so many.
-pub(crate) fn failed_tasks(run: &Run, most: usize) -> io::Result<Vec<FailedTask<'_>>> {
+pub(crate) fn failed_entries(run: &Run, most: usize) -> io::Result<Vec<FailedEntry<'_>>> {
     let mut commands = Commands::open(&run.workdir)?;
     let mut details = Details::default();
     let failures = failures(run).into_iter().take(most);
     failures
-        .map(|failure| FailedTask::of(failure, &mut details, &mut commands))
+        .map(|failure| FailedEntry::of(failure, &mut details, &mut commands))
         .collect()
 }
 
 /// All that is known of a failed task.
-pub(crate) struct FailedTask<'a> {
-    failure: Failure<'a>,
+pub(crate) struct FailedEntry<'a> {
+    failure: FailedTask<'a>,
     end: Option<End>,
     command: String,
 }
 
-impl<'a> FailedTask<'a> {
+impl<'a> FailedEntry<'a> {
     fn of(
-        failure: Failure<'a>,
+        failure: FailedTask<'a>,
         details: &mut Details,
         commands: &mut Commands,
     ) -> io::Result<Self> {

@@ -18,7 +18,7 @@ use crate::ui::table;
 
 /// What is to be shown.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Part {
+pub enum Section {
     /// The run.
     Whole,
     /// The failed tasks.
@@ -59,20 +59,20 @@ pub enum StatusError {
 /// Shows a part of a run.
 pub fn show(
     workdir: &Path,
-    part: Part,
+    part: Section,
     form: Form,
     out: &mut dyn Write,
 ) -> Result<(), StatusError> {
     let run = Run::open(workdir)?;
     match (part, form) {
-        (Part::Whole, Form::Text(look)) => {
+        (Section::Whole, Form::Text(look)) => {
             out.write_all(text::text(&run, &look)?.as_bytes())?;
         }
-        (Part::Whole, _) => write_json(out, &json::status(&run))?,
-        (Part::Failed, form) => failed::show(&run, form, out)?,
-        (Part::Running, form) => running::show(&run, form, out)?,
-        (Part::Task(id), form) => {
-            let task = task::look(&run, id)?.ok_or(StatusError::NoTask(id))?;
+        (Section::Whole, _) => write_json(out, &json::status(&run))?,
+        (Section::Failed, form) => failed::show(&run, form, out)?,
+        (Section::Running, form) => running::show(&run, form, out)?,
+        (Section::Task(id), form) => {
+            let task = task::of(&run, id)?.ok_or(StatusError::NoTask(id))?;
             match form {
                 Form::Text(look) => out.write_all(task.text(&look).as_bytes())?,
                 _ => write_json(out, &task.json())?,

@@ -57,7 +57,7 @@ struct Attempt {
 }
 
 /// Looks a task up; `None` when there is none with that id.
-pub(super) fn look(run: &Run, id: TaskId) -> io::Result<Option<Task>> {
+pub(super) fn of(run: &Run, id: TaskId) -> io::Result<Option<Task>> {
     let mut commands = Commands::open(&run.workdir)?;
     let command = commands
         .get(id)?

@@ -105,13 +105,13 @@ impl Event {
 
 /// All that is to be drawn, in the order of time.
 #[derive(Default)]
-pub(super) struct Old {
+pub(super) struct OldTimeline {
     events: Vec<Event>,
     /// What is not drawn, when something is not.
     pub(super) left_out: Option<String>,
 }
 
-impl Old {
+impl OldTimeline {
     /// Reads the file that was kept; nothing where there is none.
     pub(super) fn read(workdir: &Path) -> io::Result<Self> {
         let file = match open(&workdir.join(KEPT)) {
@@ -183,7 +183,7 @@ impl<'de> Visitor<'de> for Taker<'_> {
 impl Trace<'_> {
     /// Draws all that `PyTaskFarmer` did: each farmer as a process of its own
     /// behind those of number `last`, each worker as a row.
-    pub(super) fn old(&mut self, old: &Old, last: u64) -> io::Result<()> {
+    pub(super) fn old(&mut self, old: &OldTimeline, last: u64) -> io::Result<()> {
         let (mut farmers, mut rows) = (BTreeMap::new(), BTreeMap::new());
         let mut workers: BTreeMap<u64, BTreeSet<u64>> = BTreeMap::new();
         for event in &old.events {

@@ -21,7 +21,7 @@ use crossbeam_channel::{Receiver, Sender, unbounded};
 use signal_hook::consts::{SIGCONT, SIGQUIT, SIGTSTP};
 use signal_hook::low_level::emulate_default_handler;
 
-use self::reader::{Ask, LogTail};
+use self::reader::{LogTail, Request};
 use self::screen::{Input, Screen};
 use self::snapshot::{CommandCache, Snapshot};
 use self::state::{Act, Key, State};
@@ -90,20 +90,20 @@ pub fn watch(workdir: &Path, look: Look) -> Result<Option<i32>, WatchError> {
         let _ = out.send(Message::Signal(signal));
     });
     let _signals = signals.map_err(WatchError::System)?;
-    let asks = start(run, &send).map_err(WatchError::System)?;
+    let requests = start(run, &send).map_err(WatchError::System)?;
     let screen = Screen::enter().map_err(WatchError::Terminal)?;
     let mut watch = Watch {
         screen,
         state: State::new(snapshot),
         look,
-        asks,
+        requests,
     };
     watch.run(&messages)
 }
 
 /// Starts the threads that read the workdir and the keys.
-fn start(run: Run, send: &Sender<Message>) -> io::Result<Sender<Ask>> {
-    let (asks, asked) = unbounded();
+fn start(run: Run, send: &Sender<Message>) -> io::Result<Sender<Request>> {
+    let (requests, asked) = unbounded();
     let out = send.clone();
     std::thread::Builder::new()
         .name("reader".into())
@@ -130,14 +130,14 @@ fn start(run: Run, send: &Sender<Message>) -> io::Result<Sender<Ask>> {
                 }
             }
         })?;
-    Ok(asks)
+    Ok(requests)
 }
 
 struct Watch {
     screen: Screen,
     state: State,
     look: Look,
-    asks: Sender<Ask>,
+    requests: Sender<Request>,
 }
 
 /// How the loop goes on.
@@ -192,8 +192,8 @@ impl Watch {
             Act::Leave => return Ok(Next::Leave(None)),
             Act::Suspend => self.suspend().map_err(WatchError::Terminal)?,
             Act::Redraw => self.screen.take_again().map_err(WatchError::Terminal)?,
-            Act::Ask(ask) => {
-                let _ = self.asks.send(ask);
+            Act::Request(ask) => {
+                let _ = self.requests.send(ask);
             }
         }
         Ok(Next::Draw)

@@ -25,7 +25,7 @@ const TAIL: u64 = 256 << 10;
 
 /// What the screen wants to see.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Ask {
+pub(super) enum Request {
     /// The log of an attempt of a task.
     Open(u64, u32),
     /// No log any more.
@@ -48,18 +48,18 @@ pub(super) struct LogTail {
 }
 
 /// Reads the run again and again, until the screen is gone.
-pub(super) fn read(mut run: Run, asks: &Receiver<Ask>, out: &Sender<Message>) {
+pub(super) fn read(mut run: Run, requests: &Receiver<Request>, out: &Sender<Message>) {
     let (mut names, mut log) = (CommandCache::default(), None::<Log>);
     loop {
         let began = Instant::now();
-        let seen = run
+        let snapshot = run
             .refresh()
             .and_then(|()| Ok(Snapshot::of(&run, &mut names)?));
-        let told = match seen {
+        let message = match snapshot {
             Ok(snapshot) => Message::Snapshot(Box::new(snapshot)),
             Err(error) => Message::Trouble(escape(error.to_string().as_bytes())),
         };
-        if out.send(told).is_err() {
+        if out.send(message).is_err() {
             return;
         }
         if let Some(log) = &mut log {
@@ -67,13 +67,13 @@ pub(super) fn read(mut run: Run, asks: &Receiver<Ask>, out: &Sender<Message>) {
         }
         let next = Instant::now() + GAP.max(began.elapsed() * SHARE);
         loop {
-            match asks.recv_deadline(next) {
-                Ok(Ask::Open(id, attempt)) => {
+            match requests.recv_deadline(next) {
+                Ok(Request::Open(id, attempt)) => {
                     let mut opened = Log::new(run.workdir.clone(), id, attempt);
                     let _ = out.send(Message::Log(opened.read(&run)));
                     log = Some(opened);
                 }
-                Ok(Ask::Close) => log = None,
+                Ok(Request::Close) => log = None,
                 Err(RecvTimeoutError::Timeout) => break,
                 Err(RecvTimeoutError::Disconnected) => return,
             }

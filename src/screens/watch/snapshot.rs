@@ -9,7 +9,7 @@ use std::io;
 use std::path::Path;
 
 use crate::history::commands::Commands;
-use crate::history::run::farmer::Failed;
+use crate::history::run::farmer::FailedAttempt;
 use crate::history::run::node::{self, Node};
 use crate::history::run::{Farmer, Life, Run};
 use crate::model::escape::{clip, escape};
@@ -178,9 +178,9 @@ fn running_tasks(nodes: &[Node], names: &mut CommandCache) -> io::Result<Vec<Run
 
 /// The latest failures of tasks that are in `failed`, one for each task.
 fn failures(run: &Run, names: &mut CommandCache) -> io::Result<Vec<FailedRow>> {
-    let mut last: HashMap<u64, (&Farmer, &Failed)> = HashMap::new();
+    let mut last: HashMap<u64, (&Farmer, &FailedAttempt)> = HashMap::new();
     for farmer in &run.farmers {
-        let there = |failed: &&Failed| run.failed.binary_search(&failed.id).is_ok();
+        let there = |failed: &&FailedAttempt| run.failed.binary_search(&failed.id).is_ok();
         for failed in farmer.failures.iter().rev().filter(there).take(KEPT) {
             let place = last.entry(failed.id).or_insert((farmer, failed));
             if place.1.attempt < failed.attempt {
@@ -191,7 +191,7 @@ fn failures(run: &Run, names: &mut CommandCache) -> io::Result<Vec<FailedRow>> {
     let now = run.span().map_or(0, |(_, last)| last);
     let mut all: Vec<_> = last.into_values().collect();
     all.sort_by_key(|(_, failed)| (Reverse(failed.at), failed.id));
-    let row = |(farmer, failed): &(&Farmer, &Failed)| {
+    let row = |(farmer, failed): &(&Farmer, &FailedAttempt)| {
         Ok(FailedRow {
             id: failed.id,
             attempt: failed.attempt,

@@ -3,7 +3,7 @@
 //! Pure: keys and sights go in, the next thing to do comes out. A row that was
 //! chosen stays chosen while others come and go around it.
 
-use super::reader::{Ask, LogTail};
+use super::reader::{LogTail, Request};
 use super::snapshot::Snapshot;
 
 /// How far a page goes. The height of the screen is not known here.
@@ -50,7 +50,7 @@ pub(super) enum Act {
     /// Draw everything, as if the terminal showed rubbish.
     Redraw,
     /// The reader is to look at something else.
-    Ask(Ask),
+    Request(Request),
 }
 
 /// A part of the screen with rows.
@@ -215,7 +215,7 @@ impl State {
             }
             (Key::Escape | Key::Backspace, Some(_)) => {
                 self.page = None;
-                Act::Ask(Ask::Close)
+                Act::Request(Request::Close)
             }
             (key, Some(page)) => {
                 page.key(key);
@@ -278,7 +278,7 @@ impl State {
             log,
             ..Page::default()
         });
-        Act::Ask(Ask::Open(id, attempt))
+        Act::Request(Request::Open(id, attempt))
     }
 
     fn type_key(&mut self, key: Key) {

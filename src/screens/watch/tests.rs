@@ -9,7 +9,7 @@ use ratatui::layout::Rect;
 use ratatui::style::{Color, Modifier};
 
 use super::draw::draw;
-use super::reader::{Ask, LogTail};
+use super::reader::{LogTail, Request};
 use super::snapshot::{CommandCache, Snapshot};
 use super::state::{Act, Key, Panel, State};
 use crate::history::run::{Life, Run};
@@ -300,13 +300,13 @@ fn enter_opens_the_log_of_what_is_chosen() {
     assert_eq!(state.key(Key::Enter), Act::Draw, "a node: its tasks");
     assert_eq!((state.panel, &state.filter[..]), (Panel::Running, "n1"));
     press(&mut state, &[Key::Escape, Key::Down, Key::Down]);
-    assert_eq!(state.key(Key::Enter), Act::Ask(Ask::Open(23, 2)));
+    assert_eq!(state.key(Key::Enter), Act::Request(Request::Open(23, 2)));
     // What comes late of another log is not taken for this one.
     state.update_log(page(3));
     assert!(!state.page.as_ref().unwrap().is_read);
-    assert_eq!(state.key(Key::Escape), Act::Ask(Ask::Close));
+    assert_eq!(state.key(Key::Escape), Act::Request(Request::Close));
     press(&mut state, &[Key::Next]);
-    assert_eq!(state.key(Key::Enter), Act::Ask(Ask::Open(8, 1)));
+    assert_eq!(state.key(Key::Enter), Act::Request(Request::Open(8, 1)));
     assert_eq!(state.key(Key::Char('q')), Act::Leave);
 }
 

@@ -10,7 +10,7 @@ use indicatif::{ProgressBar, ProgressDrawTarget, ProgressState, ProgressStyle};
 
 use console::measure_text_width;
 
-use super::{Counts, eta};
+use super::{ProgressCounts, eta};
 use crate::model::figures::grouped;
 use crate::ui::look::Look;
 use crate::ui::rate::{RecentRate, show_rate};
@@ -53,7 +53,7 @@ impl Bar {
         }
     }
 
-    pub(super) fn show(&self, counts: &Counts, beside: (String, String)) {
+    pub(super) fn show(&self, counts: &ProgressCounts, beside: (String, String)) {
         *self.beside.lock().unwrap_or_else(PoisonError::into_inner) = beside;
         self.drawn.update(|state| {
             if let Some(total) = counts.total {
@@ -66,7 +66,7 @@ impl Bar {
 
 /// What stands before and behind the bar: what matters most, as far as it fits.
 pub(super) fn beside_bar(
-    counts: &Counts,
+    counts: &ProgressCounts,
     rate: &RecentRate,
     now: Duration,
     columns: usize,

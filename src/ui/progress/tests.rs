@@ -34,8 +34,8 @@ fn seconds(seconds: u64) -> Duration {
     Duration::from_secs(seconds)
 }
 
-fn counts(done: u64, running: u64, total: u64) -> Counts {
-    Counts {
+fn counts(done: u64, running: u64, total: u64) -> ProgressCounts {
+    ProgressCounts {
         done,
         failed: 0,
         running,
@@ -76,7 +76,7 @@ fn a_bar_only_where_it_can_be_drawn() {
 
 #[test]
 fn while_more_may_come_the_known_tasks_are_told() {
-    let counts = Counts {
+    let counts = ProgressCounts {
         total: None,
         ..counts(1, 2, 1003)
     };
@@ -114,7 +114,7 @@ fn many_failures_are_counted_and_not_listed() {
         progress.failure(seconds(1), &format!("task {n} failed"));
     }
     assert_eq!(out.lines().len(), 20);
-    progress.update(seconds(2), &Counts::default());
+    progress.update(seconds(2), &ProgressCounts::default());
     assert_eq!(out.lines().len(), 20);
     progress.failure(seconds(1000), "task 1000 failed");
     progress.finish();
@@ -160,7 +160,7 @@ fn what_stands_beside_the_bar_fits_and_the_failed_come_first() {
     let mut pace = RecentRate::default();
     pace.note(seconds(0), 0);
     pace.note(seconds(10), 1003);
-    let counts = Counts {
+    let counts = ProgressCounts {
         done: 1000,
         failed: 3,
         running: 16,

@@ -8,7 +8,7 @@ use crate::model::figures::grouped;
 
 /// The part of one process in a run.
 #[derive(Clone, Debug, Default)]
-pub struct Part {
+pub struct ProcessSummary {
     /// Its node.
     pub node: String,
     /// Why it was stopped, when it was: "the time limit", "SIGTERM".
@@ -21,7 +21,7 @@ pub struct Part {
     pub interrupted: u64,
 }
 
-impl Part {
+impl ProcessSummary {
     /// The part of a farmer, as far as its journal is known.
     pub fn of(node: &str, stopped: Option<String>, farmer: Option<&Farmer>) -> Self {
         Self {
@@ -65,7 +65,7 @@ mod tests {
 
     #[test]
     fn a_part_is_one_line_or_none() {
-        let part = |stopped: Option<&str>, ended, failed, interrupted| Part {
+        let part = |stopped: Option<&str>, ended, failed, interrupted| ProcessSummary {
             node: "node17".into(),
             stopped: stopped.map(str::to_owned),
             ended,

@@ -15,7 +15,7 @@ use crate::model::task::TaskId;
 
 /// Several farmers as if they were one.
 #[derive(Clone, Debug, Default)]
-pub struct Together {
+pub struct Combined {
     /// Their slots.
     pub slots: u64,
     /// How long tasks ran in them, all together.
@@ -24,7 +24,7 @@ pub struct Together {
     pub failures: Vec<Failure>,
 }
 
-impl Together {
+impl Combined {
     /// The figures of the farmers that are `ours`, and the failures of all that were
     /// in the run: `joined` are their names.
     pub fn of(run: &Run, joined: &[String], ours: impl Fn(&Header) -> bool) -> Self {
@@ -45,11 +45,11 @@ impl Together {
             let last = failure.last.as_ref();
             last.is_some_and(|(farmer, _)| is_joined(farmer))
         });
-        let failed: Vec<failures::Failure> = failed.copied().collect();
+        let failed: Vec<failures::FailedTask> = failed.copied().collect();
         let causes = causes(&failed);
         let shown = causes.iter().take(FAILURES);
         let failures = shown.filter_map(|cause| {
-            let failure = told(run, &cause.first, &mut details, &mut commands)?;
+            let failure = failure(run, &cause.first, &mut details, &mut commands)?;
             Some(Failure {
                 more: cause.tasks - 1,
                 ..failure
@@ -63,9 +63,9 @@ impl Together {
     }
 }
 
-fn told(
+fn failure(
     run: &Run,
-    failure: &failures::Failure,
+    failure: &failures::FailedTask,
     details: &mut Details,
     commands: &mut Commands,
 ) -> Option<Failure> {
