@@ -37,7 +37,7 @@ fn main() -> ExitCode {
         Err(error) => {
             let status = u8::try_from(error.exit_code()).unwrap_or(2);
             return match printed(error.print()) {
-                // What goes to standard error cannot be told of anywhere else.
+                // An error on standard error cannot be reported anywhere.
                 RunExit::Complete => ExitCode::from(status),
                 failed if status == 0 => failed.into(),
                 _ => ExitCode::from(status),
@@ -45,7 +45,7 @@ fn main() -> ExitCode {
         }
     };
     if !matches!(request, Request::Farm { .. } | Request::Guard(_)) {
-        // They start nothing that would inherit it.
+        // They start no process that would inherit it.
         open_files::raise();
     }
     match meant(request) {
@@ -85,8 +85,7 @@ fn say(text: &str) -> RunExit {
     printed(done.and_then(|()| stdout.flush()))
 }
 
-/// The status when something was printed, or could not be. Whoever closes the pipe has
-/// read enough.
+/// The status when something was printed, or could not be. A closed pipe is not an error.
 fn printed(done: std::io::Result<()>) -> RunExit {
     match done {
         Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => {
@@ -98,7 +97,7 @@ fn printed(done: std::io::Result<()>) -> RunExit {
     }
 }
 
-/// A task list in the place of a workdir, as it is completed by a shell, means its own.
+/// A task list in place of a workdir, as a shell completes it, means its own workdir.
 fn meant(mut request: Request) -> Request {
     let workdir = match &mut request {
         Request::Log(wish) => &mut wish.workdir,
@@ -136,11 +135,11 @@ fn farm(options: &Options) -> RunExit {
 /// `pytf devices`
 fn devices(wish: Devices) -> RunExit {
     match inventory(&options::devices(wish.options), wish.proc) {
-        Ok(sight) => {
+        Ok(devices) => {
             let text = if wish.json {
-                sight.json() + "\n"
+                devices.json() + "\n"
             } else {
-                sight.text()
+                devices.text()
             };
             say(&text)
         }
@@ -197,7 +196,7 @@ fn retry_failed(wish: &Retry) -> Result<RunExit, StartError> {
     }
     let retried = retry(&workdir.dir, workdir.mechanism, &who, &mut waiter, wanted)?;
     let back = retried.back.count();
-    let told = say(&match back {
+    let printed_all = say(&match back {
         0 => "no failed task to put back\n".to_owned(),
         n => format!(
             "{n} {} back in toprocess ({}): run the same command again\n",
@@ -206,10 +205,10 @@ fn retry_failed(wish: &Retry) -> Result<RunExit, StartError> {
         ),
     });
     if retried.not_failed.is_empty() {
-        return Ok(told);
+        return Ok(printed_all);
     }
     warn(&format!(
-        "not in failed, and left alone: {}",
+        "not in failed, and not changed: {}",
         sorted(&retried.not_failed)
     ));
     Ok(RunExit::Usage)
@@ -217,7 +216,7 @@ fn retry_failed(wish: &Retry) -> Result<RunExit, StartError> {
 
 /// `pytf repair`
 fn repair(wish: &Repair) -> Result<RunExit, StartError> {
-    // Any of them may be what is damaged.
+    // Any of them may be damaged.
     let is_there = |name| std::fs::symlink_metadata(wish.workdir.join(name)).is_ok();
     if ![NODES, LOCK, TASKS].into_iter().any(is_there) {
         warn(&format!(
@@ -241,16 +240,16 @@ fn repair(wish: &Repair) -> Result<RunExit, StartError> {
     let made = workdir::repair::repair(&dir, list, mechanism, &mut waiter)?;
     let unusable = match made.unusable {
         0 => String::new(),
-        n => format!("; {n} lines in them were of no use"),
+        n => format!("; {n} lines of them could not be used"),
     };
-    let told = say(&format!(
+    let printed_all = say(&format!(
         "{} finished, {} failed, {} to go; the files as they were are in {}{unusable}\n",
         made.finished,
         made.failed,
         made.left,
         wish.workdir.join(made.kept).display()
     ));
-    Ok(told)
+    Ok(printed_all)
 }
 
 /// `pytf repair --check`
@@ -270,15 +269,15 @@ fn check(dir: &Arc<dyn Dir>, path: &Path) -> workdir::error::Result<RunExit> {
         let (finished, failed, left) = counts;
         text += &format!("no damage found: {finished} finished, {failed} failed, {left} waiting\n");
     }
-    let told = say(&text);
+    let printed_all = say(&text);
     Ok(if found.damage.is_empty() {
-        told
+        printed_all
     } else {
         RunExit::WorkdirUnusable
     })
 }
 
-/// Ids in their order, and not more of them than a line can hold.
+/// Ids in order, at most as many as fit into a line.
 fn sorted(ids: &Ids) -> String {
     let mut ids: Vec<_> = ids.iter().collect();
     ids.sort_unstable();

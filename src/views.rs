@@ -1,5 +1,5 @@
-//! The commands that only look at a workdir: from the command line to a view and
-//! an exit status.
+//! The commands that only read a workdir: from the command line to a screen and an exit
+//! status.
 
 use std::io::{self, BufWriter};
 use std::path::Path;
@@ -31,7 +31,7 @@ impl Failed {
     }
 }
 
-/// Tells what was wrong; the status to end with.
+/// Reports the error; returns the exit status.
 pub(crate) fn exit(done: Result<(), Failed>) -> RunExit {
     match done {
         Ok(()) => RunExit::Complete,
@@ -67,7 +67,7 @@ fn unusable(error: &io::Error) -> RunExit {
     }
 }
 
-/// Somebody who has seen enough closes the pipe: that is no failure.
+/// A reader may close the pipe at any time: that is not a failure.
 fn unless_closed(done: Result<(), Failed>, kind: Option<io::ErrorKind>) -> Result<(), Failed> {
     if kind == Some(io::ErrorKind::BrokenPipe) {
         Ok(())

@@ -130,7 +130,7 @@ impl DeviceArgs {
             let per_task = self.gpus_per_task.map(|_| "--gpus-per-task");
             if let Some(wants) = per_task.or(wants) {
                 return Err(format!(
-                    "--gpus none and {wants} contradict each other: omit one"
+                    "--gpus none and {wants} contradict each other: omit one of them"
                 ));
             }
         }

@@ -40,7 +40,7 @@ pub(super) fn gpus(text: &str) -> Result<Gpus, String> {
         }
         if list.iter().any(|known| known == token) {
             return Err(format!(
-                "{token} is named twice: --tasks-per-gpu lets tasks share"
+                "{token} is named twice: use --tasks-per-gpu to share it"
             ));
         }
         list.push(token.to_owned());

@@ -1,8 +1,8 @@
 //! Whether slots are bound to CPUs, and to which.
 //!
-//! Two farms on a machine that nobody divides must not both bind themselves to
-//! its first CPUs. So nothing is bound unless it was asked for, or unless the
-//! step that we are in has CPUs of its own.
+//! Two farms on a machine without a scheduler must not both bind themselves to its first
+//! CPUs. So nothing is bound unless it was requested, or unless our step has CPUs of its
+//! own.
 
 use std::collections::BTreeSet;
 
@@ -18,7 +18,7 @@ pub(super) struct Cores {
     pub(super) slots: Option<Vec<Vec<usize>>>,
     /// How many threads a task should have.
     pub(super) threads: Option<usize>,
-    /// What people should know.
+    /// A message for the user.
     pub(super) remark: Option<String>,
 }
 
@@ -41,7 +41,7 @@ pub(super) fn ours(resources: &Resources) -> BTreeSet<usize> {
 
 /// How many CPUs our job has on this node.
 fn of_node(resources: &Resources) -> usize {
-    let online = cpus::online(&resources.ways.sysfs);
+    let online = cpus::online(&resources.access.sysfs);
     slurms(resources)
         .filter(|_| online > 0)
         .map_or(online, |n| n.min(online))
@@ -60,7 +60,7 @@ fn slurms(resources: &Resources) -> Option<usize> {
 fn are_own(resources: &Resources) -> bool {
     let place = resources.allocation;
     let allowed = cpus::allowed().len();
-    let is_part = allowed < cpus::online(&resources.ways.sysfs);
+    let is_part = allowed < cpus::online(&resources.access.sysfs);
     let is_counted = slurms(resources).is_some_and(|counted| counted >= allowed);
     place.rank.is_some() && place.job.is_some() && (is_part || is_counted)
 }
@@ -99,7 +99,7 @@ pub(super) fn plan(
         let remark = "which CPUs are near the GPUs is not known: tasks are not bound";
         return Ok(unbound(Some(remark.to_owned())));
     }
-    let layout = cpus::layout(&resources.ways.sysfs, ours);
+    let layout = cpus::layout(&resources.access.sysfs, ours);
     match deal(&layout, bind, near) {
         Some(slots) => Ok(Cores {
             slots: Some(slots),

@@ -1,8 +1,8 @@
-//! The plan of this process's slots: what GPUs and CPUs each has, and what its
-//! tasks are told of them.
+//! The GPUs and CPUs of each slot of this process, and the variables by which tasks find
+//! them.
 //!
-//! Others rely on this: where no option asks for GPUs, no library is loaded and
-//! no GPU is looked at.
+//! Others rely on this: where no option requests GPUs, no library is loaded and no GPU is
+//! accessed.
 
 use std::collections::BTreeSet;
 use std::ffi::OsString;
@@ -19,23 +19,23 @@ use crate::model::record::SlotDevices;
 /// Why there is no plan.
 #[derive(Debug, thiserror::Error)]
 pub enum NoPlan {
-    /// What was asked for cannot be had.
+    /// The request cannot be satisfied.
     #[error("{0}")]
     Cannot(String),
-    /// Other processes of this node have all there is.
+    /// The other processes of this node have all GPUs.
     #[error(
         "process {rank} of the {of} on this node, counted from 0, has no slot: their \
          GPUs take fewer tasks at a time than there are processes. Start fewer, or let tasks share with --tasks-per-gpu"
     )]
     NoShare {
-        /// Which we are, from 0.
+        /// The number of this process, from 0.
         rank: u32,
-        /// Of so many.
+        /// The number of processes.
         of: u32,
     },
 }
 
-/// What is done about the variables of tasks.
+/// What becomes of the variables of tasks.
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum Pinning {
     /// Nothing.
@@ -52,13 +52,13 @@ pub(super) struct Plan {
     pub slots: Vec<SlotPlan>,
     /// The GPUs that are dealt out, when any are.
     pub pool: Option<Pool>,
-    /// Which of the processes of this node we are, as far as the pool is shared.
+    /// The part of the pool that belongs to this process.
     pub part: Share,
-    /// Who looked at the GPUs.
+    /// What measures the GPUs.
     pub probe: Option<Probe>,
     /// The CPUs that we may use.
     pub cpus: BTreeSet<usize>,
-    /// What people should know.
+    /// Messages for the user.
     pub remarks: Vec<String>,
     pinning: Pinning,
 }
@@ -66,13 +66,13 @@ pub(super) struct Plan {
 /// What one slot has.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct SlotPlan {
-    /// Its devices, by their places in the pool.
+    /// Its devices, by their indices in the pool.
     pub devices: Vec<usize>,
     /// Their tokens.
     pub gpus: Vec<String>,
     /// The CPUs that its tasks are bound to.
     pub cpus: Option<Vec<usize>>,
-    /// How many threads its tasks should use, when they ask OpenMP.
+    /// The number of OpenMP threads of its tasks.
     pub threads: Option<usize>,
 }
 
@@ -112,7 +112,7 @@ impl Plan {
         proc: Option<u32>,
         resources: &Resources,
     ) -> Result<(), NoPlan> {
-        let probe = match Probe::start(&resources.ways) {
+        let probe = match Probe::start(&resources.access) {
             Ok(probe) => Some(probe),
             Err(why) => {
                 self.remarks.push(why);
@@ -203,8 +203,8 @@ impl Plan {
             }
             return Pinning::Untouched;
         }
-        // The job was given none of the GPUs that are here: they are others'.
-        let vendors = gpus::vendors(&resources.ways.sysfs);
+        // The job has none of the GPUs of this node: they belong to others.
+        let vendors = gpus::vendors(&resources.access.sysfs);
         if vendors.is_empty() {
             return Pinning::Untouched;
         }
@@ -292,7 +292,7 @@ impl Plan {
         env
     }
 
-    /// What the journal tells of the slots; nothing when there is nothing to tell.
+    /// The devices of the slots, for the journal; empty when no slot has any.
     pub(super) fn table(&self) -> Vec<SlotDevices> {
         let is_plain = |slot: &SlotPlan| slot.gpus.is_empty() && slot.cpus.is_none();
         if self.slots.iter().all(is_plain) {

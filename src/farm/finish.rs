@@ -7,8 +7,8 @@ use std::time::Duration;
 use super::clock::Clock;
 use super::message;
 use super::options::Options;
-use super::summary_scope::{self, Job, Voice};
-use super::supervisor::Ended;
+use super::summary_scope::{self, Job, SummaryScope};
+use super::supervisor::FarmerEnd;
 use crate::exit::RunExit;
 use crate::history::logs::log_tail;
 use crate::history::run::counts::failed_now;
@@ -40,8 +40,8 @@ pub(super) struct Finish<'a> {
 }
 
 impl Finish<'_> {
-    /// Writes and tells what there is; the status of the whole run.
-    pub(super) fn exit(&self, ended: &Ended, busy: &AtomicU64) -> RunExit {
+    /// Writes the timeline and the summary; returns the exit status of the run.
+    pub(super) fn exit(&self, ended: &FarmerEnd, busy: &AtomicU64) -> RunExit {
         // Nothing is started any more that would inherit it.
         open_files::raise();
         let state = ended
@@ -54,15 +54,15 @@ impl Finish<'_> {
             others: state.live,
         });
         let is_last = state.as_ref().is_none_or(|state| state.live == 0);
-        let voice = (!self.options.quiet)
-            .then(|| summary_scope::voice(&self.workdir, &self.allocation, &self.farmer, ended));
+        let scope = (!self.options.quiet)
+            .then(|| summary_scope::scope(&self.workdir, &self.allocation, &self.farmer, ended));
         let wants_timeline = is_last
             && self.options.write_timeline.is_some()
             && ended.farmer.cause() != Cause::Sealed;
-        let wants_record = match &voice {
-            Some(Voice::Own) => is_last,
-            Some(Voice::Job(_)) => true,
-            Some(Voice::Part) | None => false,
+        let wants_record = match &scope {
+            Some(SummaryScope::Farmer) => is_last,
+            Some(SummaryScope::Job(_)) => true,
+            Some(SummaryScope::None) | None => false,
         };
         // The journals are read once for both.
         let record = (wants_timeline || wants_record).then(|| Record::open(&self.workdir.path));
@@ -70,12 +70,12 @@ impl Finish<'_> {
             self.write_timeline(record);
         }
         let record = record.and_then(Result::ok);
-        let text = match (voice, &state) {
-            (Some(Voice::Part), _) => self.part(ended, state.as_ref()),
-            (Some(Voice::Own), Some(state)) => {
+        let text = match (scope, &state) {
+            (Some(SummaryScope::None), _) => self.part(ended, state.as_ref()),
+            (Some(SummaryScope::Farmer), Some(state)) => {
                 self.summary(ended, state, busy, (record.as_ref(), None))
             }
-            (Some(Voice::Job(job)), Some(state)) => {
+            (Some(SummaryScope::Job(job)), Some(state)) => {
                 self.summary(ended, state, busy, (record.as_ref(), Some(&job)))
             }
             _ => String::new(),
@@ -103,9 +103,9 @@ impl Finish<'_> {
         }
     }
 
-    /// What we say when another sums up: nothing when the run is complete, since the
-    /// other tells all that there is.
-    fn part(&self, ended: &Ended, state: Option<&State>) -> String {
+    /// The line of a process that does not sum up: empty when the run is complete, since
+    /// the summary of another process has everything.
+    fn part(&self, ended: &FarmerEnd, state: Option<&State>) -> String {
         if state.is_some_and(State::is_complete) {
             return String::new();
         }
@@ -114,11 +114,11 @@ impl Finish<'_> {
         ProcessSummary::of(&self.node, stopped(ended), farmer.as_ref()).text()
     }
 
-    /// How the run went: for a whole job when we speak for it, and the record tells
-    /// of the others; else as we saw it.
+    /// The summary: of a whole job when we report for it and the journals can be read;
+    /// otherwise of this farmer.
     fn summary(
         &self,
-        ended: &Ended,
+        ended: &FarmerEnd,
         state: &State,
         busy: &AtomicU64,
         (record, job): (Option<&Record>, Option<&Job>),
@@ -137,7 +137,7 @@ impl Finish<'_> {
             },
             _ => self.alone(ended, busy),
         };
-        // Where we could not leave, we are one of the living ourselves.
+        // When we could not leave, we count as a live farmer ourselves.
         let not_others = u32::from(ended.state.is_none()) + job.map_or(0, |job| job.dead);
         let summary = Summary {
             workdir: self.workdir.path.display().to_string(),
@@ -176,7 +176,7 @@ impl Finish<'_> {
     }
 
     /// Our own slots and failures.
-    fn alone(&self, ended: &Ended, busy: &AtomicU64) -> Combined {
+    fn alone(&self, ended: &FarmerEnd, busy: &AtomicU64) -> Combined {
         let failed = self.still_failed(ended).into_iter();
         let mut failures: Vec<Failure> = Vec::new();
         for failure in failed.map(|failure| self.failure(failure)) {
@@ -197,7 +197,7 @@ impl Finish<'_> {
     }
 
     /// Our failures but those that have been put back since.
-    fn still_failed<'e>(&self, ended: &'e Ended) -> Vec<&'e message::Failure> {
+    fn still_failed<'e>(&self, ended: &'e FarmerEnd) -> Vec<&'e message::FailedAttempt> {
         let failed = match ended.failures[..] {
             [] => None,
             _ => failed_now(&self.workdir.path).ok(),
@@ -210,7 +210,7 @@ impl Finish<'_> {
         all.filter(|failure| has_failed(failure.id.0)).collect()
     }
 
-    fn failure(&self, failure: &message::Failure) -> Failure {
+    fn failure(&self, failure: &message::FailedAttempt) -> Failure {
         let tail = failure.log.as_ref().map_or_else(Vec::new, |log| {
             log_tail(&self.workdir.path.join(&log.file), log.part, TAIL)
         });
@@ -231,18 +231,18 @@ impl Finish<'_> {
 }
 
 /// Why we were stopped, when we were.
-fn stopped(ended: &Ended) -> Option<String> {
+fn stopped(ended: &FarmerEnd) -> Option<String> {
     match ended.farmer.cause() {
         Cause::Complete => None,
         Cause::TimeUp => Some("the time limit".into()),
         Cause::Walltime => Some("the end of the allocation".into()),
         Cause::Signal(signal) => Some(signal_name(signal)),
         Cause::Trouble => Some("an error of the workdir".into()),
-        Cause::Sealed => Some("being cut off: others took its tasks over".into()),
+        Cause::Sealed => Some("a takeover: others run its tasks".into()),
     }
 }
 
-/// What the record of the whole run advises; nothing where it cannot be read.
+/// Advice from the journals of the run; none when they cannot be read.
 fn advised(record: Option<&Record>) -> Vec<String> {
     let advice = record.map_or_else(Vec::new, advice::advice);
     advice

@@ -1,8 +1,7 @@
 //! Where slots wait until their GPUs may be used.
 //!
-//! What was measured comes in from the thread that measures; slots ask before
-//! each task. Others rely on this: a slot that asks never waits for the thread
-//! that measures, which may hang.
+//! A separate thread measures the GPUs; slots ask before each task. Others rely on this: a
+//! slot that asks never waits for the thread that measures, which may hang.
 
 use std::collections::BTreeSet;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -22,11 +21,11 @@ use crate::model::record::{GpuLoad, Record};
 const OFTEN: Duration = Duration::from_millis(500);
 /// How often otherwise.
 const SELDOM: Duration = Duration::from_secs(5);
-/// After so long without an answer nobody waits for one any more.
+/// After this time without an answer, slots do not wait for one.
 const SILENCE: Duration = Duration::from_secs(5);
-/// How often what was measured is written down, if it has changed.
+/// How often measurements are recorded, if they have changed.
 const WRITE_EVERY: Duration = Duration::from_secs(10);
-/// A change that is worth a line, in percent.
+/// The least change that is recorded, in percent.
 const CHANGE: u8 = 2;
 
 /// The gates of all slots.
@@ -45,12 +44,12 @@ struct Inner {
     answered: Instant,
     /// The slots that wait.
     waiting: BTreeSet<usize>,
-    /// Those that have said so.
-    told: BTreeSet<usize>,
+    /// Those that have reported it.
+    reported: BTreeSet<usize>,
     out: Vec<bool>,
-    said_lost: Vec<bool>,
-    said_blind: bool,
-    said_silent: bool,
+    reported_lost: Vec<bool>,
+    reported_blind: bool,
+    reported_silent: bool,
 }
 
 impl Inner {
@@ -65,8 +64,8 @@ impl Inner {
     }
 }
 
-/// The pen that writes measurements into the journal.
-struct Pen {
+/// Writes measurements into the journal.
+struct LoadRecorder {
     orders: Sender<Order>,
     clock: Clock,
     wrote: Option<(Instant, Vec<GpuLoad>)>,
@@ -107,11 +106,11 @@ impl Gates {
                 devices: vec![Watched::default(); count],
                 answered: Instant::now(),
                 waiting: BTreeSet::new(),
-                told: BTreeSet::new(),
+                reported: BTreeSet::new(),
                 out: vec![false; plan.slots.len()],
-                said_lost: vec![false; count],
-                said_blind: false,
-                said_silent: false,
+                reported_lost: vec![false; count],
+                reported_blind: false,
+                reported_silent: false,
             }),
             wake,
             events: events.clone(),
@@ -127,7 +126,7 @@ impl Gates {
         });
         let weak = std::sync::Arc::downgrade(&gates);
         let orders = orders.clone();
-        let mut pen = Pen {
+        let mut recorder = LoadRecorder {
             orders,
             clock,
             wrote: None,
@@ -136,7 +135,7 @@ impl Gates {
             let Some(gates) = weak.upgrade() else {
                 return false;
             };
-            let pause = gates.take(samples, &mut pen);
+            let pause = gates.take(samples, &mut recorder);
             drop(gates);
             pause_for(&is_woken, pause)
         });
@@ -152,11 +151,11 @@ impl Gates {
     }
 
     /// Takes measurements; returns how long until the next.
-    fn take(&self, samples: Vec<Sample>, pen: &mut Pen) -> Duration {
-        pen.write(&self.names, &samples);
+    fn take(&self, samples: Vec<Sample>, recorder: &mut LoadRecorder) -> Duration {
+        recorder.write(&self.names, &samples);
         let mut inner = self.lock();
         inner.answered = Instant::now();
-        inner.said_silent = false;
+        inner.reported_silent = false;
         for (device, sample) in inner.devices.iter_mut().zip(samples) {
             device.sample(sample, self.limits);
         }
@@ -174,7 +173,7 @@ impl Gates {
         let out = out_of_service(&self.slots, |device| lost[device].is_some());
         for (device, why) in lost.iter().enumerate() {
             let Some(why) = why else { continue };
-            if std::mem::replace(&mut inner.said_lost[device], true) {
+            if std::mem::replace(&mut inner.reported_lost[device], true) {
                 continue;
             }
             let slots = (0..)
@@ -201,7 +200,7 @@ impl Gates {
         let may = self.may(&mut inner, slot);
         if may {
             inner.waiting.remove(&slot);
-            inner.told.remove(&slot);
+            inner.reported.remove(&slot);
         } else if inner.waiting.insert(slot) && !inner.out[slot] {
             // Full means that the thread is about to wake anyway.
             let _ = self.wake.try_send(());
@@ -236,7 +235,7 @@ impl Gates {
         let age = inner.answered.elapsed();
         if age > SELDOM + SILENCE {
             inner.devices.iter_mut().for_each(Watched::silent);
-            if !std::mem::replace(&mut inner.said_silent, true) {
+            if !std::mem::replace(&mut inner.reported_silent, true) {
                 let secs = age.as_secs();
                 self.say(format!(
                     "the GPUs have not answered for {secs}s; tasks start all the same"
@@ -249,7 +248,8 @@ impl Gates {
                 // A lost device whose slot is in service is in the last one.
                 Admission::Start | Admission::Lost(_) => {}
                 Admission::StartBlindly => {
-                    if !std::mem::replace(&mut inner.said_blind, true) && !inner.said_silent {
+                    if !std::mem::replace(&mut inner.reported_blind, true) && !inner.reported_silent
+                    {
                         let name = &self.names[device];
                         self.say(format!(
                             "whether GPU {name} is free cannot be measured: it is not waited for"
@@ -259,7 +259,7 @@ impl Gates {
                 Admission::NotYet => may = false,
                 Admission::Busy(why) => {
                     may = false;
-                    if inner.told.insert(slot) {
+                    if inner.reported.insert(slot) {
                         let name = &self.names[device];
                         self.say(format!("slot {slot} waits for GPU {name}: {why}"));
                     }
@@ -270,7 +270,7 @@ impl Gates {
     }
 }
 
-/// Waits; whether there shall be another measurement.
+/// Waits; returns whether to measure again.
 fn pause_for(is_woken: &Receiver<()>, pause: Duration) -> bool {
     !matches!(
         is_woken.recv_timeout(pause),
@@ -278,8 +278,8 @@ fn pause_for(is_woken: &Receiver<()>, pause: Duration) -> bool {
     )
 }
 
-impl Pen {
-    /// Writes down what has changed, now and then.
+impl LoadRecorder {
+    /// Records measurements that have changed, from time to time.
     fn write(&mut self, names: &[String], samples: &[Sample]) {
         let now = Instant::now();
         let loads: Vec<GpuLoad> = names

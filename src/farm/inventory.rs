@@ -8,7 +8,7 @@ use super::devices::{NoPlan, Plan};
 use super::options::{DeviceOptions, Gpus};
 use super::resources::Resources;
 use crate::host::allocation::{here, host_name};
-use crate::host::gpus::{Key, Probe, Ways};
+use crate::host::gpus::{Access, Key, Probe};
 use crate::host::room;
 use crate::model::devices::VARIABLES;
 use crate::model::devices::cores::show_list;
@@ -28,7 +28,7 @@ pub fn inventory(options: &DeviceOptions, slots: Option<u32>) -> Result<DeviceRe
     let allocation = here(&node);
     let resources = Resources {
         lookup: &lookup,
-        ways: Ways::from(|name| std::env::var_os(name)),
+        access: Access::from(|name| std::env::var_os(name)),
         allocation: &allocation,
         usable: usable(room::cpus(), &allocation),
     };
@@ -36,7 +36,7 @@ pub fn inventory(options: &DeviceOptions, slots: Option<u32>) -> Result<DeviceRe
     let mut remarks = plan.remarks.clone();
     let probe = match plan.probe {
         Some(probe) => Some(probe),
-        None => match Probe::start(&resources.ways) {
+        None => match Probe::start(&resources.access) {
             Ok(probe) => Some(probe),
             Err(why) => {
                 remarks.push(why);

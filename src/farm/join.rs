@@ -3,7 +3,7 @@
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use super::ledger::PATIENCE_IDLE;
+use super::ledger::RETRY_IDLE_FOR;
 use super::options::AllocationEnd;
 use super::prepare::{StartContext, counted};
 use super::source::Source;
@@ -98,7 +98,7 @@ impl StartContext<'_> {
     /// a moment, or report the errors of writes of that time.
     pub(super) fn join_again(&mut self, before: &str) -> Result<Joined> {
         let names = vec![before.to_owned()];
-        let (joined, _) = self.join_with(None, names, false, PATIENCE_IDLE)?;
+        let (joined, _) = self.join_with(None, names, false, RETRY_IDLE_FOR)?;
         let me = joined.session.farmer();
         self.say(&format!("joins again, as farmer {me}"));
         Ok(joined)
@@ -106,16 +106,16 @@ impl StartContext<'_> {
 
     /// Joins; also returns the state before. A farmer that was frozen meanwhile may be
     /// taken over before it has joined, or must give the lock up: it tries again under
-    /// another name. So does one whose files fail, for as long as `patience`. `names` are
+    /// another name. So does one whose files fail, for as long as `retry_for`. `names` are
     /// those that we had.
     fn join_with(
         &mut self,
         mut journal: Option<Journal>,
         mut names: Vec<String>,
         feeds: bool,
-        patience: Duration,
+        retry_for: Duration,
     ) -> Result<(Joined, State)> {
-        let give_up = self.waiter.now() + patience;
+        let give_up = self.waiter.now() + retry_for;
         let mut nth = 0;
         loop {
             nth += 1;

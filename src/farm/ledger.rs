@@ -1,12 +1,11 @@
 //! The ledger: the one thread that touches the shared files.
 //!
-//! It drives the farmer's [`Session`]: it takes turns, rarely with much or often
-//! with little, as the pace has it. In between it keeps the journal alive,
-//! watches the neighbours for signs of life, and waits, in one place, on one set
-//! of channels.
+//! It drives the farmer's [`Session`]: it takes turns, few large or many small ones, as the
+//! pace decides. In between it writes heartbeats, watches the neighbours, and waits in one
+//! place, on one set of channels.
 //!
-//! Others rely on this: what the workdir refuses stays here and is tried again
-//! until patience ends; a sealed ledger writes nothing any more.
+//! Others rely on this: what the workdir refuses stays here and is tried again up to a
+//! time limit; a ledger that others have fenced writes nothing any more.
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -17,11 +16,11 @@ use crossbeam_channel::{Receiver, Select, Sender, never};
 use super::clock::Clock;
 use super::feeder::Fed;
 use super::lock_wait::LockWaiter;
-use super::message::{Event, Failure, Heard, Order, Places, Report};
+use super::message::{Event, FailedAttempt, Order, ReceivedSignals, Report, SlotProcesses};
 use super::neighbours::Neighbours;
 use super::quarantine::Quarantine;
 use super::queue::Queue;
-use crate::host::process::Place;
+use crate::host::process::SlotProcess;
 use crate::model::interruption::{SUSPICION, Span};
 use crate::model::liveness::heartbeat;
 use crate::model::outcome::{Destination, Outcome};
@@ -39,35 +38,35 @@ use crate::workdir::session::Session;
 use crate::workdir::state::State;
 use crate::workdir::transaction::RequeueReason;
 
-/// How long a workdir may refuse while nothing runs that could be lost.
-pub(super) const PATIENCE_IDLE: Duration = Duration::from_secs(10);
-/// How long it may refuse while tasks run.
-pub(super) const PATIENCE_BUSY: Duration = Duration::from_mins(5);
-/// How long until it is tried again.
+/// How long the ledger retries when the workdir refuses and no task runs.
+pub(super) const RETRY_IDLE_FOR: Duration = Duration::from_secs(10);
+/// How long it retries while tasks run.
+pub(super) const RETRY_BUSY_FOR: Duration = Duration::from_mins(5);
+/// The pause between two tries.
 const RETRY_EVERY: Duration = Duration::from_secs(1);
-/// A task that has run for so long is on record: whoever looks at the run sees it. One
-/// that ends sooner has no record but its end.
+/// A task that has run for this long has a record of its start, for `pytf status`. One that
+/// ends sooner has only the record of its end.
 const NOTED_AFTER: Duration = Duration::from_millis(200);
-/// Starts are written no more often.
+/// Starts are written at most this often.
 const NOTED_EVERY: Duration = Duration::from_millis(100);
-/// How many lines of a stream may wait here.
+/// How many lines of a stream may wait.
 const MOST_WAITING: usize = 10_000;
 
-/// How the run stands, for whoever wants to see it.
-pub(super) type Board = Arc<Mutex<State>>;
+/// The state of the run, shared with the supervisor.
+pub(super) type SharedState = Arc<Mutex<State>>;
 
 /// What the ledger works with.
 pub(super) struct LedgerConfig {
     /// Our part in the workdir.
     pub session: Session,
-    /// How often it takes its turn, and with how much.
+    /// How often it takes a turn, and how much it claims.
     pub pace: Pace,
     /// Our job, as headers have it.
     pub job: Option<String>,
     /// Tasks for the slots.
     pub queue: Arc<Queue>,
     /// What runs.
-    pub places: Places,
+    pub processes: SlotProcesses,
     /// From the slots and the supervisor.
     pub orders: Receiver<Order>,
     /// From the slots.
@@ -76,25 +75,25 @@ pub(super) struct LedgerConfig {
     pub fed: Option<Receiver<Fed>>,
     /// To the supervisor.
     pub events: Sender<Event>,
-    /// How the run stands, for the supervisor.
-    pub board: Board,
+    /// The state of the run, for the supervisor.
+    pub shared_state: SharedState,
     /// The farmer's clock.
     pub clock: Clock,
     /// How to wait for the lock.
     pub waiter: LockWaiter,
-    /// Whether to wait for others when there is nothing to claim.
+    /// Whether to stay while other farmers still run tasks.
     pub linger: bool,
-    /// What to do should the node be sick; none: nothing.
+    /// What to do when the node seems unhealthy; none: nothing.
     pub quarantine: Option<Quarantine>,
-    /// The signals that we were sent.
-    pub heard: Heard,
+    /// The signals that this process has received.
+    pub received: ReceivedSignals,
 }
 
 /// The ledger at work.
 pub(super) struct Ledger {
     config: LedgerConfig,
     neighbours: Neighbours,
-    /// Held back: we may have been about to be stopped.
+    /// Ends that are held back: they may be due to a signal that is about to arrive.
     suspects: VecDeque<(Instant, Task, End)>,
     /// What has ended since the last turn.
     ends: Ends,
@@ -103,13 +102,13 @@ pub(super) struct Ledger {
     /// Since when nothing has run, while the workdir refuses.
     idle_since: Option<Instant>,
     longest_wait: Duration,
-    /// Since when a slot has nothing to do; or others have left something.
-    hungry: Option<Instant>,
-    was_told_complete: bool,
-    is_sealed: bool,
+    /// Since when a slot has no task, or other farmers have left some.
+    starved_since: Option<Instant>,
+    is_complete_reported: bool,
+    is_fenced: bool,
 }
 
-/// When what was done last.
+/// When each thing was done last.
 struct Times {
     turned: Instant,
     beat: Instant,
@@ -141,13 +140,13 @@ impl Ledger {
             refused_since: None,
             idle_since: None,
             longest_wait: Duration::ZERO,
-            hungry: Some(now),
-            was_told_complete: false,
-            is_sealed: false,
+            starved_since: Some(now),
+            is_complete_reported: false,
+            is_fenced: false,
         }
     }
 
-    /// Works until it is told to leave.
+    /// Works until it is asked to leave.
     pub(super) fn run(mut self) {
         let why = loop {
             if let Err(error) = self.work()
@@ -159,19 +158,19 @@ impl Ledger {
                 break why;
             }
         };
-        let left = if self.is_sealed {
+        let left = if self.is_fenced {
             Err(Error::Fenced)
         } else {
             self.leave(why)
         };
         match &left {
-            Err(Error::Fenced) => self.sealed(),
+            Err(Error::Fenced) => self.fenced(),
             Err(error) => self.warn(format!(
                 "could not leave the workdir in good order: {error}"
             )),
             Ok(_) => {}
         }
-        // The last that it says: a farmer that joins again has another ledger.
+        // Its last event: a farmer that joins again has another ledger.
         let _ = self
             .config
             .events
@@ -180,8 +179,8 @@ impl Ledger {
 
     /// Everything that is due now.
     fn work(&mut self) -> Result<()> {
-        if !self.config.queue.life().is_good() {
-            // Nothing is written before we know that we were not sealed.
+        if !self.config.queue.lease().is_valid() {
+            // Nothing is written before it is known that nobody has taken over.
             self.config.session.check_over()?;
         }
         if self.is_turn_due() {
@@ -189,7 +188,7 @@ impl Ledger {
         }
         self.keep_journal()?;
         let is_idle = self.state().left() == 0 && self.config.queue.counts().idle > 0;
-        // What was refused is tried until it is done, or patience would not end.
+        // What was refused is retried until it succeeds, or the time limit would not end.
         let was_refused = self.refused_since.is_some() && self.state().live > 1;
         if was_refused || self.neighbours.are_due(self.state().live) {
             let found = self.neighbours.watch(
@@ -198,14 +197,14 @@ impl Ledger {
                 &mut self.config.waiter,
             )?;
             if !found.is_empty() {
-                self.hungry.get_or_insert_with(Instant::now);
+                self.starved_since.get_or_insert_with(Instant::now);
             }
             for text in found {
                 self.say(text);
             }
         }
-        self.mind_health()?;
-        self.look()?;
+        self.check_health()?;
+        self.check_complete()?;
         (self.refused_since, self.idle_since) = (None, None);
         Ok(())
     }
@@ -214,8 +213,8 @@ impl Ledger {
         self.config.session.state()
     }
 
-    /// Whether this node fails what others can do.
-    fn mind_health(&mut self) -> Result<()> {
+    /// Whether tasks fail on this node that succeed elsewhere.
+    fn check_health(&mut self) -> Result<()> {
         let LedgerConfig {
             quarantine,
             session,
@@ -223,7 +222,7 @@ impl Ledger {
             ..
         } = &mut self.config;
         if let Some(quarantine) = quarantine
-            && let Some(text) = quarantine.mind(session, !self.suspects.is_empty(), waiter)?
+            && let Some(text) = quarantine.run_due(session, !self.suspects.is_empty(), waiter)?
         {
             let _ = self.config.events.send(Event::Warn(text));
         }
@@ -242,7 +241,7 @@ impl Ledger {
         let counts = self.config.queue.counts();
         let (queue, live) = (self.state().queue(), self.state().live);
         LedgerView {
-            slots: self.config.places.len() as u64,
+            slots: self.config.processes.len() as u64,
             idle: counts.idle,
             queued: counts.queued,
             barred: counts.barred,
@@ -262,22 +261,22 @@ impl Ledger {
     }
 
     fn is_turn_due(&self) -> bool {
-        let is_silent = !self.config.queue.life().is_good();
+        let is_silent = !self.config.queue.lease().is_valid();
         is_silent
             || self
                 .view()
-                .is_turn_due(&self.config.pace, self.hungry.is_some())
+                .is_turn_due(&self.config.pace, self.starved_since.is_some())
     }
 
     fn turn(&mut self) -> Result<()> {
-        let hungry = self.hungry.take();
+        let starved_since = self.starved_since.take();
         let began = self.config.waiter.now();
         let mut copy = None;
         if self.view().is_compaction_due(&self.config.pace) {
             self.times.compacted = Instant::now();
             copy = self.config.session.copy_queue()?;
         }
-        let is_doubtful = !self.config.queue.life().is_good();
+        let is_doubtful = !self.config.queue.lease().is_valid();
         if is_doubtful {
             // The lease holds from now on if the turn succeeds.
             let at = self.config.clock.micros(Instant::now());
@@ -312,10 +311,10 @@ impl Ledger {
         let (now, ended) = (Instant::now(), self.config.waiter.now());
         let took = |since| ended.saturating_sub(since);
         self.longest_wait = self.longest_wait.max(turn.waited);
-        let idle = hungry.map_or(Duration::ZERO, |since| now - since);
+        let idle = starved_since.map_or(Duration::ZERO, |since| now - since);
         let span = now - std::mem::replace(&mut self.times.turned, now);
         let (turn_took, held) = (took(began), took(turn.locked));
-        let (ends, slots) = (std::mem::take(&mut self.ends), self.config.places.len());
+        let (ends, slots) = (std::mem::take(&mut self.ends), self.config.processes.len());
         self.config
             .pace
             .measured(turn_took, held, ends, span.saturating_sub(idle), slots);
@@ -324,16 +323,16 @@ impl Ledger {
         }
         self.times.looked = now;
         if is_doubtful {
-            self.config.queue.life().sign(began);
+            self.config.queue.lease().renew(began);
         }
         self.config.queue.put(turn.tasks);
         self.show();
         Ok(())
     }
 
-    /// Takes what the slots reported, and the suspects that are none; returns
-    /// the end of the journal behind all of it. The journal is held, so what is
-    /// in it has been reported, and in the same order.
+    /// Takes the reports of the slots, and the suspect ends whose time is over; returns the
+    /// end of the journal after all of them. The journal is locked, so what is in it has
+    /// been reported, and in the same order.
     fn take_reports(&mut self, is_last: bool) -> u64 {
         let journal = self.config.session.journal();
         let mut journal = journal.lock();
@@ -366,13 +365,13 @@ impl Ledger {
             let Some((ended, task, mut end)) = self.suspects.pop_front() else {
                 break;
             };
-            // The queue is closed by now: killed a moment before we were told
-            // to stop, by the same hand, however long the other tasks take.
+            // The queue is closed: the task was killed a moment before the farm was
+            // asked to stop, for the same reason.
             let is_over = is_last || self.config.queue.is_closed_within(Duration::ZERO);
             if is_over || self.was_interrupted(&end, ended) {
                 end.outcome = Outcome::Interrupted;
             } else {
-                let failure = Event::TaskFailed(Failure::of(&task, &end));
+                let failure = Event::TaskFailed(FailedAttempt::of(&task, &end));
                 let _ = self.config.events.send(failure);
             }
             journal.push(&Record::End(end.clone()));
@@ -383,10 +382,10 @@ impl Ledger {
         journal.end()
     }
 
-    /// Records what has run since `before` at least.
+    /// Records the start of tasks that run since `before` or longer.
     fn note_starts(&self, journal: &mut Journal, before: Instant) {
-        for (slot, place) in (0..).zip(self.config.places.iter()) {
-            if let Some(running) = place.note(before) {
+        for (slot, process) in (0..).zip(self.config.processes.iter()) {
+            if let Some(running) = process.note(before) {
                 journal.push(&Record::Start(Start {
                     id: running.id,
                     attempt: running.attempt,
@@ -398,9 +397,9 @@ impl Ledger {
         }
     }
 
-    /// When the next start is to be on record.
+    /// When the next start is to be recorded.
     fn start_due_at(&self) -> Option<Instant> {
-        let unnoted = self.config.places.iter().filter_map(unnoted_since);
+        let unnoted = self.config.processes.iter().filter_map(unnoted_since);
         let oldest = unnoted.min()?;
         Some((oldest + NOTED_AFTER).max(self.times.noted + NOTED_EVERY))
     }
@@ -418,15 +417,15 @@ impl Ledger {
         }
     }
 
-    /// Whether a failing end is explained by a signal that we were sent.
+    /// Whether a signal that this process has received explains a failed end.
     fn was_interrupted(&self, end: &End, ended: Instant) -> bool {
         let started = ended.checked_sub(Duration::from_micros(end.us));
         let span = Span {
             started: started.unwrap_or(ended),
             ended,
         };
-        let heard = self.config.heard.lock();
-        heard
+        let received = self.config.received.lock();
+        received
             .unwrap_or_else(PoisonError::into_inner)
             .explain(&end.outcome, span)
     }
@@ -438,12 +437,12 @@ impl Ledger {
     }
 
     fn show(&self) {
-        let mut board = self
+        let mut shared_state = self
             .config
-            .board
+            .shared_state
             .lock()
             .unwrap_or_else(PoisonError::into_inner);
-        board.clone_from(self.state());
+        shared_state.clone_from(self.state());
     }
 
     // ---- the journal -----------------------------------------------------
@@ -452,7 +451,7 @@ impl Ledger {
         heartbeat(self.config.waiter.takeover())
     }
 
-    /// Writes what was started, and gives the sign of life that others watch.
+    /// Writes starts, and the heartbeats that others watch.
     fn keep_journal(&mut self) -> Result<()> {
         let now = Instant::now();
         if self.start_due_at().is_some_and(|at| at <= now) {
@@ -474,8 +473,8 @@ impl Ledger {
 
     // ---- nothing to do ---------------------------------------------------
 
-    /// With nothing to do: does the run still need us?
-    fn look(&mut self) -> Result<()> {
+    /// Without tasks: whether the run is complete for us.
+    fn check_complete(&mut self) -> Result<()> {
         let is_feeding = self
             .config
             .session
@@ -485,7 +484,7 @@ impl Ledger {
             self.times.busy = Instant::now();
             return Ok(());
         }
-        if self.was_told_complete {
+        if self.is_complete_reported {
             return Ok(());
         }
         if self.times.looked.elapsed() >= self.look_every() {
@@ -500,7 +499,7 @@ impl Ledger {
             && self.config.reports.is_empty()
             && !self.config.session.has_pending();
         if is_clean && (self.is_stream_cut() || !self.has_reason_to_stay()?) {
-            self.was_told_complete = true;
+            self.is_complete_reported = true;
             let _ = self.config.events.send(Event::Complete);
         }
         Ok(())
@@ -510,7 +509,7 @@ impl Ledger {
         look_every(self.times.busy.elapsed(), self.state().live)
     }
 
-    /// Whoever waits for the rest of our stream waits for us.
+    /// Whether our stream ended early: others that wait for its rest wait for us.
     fn is_stream_cut(&mut self) -> bool {
         self.config
             .session
@@ -518,7 +517,7 @@ impl Ledger {
             .is_some_and(|feed| !feed.is_open() && !feed.is_whole())
     }
 
-    /// Others work on: should one of our job die, its tasks need somebody.
+    /// Whether to stay while others still run tasks: one of our job may die.
     fn has_reason_to_stay(&mut self) -> Result<bool> {
         let state = self.state();
         if !self.config.linger || state.live < 2 || state.is_complete() {
@@ -529,14 +528,14 @@ impl Ledger {
         let me = self.config.session.farmer().to_owned();
         let all = membership::present(&workdir.dir)?;
         if live > all.len() {
-            // Who has no journal is not seen to die by anybody who comes later.
+            // A farmer that comes later cannot detect the death of one without journal.
             return Ok(true);
         }
-        // From ours on: a thousand that become idle together do not all ask about one.
+        // From ours on: a thousand that become idle together do not all check the same one.
         let after = all.partition_point(|name| *name <= me);
         for farmer in all[after..].iter().chain(&all[..after]) {
-            // Another job's farmers look after each other, as soon as one has been
-            // seen to live: it may have died a moment before we came.
+            // The farmers of another job watch each other. One whose heartbeat was not seen
+            // may have died a moment before we joined.
             if *farmer != me
                 && (!self.neighbours.have_seen_alive(farmer) || self.is_of_our_job(farmer)?)
             {
@@ -557,12 +556,12 @@ impl Ledger {
 
     // ---- waiting ---------------------------------------------------------
 
-    /// Waits for something to do; `Some` when it is to leave.
+    /// Waits for work; `Some` when it is to leave.
     fn wait(&mut self) -> Option<String> {
         let now = Instant::now();
         let rest = self.rest();
         let deadline = self.next_deadline(now);
-        let can_eat = self
+        let accepts_input = self
             .config
             .session
             .feed()
@@ -571,9 +570,9 @@ impl Ledger {
             .config
             .fed
             .clone()
-            .filter(|_| can_eat)
+            .filter(|_| accepts_input)
             .unwrap_or_else(never);
-        // Until the next turn may come, ends of tasks wake nobody.
+        // Until the next turn is allowed, ends of tasks do not wake it.
         let (reports, deadline) = if rest.is_zero() {
             (self.config.reports.clone(), deadline)
         } else {
@@ -590,7 +589,7 @@ impl Ledger {
                 .config
                 .orders
                 .try_recv()
-                .map_or(None, |order| self.obey(order)),
+                .map_or(None, |order| self.handle(order)),
             Ok(at) if at == fed_at => {
                 match fed.try_recv() {
                     Ok(fed) => self.take_fed(fed),
@@ -603,18 +602,19 @@ impl Ledger {
         }
     }
 
-    /// How long no turn may come.
+    /// How long no turn is allowed.
     fn rest(&self) -> Duration {
         if self.refused_since.is_some() {
             return RETRY_EVERY;
         }
-        self.view().rest(&self.config.pace, self.hungry.is_some())
+        self.view()
+            .rest(&self.config.pace, self.starved_since.is_some())
     }
 
-    /// What the supervisor or a slot wants; `Some` when it is to leave.
-    fn obey(&mut self, order: Order) -> Option<String> {
+    /// Handles an order of the supervisor or a slot; `Some` when it is to leave.
+    fn handle(&mut self, order: Order) -> Option<String> {
         match order {
-            Order::Hungry => drop(self.hungry.get_or_insert_with(Instant::now)),
+            Order::Starved => drop(self.starved_since.get_or_insert_with(Instant::now)),
             Order::Note(text) => {
                 let at = self.config.clock.micros(Instant::now());
                 self.config.session.journal().lock().push(&Record::Note {
@@ -647,14 +647,14 @@ impl Ledger {
                 self.end_stream(false);
                 let _ = self.config.events.send(Event::WrongInput);
                 self.warn(format!(
-                    "the task list broke off: {why}; what came before it runs"
+                    "the task list cannot be read on: {why}; the lines before this run"
                 ));
             }
             Fed::Wrong(wrong) => {
                 self.end_stream(false);
                 let _ = self.config.events.send(Event::WrongInput);
                 self.warn(format!(
-                    "{wrong}; what came before it runs, what follows does not"
+                    "{wrong}; the lines before it run, those after it do not"
                 ));
             }
         }
@@ -698,62 +698,62 @@ impl Ledger {
 
     // ---- trouble and the end ---------------------------------------------
 
-    /// The workdir refused: whether that is the end of it.
+    /// The workdir refused: whether to give up.
     fn is_over(&mut self, error: Error) -> bool {
         let is_busy = self
             .config
-            .places
+            .processes
             .iter()
-            .any(|place| place.look().is_some());
+            .any(|process| process.running().is_some());
         let is_first = self.refused_since.is_none();
         let now = Instant::now();
         let since = *self.refused_since.get_or_insert(now);
-        // What was said when tasks ran holds until they have ended, and then a while.
-        let (began, patience) = if is_busy {
+        // The limit for running tasks holds until they have ended, then the other one.
+        let (began, limit) = if is_busy {
             self.idle_since = None;
-            (since, PATIENCE_BUSY)
+            (since, RETRY_BUSY_FOR)
         } else {
-            (*self.idle_since.get_or_insert(now), PATIENCE_IDLE)
+            (*self.idle_since.get_or_insert(now), RETRY_IDLE_FOR)
         };
         if matches!(error, Error::Io { .. } | Error::HeldTooLong) {
-            self.config.queue.life().doubt();
+            self.config.queue.lease().doubt();
         }
         match error {
-            // What is refused for lack of a resource is no trouble of the workdir: a
-            // task that ends gives some back, and is not stopped for it.
+            // A refused resource is not an error of the workdir: a task that ends gives
+            // some back, and no task is stopped for it.
             Error::Io { ref source, .. } if is_busy && is_resource(source) => {
                 if is_first {
-                    self.warn(format!("{error}; trying on until one of our tasks ends"));
+                    self.warn(format!("{error}; retrying until one of our tasks ends"));
                 }
                 return false;
             }
             Error::Io { .. } | Error::HeldTooLong
-                if now - began < patience && now - since < PATIENCE_BUSY =>
+                if now - began < limit && now - since < RETRY_BUSY_FOR =>
             {
                 if is_first {
-                    let (busy, idle) = (PATIENCE_BUSY.as_secs(), PATIENCE_IDLE.as_secs());
+                    let (busy, idle) = (RETRY_BUSY_FOR.as_secs(), RETRY_IDLE_FOR.as_secs());
                     let long = if is_busy {
                         format!("{busy}s, or {idle}s when no task runs any more")
                     } else {
                         format!("{idle}s")
                     };
-                    self.warn(format!("{error}; trying on for up to {long}"));
+                    self.warn(format!("{error}; retrying for up to {long}"));
                 }
                 return false;
             }
-            Error::Fenced => self.sealed(),
+            Error::Fenced => self.fenced(),
             Error::Canceled => {}
-            error => drop(self.config.events.send(Event::Trouble(error))),
+            error => drop(self.config.events.send(Event::WorkdirUnusable(error))),
         }
         true
     }
 
-    /// Others have taken our tasks over.
-    fn sealed(&mut self) {
-        if !std::mem::replace(&mut self.is_sealed, true) {
-            self.config.queue.life().end();
+    /// Others have taken over our tasks.
+    fn fenced(&mut self) {
+        if !std::mem::replace(&mut self.is_fenced, true) {
+            self.config.queue.lease().revoke();
             self.warn(Error::Fenced.to_string());
-            let _ = self.config.events.send(Event::Sealed);
+            let _ = self.config.events.send(Event::Fenced);
         }
     }
 
@@ -767,7 +767,7 @@ impl Ledger {
         }
     }
 
-    /// Settles what is left to settle, gives back what did not run, leaves.
+    /// Settles the last ends, gives back tasks that did not run, and leaves.
     fn leave(&mut self, why: String) -> Result<State> {
         self.take_reports(true);
         for task in self.config.queue.retract(u64::MAX) {
@@ -785,10 +785,10 @@ impl Ledger {
         let since = Instant::now();
         loop {
             match self.config.session.leave(upto, &mut self.config.waiter) {
-                // As a turn, it may be taken again; who waits for us ends that, too.
+                // As a turn, it may be repeated; the supervisor can end that, too.
                 Err(Error::Io { .. } | Error::HeldTooLong)
-                    if since.elapsed() < PATIENCE_IDLE && self.config.waiter.pause(RETRY_EVERY) => {
-                }
+                    if since.elapsed() < RETRY_IDLE_FOR
+                        && self.config.waiter.pause(RETRY_EVERY) => {}
                 left => return left,
             }
         }
@@ -803,8 +803,8 @@ impl Ledger {
     }
 }
 
-/// When what runs there began, while the journal does not know of it.
-fn unnoted_since(place: &Place) -> Option<Instant> {
-    let running = place.look().filter(|running| !running.noted)?;
+/// When its task was started, while the journal has no record of that.
+fn unnoted_since(process: &SlotProcess) -> Option<Instant> {
+    let running = process.running().filter(|running| !running.noted)?;
     Some(running.started)
 }

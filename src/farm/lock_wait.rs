@@ -1,8 +1,7 @@
-//! How the threads of a farmer wait for the lock: with pauses that the
-//! supervisor can end.
+//! How the threads of a farmer wait for the lock: with pauses that another thread can end.
 //!
-//! Others rely on this: a pause is one sleep. A channel would spin and yield before
-//! it sleeps, which where many wait costs more than the tries.
+//! Others rely on this: a pause is one sleep. A channel spins and yields before it sleeps,
+//! which costs more than the tries when many processes wait.
 
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -17,45 +16,48 @@ use crate::workdir::liveness::Waiting;
 use crate::workdir::liveness::Watcher;
 use crate::workdir::liveness::node::Here;
 
-/// Waits go on as long as somebody has this; dropped, it ends them at once.
-pub struct CancelOnDrop(Arc<Ended>);
+/// Ends the waits of its [`CancelToken`]s when it is dropped.
+pub struct CancelOnDrop(Arc<Canceled>);
 
-/// What tells those who wait that it was dropped.
+/// A pause with this token ends when its [`CancelOnDrop`] is dropped.
 #[derive(Clone)]
-pub struct CancelToken(Arc<Ended>);
+pub struct CancelToken(Arc<Canceled>);
 
 #[derive(Default)]
-struct Ended {
-    is_true: Mutex<bool>,
+struct Canceled {
+    is_canceled: Mutex<bool>,
     changed: Condvar,
 }
 
-/// Waits that can be ended together.
+/// A pair: dropping the first ends the pauses of the second and its clones.
 pub fn cancellation() -> (CancelOnDrop, CancelToken) {
-    let ended = Arc::<Ended>::default();
+    let ended = Arc::<Canceled>::default();
     (CancelOnDrop(ended.clone()), CancelToken(ended))
 }
 
 impl Drop for CancelOnDrop {
     fn drop(&mut self) {
-        let is_true = self.0.is_true.lock();
-        *is_true.unwrap_or_else(PoisonError::into_inner) = true;
+        let is_canceled = self.0.is_canceled.lock();
+        *is_canceled.unwrap_or_else(PoisonError::into_inner) = true;
         self.0.changed.notify_all();
     }
 }
 
 impl CancelToken {
-    /// Waits so long; `false` when the wait was ended.
+    /// Waits for this time; `false` when the wait was canceled.
     fn pause(&self, time: Duration) -> bool {
-        let Ended { is_true, changed } = &*self.0;
-        let is_true = is_true.lock().unwrap_or_else(PoisonError::into_inner);
-        let waited = changed.wait_timeout_while(is_true, time, |is_true| !*is_true);
-        let (is_true, _) = waited.unwrap_or_else(PoisonError::into_inner);
-        !*is_true
+        let Canceled {
+            is_canceled,
+            changed,
+        } = &*self.0;
+        let is_canceled = is_canceled.lock().unwrap_or_else(PoisonError::into_inner);
+        let waited = changed.wait_timeout_while(is_canceled, time, |is_canceled| !*is_canceled);
+        let (is_canceled, _) = waited.unwrap_or_else(PoisonError::into_inner);
+        !*is_canceled
     }
 }
 
-/// The waits of one thread.
+/// How one thread waits for the lock.
 pub struct LockWaiter {
     clock: Clock,
     abort: CancelToken,
@@ -87,14 +89,14 @@ impl LockWaiter {
         self.watcher.observer.set_takeover(takeover);
     }
 
-    /// The same, that knows already what another has seen of other farmers.
+    /// The same, with what another has seen of other farmers.
     #[must_use]
     pub fn with(self, mut watcher: Watcher) -> Self {
         watcher.observer.set_takeover(self.takeover);
         Self { watcher, ..self }
     }
 
-    /// The same, that lets tasks be taken from this queue as long as our lease holds.
+    /// The same, which renews the lease of this queue while it holds.
     #[must_use]
     pub fn renewing(self, queue: Arc<Queue>) -> Self {
         let queue = Some(queue);
@@ -153,11 +155,11 @@ impl Waiting for LockWaiter {
     }
 
     fn renewed(&mut self, begun: Duration) {
-        // After a long silence only a turn tells whether we were sealed.
+        // When the lease has run out, only a turn finds out whether others took over.
         if let Some(queue) = &self.queue
-            && queue.life().is_good()
+            && queue.lease().is_valid()
         {
-            queue.life().sign(begun);
+            queue.lease().renew(begun);
         }
     }
 

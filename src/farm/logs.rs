@@ -1,11 +1,11 @@
-//! Where a slot lets its tasks print: the four forms of `--logs`.
+//! Where the output of tasks goes: the four forms of `--logs`.
 //!
-//! Output goes straight from the task into the file, nothing is copied. A log
-//! that is there is never overwritten: a later attempt gets another name.
+//! Output goes directly from the task to the file, nothing is copied. A log is never
+//! overwritten: a later attempt gets another name.
 //!
-//! Others rely on this: files are found by the descriptor of the workdir, whatever
-//! becomes of the folders above it; and while a task runs, its log takes no
-//! descriptor of ours where there are few, so that slots may be more than those.
+//! Others rely on this: files are opened relative to the descriptor of the workdir,
+//! whatever becomes of the folders above it. Where descriptors are few, a running task
+//! holds none of ours, so there may be more slots than descriptors.
 
 use std::fs::File;
 use std::io::{self, Write};
@@ -21,23 +21,23 @@ use crate::model::record::LogAt;
 use crate::model::task::Task;
 use crate::workdir::fs::{Dir, RealDir};
 
-/// So many descriptors are left to the rest of the farmer: the ledger opens files of
-/// the workdir, the supervisor reads /proc, a scheduler's program is asked.
+/// Descriptors that are reserved for the other threads: the ledger opens files of the
+/// workdir, the supervisor reads /proc, a program of the scheduler runs.
 const RESERVE: u64 = 24;
 
-/// Where few files may be open: so many slots may be between opening a log and the
-/// start of its task.
-pub(super) struct Doors {
+/// A semaphore for processes that may open few files: it limits how many slots are between
+/// opening a log and the start of its task.
+pub(super) struct LogPermits {
     free: Mutex<u64>,
     changed: Condvar,
 }
 
-/// The way through one of the doors, until it is dropped.
-pub(super) struct Pass<'d>(&'d Doors);
+/// A permit, until it is dropped.
+pub(super) struct Permit<'d>(&'d LogPermits);
 
-impl Doors {
-    /// What slots need when so many files may still be opened; none when there are
-    /// enough for a log each.
+impl LogPermits {
+    /// The permits when `left` files may still be opened; none when there are enough for a
+    /// log per slot.
     pub(super) fn plan(slots: u32, left: u64) -> Option<Arc<Self>> {
         let free = left.saturating_sub(RESERVE);
         (free < u64::from(slots)).then(|| {
@@ -48,16 +48,16 @@ impl Doors {
         })
     }
 
-    /// Waits for a free one.
-    pub(super) fn enter(&self) -> Pass<'_> {
+    /// Waits for a permit.
+    pub(super) fn acquire(&self) -> Permit<'_> {
         let free = self.free.lock().unwrap_or_else(PoisonError::into_inner);
         let free = self.changed.wait_while(free, |free| *free == 0);
         *free.unwrap_or_else(PoisonError::into_inner) -= 1;
-        Pass(self)
+        Permit(self)
     }
 }
 
-impl Drop for Pass<'_> {
+impl Drop for Permit<'_> {
     fn drop(&mut self) {
         *self.0.free.lock().unwrap_or_else(PoisonError::into_inner) += 1;
         self.0.changed.notify_one();
@@ -66,7 +66,7 @@ impl Drop for Pass<'_> {
 
 /// What all slots share for their logs.
 #[derive(Clone)]
-pub(super) struct LogPlace {
+pub(super) struct LogConfig {
     /// The workdir.
     pub dir: Arc<RealDir>,
     /// `--logs`.
@@ -79,7 +79,7 @@ pub(super) struct LogPlace {
 
 /// The logs of one slot.
 pub(super) struct SlotLogs {
-    place: LogPlace,
+    config: LogConfig,
     /// The name of the slot's own file: packed, or what is kept only of failures.
     own_name: String,
     own: Option<Arc<File>>,
@@ -108,11 +108,11 @@ impl OpenLog {
 
     /// Adds a line of ours to what the task printed.
     pub(super) fn say(&self, text: &str) {
-        // A full disk has told the user already, or will.
+        // A full disk is reported elsewhere.
         let _ = writeln!(&*self.file, "pytf: {text}");
     }
 
-    /// The task has it, or will not: we need it no more.
+    /// Closes the file: the task has its own descriptor.
     pub(super) fn release(self) -> Written {
         self.written
     }
@@ -120,13 +120,13 @@ impl OpenLog {
 
 impl SlotLogs {
     /// The logs of a slot.
-    pub(super) fn new(place: LogPlace, farmer: &str, slot: u32) -> Self {
-        let own_name = match place.mode {
+    pub(super) fn new(config: LogConfig, farmer: &str, slot: u32) -> Self {
+        let own_name = match config.mode {
             LogMode::Failed => format!("logs/unfinished_{farmer}_{slot}"),
             _ => packed_name(farmer, slot),
         };
         Self {
-            place,
+            config,
             own_name,
             own: None,
             is_made: false,
@@ -135,12 +135,12 @@ impl SlotLogs {
 
     /// /dev/null.
     pub(super) fn null(&self) -> &Arc<File> {
-        &self.place.null
+        &self.config.null
     }
 
     /// Opens the log of an attempt.
     pub(super) fn open(&mut self, task: &Task) -> io::Result<OpenLog> {
-        let (file, name, from) = match self.place.mode {
+        let (file, name, from) = match self.config.mode {
             LogMode::Files => {
                 let (file, name) = self.create_for(task)?;
                 (Arc::new(file), name, None)
@@ -150,15 +150,15 @@ impl SlotLogs {
                 let from = file.metadata()?.len();
                 (file, self.own_name.clone(), Some(from))
             }
-            LogMode::None => (self.place.null.clone(), String::new(), None),
+            LogMode::None => (self.config.null.clone(), String::new(), None),
         };
         let written = Written { name, from };
         Ok(OpenLog { file, written })
     }
 
-    /// The attempt is over; tells where its output is, when it is kept.
+    /// The attempt is over; returns where its output is, if it is kept.
     pub(super) fn close(&mut self, log: Written, task: &Task, is_good: bool) -> Option<LogAt> {
-        match self.place.mode {
+        match self.config.mode {
             LogMode::Files => Some(LogAt {
                 file: log.name,
                 part: None,
@@ -194,7 +194,7 @@ impl SlotLogs {
         };
         let own = Arc::new(self.create(&self.own_name, excl)?);
         self.is_made = true;
-        if self.place.keeps_open {
+        if self.config.keeps_open {
             self.own = Some(own.clone());
         }
         Ok(own)
@@ -204,7 +204,7 @@ impl SlotLogs {
         let len = match &self.own {
             Some(own) => own.metadata().map(|known| known.len()).ok(),
             None => fstatat(
-                &self.place.dir,
+                &self.config.dir,
                 &*self.own_name,
                 AtFlags::AT_SYMLINK_NOFOLLOW,
             )
@@ -228,7 +228,7 @@ impl SlotLogs {
         let Ok((_, name)) = self.create_for(task) else {
             return Some(self.part(log));
         };
-        let dir = &self.place.dir;
+        let dir = &self.config.dir;
         renameat(dir, &*log.name, dir, &*name).ok()?;
         self.own = None;
         self.is_made = false;
@@ -253,7 +253,7 @@ impl SlotLogs {
 
     fn make_folder(&self, name: &str) -> io::Result<()> {
         let folder = name.rsplit_once('/').map_or(name, |(folder, _)| folder);
-        self.place.dir.make_dir(folder)
+        self.config.dir.make_dir(folder)
     }
 
     fn create(&self, name: &str, excl: OFlag) -> io::Result<File> {
@@ -263,9 +263,9 @@ impl SlotLogs {
             | OFlag::O_CLOEXEC
             | OFlag::O_NOFOLLOW
             | OFlag::O_NOCTTY;
-        let rights = self.place.dir.rights();
+        let rights = self.config.dir.rights();
         let mode = Mode::from_bits_truncate(rights.file_mode());
-        let file = File::from(openat(&self.place.dir, name, how | excl, mode)?);
+        let file = File::from(openat(&self.config.dir, name, how | excl, mode)?);
         // Once for each task: only where the mode above is not enough.
         if rights.must_settle() {
             rights.settle(&file)?;
@@ -276,8 +276,12 @@ impl SlotLogs {
 
 impl Drop for SlotLogs {
     fn drop(&mut self) {
-        if self.place.mode == LogMode::Failed && self.is_made {
-            let _ = unlinkat(&self.place.dir, &*self.own_name, UnlinkatFlags::NoRemoveDir);
+        if self.config.mode == LogMode::Failed && self.is_made {
+            let _ = unlinkat(
+                &self.config.dir,
+                &*self.own_name,
+                UnlinkatFlags::NoRemoveDir,
+            );
         }
     }
 }
@@ -289,13 +293,13 @@ mod tests {
 
     #[test]
     fn doors_are_for_those_who_have_too_few_files() {
-        assert!(Doors::plan(100, 1000).is_none());
-        let doors = Doors::plan(1000, RESERVE + 2).unwrap();
-        let (first, second) = (doors.enter(), doors.enter());
-        assert_eq!(*doors.free.lock().unwrap(), 0);
+        assert!(LogPermits::plan(100, 1000).is_none());
+        let permits = LogPermits::plan(1000, RESERVE + 2).unwrap();
+        let (first, second) = (permits.acquire(), permits.acquire());
+        assert_eq!(*permits.free.lock().unwrap(), 0);
         drop((first, second));
         // Even with none left one may go through: it tries, and waits.
-        drop(Doors::plan(1000, 0).unwrap().enter());
+        drop(LogPermits::plan(1000, 0).unwrap().acquire());
     }
 
     #[test]
@@ -308,13 +312,13 @@ mod tests {
         ] {
             let folder = tempfile::tempdir().unwrap();
             std::fs::create_dir(folder.path().join("logs")).unwrap();
-            let place = LogPlace {
+            let config = LogConfig {
                 dir: RealDir::open(folder.path()).unwrap(),
                 mode,
                 null: Arc::new(File::open("/dev/null").unwrap()),
                 keeps_open,
             };
-            let mut logs = SlotLogs::new(place, "f", 0);
+            let mut logs = SlotLogs::new(config, "f", 0);
             let mut run = |id: u64, text: &str, is_good: bool| {
                 let task = Task {
                     id: TaskId(id),

@@ -1,7 +1,7 @@
-//! What the threads of a farmer say to each other.
+//! The messages between the threads of a farmer.
 //!
 //! Events go to the supervisor, orders and reports to the ledger. Slots and the
-//! supervisor share the [`Place`] of each running process, nothing else.
+//! supervisor share the [`SlotProcess`] of each running process, nothing else.
 
 use std::sync::{Arc, Mutex};
 use std::time::Instant;
@@ -9,7 +9,7 @@ use std::time::Instant;
 use nix::sys::signal::Signal;
 use nix::unistd::Pid;
 
-use crate::host::process::Place;
+use crate::host::process::SlotProcess;
 use crate::model::interruption::Signals;
 use crate::model::outcome::Outcome;
 use crate::model::record::{End, LogAt, Record};
@@ -22,27 +22,27 @@ use crate::workdir::state::State;
 pub enum Event {
     /// A signal came.
     Signal(i32),
-    /// An attempt ended badly: people want to know at once.
-    TaskFailed(Failure),
-    /// There is nothing for us to do, now or later.
+    /// An attempt failed: it is shown at once.
+    TaskFailed(FailedAttempt),
+    /// There are no tasks for this farmer, now or later.
     Complete,
     /// The stream of tasks cannot be read to its end.
     WrongInput,
     /// The workdir cannot be used any more.
-    Trouble(Error),
-    /// Others took our tasks over.
-    Sealed,
-    /// The scheduler says how long the job goes on.
+    WorkdirUnusable(Error),
+    /// Others took over our tasks.
+    Fenced,
+    /// How long the job lasts, by the scheduler.
     Ends(Left),
-    /// Something that people should know.
+    /// A message for the user.
     Say(String),
-    /// Something that went wrong: told also when only such things are.
+    /// A warning: it is shown also with --quiet.
     Warn(String),
-    /// A signal has stopped a task, and nobody here has sent it.
+    /// A signal that this farmer did not send has stopped a task.
     Stopped(Stopped),
     /// A slot is over.
     SlotDone,
-    /// The ledger has left; the run stands so, when it could be told.
+    /// The ledger has left, with the state of the run if it is known.
     Left(Option<Box<State>>),
 }
 
@@ -60,9 +60,9 @@ pub struct Stopped {
     pub signal: Signal,
 }
 
-/// A bad end of an attempt.
+/// A failed attempt.
 #[derive(Clone, Debug)]
-pub struct Failure {
+pub struct FailedAttempt {
     /// The task.
     pub id: TaskId,
     /// Its command.
@@ -75,7 +75,7 @@ pub struct Failure {
     pub log: Option<LogAt>,
 }
 
-impl Failure {
+impl FailedAttempt {
     /// This end of that task.
     pub fn of(task: &Task, end: &End) -> Self {
         Self {
@@ -90,9 +90,9 @@ impl Failure {
 
 /// To the ledger.
 pub enum Order {
-    /// A slot waits for a task.
-    Hungry,
-    /// Give back what did not run, and leave.
+    /// A slot has no task.
+    Starved,
+    /// Give back tasks that did not run, and leave.
     Leave(String),
     /// A record for the journal.
     Write(Box<Record>),
@@ -108,15 +108,15 @@ pub(super) enum Report {
         task: Task,
         /// How, where and when.
         end: End,
-        /// When, for those that may have been interrupted by our own end.
+        /// When, for ends that may be due to a signal to the whole farm.
         suspect: Option<Instant>,
     },
     /// A task was taken and never started.
     Unstarted(Task),
 }
 
-/// The signals that we were sent, as the thread that hears them notes them.
-pub(super) type Heard = Arc<Mutex<Signals>>;
+/// The signals that this process has received.
+pub(super) type ReceivedSignals = Arc<Mutex<Signals>>;
 
-/// The places of all slots.
-pub(super) type Places = Arc<Vec<Place>>;
+/// The running process of each slot.
+pub(super) type SlotProcesses = Arc<Vec<SlotProcess>>;

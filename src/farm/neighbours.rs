@@ -1,8 +1,8 @@
-//! Watching the other farmers, and taking over what the dead left.
+//! Watches other farmers, and takes over the tasks of dead ones.
 //!
-//! Each farmer watches the next two in the ring of names, so that the cost does
-//! not grow with their number; an idle one watches them all. Whether one is dead
-//! `model::liveness` says.
+//! Each farmer watches the next two in the ring of names, so the cost does not grow with
+//! their number; an idle farmer watches all. `model::liveness` decides whether one is
+//! dead.
 
 use std::collections::HashSet;
 use std::time::{Duration, Instant};
@@ -16,7 +16,7 @@ use crate::workdir::membership;
 use crate::workdir::recovery::Recovered;
 use crate::workdir::session::Session;
 
-/// How many an idle farmer looks at in one go.
+/// How many farmers an idle one checks at once.
 const MOST: usize = 64;
 
 /// What is known of the others.
@@ -24,9 +24,9 @@ pub(super) struct Neighbours {
     takeover: Duration,
     /// Our number in the workdir.
     number: u32,
-    looked: Instant,
-    has_looked: bool,
-    /// Those of whom there has been a sign of life.
+    checked_at: Instant,
+    has_checked: bool,
+    /// Farmers whose heartbeat was seen.
     alive: HashSet<String>,
 }
 
@@ -36,40 +36,40 @@ impl Neighbours {
         Self {
             takeover,
             number,
-            looked: Instant::now(),
-            has_looked: false,
+            checked_at: Instant::now(),
+            has_checked: false,
             alive: HashSet::new(),
         }
     }
 
-    /// When to look again, with so many farmers alive.
+    /// When to check again, with this number of live farmers.
     pub(super) fn due_at(&self, live: u32) -> Instant {
-        let after = if self.has_looked {
+        let after = if self.has_checked {
             watch_every(live, self.takeover)
         } else {
             first_watch(self.number, live, self.takeover)
         };
-        self.looked + after
+        self.checked_at + after
     }
 
-    /// Whether it is time to look.
+    /// Whether a check is due.
     pub(super) fn are_due(&self, live: u32) -> bool {
         live > 1 && Instant::now() >= self.due_at(live)
     }
 
-    /// Whether its journal has grown since we first looked.
+    /// Whether its journal has grown since the first check.
     pub(super) fn have_seen_alive(&self, farmer: &str) -> bool {
         self.alive.contains(farmer)
     }
 
-    /// Looks; returns what people should know.
+    /// Checks the neighbours; returns messages for the user.
     pub(super) fn watch(
         &mut self,
         session: &mut Session,
         is_idle: bool,
         waiting: &mut dyn Waiting,
     ) -> Result<Vec<String>> {
-        (self.looked, self.has_looked) = (Instant::now(), true);
+        (self.checked_at, self.has_checked) = (Instant::now(), true);
         let all = membership::present(&session.workdir().dir)?;
         let me = session.farmer().to_owned();
         let after = all.partition_point(|name| *name <= me);
@@ -77,13 +77,13 @@ impl Neighbours {
             .iter()
             .chain(&all[..after])
             .filter(|name| **name != me);
-        let mut told = Vec::new();
+        let mut messages = Vec::new();
         for farmer in ring.take(if is_idle { MOST } else { 2 }) {
-            told.extend(self.check(farmer, session, waiting)?);
+            messages.extend(self.check(farmer, session, waiting)?);
         }
         if is_idle {
             for farmer in membership::without_journal(&session.workdir().dir, &all)? {
-                told.extend(Self::check_traceless(&farmer, session, waiting)?);
+                messages.extend(Self::check_without_journal(&farmer, session, waiting)?);
             }
         }
         let now = waiting.now();
@@ -91,11 +91,11 @@ impl Neighbours {
         if let Some(watcher) = waiting.watcher() {
             watcher.observer.rests(now, next);
         }
-        Ok(told)
+        Ok(messages)
     }
 
-    /// A farmer without a journal can give no sign of life.
-    fn check_traceless(
+    /// A farmer without a journal cannot give heartbeats.
+    fn check_without_journal(
         farmer: &str,
         session: &mut Session,
         waiting: &mut dyn Waiting,
@@ -105,7 +105,7 @@ impl Neighbours {
         }
         let found = session.seal(farmer, None, waiting)?;
         forget(farmer, waiting);
-        Ok(found.map(|found| told(&found, "has no journal any more")))
+        Ok(found.map(|found| message(&found, "has no journal any more")))
     }
 
     fn check(
@@ -131,20 +131,20 @@ impl Neighbours {
         forget(farmer, waiting);
         let how = match evidence {
             Evidence::Gone | Evidence::Unlocked => "is dead",
-            Evidence::Silent => "gave no sign of life",
+            Evidence::Silent => "missed its heartbeats",
         };
-        Ok(found.map(|found| told(&found, how)))
+        Ok(found.map(|found| message(&found, how)))
     }
 }
 
-/// It is over, or was seen to live after all.
+/// It is taken over, or turned out to be alive.
 fn forget(farmer: &str, waiting: &mut dyn Waiting) {
     if let Some(watcher) = waiting.watcher() {
         watcher.forget(farmer);
     }
 }
 
-fn told(found: &Recovered, how: &str) -> String {
+fn message(found: &Recovered, how: &str) -> String {
     format!(
         "farmer {} {how}: {} results settled, {} tasks back in toprocess",
         found.farmer, found.settled, found.lost

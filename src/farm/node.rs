@@ -10,7 +10,7 @@ use super::reserved::ReservedThreads;
 use super::resources::Resources;
 use super::start_error::StartError;
 use crate::host::allocation::{here, host_name};
-use crate::host::gpus::Ways;
+use crate::host::gpus::Access;
 use crate::host::room;
 use crate::model::allocation::{Allocation, is_launchers};
 use crate::model::refusal::hint;
@@ -51,7 +51,7 @@ impl Node {
         let (cpus, allocation) = (room::cpus(), here(&name));
         let resources = Resources {
             lookup: &text,
-            ways: Ways::from(|name| std::env::var_os(name)),
+            access: Access::from(|name| std::env::var_os(name)),
             allocation: &allocation,
             usable: usable(cpus, &allocation),
         };

@@ -1,5 +1,5 @@
-//! A farmer on a node that may be sick: it claims nothing, lets others try what
-//! failed here, and acts on what they say.
+//! Quarantine: a farmer on a node that may be unhealthy claims no tasks until other nodes
+//! have tried those that failed here.
 //!
 //! The ledger reports each end here and calls [`Quarantine::mind`] now and then.
 //! `model::health` decides; this does it, in the workdir, the queue and the
@@ -20,10 +20,10 @@ use crate::workdir::quarantine::OutcomeCursor;
 use crate::workdir::session::Session;
 use crate::workdir::state::State;
 
-/// How often it is looked what became of the tasks: soon at first.
+/// How often the outcomes of the tasks are read: soon at first.
 const LOOK_FIRST: Duration = Duration::from_millis(200);
 const LOOK_EVERY: Duration = Duration::from_secs(2);
-/// How long until a doubt that could not be told is told again.
+/// After which time a quarantine that could not be recorded is tried again.
 const AGAIN: Duration = Duration::from_secs(10);
 
 /// What a farmer does about its node.
@@ -68,8 +68,8 @@ impl Quarantine {
         self.health.is_suspicious() && state.claiming() >= 2
     }
 
-    /// When to look again, if there is anything to look for. `are_held`: ends are held
-    /// back, as they may be interruptions.
+    /// When to check again, if anything is to be checked. `are_held`: suspect ends are
+    /// held back.
     pub(super) fn due_at(&self, session: &Session, are_held: bool) -> Option<Instant> {
         if self.health.health() != NodeHealth::Healthy || self.is_on {
             return Some(self.look_at);
@@ -83,8 +83,8 @@ impl Quarantine {
         self.health.has_wish() && !session.has_pending() && !are_held
     }
 
-    /// Does what is due; what people should know of it.
-    pub(super) fn mind(
+    /// Does what is due; returns a message for the user.
+    pub(super) fn run_due(
         &mut self,
         session: &mut Session,
         are_held: bool,
@@ -101,7 +101,9 @@ impl Quarantine {
         match self.health.health() {
             NodeHealth::Healthy if self.is_on => self.release(session, waiting),
             NodeHealth::Healthy => self.ask(session, waiting),
-            NodeHealth::Suspect | NodeHealth::Unhealthy => self.look(session, are_held, waiting),
+            NodeHealth::Suspect | NodeHealth::Unhealthy => {
+                self.check_outcomes(session, are_held, waiting)
+            }
         }
     }
 
@@ -153,8 +155,8 @@ impl Quarantine {
         Ok(Some(self.noted(session, text)))
     }
 
-    /// Looks what became of the tasks, and of the others.
-    fn look(
+    /// Checks the outcomes of the tasks, and whether other nodes still claim.
+    fn check_outcomes(
         &mut self,
         session: &mut Session,
         are_held: bool,
@@ -167,10 +169,10 @@ impl Quarantine {
             let text = "no other farmer claims tasks any more: this node claims again";
             return Ok(Some(self.noted(session, text.into())));
         }
-        self.hear(session, waiting)?;
+        self.read_outcomes(session, waiting)?;
         if let Some(verdict) = self.health.diagnosis(self.clock.now()) {
             self.look_at = Instant::now();
-            return Ok(Some(self.noted(session, told(verdict))));
+            return Ok(Some(self.noted(session, message(verdict))));
         }
         if self.can_ask(session, are_held) {
             return self.ask(session, waiting);
@@ -178,8 +180,8 @@ impl Quarantine {
         Ok(None)
     }
 
-    /// Hears what others say.
-    fn hear(&mut self, session: &mut Session, waiting: &mut dyn Waiting) -> Result<()> {
+    /// Reads the outcomes on other nodes.
+    fn read_outcomes(&mut self, session: &mut Session, waiting: &mut dyn Waiting) -> Result<()> {
         if self.health.health() != NodeHealth::Suspect {
             return Ok(());
         }
@@ -193,7 +195,7 @@ impl Quarantine {
         Ok(())
     }
 
-    /// Writes into the journal what people are about to be told.
+    /// Records the message in the journal.
     fn noted(&self, session: &Session, text: String) -> String {
         session.journal().lock().push(&Record::Health {
             at: self.clock.micros(Instant::now()),
@@ -204,17 +206,17 @@ impl Quarantine {
     }
 }
 
-fn told(verdict: Diagnosis) -> String {
+fn message(verdict: Diagnosis) -> String {
     match verdict {
         Diagnosis::NodeAtFault(good, of) => format!(
-            "{good} of {of} tasks that failed here succeeded elsewhere: this node is sick and \
-             claims nothing more; what it failed goes to the others (--no-quarantine lets it go on)"
+            "{good} of {of} tasks that failed here succeeded elsewhere: this node is unhealthy \
+             and claims nothing more; the others run its failed tasks (--no-quarantine prevents this)"
         ),
         Diagnosis::TasksAtFault(bad, of) => {
             format!("{bad} of {of} tasks fail elsewhere, too: this node claims again")
         }
         Diagnosis::TimedOut => {
-            "no other node has tried what failed here: this node claims again".into()
+            "no other node has tried the tasks that failed here: this node claims again".into()
         }
         Diagnosis::Recovered => "a task succeeded here: this node claims again".into(),
     }

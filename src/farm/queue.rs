@@ -1,8 +1,8 @@
 //! The tasks that are claimed and wait for a slot of this farmer.
 //!
-//! The ledger puts them in, the slots take them out: between two tasks of a
-//! slot there is no round trip to anybody. A slot that finds it empty says so
-//! once, which is what makes the ledger hurry.
+//! The ledger puts them in, the slots take them out: between two tasks a slot waits for no
+//! other thread. A slot that finds the queue empty reports that once, and the ledger
+//! claims more.
 
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -15,7 +15,7 @@ use super::clock::since_boot;
 use super::message::Order;
 use crate::model::task::Task;
 
-/// How often it is asked whether a slot may start a task.
+/// How often a slot asks again whether it may start a task.
 const ASK_EVERY: Duration = Duration::from_millis(500);
 
 /// The queue of one farmer.
@@ -23,64 +23,65 @@ pub struct Queue {
     slots: u64,
     inner: Mutex<Inner>,
     changed: Condvar,
-    /// For those who wait for something else than a task: a word to one of them
-    /// must not be lost to a slot.
+    /// For threads that wait for something else than a task: a notification to one of
+    /// them must not wake a slot.
     closed: Condvar,
-    hungry: Sender<Order>,
-    life: Life,
+    orders: Sender<Order>,
+    lease: Lease,
 }
 
-/// Until when a farmer may start tasks: for some time after its last sign of
-/// life, so that it has stopped by itself before others take it for dead. Times are
-/// those since the boot: while a machine sleeps, others do not.
-pub struct Life {
+/// Until when a farmer may start tasks: for some time after its last heartbeat, so that it
+/// has stopped by itself before others take it for dead. Times are those since the boot:
+/// they run on while the machine sleeps.
+pub struct Lease {
     good_for: Duration,
-    /// When the last sign of life was begun, in milliseconds.
+    /// When the last heartbeat was begun, in milliseconds.
     last: AtomicU64,
-    /// A sign counts that was begun later.
+    /// Only a heartbeat that was begun later counts.
     doubted: AtomicU64,
-    is_over: AtomicBool,
+    is_revoked: AtomicBool,
 }
 
-impl Life {
-    /// A life whose every sign is good for so long. The first is that it has joined: it
-    /// dates from when that took the lock, however long ago that is by now.
+impl Lease {
+    /// A lease that each heartbeat renews for this time. The first heartbeat is joining,
+    /// at the moment at which that took the lock.
     pub fn new(good_for: Duration, joined: Duration) -> Self {
         Self {
             good_for,
             last: AtomicU64::new(millis(joined)),
             doubted: AtomicU64::new(0),
-            is_over: AtomicBool::new(false),
+            is_revoked: AtomicBool::new(false),
         }
     }
 
-    /// A sign has arrived that was begun at this moment, and nobody had sealed us then.
-    pub fn sign(&self, begun: Duration) {
+    /// A heartbeat that was begun at this moment has been written, and nobody had taken
+    /// over then.
+    pub fn renew(&self, begun: Duration) {
         self.last.fetch_max(millis(begun), Ordering::Relaxed);
     }
 
-    /// Something was refused: only a sign from now on tells that we are not cut off.
+    /// The workdir refused something: only a heartbeat from now on renews the lease.
     pub fn doubt(&self) {
         let now = millis(since_boot());
         self.doubted.fetch_max(now, Ordering::Relaxed);
     }
 
     /// Others have taken our tasks over.
-    pub fn end(&self) {
-        self.is_over.store(true, Ordering::Relaxed);
+    pub fn revoke(&self) {
+        self.is_revoked.store(true, Ordering::Relaxed);
     }
 
     /// Whether they have, as far as we know.
-    pub fn is_over(&self) -> bool {
-        self.is_over.load(Ordering::Relaxed)
+    pub fn is_revoked(&self) -> bool {
+        self.is_revoked.load(Ordering::Relaxed)
     }
 
-    /// Whether the last sign is good still.
-    pub fn is_good(&self) -> bool {
+    /// Whether the lease still holds.
+    pub fn is_valid(&self) -> bool {
         let last = self.last.load(Ordering::Relaxed);
         let age = millis(since_boot()).saturating_sub(last);
         let is_fresh = Duration::from_millis(age) < self.good_for;
-        is_fresh && last > self.doubted.load(Ordering::Relaxed) && !self.is_over()
+        is_fresh && last > self.doubted.load(Ordering::Relaxed) && !self.is_revoked()
     }
 }
 
@@ -88,14 +89,14 @@ fn millis(time: Duration) -> u64 {
     u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
 }
 
-/// How a queue stands.
+/// The state of a queue.
 #[derive(Clone, Copy, Debug)]
 pub struct Counts {
     /// Slots that wait for a task.
     pub idle: u64,
     /// Tasks that wait for a slot.
     pub queued: u64,
-    /// Slots that wait for something else than a task.
+    /// Slots that wait for a GPU.
     pub barred: u64,
     /// Whether nothing may be started now.
     pub is_held: bool,
@@ -107,8 +108,8 @@ struct Inner {
     idle: u64,
     barred: u64,
     is_closed: bool,
-    /// How many slots were idle when the ledger was last told.
-    cried: u64,
+    /// How many slots were idle when that was last reported to the ledger.
+    idle_reported: u64,
     /// After this moment nothing is started.
     held_after: Option<Instant>,
     is_quarantined: bool,
@@ -121,22 +122,22 @@ impl Inner {
 }
 
 impl Queue {
-    /// An empty queue; the first and the last of the `slots` that find it so send
-    /// a word to the ledger.
-    pub fn new(slots: u32, hungry: Sender<Order>, life: Life) -> Self {
+    /// An empty queue. The first and the last of the `slots` that find it empty report that
+    /// to the ledger.
+    pub fn new(slots: u32, orders: Sender<Order>, lease: Lease) -> Self {
         Self {
             slots: slots.into(),
             inner: Mutex::default(),
             changed: Condvar::new(),
             closed: Condvar::new(),
-            hungry,
-            life,
+            orders,
+            lease,
         }
     }
 
-    /// The farmer's life.
-    pub fn life(&self) -> &Life {
-        &self.life
+    /// The farmer's lease.
+    pub fn lease(&self) -> &Lease {
+        &self.lease
     }
 
     fn lock(&self) -> MutexGuard<'_, Inner> {
@@ -151,15 +152,14 @@ impl Queue {
             if inner.is_closed {
                 break None;
             }
-            if !self.life.is_good() {
-                // The ledger gives the next sign once it has looked whether we
-                // were sealed.
+            if !self.lease.is_valid() {
+                // The ledger renews it once it has checked that nobody has taken over.
                 let waited = self.changed.wait_timeout(inner, Duration::from_millis(100));
                 inner = waited.unwrap_or_else(PoisonError::into_inner).0;
                 continue;
             }
             if inner.is_held() {
-                // Whoever holds it lets it go, or closes it.
+                // The thread that holds it releases or closes it.
                 inner = self
                     .changed
                     .wait(inner)
@@ -170,10 +170,10 @@ impl Queue {
                 break Some(task);
             }
             let is_last = inner.idle + inner.barred == self.slots;
-            if inner.cried == 0 || is_last && inner.cried < self.slots {
-                inner.cried = inner.idle;
+            if inner.idle_reported == 0 || is_last && inner.idle_reported < self.slots {
+                inner.idle_reported = inner.idle;
                 // The ledger is gone only when the queue is closed.
-                let _ = self.hungry.send(Order::Hungry);
+                let _ = self.orders.send(Order::Starved);
             }
             inner = self
                 .changed
@@ -187,7 +187,7 @@ impl Queue {
     /// Adds claimed tasks at the end.
     pub fn put(&self, tasks: Vec<Task>) {
         let mut inner = self.lock();
-        inner.cried = 0;
+        inner.idle_reported = 0;
         let n = tasks.len();
         inner.tasks.extend(tasks);
         let idle = inner.idle;
@@ -199,12 +199,12 @@ impl Queue {
         }
     }
 
-    /// Lets nothing be started after this moment; none lets everything.
+    /// Starts no task after this moment; with none, tasks are started again.
     pub fn hold_after(&self, at: Option<Instant>) {
         self.change_hold(|inner| inner.held_after = at);
     }
 
-    /// Lets nothing be started as long as the node is doubted.
+    /// Starts no task while the node is in quarantine.
     pub fn quarantine(&self, is_on: bool) {
         self.change_hold(|inner| inner.is_quarantined = is_on);
     }
@@ -220,7 +220,7 @@ impl Queue {
         }
     }
 
-    /// Lets nobody start anything any more.
+    /// Starts no task any more.
     pub fn close(&self) {
         self.lock().is_closed = true;
         self.changed.notify_all();
@@ -242,9 +242,8 @@ impl Queue {
         true
     }
 
-    /// Waits until the slot may start a task, which is asked now and then; false
-    /// when nothing may start any more. Meanwhile it is not idle: no task is
-    /// claimed for it.
+    /// Waits until the slot may start a task; false when the queue is closed. Meanwhile
+    /// the slot is not idle: no task is claimed for it.
     pub fn is_open_for(&self, mut may_start: impl FnMut() -> bool) -> bool {
         if may_start() {
             return true;
@@ -262,7 +261,7 @@ impl Queue {
         is_open
     }
 
-    /// How it stands at this moment.
+    /// Its state at this moment.
     pub fn counts(&self) -> Counts {
         let inner = self.lock();
         Counts {
@@ -291,13 +290,13 @@ mod tests {
     const SECOND: Duration = Duration::from_secs(1);
 
     #[test]
-    fn a_life_dates_from_joining_however_late_its_first_task_is() {
+    fn a_lease_dates_from_joining_however_late_its_first_task_is() {
         let now = since_boot();
-        assert!(Life::new(3600 * SECOND, now).is_good());
-        // Frozen for as long in between, it may be sealed by now.
-        let late = Life::new(SECOND, now.saturating_sub(2 * SECOND));
-        assert!(!late.is_good());
-        late.sign(now + 3600 * SECOND);
-        assert!(late.is_good());
+        assert!(Lease::new(3600 * SECOND, now).is_valid());
+        // After a freeze of that length others may have taken over.
+        let late = Lease::new(SECOND, now.saturating_sub(2 * SECOND));
+        assert!(!late.is_valid());
+        late.renew(now + 3600 * SECOND);
+        assert!(late.is_valid());
     }
 }

@@ -12,7 +12,7 @@ use super::prepare::StartContext;
 use super::reserved::ReservedThreads;
 use super::source::Source;
 use super::start_error::StartError;
-use super::supervisor::Ended;
+use super::supervisor::FarmerEnd;
 use super::threads::{Farm, Member};
 use crate::exit::RunExit;
 use crate::model::record::Record;
@@ -60,7 +60,7 @@ pub(super) fn run(
 
 fn join_again(
     farm: &Farm,
-    ended: Ended,
+    ended: FarmerEnd,
     before: &str,
     takeover: Duration,
 ) -> Result<Member, StartError> {
@@ -103,7 +103,7 @@ fn leave_at_once(farm: &Farm, joined: Joined, why: &StartError) {
     }
 }
 
-fn finish(farm: Farm, farmer: String, ended: &Ended) -> RunExit {
+fn finish(farm: Farm, farmer: String, ended: &FarmerEnd) -> RunExit {
     let busy = Arc::clone(&farm.busy);
     let finish = Finish {
         workdir: farm.workdir,

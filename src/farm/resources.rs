@@ -1,6 +1,6 @@
 //! What a process may use of its node, and by which means it finds that out.
 
-use crate::host::gpus::Ways;
+use crate::host::gpus::Access;
 use crate::model::allocation::Allocation;
 use crate::model::devices::deal::Share;
 
@@ -9,7 +9,7 @@ pub(super) struct Resources<'a> {
     /// The environment variables.
     pub(super) lookup: &'a dyn Fn(&str) -> Option<String>,
     /// How GPUs are asked.
-    pub(super) ways: Ways,
+    pub(super) access: Access,
     /// The job and the step.
     pub(super) allocation: &'a Allocation,
     /// How many CPUs are ours alone.

@@ -1,8 +1,8 @@
 //! The life of a slot: take a task, open its log, spawn, wait, report, take the
 //! next.
 //!
-//! A slot does everything that may block for its task and decides nothing but
-//! how an attempt ended. Between two tasks it waits for nobody.
+//! A slot does everything that may block for its task, and decides only how an attempt
+//! ended. Between two tasks it waits for no other thread.
 
 use std::ffi::CString;
 use std::fs::File;
@@ -18,16 +18,16 @@ use nix::errno::Errno;
 
 use super::clock::Clock;
 use super::gates::Gates;
-use super::ledger::{PATIENCE_BUSY, PATIENCE_IDLE};
-use super::logs::{Doors, OpenLog, SlotLogs, Written};
-use super::message::{Event, Failure, Places, Report, Stopped};
+use super::ledger::{RETRY_BUSY_FOR, RETRY_IDLE_FOR};
+use super::logs::{LogPermits, OpenLog, SlotLogs, Written};
+use super::message::{Event, FailedAttempt, Report, SlotProcesses, Stopped};
 use super::queue::Queue;
 use super::task_env::TaskEnv;
-use super::walltime::Took;
+use super::walltime::TaskTimes;
 use crate::host::cpus;
 use crate::host::guard::Row;
 use crate::host::memory::OomKills;
-use crate::host::process::{Ended, Running, Spawn, Status, Told, is_passing};
+use crate::host::process::{ProcessEnd, Running, Spawn, Status, StopReason, is_passing};
 use crate::model::durations;
 use crate::model::interruption::is_suspect;
 use crate::model::outcome::{Destination, Outcome};
@@ -41,8 +41,8 @@ use crate::workdir::journal::SharedJournal;
 use crate::workdir::layout::{LOGS, SCRIPTS};
 use crate::workdir::membership::has_departed;
 
-/// For so long an end that comes after a long silence waits for the ledger to ask whether
-/// others have taken our tasks over.
+/// How long an end waits, when the lease has run out, for the ledger to check whether
+/// others have taken over.
 const ASKED: Duration = Duration::from_secs(1);
 const ASK_EVERY: Duration = Duration::from_millis(2);
 
@@ -51,9 +51,9 @@ pub(super) struct SlotContext {
     /// Where tasks come from.
     pub queue: Arc<Queue>,
     /// The running process of each slot.
-    pub places: Places,
+    pub processes: SlotProcesses,
     /// Limits the number of open files, where few may be open.
-    pub doors: Option<Arc<Doors>>,
+    pub permits: Option<Arc<LogPermits>>,
     /// The absolute path of the workdir, for tasks and for messages.
     pub workdir: Arc<PathBuf>,
     /// The workdir.
@@ -65,7 +65,7 @@ pub(super) struct SlotContext {
     /// How long tasks ran in all slots, in microseconds.
     pub busy: Arc<AtomicU64>,
     /// How long each task took.
-    pub took: Arc<Took>,
+    pub times: Arc<TaskTimes>,
     /// The farmer's journal.
     pub journal: SharedJournal,
     /// To the ledger.
@@ -145,19 +145,19 @@ impl Slot {
         end
     }
 
-    /// Writes the end into the journal, where it survives us, and tells the
-    /// ledger of it; ends that are suspect are the ledger's to write.
+    /// Writes the end into the journal, where it survives us, and reports it to the ledger.
+    /// Suspect ends are written by the ledger.
     fn report(&self, task: Task, end: End, suspect: Option<Instant>) {
-        if self.is_sealed() {
-            // It runs elsewhere by now; the ledger is about to find out.
+        if self.is_fenced() {
+            // It runs elsewhere by now; the ledger is about to detect that.
             return;
         }
         let mut journal = self.shared.journal.lock();
         if suspect.is_none() {
             journal.push(&Record::End(end.clone()));
-            // A write that fails is tried again, and told, by the ledger.
+            // The ledger repeats a write that fails, and reports it.
             if journal.write().is_err() {
-                self.shared.queue.life().doubt();
+                self.shared.queue.lease().doubt();
             }
         }
         let _ = self
@@ -166,20 +166,20 @@ impl Slot {
             .send(Report::Ended { task, end, suspect });
     }
 
-    /// Whether others have taken our tasks over: asked after a long silence only. Where
-    /// nobody can tell, the end is recorded: a session that is over settles none.
-    fn is_sealed(&self) -> bool {
-        // The ledger asks under the lock right now, and who seals us may be about to.
-        let (life, since) = (self.shared.queue.life(), Instant::now());
-        while !life.is_good()
-            && !life.is_over()
+    /// Whether others have taken over: checked only when the lease has run out. When that
+    /// is unknown, the end is recorded: a session that was fenced settles none.
+    fn is_fenced(&self) -> bool {
+        // The ledger checks it under the lock right now, where others may take over.
+        let (lease, since) = (self.shared.queue.lease(), Instant::now());
+        while !lease.is_valid()
+            && !lease.is_revoked()
             && since.elapsed() < ASKED
             && !self.shared.queue.is_closed_within(ASK_EVERY)
         {}
-        if life.is_good() {
+        if lease.is_valid() {
             return false;
         }
-        if life.is_over() {
+        if lease.is_revoked() {
             return true;
         }
         let dir: Arc<dyn Dir> = self.shared.dir.clone();
@@ -190,8 +190,8 @@ impl Slot {
     /// One attempt of a task; `None` when it was not started because nothing
     /// may start any more.
     fn attempt(&mut self, task: &Task) -> Option<(End, Option<Instant>)> {
-        let doors = self.shared.doors.clone();
-        let pass = doors.as_deref().map(Doors::enter);
+        let permits = self.shared.permits.clone();
+        let permit = permits.as_deref().map(LogPermits::acquire);
         let log = self.open_log(task)?;
         let how = self.runner.prepare(&task.line);
         let start = self.start(task, how, &log);
@@ -199,7 +199,7 @@ impl Slot {
             log.say(why);
         }
         let log = log.release();
-        drop(pass);
+        drop(permit);
         let (started, ended) = match start {
             Started::Runs { pid, at } => {
                 let stopped = |signal| {
@@ -211,8 +211,8 @@ impl Slot {
                         signal,
                     }));
                 };
-                let place = &self.shared.places[self.number as usize];
-                let ended = place.wait(pid, stopped, || self.row.set(0));
+                let process = &self.shared.processes[self.number as usize];
+                let ended = process.wait(pid, stopped, || self.row.set(0));
                 (at, Ok(ended))
             }
             Started::Cannot { code, .. } => (Instant::now(), Err(code)),
@@ -232,7 +232,7 @@ impl Slot {
             let _ = self
                 .shared
                 .events
-                .send(Event::TaskFailed(Failure::of(task, &end)));
+                .send(Event::TaskFailed(FailedAttempt::of(task, &end)));
         }
         Some((end, is_suspect.then_some(now)))
     }
@@ -253,7 +253,7 @@ impl Slot {
         let us = u64::try_from(us).unwrap_or(u64::MAX);
         self.shared.busy.fetch_add(us, Ordering::Relaxed);
         if outcome == Outcome::Exit(0) {
-            self.shared.took.push(started, Duration::from_micros(us));
+            self.shared.times.push(started, Duration::from_micros(us));
         }
         End {
             id: task.id,
@@ -267,10 +267,10 @@ impl Slot {
         }
     }
 
-    fn outcome(&self, ended: &Ended) -> Outcome {
-        match (ended.told, ended.status) {
-            (Some(Told::TimeLimit), _) => Outcome::TimeLimit,
-            (Some(Told::Stop), _) => Outcome::Interrupted,
+    fn outcome(&self, ended: &ProcessEnd) -> Outcome {
+        match (ended.stop_reason, ended.status) {
+            (Some(StopReason::TimeLimit), _) => Outcome::TimeLimit,
+            (Some(StopReason::Stop), _) => Outcome::Interrupted,
             // A shell whose child was killed says 137 for it.
             (None, Status::Signaled(9) | Status::Exited(137)) if self.shared.oom.explain_end() => {
                 Outcome::OutOfMemory
@@ -281,9 +281,9 @@ impl Slot {
         }
     }
 
-    /// Opens the task's log; a workdir that refuses is tried again until it
-    /// yields or the farm stops, which it does when that lasts. A refused resource
-    /// is no reason to stop what runs: a task that ends gives some back.
+    /// Opens the task's log. When the workdir refuses, it is tried again until it succeeds
+    /// or the farm stops, which it does after a while. A refused resource does not stop
+    /// running tasks: a task that ends gives some back.
     fn open_log(&mut self, task: &Task) -> Option<OpenLog> {
         let (began, mut pause) = (Instant::now(), Duration::from_millis(50));
         loop {
@@ -293,15 +293,21 @@ impl Slot {
             };
             let runs = self
                 .shared
-                .places
+                .processes
                 .iter()
-                .any(|place| place.look().is_some());
-            let (patience, for_long) = match (is_resource(&error), runs) {
+                .any(|process| process.running().is_some());
+            let (limit, for_how_long) = match (is_resource(&error), runs) {
                 (true, true) => (Duration::MAX, "until one of our tasks ends".to_owned()),
-                (false, false) => (PATIENCE_IDLE, durations::show(PATIENCE_IDLE)),
-                _ => (PATIENCE_BUSY, durations::show(PATIENCE_BUSY)),
+                (false, false) => (
+                    RETRY_IDLE_FOR,
+                    format!("for {}", durations::show(RETRY_IDLE_FOR)),
+                ),
+                _ => (
+                    RETRY_BUSY_FOR,
+                    format!("for {}", durations::show(RETRY_BUSY_FOR)),
+                ),
             };
-            if began.elapsed() > patience {
+            if began.elapsed() > limit {
                 let file = format!("a log of task {} in {}", task.id, self.logs_folder());
                 let (doing, source) = ("open", error);
                 let error = Error::Io {
@@ -309,13 +315,13 @@ impl Slot {
                     file,
                     source,
                 };
-                let _ = self.shared.events.send(Event::Trouble(error));
+                let _ = self.shared.events.send(Event::WorkdirUnusable(error));
                 return None;
             }
             if pause == Duration::from_millis(400) {
                 let (folder, hint) = (self.logs_folder(), hint(&error));
                 let text = format!(
-                    "cannot open a log of task {} in {folder}: {error}{hint}; trying on for {for_long}",
+                    "cannot open a log of task {} in {folder}: {error}{hint}; retrying {for_how_long}",
                     task.id
                 );
                 let _ = self.shared.events.send(Event::Warn(text));
@@ -361,7 +367,7 @@ impl Slot {
         }
     }
 
-    /// Spawns; a node that is busy is tried again, and no attempt is charged.
+    /// Spawns. On a busy node it is tried again, and no attempt is counted.
     fn spawn(
         &mut self,
         task: &Task,
@@ -391,17 +397,17 @@ impl Slot {
                         id,
                         attempt,
                         started: at,
-                        told: None,
+                        stop_reason: None,
                         noted: false,
                     };
-                    self.shared.places[self.number as usize].enter(running);
+                    self.shared.processes[self.number as usize].set(running);
                     return Ok(Started::Runs { pid, at });
                 }
                 Err(errno) if is_passing(errno) => {
                     if pause > Duration::from_millis(500) {
                         let (why, hint) = (errno.desc(), hint(&errno.into()));
                         let text =
-                            format!("cannot start task {} yet: {why}{hint}; trying on", task.id);
+                            format!("cannot start task {} yet: {why}{hint}; retrying", task.id);
                         let _ = self.shared.events.send(Event::Warn(text));
                     }
                     if self.shared.queue.is_closed_within(pause) {
@@ -418,7 +424,7 @@ impl Slot {
     fn write_script(&self, task: &Task) -> std::io::Result<PathBuf> {
         self.shared.dir.make_dir(SCRIPTS)?;
         let name = format!("{SCRIPTS}/task_{}", task.id);
-        // Never into what is there: an earlier attempt's shell may still read it.
+        // Not into an existing file: the shell of an earlier attempt may still read it.
         self.shared.dir.remove(&name)?;
         let file = self.shared.dir.open(&name, Open::CreateNew)?;
         file.write_at(&[&task.line[..], b"\n"].concat(), 0)?;

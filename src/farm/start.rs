@@ -9,7 +9,7 @@ use crossbeam_channel::{Sender, unbounded};
 
 use super::clock::Clock;
 use super::lock_wait::{CancelToken, LockWaiter, cancellation};
-use super::message::{Event, Heard};
+use super::message::{Event, ReceivedSignals};
 use super::node::Node;
 use super::options::Options;
 use super::prepare::StartContext;
@@ -30,7 +30,7 @@ pub fn run(options: &Options) -> Result<RunExit, StartError> {
     let clock = Clock::start();
     let (events, inbox) = unbounded();
     // First: a signal during the start stops the farm in good order, too.
-    let (cancel, heard) = listen(&events)?;
+    let (cancel, received) = listen(&events)?;
     let source = Source::open(&options.tasks)?;
     let mut node = Node::read(options)?;
     let source = source.read_as(node.dialect(options.plain));
@@ -60,10 +60,10 @@ pub fn run(options: &Options) -> Result<RunExit, StartError> {
         clock,
         events,
         inbox,
-        heard,
+        received,
         files,
         cancel,
-        took: Arc::default(),
+        times: Arc::default(),
         busy: Arc::default(),
     };
     rejoin::run(farm, member, source, threads)
@@ -93,10 +93,11 @@ fn progress(options: &Options, allocation: &Allocation) -> Progress {
 
 /// From now on signals are events, and are recorded; the first signal to stop also ends
 /// waits for the lock while the farm is not yet running.
-fn listen(events: &Sender<Event>) -> Result<(CancelToken, Heard), StartError> {
+fn listen(events: &Sender<Event>) -> Result<(CancelToken, ReceivedSignals), StartError> {
     let (cancel_on_drop, cancel) = cancellation();
-    let heard = Heard::default();
-    let (events, noted, mut cancel_on_drop) = (events.clone(), heard.clone(), Some(cancel_on_drop));
+    let received = ReceivedSignals::default();
+    let (events, noted, mut cancel_on_drop) =
+        (events.clone(), received.clone(), Some(cancel_on_drop));
     let on_signal = move |signal| {
         if signal != signals::SUSPENDS {
             drop(cancel_on_drop.take());
@@ -106,5 +107,5 @@ fn listen(events: &Sender<Event>) -> Result<(CancelToken, Heard), StartError> {
         let _ = events.send(Event::Signal(signal));
     };
     signals::listen(on_signal).map_err(|error| StartError::System("listen for signals", error))?;
-    Ok((cancel, heard))
+    Ok((cancel, received))
 }

@@ -1,9 +1,10 @@
 //! Which of the processes that a launcher started together sums up the run.
 //!
-//! Each of them could, but they share one output, and a thousand summaries in it are
-//! none. So the last of a job to leave does it: it knows how all has ended, and it is
-//! there whichever of them were killed. Others rely on this: the order of transactions
-//! decides who was last, so no two of a job that leave in good order both sum up.
+//! Each of them could, but they share one output, and a thousand summaries in it are of no
+//! use. So the last one of a job to leave does it: it knows how all have ended, and it
+//! exists whichever of them were killed. Others rely on this: the order of transactions
+//! decides which one was last, so of a job only one process that leaves in good order sums
+//! up.
 
 use std::time::Duration;
 
@@ -17,20 +18,20 @@ use crate::workdir::membership::{self, Membership, has_departed_by_name};
 use crate::workdir::open::Workdir;
 use crate::workdir::state::State;
 
-use super::supervisor::Ended;
+use super::supervisor::FarmerEnd;
 
-/// With more others of its job about no process asks whether it was the last: so many
-/// do not die unnoticed, and to ask costs reading the log.
+/// With more live processes of its job, a process does not check whether it was the last
+/// one: so many do not die unnoticed, and the check reads the log.
 const FEW: usize = 16;
 
-/// What a process tells at its end.
-pub(super) enum Voice {
-    /// How the run went, and its own part in it: nobody else tells it.
-    Own,
-    /// How the run went, for all of its job.
+/// What a process reports at its end.
+pub(super) enum SummaryScope {
+    /// The run, and its own part in it.
+    Farmer,
+    /// The run, for all processes of its job.
     Job(Job),
-    /// Its own part only.
-    Part,
+    /// Its own part only: another process sums up.
+    None,
 }
 
 /// The job of the process that was the last of it to leave.
@@ -39,29 +40,34 @@ pub(super) struct Job {
     pub(super) joined: Vec<String>,
     /// The job, as headers have it.
     pub(super) name: Option<String>,
-    /// Farmers of it that have died, and whose tasks nobody has given back yet.
+    /// Farmers of it that have died, and whose tasks are not taken over yet.
     pub(super) dead: u32,
 }
 
-/// What the farmer `me` tells, that ended so.
-pub(super) fn voice(workdir: &Workdir, place: &Allocation, me: &str, ended: &Ended) -> Voice {
+/// What the farmer `me` reports, which ended so.
+pub(super) fn scope(
+    workdir: &Workdir,
+    place: &Allocation,
+    me: &str,
+    ended: &FarmerEnd,
+) -> SummaryScope {
     if !place.has_companions() {
-        return Voice::Own;
+        return SummaryScope::Farmer;
     }
     let is_cut_off = ended.farmer.cause() == Cause::Sealed;
-    // Without an order to go by, the first of them speaks.
+    // Without an order, the first process reports.
     let unordered = if place.speaks_for_all() && !is_cut_off {
-        Voice::Own
+        SummaryScope::Farmer
     } else {
-        Voice::Part
+        SummaryScope::None
     };
     let Some(left) = &ended.state else {
         return unordered;
     };
     match last_of_job(workdir, place, me, left) {
-        Ok(Some(job)) => Voice::Job(job),
-        Ok(None) if left.live == 0 => Voice::Own,
-        Ok(None) => Voice::Part,
+        Ok(Some(job)) => SummaryScope::Job(job),
+        Ok(None) if left.live == 0 => SummaryScope::Farmer,
+        Ok(None) => SummaryScope::None,
         Err(_) => unordered,
     }
 }
@@ -74,7 +80,7 @@ fn last_of_job(
     left: &State,
 ) -> Result<Option<Job>> {
     let dir = &workdir.dir;
-    // It makes one look at each, so no time of any silence counts.
+    // It checks each once, so silence proves nothing.
     let mut watcher = Watcher::new(Box::new(Here::read()), Duration::MAX);
     let mut is_other = |farmer: &str| -> Result<bool> {
         let id = (farmer != me).then(|| watcher.id_of_any(dir, farmer));
@@ -92,11 +98,11 @@ fn last_of_job(
             }
         }
     }
-    let Some(roll) = Membership::at(dir, left)? else {
+    let Some(membership) = Membership::at(dir, left)? else {
         return Ok(None);
     };
     let mut alive = Vec::new();
-    for farmer in &roll.alive {
+    for farmer in &membership.alive {
         if is_other(farmer)? {
             alive.push(farmer);
         }
@@ -108,7 +114,7 @@ fn last_of_job(
     }
     Ok(Some(Job {
         dead: u32::try_from(alive.len()).unwrap_or(u32::MAX),
-        joined: roll.joined,
+        joined: membership.joined,
         name: place.job.clone(),
     }))
 }

@@ -1,9 +1,8 @@
 //! The main loop of a farmer: every event comes in here, the model decides,
 //! this thread acts.
 //!
-//! Others rely on this: it alone tells tasks to end, it never touches the
-//! shared files, and it blocks on nothing but its channel, with the next
-//! deadline.
+//! Others rely on this: it alone asks tasks to end, it never touches the shared files, and
+//! it blocks only on its channel, until the next deadline.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, PoisonError};
@@ -14,13 +13,15 @@ use nix::sys::signal::Signal;
 use nix::unistd::Pid;
 
 use super::clock::Clock;
-use super::ledger::Board;
+use super::ledger::SharedState;
 use super::lock_wait::CancelOnDrop;
-use super::message::{Event, Failure, Order, Places, Stopped};
+use super::message::{Event, FailedAttempt, Order, SlotProcesses, Stopped};
 use super::queue::Queue;
 use super::walltime::Endgame;
 use crate::host::memory::OomKills;
-use crate::host::process::{Place, Told, end_orphans, is_stopped, reap_orphans, stand_still};
+use crate::host::process::{
+    SlotProcess, StopReason, end_orphans, is_stopped, reap_orphans, stop_self,
+};
 use crate::host::signals::SUSPENDS;
 use crate::model::escape::{clip, escape};
 use crate::model::farmer::{self, Action, Cause, Lifecycle, Phase};
@@ -36,21 +37,20 @@ use crate::workdir::state::State;
 /// Progress is shown and orphans are reaped this often, which is also the
 /// longest sleep.
 const SHOW: Duration = Duration::from_millis(500);
-/// The first time comes early: people look then.
+/// The first time comes early, when users watch.
 pub(super) const FIRST_SHOW: Duration = Duration::from_millis(100);
-/// A sleep that lasts so much longer than planned was none of ours: we were
-/// frozen.
+/// When a wait lasts so much longer than planned, the process was frozen.
 const FROZEN: Duration = Duration::from_secs(2);
 /// How many failures are kept for the summary.
 const FAILURES_KEPT: usize = 5;
-/// Of so many tasks people are told that they left processes behind, and of so many it
-/// is noted.
-const LEFT_TOLD: u32 = 5;
+/// For how many tasks it is shown, and for how many it is recorded, that they left
+/// processes behind.
+const LEFT_REPORTED: u32 = 5;
 const LEFT_NOTED: u32 = 100;
-/// A slot may take so long between a task and its process.
+/// The time of a slot between taking a task and its process.
 const STARTING: Duration = Duration::from_millis(20);
-/// A task is told to be stopped when it has been for so long: what suspends a job stops
-/// tasks and farmer one after the other.
+/// A stopped task is reported after this time: what suspends a job stops tasks and farmer
+/// one after the other.
 const STOPPED_FOR: Duration = Duration::from_secs(1);
 
 /// What the supervisor works with.
@@ -65,7 +65,7 @@ pub(super) struct Supervisor {
     pub endgame: Endgame,
     /// Whether this process reports what every process of the run knows.
     pub speaks_for_all: bool,
-    /// Whether to tell them more than they need.
+    /// Whether to show more messages.
     pub is_verbose: bool,
     /// The farmer's clock.
     pub clock: Clock,
@@ -76,9 +76,9 @@ pub(super) struct Supervisor {
     /// Closed when nothing may start any more.
     pub queue: Arc<Queue>,
     /// What runs.
-    pub places: Places,
-    /// How the run stands.
-    pub board: Board,
+    pub processes: SlotProcesses,
+    /// The state of the run.
+    pub shared_state: SharedState,
     /// Shows it.
     pub progress: Progress,
     /// Dropped to end the ledger's waits for the lock.
@@ -89,46 +89,46 @@ pub(super) struct Supervisor {
     pub slots: usize,
     /// When the run is shown next.
     pub show_at: Duration,
-    /// What was seen of tasks beside their ends.
-    pub seen: Seen,
+    /// What was observed of tasks beside their ends.
+    pub observed: Observations,
     /// For how long the process was frozen so far.
     pub frozen: Duration,
     /// The first failures so far.
-    pub failures: Vec<Failure>,
+    pub failures: Vec<FailedAttempt>,
 }
 
-/// What was seen of tasks beside their ends.
-pub(super) struct Seen {
-    /// Those that a signal has stopped and nobody was told of.
+/// What was observed of tasks beside their ends.
+pub(super) struct Observations {
+    /// Tasks that a signal has stopped, not reported yet.
     stopped: Vec<Stopped>,
     /// Evidence of kills for lack of memory.
     oom: Arc<OomKills>,
     /// How many have left processes behind.
     left_behind: u32,
-    /// For how long we stood still as we were told, and it is not accounted for yet.
-    stood: Duration,
+    /// For how long we suspended still as we were told, and it is not accounted for yet.
+    suspended: Duration,
 }
 
-impl Seen {
+impl Observations {
     /// Nothing yet.
     pub(super) fn new(oom: Arc<OomKills>) -> Self {
         Self {
             stopped: Vec::new(),
             oom,
             left_behind: 0,
-            stood: Duration::ZERO,
+            suspended: Duration::ZERO,
         }
     }
 }
 
-/// How it ended.
-pub(super) struct Ended {
+/// How a farmer ended.
+pub(super) struct FarmerEnd {
     /// The decisions that were made.
     pub farmer: Lifecycle,
-    /// How the run stands; none when the ledger could not leave.
+    /// The state of the run; none when the ledger could not leave.
     pub state: Option<State>,
     /// The first failures.
-    pub failures: Vec<Failure>,
+    pub failures: Vec<FailedAttempt>,
     /// Why tasks were not started, when time was lacking.
     pub short: Option<String>,
     /// For how long the process was frozen.
@@ -141,7 +141,7 @@ pub(super) struct Ended {
 
 impl Supervisor {
     /// Runs the farmer to its end.
-    pub(super) fn run(mut self) -> Ended {
+    pub(super) fn run(mut self) -> FarmerEnd {
         let (mut state, mut frozen) = (None, self.frozen);
         // The farmer's time stands still while we are frozen; all other times
         // here are the clock's.
@@ -168,11 +168,11 @@ impl Supervisor {
             let event = event.map_or(Some(farmer::Event::Tick), |event| {
                 self.take(event, &mut state)
             });
-            let stood = std::mem::take(&mut self.seen.stood);
-            frozen += stood;
-            limit_at = limit_at.map(|at| at + stood);
+            let suspended = std::mem::take(&mut self.observed.suspended);
+            frozen += suspended;
+            limit_at = limit_at.map(|at| at + suspended);
             // Time passes also while events keep coming.
-            let walltime = self.look_at_walltime();
+            let walltime = self.check_walltime();
             let mut asked = None;
             for event in event
                 .into_iter()
@@ -186,10 +186,10 @@ impl Supervisor {
                     self.act(action);
                 }
             }
-            self.tell_stopping(signal, before, asked, now.saturating_sub(frozen));
+            self.report_stopping(signal, before, asked, now.saturating_sub(frozen));
             self.show(now);
         }
-        Ended {
+        FarmerEnd {
             short: self.endgame.why(),
             farmer: self.farmer,
             state,
@@ -200,14 +200,14 @@ impl Supervisor {
         }
     }
 
-    /// Whether the end of the allocation asks for something.
-    fn look_at_walltime(&mut self) -> Option<farmer::Event> {
+    /// Whether the end of the allocation requires something.
+    fn check_walltime(&mut self) -> Option<farmer::Event> {
         if self.farmer.phase() != Phase::Running {
             return None;
         }
-        let event = self.endgame.look();
+        let event = self.endgame.check();
         if let Some((mark, text)) = self.endgame.news() {
-            self.tell(&text);
+            self.report(&text);
             let at = self.clock.micros(Instant::now());
             let mark = Some(mark);
             // The ledger wakes up by it, and gives back what is held.
@@ -218,9 +218,9 @@ impl Supervisor {
         event
     }
 
-    /// What happens next, when a signal came or the farm begins to stop; `asked` is how
-    /// many tasks were told to end just now: some may have ended since.
-    fn tell_stopping(
+    /// Reports what happens next, when a signal came or the farm begins to stop; `asked` is
+    /// how many tasks were asked to end just now: some may have ended since.
+    fn report_stopping(
         &mut self,
         signal: Option<i32>,
         before: Phase,
@@ -246,22 +246,24 @@ impl Supervisor {
 
     /// How many tasks run here.
     fn running(&self) -> u64 {
-        let places = self.places.iter();
-        places.filter(|place| place.look().is_some()).count() as u64
+        let processes = self.processes.iter();
+        processes
+            .filter(|process| process.running().is_some())
+            .count() as u64
     }
 
-    /// Tells people what every process of the run knows.
-    fn tell(&mut self, text: &str) {
+    /// Shows what every process of the run knows.
+    fn report(&mut self, text: &str) {
         if self.speaks_for_all {
             self.progress.say(&format!("pytf: {text}"));
         }
     }
 
-    /// What an event means to the model; some are only told.
+    /// What an event means to the model; some are only shown.
     fn take(&mut self, event: Event, left: &mut Option<State>) -> Option<farmer::Event> {
         match event {
             Event::Signal(SUSPENDS) => {
-                self.stand_still();
+                self.suspend();
                 None
             }
             Event::Signal(signal) => {
@@ -276,7 +278,7 @@ impl Supervisor {
                 })
             }
             Event::TaskFailed(failure) => {
-                self.tell_failure(&failure);
+                self.report_failure(&failure);
                 if self.failures.len() < FAILURES_KEPT {
                     self.failures.push(failure);
                 }
@@ -293,7 +295,7 @@ impl Supervisor {
             Event::Ends(left) => {
                 if let Some(text) = self.endgame.learn(left) {
                     if self.is_verbose {
-                        self.tell(&text);
+                        self.report(&text);
                     }
                     let _ = self.orders.send(Order::Note(text));
                 }
@@ -304,14 +306,14 @@ impl Supervisor {
                 None
             }
             Event::Complete => Some(farmer::Event::Complete),
-            Event::Trouble(error) => {
+            Event::WorkdirUnusable(error) => {
                 let way_out = error.way_out(&self.workdir).unwrap_or_default();
                 self.progress.warn(&format!("pytf: {error}{way_out}"));
                 Some(farmer::Event::Trouble)
             }
-            Event::Sealed => Some(farmer::Event::Sealed),
+            Event::Fenced => Some(farmer::Event::Sealed),
             Event::Stopped(one) => {
-                self.seen.stopped.push(one);
+                self.observed.stopped.push(one);
                 None
             }
             Event::SlotDone => {
@@ -330,17 +332,17 @@ impl Supervisor {
             Action::Hold => self.endgame.drain(),
             Action::Close(_) => self.queue.close(),
             // CONT after TERM: a stopped task must be able to die.
-            Action::Terminate => self.tell_all(&[Signal::SIGTERM, Signal::SIGCONT]),
-            Action::Kill => self.tell_all(&[Signal::SIGKILL]),
+            Action::Terminate => self.signal_all(&[Signal::SIGTERM, Signal::SIGCONT]),
+            Action::Kill => self.signal_all(&[Signal::SIGKILL]),
             Action::Leave => {
                 self.endgame.close();
-                self.tell_left_behind();
-                self.tell_memory_kills(true);
+                self.report_left_behind();
+                self.report_memory_kills(true);
                 end_orphans(Some(self.guard));
                 let why = self.why();
                 let _ = self.orders.send(Order::Leave(why));
                 if self.farmer.cause() == Cause::Sealed {
-                    // There is nothing to leave any more, nor to wait for.
+                    // The ledger cannot leave any more, and waits for nothing.
                     self.cancel = None;
                 }
             }
@@ -351,28 +353,28 @@ impl Supervisor {
     fn why(&self) -> String {
         match self.farmer.cause() {
             Cause::Complete => "nothing left to do".into(),
-            Cause::TimeUp => "the time is over".into(),
-            Cause::Walltime => "the allocation ends".into(),
+            Cause::TimeUp => "the time limit".into(),
+            Cause::Walltime => "the end of the allocation".into(),
             Cause::Signal(signal) => signal_name(signal),
             Cause::Trouble => "the workdir cannot be used".into(),
-            Cause::Sealed => "cut off".into(),
+            Cause::Sealed => "others took over its tasks".into(),
         }
     }
 
-    fn tell_all(&self, signals: &[Signal]) {
-        for place in self.places.iter() {
-            place.tell(Told::Stop, signals);
+    fn signal_all(&self, signals: &[Signal]) {
+        for process in self.processes.iter() {
+            process.stop(StopReason::Stop, signals);
         }
     }
 
-    /// Tells tasks that are over their limit to end; returns when the next can be.
+    /// Asks tasks that are over their limit to end; returns when the next can be.
     fn enforce_limits(&mut self, now: Duration) -> Option<Duration> {
         let limits = self.limits.as_mut()?;
         let began = self.clock.began();
         let running: Vec<RunningTask> = (0..)
-            .zip(self.places.iter())
-            .filter_map(|(slot, place)| {
-                let running = place.look()?;
+            .zip(self.processes.iter())
+            .filter_map(|(slot, process)| {
+                let running = process.running()?;
                 let since = running.started.saturating_duration_since(began);
                 Some(RunningTask {
                     slot,
@@ -387,50 +389,50 @@ impl Supervisor {
                 LimitAction::Terminate(slot) => (slot, &[Signal::SIGTERM, Signal::SIGCONT]),
                 LimitAction::Kill(slot) => (slot, &[Signal::SIGKILL]),
             };
-            self.places[slot as usize].tell(Told::TimeLimit, signals);
+            self.processes[slot as usize].stop(StopReason::TimeLimit, signals);
         }
         Some(next)
     }
 
-    /// Stops our tasks, and then this process, as whoever suspends a job expects; goes
-    /// on with both when that is over.
-    fn stand_still(&mut self) {
-        let text = "SIGTSTP: stands still with its tasks until SIGCONT (fg); others take \
-                    them over if that lasts";
+    /// Stops the tasks and then this process, as a suspension requires; continues both
+    /// when it is over.
+    fn suspend(&mut self) {
+        let text = "SIGTSTP: stopped with its tasks until SIGCONT (fg); others take them \
+                    over after the takeover time";
         self.progress.say(&format!("pytf: {text}"));
         let _ = self.orders.send(Order::Note("SIGTSTP".into()));
         self.queue.hold_after(Some(Instant::now()));
         let began = self.clock.now();
-        // A slot may have been about to start a task: once more, a moment later.
+        // A slot may have been about to start a task: repeated a moment later.
         for _ in 0..2 {
-            for place in self.places.iter() {
-                place.signal(Signal::SIGSTOP);
+            for process in self.processes.iter() {
+                process.signal(Signal::SIGSTOP);
             }
             self.queue.is_closed_within(STARTING);
         }
-        stand_still();
-        for place in self.places.iter() {
-            place.signal(Signal::SIGCONT);
+        stop_self();
+        for process in self.processes.iter() {
+            process.signal(Signal::SIGCONT);
         }
         let now = self.clock.now();
         let length = now.saturating_sub(began);
-        self.seen.stood += length;
+        self.observed.suspended += length;
         self.show_at = now;
-        self.seen.stopped.clear();
-        // It also lets the queue go again.
+        self.observed.stopped.clear();
+        // It also releases the queue.
         self.thawed(now, length);
     }
 
-    /// Tells of tasks that a signal has stopped, and that still stand.
-    fn tell_stopped(&mut self) {
+    /// Reports tasks that a signal has stopped, and that are still stopped.
+    fn report_stopped(&mut self) {
         let due = |one: &Stopped| one.at.elapsed() >= STOPPED_FOR;
-        let (due, wait) = std::mem::take(&mut self.seen.stopped)
+        let (due, wait) = std::mem::take(&mut self.observed.stopped)
             .into_iter()
             .partition(due);
-        self.seen.stopped = wait;
+        self.observed.stopped = wait;
         let due: Vec<Stopped> = due;
         for one in due {
-            let running = self.places[one.slot as usize].look();
+            let running = self.processes[one.slot as usize].running();
             let is_there = running.is_some_and(|running| running.pid == one.pid);
             if !is_there || !is_stopped(one.pid) {
                 continue;
@@ -447,36 +449,39 @@ impl Supervisor {
         }
     }
 
-    /// Reaps orphans, and tells which tasks have left processes behind.
-    fn tell_left_behind(&mut self) {
+    /// Reaps orphans, and reports tasks that have left processes behind.
+    fn report_left_behind(&mut self) {
         let mut of: BTreeMap<TaskId, u32> = BTreeMap::new();
         for group in reap_orphans(Some(self.guard)) {
-            let had = self.places.iter().find_map(|place| place.had(group));
+            let had = self
+                .processes
+                .iter()
+                .find_map(|process| process.task_of_group(group));
             if let Some(id) = had {
                 *of.entry(id).or_default() += 1;
             }
         }
         for (id, count) in of {
-            self.seen.left_behind += 1;
-            if self.seen.left_behind > LEFT_NOTED {
+            self.observed.left_behind += 1;
+            if self.observed.left_behind > LEFT_NOTED {
                 return;
             }
             let them = if count == 1 { "a process" } else { "processes" };
             let text = format!("task {id} ended and left {them} behind, ended with it");
             self.note(text.clone(), Mark::LeftBehind);
-            if self.seen.left_behind <= LEFT_TOLD {
+            if self.observed.left_behind <= LEFT_REPORTED {
                 self.progress.say(&format!("pytf: {text}"));
             }
         }
     }
 
-    /// Tells of kills for lack of memory that no end of a task tells of.
-    fn tell_memory_kills(&mut self, is_last: bool) {
-        let kills = self.seen.oom.unexplained(is_last);
+    /// Reports kills for lack of memory that no end of a task explains.
+    fn report_memory_kills(&mut self, is_last: bool) {
+        let kills = self.observed.oom.unexplained(is_last);
         if kills == 0 {
             return;
         }
-        let running = self.places.iter().filter_map(Place::look);
+        let running = self.processes.iter().filter_map(SlotProcess::running);
         let ids: Ids = running.map(|running| running.id).collect();
         let ran = if ids.is_empty() {
             String::new()
@@ -486,7 +491,7 @@ impl Supervisor {
         let text = format!(
             "the kernel killed for lack of memory ({kills} times, counted for {}), and no task \
              ended by it: a task whose child was killed may finish without its result{ran}",
-            self.seen.oom.scope()
+            self.observed.oom.scope()
         );
         self.note(text.clone(), Mark::MemoryKill);
         self.progress.warn(&format!("pytf: {text}"));
@@ -512,7 +517,7 @@ impl Supervisor {
         let _ = self.orders.send(Order::Note(text));
     }
 
-    fn tell_failure(&mut self, failure: &Failure) {
+    fn report_failure(&mut self, failure: &FailedAttempt) {
         let log = match &failure.log {
             Some(log) if log.part.is_none() => format!(" [{}]", log.file),
             _ => String::new(),
@@ -530,17 +535,17 @@ impl Supervisor {
         self.progress.failure(self.clock.now(), &text);
     }
 
-    /// Shows how the run stands, and reaps orphans; not at every event.
+    /// Shows the state of the run and reaps orphans, from time to time.
     fn show(&mut self, now: Duration) {
         if now < self.show_at {
             return;
         }
         self.show_at = now + SHOW;
-        self.tell_stopped();
-        self.tell_memory_kills(false);
-        self.tell_left_behind();
+        self.report_stopped();
+        self.report_memory_kills(false);
+        self.report_left_behind();
         let state = self
-            .board
+            .shared_state
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
             .clone();
@@ -549,7 +554,7 @@ impl Supervisor {
     }
 }
 
-/// How the run stands, as it is shown.
+/// The state of the run, as it is shown.
 pub(super) fn counts(state: &State, running: u64) -> ProgressCounts {
     ProgressCounts {
         done: state.finished.lines,

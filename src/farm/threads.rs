@@ -17,25 +17,25 @@ use super::gates::Gates;
 use super::join::Joined;
 use super::ledger::{Ledger, LedgerConfig};
 use super::lock_wait::{CancelOnDrop, CancelToken, LockWaiter, cancellation};
-use super::logs::{Doors, LogPlace, SlotLogs};
-use super::message::{Event, Failure, Heard, Order, Places, Report};
+use super::logs::{LogConfig, LogPermits, SlotLogs};
+use super::message::{Event, FailedAttempt, Order, ReceivedSignals, Report, SlotProcesses};
 use super::node::Node;
 use super::options::{AllocationEnd, Options};
 use super::prepare::StartContext;
 use super::quarantine::Quarantine;
-use super::queue::{Life, Queue};
+use super::queue::{Lease, Queue};
 use super::reserved::{ReservedThread, ReservedThreads};
 use super::slot::{Slot, SlotContext};
 use super::start_error::StartError;
-use super::supervisor::{Ended, FIRST_SHOW, Seen, Supervisor};
+use super::supervisor::{FIRST_SHOW, FarmerEnd, Observations, Supervisor};
 use super::task_env::TaskEnv;
 use super::task_files::TaskFiles;
-use super::walltime::{Endgame, Took};
+use super::walltime::{Endgame, TaskTimes};
 use crate::host::guard::Guard;
 use crate::host::memory::OomKills;
 use crate::host::mps::Mps;
 use crate::host::open_files;
-use crate::host::process::{Place, adopt_orphans};
+use crate::host::process::{SlotProcess, adopt_orphans};
 use crate::host::scheduler::{Question, left_until};
 use crate::model::farmer::Lifecycle;
 use crate::model::limits::Limits;
@@ -55,11 +55,11 @@ pub(super) struct Farm<'a> {
     pub(super) clock: Clock,
     pub(super) events: Sender<Event>,
     pub(super) inbox: Receiver<Event>,
-    pub(super) heard: Heard,
+    pub(super) received: ReceivedSignals,
     pub(super) files: TaskFiles,
     /// Ends waits for the lock while no task runs.
     pub(super) cancel: CancelToken,
-    pub(super) took: Arc<Took>,
+    pub(super) times: Arc<TaskTimes>,
     /// How long tasks ran, in microseconds.
     pub(super) busy: Arc<AtomicU64>,
 }
@@ -70,7 +70,7 @@ pub(super) struct Member {
     pub(super) watcher: Watcher,
     pub(super) progress: Progress,
     pub(super) frozen: Duration,
-    pub(super) failures: Vec<Failure>,
+    pub(super) failures: Vec<FailedAttempt>,
 }
 
 impl Member {
@@ -98,7 +98,7 @@ impl Protection {
         if let Some(Err(why)) = self.mps.map(Mps::stop) {
             warn(&why);
         }
-        self.guard.dismiss();
+        self.guard.stop();
     }
 }
 
@@ -133,7 +133,7 @@ impl Farm<'_> {
         protection: Protection,
         fed: Option<Receiver<Fed>>,
         threads: ReservedThreads,
-    ) -> Ended {
+    ) -> FarmerEnd {
         let Joined {
             session,
             tasks,
@@ -144,15 +144,16 @@ impl Farm<'_> {
         adopt_orphans();
         let (orders, orders_in) = unbounded();
         let (reports, reports_in) = unbounded();
-        let life = Life::new(good_for(session.takeover()), locked);
-        let queue = Arc::new(Queue::new(node.slots, orders.clone(), life));
+        let lease = Lease::new(good_for(session.takeover()), locked);
+        let queue = Arc::new(Queue::new(node.slots, orders.clone(), lease));
         queue.put(tasks);
-        let places: Places = Arc::new((0..node.slots).map(|_| Place::default()).collect());
-        let board = Arc::new(Mutex::new(session.state().clone()));
+        let processes: SlotProcesses =
+            Arc::new((0..node.slots).map(|_| SlotProcess::default()).collect());
+        let shared_state = Arc::new(Mutex::new(session.state().clone()));
         // Before the slots: it may hold the queue.
-        let endgame = self.endgame(&queue, &places, session.farmer());
+        let endgame = self.endgame(&queue, &processes, session.farmer());
         let oom = Arc::new(OomKills::new());
-        let shared = self.slot_context(&session, &queue, &places, reports, &oom);
+        let shared = self.slot_context(&session, &queue, &processes, reports, &oom);
         let slots = self.slots(&shared, &session, &protection);
         self.start_slots(slots, threads.slots, &orders);
         drop(shared);
@@ -162,19 +163,19 @@ impl Farm<'_> {
             session,
             pace,
             queue: queue.clone(),
-            places: places.clone(),
+            processes: processes.clone(),
             orders: orders_in,
             reports: reports_in,
             fed,
             events: self.events.clone(),
-            board: board.clone(),
+            shared_state: shared_state.clone(),
             clock: self.clock,
             waiter,
             linger: options.linger,
             quarantine: options
                 .quarantine
-                .then(|| Quarantine::new(places.len(), queue.clone(), self.clock)),
-            heard: self.heard.clone(),
+                .then(|| Quarantine::new(processes.len(), queue.clone(), self.clock)),
+            received: self.received.clone(),
         };
         threads.ledger.run(move || Ledger::new(config).run());
         let limit = options.task_timeout;
@@ -189,14 +190,14 @@ impl Farm<'_> {
             events: self.inbox.clone(),
             orders,
             queue,
-            places,
-            board,
+            processes,
+            shared_state,
             progress: member.progress,
             cancel: Some(cancel_on_drop),
             guard: protection.guard.pid(),
             slots: node.slots as usize,
             show_at: self.clock.now() + FIRST_SHOW,
-            seen: Seen::new(oom),
+            observed: Observations::new(oom),
             frozen: member.frozen,
             failures: member.failures,
         };
@@ -220,10 +221,15 @@ impl Farm<'_> {
     }
 
     /// What the end of the allocation means, and the thread that asks for it.
-    fn endgame(&self, queue: &Arc<Queue>, places: &Places, farmer: &str) -> Endgame {
+    fn endgame(&self, queue: &Arc<Queue>, processes: &SlotProcesses, farmer: &str) -> Endgame {
         let options = self.options;
         let walltime = Walltime::new(options.grace, options.task_timeout, options.task_estimate);
-        let mut endgame = Endgame::new(walltime, self.took.clone(), queue.clone(), places.clone());
+        let mut endgame = Endgame::new(
+            walltime,
+            self.times.clone(),
+            queue.clone(),
+            processes.clone(),
+        );
         let allocation = &self.node.allocation;
         match options.end {
             AllocationEnd::Ignored => {}
@@ -241,8 +247,8 @@ impl Farm<'_> {
                 {
                     let hint = hint(&error);
                     warn(&format!(
-                        "when the job ends is not known (no thread can be started: \
-                         {error}{hint}); --walltime gives it"
+                        "the end of the job is unknown (no thread can be started: {error}{hint}); \
+                         set it with --walltime"
                     ));
                 }
             }
@@ -257,9 +263,9 @@ impl Farm<'_> {
             return;
         }
         let text = format!(
-            "SLURM_JOB_END_TIME={} is before the start of this process and is not believed: it \
-             is of an earlier job (a shell in tmux or screen, an old salloc); --walltime gives the \
-             end of this one",
+            "SLURM_JOB_END_TIME={} is before the start of this process and is ignored: it is \
+             from an earlier job (a shell in tmux or screen, an old salloc); set the end of this \
+             one with --walltime",
             at.as_secs()
         );
         let _ = self.events.send(Event::Say(text));
@@ -269,20 +275,20 @@ impl Farm<'_> {
         &self,
         session: &Session,
         queue: &Arc<Queue>,
-        places: &Places,
+        processes: &SlotProcesses,
         reports: Sender<Report>,
         oom: &Arc<OomKills>,
     ) -> Arc<SlotContext> {
         Arc::new(SlotContext {
             queue: queue.clone(),
-            places: places.clone(),
-            doors: open_files::left().and_then(|left| Doors::plan(self.node.slots, left)),
+            processes: processes.clone(),
+            permits: open_files::left().and_then(|left| LogPermits::plan(self.node.slots, left)),
             workdir: self.files.path.clone(),
             dir: self.files.dir.clone(),
             clock: self.clock,
             oom: oom.clone(),
             busy: self.busy.clone(),
-            took: self.took.clone(),
+            times: self.times.clone(),
             journal: session.journal(),
             reports,
             events: self.events.clone(),
@@ -296,11 +302,11 @@ impl Farm<'_> {
         protection: &Protection,
     ) -> Vec<Slot> {
         let (node, farmer) = (&self.node, session.farmer());
-        let logs = LogPlace {
+        let logs = LogConfig {
             dir: self.files.dir.clone(),
             mode: self.options.logs,
             null: self.files.null.clone(),
-            keeps_open: shared.doors.is_none(),
+            keeps_open: shared.permits.is_none(),
         };
         let of_mps = protection.mps.as_ref().map(Mps::client_vars);
         let slot = |number| {

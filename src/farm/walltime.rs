@@ -1,9 +1,8 @@
-//! The end of the allocation, as one farmer knows it: holds the queue when too
-//! little time is left, tells when all must stop, and keeps a thread that asks
-//! the scheduler.
+//! The end of the allocation for one farmer: it holds the queue when too little time is
+//! left, determines when all tasks must stop, and runs a thread that asks the scheduler.
 //!
-//! Others rely on this: the supervisor never waits for a scheduler, and what is
-//! held can be let go again when the end moves.
+//! Others rely on this: the supervisor never waits for a scheduler, and a held queue can
+//! be released when the end moves.
 
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -11,9 +10,9 @@ use std::time::{Duration, Instant};
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, TrySendError, bounded};
 
 use super::clock::since_boot;
-use super::message::{Event, Places};
+use super::message::{Event, SlotProcesses};
 use super::queue::Queue;
-use crate::host::process::Place;
+use crate::host::process::SlotProcess;
 use crate::host::scheduler::Question;
 use crate::model::allocation::Allocation;
 use crate::model::durations::show;
@@ -23,20 +22,20 @@ use crate::model::walltime::answer::Left;
 use crate::model::walltime::lengths::Lengths;
 use crate::model::walltime::{Short, Walltime, ask_again, ask_first};
 
-/// How often it is looked whether there is time for another task.
-const LOOK_EVERY: Duration = Duration::from_millis(250);
-/// So long nothing must run before a held farmer leaves: ends that may be an
-/// interruption are held back for less than that.
+/// How often it is checked whether there is time for another task.
+const CHECK_EVERY: Duration = Duration::from_millis(250);
+/// How long no task must run before a farmer with a held queue leaves. Suspect ends are
+/// held back for a shorter time.
 const IDLE_FOR: Duration = Duration::from_secs(2);
-/// An end that moves by less is no news.
+/// When the end moves by less, that is not reported.
 const NEWS: Duration = Duration::from_mins(1);
 
-/// How long tasks took, told by the slots.
+/// How long tasks took, reported by the slots.
 #[derive(Default)]
-pub(super) struct Took(Mutex<(Lengths, Option<Instant>)>);
+pub(super) struct TaskTimes(Mutex<(Lengths, Option<Instant>)>);
 
-impl Took {
-    /// A task finished. One that was frozen with us for a while tells nothing.
+impl TaskTimes {
+    /// A task finished. The time of one that was frozen with us does not count.
     pub(super) fn push(&self, started: Instant, took: Duration) {
         let mut inner = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         if inner.1.is_none_or(|thawed| started >= thawed) {
@@ -49,12 +48,12 @@ impl Took {
         inner.1 = Some(Instant::now());
     }
 
-    fn estimate(&self, places: &Places) -> Option<Duration> {
+    fn estimate(&self, processes: &SlotProcesses) -> Option<Duration> {
         let inner = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let since = |started: &Instant| inner.1.is_none_or(|thawed| *started >= thawed);
-        let running: Vec<Duration> = places
+        let running: Vec<Duration> = processes
             .iter()
-            .filter_map(Place::look)
+            .filter_map(SlotProcess::running)
             .filter(|running| since(&running.started))
             .map(|running| running.started.elapsed())
             .collect();
@@ -64,9 +63,9 @@ impl Took {
 
 /// Our ends of the channels to the thread that asks.
 struct Asker {
-    /// It shall ask now.
+    /// It is to ask now.
     now: Sender<()>,
-    /// Dropped when nobody waits for an answer any more.
+    /// Dropped when no answer is needed any more.
     _stop: Sender<()>,
 }
 
@@ -75,15 +74,15 @@ pub(super) struct Endgame {
     /// Decides.
     walltime: Walltime,
     /// How long tasks took.
-    took: Arc<Took>,
+    times: Arc<TaskTimes>,
     queue: Arc<Queue>,
-    places: Places,
-    /// Whoever asks the scheduler shall do so now; none when nobody asks.
+    processes: SlotProcesses,
+    /// The thread that asks the scheduler, if there is one.
     ask: Option<Asker>,
-    look_at: Duration,
+    check_at: Duration,
     is_draining: bool,
     idle_since: Option<Duration>,
-    told: Option<Duration>,
+    reported: Option<Duration>,
     short: Option<Short>,
     was_held: bool,
     /// For how long this process was frozen, all together.
@@ -96,20 +95,20 @@ impl Endgame {
     /// Nothing is known yet.
     pub(super) fn new(
         walltime: Walltime,
-        took: Arc<Took>,
+        times: Arc<TaskTimes>,
         queue: Arc<Queue>,
-        places: Places,
+        processes: SlotProcesses,
     ) -> Self {
         Self {
             walltime,
-            took,
+            times,
             queue,
-            places,
+            processes,
             ask: None,
-            look_at: Duration::ZERO,
+            check_at: Duration::ZERO,
             is_draining: false,
             idle_since: None,
-            told: None,
+            reported: None,
             short: None,
             was_held: false,
             frozen: Duration::ZERO,
@@ -121,8 +120,8 @@ impl Endgame {
     pub(super) fn ends_after(&mut self, left: Duration) {
         let now = since_boot();
         self.walltime.learn(now, Some(now + left));
-        // Before the first task is there; what follows is told again.
-        let _ = self.look();
+        // Before the first task starts.
+        let _ = self.check();
     }
 
     /// Asks the scheduler from now on, in a thread of its own.
@@ -134,19 +133,19 @@ impl Endgame {
     ) -> std::io::Result<()> {
         let ((now, asked), (stop, stopped)) = (bounded(1), bounded(0));
         self.ask = Some(Asker { now, _stop: stop });
-        let watch = Watch {
+        let poller = Poller {
             question,
             asked,
             stopped,
             events,
             first: ask_first(place.rank.unwrap_or(0)),
             processes: place.size.or(place.nodes).unwrap_or(1),
-            tells: place.speaks_for_all(),
+            reports: place.speaks_for_all(),
         };
         std::thread::Builder::new()
             .name("walltime".into())
             .stack_size(256 << 10)
-            .spawn(move || watch.run())
+            .spawn(move || poller.run())
             .map(drop)
     }
 
@@ -155,45 +154,45 @@ impl Endgame {
         self.walltime.ends_at().is_some()
     }
 
-    /// How long what runs may go on, when that is known.
+    /// How long running tasks may go on, if that is known.
     pub(super) fn stops_in(&self) -> Option<Duration> {
         let at = self.walltime.stop_at()?;
         Some(at.saturating_sub(since_boot()))
     }
 
-    /// The scheduler has answered; what is news in it.
+    /// The scheduler has answered; returns what has changed.
     pub(super) fn learn(&mut self, left: Left) -> Option<String> {
         let now = since_boot();
         let ends_at = left.span(self.frozen).map(|left| now + left);
         self.moves = left.moves();
         self.walltime.learn(now, ends_at);
-        self.look_at = Duration::ZERO;
-        let is_news = match (self.told, ends_at) {
-            (Some(told), Some(at)) => told.abs_diff(at) >= NEWS,
-            (told, at) => told.is_some() != at.is_some(),
+        self.check_at = Duration::ZERO;
+        let is_news = match (self.reported, ends_at) {
+            (Some(reported), Some(at)) => reported.abs_diff(at) >= NEWS,
+            (reported, at) => reported.is_some() != at.is_some(),
         };
         if !is_news {
             return None;
         }
-        self.told = ends_at;
+        self.reported = ends_at;
         Some(match ends_at {
             Some(at) => format!("the allocation ends in {}", show(at.saturating_sub(now))),
             None => "the allocation has no end any more".into(),
         })
     }
 
-    /// We were frozen for so long: the end may have moved meanwhile. Until the
-    /// scheduler answers, the time counts as gone, but where suspended jobs are not
+    /// The process was frozen for this time: the end may have moved meanwhile. Until the
+    /// scheduler answers, the time counts as used, except where suspended jobs are not
     /// charged.
     pub(super) fn thawed(&mut self, length: Duration) {
-        self.took.thawed();
+        self.times.thawed();
         self.frozen += length;
         if self.moves
             && let Some(at) = self.walltime.ends_at()
         {
             self.walltime.learn(since_boot(), Some(at + length));
         }
-        self.look_at = Duration::ZERO;
+        self.check_at = Duration::ZERO;
         if let Some(ask) = &self.ask {
             // Full: it is about to ask anyway.
             let (Ok(()) | Err(TrySendError::Full(()) | TrySendError::Disconnected(()))) =
@@ -201,39 +200,39 @@ impl Endgame {
         }
     }
 
-    /// Nothing is started from now on; what runs may run until the end.
+    /// No task is started from now on; running tasks may run until the end.
     pub(super) fn drain(&mut self) {
         self.is_draining = true;
-        self.look_at = Duration::ZERO;
+        self.check_at = Duration::ZERO;
         self.queue.hold_after(Some(Instant::now()));
     }
 
-    /// Nobody asks the scheduler any more.
+    /// The scheduler is not asked any more.
     pub(super) fn close(&mut self) {
         self.ask = None;
     }
 
-    /// Looks at the time; what follows for the farmer, if anything.
-    pub(super) fn look(&mut self) -> Option<farmer::Event> {
+    /// Checks the time; returns what follows for the farmer, if anything.
+    pub(super) fn check(&mut self) -> Option<farmer::Event> {
         let now = since_boot();
         if self.walltime.stop_at().is_some_and(|at| now >= at) {
             self.note_short(now);
             self.queue.hold_after(Some(Instant::now()));
             return Some(farmer::Event::WalltimeUp);
         }
-        if now < self.look_at {
+        if now < self.check_at {
             return None;
         }
-        self.look_at = now + LOOK_EVERY;
+        self.check_at = now + CHECK_EVERY;
         self.note_short(now);
         let held = self.is_draining || self.short.is_some();
         let last = if held { Some(now) } else { self.last_start() };
-        // Slots look at another clock, which may stand still now and then.
+        // Slots use another clock, which stands still while the machine sleeps.
         let last = last.map(|last| Instant::now() + last.saturating_sub(now));
         self.queue.hold_after(last);
         let counts = self.queue.counts();
         // A slot at a busy GPU has no task either.
-        if !held || counts.idle + counts.barred < self.places.len() as u64 {
+        if !held || counts.idle + counts.barred < self.processes.len() as u64 {
             self.idle_since = None;
             return None;
         }
@@ -242,7 +241,8 @@ impl Endgame {
     }
 
     fn seen(&self) -> Option<Duration> {
-        self.is_known().then(|| self.took.estimate(&self.places))?
+        self.is_known()
+            .then(|| self.times.estimate(&self.processes))?
     }
 
     fn last_start(&self) -> Option<Duration> {
@@ -251,13 +251,13 @@ impl Endgame {
 
     fn note_short(&mut self, now: Duration) {
         let short = self.walltime.short(now, self.seen());
-        // What is told at the end is how it was when it began.
+        // The summary reports the state at the beginning of the hold.
         if short.is_none() || self.short.is_none() {
             self.short = short;
         }
     }
 
-    /// That tasks are held back from now on, or no longer, said once.
+    /// Reports once that tasks are held back from now on, or no longer.
     pub(super) fn news(&mut self) -> Option<(Mark, String)> {
         let is_held = self.is_draining || self.short.is_some();
         if std::mem::replace(&mut self.was_held, is_held) == is_held {
@@ -265,7 +265,7 @@ impl Endgame {
         }
         Some(match (is_held, self.short) {
             (true, Some(short)) => {
-                let text = format!("no task is started any more: {}", told(short));
+                let text = format!("no task is started any more: {}", describe(short));
                 (Mark::Drained, text)
             }
             (true, None) => {
@@ -281,12 +281,12 @@ impl Endgame {
 
     /// Why tasks were not started, when it was for lack of time.
     pub(super) fn why(&self) -> Option<String> {
-        self.short.map(told)
+        self.short.map(describe)
     }
 }
 
 /// `4m10s left, tasks like them take 9m00s`
-fn told(short: Short) -> String {
+fn describe(short: Short) -> String {
     let left = format!("{} left", show(short.left));
     match short.need {
         Some(need) => format!("{left}, tasks like them take {}", show(need)),
@@ -294,21 +294,21 @@ fn told(short: Short) -> String {
     }
 }
 
-/// The thread that asks.
-struct Watch {
+/// The thread that asks the scheduler.
+struct Poller {
     question: Question,
     asked: Receiver<()>,
     stopped: Receiver<()>,
     events: Sender<Event>,
     first: Duration,
     processes: u32,
-    tells: bool,
+    reports: bool,
 }
 
-impl Watch {
-    /// Asks until nobody wants to know.
+impl Poller {
+    /// Asks until it is stopped.
     fn run(self) {
-        let (mut pause, mut was_told) = (self.first, !self.tells);
+        let (mut pause, mut was_reported) = (self.first, !self.reports);
         while let Ok(()) | Err(RecvTimeoutError::Timeout) = self.asked.recv_timeout(pause) {
             let left = match self.question.ask(&self.stopped) {
                 Ok(left) => {
@@ -316,9 +316,11 @@ impl Watch {
                     left.span(Duration::ZERO)
                 }
                 Err(why) => {
-                    if !std::mem::replace(&mut was_told, true) {
-                        let text = format!("when the job ends is not known ({why})");
-                        let _ = self.events.send(Event::Say(text + "; --walltime gives it"));
+                    if !std::mem::replace(&mut was_reported, true) {
+                        let text = format!("the end of the job is unknown ({why})");
+                        let _ = self
+                            .events
+                            .send(Event::Say(text + "; set it with --walltime"));
                     }
                     Some(Duration::ZERO)
                 }

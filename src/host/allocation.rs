@@ -32,8 +32,8 @@ pub fn here(host: &str) -> Allocation {
     found
 }
 
-/// Where PBS keeps the node file of a job, on each of its nodes: what pbsdsh starts on
-/// the first one is not told.
+/// Where PBS keeps the node file of a job, on each of its nodes: no variable names it for a
+/// process that pbsdsh starts on the first node.
 fn pbs_node_file(place: &Allocation) -> Option<PathBuf> {
     let job = place.asks_for.as_deref()?;
     let home = pbs_conf();

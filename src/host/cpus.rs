@@ -38,8 +38,8 @@ pub fn bind(cpus: &[usize]) -> nix::Result<()> {
     sched_setaffinity(Pid::from_raw(0), &set)
 }
 
-/// Where these CPUs are. What sysfs does not tell is taken to be one node, and
-/// a core each.
+/// Where these CPUs are. Without information from sysfs they are taken to be one node, and
+/// one core each.
 pub fn layout(sysfs: &Path, cpus: &BTreeSet<usize>) -> Vec<Cpu> {
     let nodes = nodes(sysfs);
     let place = |&id: &usize| {

@@ -1,85 +1,49 @@
-//! The GPUs of this node: which there are, and how busy they are.
+//! The GPUs of this node, and their load.
 //!
-//! A vendor's library may hang on a sick GPU. So all of it is asked in a thread
-//! of its own, which alone talks to it and which nobody waits for longer than a
-//! limit. Others rely on this: no library, no driver and no GPU are the same as
-//! no GPU, without a word.
+//! A vendor's library may hang on a defective GPU. So one thread alone calls it, and no
+//! other waits for that thread longer than a limit. Others rely on this: without a
+//! library, a driver or a GPU there are simply no GPUs, and no message.
 
 mod nvml;
 mod smi;
+mod source;
 mod sysfs;
 
-pub(crate) use self::sysfs::vendors;
-
-use std::ffi::OsString;
-use std::path::PathBuf;
 use std::time::Duration;
 
 use crossbeam_channel::{RecvTimeoutError, Sender, bounded};
 
+use self::source::Source;
+pub use self::source::{Access, Key};
+pub(crate) use self::sysfs::vendors;
 use crate::model::devices::pool::Gpu;
 use crate::model::devices::watch::Sample;
 
-/// How long the first look may take: a driver that was not in use needs a
-/// second or two for each GPU.
-const PATIENCE: Duration = Duration::from_secs(30);
+/// How long the first answer may take: a driver that was not in use needs a second or
+/// two per GPU.
+const TIME_LIMIT: Duration = Duration::from_secs(30);
 
-/// What a device is asked by: its UUID, or its PCI address.
-pub type Key = Option<String>;
-
-/// Takes the samples of all devices; whether there shall be more.
-pub type Tick<'a> = &'a mut dyn FnMut(Vec<Sample>) -> bool;
-
-/// Something that knows GPUs.
-trait Source {
-    /// The GPUs.
-    fn gpus(&self) -> Vec<Gpu>;
-    /// Measures the devices, again and again until `tick` has enough.
-    fn watch(&self, keys: &[Key], tick: Tick);
-}
-
-/// What this machine's GPUs are asked through.
-#[derive(Clone, Debug)]
-pub struct Ways {
-    /// NVML: where it is; by its name, otherwise.
-    pub nvml: Option<OsString>,
-    /// sysfs: where it is.
-    pub sysfs: PathBuf,
-    /// Where programs are.
-    pub path: OsString,
-}
-
-impl Ways {
-    /// The ordinary ones, or those that a test has put up.
-    pub fn from(lookup: impl Fn(&str) -> Option<OsString>) -> Self {
-        Self {
-            nvml: lookup("PYTF_TEST_NVML"),
-            sysfs: lookup("PYTF_TEST_SYSFS").map_or_else(|| "/sys".into(), PathBuf::from),
-            path: lookup("PATH").unwrap_or_default(),
+/// The best source on this node, and its name.
+fn open(access: &Access) -> (Box<dyn Source>, &'static str) {
+    match nvml::Source::open(access) {
+        nvml::Opened::Yes(source) if !source.gpus().is_empty() => {
+            return (source, "NVML");
         }
-    }
-
-    fn open(&self) -> (Box<dyn Source>, &'static str) {
-        match nvml::Source::open(self) {
-            nvml::Opened::Yes(source) if !source.gpus().is_empty() => {
-                return (source, "NVML");
+        nvml::Opened::NoLibrary => {
+            if let Some(source) = smi::Source::open(access) {
+                return (Box::new(source), "nvidia-smi");
             }
-            nvml::Opened::NoLibrary => {
-                if let Some(source) = smi::Source::open(self) {
-                    return (Box::new(source), "nvidia-smi");
-                }
-            }
-            _ => {}
         }
-        (Box::new(sysfs::Source::open(&self.sysfs)), "sysfs")
+        _ => {}
     }
+    (Box::new(sysfs::Source::open(&access.sysfs)), "sysfs")
 }
 
-/// The thread that asks.
+/// The thread that calls the source.
 pub struct Probe {
-    /// What it found.
+    /// The GPUs that it found.
     pub gpus: Vec<Gpu>,
-    /// Through what.
+    /// The name of the source.
     pub by: &'static str,
     watch: Sender<Watch>,
 }
@@ -90,30 +54,29 @@ struct Watch {
 }
 
 impl Probe {
-    /// Looks for GPUs. The error is for people: something is there and does not
-    /// answer.
-    pub fn start(ways: &Ways) -> Result<Self, String> {
+    /// Finds the GPUs. The error is a message: something is there and does not answer.
+    pub fn start(access: &Access) -> Result<Self, String> {
         let (found, answer) = bounded(1);
-        let (watch, wishes) = bounded::<Watch>(1);
-        let ways = ways.clone();
+        let (watch, requests) = bounded::<Watch>(1);
+        let access = access.clone();
         let thread = std::thread::Builder::new().name("gpus".into());
         let run = move || {
-            let (source, by) = ways.open();
+            let (source, by) = open(&access);
             if found.send((source.gpus(), by)).is_err() {
                 return;
             }
-            while let Ok(mut watch) = wishes.recv() {
+            while let Ok(mut watch) = requests.recv() {
                 source.watch(&watch.keys, &mut *watch.tick);
             }
         };
         thread
             .spawn(run)
             .map_err(|error| format!("cannot start a thread: {error}"))?;
-        match answer.recv_timeout(PATIENCE) {
+        match answer.recv_timeout(TIME_LIMIT) {
             Ok((gpus, by)) => Ok(Self { gpus, by, watch }),
             Err(RecvTimeoutError::Timeout) => Err(format!(
                 "the GPUs of this node have not answered for {}s",
-                PATIENCE.as_secs()
+                TIME_LIMIT.as_secs()
             )),
             Err(RecvTimeoutError::Disconnected) => {
                 Err("the GPUs of this node cannot be asked".to_owned())
@@ -121,8 +84,8 @@ impl Probe {
         }
     }
 
-    /// Measures these devices, again and again until `tick` has enough. It is
-    /// called in the thread that asks.
+    /// Measures these devices repeatedly until `tick` returns false. That thread calls
+    /// `tick`.
     pub fn watch(&self, keys: Vec<Key>, tick: impl FnMut(Vec<Sample>) -> bool + Send + 'static) {
         let tick = Box::new(tick);
         let _ = self.watch.send(Watch { keys, tick });

@@ -1,16 +1,16 @@
 //! The guard: a small process beside ours that ends our tasks should we be
 //! killed, so that none runs on unseen next to its re-run.
 //!
-//! It reads a line that only we can write. While we live it sleeps; when the
-//! line ends without a word, we are dead. It then ends every group in the table
-//! that we share with it, and every process that bears our mark in its
-//! environment, until none is left. It holds our journal open all the while, and
-//! with it the lock: **nobody can take our tasks over before they are gone.**
+//! It reads from a socket to which only we can write. While we live it sleeps; when the
+//! socket is closed without a message, we are dead. It then ends every group in the table
+//! that we share with it, and every process that has our mark in its environment, until
+//! none is left. Meanwhile it holds our journal open, and with it the lock: **nobody can
+//! take over our tasks before they are gone.**
 //!
-//! It is nobody's child: a scheduler that ends our descendants one by one (Slurm's
-//! proctrack/linuxproc) must not end it with them, since a slot may start another
-//! task between the death of one and ours. So what we start is not the guard, but
-//! starts it and ends.
+//! It is not our child: a scheduler that ends our descendants one by one (Slurm's
+//! proctrack/linuxproc) must not end the guard with them, since a slot may start another
+//! task between the death of one and ours. So the process that we start only starts the
+//! guard, and ends.
 //!
 //! In the hot path this costs one write of four bytes to memory at the start of
 //! a task and one at its end; `posix_spawn` stays.
@@ -71,8 +71,8 @@ impl Guard {
         Row { table, at }
     }
 
-    /// Sends it home: nothing of ours runs any more.
-    pub fn dismiss(mut self) {
+    /// Ends it, when no task runs any more.
+    pub fn stop(mut self) {
         let _ = self.line.write_all(b"q");
         // Until it is gone, and its hold on the journal with it.
         let _ = io::copy(&mut self.line, &mut io::sink());
@@ -113,17 +113,17 @@ impl Row {
 /// What a process does that was started with [`COMMAND`] and these words.
 pub fn run(words: &[String]) {
     if let [farmer] = words {
-        super::signals::shrug();
-        // Whoever waits for it finds the line ended.
-        if step_aside().is_ok() {
+        super::signals::install_noop_handlers();
+        // The farmer that waits for it finds the socket closed.
+        if detach().is_ok() {
             watch(farmer);
         }
     }
 }
 
-/// Becomes nobody's child, in a session of its own, and tells who it is. A fork
-/// costs half of what another start of the program does.
-fn step_aside() -> io::Result<()> {
+/// Detaches from its parent, in a session of its own, and reports its process id. A fork
+/// costs half as much as another start of the program.
+fn detach() -> io::Result<()> {
     let (keep_folder, keep_descriptors) = (false, true);
     daemon(keep_folder, keep_descriptors)?;
     let line = io::stdin().as_fd().try_clone_to_owned()?;
@@ -147,7 +147,7 @@ fn watch(farmer: &str) {
 }
 
 /// Ends whatever a dead farmer has left on this node, until nothing is found any
-/// more. The guard does it, and whoever takes over where the guard died too.
+/// more. The guard does it, or the farmer that takes over when the guard died, too.
 pub fn end_all(farmer: &str) {
     // A process that forks while it is being looked for is found the next time.
     let mut clean = 0;

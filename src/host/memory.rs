@@ -33,13 +33,13 @@ struct Kills {
 impl Kills {
     /// Explains an end by a kill, if the count has risen for it.
     fn explain(&mut self, counted: u64, now: Instant) -> bool {
-        self.look(counted, now);
+        self.count(counted, now);
         let is_explained = self.open > 0;
         self.open = self.open.saturating_sub(1);
         is_explained
     }
 
-    fn look(&mut self, counted: u64, now: Instant) {
+    fn count(&mut self, counted: u64, now: Instant) {
         if now.duration_since(self.rose) > FRESH {
             self.missed += std::mem::take(&mut self.open);
         }
@@ -51,7 +51,7 @@ impl Kills {
 
     /// The kills that explain no end; of late ones only when there will be no more ends.
     fn unexplained(&mut self, counted: u64, now: Instant, is_last: bool) -> u64 {
-        self.look(counted, now);
+        self.count(counted, now);
         if is_last {
             self.missed += std::mem::take(&mut self.open);
         }
@@ -85,7 +85,7 @@ impl OomKills {
     }
 
     /// How many kills were counted that explain no end of a task: a task whose child was
-    /// killed may end as if nothing were. Each is told once.
+    /// killed may end as if nothing were. Each is reported once.
     pub fn unexplained(&self, is_last: bool) -> u64 {
         let Some(counted) = read(&self.source) else {
             return 0;

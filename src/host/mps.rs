@@ -37,7 +37,7 @@ impl Mps {
     pub fn start(farmer: &str, gpus: &[String], path: &OsStr) -> Result<Self, String> {
         if std::env::var_os(PIPES).is_some() {
             return Err(format!(
-                "--mps: {PIPES} is set, so MPS is set up already: omit --mps"
+                "--mps: {PIPES} is set, so MPS runs already: remove --mps"
             ));
         }
         let program = std::env::split_paths(path)
@@ -68,7 +68,7 @@ impl Mps {
         Ok(mps)
     }
 
-    /// What its clients must be told.
+    /// The variables of its clients.
     pub fn client_vars(&self) -> [(OsString, OsString); 2] {
         [PIPES, LOGS].map(|name| (name.into(), self.folder.clone().into()))
     }
@@ -87,9 +87,9 @@ impl Mps {
 
     /// Runs the control program, but waits only so long for it.
     fn control(&self, args: &[&str], input: &[u8]) -> Result<(), String> {
-        let told = |error: io::Error| format!("cannot be run: {error}");
-        let (reader, mut writer) = io::pipe().map_err(told)?;
-        writer.write_all(input).map_err(told)?;
+        let cannot_run = |error: io::Error| format!("cannot be run: {error}");
+        let (reader, mut writer) = io::pipe().map_err(cannot_run)?;
+        writer.write_all(input).map_err(cannot_run)?;
         drop(writer);
         let mut command = Command::new(&self.program);
         command
@@ -105,11 +105,11 @@ impl Mps {
         std::thread::Builder::new()
             .name("mps".into())
             .spawn(move || drop(done.send(command.status())))
-            .map_err(told)?;
+            .map_err(cannot_run)?;
         match end.recv_timeout(PATIENCE) {
             Ok(Ok(status)) if status.success() => Ok(()),
             Ok(Ok(status)) => Err(format!("ended with {status}")),
-            Ok(Err(error)) => Err(told(error)),
+            Ok(Err(error)) => Err(cannot_run(error)),
             Err(_) => Err(format!("has not ended for {}s", PATIENCE.as_secs())),
         }
     }

@@ -3,11 +3,11 @@
 //! It is inherited by tasks, so a farm leaves it as the user has it and opens no more
 //! files than it allows: there is no `setrlimit` between fork and exec of
 //! `posix_spawn`, and to set the limit of a task from outside is too late for what it
-//! does first. What only looks, and starts nothing, may raise it.
+//! does first. A command that starts nothing may raise it.
 
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 
-/// How many files this process may still open; none where nobody knows.
+/// How many files this process may still open; none when that is unknown.
 pub fn left() -> Option<u64> {
     let (soft, _) = getrlimit(Resource::RLIMIT_NOFILE).ok()?;
     // The folder itself is open meanwhile.

@@ -3,8 +3,8 @@
 //! Every task leads a process group of its own, and where we have a terminal a session:
 //! a task that reads `/dev/tty` would be stopped for ever. Without one it stays in our
 //! session, by which PBS accounts for what a job uses. It is started by `posix_spawn`,
-//! which costs the same however large we are. Its slot waits for it **without
-//! reaping it**, and only then, under the lock of the [`Place`], declares it
+//! whose cost does not depend on our size. Its slot waits for it **without
+//! reaping it**, and only then, under the lock of the [`SlotProcess`], declares it
 //! gone and reaps it. Signals are sent under the same lock and only while a
 //! process is there: so no signal can ever reach a pid that was reaped.
 
@@ -68,9 +68,9 @@ thread_local! {
 /// So many are kept: a log has the lowest number that is free when it is opened.
 const MOST_PREPARED: usize = 8;
 
-/// What `posix_spawn` is told beside the program: a thread's tasks mostly have
-/// the same numbers of descriptors, and the C library asks the kernel for the
-/// limit of these numbers six times whenever it is told them anew.
+/// The arguments of `posix_spawn` beside the program: the tasks of a thread mostly have
+/// the same descriptor numbers, and the C library asks the kernel for the limit of these
+/// numbers six times whenever they are set.
 struct Prepared {
     descriptors: [RawFd; 3],
     files: PosixSpawnFileActions,
@@ -118,24 +118,24 @@ fn has_terminal() -> bool {
     })
 }
 
-/// Whether a process stands still by a signal.
+/// Whether a signal has stopped a process.
 pub fn is_stopped(pid: Pid) -> bool {
     let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
     let behind = stat.rsplit_once(')').map_or("", |(_, behind)| behind);
     behind.trim_start().starts_with('T')
 }
 
-/// Stops this process; returns when it was told to go on.
-pub fn stand_still() {
+/// Stops this process; returns when it is continued.
+pub fn stop_self() {
     // It cannot fail, and cannot be caught.
     let _ = nix::sys::signal::kill(Pid::this(), Signal::SIGSTOP);
 }
 
 static DEFAULTS: OnceLock<SigSet> = OnceLock::new();
 
-/// The signals that a task has by default: all but those that we ignore because
-/// whoever started us does. Rust ignores SIGPIPE; a shell that puts us into the
-/// background, SIGINT and SIGQUIT.
+/// The signals with their default action in a task: all but those that our parent ignores.
+/// Rust ignores SIGPIPE; a shell that starts us in the background ignores SIGINT and
+/// SIGQUIT.
 ///
 /// Three would do, since an exec puts signals with a handler back to the default.
 /// But the C library asks in the child, before its exec, for each signal that is
@@ -169,16 +169,16 @@ pub fn is_passing(error: Errno) -> bool {
     )
 }
 
-/// Why a task was told to end.
+/// Why a task was asked to end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Told {
+pub enum StopReason {
     /// Its time limit.
     TimeLimit,
     /// The farm stops.
     Stop,
 }
 
-/// A process in a [`Place`].
+/// A process in a [`SlotProcess`].
 #[derive(Clone, Copy, Debug)]
 pub struct Running {
     /// The process and its group.
@@ -189,51 +189,51 @@ pub struct Running {
     pub attempt: u32,
     /// When it started.
     pub started: Instant,
-    /// Whether it was told to end, and why first.
-    pub told: Option<Told>,
+    /// Why it was first asked to end, if it was.
+    pub stop_reason: Option<StopReason>,
     /// Whether the journal has its start.
     pub noted: bool,
 }
 
 /// Where a slot's process is while it can be signalled.
 #[derive(Default)]
-pub struct Place {
+pub struct SlotProcess {
     running: Mutex<Option<Running>>,
     /// The groups of the last tasks that ended by themselves.
     past: Mutex<VecDeque<(Pid, TaskId)>>,
 }
 
-/// So many groups are remembered, for those who find what is left of one.
+/// How many groups are remembered, to name the task of a process that was left behind.
 const PAST: usize = 256;
 
-impl Place {
+impl SlotProcess {
     fn lock(&self) -> MutexGuard<'_, Option<Running>> {
         self.running.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// The task whose group this was, not long ago.
-    pub fn had(&self, group: Pid) -> Option<TaskId> {
+    pub fn task_of_group(&self, group: Pid) -> Option<TaskId> {
         let past = self.past.lock().unwrap_or_else(PoisonError::into_inner);
         let found = past.iter().rev().find(|(pid, _)| *pid == group);
         found.map(|(_, id)| *id)
     }
 
     /// The process is there from now on.
-    pub fn enter(&self, running: Running) {
+    pub fn set(&self, running: Running) {
         *self.lock() = Some(running);
     }
 
     /// What is there now.
-    pub fn look(&self) -> Option<Running> {
+    pub fn running(&self) -> Option<Running> {
         *self.lock()
     }
 
     /// What is there now, has run since `before` at least, and the journal does not
     /// know of; from now on it does.
     pub fn note(&self, before: Instant) -> Option<Running> {
-        let mut place = self.lock();
+        let mut current = self.lock();
         let is_new = |running: &&mut Running| !running.noted && running.started <= before;
-        let running = place.as_mut().filter(is_new)?;
+        let running = current.as_mut().filter(is_new)?;
         running.noted = true;
         Some(*running)
     }
@@ -241,12 +241,12 @@ impl Place {
     /// Sends signals to the group of the process that is there, `why` the first
     /// time. One that has ended by itself already is left alone: its own end
     /// counts.
-    pub fn tell(&self, why: Told, signals: &[Signal]) -> bool {
-        let mut place = self.lock();
-        let Some(running) = place.as_mut() else {
+    pub fn stop(&self, why: StopReason, signals: &[Signal]) -> bool {
+        let mut current = self.lock();
+        let Some(running) = current.as_mut() else {
             return false;
         };
-        if running.told.is_none() {
+        if running.stop_reason.is_none() {
             let peek = WaitPidFlag::WEXITED | WaitPidFlag::WNOWAIT | WaitPidFlag::WNOHANG;
             if !matches!(
                 waitid(Id::Pid(running.pid), peek),
@@ -254,7 +254,7 @@ impl Place {
             ) {
                 return false;
             }
-            running.told = Some(why);
+            running.stop_reason = Some(why);
         }
         for &signal in signals {
             // ESRCH cannot be: the leader is not reaped yet.
@@ -263,8 +263,7 @@ impl Place {
         true
     }
 
-    /// Sends a signal to the group of the process that is there, which is not told to
-    /// end by it.
+    /// Sends a signal to the group of the process, which does not ask it to end.
     pub fn signal(&self, signal: Signal) {
         if let Some(running) = &*self.lock() {
             let _ = killpg(running.pid, signal);
@@ -276,13 +275,18 @@ impl Place {
     /// it. `gone` is called when nothing of it runs any more and its pid is
     /// still ours. Members of the group whose parent died have become ours:
     /// [`reap_orphans`] reaps them.
-    pub fn wait(&self, pid: Pid, mut stopped: impl FnMut(Signal), gone: impl FnOnce()) -> Ended {
+    pub fn wait(
+        &self,
+        pid: Pid,
+        mut stopped: impl FnMut(Signal),
+        gone: impl FnOnce(),
+    ) -> ProcessEnd {
         let ends = WaitPidFlag::WEXITED | WaitPidFlag::WSTOPPED | WaitPidFlag::WNOWAIT;
         let waited = loop {
             match waitid(Id::Pid(pid), ends) {
                 Err(Errno::EINTR) => {}
                 Ok(WaitStatus::Stopped(_, signal)) => {
-                    // Or it would be told again at once.
+                    // Or it would be reported again at once.
                     let _ = waitid(Id::Pid(pid), WaitPidFlag::WSTOPPED | WaitPidFlag::WNOHANG);
                     stopped(signal);
                 }
@@ -290,8 +294,8 @@ impl Place {
             }
         };
         let was = self.lock().take();
-        let told = was.and_then(|running| running.told);
-        if let Some(running) = was.filter(|running| running.told.is_none()) {
+        let stop_reason = was.and_then(|running| running.stop_reason);
+        if let Some(running) = was.filter(|running| running.stop_reason.is_none()) {
             let mut past = self.past.lock().unwrap_or_else(PoisonError::into_inner);
             if past.len() == PAST {
                 past.pop_front();
@@ -303,7 +307,11 @@ impl Place {
         let (status, used) = reap(pid);
         // Where nobody could wait for its end, what was reaped may be what we killed.
         let status = status.filter(|_| waited.is_ok()).unwrap_or(Status::Unknown);
-        Ended { status, told, used }
+        ProcessEnd {
+            status,
+            stop_reason,
+            used,
+        }
     }
 }
 
@@ -314,21 +322,21 @@ pub enum Status {
     Exited(i32),
     /// By this signal.
     Signaled(i32),
-    /// The kernel did not tell.
+    /// Unknown to the kernel.
     Unknown,
 }
 
 /// The end of a process.
-pub struct Ended {
+pub struct ProcessEnd {
     /// How.
     pub status: Status,
-    /// Whether it was told to.
-    pub told: Option<Told>,
+    /// Why it was asked to, if it was.
+    pub stop_reason: Option<StopReason>,
     /// What it used.
     pub used: Used,
 }
 
-/// wait4(2): the only call that tells the peak memory of one child. The memory
+/// wait4(2): the only call that returns the peak memory of one child. The memory
 /// is never below our own at the moment of the spawn (Linux counts the pages
 /// that the child shared with us before its exec). No status when the call fails: an
 /// error is no exit status 0.
@@ -365,7 +373,7 @@ fn reap(pid: Pid) -> (Option<Status>, Used) {
 }
 
 /// Makes orphans of our tasks our children, so that we can end and reap them
-/// (prctl(2), Linux 3.4). Without it they are somebody else's.
+/// (prctl(2), Linux 3.4). Without it they become children of another process.
 pub fn adopt_orphans() {
     let _ = nix::sys::prctl::set_child_subreaper(true);
 }

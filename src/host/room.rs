@@ -5,7 +5,7 @@ use nix::unistd::{SysconfVar, sysconf};
 use super::cpus::allowed;
 use crate::model::room::Cpus;
 
-/// What the kernel tells: the node, our affinity, the quotas of our cgroups
+/// What the kernel knows: the node, our affinity, the quotas of our cgroups
 /// (`cpu.max`, and version 1's `cpu.cfs_quota_us`).
 pub fn cpus() -> Cpus {
     // The standard library reads affinity and quotas, and gives the smaller.

@@ -36,7 +36,7 @@ pub struct Question {
 }
 
 impl Question {
-    /// The question for this allocation; none when there is nobody to ask.
+    /// The question for this allocation; none when no scheduler can be asked.
     /// `farmer` is our name, by which our guard knows what we have started.
     pub fn of(place: &Allocation, farmer: &str) -> Option<Self> {
         let job = place.asks_for.clone()?;
@@ -72,7 +72,7 @@ impl Question {
         })
     }
 
-    /// How long the job goes on; the error says why nobody knows. Waits for some
+    /// How long the job lasts; the error says why that is unknown. Waits for some
     /// time, or until `stop` is disconnected.
     pub fn ask(&self, stop: &Receiver<()>) -> Result<Left, String> {
         let mut why = String::new();

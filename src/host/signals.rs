@@ -11,13 +11,13 @@ use signal_hook::consts::{
 };
 use signal_hook::iterator::{Handle, Signals};
 
-/// The signals by which schedulers and people tell a farmer to stop.
+/// The signals by which schedulers and users stop a farmer.
 pub const STOPS: [i32; 8] = [
     SIGTERM, SIGINT, SIGQUIT, SIGHUP, SIGUSR1, SIGUSR2, SIGXCPU, SIGALRM,
 ];
 
-/// The signal by which a terminal (Ctrl-Z), or a scheduler that suspends a job, tells a
-/// farmer to stand still.
+/// The signal by which a terminal (Ctrl-Z), or a scheduler that suspends a job, suspends a
+/// farmer.
 pub const SUSPENDS: i32 = SIGTSTP;
 
 /// Calls `on_signal` in a thread of its own for every signal of [`STOPS`] and for
@@ -31,29 +31,29 @@ pub fn listen(on_signal: impl FnMut(i32) + Send + 'static) -> io::Result<Handle>
     // the kernel reaps them and every wait fails. Any handler cures it; one is
     // installed only where it is needed, since it runs at every end of a child.
     if is_ignored(SIGCHLD) {
-        shrug_at(SIGCHLD)?;
+        install_noop_handler(SIGCHLD)?;
     }
     // A write beyond the limit on the size of files shall fail, not kill us.
-    shrug_at(SIGXFSZ)?;
+    install_noop_handler(SIGXFSZ)?;
     // What nohup, or a shell's `&`, made us ignore stays ignored.
     let stays =
         |signal: &i32| [SIGHUP, SIGINT, SIGQUIT, SUSPENDS].contains(signal) && is_ignored(*signal);
     let all = STOPS.iter().chain([&SUSPENDS]);
     let signals = Signals::new(all.filter(|signal| !stays(signal)))?;
-    hear(signals, on_signal)
+    forward(signals, on_signal)
 }
 
-/// As [`listen`], for a program before which somebody sits: it hears these
-/// signals, whatever its parent ignored.
+/// As [`listen`], for an interactive program: it gets these signals whether or not its
+/// parent ignored them.
 pub fn listen_to(
     signals: &[i32],
     on_signal: impl FnMut(i32) + Send + 'static,
 ) -> io::Result<Handle> {
     SigSet::empty().thread_set_mask()?;
-    hear(Signals::new(signals)?, on_signal)
+    forward(Signals::new(signals)?, on_signal)
 }
 
-fn hear(
+fn forward(
     mut signals: Signals,
     mut on_signal: impl FnMut(i32) + Send + 'static,
 ) -> io::Result<Handle> {
@@ -68,8 +68,8 @@ fn hear(
     Ok(handle)
 }
 
-/// The signals that we were told to ignore by our parent, as a mask (proc(5));
-/// asked once, before we change anything.
+/// The signals that our parent ignored, as a mask (proc(5)); read once, before we change
+/// anything.
 pub(super) fn ignored_signals() -> u64 {
     static IGNORED: OnceLock<u64> = OnceLock::new();
     *IGNORED.get_or_init(|| {
@@ -82,16 +82,16 @@ pub(super) fn ignored_signals() -> u64 {
 }
 
 /// A handler that does nothing; unlike an ignored signal, tasks do not inherit it.
-fn shrug_at(signal: i32) -> io::Result<()> {
+fn install_noop_handler(signal: i32) -> io::Result<()> {
     signal_hook::flag::register(signal, Arc::new(AtomicBool::new(false))).map(drop)
 }
 
-/// Takes no notice of any signal that can be caught: for the guard, which ends
-/// when its farmer does.
-pub fn shrug() {
+/// Ignores all signals that can be caught: for the guard, which ends when its farmer
+/// does.
+pub fn install_noop_handlers() {
     let more = [SIGPIPE, SIGTSTP, SIGTTIN, SIGTTOU];
     for signal in STOPS.into_iter().chain(more) {
         // Without the handler the signal ends us: no reason not to try.
-        let _ = shrug_at(signal);
+        let _ = install_noop_handler(signal);
     }
 }

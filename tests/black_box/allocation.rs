@@ -316,7 +316,7 @@ fn who_cannot_be_asked_is_told_once_and_the_variable_is_believed() {
     program(&farm, "scontrol", "exit 1");
     let pytf = asking(&farm, "--proc 1", STEP).start();
     until("it is told", || {
-        let told = "when the job ends is not known (squeue: squeue: error: Invalid user)";
+        let told = "the end of the job is unknown (squeue: squeue: error: Invalid user)";
         pytf.stderr().contains(told)
     });
     gate.comers(1);

@@ -136,7 +136,7 @@ fn patience_without_tasks_begins_when_the_last_one_has_ended() {
     gate.open(1);
     until("its end cannot be recorded", || {
         pytf.stderr()
-            .contains("trying on for up to 300s, or 10s when no task runs any more")
+            .contains("retrying for up to 300s, or 10s when no task runs any more")
     });
     // Longer than an idle farm tries on.
     pause(Duration::from_secs(11));

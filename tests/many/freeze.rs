@@ -30,7 +30,7 @@ fn frozen<'f>(farm: &'f Farm, gate: &Gate) -> (Running<'f>, String, Vec<(u64, i3
     let other = farm.farm(ARGS).start();
     until("the other has joined", || farm.farmers().len() == 2);
     one.signal(Signal::SIGSTOP);
-    wait(other).leaves(0).says(&["gave no sign of life"]);
+    wait(other).leaves(0).says(&["missed its heartbeats"]);
     assert!(farm.is_over(&name));
     assert_complete(farm, 2);
     (one, name, its)

@@ -78,7 +78,7 @@ fn what_a_sick_node_fails_is_done_by_the_others() {
     assert!(text.contains("in quarantine"), "{text}");
     gate.open(1);
     wait(well).leaves(0);
-    wait(sick).exits(0).says(&["this node is sick"]);
+    wait(sick).exits(0).says(&["this node is unhealthy"]);
     assert_complete(&farm, TASKS);
     assert_eq!(opinions(&farm), ["doubtful", "sick"]);
     let bad: Vec<u64> = farm

@@ -1,7 +1,7 @@
 //! What a plan makes of options and variables.
 
 use super::*;
-use crate::host::gpus::Ways;
+use crate::host::gpus::Access;
 use crate::model::allocation::Allocation;
 
 /// A plan on a node without GPUs that could be found.
@@ -14,7 +14,7 @@ fn plan(options: &DeviceOptions, proc: Option<u32>, vars: &[(&str, &str)]) -> Re
     let root = tempfile::tempdir().unwrap();
     let resources = Resources {
         lookup: &lookup,
-        ways: Ways {
+        access: Access {
             nvml: Some("/nonexistent".into()),
             sysfs: root.path().into(),
             path: OsString::new(),

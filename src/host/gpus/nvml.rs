@@ -7,7 +7,7 @@ use nvml_wrapper::enums::event::XidError;
 use nvml_wrapper::error::NvmlError;
 use nvml_wrapper::{Device, EventSet, Nvml};
 
-use super::{Key, Tick, Ways};
+use super::source::{Access, Key, Tick};
 use crate::host::gpus::sysfs::{near_pci, numa_of_pci};
 use crate::model::devices::Vendor;
 use crate::model::devices::pool::Gpu;
@@ -33,15 +33,15 @@ pub(super) enum Opened {
 }
 
 impl Source {
-    pub(super) fn open(ways: &Ways) -> Opened {
+    pub(super) fn open(access: &Access) -> Opened {
         let mut builder = Nvml::builder();
-        if let Some(path) = &ways.nvml {
+        if let Some(path) = &access.nvml {
             builder.lib_path(path);
         }
         match builder.init() {
             Ok(nvml) => Opened::Yes(Box::new(Self {
                 nvml,
-                sysfs: ways.sysfs.clone(),
+                sysfs: access.sysfs.clone(),
             })),
             Err(NvmlError::LibloadingError(_) | NvmlError::FailedToLoadSymbol(_)) => {
                 Opened::NoLibrary
@@ -143,7 +143,7 @@ impl Source {
 /// Fatal errors by the UUID of the GPU that reported them.
 type Events = Vec<(String, u64)>;
 
-impl super::Source for Source {
+impl super::source::Source for Source {
     fn gpus(&self) -> Vec<Gpu> {
         let count = self.nvml.device_count().unwrap_or(0);
         let mut gpus: Vec<Gpu> = (0..count)

@@ -4,8 +4,8 @@
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
+use super::source::{Access, Key, Tick};
 use super::sysfs::{near_pci, numa_of_pci};
-use super::{Key, Tick, Ways};
 use crate::model::devices::Vendor;
 use crate::model::devices::pool::Gpu;
 use crate::model::devices::watch::Sample;
@@ -16,8 +16,8 @@ pub(super) struct Source {
 }
 
 impl Source {
-    pub(super) fn open(ways: &Ways) -> Option<Self> {
-        let places = std::env::split_paths(&ways.path);
+    pub(super) fn open(access: &Access) -> Option<Self> {
+        let places = std::env::split_paths(&access.path);
         let program = places
             .map(|place| place.join("nvidia-smi"))
             .find(|path| path.is_file())?;
@@ -28,13 +28,13 @@ impl Source {
         let listed = text_of(Command::new(&program).arg("-L")).unwrap_or_default();
         let gpus = rows
             .lines()
-            .filter_map(|row| gpu(row, &listed, &ways.sysfs));
+            .filter_map(|row| gpu(row, &listed, &access.sysfs));
         let gpus = gpus.collect();
         Some(Self { program, gpus })
     }
 }
 
-impl super::Source for Source {
+impl super::source::Source for Source {
     fn gpus(&self) -> Vec<Gpu> {
         self.gpus.clone()
     }

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use super::{Key, Tick};
+use super::source::{Key, Tick};
 use crate::model::devices::Vendor;
 use crate::model::devices::cores::parse_list;
 use crate::model::devices::pool::Gpu;
@@ -30,7 +30,7 @@ impl Source {
     }
 }
 
-impl super::Source for Source {
+impl super::source::Source for Source {
     fn gpus(&self) -> Vec<Gpu> {
         self.gpus.clone()
     }
