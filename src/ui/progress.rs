@@ -6,46 +6,18 @@
 //! to stop a run, so errors of writing are dropped.
 
 mod bar;
+mod counts;
 
 use std::io::Write;
 use std::time::Duration;
 
 use super::look::{Look, Terminal};
 use super::rate::{RecentRate, show_rate};
-use crate::model::durations;
 use crate::model::escape::{clip, without_error_numbers};
 use crate::model::figures::grouped;
-use crate::model::forecast::{Forecast, Known, forecast};
 use bar::{Bar, beside_bar};
-
-/// The state of the run in numbers, for all farmers together.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct ProgressCounts {
-    /// Tasks that finished.
-    pub done: u64,
-    /// Tasks that failed.
-    pub failed: u64,
-    /// Tasks that run now.
-    pub running: u64,
-    /// Tasks that wait.
-    pub left: u64,
-    /// All tasks; `None` while more may come.
-    pub total: Option<u64>,
-}
-
-impl ProgressCounts {
-    /// All tasks, with a plus while more may come.
-    fn known(&self) -> String {
-        match self.total {
-            Some(total) => grouped(total),
-            None => format!("{}+", grouped(self.ended() + self.running + self.left)),
-        }
-    }
-
-    fn ended(&self) -> u64 {
-        self.done + self.failed
-    }
-}
+pub use counts::ProgressCounts;
+use counts::eta;
 
 /// How progress is told.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -204,23 +176,6 @@ impl Progress {
         if let Some(bar) = &self.bar {
             bar.drawn.finish_and_clear();
         }
-    }
-}
-
-/// How long it may take until all tasks have ended, in words.
-fn eta(counts: &ProgressCounts, rate: &RecentRate, now: Duration) -> String {
-    let known = Known {
-        left: counts.total.unwrap_or(0).saturating_sub(counts.ended()),
-        ended: rate.ended(counts.ended()),
-        slots: counts.running.max(1),
-        rate: rate.rate(now),
-        long: Duration::ZERO,
-        is_open: counts.total.is_none(),
-    };
-    match forecast(&known) {
-        Forecast::Over => durations::show(Duration::ZERO),
-        Forecast::Range(low, _) => durations::show(low),
-        Forecast::Unknown(_) => "unknown".to_owned(),
     }
 }
 

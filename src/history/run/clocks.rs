@@ -7,7 +7,11 @@
 
 use std::collections::HashMap;
 
-use super::{Farmer, Run, transactions};
+use std::path::Path;
+
+use super::counts::Counts;
+use super::farmer::Farmer;
+use super::transactions;
 use crate::model::durations;
 use crate::model::escape::escape;
 use crate::model::figures::micros;
@@ -52,13 +56,17 @@ impl ClockDifference {
 }
 
 /// The greatest difference that the log proves.
-pub(super) fn difference(run: &Run) -> Option<ClockDifference> {
-    let hosts = run.farmers.iter().map(Farmer::header);
+pub(super) fn difference(
+    workdir: &Path,
+    counts: &Counts,
+    farmers: &[Farmer],
+) -> Option<ClockDifference> {
+    let hosts = farmers.iter().map(Farmer::header);
     let hosts: HashMap<&str, &str> = hosts
         .map(|header| (&*header.farmer, &*header.host))
         .collect();
-    let log = &run.counts.state.as_ref()?.log;
-    let bytes = transactions::of_newest(&run.workdir, log, 0).ok()?;
+    let log = &counts.state.as_ref()?.log;
+    let bytes = transactions::of_newest(workdir, log, 0).ok()?;
     let (us, ahead, behind) = greatest(&parse_entries(&bytes).ok()?, &hosts)?;
     Some(ClockDifference { ahead, behind, us })
 }

@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use super::Run;
+use super::farmer::Farmer;
 
 /// What became of tasks that were tried again.
 #[derive(Debug, Default)]
@@ -12,9 +12,9 @@ pub struct Faults<'a> {
 }
 
 impl<'a> Faults<'a> {
-    /// As far as the journals of a run tell.
-    pub(super) fn of(run: &'a Run) -> Self {
-        let late = run.farmers.iter().flat_map(|farmer| {
+    /// As far as the journals of these farmers show.
+    pub(super) fn of(farmers: &'a [Farmer]) -> Self {
+        let late = farmers.iter().flat_map(|farmer| {
             let host = &*farmer.header().host;
             farmer.late.iter().map(move |id| (*id, host))
         });

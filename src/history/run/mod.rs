@@ -151,7 +151,7 @@ impl Run {
 
     /// Whose fault failures were.
     pub fn faults(&self) -> Faults<'_> {
-        Faults::of(self)
+        Faults::of(&self.farmers)
     }
 
     /// How long attempts ran that were not stopped with their farmers.
@@ -223,7 +223,7 @@ impl Run {
 
     /// The two nodes whose clocks differ most, where that is proved.
     pub fn clock_difference(&self) -> Option<ClockDifference> {
-        clocks::difference(self)
+        clocks::difference(&self.workdir, &self.counts, &self.farmers)
     }
 
     /// The part of the slots' time that tasks ran in them, of some farmers. One that

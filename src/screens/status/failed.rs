@@ -4,8 +4,8 @@ use std::io::{self, Write};
 
 use serde_json::json;
 
+use super::form::{Form, numbers};
 use super::json::{SCHEMA, seconds};
-use super::{Form, numbers, table};
 use crate::history::commands::Commands;
 use crate::history::failures::{Details, FailedTask, failures};
 use crate::history::run::Run;
@@ -15,6 +15,7 @@ use crate::model::figures::{micros, show_kib};
 use crate::model::outcome::{Outcome, signal_name};
 use crate::model::record::{End, LogAt};
 use crate::model::task::TaskId;
+use crate::ui::table;
 
 /// How much of a command is shown.
 const COMMAND: usize = 1000;

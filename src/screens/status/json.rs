@@ -5,7 +5,7 @@
 
 use serde_json::{Value, json};
 
-use super::{numbers, shown};
+use super::form::{numbers, shown};
 use crate::history::failures::{Cause, causes, failures};
 use crate::history::run::gpus::Gpu;
 use crate::history::run::node::Node;

@@ -1,20 +1,19 @@
 //! `pytf status`: how a run stands, on one screen or as JSON.
 
 pub(crate) mod failed;
+mod form;
 pub mod json;
 mod running;
 mod task;
 mod text;
+pub use self::form::Form;
+pub(crate) use self::form::numbers;
 pub(crate) use self::text::range;
 use std::io::{self, Write};
 use std::path::Path;
 
 use crate::history::run::{Run, RunError};
-use crate::model::escape::escape;
-use crate::model::outcome::Outcome;
 use crate::model::task::TaskId;
-use crate::ui::look::Look;
-use crate::ui::table;
 
 /// What is to be shown.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -27,19 +26,6 @@ pub enum Section {
     Running,
     /// One task.
     Task(TaskId),
-}
-
-/// How it is to be shown.
-#[derive(Clone, Copy, Debug)]
-pub enum Form {
-    /// For people.
-    Text(Look),
-    /// One JSON object.
-    Json,
-    /// A table with commas; failed and running tasks only.
-    Csv,
-    /// A table with tabs; failed and running tasks only.
-    Tsv,
 }
 
 /// Why nothing can be shown.
@@ -85,18 +71,4 @@ pub fn show(
 fn write_json(out: &mut dyn Write, value: &serde_json::Value) -> io::Result<()> {
     serde_json::to_writer_pretty(&mut *out, value)?;
     out.write_all(b"\n")
-}
-
-/// The number that goes with an outcome: an exit status or a signal.
-pub(crate) fn numbers(outcome: Option<&Outcome>) -> (Option<i32>, Option<i32>) {
-    match outcome {
-        Some(Outcome::Exit(status) | Outcome::NotStarted(status)) => (Some(*status), None),
-        Some(Outcome::Signal(signal)) => (None, Some(*signal)),
-        _ => (None, None),
-    }
-}
-
-/// A path or a name as it may be printed.
-pub(super) fn shown(path: &Path) -> String {
-    escape(path.as_os_str().as_encoded_bytes())
 }

@@ -4,8 +4,8 @@ use std::io::{self, Write};
 
 use serde_json::json;
 
+use super::form::Form;
 use super::json::{SCHEMA, seconds};
-use super::{Form, table};
 use crate::history::commands::Commands;
 use crate::history::run::Run;
 use crate::history::run::quick::Attempt;
@@ -13,6 +13,7 @@ use crate::model::durations;
 use crate::model::escape::{clip, escape};
 use crate::model::figures::micros;
 use crate::model::task::TaskId;
+use crate::ui::table;
 
 /// How much of a command is shown.
 const COMMAND: usize = 1000;

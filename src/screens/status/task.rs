@@ -6,8 +6,8 @@ use std::io;
 
 use serde_json::{Value, json};
 
+use super::form::numbers;
 use super::json::{SCHEMA, seconds};
-use super::numbers;
 use crate::history::commands::Commands;
 use crate::history::logs::{log_path, log_tail};
 use crate::history::open;

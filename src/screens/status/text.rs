@@ -6,9 +6,9 @@ use std::time::Duration;
 
 use console::{Alignment, measure_text_width, pad_str};
 
+use super::form::shown;
 use super::json::word;
 use super::running::running;
-use super::shown;
 use crate::history::commands::Commands;
 use crate::history::failures::{Cause, Details, causes, failures};
 use crate::history::run::gpus::{Gpu, Gpus, load_with_tasks};

@@ -10,7 +10,7 @@ use indicatif::{ProgressBar, ProgressDrawTarget, ProgressState, ProgressStyle};
 
 use console::measure_text_width;
 
-use super::{ProgressCounts, eta};
+use super::counts::{ProgressCounts, eta};
 use crate::model::figures::grouped;
 use crate::ui::look::Look;
 use crate::ui::rate::{RecentRate, show_rate};

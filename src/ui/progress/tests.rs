@@ -1,3 +1,4 @@
+use crate::model::durations;
 use std::io;
 use std::sync::{Arc, Mutex};
 
