@@ -3,7 +3,9 @@
 //! What a file system promises is read from its kind and its mount options, and
 //! a choice that cannot work is refused with the cure. Whether it keeps the
 //! promise is tested at every start against the farmers that are really there:
-//! a journal that grows has a living owner, so its lock must not be free.
+//! a journal that grows and grows has a living owner, so its lock must not be free. That it
+//! grows once proves nothing: the node of a farmer that was killed may write its last lines
+//! after its lock is gone.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -165,11 +167,11 @@ pub fn test(
         }
         let age = ours.saturating_sub(seen.modified);
         if !seen.is_here && seen.lock == LockState::Free && age < YOUNG {
-            suspects.push((farmer, seen.len));
+            suspects.push((farmer, seen.len, None));
         }
     }
     // Dead for less than that, or alive behind a lock that does not hold.
-    let until = waiting.now() + beat * 5 / 2;
+    let mut until = waiting.now() + beat * 5 / 2;
     while !suspects.is_empty() && waiting.now() < until {
         if !waiting.pause(beat.min(Duration::from_millis(500))) {
             return Err(Error::Canceled);
@@ -178,16 +180,22 @@ pub fn test(
         journal.push(&Record::Beat { at });
         journal.sync()?;
         let still_open = membership::present(dir)?;
-        suspects.retain(|(farmer, _)| still_open.contains(farmer));
-        for (farmer, len) in std::mem::take(&mut suspects) {
+        suspects.retain(|(farmer, ..)| still_open.contains(farmer));
+        for (farmer, len, grew) in std::mem::take(&mut suspects) {
             match look_at(dir, mechanism, &farmer, waiting)? {
                 // We saw it between its making and its locking.
                 Some((_, true)) => return Ok(()),
                 Some((seen, _)) if seen.is_here || seen.lock == LockState::Held => {}
                 Some((seen, _)) if seen.lock == LockState::Free && seen.len > len => {
-                    return Err(broken(dir, mechanism, &farmer));
+                    let now = waiting.now();
+                    let first = grew.unwrap_or(now);
+                    if now >= first + beat {
+                        return Err(broken(dir, mechanism, &farmer));
+                    }
+                    until = until.max(first + beat * 5 / 2);
+                    suspects.push((farmer, seen.len, Some(first)));
                 }
-                _ => suspects.push((farmer, len)),
+                _ => suspects.push((farmer, len, grew)),
             }
         }
     }

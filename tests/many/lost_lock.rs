@@ -1,8 +1,10 @@
 //! Locks that are lost while their holders live, and namespaces in which process
 //! numbers mean something else.
 
-use std::fs::File;
-use std::path::Path;
+use std::fs::{self, File};
+use std::io::Write as _;
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use nix::fcntl::{Flock, FlockArg};
@@ -11,7 +13,7 @@ use serde_json::Value;
 
 use crate::crew::wait;
 use crate::harness::{Farm, Pytf, has, is_root, skip, tasks, until};
-use crate::record::{assert_complete, good_ends, log};
+use crate::record::{assert_complete, good_ends, journals, log};
 
 /// Runs `pytf` where it sees no process of ours, as on another node.
 fn elsewhere(pytf: Pytf<'_>) -> Pytf<'_> {
@@ -30,6 +32,9 @@ fn may_go_elsewhere() -> bool {
     }
     may
 }
+
+/// Heartbeats of a second.
+const TAKEOVER: &str = "--proc 1 --takeover 6s --no-timeline --logs none";
 
 /// Takes a lock from whoever holds it, by its own descriptor, as a server does that has
 /// heard nothing of a client for long.
@@ -178,4 +183,79 @@ fn a_run_in_another_namespace_of_processes_is_not_called_dead() {
     assert_eq!(status["nodes"][0]["life"], "alive", "{status}");
     gate.open(1);
     wait(one).leaves(0);
+}
+
+/// The journal of a farmer on another node, as this one sees it: nobody holds its lock.
+struct Far {
+    path: PathBuf,
+    name: &'static str,
+}
+
+impl Far {
+    /// Beside a run that is complete.
+    fn beside(farm: &Farm) -> Self {
+        let name = "far.0.1.1";
+        let (_, records) = journals(farm).remove(0);
+        let mut header = records[0].clone();
+        header["farmer"] = name.into();
+        header["host"] = "far".into();
+        header["node"]["boot"] = "00000000-0000-4000-8000-000000000000".into();
+        let path = farm.path(format!("w/nodes/{name}.jsonl"));
+        farm.write(&path, format!("{header}\n"));
+        let mode = fs::Permissions::from_mode(0o600);
+        fs::set_permissions(&path, mode).unwrap();
+        Self { path, name }
+    }
+
+    fn grows(&self) {
+        let mut file = File::options().append(true).open(&self.path).unwrap();
+        file.write_all(b"{\"event\":\"beat\",\"at\":1}\n").unwrap();
+    }
+
+    /// How often the farmer that starts has looked at it.
+    fn looks(&self, farm: &Farm) -> usize {
+        let starting = farm
+            .farmers()
+            .into_iter()
+            .find(|farmer| farmer != self.name && !farm.is_over(farmer));
+        starting.map_or(0, |farmer| {
+            let text = fs::read_to_string(farm.journal(&farmer)).unwrap_or_default();
+            text.matches("\"beat\"").count()
+        })
+    }
+}
+
+/// The node of a farmer that was killed may write its last lines after its lock is gone.
+#[test]
+fn a_journal_that_grows_once_under_a_free_lock_proves_no_life() {
+    let farm = Farm::of("true\n");
+    farm.farm(TAKEOVER).run().exits(0);
+    farm.write("tasks.txt", "true\ntrue 2\n");
+    let far = Far::beside(&farm);
+    let one = farm.farm(TAKEOVER).start();
+    until("it waits for a sign of life", || far.looks(&farm) > 0);
+    far.grows();
+    wait(one).leaves(0);
+    assert_complete(&farm, 2);
+}
+
+#[test]
+fn a_journal_that_grows_and_grows_under_a_free_lock_shows_that_locks_do_not_exclude() {
+    let farm = Farm::of("true\n");
+    farm.farm(TAKEOVER).run().exits(0);
+    farm.write("tasks.txt", "true\ntrue 2\n");
+    let far = Far::beside(&farm);
+    let mut one = farm.farm(TAKEOVER).start();
+    let mut seen = 0;
+    until("it ends", || {
+        let looks = far.looks(&farm);
+        if looks > seen {
+            seen = looks;
+            far.grows();
+        }
+        one.child.try_wait().unwrap().is_some()
+    });
+    wait(one)
+        .leaves(74)
+        .says(&["do not exclude other nodes", far.name, "--lock link"]);
 }
