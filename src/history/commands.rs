@@ -56,7 +56,7 @@ impl Commands {
         for start in starts {
             let mut head = [0; 32];
             let length = file.read_at(&mut head, start)?;
-            // A line that is none hides the tasks of its block, no others.
+            // A damaged line hides the tasks of its block only.
             let id = parse_line(&head[..length]).map(|(id, _)| id);
             blocks.extend(id.map(|id| (id, start)));
         }

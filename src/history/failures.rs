@@ -16,7 +16,7 @@ const NEAR: usize = 64;
 /// A task that has failed.
 #[derive(Clone, Copy, Debug)]
 pub struct FailedTask<'a> {
-    /// Its last failure; unknown where no journal tells of it.
+    /// Its last failure; unknown where no journal records it.
     pub last: Option<(&'a Farmer, &'a FailedAttempt)>,
     /// The task.
     pub id: u64,
@@ -115,7 +115,7 @@ pub struct Details {
 }
 
 impl Details {
-    /// The record of a failure; nothing where it cannot be read any more.
+    /// The record of a failure; `None` where it can no longer be read.
     pub fn of(&mut self, failure: &FailedTask) -> Option<End> {
         let (farmer, failed) = failure.last?;
         self.at(&farmer.journal, failed.offset)

@@ -2,7 +2,7 @@
 //!
 //! A view never holds a journal in memory: a run of a million tasks has
 //! hundreds of megabytes of them. A last line without its line end is a write
-//! that a farmer has not completed and is no record; any other line that does
+//! that a farmer has not completed and is not a record; any other line that does
 //! not parse is damage: counted, named by its number, and skipped, so that one
 //! bad block costs the records in it and not the view.
 
@@ -50,7 +50,7 @@ pub fn journals(workdir: &Path) -> io::Result<Vec<Journal>> {
     journals_again(workdir, |_| None)
 }
 
-/// The same, without reading anew the first lines of those that are known by their
+/// The same, without reading again the first lines of those that are known by their
 /// names.
 pub fn journals_again(
     workdir: &Path,
@@ -110,7 +110,7 @@ fn places(workdir: &Path) -> io::Result<Vec<Place>> {
     Ok(places.collect())
 }
 
-/// The names in a folder; none where there is no folder.
+/// The names in a folder; empty where there is no folder.
 fn names(folder: &Path) -> io::Result<HashSet<String>> {
     let entries = match fs::read_dir(folder) {
         Ok(entries) => entries,
@@ -143,7 +143,7 @@ impl Journal {
         Self::open(farmer.to_owned(), path, is_sealed)
     }
 
-    /// Looks at the first line; `None` when there is none yet.
+    /// Reads the first line; `None` when it is not there yet.
     fn open(name: String, path: PathBuf, is_sealed: bool) -> io::Result<Option<Self>> {
         let mut first = Vec::new();
         let file = open_at(&path, &name)?;
@@ -233,7 +233,7 @@ fn header_from_name(name: &str) -> Header {
     }
 }
 
-/// Lines of a journal that are no records.
+/// Lines of a journal that are not records.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Damage {
     /// How many lines.
@@ -260,7 +260,7 @@ impl Records {
     }
 
     /// Reads the next whole line; false at the end. A line that is too long is
-    /// left empty, which is no record.
+    /// left empty, which is not a record.
     fn read_line(&mut self) -> io::Result<bool> {
         self.line.clear();
         let mut limited = (&mut self.reader).take(LONGEST as u64);

@@ -21,8 +21,8 @@ pub(crate) fn log_path(workdir: &Path, log: &LogAt) -> Option<PathBuf> {
 const READ: u64 = 16 << 10;
 
 /// The last `lines` lines of a log that are not blank, fit to be printed;
-/// `part` is the begin and the length of a part of a packed log. Nothing where
-/// there is no such log: whoever shows it has something more important to say.
+/// `part` is the begin and the length of a part of a packed log. Empty where
+/// there is no such log: the caller has something more important to report.
 pub fn log_tail(path: &Path, part: Option<(u64, u64)>, lines: usize) -> Vec<String> {
     let read = || -> std::io::Result<(Vec<u8>, bool)> {
         let mut file = open(path)?;
@@ -56,8 +56,7 @@ pub fn log_tail(path: &Path, part: Option<(u64, u64)>, lines: usize) -> Vec<Stri
     last
 }
 
-/// A line of a log as it stood on a terminal at last: what draws itself anew
-/// after a CR has left its last state.
+/// A line of a log as a terminal would show it at last: what follows the last CR.
 fn shown(line: &[u8]) -> String {
     let line = line.trim_ascii_end();
     let begin = memchr::memrchr(b'\r', line).map_or(0, |at| at + 1);

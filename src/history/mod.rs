@@ -1,4 +1,4 @@
-//! A run as its files tell it: while it runs, at its end, afterwards.
+//! A run as its files record it: while it runs, at its end, afterwards.
 //!
 //! Only reads. Nothing here takes the workdir's lock or changes a file, so looking at a
 //! run can never disturb it. The files may be half-written, by a farmer that is at work
@@ -21,7 +21,7 @@ use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::Path;
 
 /// Opens a file of the workdir for reading, without following a link and
-/// without waiting for the other end of a pipe that somebody put there.
+/// without waiting for the other end of a pipe.
 pub(crate) fn open(path: &Path) -> io::Result<File> {
     let name = |what: &dyn std::fmt::Display| format!("{}: {what}", path.display());
     let file = OpenOptions::new()

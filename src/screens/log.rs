@@ -150,7 +150,7 @@ pub(crate) struct Found {
     pub(crate) part: Option<(u64, u64)>,
 }
 
-/// Finds the log of an attempt, or of the latest one. `note` is told first what
+/// Finds the log of an attempt, or of the latest one. `note` gets first what
 /// is known of it, also when there is no log.
 pub(crate) fn find(
     workdir: &Path,
@@ -393,7 +393,7 @@ impl Attempt {
     }
 }
 
-/// Copies a log, or a part of it; whoever reads the output may go away.
+/// Copies a log, or a part of it; the reader of the output may close it.
 fn copy(
     mut file: File,
     part: Option<(u64, u64)>,
@@ -430,7 +430,7 @@ fn copy(
     Ok(())
 }
 
-/// Whether somebody still reads: a closed pipe, as of `head`, is no error.
+/// Whether the output is still open: a closed pipe, as of `head`, is not an error.
 fn is_heard(written: io::Result<()>) -> io::Result<bool> {
     match written {
         Ok(()) => Ok(true),

@@ -2,7 +2,7 @@
 //! `export`.
 //!
 //! Screens only read. They take what they show from [`crate::history`]; what they
-//! write, `timeline.json` and `report.html`, is nobody's input.
+//! write, `timeline.json` and `report.html`, is not read by any farmer.
 
 pub mod export;
 pub mod log;

@@ -13,13 +13,13 @@ pub(super) fn replace<T>(path: &Path, write: impl FnOnce(File) -> io::Result<T>)
     let (temporary, file) = temporary(path)?;
     let written = write(file).and_then(|written| fs::rename(&temporary, path).map(|()| written));
     if written.is_err() {
-        // What is wrong is told by the first error.
+        // The first error is reported.
         let _ = fs::remove_file(&temporary);
     }
     written
 }
 
-/// A new file beside it, of a name that nobody else has.
+/// A new file beside it, with a name that no other process uses.
 fn temporary(target: &Path) -> io::Result<(PathBuf, File)> {
     let name = target.file_name().unwrap_or_default().to_string_lossy();
     let mut number = 0;

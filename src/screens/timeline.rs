@@ -4,7 +4,7 @@
 //! A node is a process and a slot is a thread; an attempt is exactly one
 //! complete slice (`ph` "X") with `PyTaskFarmer`'s fields. Consumers rely on
 //! this: pid and tid are integers, slices of one thread never overlap and are
-//! never empty, and each event is one line. The file is made anew from the
+//! never empty, and each event is one line. The file is made from the
 //! journals each time, under another name that is then renamed, so a reader
 //! never sees half of one. The same journals give the same bytes. What
 //! `PyTaskFarmer` left there is kept, and drawn too.
@@ -65,7 +65,7 @@ pub struct Written {
     pub slices: u64,
     /// How many attempts are drawn together with their neighbours.
     pub merged: u64,
-    /// Journals with lines that are no records.
+    /// Journals with lines that are not records.
     pub damage: Vec<(PathBuf, Damage)>,
     /// What of an earlier timeline is not in it.
     pub left_out: Option<String>,

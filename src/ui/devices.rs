@@ -42,7 +42,7 @@ pub struct ListedGpu {
     /// What it is.
     #[serde(flatten)]
     pub gpu: Gpu,
-    /// Who made it.
+    /// Its vendor.
     pub vendor: &'static str,
     /// The CPUs near it.
     pub near: String,

@@ -56,10 +56,10 @@ pub struct Look {
     pub unicode: bool,
 }
 
-/// The width where there is none: lines of this length read well in a file.
+/// The width of what has none: lines of this length read well in a file.
 const WIDTH: usize = 100;
 
-/// The width below which nothing is squeezed any more.
+/// The least width: on narrower terminals lines wrap.
 const NARROWEST: usize = 40;
 
 impl Look {

@@ -13,7 +13,7 @@ use crate::model::figures::grouped;
 /// Why there are so many slots.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Because {
-    /// Somebody asked for so many.
+    /// The user asked for so many.
     Asked,
     /// The GPUs make so many.
     Gpus,

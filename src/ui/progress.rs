@@ -1,4 +1,4 @@
-//! What is told while the farm runs, on stderr: a bar on a terminal, a plain
+//! Progress of a farm while it runs, on stderr: a bar on a terminal, a plain
 //! line now and then in a log file, nothing when asked so.
 //!
 //! It costs nothing per task: the farm calls [`Progress::update`] a few times a
@@ -19,14 +19,14 @@ use bar::{Bar, beside_bar};
 pub use counts::ProgressCounts;
 use counts::eta;
 
-/// How progress is told.
+/// How progress is reported.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Mode {
     /// A bar that is drawn over itself.
     Bar,
     /// A line now and then.
     Lines,
-    /// Not at all: only what goes wrong is told.
+    /// Not at all: only errors are reported.
     Silent,
 }
 
@@ -53,8 +53,8 @@ const LAST_WAIT: Duration = Duration::from_mins(1);
 /// The longest line in a log, well below what a pipe takes in one piece.
 const LONGEST: usize = 500;
 
-/// So many failures are told at once before they are only counted, and so often
-/// one more may be: a list whose every task fails must not fill the disk.
+/// So many failures are reported at once before they are only counted, and so often
+/// another one may be reported: a list whose every task fails must not fill the disk.
 const FAILURES: u32 = 20;
 const FAILURE_EVERY: Duration = Duration::from_secs(5);
 
@@ -64,13 +64,13 @@ pub fn warn(text: &str) {
     let _ = writeln!(std::io::stderr(), "pytf: {text}");
 }
 
-/// Tells how the run goes.
+/// Reports progress.
 pub struct Progress {
     mode: Mode,
     bar: Option<Bar>,
     out: Box<dyn Write + Send>,
     rate: RecentRate,
-    /// What the last line said.
+    /// The counts in the last line.
     last_line: Option<ProgressCounts>,
     /// Whether there is a bar on the screen.
     is_drawn: bool,
@@ -151,8 +151,8 @@ impl Progress {
         }
     }
 
-    /// Tells a failure at once, also when little else is told, unless very many fail:
-    /// then how many.
+    /// Reports a failure at once, in each mode, unless very many tasks fail: then their
+    /// number is reported.
     pub fn failure(&mut self, now: Duration, line: &str) {
         if !self.failures.may_say(now) {
             return;
@@ -168,7 +168,7 @@ impl Progress {
         }
     }
 
-    /// Takes the bar away and tells what was only counted.
+    /// Removes the bar and reports failures that were only counted.
     pub fn finish(&mut self) {
         if let Some(unsaid) = self.failures.unsaid(Duration::MAX) {
             self.warn(&format!("pytf: {unsaid} more failed (ids in `failed`)"));
@@ -195,14 +195,14 @@ fn sentence(counts: &ProgressCounts, rate: &RecentRate, now: Duration) -> String
     )
 }
 
-/// Which failures are told one by one.
+/// Which failures are reported one by one.
 #[derive(Debug)]
 struct Failures {
-    /// How many may be told now.
+    /// How many may be reported now.
     may: u32,
     /// When that was so.
     at: Duration,
-    /// How many were not told, and when that was last said.
+    /// How many were not reported one by one, and when their number was last reported.
     unsaid: u64,
     said_at: Duration,
 }
@@ -233,7 +233,7 @@ impl Failures {
         true
     }
 
-    /// How many were not told, when it is time to say that.
+    /// How many were not reported, when it is time to report their number.
     fn unsaid(&mut self, now: Duration) -> Option<u64> {
         if self.unsaid == 0 || now < self.said_at.saturating_add(LAST_WAIT) && now != Duration::MAX
         {

@@ -1,4 +1,4 @@
-//! What is said when a farm stops, or is told to: what happens next, and how long that
+//! Messages of a farm that stops, or is asked to: what happens next, and how long that
 //! may take.
 //!
 //! Pure: from what the farmer was at before and what it is at now.
@@ -25,12 +25,12 @@ pub struct Stopping {
     pub running: u64,
     /// The farmer's time.
     pub now: Duration,
-    /// How long what runs may go on when nothing is started any more, if that is known.
+    /// How long running tasks may go on when no more are started, if that is known.
     pub ends_in: Option<Duration>,
 }
 
 impl Stopping {
-    /// What there is to say; nothing when nobody asked and nothing changed.
+    /// The message; `None` when nothing changed and no signal came.
     pub fn text(&self) -> Option<String> {
         let has_changed =
             std::mem::discriminant(&self.before) != std::mem::discriminant(&self.after);
@@ -73,7 +73,7 @@ impl Stopping {
         }
     }
 
-    /// Nothing is started any more, and what runs goes on.
+    /// No more tasks are started; running tasks go on.
     fn held(&self) -> String {
         let until = match self.ends_in {
             Some(left) => format!("for {} at most", durations::show(left)),

@@ -28,7 +28,7 @@ pub struct Counts {
     pub finished: u64,
     /// In `failed`.
     pub failed: u64,
-    /// Nobody has claimed them.
+    /// No farmer has claimed them.
     pub waiting: u64,
     /// Some farmer has them, started or not.
     pub claimed: u64,
@@ -38,7 +38,7 @@ pub struct Counts {
     pub feeding: u64,
     /// The state in `lock`, when there is one.
     pub state: Option<State>,
-    /// Why there is none, when there should be; or why a run cannot be gone on with.
+    /// Why there is none where there should be one; or why the run cannot be continued.
     pub trouble: Option<String>,
 }
 
@@ -63,7 +63,7 @@ impl Counts {
             return Self::counted(workdir, trouble);
         };
         if state.live == 0 {
-            // Somebody may have begun meanwhile.
+            // A farmer may have started meanwhile.
             let is_same = |_: &String| {
                 let dir = RealDir::open(workdir).ok();
                 let again = dir.and_then(|dir| peek(&(dir as Arc<dyn Dir>)).ok()?);
@@ -114,13 +114,13 @@ impl Counts {
     /// What changes whenever `failed` does.
     pub(super) fn failed_version(&self) -> Option<(u64, u64, u64)> {
         let state = self.state.as_ref()?;
-        // A retry writes the file anew: it raises the number of requeued lines.
+        // A retry rewrites the file: it raises the number of requeued lines.
         Some((state.failed.len, state.failed.lines, state.requeued.lines))
     }
 }
 
-/// Why the next farmer will refuse the files of a run that nobody works on: they are
-/// not as the state has them. While somebody works, they are ahead of what was read.
+/// Why the next farmer will refuse the files of a run without farmers: they are not as
+/// the state has them. While a farmer works, they are ahead of what was read.
 fn doubt(workdir: &Path, state: &State) -> Option<String> {
     let known = [
         (TASKS, state.tasks.len),
@@ -197,7 +197,7 @@ pub(super) fn failed_ids(workdir: &Path, counts: &Counts) -> io::Result<Vec<u64>
 }
 
 /// How many tasks waited after each transaction, by its time: reckoned back from now. A seal
-/// gives back what nobody has counted: there it ends, or where the log is not kept.
+/// gives back a number of tasks that is not recorded: there it ends, or where the log is not kept.
 pub(super) fn queue_history(workdir: &Path, counts: &Counts) -> Option<Vec<(u64, u64)>> {
     let log = &counts.state.as_ref()?.log;
     let mut history = History {

@@ -26,7 +26,7 @@ const TOP: usize = 8;
 /// How many notes are kept: the latest.
 const NOTES: usize = 50;
 
-/// Clocks that differ by more are no clocks, or the files are copies.
+/// A greater difference is not one of clocks: the files are copies.
 const WRONG: i64 = 86_400_000_000;
 
 /// An attempt that failed.
@@ -73,9 +73,9 @@ pub struct Farmer {
     pub last: u64,
     /// When it left in good order, and why.
     pub left: Option<(u64, String)>,
-    /// What it thinks of its node.
+    /// The health of its node, as it judges it.
     pub health: NodeHealth,
-    /// Whether it starts nothing any more, and what runs goes on.
+    /// Whether it starts no more tasks, while running tasks go on.
     pub is_draining: bool,
     /// Tasks that left processes behind when they ended, as far as that was noted.
     pub left_behind: u64,
@@ -109,7 +109,7 @@ pub struct Farmer {
     pub peaks: Histogram,
     /// What they used: sums, and of the memory the greatest.
     pub spent: Used,
-    /// How many told what they used.
+    /// How many of them recorded what they used.
     pub measured: u64,
     /// What happened when.
     pub series: Series,
@@ -119,7 +119,7 @@ pub struct Farmer {
     pub longest: Vec<Top>,
     /// Those with the most memory.
     pub largest: Vec<Top>,
-    /// Lines that are no records.
+    /// Lines that are not records.
     pub damage: Damage,
     lines: u64,
     /// Up to there its journal was read, in bytes.
@@ -174,7 +174,7 @@ impl Farmer {
         Ok(Some(farmer))
     }
 
-    /// Who it is.
+    /// Its header: its name, node and slots.
     pub fn header(&self) -> &Header {
         &self.journal.header
     }
@@ -218,7 +218,7 @@ impl Farmer {
         there.saturating_mul(u64::from(self.journal.header.slots))
     }
 
-    /// For how long tasks ran in them, as far as records tell.
+    /// For how long tasks ran in them, according to the records.
     pub fn busy(&self, now: u64) -> u64 {
         let running = self.slots.running.values();
         let open: u64 = running.map(|one| now.saturating_sub(one.at)).sum();

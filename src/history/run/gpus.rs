@@ -21,7 +21,7 @@ const LONG: u64 = 60_000_000;
 /// A GPU that worked for less of an attempt, in percent, was not used by it.
 const UNUSED: u64 = 2;
 
-/// So much of a UUID tells the GPUs of a node apart, and `--gpus` knows it by that.
+/// So much of a UUID distinguishes the GPUs of a node, and `--gpus` knows it by that.
 const SHORT: usize = "GPU-01234567".len();
 
 /// A GPU's name as people read it.
@@ -36,7 +36,7 @@ pub fn short(name: &str) -> String {
 /// A GPU of a node.
 #[derive(Clone, Debug, Default)]
 pub struct Gpu {
-    /// How its tasks are told of it.
+    /// The name that its tasks get.
     pub name: String,
     /// How many slots share it.
     pub slots: u64,
@@ -54,7 +54,7 @@ pub struct Gpu {
 }
 
 impl Gpu {
-    /// `GPU 3`, or as much of its UUID as tells it apart.
+    /// `GPU 3`, or as much of its UUID as distinguishes it.
     pub fn title(&self) -> String {
         let short = short(&self.name);
         if short.starts_with(|c: char| c.is_ascii_digit()) {

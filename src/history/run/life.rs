@@ -1,10 +1,10 @@
-//! Whether a farmer lives, by what the workdir shows without touching it.
+//! Whether a farmer is alive, by what the workdir shows without touching it.
 //!
-//! No lock is tried: whoever tries one holds it for a moment. A seal or a last
+//! No lock is tried, since a lock that is tried is held for a moment. A seal or a last
 //! record says that a farmer is over; on its own node its process is looked
-//! for; elsewhere the age of its journal tells, which grows every ten seconds.
-//! That age is by the clock of the file system, as far as it can be had: a node to
-//! log in on may have a clock of its own mind.
+//! for; elsewhere the age of its journal decides, which has a heartbeat every ten seconds.
+//! That age is by the clock of the file system, as far as it can be had: a login
+//! node may have a skewed clock.
 
 use std::time::{Duration, SystemTime};
 
@@ -12,10 +12,10 @@ use super::farmer::Farmer;
 use crate::model::identity::{FarmerId, Process};
 use crate::workdir::liveness::node::Node;
 
-/// A farmer gives a sign of life each ten seconds; this is three of them.
+/// A farmer writes a heartbeat every ten seconds; this is three of them.
 const FRESH: Duration = Duration::from_secs(30);
 
-/// After so long without a sign others take its tasks over.
+/// After so long without a heartbeat others take its tasks over.
 const TAKEOVER: Duration = Duration::from_mins(2);
 
 /// Clocks that differ by less agree: times of files are coarse.
@@ -26,10 +26,10 @@ const COARSE: Duration = Duration::from_secs(1);
 pub enum Life {
     /// At work.
     Alive,
-    /// No sign of life for this long: the file system may be slow.
+    /// No heartbeat for this long: the file system may be slow.
     Silent(Duration),
-    /// It has no process any more, or gave no sign for too long, and nobody has
-    /// taken over from it yet.
+    /// It has no process, or wrote no heartbeat for too long, and no other farmer has
+    /// taken over its tasks yet.
     Dead,
     /// It died, and its tasks were given back.
     Lost,
@@ -76,7 +76,7 @@ impl Life {
 /// What time it is by the clock of the file system.
 #[derive(Debug, Default)]
 pub(super) struct FileTime {
-    /// By how much ours is ahead of it, once a read has told.
+    /// By how much ours is ahead of it, once a read has shown that.
     ahead: Option<Duration>,
     /// The latest time that any file has: it is at least that late.
     latest: Option<SystemTime>,

@@ -3,7 +3,7 @@
 //! [`Run::refresh`] reads what is new since it was last called, so a live view
 //! calls it again and again; each journal is read once. It takes no lock and
 //! writes nothing. Others rely on this: how many tasks are done is what the
-//! state in `lock` says, which is exact; everything that journals tell may be
+//! state in `lock` says, which is exact; everything from journals may be
 //! some seconds ahead of it.
 
 mod clocks;
@@ -125,8 +125,8 @@ impl Run {
         Life::of(farmer, &self.node, self.files.at(self.now))
     }
 
-    /// What time it is now by a farmer's clock, as far as its journal tells; for
-    /// one that is over, the last time that it told.
+    /// What time it is now by a farmer's clock, by its journal; for one that
+    /// is over, the last time in its journal.
     pub fn now_of(&self, farmer: &Farmer) -> u64 {
         if !self.life(farmer).is_there() {
             return farmer.last;
@@ -215,8 +215,8 @@ impl Run {
         Some((first, last))
     }
 
-    /// How many tasks waited after each transaction, as far back as the log in
-    /// `lock` tells it.
+    /// How many tasks waited after each transaction, as far back as the log is
+    /// kept.
     pub fn queue_history(&self) -> Vec<(u64, u64)> {
         counts::queue_history(&self.workdir, &self.counts).unwrap_or_default()
     }
@@ -226,8 +226,8 @@ impl Run {
         clocks::difference(&self.workdir, &self.counts, &self.farmers)
     }
 
-    /// The part of the slots' time that tasks ran in them, of some farmers. One that
-    /// gives no sign is there all the same, until it is over.
+    /// The part of the slots' time that tasks ran in them, of some farmers. A silent
+    /// farmer counts until it is over.
     pub fn busy<'a>(&self, farmers: impl IntoIterator<Item = &'a Farmer>) -> Option<f64> {
         let (mut busy, mut there) = (0_u64, 0_u64);
         for farmer in farmers {

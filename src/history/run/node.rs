@@ -18,9 +18,9 @@ pub struct Node<'a> {
     pub farmers: Vec<&'a Farmer>,
     /// How the one is that is most alive.
     pub life: Life,
-    /// What its farmers think of it, those that live; else the last one.
+    /// Its health as its living farmers judge it; else the last one.
     pub health: NodeHealth,
-    /// Whether its farmers that live start nothing any more.
+    /// Whether its living farmers start no more tasks.
     pub is_draining: bool,
     /// The farmers that live, else the last one and those that were there with it.
     pub there: Vec<&'a Farmer>,
@@ -53,7 +53,7 @@ pub fn word(life: Life, health: NodeHealth) -> &'static str {
     }
 }
 
-/// How much one wants to hear of a farmer in this state.
+/// Which of the states of its farmers is the node's: the one with the highest rank.
 fn rank(life: Life) -> u8 {
     match life {
         Life::Alive => 4,

@@ -28,7 +28,7 @@ pub struct Slots {
     /// When the last attempt in each slot ended.
     pub freed: BTreeMap<u32, u64>,
     /// Attempts that are over, since their slots have gone on, and of whose ends the
-    /// journal does not tell, or not yet.
+    /// journal does not have, or not yet.
     pub unended: Vec<Attempt>,
     /// Ends that stand behind later attempts of their slots.
     pub late: Vec<Late>,

@@ -332,7 +332,7 @@ fn advice_follows_from_what_was_used() {
 }
 
 #[test]
-fn what_is_left_tells_what_it_needs() {
+fn what_is_left_shows_what_it_needs() {
     let dir = with_header(
         4,
         4,

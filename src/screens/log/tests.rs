@@ -165,7 +165,7 @@ fn a_workdir_of_pytaskfarmer_has_logs_and_no_journals() {
 }
 
 #[test]
-fn a_reader_may_go_away_and_a_full_disk_is_told() {
+fn a_reader_may_go_away_and_a_full_disk_is_reported() {
     struct Closed(io::ErrorKind);
     impl Write for Closed {
         fn write(&mut self, _: &[u8]) -> io::Result<usize> {

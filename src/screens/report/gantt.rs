@@ -130,7 +130,7 @@ impl Gantt {
         for attempt in slots.running.values().chain(&slots.unended) {
             if let Some(row) = row(attempt.slot) {
                 let is_over = slots.unended.iter().any(|one| one.is_same(attempt));
-                // Nobody knows when it ended: the slot has gone on.
+                // When it ended is not known: the slot has gone on.
                 let to = if is_over { attempt.at } else { now };
                 self.draw(row, &mut open[row], attempt, to);
             }
@@ -190,7 +190,7 @@ impl Gantt {
         };
         let destination = attempt.outcome.as_ref().map(Outcome::destination);
         if destination == Some(Destination::ToProcess) {
-            // Nobody knows how long it would have taken, nor what it would have used.
+            // How long it would have taken, and what it would have used, is not known.
             return;
         }
         let failed = destination == Some(Destination::Failed);

@@ -287,7 +287,7 @@ fn class_of(life: Life, health: NodeHealth) -> &'static str {
     }
 }
 
-/// A cell with a bar behind it; `unknown` stands where nobody knows.
+/// A cell with a bar behind it; `unknown` stands where the part is not known.
 fn load(part: &Value, unknown: &str) -> Markup {
     let width = part.as_f64().unwrap_or(0.0) * 100.0;
     html! {

@@ -28,13 +28,13 @@ pub(super) struct Running<'a> {
     pub(super) attempt: &'a Attempt,
     /// Its node.
     pub(super) host: &'a str,
-    /// Who runs it.
+    /// The farmer that runs it.
     pub(super) farmer: &'a str,
     /// For how long, in microseconds.
     pub(super) ran: u64,
 }
 
-/// What runs, as far as journals tell: what has run for less than half a second may
+/// What runs, according to the journals: what has run for less than half a second may
 /// not be there yet.
 pub(super) fn running(run: &Run) -> Vec<Running<'_>> {
     let of_farmer = |farmer| {

@@ -56,7 +56,7 @@ struct Attempt {
     log: Option<LogAt>,
 }
 
-/// Looks a task up; `None` when there is none with that id.
+/// A task by its id; `None` when there is no such task.
 pub(super) fn of(run: &Run, id: TaskId) -> io::Result<Option<Task>> {
     let mut commands = Commands::open(&run.workdir)?;
     let command = commands
@@ -152,7 +152,7 @@ fn attempts(run: &Run, id: TaskId) -> io::Result<BTreeMap<u32, Attempt>> {
     Ok(found)
 }
 
-/// What is known of a task that is claimed and of which no journal tells.
+/// What is known of a task that is claimed and that no journal has yet.
 fn claimed(run: &Run) -> &'static str {
     if run.living().next().is_some() {
         "a farmer has claimed it: it waits for a slot there, began less than a second ago, or has \
@@ -162,7 +162,7 @@ fn claimed(run: &Run) -> &'static str {
     }
 }
 
-/// What `requeued` tells of a task.
+/// What `requeued` has about a task.
 fn requeued(run: &Run, id: TaskId) -> io::Result<Vec<(u32, String)>> {
     let file = match open(&run.workdir.join(REQUEUED)) {
         Ok(file) => file,

@@ -124,7 +124,7 @@ impl Drawing<'_, '_> {
     }
 }
 
-/// When what a record tells of ended.
+/// The end of what is recorded.
 fn end_of(record: &Record) -> u64 {
     match record {
         Record::Header(header) => header.at,

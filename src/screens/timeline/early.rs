@@ -1,4 +1,4 @@
-//! Attempts that are drawn before the journal tells how they ended, or that never had
+//! Attempts that are drawn before the journal has their end, or that never had
 //! an end: in their slots they come before what the journal has earlier.
 //!
 //! The figures know them all, so the slices of a slot come in the order of their times
@@ -81,7 +81,7 @@ impl<'a> Early<'a> {
                     let next = of_slot.front().map(|(at, _)| *at);
                     return Some(Drawn::Started(attempt, next.map_or(to, |at| at.min(to))));
                 }
-                // One that cannot be read any more is damage, which is told.
+                // One that can no longer be read is damage, which is reported elsewhere.
                 Known::Ended(offset) => {
                     if let Some(end) = self.details.at(&farmer.journal, offset) {
                         return Some(Drawn::Ended(Box::new(end)));
@@ -98,7 +98,7 @@ impl Drawn<'_> {
         match self {
             Self::Ended(end) => Slice::ended(end),
             Self::Started(attempt, to) => {
-                // Where the farmer died, nobody can write its end any more.
+                // Where the farmer died, its end will never be written.
                 let is_lost = farmer.is_over() && farmer.left.is_none();
                 let ending = if is_lost {
                     Ending::Lost

@@ -52,13 +52,13 @@ impl Links {
         }
     }
 
-    /// All arrows. One that would run backwards, by clocks that differ, is none.
+    /// All arrows, but those that would run backwards since clocks differ.
     fn all(&self) -> Vec<Link> {
         let pairs = self.places.iter().zip(self.places.iter().skip(1));
         pairs
             .filter(|(((one, _), _), ((other, _), _))| one == other)
             .filter_map(|(((id, _), (row, _, end)), (_, (next, begin, _)))| {
-                // A point in the slice: its end is not in it any more.
+                // A point in the slice: its end is outside.
                 let end = end - 1;
                 (end <= *begin).then_some(Link {
                     id: *id,

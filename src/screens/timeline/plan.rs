@@ -13,7 +13,7 @@ pub(super) struct Plan<'a> {
     pub(super) origin: u64,
     /// What ended before is not drawn.
     pub(super) since: u64,
-    /// How many attempts our journals tell of.
+    /// How many attempts our journals have.
     pub(super) attempts: u64,
 }
 
@@ -21,7 +21,7 @@ impl<'a> Plan<'a> {
     /// For the farmers of a run; `old` is when the first task of another began, which
     /// is drawn, too. What ended `since` so long before the end is drawn, or all.
     pub(super) fn new(run: &'a Run, old: Option<u64>, since: Option<Duration>) -> Self {
-        // A journal may tell no time at all.
+        // A journal may have no time at all.
         let mut farmers: Vec<&Farmer> =
             run.farmers.iter().filter(|f| f.first != u64::MAX).collect();
         farmers.sort_by_key(|farmer| (farmer.first, &farmer.journal.name));

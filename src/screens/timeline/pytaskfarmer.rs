@@ -2,7 +2,7 @@
 //!
 //! Its `timeline.json` is a bare array of complete events, of which each has
 //! the process ids of a farmer and of a worker as `pid` and `tid`. It is kept
-//! under another name, and each time drawn along with what our journals tell.
+//! under another name, and drawn into each new timeline.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -25,7 +25,7 @@ pub(super) const KEPT: &str = "timeline.pytaskfarmer.json";
 /// A longer file is left out: it is read as a whole.
 const LARGEST: u64 = 256 << 20;
 
-/// Later than any time in microseconds that anybody means: year 30,000.
+/// Later than any time in microseconds in use: year 30,000.
 const LATEST: f64 = 1e18;
 
 /// Gives `PyTaskFarmer`'s `timeline.json` the name that it keeps. Until ours
@@ -34,7 +34,7 @@ pub(super) fn keep(workdir: &Path) -> io::Result<()> {
     let (path, kept) = (workdir.join("timeline.json"), workdir.join(KEPT));
     match fs::symlink_metadata(&path) {
         Ok(metadata) if metadata.is_file() => {}
-        // A link is nobody's timeline, and will be replaced.
+        // A link is not a timeline, and will be replaced.
         Ok(_) => return Ok(()),
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
         Err(error) => return Err(error),
@@ -112,7 +112,7 @@ pub(super) struct OldTimeline {
 }
 
 impl OldTimeline {
-    /// Reads the file that was kept; nothing where there is none.
+    /// Reads the file that was kept; empty where there is none.
     pub(super) fn read(workdir: &Path) -> io::Result<Self> {
         let file = match open(&workdir.join(KEPT)) {
             Ok(file) => file,

@@ -62,7 +62,7 @@ impl<'a> Slice<'a> {
     }
 }
 
-/// How an attempt ended, as far as the journal tells.
+/// How an attempt ended, according to the journal.
 pub(super) enum Ending<'a> {
     /// As its record says.
     Recorded(&'a Outcome, Option<Used>),

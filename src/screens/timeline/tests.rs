@@ -191,7 +191,7 @@ fn one_slice_for_every_attempt_of_every_run() {
 }
 
 #[test]
-fn a_slice_tells_all_about_its_attempt() {
+fn a_slice_shows_all_about_its_attempt() {
     let long = "x".repeat(2000);
     let dir = workdir(&["printf '\\033[31m\u{1b}\"'", &long]);
     let Record::End(mut ended) = end(0, 1, 0, T, 5, Outcome::Exit(3)) else {
@@ -380,7 +380,7 @@ fn damage_costs_its_records_only() {
 }
 
 #[test]
-fn a_link_in_its_place_is_replaced_and_an_obstacle_is_told() {
+fn a_link_in_its_place_is_replaced_and_an_obstacle_is_reported() {
     let dir = workdir(&["true"]);
     let target = dir.file("precious", b"precious");
     let path = dir.path().join("timeline.json");

@@ -1,6 +1,6 @@
 //! `pytf watch`: a run on a live screen.
 //!
-//! One thread reads the workdir, one the keys, one hears signals; the thread that
+//! One thread reads the workdir, one the keys, one waits for signals; the thread that
 //! called draws, and waits on one channel for all of them. `state` decides and
 //! `draw` paints, both without a terminal. Others rely on this: it only reads,
 //! and whatever ends it, the terminal is as it was.
@@ -30,13 +30,13 @@ use crate::host::signals::{STOPS, listen_to};
 use crate::model::refusal::hint;
 use crate::ui::look::Look;
 
-/// Why the run is not watched any more.
+/// Why the screen ended.
 #[derive(Debug, thiserror::Error)]
 pub enum WatchError {
     /// The workdir cannot be read.
     #[error("{0}")]
     Run(#[from] RunError),
-    /// The system refused a thread, or to tell of signals.
+    /// The system refused a thread or a signal handler.
     #[error("the run cannot be watched: {0}{hint}", hint = hint(.0))]
     System(#[source] io::Error),
     /// The terminal cannot be used.
@@ -74,10 +74,10 @@ impl Drop for ReportEnd {
     }
 }
 
-/// Shows a run until somebody leaves. Returns the signal that ended it, if one
+/// Shows a run until the user leaves. Returns the signal that ended it, if one
 /// did: the terminal is given back by then.
 pub fn watch(workdir: &Path, look: Look) -> Result<Option<i32>, WatchError> {
-    // What is wrong with the workdir is told before the terminal is taken.
+    // Errors of the workdir are reported before the terminal is taken.
     let run = Run::open(workdir)?;
     let snapshot = Snapshot::of(&run, &mut CommandCache::default()).map_err(RunError::Io)?;
     let (send, messages) = unbounded();
@@ -112,7 +112,7 @@ fn start(run: Run, send: &Sender<Message>) -> io::Result<Sender<Request>> {
             reader::read(run, &asked, &report.0);
         })?;
     let out = send.clone();
-    // It ends with the process: nobody waits for a key that may never come.
+    // It ends with the process, since a key may never come.
     std::thread::Builder::new()
         .name("keys".into())
         .spawn(move || {
@@ -199,7 +199,7 @@ impl Watch {
         Ok(Next::Draw)
     }
 
-    /// Stops like any program at Ctrl-Z, and goes on when it is told to.
+    /// Stops like any program at Ctrl-Z, and continues at SIGCONT.
     fn suspend(&mut self) -> io::Result<()> {
         screen::give_back();
         emulate_default_handler(SIGTSTP)?;

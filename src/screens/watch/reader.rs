@@ -28,7 +28,7 @@ const TAIL: u64 = 256 << 10;
 pub(super) enum Request {
     /// The log of an attempt of a task.
     Open(u64, u32),
-    /// No log any more.
+    /// No log.
     Close,
 }
 

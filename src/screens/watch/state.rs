@@ -1,6 +1,6 @@
 //! What the screen is about: which panel, which row, which filter, which log.
 //!
-//! Pure: keys and sights go in, the next thing to do comes out. A row that was
+//! Pure: keys and snapshots go in, the next thing to do comes out. A row that was
 //! chosen stays chosen while others come and go around it.
 
 use super::reader::{LogTail, Request};
@@ -74,7 +74,7 @@ impl Panel {
 #[derive(Clone, Debug, Default)]
 struct Cursor {
     at: usize,
-    /// What the row was about, once somebody has left the first one.
+    /// What the row was about, once the cursor has left the first one.
     name: Option<String>,
 }
 
@@ -314,7 +314,7 @@ impl State {
         let name = self.rows(panel).get(at).map(|row| self.name(panel, *row));
         self.cursors[panel as usize] = Cursor {
             at,
-            // Whoever is at the top wants to see what comes to the top.
+            // A cursor at the top stays at the top.
             name: name.filter(|_| at > 0),
         };
     }

@@ -253,7 +253,7 @@ fn whatever_the_size_and_the_state_it_can_be_drawn() {
 }
 
 #[test]
-fn without_colours_there_are_none_and_all_is_told_by_characters() {
+fn without_colours_all_is_shown_by_characters() {
     let plain = Look {
         colour: false,
         ..FINE

@@ -188,7 +188,7 @@ mod tests {
     }
 
     #[test]
-    fn tasks_that_fit_beside_others_are_told_by_load_and_memory() {
+    fn tasks_that_fit_beside_others_are_reported_by_load_and_memory() {
         for (slots, load, memory, says) in [
             (
                 &["0", "1"][..],
@@ -227,7 +227,7 @@ mod tests {
                 None => assert!(found.is_empty(), "{found:?}"),
             }
         }
-        // Too short a time tells nothing.
+        // Too short a time to judge by.
         let dir = workdir(&["x"; 9]);
         node(&dir, "n", &["0"], 0, &[("0", 20, 10)]);
         assert!(texts(&dir, "gpu-share").is_empty());

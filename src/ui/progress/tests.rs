@@ -76,7 +76,7 @@ fn a_bar_only_where_it_can_be_drawn() {
 }
 
 #[test]
-fn while_more_may_come_the_known_tasks_are_told() {
+fn while_more_may_come_the_known_tasks_are_reported() {
     let counts = ProgressCounts {
         total: None,
         ..counts(1, 2, 1003)
@@ -129,7 +129,7 @@ fn many_failures_are_counted_and_not_listed() {
 }
 
 #[test]
-fn silence_tells_failures_only_and_lines_are_short() {
+fn silence_shows_failures_only_and_lines_are_short() {
     let (mut silent, out) = progress(Mode::Silent);
     silent.say("x");
     silent.update(seconds(100), &counts(1, 2, 3));

@@ -33,7 +33,7 @@ impl ProcessSummary {
         }
     }
 
-    /// One line, or nothing: of who only found nothing to do nobody needs to hear.
+    /// One line; empty if this process ran no task and was not stopped.
     pub fn text(&self) -> String {
         if self.ended == 0 && self.stopped.is_none() {
             return String::new();

@@ -1,4 +1,4 @@
-//! What a person sees at the end, letter for letter.
+//! What a person sees at the end, character by character.
 
 use super::*;
 
@@ -48,7 +48,7 @@ fn a_good_run_has_two_lines() {
 }
 
 #[test]
-fn an_empty_list_is_told_in_one_line() {
+fn an_empty_list_is_reported_in_one_line() {
     let text = Summary {
         finished: 0,
         ..run()
@@ -119,7 +119,7 @@ fn failures_of_one_cause_are_one_block_and_without_logs_none_is_named() {
 }
 
 #[test]
-fn who_is_done_is_told_where_the_output_is() {
+fn a_successful_end_names_where_the_output_is() {
     let summary = Summary {
         output: Some("what a task printed".into()),
         ..run()
