@@ -73,10 +73,10 @@ impl Finish<'_> {
         let text = match (scope, &state) {
             (Some(SummaryScope::None), _) => self.part(ended, state.as_ref()),
             (Some(SummaryScope::Farmer), Some(state)) => {
-                self.summary(ended, state, busy, (record.as_ref(), None))
+                self.summary(ended, state, busy, record.as_ref(), None)
             }
             (Some(SummaryScope::Job(job)), Some(state)) => {
-                self.summary(ended, state, busy, (record.as_ref(), Some(&job)))
+                self.summary(ended, state, busy, record.as_ref(), Some(&job))
             }
             _ => String::new(),
         };
@@ -121,7 +121,8 @@ impl Finish<'_> {
         ended: &FarmerEnd,
         state: &State,
         busy: &AtomicU64,
-        (record, job): (Option<&Record>, Option<&Job>),
+        record: Option<&Record>,
+        job: Option<&Job>,
     ) -> String {
         let Combined {
             slots,

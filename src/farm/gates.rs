@@ -76,7 +76,8 @@ impl Gates {
     pub(super) fn open(
         plan: &Plan,
         options: &DeviceOptions,
-        (events, orders): (&Sender<Event>, &Sender<Order>),
+        events: &Sender<Event>,
+        orders: &Sender<Order>,
         clock: Clock,
     ) -> Option<std::sync::Arc<Self>> {
         let limits = BusyLimits {

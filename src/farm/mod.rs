@@ -28,6 +28,7 @@ mod logs;
 mod message;
 mod neighbours;
 mod node;
+mod observed;
 pub mod options;
 mod prepare;
 mod quarantine;

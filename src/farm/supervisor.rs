@@ -4,7 +4,6 @@
 //! Others rely on this: it alone asks tasks to end, it never touches the shared files, and
 //! it blocks only on its channel, until the next deadline.
 
-use std::collections::BTreeMap;
 use std::sync::{Arc, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -15,21 +14,17 @@ use nix::unistd::Pid;
 use super::clock::Clock;
 use super::ledger::SharedState;
 use super::lock_wait::CancelOnDrop;
-use super::message::{Event, FailedAttempt, Order, SlotProcesses, Stopped};
+use super::message::{Event, FailedAttempt, Order, SlotProcesses};
+use super::observed::Observations;
 use super::queue::Queue;
 use super::walltime::Endgame;
-use crate::host::memory::OomKills;
-use crate::host::process::{
-    SlotProcess, StopReason, end_orphans, is_stopped, reap_orphans, stop_self,
-};
+use crate::host::process::{StopReason, end_orphans, stop_self};
 use crate::host::signals::SUSPENDS;
-use crate::model::escape::{clip, escape};
+use crate::model::escape::escape;
 use crate::model::farmer::{self, Action, Cause, Lifecycle, Phase};
-use crate::model::ids::Ids;
 use crate::model::limits::{LimitAction, Limits, RunningTask};
 use crate::model::outcome::signal_name;
 use crate::model::record::{Mark, Record};
-use crate::model::task::TaskId;
 use crate::ui::progress::{Progress, ProgressCounts};
 use crate::ui::stopping::Stopping;
 use crate::workdir::state::State;
@@ -43,16 +38,8 @@ pub(super) const FIRST_SHOW: Duration = Duration::from_millis(100);
 const FROZEN: Duration = Duration::from_secs(2);
 /// How many failures are kept for the summary.
 const FAILURES_KEPT: usize = 5;
-/// For how many tasks it is shown, and for how many it is recorded, that they left
-/// processes behind.
-const LEFT_REPORTED: u32 = 5;
-const LEFT_NOTED: u32 = 100;
 /// The time of a slot between taking a task and its process.
 const STARTING: Duration = Duration::from_millis(20);
-/// A stopped task is reported after this time: what suspends a job stops tasks and farmer
-/// one after the other.
-const STOPPED_FOR: Duration = Duration::from_secs(1);
-
 /// What the supervisor works with.
 pub(super) struct Supervisor {
     /// The workdir as the user names it.
@@ -91,34 +78,12 @@ pub(super) struct Supervisor {
     pub show_at: Duration,
     /// What was observed of tasks beside their ends.
     pub observed: Observations,
+    /// How long the process was suspended, not accounted for yet.
+    pub suspended: Duration,
     /// For how long the process was frozen so far.
     pub frozen: Duration,
     /// The first failures so far.
     pub failures: Vec<FailedAttempt>,
-}
-
-/// What was observed of tasks beside their ends.
-pub(super) struct Observations {
-    /// Tasks that a signal has stopped, not reported yet.
-    stopped: Vec<Stopped>,
-    /// Evidence of kills for lack of memory.
-    oom: Arc<OomKills>,
-    /// How many have left processes behind.
-    left_behind: u32,
-    /// For how long we suspended still as we were told, and it is not accounted for yet.
-    suspended: Duration,
-}
-
-impl Observations {
-    /// Nothing yet.
-    pub(super) fn new(oom: Arc<OomKills>) -> Self {
-        Self {
-            stopped: Vec::new(),
-            oom,
-            left_behind: 0,
-            suspended: Duration::ZERO,
-        }
-    }
 }
 
 /// How a farmer ended.
@@ -168,7 +133,7 @@ impl Supervisor {
             let event = event.map_or(Some(farmer::Event::Tick), |event| {
                 self.take(event, &mut state)
             });
-            let suspended = std::mem::take(&mut self.observed.suspended);
+            let suspended = std::mem::take(&mut self.suspended);
             frozen += suspended;
             limit_at = limit_at.map(|at| at + suspended);
             // Time passes also while events keep coming.
@@ -313,7 +278,7 @@ impl Supervisor {
             }
             Event::Fenced => Some(farmer::Event::Sealed),
             Event::Stopped(one) => {
-                self.observed.stopped.push(one);
+                self.observed.add_stopped(one);
                 None
             }
             Event::SlotDone => {
@@ -416,34 +381,16 @@ impl Supervisor {
         }
         let now = self.clock.now();
         let length = now.saturating_sub(began);
-        self.observed.suspended += length;
+        self.suspended += length;
         self.show_at = now;
-        self.observed.stopped.clear();
+        self.observed.forget_stopped();
         // It also releases the queue.
         self.thawed(now, length);
     }
 
     /// Reports tasks that a signal has stopped, and that are still stopped.
     fn report_stopped(&mut self) {
-        let due = |one: &Stopped| one.at.elapsed() >= STOPPED_FOR;
-        let (due, wait) = std::mem::take(&mut self.observed.stopped)
-            .into_iter()
-            .partition(due);
-        self.observed.stopped = wait;
-        let due: Vec<Stopped> = due;
-        for one in due {
-            let running = self.processes[one.slot as usize].running();
-            let is_there = running.is_some_and(|running| running.pid == one.pid);
-            if !is_there || !is_stopped(one.pid) {
-                continue;
-            }
-            let text = format!(
-                "task {} is stopped by {}: it goes on after 'kill -CONT {}' on this node, and \
-                 ends at its time limit (--task-timeout) or with the farm",
-                one.id,
-                one.signal.as_str(),
-                one.pid
-            );
+        for text in self.observed.stopped() {
             let _ = self.orders.send(Order::Note(text.clone()));
             self.progress.warn(&format!("pytf: {text}"));
         }
@@ -451,50 +398,20 @@ impl Supervisor {
 
     /// Reaps orphans, and reports tasks that have left processes behind.
     fn report_left_behind(&mut self) {
-        let mut of: BTreeMap<TaskId, u32> = BTreeMap::new();
-        for group in reap_orphans(Some(self.guard)) {
-            let had = self
-                .processes
-                .iter()
-                .find_map(|process| process.task_of_group(group));
-            if let Some(id) = had {
-                *of.entry(id).or_default() += 1;
+        for left in self.observed.left_behind(self.guard) {
+            if left.is_shown {
+                self.progress.say(&format!("pytf: {}", left.text));
             }
-        }
-        for (id, count) in of {
-            self.observed.left_behind += 1;
-            if self.observed.left_behind > LEFT_NOTED {
-                return;
-            }
-            let them = if count == 1 { "a process" } else { "processes" };
-            let text = format!("task {id} ended and left {them} behind, ended with it");
-            self.note(text.clone(), Mark::LeftBehind);
-            if self.observed.left_behind <= LEFT_REPORTED {
-                self.progress.say(&format!("pytf: {text}"));
-            }
+            self.note(left.text, Mark::LeftBehind);
         }
     }
 
     /// Reports kills for lack of memory that no end of a task explains.
     fn report_memory_kills(&mut self, is_last: bool) {
-        let kills = self.observed.oom.unexplained(is_last);
-        if kills == 0 {
-            return;
+        if let Some(text) = self.observed.memory_kills(is_last) {
+            self.progress.warn(&format!("pytf: {text}"));
+            self.note(text, Mark::MemoryKill);
         }
-        let running = self.processes.iter().filter_map(SlotProcess::running);
-        let ids: Ids = running.map(|running| running.id).collect();
-        let ran = if ids.is_empty() {
-            String::new()
-        } else {
-            format!("; running now: {}", clip(&ids.to_string(), 60))
-        };
-        let text = format!(
-            "the kernel killed for lack of memory ({kills} times, counted for {}), and no task \
-             ended by it: a task whose child was killed may finish without its result{ran}",
-            self.observed.oom.scope()
-        );
-        self.note(text.clone(), Mark::MemoryKill);
-        self.progress.warn(&format!("pytf: {text}"));
     }
 
     fn note(&self, text: String, mark: Mark) {

@@ -20,6 +20,7 @@ use super::lock_wait::{CancelOnDrop, CancelToken, LockWaiter, cancellation};
 use super::logs::{LogConfig, LogPermits, SlotLogs};
 use super::message::{Event, FailedAttempt, Order, ReceivedSignals, Report, SlotProcesses};
 use super::node::Node;
+use super::observed::Observations;
 use super::options::{AllocationEnd, Options};
 use super::prepare::StartContext;
 use super::quarantine::Quarantine;
@@ -27,7 +28,7 @@ use super::queue::{Lease, Queue};
 use super::reserved::{ReservedThread, ReservedThreads};
 use super::slot::{Slot, SlotContext};
 use super::start_error::StartError;
-use super::supervisor::{FIRST_SHOW, FarmerEnd, Observations, Supervisor};
+use super::supervisor::{FIRST_SHOW, FarmerEnd, Supervisor};
 use super::task_env::TaskEnv;
 use super::task_files::TaskFiles;
 use super::walltime::{Endgame, TaskTimes};
@@ -190,6 +191,7 @@ impl Farm<'_> {
             events: self.inbox.clone(),
             orders,
             queue,
+            observed: Observations::new(processes.clone(), oom),
             processes,
             shared_state,
             progress: member.progress,
@@ -197,7 +199,7 @@ impl Farm<'_> {
             guard: protection.guard.pid(),
             slots: node.slots as usize,
             show_at: self.clock.now() + FIRST_SHOW,
-            observed: Observations::new(oom),
+            suspended: Duration::ZERO,
             frozen: member.frozen,
             failures: member.failures,
         };
@@ -328,8 +330,8 @@ impl Farm<'_> {
     }
 
     fn start_slots(&self, slots: Vec<Slot>, threads: Vec<ReservedThread>, orders: &Sender<Order>) {
-        let to = (&self.events, orders);
-        let gates = Gates::open(&self.node.plan, &self.options.devices, to, self.clock);
+        let (plan, options) = (&self.node.plan, &self.options.devices);
+        let gates = Gates::open(plan, options, &self.events, orders, self.clock);
         for (mut slot, thread) in slots.into_iter().zip(threads) {
             slot.gates.clone_from(&gates);
             thread.run(move || slot.run());

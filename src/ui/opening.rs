@@ -51,10 +51,10 @@ impl Opening {
         };
         let mut text = format!("{}; {slots}", self.tasks);
         text += &match self.because {
-            Because::Asked => " as asked for".to_owned(),
-            Because::Gpus => " by its GPUs".to_owned(),
+            Because::Asked => ", as requested".to_owned(),
+            Because::Gpus => " for its GPUs".to_owned(),
             Because::Cpus(cpus) => format!(" of {cpus} CPUs"),
-            Because::EachCpu => ", one for each usable CPU".to_owned(),
+            Because::EachCpu => ", one per usable CPU".to_owned(),
         };
         if self.processes > 1 {
             let _ = write!(text, ", in the first of {} processes", self.processes);
@@ -87,7 +87,7 @@ mod tests {
         };
         assert_eq!(
             plain.text(),
-            "1,200 tasks; 8 slots, one for each usable CPU; workdir tasks.txt_workdir"
+            "1,200 tasks; 8 slots, one per usable CPU; workdir tasks.txt_workdir"
         );
         let job = Opening {
             slots: 1,
@@ -100,7 +100,7 @@ mod tests {
         };
         assert_eq!(
             job.text(),
-            "1,200 tasks; 1 slot by its GPUs, in the first of 4 processes; workdir a^[b; \
+            "1,200 tasks; 1 slot for its GPUs, in the first of 4 processes; workdir a^[b; \
              the allocation ends in 3h20m; stops after 2h00m"
         );
     }

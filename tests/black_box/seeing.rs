@@ -67,7 +67,7 @@ fn there_is_no_bar_in_a_step_whatever_the_terminal_looks_like() {
 fn a_line_at_the_start_says_what_is_to_do_with_what_and_where() {
     let farm = Farm::of("true\ntrue\ntrue\n");
     let done = farm.farm("--proc 2 --timeout 2h").run().exits(0);
-    let opening = "pytf: 3 tasks; 2 slots as asked for; workdir w; stops after 2h00m\n";
+    let opening = "pytf: 3 tasks; 2 slots, as requested; workdir w; stops after 2h00m\n";
     assert_eq!(done.stderr, opening);
     let told = String::from_utf8(done.stdout).unwrap();
     assert!(told.starts_with("ok: all 3 tasks finished\n"), "{told}");

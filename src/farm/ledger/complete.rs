@@ -1,0 +1,93 @@
+//! Whether the run is complete for this farmer, when it has no task.
+
+use std::time::{Duration, Instant};
+
+use super::Ledger;
+use crate::farm::message::Event;
+use crate::model::watch::look_every;
+use crate::workdir::error::Result;
+use crate::workdir::liveness::Waiting;
+use crate::workdir::membership;
+
+impl Ledger {
+    /// Without tasks: whether the run is complete for us.
+    pub(super) fn check_complete(&mut self) -> Result<()> {
+        let is_feeding = self
+            .config
+            .session
+            .feed()
+            .is_some_and(|feed| feed.is_open() || feed.waiting() > 0);
+        if !self.view().wants_look() || is_feeding {
+            self.times.busy = Instant::now();
+            return Ok(());
+        }
+        if self.is_complete_reported {
+            return Ok(());
+        }
+        if self.times.looked.elapsed() >= self.look_every() {
+            self.times.looked = Instant::now();
+            self.config.session.refresh_state()?;
+            self.show();
+        }
+        if self.state().left() > 0 {
+            return Ok(());
+        }
+        let is_clean = self.suspects.is_empty()
+            && self.config.reports.is_empty()
+            && !self.config.session.has_pending();
+        if is_clean && (self.is_stream_cut() || !self.has_reason_to_stay()?) {
+            self.is_complete_reported = true;
+            let _ = self.config.events.send(Event::Complete);
+        }
+        Ok(())
+    }
+
+    pub(super) fn look_every(&self) -> Duration {
+        look_every(self.times.busy.elapsed(), self.state().live)
+    }
+
+    /// Whether our stream ended early: others that wait for its rest wait for us.
+    pub(super) fn is_stream_cut(&mut self) -> bool {
+        self.config
+            .session
+            .feed()
+            .is_some_and(|feed| !feed.is_open() && !feed.is_whole())
+    }
+
+    /// Whether to stay while others still run tasks: one of our job may die.
+    pub(super) fn has_reason_to_stay(&mut self) -> Result<bool> {
+        let state = self.state();
+        if !self.config.linger || state.live < 2 || state.is_complete() {
+            return Ok(false);
+        }
+        let live = state.live as usize;
+        let workdir = self.config.session.workdir().clone();
+        let me = self.config.session.farmer().to_owned();
+        let all = membership::present(&workdir.dir)?;
+        if live > all.len() {
+            // A farmer that comes later cannot detect the death of one without journal.
+            return Ok(true);
+        }
+        // From ours on: a thousand that become idle together do not all check the same one.
+        let after = all.partition_point(|name| *name <= me);
+        for farmer in all[after..].iter().chain(&all[..after]) {
+            // The farmers of another job watch each other. One whose heartbeat was not seen
+            // may have died a moment before we joined.
+            if *farmer != me
+                && (!self.neighbours.have_seen_alive(farmer) || self.is_of_our_job(farmer)?)
+            {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+
+    pub(super) fn is_of_our_job(&mut self, farmer: &str) -> Result<bool> {
+        let dir = &self.config.session.workdir().dir;
+        let Some(watcher) = self.config.waiter.watcher() else {
+            return Ok(false);
+        };
+        let id = watcher.id_of(dir, farmer)?;
+        Ok(id.is_some_and(|id| id.job == self.config.job))
+    }
+}

@@ -1,0 +1,110 @@
+//! How the ledger ends: when it gives up on a workdir that refuses, when others have
+//! fenced it, and when it leaves.
+
+use std::time::Instant;
+
+use super::{Ledger, RETRY_BUSY_FOR, RETRY_EVERY, RETRY_IDLE_FOR};
+use crate::farm::message::{Event, Order};
+use crate::model::record::Record;
+use crate::model::refusal::is_resource;
+use crate::workdir::error::{Error, Result};
+use crate::workdir::liveness::Waiting;
+use crate::workdir::state::State;
+
+impl Ledger {
+    /// The workdir refused: whether to give up.
+    pub(super) fn is_over(&mut self, error: Error) -> bool {
+        let is_busy = self
+            .config
+            .processes
+            .iter()
+            .any(|process| process.running().is_some());
+        let is_first = self.refused_since.is_none();
+        let now = Instant::now();
+        let since = *self.refused_since.get_or_insert(now);
+        // The limit for running tasks holds until they have ended, then the other one.
+        let (began, limit) = if is_busy {
+            self.idle_since = None;
+            (since, RETRY_BUSY_FOR)
+        } else {
+            (*self.idle_since.get_or_insert(now), RETRY_IDLE_FOR)
+        };
+        if matches!(error, Error::Io { .. } | Error::HeldTooLong) {
+            self.config.queue.lease().doubt();
+        }
+        match error {
+            // A refused resource is not an error of the workdir: a task that ends gives
+            // some back, and no task is stopped for it.
+            Error::Io { ref source, .. } if is_busy && is_resource(source) => {
+                if is_first {
+                    self.warn(format!("{error}; retrying until one of our tasks ends"));
+                }
+                return false;
+            }
+            Error::Io { .. } | Error::HeldTooLong
+                if now - began < limit && now - since < RETRY_BUSY_FOR =>
+            {
+                if is_first {
+                    let (busy, idle) = (RETRY_BUSY_FOR.as_secs(), RETRY_IDLE_FOR.as_secs());
+                    let long = if is_busy {
+                        format!("{busy}s, or {idle}s when no task runs any more")
+                    } else {
+                        format!("{idle}s")
+                    };
+                    self.warn(format!("{error}; retrying for up to {long}"));
+                }
+                return false;
+            }
+            Error::Fenced => self.fenced(),
+            Error::Canceled => {}
+            error => drop(self.config.events.send(Event::WorkdirUnusable(error))),
+        }
+        true
+    }
+
+    /// Others have taken over our tasks.
+    pub(super) fn fenced(&mut self) {
+        if !std::mem::replace(&mut self.is_fenced, true) {
+            self.config.queue.lease().revoke();
+            self.warn(Error::Fenced.to_string());
+            let _ = self.config.events.send(Event::Fenced);
+        }
+    }
+
+    pub(super) fn wait_to_leave(&mut self) -> String {
+        loop {
+            match self.config.orders.recv() {
+                Ok(Order::Leave(why)) => return why,
+                Ok(_) => {}
+                Err(_) => return "the supervisor is gone".into(),
+            }
+        }
+    }
+
+    /// Settles the last ends, gives back tasks that did not run, and leaves.
+    pub(super) fn leave(&mut self, why: String) -> Result<State> {
+        self.take_reports(true);
+        for task in self.config.queue.retract(u64::MAX) {
+            self.config.session.give_back(task, None);
+        }
+        let at = self.config.clock.micros(Instant::now());
+        let journal = self.config.session.journal();
+        let longest_wait_us = u64::try_from(self.longest_wait.as_micros()).unwrap_or(u64::MAX);
+        journal.lock().push(&Record::Leave {
+            at,
+            why,
+            longest_wait_us,
+        });
+        let upto = journal.lock().end();
+        let since = Instant::now();
+        loop {
+            match self.config.session.leave(upto, &mut self.config.waiter) {
+                // As a turn, it may be repeated; the supervisor can end that, too.
+                Err(Error::Io { .. } | Error::HeldTooLong)
+                    if since.elapsed() < RETRY_IDLE_FOR
+                        && self.config.waiter.pause(RETRY_EVERY) => {}
+                left => return left,
+            }
+        }
+    }
+}
