@@ -214,7 +214,7 @@ impl Waiting for Still {
         0.5
     }
 
-    fn tell(&mut self, _: String) {}
+    fn notify(&mut self, _: String) {}
 
     fn takeover(&self) -> Duration {
         Duration::from_mins(2)

@@ -43,7 +43,7 @@ impl Waiting for SimWaiting {
         as_f64(self.random >> 33) / as_f64(1 << 31)
     }
 
-    fn tell(&mut self, _: String) {}
+    fn notify(&mut self, _: String) {}
 
     fn takeover(&self) -> Duration {
         TAKEOVER

@@ -177,7 +177,7 @@ impl Ledger {
     fn work(&mut self) -> Result<()> {
         if !self.config.queue.lease().is_valid() {
             // Nothing is written before it is known that nobody has taken over.
-            self.config.session.check_over()?;
+            self.config.session.check_fence_unlocked()?;
         }
         if self.is_turn_due() {
             self.turn()?;
@@ -249,7 +249,7 @@ impl Ledger {
             let begun = self.config.waiter.now();
             self.config.session.heartbeat(at)?;
             self.times.beat = Instant::now();
-            self.config.waiter.renewed(begun);
+            self.config.waiter.lease_renewed(begun);
         }
         Ok(())
     }

@@ -132,7 +132,7 @@ impl Waiting for LockWaiter {
         fastrand::f64()
     }
 
-    fn tell(&mut self, message: String) {
+    fn notify(&mut self, message: String) {
         match &self.events {
             Some(events) => {
                 let _ = events.send(Event::Say(message));
@@ -150,11 +150,11 @@ impl Waiting for LockWaiter {
         self.takeover
     }
 
-    fn crowd(&self) -> u32 {
+    fn contenders(&self) -> u32 {
         self.launched
     }
 
-    fn renewed(&mut self, begun: Duration) {
+    fn lease_renewed(&mut self, begun: Duration) {
         // When the lease has run out, only a turn finds out whether others took over.
         if let Some(queue) = &self.queue
             && queue.lease().is_valid()

@@ -11,7 +11,7 @@ use crate::workdir::transaction::Txn;
 use std::sync::Arc;
 
 /// The same, without the lock.
-pub(super) fn check_over(dir: &Arc<dyn Dir>, farmer: &str) -> Result<()> {
+pub(super) fn check_fence_unlocked(dir: &Arc<dyn Dir>, farmer: &str) -> Result<()> {
     if membership::has_departed(dir, farmer)? {
         Err(Error::Fenced)
     } else {
@@ -21,7 +21,11 @@ pub(super) fn check_over(dir: &Arc<dyn Dir>, farmer: &str) -> Result<()> {
 
 /// Whether others have sealed the farmer with that number and name since the state
 /// that it saw last.
-pub(super) fn check_seal(txn: &Txn<'_>, last: &State, (number, farmer): (u32, &str)) -> Result<()> {
+pub(super) fn check_fence(
+    txn: &Txn<'_>,
+    last: &State,
+    (number, farmer): (u32, &str),
+) -> Result<()> {
     let now = txn.state();
     let is_over = if now.live == 0 {
         // There is no member, so we are none either.

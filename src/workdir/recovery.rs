@@ -16,7 +16,7 @@ use crate::model::outcome::Destination;
 use crate::model::record::End;
 use crate::model::task::{Task, TaskId, parse_line};
 use crate::workdir::error::{Context, Result};
-use crate::workdir::fence::check_seal;
+use crate::workdir::fence::check_fence;
 use crate::workdir::files::lines_of;
 use crate::workdir::fs::{Dir, File, Open};
 use crate::workdir::journal;
@@ -50,7 +50,7 @@ pub fn seal(
 ) -> Result<Option<Recovered>> {
     let mut txn = Txn::begin(dir, mechanism, who, waiting)?;
     if let Some((number, last)) = by {
-        check_seal(&txn, last, (number, who))?;
+        check_fence(&txn, last, (number, who))?;
     }
     let Some(journal) = DeadJournal::of(dir, mechanism, farmer, looked_at)? else {
         return Ok(None);

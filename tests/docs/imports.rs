@@ -13,7 +13,7 @@ const ARCHITECTURE: &str = include_str!("../../docs/architecture.md");
 const WORKDIR: &str = include_str!("../../src/workdir/mod.rs");
 
 /// The sizes of the circles of files that there may be, the largest first.
-const CIRCLES: [usize; 3] = [5, 4, 2];
+const CIRCLES: [usize; 1] = [2];
 
 /// The path of a module: `["workdir", "state", "log"]`.
 type Module = Vec<String>;

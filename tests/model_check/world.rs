@@ -527,7 +527,7 @@ impl Waiting for SimWaiting {
         f64::from(u32::try_from(self.shared.between(0, 1000)).unwrap_or(0)) / 1000.0
     }
 
-    fn tell(&mut self, message: String) {
+    fn notify(&mut self, message: String) {
         self.shared
             .lock()
             .trace(self.me, || format!("says: {message}"));

@@ -6,6 +6,7 @@
 //! and whatever ends it, the terminal is as it was.
 
 mod draw;
+mod message;
 mod reader;
 mod screen;
 mod snapshot;
@@ -21,10 +22,10 @@ use crossbeam_channel::{Receiver, Sender, unbounded};
 use signal_hook::consts::{SIGCONT, SIGQUIT, SIGTSTP};
 use signal_hook::low_level::emulate_default_handler;
 
-use self::reader::{LogTail, Request};
+use self::message::{Key, Message, Request};
 use self::screen::{Input, Screen};
 use self::snapshot::{CommandCache, Snapshot};
-use self::state::{Act, Key, State};
+use self::state::{Act, State};
 use crate::history::run::{Run, RunError};
 use crate::host::signals::{STOPS, listen_to};
 use crate::model::refusal::hint;
@@ -45,24 +46,6 @@ pub enum WatchError {
     /// The thread that reads the workdir is gone.
     #[error("the thread that reads the workdir ended")]
     Reader,
-}
-
-/// What comes to the loop.
-enum Message {
-    /// The run as it is now.
-    Snapshot(Box<Snapshot>),
-    /// The log that was asked for.
-    Log(LogTail),
-    /// The workdir could not be read this time.
-    Trouble(String),
-    Key(Key),
-    /// The terminal has another size.
-    Resized,
-    Signal(i32),
-    /// The terminal gives no more keys.
-    InputClosed(io::Error),
-    /// The reader has ended.
-    ReaderEnded,
 }
 
 /// Reports to the loop when the reader ends, however it does.

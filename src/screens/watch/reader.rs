@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender};
 
-use super::Message;
+use super::message::{LogTail, Message, Request};
 use super::snapshot::{CommandCache, Snapshot};
 use crate::history::run::Run;
 use crate::model::escape::{escape, without_colours};
@@ -22,30 +22,6 @@ const SHARE: u32 = 4;
 
 /// How much of the end of a log is shown.
 const TAIL: u64 = 256 << 10;
-
-/// What the screen wants to see.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Request {
-    /// The log of an attempt of a task.
-    Open(u64, u32),
-    /// No log.
-    Close,
-}
-
-/// A log as it is now.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(super) struct LogTail {
-    pub(super) id: u64,
-    pub(super) attempt: u32,
-    /// What it is the log of.
-    pub(super) notes: Vec<String>,
-    /// Its lines, the last ones of a long log.
-    pub(super) lines: Vec<String>,
-    /// Whether lines before them are left out.
-    pub(super) is_cut: bool,
-    /// Why there is nothing to show.
-    pub(super) trouble: Option<String>,
-}
 
 /// Reads the run again and again, until the screen is gone.
 pub(super) fn read(mut run: Run, requests: &Receiver<Request>, out: &Sender<Message>) {

@@ -3,7 +3,7 @@
 //! Pure: keys and snapshots go in, the next thing to do comes out. A row that was
 //! chosen stays chosen while others come and go around it.
 
-use super::reader::{LogTail, Request};
+use super::message::{Key, LogTail, Request};
 use super::snapshot::Snapshot;
 
 /// How far a page goes. The height of the screen is not known here.
@@ -11,33 +11,6 @@ const PAGE: usize = 10;
 
 /// How far a step to the side goes.
 const SIDE: usize = 16;
-
-/// A key, as far as it means anything.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Key {
-    Up,
-    Down,
-    PageUp,
-    PageDown,
-    Home,
-    End,
-    Left,
-    Right,
-    Next,
-    Previous,
-    Enter,
-    Escape,
-    Backspace,
-    /// Empties what is typed.
-    Clear,
-    Char(char),
-    /// Ctrl-C.
-    Interrupt,
-    /// Ctrl-Z.
-    Suspend,
-    /// Ctrl-L.
-    Redraw,
-}
 
 /// What is to be done after a key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

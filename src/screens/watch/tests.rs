@@ -9,9 +9,9 @@ use ratatui::layout::Rect;
 use ratatui::style::{Color, Modifier};
 
 use super::draw::draw;
-use super::reader::{LogTail, Request};
+use super::message::{Key, LogTail, Request};
 use super::snapshot::{CommandCache, Snapshot};
-use super::state::{Act, Key, Panel, State};
+use super::state::{Act, Panel, State};
 use crate::history::run::{Life, Run};
 use crate::history::synthetic::{Workdir, end, header, start, workdir};
 use crate::model::figures::float;

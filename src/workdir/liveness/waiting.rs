@@ -17,15 +17,15 @@ pub trait Waiting {
     /// A random number from 0 to 1, so that waiters do not march in step.
     fn jitter(&mut self) -> f64;
     /// Reports that a wait has become long.
-    fn tell(&mut self, message: String);
+    fn notify(&mut self, message: String);
     /// The takeover time.
     fn takeover(&self) -> Duration;
     /// How many processes may want the lock, as far as is known beforehand.
-    fn crowd(&self) -> u32 {
+    fn contenders(&self) -> u32 {
         1
     }
     /// A heartbeat that was begun at this moment has arrived, and we were not fenced.
-    fn renewed(&mut self, _begun: Duration) {}
+    fn lease_renewed(&mut self, _begun: Duration) {}
     /// What is known of other farmers; `None` for a process that watches none.
     fn watcher(&mut self) -> Option<&mut Watcher> {
         None
@@ -57,7 +57,7 @@ pub(in crate::workdir) mod samples {
         fn jitter(&mut self) -> f64 {
             0.0
         }
-        fn tell(&mut self, _: String) {}
+        fn notify(&mut self, _: String) {}
         fn takeover(&self) -> Duration {
             Duration::from_mins(2)
         }

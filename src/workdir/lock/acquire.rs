@@ -33,13 +33,13 @@ pub fn acquire(
     waiting: &mut dyn Waiting,
 ) -> Result<Held> {
     let mut wait = LongWait::new(waiting.now());
-    let (mut tries, mut effort, mut crowd) = (0_u32, Duration::ZERO, waiting.crowd());
-    let mut line = None;
+    let (mut tries, mut effort, mut crowd) = (0_u32, Duration::ZERO, waiting.contenders());
+    let mut queued = None;
     loop {
         // Before the try: it may be we who stand still right after it.
         let since = waiting.now();
         let held = match mechanism {
-            Mechanism::Flock | Mechanism::Fcntl => try_file(dir, mechanism, &mut line)?,
+            Mechanism::Flock | Mechanism::Fcntl => try_file(dir, mechanism, &mut queued)?,
             Mechanism::Link => name::take(dir, owner, waiting)?.map(|(file, name)| Taken {
                 file,
                 again: None,
@@ -77,7 +77,7 @@ pub fn acquire(
             let state = state.and_then(|file| state::read(&*file).ok().flatten());
             crowd = crowd.max(state.map_or(1, |state| state.live));
         }
-        let pause = match line {
+        let pause = match queued {
             Some(_) => Duration::ZERO,
             None => pace::lock_pause(tries, waited, effort, crowd),
         };
@@ -86,9 +86,9 @@ pub fn acquire(
             return Err(Error::Canceled);
         }
         if tries >= FIRST_LOOK && tries.is_multiple_of(LOOK_TRIES) {
-            wait.look(dir, mechanism, waiting)?;
+            wait.check_holder(dir, mechanism, waiting)?;
         } else if mechanism == Mechanism::Link && (tries > 28 || tries.is_multiple_of(8)) {
-            wait.look_here(dir, owner, waiting)?;
+            wait.check_local_holder(dir, owner, waiting)?;
         }
     }
 }
@@ -104,9 +104,9 @@ struct Taken {
 fn try_file(
     dir: &Arc<dyn Dir>,
     mechanism: Mechanism,
-    line: &mut Option<QueuedLock>,
+    queued: &mut Option<QueuedLock>,
 ) -> Result<Option<Taken>> {
-    let Some(file) = locked_file(dir, mechanism, line)? else {
+    let Some(file) = locked_file(dir, mechanism, queued)? else {
         return Ok(None);
     };
     // Another process may have replaced the file between our open and our lock. Only
@@ -121,18 +121,18 @@ fn try_file(
     }))
 }
 
-/// A file that bore the lock's name a moment ago, locked: at once, or after standing
-/// in line for it.
+/// A file that bore the lock's name a moment ago, locked: at once, or after waiting
+/// in the queue for it.
 fn locked_file(
     dir: &Arc<dyn Dir>,
     mechanism: Mechanism,
-    line: &mut Option<QueuedLock>,
+    queued: &mut Option<QueuedLock>,
 ) -> Result<Option<Box<dyn File>>> {
-    if let Some(place) = line.take() {
+    if let Some(place) = queued.take() {
         return Ok(match place.wait(dir) {
             Queued::Acquired(file) => Some(file),
             Queued::Pending(place) => {
-                *line = Some(place);
+                *queued = Some(place);
                 None
             }
             Queued::Stale => None,
@@ -142,7 +142,7 @@ fn locked_file(
     match file.try_lock(mechanism) {
         Ok(true) => Ok(Some(file)),
         Ok(false) => {
-            *line = QueuedLock::join(dir, file, mechanism);
+            *queued = QueuedLock::join(dir, file, mechanism);
             Ok(None)
         }
         // Replaced and gone at the server: the next try opens the new one.

@@ -27,10 +27,10 @@ const LOOK: Duration = Duration::from_secs(5);
 /// What a waiter sees while it waits long.
 pub(super) struct LongWait {
     pub(super) since: Duration,
-    told_at: Duration,
+    reported_at: Duration,
     looked_at: Duration,
     /// The holder's sign of life, and since when it has not changed.
-    sign: Option<Sign>,
+    sign: Option<HolderSign>,
     still_since: Duration,
     /// How often it was tried to break this lock.
     tries: u32,
@@ -42,7 +42,7 @@ impl LongWait {
     pub(super) fn new(now: Duration) -> Self {
         Self {
             since: now,
-            told_at: now,
+            reported_at: now,
             looked_at: now,
             sign: None,
             still_since: now,
@@ -53,14 +53,14 @@ impl LongWait {
 
     /// Looks whether the lock changes hands; where it has not for the takeover time, it
     /// is broken.
-    pub(super) fn look(
+    pub(super) fn check_holder(
         &mut self,
         dir: &Arc<dyn Dir>,
         mechanism: Mechanism,
         waiting: &mut dyn Waiting,
     ) -> Result<()> {
         let began = waiting.now();
-        let sign = Sign::read(dir, mechanism)?;
+        let sign = HolderSign::read(dir, mechanism)?;
         let now = waiting.now();
         // Where we stood still ourselves, or the file system did, nothing that did proves
         // anything.
@@ -74,10 +74,10 @@ impl LongWait {
             (self.still_since, self.tries) = (now, 0);
             self.sign = Some(sign.clone());
         }
-        if now.saturating_sub(self.told_at) > Duration::from_secs(10) {
-            self.told_at = now;
+        if now.saturating_sub(self.reported_at) > Duration::from_secs(10) {
+            self.reported_at = now;
             let waited = now.saturating_sub(self.since).as_secs();
-            waiting.tell(format!(
+            waiting.notify(format!(
                 "waiting for the lock for {waited}s; it was last taken by {}",
                 sign.owner()
             ));
@@ -89,7 +89,7 @@ impl LongWait {
             self.tries += 1;
             if replace(dir, mechanism, (&sign, self.tries), waiting)? {
                 let holder = sign.owner();
-                waiting.tell(format!(
+                waiting.notify(format!(
                     "{holder} missed its heartbeats: its lock was broken"
                 ));
             }
@@ -99,14 +99,14 @@ impl LongWait {
 
     /// Whether the holder of a name was a farmer of our own node and is dead, or
     /// died before it could say who it is: then the lock is broken at once.
-    pub(super) fn look_here(
+    pub(super) fn check_local_holder(
         &mut self,
         dir: &Arc<dyn Dir>,
         owner: &str,
         waiting: &mut dyn Waiting,
     ) -> Result<()> {
         let now = waiting.now();
-        let sign = Sign::read(dir, Mechanism::Link)?;
+        let sign = HolderSign::read(dir, Mechanism::Link)?;
         let is_dead = match sign.holder.as_deref() {
             // Gone in this moment: the next try will tell.
             None => false,
@@ -137,14 +137,14 @@ impl LongWait {
 /// be seen to give it up for the takeover time is dead, or would not dare to
 /// write any more: see [`Held::is_stale`].
 #[derive(Clone, PartialEq, Eq)]
-struct Sign {
+struct HolderSign {
     inode: u64,
     version: Version,
     /// When the lock was taken, and by whom.
     holder: Option<String>,
 }
 
-impl Sign {
+impl HolderSign {
     /// What the server has: other waiters of our node may have the file open for writing,
     /// to lock it, and we would see what our node remembers for as long.
     fn read(dir: &Arc<dyn Dir>, mechanism: Mechanism) -> Result<Self> {
@@ -188,7 +188,7 @@ impl Sign {
 fn replace(
     dir: &Arc<dyn Dir>,
     mechanism: Mechanism,
-    (evidence, tries): (&Sign, u32),
+    (evidence, tries): (&HolderSign, u32),
     waiting: &mut dyn Waiting,
 ) -> Result<bool> {
     let began = waiting.now();
@@ -220,7 +220,7 @@ fn replace(
     // Open for writing as others take it, it would hide from this node what they write.
     drop(new);
     disarm(dir, &name)?;
-    let is_still = Sign::read(dir, mechanism)? == *evidence;
+    let is_still = HolderSign::read(dir, mechanism)? == *evidence;
     let took = waiting.now().saturating_sub(began);
     if !is_still || took > waiting.takeover() / 4 {
         dir.remove(&name).context("remove", &name)?;
@@ -280,7 +280,7 @@ mod tests {
         fn jitter(&mut self) -> f64 {
             0.5
         }
-        fn tell(&mut self, _: String) {}
+        fn notify(&mut self, _: String) {}
         fn takeover(&self) -> Duration {
             TAKEOVER
         }

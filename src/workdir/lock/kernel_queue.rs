@@ -101,7 +101,7 @@ mod tests {
         fn jitter(&mut self) -> f64 {
             0.5
         }
-        fn tell(&mut self, _: String) {}
+        fn notify(&mut self, _: String) {}
         fn takeover(&self) -> Duration {
             Duration::from_mins(2)
         }

@@ -47,7 +47,7 @@ pub(super) fn check_nobody_works(
                         let most = durations::show(unlocked_after(waiting.takeover()));
                         let text =
                             format!("waiting up to {most} for a heartbeat of farmer {farmer}");
-                        waiting.tell(text);
+                        waiting.notify(text);
                     }
                     open.push(farmer);
                 }

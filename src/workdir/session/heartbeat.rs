@@ -6,7 +6,7 @@
 use crate::model::liveness::heartbeat;
 use crate::model::record::Record;
 use crate::workdir::error::{Error, Result};
-use crate::workdir::fence::check_over;
+use crate::workdir::fence::check_fence_unlocked;
 use crate::workdir::fs::Dir;
 use crate::workdir::journal::SharedJournal;
 use crate::workdir::liveness::{Waiting, Watcher};
@@ -18,7 +18,7 @@ use std::time::Duration;
 /// end when others have fenced it.
 pub(super) struct WithHeartbeats<'a> {
     dir: Arc<dyn Dir>,
-    is_sealed: bool,
+    is_fenced: bool,
     journal: SharedJournal,
     /// Farmers that were alive when we last looked.
     live: u32,
@@ -36,7 +36,7 @@ impl<'a> WithHeartbeats<'a> {
         let due = waiting.now() + heartbeat(waiting.takeover());
         Self {
             dir: dir.clone(),
-            is_sealed: false,
+            is_fenced: false,
             journal: journal.clone(),
             live,
             waiting,
@@ -54,16 +54,16 @@ impl<'a> WithHeartbeats<'a> {
             journal.farmer().to_owned()
         };
         if membership::has_departed_by_name(&self.dir, &farmer)? {
-            check_over(&self.dir, &farmer)?;
+            check_fence_unlocked(&self.dir, &farmer)?;
         }
-        self.waiting.renewed(begun);
+        self.waiting.lease_renewed(begun);
         Ok(())
     }
 
     /// What came of a wait that we may have ended.
     pub(super) fn ended<T>(&self, done: Result<T>) -> Result<T> {
         match done {
-            Err(Error::Canceled) if self.is_sealed => Err(Error::Fenced),
+            Err(Error::Canceled) if self.is_fenced => Err(Error::Fenced),
             done => done,
         }
     }
@@ -82,30 +82,30 @@ impl Waiting for WithHeartbeats<'_> {
         let goes_on = self.waiting.pause(time);
         if self.now() >= self.due {
             // One that is refused is made up for by the next.
-            self.is_sealed = matches!(self.beat(), Err(Error::Fenced));
+            self.is_fenced = matches!(self.beat(), Err(Error::Fenced));
             self.due = self.now() + heartbeat(self.takeover());
         }
-        goes_on && !self.is_sealed
+        goes_on && !self.is_fenced
     }
 
     fn jitter(&mut self) -> f64 {
         self.waiting.jitter()
     }
 
-    fn tell(&mut self, message: String) {
-        self.waiting.tell(message);
+    fn notify(&mut self, message: String) {
+        self.waiting.notify(message);
     }
 
     fn takeover(&self) -> Duration {
         self.waiting.takeover()
     }
 
-    fn crowd(&self) -> u32 {
-        self.waiting.crowd().max(self.live)
+    fn contenders(&self) -> u32 {
+        self.waiting.contenders().max(self.live)
     }
 
-    fn renewed(&mut self, begun: Duration) {
-        self.waiting.renewed(begun);
+    fn lease_renewed(&mut self, begun: Duration) {
+        self.waiting.lease_renewed(begun);
     }
 
     fn watcher(&mut self) -> Option<&mut Watcher> {

@@ -8,7 +8,7 @@
 
 mod heartbeat;
 
-use crate::workdir::fence::check_over;
+use crate::workdir::fence::check_fence_unlocked;
 use crate::workdir::state::peek;
 use std::time::Duration;
 
@@ -18,7 +18,7 @@ use crate::model::record::{End, Header, Record};
 use crate::model::task::{Task, TaskId};
 use crate::workdir::error::{Error, Result};
 use crate::workdir::feed::Feed;
-use crate::workdir::fence::check_seal;
+use crate::workdir::fence::check_fence;
 use crate::workdir::journal::{Journal, SharedJournal};
 use crate::workdir::layout::TOPROCESS;
 use crate::workdir::liveness::{JournalView, Waiting};
@@ -228,14 +228,14 @@ impl Session {
         claim: impl FnOnce(&State) -> u64,
         waiting: &mut dyn Waiting,
     ) -> Result<Turn> {
-        self.must_be_ours()?;
+        self.must_not_be_fenced()?;
         let waiting =
             &mut WithHeartbeats::new(&self.workdir.dir, &self.journal, self.state.live, waiting);
         let turn = self.try_turn(upto, copy, claim, waiting);
         self.noted(waiting.ended(turn))
     }
 
-    fn must_be_ours(&self) -> Result<()> {
+    fn must_not_be_fenced(&self) -> Result<()> {
         if self.is_over {
             Err(Error::Fenced)
         } else {
@@ -260,7 +260,7 @@ impl Session {
         let asked = waiting.now();
         let mut txn = Txn::begin(dir, mechanism, &self.farmer, waiting)?;
         let locked = txn.now();
-        check_seal(&txn, &self.state, (self.number, &self.farmer))?;
+        check_fence(&txn, &self.state, (self.number, &self.farmer))?;
         txn.settle(
             self.unsettled
                 .iter()
@@ -345,14 +345,14 @@ impl Session {
     /// Mostly that is one open of our journal's name. Now and then it is the log: who
     /// seals us may die before it has moved the journal.
     pub fn heartbeat(&mut self, at: u64) -> Result<()> {
-        self.must_be_ours()?;
+        self.must_not_be_fenced()?;
         self.journal.lock().push(&Record::Beat { at });
         self.sync_journal()?;
         self.journal.lock().relock();
         self.heartbeats += 1;
         let is_moved = membership::has_departed_by_name(&self.workdir.dir, &self.farmer)?;
         if is_moved || self.heartbeats.is_multiple_of(LOOK_AT_LOG) {
-            let checked = self.check_over();
+            let checked = self.check_fence_unlocked();
             return self.noted(checked);
         }
         Ok(())
@@ -360,8 +360,8 @@ impl Session {
 
     /// Whether others have fenced us, as far as is known without the lock. A turn is
     /// certain; this writes nothing.
-    pub fn check_over(&self) -> Result<()> {
-        check_over(&self.workdir.dir, &self.farmer)
+    pub fn check_fence_unlocked(&self) -> Result<()> {
+        check_fence_unlocked(&self.workdir.dir, &self.farmer)
     }
 
     /// Looks how the run stands, without the lock.
@@ -386,7 +386,7 @@ impl Session {
         journal: Option<&JournalView>,
         waiting: &mut dyn Waiting,
     ) -> Result<Option<Recovered>> {
-        self.must_be_ours()?;
+        self.must_not_be_fenced()?;
         let (dir, mechanism) = (&self.workdir.dir, self.workdir.mechanism);
         let by = (&*self.farmer, Some((self.number, &self.state)));
         let waiting =
@@ -442,12 +442,12 @@ impl Session {
         waiting: &mut dyn Waiting,
         act: impl FnOnce(Txn<'_>) -> Result<T>,
     ) -> Result<T> {
-        self.must_be_ours()?;
+        self.must_not_be_fenced()?;
         let waiting =
             &mut WithHeartbeats::new(&self.workdir.dir, &self.journal, self.state.live, waiting);
         let (dir, mechanism) = (&self.workdir.dir, self.workdir.mechanism);
         let done = Txn::begin(dir, mechanism, &self.farmer, waiting).and_then(|txn| {
-            check_seal(&txn, &self.state, (self.number, &self.farmer))?;
+            check_fence(&txn, &self.state, (self.number, &self.farmer))?;
             act(txn)
         });
         self.noted(waiting.ended(done))
@@ -457,7 +457,7 @@ impl Session {
     /// other member is left or it is about to be empty. What a stream still held is `state.feeding`
     /// in the result.
     pub fn leave(&mut self, upto: u64, waiting: &mut dyn Waiting) -> Result<State> {
-        self.must_be_ours()?;
+        self.must_not_be_fenced()?;
         let waiting =
             &mut WithHeartbeats::new(&self.workdir.dir, &self.journal, self.state.live, waiting);
         let left = self.try_leave(upto, waiting);
@@ -469,7 +469,7 @@ impl Session {
         self.back.sort_by_key(|(task, _)| task.id);
         let (dir, mechanism) = (&self.workdir.dir, self.workdir.mechanism);
         let mut txn = Txn::begin(dir, mechanism, &self.farmer, waiting)?;
-        check_seal(&txn, &self.state, (self.number, &self.farmer))?;
+        check_fence(&txn, &self.state, (self.number, &self.farmer))?;
         txn.settle(
             self.unsettled
                 .iter()
