@@ -5,7 +5,7 @@
 
 mod gpus;
 
-use crate::history::run::node::Node;
+use crate::history::run::node::{Node, nodes};
 use crate::history::run::{Farmer, Run};
 use crate::model::durations;
 use crate::model::figures::{Histogram, float, grouped, micros, share, show_kib};
@@ -24,7 +24,7 @@ pub struct Advice {
 
 /// All advice about a run.
 pub fn advice(run: &Run) -> Vec<Advice> {
-    let nodes = run.nodes();
+    let nodes = nodes(run);
     let durations = run.durations();
     let seen = gpus::seen(run);
     let found = [

@@ -269,6 +269,7 @@ pub fn load_with_tasks(gpus: &[&Gpu]) -> Option<f64> {
 mod tests {
     use super::*;
     use crate::history::run::Run;
+    use crate::history::run::node::nodes;
     use crate::history::synthetic::{end, gpus, header_with, start, workdir};
     use crate::model::outcome::Outcome;
 
@@ -291,7 +292,7 @@ mod tests {
         dir.journal("n.0.1.1", &records);
         dir.seal("n.0.1.1");
         let run = Run::open(dir.path()).unwrap();
-        let found = run.gpus(&run.nodes()[0]);
+        let found = nodes(&run)[0].gpus(&run);
         let found: Vec<_> = found.iter().collect();
         let near = |found: Option<f64>, expected: f64| (found.unwrap() - expected).abs() < 0.01;
         assert_eq!(

@@ -29,9 +29,7 @@ pub use self::clocks::ClockDifference;
 pub use self::counts::Counts;
 pub use self::farmer::Farmer;
 use self::faults::Faults;
-use self::gpus::Gpus;
 pub use self::life::Life;
-use self::node::Node;
 use super::journals::journals_again;
 use crate::model::figures::Histogram;
 use crate::model::forecast::{Forecast, Known, forecast};
@@ -144,11 +142,6 @@ impl Run {
             .filter(|farmer| self.life(farmer).is_there())
     }
 
-    /// The nodes, in the order of their names.
-    pub fn nodes(&self) -> Vec<Node<'_>> {
-        node::nodes(self)
-    }
-
     /// Whose fault failures were.
     pub fn faults(&self) -> Faults<'_> {
         Faults::of(&self.farmers)
@@ -192,16 +185,6 @@ impl Run {
             series.slots(farmer.first, now, u64::from(farmer.header().slots));
         }
         series
-    }
-
-    /// The GPUs of a node, what runs on them now included.
-    pub fn gpus(&self, node: &Node) -> Gpus {
-        let mut all = Gpus::default();
-        for farmer in node.farmers.iter().filter(|farmer| !farmer.gpus.is_empty()) {
-            let (now, running) = (self.now_of(farmer), farmer.slots.running.values());
-            all.merge(&farmer.gpus.at(now, farmer.header(), running));
-        }
-        all
     }
 
     /// From the first to the last time that any journal has.

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::faults::Faults;
+use super::gpus::Gpus;
 use super::life::Life;
 use super::quick::Attempt;
 use super::{Farmer, Run};
@@ -38,6 +39,16 @@ pub struct Node<'a> {
 }
 
 impl Node<'_> {
+    /// Its GPUs, what runs on them now included.
+    pub fn gpus(&self, run: &Run) -> Gpus {
+        let mut all = Gpus::default();
+        for farmer in self.farmers.iter().filter(|farmer| !farmer.gpus.is_empty()) {
+            let (now, running) = (run.now_of(farmer), farmer.slots.running.values());
+            all.merge(&farmer.gpus.at(now, farmer.header(), running));
+        }
+        all
+    }
+
     /// How it is, in one word: of one that lives, whether it claims tasks.
     pub fn word(&self) -> &'static str {
         word(self.life, self.health)
@@ -65,7 +76,7 @@ fn rank(life: Life) -> u8 {
 }
 
 /// The nodes of a run, in the order of their names.
-pub(super) fn nodes(run: &Run) -> Vec<Node<'_>> {
+pub fn nodes(run: &Run) -> Vec<Node<'_>> {
     let mut hosts: BTreeMap<&str, Vec<&Farmer>> = BTreeMap::new();
     for farmer in &run.farmers {
         hosts.entry(&farmer.header().host).or_default().push(farmer);

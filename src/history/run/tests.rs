@@ -3,6 +3,7 @@
 use std::fs::OpenOptions;
 use std::io::Write as _;
 
+use super::node::nodes;
 use super::*;
 use crate::history::failures::{causes, failures};
 use crate::history::synthetic::{Workdir, end, header, start, workdir};
@@ -137,7 +138,7 @@ fn slots_that_are_there_and_what_ran_in_them() {
             (busy + one.busy, slots + one.slots, ended + one.ended)
         });
     assert_eq!(sum, (2 * S, 20 * S, 2));
-    assert_eq!(run.nodes()[0].busy, Some(0.1));
+    assert_eq!(nodes(&run)[0].busy, Some(0.1));
     assert_eq!(run.life(&run.farmers[0]), Life::Left);
     assert_eq!(run.forecast(), Forecast::Unknown("no farmer works on it"));
 }

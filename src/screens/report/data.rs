@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 
 use super::gantt::Gantt;
 use crate::history::run::Run;
-use crate::history::run::node::Node;
+use crate::history::run::node::{Node, nodes};
 use crate::model::escape::escape;
 use crate::model::figures::Histogram;
 use crate::model::series::Series;
@@ -17,7 +17,7 @@ const NODES: usize = 200;
 /// The data, of which `status` is a part, as JSON that may stand inside a script element.
 pub(super) fn json(run: &Run, status: &Value) -> io::Result<String> {
     let (first, last) = run.span().unwrap_or((0, 0));
-    let nodes = run.nodes();
+    let nodes = nodes(run);
     let rows: Vec<Value> = nodes
         .iter()
         .take(NODES)
@@ -55,7 +55,7 @@ fn gpus(run: &Run, nodes: &[Node], first: u64) -> Vec<Value> {
     let mut rows = Vec::new();
     for node in nodes {
         let host = escape(node.host.as_bytes());
-        for gpu in run.gpus(node).iter() {
+        for gpu in node.gpus(run).iter() {
             if rows.len() == NODES {
                 return rows;
             }

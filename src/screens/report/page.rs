@@ -15,6 +15,7 @@ use serde_json::Value;
 use crate::history::commands::Commands;
 use crate::history::logs::{log_path, log_tail};
 use crate::history::run::farmer::Top;
+use crate::history::run::node::nodes;
 use crate::history::run::{Farmer, Life, Run};
 use crate::model::durations;
 use crate::model::escape::{clip, escape};
@@ -68,7 +69,7 @@ pub(super) fn page(run: &Run, status: &Value, data: &str) -> io::Result<String> 
                     header { (head(&name, &path, status)) }
                     (advice(status))
                     (over_time())
-                    (nodes(run, status))
+                    (node_table(run, status))
                     (gpus(status))
                     (slots())
                     (tasks(run)?)
@@ -240,8 +241,8 @@ fn over_time() -> Markup {
     }
 }
 
-fn nodes(run: &Run, status: &Value) -> Markup {
-    let (nodes, figures) = (run.nodes(), each(&status["nodes"]));
+fn node_table(run: &Run, status: &Value) -> Markup {
+    let (nodes, figures) = (nodes(run), each(&status["nodes"]));
     html! {
         section {
             h2 { "Nodes" }

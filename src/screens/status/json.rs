@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use super::form::{numbers, shown};
 use crate::history::failures::{Cause, causes, failures};
 use crate::history::run::gpus::Gpu;
-use crate::history::run::node::Node;
+use crate::history::run::node::{Node, nodes};
 use crate::history::run::{ClockDifference, Farmer, Life, Run};
 use crate::model::escape::escape;
 use crate::model::figures::{Histogram, float, share};
@@ -39,7 +39,7 @@ pub(crate) fn word(run: &Run) -> &'static str {
 /// The whole run.
 pub fn status(run: &Run) -> Value {
     let counts = &run.counts;
-    let (failures, nodes) = (failures(run), run.nodes());
+    let (failures, nodes) = (failures(run), nodes(run));
     let (clocks, span) = (run.clock_difference(), run.span());
     let (low, high, unknown) = match run.forecast() {
         Forecast::Over => (Some(0.0), Some(0.0), None),
@@ -117,7 +117,7 @@ fn cause(cause: &Cause) -> Value {
 
 /// The GPUs of a node.
 fn gpus(run: &Run, node: &Node) -> Vec<Value> {
-    let (host, gpus) = (escape(node.host.as_bytes()), run.gpus(node));
+    let (host, gpus) = (escape(node.host.as_bytes()), node.gpus(run));
     let value = |gpu: &Gpu| {
         json!({
             "node": host,

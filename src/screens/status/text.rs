@@ -12,7 +12,7 @@ use super::running::running;
 use crate::history::commands::Commands;
 use crate::history::failures::{Cause, Details, causes, failures};
 use crate::history::run::gpus::{Gpu, Gpus, load_with_tasks};
-use crate::history::run::node::Node;
+use crate::history::run::node::{Node, nodes};
 use crate::history::run::quick::Attempt;
 use crate::history::run::{Life, Run};
 use crate::model::durations;
@@ -209,8 +209,8 @@ impl Screen<'_> {
 
     /// The GPUs in one line, when there are any.
     fn gpus(&mut self, run: &Run) {
-        let nodes = run.nodes();
-        let all: Vec<Gpus> = nodes.iter().map(|node| run.gpus(node)).collect();
+        let nodes = nodes(run);
+        let all: Vec<Gpus> = nodes.iter().map(|node| node.gpus(run)).collect();
         let gpus: Vec<&Gpu> = all.iter().flat_map(Gpus::iter).collect();
         if gpus.is_empty() {
             return;
@@ -229,7 +229,7 @@ impl Screen<'_> {
     }
 
     fn nodes(&mut self, run: &Run) {
-        let mut nodes = run.nodes();
+        let mut nodes = nodes(run);
         if nodes.is_empty() {
             return;
         }

@@ -10,7 +10,7 @@ use std::path::Path;
 
 use crate::history::commands::Commands;
 use crate::history::run::farmer::FailedAttempt;
-use crate::history::run::node::{self, Node};
+use crate::history::run::node::{self, Node, nodes};
 use crate::history::run::{Farmer, Life, Run};
 use crate::model::escape::{clip, escape};
 use crate::model::figures::{float, micros};
@@ -112,7 +112,7 @@ impl Snapshot {
     /// Of a run as it was last read.
     pub(super) fn of(run: &Run, names: &mut CommandCache) -> io::Result<Self> {
         let counts = &run.counts;
-        let nodes = run.nodes();
+        let nodes = nodes(run);
         let durations = run.durations();
         let running = run.running();
         let usual = durations.quantile(0.95).map(|most| (most, durations.max));

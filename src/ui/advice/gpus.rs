@@ -3,6 +3,7 @@
 
 use crate::history::run::Run;
 use crate::history::run::gpus::{Gpu, Gpus};
+use crate::history::run::node::nodes;
 use crate::model::escape::escape;
 use crate::model::figures::{float, share as part_of};
 
@@ -18,10 +19,10 @@ const FULL: f64 = 0.9;
 
 /// The GPUs of all nodes.
 pub(super) fn seen(run: &Run) -> Vec<(String, Gpus)> {
-    let nodes = run.nodes();
+    let nodes = nodes(run);
     let seen = nodes
         .iter()
-        .map(|node| (escape(node.host.as_bytes()), run.gpus(node)));
+        .map(|node| (escape(node.host.as_bytes()), node.gpus(run)));
     seen.filter(|(_, gpus)| !gpus.is_empty()).collect()
 }
 
