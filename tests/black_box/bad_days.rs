@@ -643,5 +643,5 @@ fn a_child_that_was_killed_for_lack_of_memory_is_told_although_its_task_finished
     let done = farm.farm("--proc 1").under(group.enter()).run().exits(0);
     done.says(&["killed for lack of memory", "without its result"]);
     let status = farm.pytf(["status", "w"]).run().exits(0);
-    status.says(&["the kernel killed for lack of memory"]);
+    status.says(&["the kernel killed processes for lack of memory"]);
 }

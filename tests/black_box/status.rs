@@ -183,7 +183,7 @@ fn the_figures_are_those_of_the_workdir() {
     let refused = farm.pytf(["status", "w", "--task", "33"]).run();
     refused.exits(2).says(&["no task 33"]);
     let refused = farm.pytf(["status", "nowhere"]).run();
-    refused.exits(74).says(&["nowhere", "no workdir"]);
+    refused.exits(74).says(&["nowhere", "is not a workdir"]);
 }
 
 #[test]
@@ -422,7 +422,7 @@ fn what_runs_is_listed_with_its_node_slot_and_process() {
     assert!(table.contains(&format!("0,1,{node},0,{pid},")), "{table}");
     gate.open(1);
     pytf.wait().exits(0);
-    assert!(seen(&["status", "w", "--running"]).contains("no task runs"));
+    assert!(seen(&["status", "w", "--running"]).contains("no running task is recorded"));
 }
 
 #[test]
