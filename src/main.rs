@@ -48,27 +48,27 @@ fn main() -> ExitCode {
         // They start no process that would inherit it.
         open_files::raise();
     }
-    match meant(request) {
+    match with_workdir(request) {
         Request::Farm {
             list,
             workdir,
             options,
         } => farm(&options::farm(list, workdir, *options)),
-        Request::Log(wish) => log(&wish),
-        Request::Retry(wish) => retry_failed(&wish).unwrap_or_else(|error| {
-            warn(&error.message(&wish.workdir));
+        Request::Log(args) => log(&args),
+        Request::Retry(args) => retry_failed(&args).unwrap_or_else(|error| {
+            warn(&error.message(&args.workdir));
             error.exit()
         }),
-        Request::Repair(wish) => repair(&wish).unwrap_or_else(|error| {
-            warn(&error.message(&wish.workdir));
+        Request::Repair(args) => repair(&args).unwrap_or_else(|error| {
+            warn(&error.message(&args.workdir));
             error.exit()
         }),
-        Request::Status(wish) => views::exit(views::status(&wish)),
-        Request::Watch(wish) => views::exit(views::watch(&wish)),
-        Request::Export(wish) => views::exit(views::export(&wish)),
-        Request::Report(wish) => views::exit(views::report(&wish)),
-        Request::Timeline(wish) => views::exit(views::timeline(&wish)),
-        Request::Devices(wish) => devices(*wish),
+        Request::Status(args) => views::exit(views::status(&args)),
+        Request::Watch(args) => views::exit(views::watch(&args)),
+        Request::Export(args) => views::exit(views::export(&args)),
+        Request::Report(args) => views::exit(views::report(&args)),
+        Request::Timeline(args) => views::exit(views::timeline(&args)),
+        Request::Devices(args) => devices(*args),
         Request::Guard(words) => {
             let words = words.iter().map(|word| word.to_string_lossy());
             guard::run(&words.map(Cow::into_owned).collect::<Vec<_>>());
@@ -98,16 +98,16 @@ fn printed(done: std::io::Result<()>) -> RunExit {
 }
 
 /// A task list in place of a workdir, as a shell completes it, means its own workdir.
-fn meant(mut request: Request) -> Request {
+fn with_workdir(mut request: Request) -> Request {
     let workdir = match &mut request {
-        Request::Log(wish) => &mut wish.workdir,
-        Request::Retry(wish) => &mut wish.workdir,
-        Request::Repair(wish) => &mut wish.workdir,
-        Request::Status(wish) => &mut wish.workdir,
-        Request::Watch(wish) => &mut wish.workdir,
-        Request::Export(wish) => &mut wish.workdir,
-        Request::Report(wish) => &mut wish.workdir,
-        Request::Timeline(wish) => &mut wish.workdir,
+        Request::Log(args) => &mut args.workdir,
+        Request::Retry(args) => &mut args.workdir,
+        Request::Repair(args) => &mut args.workdir,
+        Request::Status(args) => &mut args.workdir,
+        Request::Watch(args) => &mut args.workdir,
+        Request::Export(args) => &mut args.workdir,
+        Request::Report(args) => &mut args.workdir,
+        Request::Timeline(args) => &mut args.workdir,
         Request::Farm { .. } | Request::Devices(_) | Request::Guard(_) => return request,
     };
     if workdir.is_file()
@@ -121,8 +121,8 @@ fn meant(mut request: Request) -> Request {
 /// `pytf TASKLIST`
 fn farm(options: &Options) -> RunExit {
     start::run(options).unwrap_or_else(|error| {
-        let meant = error.missing_list().and_then(nearest_command);
-        match meant.zip(error.missing_list()) {
+        let command = error.missing_list().and_then(nearest_command);
+        match command.zip(error.missing_list()) {
             Some((near, list)) => warn(&format!(
                 "there is no task list {list}; did you mean 'pytf {near}'?"
             )),
@@ -133,10 +133,10 @@ fn farm(options: &Options) -> RunExit {
 }
 
 /// `pytf devices`
-fn devices(wish: Devices) -> RunExit {
-    match inventory(&options::devices(wish.options), wish.proc) {
+fn devices(args: Devices) -> RunExit {
+    match inventory(&options::devices(args.options), args.proc) {
         Ok(devices) => {
-            let text = if wish.json {
+            let text = if args.json {
                 devices.json() + "\n"
             } else {
                 devices.text()
@@ -151,15 +151,15 @@ fn devices(wish: Devices) -> RunExit {
 }
 
 /// `pytf log`
-fn log(wish: &Log) -> RunExit {
+fn log(args: &Log) -> RunExit {
     let (mut stdout, mut stderr) = (std::io::stdout(), std::io::stderr());
     let to_terminal = stdout.is_terminal();
     let ask = LogRequest {
-        id: wish.id,
-        attempt: wish.attempt,
+        id: args.id,
+        attempt: args.attempt,
         to_terminal,
     };
-    match show(&wish.workdir, &ask, &mut stdout, &mut stderr) {
+    match show(&args.workdir, &ask, &mut stdout, &mut stderr) {
         Ok(()) => RunExit::Complete,
         Err(error) => {
             warn(&error.to_string());
@@ -169,24 +169,24 @@ fn log(wish: &Log) -> RunExit {
 }
 
 /// `pytf retry`
-fn retry_failed(wish: &Retry) -> Result<RunExit, StartError> {
-    if std::fs::symlink_metadata(wish.workdir.join(LOCK)).is_err() {
+fn retry_failed(args: &Retry) -> Result<RunExit, StartError> {
+    if std::fs::symlink_metadata(args.workdir.join(LOCK)).is_err() {
         warn(&format!(
             "{} is not a workdir of pytf: it has no file '{LOCK}'",
-            wish.workdir.display()
+            args.workdir.display()
         ));
         return Ok(RunExit::WorkdirUnusable);
     }
     let workdir = Workdir::open(
-        &wish.workdir,
+        &args.workdir,
         OpenOptions {
             ownership: Ownership::AsItIs,
             ..OpenOptions::default()
         },
     )?;
     let mut wanted = Ids::default();
-    wish.ids.iter().for_each(|ids| wanted.extend(ids));
-    let wanted = (!wish.ids.is_empty()).then_some(&wanted);
+    args.ids.iter().for_each(|ids| wanted.extend(ids));
+    let wanted = (!args.ids.is_empty()).then_some(&wanted);
     let (_keep, abort) = cancellation();
     let mut waiter = LockWaiter::new(abort, None, std::time::Duration::from_mins(2));
     let who = format!("pytf retry, process {}", std::process::id());
@@ -196,7 +196,7 @@ fn retry_failed(wish: &Retry) -> Result<RunExit, StartError> {
     }
     let retried = retry(&workdir.dir, workdir.mechanism, &who, &mut waiter, wanted)?;
     let back = retried.back.count();
-    let printed_all = say(&match back {
+    let exit = say(&match back {
         0 => "no failed task to put back\n".to_owned(),
         n => format!(
             "{n} {} back in toprocess ({}): run the same command again\n",
@@ -205,7 +205,7 @@ fn retry_failed(wish: &Retry) -> Result<RunExit, StartError> {
         ),
     });
     if retried.not_failed.is_empty() {
-        return Ok(printed_all);
+        return Ok(exit);
     }
     warn(&format!(
         "not in failed, and not changed: {}",
@@ -215,41 +215,41 @@ fn retry_failed(wish: &Retry) -> Result<RunExit, StartError> {
 }
 
 /// `pytf repair`
-fn repair(wish: &Repair) -> Result<RunExit, StartError> {
+fn repair(args: &Repair) -> Result<RunExit, StartError> {
     // Any of them may be damaged.
-    let is_there = |name| std::fs::symlink_metadata(wish.workdir.join(name)).is_ok();
+    let is_there = |name| std::fs::symlink_metadata(args.workdir.join(name)).is_ok();
     if ![NODES, LOCK, TASKS].into_iter().any(is_there) {
         warn(&format!(
             "{} is not a workdir of pytf: it has no folder '{NODES}', no file '{LOCK}' and no '{TASKS}'",
-            wish.workdir.display()
+            args.workdir.display()
         ));
         return Ok(RunExit::WorkdirUnusable);
     }
-    let dir: Arc<dyn Dir> = open_dir(&wish.workdir, Ownership::AsItIs)?;
-    if wish.check {
-        return Ok(check(&dir, &wish.workdir)?);
+    let dir: Arc<dyn Dir> = open_dir(&args.workdir, Ownership::AsItIs)?;
+    if args.check {
+        return Ok(check(&dir, &args.workdir)?);
     }
-    let mechanism = exclusion::choose(&wish.workdir, None)?;
+    let mechanism = exclusion::choose(&args.workdir, None)?;
     let (_keep, abort) = cancellation();
     let mut waiter = LockWaiter::new(abort, None, std::time::Duration::from_mins(2));
     let dialect = Dialect {
-        plain: wish.plain,
+        plain: args.plain,
         ..Dialect::default()
     };
-    let list = wish.tasklist.as_deref().map(|list| (list, &dialect));
+    let list = args.tasklist.as_deref().map(|list| (list, &dialect));
     let made = workdir::repair::repair(&dir, list, mechanism, &mut waiter)?;
     let unusable = match made.unusable {
         0 => String::new(),
         n => format!("; {n} lines of them could not be used"),
     };
-    let printed_all = say(&format!(
+    let exit = say(&format!(
         "{} finished, {} failed, {} to go; the files as they were are in {}{unusable}\n",
         made.finished,
         made.failed,
         made.left,
-        wish.workdir.join(made.kept).display()
+        args.workdir.join(made.kept).display()
     ));
-    Ok(printed_all)
+    Ok(exit)
 }
 
 /// `pytf repair --check`
@@ -269,9 +269,9 @@ fn check(dir: &Arc<dyn Dir>, path: &Path) -> workdir::error::Result<RunExit> {
         let (finished, failed, left) = counts;
         text += &format!("no damage found: {finished} finished, {failed} failed, {left} waiting\n");
     }
-    let printed_all = say(&text);
+    let exit = say(&text);
     Ok(if found.damage.is_empty() {
-        printed_all
+        exit
     } else {
         RunExit::WorkdirUnusable
     })

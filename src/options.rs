@@ -85,8 +85,8 @@ pub(crate) fn devices(args: DeviceArgs) -> DeviceOptions {
 fn ignored(names: impl Iterator<Item = OsString>) -> Vec<String> {
     let text = |(name, meant): (String, Option<String>)| {
         let name = escape(name.as_bytes());
-        let meant = meant.map_or_else(String::new, |meant| format!("; {meant} is"));
-        format!("{name} is not a variable of pytf{meant}: it is ignored")
+        let meant = meant.map_or_else(String::new, |meant| format!("; did you mean {meant}?"));
+        format!("{name} is not a variable of pytf and is ignored{meant}")
     };
     unknown_variables(names).into_iter().map(text).collect()
 }

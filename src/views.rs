@@ -77,27 +77,27 @@ fn unless_closed(done: Result<(), Failed>, kind: Option<io::ErrorKind>) -> Resul
 }
 
 /// `pytf status`
-pub(crate) fn status(wish: &Status) -> Result<(), Failed> {
+pub(crate) fn status(args: &Status) -> Result<(), Failed> {
     let terminal = Terminal::of_stdout();
     let mut look = Look::new(terminal, |name| std::env::var(name).ok());
-    if (wish.failed || wish.running) && !terminal.is_terminal {
+    if (args.failed || args.running) && !terminal.is_terminal {
         // Whoever searches in a table wants whole lines.
         look.width = usize::MAX;
     }
-    let form = match wish.form() {
+    let form = match args.form() {
         Format::Text => Form::Text(look),
         Format::Json => Form::Json,
         Format::Csv => Form::Csv,
         Format::Tsv => Form::Tsv,
     };
-    let part = match (wish.task, wish.failed) {
+    let part = match (args.task, args.failed) {
         (Some(id), _) => Section::Task(id),
         (None, true) => Section::Failed,
-        (None, false) if wish.running => Section::Running,
+        (None, false) if args.running => Section::Running,
         (None, false) => Section::Whole,
     };
     let mut out = BufWriter::new(io::stdout().lock());
-    match status::show(&wish.workdir, part, form, &mut out) {
+    match status::show(&args.workdir, part, form, &mut out) {
         Ok(()) => Ok(()),
         Err(StatusError::Io(error)) => {
             let kind = error.kind();
@@ -109,18 +109,18 @@ pub(crate) fn status(wish: &Status) -> Result<(), Failed> {
 }
 
 /// `pytf watch`
-pub(crate) fn watch(wish: &Watch) -> Result<(), Failed> {
+pub(crate) fn watch(args: &Watch) -> Result<(), Failed> {
     let terminal = Terminal::of_stdout();
     if !terminal.is_real(std::env::var("TERM").ok().as_deref()) {
         let text = format!(
             "watch needs a terminal as standard output (see TERM); pytf status {} shows the \
              run anywhere",
-            quoted(&escape(wish.workdir.as_os_str().as_encoded_bytes()))
+            quoted(&escape(args.workdir.as_os_str().as_encoded_bytes()))
         );
         return Err(Failed::new(text, RunExit::Usage));
     }
     let look = Look::new(terminal, |name| std::env::var(name).ok());
-    match watch::watch(&wish.workdir, look) {
+    match watch::watch(&args.workdir, look) {
         Ok(None) => Ok(()),
         // The terminal is as it was: now the signal may do what it does.
         Ok(Some(signal)) => Ok(signal_hook::low_level::emulate_default_handler(signal)?),
@@ -132,19 +132,19 @@ pub(crate) fn watch(wish: &Watch) -> Result<(), Failed> {
 }
 
 /// `pytf export`
-pub(crate) fn export(wish: &Export) -> Result<(), Failed> {
-    let form = if wish.joblog {
+pub(crate) fn export(args: &Export) -> Result<(), Failed> {
+    let form = if args.joblog {
         export::Form::Joblog
-    } else if wish.csv {
+    } else if args.csv {
         export::Form::Csv
     } else {
         export::Form::Jsonl
     };
-    let written = match wish.output.as_deref() {
-        Some(path) if path != Path::new("-") => export::write_file(&wish.workdir, form, path),
+    let written = match args.output.as_deref() {
+        Some(path) if path != Path::new("-") => export::write_file(&args.workdir, form, path),
         _ => {
             let mut out = BufWriter::with_capacity(1 << 18, io::stdout().lock());
-            export::write(&wish.workdir, form, &mut out)
+            export::write(&args.workdir, form, &mut out)
         }
     };
     match written {
@@ -171,20 +171,20 @@ pub(crate) fn write_timeline(run: &Run) -> io::Result<Option<String>> {
 }
 
 /// `pytf timeline`
-pub(crate) fn timeline(wish: &Timeline) -> Result<(), Failed> {
+pub(crate) fn timeline(args: &Timeline) -> Result<(), Failed> {
     let wishes = Options {
-        since: wish.since,
-        gzip: wish.gzip,
+        since: args.since,
+        gzip: args.gzip,
     };
-    let run = Run::open(&wish.workdir)?;
-    let written = match &wish.output {
+    let run = Run::open(&args.workdir)?;
+    let written = match &args.output {
         Some(path) if path == Path::new("-") => {
             timeline::write_stream(&run, io::stdout().lock(), wishes)
         }
         Some(path) => timeline::write_file(&run, path, wishes),
         None => {
             let ending = if wishes.gzip { ".gz" } else { "" };
-            let path = wish.workdir.join(format!("{}{ending}", timeline::NAME));
+            let path = args.workdir.join(format!("{}{ending}", timeline::NAME));
             timeline::write_file(&run, &path, wishes)
         }
     };
@@ -220,19 +220,19 @@ pub(crate) fn timeline(wish: &Timeline) -> Result<(), Failed> {
 }
 
 /// `pytf report`
-pub(crate) fn report(wish: &Report) -> Result<(), Failed> {
-    let path = match &wish.output {
+pub(crate) fn report(args: &Report) -> Result<(), Failed> {
+    let path = match &args.output {
         Some(path) if path == Path::new("-") => {
-            let written = report::write_stream(&wish.workdir, &mut io::stdout().lock());
+            let written = report::write_stream(&args.workdir, &mut io::stdout().lock());
             return match written {
                 Err(RunError::Io(error)) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
                 written => Ok(written?),
             };
         }
         Some(path) => path.clone(),
-        None => wish.workdir.join(report::NAME),
+        None => args.workdir.join(report::NAME),
     };
-    report::write_file(&wish.workdir, &path)?;
+    report::write_file(&args.workdir, &path)?;
     warn(&format!("the report is {}", path.display()));
     Ok(())
 }

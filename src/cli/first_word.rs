@@ -6,7 +6,7 @@ use std::ffi::OsString;
 use clap::error::ErrorKind;
 
 /// `pytf help [COMMAND]` and `pytf version`, as their options.
-pub(super) fn worded(argv: Vec<OsString>) -> Vec<OsString> {
+pub(super) fn as_option(argv: Vec<OsString>) -> Vec<OsString> {
     let word = argv.get(1).and_then(|word| word.to_str());
     match (word, argv.len()) {
         (Some("help"), _) => {
@@ -90,7 +90,7 @@ fn edits(a: &str, b: &str) -> usize {
 
 /// The command that was meant, where an error is one of a task list's options or
 /// arguments.
-pub(super) fn meant(error: &clap::Error, argv: &[OsString]) -> Option<String> {
+pub(super) fn misspelled(error: &clap::Error, argv: &[OsString]) -> Option<String> {
     let is_odd = matches!(
         error.kind(),
         ErrorKind::ArgumentConflict | ErrorKind::UnknownArgument

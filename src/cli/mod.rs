@@ -28,7 +28,7 @@ use self::adapt::{clearer, tidy};
 pub use self::devices::{Bind, DeviceArgs, Devices};
 pub use self::farm::{FarmArgs, List, Lock, Logs, SrunEnv, default_workdir};
 pub use self::first_word::nearest_command;
-use self::first_word::{meant, reserved, worded};
+use self::first_word::{as_option, misspelled, reserved};
 pub use self::repair::Repair;
 pub use self::values::Gpus;
 pub use self::view::{Export, Format, Report, Status, Timeline, Watch};
@@ -152,13 +152,13 @@ impl Cli {
         if let Some(why) = reserved(&argv) {
             return Err(command.error(ErrorKind::InvalidSubcommand, why));
         }
-        let argv = tidy(worded(argv));
-        let matches = command.try_get_matches_from_mut(&argv).map_err(|error| {
-            match meant(&error, &argv) {
+        let argv = tidy(as_option(argv));
+        let matches = command
+            .try_get_matches_from_mut(&argv)
+            .map_err(|error| match misspelled(&error, &argv) {
                 Some(why) => command.error(ErrorKind::InvalidSubcommand, why),
                 None => clearer(error, &mut command, &argv, &variable),
-            }
-        })?;
+            })?;
         let cli = Self::from_arg_matches(&matches).map_err(|error| error.format(&mut command))?;
         match cli.command {
             Some(Other::Log(log)) => Ok(Request::Log(log)),
@@ -172,8 +172,8 @@ impl Cli {
             Some(Other::Report(report)) => Ok(Request::Report(report)),
             Some(Other::Export(export)) => Ok(Request::Export(export)),
             Some(Other::Timeline(timeline)) => Ok(Request::Timeline(timeline)),
-            Some(Other::Devices(wish)) => match wish.options.check() {
-                Ok(()) => Ok(Request::Devices(wish)),
+            Some(Other::Devices(devices)) => match devices.options.check() {
+                Ok(()) => Ok(Request::Devices(devices)),
                 Err(why) => Err(command.error(ErrorKind::ArgumentConflict, why)),
             },
             None => match cli.farm.check() {

@@ -60,7 +60,7 @@ impl CancelToken {
 /// How one thread waits for the lock.
 pub struct LockWaiter {
     clock: Clock,
-    abort: CancelToken,
+    cancel: CancelToken,
     events: Option<Sender<Event>>,
     takeover: Duration,
     launched: u32,
@@ -69,12 +69,11 @@ pub struct LockWaiter {
 }
 
 impl LockWaiter {
-    /// Waits until `abort` ends it; tells of long waits by `events`, or on standard
-    /// error.
-    pub fn new(abort: CancelToken, events: Option<Sender<Event>>, takeover: Duration) -> Self {
+    /// Waits until `cancel` ends it; reports long waits by `events`, or on standard error.
+    pub fn new(cancel: CancelToken, events: Option<Sender<Event>>, takeover: Duration) -> Self {
         Self {
             clock: Clock::start(),
-            abort,
+            cancel,
             events,
             takeover,
             launched: 1,
@@ -125,7 +124,7 @@ impl Waiting for LockWaiter {
     }
 
     fn pause(&mut self, time: Duration) -> bool {
-        self.abort.pause(time)
+        self.cancel.pause(time)
     }
 
     fn jitter(&mut self) -> f64 {

@@ -36,7 +36,7 @@ pub fn run(options: &Options) -> Result<RunExit, StartError> {
     let source = source.read_as(node.dialect(options.plain));
     source.check_for_new(&options.workdir)?;
     let threads = node.reserve_threads(source.is_stream())?;
-    let progress = first_words(options, &node);
+    let progress = begin_progress(options, &node);
     let waiter = LockWaiter::new(cancel.clone(), Some(events.clone()), options.takeover)
         .among(node.allocation.launched());
     let workdir = open_workdir(options)?;
@@ -70,7 +70,7 @@ pub fn run(options: &Options) -> Result<RunExit, StartError> {
 }
 
 /// What shows the run. It begins with what was found about options and devices.
-fn first_words(options: &Options, node: &Node) -> Progress {
+fn begin_progress(options: &Options, node: &Node) -> Progress {
     let mut progress = progress(options, &node.allocation);
     for remark in &node.plan.remarks {
         progress.say(&format!("pytf: {remark}"));

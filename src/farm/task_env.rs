@@ -7,7 +7,7 @@ use std::path::Path;
 use crate::host::guard;
 use crate::model::task::Task;
 
-/// Our environment, the variables that tell a task where it runs, and last those that
+/// Our environment, the variables by which a task knows where it runs, and last those that
 /// change from task to task.
 pub(super) struct TaskEnv {
     vars: Vec<CString>,

@@ -305,7 +305,7 @@ impl SlotProcess {
         let _ = killpg(pid, Signal::SIGKILL);
         gone();
         let (status, used) = reap(pid);
-        // Where nobody could wait for its end, what was reaped may be what we killed.
+        // When the wait has failed, the process may have ended by our own kill.
         let status = status.filter(|_| waited.is_ok()).unwrap_or(Status::Unknown);
         ProcessEnd {
             status,

@@ -183,7 +183,8 @@ fn a_wrong_variable_is_named_as_what_it_is() {
         .env("PYTF_PORC", "2")
         .run()
         .exits(0);
-    let told = "pytf: PYTF_PORC is not a variable of pytf; PYTF_PROC is: it is ignored\n";
+    let told =
+        "pytf: PYTF_PORC is not a variable of pytf and is ignored; did you mean PYTF_PROC?\n";
     assert_eq!(done.stderr, told);
 }
 

@@ -130,7 +130,7 @@ impl Source {
         {
             return failed(error);
         }
-        // What the driver keeps for itself is in use by nobody.
+        // The part that the driver reserves for itself is not in use.
         let memory = device.memory_info().ok().filter(|memory| memory.total > 0);
         Sample {
             load: load.ok().map(|load| f64::from(load.gpu) / 100.0),
@@ -167,7 +167,7 @@ impl super::source::Source for Source {
 }
 
 impl Source {
-    /// Errors of all GPUs from now on, where the driver tells them.
+    /// Errors of all GPUs from now on, where the driver reports them.
     fn events(&self) -> Option<EventSet<'_>> {
         let mut set = self.nvml.create_event_set().ok()?;
         for index in 0..self.nvml.device_count().ok()? {

@@ -170,7 +170,7 @@ fn placed(root: &Path, gpu: Gpu, pci: String) -> Gpu {
     }
 }
 
-/// Whether the node has GPUs that need more than a screen, whoever may use them:
+/// Whether the node has GPUs that need more than a screen, for whatever user:
 /// by whose vendors. Cheap, and asks no library.
 pub(crate) fn vendors(root: &Path) -> Vec<Vendor> {
     let entries = fs::read_dir(root.join("bus/pci/devices"));
