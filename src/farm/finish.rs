@@ -25,8 +25,7 @@ use crate::ui::summary::combined::Combined;
 use crate::ui::summary::process::ProcessSummary;
 use crate::ui::summary::{Failure, Summary, TAIL};
 use crate::workdir::open::Workdir;
-use crate::workdir::state::State;
-use crate::workdir::state::peek;
+use crate::workdir::state::{State, peek};
 
 /// What is left when every task of ours has ended.
 pub(super) struct Finish<'a> {

@@ -10,11 +10,10 @@ use std::time::{Duration, Instant};
 use crate::model::liveness::{Evidence, Verdict};
 use crate::model::watch::{first_watch, watch_every};
 use crate::workdir::error::Result;
-use crate::workdir::liveness;
 use crate::workdir::liveness::Waiting;
-use crate::workdir::membership;
 use crate::workdir::recovery::Recovered;
 use crate::workdir::session::Session;
+use crate::workdir::{liveness, membership};
 
 /// How many farmers an idle one checks at once.
 const MOST: usize = 64;

@@ -15,10 +15,8 @@ use crate::model::liveness::heartbeat;
 use crate::model::tasklist::Remarks;
 use crate::ui::progress::Progress;
 use crate::workdir::error::{Error, Result};
-use crate::workdir::exclusion;
 use crate::workdir::journal::Journal;
 use crate::workdir::liveness::Waiting;
-use crate::workdir::membership;
 use crate::workdir::open::Workdir;
 use crate::workdir::resume::{
     EditPolicy, ListFailure, ListFile, Prepared, prepare, prepare_stream,
@@ -26,6 +24,7 @@ use crate::workdir::resume::{
 use crate::workdir::retry::retry;
 use crate::workdir::state::peek;
 use crate::workdir::upgrade::upgrade;
+use crate::workdir::{exclusion, membership};
 
 /// How often a list that is being written is read again, and after which pause.
 const LIST_READS: u32 = 10;

@@ -10,8 +10,7 @@ use super::feeder;
 use super::options::TaskList;
 use super::reserved::ReservedThread;
 use crate::model::tasklist::Dialect;
-use crate::workdir::layout::LOCK;
-use crate::workdir::layout::{FAILED, FINISHED, NODES, REQUEUED, TASKS, TOPROCESS};
+use crate::workdir::layout::{FAILED, FINISHED, LOCK, NODES, REQUEUED, TASKS, TOPROCESS};
 use crate::workdir::resume::{ListFailure, ListFile};
 
 /// Where the tasks come from.

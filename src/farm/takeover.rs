@@ -6,11 +6,9 @@ use super::lock_wait::LockWaiter;
 use crate::model::identity::Process;
 use crate::model::liveness::{LockState, Verdict};
 use crate::workdir::error::Result;
-use crate::workdir::liveness;
 use crate::workdir::liveness::Waiting;
-use crate::workdir::membership;
 use crate::workdir::open::Workdir;
-use crate::workdir::recovery;
+use crate::workdir::{liveness, membership, recovery};
 
 /// How many farmers are checked before the first task: those with names like ours, and
 /// others.

@@ -6,14 +6,13 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use crate::workdir::error::{Context, Error, Result};
-use crate::workdir::exclusion;
 use crate::workdir::files::NEW;
 use crate::workdir::fs::{Dir, Open, RealDir, Trust};
 use crate::workdir::layout::{
     self, DONE, FAILED, FINISHED, LOCK, LOGS, NODES, REQUEUED, SCRIPTS, TASKS, TOPROCESS,
 };
 use crate::workdir::mechanism::Mechanism;
-use crate::workdir::state;
+use crate::workdir::{exclusion, state};
 use nix::unistd::Uid;
 
 /// An open workdir.

@@ -6,7 +6,7 @@
 //! ended. One transaction does it all, so a process that dies over it leaves
 //! the work to the next one.
 
-use crate::workdir::membership;
+use crate::workdir::{journal, membership};
 use std::collections::HashSet;
 use std::io::ErrorKind;
 use std::sync::Arc;
@@ -19,7 +19,6 @@ use crate::workdir::error::{Context, Result};
 use crate::workdir::fence::check_fence;
 use crate::workdir::files::lines_of;
 use crate::workdir::fs::{Dir, File, Open};
-use crate::workdir::journal;
 use crate::workdir::layout::{self, FINISHED, LOCK};
 use crate::workdir::liveness::{self, JournalView, Waiting};
 use crate::workdir::mechanism::Mechanism;

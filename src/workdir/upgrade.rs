@@ -6,8 +6,7 @@
 //! only format 1 refuse what they find then.
 
 use crate::workdir::error::{Context, Error, Result};
-use crate::workdir::files::NEW;
-use crate::workdir::files::sum_of;
+use crate::workdir::files::{NEW, sum_of};
 use crate::workdir::fs::{Dir, Open};
 use crate::workdir::layout::{FAILED, FINISHED, LOCK, REQUEUED, TASKS, TOPROCESS};
 use crate::workdir::liveness::Waiting;

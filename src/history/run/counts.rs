@@ -14,10 +14,8 @@ use super::{lines, transactions};
 use crate::history::open;
 use crate::model::task::parse_line;
 use crate::workdir::fs::{Dir, RealDir};
-use crate::workdir::layout::LOCK;
-use crate::workdir::layout::{FAILED, FINISHED, TASKS, TOPROCESS};
-use crate::workdir::state::peek;
-use crate::workdir::state::{Act, State, parse_entries};
+use crate::workdir::layout::{FAILED, FINISHED, LOCK, TASKS, TOPROCESS};
+use crate::workdir::state::{Act, State, parse_entries, peek};
 
 /// How many tasks are where.
 #[derive(Clone, Debug, Default)]

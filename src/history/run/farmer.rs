@@ -16,8 +16,7 @@ use crate::history::journals::{Damage, Journal};
 use crate::history::lanes::Span;
 use crate::model::figures::Histogram;
 use crate::model::outcome::{Destination, Outcome};
-use crate::model::record::NodeHealth;
-use crate::model::record::{Header, LATEST, Mark, Record, Used};
+use crate::model::record::{Header, LATEST, Mark, NodeHealth, Record, Used};
 use crate::model::series::Series;
 
 /// How many of the longest and of the largest attempts are kept.

@@ -2,8 +2,7 @@
 //! `model::liveness` on all that was seen.
 
 use super::waiting::Waiting;
-use super::watcher::JournalView;
-use super::watcher::look_at;
+use super::watcher::{JournalView, look_at};
 use crate::model::identity::Process;
 use crate::model::liveness::{LockState, Observation, Verdict};
 use crate::workdir::error::Result;

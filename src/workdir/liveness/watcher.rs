@@ -16,10 +16,8 @@ use crate::model::liveness::{LockState, Observer};
 use crate::model::record::NodeId;
 use crate::workdir::error::{Context, Result};
 use crate::workdir::fs::{Dir, File, Open};
-use crate::workdir::journal;
-use crate::workdir::layout;
 use crate::workdir::mechanism::Mechanism;
-use crate::workdir::membership;
+use crate::workdir::{journal, layout, membership};
 
 /// Looks at other farmers from this node, and what is known of them.
 pub struct Watcher {

@@ -11,8 +11,7 @@ use crate::workdir::fs::{Dir, File, Open};
 use crate::workdir::layout::LOCK;
 use crate::workdir::liveness::{self, Waiting};
 use crate::workdir::mechanism::Mechanism;
-use crate::workdir::membership;
-use crate::workdir::state;
+use crate::workdir::{membership, state};
 
 /// The lock that we get is kept until `lock` is closed.
 pub(super) fn check_nobody_works(

@@ -6,7 +6,7 @@
 //! than before; what is done or in the hands of a live farmer is not queued again; every
 //! other line of the list is in `toprocess` afterwards.
 
-use crate::workdir::state::Queue;
+use crate::workdir::state::{Act, Members, Queue};
 use std::collections::HashSet;
 
 use super::list::{ListFailure, ListFile};
@@ -17,7 +17,6 @@ use crate::workdir::error::{Context, Result};
 use crate::workdir::files::{NewFile, lines_of};
 use crate::workdir::layout::{FAILED, FINISHED, TASKS, TOPROCESS};
 use crate::workdir::retry::take_failed;
-use crate::workdir::state::{Act, Members};
 use crate::workdir::transaction::{RequeueReason, Txn};
 
 /// How a list differs from the one that the workdir knows.

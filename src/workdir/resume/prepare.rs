@@ -2,7 +2,7 @@
 
 use super::changed::{EditPolicy, ListChanges, matched};
 use super::import::import;
-use crate::workdir::state::Queue;
+use crate::workdir::state::{Act, Queue, peek};
 use std::sync::Arc;
 
 use super::list::{ListFailure, ListFile};
@@ -10,13 +10,11 @@ use crate::model::task::TaskId;
 use crate::model::tasklist::Remarks;
 use crate::workdir::error::{Context, Error, Result};
 use crate::workdir::fs::{Dir, Open};
-use crate::workdir::journal;
 use crate::workdir::layout::{self, FAILED, FINISHED, LOCK, REQUEUED, TASKS, TOPROCESS};
 use crate::workdir::liveness::Waiting;
 use crate::workdir::mechanism::Mechanism;
-use crate::workdir::membership;
-use crate::workdir::state::{Act, peek};
 use crate::workdir::transaction::Txn;
+use crate::workdir::{journal, membership};
 
 /// What preparing found.
 #[derive(Debug, Default)]

@@ -8,8 +8,8 @@
 
 mod heartbeat;
 
-use crate::workdir::fence::check_fence_unlocked;
-use crate::workdir::state::peek;
+use crate::workdir::fence::{check_fence, check_fence_unlocked};
+use crate::workdir::state::{Act, State, peek};
 use std::time::Duration;
 
 use crate::model::ids::Ids;
@@ -18,7 +18,6 @@ use crate::model::record::{End, Header, Record};
 use crate::model::task::{Task, TaskId};
 use crate::workdir::error::{Error, Result};
 use crate::workdir::feed::Feed;
-use crate::workdir::fence::check_fence;
 use crate::workdir::journal::{Journal, SharedJournal};
 use crate::workdir::layout::TOPROCESS;
 use crate::workdir::liveness::{JournalView, Waiting};
@@ -26,7 +25,6 @@ use crate::workdir::membership;
 use crate::workdir::open::Workdir;
 use crate::workdir::quarantine::{self, OutcomeCursor};
 use crate::workdir::recovery::{self, Recovered};
-use crate::workdir::state::{Act, State};
 use crate::workdir::transaction::{Attempts, QueueCopy, RequeueReason, Txn};
 use heartbeat::WithHeartbeats;
 

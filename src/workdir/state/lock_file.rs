@@ -4,12 +4,10 @@
 //! in force is never written over.
 
 use super::format1;
-use super::log::last_is_whole;
-use super::log::{Act, Entry};
+use super::log::{Act, Entry, last_is_whole};
 use super::members::Members;
-use super::place::LOG_AT;
 use super::place::{
-    HOLDER_AT, PLACE, PLACES_AT, STAMP, decode, encode, stamp, unwritable, version,
+    HOLDER_AT, LOG_AT, PLACE, PLACES_AT, STAMP, decode, encode, stamp, unwritable, version,
 };
 use super::record::{FORMAT, Log, State};
 use crate::workdir::error::{Context, Error, Result};

@@ -5,7 +5,7 @@
 //! on how many there are; a copy of the queue that was made without the lock takes
 //! its place only while it is a copy of the file that is the queue.
 
-use crate::workdir::files::NEW;
+use crate::workdir::files::{Committed, Head, Lines, NEW, NewFile, checksum, sum_of};
 use std::sync::Arc;
 
 use crc32fast::Hasher;
@@ -14,7 +14,6 @@ use super::requeued::{Attempts, RequeueReason};
 use super::txn::Txn;
 use crate::model::task::{Task, parse_line};
 use crate::workdir::error::{Context, Result};
-use crate::workdir::files::{Committed, Head, Lines, NewFile, checksum, sum_of};
 use crate::workdir::fs::{Dir, Open};
 use crate::workdir::layout::TOPROCESS;
 use crate::workdir::state::{Queue, State};

@@ -7,12 +7,11 @@
 use crate::model::outcome::Destination;
 use crate::model::record::End;
 use crate::model::task::push_line;
-use crate::workdir::files::NEW;
+use crate::workdir::files::{Committed, Lines, NEW, NewFile, sum_of};
 use std::io::ErrorKind;
 
 use super::txn::Txn;
 use crate::workdir::error::{Context, Result};
-use crate::workdir::files::{Committed, Lines, NewFile, sum_of};
 use crate::workdir::fs::{File, Open};
 use crate::workdir::layout::{FAILED, FINISHED, SHARED, TASKS, TOPROCESS};
 use crate::workdir::state::State;
