@@ -5,11 +5,12 @@ use std::fs::{self, File};
 use std::process::Command;
 use std::time::Duration;
 
+use nix::fcntl::{FcntlArg, fcntl};
 use nix::sys::signal::Signal;
 
 use crate::crew::{Crew, Random, setting, wait};
 use crate::harness::{Farm, Gate, Running, has, is_alive, pause, skip, tasks, until};
-use crate::record::{assert_complete, farm, good_ends, journals, told};
+use crate::record::{assert_complete, farm, good_ends, journals, log, told};
 
 const ARGS: &str = "--proc 2 --takeover 2s --no-timeline";
 
@@ -113,6 +114,56 @@ fn a_process_whose_files_fail_when_it_wakes_joins_again() {
         assert!(injected.contains("EIO"), "{injected}");
     }
     nothing_recorded(&farm, &name);
+}
+
+/// Whoever joins has a journal before it is in the log. When that is silent for too long it
+/// is moved to those of farmers that are over, and nobody may join with it any more.
+#[test]
+fn who_is_frozen_before_it_has_joined_joins_under_another_name() {
+    let farm = Farm::new();
+    let gate = farm.gate("gate");
+    farm.write("tasks.txt", format!("{}\n", gate.stand()).repeat(2));
+    // A process that is stopped cannot get such a lock.
+    let args = "--proc 1 --takeover 2s --no-timeline --lock fcntl";
+    let others = [farm.farm(args).start(), farm.farm(args).start()];
+    gate.comers(2);
+    let lock = File::options()
+        .read(true)
+        .write(true)
+        .open(farm.path("w/lock"))
+        .unwrap();
+    let whole = libc::flock {
+        l_type: libc::F_WRLCK.try_into().unwrap(),
+        l_whence: libc::SEEK_SET.try_into().unwrap(),
+        l_start: 0,
+        l_len: 0,
+        l_pid: 0,
+    };
+    until("the lock is ours", || {
+        fcntl(&lock, FcntlArg::F_OFD_SETLK(&whole)).is_ok()
+    });
+    let joining = farm.farm(args).start();
+    until("it has a journal", || farm.farmers().len() == 3);
+    joining.signal(Signal::SIGSTOP);
+    let name = farm.farmers().remove(2);
+    drop(lock);
+    until("its journal is put away", || farm.is_over(&name));
+    joining.signal(Signal::SIGCONT);
+    until("it has joined", || {
+        log(&farm)
+            .iter()
+            .filter(|line| line["did"] == "join")
+            .count()
+            == 3
+    });
+    gate.open(2);
+    for one in others.into_iter().chain([joining]) {
+        wait(one).leaves(0);
+    }
+    let joined = log(&farm);
+    assert!(joined.iter().all(|line| line["farmer"] != *name));
+    farm.pytf(["repair", "--check", "w"]).run().exits(0);
+    assert_complete(&farm, 2);
 }
 
 /// Random processes are frozen for up to three takeover times, and replaced

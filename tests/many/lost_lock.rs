@@ -12,7 +12,7 @@ use nix::sys::signal::Signal;
 use serde_json::Value;
 
 use crate::crew::wait;
-use crate::harness::{Farm, Pytf, has, is_root, skip, tasks, until};
+use crate::harness::{Farm, Gate, Pytf, Running, has, is_root, skip, tasks, until};
 use crate::record::{assert_complete, good_ends, journals, log};
 
 /// Runs `pytf` where it sees no process of ours, as on another node.
@@ -77,6 +77,73 @@ fn drop_lock(journal: &Path) -> bool {
     }
     assert!(status.success(), "{status}");
     true
+}
+
+/// How a farmer is put together.
+type How = fn(Pytf<'_>) -> Pytf<'_>;
+
+/// Two farmers, each of which has one of the two tasks and waits with it: the second has
+/// judged the first when it started.
+fn side_by_side<'f>(farm: &'f Farm, gate: &Gate, args: &str, how: [How; 2]) -> [Running<'f>; 2] {
+    farm.write("tasks.txt", format!("{}\n", gate.stand()).repeat(2));
+    how.map(|how| {
+        let one = how(farm.farm(args)).start();
+        gate.comer();
+        one
+    })
+}
+
+/// Both lived, so each task had one attempt.
+fn nobody_was_sealed(farm: &Farm, gate: &Gate, both: [Running<'_>; 2]) {
+    gate.open(2);
+    for one in both {
+        wait(one).leaves(0);
+    }
+    assert_eq!(farm.text("w/requeued"), "");
+    assert!(good_ends(farm).values().all(|&ends| ends == 1));
+    assert_complete(farm, 2);
+}
+
+/// Under locks by name nothing but the process tells of a death at once: and only who is
+/// on its node can see it. A name of a node is no node.
+#[test]
+fn nodes_of_one_name_are_not_taken_for_one() {
+    if !may_go_elsewhere() {
+        return;
+    }
+    for lock in ["link", "flock"] {
+        let farm = Farm::new();
+        let gate = farm.gate("gate");
+        let args = format!("--proc 1 --takeover 30s --no-timeline --lock {lock}");
+        let both = side_by_side(&farm, &gate, &args, [elsewhere; 2]);
+        nobody_was_sealed(&farm, &gate, both);
+    }
+}
+
+/// Its system has no locks to give.
+fn refused(pytf: Pytf<'_>) -> Pytf<'_> {
+    pytf.injected("inject=flock:error=ENOLCK", None)
+}
+
+fn plain(pytf: Pytf<'_>) -> Pytf<'_> {
+    pytf
+}
+
+/// A system that refuses locks of journals says neither that they are held nor that they
+/// are free: not of ours, which others find without one, nor of theirs.
+#[test]
+fn a_lock_that_is_refused_tells_of_no_death() {
+    if !has("strace") {
+        return skip("there is no strace");
+    }
+    let (refused, plain): (How, How) = (refused, plain);
+    for how in [[refused, plain], [plain, refused]] {
+        let farm = Farm::new();
+        let gate = farm.gate("gate");
+        let args = "--proc 1 --takeover 30s --no-timeline --lock link";
+        let both = side_by_side(&farm, &gate, args, how);
+        nobody_was_sealed(&farm, &gate, both);
+    }
 }
 
 fn is_locked(journal: &Path) -> bool {
