@@ -1,6 +1,9 @@
 //! Nodes whose clocks differ: real farmers and views under a double of the clock
 //! (`fake_clock.c`).
 
+use std::time::Instant;
+
+use nix::sys::signal::Signal;
 use serde_json::Value;
 
 use crate::doubles::clock;
@@ -70,4 +73,41 @@ fn a_view_with_a_wrong_clock_sees_who_lives() {
     });
     gate.open(1);
     pytf.wait().exits(0);
+}
+
+/// While a node is suspended its monotonic clock stands still, and the others take its
+/// tasks over. When it wakes it must know that the time has passed, and start nothing more.
+#[test]
+fn the_time_of_a_suspend_counts() {
+    let Some(clock) = clock() else {
+        skip("there is no compiler for the double of the clock");
+        return;
+    };
+    let farm = Farm::new();
+    let gate = farm.gate("gate");
+    // Short ones, so that it claims ahead; then one that stands, and those behind it.
+    let line = |id: u64| match id {
+        0..40 => "true".to_owned(),
+        40 => format!("[ $PYTF_ATTEMPT -gt 1 ] || {{ {}; }}", gate.stand()),
+        _ => "echo $PYTF_FARMER >>ran".to_owned(),
+    };
+    farm.write("tasks.txt", tasks(60, line));
+    let args = "--proc 1 --takeover 4s --no-timeline --logs none";
+    let suspended = farm.path("suspended");
+    let one = farm.farm(args).env("LD_PRELOAD", clock);
+    let one = one.env("FAKE_SUSPEND", &suspended).start();
+    gate.comer();
+    let name = farm.farmers().remove(0);
+    let other = farm.farm(args).start();
+    until("the other has joined", || farm.farmers().len() == 2);
+    let since = Instant::now();
+    one.signal(Signal::SIGSTOP);
+    other.wait().leaves(0).says(&["gave no sign of life"]);
+    farm.write(&suspended, since.elapsed().as_millis().to_string());
+    one.signal(Signal::SIGCONT);
+    one.wait().leaves(0).says(&["lost contact", "joins again"]);
+    let ran = farm.text("ran");
+    assert!(!ran.lines().any(|farmer| farmer == name), "{ran}");
+    assert_eq!(ran.lines().count(), 19, "{ran}");
+    farm.assert_exact(60, &(0..60).collect::<Vec<_>>(), &[]);
 }

@@ -1,11 +1,13 @@
 //! The same command again: what is done stays done, also when the list has
 //! changed, and also when PyTaskFarmer did it.
 
+use std::collections::BTreeSet;
 use std::fs;
 
 use nix::sys::signal::Signal;
 
-use crate::harness::{Farm, until};
+use crate::harness::{Farm, has, skip, tasks, until};
+
 /// Each task notes its own word, so that "what ran" does not depend on ids.
 fn note(words: &str) -> String {
     let lines = words
@@ -48,6 +50,29 @@ fn the_same_command_again_does_what_is_left_and_tells_what_it_found() {
     ]);
     farm.assert_exact(4, &[0, 1, 2, 3], &[]);
     assert_eq!(ran(&farm), "d");
+}
+
+/// What an earlier farmer left costs those who come later nothing, however many there were.
+#[test]
+fn journals_of_farmers_that_are_over_are_not_read_again() {
+    if !has("strace") {
+        return skip("there is no strace");
+    }
+    let farm = Farm::new();
+    for n in 1..=5 {
+        farm.write("tasks.txt", tasks(n, |id| format!("echo {id}")));
+        farm.farm("--quiet --no-timeline").run().exits(0);
+    }
+    farm.write("tasks.txt", tasks(6, |id| format!("echo {id}")));
+    let trace = "strace -f -b execve -qq -e trace=openat -o opened".split(' ');
+    farm.farm("--quiet --no-timeline")
+        .under(trace)
+        .run()
+        .exits(0);
+    let opened = farm.text("opened");
+    let journals = opened.lines().filter(|call| call.contains(".jsonl"));
+    let names: BTreeSet<&str> = journals.filter_map(|call| call.split('"').nth(1)).collect();
+    assert_eq!(names.len(), 1, "one is its own: {names:?}");
 }
 
 #[test]
