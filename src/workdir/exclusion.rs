@@ -32,6 +32,17 @@ pub struct Mount {
     pub options: String,
 }
 
+impl Mount {
+    /// That of a path of which the system does not tell it: an error is no promise.
+    fn unknown() -> Self {
+        Self {
+            at: "a place that /proc/self/mountinfo does not tell".into(),
+            kind: "a file system of unknown kind".into(),
+            options: String::new(),
+        }
+    }
+}
+
 /// Finds the mount that holds the absolute `path` in the text of mountinfo.
 pub fn mount_of(mountinfo: &str, path: &Path) -> Option<Mount> {
     let mounts = mountinfo.lines().filter_map(|line| {
@@ -109,15 +120,13 @@ pub fn suitability(mount: &Mount, mechanism: Mechanism) -> Suitability {
     }
 }
 
-/// The mechanism for a new workdir at `path`: the one wished for, if it can
-/// work, else the first that does.
+/// The mechanism for a new workdir at `path`: the one wished for, if it is known to
+/// work, else the first that is.
 pub fn choose(path: &Path, wished: Option<Mechanism>) -> Result<Mechanism> {
     let mountinfo = std::fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
     let shown = path.display().to_string();
     let whole = std::fs::canonicalize(path).context("find", &shown)?;
-    let Some(mount) = mount_of(&mountinfo, &whole) else {
-        return Ok(wished.unwrap_or(Mechanism::Link));
-    };
+    let mount = mount_of(&mountinfo, &whole).unwrap_or_else(Mount::unknown);
     match wished {
         None => Ok([Mechanism::Flock, Mechanism::Fcntl]
             .into_iter()
@@ -292,6 +301,7 @@ mod tests {
             (mount("beegfs", "rw"), false, false),
             (mount("fuse.sshfs", "rw"), false, false),
             (mount("something-new", "rw"), false, false),
+            (Mount::unknown(), false, false),
         ] {
             assert_eq!(
                 suitability(&mount, Flock) == Suitability::Excludes,

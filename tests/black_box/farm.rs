@@ -3,7 +3,7 @@
 
 use std::os::unix::fs::PermissionsExt;
 
-use crate::harness::{Farm, has, skip, tasks, until};
+use crate::harness::{Done, Farm, has, skip, tasks, until};
 #[test]
 fn a_list_runs_to_its_end() {
     let farm = Farm::of(tasks(5, |id| format!("echo task {id}")));
@@ -409,6 +409,26 @@ fn a_lock_that_others_do_not_use_is_refused() {
         .exits(2)
         .says(&["flock", "link"]);
     farm.farm("").run().exits(0);
+}
+
+/// Runs where the system does not say what is mounted.
+fn hidden<'f>(farm: &'f Farm, args: &str) -> Done<'f> {
+    let inject = "inject=openat:error=EACCES";
+    let pytf = farm.farm(args);
+    pytf.injected(inject, Some("/proc/self/mountinfo")).run()
+}
+
+/// What the system does not tell of a file system is no promise that its locks hold.
+#[test]
+fn a_lock_that_is_wished_for_is_refused_where_the_file_system_is_not_known() {
+    if !has("strace") {
+        return skip("there is no strace");
+    }
+    let farm = Farm::of("true\n");
+    let refused = hidden(&farm, "--lock flock").exits(2);
+    refused.says(&["--lock flock is not safe", "unknown kind"]);
+    hidden(&farm, "").exits(0);
+    farm.farm("--lock link").run().exits(0);
 }
 
 #[test]
