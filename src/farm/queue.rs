@@ -299,4 +299,18 @@ mod tests {
         late.renew(now + 3600 * SECOND);
         assert!(late.is_valid());
     }
+
+    /// A heartbeat that began before something was refused does not tell whether others
+    /// have taken over since.
+    #[test]
+    fn after_a_refusal_only_a_later_heartbeat_counts() {
+        let joined = since_boot();
+        let lease = Lease::new(3600 * SECOND, joined);
+        lease.doubt();
+        assert!(!lease.is_valid());
+        lease.renew(joined);
+        assert!(!lease.is_valid(), "it was begun before");
+        lease.renew(since_boot() + SECOND);
+        assert!(lease.is_valid());
+    }
 }

@@ -251,3 +251,126 @@ impl SharedJournal {
         self.lock().end_sync(upto, done)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::mpsc::{Sender, channel};
+
+    use super::*;
+    use crate::workdir::fs::RealDir;
+
+    /// A folder whose files say when their sync has begun, and end it when they may.
+    struct Slow {
+        real: Arc<RealDir>,
+        begun: Sender<String>,
+        may_end: Arc<Mutex<()>>,
+    }
+
+    struct SlowFile {
+        real: Box<dyn File>,
+        name: String,
+        begun: Sender<String>,
+        may_end: Arc<Mutex<()>>,
+    }
+
+    impl Dir for Slow {
+        fn open(&self, name: &str, how: Open) -> io::Result<Box<dyn File>> {
+            Ok(Box::new(SlowFile {
+                real: self.real.open(name, how)?,
+                name: name.to_owned(),
+                begun: self.begun.clone(),
+                may_end: self.may_end.clone(),
+            }))
+        }
+        fn rename(&self, from: &str, to: &str) -> io::Result<()> {
+            self.real.rename(from, to)
+        }
+        fn remove(&self, name: &str) -> io::Result<()> {
+            self.real.remove(name)
+        }
+        fn inode(&self, name: &str) -> io::Result<Option<u64>> {
+            self.real.inode(name)
+        }
+        fn list(&self, sub: &str) -> io::Result<Vec<String>> {
+            self.real.list(sub)
+        }
+        fn make_dir(&self, name: &str) -> io::Result<()> {
+            self.real.make_dir(name)
+        }
+        fn sync_names(&self) -> io::Result<()> {
+            self.real.sync_names()
+        }
+        fn sync_names_in(&self, sub: &str) -> io::Result<()> {
+            let _ = self.begun.send(sub.to_owned());
+            self.real.sync_names_in(sub)
+        }
+    }
+
+    impl File for SlowFile {
+        fn len(&self) -> io::Result<u64> {
+            self.real.len()
+        }
+        fn inode(&self) -> io::Result<u64> {
+            self.real.inode()
+        }
+        fn read_at(&self, buf: &mut [u8], offset: u64) -> io::Result<usize> {
+            self.real.read_at(buf, offset)
+        }
+        fn write_at(&self, buf: &[u8], offset: u64) -> io::Result<()> {
+            self.real.write_at(buf, offset)
+        }
+        fn sync(&self) -> io::Result<()> {
+            let _ = self.begun.send(self.name.clone());
+            drop(self.may_end.lock());
+            self.real.sync()
+        }
+        fn try_lock(&self, mechanism: Mechanism) -> io::Result<bool> {
+            self.real.try_lock(mechanism)
+        }
+        fn share(&self) -> io::Result<OwnedFd> {
+            self.real.share()
+        }
+    }
+
+    const HEADER: &[u8] = br#"{"event":"header","version":1,"farmer":"a.0.1.1","host":"a",
+        "pid":1,"slots":1,"at":0,"pytf":""}"#;
+
+    /// A power cut must not take the name of what counts as recorded; and a file system
+    /// that takes long to sync must not keep slots from writing how their tasks ended.
+    #[test]
+    fn its_name_is_durable_and_a_slow_sync_keeps_nobody_from_writing() {
+        let folder = tempfile::tempdir().unwrap();
+        let (begun, syncs) = channel();
+        let may_end = Arc::<Mutex<()>>::default();
+        let dir: Arc<dyn Dir> = Arc::new(Slow {
+            real: RealDir::open(folder.path()).unwrap(),
+            begun,
+            may_end: may_end.clone(),
+        });
+        dir.make_dir(NODES).unwrap();
+        let Some(Record::Header(header)) = Record::parse(HEADER) else {
+            panic!("a header");
+        };
+        let journal = Journal::create(&dir, Mechanism::Flock, header).unwrap();
+        let synced: Vec<String> = syncs.try_iter().collect();
+        assert_eq!(synced, [&layout::journal("a.0.1.1"), NODES]);
+
+        let journal = SharedJournal::new(journal.unwrap());
+        journal.lock().push(&Record::Beat { at: 1 });
+        let not_yet = may_end.lock().unwrap();
+        let slow = std::thread::spawn({
+            let journal = journal.clone();
+            move || journal.sync()
+        });
+        assert_eq!(syncs.recv().unwrap(), layout::journal("a.0.1.1"));
+        let free = journal.0.try_lock().map(|mut journal| {
+            journal.push(&Record::Beat { at: 2 });
+            journal.write()
+        });
+        drop(not_yet);
+        slow.join().unwrap().unwrap();
+        assert!(free.is_ok_and(|written| written.is_ok()));
+        let ours = journal.lock();
+        assert_eq!((ours.tail.is_empty(), ours.written), (false, ours.end()));
+    }
+}

@@ -263,30 +263,64 @@ mod tests {
         }
     }
 
-    /// Waits without time passing for other processes.
-    struct Later(Duration, Watcher);
+    /// Waits until some moment, without time passing for other processes, and keeps what
+    /// it was told.
+    struct Later {
+        now: Duration,
+        until: Duration,
+        watcher: Watcher,
+        said: Vec<String>,
+    }
+
+    impl Later {
+        fn until(until: Duration) -> Self {
+            Self {
+                now: TAKEOVER,
+                until,
+                watcher: Watcher::new(Box::new(Empty), TAKEOVER),
+                said: Vec::new(),
+            }
+        }
+    }
 
     impl Waiting for Later {
         fn now(&self) -> Duration {
-            self.0
+            self.now
         }
         fn micros(&self) -> u64 {
             0
         }
         fn pause(&mut self, time: Duration) -> bool {
-            self.0 += time.max(Duration::from_millis(20));
-            true
+            self.now += time.max(Duration::from_millis(20));
+            self.now < self.until
         }
         fn jitter(&mut self) -> f64 {
             0.5
         }
-        fn notify(&mut self, _: String) {}
+        fn notify(&mut self, message: String) {
+            self.said.push(message);
+        }
         fn takeover(&self) -> Duration {
             TAKEOVER
         }
         fn watcher(&mut self) -> Option<&mut Watcher> {
-            Some(&mut self.1)
+            Some(&mut self.watcher)
         }
+    }
+
+    /// Another program may hold it: who took it last may be the one that waits.
+    #[test]
+    fn who_waits_says_who_took_the_lock_last_and_not_who_holds_it() {
+        let folder = tempfile::tempdir().unwrap();
+        let dir: Arc<dyn Dir> = RealDir::open(folder.path()).unwrap();
+        let (me, by) = ("me.0.1.1", Mechanism::Fcntl);
+        drop(acquire(&dir, by, me, &mut Now).unwrap());
+        let another = dir.open(LOCK, Open::Write).unwrap();
+        assert!(another.try_lock(by).unwrap());
+        let mut later = Later::until(TAKEOVER + Duration::from_secs(20));
+        assert!(acquire(&dir, by, me, &mut later).is_err());
+        let said = later.said.join("\n");
+        assert!(said.contains("it was last taken by me.0.1.1"), "{said}");
     }
 
     #[test]
@@ -300,9 +334,9 @@ mod tests {
         assert!(journal.try_lock(by).unwrap());
         let _held = acquire(&dir, by, dead, &mut Now).unwrap();
 
-        let mut later = Later(TAKEOVER, Watcher::new(Box::new(Empty), TAKEOVER));
+        let mut later = Later::until(Duration::MAX);
         let _lock = acquire(&dir, by, "other.0.1.1", &mut later).unwrap();
-        let waited = later.0.saturating_sub(TAKEOVER);
+        let waited = later.now.saturating_sub(TAKEOVER);
         assert!(waited > TAKEOVER && waited < TAKEOVER + LOOK, "{waited:?}");
         let judged = liveness::judge(&dir, by, dead, &mut later).unwrap();
         let verdict = judged.map(|(_, verdict)| verdict);
