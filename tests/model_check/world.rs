@@ -24,7 +24,7 @@ use crate::sim_fs::{Kind, Server};
 
 /// The takeover time of the simulated farmers, in microseconds.
 pub(crate) const TAKEOVER: u64 = 4_000_000;
-/// How much more often than in an operation something happens before the first task.
+/// How much more often than in an operation something happens on the way to the first task.
 const FIRST: u64 = 50;
 /// More operations than any story needs: it does not end.
 const MOST_OPS: u64 = 400_000;
@@ -116,7 +116,7 @@ pub(crate) struct Actor {
     pub(crate) ready_at: u64,
     pub(crate) is_dead: bool,
     pub(crate) is_done: bool,
-    /// The longest time that it was frozen at a stretch.
+    /// How long it was frozen, in all.
     pub(crate) frozen: u64,
     /// Whether an operation was refused to it.
     pub(crate) was_refused: bool,
@@ -130,7 +130,7 @@ pub(crate) struct Actor {
 impl Actor {
     /// Whether others may rightly have taken it for dead.
     pub(crate) fn was_cut_off(&self) -> bool {
-        self.frozen > TAKEOVER / 3 || self.was_unlocked && (self.frozen > 0 || self.was_refused)
+        self.frozen > TAKEOVER / 2 || self.was_unlocked && (self.frozen > 0 || self.was_refused)
     }
 
     /// It joins again: it is another farmer.
@@ -376,10 +376,11 @@ impl World {
     }
 
     fn freeze(&mut self, me: usize) {
-        let time = if self.random.one_in(3) {
-            self.random.between(TAKEOVER / 8, TAKEOVER)
-        } else {
-            self.random.between(TAKEOVER, TAKEOVER * 5)
+        let time = match self.random.below(6) {
+            // Too short for others to take it for dead.
+            0 | 1 => self.random.between(TAKEOVER / 8, TAKEOVER / 2),
+            2 => self.random.between(TAKEOVER / 2, TAKEOVER),
+            _ => self.random.between(TAKEOVER, TAKEOVER * 5),
         };
         // Before the server does what it asks for, or after, so that the answer is old.
         let is_done_before = self.random.one_in(2);
@@ -391,7 +392,7 @@ impl World {
         } else {
             actor.ready_at += time;
         }
-        actor.frozen = actor.frozen.max(time);
+        actor.frozen += time;
         // What it had only written may come too late.
         self.oracle.lost_power(me);
         // As for a node that is cut off for longer than the server waits for it.
@@ -401,7 +402,7 @@ impl World {
         }
     }
 
-    /// A process that is about to start its first task may be frozen, too.
+    /// A process that is about to join, or to start its first task, may be frozen, too.
     pub(crate) fn fate_of_first(&mut self, me: usize) {
         if self.draws(|faults| &mut faults.freeze, FIRST) {
             self.freeze(me);
@@ -432,7 +433,13 @@ impl World {
             self.stalled_until = self.stalled_until.max(self.now + time);
         }
         if self.stalled_until > self.now {
-            let ready_at = self.stalled_until + self.random.between(50, 400);
+            // Some nodes ask a server again that was away only after a while.
+            let late = if self.random.one_in(3) {
+                TAKEOVER / 8
+            } else {
+                400
+            };
+            let ready_at = self.stalled_until + self.random.between(50, late);
             self.actors[me].ready_at = self.actors[me].ready_at.max(ready_at);
         }
         if self.draws(|faults| &mut faults.refuse, weight) {
