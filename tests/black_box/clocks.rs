@@ -102,7 +102,7 @@ fn the_time_of_a_suspend_counts() {
     until("the other has joined", || farm.farmers().len() == 2);
     let since = Instant::now();
     one.signal(Signal::SIGSTOP);
-    other.wait().leaves(0).says(&["gave no sign of life"]);
+    other.wait().leaves(0).says(&["missed its heartbeats"]);
     farm.write(&suspended, since.elapsed().as_millis().to_string());
     one.signal(Signal::SIGCONT);
     one.wait().leaves(0).says(&["lost contact", "joins again"]);
