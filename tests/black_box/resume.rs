@@ -63,6 +63,13 @@ fn journals_of_farmers_that_are_over_are_not_read_again() {
         farm.write("tasks.txt", tasks(n, |id| format!("echo {id}")));
         farm.farm("--quiet --no-timeline").run().exits(0);
     }
+    let listed = fs::read_dir(farm.path("w/nodes")).unwrap();
+    let listed: Vec<_> = listed.map(|entry| entry.unwrap().file_name()).collect();
+    assert_eq!(
+        listed,
+        ["done"],
+        "who looks for the living lists this folder"
+    );
     farm.write("tasks.txt", tasks(6, |id| format!("echo {id}")));
     let trace = "strace -f -b execve -qq -e trace=openat -o opened".split(' ');
     farm.farm("--quiet --no-timeline")

@@ -115,7 +115,7 @@ fn nodes_of_one_name_are_not_taken_for_one() {
         let farm = Farm::new();
         let gate = farm.gate("gate");
         let args = format!("--proc 1 --takeover 30s --no-timeline --lock {lock}");
-        let both = side_by_side(&farm, &gate, &args, [elsewhere; 2]);
+        let both = side_by_side(&farm, &gate, &args, [plain, elsewhere]);
         nobody_was_sealed(&farm, &gate, both);
     }
 }
