@@ -111,13 +111,21 @@ fn nodes_of_one_name_are_not_taken_for_one() {
     if !may_go_elsewhere() {
         return;
     }
-    for lock in ["link", "flock"] {
+    if !has("strace") {
+        return skip("there is no strace");
+    }
+    for (lock, second) in [("link", far as How), ("flock", elsewhere as How)] {
         let farm = Farm::new();
         let gate = farm.gate("gate");
         let args = format!("--proc 1 --takeover 30s --no-timeline --lock {lock}");
-        let both = side_by_side(&farm, &gate, &args, [plain, elsewhere]);
+        let both = side_by_side(&farm, &gate, &args, [plain, second]);
         nobody_was_sealed(&farm, &gate, both);
     }
+}
+
+/// As [`elsewhere`], and no lock reaches it.
+fn far(pytf: Pytf<'_>) -> Pytf<'_> {
+    elsewhere(pytf.injected("inject=flock:retval=0", None))
 }
 
 /// Its system has no locks to give.
