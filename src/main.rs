@@ -19,6 +19,7 @@ use pytf::farm::start_error::StartError;
 use pytf::host::{guard, open_files};
 use pytf::model::escape::clip;
 use pytf::model::ids::Ids;
+use pytf::model::liveness::DEFAULT_TAKEOVER;
 use pytf::model::refusal::hint;
 use pytf::model::tasklist::Dialect;
 use pytf::screens::log::{LogRequest, show};
@@ -28,6 +29,7 @@ use pytf::workdir::layout::LOCK;
 use pytf::workdir::layout::{NODES, TASKS};
 use pytf::workdir::open::{OpenOptions, Ownership, Workdir, open_dir};
 use pytf::workdir::retry::retry;
+use pytf::workdir::state::peek;
 use pytf::workdir::upgrade::upgrade;
 use pytf::workdir::{self, exclusion};
 
@@ -188,7 +190,7 @@ fn retry_failed(args: &Retry) -> Result<RunExit, StartError> {
     args.ids.iter().for_each(|ids| wanted.extend(ids));
     let wanted = (!args.ids.is_empty()).then_some(&wanted);
     let (_keep, abort) = cancellation();
-    let mut waiter = LockWaiter::new(abort, None, std::time::Duration::from_mins(2));
+    let mut waiter = LockWaiter::new(abort, None, DEFAULT_TAKEOVER);
     let who = format!("pytf retry, process {}", std::process::id());
     let state = upgrade(&workdir.dir, workdir.mechanism, &who, &mut waiter)?;
     if let Some(takeover) = state.and_then(|state| state.takeover()) {
@@ -231,7 +233,10 @@ fn repair(args: &Repair) -> Result<RunExit, StartError> {
     }
     let mechanism = exclusion::choose(&args.workdir, None)?;
     let (_keep, abort) = cancellation();
-    let mut waiter = LockWaiter::new(abort, None, std::time::Duration::from_mins(2));
+    // Of the run, if its state can be read.
+    let state = peek(&dir).ok().flatten();
+    let takeover = state.and_then(|state| state.takeover());
+    let mut waiter = LockWaiter::new(abort, None, takeover.unwrap_or(DEFAULT_TAKEOVER));
     let dialect = Dialect {
         plain: args.plain,
         ..Dialect::default()

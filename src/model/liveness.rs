@@ -19,6 +19,9 @@ pub fn heartbeat(takeover: Duration) -> Duration {
     (takeover / 6).min(Duration::from_secs(10))
 }
 
+/// The takeover time of a run whose first farmer was not given another.
+pub const DEFAULT_TAKEOVER: Duration = Duration::from_mins(2);
+
 /// A farmer whose lock is free is dead after so long a silence: a heartbeat, and as
 /// much slack.
 pub fn unlocked_after(takeover: Duration) -> Duration {

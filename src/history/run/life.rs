@@ -2,7 +2,8 @@
 //!
 //! No lock is tried, since a lock that is tried is held for a moment. A seal or a last
 //! record says that a farmer is over; on its own node its process is looked
-//! for; elsewhere the age of its journal decides, which has a heartbeat every ten seconds.
+//! for; elsewhere the age of its journal decides, by the heartbeat and the takeover time of
+//! the run.
 //! That age is by the clock of the file system, as far as it can be had: a login
 //! node may have a skewed clock.
 
@@ -10,13 +11,8 @@ use std::time::{Duration, SystemTime};
 
 use super::farmer::Farmer;
 use crate::model::identity::{FarmerId, Process};
+use crate::model::liveness::heartbeat;
 use crate::workdir::liveness::node::Node;
-
-/// A farmer writes a heartbeat every ten seconds; this is three of them.
-const FRESH: Duration = Duration::from_secs(30);
-
-/// After so long without a heartbeat others take its tasks over.
-const TAKEOVER: Duration = Duration::from_mins(2);
 
 /// Clocks that differ by less agree: times of files are coarse.
 const COARSE: Duration = Duration::from_secs(1);
@@ -38,8 +34,14 @@ pub enum Life {
 }
 
 impl Life {
-    /// Judges a farmer from our node; `now` is by the file system's clock.
-    pub(super) fn of(farmer: &Farmer, node: &dyn Node, now: SystemTime) -> Self {
+    /// Judges a farmer from our node; `now` is by the file system's clock, `takeover` is
+    /// the takeover time of the run. A farmer that has missed three heartbeats is silent.
+    pub(super) fn of(
+        farmer: &Farmer,
+        node: &dyn Node,
+        now: SystemTime,
+        takeover: Duration,
+    ) -> Self {
         if farmer.left.is_some() {
             return Self::Left;
         }
@@ -50,8 +52,8 @@ impl Life {
             return Self::Dead;
         }
         match silence(farmer, now) {
-            silence if silence < FRESH => Self::Alive,
-            silence if silence < TAKEOVER => Self::Silent(silence),
+            silence if silence < heartbeat(takeover) * 3 => Self::Alive,
+            silence if silence < takeover => Self::Silent(silence),
             _ => Self::Dead,
         }
     }

@@ -33,8 +33,10 @@ pub use self::life::Life;
 use super::journals::journals_again;
 use crate::model::figures::Histogram;
 use crate::model::forecast::{Forecast, Known, forecast};
+use crate::model::liveness::DEFAULT_TAKEOVER;
 use crate::model::series::Series;
 use crate::workdir::liveness::node::Here;
+use crate::workdir::state::State;
 
 /// Why a run cannot be seen.
 #[derive(Debug, thiserror::Error)]
@@ -120,7 +122,10 @@ impl Run {
 
     /// How a farmer is.
     pub fn life(&self, farmer: &Farmer) -> Life {
-        Life::of(farmer, &self.node, self.files.at(self.now))
+        let state = self.counts.state.as_ref();
+        let takeover = state.and_then(State::takeover);
+        let takeover = takeover.unwrap_or(DEFAULT_TAKEOVER);
+        Life::of(farmer, &self.node, self.files.at(self.now), takeover)
     }
 
     /// What time it is now by a farmer's clock, by its journal; for one that

@@ -179,6 +179,26 @@ fn slots_of_a_farmer_that_gives_no_sign_are_not_busy() {
 }
 
 #[test]
+fn a_farmer_is_dead_after_the_takeover_time_of_its_run() {
+    let dir = workdir(&["x"; 2]);
+    dir.journal("n1.0.1.1", &[header("n1", T, 1)]);
+    let mut run = Run::open(dir.path()).unwrap();
+    for (takeover, silence, life) in [
+        (3600, 120, Life::Silent(Duration::from_mins(2))),
+        (3600, 3600, Life::Dead),
+        (6, 2, Life::Alive),
+        (6, 5, Life::Silent(Duration::from_secs(5))),
+        (6, 6, Life::Dead),
+    ] {
+        let mut state = State::new(Mechanism::Flock);
+        (state.live, state.takeover) = (1, takeover);
+        run.counts.state = Some(state);
+        run.farmers[0].modified = Some(run.now - Duration::from_secs(silence));
+        assert_eq!(run.life(&run.farmers[0]), life, "{silence} s of {takeover}");
+    }
+}
+
+#[test]
 fn what_runs_is_not_ended_by_an_end_that_was_held_back() {
     let dir = workdir(&["x"; 2]);
     dir.journal(
