@@ -736,7 +736,11 @@ impl File for SimFile {
             let what = ("sync more", &self.name[..], 4);
             world = enter(&self.shared, self.me, what, torn)?;
         }
-        world.write_back(node, self.ino, true);
+        // Others may look at the server between any two writes that arrive.
+        while !world.server.cache(node, self.ino).dirty.is_empty() {
+            world.write_back(node, self.ino, false);
+            world.check();
+        }
         let ino = Some(self.ino);
         let made = |changes: &Vec<Change>| changes.iter().any(|change| change.2 == ino);
         if let Some(nth) = world.server.unsynced.iter().rposition(made) {
