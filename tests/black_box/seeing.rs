@@ -213,7 +213,7 @@ fn what_the_system_refuses_is_told_in_words_without_its_number() {
     let farm = Farm::of("true\nfalse\n");
     farm.farm("").run().exits(1);
     // A lock that cannot be read is told by whatever only looks, as well.
-    let copy = "cp -r w broken && rm broken/lock && mkdir broken/lock";
+    let copy = "umask 077 && cp -r w broken && rm broken/lock && mkdir broken/lock";
     let mut sh = std::process::Command::new("sh");
     let done = sh.args(["-c", copy]).current_dir(farm.path("")).status();
     assert!(done.unwrap().success());

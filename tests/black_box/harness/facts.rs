@@ -6,8 +6,8 @@ use std::io::Write;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
-/// Nothing here takes a minute; what does, hangs.
-pub(super) const WATCHDOG: Duration = Duration::from_mins(1);
+/// Nothing here takes a minute, even on a busy machine; what takes two, hangs.
+pub(super) const WATCHDOG: Duration = Duration::from_mins(2);
 
 /// The living processes that have this `NAME=value` in their environment.
 pub(crate) fn marked(mark: &str) -> Vec<i32> {
