@@ -151,11 +151,11 @@ impl Farmer {
             .session
             .as_ref()
             .map_or(1, |session| session.state().live);
-        let crowd = match self.phase {
+        let contenders = match self.phase {
             Phase::Joining => common.plan.launched(),
             _ => live,
         };
-        self.wait = Some(Wait::new(at, crowd));
+        self.wait = Some(Wait::new(at, contenders));
         common.at(at, self.number, What::Try);
     }
 

@@ -55,17 +55,17 @@ pub(crate) struct Wait {
     pub(crate) since: u64,
     tries: u32,
     effort: u64,
-    crowd: u32,
+    contenders: u32,
 }
 
 impl Wait {
     /// It begins; so many farmers may want the lock, as far as this one knows.
-    pub(crate) fn new(since: u64, crowd: u32) -> Self {
+    pub(crate) fn new(since: u64, contenders: u32) -> Self {
         Self {
             since,
             tries: 0,
             effort: 0,
-            crowd,
+            contenders,
         }
     }
 
@@ -87,12 +87,12 @@ impl Wait {
         // A look at the state; and now and then at the holder.
         if waited >= LONG_WAIT && self.tries.is_multiple_of(8) {
             server.ask(4);
-            self.crowd = self.crowd.max(live);
+            self.contenders = self.contenders.max(live);
         }
         if self.tries >= 36 && self.tries.is_multiple_of(3) {
             server.ask(4);
         }
         let effort = Duration::from_nanos(self.effort);
-        lock_pause(self.tries, waited, effort, self.crowd)
+        lock_pause(self.tries, waited, effort, self.contenders)
     }
 }

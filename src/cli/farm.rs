@@ -12,7 +12,7 @@ use std::time::Duration;
 use clap::builder::BoolishValueParser;
 use clap::{ArgAction, Args, ValueEnum};
 
-use super::devices::DeviceArgs;
+use super::device_options::DeviceArgs;
 use super::groups::{ADVANCED, COMMON, LOGS, TIME, WORKDIR};
 use super::values::slots;
 use crate::model::durations;

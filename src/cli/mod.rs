@@ -7,10 +7,10 @@
 //! could be the name of a later one. Others rely on this: every option of the farm has a
 //! `PYTF_` variable, and an empty variable is ignored.
 
-mod adapt;
-mod devices;
+mod arguments;
+mod device_options;
+mod errors;
 mod farm;
-mod first_word;
 mod groups;
 mod repair;
 #[cfg(test)]
@@ -24,11 +24,11 @@ use std::path::PathBuf;
 use clap::error::ErrorKind;
 use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand};
 
-use self::adapt::{clearer, tidy};
-pub use self::devices::{Bind, DeviceArgs, Devices};
+pub use self::arguments::nearest_command;
+use self::arguments::{as_option, misspelled, reserved};
+pub use self::device_options::{Bind, DeviceArgs, Devices};
+use self::errors::{clearer, tidy};
 pub use self::farm::{FarmArgs, List, Lock, Logs, SrunEnv, default_workdir};
-pub use self::first_word::nearest_command;
-use self::first_word::{as_option, misspelled, reserved};
 pub use self::repair::Repair;
 pub use self::values::Gpus;
 pub use self::view::{Export, Format, Report, Status, Timeline, Watch};
@@ -191,11 +191,11 @@ impl Cli {
 /// The command as clap sees it, with its help completed and without the variables that
 /// do not count.
 fn command(variable: &dyn Fn(&str) -> Option<OsString>) -> clap::Command {
-    adapt::complete(Cli::command(), variable)
+    errors::complete(Cli::command(), variable)
 }
 
 /// Those of these variables that look like options and are none, each with the option
 /// that it may have been meant for.
 pub fn unknown_variables(names: impl Iterator<Item = OsString>) -> Vec<(String, Option<String>)> {
-    adapt::unknown_variables(&Cli::command(), names)
+    errors::unknown_variables(&Cli::command(), names)
 }

@@ -57,7 +57,7 @@ impl Finish<'_> {
             .then(|| summary_scope::scope(&self.workdir, &self.allocation, &self.farmer, ended));
         let wants_timeline = is_last
             && self.options.write_timeline.is_some()
-            && ended.farmer.cause() != Cause::Sealed;
+            && ended.farmer.cause() != Cause::Fenced;
         let wants_record = match &scope {
             Some(SummaryScope::Farmer) => is_last,
             Some(SummaryScope::Job(_)) => true,
@@ -156,7 +156,7 @@ impl Finish<'_> {
             failures,
             output: self.output(),
             has_logs: self.options.logs != LogMode::None,
-            is_cut_off: ended.farmer.cause() == Cause::Sealed,
+            is_cut_off: ended.farmer.cause() == Cause::Fenced,
             advice: advised(record),
         };
         let look = Look::new(Terminal::of_stdout(), |name| std::env::var(name).ok());
@@ -237,8 +237,8 @@ fn stopped(ended: &FarmerEnd) -> Option<String> {
         Cause::TimeUp => Some("the time limit".into()),
         Cause::Walltime => Some("the end of the allocation".into()),
         Cause::Signal(signal) => Some(signal_name(signal)),
-        Cause::Trouble => Some("an error of the workdir".into()),
-        Cause::Sealed => Some("a takeover: others run its tasks".into()),
+        Cause::WorkdirUnusable => Some("an error of the workdir".into()),
+        Cause::Fenced => Some("a takeover: others run its tasks".into()),
     }
 }
 

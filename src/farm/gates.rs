@@ -10,10 +10,10 @@ use std::time::{Duration, Instant};
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded};
 
 use super::clock::Clock;
-use super::devices::Plan;
 use super::inventory::key;
 use super::message::{Event, Order};
 use super::options::DeviceOptions;
+use super::slot_plan::Plan;
 use crate::model::devices::watch::{Admission, BusyLimits, Sample, Watched, out_of_service};
 use crate::model::record::{GpuLoad, Record};
 

@@ -4,9 +4,9 @@ use std::time::Duration;
 
 use crossbeam_channel::bounded;
 
-use super::devices::{NoPlan, Plan};
 use super::options::{DeviceOptions, Gpus};
 use super::resources::Resources;
+use super::slot_plan::{NoPlan, Plan};
 use crate::host::allocation::{here, host_name};
 use crate::host::gpus::{Access, Key, Probe};
 use crate::host::room;

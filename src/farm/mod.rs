@@ -9,14 +9,14 @@
 //!                     └────────────────────────────────┘
 //! ```
 //!
-//! A start goes through `options`, `start`, `source`, `node`, `prepare`, `join` and
+//! A start goes through `options`, `start`, `source`, `node_setup`, `prepare`, `join` and
 //! `rejoin`; `threads` starts the threads. `supervisor` is the main loop: it alone decides.
 //! `slot` is the life of a slot, straight down. `ledger` alone touches the shared files.
 //! `finish` writes and shows what there is at the end.
 
-mod binding;
+mod anomalies;
 mod clock;
-mod devices;
+mod cpu_binding;
 mod feeder;
 mod finish;
 mod gates;
@@ -27,16 +27,16 @@ pub mod lock_wait;
 mod logs;
 mod message;
 mod neighbours;
-mod node;
-mod observed;
+mod node_setup;
 pub mod options;
 mod prepare;
 mod quarantine;
 mod queue;
 mod rejoin;
-mod reserved;
+mod reserved_threads;
 mod resources;
 mod slot;
+mod slot_plan;
 mod source;
 pub mod start;
 pub mod start_error;

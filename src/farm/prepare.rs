@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use super::clock::Clock;
 use super::lock_wait::LockWaiter;
-use super::node::Node;
+use super::node_setup::Node;
 use super::options::Options;
 use super::source::Source;
 use super::start_error::StartError;

@@ -9,7 +9,7 @@ use super::finish::Finish;
 use super::join::Joined;
 use super::lock_wait::{LockWaiter, cancellation};
 use super::prepare::StartContext;
-use super::reserved::ReservedThreads;
+use super::reserved_threads::ReservedThreads;
 use super::source::Source;
 use super::start_error::StartError;
 use super::supervisor::FarmerEnd;

@@ -2,7 +2,7 @@
 
 use crate::host::gpus::Access;
 use crate::model::allocation::Allocation;
-use crate::model::devices::deal::Share;
+use crate::model::devices::assign::Share;
 
 /// What a process may use of its node, and by which means it finds that out.
 pub(super) struct Resources<'a> {

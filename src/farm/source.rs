@@ -8,7 +8,7 @@ use crossbeam_channel::{Receiver, bounded};
 
 use super::feeder;
 use super::options::TaskList;
-use super::reserved::ReservedThread;
+use super::reserved_threads::ReservedThread;
 use crate::model::tasklist::Dialect;
 use crate::workdir::layout::{FAILED, FINISHED, LOCK, NODES, REQUEUED, TASKS, TOPROCESS};
 use crate::workdir::resume::{ListFailure, ListFile};

@@ -1,5 +1,5 @@
 //! The start of a farm, from its options to the first task. Each step is a file of its
-//! own: `source` opens the task list, `node` plans the slots, `task_files` opens the
+//! own: `source` opens the task list, `node_setup` plans the slots, `task_files` opens the
 //! workdir, `prepare` and `join` make this process a farmer of the run, `rejoin` runs it.
 
 use std::sync::{Arc, PoisonError};
@@ -10,7 +10,7 @@ use crossbeam_channel::{Sender, unbounded};
 use super::clock::Clock;
 use super::lock_wait::{CancelToken, LockWaiter, cancellation};
 use super::message::{Event, ReceivedSignals};
-use super::node::Node;
+use super::node_setup::Node;
 use super::options::Options;
 use super::prepare::StartContext;
 use super::rejoin;

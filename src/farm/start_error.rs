@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use super::devices::NoPlan;
+use super::slot_plan::NoPlan;
 use crate::exit::RunExit;
 use crate::model::refusal::{self, hint, is_resource};
 use crate::runner::shell::NoShell;

@@ -54,7 +54,7 @@ pub(super) fn scope(
     if !place.has_companions() {
         return SummaryScope::Farmer;
     }
-    let is_cut_off = ended.farmer.cause() == Cause::Sealed;
+    let is_cut_off = ended.farmer.cause() == Cause::Fenced;
     // Without an order, the first process reports.
     let unordered = if place.speaks_for_all() && !is_cut_off {
         SummaryScope::Farmer

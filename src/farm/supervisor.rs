@@ -11,11 +11,11 @@ use crossbeam_channel::{Receiver, Sender};
 use nix::sys::signal::Signal;
 use nix::unistd::Pid;
 
+use super::anomalies::Anomalies;
 use super::clock::Clock;
 use super::ledger::SharedState;
 use super::lock_wait::CancelOnDrop;
 use super::message::{Event, FailedAttempt, Order, SlotProcesses};
-use super::observed::Observations;
 use super::queue::Queue;
 use super::walltime::Endgame;
 use crate::host::process::{StopReason, end_orphans, stop_self};
@@ -77,7 +77,7 @@ pub(super) struct Supervisor {
     /// When the run is shown next.
     pub show_at: Duration,
     /// What was observed of tasks beside their ends.
-    pub observed: Observations,
+    pub anomalies: Anomalies,
     /// How long the process was suspended, not accounted for yet.
     pub suspended: Duration,
     /// For how long the process was frozen so far.
@@ -274,11 +274,11 @@ impl Supervisor {
             Event::WorkdirUnusable(error) => {
                 let way_out = error.way_out(&self.workdir).unwrap_or_default();
                 self.progress.warn(&format!("pytf: {error}{way_out}"));
-                Some(farmer::Event::Trouble)
+                Some(farmer::Event::WorkdirUnusable)
             }
-            Event::Fenced => Some(farmer::Event::Sealed),
+            Event::Fenced => Some(farmer::Event::Fenced),
             Event::Stopped(one) => {
-                self.observed.add_stopped(one);
+                self.anomalies.add_stopped(one);
                 None
             }
             Event::SlotDone => {
@@ -306,7 +306,7 @@ impl Supervisor {
                 end_orphans(Some(self.guard));
                 let why = self.why();
                 let _ = self.orders.send(Order::Leave(why));
-                if self.farmer.cause() == Cause::Sealed {
+                if self.farmer.cause() == Cause::Fenced {
                     // The ledger cannot leave any more, and waits for nothing.
                     self.cancel = None;
                 }
@@ -321,8 +321,8 @@ impl Supervisor {
             Cause::TimeUp => "the time limit".into(),
             Cause::Walltime => "the end of the allocation".into(),
             Cause::Signal(signal) => signal_name(signal),
-            Cause::Trouble => "the workdir cannot be used".into(),
-            Cause::Sealed => "others took over its tasks".into(),
+            Cause::WorkdirUnusable => "the workdir cannot be used".into(),
+            Cause::Fenced => "others took over its tasks".into(),
         }
     }
 
@@ -383,14 +383,14 @@ impl Supervisor {
         let length = now.saturating_sub(began);
         self.suspended += length;
         self.show_at = now;
-        self.observed.forget_stopped();
+        self.anomalies.forget_stopped();
         // It also releases the queue.
         self.thawed(now, length);
     }
 
     /// Reports tasks that a signal has stopped, and that are still stopped.
     fn report_stopped(&mut self) {
-        for text in self.observed.stopped() {
+        for text in self.anomalies.stopped() {
             let _ = self.orders.send(Order::Note(text.clone()));
             self.progress.warn(&format!("pytf: {text}"));
         }
@@ -398,7 +398,7 @@ impl Supervisor {
 
     /// Reaps orphans, and reports tasks that have left processes behind.
     fn report_left_behind(&mut self) {
-        for left in self.observed.left_behind(self.guard) {
+        for left in self.anomalies.left_behind(self.guard) {
             if left.is_shown {
                 self.progress.say(&format!("pytf: {}", left.text));
             }
@@ -408,7 +408,7 @@ impl Supervisor {
 
     /// Reports kills for lack of memory that no end of a task explains.
     fn report_memory_kills(&mut self, is_last: bool) {
-        if let Some(text) = self.observed.memory_kills(is_last) {
+        if let Some(text) = self.anomalies.memory_kills(is_last) {
             self.progress.warn(&format!("pytf: {text}"));
             self.note(text, Mark::MemoryKill);
         }

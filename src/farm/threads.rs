@@ -10,8 +10,8 @@ use std::time::Duration;
 
 use crossbeam_channel::{Receiver, Sender, unbounded};
 
+use super::anomalies::Anomalies;
 use super::clock::Clock;
-use super::devices::NoPlan;
 use super::feeder::Fed;
 use super::gates::Gates;
 use super::join::Joined;
@@ -19,14 +19,14 @@ use super::ledger::{Ledger, LedgerConfig};
 use super::lock_wait::{CancelOnDrop, CancelToken, LockWaiter, cancellation};
 use super::logs::{LogConfig, LogPermits, SlotLogs};
 use super::message::{Event, FailedAttempt, Order, ReceivedSignals, Report, SlotProcesses};
-use super::node::Node;
-use super::observed::Observations;
+use super::node_setup::Node;
 use super::options::{AllocationEnd, Options};
 use super::prepare::StartContext;
 use super::quarantine::Quarantine;
 use super::queue::{Lease, Queue};
-use super::reserved::{ReservedThread, ReservedThreads};
+use super::reserved_threads::{ReservedThread, ReservedThreads};
 use super::slot::{Slot, SlotContext};
+use super::slot_plan::NoPlan;
 use super::start_error::StartError;
 use super::supervisor::{FIRST_SHOW, FarmerEnd, Supervisor};
 use super::task_env::TaskEnv;
@@ -191,7 +191,7 @@ impl Farm<'_> {
             events: self.inbox.clone(),
             orders,
             queue,
-            observed: Observations::new(processes.clone(), oom),
+            anomalies: Anomalies::new(processes.clone(), oom),
             processes,
             shared_state,
             progress: member.progress,

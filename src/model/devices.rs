@@ -1,12 +1,12 @@
-//! Devices: how their names are read, how they are dealt to slots, which CPUs go
+//! Devices: how their names are read, how they are assigned to slots, which CPUs go
 //! with them, and when one is free.
 //!
 //! Others rely on this: a token that we were given is handed on letter by
-//! letter and never renumbered, and no token is dealt to more slots than may
+//! letter and never renumbered, and no token is assigned to more slots than may
 //! share it, over all processes of a node together.
 
+pub mod assign;
 pub mod cores;
-pub mod deal;
 pub mod pool;
 pub mod watch;
 

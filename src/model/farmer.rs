@@ -9,7 +9,7 @@
 //! ```text
 //! Running ──complete──────────────────────────► Leaving ──left──► Done
 //!    │                                             ▲
-//!    └─signal, time, trouble─► Stopping ─► Killing ┘   (slots done, or given up)
+//!    └─signal, time, error──► Stopping ─► Killing ┘   (slots done, or given up)
 //! ```
 
 use std::time::Duration;
@@ -38,9 +38,9 @@ pub enum Cause {
     /// It got this signal.
     Signal(i32),
     /// The workdir cannot be used any more.
-    Trouble,
+    WorkdirUnusable,
     /// Others took its tasks over.
-    Sealed,
+    Fenced,
 }
 
 /// What happens to a farmer.
@@ -64,9 +64,9 @@ pub enum Event {
     /// The ledger has nothing for us to do, now or later.
     Complete,
     /// The ledger cannot work on.
-    Trouble,
-    /// The ledger found our journal sealed.
-    Sealed,
+    WorkdirUnusable,
+    /// The ledger found that others took over.
+    Fenced,
     /// No slot runs a task any more, and none will.
     SlotsDone,
     /// The ledger has left the workdir.
@@ -170,7 +170,7 @@ impl Lifecycle {
     /// Whether others took its tasks over and nothing else asks it to end: then it joins
     /// again, under another name.
     pub fn joins_again(&self) -> bool {
-        self.cause == Cause::Sealed && !self.was_stopped && self.drained_by.is_none()
+        self.cause == Cause::Fenced && !self.was_stopped && self.drained_by.is_none()
     }
 
     /// The stream of tasks could not be read to its end: what came before it
@@ -189,8 +189,8 @@ impl Lifecycle {
             Event::WalltimeUp => self.stop(now, Cause::Walltime),
             Event::Drained => self.drained(),
             Event::Complete => self.complete(),
-            Event::Trouble => self.stop(now, Cause::Trouble),
-            Event::Sealed => self.sealed(now),
+            Event::WorkdirUnusable => self.stop(now, Cause::WorkdirUnusable),
+            Event::Fenced => self.sealed(now),
             Event::SlotsDone => self.leave(now),
             Event::Left => {
                 self.phase = Phase::Done;
@@ -267,7 +267,7 @@ impl Lifecycle {
             // Completed a moment ago: nothing runs, the slots are shutting down.
             Phase::Stopping {
                 kill_at: Duration::MAX,
-            } if cause != Cause::Trouble => return Vec::new(),
+            } if cause != Cause::WorkdirUnusable => return Vec::new(),
             Phase::Leaving { give_up_at: None } => {
                 self.phase = Phase::Leaving {
                     give_up_at: Some(now + LEAVE_WITHIN),
@@ -285,7 +285,7 @@ impl Lifecycle {
     /// Our tasks belong to other farmers now, and may run there already: they end as they
     /// do for a stop.
     fn sealed(&mut self, now: Duration) -> Vec<Action> {
-        self.cause = Cause::Sealed;
+        self.cause = Cause::Fenced;
         match self.phase {
             Phase::Running => {
                 self.phase = Phase::Stopping {
@@ -334,8 +334,8 @@ impl Lifecycle {
     /// none when we could not leave.
     pub fn exit(&self, run: Option<RunSummary>) -> RunExit {
         match (self.cause, run) {
-            (Cause::Sealed, _) => RunExit::Sealed,
-            (Cause::Trouble, _) => RunExit::WorkdirUnusable,
+            (Cause::Fenced, _) => RunExit::Sealed,
+            (Cause::WorkdirUnusable, _) => RunExit::WorkdirUnusable,
             _ if self.is_impatient => RunExit::Interrupted,
             (Cause::Complete, _) if self.is_input_wrong => RunExit::Usage,
             (_, Some(run)) if run.is_complete && run.failed == 0 => RunExit::Complete,
@@ -384,7 +384,7 @@ mod tests {
         for (event, at) in [
             (Event::Tick, 100),
             (Event::Signal(TERM), 5),
-            (Event::Trouble, 5),
+            (Event::WorkdirUnusable, 5),
         ] {
             let mut farmer = farmer();
             assert_eq!(farmer.handle(S(4), Event::Tick), []);
@@ -448,26 +448,30 @@ mod tests {
     fn a_sealed_farmer_stops_its_tasks_and_joins_again_unless_it_was_told_to_stop() {
         let mut sealed = farmer();
         let stop = [Action::Close(true), Action::Terminate];
-        assert_eq!(sealed.handle(S(1), Event::Sealed), stop);
+        assert_eq!(sealed.handle(S(1), Event::Fenced), stop);
         assert!(sealed.joins_again());
         assert_eq!(sealed.exit(None), RunExit::Sealed);
         let mut also = sealed.clone();
         assert_eq!(also.handle(S(11), Event::Tick), [Action::Kill]);
         assert_eq!(also.handle(S(11), Event::SlotsDone), [Action::Leave]);
-        for event in [Event::Signal(TERM), Event::WalltimeUp, Event::Trouble] {
+        for event in [
+            Event::Signal(TERM),
+            Event::WalltimeUp,
+            Event::WorkdirUnusable,
+        ] {
             let mut stopped = sealed.clone();
             let _ = stopped.handle(S(2), event);
             assert!(!stopped.joins_again(), "{event:?}");
             let mut stopped = farmer();
             let _ = stopped.handle(S(2), event);
-            let _ = stopped.handle(S(2), Event::Sealed);
+            let _ = stopped.handle(S(2), Event::Fenced);
             assert!(!stopped.joins_again(), "{event:?}");
         }
         // It was about to leave: its tasks may wait again.
         let mut leaving = farmer();
         let _ = leaving.handle(S(1), Event::Complete);
         let _ = leaving.handle(S(1), Event::SlotsDone);
-        assert_eq!(leaving.handle(S(1), Event::Sealed), []);
+        assert_eq!(leaving.handle(S(1), Event::Fenced), []);
         assert_ne!(
             leaving.phase(),
             Phase::Done,
@@ -517,8 +521,8 @@ mod tests {
             Just(Event::WalltimeUp),
             Just(Event::Drained),
             Just(Event::Complete),
-            Just(Event::Trouble),
-            Just(Event::Sealed),
+            Just(Event::WorkdirUnusable),
+            Just(Event::Fenced),
             Just(Event::SlotsDone),
         ];
         proptest::collection::vec((0_u64..30, event), 0..40)

@@ -224,16 +224,15 @@ pub const LONG_WAIT: Duration = Duration::from_millis(250);
 /// How long to wait after so many tries to take the lock: 0.2 ms at first, a
 /// neighbour's transaction; then growing to 50 ms.
 ///
-/// Who has waited long tries more often, or those who come later would be served
-/// first; but never so often that tries make more than a small part of the time,
-/// which take `effort` each, since they are requests to the file server. A `crowd`
-/// of a thousand that tried every 16 ms would leave the server no time for the one
-/// who has the lock. But most of them wait only when all begin or all leave; so
-/// nobody pauses as if more than a hundred waited, or whoever was unlucky a few
-/// times would wait for minutes.
-pub fn lock_pause(tries: u32, waited: Duration, effort: Duration, crowd: u32) -> Duration {
+/// A farmer that has waited long tries more often, or those that come later would be
+/// served first. But tries, which take `effort` each, never make more than a small part of
+/// the time, since they are requests to the file server: a thousand `contenders` that
+/// tried every 16 ms would leave the server no time for the one that has the lock. Most of
+/// them wait only when all start or all leave. So nobody pauses as if more than a hundred
+/// waited: a farmer that was unlucky a few times would wait for minutes.
+pub fn lock_pause(tries: u32, waited: Duration, effort: Duration, contenders: u32) -> Duration {
     let pause = Duration::from_micros(200).mul_f64(1.3_f64.powi(tries.min(21).cast_signed()));
-    let too_many = crowd.saturating_sub(FEW);
+    let too_many = contenders.saturating_sub(FEW);
     if waited < LONG_WAIT {
         return pause.max(effort * too_many.min(6));
     }
@@ -301,7 +300,7 @@ mod tests {
     }
 
     #[test]
-    fn a_crowd_of_waiters_leaves_the_file_server_alone() {
+    fn many_contenders_leave_the_file_server_alone() {
         let (ms, long) = (Duration::from_millis, Duration::from_secs(1));
         assert_eq!(lock_pause(30, long, ms(1), 10), ms(32));
         assert_eq!(lock_pause(30, long, ms(1), 1000), ms(100));

@@ -22,7 +22,7 @@ pub struct DeviceReport {
     pub variables: Vec<(&'static str, String)>,
     /// Which of them gave us ours.
     pub given_by: Option<&'static str>,
-    /// What may be dealt to slots.
+    /// What may be assigned to slots.
     pub pool: Vec<String>,
     /// The CPUs that we may use: `0-7`.
     pub cpus: String,

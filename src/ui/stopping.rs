@@ -68,8 +68,8 @@ impl Stopping {
             _ if self.before != Phase::Running => None,
             (None, Cause::TimeUp) => Some("the time limit is over".to_owned()),
             (None, Cause::Walltime) => Some("the allocation ends".to_owned()),
-            (None, Cause::Trouble) => Some("the workdir cannot be used".to_owned()),
-            (None, Cause::Sealed | Cause::Complete | Cause::Signal(_)) => None,
+            (None, Cause::WorkdirUnusable) => Some("the workdir cannot be used".to_owned()),
+            (None, Cause::Fenced | Cause::Complete | Cause::Signal(_)) => None,
         }
     }
 
@@ -94,7 +94,7 @@ impl Stopping {
         let run = self.run("has", "have");
         match (before, self.running) {
             // It joins again where it can.
-            (Phase::Running, 0) if self.cause == Cause::Sealed => {
+            (Phase::Running, 0) if self.cause == Cause::Fenced => {
                 "nothing more is started".to_owned()
             }
             (Phase::Running, 0) => "nothing more is started; leaving".to_owned(),
@@ -118,7 +118,7 @@ impl Stopping {
                 durations::show(GIVE_UP)
             ),
             (_, Some(_), _) => format!("{killed} at once, and will run again"),
-            (_, None, Cause::Sealed) => format!("{killed}: others have taken over"),
+            (_, None, Cause::Fenced) => format!("{killed}: others have taken over"),
             (_, None, _) => format!("{killed}: the grace period is over"),
         }
     }
@@ -184,7 +184,7 @@ mod tests {
                 None,
                 running,
                 stopping,
-                Cause::Sealed,
+                Cause::Fenced,
                 0,
                 "nothing more is started",
             ),
@@ -225,7 +225,7 @@ mod tests {
                 None,
                 running,
                 killing,
-                Cause::Sealed,
+                Cause::Fenced,
                 3,
                 "3 running tasks are killed: others have taken over",
             ),

@@ -28,7 +28,7 @@ pub enum Bind {
 
 /// The CPUs of each slot; `near` are those near its devices, none known or no
 /// device being an empty set. `None` when there are too few CPUs for it.
-pub fn deal(cpus: &[Cpu], bind: Bind, near: &[BTreeSet<usize>]) -> Option<Vec<Vec<usize>>> {
+pub fn assign(cpus: &[Cpu], bind: Bind, near: &[BTreeSet<usize>]) -> Option<Vec<Vec<usize>>> {
     match bind {
         Bind::Own(each) => own(cpus, each, near),
         Bind::Numa => numa(cpus, near),
@@ -173,7 +173,7 @@ mod tests {
             ("beyond reckoning", usize::MAX, 2, None),
         ] {
             assert_eq!(
-                deal(&cpus, Bind::Own(each), &nowhere(slots)),
+                assign(&cpus, Bind::Own(each), &nowhere(slots)),
                 expected,
                 "{name}"
             );
@@ -186,28 +186,28 @@ mod tests {
         let far = BTreeSet::from([2, 3, 6, 7]);
         let near = [far.clone(), BTreeSet::new(), far.clone()];
         assert_eq!(
-            deal(&cpus, Bind::Own(1), &near),
+            assign(&cpus, Bind::Own(1), &near),
             Some(vec![vec![2], vec![0], vec![3]])
         );
         assert_eq!(
-            deal(&cpus, Bind::Numa, &near),
+            assign(&cpus, Bind::Numa, &near),
             Some(vec![vec![2, 3, 6, 7], vec![0, 1, 4, 5], vec![2, 3, 6, 7]])
         );
         assert_eq!(
-            deal(&cpus, Bind::Near, &near[..2]),
+            assign(&cpus, Bind::Near, &near[..2]),
             Some(vec![vec![2, 3, 6, 7], (0..8).collect()])
         );
         // More than are near: the rest is taken where it is.
         let near = [far.clone(), far.clone(), far];
-        let dealt = deal(&cpus, Bind::Own(2), &near).unwrap();
-        assert_eq!(dealt, [vec![2, 6], vec![3, 7], vec![0, 4]]);
+        let assigned = assign(&cpus, Bind::Own(2), &near).unwrap();
+        assert_eq!(assigned, [vec![2, 6], vec![3, 7], vec![0, 4]]);
     }
 
     #[test]
     fn slots_spread_over_the_nodes() {
-        let dealt = deal(&node(2), Bind::Numa, &nowhere(4)).unwrap();
+        let assigned = assign(&node(2), Bind::Numa, &nowhere(4)).unwrap();
         let (first, second) = (vec![0, 1, 4, 5], vec![2, 3, 6, 7]);
-        assert_eq!(dealt, [first.clone(), first, second.clone(), second]);
+        assert_eq!(assigned, [first.clone(), first, second.clone(), second]);
     }
 
     #[test]
@@ -233,12 +233,12 @@ mod tests {
             near in prop::collection::vec(prop::collection::btree_set(0..16_usize, 0..8), 1..9),
         ) {
             let cpus = node(nodes);
-            let Some(dealt) = deal(&cpus, Bind::Own(each), &near) else {
+            let Some(assigned) = assign(&cpus, Bind::Own(each), &near) else {
                 prop_assert!(each * near.len() > cpus.len());
                 return Ok(());
             };
-            prop_assert!(dealt.iter().all(|slot| slot.len() == each));
-            let all: BTreeSet<usize> = dealt.iter().flatten().copied().collect();
+            prop_assert!(assigned.iter().all(|slot| slot.len() == each));
+            let all: BTreeSet<usize> = assigned.iter().flatten().copied().collect();
             prop_assert_eq!(all.len(), each * near.len(), "a CPU twice");
             prop_assert!(all.iter().all(|&id| id < cpus.len()));
         }

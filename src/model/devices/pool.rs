@@ -1,4 +1,4 @@
-//! Which devices we may deal out, and what their tokens are.
+//! Which devices we may assign, and what their tokens are.
 //!
 //! What the scheduler gave counts before what is found here, and what the user
 //! lists only takes away from it.
@@ -7,7 +7,7 @@ use std::collections::BTreeSet;
 
 use serde::Serialize;
 
-use super::deal::Seat;
+use super::assign::Locality;
 use super::{Kind, Vendor, Visible, kind, rocr_and_hip, visible};
 
 /// A GPU as it was found on this node.
@@ -64,7 +64,7 @@ pub struct Device {
     pub gpu: Option<usize>,
 }
 
-/// The devices that we may deal out.
+/// The devices that we may assign.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Pool {
     /// Whose variable is set.
@@ -79,14 +79,14 @@ pub struct Pool {
 
 impl Pool {
     /// Where its devices are.
-    pub fn seats(&self, found: &[Gpu]) -> Vec<Seat> {
-        let seat = |device: &Device| {
-            device.gpu.map_or_else(Seat::default, |gpu| Seat {
+    pub fn localities(&self, found: &[Gpu]) -> Vec<Locality> {
+        let locality = |device: &Device| {
+            device.gpu.map_or_else(Locality::default, |gpu| Locality {
                 numa: found[gpu].numa,
                 links: found[gpu].links,
             })
         };
-        self.devices.iter().map(seat).collect()
+        self.devices.iter().map(locality).collect()
     }
 }
 

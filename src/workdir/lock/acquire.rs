@@ -33,7 +33,7 @@ pub fn acquire(
     waiting: &mut dyn Waiting,
 ) -> Result<Held> {
     let mut wait = LongWait::new(waiting.now());
-    let (mut tries, mut effort, mut crowd) = (0_u32, Duration::ZERO, waiting.contenders());
+    let (mut tries, mut effort, mut contenders) = (0_u32, Duration::ZERO, waiting.contenders());
     let mut queued = None;
     loop {
         // Before the try: it may be we who stand still right after it.
@@ -75,11 +75,11 @@ pub fn acquire(
             // Should it be torn at this moment: a later try will do.
             let state = dir.open(LOCK, Open::Read).ok();
             let state = state.and_then(|file| state::read(&*file).ok().flatten());
-            crowd = crowd.max(state.map_or(1, |state| state.live));
+            contenders = contenders.max(state.map_or(1, |state| state.live));
         }
         let pause = match queued {
             Some(_) => Duration::ZERO,
-            None => pace::lock_pause(tries, waited, effort, crowd),
+            None => pace::lock_pause(tries, waited, effort, contenders),
         };
         let spread = 0.5 + waiting.jitter();
         if !waiting.pause(pause.mul_f64(spread)) {

@@ -23,7 +23,7 @@ const LEFT_RECORDED: u32 = 100;
 const STOPPED_FOR: Duration = Duration::from_secs(1);
 
 /// What was observed so far, and is not reported yet.
-pub(super) struct Observations {
+pub(super) struct Anomalies {
     processes: SlotProcesses,
     /// Evidence of kills for lack of memory.
     oom: Arc<OomKills>,
@@ -41,7 +41,7 @@ pub(super) struct LeftBehind {
     pub(super) is_shown: bool,
 }
 
-impl Observations {
+impl Anomalies {
     /// Nothing yet.
     pub(super) fn new(processes: SlotProcesses, oom: Arc<OomKills>) -> Self {
         Self {

@@ -1,13 +1,12 @@
 //! Which slots get which devices.
 //!
-//! Devices are first bound into units, one for each task that runs without
-//! sharing, and the units then dealt to slots. All processes of a node reckon
-//! the same dealing of the whole node, and each takes its own part of it, so
-//! that they need not talk.
+//! Devices are first grouped into units, one for each task that runs without sharing; the
+//! units are then assigned to slots. All processes of a node compute the same assignment
+//! for the whole node, and each takes its own part of it, so they exchange no messages.
 
 /// A device as far as its neighbours matter.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Seat {
+pub struct Locality {
     /// The NUMA node that it is at, when that is known.
     pub numa: Option<u32>,
     /// The group of devices that it has fast links with, when there is one.
@@ -46,11 +45,11 @@ impl Share {
     }
 }
 
-/// Why nothing can be dealt; it names the cure.
+/// Why nothing can be assigned; it names the cure.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Cannot {
     /// There is no device.
-    #[error("there is no GPU here to deal to tasks: see 'pytf devices'")]
+    #[error("there is no GPU here to assign to tasks: see 'pytf devices'")]
     NoDevice,
     /// A task wants more than there is.
     #[error(
@@ -98,16 +97,16 @@ fn sharing(slots: u64, most: u64, per_gpu: u32) -> u64 {
     slots.div_ceil(units)
 }
 
-/// The devices of each of our slots, by their places in `seats`. It may be empty
+/// The devices of each of our slots, by their places in `localities`. It may be empty
 /// when there are more processes on the node than slots.
-pub fn deal(seats: &[Seat], wish: Wish, part: Share) -> Result<Vec<Vec<usize>>, Cannot> {
-    if seats.is_empty() {
+pub fn assign(localities: &[Locality], wish: Wish, part: Share) -> Result<Vec<Vec<usize>>, Cannot> {
+    if localities.is_empty() {
         return Err(Cannot::NoDevice);
     }
     let per_task = wish.per_task.unwrap_or(1).max(1);
-    let units = units(seats, per_task as usize);
+    let units = units(localities, per_task as usize);
     if units.is_empty() {
-        let (wanted, there) = (per_task, seats.len());
+        let (wanted, there) = (per_task, localities.len());
         return Err(Cannot::TooFew { wanted, there });
     }
     let count = units.len() as u64;
@@ -126,7 +125,7 @@ pub fn deal(seats: &[Seat], wish: Wish, part: Share) -> Result<Vec<Vec<usize>>, 
             slots,
             per_task,
             per_gpu: u32::try_from(per_gpu).unwrap_or(u32::MAX),
-            there: seats.len(),
+            there: localities.len(),
             most,
             of: part.of,
         });
@@ -134,7 +133,7 @@ pub fn deal(seats: &[Seat], wish: Wish, part: Share) -> Result<Vec<Vec<usize>>, 
     Ok(ours(&units, slots, part))
 }
 
-/// Our part of `slots` slots, which are dealt evenly to the units: neighbouring
+/// Our part of `slots` slots, which are assigned evenly to the units: neighbouring
 /// slots of the whole node have the same unit, so that each process has few of
 /// them; of ours, neighbours have different ones, so that few tasks spread.
 fn ours(units: &[Vec<usize>], slots: u64, part: Share) -> Vec<Vec<usize>> {
@@ -159,19 +158,19 @@ fn ours(units: &[Vec<usize>], slots: u64, part: Share) -> Vec<Vec<usize>> {
 
 /// As many groups of `size` devices as there can be, neighbours together: first
 /// those with fast links, then those of a NUMA node, then what is left over.
-fn units(seats: &[Seat], size: usize) -> Vec<Vec<usize>> {
+fn units(localities: &[Locality], size: usize) -> Vec<Vec<usize>> {
     let mut units = Vec::new();
-    let mut left: Vec<usize> = (0..seats.len()).collect();
+    let mut left: Vec<usize> = (0..localities.len()).collect();
     for level in 0..3 {
-        let key = |seat: &Seat| match level {
-            0 => (seat.numa, seat.links),
-            1 => (seat.numa, None),
+        let key = |locality: &Locality| match level {
+            0 => (locality.numa, locality.links),
+            1 => (locality.numa, None),
             _ => (None, None),
         };
         let mut rest = Vec::new();
         while let Some(&first) = left.first() {
-            let group = key(&seats[first]);
-            let (same, others) = left.iter().partition(|&&n| key(&seats[n]) == group);
+            let group = key(&localities[first]);
+            let (same, others) = left.iter().partition(|&&n| key(&localities[n]) == group);
             left = others;
             let same: Vec<usize> = same;
             let chunks = same.chunks_exact(size);
@@ -190,8 +189,8 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    fn seats(n: usize) -> Vec<Seat> {
-        vec![Seat::default(); n]
+    fn localities(n: usize) -> Vec<Locality> {
+        vec![Locality::default(); n]
     }
 
     fn wish(slots: u32, per_task: u32, per_gpu: u32) -> Wish {
@@ -234,7 +233,11 @@ mod tests {
                 vec![vec![0, 1], vec![2, 3], vec![0, 1]],
             ),
         ] {
-            assert_eq!(deal(&seats(n), wish, Share::WHOLE), Ok(expected), "{name}");
+            assert_eq!(
+                assign(&localities(n), wish, Share::WHOLE),
+                Ok(expected),
+                "{name}"
+            );
         }
     }
 
@@ -247,43 +250,50 @@ mod tests {
             (4, wish(16, 0, 2), "use --proc 8"),
             (4, wish(3, 2, 0), "--tasks-per-gpu 2"),
         ] {
-            let error = deal(&seats(n), wish, Share::WHOLE).unwrap_err().to_string();
+            let error = assign(&localities(n), wish, Share::WHOLE)
+                .unwrap_err()
+                .to_string();
             assert!(error.contains(told), "{error}");
         }
     }
 
     #[test]
     fn neighbours_are_together() {
-        let seat = |numa, links| Seat {
+        let locality = |numa, links| Locality {
             numa: Some(numa),
             links,
         };
-        let two_nodes = [seat(0, None), seat(1, None), seat(0, None), seat(1, None)];
+        let two_nodes = [
+            locality(0, None),
+            locality(1, None),
+            locality(0, None),
+            locality(1, None),
+        ];
         assert_eq!(
-            deal(&two_nodes, wish(0, 2, 0), Share::WHOLE),
+            assign(&two_nodes, wish(0, 2, 0), Share::WHOLE),
             Ok(vec![vec![0, 2], vec![1, 3]])
         );
         let pairs = [
-            seat(0, Some(1)),
-            seat(0, Some(2)),
-            seat(0, Some(2)),
-            seat(0, Some(1)),
+            locality(0, Some(1)),
+            locality(0, Some(2)),
+            locality(0, Some(2)),
+            locality(0, Some(1)),
         ];
         assert_eq!(
-            deal(&pairs, wish(0, 2, 0), Share::WHOLE),
+            assign(&pairs, wish(0, 2, 0), Share::WHOLE),
             Ok(vec![vec![0, 3], vec![1, 2]])
         );
         // Three on each node: the third of each makes a pair all the same.
-        let odd: Vec<Seat> = (0..6).map(|n| seat(n / 3, None)).collect();
+        let odd: Vec<Locality> = (0..6).map(|n| locality(n / 3, None)).collect();
         assert_eq!(
-            deal(&odd, wish(0, 2, 0), Share::WHOLE),
+            assign(&odd, wish(0, 2, 0), Share::WHOLE),
             Ok(vec![vec![0, 1], vec![2, 5], vec![3, 4]])
         );
     }
 
     #[test]
     fn processes_of_a_node_take_parts() {
-        let mine = |n, wish, rank, of| deal(&seats(n), wish, Share { rank, of }).unwrap();
+        let mine = |n, wish, rank, of| assign(&localities(n), wish, Share { rank, of }).unwrap();
         assert_eq!(mine(4, wish(0, 1, 0), 0, 2), [vec![0], vec![1]]);
         assert_eq!(mine(4, wish(0, 1, 0), 1, 2), [vec![2], vec![3]]);
         assert_eq!(mine(1, wish(0, 0, 4), 1, 2), [vec![0], vec![0]]);
@@ -298,13 +308,13 @@ mod tests {
             places in prop::collection::vec((0..3_u32, 0..3_u32), 1..17),
             slots in 0..20_u32, per_task in 0..5_u32, per_gpu in 0..5_u32, of in 1..5_u32,
         ) {
-            let seats: Vec<Seat> = places
+            let localities: Vec<Locality> = places
                 .iter()
-                .map(|&(numa, links)| Seat { numa: Some(numa), links: (links > 0).then_some(links) })
+                .map(|&(numa, links)| Locality { numa: Some(numa), links: (links > 0).then_some(links) })
                 .collect();
             let asked = wish(slots, per_task, per_gpu);
             let parts: Result<Vec<_>, _> =
-                (0..of).map(|rank| deal(&seats, asked, Share { rank, of })).collect();
+                (0..of).map(|rank| assign(&localities, asked, Share { rank, of })).collect();
             let Ok(parts) = parts else { return Ok(()) };
             let sizes: Vec<usize> = parts.iter().map(Vec::len).collect();
             let all: Vec<Vec<usize>> = parts.into_iter().flatten().collect();
@@ -313,7 +323,7 @@ mod tests {
             if slots > 0 {
                 prop_assert_eq!(u32::try_from(all.len()), Ok(slots * of));
             }
-            let mut users = vec![0_u32; seats.len()];
+            let mut users = vec![0_u32; localities.len()];
             for slot in &all {
                 prop_assert_eq!(slot.len(), per_task.max(1) as usize);
                 for &device in slot {

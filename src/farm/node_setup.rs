@@ -4,10 +4,10 @@
 use std::ffi::OsString;
 use std::sync::Arc;
 
-use super::devices::Plan;
 use super::options::Options;
-use super::reserved::ReservedThreads;
+use super::reserved_threads::ReservedThreads;
 use super::resources::Resources;
+use super::slot_plan::Plan;
 use super::start_error::StartError;
 use crate::host::allocation::{here, host_name};
 use crate::host::gpus::Access;

@@ -10,7 +10,7 @@ use super::options::{Bind, DeviceOptions};
 use super::resources::Resources;
 use crate::host::cpus;
 use crate::model::allocation::Scheduler;
-use crate::model::devices::cores::{self, deal};
+use crate::model::devices::cores::{self, assign};
 
 /// The CPUs of all slots.
 pub(super) struct Cores {
@@ -100,7 +100,7 @@ pub(super) fn plan(
         return Ok(unbound(Some(remark.to_owned())));
     }
     let layout = cpus::layout(&resources.access.sysfs, ours);
-    match deal(&layout, bind, near) {
+    match assign(&layout, bind, near) {
         Some(slots) => Ok(Cores {
             slots: Some(slots),
             threads: asked.or(matches!(bind, cores::Bind::Own(_)).then_some(each)),

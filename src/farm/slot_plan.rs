@@ -7,11 +7,11 @@
 use std::collections::BTreeSet;
 use std::ffi::OsString;
 
-use super::binding::{self, Cores};
+use super::cpu_binding::{self, Cores};
 use super::options::{DeviceOptions, Gpus};
 use super::resources::Resources;
 use crate::host::gpus::{self, Probe};
-use crate::model::devices::deal::{Share, Wish, deal};
+use crate::model::devices::assign::{Share, Wish, assign};
 use crate::model::devices::pool::{Pool, is_given, pool};
 use crate::model::devices::{Kind, VARIABLES, Vendor, kind};
 use crate::model::record::SlotDevices;
@@ -43,14 +43,14 @@ enum Pinning {
     /// Tasks see no GPU of these vendors.
     Hidden(Vec<Vendor>),
     /// Each task sees the GPUs of its slot.
-    Dealt(Vendor),
+    Own(Vendor),
 }
 
 /// The plan of all slots of this process.
 pub(super) struct Plan {
     /// One for each slot.
     pub slots: Vec<SlotPlan>,
-    /// The GPUs that are dealt out, when any are.
+    /// The GPUs that are assigned, when any are.
     pub pool: Option<Pool>,
     /// The part of the pool that belongs to this process.
     pub part: Share,
@@ -83,7 +83,7 @@ impl Plan {
         proc: Option<u32>,
         resources: &Resources,
     ) -> Result<Self, NoPlan> {
-        let cpus = binding::ours(resources);
+        let cpus = cpu_binding::ours(resources);
         let mut plan = Self {
             slots: Vec::new(),
             pool: None,
@@ -94,7 +94,7 @@ impl Plan {
             pinning: Pinning::Untouched,
         };
         if options.want_gpus() {
-            plan.deal(options, proc, resources)?;
+            plan.assign_gpus(options, proc, resources)?;
         } else {
             plan.pinning = plan.without(options, resources);
             let slots =
@@ -105,8 +105,8 @@ impl Plan {
         Ok(plan)
     }
 
-    /// Deals GPUs to slots.
-    fn deal(
+    /// Assigns GPUs to slots.
+    fn assign_gpus(
         &mut self,
         options: &DeviceOptions,
         proc: Option<u32>,
@@ -148,14 +148,14 @@ impl Plan {
             per_task: options.gpus_per_task,
             per_gpu: options.tasks_per_gpu,
         };
-        let dealt = deal(&pool.seats(found), wish, self.part)
+        let assigned = assign(&pool.localities(found), wish, self.part)
             .map_err(|error| NoPlan::Cannot(error.to_string()))?;
-        if dealt.is_empty() {
+        if assigned.is_empty() {
             let Share { rank, of } = self.part;
             return Err(NoPlan::NoShare { rank, of });
         }
         self.remarks.extend(pool.remarks.iter().cloned());
-        self.slots = dealt
+        self.slots = assigned
             .into_iter()
             .map(|devices| SlotPlan {
                 gpus: devices
@@ -178,7 +178,7 @@ impl Plan {
                 pool.devices.len()
             ));
         }
-        self.pinning = Pinning::Dealt(pool.vendor);
+        self.pinning = Pinning::Own(pool.vendor);
         (self.pool, self.probe) = (Some(pool), probe);
         Ok(())
     }
@@ -223,7 +223,7 @@ impl Plan {
             slots,
             threads,
             remark,
-        } = binding::plan(options, &self.cpus, &near, resources).map_err(NoPlan::Cannot)?;
+        } = cpu_binding::plan(options, &self.cpus, &near, resources).map_err(NoPlan::Cannot)?;
         self.remarks.extend(remark);
         let mut cpus = slots.into_iter().flatten();
         for slot in &mut self.slots {
@@ -233,7 +233,7 @@ impl Plan {
         Ok(())
     }
 
-    /// The GPUs that are dealt out, when all of them are known by their UUIDs.
+    /// The GPUs that are assigned, when all of them are known by their UUIDs.
     pub(super) fn uuids(&self) -> Vec<String> {
         let tokens = self.slots.iter().flat_map(|slot| &slot.gpus);
         let tokens: BTreeSet<&String> = tokens.collect();
@@ -276,7 +276,7 @@ impl Plan {
                 }
                 set("PYTF_GPUS", String::new());
             }
-            Pinning::Dealt(vendor) => {
+            Pinning::Own(vendor) => {
                 let gpus = slot.gpus.join(",");
                 if *vendor == Vendor::Nvidia {
                     // So that indices mean what NVML and nvidia-smi mean by them.
