@@ -217,6 +217,6 @@ impl Waiting for Still {
     fn notify(&mut self, _: String) {}
 
     fn takeover(&self) -> Duration {
-        Duration::from_mins(2)
+        Duration::from_secs(2 * 60)
     }
 }

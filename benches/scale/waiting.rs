@@ -9,7 +9,7 @@ use pytf::workdir::liveness::Waiting;
 use crate::files::{Shared, as_f64};
 
 /// After how long a farmer that gives no sign of life is taken for dead.
-pub(crate) const TAKEOVER: Duration = Duration::from_mins(2);
+pub(crate) const TAKEOVER: Duration = Duration::from_secs(2 * 60);
 
 /// The clock of whoever acts, as the workdir code asks for it.
 pub(crate) struct SimWaiting {

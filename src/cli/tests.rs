@@ -115,7 +115,7 @@ fn pytaskfarmers_command_lines_work() {
     assert_eq!(list, List::File("tasks.txt".into()));
     assert_eq!(workdir, Path::new("run1"));
     assert_eq!(options.slots(), Some(16));
-    assert_eq!(options.timeout, Some(Duration::from_hours(1)));
+    assert_eq!(options.timeout, Some(Duration::from_secs(3600)));
     assert!(options.verbose);
     assert_eq!(farm("-n 4 -w run1 d/tasks.txt").2.slots(), Some(4));
     assert_eq!(farm("tasks.txt --proc").2.slots(), None);
@@ -193,7 +193,7 @@ fn what_is_not_said_has_its_default() {
     assert_eq!((options.slots(), options.timeout), (None, None));
     assert_eq!((options.task_timeout, options.shell), (None, None));
     assert_eq!(options.grace, Duration::from_secs(10));
-    assert_eq!(options.takeover, Duration::from_mins(2));
+    assert_eq!(options.takeover, Duration::from_secs(2 * 60));
     assert_eq!((options.logs, options.lock), (Logs::Files, Lock::Auto));
     assert!(!(options.verbose || options.quiet || options.strict || options.retry_failed));
     assert!(!(options.shared_workdir || options.no_linger || options.no_timeline));
@@ -209,7 +209,7 @@ fn options_are_read() {
          --takeover 1:30",
     )
     .2;
-    assert_eq!(options.task_timeout, Some(Duration::from_mins(10)));
+    assert_eq!(options.task_timeout, Some(Duration::from_secs(10 * 60)));
     assert_eq!(options.grace, Duration::from_secs(20));
     assert_eq!(options.takeover, Duration::from_secs(90));
     assert_eq!((options.logs, options.lock), (Logs::Packed, Lock::Link));

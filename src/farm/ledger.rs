@@ -37,7 +37,7 @@ use crate::workdir::state::State;
 /// How long the ledger retries when the workdir refuses and no task runs.
 pub(super) const RETRY_IDLE_FOR: Duration = Duration::from_secs(10);
 /// How long it retries while tasks run.
-pub(super) const RETRY_BUSY_FOR: Duration = Duration::from_mins(5);
+pub(super) const RETRY_BUSY_FOR: Duration = Duration::from_secs(5 * 60);
 /// The pause between two tries.
 const RETRY_EVERY: Duration = Duration::from_secs(1);
 /// A task that has run for this long has a record of its start, for `pytf status`. One that

@@ -28,7 +28,7 @@ const CHECK_EVERY: Duration = Duration::from_millis(250);
 /// held back for a shorter time.
 const IDLE_FOR: Duration = Duration::from_secs(2);
 /// When the end moves by less, that is not reported.
-const NEWS: Duration = Duration::from_mins(1);
+const NEWS: Duration = Duration::from_secs(60);
 
 /// How long tasks took, reported by the slots.
 #[derive(Default)]

@@ -23,10 +23,10 @@ use std::os::unix::fs::FileExt;
 use std::os::unix::net::UnixStream;
 use std::sync::Arc;
 
-use nix::sys::memfd::{MFdFlags, memfd_create};
 use nix::sys::signal::{Signal, kill, killpg};
 use nix::sys::wait::{WaitPidFlag, waitpid};
 use nix::unistd::{Pid, daemon};
+use rustix::fs::{MemfdFlags, memfd_create};
 
 use super::process::Spawn;
 
@@ -47,7 +47,7 @@ impl Guard {
     /// its open, locked journal. Before orphans become ours, or it would be one.
     pub fn start(farmer: &str, journal: &OwnedFd) -> io::Result<Self> {
         let (mut line, theirs) = UnixStream::pair()?;
-        let table = memfd_create("pytf-groups", MFdFlags::MFD_CLOEXEC)?;
+        let table = memfd_create("pytf-groups", MemfdFlags::CLOEXEC)?;
         let first = spawn(farmer, [theirs.as_fd(), journal.as_fd(), table.as_fd()])?;
         drop(theirs);
         let _ = waitpid(first, None);

@@ -19,7 +19,7 @@ use crate::exit::RunExit;
 /// How long after the last SIGKILL we wait for tasks that do not die.
 pub const GIVE_UP: Duration = Duration::from_secs(5);
 /// How long leaving the workdir may take when we were stopped.
-pub const LEAVE_WITHIN: Duration = Duration::from_mins(1);
+pub const LEAVE_WITHIN: Duration = Duration::from_secs(60);
 /// A second SIGINT sooner than this is the same key press seen twice.
 const SAME_PRESS: Duration = Duration::from_millis(100);
 

@@ -17,7 +17,7 @@ use super::task::TaskId;
 
 /// A failure counts when it came within this time: slower failures do no harm before
 /// a person sees them.
-const QUICK: Duration = Duration::from_mins(1);
+const QUICK: Duration = Duration::from_secs(60);
 /// So many quick failures in a row are needed on the smallest node; on others one a
 /// slot, since all slots may have begun at once.
 const FEWEST: usize = 8;
@@ -29,9 +29,9 @@ const ENOUGH: usize = 3;
 const REMEMBERED: usize = 10_000;
 /// Without an answer a doubt ends after this: all others may be busy for hours, and
 /// the tasks may be to blame.
-const FIRST_WAIT: Duration = Duration::from_mins(1);
+const FIRST_WAIT: Duration = Duration::from_secs(60);
 /// After each time without an answer it waits twice as long, at most this long.
-const LONGEST_WAIT: Duration = Duration::from_mins(10);
+const LONGEST_WAIT: Duration = Duration::from_secs(10 * 60);
 
 /// How a doubt ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -20,7 +20,7 @@ pub fn heartbeat(takeover: Duration) -> Duration {
 }
 
 /// The takeover time of a run whose first farmer was not given another.
-pub const DEFAULT_TAKEOVER: Duration = Duration::from_mins(2);
+pub const DEFAULT_TAKEOVER: Duration = Duration::from_secs(2 * 60);
 
 /// A farmer whose lock is free is dead after so long a silence: a heartbeat, and as
 /// much slack.
@@ -176,7 +176,7 @@ impl Observer {
 mod tests {
     use super::*;
 
-    const TAKEOVER: Duration = Duration::from_mins(2);
+    const TAKEOVER: Duration = Duration::from_secs(2 * 60);
 
     /// A look at this second that took no time.
     fn look(at: u64, len: u64, lock: LockState, process: Process) -> Observation {
@@ -273,7 +273,7 @@ mod tests {
         let mut verdicts = (0..3).map(|round| {
             let verdict = observer.judge("a", seen(round * 61));
             let at = Duration::from_secs(round * 61);
-            observer.rests(at, at + Duration::from_mins(1));
+            observer.rests(at, at + Duration::from_secs(60));
             verdict
         });
         assert!(verdicts.any(|verdict| verdict == Verdict::Dead(Evidence::Silent)));

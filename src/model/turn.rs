@@ -141,8 +141,8 @@ mod tests {
         cursor: 0,
         rest: 1000,
         has_pending: false,
-        since_turn: Duration::from_mins(1),
-        since_compaction: Duration::from_mins(2),
+        since_turn: Duration::from_secs(60),
+        since_compaction: Duration::from_secs(2 * 60),
     };
 
     #[test]
@@ -215,7 +215,7 @@ mod tests {
             view.compact_every(&pace)
         };
         let first = (0..100).map(|farmer| due(farmer, 7)).min();
-        assert_eq!(first, Some(Duration::from_mins(1)));
+        assert_eq!(first, Some(Duration::from_secs(60)));
         let mut all: Vec<_> = (0..100).map(|farmer| due(farmer, 7)).collect();
         all.sort_unstable();
         assert!(all.windows(2).all(|two| two[1] >= two[0] + pace.gap(100)));

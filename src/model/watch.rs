@@ -39,7 +39,7 @@ pub fn look_every(idle: Duration, live: u32) -> Duration {
 mod tests {
     use super::*;
 
-    const TAKEOVER: Duration = Duration::from_mins(2);
+    const TAKEOVER: Duration = Duration::from_secs(2 * 60);
 
     #[test]
     fn farmers_that_join_together_do_not_look_together() {

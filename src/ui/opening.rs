@@ -94,8 +94,8 @@ mod tests {
             because: Because::Gpus,
             processes: 4,
             workdir: "a\u{1b}b".into(),
-            left: Some(Duration::from_mins(200)),
-            timeout: Some(Duration::from_hours(2)),
+            left: Some(Duration::from_secs(200 * 60)),
+            timeout: Some(Duration::from_secs(2 * 3600)),
             ..plain
         };
         assert_eq!(

@@ -48,7 +48,7 @@ impl Mode {
 /// How long the first line lets wait for itself, and the longest wait: a log
 /// of a day has 1,500 lines of progress at most.
 const FIRST_LINE: Duration = Duration::from_secs(10);
-const LAST_WAIT: Duration = Duration::from_mins(1);
+const LAST_WAIT: Duration = Duration::from_secs(60);
 
 /// The longest line in a log, well below what a pipe takes in one piece.
 const LONGEST: usize = 500;

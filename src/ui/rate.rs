@@ -19,7 +19,7 @@ pub(crate) struct RecentRate {
 const POINTS: usize = 128;
 
 /// The shortest time over which a rate is measured.
-const SHORTEST: Duration = Duration::from_mins(1);
+const SHORTEST: Duration = Duration::from_secs(60);
 
 impl RecentRate {
     /// Notes how many have ended by now, those of earlier runs included.

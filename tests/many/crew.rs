@@ -8,7 +8,7 @@ use nix::sys::signal::Signal;
 use crate::harness::{Done, Farm, Running, pause};
 
 /// The longest that a storm may take.
-const WATCHDOG: Duration = Duration::from_mins(20);
+const WATCHDOG: Duration = Duration::from_secs(20 * 60);
 
 /// xorshift64: a storm can be repeated by its seed.
 pub(crate) struct Random(u64);

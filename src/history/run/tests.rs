@@ -172,7 +172,7 @@ fn slots_of_a_farmer_that_gives_no_sign_are_not_busy() {
     let ended = end(0, 1, 0, T, 40 * S, Outcome::Exit(0));
     dir.journal("n1.0.1.1", &[header("n1", T, 1), ended]);
     let mut run = Run::open(dir.path()).unwrap();
-    let silence = Duration::from_mins(1);
+    let silence = Duration::from_secs(60);
     run.farmers[0].modified = Some(run.now - silence);
     assert_eq!(run.life(&run.farmers[0]), Life::Silent(silence));
     assert_eq!(run.busy(&run.farmers), Some(0.4));
@@ -184,7 +184,7 @@ fn a_farmer_is_dead_after_the_takeover_time_of_its_run() {
     dir.journal("n1.0.1.1", &[header("n1", T, 1)]);
     let mut run = Run::open(dir.path()).unwrap();
     for (takeover, silence, life) in [
-        (3600, 120, Life::Silent(Duration::from_mins(2))),
+        (3600, 120, Life::Silent(Duration::from_secs(2 * 60))),
         (3600, 3600, Life::Dead),
         (6, 2, Life::Alive),
         (6, 5, Life::Silent(Duration::from_secs(5))),

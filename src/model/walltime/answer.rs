@@ -9,7 +9,7 @@ use serde_json::Value;
 use crate::model::durations;
 
 /// Clocks of a node and of its scheduler may differ by so much.
-const SKEW: Duration = Duration::from_mins(1);
+const SKEW: Duration = Duration::from_secs(60);
 
 /// How long a job goes on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

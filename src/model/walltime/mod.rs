@@ -16,7 +16,7 @@ const LEAVING: Duration = Duration::from_secs(15);
 /// The margin is never more than this part of the time that there was.
 const LARGEST_PART: u32 = 4;
 /// The end of a job is asked for so often at most, and at least every so often.
-const ASK_EVERY: (Duration, Duration) = (Duration::from_mins(1), Duration::from_mins(10));
+const ASK_EVERY: (Duration, Duration) = (Duration::from_secs(60), Duration::from_secs(10 * 60));
 /// So many processes ask within a second: a scheduler has other things to do.
 const ASK_RATE: u32 = 20;
 

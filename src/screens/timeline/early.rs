@@ -75,7 +75,8 @@ impl<'a> Early<'a> {
     ) -> Option<Drawn<'a>> {
         let of_slot = self.waiting.get_mut(&slot)?;
         loop {
-            let (_, known) = of_slot.pop_front_if(|(at, _)| *at < before)?;
+            of_slot.front().filter(|(at, _)| *at < before)?;
+            let (_, known) = of_slot.pop_front()?;
             match known {
                 Known::Started(attempt) => {
                     let next = of_slot.front().map(|(at, _)| *at);

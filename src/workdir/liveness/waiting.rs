@@ -59,7 +59,7 @@ pub(in crate::workdir) mod samples {
         }
         fn notify(&mut self, _: String) {}
         fn takeover(&self) -> Duration {
-            Duration::from_mins(2)
+            Duration::from_secs(2 * 60)
         }
     }
 }

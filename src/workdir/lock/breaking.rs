@@ -249,7 +249,7 @@ mod tests {
     use crate::workdir::liveness::samples::Now;
     use crate::workdir::lock::acquire;
 
-    const TAKEOVER: Duration = Duration::from_mins(2);
+    const TAKEOVER: Duration = Duration::from_secs(2 * 60);
 
     /// A node without farmers.
     struct Empty;

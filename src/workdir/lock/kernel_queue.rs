@@ -103,7 +103,7 @@ mod tests {
         }
         fn notify(&mut self, _: String) {}
         fn takeover(&self) -> Duration {
-            Duration::from_mins(2)
+            Duration::from_secs(2 * 60)
         }
     }
 

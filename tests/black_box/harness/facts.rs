@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 /// Nothing here takes a minute, even on a busy machine; what takes two, hangs.
-pub(super) const WATCHDOG: Duration = Duration::from_mins(2);
+pub(super) const WATCHDOG: Duration = Duration::from_secs(2 * 60);
 
 /// The living processes that have this `NAME=value` in their environment.
 pub(crate) fn marked(mark: &str) -> Vec<i32> {
