@@ -14,8 +14,8 @@ use pytf::screens::report;
 use pytf::screens::status::{self, Form, Section, StatusError};
 use pytf::screens::timeline::{self, Options};
 use pytf::screens::watch::{self, WatchError};
-use pytf::ui::look::{Look, Terminal};
 use pytf::ui::progress::warn;
+use pytf::ui::style::{OutputStyle, Terminal};
 use pytf::ui::summary::quoted;
 
 /// Why a view was not shown, and the status to end with.
@@ -79,13 +79,13 @@ fn unless_closed(done: Result<(), Failed>, kind: Option<io::ErrorKind>) -> Resul
 /// `pytf status`
 pub(crate) fn status(args: &Status) -> Result<(), Failed> {
     let terminal = Terminal::of_stdout();
-    let mut look = Look::new(terminal, |name| std::env::var(name).ok());
+    let mut style = OutputStyle::new(terminal, |name| std::env::var(name).ok());
     if (args.failed || args.running) && !terminal.is_terminal {
         // Whoever searches in a table wants whole lines.
-        look.width = usize::MAX;
+        style.width = usize::MAX;
     }
     let form = match args.form() {
-        Format::Text => Form::Text(look),
+        Format::Text => Form::Text(style),
         Format::Json => Form::Json,
         Format::Csv => Form::Csv,
         Format::Tsv => Form::Tsv,
@@ -119,8 +119,8 @@ pub(crate) fn watch(args: &Watch) -> Result<(), Failed> {
         );
         return Err(Failed::new(text, RunExit::Usage));
     }
-    let look = Look::new(terminal, |name| std::env::var(name).ok());
-    match watch::watch(&args.workdir, look) {
+    let style = OutputStyle::new(terminal, |name| std::env::var(name).ok());
+    match watch::watch(&args.workdir, style) {
         Ok(None) => Ok(()),
         // The terminal is as it was: now the signal may do what it does.
         Ok(Some(signal)) => Ok(signal_hook::low_level::emulate_default_handler(signal)?),

@@ -1,6 +1,6 @@
 //! Reading a journal: the scanner of the views beside serde.
 
-use pytf::history::run::quick;
+use pytf::history::run::scan;
 use pytf::model::outcome::Outcome;
 use pytf::model::record::{Record, Start, Used};
 use pytf::model::task::TaskId;
@@ -26,7 +26,7 @@ pub(crate) fn journal(tasks: u64) -> Vec<u8> {
 /// Reads it with the scanner; the sum of the times of the ends.
 pub(crate) fn scan(journal: &[u8]) -> u64 {
     let lines = journal.split(|byte| *byte == b'\n');
-    let attempts = lines.filter_map(quick::parse);
+    let attempts = lines.filter_map(scan::parse);
     attempts.fold(0, |sum, one| sum.wrapping_add(one.end()))
 }
 

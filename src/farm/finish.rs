@@ -19,8 +19,8 @@ use crate::model::farmer::{Cause, RunSummary};
 use crate::model::logs::LogMode;
 use crate::model::outcome::signal_name;
 use crate::ui::advice;
-use crate::ui::look::{Look, Terminal};
 use crate::ui::progress::warn;
+use crate::ui::style::{OutputStyle, Terminal};
 use crate::ui::summary::combined::Combined;
 use crate::ui::summary::process::ProcessSummary;
 use crate::ui::summary::{Failure, Summary, TAIL};
@@ -159,8 +159,8 @@ impl Finish<'_> {
             is_cut_off: ended.farmer.cause() == Cause::Fenced,
             advice: advised(record),
         };
-        let look = Look::new(Terminal::of_stdout(), |name| std::env::var(name).ok());
-        summary.text(&look)
+        let style = OutputStyle::new(Terminal::of_stdout(), |name| std::env::var(name).ok());
+        summary.text(&style)
     }
 
     /// What there is of the output of tasks that finished.

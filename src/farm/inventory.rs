@@ -16,7 +16,7 @@ use crate::model::devices::pool::{Gpu, pool};
 use crate::model::devices::watch::Sample;
 use crate::model::record::SlotDevices;
 use crate::model::room::usable;
-use crate::ui::devices::{DeviceReport, ListedGpu};
+use crate::ui::device_report::{DeviceReport, ListedGpu};
 
 /// How long a measurement may take.
 const TIME_LIMIT: Duration = Duration::from_secs(5);

@@ -22,8 +22,8 @@ use super::threads::{Farm, Member};
 use crate::exit::RunExit;
 use crate::host::signals;
 use crate::model::allocation::Allocation;
-use crate::ui::look::{Look, Terminal};
 use crate::ui::progress::{Mode, Progress};
+use crate::ui::style::{OutputStyle, Terminal};
 
 /// Runs a farm to its end; returns the exit status.
 pub fn run(options: &Options) -> Result<RunExit, StartError> {
@@ -88,7 +88,7 @@ fn progress(options: &Options, allocation: &Allocation) -> Progress {
     let var = |name: &str| std::env::var(name).ok();
     let term = var("TERM");
     let mode = Mode::decide(stderr, term.as_deref(), allocation.is_step, options.quiet);
-    Progress::new(mode, Look::new(stderr, var))
+    Progress::new(mode, OutputStyle::new(stderr, var))
 }
 
 /// From now on signals are events, and are recorded; the first signal to stop also ends

@@ -7,8 +7,8 @@
 
 pub mod commands;
 pub mod failures;
+pub mod farmer_rows;
 pub mod journals;
-pub mod lanes;
 pub mod logs;
 pub mod run;
 

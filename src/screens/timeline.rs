@@ -133,14 +133,14 @@ fn write_to(run: &Run, old: &OldTimeline, out: impl Write, wishes: Options) -> i
 fn draw(plan: &Plan, old: &OldTimeline, out: &mut dyn Write) -> io::Result<Drawn> {
     let mut trace = Trace::begin(out, plan.origin, plan.since)?;
     trace.name_rows(plan)?;
-    let last = plan.farmers().map(|(_, lane)| lane.pid).max().unwrap_or(0);
+    let last = plan.farmers().map(|(_, rows)| rows.pid).max().unwrap_or(0);
     trace.old(old, last)?;
     let mut slices = Slices::of(plan, trace)?;
-    for (farmer, lane) in plan.farmers() {
+    for (farmer, rows) in plan.farmers() {
         Drawing {
             slices: &mut slices,
             farmer,
-            lane,
+            rows,
         }
         .draw()?;
     }

@@ -5,7 +5,7 @@
 
 mod gpus;
 
-use crate::history::run::node::{Node, nodes};
+use crate::history::run::nodes::{Node, nodes};
 use crate::history::run::{Farmer, Run};
 use crate::model::durations;
 use crate::model::figures::{Histogram, float, grouped, micros, share, show_kib};
@@ -165,13 +165,13 @@ fn rest(run: &Run, durations: &Histogram) -> Option<String> {
         .map(|farmer| u64::from(farmer.header().slots))?
         .max(1);
     let need = |nodes: u64| {
-        let lanes = float((nodes * slots).min(left));
+        let at_once = float((nodes * slots).min(left));
         #[expect(
             clippy::cast_possible_truncation,
             clippy::cast_sign_loss,
             reason = "a time"
         )]
-        let us = (float(left) * mean / lanes) as u64 + durations.quantile(0.95).unwrap_or(0);
+        let us = (float(left) * mean / at_once) as u64 + durations.quantile(0.95).unwrap_or(0);
         durations::show(micros(us))
     };
     let mut text = format!(

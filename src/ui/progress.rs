@@ -11,8 +11,8 @@ mod counts;
 use std::io::Write;
 use std::time::Duration;
 
-use super::look::{Look, Terminal};
 use super::rate::{RecentRate, show_rate};
+use super::style::{OutputStyle, Terminal};
 use crate::model::escape::{clip, without_error_numbers};
 use crate::model::figures::grouped;
 use bar::{Bar, beside_bar};
@@ -82,8 +82,8 @@ pub struct Progress {
 
 impl Progress {
     /// For stderr.
-    pub fn new(mode: Mode, look: Look) -> Self {
-        let bar = (mode == Mode::Bar).then(|| Bar::new(look));
+    pub fn new(mode: Mode, style: OutputStyle) -> Self {
+        let bar = (mode == Mode::Bar).then(|| Bar::new(style));
         Self::with_out(mode, bar, Box::new(std::io::stderr()))
     }
 
@@ -161,7 +161,7 @@ impl Progress {
         let columns = usize::from(Terminal::of_stderr().columns);
         match &self.bar {
             Some(bar) if columns > 0 => {
-                let line = bar.look.clip(line, columns);
+                let line = bar.style.clip(line, columns);
                 self.warn(&line);
             }
             _ => self.warn(line),

@@ -1,7 +1,7 @@
 //! What is said at the end of a run: how it went, what failed and why, and what
 //! to do next.
 //!
-//! The text is a pure function of its [`Summary`] and the [`Look`]. `combined` makes
+//! The text is a pure function of its [`Summary`] and the [`OutputStyle`]. `combined` makes
 //! one of many farmers, `process` is what those say that do not sum up.
 
 pub mod combined;
@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use console::measure_text_width;
 
-use super::look::{Look, Paint};
+use super::style::{OutputStyle, Paint};
 use crate::model::durations;
 use crate::model::escape::escape;
 use crate::model::figures::grouped;
@@ -120,17 +120,17 @@ impl Summary {
         (all > 0.0).then(|| (self.busy.as_secs_f64() / all).min(1.0))
     }
 
-    /// The text, lines of at most `look.width` characters.
-    pub fn text(&self, look: &Look) -> String {
-        let marks = if look.unicode { UNICODE } else { ASCII };
+    /// The text, lines of at most `style.width` characters.
+    pub fn text(&self, style: &OutputStyle) -> String {
+        let marks = if style.unicode { UNICODE } else { ASCII };
         let mut out = String::new();
-        self.push_headline(&mut out, look, &marks);
+        self.push_headline(&mut out, style, &marks);
         if self.finished + self.failed + self.left > 0 {
-            self.push_numbers(&mut out, look, &marks);
+            self.push_numbers(&mut out, style, &marks);
         }
-        self.push_short(&mut out, look);
+        self.push_short(&mut out, style);
         for failure in self.failures.iter().take(FAILURES) {
-            failure.push_to(&mut out, look, &marks);
+            failure.push_to(&mut out, style, &marks);
         }
         let shown = self.failures.iter().take(FAILURES);
         let shown = shown.map(|failure| 1 + failure.more).sum::<u64>();
@@ -143,21 +143,21 @@ impl Summary {
             let _ = writeln!(
                 out,
                 "\n  {}",
-                look.paint(Paint::Faint, &look.clip(&more, look.width - 2))
+                style.paint(Paint::Faint, &style.clip(&more, style.width - 2))
             );
         }
         if !self.advice.is_empty() {
             out.push('\n');
         }
         for advice in &self.advice {
-            push_wrapped(&mut out, look, marks.more, advice);
+            push_wrapped(&mut out, style, marks.more, advice);
         }
-        self.push_next(&mut out, look);
+        self.push_next(&mut out, style);
         out
     }
 
     /// The one line to read.
-    fn push_headline(&self, out: &mut String, look: &Look, marks: &Marks) {
+    fn push_headline(&self, out: &mut String, style: &OutputStyle, marks: &Marks) {
         let all = self.finished + self.failed + self.left;
         let total = grouped(all);
         let of = |number| match all {
@@ -197,11 +197,11 @@ impl Summary {
                 format!("all {total} tasks finished"),
             )
         };
-        let line = look.clip(&format!("{mark} {text}"), look.width);
-        let _ = writeln!(out, "{}", look.paint(paint, &line));
+        let line = style.clip(&format!("{mark} {text}"), style.width);
+        let _ = writeln!(out, "{}", style.paint(paint, &line));
     }
 
-    fn push_numbers(&self, out: &mut String, look: &Look, marks: &Marks) {
+    fn push_numbers(&self, out: &mut String, style: &OutputStyle, marks: &Marks) {
         let mut parts = vec![format!("{} finished", grouped(self.finished))];
         if self.failed > 0 {
             parts.push(format!("{} failed", grouped(self.failed)));
@@ -220,17 +220,17 @@ impl Summary {
         }
         let numbers = parts.join(marks.dot);
         let line = format!("  {numbers}{}{time}", marks.dot);
-        if measure_text_width(&line) <= look.width {
+        if measure_text_width(&line) <= style.width {
             let _ = writeln!(out, "{line}");
         } else {
             for part in [numbers, time] {
-                let _ = writeln!(out, "  {}", look.clip(&part, look.width - 2));
+                let _ = writeln!(out, "  {}", style.clip(&part, style.width - 2));
             }
         }
     }
 
     /// `27 tasks not started: 4m10s left, tasks like them take 9m00s`
-    fn push_short(&self, out: &mut String, look: &Look) {
+    fn push_short(&self, out: &mut String, style: &OutputStyle) {
         let Some(short) = self.short.as_deref().filter(|_| !self.others_work) else {
             return;
         };
@@ -240,7 +240,7 @@ impl Summary {
             n => format!("{} tasks", grouped(n)),
         };
         let line = format!("{tasks} not started: {short}");
-        let _ = writeln!(out, "  {}", look.clip(&line, look.width - 2));
+        let _ = writeln!(out, "  {}", style.clip(&line, style.width - 2));
     }
 
     /// What the left ones are, as far as that is settled.
@@ -259,7 +259,7 @@ impl Summary {
     }
 
     /// What to do next; nothing when there is nothing to do.
-    fn push_next(&self, out: &mut String, look: &Look) {
+    fn push_next(&self, out: &mut String, style: &OutputStyle) {
         let workdir = quoted(&escape(self.workdir.as_bytes()));
         let mut next = Vec::new();
         if self.left > 0 && !self.others_work {
@@ -296,53 +296,53 @@ impl Summary {
         for (command, what) in next {
             let pad = " ".repeat(column.saturating_sub(measure_text_width(&command)));
             // A command is for copying: it is never cut.
-            let room = look.width.saturating_sub(column + 4);
-            let what = look.paint(Paint::Faint, &look.clip(&what, room));
-            let line = format!("  {}{pad}  {what}", look.paint(Paint::Strong, &command));
+            let room = style.width.saturating_sub(column + 4);
+            let what = style.paint(Paint::Faint, &style.clip(&what, room));
+            let line = format!("  {}{pad}  {what}", style.paint(Paint::Strong, &command));
             let _ = writeln!(out, "{}", line.trim_end());
         }
     }
 }
 
 impl Failure {
-    fn push_to(&self, out: &mut String, look: &Look, marks: &Marks) {
+    fn push_to(&self, out: &mut String, style: &OutputStyle, marks: &Marks) {
         let head = match self.more {
             0 => format!("  task {}", self.id),
             more => format!("  task {} and {} more", self.id, grouped(more)),
         };
         let outcome = self.outcome.to_string();
         let taken = measure_text_width(&head) + measure_text_width(&outcome) + 4;
-        let command = look.clip(&escape(&self.command), look.width.saturating_sub(taken));
+        let command = style.clip(&escape(&self.command), style.width.saturating_sub(taken));
         let _ = writeln!(
             out,
             "\n{}  {}  {command}",
-            look.paint(Paint::Strong, &head),
-            look.paint(Paint::Bad, &outcome),
+            style.paint(Paint::Strong, &head),
+            style.paint(Paint::Bad, &outcome),
         );
         let mut place = escape(self.node.as_bytes());
         if let Some(log) = &self.log {
             let _ = write!(place, "{}{}", marks.dot, escape(log.as_bytes()));
         }
         if !place.is_empty() {
-            let place = look.clip(&place, look.width - 4);
-            let _ = writeln!(out, "    {}", look.paint(Paint::Faint, &place));
+            let place = style.clip(&place, style.width - 4);
+            let _ = writeln!(out, "    {}", style.paint(Paint::Faint, &place));
         }
         for line in &self.tail {
-            let line = look.clip(line, look.width - 6);
-            let _ = writeln!(out, "    {} {line}", look.paint(Paint::Faint, marks.bar));
+            let line = style.clip(line, style.width - 6);
+            let _ = writeln!(out, "    {} {line}", style.paint(Paint::Faint, marks.bar));
         }
     }
 }
 
 /// A paragraph behind a mark, its further lines below its first word.
-pub(crate) fn push_wrapped(out: &mut String, look: &Look, mark: &str, text: &str) {
+pub(crate) fn push_wrapped(out: &mut String, style: &OutputStyle, mark: &str, text: &str) {
     let indent = measure_text_width(mark) + 3;
     let mut line = format!("  {mark} ");
     let mut is_empty = true;
     for word in text.split(' ') {
         let width = measure_text_width(&line) + 1 + measure_text_width(word);
-        if !is_empty && width > look.width {
-            let _ = writeln!(out, "{}", look.clip(&line, look.width));
+        if !is_empty && width > style.width {
+            let _ = writeln!(out, "{}", style.clip(&line, style.width));
             line = " ".repeat(indent);
             is_empty = true;
         }
@@ -352,7 +352,7 @@ pub(crate) fn push_wrapped(out: &mut String, look: &Look, mark: &str, text: &str
         line += word;
         is_empty = false;
     }
-    let _ = writeln!(out, "{}", look.clip(&line, look.width));
+    let _ = writeln!(out, "{}", style.clip(&line, style.width));
 }
 
 /// A word as it can be typed into a shell.

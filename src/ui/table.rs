@@ -4,14 +4,14 @@ use std::io::{self, Write};
 
 use console::measure_text_width;
 
-use super::look::{Look, Paint};
+use super::style::{OutputStyle, Paint};
 
 /// What stands between two columns of text.
 const GAP: usize = 2;
 
 /// Writes rows with aligned columns, each line cut to the width. The first row
 /// is the header. The last column takes what is left.
-pub fn text(out: &mut dyn Write, look: &Look, rows: &[Vec<String>]) -> io::Result<()> {
+pub fn text(out: &mut dyn Write, style: &OutputStyle, rows: &[Vec<String>]) -> io::Result<()> {
     let columns = rows.iter().map(Vec::len).max().unwrap_or(0);
     let width = |column: usize| {
         let cells = rows.iter().filter_map(|row| row.get(column));
@@ -42,9 +42,9 @@ pub fn text(out: &mut dyn Write, look: &Look, rows: &[Vec<String>]) -> io::Resul
                 line += &" ".repeat(pad);
             }
         }
-        let line = look.clip(line.trim_end(), look.width);
+        let line = style.clip(line.trim_end(), style.width);
         if number == 0 {
-            writeln!(out, "{}", look.paint(Paint::Faint, &line))?;
+            writeln!(out, "{}", style.paint(Paint::Faint, &line))?;
         } else {
             writeln!(out, "{line}")?;
         }
@@ -94,14 +94,14 @@ mod tests {
             &["1200", "time limit", "b"],
         ]);
         let mut out = Vec::new();
-        text(&mut out, &Look::PLAIN, &rows).unwrap();
+        text(&mut out, &OutputStyle::PLAIN, &rows).unwrap();
         assert_eq!(
             String::from_utf8(out).unwrap(),
             "task  outcome        command\n   7  exit status 3  a\n1200  time limit     b\n"
         );
-        let narrow = Look {
+        let narrow = OutputStyle {
             width: 40,
-            ..Look::PLAIN
+            ..OutputStyle::PLAIN
         };
         let long = vec![vec!["x".repeat(100)], vec!["ü".repeat(100)]];
         let mut out = Vec::new();

@@ -37,7 +37,7 @@ pub struct Counts {
     /// The state in `lock`, when there is one.
     pub state: Option<State>,
     /// Why there is none where there should be one; or why the run cannot be continued.
-    pub trouble: Option<String>,
+    pub problem: Option<String>,
 }
 
 impl Counts {
@@ -53,12 +53,12 @@ impl Counts {
                     Ok(None)
                 }
             });
-        let (state, mut trouble) = match looked {
+        let (state, mut problem) = match looked {
             Ok(state) => (state, None),
-            Err(trouble) => (None, Some(trouble)),
+            Err(problem) => (None, Some(problem)),
         };
         let Some(state) = state else {
-            return Self::counted(workdir, trouble);
+            return Self::counted(workdir, problem);
         };
         if state.live == 0 {
             // A farmer may have started meanwhile.
@@ -67,7 +67,7 @@ impl Counts {
                 let again = dir.and_then(|dir| peek(&(dir as Arc<dyn Dir>)).ok()?);
                 again.is_some_and(|again| again.seq == state.seq)
             };
-            trouble = doubt(workdir, &state).filter(is_same);
+            problem = doubt(workdir, &state).filter(is_same);
         }
         Ok(Self {
             total: state.tasks.lines.saturating_sub(state.dropped),
@@ -78,12 +78,12 @@ impl Counts {
             dropped: state.dropped,
             feeding: u64::from(state.feeding),
             state: Some(state),
-            trouble,
+            problem,
         })
     }
 
     /// Counts the lines of the files.
-    fn counted(workdir: &Path, trouble: Option<String>) -> io::Result<Self> {
+    fn counted(workdir: &Path, problem: Option<String>) -> io::Result<Self> {
         let count = |name: &str| count_lines(&workdir.join(name));
         let (finished, failed) = (count(FINISHED)?, count(FAILED)?);
         let (waiting, tasks) = (count(TOPROCESS)?, count(TASKS)?);
@@ -94,7 +94,7 @@ impl Counts {
             failed,
             waiting,
             claimed: total - finished - failed - waiting,
-            trouble,
+            problem,
             ..Self::default()
         })
     }

@@ -8,12 +8,13 @@ use std::io;
 use std::path::Path;
 use std::time::{SystemTime, UNIX_EPOCH};
 
+use super::attempt::Attempt;
 use super::gpus::Gpus;
 use super::lines;
-use super::quick::{self, Attempt};
+use super::scan;
 use super::slots::Slots;
+use crate::history::farmer_rows::Span;
 use crate::history::journals::{Damage, Journal};
-use crate::history::lanes::Span;
 use crate::model::figures::Histogram;
 use crate::model::outcome::{Destination, Outcome};
 use crate::model::record::{Header, LATEST, Mark, NodeHealth, Record, Used};
@@ -243,7 +244,7 @@ impl Farmer {
 
     fn line(&mut self, line: &[u8], offset: u64) {
         self.lines += 1;
-        match quick::parse(line) {
+        match scan::parse(line) {
             Some(attempt) => self.attempt(attempt, offset),
             None => match Record::parse(line) {
                 Some(record) => self.other(record, offset),
@@ -356,7 +357,7 @@ impl Farmer {
                 self.saw(at, at);
                 self.left = Some((at, why));
             }
-            // The quick parser is stricter about blanks than it has to be.
+            // The scanner is stricter about blanks than it has to be.
             Record::Start(start) => self.attempt(start.into(), offset),
             Record::End(end) => self.attempt(end.into(), offset),
         }

@@ -7,8 +7,8 @@
 
 use std::collections::BTreeMap;
 
-use super::quick::Attempt;
-use crate::history::lanes::natural;
+use super::attempt::Attempt;
+use crate::history::farmer_rows::natural;
 use crate::model::escape::{clip, escape};
 use crate::model::figures::float;
 use crate::model::record::{GpuLoad, Header};
@@ -269,7 +269,7 @@ pub fn load_with_tasks(gpus: &[&Gpu]) -> Option<f64> {
 mod tests {
     use super::*;
     use crate::history::run::Run;
-    use crate::history::run::node::nodes;
+    use crate::history::run::nodes::nodes;
     use crate::history::synthetic::{end, gpus, header_with, start, workdir};
     use crate::model::outcome::Outcome;
 

@@ -6,15 +6,16 @@
 //! state in `lock` says, which is exact; everything from journals may be
 //! some seconds ahead of it.
 
+pub mod attempt;
 mod clocks;
 pub mod counts;
 pub mod farmer;
 pub mod faults;
 pub mod gpus;
-pub mod life;
 mod lines;
-pub mod node;
-pub mod quick;
+pub mod liveness;
+pub mod nodes;
+pub mod scan;
 pub mod slots;
 mod transactions;
 
@@ -29,7 +30,7 @@ pub use self::clocks::ClockDifference;
 pub use self::counts::Counts;
 pub use self::farmer::Farmer;
 use self::faults::Faults;
-pub use self::life::Life;
+pub use self::liveness::FarmerState;
 use super::journals::journals_again;
 use crate::model::figures::Histogram;
 use crate::model::forecast::{Forecast, Known, forecast};
@@ -66,7 +67,7 @@ pub struct Run {
     /// When it was read, by our clock.
     pub now: SystemTime,
     node: Here,
-    files: life::FileTime,
+    files: liveness::FileTime,
 }
 
 impl Run {
@@ -85,7 +86,7 @@ impl Run {
             failed: Vec::new(),
             now: SystemTime::now(),
             node: Here::read(),
-            files: life::FileTime::default(),
+            files: liveness::FileTime::default(),
         };
         run.refresh()?;
         Ok(run)
@@ -121,20 +122,20 @@ impl Run {
     }
 
     /// How a farmer is.
-    pub fn life(&self, farmer: &Farmer) -> Life {
+    pub fn state_of(&self, farmer: &Farmer) -> FarmerState {
         let state = self.counts.state.as_ref();
         let takeover = state.and_then(State::takeover);
         let takeover = takeover.unwrap_or(DEFAULT_TAKEOVER);
-        Life::of(farmer, &self.node, self.files.at(self.now), takeover)
+        FarmerState::of(farmer, &self.node, self.files.at(self.now), takeover)
     }
 
     /// What time it is now by a farmer's clock, by its journal; for one that
     /// is over, the last time in its journal.
     pub fn now_of(&self, farmer: &Farmer) -> u64 {
-        if !self.life(farmer).is_there() {
+        if !self.state_of(farmer).is_live() {
             return farmer.last;
         }
-        let silence = life::silence(farmer, self.files.at(self.now));
+        let silence = liveness::silence(farmer, self.files.at(self.now));
         farmer
             .last
             .saturating_add(u64::try_from(silence.as_micros()).unwrap_or(0))
@@ -144,7 +145,7 @@ impl Run {
     pub fn living(&self) -> impl Iterator<Item = &Farmer> {
         self.farmers
             .iter()
-            .filter(|farmer| self.life(farmer).is_there())
+            .filter(|farmer| self.state_of(farmer).is_live())
     }
 
     /// Whose fault failures were.

@@ -7,7 +7,7 @@
 
 use std::collections::BTreeMap;
 
-use super::quick::Attempt;
+use super::attempt::Attempt;
 
 /// An end that the journal has behind a later attempt of the same slot.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -3,7 +3,7 @@
 use std::fs::OpenOptions;
 use std::io::Write as _;
 
-use super::node::nodes;
+use super::nodes::nodes;
 use super::*;
 use crate::history::failures::{causes, failures};
 use crate::history::synthetic::{Workdir, end, header, start, workdir};
@@ -138,7 +138,7 @@ fn slots_that_are_there_and_what_ran_in_them() {
         });
     assert_eq!(sum, (2 * S, 20 * S, 2));
     assert_eq!(nodes(&run)[0].busy, Some(0.1));
-    assert_eq!(run.life(&run.farmers[0]), Life::Left);
+    assert_eq!(run.state_of(&run.farmers[0]), FarmerState::Left);
     assert_eq!(run.forecast(), Forecast::Unknown("no farmer works on it"));
 }
 
@@ -174,7 +174,7 @@ fn slots_of_a_farmer_that_gives_no_sign_are_not_busy() {
     let mut run = Run::open(dir.path()).unwrap();
     let silence = Duration::from_secs(60);
     run.farmers[0].modified = Some(run.now - silence);
-    assert_eq!(run.life(&run.farmers[0]), Life::Silent(silence));
+    assert_eq!(run.state_of(&run.farmers[0]), FarmerState::Silent(silence));
     assert_eq!(run.busy(&run.farmers), Some(0.4));
 }
 
@@ -183,18 +183,22 @@ fn a_farmer_is_dead_after_the_takeover_time_of_its_run() {
     let dir = workdir(&["x"; 2]);
     dir.journal("n1.0.1.1", &[header("n1", T, 1)]);
     let mut run = Run::open(dir.path()).unwrap();
-    for (takeover, silence, life) in [
-        (3600, 120, Life::Silent(Duration::from_secs(2 * 60))),
-        (3600, 3600, Life::Dead),
-        (6, 2, Life::Alive),
-        (6, 5, Life::Silent(Duration::from_secs(5))),
-        (6, 6, Life::Dead),
+    for (takeover, silence, expected) in [
+        (3600, 120, FarmerState::Silent(Duration::from_secs(2 * 60))),
+        (3600, 3600, FarmerState::Dead),
+        (6, 2, FarmerState::Alive),
+        (6, 5, FarmerState::Silent(Duration::from_secs(5))),
+        (6, 6, FarmerState::Dead),
     ] {
         let mut state = State::new(Mechanism::Flock);
         (state.live, state.takeover) = (1, takeover);
         run.counts.state = Some(state);
         run.farmers[0].modified = Some(run.now - Duration::from_secs(silence));
-        assert_eq!(run.life(&run.farmers[0]), life, "{silence} s of {takeover}");
+        assert_eq!(
+            run.state_of(&run.farmers[0]),
+            expected,
+            "{silence} s of {takeover}"
+        );
     }
 }
 

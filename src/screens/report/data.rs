@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 
 use super::gantt::Gantt;
 use crate::history::run::Run;
-use crate::history::run::node::{Node, nodes};
+use crate::history::run::nodes::{Node, nodes};
 use crate::model::escape::escape;
 use crate::model::figures::Histogram;
 use crate::model::series::Series;

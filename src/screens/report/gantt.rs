@@ -8,8 +8,9 @@ use std::io;
 
 use serde_json::{Value, json};
 
-use crate::history::lanes::{Span, lanes};
-use crate::history::run::quick::{self, Attempt};
+use crate::history::farmer_rows::{Span, farmer_rows};
+use crate::history::run::attempt::Attempt;
+use crate::history::run::scan;
 use crate::history::run::{Farmer, Run, each_line};
 use crate::model::escape::escape;
 use crate::model::figures::float;
@@ -60,19 +61,19 @@ impl Gantt {
         farmers.sort_by_key(|farmer| (farmer.first, &farmer.journal.name));
         let spans: Vec<Span> = farmers
             .iter()
-            .map(|farmer| farmer.span(run.life(farmer).is_there()))
+            .map(|farmer| farmer.span(run.state_of(farmer).is_live()))
             .collect();
-        let lanes = lanes(&spans);
+        let rows = farmer_rows(&spans);
         // Node by node, slot by slot.
         let mut keys: Vec<(u64, u64, &str, u32)> = farmers
             .iter()
-            .zip(&lanes)
-            .flat_map(|(farmer, lane)| {
+            .zip(&rows)
+            .flat_map(|(farmer, rows)| {
                 let host = &farmer.header().host[..];
                 farmer
                     .used_slots
                     .iter()
-                    .map(move |slot| (lane.pid, lane.tid(*slot), host, *slot))
+                    .map(move |slot| (rows.pid, rows.tid(*slot), host, *slot))
             })
             .collect();
         keys.sort_unstable();
@@ -96,9 +97,9 @@ impl Gantt {
             step: run.durations().count / POINTS + 1,
             seen: 0,
         };
-        for (farmer, lane) in farmers.iter().zip(&lanes) {
+        for (farmer, rows) in farmers.iter().zip(&rows) {
             let row = |slot| {
-                keys.binary_search_by_key(&(lane.pid, lane.tid(slot)), |(pid, tid, ..)| {
+                keys.binary_search_by_key(&(rows.pid, rows.tid(slot)), |(pid, tid, ..)| {
                     (*pid, *tid)
                 })
                 .ok()
@@ -117,7 +118,7 @@ impl Gantt {
         let mut open: Vec<Option<Piece>> = vec![None; self.rows.len()];
         let file = farmer.journal.file()?;
         each_line(&file, |line, _| {
-            let Some(attempt) = quick::parse(line).filter(|one| one.outcome.is_some()) else {
+            let Some(attempt) = scan::parse(line).filter(|one| one.outcome.is_some()) else {
                 return;
             };
             self.point(&attempt);
@@ -148,7 +149,7 @@ impl Gantt {
         }
         match &farmer.left {
             Some((at, why)) => mark(*at, format!("left: {}", escape(why.as_bytes()))),
-            None if !run.life(farmer).is_there() => mark(farmer.last, "lost".to_owned()),
+            None if !run.state_of(farmer).is_live() => mark(farmer.last, "lost".to_owned()),
             None => {}
         }
         Ok(())

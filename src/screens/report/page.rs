@@ -15,8 +15,8 @@ use serde_json::Value;
 use crate::history::commands::Commands;
 use crate::history::logs::{log_path, log_tail};
 use crate::history::run::farmer::Top;
-use crate::history::run::node::nodes;
-use crate::history::run::{Farmer, Life, Run};
+use crate::history::run::nodes::nodes;
+use crate::history::run::{Farmer, FarmerState, Run};
 use crate::model::durations;
 use crate::model::escape::{clip, escape};
 use crate::model::figures::{date, float, grouped, micros, show_kib};
@@ -259,7 +259,7 @@ fn node_table(run: &Run, status: &Value) -> Markup {
                     @for (node, one) in nodes.iter().zip(figures).take(NODES) {
                         tr {
                             td { (text(&one["node"])) }
-                            td class=(class_of(node.life, node.health)) { (node.word()) }
+                            td class=(class_of(node.state, node.health)) { (node.word()) }
                             td.n { (count(&one["slots"])) }
                             td.n { (count(&one["finished"])) }
                             td.n.bad[one["failed"] != 0] { (count(&one["failed"])) }
@@ -278,13 +278,13 @@ fn node_table(run: &Run, status: &Value) -> Markup {
 }
 
 /// How a node's state is coloured.
-fn class_of(life: Life, health: NodeHealth) -> &'static str {
-    match life {
-        Life::Alive if health != NodeHealth::Healthy => "bad",
-        Life::Alive => "good",
-        Life::Silent(_) | Life::Lost => "warn",
-        Life::Dead => "bad",
-        Life::Left => "faint",
+fn class_of(state: FarmerState, health: NodeHealth) -> &'static str {
+    match state {
+        FarmerState::Alive if health != NodeHealth::Healthy => "bad",
+        FarmerState::Alive => "good",
+        FarmerState::Silent(_) | FarmerState::Lost => "warn",
+        FarmerState::Dead => "bad",
+        FarmerState::Left => "faint",
     }
 }
 
@@ -505,7 +505,7 @@ fn foot(run: &Run, status: &Value) -> Markup {
             " from the journals of the workdir."
         }
         @if let Some(difference) = run.clock_difference() { p { (difference.text()) "." } }
-        @if let Some(trouble) = status["trouble"].as_str() { p.bad { (trouble) } }
+        @if let Some(problem) = status["trouble"].as_str() { p.bad { (problem) } }
         @for damage in each(&status["damage"]) {
             p.bad {
                 (text(&damage["journal"])) ": " (count(&damage["lines"]))

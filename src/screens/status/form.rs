@@ -4,13 +4,13 @@ use std::path::Path;
 
 use crate::model::escape::escape;
 use crate::model::outcome::Outcome;
-use crate::ui::look::Look;
+use crate::ui::style::OutputStyle;
 
 /// How it is to be shown.
 #[derive(Clone, Copy, Debug)]
 pub enum Form {
     /// For people.
-    Text(Look),
+    Text(OutputStyle),
     /// One JSON object.
     Json,
     /// A table with commas; failed and running tasks only.

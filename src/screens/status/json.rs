@@ -8,8 +8,8 @@ use serde_json::{Value, json};
 use super::form::{numbers, shown};
 use crate::history::failures::{Cause, causes, failures};
 use crate::history::run::gpus::Gpu;
-use crate::history::run::node::{Node, nodes};
-use crate::history::run::{ClockDifference, Farmer, Life, Run};
+use crate::history::run::nodes::{Node, nodes};
+use crate::history::run::{ClockDifference, Farmer, FarmerState, Run};
 use crate::model::escape::escape;
 use crate::model::figures::{Histogram, float, share};
 use crate::model::forecast::Forecast;
@@ -97,7 +97,7 @@ pub fn status(run: &Run) -> Value {
             "lines": farmer.damage.lines,
             "first": farmer.damage.first,
         })).collect::<Vec<_>>(),
-        "trouble": counts.trouble.as_deref().map(|trouble| escape(trouble.as_bytes())),
+        "trouble": counts.problem.as_deref().map(|problem| escape(problem.as_bytes())),
     })
 }
 
@@ -151,15 +151,15 @@ pub(crate) fn spread(values: &Histogram, unit: f64) -> Value {
 
 fn node(node: &Node, clocks: Option<&ClockDifference>) -> Value {
     let ahead = clocks.and_then(|clocks| clocks.of(node.host));
-    let silent = match node.life {
-        Life::Silent(silence) => Some(silence.as_secs_f64()),
+    let silent = match node.state {
+        FarmerState::Silent(silence) => Some(silence.as_secs_f64()),
         _ => None,
     };
     let farmers = node.farmers.iter();
     let sum = |of: fn(&Farmer) -> u64| farmers.clone().map(|farmer| of(farmer)).sum::<u64>();
     json!({
         "node": escape(node.host.as_bytes()),
-        "life": node.life.word(),
+        "life": node.state.word(),
         "silent": silent,
         "health": node.health.word(),
         "draining": node.is_draining,

@@ -8,7 +8,7 @@ use super::form::Form;
 use super::json::{SCHEMA, seconds};
 use crate::history::commands::Commands;
 use crate::history::run::Run;
-use crate::history::run::quick::Attempt;
+use crate::history::run::attempt::Attempt;
 use crate::model::durations;
 use crate::model::escape::{clip, escape};
 use crate::model::figures::micros;

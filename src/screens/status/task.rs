@@ -11,7 +11,7 @@ use super::json::{SCHEMA, seconds};
 use crate::history::commands::Commands;
 use crate::history::logs::{log_path, log_tail};
 use crate::history::open;
-use crate::history::run::{Life, Run, each_line};
+use crate::history::run::{FarmerState, Run, each_line};
 use crate::model::durations;
 use crate::model::escape::{clip, escape};
 use crate::model::figures::{grouped, micros, show_kib};
@@ -20,7 +20,7 @@ use crate::model::outcome::{Destination, Outcome};
 use crate::model::record::{End, LogAt, Record, Used};
 use crate::model::task::TaskId;
 use crate::screens::log::place;
-use crate::ui::look::{Look, Paint};
+use crate::ui::style::{OutputStyle, Paint};
 use crate::workdir::layout::{FAILED, FINISHED, REQUEUED, TOPROCESS};
 use crate::workdir::transaction::RequeueReason;
 
@@ -123,7 +123,10 @@ fn attempts(run: &Run, id: TaskId) -> io::Result<BTreeMap<u32, Attempt>> {
         for record in farmer.journal.records_of(id)? {
             match record? {
                 Record::Start(start) => {
-                    let is_over = matches!(run.life(farmer), Life::Lost | Life::Left | Life::Dead);
+                    let is_over = matches!(
+                        run.state_of(farmer),
+                        FarmerState::Lost | FarmerState::Left | FarmerState::Dead
+                    );
                     let ran = run.now_of(farmer).saturating_sub(start.at);
                     let mut attempt = new(start.slot, start.at, ran);
                     attempt.pid = Some(start.pid);
@@ -235,17 +238,17 @@ impl Attempt {
 
 impl Task {
     /// For people.
-    pub(super) fn text(&self, look: &Look) -> String {
+    pub(super) fn text(&self, style: &OutputStyle) -> String {
         let mut out = format!(
             "{}  {}\n",
-            look.paint(Paint::Strong, &format!("task {}", self.id)),
+            style.paint(Paint::Strong, &format!("task {}", self.id)),
             self.place
         );
         if let Some(command) = &self.command {
-            let _ = writeln!(out, "  {}", look.clip(command, look.width - 2));
+            let _ = writeln!(out, "  {}", style.clip(command, style.width - 2));
         }
         if !self.why.is_empty() {
-            let _ = writeln!(out, "  {}", look.clip(&self.why, look.width - 2));
+            let _ = writeln!(out, "  {}", style.clip(&self.why, style.width - 2));
         }
         for (attempt, why) in &self.requeued {
             let line = if why == RequeueReason::Dropped.word() {
@@ -253,7 +256,7 @@ impl Task {
             } else {
                 format!("put back for attempt {attempt}: {why}")
             };
-            let _ = writeln!(out, "  {}", look.clip(&line, look.width - 2));
+            let _ = writeln!(out, "  {}", style.clip(&line, style.width - 2));
         }
         for (number, attempt) in &self.attempts {
             let words = attempt.words();
@@ -264,7 +267,7 @@ impl Task {
             let _ = writeln!(
                 out,
                 "{}",
-                look.paint(attempt.paint(), &look.clip(&head, look.width))
+                style.paint(attempt.paint(), &style.clip(&head, style.width))
             );
             let line = format!(
                 "node {}, slot {}{}, farmer {}{}",
@@ -281,7 +284,7 @@ impl Task {
                     ""
                 }
             );
-            let _ = writeln!(out, "    {}", look.clip(&line, look.width - 4));
+            let _ = writeln!(out, "    {}", style.clip(&line, style.width - 4));
             if let Some(used) = &attempt.used {
                 let line = format!(
                     "CPU {} user, {} system; peak memory {}; read {}, written {}",
@@ -291,17 +294,17 @@ impl Task {
                     show_kib(used.read),
                     show_kib(used.written)
                 );
-                let _ = writeln!(out, "    {}", look.clip(&line, look.width - 4));
+                let _ = writeln!(out, "    {}", style.clip(&line, style.width - 4));
             }
             if let Some(log) = &attempt.log {
                 let line = escape(log.file.as_bytes());
-                let _ = writeln!(out, "    log {}", look.clip(&line, look.width - 8));
+                let _ = writeln!(out, "    log {}", style.clip(&line, style.width - 8));
             }
         }
         if !self.tail.is_empty() {
             let _ = writeln!(out, "\n  the end of its log");
             for line in &self.tail {
-                let _ = writeln!(out, "  | {}", look.clip(line, look.width - 4));
+                let _ = writeln!(out, "  | {}", style.clip(line, style.width - 4));
             }
         }
         out

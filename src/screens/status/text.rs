@@ -11,10 +11,10 @@ use super::json::word;
 use super::running::running;
 use crate::history::commands::Commands;
 use crate::history::failures::{Cause, Details, causes, failures};
+use crate::history::run::attempt::Attempt;
 use crate::history::run::gpus::{Gpu, Gpus, load_with_tasks};
-use crate::history::run::node::{Node, nodes};
-use crate::history::run::quick::Attempt;
-use crate::history::run::{Life, Run};
+use crate::history::run::nodes::{Node, nodes};
+use crate::history::run::{FarmerState, Run};
 use crate::model::durations;
 use crate::model::escape::escape;
 use crate::model::figures::{grouped, micros, share, show_kib};
@@ -22,8 +22,8 @@ use crate::model::forecast::Forecast;
 use crate::model::record::NodeHealth;
 use crate::model::task::TaskId;
 use crate::ui::advice::advice;
-use crate::ui::look::{Look, Paint};
 use crate::ui::rate::show_rate;
+use crate::ui::style::{OutputStyle, Paint};
 use crate::ui::summary::{push_wrapped, quoted};
 
 /// How many nodes are shown.
@@ -39,10 +39,10 @@ const CAUSES: usize = 6;
 const BAR: usize = 50;
 
 /// The screen.
-pub(super) fn text(run: &Run, look: &Look) -> io::Result<String> {
+pub(super) fn text(run: &Run, style: &OutputStyle) -> io::Result<String> {
     let mut screen = Screen {
         out: String::new(),
-        look,
+        style,
     };
     screen.head(run);
     screen.time(run);
@@ -63,18 +63,18 @@ pub(super) fn text(run: &Run, look: &Look) -> io::Result<String> {
 
 struct Screen<'a> {
     out: String,
-    look: &'a Look,
+    style: &'a OutputStyle,
 }
 
 impl Screen<'_> {
     fn line(&mut self, text: &str) {
-        let text = self.look.clip(text, self.look.width);
+        let text = self.style.clip(text, self.style.width);
         let _ = writeln!(self.out, "{text}");
     }
 
     fn painted(&mut self, paint: Paint, text: &str) {
-        let text = self.look.clip(text, self.look.width);
-        let _ = writeln!(self.out, "{}", self.look.paint(paint, &text));
+        let text = self.style.clip(text, self.style.width);
+        let _ = writeln!(self.out, "{}", self.style.paint(paint, &text));
     }
 
     fn title(&mut self, text: &str) {
@@ -83,12 +83,12 @@ impl Screen<'_> {
     }
 
     fn wrapped(&mut self, text: &str) {
-        let mark = if self.look.unicode { "▸" } else { "->" };
-        push_wrapped(&mut self.out, self.look, mark, text);
+        let mark = if self.style.unicode { "▸" } else { "->" };
+        push_wrapped(&mut self.out, self.style, mark, text);
     }
 
     fn dot(&self) -> &'static str {
-        if self.look.unicode { " · " } else { ", " }
+        if self.style.unicode { " · " } else { ", " }
     }
 
     fn head(&mut self, run: &Run) {
@@ -101,7 +101,7 @@ impl Screen<'_> {
         };
         self.painted(paint, &format!("{}: {state}", shown(&run.workdir)));
         let done = share(counts.done(), counts.total).unwrap_or(0.0);
-        let width = BAR.min(self.look.width.saturating_sub(40)).max(10);
+        let width = BAR.min(self.style.width.saturating_sub(40)).max(10);
         #[expect(
             clippy::cast_possible_truncation,
             clippy::cast_sign_loss,
@@ -109,7 +109,7 @@ impl Screen<'_> {
             reason = "the width of a bar"
         )]
         let filled = (done * width as f64).floor() as usize;
-        let (full, empty) = if self.look.unicode {
+        let (full, empty) = if self.style.unicode {
             ("█", "░")
         } else {
             ("#", "-")
@@ -144,7 +144,7 @@ impl Screen<'_> {
 
     /// Facts side by side, on as many lines as they need: none is cut.
     fn facts(&mut self, parts: &[String]) {
-        for line in self.side_by_side(parts, self.look.width.saturating_sub(2)) {
+        for line in self.side_by_side(parts, self.style.width.saturating_sub(2)) {
             self.line(&format!("  {line}"));
         }
     }
@@ -196,7 +196,7 @@ impl Screen<'_> {
                 format!("{} (longest)", show(times.max)),
             ];
             let sentence = parts.join(", ");
-            if measure_text_width(&sentence) + 2 <= self.look.width {
+            if measure_text_width(&sentence) + 2 <= self.style.width {
                 parts = vec![sentence];
             }
             if peaks.count > 0 {
@@ -233,27 +233,31 @@ impl Screen<'_> {
         if nodes.is_empty() {
             return;
         }
-        let count = |is: fn(Life) -> bool| nodes.iter().filter(|node| is(node.life)).count();
+        let count =
+            |is: fn(FarmerState) -> bool| nodes.iter().filter(|node| is(node.state)).count();
         let mut parts = Vec::new();
         for (count, word) in [
-            (count(|life| life == Life::Alive), "alive"),
-            (count(|life| matches!(life, Life::Silent(_))), "silent"),
-            (count(|life| matches!(life, Life::Dead)), "dead"),
-            (count(|life| matches!(life, Life::Lost)), "lost"),
-            (count(|life| matches!(life, Life::Left)), "left"),
+            (count(|state| state == FarmerState::Alive), "alive"),
+            (
+                count(|state| matches!(state, FarmerState::Silent(_))),
+                "silent",
+            ),
+            (count(|state| matches!(state, FarmerState::Dead)), "dead"),
+            (count(|state| matches!(state, FarmerState::Lost)), "lost"),
+            (count(|state| matches!(state, FarmerState::Left)), "left"),
         ] {
             if count > 0 {
                 parts.push(format!("{count} {word}"));
             }
         }
-        let aside = |node: &&Node| node.life.is_there() && node.health != NodeHealth::Healthy;
+        let aside = |node: &&Node| node.state.is_live() && node.health != NodeHealth::Healthy;
         let aside = nodes.iter().filter(aside).count();
         if aside > 0 {
             parts.push(format!("{aside} in quarantine"));
         }
         self.title(&format!("nodes: {}", parts.join(", ")));
-        // Those that live, then those in trouble.
-        nodes.sort_by_key(|node| !node.life.is_there());
+        // Those that live, then those that do not.
+        nodes.sort_by_key(|node| !node.state.is_live());
         let width = nodes
             .iter()
             .map(|node| measure_text_width(node.host))
@@ -273,8 +277,8 @@ impl Screen<'_> {
 
     fn node(&mut self, node: &Node, width: usize) {
         let host = escape(node.host.as_bytes());
-        let (life, paint) = match node.life {
-            Life::Alive => match node.health {
+        let (state, paint) = match node.state {
+            FarmerState::Alive => match node.health {
                 NodeHealth::Healthy if node.is_draining => ("draining".to_owned(), Paint::Warn),
                 NodeHealth::Healthy => ("alive".to_owned(), Paint::Good),
                 NodeHealth::Suspect => (
@@ -286,16 +290,18 @@ impl Screen<'_> {
                     Paint::Bad,
                 ),
             },
-            Life::Silent(time) => (format!("silent for {}", durations::show(time)), Paint::Warn),
-            Life::Dead => (
+            FarmerState::Silent(time) => {
+                (format!("silent for {}", durations::show(time)), Paint::Warn)
+            }
+            FarmerState::Dead => (
                 "dead: the next farmer takes its tasks over".to_owned(),
                 Paint::Bad,
             ),
-            Life::Lost => ("lost: its tasks were given back".to_owned(), Paint::Warn),
-            Life::Left => ("left".to_owned(), Paint::Faint),
+            FarmerState::Lost => ("lost: its tasks were given back".to_owned(), Paint::Warn),
+            FarmerState::Left => ("left".to_owned(), Paint::Faint),
         };
         let mut parts = Vec::new();
-        if node.life.is_there() {
+        if node.state.is_live() {
             parts.push(format!(
                 "{} of {} slots run",
                 node.running.len(),
@@ -317,18 +323,18 @@ impl Screen<'_> {
             parts.push(format!("task {} for {ran}", attempt.id));
         }
         // What has no room beside the name stands below it.
-        let taken = 2 + width + 2 + measure_text_width(&life) + 2;
-        let life = self.look.paint(paint, &life);
-        let mut lines = self.side_by_side(&parts, self.look.width.saturating_sub(taken));
+        let taken = 2 + width + 2 + measure_text_width(&state) + 2;
+        let state = self.style.paint(paint, &state);
+        let mut lines = self.side_by_side(&parts, self.style.width.saturating_sub(taken));
         if lines.len() > 1 {
-            let below = self.look.width.saturating_sub(width + 4);
+            let below = self.style.width.saturating_sub(width + 4);
             lines = self.side_by_side(&parts, below);
             lines.insert(0, String::new());
         }
         let mut lines = lines.into_iter();
         let first = lines.next().unwrap_or_default();
         let host = pad_str(&host, width, Alignment::Left, None);
-        let first = format!("  {host}  {life}  {first}");
+        let first = format!("  {host}  {state}  {first}");
         let _ = writeln!(self.out, "{}", first.trim_end());
         for line in lines {
             self.line(&format!("  {:width$}  {line}", ""));
@@ -389,7 +395,7 @@ impl Screen<'_> {
         commands: &mut Commands,
         details: &mut Details,
     ) -> io::Result<()> {
-        let times = if self.look.unicode { "×" } else { "x" };
+        let times = if self.style.unicode { "×" } else { "x" };
         let mut head = format!("  {} {times} {}", grouped(cause.tasks), cause.words);
         if cause.nodes > 1 {
             head += &format!(" on {} nodes", cause.nodes);
@@ -417,12 +423,12 @@ impl Screen<'_> {
             .iter()
             .filter(|farmer| farmer.damage.lines > 0)
             .collect();
-        if damaged.is_empty() && run.counts.trouble.is_none() {
+        if damaged.is_empty() && run.counts.problem.is_none() {
             return;
         }
         self.title("damage");
-        if let Some(trouble) = &run.counts.trouble {
-            self.wrapped(&escape(trouble.as_bytes()));
+        if let Some(problem) = &run.counts.problem {
+            self.wrapped(&escape(problem.as_bytes()));
         }
         for farmer in damaged {
             let path = shown(&farmer.journal.path);
@@ -438,7 +444,7 @@ impl Screen<'_> {
     fn next(&mut self, run: &Run) {
         let workdir = quoted(&shown(&run.workdir));
         let mut next = Vec::new();
-        if run.counts.trouble.is_some() {
+        if run.counts.problem.is_some() {
             if run.living().next().is_none() {
                 next.push((
                     format!("pytf repair {workdir}"),
@@ -471,7 +477,7 @@ impl Screen<'_> {
             .max()
             .unwrap_or(0);
         for (command, what) in next {
-            let what = self.look.paint(Paint::Faint, what);
+            let what = self.style.paint(Paint::Faint, what);
             let _ = writeln!(self.out, "  {command:<column$}  {what}");
         }
     }
@@ -515,11 +521,11 @@ mod tests {
         dir.journal("node-with-a-name.0.1.1", &records);
         let run = Run::open(dir.path()).unwrap();
         let seen = |width| {
-            let look = Look {
+            let style = OutputStyle {
                 width,
-                ..Look::PLAIN
+                ..OutputStyle::PLAIN
             };
-            let text = text(&run, &look).unwrap();
+            let text = text(&run, &style).unwrap();
             let part = text.split("\nrunning, the").next().unwrap().to_owned();
             // The workdir is a path of the test, and may be cut.
             part.split_once('\n').unwrap().1.to_owned()

@@ -22,13 +22,13 @@ impl Trace<'_> {
     pub(super) fn counters(&mut self, plan: &Plan) -> io::Result<()> {
         let mut of_node: BTreeMap<u64, Series> = BTreeMap::new();
         let mut all = Series::default();
-        for (farmer, lane) in plan.farmers() {
+        for (farmer, rows) in plan.farmers() {
             let mut series = farmer.series.clone();
             for running in farmer.slots.running.values() {
                 series.attempt(running.at, farmer.last, 0);
             }
             all.merge(&series);
-            of_node.entry(lane.pid).or_default().merge(&series);
+            of_node.entry(rows.pid).or_default().merge(&series);
         }
         if plan.attempts == 0 {
             return Ok(());

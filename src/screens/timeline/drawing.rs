@@ -7,8 +7,8 @@ use serde_json::json;
 use super::early::Early;
 use super::slice::{Ending, Slice, Slices};
 use super::trace::NAME;
+use crate::history::farmer_rows::FarmerRows;
 use crate::history::journals::Records;
-use crate::history::lanes::Lane;
 use crate::history::run::Farmer;
 use crate::history::run::slots::Order;
 use crate::model::escape::{clip, escape};
@@ -18,7 +18,7 @@ use crate::model::record::{LATEST, Mark, Record};
 pub(super) struct Drawing<'s, 'a> {
     pub(super) slices: &'s mut Slices<'a>,
     pub(super) farmer: &'a Farmer,
-    pub(super) lane: Lane,
+    pub(super) rows: FarmerRows,
 }
 
 impl Drawing<'_, '_> {
@@ -72,7 +72,7 @@ impl Drawing<'_, '_> {
                 }
                 Record::Gpus { at, gpus } => {
                     if self.slices.trace.is_in(at) {
-                        self.slices.trace.gpus(self.lane, at, &gpus)?;
+                        self.slices.trace.gpus(self.rows, at, &gpus)?;
                     }
                 }
                 Record::Header(_) | Record::Start(_) | Record::Beat { .. } => {}
@@ -112,15 +112,15 @@ impl Drawing<'_, '_> {
             "ph": "i",
             "s": "p",
             "ts": self.slices.trace.ts(at),
-            "pid": self.lane.pid,
-            "tid": self.lane.tid(0),
+            "pid": self.rows.pid,
+            "tid": self.rows.tid(0),
             "args": { "farmer": escape(self.farmer.header().farmer.as_bytes()) },
         });
         self.slices.trace.event(event.to_string().as_bytes())
     }
 
     fn slice(&mut self, slice: &Slice) -> io::Result<()> {
-        self.slices.draw(self.farmer, self.lane, slice)
+        self.slices.draw(self.farmer, self.rows, slice)
     }
 }
 

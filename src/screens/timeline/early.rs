@@ -9,7 +9,7 @@ use std::collections::{BTreeMap, VecDeque};
 use super::slice::{Ending, Slice};
 use crate::history::failures::Details;
 use crate::history::run::Farmer;
-use crate::history::run::quick::Attempt;
+use crate::history::run::attempt::Attempt;
 use crate::model::record::End;
 
 /// Those of one farmer.

@@ -5,7 +5,7 @@ use std::io;
 use serde_json::{Map, json};
 
 use super::trace::Trace;
-use crate::history::lanes::Lane;
+use crate::history::farmer_rows::FarmerRows;
 use crate::history::run::gpus::short;
 use crate::model::escape::escape;
 use crate::model::record::GpuLoad;
@@ -26,7 +26,7 @@ pub(super) fn suffix(gpus: &[String]) -> String {
 
 impl Trace<'_> {
     /// Writes what was measured: a counter track for each GPU of the node.
-    pub(super) fn gpus(&mut self, lane: Lane, at: u64, gpus: &[GpuLoad]) -> io::Result<()> {
+    pub(super) fn gpus(&mut self, rows: FarmerRows, at: u64, gpus: &[GpuLoad]) -> io::Result<()> {
         for gpu in gpus {
             let token = escape(gpu.gpu.as_bytes());
             for (what, value) in [("load", gpu.load), ("memory", gpu.memory)] {
@@ -38,8 +38,8 @@ impl Trace<'_> {
                     "cat": "gpu",
                     "ph": "C",
                     "ts": self.ts(at),
-                    "pid": lane.pid,
-                    "tid": lane.tid(0),
+                    "pid": rows.pid,
+                    "tid": rows.tid(0),
                     "args": args,
                 });
                 self.event(event.to_string().as_bytes())?;

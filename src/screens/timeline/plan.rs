@@ -2,13 +2,13 @@
 
 use std::time::Duration;
 
-use crate::history::lanes::{Lane, Span, lanes};
+use crate::history::farmer_rows::{FarmerRows, Span, farmer_rows};
 use crate::history::run::{Farmer, Run};
 
 /// What is to be drawn, and where.
 pub(super) struct Plan<'a> {
     pub(super) run: &'a Run,
-    farmers: Vec<(&'a Farmer, Lane)>,
+    farmers: Vec<(&'a Farmer, FarmerRows)>,
     /// The time that is 0 in the trace.
     pub(super) origin: u64,
     /// What ended before is not drawn.
@@ -29,7 +29,7 @@ impl<'a> Plan<'a> {
             .iter()
             .map(|farmer| farmer.span(!farmer.is_over()))
             .collect();
-        let lanes = lanes(&spans);
+        let rows = farmer_rows(&spans);
         let firsts = [farmers.first().map(|farmer| farmer.first), old];
         let last = farmers.iter().map(|farmer| farmer.last).max().unwrap_or(0);
         let since = since.map_or(0, |since| {
@@ -40,12 +40,12 @@ impl<'a> Plan<'a> {
             origin: firsts.into_iter().flatten().min().unwrap_or(0),
             since,
             attempts: farmers.iter().map(|f| f.ended + f.slots.open()).sum(),
-            farmers: farmers.into_iter().zip(lanes).collect(),
+            farmers: farmers.into_iter().zip(rows).collect(),
         }
     }
 
     /// The farmers and where they are drawn.
-    pub(super) fn farmers(&self) -> impl Iterator<Item = (&'a Farmer, Lane)> + '_ {
+    pub(super) fn farmers(&self) -> impl Iterator<Item = (&'a Farmer, FarmerRows)> + '_ {
         self.farmers.iter().copied()
     }
 

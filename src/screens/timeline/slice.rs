@@ -10,10 +10,10 @@ use super::plan::Plan;
 use super::thin::{Group, Row, Thin};
 use super::trace::{COMMAND, NAME, Trace, push_text};
 use crate::history::commands::Commands;
-use crate::history::lanes::Lane;
+use crate::history::farmer_rows::FarmerRows;
 use crate::history::run::Farmer;
+use crate::history::run::attempt::Attempt;
 use crate::history::run::faults::Faults;
-use crate::history::run::quick::Attempt;
 use crate::model::escape::{clip, escape};
 use crate::model::outcome::{Destination, Outcome};
 use crate::model::record::{End, Used};
@@ -126,11 +126,16 @@ impl<'a> Slices<'a> {
     }
 
     /// Draws an attempt, by itself or with its neighbours.
-    pub(super) fn draw(&mut self, farmer: &Farmer, lane: Lane, slice: &Slice) -> io::Result<()> {
+    pub(super) fn draw(
+        &mut self,
+        farmer: &Farmer,
+        rows: FarmerRows,
+        slice: &Slice,
+    ) -> io::Result<()> {
         if !self.trace.is_in(slice.to) {
             return Ok(());
         }
-        let row = (lane.pid, lane.tid(slice.slot));
+        let row = (rows.pid, rows.tid(slice.slot));
         let finished = matches!(slice.ending, Ending::Recorded(Outcome::Exit(0), _));
         let is_plain = finished && !self.links.is_wanted(slice.id.0);
         let done = if is_plain && self.thin.is_short(slice.to - slice.from) {
@@ -142,15 +147,15 @@ impl<'a> Slices<'a> {
         if let Some(group) = done {
             self.group(row, group)?;
         }
-        self.attempt(farmer, lane, slice)
+        self.attempt(farmer, rows, slice)
     }
 
     /// Writes an attempt.
-    fn attempt(&mut self, farmer: &Farmer, lane: Lane, slice: &Slice) -> io::Result<()> {
-        let tid = lane.tid(slice.slot);
-        let (from, dur) = self.trace.place((lane.pid, tid), slice.from, slice.to);
+    fn attempt(&mut self, farmer: &Farmer, rows: FarmerRows, slice: &Slice) -> io::Result<()> {
+        let tid = rows.tid(slice.slot);
+        let (from, dur) = self.trace.place((rows.pid, tid), slice.from, slice.to);
         self.links
-            .note(slice.id.0, slice.attempt, (lane.pid, tid), from, dur);
+            .note(slice.id.0, slice.attempt, (rows.pid, tid), from, dur);
         let command = match self.commands.get(slice.id)? {
             Some(command) => clip(&escape(command), COMMAND),
             None => format!("task {}", slice.id),
@@ -162,7 +167,7 @@ impl<'a> Slices<'a> {
             event,
             ",\"cat\":\"task\",\"ph\":\"X\",\"ts\":{from},\"dur\":{dur},\"pid\":{},\"tid\":{tid},\
              \"args\":{{\"id\":{},\"command\":",
-            lane.pid, slice.id,
+            rows.pid, slice.id,
         )?;
         push_text(&mut event, &command)?;
         write!(event, ",\"outcome\":\"{}\"", slice.ending.word())?;

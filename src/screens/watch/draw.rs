@@ -16,12 +16,12 @@ use ratatui::widgets::{
 use super::snapshot::{FailedRow, NodeRow, RunningRow, Snapshot};
 use super::state::{Page, Panel, State};
 use super::theme::Theme;
-use crate::history::run::Life;
+use crate::history::run::FarmerState;
 use crate::model::durations;
 use crate::model::figures::{grouped, micros, share};
 use crate::model::record::NodeHealth;
-use crate::ui::look::{Look, Paint};
 use crate::ui::rate::show_rate;
+use crate::ui::style::{OutputStyle, Paint};
 
 /// From this width on, what runs and what failed stand side by side.
 const WIDE: u16 = 120;
@@ -42,8 +42,8 @@ const RATE: u16 = 4;
 const TOP: u64 = 1000;
 
 /// Draws everything.
-pub(super) fn draw(state: &State, look: &Look, area: Rect, buffer: &mut Buffer) {
-    let theme = Theme { look };
+pub(super) fn draw(state: &State, style: &OutputStyle, area: Rect, buffer: &mut Buffer) {
+    let theme = Theme { style };
     let foot = Length(u16::from(area.height >= 3));
     let [body, below] = Layout::vertical([Fill(1), foot]).areas(area);
     footer(&theme, state, below).render(below, buffer);
@@ -60,14 +60,17 @@ fn overview(theme: &Theme, state: &State, area: Rect, buffer: &mut Buffer) {
         5..HIGH => 2,
         _ => 3,
     };
-    let trouble = state.trouble.as_ref().or(state.snapshot.trouble.as_ref());
-    let trouble = trouble.filter(|_| area.height >= 5);
-    let trouble_lines = u16::from(trouble.is_some());
+    let problem = state
+        .read_error
+        .as_ref()
+        .or(state.snapshot.problem.as_ref());
+    let problem = problem.filter(|_| area.height >= 5);
+    let trouble_lines = u16::from(problem.is_some());
     let [top, line, body] =
         Layout::vertical([Length(lines), Length(trouble_lines), Fill(1)]).areas(area);
     head(theme, &state.snapshot, top, buffer);
-    if let Some(trouble) = trouble {
-        let text = theme.look.clip(&format!(" {trouble}"), line.width.into());
+    if let Some(problem) = problem {
+        let text = theme.style.clip(&format!(" {problem}"), line.width.into());
         Line::styled(text, theme.style(Paint::Bad)).render(line, buffer);
     }
     if state.is_zoomed || body.height < LOW {
@@ -137,9 +140,9 @@ fn head(theme: &Theme, snapshot: &Snapshot, area: Rect, buffer: &mut Buffer) {
     let width = usize::from(area.width);
     let room = width.saturating_sub(percent.len() + 4);
     let name_room = room.saturating_sub(state.len() + 3);
-    let name = match theme.look.clip(&snapshot.workdir, name_room) {
+    let name = match theme.style.clip(&snapshot.workdir, name_room) {
         name if name_room >= 8 || name == snapshot.workdir => format!(" {name}: {state}"),
-        _ => theme.look.clip(&format!(" {state}"), room),
+        _ => theme.style.clip(&format!(" {state}"), room),
     };
     let used = u16::try_from(measure_text_width(&name) + 2).unwrap_or(u16::MAX);
     let [left, right] = Layout::horizontal([Length(used), Fill(1)]).areas(line(0));
@@ -336,12 +339,12 @@ fn states(snapshot: &Snapshot) -> String {
 }
 
 fn node(theme: &Theme, node: &NodeRow) -> Row<'static> {
-    let paint = match node.life {
-        Life::Alive if node.health != NodeHealth::Healthy => Paint::Bad,
-        Life::Alive => Paint::Good,
-        Life::Silent(_) | Life::Lost => Paint::Warn,
-        Life::Dead => Paint::Bad,
-        Life::Left => Paint::Faint,
+    let paint = match node.state {
+        FarmerState::Alive if node.health != NodeHealth::Healthy => Paint::Bad,
+        FarmerState::Alive => Paint::Good,
+        FarmerState::Silent(_) | FarmerState::Lost => Paint::Warn,
+        FarmerState::Dead => Paint::Bad,
+        FarmerState::Left => Paint::Faint,
     };
     let busy = format!("{}/{}", node.busy, node.slots);
     let failed = if node.failed > 0 {
@@ -378,8 +381,8 @@ fn running(theme: &Theme, snapshot: &Snapshot, task: &RunningRow, room: usize) -
     Row::new([
         Span::styled(format!("{:>8}", task.id), theme.style(Paint::Strong)),
         Span::styled(format!("{ran:>7}"), style),
-        Span::styled(theme.look.clip(&task.node, 12), theme.style(Paint::Faint)),
-        Span::raw(theme.look.clip(&task.command, room)),
+        Span::styled(theme.style.clip(&task.node, 12), theme.style(Paint::Faint)),
+        Span::raw(theme.style.clip(&task.command, room)),
     ])
 }
 
@@ -387,10 +390,10 @@ fn failure(theme: &Theme, task: &FailedRow, room: usize) -> Row<'static> {
     let ago = durations::show(micros(task.ago));
     Row::new([
         Span::styled(format!("{:>8}", task.id), theme.style(Paint::Strong)),
-        Span::styled(theme.look.clip(&task.outcome, 14), theme.style(Paint::Bad)),
+        Span::styled(theme.style.clip(&task.outcome, 14), theme.style(Paint::Bad)),
         Span::styled(format!("{ago:>7} ago"), theme.style(Paint::Faint)),
-        Span::styled(theme.look.clip(&task.node, 12), theme.style(Paint::Faint)),
-        Span::raw(theme.look.clip(&task.command, room)),
+        Span::styled(theme.style.clip(&task.node, 12), theme.style(Paint::Faint)),
+        Span::raw(theme.style.clip(&task.command, room)),
     ])
 }
 
@@ -413,7 +416,7 @@ fn log(theme: &Theme, page: &Page, area: Rect, buffer: &mut Buffer) {
         } else {
             Paint::Faint
         };
-        let text = theme.look.clip(&format!(" {note}"), top.width.into());
+        let text = theme.style.clip(&format!(" {note}"), top.width.into());
         Line::styled(text, theme.style(paint))
     });
     Paragraph::new(notes.collect::<Vec<_>>()).render(top, buffer);
@@ -430,8 +433,8 @@ fn log(theme: &Theme, page: &Page, area: Rect, buffer: &mut Buffer) {
     }
     let block = theme.block(&title, true);
     let body_lines = usize::from(block.inner(body).height);
-    let say = match &page.log.trouble {
-        Some(trouble) => trouble,
+    let say = match &page.log.error {
+        Some(error) => error,
         None if !page.is_read => "reading",
         None if page.log.lines.is_empty() => "it has printed nothing",
         None => "",
@@ -443,7 +446,7 @@ fn log(theme: &Theme, page: &Page, area: Rect, buffer: &mut Buffer) {
         .saturating_sub(body_lines);
     let shown = lines.iter().skip(first).take(body_lines).map(|text| {
         let text: String = text.chars().skip(page.aside).collect();
-        Line::raw(theme.look.clip(&text, body.width.into()))
+        Line::raw(theme.style.clip(&text, body.width.into()))
     });
     let mut shown: Vec<Line> = shown.collect();
     if shown.is_empty() {
@@ -494,7 +497,7 @@ fn help(theme: &Theme, area: Rect, buffer: &mut Buffer) {
             Span::styled(format!(" {key}"), theme.style(Paint::Strong)),
             Span::raw(
                 theme
-                    .look
+                    .style
                     .clip(what, usize::from(area.width.saturating_sub(20))),
             ),
         ])
@@ -512,7 +515,7 @@ fn footer<'a>(theme: &Theme, state: &State, area: Rect) -> Line<'a> {
     };
     if state.is_typing {
         let text = format!(" filter: {filter}_   Enter keep  Esc clear");
-        let text = theme.look.clip(&text, area.width.into());
+        let text = theme.style.clip(&text, area.width.into());
         return Line::styled(text, theme.style(Paint::Strong));
     }
     let arrows = theme.choose("↑↓", "Up/Down");

@@ -11,7 +11,7 @@ pub(super) enum Message {
     /// The log that was asked for.
     Log(LogTail),
     /// The workdir could not be read this time.
-    Trouble(String),
+    ReadFailed(String),
     Key(Key),
     /// The terminal has another size.
     Resized,
@@ -70,5 +70,5 @@ pub(super) struct LogTail {
     /// Whether lines before them are left out.
     pub(super) is_cut: bool,
     /// Why there is nothing to show.
-    pub(super) trouble: Option<String>,
+    pub(super) error: Option<String>,
 }

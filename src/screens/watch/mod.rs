@@ -29,7 +29,7 @@ use self::state::{Act, State};
 use crate::history::run::{Run, RunError};
 use crate::host::signals::{STOPS, listen_to};
 use crate::model::refusal::hint;
-use crate::ui::look::Look;
+use crate::ui::style::OutputStyle;
 
 /// Why the screen ended.
 #[derive(Debug, thiserror::Error)]
@@ -59,7 +59,7 @@ impl Drop for ReportEnd {
 
 /// Shows a run until the user leaves. Returns the signal that ended it, if one
 /// did: the terminal is given back by then.
-pub fn watch(workdir: &Path, look: Look) -> Result<Option<i32>, WatchError> {
+pub fn watch(workdir: &Path, style: OutputStyle) -> Result<Option<i32>, WatchError> {
     // Errors of the workdir are reported before the terminal is taken.
     let run = Run::open(workdir)?;
     let snapshot = Snapshot::of(&run, &mut CommandCache::default()).map_err(RunError::Io)?;
@@ -78,7 +78,7 @@ pub fn watch(workdir: &Path, look: Look) -> Result<Option<i32>, WatchError> {
     let mut watch = Watch {
         screen,
         state: State::new(snapshot),
-        look,
+        style,
         requests,
     };
     watch.run(&messages)
@@ -119,7 +119,7 @@ fn start(run: Run, send: &Sender<Message>) -> io::Result<Sender<Request>> {
 struct Watch {
     screen: Screen,
     state: State,
-    look: Look,
+    style: OutputStyle,
     requests: Sender<Request>,
 }
 
@@ -146,10 +146,10 @@ impl Watch {
     }
 
     fn draw(&mut self) -> io::Result<()> {
-        let (state, look) = (&self.state, &self.look);
+        let (state, style) = (&self.state, &self.style);
         self.screen
             .terminal
-            .draw(|frame| draw::draw(state, look, frame.area(), frame.buffer_mut()))
+            .draw(|frame| draw::draw(state, style, frame.area(), frame.buffer_mut()))
             .map(drop)
     }
 
@@ -157,7 +157,7 @@ impl Watch {
         match message {
             Message::Snapshot(snapshot) => self.state.update(*snapshot),
             Message::Log(log) => self.state.update_log(log),
-            Message::Trouble(trouble) => self.state.trouble = Some(trouble),
+            Message::ReadFailed(error) => self.state.read_error = Some(error),
             Message::Key(key) => return self.act(key),
             Message::Resized => {}
             Message::Signal(SIGTSTP) => self.suspend().map_err(WatchError::Terminal)?,

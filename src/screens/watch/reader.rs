@@ -33,7 +33,7 @@ pub(super) fn read(mut run: Run, requests: &Receiver<Request>, out: &Sender<Mess
             .and_then(|()| Ok(Snapshot::of(&run, &mut names)?));
         let message = match snapshot {
             Ok(snapshot) => Message::Snapshot(Box::new(snapshot)),
-            Err(error) => Message::Trouble(escape(error.to_string().as_bytes())),
+            Err(error) => Message::ReadFailed(escape(error.to_string().as_bytes())),
         };
         if out.send(message).is_err() {
             return;
@@ -94,7 +94,7 @@ impl Log {
         };
         if let Err(error) = self.fill(&mut snapshot) {
             self.found = None;
-            snapshot.trouble = Some(escape(error.to_string().as_bytes()));
+            snapshot.error = Some(escape(error.to_string().as_bytes()));
         }
         snapshot
     }
@@ -194,14 +194,14 @@ mod tests {
         let mut log = Log::new(dir.path().to_owned(), 1, 1);
         let none = log.read(&run);
         assert!(
-            none.trouble
+            none.error
                 .unwrap()
                 .contains("has no log that can be read now")
         );
         let printed = "0123456789\n".repeat(30_000) + "half";
         dir.file("logs/log_1", printed.as_bytes());
         let seen = log.read(&run);
-        assert_eq!((seen.trouble, seen.is_cut), (None, true));
+        assert_eq!((seen.error, seen.is_cut), (None, true));
         assert_eq!(seen.lines.last().map(String::as_str), Some("half"));
         assert_eq!(seen.lines[0], "0123456789", "a whole line");
         assert!(seen.notes[1].contains("command: false"), "{:?}", seen.notes);

@@ -10,8 +10,8 @@ use std::path::Path;
 
 use crate::history::commands::Commands;
 use crate::history::run::farmer::FailedAttempt;
-use crate::history::run::node::{self, Node, nodes};
-use crate::history::run::{Farmer, Life, Run};
+use crate::history::run::nodes::{self, Node, nodes};
+use crate::history::run::{Farmer, FarmerState, Run};
 use crate::model::escape::{clip, escape};
 use crate::model::figures::{float, micros};
 use crate::model::forecast::Forecast;
@@ -43,7 +43,7 @@ pub(super) struct Snapshot {
     pub(super) rate: String,
     pub(super) left: String,
     /// What of the workdir could not be read.
-    pub(super) trouble: Option<String>,
+    pub(super) problem: Option<String>,
     /// How long 95 of 100 attempts take at most, and the longest took.
     pub(super) usual: Option<(u64, u64)>,
     pub(super) nodes: Vec<NodeRow>,
@@ -58,7 +58,7 @@ pub(super) struct Snapshot {
 #[derive(Clone, Debug)]
 pub(super) struct NodeRow {
     pub(super) host: String,
-    pub(super) life: Life,
+    pub(super) state: FarmerState,
     pub(super) health: NodeHealth,
     /// Slots that run a task, and all slots.
     pub(super) busy: u64,
@@ -73,7 +73,7 @@ pub(super) struct NodeRow {
 impl NodeRow {
     /// How it is, in one word.
     pub(super) fn word(&self) -> &'static str {
-        node::word(self.life, self.health)
+        nodes::word(self.state, self.health)
     }
 }
 
@@ -133,7 +133,7 @@ impl Snapshot {
                 Forecast::Range(low, high) => range(low, high),
                 Forecast::Unknown(_) => "unknown".to_owned(),
             },
-            trouble: trouble(run),
+            problem: problem(run),
             usual,
             running_tasks: running_tasks(&nodes, names)?,
             failures: failures(run, names)?,
@@ -145,10 +145,10 @@ impl Snapshot {
     }
 }
 
-fn trouble(run: &Run) -> Option<String> {
+fn problem(run: &Run) -> Option<String> {
     let damaged: u64 = run.farmers.iter().map(|farmer| farmer.damage.lines).sum();
-    let lock = run.counts.trouble.as_ref();
-    lock.map(|trouble| escape(trouble.as_bytes())).or_else(|| {
+    let lock = run.counts.problem.as_ref();
+    lock.map(|problem| escape(problem.as_bytes())).or_else(|| {
         (damaged > 0).then(|| {
             format!("{damaged} lines of the journals are not records: pytf status names them")
         })
@@ -164,7 +164,7 @@ fn running_tasks(nodes: &[Node], names: &mut CommandCache) -> io::Result<Vec<Run
         })
         .collect();
     all.sort_by_key(|(ran, _, attempt)| (Reverse(*ran), attempt.id));
-    let row = |(ran, host, attempt): &(u64, &str, &crate::history::run::quick::Attempt)| {
+    let row = |(ran, host, attempt): &(u64, &str, &crate::history::run::attempt::Attempt)| {
         Ok(RunningRow {
             id: attempt.id,
             attempt: attempt.attempt,
@@ -208,7 +208,7 @@ impl NodeRow {
     fn of(node: &Node) -> Self {
         Self {
             host: escape(node.host.as_bytes()),
-            life: node.life,
+            state: node.state,
             health: node.health,
             busy: node.running.len() as u64,
             slots: node.slots,

@@ -69,7 +69,7 @@ pub(super) struct Page {
 pub(super) struct State {
     pub(super) snapshot: Snapshot,
     /// Why the workdir could not be read the last time.
-    pub(super) trouble: Option<String>,
+    pub(super) read_error: Option<String>,
     pub(super) panel: Panel,
     /// Whether the panel has the screen for itself.
     pub(super) is_zoomed: bool,
@@ -87,7 +87,7 @@ impl State {
     pub(super) fn new(snapshot: Snapshot) -> Self {
         Self {
             snapshot,
-            trouble: None,
+            read_error: None,
             panel: Panel::Nodes,
             is_zoomed: false,
             filter: String::new(),
@@ -101,7 +101,7 @@ impl State {
     /// There is a new snapshot of the run.
     pub(super) fn update(&mut self, snapshot: Snapshot) {
         self.snapshot = snapshot;
-        self.trouble = None;
+        self.read_error = None;
         for panel in Panel::ALL {
             self.follow(panel);
         }

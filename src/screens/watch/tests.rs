@@ -12,13 +12,13 @@ use super::draw::draw;
 use super::message::{Key, LogTail, Request};
 use super::snapshot::{CommandCache, Snapshot};
 use super::state::{Act, Panel, State};
-use crate::history::run::{Life, Run};
+use crate::history::run::{FarmerState, Run};
 use crate::history::synthetic::{Workdir, end, header, start, workdir};
 use crate::model::figures::float;
 use crate::model::outcome::Outcome;
 use crate::model::record::Record;
 use crate::model::task::{TaskId, push_line};
-use crate::ui::look::Look;
+use crate::ui::style::OutputStyle;
 
 /// A time as a farmer records it.
 const T: u64 = 1_800_000_000_000_000;
@@ -26,7 +26,7 @@ const T: u64 = 1_800_000_000_000_000;
 /// One second.
 const S: u64 = 1_000_000;
 
-const FINE: Look = Look {
+const FINE: OutputStyle = OutputStyle {
     width: 80,
     colour: true,
     unicode: true,
@@ -103,10 +103,10 @@ fn page(lines: usize) -> LogTail {
     }
 }
 
-fn screen(state: &State, look: &Look, width: u16, height: u16) -> Buffer {
+fn screen(state: &State, style: &OutputStyle, width: u16, height: u16) -> Buffer {
     let mut terminal = Terminal::new(TestBackend::new(width, height)).unwrap();
     terminal
-        .draw(|frame| draw(state, look, frame.area(), frame.buffer_mut()))
+        .draw(|frame| draw(state, style, frame.area(), frame.buffer_mut()))
         .unwrap();
     terminal.backend().buffer().clone()
 }
@@ -148,7 +148,7 @@ fn type_in(state: &mut State, word: &str) {
 }
 
 #[test]
-fn a_sight_has_the_figures_of_the_run() {
+fn a_snapshot_has_the_figures_of_the_run() {
     let (_dir, run) = run();
     let snapshot = Snapshot::of(&run, &mut CommandCache::default()).unwrap();
     assert_eq!(
@@ -161,7 +161,11 @@ fn a_sight_has_the_figures_of_the_run() {
         (40, 10, 2, 4)
     );
     assert_eq!((snapshot.waiting, snapshot.claimed), (10, 14));
-    let lives: Vec<_> = snapshot.nodes.iter().map(|node| node.life.word()).collect();
+    let lives: Vec<_> = snapshot
+        .nodes
+        .iter()
+        .map(|node| node.state.word())
+        .collect();
     assert_eq!(lives, ["alive", "silent", "lost"]);
     let nodes = snapshot.nodes.iter();
     let slots: Vec<_> = nodes.map(|node| (node.busy, node.slots)).collect();
@@ -219,7 +223,12 @@ fn the_screens_are_as_drawn() {
         }
     }
     assert!(wrong.is_empty(), "{wrong}");
-    let plain = text(&screen(&State::new(snapshot()), &Look::PLAIN, 80, 24));
+    let plain = text(&screen(
+        &State::new(snapshot()),
+        &OutputStyle::PLAIN,
+        80,
+        24,
+    ));
     let is_foreign = |c: char| !c.is_ascii() && c != '雪';
     assert!(!plain.contains(is_foreign), "{plain}");
 }
@@ -227,7 +236,7 @@ fn the_screens_are_as_drawn() {
 #[test]
 fn whatever_the_size_and_the_state_it_can_be_drawn() {
     let mut failing = State::new(snapshot());
-    failing.trouble = Some("x".repeat(300));
+    failing.read_error = Some("x".repeat(300));
     let mut typing = State::new(snapshot());
     type_in(&mut typing, "n1 雪");
     let mut log = State::new(snapshot());
@@ -254,7 +263,7 @@ fn whatever_the_size_and_the_state_it_can_be_drawn() {
 
 #[test]
 fn without_colours_all_is_shown_by_characters() {
-    let plain = Look {
+    let plain = OutputStyle {
         colour: false,
         ..FINE
     };
@@ -396,6 +405,6 @@ fn a_header_that_lies_about_its_slots_fills_no_memory() {
     let run = Run::open(dir.path()).unwrap();
     let snapshot = Snapshot::of(&run, &mut CommandCache::default()).unwrap();
     assert_eq!(snapshot.nodes[0].slots, u64::from(u32::MAX));
-    assert_eq!(snapshot.nodes[0].life, Life::Alive);
+    assert_eq!(snapshot.nodes[0].state, FarmerState::Alive);
     screen(&State::new(snapshot), &FINE, 80, 24);
 }

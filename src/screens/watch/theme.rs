@@ -5,7 +5,7 @@ use ratatui::symbols;
 use ratatui::text::{Line, Span};
 use ratatui::widgets::{Block, Borders};
 
-use crate::ui::look::{Look, Paint};
+use crate::ui::style::{OutputStyle, Paint};
 
 /// Bars of a terminal without Unicode.
 const ASCII_BARS: symbols::bar::Set = symbols::bar::Set {
@@ -22,7 +22,7 @@ const ASCII_BARS: symbols::bar::Set = symbols::bar::Set {
 
 /// How the screen is drawn on a terminal.
 pub(super) struct Theme<'a> {
-    pub(super) look: &'a Look,
+    pub(super) style: &'a OutputStyle,
 }
 
 impl Theme<'_> {
@@ -48,7 +48,7 @@ impl Theme<'_> {
     }
 
     fn colour(&self, colour: Color) -> Style {
-        if self.look.colour {
+        if self.style.colour {
             Style::new().fg(colour)
         } else {
             Style::new()
@@ -57,11 +57,11 @@ impl Theme<'_> {
 
     /// The first text, or the second where the terminal has no Unicode.
     pub(super) fn choose(&self, unicode: &'static str, ascii: &'static str) -> &'static str {
-        if self.look.unicode { unicode } else { ascii }
+        if self.style.unicode { unicode } else { ascii }
     }
 
     pub(super) fn bars(&self) -> symbols::bar::Set<'static> {
-        if self.look.unicode {
+        if self.style.unicode {
             symbols::bar::NINE_LEVELS
         } else {
             ASCII_BARS

@@ -3,7 +3,7 @@
 
 use crate::history::run::Run;
 use crate::history::run::gpus::{Gpu, Gpus};
-use crate::history::run::node::nodes;
+use crate::history::run::nodes::nodes;
 use crate::model::escape::escape;
 use crate::model::figures::{float, share as part_of};
 

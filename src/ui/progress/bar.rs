@@ -12,24 +12,24 @@ use console::measure_text_width;
 
 use super::counts::{ProgressCounts, eta};
 use crate::model::figures::grouped;
-use crate::ui::look::Look;
 use crate::ui::rate::{RecentRate, show_rate};
+use crate::ui::style::OutputStyle;
 
 /// The bar, and what stands before and behind it: all is drawn in one stroke.
 pub(super) struct Bar {
     pub(super) drawn: ProgressBar,
-    pub(super) look: Look,
+    pub(super) style: OutputStyle,
     beside: Arc<Mutex<(String, String)>>,
 }
 
 impl Bar {
-    pub(super) fn new(look: Look) -> Self {
-        let template = if look.colour {
+    pub(super) fn new(style: OutputStyle) -> Self {
+        let template = if style.colour {
             "{before} {wide_bar:.green/dim} {behind}"
         } else {
             "{before} {wide_bar} {behind}"
         };
-        let characters = if look.unicode { "━╸─" } else { "=>-" };
+        let characters = if style.unicode { "━╸─" } else { "=>-" };
         let beside = Arc::new(Mutex::new((String::new(), String::new())));
         let part = |part: fn(&(String, String)) -> &String| {
             let beside = beside.clone();
@@ -38,17 +38,17 @@ impl Bar {
                 let _ = out.write_str(part(&beside));
             }
         };
-        let style = ProgressStyle::with_template(template)
+        let template = ProgressStyle::with_template(template)
             .unwrap_or_else(|_| ProgressStyle::default_bar())
             .with_key("before", part(|beside| &beside.0))
             .with_key("behind", part(|beside| &beside.1))
             .progress_chars(characters);
         // `with_style` draws nothing: there is nothing to show yet.
         let bar = ProgressBar::with_draw_target(None, ProgressDrawTarget::stderr());
-        let bar = bar.with_style(style);
+        let bar = bar.with_style(template);
         Self {
             drawn: bar,
-            look,
+            style,
             beside,
         }
     }

@@ -29,7 +29,7 @@ fn run() -> Summary {
     }
 }
 
-const NARROW: Look = Look {
+const NARROW: OutputStyle = OutputStyle {
     width: 40,
     colour: false,
     unicode: true,
@@ -39,7 +39,7 @@ const NARROW: Look = Look {
 fn a_good_run_has_two_lines() {
     let wall = durations::show(run().wall);
     assert_eq!(
-        run().text(&Look::PLAIN),
+        run().text(&OutputStyle::PLAIN),
         format!(
             "ok: all 1,997 tasks finished\n  \
                  1,997 finished, {wall} on 16 slots, 94 % busy\n"
@@ -53,7 +53,7 @@ fn an_empty_list_is_reported_in_one_line() {
         finished: 0,
         ..run()
     }
-    .text(&Look::PLAIN);
+    .text(&OutputStyle::PLAIN);
     assert_eq!(text, "ok: nothing to do, the list has no tasks\n");
 }
 
@@ -67,13 +67,13 @@ fn failures_are_shown_with_what_they_said_and_what_to_do() {
         ],
         ..run()
     };
-    let look = Look {
+    let style = OutputStyle {
         unicode: true,
-        ..Look::PLAIN
+        ..OutputStyle::PLAIN
     };
     let wall = durations::show(summary.wall);
     assert_eq!(
-        summary.text(&look),
+        summary.text(&style),
         format!(
             "\
 ✘ 7 of 2,004 tasks failed
@@ -108,7 +108,7 @@ fn failures_of_one_cause_are_one_block_and_without_logs_none_is_named() {
         has_logs: false,
         ..run()
     };
-    let text = summary.text(&Look::PLAIN);
+    let text = summary.text(&OutputStyle::PLAIN);
     assert_eq!(text.matches("exit status 3").count(), 1);
     assert!(
         text.contains("  task 17 and 411 more  exit status 3  python3"),
@@ -125,8 +125,8 @@ fn a_successful_end_names_where_the_output_is() {
         ..run()
     };
     let last = "\n  pytf log run1 ID  what a task printed\n";
-    assert!(summary.text(&Look::PLAIN).ends_with(last));
-    let text = Summary { left: 1, ..summary }.text(&Look::PLAIN);
+    assert!(summary.text(&OutputStyle::PLAIN).ends_with(last));
+    let text = Summary { left: 1, ..summary }.text(&OutputStyle::PLAIN);
     assert!(!text.contains("pytf log"), "{text}");
 }
 
@@ -137,7 +137,7 @@ fn who_was_cut_off_boasts_of_nothing() {
         stopped: Some("being cut off".into()),
         ..run()
     };
-    let text = summary.text(&Look::PLAIN);
+    let text = summary.text(&OutputStyle::PLAIN);
     let first = text.lines().next().unwrap();
     assert!(first.starts_with("-> this process was cut off"), "{first}");
     assert!(!first.contains("all 1,997 tasks finished"), "{first}");
@@ -190,7 +190,7 @@ fn the_headline_says_the_one_thing() {
             others_work,
             ..Summary::default()
         };
-        let text = summary.text(&Look::PLAIN);
+        let text = summary.text(&OutputStyle::PLAIN);
         assert_eq!(text.lines().next(), Some(headline));
         assert_eq!(
             text.contains("run the same command again"),

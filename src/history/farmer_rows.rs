@@ -24,34 +24,34 @@ pub struct Span<'a> {
 
 /// Where a farmer is drawn.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Lane {
+pub struct FarmerRows {
     /// Its node's number, from 1 in the order of the nodes' names.
     pub pid: u64,
     /// The row above its slot 0, so that slot 0 of the first farmer is row 1.
     pub base: u64,
 }
 
-impl Lane {
+impl FarmerRows {
     /// The row of a slot.
     pub fn tid(&self, slot: u32) -> u64 {
         self.base + u64::from(slot) + 1
     }
 }
 
-/// The lane of each farmer. They must be in the order of `first`.
-pub fn lanes(spans: &[Span]) -> Vec<Lane> {
+/// The rows of each farmer. They must be in the order of `first`.
+pub fn farmer_rows(spans: &[Span]) -> Vec<FarmerRows> {
     let mut hosts: Vec<&str> = spans.iter().map(|span| span.host).collect();
     hosts.sort_by(|a, b| natural(a, b));
     hosts.dedup();
     let pids: BTreeMap<&str, u64> = hosts.into_iter().zip(1..).collect();
-    let mut lanes: Vec<Lane> = Vec::with_capacity(spans.len());
+    let mut rows: Vec<FarmerRows> = Vec::with_capacity(spans.len());
     for (n, span) in spans.iter().enumerate() {
         // The rows that are taken while this farmer is there.
         let mut taken: Vec<(u64, u64)> = spans[..n]
             .iter()
-            .zip(&lanes)
+            .zip(&rows)
             .filter(|(other, _)| other.host == span.host && other.last > span.first)
-            .map(|(other, lane)| (lane.base, lane.base + other.slots))
+            .map(|(other, rows)| (rows.base, rows.base + other.slots))
             .collect();
         taken.sort_unstable();
         let mut base = 0;
@@ -61,12 +61,12 @@ pub fn lanes(spans: &[Span]) -> Vec<Lane> {
             }
             base = base.max(to);
         }
-        lanes.push(Lane {
+        rows.push(FarmerRows {
             pid: pids[span.host],
             base,
         });
     }
-    lanes
+    rows
 }
 
 /// The order of names as people have it: `node9` before `node10`.
@@ -144,9 +144,9 @@ mod tests {
                 vec![(1, 0), (1, 4), (1, 0), (1, 8), (1, 2)],
             ),
         ] {
-            let found: Vec<_> = lanes(&spans)
+            let found: Vec<_> = farmer_rows(&spans)
                 .iter()
-                .map(|lane| (lane.pid, lane.base))
+                .map(|rows| (rows.pid, rows.base))
                 .collect();
             assert_eq!(found, expected, "{name}");
         }

@@ -2,7 +2,7 @@
 //! which characters.
 //!
 //! What a stream is, is asked here once; everything that prints takes a
-//! [`Look`] and asks nothing, so a test sees what a person sees.
+//! [`OutputStyle`] and asks nothing, so a test sees what a person sees.
 
 use console::{Term, truncate_str};
 
@@ -47,7 +47,7 @@ impl Terminal {
 
 /// How to print.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Look {
+pub struct OutputStyle {
     /// How many characters fit into a line.
     pub width: usize,
     /// Whether colours may be used.
@@ -62,7 +62,7 @@ const WIDTH: usize = 100;
 /// The least width: on narrower terminals lines wrap.
 const NARROWEST: usize = 40;
 
-impl Look {
+impl OutputStyle {
     /// For a file or a pipe in a plain locale.
     pub const PLAIN: Self = Self {
         width: WIDTH,
@@ -166,9 +166,9 @@ mod tests {
 
     #[test]
     fn what_is_cut_ends_with_dots_that_the_locale_has() {
-        let unicode = Look {
+        let unicode = OutputStyle {
             unicode: true,
-            ..Look::PLAIN
+            ..OutputStyle::PLAIN
         };
         for (text, width, plain, fine) in [
             ("abcdef", 6, "abcdef", "abcdef"),
@@ -179,7 +179,7 @@ mod tests {
             ("雪雪雪雪", 6, "雪...", "雪雪…"),
             ("abc", 2, "ab", "a…"),
         ] {
-            assert_eq!(Look::PLAIN.clip(text, width), plain);
+            assert_eq!(OutputStyle::PLAIN.clip(text, width), plain);
             assert_eq!(unicode.clip(text, width), fine);
         }
     }
@@ -211,8 +211,8 @@ mod tests {
                 let found = vars.iter().find(|(other, _)| *other == name);
                 found.map(|(_, value)| (*value).to_owned())
             };
-            let look = Look::new(REAL, var);
-            assert_eq!((look.colour, look.unicode), (colour, unicode), "{vars:?}");
+            let style = OutputStyle::new(REAL, var);
+            assert_eq!((style.colour, style.unicode), (colour, unicode), "{vars:?}");
         }
     }
 }

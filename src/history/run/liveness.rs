@@ -19,7 +19,7 @@ const COARSE: Duration = Duration::from_secs(1);
 
 /// How a farmer is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Life {
+pub enum FarmerState {
     /// At work.
     Alive,
     /// No heartbeat for this long: the file system may be slow.
@@ -33,7 +33,7 @@ pub enum Life {
     Left,
 }
 
-impl Life {
+impl FarmerState {
     /// Judges a farmer from our node; `now` is by the file system's clock, `takeover` is
     /// the takeover time of the run. A farmer that has missed three heartbeats is silent.
     pub(super) fn of(
@@ -59,7 +59,7 @@ impl Life {
     }
 
     /// Whether it may still run tasks.
-    pub fn is_there(self) -> bool {
+    pub fn is_live(self) -> bool {
         matches!(self, Self::Alive | Self::Silent(_))
     }
 

@@ -2,12 +2,12 @@
 
 use std::collections::BTreeMap;
 
+use super::attempt::Attempt;
 use super::faults::Faults;
 use super::gpus::Gpus;
-use super::life::Life;
-use super::quick::Attempt;
+use super::liveness::FarmerState;
 use super::{Farmer, Run};
-use crate::history::lanes::natural;
+use crate::history::farmer_rows::natural;
 use crate::model::record::NodeHealth;
 
 /// What is known of a node.
@@ -18,7 +18,7 @@ pub struct Node<'a> {
     /// Its farmers.
     pub farmers: Vec<&'a Farmer>,
     /// How the one is that is most alive.
-    pub life: Life,
+    pub state: FarmerState,
     /// Its health as its living farmers judge it; else the last one.
     pub health: NodeHealth,
     /// Whether its living farmers start no more tasks.
@@ -51,27 +51,27 @@ impl Node<'_> {
 
     /// How it is, in one word: of one that lives, whether it claims tasks.
     pub fn word(&self) -> &'static str {
-        word(self.life, self.health)
+        word(self.state, self.health)
     }
 }
 
 /// How a node is, in one word.
-pub fn word(life: Life, health: NodeHealth) -> &'static str {
+pub fn word(state: FarmerState, health: NodeHealth) -> &'static str {
     match health {
-        NodeHealth::Suspect if life.is_there() => "unsure",
-        NodeHealth::Unhealthy if life.is_there() => "sick",
-        _ => life.word(),
+        NodeHealth::Suspect if state.is_live() => "unsure",
+        NodeHealth::Unhealthy if state.is_live() => "sick",
+        _ => state.word(),
     }
 }
 
 /// Which of the states of its farmers is the node's: the one with the highest rank.
-fn rank(life: Life) -> u8 {
-    match life {
-        Life::Alive => 4,
-        Life::Silent(_) => 3,
-        Life::Dead => 2,
-        Life::Lost => 1,
-        Life::Left => 0,
+fn rank(state: FarmerState) -> u8 {
+    match state {
+        FarmerState::Alive => 4,
+        FarmerState::Silent(_) => 3,
+        FarmerState::Dead => 2,
+        FarmerState::Lost => 1,
+        FarmerState::Left => 0,
     }
 }
 
@@ -91,18 +91,18 @@ pub fn nodes(run: &Run) -> Vec<Node<'_>> {
 }
 
 fn node<'a>(run: &Run, host: &'a str, farmers: Vec<&'a Farmer>, faults: &Faults<'_>) -> Node<'a> {
-    let lives = farmers.iter().map(|farmer| run.life(farmer));
-    let newest = farmers.last().map(|farmer| run.life(farmer));
-    let best = lives.max_by_key(|life| rank(*life));
+    let lives = farmers.iter().map(|farmer| run.state_of(farmer));
+    let newest = farmers.last().map(|farmer| run.state_of(farmer));
+    let best = lives.max_by_key(|state| rank(*state));
     // Only a farmer that is there counts more than the one that came last.
-    let life = best
-        .filter(|life| life.is_there())
+    let state = best
+        .filter(|state| state.is_live())
         .or(newest)
-        .unwrap_or(Life::Left);
+        .unwrap_or(FarmerState::Left);
     let there: Vec<&Farmer> = farmers
         .iter()
         .copied()
-        .filter(|farmer| run.life(farmer).is_there())
+        .filter(|farmer| run.state_of(farmer).is_live())
         .collect();
     let health = match &there[..] {
         [] => farmers.last().map(|farmer| farmer.health),
@@ -130,7 +130,7 @@ fn node<'a>(run: &Run, host: &'a str, farmers: Vec<&'a Farmer>, faults: &Faults<
     };
     Node {
         host,
-        life,
+        state,
         health: health.unwrap_or_default(),
         is_draining,
         slots: there

@@ -1,0 +1,65 @@
+//! One attempt of a task, as a start or an end in a journal records it.
+
+use crate::model::outcome::Outcome;
+use crate::model::record::{End, Start, Used};
+
+/// A start or an end, as far as figures are concerned.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Attempt {
+    /// The task.
+    pub id: u64,
+    /// Which attempt of it.
+    pub attempt: u32,
+    /// The slot it runs in.
+    pub slot: u32,
+    /// Its process; 0 in an end.
+    pub pid: u32,
+    /// When it started.
+    pub at: u64,
+    /// For how long it ran, in microseconds.
+    pub us: u64,
+    /// How it ended; `None` in a start.
+    pub outcome: Option<Outcome>,
+    /// What it used, when that is known.
+    pub used: Option<Used>,
+}
+
+impl Attempt {
+    /// When it ended.
+    pub fn end(&self) -> u64 {
+        self.at.saturating_add(self.us)
+    }
+
+    /// Whether the other record is of the same attempt.
+    pub fn is_same(&self, other: &Self) -> bool {
+        (self.id, self.attempt, self.slot) == (other.id, other.attempt, other.slot)
+    }
+}
+
+impl From<Start> for Attempt {
+    fn from(start: Start) -> Self {
+        Self {
+            id: start.id.0,
+            attempt: start.attempt,
+            slot: start.slot,
+            pid: start.pid,
+            at: start.at,
+            ..Self::default()
+        }
+    }
+}
+
+impl From<End> for Attempt {
+    fn from(end: End) -> Self {
+        Self {
+            id: end.id.0,
+            attempt: end.attempt,
+            slot: end.slot,
+            pid: 0,
+            at: end.at,
+            us: end.us,
+            outcome: Some(end.outcome),
+            used: end.used,
+        }
+    }
+}
