@@ -1,9 +1,13 @@
 //! The documents say what the program does: its statuses, its options, the words
-//! in its files; and who uses whom in the source.
+//! in its files, what its commands print; and who uses whom in the source.
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
+mod commands;
 mod imports;
+mod links;
+mod pages;
+mod reference;
 mod spelling;
 
 use std::fs;

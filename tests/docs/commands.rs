@@ -1,0 +1,486 @@
+//! The commands in the documents: what a page shows was run, and printed this.
+//!
+//! A block of the kind `console` has commands, each behind `$ `, and what they print. The
+//! commands of a page run one after the other in one bash, in a folder that has examples/
+//! and slurm/; the pages of the tutorial are one session. What is printed must be what is
+//! shown. A line `...` stands for any lines, `...` in a line for any text. Numbers with a
+//! unit (times, sizes, parts) may differ, and how far columns are apart. The machine is
+//! called `laptop`. The next command of one that fails is `echo $?`.
+//!
+//! `DOCS_WRITE=1 cargo test --test docs commands` writes what was printed into the pages.
+//!
+//! Blocks that need more than one machine has are marked: `console slurm`. They are not
+//! run. Of each `pytf` in them, in other blocks and in the text, the options must exist.
+
+use std::collections::{HashMap, HashSet};
+use std::fs;
+use std::path::Path;
+use std::process::{Command, Stdio};
+
+use clap::CommandFactory as _;
+use pytf::cli::Cli;
+
+use crate::pages::{Block, Page, blocks, pages, root};
+
+/// The marks of blocks that are not run, and what these need.
+const MARKS: &[(&str, &str)] = &[
+    ("slurm", "a Slurm"),
+    ("pbs", "a PBS"),
+    ("gpu", "a GPU"),
+    ("mpi", "an MPI"),
+    ("container", "a container runtime and an image"),
+    ("modules", "Lmod or conda"),
+    ("workflow", "a workflow system"),
+    ("hosts", "several machines"),
+    ("terminal", "a terminal"),
+    ("long", "minutes"),
+    ("install", "a network, or a tool that installs"),
+    ("other", "another tool"),
+];
+
+/// A command of a block.
+struct Step {
+    /// The block's place in its page, and the line of the command there, from 0.
+    at: usize,
+    command: String,
+    /// What it prints, by the page.
+    shown: Vec<String>,
+    /// The lines of the page that show it.
+    lines: std::ops::Range<usize>,
+}
+
+fn steps(block: &Block<'_>) -> Vec<Step> {
+    let mut out: Vec<Step> = Vec::new();
+    for (at, line) in (block.at + 1..).zip(&block.lines) {
+        if let Some(command) = line.strip_prefix("$ ") {
+            out.push(Step {
+                at,
+                command: command.to_owned(),
+                shown: Vec::new(),
+                lines: at + 1..at + 1,
+            });
+            continue;
+        }
+        let step = out.last_mut().expect("a console block begins with `$ `");
+        match line.strip_prefix("> ").or((*line == ">").then_some("")) {
+            Some(more) if step.shown.is_empty() => {
+                step.command = format!("{}\n{more}", step.command);
+                step.lines = at + 1..at + 1;
+            }
+            _ => {
+                step.shown.push((*line).to_owned());
+                step.lines.end = at + 1;
+            }
+        }
+    }
+    out
+}
+
+fn copy(from: &Path, to: &Path) {
+    fs::create_dir(to).unwrap();
+    for entry in fs::read_dir(from).unwrap() {
+        let path = entry.unwrap().path();
+        let name = path.file_name().unwrap().to_str().unwrap();
+        if path.is_dir() && !name.ends_with("_workdir") {
+            copy(&path, &to.join(name));
+        } else if path.is_file() {
+            fs::copy(&path, to.join(name)).unwrap();
+        }
+    }
+}
+
+/// What separates what the commands print.
+const END: char = '\u{1e}';
+
+/// Runs commands in one shell. Gives the output and the exit status of each.
+fn run(commands: &[&str]) -> Vec<(String, i32)> {
+    let folder = tempfile::tempdir().unwrap();
+    for name in ["examples", "slurm"] {
+        copy(&root().join(name), &folder.path().join(name));
+    }
+    // A path through which the program is found as `pytf`.
+    let pytf = Path::new(env!("CARGO_BIN_EXE_pytf"));
+    let path = format!(
+        "{}:{}",
+        pytf.parent().unwrap().display(),
+        std::env::var("PATH").unwrap()
+    );
+    let mut script = "exec 2>&1\n".to_owned();
+    for command in commands {
+        script += &format!(
+            "{command}\ndocs_status=$?; printf '{END}%d\\n' $docs_status; (exit $docs_status)\n"
+        );
+    }
+    let file = folder.path().join(".commands");
+    fs::write(&file, script).unwrap();
+    let bash = Command::new("timeout")
+        .args(["-k", "5", "300", "bash"])
+        .arg(&file)
+        .current_dir(folder.path())
+        .env_clear()
+        .env("PATH", path)
+        .env("HOME", folder.path())
+        .env("USER", "you")
+        .env("LC_ALL", "C.UTF-8")
+        .env("TMPDIR", std::env::temp_dir())
+        .stdin(Stdio::null())
+        .output()
+        .unwrap();
+    let output = named(
+        &String::from_utf8_lossy(&bash.stdout),
+        &folder.path().display().to_string(),
+    );
+    let mut rest = &*output;
+    let mut out = Vec::new();
+    for command in commands {
+        let (text, more) = rest
+            .split_once(END)
+            .unwrap_or_else(|| panic!("the shell ended at: {command}\n{rest}"));
+        let (status, more) = more.split_once('\n').unwrap();
+        out.push((text.to_owned(), status.parse().unwrap()));
+        rest = more;
+    }
+    out
+}
+
+/// The output with other names for the machine and the folder.
+fn named(output: &str, folder: &str) -> String {
+    let host = fs::read_to_string("/proc/sys/kernel/hostname").unwrap();
+    let output = output.replace(folder, "/home/you");
+    let is_name = |c: char| c.is_ascii_alphanumeric() || c == '-';
+    let mut out = String::new();
+    let mut rest = &*output;
+    while let Some(at) = rest.find(host.trim()) {
+        let (before, from) = rest.split_at(at);
+        let (name, after) = from.split_at(host.trim().len());
+        let is_whole = !before.ends_with(is_name) && !after.starts_with(is_name);
+        out += before;
+        out += if is_whole { "laptop" } else { name };
+        rest = after;
+    }
+    out + rest
+}
+
+/// A line with `#` for what differs from run to run.
+fn mask(line: &str) -> String {
+    const UNITS: [&str; 14] = [
+        "ms", "us", "ns", "s", "m", "h", "d", " %", " KiB", " MiB", " GiB", " B", "/s", " ms",
+    ];
+    let mut out = String::new();
+    let mut rest = line;
+    while let Some(first) = rest.chars().next() {
+        let digits = rest.len() - rest.trim_start_matches(|c: char| c.is_ascii_digit()).len();
+        let inside = out.ends_with(|c: char| c.is_alphanumeric() || c == '.' || c == '_');
+        if digits > 0 && !inside {
+            let number = rest.len()
+                - rest
+                    .trim_start_matches(|c: char| c.is_ascii_digit() || c == '.' || c == ',')
+                    .len();
+            let after = &rest[number..];
+            let unit = UNITS.iter().find(|unit| {
+                after
+                    .strip_prefix(**unit)
+                    .is_some_and(|next| !next.starts_with(|c: char| c.is_alphabetic() || c == '_'))
+            });
+            if let Some(unit) = unit {
+                if !out.ends_with('#') {
+                    out.push('#');
+                }
+                rest = &after[unit.len()..];
+                continue;
+            }
+        }
+        if "█░▏▎▍▌▋▊▉".contains(first) {
+            if !out.ends_with('█') {
+                out.push('█');
+            }
+        } else if first == ' ' {
+            if !out.ends_with(' ') {
+                out.push(' ');
+            }
+        } else {
+            out.push(first);
+        }
+        rest = &rest[first.len_utf8()..];
+    }
+    // The name of a farmer ends with numbers.
+    if let Some(at) = out.find("laptop.") {
+        let end = out[at + 7..].trim_start_matches(|c: char| c.is_ascii_digit() || c == '.');
+        out = format!("{}laptop.#{end}", &out[..at]);
+    }
+    out.trim_end().to_owned()
+}
+
+/// Whether a text is what a pattern with `...` says.
+fn is_like(pattern: &str, text: &str) -> bool {
+    match pattern.split_once("...") {
+        None => pattern == text,
+        Some((begin, rest)) => text.strip_prefix(begin).is_some_and(|text| {
+            (0..=text.len())
+                .filter(|&at| text.is_char_boundary(at))
+                .any(|at| is_like(rest, &text[at..]))
+        }),
+    }
+}
+
+fn are_like(patterns: &[String], lines: &[String]) -> bool {
+    match patterns.split_first() {
+        None => lines.is_empty(),
+        Some((any, rest)) if any == "..." => {
+            (0..=lines.len()).any(|at| are_like(rest, &lines[at..]))
+        }
+        Some((pattern, rest)) => lines
+            .split_first()
+            .is_some_and(|(line, lines)| is_like(pattern, line) && are_like(rest, lines)),
+    }
+}
+
+/// Lines to compare. Tasks end in any order: what is said of each is sorted.
+fn comparable<'a>(lines: impl Iterator<Item = &'a str>) -> Vec<String> {
+    // What bash says of its jobs comes at any time, and otherwise from a prompt.
+    let is_of_job = |line: &&str| line.contains("/.commands: line ") && line.contains(" Killed ");
+    let lines = lines.filter(|line| !is_of_job(line));
+    let mut out: Vec<String> = lines.map(mask).collect();
+    while out.last().is_some_and(String::is_empty) {
+        out.pop();
+    }
+    let is_of_task = |line: &String| line.starts_with("pytf: task ");
+    for part in out.chunk_by_mut(|a, b| is_of_task(a) && is_of_task(b)) {
+        part.sort();
+    }
+    out
+}
+
+/// Runs the commands of the pages as one session. Gives what is wrong.
+fn session(pages: &[&Page]) -> String {
+    let steps: Vec<(usize, Step)> = pages
+        .iter()
+        .enumerate()
+        .flat_map(|(page, of)| {
+            let blocks = blocks(&of.text).0;
+            let run = blocks.iter().filter(|block| block.info == "console");
+            run.flat_map(steps)
+                .map(|step| (page, step))
+                .collect::<Vec<_>>()
+        })
+        .collect();
+    let commands: Vec<&str> = steps.iter().map(|(_, step)| &*step.command).collect();
+    let results = run(&commands);
+    let mut wrong = String::new();
+    let mut new: Vec<Vec<String>> = pages
+        .iter()
+        .map(|page| page.text.lines().map(str::to_owned).collect())
+        .collect();
+    for (n, ((page, step), (output, status))) in steps.iter().zip(&results).enumerate().rev() {
+        let place = format!("{}:{}", pages[*page].name, step.at + 1);
+        let is_looked_at = commands
+            .get(n + 1)
+            .is_some_and(|next| next.starts_with("echo $?"));
+        if *status != 0 && !is_looked_at {
+            wrong += &format!("{place}: {} ended with {status}\n{output}\n", step.command);
+        }
+        let shown = comparable(step.shown.iter().map(String::as_str));
+        let printed = comparable(output.lines());
+        if !are_like(&shown, &printed) {
+            wrong += &format!(
+                "{place}: $ {}\n--- the page has\n{}\n--- it printed\n{output}\n",
+                step.command,
+                step.shown.join("\n")
+            );
+            new[*page].splice(step.lines.clone(), output.lines().map(str::to_owned));
+        }
+    }
+    if std::env::var_os("DOCS_WRITE").is_some() {
+        for (page, lines) in pages.iter().zip(new) {
+            fs::write(root().join(&page.name), lines.join("\n") + "\n").unwrap();
+        }
+    }
+    wrong
+}
+
+#[test]
+fn commands_print_what_the_pages_show() {
+    let pages = pages();
+    let mut sessions: HashMap<&str, Vec<&Page>> = HashMap::new();
+    let mut count = 0;
+    for page in &pages {
+        let here = blocks(&page.text).0;
+        let run: Vec<_> = here
+            .iter()
+            .filter(|block| block.info == "console")
+            .collect();
+        if !run.is_empty() {
+            count += run.iter().map(|block| steps(block).len()).sum::<usize>();
+            let name = match page.name.split_once("/tutorial/") {
+                Some((folder, _)) => folder,
+                None => &page.name,
+            };
+            sessions.entry(name).or_default().push(page);
+        }
+    }
+    let wrong: String = std::thread::scope(|scope| {
+        let all: Vec<_> = sessions
+            .values()
+            .map(|pages| scope.spawn(|| session(pages)))
+            .collect();
+        all.into_iter().map(|one| one.join().unwrap()).collect()
+    });
+    assert!(wrong.is_empty(), "{wrong}");
+    assert!(count > 20, "{count} commands were run");
+}
+
+/// The options of `pytf` and of each of its commands, as they are written.
+fn options() -> HashMap<String, HashSet<String>> {
+    let of = |command: &clap::Command| {
+        let mut out = HashSet::new();
+        for option in command.get_arguments() {
+            let long = option.get_long_and_visible_aliases().unwrap_or_default();
+            let all = option.get_all_aliases().unwrap_or_default();
+            out.extend(long.iter().chain(&all).map(|name| format!("--{name}")));
+            let short = option.get_short_and_visible_aliases().unwrap_or_default();
+            out.extend(short.iter().map(|name| format!("-{name}")));
+            out.extend(
+                option
+                    .get_all_short_aliases()
+                    .unwrap_or_default()
+                    .iter()
+                    .map(|name| format!("-{name}")),
+            );
+        }
+        out.extend(["-h", "--help"].map(str::to_owned));
+        out
+    };
+    let farm = Cli::command();
+    let mut out: HashMap<String, HashSet<String>> = farm
+        .get_subcommands()
+        .map(|command| (command.get_name().to_owned(), of(command)))
+        .collect();
+    out.insert(String::new(), of(&farm));
+    out
+}
+
+/// The options of each `pytf` in a line of shell that do not exist.
+fn unknown(line: &str, options: &HashMap<String, HashSet<String>>) -> Vec<String> {
+    let mut out = Vec::new();
+    let mut command: Option<Option<&str>> = None;
+    for word in line.split_whitespace() {
+        let word = word.trim_start_matches(['(', '"', '\'', '`']);
+        match &mut command {
+            _ if word == "pytf" || word.ends_with("/pytf") => command = Some(None),
+            _ if word.starts_with(['|', ';', '#', '&', '>', '<']) => command = None,
+            None => {}
+            Some(of) => {
+                let option = word
+                    .split(['=', '[', ';', ')', ',', '"', '`'])
+                    .next()
+                    .unwrap();
+                if let Some(long) = option.strip_prefix('-') {
+                    let of = of.unwrap_or_default();
+                    let short = if long.starts_with('-') {
+                        option
+                    } else {
+                        &option[..option.len().min(2)]
+                    };
+                    if !short.is_ascii() || !options[of].contains(short) {
+                        out.push(format!("pytf {of} {option}"));
+                    }
+                } else if of.is_none() && options.contains_key(option) {
+                    *of = Some(option);
+                }
+                if word.ends_with([';', ')', '`']) {
+                    command = None;
+                }
+            }
+        }
+    }
+    out
+}
+
+#[test]
+fn options_in_the_pages_exist() {
+    let options = options();
+    let (mut wrong, mut marked, mut seen) = (String::new(), HashMap::new(), 0);
+    for page in pages() {
+        let (blocks, prose) = blocks(&page.text);
+        let mut lines: Vec<(usize, String)> = Vec::new();
+        for block in &blocks {
+            if let Some(mark) = block.info.strip_prefix("console ") {
+                let is_known = MARKS.iter().any(|(known, _)| *known == mark);
+                assert!(is_known, "{}:{}: {mark}", page.name, block.at + 1);
+                *marked.entry(mark.to_owned()).or_insert(0) += steps(block).len();
+            }
+            let joined = block.lines.join("\n").replace("\\\n", " ");
+            lines.extend(joined.lines().map(|line| (block.at, line.to_owned())));
+        }
+        for (at, line) in prose {
+            let code = line.split('`').skip(1).step_by(2);
+            let code = code.filter(|code| code.starts_with("pytf "));
+            lines.extend(code.map(|code| (at, code.to_owned())));
+        }
+        for (at, line) in lines {
+            seen += line.matches("pytf ").count();
+            for option in unknown(&line, &options) {
+                wrong += &format!("{}:{}: there is no {option}\n", page.name, at + 1);
+            }
+        }
+    }
+    assert!(wrong.is_empty(), "{wrong}");
+    assert!(seen > 50, "{seen}");
+    for (mark, needs) in MARKS {
+        if let Some(count) = marked.get(*mark) {
+            eprintln!("not run: {count} commands that need {needs}");
+        }
+    }
+}
+
+#[test]
+fn what_may_differ_is_masked() {
+    for (a, b) in [
+        (
+            "9 finished · 1.8s on 2 slots, 2 % busy",
+            "9 finished · 4m10s on 2 slots, 93 % busy",
+        ),
+        ("█████░░░ 59.0 %  5 of 12 tasks", "░░░ 1.5 % 5 of 12 tasks"),
+        (
+            "farmer laptop.0.12.13, slot 1",
+            "farmer laptop.0.9.1795689055825, slot 1",
+        ),
+        ("peak memory 5.5 MiB", "peak memory 1,005 KiB"),
+    ] {
+        assert_eq!(mask(a), mask(b));
+    }
+    for (a, b) in [
+        ("9 finished", "8 finished"),
+        ("logs/log_1", "logs/log_2"),
+        ("3 samples", "4 samples"),
+    ] {
+        assert_ne!(mask(a), mask(b));
+    }
+    let lines = |text: &str| comparable(text.lines());
+    assert!(are_like(
+        &lines("a\n...\nb ... c"),
+        &lines("a\nx\ny\nb 17 c\n\n")
+    ));
+    assert!(!are_like(&lines("a\n...\nb"), &lines("a\nx")));
+    assert!(are_like(
+        &lines("pytf: task 2\npytf: task 1"),
+        &lines("pytf: task 1\npytf: task 2")
+    ));
+}
+
+#[test]
+fn unknown_options_are_found() {
+    let options = options();
+    for (line, count) in [
+        (
+            "srun -K0 pytf tasks.txt --proc 4 -n4 --timeout=3 | sort --reverse",
+            0,
+        ),
+        ("pytf status W --failed --format csv; ls --all", 0),
+        ("pytf tasks.txt --needs", 1),
+        ("pytf status W --proc", 1),
+        ("pytf log W 3 --attempt 1 && pytf a -z", 1),
+    ] {
+        assert_eq!(unknown(line, &options).len(), count, "{line}");
+    }
+}
