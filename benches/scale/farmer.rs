@@ -8,10 +8,10 @@ use std::time::Duration;
 
 use anyhow::{Result, ensure};
 use pytf::model::pace::{Ends, Pace};
+use pytf::model::polling::{first_watch, look_every, watch_every};
 use pytf::model::record::{End, Header, Record};
 use pytf::model::task::Task;
 use pytf::model::turn::LedgerView;
-use pytf::model::watch::{first_watch, look_every, watch_every};
 use pytf::workdir::open::Workdir;
 use pytf::workdir::session::{Session, Turn};
 use pytf::workdir::state::State;

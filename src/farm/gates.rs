@@ -14,7 +14,7 @@ use super::inventory::key;
 use super::message::{Event, Order};
 use super::options::DeviceOptions;
 use super::slot_plan::Plan;
-use crate::model::devices::watch::{Admission, BusyLimits, Sample, Watched, out_of_service};
+use crate::model::devices::availability::{Admission, BusyLimits, Sample, Watched, out_of_service};
 use crate::model::record::{GpuLoad, Record};
 
 /// How often GPUs are measured while a slot waits for one of them.

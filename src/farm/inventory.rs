@@ -10,12 +10,12 @@ use super::slot_plan::{NoPlan, Plan};
 use crate::host::allocation::{here, host_name};
 use crate::host::gpus::{Access, Key, Probe};
 use crate::host::room;
+use crate::model::cpus::usable;
 use crate::model::devices::VARIABLES;
+use crate::model::devices::availability::Sample;
 use crate::model::devices::cores::show_list;
 use crate::model::devices::pool::{Gpu, pool};
-use crate::model::devices::watch::Sample;
 use crate::model::record::SlotDevices;
-use crate::model::room::usable;
 use crate::ui::device_report::{DeviceReport, ListedGpu};
 
 /// How long a measurement may take.

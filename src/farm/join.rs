@@ -18,7 +18,7 @@ use crate::ui::opening::{Because, Opening};
 use crate::workdir::error::{Error, Result};
 use crate::workdir::journal::Journal;
 use crate::workdir::liveness::Waiting;
-use crate::workdir::liveness::node::our_beginning;
+use crate::workdir::liveness::own_node::our_beginning;
 use crate::workdir::session::Session;
 use crate::workdir::state::State;
 

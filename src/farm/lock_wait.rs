@@ -12,7 +12,7 @@ use super::clock::{Clock, since_boot};
 use super::message::Event;
 use super::queue::Queue;
 use crate::host::guard;
-use crate::workdir::liveness::node::Here;
+use crate::workdir::liveness::own_node::Here;
 use crate::workdir::liveness::{Waiting, Watcher};
 
 /// Ends the waits of its [`CancelToken`]s when it is dropped.

@@ -8,7 +8,7 @@ use std::collections::HashSet;
 use std::time::{Duration, Instant};
 
 use crate::model::liveness::{Evidence, Verdict};
-use crate::model::watch::{first_watch, watch_every};
+use crate::model::polling::{first_watch, watch_every};
 use crate::workdir::error::Result;
 use crate::workdir::liveness::Waiting;
 use crate::workdir::recovery::Recovered;

@@ -12,7 +12,7 @@ use crate::model::allocation::Allocation;
 use crate::model::farmer::Cause;
 use crate::model::liveness::seems_dead;
 use crate::workdir::error::Result;
-use crate::workdir::liveness::node::Here;
+use crate::workdir::liveness::own_node::Here;
 use crate::workdir::liveness::{self, Watcher};
 use crate::workdir::membership::{self, Membership, has_departed_by_name};
 use crate::workdir::open::Workdir;

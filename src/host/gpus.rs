@@ -16,8 +16,8 @@ use crossbeam_channel::{RecvTimeoutError, Sender, bounded};
 use self::source::Source;
 pub use self::source::{Access, Key};
 pub(crate) use self::sysfs::vendors;
+use crate::model::devices::availability::Sample;
 use crate::model::devices::pool::Gpu;
-use crate::model::devices::watch::Sample;
 
 /// How long the first answer may take: a driver that was not in use needs a second or
 /// two per GPU.

@@ -3,7 +3,7 @@
 use nix::unistd::{SysconfVar, sysconf};
 
 use super::cpus::allowed;
-use crate::model::room::Cpus;
+use crate::model::cpus::Cpus;
 
 /// What the kernel knows: the node, our affinity, the quotas of our cgroups
 /// (`cpu.max`, and version 1's `cpu.cfs_quota_us`).

@@ -6,12 +6,14 @@
 //! generated histories can test it.
 
 pub mod allocation;
+pub mod cpus;
 pub mod devices;
 pub mod durations;
 pub mod escape;
 pub mod farmer;
 pub mod figures;
 pub mod forecast;
+pub mod foreign_syntax;
 pub mod health;
 pub mod identity;
 pub mod ids;
@@ -19,12 +21,11 @@ pub mod interruption;
 pub mod limits;
 pub mod liveness;
 pub mod logs;
-pub mod marks;
 pub mod outcome;
 pub mod pace;
+pub mod polling;
 pub mod record;
 pub mod refusal;
-pub mod room;
 pub mod series;
 pub mod setup;
 pub mod shell_text;
@@ -32,4 +33,3 @@ pub mod task;
 pub mod tasklist;
 pub mod turn;
 pub mod walltime;
-pub mod watch;

@@ -14,7 +14,7 @@ use std::sync::Arc;
 
 use memchr::{memchr, memchr3_iter};
 
-use super::marks::{self, Suspicion};
+use super::foreign_syntax::{self, Suspicion};
 use super::setup;
 
 /// The longest line that is accepted, in bytes. Longer than any command that
@@ -320,7 +320,7 @@ impl Parser {
         let dialect = &self.dialect;
         let is_set = |name: &str| dialect.is_set(name);
         let is_suspect = !dialect.plain && self.suspicion.falls_on(task);
-        if is_suspect && let Some(mark) = marks::find(task, &is_set) {
+        if is_suspect && let Some(mark) = foreign_syntax::find(task, &is_set) {
             let at = task.as_ptr().addr() - text.as_ptr().addr() + mark.at;
             return Err(self.mark(at, number, mark.what));
         }
@@ -344,7 +344,7 @@ impl Parser {
             seen.setup.add(number);
         }
         if is_suspect {
-            for (_, name) in marks::unset(task, &is_set) {
+            for (_, name) in foreign_syntax::unset(task, &is_set) {
                 seen.add_unset(name, number);
             }
         }

@@ -20,7 +20,7 @@
 //! layout, mechanism, fs, error, files   names, ways to lock, the file system, files of lines
 //! state, journal, membership            what is on record: state and log, journals, who is alive
 //! liveness, lock                        who is alive as others see it; the lock
-//! transaction, fence                    how shared files change; how a farmer learns it is sealed
+//! transaction, fencing                  how shared files change; how a farmer learns it is sealed
 //! retry, quarantine, feed, recovery, resume
 //!                                       what is done by transactions
 //! exclusion, open, session              a workdir as a farmer uses it
@@ -45,7 +45,7 @@ pub mod liveness;
 pub mod lock;
 // The transaction, and what is done by it.
 pub mod feed;
-pub mod fence;
+pub mod fencing;
 pub mod quarantine;
 pub mod recovery;
 pub mod resume;

@@ -16,7 +16,7 @@ use crate::model::outcome::Destination;
 use crate::model::record::End;
 use crate::model::task::{Task, TaskId, parse_line};
 use crate::workdir::error::{Context, Result};
-use crate::workdir::fence::check_fence;
+use crate::workdir::fencing::check_fence;
 use crate::workdir::files::lines_of;
 use crate::workdir::fs::{Dir, File, Open};
 use crate::workdir::layout::{self, FINISHED, LOCK};

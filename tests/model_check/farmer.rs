@@ -16,7 +16,7 @@ use pytf::workdir::error::Error;
 use pytf::workdir::fs::Dir;
 use pytf::workdir::liveness;
 use pytf::workdir::liveness::Waiting as _;
-use pytf::workdir::liveness::node::Node as _;
+use pytf::workdir::liveness::own_node::Node as _;
 use pytf::workdir::mechanism::Mechanism;
 use pytf::workdir::membership;
 use pytf::workdir::open::Workdir;

@@ -17,7 +17,7 @@ use pytf::model::identity::{FarmerId, Process};
 use pytf::model::record::NodeId;
 use pytf::workdir::liveness::Waiting;
 use pytf::workdir::liveness::Watcher;
-use pytf::workdir::liveness::node::Node;
+use pytf::workdir::liveness::own_node::Node;
 
 use crate::oracle::Oracle;
 use crate::sim_fs::{Kind, Server};

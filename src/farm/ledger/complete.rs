@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use super::Ledger;
 use crate::farm::message::Event;
-use crate::model::watch::look_every;
+use crate::model::polling::look_every;
 use crate::workdir::error::Result;
 use crate::workdir::liveness::Waiting;
 use crate::workdir::membership;

@@ -12,7 +12,7 @@ use std::time::{Duration, SystemTime};
 use super::farmer::Farmer;
 use crate::model::identity::{FarmerId, Process};
 use crate::model::liveness::heartbeat;
-use crate::workdir::liveness::node::Node;
+use crate::workdir::liveness::own_node::Node;
 
 /// Clocks that differ by less agree: times of files are coarse.
 const COARSE: Duration = Duration::from_secs(1);

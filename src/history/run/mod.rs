@@ -36,7 +36,7 @@ use crate::model::figures::Histogram;
 use crate::model::forecast::{Forecast, Known, forecast};
 use crate::model::liveness::DEFAULT_TAKEOVER;
 use crate::model::series::Series;
-use crate::workdir::liveness::node::Here;
+use crate::workdir::liveness::own_node::Here;
 use crate::workdir::state::State;
 
 /// Why a run cannot be seen.

@@ -10,8 +10,8 @@ use nvml_wrapper::{Device, EventSet, Nvml};
 use super::source::{Access, Key, Tick};
 use crate::host::gpus::sysfs::{near_pci, numa_of_pci};
 use crate::model::devices::Vendor;
+use crate::model::devices::availability::Sample;
 use crate::model::devices::pool::Gpu;
-use crate::model::devices::watch::Sample;
 
 /// Errors that a GPU reports in the kernel's log and does not recover from by
 /// itself: memory, links, the bus, its firmware. All others are a program's.

@@ -7,8 +7,8 @@ use std::process::{Command, Stdio};
 use super::source::{Access, Key, Tick};
 use super::sysfs::{near_pci, numa_of_pci};
 use crate::model::devices::Vendor;
+use crate::model::devices::availability::Sample;
 use crate::model::devices::pool::Gpu;
-use crate::model::devices::watch::Sample;
 
 pub(super) struct Source {
     program: PathBuf,

@@ -3,8 +3,8 @@
 use std::ffi::OsString;
 use std::path::PathBuf;
 
+use crate::model::devices::availability::Sample;
 use crate::model::devices::pool::Gpu;
-use crate::model::devices::watch::Sample;
 
 /// By what a device is named: its UUID, or its PCI address.
 pub type Key = Option<String>;

@@ -7,9 +7,9 @@ use std::path::{Path, PathBuf};
 
 use super::source::{Key, Tick};
 use crate::model::devices::Vendor;
+use crate::model::devices::availability::Sample;
 use crate::model::devices::cores::parse_list;
 use crate::model::devices::pool::Gpu;
-use crate::model::devices::watch::Sample;
 
 /// `PCI_VENDOR_ID_INTEL`
 const INTEL: &str = "0x8086";

@@ -8,8 +8,8 @@
 
 mod job;
 mod launcher;
+mod lsf_sge_flux;
 mod pbs;
-mod rest;
 mod scrub;
 mod slurm;
 #[cfg(test)]
@@ -26,9 +26,9 @@ impl Allocation {
         let env = Env(&lookup);
         let mut found = slurm::job(&env)
             .or_else(|| pbs::job(&env))
-            .or_else(|| rest::lsf(&env))
-            .or_else(|| rest::flux(&env))
-            .or_else(|| rest::sge(&env))
+            .or_else(|| lsf_sge_flux::lsf(&env))
+            .or_else(|| lsf_sge_flux::flux(&env))
+            .or_else(|| lsf_sge_flux::sge(&env))
             .unwrap_or_default();
         if let Some(ranks) = launcher::ranks(&env) {
             found.launch = Launch::Launched;

@@ -3,7 +3,7 @@
 //! that proves, and [`Waiting`] is the time in which it happens.
 
 mod judge;
-pub mod node;
+pub mod own_node;
 mod waiting;
 mod watcher;
 

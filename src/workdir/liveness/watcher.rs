@@ -10,7 +10,7 @@ use std::io::ErrorKind;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::node::Node;
+use super::own_node::Node;
 use crate::model::identity::{FarmerId, Process};
 use crate::model::liveness::{LockState, Observer};
 use crate::model::record::NodeId;

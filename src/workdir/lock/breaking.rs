@@ -245,7 +245,7 @@ mod tests {
     use crate::workdir::fs::RealDir;
     use crate::workdir::layout;
     use crate::workdir::liveness::Watcher;
-    use crate::workdir::liveness::node::Node;
+    use crate::workdir::liveness::own_node::Node;
     use crate::workdir::liveness::samples::Now;
     use crate::workdir::lock::acquire;
 

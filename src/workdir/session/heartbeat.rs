@@ -6,7 +6,7 @@
 use crate::model::liveness::heartbeat;
 use crate::model::record::Record;
 use crate::workdir::error::{Error, Result};
-use crate::workdir::fence::check_fence_unlocked;
+use crate::workdir::fencing::check_fence_unlocked;
 use crate::workdir::fs::Dir;
 use crate::workdir::journal::SharedJournal;
 use crate::workdir::liveness::{Waiting, Watcher};

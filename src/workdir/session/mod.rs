@@ -8,7 +8,7 @@
 
 mod heartbeat;
 
-use crate::workdir::fence::{check_fence, check_fence_unlocked};
+use crate::workdir::fencing::{check_fence, check_fence_unlocked};
 use crate::workdir::state::{Act, State, peek};
 use std::time::Duration;
 

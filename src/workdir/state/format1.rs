@@ -4,9 +4,9 @@
 //! format, with `format` 1. Its log is not read: nothing in it counts when there is
 //! no member, and nothing else is done with such a workdir but to look at it.
 
+use super::fields::{ListIdentity, Log, Queue, Rename, State};
 use super::log::last_is_whole;
 use super::place::checked;
-use super::record::{ListIdentity, Log, Queue, Rename, State};
 use crate::workdir::error::Result;
 use crate::workdir::files::Committed;
 use crate::workdir::fs::File;

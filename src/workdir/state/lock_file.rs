@@ -3,13 +3,13 @@
 //! Others rely on this: of two states the newer one that is whole is in force; the state
 //! in force is never written over.
 
+use super::fields::{FORMAT, Log, State};
 use super::format1;
 use super::log::{Act, Entry, last_is_whole};
 use super::members::Members;
 use super::place::{
     HOLDER_AT, LOG_AT, PLACE, PLACES_AT, STAMP, decode, encode, stamp, unwritable, version,
 };
-use super::record::{FORMAT, Log, State};
 use crate::workdir::error::{Context, Error, Result};
 use crate::workdir::files::{checksum, read_full, retry_stale};
 use crate::workdir::fs::{Dir, File, NotAFile, Open};

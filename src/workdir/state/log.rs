@@ -10,8 +10,8 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::fields::Log;
 use super::place::LOG_AT;
-use super::record::Log;
 use crate::model::ids::{IdSet, Ids};
 use crate::workdir::error::{Context, Error, Result};
 use crate::workdir::files::{checksum, read_full};

@@ -22,16 +22,17 @@
 //! force. **No byte of the segment that the state in force speaks of is ever written
 //! over**: a new segment begins before or behind it.
 //!
-//! `record` is the state, `place` how it is written, `log` the lines of the log, `members`
+//! `fields` is the state, `place` how it is written, `log` the lines of the log, `members`
 //! who is alive by them, `lock_file` the file; `format1` reads the format before this one.
 
+mod fields;
 mod format1;
 mod lock_file;
 mod log;
 mod members;
 mod place;
-mod record;
 
+pub use fields::{FORMAT, ListIdentity, Log, Queue, Rename, State};
 pub use lock_file::{
     mechanism_in, no_verdict, peek, read, read_holder, write, write_again, write_holder, write_new,
     write_place,
@@ -41,7 +42,6 @@ pub use members::Members;
 #[cfg(test)]
 pub(super) use members::samples;
 pub use place::LOG_AT;
-pub use record::{FORMAT, ListIdentity, Log, Queue, Rename, State};
 
 #[cfg(test)]
 mod tests;

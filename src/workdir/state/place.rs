@@ -3,7 +3,7 @@
 //!
 //! Others rely on this: what is read back is whole, or nothing.
 
-use super::record::{FORMAT, State};
+use super::fields::{FORMAT, State};
 use crate::workdir::error::{Error, Result};
 use crate::workdir::layout::LOCK;
 use crate::workdir::mechanism::Mechanism;

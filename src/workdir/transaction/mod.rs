@@ -9,14 +9,14 @@
 //! there are: a claim reads k lines at the cursor, a result appends a line.
 //!
 //! What happens to files in it is below: `checks` (what is checked before something
-//! is written), `shared` (reading, appending, replacing), `queue` (`toprocess`),
+//! is written), `shared_files` (reading, appending, replacing), `queue` (`toprocess`),
 //! `requeued` (why and how often tasks were put back) and `segments` (the log).
 
 mod checks;
 mod queue;
 mod requeued;
 mod segments;
-mod shared;
+mod shared_files;
 mod txn;
 
 pub use queue::QueueCopy;

@@ -6,9 +6,9 @@
 //! share it, over all processes of a node together.
 
 pub mod assign;
+pub mod availability;
 pub mod cores;
 pub mod pool;
-pub mod watch;
 
 /// Who made the devices: each has a variable of its own by which a program is
 /// told which of them to use.
