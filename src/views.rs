@@ -33,13 +33,15 @@ impl Failed {
 
 /// Reports the error; returns the exit status.
 pub(crate) fn exit(done: Result<(), Failed>) -> RunExit {
-    match done {
-        Ok(()) => RunExit::Complete,
-        Err(failed) => {
-            warn(&failed.text);
+    done.map_or_else(
+        |failed| {
+            if !failed.text.is_empty() {
+                warn(&failed.text);
+            }
             failed.exit
-        }
-    }
+        },
+        |()| RunExit::Complete,
+    )
 }
 
 impl From<RunError> for Failed {
@@ -51,28 +53,28 @@ impl From<RunError> for Failed {
     }
 }
 
+impl From<StatusError> for Failed {
+    fn from(error: StatusError) -> Self {
+        match error {
+            StatusError::Run(error) => error.into(),
+            StatusError::Io(error) => error.into(),
+            error @ StatusError::NoTask(_) => Self::new(error, RunExit::Usage),
+        }
+    }
+}
+
 impl From<io::Error> for Failed {
     fn from(error: io::Error) -> Self {
-        let text = format!("{error}{}", hint(&error));
-        Self::new(text, unusable(&error))
-    }
-}
-
-/// The status when files of a workdir, or our output, cannot be used.
-fn unusable(error: &io::Error) -> RunExit {
-    if is_resource(error) {
-        RunExit::System
-    } else {
-        RunExit::WorkdirUnusable
-    }
-}
-
-/// A reader may close the pipe at any time: that is not a failure.
-fn unless_closed(done: Result<(), Failed>, kind: Option<io::ErrorKind>) -> Result<(), Failed> {
-    if kind == Some(io::ErrorKind::BrokenPipe) {
-        Ok(())
-    } else {
-        done
+        // A reader may close the pipe at any time: that is not an error.
+        if error.kind() == io::ErrorKind::BrokenPipe {
+            return Self::new("", RunExit::Complete);
+        }
+        let exit = if is_resource(&error) {
+            RunExit::System
+        } else {
+            RunExit::WorkdirUnusable
+        };
+        Self::new(format!("{error}{}", hint(&error)), exit)
     }
 }
 
@@ -97,15 +99,7 @@ pub(crate) fn status(args: &Status) -> Result<(), Failed> {
         (None, false) => Section::Whole,
     };
     let mut out = BufWriter::new(io::stdout().lock());
-    match status::show(&args.workdir, part, form, &mut out) {
-        Ok(()) => Ok(()),
-        Err(StatusError::Io(error)) => {
-            let kind = error.kind();
-            unless_closed(Err(error.into()), Some(kind))
-        }
-        Err(error @ StatusError::NoTask(_)) => Err(Failed::new(error, RunExit::Usage)),
-        Err(StatusError::Run(error)) => Err(error.into()),
-    }
+    Ok(status::show(&args.workdir, part, form, &mut out)?)
 }
 
 /// `pytf watch`
@@ -140,29 +134,15 @@ pub(crate) fn export(args: &Export) -> Result<(), Failed> {
     } else {
         export::Form::Jsonl
     };
-    let written = match args.output.as_deref() {
-        Some(path) if path != Path::new("-") => export::write_file(&args.workdir, form, path),
-        _ => {
-            let mut out = BufWriter::with_capacity(1 << 18, io::stdout().lock());
-            export::write(&args.workdir, form, &mut out)
-        }
-    };
-    match written {
-        Ok(0) => Ok(()),
-        Ok(lines) => {
-            let text = format!(
-                "{lines} lines of the journals are not records, what they recorded is missing: \
-                 pytf status names them"
-            );
-            warn(&text);
-            Ok(())
-        }
-        Err(RunError::Io(error)) => {
-            let kind = error.kind();
-            unless_closed(Err(error.into()), Some(kind))
-        }
-        Err(error) => Err(error.into()),
+    let path = args.output.as_deref().unwrap_or(Path::new("-"));
+    let damaged = export::write_file(&args.workdir, form, path)?;
+    if damaged > 0 {
+        warn(&format!(
+            "{damaged} lines of the journals are not records, what they recorded is missing: \
+             pytf status names them"
+        ));
     }
+    Ok(())
 }
 
 /// The timeline that a farm leaves in its workdir; what of an earlier one is not in it.
@@ -177,21 +157,13 @@ pub(crate) fn timeline(args: &Timeline) -> Result<(), Failed> {
         gzip: args.gzip,
     };
     let run = Run::open(&args.workdir)?;
-    let written = match &args.output {
-        Some(path) if path == Path::new("-") => {
-            timeline::write_stream(&run, io::stdout().lock(), wishes)
-        }
-        Some(path) => timeline::write_file(&run, path, wishes),
-        None => {
-            let ending = if wishes.gzip { ".gz" } else { "" };
-            let path = args.workdir.join(format!("{}{ending}", timeline::NAME));
-            timeline::write_file(&run, &path, wishes)
-        }
+    let ending = if wishes.gzip { ".gz" } else { "" };
+    let own = || {
+        let name = format!("{}{ending}", timeline::NAME);
+        args.workdir.join(name)
     };
-    let written = match written {
-        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => return Ok(()),
-        written => written?,
-    };
+    let path = args.output.clone().unwrap_or_else(own);
+    let written = timeline::write_file(&run, &path, wishes)?;
     if let Some(left_out) = &written.left_out {
         warn(left_out);
     }
@@ -221,18 +193,11 @@ pub(crate) fn timeline(args: &Timeline) -> Result<(), Failed> {
 
 /// `pytf report`
 pub(crate) fn report(args: &Report) -> Result<(), Failed> {
-    let path = match &args.output {
-        Some(path) if path == Path::new("-") => {
-            let written = report::write_stream(&args.workdir, &mut io::stdout().lock());
-            return match written {
-                Err(RunError::Io(error)) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
-                written => Ok(written?),
-            };
-        }
-        Some(path) => path.clone(),
-        None => args.workdir.join(report::NAME),
-    };
+    let own = || args.workdir.join(report::NAME);
+    let path = args.output.clone().unwrap_or_else(own);
     report::write_file(&args.workdir, &path)?;
-    warn(&format!("the report is {}", path.display()));
+    if path != Path::new("-") {
+        warn(&format!("the report is {}", path.display()));
+    }
     Ok(())
 }

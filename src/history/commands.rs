@@ -9,8 +9,10 @@ use std::io::{self, BufRead, BufReader};
 use std::os::unix::fs::FileExt as _;
 use std::path::Path;
 
-use super::open;
+use super::open_if_any;
+use crate::model::escape::{clip, escape};
 use crate::model::task::{TaskId, parse_line};
+use crate::workdir::layout::TASKS;
 
 /// A block begins with the first line behind this many bytes.
 const BLOCK: u64 = 4 << 10;
@@ -46,10 +48,8 @@ struct Block {
 impl Commands {
     /// Looks through the file once. No such file: no command is known.
     pub fn open(workdir: &Path) -> io::Result<Self> {
-        let file = match open(&workdir.join("tasks")) {
-            Ok(file) => file,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Self::default()),
-            Err(error) => return Err(error),
+        let Some(file) = open_if_any(&workdir.join(TASKS))? else {
+            return Ok(Self::default());
         };
         let (starts, end) = block_starts(&file)?;
         let mut blocks = Vec::with_capacity(starts.len() + 1);
@@ -101,6 +101,12 @@ impl Commands {
             *place = Some(Block::read(file, number, start, end)?);
         }
         Ok(place.as_ref().and_then(|block| block.get(id)))
+    }
+
+    /// The same, fit to be printed and cut to `most` characters.
+    pub fn text(&mut self, id: TaskId, most: usize) -> io::Result<Option<String>> {
+        let command = self.get(id)?;
+        Ok(command.map(|command| clip(&escape(command), most)))
     }
 }
 

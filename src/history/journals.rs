@@ -14,21 +14,14 @@ use std::time::SystemTime;
 
 use memchr::memmem::Finder;
 
+use super::lines::{self, LONGEST};
 use super::open;
 use crate::model::record::{End, Header, Record};
 use crate::model::task::TaskId;
 use crate::workdir::layout::{DONE, NODES, departed_of, farmer_of, journal};
 
-/// The longest line that can be a record; a longer one is damage and is not
-/// held in memory.
-const LONGEST: usize = 1 << 20;
-
-/// What journals are read with: they are big, and each read is a round trip on
-/// a network file system.
-const BUFFER: usize = 1 << 18;
-
 /// The journal of one farmer.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct Journal {
     /// The farmer, by the name of the file.
     pub name: String,
@@ -171,27 +164,51 @@ impl Journal {
         open_at(&self.path, &self.name)
     }
 
-    /// All its records, as they come.
-    pub fn records(&self) -> io::Result<Records> {
-        self.records_to(u64::MAX)
+    /// Calls `each` with its records, one after the other, until that fails; returns
+    /// what is damaged.
+    pub fn each_record(&self, each: impl FnMut(Record) -> io::Result<()>) -> io::Result<Damage> {
+        self.each_record_to(u64::MAX, each)
     }
 
-    /// Its records up to an offset in bytes, as they come.
-    pub fn records_to(&self, offset: u64) -> io::Result<Records> {
-        Ok(Records {
-            reader: BufReader::with_capacity(BUFFER, self.file()?.take(offset)),
-            line: Vec::new(),
-            only: None,
-            damage: Damage::default(),
-            lines: 0,
-        })
+    /// The same for the records that begin before an offset in bytes.
+    pub fn each_record_to(
+        &self,
+        offset: u64,
+        mut each: impl FnMut(Record) -> io::Result<()>,
+    ) -> io::Result<Damage> {
+        let (mut damage, mut number) = (Damage::default(), 0);
+        lines::each(&self.file()?, 0, |line, at| {
+            number += 1;
+            match parse(line) {
+                _ if at >= offset => Ok(()),
+                Some(record) => each(record),
+                None => {
+                    damage.add(number);
+                    Ok(())
+                }
+            }
+        })?;
+        Ok(damage)
     }
 
-    /// The records of one task, found without parsing the others.
-    pub fn records_of(&self, id: TaskId) -> io::Result<Records> {
-        let mut records = self.records()?;
-        records.only = Some((Finder::new(&format!("\"id\":{id},")).into_owned(), id));
-        Ok(records)
+    /// Calls `each` with the records of one task, found without parsing the others.
+    pub fn each_record_of(
+        &self,
+        id: TaskId,
+        mut each: impl FnMut(Record) -> io::Result<()>,
+    ) -> io::Result<()> {
+        let text = format!("\"id\":{id},");
+        let finder = Finder::new(&text);
+        let is_its = |record: &Record| match record {
+            Record::Start(start) => start.id == id,
+            Record::End(end) => end.id == id,
+            _ => false,
+        };
+        lines::each(&self.file()?, 0, |line, _| {
+            let found = finder.find(line).and_then(|_| parse(line));
+            found.filter(is_its).map_or(Ok(()), &mut each)
+        })?;
+        Ok(())
     }
 }
 
@@ -208,28 +225,16 @@ fn open_at(path: &Path, farmer: &str) -> io::Result<File> {
     }
 }
 
-/// What a farmer's name, `<host>.<job>.<pid>.<start>`, tells. A host's name may have
-/// dots in it.
+/// The host and the process in a farmer's name, `<host>.<job>.<pid>.<start>`. A host's
+/// name may have dots in it.
 fn header_from_name(name: &str) -> Header {
     let mut parts = name.rsplitn(4, '.');
     let (_start, pid, _job) = (parts.next(), parts.next(), parts.next());
     Header {
-        version: 0,
         farmer: name.to_owned(),
         host: parts.next().unwrap_or(name).to_owned(),
         pid: pid.and_then(|pid| pid.parse().ok()).unwrap_or(0),
-        began: None,
-        node: None,
-        job: None,
-        rank: None,
-        step: None,
-        restart: None,
-        slots: 0,
-        devices: Vec::new(),
-        at: 0,
-        pytf: String::new(),
-        cpus: None,
-        memory: None,
+        ..Header::default()
     }
 }
 
@@ -242,115 +247,23 @@ pub struct Damage {
     pub first: Option<u64>,
 }
 
-/// The records of a journal, one after the other.
-#[derive(Debug)]
-pub struct Records {
-    reader: BufReader<io::Take<fs::File>>,
-    line: Vec<u8>,
-    /// Only records of this task, and what their lines contain.
-    only: Option<(Finder<'static>, TaskId)>,
-    damage: Damage,
-    lines: u64,
-}
-
-impl Records {
-    /// What was damaged so far.
-    pub fn damage(&self) -> &Damage {
-        &self.damage
-    }
-
-    /// Reads the next whole line; false at the end. A line that is too long is
-    /// left empty, which is not a record.
-    fn read_line(&mut self) -> io::Result<bool> {
-        self.line.clear();
-        let mut limited = (&mut self.reader).take(LONGEST as u64);
-        limited.read_until(b'\n', &mut self.line)?;
+impl Damage {
+    /// Counts one more line, by its number.
+    pub(super) fn add(&mut self, line: u64) {
         self.lines += 1;
-        if self.line.pop_if(|last| *last == b'\n').is_some() {
-            return Ok(true);
-        }
-        let is_long = self.line.len() >= LONGEST;
-        self.line.clear();
-        if !is_long {
-            return Ok(false);
-        }
-        self.skip_rest()
-    }
-
-    /// Skips what is left of a line; false when the line has no end: such a
-    /// line is torn, however long it is.
-    fn skip_rest(&mut self) -> io::Result<bool> {
-        loop {
-            let held = self.reader.fill_buf()?;
-            if held.is_empty() {
-                return Ok(false);
-            }
-            let found = memchr::memchr(b'\n', held);
-            let length = found.map_or(held.len(), |at| at + 1);
-            self.reader.consume(length);
-            if found.is_some() {
-                return Ok(true);
-            }
-        }
-    }
-
-    /// The record in the line; `None` when it is damaged.
-    fn parse(&self) -> Option<Record> {
-        // Nearly all records are ends, and the tag is the costly part of
-        // parsing them.
-        if self.line.starts_with(b"{\"event\":\"end\",") {
-            let end: Result<End, _> = serde_json::from_slice(&self.line);
-            return end.ok().filter(End::is_possible).map(Record::End);
-        }
-        Record::parse(&self.line)
-    }
-
-    /// Whether the line may be one that was asked for.
-    fn is_wanted(&self) -> bool {
-        self.only
-            .as_ref()
-            .is_none_or(|(finder, _)| finder.find(&self.line).is_some())
+        self.first.get_or_insert(line);
     }
 }
 
-/// The task that a record is about.
-fn task_of(record: &Record) -> Option<TaskId> {
-    match record {
-        Record::Start(start) => Some(start.id),
-        Record::End(end) => Some(end.id),
-        Record::Header(_)
-        | Record::Beat { .. }
-        | Record::Note { .. }
-        | Record::Health { .. }
-        | Record::Gpus { .. }
-        | Record::Leave { .. } => None,
+/// The record in a line; `None` when it is damaged.
+fn parse(line: &[u8]) -> Option<Record> {
+    // Nearly all records are ends, and the tag is the costly part of
+    // parsing them.
+    if line.starts_with(b"{\"event\":\"end\",") {
+        let end: Result<End, _> = serde_json::from_slice(line);
+        return end.ok().filter(End::is_possible).map(Record::End);
     }
-}
-
-impl Iterator for Records {
-    type Item = io::Result<Record>;
-
-    fn next(&mut self) -> Option<Self::Item> {
-        loop {
-            match self.read_line() {
-                Ok(true) => {}
-                Ok(false) => return None,
-                Err(error) => return Some(Err(error)),
-            }
-            if !self.is_wanted() {
-                continue;
-            }
-            let Some(record) = self.parse() else {
-                self.damage.lines += 1;
-                self.damage.first.get_or_insert(self.lines);
-                continue;
-            };
-            match &self.only {
-                Some((_, id)) if task_of(&record) != Some(*id) => {}
-                _ => return Some(Ok(record)),
-            }
-        }
-    }
+    Record::parse(line)
 }
 
 #[cfg(test)]
@@ -361,12 +274,16 @@ mod tests {
 
     /// The ids of all task records and the damage.
     fn read(journal: &Journal) -> (Vec<u64>, Damage) {
-        let mut records = journal.records().unwrap();
-        let ids = (&mut records)
-            .filter_map(|record| task_of(&record.unwrap()))
-            .map(|id| id.0)
-            .collect();
-        (ids, records.damage().clone())
+        let mut ids = Vec::new();
+        let damage = journal.each_record(|record| {
+            ids.extend(match record {
+                Record::Start(start) => Some(start.id.0),
+                Record::End(end) => Some(end.id.0),
+                _ => None,
+            });
+            Ok(())
+        });
+        (ids, damage.unwrap())
     }
 
     #[test]
@@ -440,8 +357,13 @@ mod tests {
             ],
         );
         let journal = &journals(dir.path()).unwrap()[0];
-        let found: Vec<_> = journal.records_of(TaskId(17)).unwrap().collect();
-        assert_eq!(found.len(), 2);
+        let mut found = 0;
+        let count = |_| {
+            found += 1;
+            Ok(())
+        };
+        journal.each_record_of(TaskId(17), count).unwrap();
+        assert_eq!(found, 2);
     }
 
     /// Its farmer leaves while a view reads.
@@ -452,7 +374,7 @@ mod tests {
         dir.journal("n1.0.1.1", &records);
         let known = journals(dir.path()).unwrap();
         dir.seal("n1.0.1.1");
-        assert_eq!(known[0].records().unwrap().count(), 2);
+        assert_eq!(read(&known[0]).0, [17]);
         let again = journals_again(dir.path(), |name| {
             known.iter().find(|journal| journal.name == name).cloned()
         });

@@ -2,7 +2,8 @@
 //!
 //! A name in a journal is believed only if it stays in the workdir.
 
-use std::io::{Read as _, Seek as _, SeekFrom};
+use std::fs::File;
+use std::io::{self, Read as _, Seek as _, SeekFrom};
 use std::path::{Component, Path, PathBuf};
 
 use super::open;
@@ -24,28 +25,9 @@ const READ: u64 = 16 << 10;
 /// `part` is the begin and the length of a part of a packed log. Empty where
 /// there is no such log: the caller has something more important to report.
 pub fn log_tail(path: &Path, part: Option<(u64, u64)>, lines: usize) -> Vec<String> {
-    let read = || -> std::io::Result<(Vec<u8>, bool)> {
-        let mut file = open(path)?;
-        let length = file.metadata()?.len();
-        let (begin, end) = part.map_or((0, length), |(begin, length)| {
-            (begin, begin.saturating_add(length))
-        });
-        let end = end.min(length);
-        let from = begin.max(end.saturating_sub(READ));
-        file.seek(SeekFrom::Start(from))?;
-        let mut bytes = Vec::new();
-        file.take(end.saturating_sub(from))
-            .read_to_end(&mut bytes)?;
-        Ok((bytes, from > begin))
-    };
-    let Ok((bytes, is_cut)) = read() else {
+    let Ok((bytes, _)) = open(path).and_then(|file| read_end(file, part, READ)) else {
         return Vec::new();
     };
-    let mut bytes = &bytes[..];
-    if is_cut && let Some(end) = memchr::memchr(b'\n', bytes) {
-        // The first line lacks its begin.
-        bytes = &bytes[end + 1..];
-    }
     let mut last: Vec<String> = bytes
         .rsplit(|&byte| byte == b'\n')
         .map(shown)
@@ -54,6 +36,29 @@ pub fn log_tail(path: &Path, part: Option<(u64, u64)>, lines: usize) -> Vec<Stri
         .collect();
     last.reverse();
     last
+}
+
+/// The last `most` bytes of a log or of a part of it, from the beginning of a line, and
+/// whether that is not all.
+pub(crate) fn read_end(
+    mut file: File,
+    part: Option<(u64, u64)>,
+    most: u64,
+) -> io::Result<(Vec<u8>, bool)> {
+    let length = file.metadata()?.len();
+    let (begin, end) = part.map_or((0, length), |(begin, part)| {
+        (begin, begin.saturating_add(part).min(length))
+    });
+    let from = begin.max(end.saturating_sub(most));
+    file.seek(SeekFrom::Start(from))?;
+    let mut bytes = Vec::new();
+    file.take(end.saturating_sub(from))
+        .read_to_end(&mut bytes)?;
+    let is_cut = from > begin;
+    if is_cut && let Some(at) = memchr::memchr(b'\n', &bytes) {
+        bytes.drain(..=at);
+    }
+    Ok((bytes, is_cut))
 }
 
 /// A line of a log as a terminal would show it at last: what follows the last CR.

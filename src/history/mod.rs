@@ -5,10 +5,12 @@
 //! or by one that died: what is whole is shown, and the rest is named. Nothing here
 //! knows how anything is shown.
 
+pub(crate) mod attempts;
 pub mod commands;
 pub mod failures;
 pub mod farmer_rows;
 pub mod journals;
+pub(crate) mod lines;
 pub mod logs;
 pub mod run;
 
@@ -19,6 +21,22 @@ use std::fs::{File, OpenOptions};
 use std::io;
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::Path;
+
+use crate::workdir::layout::{LOCK, NODES, TASKS, TOPROCESS};
+
+/// Whether a folder is a workdir: of `pytf`, or of `PyTaskFarmer`.
+pub(crate) fn is_workdir(folder: &Path) -> bool {
+    let files = [TASKS, NODES, TOPROCESS, LOCK];
+    files.iter().any(|name| folder.join(name).exists())
+}
+
+/// Opens a file like [`open`]; `None` where there is no such file.
+pub(crate) fn open_if_any(path: &Path) -> io::Result<Option<File>> {
+    match open(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        opened => opened.map(Some),
+    }
+}
 
 /// Opens a file of the workdir for reading, without following a link and
 /// without waiting for the other end of a pipe.

@@ -120,7 +120,7 @@ pub struct NodeId {
 }
 
 /// Who writes a journal.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Header {
     /// The version of the journal's format.
     pub version: u32,

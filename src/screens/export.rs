@@ -3,14 +3,13 @@
 //! It streams: one journal after the other, a line for each end, whatever the
 //! number of tasks.
 
-use std::io::{self, BufWriter, Write};
+use std::io::{self, Write};
 use std::path::Path;
 
-use serde_json::json;
-
-use super::replace::replace;
-use super::status::json::seconds;
+use super::attempt_json::{attempt, seconds};
+use super::output::replace;
 use crate::history::commands::Commands;
+use crate::history::is_workdir;
 use crate::history::journals::journals;
 use crate::history::run::RunError;
 use crate::model::escape::escape;
@@ -25,7 +24,7 @@ pub enum Form {
     Joblog,
     /// Values between commas.
     Csv,
-    /// One JSON object a line.
+    /// One JSON object per line.
     Jsonl,
 }
 
@@ -50,29 +49,15 @@ const COLUMNS: [&str; 17] = [
     "command",
 ];
 
-/// Writes all attempts into a file, which it replaces when it is whole; returns how
-/// many journal lines were damaged.
+/// Writes all attempts into a file, which it replaces when it is whole, or to standard
+/// output (`-`); returns how many journal lines were damaged.
 pub fn write_file(workdir: &Path, form: Form, path: &Path) -> Result<u64, RunError> {
-    let mut damage = Ok(0);
-    let done = replace(path, |file| {
-        let mut out = BufWriter::with_capacity(1 << 18, file);
-        damage = write(workdir, form, &mut out);
-        match &damage {
-            Ok(_) => out.flush(),
-            Err(_) => Err(io::Error::other("nothing was written")),
-        }
-    });
-    let lines = damage?;
-    done?;
-    Ok(lines)
+    replace(path, |out| write(workdir, form, out))
 }
 
 /// Writes all attempts; returns how many journal lines were damaged.
-pub fn write(workdir: &Path, form: Form, out: &mut dyn Write) -> Result<u64, RunError> {
-    if !["tasks", "nodes", "toprocess"]
-        .iter()
-        .any(|name| workdir.join(name).exists())
-    {
+fn write(workdir: &Path, form: Form, out: &mut dyn Write) -> Result<u64, RunError> {
+    if !is_workdir(workdir) {
         return Err(RunError::NoWorkdir(workdir.to_owned()));
     }
     let mut commands = Commands::open(workdir)?;
@@ -80,7 +65,7 @@ pub fn write(workdir: &Path, form: Form, out: &mut dyn Write) -> Result<u64, Run
         Form::Joblog => out.write_all(
             b"Seq\tHost\tStarttime\tJobRuntime\tSend\tReceive\tExitval\tSignal\tCommand\n",
         )?,
-        Form::Csv => table::csv(out, &COLUMNS.map(str::to_owned))?,
+        Form::Csv => table::csv(out, &COLUMNS)?,
         Form::Jsonl => {}
     }
     let mut damage = 0;
@@ -90,25 +75,26 @@ pub fn write(workdir: &Path, form: Form, out: &mut dyn Write) -> Result<u64, Run
             escape(header.host.as_bytes()),
             escape(header.farmer.as_bytes()),
         );
-        let mut records = journal.records()?;
-        for record in &mut records {
-            let Record::End(end) = record? else {
-                continue;
+        let damaged = journal.each_record(|record| {
+            let Record::End(mut end) = record else {
+                return Ok(());
             };
             let command = commands.get(end.id)?.unwrap_or_default();
-            match form {
-                Form::Joblog => joblog(out, &host, &end, command)?,
-                Form::Csv => table::csv(out, &cells(&host, &farmer, &end, command))?,
-                Form::Jsonl => {
-                    serde_json::to_writer(&mut *out, &object(&host, &farmer, &end, command))
-                        .map_err(io::Error::from)?;
-                    out.write_all(b"\n")?;
-                }
+            if form == Form::Joblog {
+                return joblog(out, &host, &end, command);
             }
-        }
-        damage += records.damage().lines;
+            let (id, log) = (end.id, end.log.take());
+            let mut row = attempt(&host, &farmer, &end.into(), log.as_ref());
+            row["id"] = id.0.into();
+            row["command"] = escape(command).into();
+            if form == Form::Csv {
+                return table::csv(out, &table::cells(&row, &COLUMNS));
+            }
+            serde_json::to_writer(&mut *out, &row)?;
+            out.write_all(b"\n")
+        })?;
+        damage += damaged.lines;
     }
-    out.flush()?;
     Ok(damage)
 }
 
@@ -131,61 +117,4 @@ fn joblog(out: &mut dyn Write, host: &str, end: &End, command: &[u8]) -> io::Res
     // The command as it is: GNU parallel compares it with that of its own.
     out.write_all(command)?;
     out.write_all(b"\n")
-}
-
-fn numbers(end: &End) -> (Option<i32>, Option<i32>) {
-    super::status::numbers(Some(&end.outcome))
-}
-
-fn cells(host: &str, farmer: &str, end: &End, command: &[u8]) -> Vec<String> {
-    let text = |value: Option<u64>| value.map_or_else(String::new, |value| value.to_string());
-    let number = |value: Option<i32>| value.map_or_else(String::new, |value| value.to_string());
-    let time =
-        |value: Option<u64>| value.map_or_else(String::new, |us| format!("{:.6}", seconds(us)));
-    let (status, signal) = numbers(end);
-    let used = end.used;
-    let log = end.log.as_ref();
-    vec![
-        end.id.to_string(),
-        end.attempt.to_string(),
-        host.to_owned(),
-        farmer.to_owned(),
-        end.slot.to_string(),
-        format!("{:.6}", seconds(end.at)),
-        format!("{:.6}", seconds(end.us)),
-        end.outcome.word().to_owned(),
-        number(status),
-        number(signal),
-        time(used.map(|used| used.user)),
-        time(used.map(|used| used.sys)),
-        text(used.map(|used| used.peak)),
-        text(used.map(|used| used.read)),
-        text(used.map(|used| used.written)),
-        log.map_or_else(String::new, |log| escape(log.file.as_bytes())),
-        escape(command),
-    ]
-}
-
-fn object(host: &str, farmer: &str, end: &End, command: &[u8]) -> serde_json::Value {
-    let (status, signal) = numbers(end);
-    json!({
-        "id": end.id,
-        "attempt": end.attempt,
-        "node": host,
-        "farmer": farmer,
-        "slot": end.slot,
-        "start": seconds(end.at),
-        "seconds": seconds(end.us),
-        "outcome": end.outcome.word(),
-        "status": status,
-        "signal": signal,
-        "user": end.used.map(|used| seconds(used.user)),
-        "sys": end.used.map(|used| seconds(used.sys)),
-        "peak_kib": end.used.map(|used| used.peak),
-        "read_kib": end.used.map(|used| used.read),
-        "written_kib": end.used.map(|used| used.written),
-        "log": end.log.as_ref().map(|log| escape(log.file.as_bytes())),
-        "part": end.log.as_ref().and_then(|log| log.part),
-        "command": escape(command),
-    })
 }

@@ -9,21 +9,22 @@ use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{self, BufRead as _, BufReader, Read, Seek as _, SeekFrom, Write};
 use std::path::{Path, PathBuf};
-use std::time::Duration;
 
 use crate::exit::RunExit;
+use crate::history::attempts::{Recorded, attempts};
 use crate::history::commands::Commands;
-use crate::history::journals::journals;
+use crate::history::journals::{Journal, journals};
 use crate::history::logs::log_path;
-use crate::history::open;
-use crate::history::run::{counts, each_line};
+use crate::history::run::counts;
+use crate::history::{is_workdir, lines, open, open_if_any};
 use crate::model::durations;
 use crate::model::escape::{Stream, clip, escape};
+use crate::model::figures::micros;
 use crate::model::logs::log_name;
 use crate::model::outcome::Outcome;
-use crate::model::record::{End, LogAt, Record, Start};
 use crate::model::refusal::{hint, is_resource};
 use crate::model::task::TaskId;
+use crate::workdir::layout::{FAILED, FINISHED, TOPROCESS};
 
 /// How much of a command stands above its output.
 const COMMAND: usize = 500;
@@ -122,19 +123,9 @@ fn times(count: u32) -> String {
 }
 
 /// What is known of an attempt.
-struct Attempt {
-    /// Where it ran; unknown without a record.
-    host: Option<String>,
-    state: AttemptState,
-    log: Option<LogAt>,
-}
-
-enum AttemptState {
-    Ended(Outcome, Duration),
-    /// Its farmer is over and did not see its end.
-    Lost,
-    /// It runs in this slot, as this process.
-    Running(u32, u32),
+enum Known<'a> {
+    /// A start or an end in a journal.
+    Recorded(Recorded<'a>),
     /// There is a log but no record, and in which file its task is now.
     Unrecorded(Option<&'static str>),
 }
@@ -159,12 +150,13 @@ pub(crate) fn find(
     mut note: impl FnMut(&str),
 ) -> Result<Found, LogError> {
     let mut notes = Vec::new();
-    let mut tell = |line: String| {
+    let mut add_note = |line: String| {
         note(&line);
         notes.push(line);
     };
     let mut commands = Commands::open(workdir)?;
-    let attempts = attempts(workdir, id)?;
+    let journals = journals(workdir)?;
+    let attempts = known_attempts(workdir, &journals, id)?;
     let command = commands.get(id)?.map(<[u8]>::to_vec);
     if attempts.is_empty() {
         return Err(why_none(workdir, id, command.is_some(), &mut commands)?);
@@ -177,12 +169,12 @@ pub(crate) fn find(
         of,
     })?;
     let what = format!("task {id}, attempt {number} of {of}");
-    tell(format!("{what}: {}", attempt.in_words()));
+    add_note(format!("{what}: {}", attempt.in_words()));
     if let Some(command) = command {
-        tell(format!("command: {}", clip(&escape(&command), COMMAND)));
+        add_note(format!("command: {}", clip(&escape(&command), COMMAND)));
     }
     let (path, part) = attempt.log(workdir, id, number)?;
-    tell(format!(
+    add_note(format!(
         "log: {}",
         escape(path.as_os_str().as_encoded_bytes())
     ));
@@ -191,12 +183,7 @@ pub(crate) fn find(
 
 /// Opens a log that was found.
 pub(crate) fn open_log(path: &Path) -> Result<File, LogError> {
-    match open(path) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => {
-            Err(LogError::Gone(path.to_owned()))
-        }
-        opened => Ok(opened?),
-    }
+    open_if_any(path)?.ok_or_else(|| LogError::Gone(path.to_owned()))
 }
 
 /// Shows the log of a task on `out`, and on `notes` what it is the log of.
@@ -214,39 +201,19 @@ pub fn show(
 }
 
 /// All attempts of a task, by their number.
-fn attempts(workdir: &Path, id: TaskId) -> Result<BTreeMap<u32, Attempt>, LogError> {
-    let mut found: BTreeMap<u32, Attempt> = BTreeMap::new();
-    for journal in journals(workdir)? {
-        let is_over = journal.is_sealed;
-        let host = &journal.header.host;
-        for record in journal.records_of(id)? {
-            let (number, attempt) = match record? {
-                Record::Start(start) => (start.attempt, Attempt::started(host, &start, is_over)),
-                Record::End(end) => (end.attempt, Attempt::ended(end, host)),
-                _ => continue,
-            };
-            // An end is never replaced by the start of the same attempt.
-            let is_news = !matches!(
-                attempt.state,
-                AttemptState::Lost | AttemptState::Running(..)
-            ) || !matches!(
-                found.get(&number).map(|a| &a.state),
-                Some(AttemptState::Ended(..))
-            );
-            if is_news {
-                found.insert(number, attempt);
-            }
-        }
-    }
+fn known_attempts<'a>(
+    workdir: &Path,
+    journals: &'a [Journal],
+    id: TaskId,
+) -> io::Result<BTreeMap<u32, Known<'a>>> {
+    let recorded = attempts(journals, id)?.into_iter();
+    let mut found: BTreeMap<u32, Known> = recorded
+        .map(|(number, recorded)| (number, Known::Recorded(recorded)))
+        .collect();
     // A task that was started a moment ago is in no journal yet.
     let next = found.keys().next_back().map_or(1, |last| last + 1);
     if open(&workdir.join(log_name(id, next))).is_ok() {
-        let attempt = Attempt {
-            host: None,
-            state: AttemptState::Unrecorded(place(workdir, id)?),
-            log: None,
-        };
-        found.insert(next, attempt);
+        found.insert(next, Known::Unrecorded(place(workdir, id)?));
     }
     Ok(found)
 }
@@ -258,13 +225,10 @@ fn why_none(
     is_in_list: bool,
     commands: &mut Commands,
 ) -> Result<LogError, LogError> {
-    let is_workdir = ["tasks", "nodes", "toprocess"]
-        .iter()
-        .any(|name| workdir.join(name).exists());
     Ok(match place(workdir, id)? {
-        _ if !is_workdir => LogError::NoWorkdir(workdir.to_owned()),
+        _ if !is_workdir(workdir) => LogError::NoWorkdir(workdir.to_owned()),
         // It has ended, but neither a record nor a log is left of that.
-        Some(file @ ("finished" | "failed")) => LogError::NotKept {
+        Some(file @ (FINISHED | FAILED)) => LogError::NotKept {
             id,
             attempt: 1,
             outcome: file.to_owned(),
@@ -282,29 +246,40 @@ fn why_none(
 /// Whether a task whose line is in `toprocess` has been claimed since that was written.
 fn is_claimed(workdir: &Path, id: TaskId) -> io::Result<bool> {
     let cursor = counts::cursor(workdir)?;
-    let (begin, mut found) = (format!("{id} "), None);
-    each_line(&open(&workdir.join("toprocess"))?, |line, at| {
+    let found = place_in_queue(workdir, id, cursor)?;
+    Ok(found.is_none_or(|(at, _)| at < cursor))
+}
+
+/// Where the line of a task begins in `toprocess`, and how many unclaimed lines are
+/// before it; `cursor` is up to where lines are claimed.
+pub(crate) fn place_in_queue(
+    workdir: &Path,
+    id: TaskId,
+    cursor: u64,
+) -> io::Result<Option<(u64, u64)>> {
+    let (begin, mut before, mut found) = (format!("{id} "), 0, None);
+    lines::each(&open(&workdir.join(TOPROCESS))?, 0, |line, at| {
         if line.starts_with(begin.as_bytes()) {
-            found = Some(at);
+            found = Some((at, before));
         }
+        before += u64::from(at >= cursor);
+        Ok(())
     })?;
-    Ok(found.is_none_or(|at| at < cursor))
+    Ok(found)
 }
 
 /// Which of the three files a task is in.
 pub(crate) fn place(workdir: &Path, id: TaskId) -> io::Result<Option<&'static str>> {
     let begin = format!("{id} ");
-    for name in ["finished", "failed", "toprocess"] {
-        let file = match open(&workdir.join(name)) {
-            Ok(file) => file,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
-            Err(error) => return Err(error),
+    for name in [FINISHED, FAILED, TOPROCESS] {
+        let Some(file) = open_if_any(&workdir.join(name))? else {
+            continue;
         };
         let mut reader = BufReader::with_capacity(1 << 18, file);
         let mut line = Vec::new();
         loop {
             line.clear();
-            // The begin is enough: lines may be very long.
+            // The beginning is enough: lines may be very long.
             let mut head = (&mut reader).take(begin.len() as u64);
             if head.read_until(b'\n', &mut line)? == 0 {
                 break;
@@ -320,44 +295,27 @@ pub(crate) fn place(workdir: &Path, id: TaskId) -> io::Result<Option<&'static st
     Ok(None)
 }
 
-impl Attempt {
-    fn started(host: &str, start: &Start, is_over: bool) -> Self {
-        Self {
-            host: Some(host.to_owned()),
-            state: if is_over {
-                AttemptState::Lost
-            } else {
-                AttemptState::Running(start.slot, start.pid)
-            },
-            log: None,
-        }
-    }
-
-    fn ended(end: End, host: &str) -> Self {
-        Self {
-            host: Some(host.to_owned()),
-            state: AttemptState::Ended(end.outcome, Duration::from_micros(end.us)),
-            log: end.log,
-        }
-    }
-
+impl Known<'_> {
     fn in_words(&self) -> String {
-        let mut words = match &self.state {
-            AttemptState::Ended(outcome, lasted) => {
-                format!("{outcome} after {}", durations::show(*lasted))
-            }
-            AttemptState::Lost => Outcome::Lost.to_string(),
-            AttemptState::Running(..) => "runs now".to_owned(),
-            AttemptState::Unrecorded(Some(file @ ("finished" | "failed"))) => (*file).to_owned(),
-            AttemptState::Unrecorded(_) => "just started, or lost with its farmer".to_owned(),
+        let Recorded {
+            journal, attempt, ..
+        } = match self {
+            Self::Recorded(recorded) => recorded,
+            Self::Unrecorded(Some(file @ (FINISHED | FAILED))) => return (*file).to_owned(),
+            Self::Unrecorded(_) => return "just started, or lost with its farmer".to_owned(),
         };
-        if let Some(host) = &self.host {
-            words = format!("{words} on {}", escape(host.as_bytes()));
+        let host = escape(journal.header.host.as_bytes());
+        match &attempt.outcome {
+            Some(outcome) => {
+                let time = durations::show(micros(attempt.us));
+                format!("{outcome} after {time} on {host}")
+            }
+            None if journal.is_sealed => format!("{} on {host}", Outcome::Lost),
+            None => format!(
+                "runs now on {host}, slot {}, pid {}",
+                attempt.slot, attempt.pid
+            ),
         }
-        if let AttemptState::Running(slot, pid) = self.state {
-            words += &format!(", slot {slot}, pid {pid}");
-        }
-        words
     }
 
     /// Its log, and the part of it that is meant.
@@ -367,28 +325,31 @@ impl Attempt {
         id: TaskId,
         number: u32,
     ) -> Result<(PathBuf, Option<(u64, u64)>), LogError> {
-        if let Some(log) = &self.log {
-            return match log_path(workdir, log) {
-                Some(path) => Ok((path, log.part)),
-                None => Err(LogError::Outside(escape(log.file.as_bytes()))),
-            };
-        }
-        if let AttemptState::Ended(outcome, _) = &self.state {
-            return Err(LogError::NotKept {
+        let not_kept = |outcome| {
+            Err(LogError::NotKept {
                 id,
                 attempt: number,
-                outcome: outcome.to_string(),
-            });
+                outcome,
+            })
+        };
+        let mut runs = false;
+        if let Self::Recorded(recorded) = self {
+            let outcome = &recorded.attempt.outcome;
+            match (&recorded.log, outcome) {
+                (Some(log), _) => {
+                    let outside = || LogError::Outside(escape(log.file.as_bytes()));
+                    let path = log_path(workdir, log).ok_or_else(outside)?;
+                    return Ok((path, log.part));
+                }
+                (None, Some(outcome)) => return not_kept(outcome.to_string()),
+                (None, None) => runs = !recorded.journal.is_sealed,
+            }
         }
         let path = workdir.join(log_name(id, number));
-        match (&self.state, path.exists()) {
-            (_, true) => Ok((path, None)),
-            (AttemptState::Running(..), false) => Err(LogError::NotYet(id)),
-            (_, false) => Err(LogError::NotKept {
-                id,
-                attempt: number,
-                outcome: self.in_words(),
-            }),
+        match path.exists() {
+            true => Ok((path, None)),
+            false if runs => Err(LogError::NotYet(id)),
+            false => not_kept(self.in_words()),
         }
     }
 }

@@ -4,10 +4,12 @@
 //! Screens only read. They take what they show from [`crate::history`]; what they
 //! write, `timeline.json` and `report.html`, is not read by any farmer.
 
+mod attempt_json;
 pub mod export;
 pub mod log;
-mod replace;
+mod output;
 pub mod report;
 pub mod status;
 pub mod timeline;
 pub mod watch;
+mod words;

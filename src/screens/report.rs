@@ -9,26 +9,21 @@ mod data;
 mod gantt;
 mod page;
 
-use std::io::{self, Write};
+use std::io;
 use std::path::Path;
 
-use super::replace::replace;
+use super::output::replace;
 use super::status::json::status;
 use crate::history::run::{Run, RunError};
 
 /// Its name in the workdir.
 pub const NAME: &str = "report.html";
 
-/// Writes the report into a file, which it replaces when it is whole.
+/// Writes the report into a file, which it replaces when it is whole, or to standard
+/// output (`-`).
 pub fn write_file(workdir: &Path, path: &Path) -> Result<(), RunError> {
     let page = page(&Run::open(workdir)?)?;
-    Ok(replace(path, |mut file| file.write_all(page.as_bytes()))?)
-}
-
-/// Writes the report into a stream.
-pub fn write_stream(workdir: &Path, out: &mut dyn Write) -> Result<(), RunError> {
-    let page = page(&Run::open(workdir)?)?;
-    Ok(out.write_all(page.as_bytes()).and_then(|()| out.flush())?)
+    Ok(replace(path, |out| out.write_all(page.as_bytes()))?)
 }
 
 /// The whole page.

@@ -15,15 +15,15 @@
 
 mod counters;
 mod drawing;
-mod early;
 mod gpus;
+mod late_ends;
 
 mod links;
+mod merge;
 mod plan;
 mod pytaskfarmer;
 mod rows;
 mod slice;
-mod thin;
 mod trace;
 
 use std::io::{self, BufWriter, Write};
@@ -39,7 +39,7 @@ use self::plan::Plan;
 use self::pytaskfarmer::OldTimeline;
 use self::slice::Slices;
 use self::trace::Trace;
-use super::replace::replace;
+use super::output::replace;
 use crate::history::journals::Damage;
 use crate::history::run::Run;
 use crate::model::escape::escape;
@@ -76,21 +76,15 @@ pub fn write(run: &Run) -> io::Result<Written> {
     write_file(run, &run.workdir.join(NAME), Options::default())
 }
 
-/// Writes a timeline into a file, which it replaces when it is whole.
+/// Writes a timeline into a file, which it replaces when it is whole, or to standard
+/// output (`-`).
 pub fn write_file(run: &Run, path: &Path, wishes: Options) -> io::Result<Written> {
     if path == run.workdir.join(NAME) {
         pytaskfarmer::keep(&run.workdir)?;
     }
     let old = OldTimeline::read(&run.workdir)?;
-    let drawn = replace(path, |file| write_to(run, &old, file, wishes))?;
+    let drawn = replace(path, |out| write_to(run, &old, out, wishes))?;
     Ok(drawn.written(run, path, old.left_out))
-}
-
-/// Writes a timeline into a stream.
-pub fn write_stream(run: &Run, out: impl Write, wishes: Options) -> io::Result<Written> {
-    let old = OldTimeline::read(&run.workdir)?;
-    let drawn = write_to(run, &old, out, wishes)?;
-    Ok(drawn.written(run, Path::new("-"), old.left_out))
 }
 
 /// What a trace has come to.
@@ -114,18 +108,20 @@ impl Drawn {
     }
 }
 
-fn write_to(run: &Run, old: &OldTimeline, out: impl Write, wishes: Options) -> io::Result<Drawn> {
+fn write_to(
+    run: &Run,
+    old: &OldTimeline,
+    out: &mut dyn Write,
+    wishes: Options,
+) -> io::Result<Drawn> {
     let plan = Plan::new(run, old.first(), wishes.since);
     if !wishes.gzip {
-        let mut out = BufWriter::with_capacity(1 << 20, out);
-        let drawn = draw(&plan, old, &mut out)?;
-        out.flush()?;
-        return Ok(drawn);
+        return draw(&plan, old, out);
     }
-    let mut out = BufWriter::with_capacity(1 << 20, GzEncoder::new(out, Compression::fast()));
+    let mut out = BufWriter::new(GzEncoder::new(out, Compression::fast()));
     let drawn = draw(&plan, old, &mut out)?;
     let encoder = out.into_inner().map_err(io::IntoInnerError::into_error)?;
-    encoder.finish()?.flush()?;
+    encoder.finish()?;
     Ok(drawn)
 }
 

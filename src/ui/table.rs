@@ -3,6 +3,7 @@
 use std::io::{self, Write};
 
 use console::measure_text_width;
+use serde_json::Value;
 
 use super::style::{OutputStyle, Paint};
 
@@ -52,10 +53,23 @@ pub fn text(out: &mut dyn Write, style: &OutputStyle, rows: &[Vec<String>]) -> i
     Ok(())
 }
 
+/// The members of an object as the cells of a row, in the order of `columns`.
+pub fn cells(object: &Value, columns: &[&str]) -> Vec<String> {
+    let cell = |column: &&str| match &object[*column] {
+        Value::Null => String::new(),
+        Value::String(text) => text.clone(),
+        Value::Number(number) if number.is_f64() => {
+            format!("{:.6}", number.as_f64().unwrap_or_default())
+        }
+        other => other.to_string(),
+    };
+    columns.iter().map(cell).collect()
+}
+
 /// Writes one row of values with commas between (RFC 4180, with a line feed). What a
 /// spreadsheet would take for a formula begins with an apostrophe.
-pub fn csv(out: &mut dyn Write, row: &[String]) -> io::Result<()> {
-    for (number, cell) in row.iter().enumerate() {
+pub fn csv<S: AsRef<str>>(out: &mut dyn Write, row: &[S]) -> io::Result<()> {
+    for (number, cell) in row.iter().map(AsRef::as_ref).enumerate() {
         if number > 0 {
             out.write_all(b",")?;
         }
@@ -72,7 +86,8 @@ pub fn csv(out: &mut dyn Write, row: &[String]) -> io::Result<()> {
 
 /// Writes one row of values with tabs between. What went through
 /// [`escape`](super::escape::escape) has none inside.
-pub fn tsv(out: &mut dyn Write, row: &[String]) -> io::Result<()> {
+pub fn tsv<S: AsRef<str>>(out: &mut dyn Write, row: &[S]) -> io::Result<()> {
+    let row: Vec<&str> = row.iter().map(AsRef::as_ref).collect();
     writeln!(out, "{}", row.join("\t"))
 }
 

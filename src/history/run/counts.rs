@@ -5,13 +5,13 @@
 //! workdirs and damaged ones have.
 
 use crate::workdir::files::Head;
-use std::io::{self, Read as _};
+use std::io;
 use std::os::unix::fs::FileExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use super::{lines, transactions};
-use crate::history::open;
+use super::transactions;
+use crate::history::{lines, open, open_if_any};
 use crate::model::task::parse_line;
 use crate::workdir::fs::{Dir, RealDir};
 use crate::workdir::layout::{FAILED, FINISHED, LOCK, TASKS, TOPROCESS};
@@ -174,12 +174,10 @@ pub(super) fn failed_ids(workdir: &Path, counts: &Counts) -> io::Result<Vec<u64>
         return Ok(ids);
     }
     let path = current(workdir, counts.state.as_ref(), FAILED);
-    let file = match open(&path) {
-        Ok(file) => file,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(ids),
-        Err(error) => return Err(error),
+    let Some(file) = open_if_any(&path)? else {
+        return Ok(ids);
     };
-    // What is behind the known end never happened.
+    // Lines past the length that is committed are ignored.
     let end = counts
         .state
         .as_ref()
@@ -188,6 +186,7 @@ pub(super) fn failed_ids(workdir: &Path, counts: &Counts) -> io::Result<Vec<u64>
         if at < end {
             ids.extend(parse_line(line).map(|(id, _)| id.0));
         }
+        Ok(())
     })?;
     ids.sort_unstable();
     ids.dedup();
@@ -259,18 +258,12 @@ fn before(act: &Act, left: u64) -> Option<u64> {
 }
 
 fn count_lines(path: &Path) -> io::Result<u64> {
-    let mut file = match open(path) {
-        Ok(file) => file,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(0),
-        Err(error) => return Err(error),
-    };
-    let (mut count, mut buffer) = (0, vec![0; 1 << 18]);
-    loop {
-        match file.read(&mut buffer) {
-            Ok(0) => return Ok(count),
-            Ok(read) => count += memchr::memchr_iter(b'\n', &buffer[..read]).count() as u64,
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-            Err(error) => return Err(error),
-        }
+    let mut count = 0;
+    if let Some(file) = open_if_any(path)? {
+        lines::each(&file, 0, |_, _| {
+            count += 1;
+            Ok(())
+        })?;
     }
+    Ok(count)
 }

@@ -10,11 +10,11 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use super::attempt::Attempt;
 use super::gpus::Gpus;
-use super::lines;
 use super::scan;
 use super::slots::Slots;
 use crate::history::farmer_rows::Span;
 use crate::history::journals::{Damage, Journal};
+use crate::history::lines;
 use crate::model::figures::Histogram;
 use crate::model::outcome::{Destination, Outcome};
 use crate::model::record::{Header, LATEST, Mark, NodeHealth, Record, Used};
@@ -58,7 +58,7 @@ pub struct Top {
 }
 
 /// A farmer.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct Farmer {
     /// Its journal.
     pub journal: Journal,
@@ -130,37 +130,9 @@ impl Farmer {
     /// Nothing read yet.
     pub(super) fn new(journal: Journal) -> Self {
         Self {
-            modified: None,
-            served: None,
             first: u64::MAX,
-            last: 0,
-            left: None,
-            health: NodeHealth::Healthy,
-            is_draining: false,
-            left_behind: 0,
-            memory_kills: 0,
-            notes: Vec::new(),
-            slots: Slots::default(),
-            ended: 0,
-            ran: 0,
-            finished: 0,
-            failures: Vec::new(),
-            interrupted: 0,
-            late: Vec::new(),
-            again: Vec::new(),
-            used_slots: BTreeSet::new(),
-            durations: Histogram::default(),
-            peaks: Histogram::default(),
-            spent: Used::default(),
-            measured: 0,
-            series: Series::default(),
-            gpus: Gpus::default(),
-            longest: Vec::new(),
-            largest: Vec::new(),
-            damage: Damage::default(),
-            lines: 0,
-            offset: 0,
             journal,
+            ..Self::default()
         }
     }
 
@@ -230,7 +202,10 @@ impl Farmer {
         let file = self.journal.file()?;
         let begin = self.offset;
         self.modified = file.metadata()?.modified().ok();
-        self.offset = lines::each(&file, begin, |line, at| self.line(line, at))?;
+        self.offset = lines::each(&file, begin, |line, at| {
+            self.line(line, at);
+            Ok(())
+        })?;
         if self.offset > begin {
             // Where a read leaves its time behind, that is what time it is there.
             let accessed = file.metadata()?.accessed().ok();
@@ -248,7 +223,7 @@ impl Farmer {
             Some(attempt) => self.attempt(attempt, offset),
             None => match Record::parse(line) {
                 Some(record) => self.other(record, offset),
-                None => self.damaged(),
+                None => self.damage.add(self.lines),
             },
         }
     }
@@ -266,7 +241,7 @@ impl Farmer {
             if attempt.at < LATEST && attempt.outcome.is_some() {
                 self.slots.end(&attempt, offset);
             }
-            self.damaged();
+            self.damage.add(self.lines);
             return;
         }
         self.saw(attempt.at, attempt.end());
@@ -369,11 +344,6 @@ impl Farmer {
             self.notes.remove(0);
         }
         self.notes.push((at, text));
-    }
-
-    fn damaged(&mut self) {
-        self.damage.lines += 1;
-        self.damage.first.get_or_insert(self.lines);
     }
 }
 

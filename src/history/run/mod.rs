@@ -12,13 +12,13 @@ pub mod counts;
 pub mod farmer;
 pub mod faults;
 pub mod gpus;
-mod lines;
 pub mod liveness;
 pub mod nodes;
 pub mod scan;
 pub mod slots;
 mod transactions;
 
+use std::cmp::Reverse;
 use std::collections::HashMap;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -26,15 +26,18 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, SystemTime};
 
+use self::attempt::Attempt;
 pub use self::clocks::ClockDifference;
 pub use self::counts::Counts;
 pub use self::farmer::Farmer;
 use self::faults::Faults;
 pub use self::liveness::FarmerState;
+use super::is_workdir;
 use super::journals::journals_again;
 use crate::model::figures::Histogram;
 use crate::model::forecast::{Forecast, Known, forecast};
 use crate::model::liveness::DEFAULT_TAKEOVER;
+use crate::model::record::Header;
 use crate::model::series::Series;
 use crate::workdir::liveness::own_node::Here;
 use crate::workdir::state::State;
@@ -48,6 +51,24 @@ pub enum RunError {
     /// Something could not be read.
     #[error("{0}")]
     Io(#[from] io::Error),
+}
+
+/// An attempt that runs.
+#[derive(Clone, Copy, Debug)]
+pub struct Running<'a> {
+    /// Its start.
+    pub attempt: &'a Attempt,
+    /// The farmer that runs it.
+    pub farmer: &'a Header,
+    /// For how long, in microseconds.
+    pub ran: u64,
+}
+
+impl Running<'_> {
+    /// Its process, where the record has it.
+    pub fn pid(&self) -> Option<u32> {
+        Some(self.attempt.pid).filter(|pid| *pid > 0)
+    }
 }
 
 /// How many threads read journals: more would only wait for the file server.
@@ -73,10 +94,7 @@ pub struct Run {
 impl Run {
     /// Reads a workdir for the first time.
     pub fn open(workdir: &Path) -> Result<Self, RunError> {
-        let is_workdir = ["tasks", "nodes", "toprocess", "lock"]
-            .iter()
-            .any(|name| workdir.join(name).exists());
-        if !is_workdir {
+        if !is_workdir(workdir) {
             return Err(RunError::NoWorkdir(workdir.to_owned()));
         }
         let mut run = Self {
@@ -155,19 +173,17 @@ impl Run {
 
     /// How long attempts ran that were not stopped with their farmers.
     pub fn durations(&self) -> Histogram {
-        let mut all = Histogram::default();
-        for farmer in &self.farmers {
-            all.merge(&farmer.durations);
-        }
-        all
+        self.merged(|farmer| &farmer.durations)
     }
 
     /// How much memory attempts had at their peak, in KiB.
     pub fn peaks(&self) -> Histogram {
+        self.merged(|farmer| &farmer.peaks)
+    }
+
+    fn merged(&self, of: fn(&Farmer) -> &Histogram) -> Histogram {
         let mut all = Histogram::default();
-        for farmer in &self.farmers {
-            all.merge(&farmer.peaks);
-        }
+        self.farmers.iter().for_each(|farmer| all.merge(of(farmer)));
         all
     }
 
@@ -225,6 +241,30 @@ impl Run {
             there = there.saturating_add(farmer.slot_time(now));
         }
         crate::model::figures::share(busy, there)
+    }
+
+    /// What runs now according to the journals, the longest first: what has run for less
+    /// than half a second may not be there yet.
+    pub fn running_attempts(&self) -> Vec<Running<'_>> {
+        self.running_on(self.living())
+    }
+
+    /// What runs on some farmers, the longest first.
+    pub fn running_on<'a>(
+        &self,
+        farmers: impl IntoIterator<Item = &'a Farmer>,
+    ) -> Vec<Running<'a>> {
+        let mut all = Vec::new();
+        for farmer in farmers {
+            let now = self.now_of(farmer);
+            all.extend(farmer.slots.running.values().map(|attempt| Running {
+                attempt,
+                farmer: farmer.header(),
+                ran: now.saturating_sub(attempt.at),
+            }));
+        }
+        all.sort_by_key(|one| (Reverse(one.ran), one.attempt.id));
+        all
     }
 
     /// Attempts that run now.
@@ -309,11 +349,6 @@ fn read_all(farmers: &mut [Farmer]) -> io::Result<()> {
         })?;
         ours
     })
-}
-
-/// Calls `each` with every whole line of a file and where it begins.
-pub(crate) fn each_line(file: &std::fs::File, each: impl FnMut(&[u8], u64)) -> io::Result<()> {
-    lines::each(file, 0, each).map(|_| ())
 }
 
 #[cfg(test)]

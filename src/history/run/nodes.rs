@@ -2,11 +2,10 @@
 
 use std::collections::BTreeMap;
 
-use super::attempt::Attempt;
 use super::faults::Faults;
 use super::gpus::Gpus;
 use super::liveness::FarmerState;
-use super::{Farmer, Run};
+use super::{Farmer, Run, Running};
 use crate::history::farmer_rows::natural;
 use crate::model::record::NodeHealth;
 
@@ -27,8 +26,8 @@ pub struct Node<'a> {
     pub there: Vec<&'a Farmer>,
     /// Their slots.
     pub slots: u64,
-    /// What runs there, and for how long, the longest first.
-    pub running: Vec<(&'a Attempt, u64)>,
+    /// What runs there, the longest first.
+    pub running: Vec<Running<'a>>,
     /// Attempts that finished, failed, were taken away.
     pub ended: (u64, u64, u64),
     /// The part of the slots' time that tasks ran in them.
@@ -109,18 +108,7 @@ fn node<'a>(run: &Run, host: &'a str, farmers: Vec<&'a Farmer>, faults: &Faults<
         there => there.iter().map(|farmer| farmer.health).max(),
     };
     let is_draining = !there.is_empty() && there.iter().all(|farmer| farmer.is_draining);
-    let mut running: Vec<(&Attempt, u64)> = Vec::new();
-    for farmer in &there {
-        let now = run.now_of(farmer);
-        running.extend(
-            farmer
-                .slots
-                .running
-                .values()
-                .map(|one| (one, now.saturating_sub(one.at))),
-        );
-    }
-    running.sort_by_key(|(_, ran)| std::cmp::Reverse(*ran));
+    let running = run.running_on(there.iter().copied());
     let sum = |of: fn(&Farmer) -> u64| farmers.iter().map(|farmer| of(farmer)).sum::<u64>();
     let failures = farmers.iter().flat_map(|farmer| &farmer.failures);
     let there = if there.is_empty() {

@@ -7,7 +7,7 @@ use std::io;
 use std::path::Path;
 use std::sync::Arc;
 
-use crate::history::open;
+use crate::history::open_if_any;
 use crate::workdir::files::read_from;
 use crate::workdir::fs::{Dir, Open, RealDir};
 use crate::workdir::layout::LOCK;
@@ -26,10 +26,8 @@ pub(super) fn all_kept(workdir: &Path) -> io::Result<Vec<u64>> {
 /// What is in a segment that is kept, from one of its lengths on; nothing when it is
 /// gone.
 pub(super) fn of_kept(workdir: &Path, segment: u64, from: u64) -> io::Result<Vec<u8>> {
-    match open(&workdir.join(kept(segment))) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Vec::new()),
-        file => read_from(&file?, from),
-    }
+    let file = open_if_any(&workdir.join(kept(segment)))?;
+    file.map_or(Ok(Vec::new()), |file| read_from(&file, from))
 }
 
 /// What is in the newest segment of a state, from one of its lengths on; nothing when

@@ -1,7 +1,10 @@
 //! A workdir with a task in every state, and what is shown of each.
 
+use std::time::Duration;
+
 use super::*;
 use crate::history::synthetic::{Workdir, end, header, start, workdir};
+use crate::model::record::{LogAt, Record};
 
 /// An end that knows its log.
 fn logged(id: u64, attempt: u32, file: &str, part: Option<(u64, u64)>) -> Record {

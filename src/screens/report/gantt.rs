@@ -9,9 +9,10 @@ use std::io;
 use serde_json::{Value, json};
 
 use crate::history::farmer_rows::{Span, farmer_rows};
+use crate::history::lines;
 use crate::history::run::attempt::Attempt;
 use crate::history::run::scan;
-use crate::history::run::{Farmer, Run, each_line};
+use crate::history::run::{Farmer, Run};
 use crate::model::escape::escape;
 use crate::model::figures::float;
 use crate::model::outcome::{Destination, Outcome};
@@ -117,14 +118,15 @@ impl Gantt {
     ) -> io::Result<()> {
         let mut open: Vec<Option<Piece>> = vec![None; self.rows.len()];
         let file = farmer.journal.file()?;
-        each_line(&file, |line, _| {
+        lines::each(&file, 0, |line, _| {
             let Some(attempt) = scan::parse(line).filter(|one| one.outcome.is_some()) else {
-                return;
+                return Ok(());
             };
             self.point(&attempt);
             if let Some(row) = row(attempt.slot) {
                 self.draw(row, &mut open[row], &attempt, attempt.end());
             }
+            Ok(())
         })?;
         let now = run.now_of(farmer);
         let slots = &farmer.slots;

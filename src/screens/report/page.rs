@@ -16,15 +16,15 @@ use crate::history::commands::Commands;
 use crate::history::logs::{log_path, log_tail};
 use crate::history::run::farmer::Top;
 use crate::history::run::nodes::nodes;
-use crate::history::run::{Farmer, FarmerState, Run};
+use crate::history::run::{Farmer, Run};
 use crate::model::durations;
 use crate::model::escape::{clip, escape};
 use crate::model::figures::{date, float, grouped, micros, show_kib};
-use crate::model::record::NodeHealth;
 use crate::model::task::TaskId;
 use crate::screens::status::failed::{FailedEntry, failed_entries};
-use crate::screens::status::range;
+use crate::screens::words::{node_paint, range, run_state};
 use crate::ui::rate::show_rate;
+use crate::ui::style::Paint;
 
 const STYLE: &str = include_str!("page.css");
 const SCRIPT: &str = include_str!("page.js");
@@ -127,12 +127,8 @@ fn text(value: &Value) -> &str {
 /// The name, the state and the figures.
 fn head(name: &str, path: &Path, status: &Value) -> Markup {
     let tasks = &status["tasks"];
-    let (class, state) = match text(&status["state"]) {
-        "complete" if tasks["failed"] != 0 => ("bad", "complete, some tasks failed"),
-        "complete" => ("good", "complete"),
-        "running" => ("good", "running"),
-        _ => ("warn", "stopped, with work left"),
-    };
+    let failed = tasks["failed"].as_u64().unwrap_or(0);
+    let (state, paint) = run_state(text(&status["state"]), failed);
     let total = float(tasks["total"].as_u64().unwrap_or(0).max(1));
     let width = |part: &str| {
         let part = float(tasks[part].as_u64().unwrap_or(0));
@@ -146,7 +142,7 @@ fn head(name: &str, path: &Path, status: &Value) -> Markup {
     );
     html! {
         h1 { (name) }
-        p class={ "state " (class) } { (state) }
+        p class={ "state " (class(paint)) } { (state) }
         p.path { (escape(path.as_os_str().as_encoded_bytes())) }
         @if let (Some(first), Some(last)) = (status["first"].as_f64(), status["last"].as_f64()) {
             p.path { "from " (date_of(first)) " to " (date_of(last)) }
@@ -259,7 +255,7 @@ fn node_table(run: &Run, status: &Value) -> Markup {
                     @for (node, one) in nodes.iter().zip(figures).take(NODES) {
                         tr {
                             td { (text(&one["node"])) }
-                            td class=(class_of(node.state, node.health)) { (node.word()) }
+                            td class=(class(node_paint(node.state, node.health))) { (node.word()) }
                             td.n { (count(&one["slots"])) }
                             td.n { (count(&one["finished"])) }
                             td.n.bad[one["failed"] != 0] { (count(&one["failed"])) }
@@ -277,14 +273,13 @@ fn node_table(run: &Run, status: &Value) -> Markup {
     }
 }
 
-/// How a node's state is coloured.
-fn class_of(state: FarmerState, health: NodeHealth) -> &'static str {
-    match state {
-        FarmerState::Alive if health != NodeHealth::Healthy => "bad",
-        FarmerState::Alive => "good",
-        FarmerState::Silent(_) | FarmerState::Lost => "warn",
-        FarmerState::Dead => "bad",
-        FarmerState::Left => "faint",
+/// The class of what has a colour.
+fn class(paint: Paint) -> &'static str {
+    match paint {
+        Paint::Good => "good",
+        Paint::Bad => "bad",
+        Paint::Warn => "warn",
+        Paint::Strong | Paint::Faint => "faint",
     }
 }
 
@@ -414,7 +409,7 @@ fn table(
                         td.n { (one.id) }
                         td { (escape(host.as_bytes())) }
                         td.c { code {
-                            (clip(&escape(commands.get(TaskId(one.id))?.unwrap_or_default()), 120))
+                            (commands.text(TaskId(one.id), 120)?.unwrap_or_default())
                         } }
                     }
                 }
@@ -425,7 +420,8 @@ fn table(
 
 /// Failed tasks by cause, then the first of them, each with the end of its log.
 fn failures(run: &Run, status: &Value) -> io::Result<Markup> {
-    let failed = failed_entries(run, FAILURES)?;
+    let failed = failed_entries(run)?.take(FAILURES);
+    let failed: Vec<FailedEntry> = failed.collect::<io::Result<_>>()?;
     let (first, more) = failed.split_at(failed.len().min(SHOWN));
     let all = status["tasks"]["failed"].as_u64().unwrap_or(0);
     let hidden = all.saturating_sub(failed.len() as u64);
@@ -456,7 +452,7 @@ fn failures(run: &Run, status: &Value) -> io::Result<Markup> {
 }
 
 fn failure(run: &Run, task: &FailedEntry, is_open: bool) -> Markup {
-    let one = task.json();
+    let one = task.as_json();
     let tail = task.log_at().and_then(|log| {
         let path = log_path(&run.workdir, log)?;
         Some(log_tail(&path, log.part, TAIL))

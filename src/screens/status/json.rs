@@ -3,9 +3,10 @@
 //! Others rely on this: a member, once there, keeps its name and its meaning as
 //! long as `schema` is the same; new ones may be added.
 
+use std::path::Path;
+
 use serde_json::{Value, json};
 
-use super::form::{numbers, shown};
 use crate::history::failures::{Cause, causes, failures};
 use crate::history::run::gpus::Gpu;
 use crate::history::run::nodes::{Node, nodes};
@@ -14,26 +15,16 @@ use crate::model::escape::escape;
 use crate::model::figures::{Histogram, float, share};
 use crate::model::forecast::Forecast;
 use crate::model::outcome::Outcome;
+use crate::screens::attempt_json::{numbers, seconds};
+use crate::screens::words::word;
 use crate::ui::advice::advice;
 
 /// The version of the schema.
 pub const SCHEMA: u32 = 1;
 
-/// Seconds since 1970 of microseconds.
-pub(crate) fn seconds(us: u64) -> f64 {
-    float(us) / 1e6
-}
-
-/// The state of a run in one word.
-pub(crate) fn word(run: &Run) -> &'static str {
-    let counts = &run.counts;
-    if counts.left() == 0 && counts.feeding == 0 {
-        "complete"
-    } else if run.living().next().is_some() {
-        "running"
-    } else {
-        "stopped"
-    }
+/// A path or a name as it may be printed.
+pub(super) fn shown(path: &Path) -> String {
+    escape(path.as_os_str().as_encoded_bytes())
 }
 
 /// The whole run.
@@ -133,8 +124,8 @@ fn gpus(run: &Run, node: &Node) -> Vec<Value> {
     gpus.iter().map(value).collect()
 }
 
-/// How values are spread; null without any.
-pub(crate) fn spread(values: &Histogram, unit: f64) -> Value {
+/// How values are distributed; null without any.
+fn spread(values: &Histogram, unit: f64) -> Value {
     let of = |value: Option<u64>| value.map(|value| float(value) / unit);
     if values.count == 0 {
         return Value::Null;
@@ -176,12 +167,12 @@ fn node(node: &Node, clocks: Option<&ClockDifference>) -> Value {
         "busy": node.busy,
         "cpu": share(sum(|f| f.spent.user.saturating_add(f.spent.sys)), sum(|f| f.ran)),
         "peak": node.farmers.iter().map(|farmer| farmer.spent.peak).max(),
-        "longest": node.running.first().map(|(attempt, ran)| json!({
-            "id": attempt.id,
-            "attempt": attempt.attempt,
-            "slot": attempt.slot,
-            "pid": (attempt.pid > 0).then_some(attempt.pid),
-            "ran": seconds(*ran),
+        "longest": node.running.first().map(|one| json!({
+            "id": one.attempt.id,
+            "attempt": one.attempt.attempt,
+            "slot": one.attempt.slot,
+            "pid": one.pid(),
+            "ran": seconds(one.ran),
         })),
         "farmers": farmers.map(|farmer| escape(farmer.header().farmer.as_bytes())).collect::<Vec<_>>(),
     })

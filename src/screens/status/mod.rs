@@ -7,8 +7,6 @@ mod running;
 mod task;
 mod text;
 pub use self::form::Form;
-pub(crate) use self::form::numbers;
-pub(crate) use self::text::range;
 use std::io::{self, Write};
 use std::path::Path;
 

@@ -6,22 +6,25 @@ use std::io;
 
 use serde_json::{Value, json};
 
-use super::form::numbers;
-use super::json::{SCHEMA, seconds};
+use super::form::COMMAND;
+use super::json::SCHEMA;
+use crate::history::attempts::{Recorded, attempts};
 use crate::history::commands::Commands;
 use crate::history::logs::{log_path, log_tail};
-use crate::history::open;
-use crate::history::run::{FarmerState, Run, each_line};
+use crate::history::run::Run;
+use crate::history::run::attempt::Attempt;
+use crate::history::{lines, open_if_any};
 use crate::model::durations;
-use crate::model::escape::{clip, escape};
+use crate::model::escape::escape;
 use crate::model::figures::{grouped, micros, show_kib};
 use crate::model::logs::log_name;
 use crate::model::outcome::{Destination, Outcome};
-use crate::model::record::{End, LogAt, Record, Used};
+use crate::model::record::LogAt;
 use crate::model::task::TaskId;
-use crate::screens::log::place;
+use crate::screens::attempt_json;
+use crate::screens::log::{place, place_in_queue};
 use crate::ui::style::{OutputStyle, Paint};
-use crate::workdir::layout::{FAILED, FINISHED, REQUEUED, TOPROCESS};
+use crate::workdir::layout::{FAILED, FINISHED, REQUEUED};
 use crate::workdir::transaction::RequeueReason;
 
 /// How many lines of the log are shown.
@@ -33,36 +36,31 @@ pub(super) struct Task {
     command: Option<String>,
     place: &'static str,
     why: String,
-    attempts: BTreeMap<u32, Attempt>,
+    attempts: BTreeMap<u32, TaskAttempt>,
     /// Why it was put back, by the number of the attempt that followed.
     requeued: Vec<(u32, String)>,
     tail: Vec<String>,
 }
 
-struct Attempt {
+/// An attempt as its last record has it.
+struct TaskAttempt {
+    /// Its node and its farmer, fit to be printed.
     host: String,
     farmer: String,
-    slot: u32,
-    pid: Option<u32>,
-    at: u64,
-    ran: u64,
-    /// None while it runs, or its end is not on record.
-    outcome: Option<Outcome>,
-    /// Whether it runs.
+    /// How long it ran so far, where its end is not recorded; then the outcome is that it
+    /// is lost if its farmer is over.
+    attempt: Attempt,
+    log: Option<LogAt>,
     is_running: bool,
     /// Whether it failed and the task finished on another node.
     is_nodes: bool,
-    used: Option<Used>,
-    log: Option<LogAt>,
 }
 
 /// A task by its id; `None` when there is no such task.
 pub(super) fn of(run: &Run, id: TaskId) -> io::Result<Option<Task>> {
     let mut commands = Commands::open(&run.workdir)?;
-    let command = commands
-        .get(id)?
-        .map(|command| clip(&escape(command), 1000));
-    let attempts = attempts(run, id)?;
+    let command = commands.text(id, COMMAND)?;
+    let attempts = task_attempts(run, id)?;
     let file = place(&run.workdir, id)?;
     if command.is_none() && attempts.is_empty() && file.is_none() {
         return Ok(None);
@@ -102,57 +100,43 @@ pub(super) fn of(run: &Run, id: TaskId) -> io::Result<Option<Task>> {
     }))
 }
 
-fn attempts(run: &Run, id: TaskId) -> io::Result<BTreeMap<u32, Attempt>> {
+fn task_attempts(run: &Run, id: TaskId) -> io::Result<BTreeMap<u32, TaskAttempt>> {
     let faults = run.faults();
-    let mut found: BTreeMap<u32, Attempt> = BTreeMap::new();
-    for farmer in &run.farmers {
-        let header = farmer.header();
-        let new = |slot, at, ran| Attempt {
-            host: escape(header.host.as_bytes()),
-            farmer: escape(header.farmer.as_bytes()),
-            slot,
-            pid: None,
-            at,
-            ran,
-            outcome: None,
-            is_running: false,
-            is_nodes: false,
-            used: None,
-            log: None,
-        };
-        for record in farmer.journal.records_of(id)? {
-            match record? {
-                Record::Start(start) => {
-                    let is_over = matches!(
-                        run.state_of(farmer),
-                        FarmerState::Lost | FarmerState::Left | FarmerState::Dead
-                    );
-                    let ran = run.now_of(farmer).saturating_sub(start.at);
-                    let mut attempt = new(start.slot, start.at, ran);
-                    attempt.pid = Some(start.pid);
-                    attempt.outcome = is_over.then_some(Outcome::Lost);
-                    let mut open = farmer.slots.running.values();
-                    let is_open = open.any(|one| (one.id, one.attempt) == (id.0, start.attempt));
-                    attempt.is_running = is_open && !is_over;
-                    found.entry(start.attempt).or_insert(attempt);
-                }
-                Record::End(end) => {
-                    let End { slot, at, us, .. } = end;
-                    let has_failed = end.outcome.destination() == Destination::Failed;
-                    let attempt = Attempt {
-                        is_nodes: has_failed && faults.is_nodes(id.0, &header.host),
-                        outcome: Some(end.outcome),
-                        used: end.used,
-                        log: end.log,
-                        ..new(slot, at, us)
-                    };
-                    found.insert(end.attempt, attempt);
-                }
-                _ => {}
+    let journals = run.farmers.iter().map(|farmer| &farmer.journal);
+    let with_state = |(number, recorded): (u32, Recorded)| {
+        let Recorded {
+            journal,
+            mut attempt,
+            log,
+        } = recorded;
+        let mut farmers = run.farmers.iter();
+        let farmer = farmers.find(|farmer| farmer.journal.name == journal.name);
+        let mut is_running = false;
+        if let Some(farmer) = farmer.filter(|_| attempt.outcome.is_none()) {
+            attempt.us = run.now_of(farmer).saturating_sub(attempt.at);
+            if run.state_of(farmer).is_live() {
+                let mut running = farmer.slots.running.values();
+                is_running = running.any(|one| one.is_same(&attempt));
+            } else {
+                attempt.outcome = Some(Outcome::Lost);
             }
         }
-    }
-    Ok(found)
+        let destination = attempt.outcome.as_ref().map(Outcome::destination);
+        let host = &journal.header.host;
+        let attempt = TaskAttempt {
+            host: escape(host.as_bytes()),
+            farmer: escape(journal.header.farmer.as_bytes()),
+            is_nodes: destination == Some(Destination::Failed) && faults.is_nodes(id.0, host),
+            attempt,
+            log,
+            is_running,
+        };
+        (number, attempt)
+    };
+    Ok(attempts(journals, id)?
+        .into_iter()
+        .map(with_state)
+        .collect())
 }
 
 /// What is known of a task that is claimed and that no journal has yet.
@@ -167,24 +151,16 @@ fn claimed(run: &Run) -> &'static str {
 
 /// What `requeued` has about a task.
 fn requeued(run: &Run, id: TaskId) -> io::Result<Vec<(u32, String)>> {
-    let file = match open(&run.workdir.join(REQUEUED)) {
-        Ok(file) => file,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
-        Err(error) => return Err(error),
+    let (begin, mut found) = (format!("{id} "), Vec::new());
+    let Some(file) = open_if_any(&run.workdir.join(REQUEUED))? else {
+        return Ok(found);
     };
-    let begin = format!("{id} ");
-    let mut found = Vec::new();
-    each_line(&file, |line, _| {
+    lines::each(&file, 0, |line, _| {
         let rest = line.strip_prefix(begin.as_bytes());
-        let rest = rest.and_then(|rest| str::from_utf8(rest).ok());
-        if let Some((attempt, why)) = rest.and_then(|rest| rest.split_once(' ')) {
-            found.extend(
-                attempt
-                    .parse()
-                    .ok()
-                    .map(|attempt| (attempt, escape(why.as_bytes()))),
-            );
-        }
+        let rest = rest.and_then(|rest| str::from_utf8(rest).ok()?.split_once(' '));
+        let parsed = rest.and_then(|(attempt, why)| Some((attempt.parse().ok()?, why)));
+        found.extend(parsed.map(|(attempt, why)| (attempt, escape(why.as_bytes()))));
+        Ok(())
     })?;
     Ok(found)
 }
@@ -195,17 +171,10 @@ fn why_it_waits(run: &Run, id: TaskId) -> io::Result<Option<String>> {
     // The file begins with tasks that have been claimed since it was written.
     let state = run.counts.state.as_ref();
     let cursor = state.map_or(0, |state| state.queue().cursor);
-    let begin = format!("{id} ");
-    let (mut before, mut found) = (0_u64, None);
-    each_line(&open(&run.workdir.join(TOPROCESS))?, |line, at| {
-        if line.starts_with(begin.as_bytes()) {
-            found = Some(at);
-        }
-        before += u64::from(at >= cursor && found.is_none());
-    })?;
-    if found.is_none_or(|at| at < cursor) {
+    let found = place_in_queue(&run.workdir, id, cursor)?;
+    let Some((_, before)) = found.filter(|(at, _)| *at >= cursor) else {
         return Ok(None);
-    }
+    };
     Ok(Some(match (run.slots(), before) {
         (0, _) => "no farmer works on the run: run the same command again".to_owned(),
         (_, 0) => "it is the next one".to_owned(),
@@ -218,22 +187,83 @@ fn why_it_waits(run: &Run, id: TaskId) -> io::Result<Option<String>> {
     }))
 }
 
-impl Attempt {
+impl TaskAttempt {
     fn words(&self) -> String {
-        match &self.outcome {
+        match &self.attempt.outcome {
             Some(outcome) => outcome.to_string(),
             None if self.is_running => "running".to_owned(),
             None => "ended, but how is not recorded".to_owned(),
         }
     }
 
-    fn word(&self) -> &'static str {
-        match &self.outcome {
-            Some(outcome) => outcome.word(),
-            None if self.is_running => "running",
-            None => "unknown",
+    fn paint(&self) -> Paint {
+        match &self.attempt.outcome {
+            None => Paint::Strong,
+            Some(Outcome::Exit(0)) => Paint::Good,
+            Some(Outcome::Interrupted | Outcome::Lost) => Paint::Warn,
+            Some(_) => Paint::Bad,
         }
     }
+
+    /// For people, in lines of at most `style.width` characters.
+    fn push_to(&self, out: &mut String, style: &OutputStyle) {
+        let attempt = &self.attempt;
+        let time = durations::show(micros(attempt.us));
+        let head = format!(
+            "  attempt {}  {}  after {time}",
+            attempt.attempt,
+            self.words()
+        );
+        let head = style.clip(&head, style.width);
+        let _ = writeln!(out, "\n{}", style.paint(self.paint(), &head));
+        let pid = format!(", pid {}", attempt.pid);
+        let pid = if self.is_running { &*pid } else { "" };
+        let fault = if self.is_nodes {
+            ": the node's fault, it finished on another"
+        } else {
+            ""
+        };
+        let (host, slot, farmer) = (&self.host, attempt.slot, &self.farmer);
+        let place = format!("node {host}, slot {slot}{pid}, farmer {farmer}{fault}");
+        push(out, style, "    ", &place);
+        if let Some(used) = &attempt.used {
+            let line = format!(
+                "CPU {} user, {} system; peak memory {}; read {}, written {}",
+                durations::show(micros(used.user)),
+                durations::show(micros(used.sys)),
+                show_kib(used.peak),
+                show_kib(used.read),
+                show_kib(used.written)
+            );
+            push(out, style, "    ", &line);
+        }
+        if let Some(log) = &self.log {
+            push(out, style, "    log ", &escape(log.file.as_bytes()));
+        }
+    }
+
+    fn json(&self) -> Value {
+        let attempt = &self.attempt;
+        let mut json = attempt_json::attempt(&self.host, &self.farmer, attempt, self.log.as_ref());
+        if attempt.outcome.is_none() {
+            let word = if self.is_running {
+                "running"
+            } else {
+                "unknown"
+            };
+            json["outcome"] = word.into();
+        }
+        json["words"] = self.words().into();
+        json["fault"] = self.is_nodes.then_some("node").into();
+        json["pid"] = (attempt.pid > 0).then_some(attempt.pid).into();
+        json
+    }
+}
+
+/// One line, cut to the width.
+fn push(out: &mut String, style: &OutputStyle, indent: &str, text: &str) {
+    let room = style.width.saturating_sub(indent.len());
+    let _ = writeln!(out, "{indent}{}", style.clip(text, room));
 }
 
 impl Task {
@@ -244,98 +274,32 @@ impl Task {
             style.paint(Paint::Strong, &format!("task {}", self.id)),
             self.place
         );
-        if let Some(command) = &self.command {
-            let _ = writeln!(out, "  {}", style.clip(command, style.width - 2));
-        }
-        if !self.why.is_empty() {
-            let _ = writeln!(out, "  {}", style.clip(&self.why, style.width - 2));
-        }
-        for (attempt, why) in &self.requeued {
-            let line = if why == RequeueReason::Dropped.word() {
+        let requeued = self.requeued.iter().map(|(attempt, why)| {
+            if why == RequeueReason::Dropped.word() {
                 "dropped from the list".to_owned()
             } else {
                 format!("put back for attempt {attempt}: {why}")
-            };
-            let _ = writeln!(out, "  {}", style.clip(&line, style.width - 2));
+            }
+        });
+        let why = Some(self.why.clone()).filter(|why| !why.is_empty());
+        for line in self.command.clone().into_iter().chain(why).chain(requeued) {
+            push(&mut out, style, "  ", &line);
         }
-        for (number, attempt) in &self.attempts {
-            let words = attempt.words();
-            let head = format!(
-                "\n  attempt {number}  {words}  after {}",
-                durations::show(micros(attempt.ran))
-            );
-            let _ = writeln!(
-                out,
-                "{}",
-                style.paint(attempt.paint(), &style.clip(&head, style.width))
-            );
-            let line = format!(
-                "node {}, slot {}{}, farmer {}{}",
-                attempt.host,
-                attempt.slot,
-                match attempt.pid.filter(|_| attempt.is_running) {
-                    Some(pid) => format!(", pid {pid}"),
-                    None => String::new(),
-                },
-                attempt.farmer,
-                if attempt.is_nodes {
-                    ": the node's fault, it finished on another"
-                } else {
-                    ""
-                }
-            );
-            let _ = writeln!(out, "    {}", style.clip(&line, style.width - 4));
-            if let Some(used) = &attempt.used {
-                let line = format!(
-                    "CPU {} user, {} system; peak memory {}; read {}, written {}",
-                    durations::show(micros(used.user)),
-                    durations::show(micros(used.sys)),
-                    show_kib(used.peak),
-                    show_kib(used.read),
-                    show_kib(used.written)
-                );
-                let _ = writeln!(out, "    {}", style.clip(&line, style.width - 4));
-            }
-            if let Some(log) = &attempt.log {
-                let line = escape(log.file.as_bytes());
-                let _ = writeln!(out, "    log {}", style.clip(&line, style.width - 8));
-            }
+        for attempt in self.attempts.values() {
+            attempt.push_to(&mut out, style);
         }
         if !self.tail.is_empty() {
             let _ = writeln!(out, "\n  the end of its log");
-            for line in &self.tail {
-                let _ = writeln!(out, "  | {}", style.clip(line, style.width - 4));
-            }
+        }
+        for line in &self.tail {
+            push(&mut out, style, "  | ", line);
         }
         out
     }
 
     /// For programs.
     pub(super) fn json(&self) -> Value {
-        let attempts = self.attempts.iter().map(|(number, attempt)| {
-            let (status, signal) = numbers(attempt.outcome.as_ref());
-            json!({
-                "attempt": number,
-                "node": attempt.host,
-                "farmer": attempt.farmer,
-                "slot": attempt.slot,
-                "pid": attempt.pid,
-                "start": seconds(attempt.at),
-                "seconds": seconds(attempt.ran),
-                "outcome": attempt.word(),
-                "status": status,
-                "signal": signal,
-                "words": attempt.words(),
-                "fault": attempt.is_nodes.then_some("node"),
-                "user": attempt.used.map(|used| seconds(used.user)),
-                "sys": attempt.used.map(|used| seconds(used.sys)),
-                "peak_kib": attempt.used.map(|used| used.peak),
-                "read_kib": attempt.used.map(|used| used.read),
-                "written_kib": attempt.used.map(|used| used.written),
-                "log": attempt.log.as_ref().map(|log| escape(log.file.as_bytes())),
-                "part": attempt.log.as_ref().and_then(|log| log.part),
-            })
-        });
+        let attempts = self.attempts.values().map(TaskAttempt::json);
         json!({
             "schema": SCHEMA,
             "kind": "task",
@@ -349,16 +313,5 @@ impl Task {
             "attempts": attempts.collect::<Vec<_>>(),
             "tail": self.tail,
         })
-    }
-}
-
-impl Attempt {
-    fn paint(&self) -> Paint {
-        match &self.outcome {
-            None => Paint::Strong,
-            Some(Outcome::Exit(0)) => Paint::Good,
-            Some(Outcome::Interrupted | Outcome::Lost) => Paint::Warn,
-            Some(_) => Paint::Bad,
-        }
     }
 }

@@ -2,13 +2,10 @@
 
 use std::fmt::Write as _;
 use std::io;
-use std::time::Duration;
 
 use console::{Alignment, measure_text_width, pad_str};
 
-use super::form::shown;
-use super::json::word;
-use super::running::running;
+use super::json::shown;
 use crate::history::commands::Commands;
 use crate::history::failures::{Cause, Details, causes, failures};
 use crate::history::run::attempt::Attempt;
@@ -21,6 +18,7 @@ use crate::model::figures::{grouped, micros, share, show_kib};
 use crate::model::forecast::Forecast;
 use crate::model::record::NodeHealth;
 use crate::model::task::TaskId;
+use crate::screens::words::{self, range, run_state, word};
 use crate::ui::advice::advice;
 use crate::ui::rate::show_rate;
 use crate::ui::style::{OutputStyle, Paint};
@@ -93,12 +91,7 @@ impl Screen<'_> {
 
     fn head(&mut self, run: &Run) {
         let counts = &run.counts;
-        let (state, paint) = match word(run) {
-            "complete" if counts.failed > 0 => ("complete, some tasks failed", Paint::Bad),
-            "complete" => ("complete", Paint::Good),
-            "running" => ("running", Paint::Good),
-            _ => ("stopped, with work left", Paint::Warn),
-        };
+        let (state, paint) = run_state(word(run), counts.failed);
         self.painted(paint, &format!("{}: {state}", shown(&run.workdir)));
         let done = share(counts.done(), counts.total).unwrap_or(0.0);
         let width = BAR.min(self.style.width.saturating_sub(40)).max(10);
@@ -122,20 +115,9 @@ impl Screen<'_> {
             grouped(counts.done()),
             grouped(counts.total)
         ));
-        let running = run.running();
-        let claimed = counts.claimed.saturating_sub(running);
-        let mut parts = vec![
-            format!("{} finished", grouped(counts.finished)),
-            format!("{} failed", grouped(counts.failed)),
-            format!("{} running", grouped(running)),
-        ];
-        if claimed > 0 {
-            parts.push(format!("{} claimed", grouped(claimed)));
-        }
-        parts.push(format!("{} waiting", grouped(counts.waiting)));
-        if counts.dropped > 0 {
-            parts.push(format!("{} dropped from the list", grouped(counts.dropped)));
-        }
+        let parts = words::counts(run).into_iter();
+        let parts = parts.map(|(count, word, _)| format!("{} {word}", grouped(count)));
+        let mut parts: Vec<String> = parts.collect();
         if counts.feeding > 0 {
             parts.push("more may arrive".to_owned());
         }
@@ -318,9 +300,9 @@ impl Screen<'_> {
         if let Some(busy) = node.busy {
             parts.push(format!("{:.0} % busy", busy * 100.0));
         }
-        if let Some((attempt, ran)) = node.running.first() {
-            let ran = durations::show(micros(*ran));
-            parts.push(format!("task {} for {ran}", attempt.id));
+        if let Some(one) = node.running.first() {
+            let ran = durations::show(micros(one.ran));
+            parts.push(format!("task {} for {ran}", one.attempt.id));
         }
         // What has no room beside the name stands below it.
         let taken = 2 + width + 2 + measure_text_width(&state) + 2;
@@ -343,7 +325,7 @@ impl Screen<'_> {
 
     /// What has run longest.
     fn running(&mut self, run: &Run) -> io::Result<()> {
-        let all = running(run);
+        let all = run.running_attempts();
         if all.is_empty() {
             return Ok(());
         }
@@ -354,7 +336,7 @@ impl Screen<'_> {
             let mut line = format!(
                 "  task {id} for {} on {}, slot {slot}",
                 durations::show(micros(one.ran)),
-                escape(one.host.as_bytes()),
+                escape(one.farmer.host.as_bytes()),
             );
             if let Some(pid) = one.pid() {
                 line += &format!(", pid {pid}");
@@ -480,22 +462,6 @@ impl Screen<'_> {
             let what = self.style.paint(Paint::Faint, what);
             let _ = writeln!(self.out, "  {command:<column$}  {what}");
         }
-    }
-}
-
-/// `5m10s to 6m30s`, or one of them when they say the same.
-pub(crate) fn range(low: Duration, high: Duration) -> String {
-    // A tenth more or less is nothing that can be known.
-    let coarse = |span: Duration| {
-        let seconds = span.as_secs_f64().max(1.0);
-        let unit = 10_f64.powf(seconds.log10().floor() - 1.0).max(1.0);
-        Duration::try_from_secs_f64((seconds / unit).round() * unit).unwrap_or(span)
-    };
-    let (low, high) = (durations::show(coarse(low)), durations::show(coarse(high)));
-    if low == high {
-        format!("about {low}")
-    } else {
-        format!("{low} to {high}")
     }
 }
 

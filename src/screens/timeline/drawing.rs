@@ -4,14 +4,15 @@ use std::io;
 
 use serde_json::json;
 
-use super::early::Early;
-use super::slice::{Ending, Slice, Slices};
+use super::late_ends::LateEnds;
+use super::slice::Slices;
 use super::trace::NAME;
 use crate::history::farmer_rows::FarmerRows;
-use crate::history::journals::Records;
 use crate::history::run::Farmer;
+use crate::history::run::attempt::Attempt;
 use crate::history::run::slots::Order;
 use crate::model::escape::{clip, escape};
+use crate::model::outcome::Outcome;
 use crate::model::record::{LATEST, Mark, Record};
 
 /// A farmer that is being drawn.
@@ -25,80 +26,65 @@ impl Drawing<'_, '_> {
     /// Writes all that a farmer did.
     pub(super) fn draw(&mut self) -> io::Result<()> {
         let farmer = self.farmer;
-        // What came since the figures were read is in neither.
-        let mut records = farmer.journal.records_to(farmer.offset)?;
         self.mark(farmer.first, "farmer joined")?;
-        let mut early = Early::of(farmer);
-        let last = self.records(&mut records, &mut early)?;
-        for slot in early.slots() {
+        let (mut late, mut order) = (LateEnds::of(farmer), Order::default());
+        let (mut last, mut has_left) = (farmer.first, false);
+        // What came since the figures were read is in neither.
+        farmer.journal.each_record_to(farmer.offset, |record| {
+            last = last.max(end_of(&record));
+            has_left |= matches!(record, Record::Leave { .. });
+            self.record(record, &mut late, &mut order)
+        })?;
+        if farmer.journal.is_sealed && !has_left {
+            self.mark(last, "farmer lost")?;
+        }
+        for slot in late.slots() {
             let running = farmer.slots.running.get(&slot);
             let to = running.map_or(last, |running| running.at);
-            while let Some(slice) = early.next(farmer, slot, u64::MAX, to) {
-                self.slice(&slice.as_slice(farmer))?;
+            while let Some(attempt) = late.next(farmer, slot, u64::MAX, to) {
+                self.slice(&attempt, false)?;
             }
         }
         for start in farmer.slots.running.values() {
-            let ending = if farmer.is_over() {
-                Ending::Lost
-            } else {
-                Ending::Running
+            let attempt = Attempt {
+                us: last.saturating_sub(start.at),
+                outcome: farmer.is_over().then_some(Outcome::Lost),
+                ..start.clone()
             };
-            let slice = Slice::open(start, last, ending);
-            self.slice(&slice)?;
+            self.slice(&attempt, true)?;
         }
         Ok(())
     }
 
-    /// Writes the attempts that have ended and the marks; returns the last time in
-    /// the journal.
-    fn records(&mut self, records: &mut Records, early: &mut Early) -> io::Result<u64> {
-        let farmer = self.farmer;
-        let (mut last, mut has_left) = (farmer.first, false);
-        let mut order = Order::default();
-        for record in records {
-            let record = record?;
-            last = last.max(end_of(&record));
-            match record {
-                Record::Start(start) if start.at < LATEST => {
-                    order.is_late(start.slot, start.at);
-                }
-                // It was drawn where it belongs.
-                Record::End(end) if end.at < LATEST && order.is_late(end.slot, end.at) => {}
-                Record::End(end) => {
-                    while let Some(slice) = early.next(farmer, end.slot, end.at, end.at) {
-                        self.slice(&slice.as_slice(farmer))?;
-                    }
-                    self.slice(&Slice::ended(&end))?;
-                }
-                Record::Gpus { at, gpus } => {
-                    if self.slices.trace.is_in(at) {
-                        self.slices.trace.gpus(self.rows, at, &gpus)?;
-                    }
-                }
-                Record::Header(_) | Record::Start(_) | Record::Beat { .. } => {}
-                Record::Note { at, text, mark } => {
-                    let mark = match mark {
-                        Some(Mark::Drained) => format!("farmer drained: {text}"),
-                        Some(Mark::LeftBehind | Mark::MemoryKill) => text.clone(),
-                        Some(Mark::Resumed) => format!("farmer resumed: {text}"),
-                        None => text,
-                    };
-                    self.mark(at, &mark)?;
-                }
-                Record::Health { at, text, .. } => {
-                    self.mark(at, &text)?;
-                }
-                Record::Leave { at, why, .. } => {
-                    has_left = true;
-                    let text = format!("farmer left: {why}");
-                    self.mark(at, &text)?;
-                }
+    /// Writes an attempt that has ended, those that come before it, or a mark.
+    fn record(&mut self, record: Record, late: &mut LateEnds, order: &mut Order) -> io::Result<()> {
+        match record {
+            Record::Start(start) if start.at < LATEST => {
+                order.is_late(start.slot, start.at);
+                Ok(())
             }
+            // It was drawn where it belongs.
+            Record::End(end) if end.at < LATEST && order.is_late(end.slot, end.at) => Ok(()),
+            Record::End(end) => {
+                while let Some(attempt) = late.next(self.farmer, end.slot, end.at, end.at) {
+                    self.slice(&attempt, false)?;
+                }
+                self.slice(&end.into(), false)
+            }
+            Record::Gpus { at, gpus } if self.slices.trace.is_in(at) => {
+                self.slices.trace.gpus(self.rows, at, &gpus)
+            }
+            Record::Header(_) | Record::Start(_) | Record::Beat { .. } | Record::Gpus { .. } => {
+                Ok(())
+            }
+            Record::Note { at, text, mark } => match mark {
+                Some(Mark::Drained) => self.mark(at, &format!("farmer drained: {text}")),
+                Some(Mark::Resumed) => self.mark(at, &format!("farmer resumed: {text}")),
+                Some(Mark::LeftBehind | Mark::MemoryKill) | None => self.mark(at, &text),
+            },
+            Record::Health { at, text, .. } => self.mark(at, &text),
+            Record::Leave { at, why, .. } => self.mark(at, &format!("farmer left: {why}")),
         }
-        if farmer.journal.is_sealed && !has_left {
-            self.mark(last, "farmer lost")?;
-        }
-        Ok(last)
     }
 
     /// Writes a mark on the node.
@@ -119,8 +105,9 @@ impl Drawing<'_, '_> {
         self.slices.trace.event(event.to_string().as_bytes())
     }
 
-    fn slice(&mut self, slice: &Slice) -> io::Result<()> {
-        self.slices.draw(self.farmer, self.rows, slice)
+    fn slice(&mut self, attempt: &Attempt, is_running: bool) -> io::Result<()> {
+        self.slices
+            .draw(self.farmer, self.rows, attempt, is_running)
     }
 }
 

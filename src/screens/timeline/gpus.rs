@@ -2,7 +2,7 @@
 
 use std::io;
 
-use serde_json::{Map, json};
+use serde_json::json;
 
 use super::trace::Trace;
 use crate::history::farmer_rows::FarmerRows;
@@ -31,8 +31,6 @@ impl Trace<'_> {
             let token = escape(gpu.gpu.as_bytes());
             for (what, value) in [("load", gpu.load), ("memory", gpu.memory)] {
                 let Some(value) = value else { continue };
-                let mut args = Map::new();
-                args.insert("percent".into(), value.into());
                 let event = json!({
                     "name": format!("GPU {token} {what}"),
                     "cat": "gpu",
@@ -40,7 +38,7 @@ impl Trace<'_> {
                     "ts": self.ts(at),
                     "pid": rows.pid,
                     "tid": rows.tid(0),
-                    "args": args,
+                    "args": { "percent": value },
                 });
                 self.event(event.to_string().as_bytes())?;
             }

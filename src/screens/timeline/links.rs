@@ -5,7 +5,7 @@ use std::io;
 
 use serde_json::json;
 
-use super::thin::Row;
+use super::merge::Row;
 use super::trace::Trace;
 use crate::history::run::Run;
 

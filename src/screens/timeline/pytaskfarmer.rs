@@ -16,7 +16,7 @@ use serde::de::{SeqAccess, Visitor};
 use serde_json::Value;
 
 use super::trace::{COMMAND, NAME, Trace, push_text};
-use crate::history::open;
+use crate::history::{open, open_if_any};
 use crate::model::escape::{clip, escape};
 
 /// The name that the file is kept under.
@@ -114,10 +114,8 @@ pub(super) struct OldTimeline {
 impl OldTimeline {
     /// Reads the file that was kept; empty where there is none.
     pub(super) fn read(workdir: &Path) -> io::Result<Self> {
-        let file = match open(&workdir.join(KEPT)) {
-            Ok(file) => file,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Self::default()),
-            Err(error) => return Err(error),
+        let Some(file) = open_if_any(&workdir.join(KEPT))? else {
+            return Ok(Self::default());
         };
         if file.metadata()?.len() > LARGEST {
             return Ok(Self {

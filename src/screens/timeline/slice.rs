@@ -6,8 +6,8 @@ use std::io::{self, Write as _};
 use serde_json::json;
 
 use super::links::Links;
+use super::merge::{Group, Merger, Row};
 use super::plan::Plan;
-use super::thin::{Group, Row, Thin};
 use super::trace::{COMMAND, NAME, Trace, push_text};
 use crate::history::commands::Commands;
 use crate::history::farmer_rows::FarmerRows;
@@ -16,99 +16,14 @@ use crate::history::run::attempt::Attempt;
 use crate::history::run::faults::Faults;
 use crate::model::escape::{clip, escape};
 use crate::model::outcome::{Destination, Outcome};
-use crate::model::record::{End, Used};
 use crate::model::task::TaskId;
-
-/// One attempt, as it is drawn.
-pub(super) struct Slice<'a> {
-    /// The task.
-    pub(super) id: TaskId,
-    /// Which attempt of it.
-    pub(super) attempt: u32,
-    /// Where it ran.
-    pub(super) slot: u32,
-    /// When it began.
-    pub(super) from: u64,
-    /// When it ended, or the last that is known of it.
-    pub(super) to: u64,
-    /// How it ended.
-    pub(super) ending: Ending<'a>,
-}
-
-impl<'a> Slice<'a> {
-    /// An attempt of which only the start is known.
-    pub(super) fn open(start: &Attempt, to: u64, ending: Ending<'a>) -> Self {
-        Self {
-            id: TaskId(start.id),
-            attempt: start.attempt,
-            slot: start.slot,
-            from: start.at,
-            to,
-            ending,
-        }
-    }
-
-    /// An attempt that has ended.
-    pub(super) fn ended(end: &'a End) -> Self {
-        let from = end.at;
-        Self {
-            id: end.id,
-            attempt: end.attempt,
-            slot: end.slot,
-            from,
-            to: from.saturating_add(end.us),
-            ending: Ending::Recorded(&end.outcome, end.used),
-        }
-    }
-}
-
-/// How an attempt ended, according to the journal.
-pub(super) enum Ending<'a> {
-    /// As its record says.
-    Recorded(&'a Outcome, Option<Used>),
-    /// It was running when its farmer was lost.
-    Lost,
-    /// It runs.
-    Running,
-    /// The slot went on to another task, and the record of the end is damaged, or not
-    /// yet written.
-    Unknown,
-}
-
-impl Ending<'_> {
-    /// Whether the task has failed in this attempt.
-    pub(super) fn is_failure(&self) -> bool {
-        matches!(self, Self::Recorded(outcome, _)
-            if outcome.destination() == Destination::Failed)
-    }
-
-    /// One word for machines.
-    pub(super) fn word(&self) -> &'static str {
-        match self {
-            Self::Recorded(outcome, _) => outcome.word(),
-            Self::Lost => Outcome::Lost.word(),
-            Self::Running => "running",
-            Self::Unknown => "unknown",
-        }
-    }
-
-    /// What the outcome has besides its word.
-    pub(super) fn detail(&self) -> Option<(&'static str, i32)> {
-        match self {
-            Self::Recorded(Outcome::Exit(code) | Outcome::NotStarted(code), _) => {
-                Some(("status", *code))
-            }
-            Self::Recorded(Outcome::Signal(signal), _) => Some(("signal", *signal)),
-            _ => None,
-        }
-    }
-}
+use crate::screens::attempt_json::numbers;
 
 /// A trace into which attempts are drawn.
 pub(super) struct Slices<'a> {
     pub(super) trace: Trace<'a>,
     commands: Commands,
-    thin: Thin,
+    merger: Merger,
     links: Links,
     faults: Faults<'a>,
 }
@@ -119,84 +34,98 @@ impl<'a> Slices<'a> {
         Ok(Self {
             trace,
             commands: Commands::open(&plan.run.workdir)?,
-            thin: Thin::new(&plan.run.durations()),
+            merger: Merger::new(&plan.run.durations()),
             links: Links::new(plan.run),
             faults: plan.run.faults(),
         })
     }
 
-    /// Draws an attempt, by itself or with its neighbours.
+    /// Draws an attempt, by itself or with its neighbours; whether it runs, where it has
+    /// no outcome.
     pub(super) fn draw(
         &mut self,
         farmer: &Farmer,
         rows: FarmerRows,
-        slice: &Slice,
+        attempt: &Attempt,
+        is_running: bool,
     ) -> io::Result<()> {
-        if !self.trace.is_in(slice.to) {
+        if !self.trace.is_in(attempt.end()) {
             return Ok(());
         }
-        let row = (rows.pid, rows.tid(slice.slot));
-        let finished = matches!(slice.ending, Ending::Recorded(Outcome::Exit(0), _));
-        let is_plain = finished && !self.links.is_wanted(slice.id.0);
-        let done = if is_plain && self.thin.is_short(slice.to - slice.from) {
-            let done = self.thin.add(row, slice.from, slice.to, slice.id.0);
-            return done.map_or(Ok(()), |group| self.group(row, group));
+        let row = (rows.pid, rows.tid(attempt.slot));
+        let finished = attempt.outcome == Some(Outcome::Exit(0));
+        let is_plain = finished && !self.links.is_wanted(attempt.id);
+        let is_merged = is_plain && self.merger.is_short(attempt.us);
+        let done = if is_merged {
+            self.merger.add(row, attempt.at, attempt.end(), attempt.id)
         } else {
-            self.thin.take(row)
+            self.merger.take(row)
         };
         if let Some(group) = done {
             self.group(row, group)?;
         }
-        self.attempt(farmer, rows, slice)
+        if is_merged {
+            return Ok(());
+        }
+        self.attempt(farmer, row, attempt, is_running)
     }
 
     /// Writes an attempt.
-    fn attempt(&mut self, farmer: &Farmer, rows: FarmerRows, slice: &Slice) -> io::Result<()> {
-        let tid = rows.tid(slice.slot);
-        let (from, dur) = self.trace.place((rows.pid, tid), slice.from, slice.to);
-        self.links
-            .note(slice.id.0, slice.attempt, (rows.pid, tid), from, dur);
-        let command = match self.commands.get(slice.id)? {
-            Some(command) => clip(&escape(command), COMMAND),
-            None => format!("task {}", slice.id),
-        };
+    fn attempt(
+        &mut self,
+        farmer: &Farmer,
+        row: Row,
+        attempt: &Attempt,
+        is_running: bool,
+    ) -> io::Result<()> {
+        let (pid, tid) = row;
+        let Attempt { id, slot, .. } = *attempt;
+        let (from, dur) = self.trace.place(row, attempt.at, attempt.end());
+        self.links.note(id, attempt.attempt, row, from, dur);
+        let command = self.commands.text(TaskId(id), COMMAND)?;
+        let command = command.unwrap_or_else(|| format!("task {id}"));
+        let outcome = attempt.outcome.as_ref();
+        let open = if is_running { "running" } else { "unknown" };
         let mut event = Vec::with_capacity(2 * command.len() + 256);
         event.extend_from_slice(b"{\"name\":");
         push_text(&mut event, &clip(&command, NAME))?;
         write!(
             event,
-            ",\"cat\":\"task\",\"ph\":\"X\",\"ts\":{from},\"dur\":{dur},\"pid\":{},\"tid\":{tid},\
-             \"args\":{{\"id\":{},\"command\":",
-            rows.pid, slice.id,
+            ",\"cat\":\"task\",\"ph\":\"X\",\"ts\":{from},\"dur\":{dur},\"pid\":{pid},\"tid\":{tid},\
+             \"args\":{{\"id\":{id},\"command\":",
         )?;
         push_text(&mut event, &command)?;
-        write!(event, ",\"outcome\":\"{}\"", slice.ending.word())?;
-        if let Some((what, number)) = slice.ending.detail() {
-            write!(event, ",\"{what}\":{number}")?;
+        write!(
+            event,
+            ",\"outcome\":\"{}\"",
+            outcome.map_or(open, Outcome::word)
+        )?;
+        let (status, signal) = numbers(outcome);
+        for (name, number) in [("status", status), ("signal", signal)] {
+            if let Some(number) = number {
+                write!(event, ",\"{name}\":{number}")?;
+            }
         }
-        if let Ending::Recorded(_, Some(used)) = slice.ending {
+        if let Some(used) = attempt.used {
             write!(
                 event,
                 ",\"user_us\":{},\"sys_us\":{},\"peak_kib\":{}",
                 used.user, used.sys, used.peak
             )?;
         }
-        write!(
-            event,
-            ",\"attempt\":{},\"slot\":{}",
-            slice.attempt, slice.slot
-        )?;
-        if slice.ending.is_failure() && self.faults.is_nodes(slice.id.0, &farmer.header().host) {
+        write!(event, ",\"attempt\":{},\"slot\":{slot}", attempt.attempt)?;
+        let header = farmer.header();
+        let is_failure = outcome.map(Outcome::destination) == Some(Destination::Failed);
+        if is_failure && self.faults.is_nodes(id, &header.host) {
             event.extend_from_slice(b",\"fault\":\"node\"");
         }
-        let gpus = farmer.header().gpus(slice.slot);
+        let gpus = header.gpus(slot);
         if !gpus.is_empty() {
             event.extend_from_slice(b",\"gpus\":");
             push_text(&mut event, &escape(gpus.join(",").as_bytes()))?;
         }
-        let name = escape(farmer.header().farmer.as_bytes());
         event.extend_from_slice(b",\"farmer\":");
-        push_text(&mut event, &name)?;
+        push_text(&mut event, &escape(header.farmer.as_bytes()))?;
         event.extend_from_slice(b"}}");
         self.trace.event(&event)
     }
@@ -220,10 +149,10 @@ impl<'a> Slices<'a> {
     /// Draws what was held back, and links the attempts of each task; the trace, and how
     /// many attempts were drawn together with their neighbours.
     pub(super) fn finish(mut self) -> io::Result<(Trace<'a>, u64)> {
-        while let Some((row, group)) = self.thin.take_any() {
+        while let Some((row, group)) = self.merger.take_any() {
             self.group(row, group)?;
         }
         self.links.draw(&mut self.trace)?;
-        Ok((self.trace, self.thin.merged))
+        Ok((self.trace, self.merger.merged))
     }
 }

@@ -8,7 +8,7 @@ use std::io::{self, Write};
 
 use serde_json::{Map, Value, json};
 
-use super::thin::Row;
+use super::merge::Row;
 
 /// How much of a command is the name of its slice.
 pub(super) const NAME: usize = 200;

@@ -1,7 +1,6 @@
 //! The thread that reads the workdir, so that a slow file system never delays a
 //! key. It alone touches files; the screen gets values.
 
-use std::io::{self, Read as _, Seek as _, SeekFrom};
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
@@ -9,6 +8,7 @@ use crossbeam_channel::{Receiver, RecvTimeoutError, Sender};
 
 use super::message::{LogTail, Message, Request};
 use super::snapshot::{CommandCache, Snapshot};
+use crate::history::logs::read_end;
 use crate::history::run::Run;
 use crate::model::escape::{escape, without_colours};
 use crate::model::task::TaskId;
@@ -111,35 +111,11 @@ impl Log {
             self.found.insert(found?)
         };
         snapshot.notes.clone_from(&found.notes);
-        let (bytes, is_cut) = tail(found)?;
+        let (bytes, is_cut) = read_end(open_log(&found.path)?, found.part, TAIL)?;
         snapshot.is_cut = is_cut;
         snapshot.lines = lines(&bytes);
         Ok(())
     }
-}
-
-/// The end of a log, from the begin of a line, and whether that is not all.
-fn tail(found: &Found) -> Result<(Vec<u8>, bool), LogError> {
-    let mut file = open_log(&found.path)?;
-    let length = file.metadata().map_err(LogError::Io)?.len();
-    let (begin, end) = found.part.map_or((0, length), |(begin, part)| {
-        (begin, begin.saturating_add(part).min(length))
-    });
-    let from = begin.max(end.saturating_sub(TAIL));
-    let mut bytes = Vec::new();
-    let mut copy = || -> io::Result<()> {
-        file.seek(SeekFrom::Start(from))?;
-        (&mut file)
-            .take(end.saturating_sub(from))
-            .read_to_end(&mut bytes)?;
-        Ok(())
-    };
-    copy()?;
-    let is_cut = from > begin;
-    if is_cut && let Some(at) = memchr::memchr(b'\n', &bytes) {
-        bytes.drain(..=at);
-    }
-    Ok((bytes, is_cut))
 }
 
 /// Lines that may be printed: without colours, tabs to the next eighth column.

@@ -11,14 +11,13 @@ use std::path::Path;
 use crate::history::commands::Commands;
 use crate::history::run::farmer::FailedAttempt;
 use crate::history::run::nodes::{self, Node, nodes};
-use crate::history::run::{Farmer, FarmerState, Run};
+use crate::history::run::{Farmer, FarmerState, Run, Running};
 use crate::model::escape::{clip, escape};
 use crate::model::figures::{float, micros};
 use crate::model::forecast::Forecast;
 use crate::model::record::NodeHealth;
 use crate::model::task::TaskId;
-use crate::screens::status::json::word;
-use crate::screens::status::range;
+use crate::screens::words::{range, word};
 use crate::ui::rate::show_rate;
 
 /// How many running tasks and how many failures can be scrolled through.
@@ -135,7 +134,7 @@ impl Snapshot {
             },
             problem: problem(run),
             usual,
-            running_tasks: running_tasks(&nodes, names)?,
+            running_tasks: running_tasks(run, names)?,
             failures: failures(run, names)?,
             nodes: nodes.iter().map(NodeRow::of).collect(),
             curve: Curve::of(run),
@@ -155,25 +154,17 @@ fn problem(run: &Run) -> Option<String> {
     })
 }
 
-fn running_tasks(nodes: &[Node], names: &mut CommandCache) -> io::Result<Vec<RunningRow>> {
-    let mut all: Vec<_> = nodes
-        .iter()
-        .flat_map(|node| {
-            let running = node.running.iter().take(KEPT);
-            running.map(|(attempt, ran)| (*ran, node.host, *attempt))
-        })
-        .collect();
-    all.sort_by_key(|(ran, _, attempt)| (Reverse(*ran), attempt.id));
-    let row = |(ran, host, attempt): &(u64, &str, &crate::history::run::attempt::Attempt)| {
+fn running_tasks(run: &Run, names: &mut CommandCache) -> io::Result<Vec<RunningRow>> {
+    let row = |one: &Running| {
         Ok(RunningRow {
-            id: attempt.id,
-            attempt: attempt.attempt,
-            ran: *ran,
-            node: escape(host.as_bytes()),
-            command: names.of(attempt.id)?,
+            id: one.attempt.id,
+            attempt: one.attempt.attempt,
+            ran: one.ran,
+            node: escape(one.farmer.host.as_bytes()),
+            command: names.of(one.attempt.id)?,
         })
     };
-    all.iter().take(KEPT).map(row).collect()
+    run.running_attempts().iter().take(KEPT).map(row).collect()
 }
 
 /// The latest failures of tasks that are in `failed`, one for each task.
@@ -214,7 +205,7 @@ impl NodeRow {
             slots: node.slots,
             finished: node.ended.0,
             failed: node.ended.1,
-            longest: node.running.first().map(|(_, ran)| *ran),
+            longest: node.running.first().map(|one| one.ran),
         }
     }
 }

@@ -6,18 +6,18 @@ use std::os::unix::fs::FileExt as _;
 
 /// The longest line that can be a record; a longer one is damage and is not
 /// held in memory.
-const LONGEST: usize = 1 << 20;
+pub(super) const LONGEST: usize = 1 << 20;
 
 /// How much is read at a time.
 const PIECE: usize = 1 << 18;
 
-/// Calls `each` with every whole line from `offset` on and where it begins;
-/// returns where the next line will begin. A line that is too long is given
+/// Calls `each` with every whole line from `offset` on and where it begins, until it
+/// fails; returns where the next line will begin. A line that is too long is given
 /// empty. A last line without line end is not there yet.
 pub(crate) fn each(
     file: &File,
     mut offset: u64,
-    mut each: impl FnMut(&[u8], u64),
+    mut each: impl FnMut(&[u8], u64) -> io::Result<()>,
 ) -> io::Result<u64> {
     let mut held: Vec<u8> = Vec::with_capacity(2 * PIECE);
     let mut skipping = false;
@@ -35,9 +35,9 @@ pub(crate) fn each(
         for at in memchr::memchr_iter(b'\n', &held[old..]) {
             let end = old + at;
             if std::mem::take(&mut skipping) {
-                each(&[], offset);
+                each(&[], offset)?;
             } else {
-                each(&held[from..end], offset);
+                each(&held[from..end], offset)?;
             }
             from = end + 1;
             offset = begin + from as u64;
@@ -78,6 +78,7 @@ mod tests {
             file.write_all(piece).unwrap();
             offset = each(&file, offset, |line, _| {
                 seen.push(String::from_utf8_lossy(line).into_owned());
+                Ok(())
             })
             .unwrap();
         }
@@ -98,6 +99,7 @@ mod tests {
             assert_eq!(&text[at..at + line.len()], line);
             assert_eq!(line, format!("line {count}").as_bytes());
             count += 1;
+            Ok(())
         })
         .unwrap();
         assert_eq!((count, end), (200_000, text.len() as u64));

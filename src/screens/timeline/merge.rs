@@ -22,7 +22,7 @@ pub(super) struct Group {
 
 /// Decides for each attempt whether it is drawn by itself.
 #[derive(Debug, Default)]
-pub(super) struct Thin {
+pub(super) struct Merger {
     /// Shorter ones are drawn together; 0 draws all by themselves.
     below: u64,
     /// No group is longer, but for its last one.
@@ -32,7 +32,7 @@ pub(super) struct Thin {
     pub(super) merged: u64,
 }
 
-impl Thin {
+impl Merger {
     /// For so many attempts. Half of the slices are for the long ones.
     pub(super) fn new(durations: &Histogram) -> Self {
         Self::with(durations, MOST)
@@ -111,7 +111,7 @@ mod tests {
         for us in &lengths {
             durations.add(*us);
         }
-        let mut thin = Thin::with(&durations, 4000);
+        let mut merger = Merger::with(&durations, 4000);
         let (mut at, mut alone, mut groups, mut drawn) = (0, 0_u64, 0, 0);
         let mut done = |group: Option<Group>| {
             if let Some(group) = group {
@@ -120,25 +120,25 @@ mod tests {
             }
         };
         for (id, us) in (0..).zip(&lengths) {
-            if thin.is_short(*us) {
-                done(thin.add((1, 1), at, at + us, id));
+            if merger.is_short(*us) {
+                done(merger.add((1, 1), at, at + us, id));
             } else {
-                done(thin.take((1, 1)));
+                done(merger.take((1, 1)));
                 alone += 1;
             }
             at += us;
         }
-        done(thin.take_any().map(|(_, group)| group));
+        done(merger.take_any().map(|(_, group)| group));
         assert_eq!(alone + drawn, 100_000);
         assert_eq!(alone, 1000, "the long ones stay");
         assert!(groups <= 3000, "{groups}");
-        assert_eq!(thin.merged, drawn);
+        assert_eq!(merger.merged, drawn);
     }
 
     #[test]
     fn where_there_is_room_all_are_drawn() {
         let mut durations = Histogram::default();
         (0..1000).for_each(|us| durations.add(us));
-        assert!(!Thin::new(&durations).is_short(0));
+        assert!(!Merger::new(&durations).is_short(0));
     }
 }

@@ -1,22 +1,44 @@
-//! A file that is whole or not there.
+//! Where a screen writes: a file that is whole or not there, or standard output.
 
 use std::fs::{self, File, OpenOptions};
-use std::io;
+use std::io::{self, BufWriter, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
 use crate::workdir::fs::Rights;
 
-/// Lets `write` fill a new file, which then takes the place of `path`; nothing
-/// is left of it where that fails.
-pub(super) fn replace<T>(path: &Path, write: impl FnOnce(File) -> io::Result<T>) -> io::Result<T> {
+/// How much is written at a time.
+const BUFFER: usize = 1 << 18;
+
+/// Lets `write` fill a new file, which then takes the place of `path`; nothing is left of
+/// the new file where that fails. `-` is standard output.
+pub(super) fn replace<T, E: From<io::Error>>(
+    path: &Path,
+    write: impl FnOnce(&mut dyn Write) -> Result<T, E>,
+) -> Result<T, E> {
+    if path == Path::new("-") {
+        return fill(io::stdout().lock(), write);
+    }
     let (temporary, file) = temporary(path)?;
-    let written = write(file).and_then(|written| fs::rename(&temporary, path).map(|()| written));
+    let written = fill(file, write).and_then(|written| {
+        fs::rename(&temporary, path)?;
+        Ok(written)
+    });
     if written.is_err() {
         // The first error is reported.
         let _ = fs::remove_file(&temporary);
     }
     written
+}
+
+fn fill<T, E: From<io::Error>>(
+    out: impl Write,
+    write: impl FnOnce(&mut dyn Write) -> Result<T, E>,
+) -> Result<T, E> {
+    let mut out = BufWriter::with_capacity(BUFFER, out);
+    let written = write(&mut out)?;
+    out.flush()?;
+    Ok(written)
 }
 
 /// A new file beside it, with a name that no other process uses.

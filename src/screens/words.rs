@@ -1,0 +1,75 @@
+//! The words and the colours that all screens have for the same things.
+
+use std::time::Duration;
+
+use crate::history::run::{FarmerState, Run};
+use crate::model::durations;
+use crate::model::record::NodeHealth;
+use crate::ui::style::Paint;
+
+/// The state of a run in one word.
+pub(crate) fn word(run: &Run) -> &'static str {
+    let counts = &run.counts;
+    if counts.left() == 0 && counts.feeding == 0 {
+        "complete"
+    } else if run.living().next().is_some() {
+        "running"
+    } else {
+        "stopped"
+    }
+}
+
+/// The state of a run for people, from its [`word`] and the number of failed tasks.
+pub(super) fn run_state(word: &str, failed: u64) -> (&'static str, Paint) {
+    match word {
+        "complete" if failed > 0 => ("complete, some tasks failed", Paint::Bad),
+        "complete" => ("complete", Paint::Good),
+        "running" => ("running", Paint::Good),
+        _ => ("stopped, with work left", Paint::Warn),
+    }
+}
+
+/// How many tasks of a run are where.
+pub(super) fn counts(run: &Run) -> Vec<(u64, &'static str, Paint)> {
+    let (counts, running) = (&run.counts, run.running());
+    let claimed = counts.claimed.saturating_sub(running);
+    let mut all = vec![
+        (counts.finished, "finished", Paint::Good),
+        (counts.failed, "failed", Paint::Bad),
+        (running, "running", Paint::Strong),
+        (claimed, "claimed", Paint::Faint),
+        (counts.waiting, "waiting", Paint::Faint),
+        (counts.dropped, "dropped from the list", Paint::Faint),
+    ];
+    all.retain(|(count, word, _)| {
+        *count > 0 || !["claimed", "dropped from the list"].contains(word)
+    });
+    all
+}
+
+/// The colour of the state of a node.
+pub(super) fn node_paint(state: FarmerState, health: NodeHealth) -> Paint {
+    match state {
+        FarmerState::Alive if health != NodeHealth::Healthy => Paint::Bad,
+        FarmerState::Alive => Paint::Good,
+        FarmerState::Silent(_) | FarmerState::Lost => Paint::Warn,
+        FarmerState::Dead => Paint::Bad,
+        FarmerState::Left => Paint::Faint,
+    }
+}
+
+/// `5m10s to 6m30s`, or `about 5m10s` where both are the same.
+pub(crate) fn range(low: Duration, high: Duration) -> String {
+    // A tenth more or less is nothing that can be known.
+    let coarse = |span: Duration| {
+        let seconds = span.as_secs_f64().max(1.0);
+        let unit = 10_f64.powf(seconds.log10().floor() - 1.0).max(1.0);
+        Duration::try_from_secs_f64((seconds / unit).round() * unit).unwrap_or(span)
+    };
+    let (low, high) = (durations::show(coarse(low)), durations::show(coarse(high)));
+    if low == high {
+        format!("about {low}")
+    } else {
+        format!("{low} to {high}")
+    }
+}
