@@ -7,9 +7,9 @@ use std::time::Duration;
 
 use nix::unistd::Pid;
 
-use super::message::{SlotProcesses, Stopped};
-use crate::host::memory::OomKills;
-use crate::host::process::{SlotProcess, is_stopped, reap_orphans};
+use super::message::Stopped;
+use super::shared::Shared;
+use crate::host::process::{is_stopped, reap_orphans};
 use crate::model::escape::clip;
 use crate::model::ids::Ids;
 use crate::model::task::TaskId;
@@ -24,9 +24,7 @@ const STOPPED_FOR: Duration = Duration::from_secs(1);
 
 /// What was observed so far, and is not reported yet.
 pub(super) struct Anomalies {
-    processes: SlotProcesses,
-    /// Evidence of kills for lack of memory.
-    oom: Arc<OomKills>,
+    shared: Arc<Shared>,
     /// Tasks that a signal has stopped.
     stopped: Vec<Stopped>,
     /// How many tasks have left processes behind.
@@ -43,10 +41,9 @@ pub(super) struct LeftBehind {
 
 impl Anomalies {
     /// Nothing yet.
-    pub(super) fn new(processes: SlotProcesses, oom: Arc<OomKills>) -> Self {
+    pub(super) fn new(shared: Arc<Shared>) -> Self {
         Self {
-            processes,
-            oom,
+            shared,
             stopped: Vec::new(),
             left_behind: 0,
         }
@@ -69,7 +66,7 @@ impl Anomalies {
         let (due, rest): (Vec<_>, _) = all.into_iter().partition(due);
         self.stopped = rest;
         let is_still_stopped = |one: &Stopped| {
-            let running = self.processes[one.slot as usize].running();
+            let running = self.shared.processes[one.slot as usize].running();
             running.is_some_and(|running| running.pid == one.pid) && is_stopped(one.pid)
         };
         let text = |one: Stopped| {
@@ -89,7 +86,7 @@ impl Anomalies {
     pub(super) fn left_behind(&mut self, guard: Pid) -> Vec<LeftBehind> {
         let mut counts: BTreeMap<TaskId, u32> = BTreeMap::new();
         for group in reap_orphans(Some(guard)) {
-            let mut processes = self.processes.iter();
+            let mut processes = self.shared.processes.iter();
             if let Some(id) = processes.find_map(|process| process.task_of_group(group)) {
                 *counts.entry(id).or_default() += 1;
             }
@@ -111,12 +108,11 @@ impl Anomalies {
 
     /// A message about kills for lack of memory that no end of a task explains.
     pub(super) fn memory_kills(&self, is_last: bool) -> Option<String> {
-        let kills = self.oom.unexplained(is_last);
+        let kills = self.shared.oom.unexplained(is_last);
         if kills == 0 {
             return None;
         }
-        let running = self.processes.iter().filter_map(SlotProcess::running);
-        let ids: Ids = running.map(|running| running.id).collect();
+        let ids: Ids = self.shared.running().map(|running| running.id).collect();
         let ran = if ids.is_empty() {
             String::new()
         } else {
@@ -125,7 +121,7 @@ impl Anomalies {
         Some(format!(
             "the kernel killed for lack of memory ({kills} times, counted for {}), and no task \
              ended by it: a task whose child was killed may finish without its result{ran}",
-            self.oom.scope()
+            self.shared.oom.scope()
         ))
     }
 }

@@ -1,20 +1,16 @@
 //! What happens after the last task: the timeline, the summary, the status.
 
 use std::io::Write;
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Duration;
 
-use super::clock::Clock;
-use super::message;
-use super::options::Options;
+use super::message::FailedAttempt;
 use super::summary_scope::{self, Job, SummaryScope};
 use super::supervisor::FarmerEnd;
+use super::threads::Farm;
 use crate::exit::RunExit;
 use crate::history::logs::log_tail;
 use crate::history::run::counts::failed_now;
 use crate::history::run::{Farmer, Run as Record, RunError};
 use crate::host::open_files;
-use crate::model::allocation::Allocation;
 use crate::model::farmer::{Cause, RunSummary};
 use crate::model::logs::LogMode;
 use crate::model::outcome::signal_name;
@@ -24,39 +20,36 @@ use crate::ui::style::{OutputStyle, Terminal};
 use crate::ui::summary::combined::Combined;
 use crate::ui::summary::process::ProcessSummary;
 use crate::ui::summary::{Failure, Summary, TAIL};
-use crate::workdir::open::Workdir;
 use crate::workdir::state::{State, peek};
 
 /// What is left when every task of ours has ended.
 pub(super) struct Finish<'a> {
-    pub(super) workdir: Workdir,
-    pub(super) farmer: String,
-    pub(super) node: String,
-    pub(super) allocation: Allocation,
-    pub(super) slots: u32,
-    pub(super) options: &'a Options,
-    pub(super) clock: Clock,
+    pub(super) farm: &'a Farm<'a>,
+    /// Our name, the last one.
+    pub(super) farmer: &'a str,
+    pub(super) ended: &'a FarmerEnd,
 }
 
 impl Finish<'_> {
     /// Writes the timeline and the summary; returns the exit status of the run.
-    pub(super) fn exit(&self, ended: &FarmerEnd, busy: &AtomicU64) -> RunExit {
+    pub(super) fn exit(&self) -> RunExit {
+        let (farm, ended) = (self.farm, self.ended);
         // Nothing is started any more that would inherit it.
         open_files::raise();
         let state = ended
             .state
             .clone()
-            .or_else(|| peek(&self.workdir.dir).ok().flatten());
+            .or_else(|| peek(&self.farm.workdir.dir).ok().flatten());
         let run = ended.state.as_ref().map(|state| RunSummary {
             is_complete: state.is_complete(),
             failed: state.failed.lines,
             others: state.live,
         });
         let is_last = state.as_ref().is_none_or(|state| state.live == 0);
-        let scope = (!self.options.quiet)
-            .then(|| summary_scope::scope(&self.workdir, &self.allocation, &self.farmer, ended));
+        let scope =
+            (!self.farm.options.quiet).then(|| summary_scope::scope(farm, self.farmer, ended));
         let wants_timeline = is_last
-            && self.options.write_timeline.is_some()
+            && self.farm.options.write_timeline.is_some()
             && ended.farmer.cause() != Cause::Fenced;
         let wants_record = match &scope {
             Some(SummaryScope::Farmer) => is_last,
@@ -64,18 +57,17 @@ impl Finish<'_> {
             Some(SummaryScope::None) | None => false,
         };
         // The journals are read once for both.
-        let record = (wants_timeline || wants_record).then(|| Record::open(&self.workdir.path));
+        let record =
+            (wants_timeline || wants_record).then(|| Record::open(&self.farm.workdir.path));
         if let Some(record) = record.as_ref().filter(|_| wants_timeline) {
             self.write_timeline(record);
         }
         let record = record.and_then(Result::ok);
         let text = match (scope, &state) {
-            (Some(SummaryScope::None), _) => self.part(ended, state.as_ref()),
-            (Some(SummaryScope::Farmer), Some(state)) => {
-                self.summary(ended, state, busy, record.as_ref(), None)
-            }
+            (Some(SummaryScope::None), _) => self.part(state.as_ref()),
+            (Some(SummaryScope::Farmer), Some(state)) => self.summary(state, record.as_ref(), None),
             (Some(SummaryScope::Job(job)), Some(state)) => {
-                self.summary(ended, state, busy, record.as_ref(), Some(&job))
+                self.summary(state, record.as_ref(), Some(&job))
             }
             _ => String::new(),
         };
@@ -88,7 +80,7 @@ impl Finish<'_> {
     }
 
     fn write_timeline(&self, record: &Result<Record, RunError>) {
-        let Some(write) = self.options.write_timeline else {
+        let Some(write) = self.farm.options.write_timeline else {
             return;
         };
         let written = match record {
@@ -104,25 +96,18 @@ impl Finish<'_> {
 
     /// The line of a process that does not sum up: empty when the run is complete, since
     /// the summary of another process has everything.
-    fn part(&self, ended: &FarmerEnd, state: Option<&State>) -> String {
+    fn part(&self, state: Option<&State>) -> String {
         if state.is_some_and(State::is_complete) {
             return String::new();
         }
-        let farmer = Farmer::read(&self.workdir.path, &self.farmer);
+        let farmer = Farmer::read(&self.farm.workdir.path, self.farmer);
         let farmer = farmer.ok().flatten();
-        ProcessSummary::of(&self.node, stopped(ended), farmer.as_ref()).text()
+        ProcessSummary::of(&self.farm.node.name, stopped(self.ended), farmer.as_ref()).text()
     }
 
     /// The summary: of a whole job when we report for it and the journals can be read;
     /// otherwise of this farmer.
-    fn summary(
-        &self,
-        ended: &FarmerEnd,
-        state: &State,
-        busy: &AtomicU64,
-        record: Option<&Record>,
-        job: Option<&Job>,
-    ) -> String {
+    fn summary(&self, state: &State, record: Option<&Record>, job: Option<&Job>) -> String {
         let Combined {
             slots,
             busy,
@@ -132,31 +117,31 @@ impl Finish<'_> {
                 Combined::of(record, &job.joined, |header| header.job == job.name)
             }
             (Some(record), None) => Combined {
-                busy: Duration::from_micros(busy.load(Ordering::Relaxed)),
-                ..Combined::of(record, std::slice::from_ref(&self.farmer), |_| true)
+                busy: self.farm.times.busy(),
+                ..Combined::of(record, &[self.farmer.to_owned()], |_| true)
             },
-            _ => self.alone(ended, busy),
+            _ => self.alone(),
         };
         // When we could not leave, we count as a live farmer ourselves.
-        let not_others = u32::from(ended.state.is_none()) + job.map_or(0, |job| job.dead);
+        let not_others = u32::from(self.ended.state.is_none()) + job.map_or(0, |job| job.dead);
         let summary = Summary {
-            workdir: self.workdir.path.display().to_string(),
+            workdir: self.farm.workdir.path.display().to_string(),
             finished: state.finished.lines,
             failed: state.failed.lines,
             left: state.left() + state.claimed(),
             interrupted: state.interrupted,
-            stopped: stopped(ended),
+            stopped: stopped(self.ended),
             others_work: state.live > not_others,
-            short: ended.short.clone().filter(|_| state.left() > 0),
+            short: self.ended.short.clone().filter(|_| state.left() > 0),
             unstarted: state.left().saturating_sub(state.interrupted),
             is_cut: state.feeding > 0 && state.live == 0,
-            wall: self.clock.now(),
+            wall: self.farm.clock.now(),
             slots,
             busy,
             failures,
             output: self.output(),
-            has_logs: self.options.logs != LogMode::None,
-            is_cut_off: ended.farmer.cause() == Cause::Fenced,
+            has_logs: self.farm.options.logs != LogMode::None,
+            is_cut_off: self.ended.farmer.cause() == Cause::Fenced,
             advice: advised(record),
         };
         let style = OutputStyle::new(Terminal::of_stdout(), |name| std::env::var(name).ok());
@@ -165,9 +150,9 @@ impl Finish<'_> {
 
     /// What there is of the output of tasks that finished.
     fn output(&self) -> Option<String> {
-        match self.options.logs {
+        match self.farm.options.logs {
             LogMode::Files => {
-                let logs = self.workdir.path.join("logs/log_ID");
+                let logs = self.farm.workdir.path.join("logs/log_ID");
                 Some(format!("what a task printed: {}", logs.display()))
             }
             LogMode::Packed => Some("what a task printed".to_owned()),
@@ -176,8 +161,8 @@ impl Finish<'_> {
     }
 
     /// Our own slots and failures.
-    fn alone(&self, ended: &FarmerEnd, busy: &AtomicU64) -> Combined {
-        let failed = self.still_failed(ended).into_iter();
+    fn alone(&self) -> Combined {
+        let failed = self.still_failed().into_iter();
         let mut failures: Vec<Failure> = Vec::new();
         for failure in failed.map(|failure| self.failure(failure)) {
             let alike = failures
@@ -190,19 +175,19 @@ impl Finish<'_> {
         }
         failures.sort_by_key(|failure| failure.id);
         Combined {
-            slots: u64::from(self.slots),
-            busy: Duration::from_micros(busy.load(Ordering::Relaxed)),
+            slots: u64::from(self.farm.node.slots),
+            busy: self.farm.times.busy(),
             failures,
         }
     }
 
     /// Our failures but those that have been put back since.
-    fn still_failed<'e>(&self, ended: &'e FarmerEnd) -> Vec<&'e message::FailedAttempt> {
-        let failed = match ended.failures[..] {
+    fn still_failed(&self) -> Vec<&FailedAttempt> {
+        let failed = match self.ended.failures[..] {
             [] => None,
-            _ => failed_now(&self.workdir.path).ok(),
+            _ => failed_now(&self.farm.workdir.path).ok(),
         };
-        let all = ended.failures.iter();
+        let all = self.ended.failures.iter();
         let has_failed = |id| {
             let failed = failed.as_ref();
             failed.is_none_or(|failed| failed.binary_search(&id).is_ok())
@@ -210,16 +195,16 @@ impl Finish<'_> {
         all.filter(|failure| has_failed(failure.id.0)).collect()
     }
 
-    fn failure(&self, failure: &message::FailedAttempt) -> Failure {
+    fn failure(&self, failure: &FailedAttempt) -> Failure {
         let tail = failure.log.as_ref().map_or_else(Vec::new, |log| {
-            log_tail(&self.workdir.path.join(&log.file), log.part, TAIL)
+            log_tail(&self.farm.workdir.path.join(&log.file), log.part, TAIL)
         });
         Failure {
             id: failure.id,
             command: failure.line.clone(),
             outcome: failure.outcome.clone(),
             more: 0,
-            node: self.node.clone(),
+            node: self.farm.node.name.clone(),
             log: failure
                 .log
                 .as_ref()

@@ -4,15 +4,15 @@
 //! slot that asks never waits for the thread that measures, which may hang.
 
 use std::collections::BTreeSet;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded};
 
-use super::clock::Clock;
 use super::inventory::key;
-use super::message::{Event, Order};
+use super::message::Order;
 use super::options::DeviceOptions;
+use super::shared::Shared;
 use super::slot_plan::Plan;
 use crate::model::devices::availability::{Admission, BusyLimits, Sample, Watched, out_of_service};
 use crate::model::record::{GpuLoad, Record};
@@ -35,7 +35,7 @@ pub(super) struct Gates {
     slots: Vec<Vec<usize>>,
     inner: Mutex<Inner>,
     wake: Sender<()>,
-    events: Sender<Event>,
+    shared: Arc<Shared>,
 }
 
 struct Inner {
@@ -66,8 +66,7 @@ impl Inner {
 
 /// Writes measurements into the journal.
 struct LoadRecorder {
-    orders: Sender<Order>,
-    clock: Clock,
+    shared: Arc<Shared>,
     wrote: Option<(Instant, Vec<GpuLoad>)>,
 }
 
@@ -76,10 +75,8 @@ impl Gates {
     pub(super) fn open(
         plan: &Plan,
         options: &DeviceOptions,
-        events: &Sender<Event>,
-        orders: &Sender<Order>,
-        clock: Clock,
-    ) -> Option<std::sync::Arc<Self>> {
+        shared: &Arc<Shared>,
+    ) -> Option<Arc<Self>> {
         let limits = BusyLimits {
             load: options.gpu_max_load,
             memory: options.gpu_max_memory,
@@ -88,14 +85,13 @@ impl Gates {
         let probe = plan.probe.as_ref().filter(|probe| !probe.gpus.is_empty());
         let Some(probe) = probe else {
             if limits.any() {
-                let text = "no GPU can be measured here: none is waited for";
-                let _ = events.send(Event::Say(text.to_owned()));
+                shared.say("no GPU can be measured here: none is waited for".to_owned());
             }
             return None;
         };
         let count = pool.devices.len();
         let (wake, is_woken) = bounded(1);
-        let gates = std::sync::Arc::new(Self {
+        let gates = Arc::new(Self {
             limits,
             names: pool
                 .devices
@@ -114,7 +110,7 @@ impl Gates {
                 reported_silent: false,
             }),
             wake,
-            events: events.clone(),
+            shared: shared.clone(),
         });
         let keys = pool.devices.iter().map(|device| {
             let gpu = &probe.gpus[device.gpu?];
@@ -125,11 +121,9 @@ impl Gates {
                 key(gpu)
             }
         });
-        let weak = std::sync::Arc::downgrade(&gates);
-        let orders = orders.clone();
+        let weak = Arc::downgrade(&gates);
         let mut recorder = LoadRecorder {
-            orders,
-            clock,
+            shared: shared.clone(),
             wrote: None,
         };
         probe.watch(keys.collect(), move |samples| {
@@ -145,10 +139,6 @@ impl Gates {
 
     fn lock(&self) -> MutexGuard<'_, Inner> {
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn say(&self, text: String) {
-        let _ = self.events.send(Event::Say(text));
     }
 
     /// Takes measurements; returns how long until the next.
@@ -189,7 +179,8 @@ impl Gates {
             } else {
                 format!("slot {slots} goes on, since no other would be left")
             };
-            self.say(format!("GPU {name} is lost: {why}; {what}"));
+            self.shared
+                .say(format!("GPU {name} is lost: {why}; {what}"));
         }
         inner.out = out;
     }
@@ -238,7 +229,7 @@ impl Gates {
             inner.devices.iter_mut().for_each(Watched::silent);
             if !std::mem::replace(&mut inner.reported_silent, true) {
                 let secs = age.as_secs();
-                self.say(format!(
+                self.shared.say(format!(
                     "the GPUs have not answered for {secs}s; tasks start all the same"
                 ));
             }
@@ -252,7 +243,7 @@ impl Gates {
                     if !std::mem::replace(&mut inner.reported_blind, true) && !inner.reported_silent
                     {
                         let name = &self.names[device];
-                        self.say(format!(
+                        self.shared.say(format!(
                             "whether GPU {name} is free cannot be measured: it is not waited for"
                         ));
                     }
@@ -262,7 +253,8 @@ impl Gates {
                     may = false;
                     if inner.reported.insert(slot) {
                         let name = &self.names[device];
-                        self.say(format!("slot {slot} waits for GPU {name}: {why}"));
+                        self.shared
+                            .say(format!("slot {slot} waits for GPU {name}: {why}"));
                     }
                 }
             }
@@ -298,12 +290,12 @@ impl LoadRecorder {
             Some((at, old)) => now - *at >= WRITE_EVERY && differ(old, &loads),
         };
         if is_due {
-            let at = self.clock.micros(now);
+            let at = self.shared.clock.micros(now);
             let record = Record::Gpus {
                 at,
                 gpus: loads.clone(),
             };
-            let _ = self.orders.send(Order::Write(Box::new(record)));
+            self.shared.order(Order::Write(Box::new(record)));
             self.wrote = Some((now, loads));
         }
     }

@@ -44,7 +44,7 @@ impl StartContext<'_> {
     /// other and can test whether the lock excludes it.
     pub(super) fn join(&mut self, source: &Source) -> std::result::Result<Joined, StartError> {
         let mut journal = self.create_journal()?;
-        let node = self.node;
+        let node = &self.farm.node;
         for text in &node.warnings {
             self.say(text);
         }
@@ -58,7 +58,7 @@ impl StartContext<'_> {
         let is_new = match prepared {
             Ok(is_new) => is_new,
             Err(error) => {
-                let _ = journal.discard(&self.workdir.dir);
+                let _ = journal.discard(&self.farm.workdir.dir);
                 return Err(error);
             }
         };
@@ -69,14 +69,14 @@ impl StartContext<'_> {
             Duration::ZERO,
         )?;
         let takeover = joined.session.takeover();
-        if self.waiter.takeover() != takeover || self.options.takeover != takeover {
+        if self.waiter.takeover() != takeover || self.farm.options.takeover != takeover {
             self.waiter.set_takeover(takeover);
             self.say(&format!(
                 "the takeover time of this run is {}s, as its first farmer set it",
                 takeover.as_secs()
             ));
         }
-        let verbose = self.options.verbose;
+        let verbose = self.farm.options.verbose;
         if node.allocation.speaks_for_all() || verbose {
             let state = joined.session.state();
             let tasks = if !is_new || verbose {
@@ -145,11 +145,11 @@ impl StartContext<'_> {
             self.takeover(&me).of_predecessor(before)?;
         }
         names.push(me);
-        let slots = self.node.slots.into();
-        let mut pace = Pace::new(self.node.allocation.launched());
+        let slots = self.farm.node.slots.into();
+        let mut pace = Pace::new(self.farm.node.allocation.launched());
         let claim = |state: &State| pace.claim(slots, 0, state.live, state.left());
         let (session, before, turn) =
-            Session::join(self.workdir, journal, feeds, claim, &mut self.waiter)?;
+            Session::join(&self.farm.workdir, journal, feeds, claim, &mut self.waiter)?;
         let held = self.waiter.now().saturating_sub(turn.locked);
         pace.joined(held, session.state().live);
         let joined = Joined {
@@ -167,7 +167,7 @@ impl StartContext<'_> {
             .duration_since(UNIX_EPOCH)
             .unwrap_or_default()
             .as_millis();
-        let (node, pid) = (self.node, std::process::id());
+        let (node, pid) = (&self.farm.node, std::process::id());
         let (host, job) = (&node.name, node.job());
         let id = self
             .waiter
@@ -187,16 +187,16 @@ impl StartContext<'_> {
             restart: node.allocation.restarts,
             slots: node.slots,
             devices: node.plan.table(),
-            at: self.clock.micros(self.clock.began()),
+            at: self.farm.clock.micros(self.farm.clock.began()),
             pytf: VERSION.to_owned(),
             cpus: usable_cpus(),
             memory: memory::usable_kib(),
         };
-        Session::journal_for(self.workdir, header)
+        Session::journal_for(&self.farm.workdir, header)
     }
 
     fn opening(&self, tasks: String) -> Opening {
-        let options = self.options;
+        let options = self.farm.options;
         let because = match (options.slots, options.devices.cpus_per_task) {
             (Some(_), _) => Because::Asked,
             (None, _) if options.devices.want_gpus() => Because::Gpus,
@@ -206,14 +206,14 @@ impl StartContext<'_> {
         let left = match options.end {
             AllocationEnd::Ignored => None,
             AllocationEnd::After(span) => Some(span),
-            AllocationEnd::Asked => self.node.allocation.ends_at.map(left_until),
+            AllocationEnd::Asked => self.farm.node.allocation.ends_at.map(left_until),
         };
         Opening {
             tasks,
-            slots: self.node.slots,
+            slots: self.farm.node.slots,
             because,
-            processes: self.node.allocation.launched(),
-            workdir: self.workdir.path.display().to_string(),
+            processes: self.farm.node.allocation.launched(),
+            workdir: self.farm.workdir.path.display().to_string(),
             left,
             timeout: options.timeout,
         }

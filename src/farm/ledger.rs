@@ -12,22 +12,21 @@ mod leave;
 mod turn;
 
 use std::collections::VecDeque;
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use crossbeam_channel::{Receiver, Select, Sender, never};
+use crossbeam_channel::{Receiver, Select, never};
 
-use super::clock::Clock;
 use super::feeder::Fed;
 use super::lock_wait::LockWaiter;
-use super::message::{Event, Order, ReceivedSignals, Report, SlotProcesses};
+use super::message::{Event, Order, ReceivedSignals, Report};
 use super::neighbours::Neighbours;
 use super::quarantine::Quarantine;
-use super::queue::Queue;
+use super::shared::Shared;
 use crate::model::interruption::SUSPICION;
 use crate::model::liveness::heartbeat;
 use crate::model::pace::{Ends, Pace};
-use crate::model::record::{End, Record};
+use crate::model::record::End;
 use crate::model::task::Task;
 use crate::workdir::error::{Error, Result};
 use crate::workdir::liveness::Waiting;
@@ -48,33 +47,22 @@ const NOTED_EVERY: Duration = Duration::from_millis(100);
 /// How many lines of a stream may wait.
 const MOST_WAITING: usize = 10_000;
 
-/// The state of the run, shared with the supervisor.
-pub(super) type SharedState = Arc<Mutex<State>>;
-
-/// What the ledger works with.
-pub(super) struct LedgerConfig {
+/// The ledger at work.
+pub(super) struct Ledger {
+    /// What it shares with the slots and the supervisor.
+    pub shared: Arc<Shared>,
     /// Our part in the workdir.
     pub session: Session,
     /// How often it takes a turn, and how much it claims.
     pub pace: Pace,
     /// Our job, as headers have it.
     pub job: Option<String>,
-    /// Tasks for the slots.
-    pub queue: Arc<Queue>,
-    /// What runs.
-    pub processes: SlotProcesses,
     /// From the slots and the supervisor.
     pub orders: Receiver<Order>,
     /// From the slots.
     pub reports: Receiver<Report>,
     /// From a stream of tasks.
     pub fed: Option<Receiver<Fed>>,
-    /// To the supervisor.
-    pub events: Sender<Event>,
-    /// The state of the run, for the supervisor.
-    pub shared_state: SharedState,
-    /// The farmer's clock.
-    pub clock: Clock,
     /// How to wait for the lock.
     pub waiter: LockWaiter,
     /// Whether to stay while other farmers still run tasks.
@@ -83,65 +71,59 @@ pub(super) struct LedgerConfig {
     pub quarantine: Option<Quarantine>,
     /// The signals that this process has received.
     pub received: ReceivedSignals,
-}
-
-/// The ledger at work.
-pub(super) struct Ledger {
-    config: LedgerConfig,
-    neighbours: Neighbours,
+    /// The other farmers.
+    pub neighbours: Neighbours,
     /// Ends that are held back: they may be due to a signal that is about to arrive.
-    suspects: VecDeque<(Instant, Task, End)>,
+    pub suspects: VecDeque<(Instant, Task, End)>,
     /// What has ended since the last turn.
-    ends: Ends,
-    times: Times,
-    refused_since: Option<Instant>,
-    /// Since when nothing has run, while the workdir refuses.
-    idle_since: Option<Instant>,
-    longest_wait: Duration,
-    /// Since when a slot has no task, or other farmers have left some.
-    starved_since: Option<Instant>,
-    is_complete_reported: bool,
-    is_fenced: bool,
+    pub ends: Ends,
+    /// When each thing was done last.
+    pub times: Times,
+    /// The longest wait for the lock.
+    pub longest_wait: Duration,
+    /// Whether the supervisor knows that nothing is left to do.
+    pub is_complete_reported: bool,
+    /// Whether others have taken over.
+    pub is_fenced: bool,
 }
 
-/// When each thing was done last.
-struct Times {
+/// When each thing was done last, and since when something lasts.
+pub(super) struct Times {
     turned: Instant,
     beat: Instant,
     noted: Instant,
     /// When there was something to do.
     busy: Instant,
-    looked: Instant,
+    /// When the state was read.
+    read: Instant,
     compacted: Instant,
+    /// Since when the workdir refuses.
+    refused_since: Option<Instant>,
+    /// Since when nothing has run, while the workdir refuses.
+    idle_since: Option<Instant>,
+    /// Since when a slot has no task, or other farmers have left some.
+    starved_since: Option<Instant>,
 }
 
-impl Ledger {
-    /// A ledger that has just joined.
-    pub(super) fn new(config: LedgerConfig) -> Self {
+impl Times {
+    /// Those of a farmer that has just joined.
+    pub(super) fn start() -> Self {
         let now = Instant::now();
-        let times = Times {
+        Self {
             turned: now,
             beat: now,
             noted: now,
             busy: now,
-            looked: now,
+            read: now,
             compacted: now,
-        };
-        Self {
-            neighbours: Neighbours::new(config.session.number(), config.waiter.takeover()),
-            config,
-            suspects: VecDeque::new(),
-            ends: Ends::default(),
-            times,
             refused_since: None,
             idle_since: None,
-            longest_wait: Duration::ZERO,
             starved_since: Some(now),
-            is_complete_reported: false,
-            is_fenced: false,
         }
     }
+}
 
+impl Ledger {
     /// Works until it is asked to leave.
     pub(super) fn run(mut self) {
         let why = loop {
@@ -161,77 +143,70 @@ impl Ledger {
         };
         match &left {
             Err(Error::Fenced) => self.fenced(),
-            Err(error) => self.warn(format!(
+            Err(error) => self.shared.warn(format!(
                 "could not leave the workdir in good order: {error}"
             )),
             Ok(_) => {}
         }
         // Its last event: a farmer that joins again has another ledger.
-        let _ = self
-            .config
-            .events
-            .send(Event::Left(left.ok().map(Box::new)));
+        self.shared.send(Event::Left(left.ok().map(Box::new)));
     }
 
     /// Everything that is due now.
     fn work(&mut self) -> Result<()> {
-        if !self.config.queue.lease().is_valid() {
+        if !self.shared.queue.lease().is_valid() {
             // Nothing is written before it is known that nobody has taken over.
-            self.config.session.check_fence_unlocked()?;
+            self.session.check_fence_unlocked()?;
         }
         if self.is_turn_due() {
             self.turn()?;
         }
         self.keep_journal()?;
-        let is_idle = self.state().left() == 0 && self.config.queue.counts().idle > 0;
+        let is_idle = self.state().left() == 0 && self.shared.queue.counts().idle > 0;
         // What was refused is retried until it succeeds, or the time limit would not end.
-        let was_refused = self.refused_since.is_some() && self.state().live > 1;
+        let was_refused = self.times.refused_since.is_some() && self.state().live > 1;
         if was_refused || self.neighbours.are_due(self.state().live) {
-            let found = self.neighbours.watch(
-                &mut self.config.session,
-                is_idle,
-                &mut self.config.waiter,
-            )?;
+            let found = self
+                .neighbours
+                .watch(&mut self.session, is_idle, &mut self.waiter)?;
             if !found.is_empty() {
-                self.starved_since.get_or_insert_with(Instant::now);
+                self.times.starved_since.get_or_insert_with(Instant::now);
             }
             for text in found {
-                self.say(text);
+                self.shared.say(text);
             }
         }
         self.check_health()?;
         self.check_complete()?;
-        (self.refused_since, self.idle_since) = (None, None);
+        (self.times.refused_since, self.times.idle_since) = (None, None);
         Ok(())
     }
 
     fn state(&self) -> &State {
-        self.config.session.state()
+        self.session.state()
     }
 
     /// Whether tasks fail on this node that succeed elsewhere.
     fn check_health(&mut self) -> Result<()> {
-        let LedgerConfig {
-            quarantine,
-            session,
-            waiter,
-            ..
-        } = &mut self.config;
-        if let Some(quarantine) = quarantine
-            && let Some(text) = quarantine.run_due(session, !self.suspects.is_empty(), waiter)?
+        if let Some(quarantine) = &mut self.quarantine
+            && let Some(text) = quarantine.run_due(
+                &mut self.session,
+                !self.suspects.is_empty(),
+                &mut self.waiter,
+            )?
         {
-            let _ = self.config.events.send(Event::Warn(text));
+            self.shared.warn(text);
         }
         Ok(())
     }
 
     fn quarantine_due_at(&self) -> Option<Instant> {
-        let quarantine = self.config.quarantine.as_ref()?;
-        quarantine.due_at(&self.config.session, !self.suspects.is_empty())
+        let quarantine = self.quarantine.as_ref()?;
+        quarantine.due_at(&self.session, !self.suspects.is_empty())
     }
 
     fn beat_every(&self) -> Duration {
-        heartbeat(self.config.waiter.takeover())
+        heartbeat(self.waiter.takeover())
     }
 
     /// Writes starts, and the heartbeats that others watch.
@@ -239,17 +214,17 @@ impl Ledger {
         let now = Instant::now();
         if self.start_due_at().is_some_and(|at| at <= now) {
             self.times.noted = now;
-            let journal = self.config.session.journal();
+            let journal = self.session.journal();
             let mut journal = journal.lock();
             self.note_starts(&mut journal, now.checked_sub(NOTED_AFTER).unwrap_or(now));
             journal.write()?;
         }
         if self.times.beat.elapsed() >= self.beat_every() {
-            let at = self.config.clock.micros(Instant::now());
-            let begun = self.config.waiter.now();
-            self.config.session.heartbeat(at)?;
+            let at = self.shared.clock.micros(Instant::now());
+            let begun = self.waiter.now();
+            self.session.heartbeat(at)?;
             self.times.beat = Instant::now();
-            self.config.waiter.lease_renewed(begun);
+            self.waiter.lease_renewed(begun);
         }
         Ok(())
     }
@@ -260,31 +235,28 @@ impl Ledger {
         let rest = self.rest();
         let deadline = self.next_deadline(now);
         let accepts_input = self
-            .config
             .session
             .feed()
             .is_some_and(|feed| feed.is_open() && feed.waiting() < MOST_WAITING);
         let fed = self
-            .config
             .fed
             .clone()
             .filter(|_| accepts_input)
             .unwrap_or_else(never);
         // Until the next turn is allowed, ends of tasks do not wake it.
         let (reports, deadline) = if rest.is_zero() {
-            (self.config.reports.clone(), deadline)
+            (self.reports.clone(), deadline)
         } else {
             (never(), deadline.min(now + rest))
         };
         let mut ready = Select::new();
         let (orders_at, _, fed_at) = (
-            ready.recv(&self.config.orders),
+            ready.recv(&self.orders),
             ready.recv(&reports),
             ready.recv(&fed),
         );
         match ready.ready_deadline(deadline) {
             Ok(at) if at == orders_at => self
-                .config
                 .orders
                 .try_recv()
                 .map_or(None, |order| self.handle(order)),
@@ -302,26 +274,18 @@ impl Ledger {
 
     /// How long no turn is allowed.
     fn rest(&self) -> Duration {
-        if self.refused_since.is_some() {
+        if self.times.refused_since.is_some() {
             return RETRY_EVERY;
         }
         self.view()
-            .rest(&self.config.pace, self.starved_since.is_some())
+            .rest(&self.pace, self.times.starved_since.is_some())
     }
 
     /// Handles an order of the supervisor or a slot; `Some` when it is to leave.
     fn handle(&mut self, order: Order) -> Option<String> {
         match order {
-            Order::Starved => drop(self.starved_since.get_or_insert_with(Instant::now)),
-            Order::Note(text) => {
-                let at = self.config.clock.micros(Instant::now());
-                self.config.session.journal().lock().push(&Record::Note {
-                    at,
-                    text,
-                    mark: None,
-                });
-            }
-            Order::Write(record) => self.config.session.journal().lock().push(&record),
+            Order::Starved => drop(self.times.starved_since.get_or_insert_with(Instant::now)),
+            Order::Write(record) => self.session.journal().lock().push(&record),
             Order::Leave(why) => return Some(why),
         }
         None
@@ -330,7 +294,7 @@ impl Ledger {
     fn take_fed(&mut self, fed: Fed) {
         match fed {
             Fed::Lines(lines) => {
-                if let Some(feed) = self.config.session.feed() {
+                if let Some(feed) = self.session.feed() {
                     feed.arrive(lines);
                 }
             }
@@ -339,19 +303,19 @@ impl Ledger {
                 remarks
                     .messages()
                     .into_iter()
-                    .for_each(|message| self.say(message));
+                    .for_each(|message| self.shared.say(message));
             }
             Fed::Broken(why) => {
                 self.end_stream(false);
-                let _ = self.config.events.send(Event::WrongInput);
-                self.warn(format!(
+                self.shared.send(Event::WrongInput);
+                self.shared.warn(format!(
                     "the task list cannot be read on: {why}; the lines before this run"
                 ));
             }
             Fed::Wrong(wrong) => {
                 self.end_stream(false);
-                let _ = self.config.events.send(Event::WrongInput);
-                self.warn(format!(
+                self.shared.send(Event::WrongInput);
+                self.shared.warn(format!(
                     "{wrong}; the lines before it run, those after it do not"
                 ));
             }
@@ -359,13 +323,13 @@ impl Ledger {
     }
 
     fn end_stream(&mut self, is_whole: bool) {
-        if let Some(feed) = self.config.session.feed() {
+        if let Some(feed) = self.session.feed() {
             feed.end(is_whole);
         }
     }
 
     fn next_deadline(&self, now: Instant) -> Instant {
-        if self.refused_since.is_some() {
+        if self.times.refused_since.is_some() {
             return now + RETRY_EVERY;
         }
         let state = self.state();
@@ -377,28 +341,18 @@ impl Ledger {
             self.start_due_at(),
             self.suspects.front().map(|(at, ..)| *at + SUSPICION),
             view.wants_look()
-                .then(|| self.times.looked + self.look_every()),
+                .then(|| self.times.read + self.look_every()),
             (state.queue().cursor > 0)
                 .then(|| {
-                    self.times.compacted
-                        + view.compact_every(&self.config.pace)
-                        + Duration::from_millis(1)
+                    self.times.compacted + view.compact_every(&self.pace) + Duration::from_millis(1)
                 })
                 .filter(|at| *at > now),
-            view.wants_turn(&self.config.pace)
+            view.wants_turn(&self.pace)
                 .then(|| now + self.rest().max(Duration::from_micros(1))),
         ]
         .into_iter()
         .flatten()
         .min()
         .unwrap_or(now)
-    }
-
-    fn warn(&self, text: String) {
-        let _ = self.config.events.send(Event::Warn(text));
-    }
-
-    fn say(&self, text: String) {
-        let _ = self.config.events.send(Event::Say(text));
     }
 }

@@ -1,7 +1,6 @@
 //! The messages between the threads of a farmer.
 //!
-//! Events go to the supervisor, orders and reports to the ledger. Slots and the
-//! supervisor share the [`SlotProcess`] of each running process, nothing else.
+//! Events go to the supervisor, orders and reports to the ledger.
 
 use std::sync::{Arc, Mutex};
 use std::time::Instant;
@@ -9,7 +8,6 @@ use std::time::Instant;
 use nix::sys::signal::Signal;
 use nix::unistd::Pid;
 
-use crate::host::process::SlotProcess;
 use crate::model::interruption::Signals;
 use crate::model::outcome::Outcome;
 use crate::model::record::{End, LogAt, Record};
@@ -96,8 +94,6 @@ pub enum Order {
     Leave(String),
     /// A record for the journal.
     Write(Box<Record>),
-    /// A note for the journal and the timeline.
-    Note(String),
 }
 
 /// From a slot to the ledger.
@@ -117,6 +113,3 @@ pub(super) enum Report {
 
 /// The signals that this process has received.
 pub(super) type ReceivedSignals = Arc<Mutex<Signals>>;
-
-/// The running process of each slot.
-pub(super) type SlotProcesses = Arc<Vec<SlotProcess>>;

@@ -35,6 +35,7 @@ mod queue;
 mod rejoin;
 mod reserved_threads;
 mod resources;
+mod shared;
 mod slot;
 mod slot_plan;
 mod source;

@@ -4,20 +4,17 @@
 use std::os::unix::fs::MetadataExt;
 use std::time::Duration;
 
-use super::clock::Clock;
 use super::lock_wait::LockWaiter;
-use super::node_setup::Node;
-use super::options::Options;
 use super::source::Source;
 use super::start_error::StartError;
 use super::takeover::Takeover;
+use super::threads::Farm;
 use crate::model::liveness::heartbeat;
 use crate::model::tasklist::Remarks;
 use crate::ui::progress::Progress;
 use crate::workdir::error::{Error, Result};
 use crate::workdir::journal::Journal;
 use crate::workdir::liveness::Waiting;
-use crate::workdir::open::Workdir;
 use crate::workdir::resume::{
     EditPolicy, ListFailure, ListFile, Prepared, prepare, prepare_stream,
 };
@@ -32,10 +29,7 @@ const LIST_PAUSE: Duration = Duration::from_millis(300);
 
 /// What the steps of a start share.
 pub(super) struct StartContext<'a> {
-    pub(super) workdir: &'a Workdir,
-    pub(super) node: &'a Node,
-    pub(super) options: &'a Options,
-    pub(super) clock: Clock,
+    pub(super) farm: &'a Farm<'a>,
     pub(super) waiter: LockWaiter,
     pub(super) progress: Progress,
 }
@@ -49,7 +43,7 @@ impl StartContext<'_> {
     /// The takeover of the tasks of others, by the farmer `me`.
     pub(super) fn takeover<'a>(&'a mut self, me: &'a str) -> Takeover<'a> {
         Takeover {
-            workdir: self.workdir,
+            workdir: &self.farm.workdir,
             waiter: &mut self.waiter,
             me,
         }
@@ -61,7 +55,7 @@ impl StartContext<'_> {
         journal: &mut Journal,
         source: &Source,
     ) -> std::result::Result<bool, StartError> {
-        let (dir, mechanism) = (&self.workdir.dir, self.workdir.mechanism);
+        let (dir, mechanism) = (&self.farm.workdir.dir, self.farm.workdir.mechanism);
         let me = journal.farmer().to_owned();
         let state = upgrade(dir, mechanism, &me, &mut self.waiter)?;
         if let Some(takeover) = state.and_then(|state| state.takeover()) {
@@ -75,7 +69,7 @@ impl StartContext<'_> {
         let known = peek(dir)?;
         let is_known = known.is_some();
         self.compare_folders(known.and_then(|state| state.folder))?;
-        let node = self.node;
+        let node = &self.farm.node;
         if is_known {
             self.takeover(&me).of_dead(&node.name)?;
         }
@@ -90,7 +84,7 @@ impl StartContext<'_> {
         if !is_known {
             self.takeover(&me).of_dead(&node.name)?;
         }
-        if self.options.retry_failed {
+        if self.farm.options.retry_failed {
             let retried = retry(dir, mechanism, &me, &mut self.waiter, None)?;
             if !retried.back.is_empty() {
                 let tasks = counted(retried.back.count(), "failed task", "failed tasks");
@@ -119,11 +113,11 @@ impl StartContext<'_> {
             "this run was first started in {first}; here, in {here}, relative paths in its tasks \
              mean other files"
         );
-        if self.options.strict {
+        if self.farm.options.strict {
             let text = format!("{text}: cd to the first folder, or omit --strict");
             return Err(Error::Refused(text));
         }
-        if self.node.allocation.speaks_for_all() {
+        if self.farm.node.allocation.speaks_for_all() {
             self.say(&text);
         }
         Ok(())
@@ -135,10 +129,10 @@ impl StartContext<'_> {
         list: &ListFile,
         me: &str,
     ) -> std::result::Result<Prepared, ListFailure> {
-        let (dir, mechanism) = (&self.workdir.dir, self.workdir.mechanism);
+        let (dir, mechanism) = (&self.farm.workdir.dir, self.farm.workdir.mechanism);
         let edits = EditPolicy {
-            strict: self.options.strict,
-            drop: self.options.drop,
+            strict: self.farm.options.strict,
+            drop: self.farm.options.drop,
         };
         let here = current_folder();
         let here = here.as_deref();

@@ -1,7 +1,7 @@
 //! Quarantine: a farmer on a node that may be unhealthy claims no tasks until other nodes
 //! have tried those that failed here.
 //!
-//! The ledger reports each end here and calls [`Quarantine::mind`] now and then.
+//! The ledger reports each end here and calls [`Quarantine::run_due`] now and then.
 //! `model::health` decides; this does it, in the workdir, the queue and the
 //! journal. Others rely on this: as soon as nobody else claims any more, this
 //! farmer does.
@@ -9,8 +9,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use super::clock::Clock;
-use super::queue::Queue;
+use super::shared::Shared;
 use crate::model::health::{Diagnosis, HealthMonitor};
 use crate::model::record::{End, NodeHealth, Record};
 use crate::workdir::error::Result;
@@ -28,8 +27,7 @@ const AGAIN: Duration = Duration::from_secs(10);
 /// What a farmer does about its node.
 pub(super) struct Quarantine {
     health: HealthMonitor,
-    queue: Arc<Queue>,
-    clock: Clock,
+    shared: Arc<Shared>,
     /// Whether others know that we claim nothing.
     is_on: bool,
     /// What is known to have ended, while others try tasks.
@@ -39,12 +37,11 @@ pub(super) struct Quarantine {
 }
 
 impl Quarantine {
-    /// Nothing speaks against a node with so many slots.
-    pub(super) fn new(slots: usize, queue: Arc<Queue>, clock: Clock) -> Self {
+    /// Nothing speaks against our node.
+    pub(super) fn new(shared: Arc<Shared>) -> Self {
         Self {
-            health: HealthMonitor::new(slots),
-            queue,
-            clock,
+            health: HealthMonitor::new(shared.processes.len()),
+            shared,
             is_on: false,
             seen: None,
             look_at: Instant::now(),
@@ -58,7 +55,7 @@ impl Quarantine {
         self.health.ended(end);
         let is_doubt = self.health.health() == NodeHealth::Healthy && self.health.has_wish();
         if is_doubt && state.claiming() >= 2 {
-            self.queue.quarantine(true);
+            self.shared.queue.quarantine(true);
         }
     }
 
@@ -113,7 +110,7 @@ impl Quarantine {
         waiting: &mut dyn Waiting,
     ) -> Result<Option<String>> {
         session.release(waiting)?;
-        self.queue.quarantine(false);
+        self.shared.queue.quarantine(false);
         self.is_on = false;
         Ok(None)
     }
@@ -128,18 +125,18 @@ impl Quarantine {
             session.quarantine(&self.health.wish(), waiting)?
         };
         let Some(ids) = asked else {
-            self.queue.quarantine(self.is_on);
+            self.shared.queue.quarantine(self.is_on);
             self.look_at = Instant::now() + AGAIN;
             return Ok(None);
         };
         if ids.is_empty() {
-            self.queue.quarantine(self.is_on);
+            self.shared.queue.quarantine(self.is_on);
             self.health.not_asked();
             return Ok(None);
         }
-        self.queue.quarantine(true);
+        self.shared.queue.quarantine(true);
         self.is_on = true;
-        self.health.asked(self.clock.now(), &ids);
+        self.health.asked(self.shared.clock.now(), &ids);
         if was != NodeHealth::Healthy {
             return Ok(None);
         }
@@ -169,7 +166,7 @@ impl Quarantine {
             return Ok(Some(self.noted(session, text.into())));
         }
         self.read_outcomes(session, waiting)?;
-        if let Some(verdict) = self.health.diagnosis(self.clock.now()) {
+        if let Some(verdict) = self.health.diagnosis(self.shared.clock.now()) {
             self.look_at = Instant::now();
             return Ok(Some(self.noted(session, message(verdict))));
         }
@@ -197,7 +194,7 @@ impl Quarantine {
     /// Records the message in the journal.
     fn noted(&self, session: &Session, text: String) -> String {
         session.journal().lock().push(&Record::Health {
-            at: self.clock.micros(Instant::now()),
+            at: self.shared.clock.micros(Instant::now()),
             opinion: self.health.health(),
             text: text.clone(),
         });

@@ -1,7 +1,6 @@
 //! One process in a run, under all the names that it has there: a farmer that others took
 //! for dead joins again under another name, so that its node does not stay idle.
 
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::clock::since_boot;
@@ -51,7 +50,13 @@ pub(super) fn run(
         let is_last = is_stream || ended.slots > 0 || short_lives == SHORT_LIVES;
         if is_last || !ended.farmer.joins_again() {
             ended.progress.finish();
-            return Ok(finish(farm, farmer, &ended));
+            let (farm, farmer, ended) = (&farm, &farmer, &ended);
+            return Ok(Finish {
+                farm,
+                farmer,
+                ended,
+            }
+            .exit());
         }
         threads = farm.node.reserve_threads(false)?;
         member = join_again(&farm, ended, &farmer, takeover)?;
@@ -66,10 +71,7 @@ fn join_again(
 ) -> Result<Member, StartError> {
     let events = Some(farm.events.clone());
     let mut start = StartContext {
-        workdir: &farm.workdir,
-        node: &farm.node,
-        options: farm.options,
-        clock: farm.clock,
+        farm,
         waiter: LockWaiter::new(farm.cancel.clone(), events, takeover),
         progress: ended.progress,
     };
@@ -101,18 +103,4 @@ fn leave_at_once(farm: &Farm, joined: Joined, why: &StartError) {
             "could not leave the workdir in good order: {error}"
         ));
     }
-}
-
-fn finish(farm: Farm, farmer: String, ended: &FarmerEnd) -> RunExit {
-    let busy = Arc::clone(&farm.busy);
-    let finish = Finish {
-        workdir: farm.workdir,
-        farmer,
-        node: farm.node.name,
-        allocation: farm.node.allocation,
-        slots: farm.node.slots,
-        options: farm.options,
-        clock: farm.clock,
-    };
-    finish.exit(ended, &busy)
 }

@@ -10,23 +10,18 @@ use std::os::fd::AsFd;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use crossbeam_channel::Sender;
 use nix::errno::Errno;
 
-use super::clock::Clock;
 use super::gates::Gates;
 use super::ledger::{RETRY_BUSY_FOR, RETRY_IDLE_FOR};
 use super::logs::{LogPermits, OpenLog, SlotLogs, Written};
-use super::message::{Event, FailedAttempt, Report, SlotProcesses, Stopped};
-use super::queue::Queue;
+use super::message::{Event, FailedAttempt, Report, Stopped};
+use super::shared::Shared;
 use super::task_env::TaskEnv;
-use super::walltime::TaskTimes;
 use crate::host::cpus;
 use crate::host::guard::Row;
-use crate::host::memory::OomKills;
 use crate::host::process::{ProcessEnd, Running, Spawn, Status, StopReason, is_passing};
 use crate::model::durations;
 use crate::model::interruption::is_suspect;
@@ -36,8 +31,7 @@ use crate::model::refusal::{hint, is_resource};
 use crate::model::task::Task;
 use crate::runner::{How, Runner, explain};
 use crate::workdir::error::Error;
-use crate::workdir::fs::{Dir, Open, RealDir};
-use crate::workdir::journal::SharedJournal;
+use crate::workdir::fs::{Dir, Open};
 use crate::workdir::layout::{LOGS, SCRIPTS};
 use crate::workdir::membership::has_departed;
 
@@ -46,40 +40,12 @@ use crate::workdir::membership::has_departed;
 const ASKED: Duration = Duration::from_secs(1);
 const ASK_EVERY: Duration = Duration::from_millis(2);
 
-/// What all slots of a farmer share.
-pub(super) struct SlotContext {
-    /// Where tasks come from.
-    pub queue: Arc<Queue>,
-    /// The running process of each slot.
-    pub processes: SlotProcesses,
-    /// Limits the number of open files, where few may be open.
-    pub permits: Option<Arc<LogPermits>>,
-    /// The absolute path of the workdir, for tasks and for messages.
-    pub workdir: Arc<PathBuf>,
-    /// The workdir.
-    pub dir: Arc<RealDir>,
-    /// The farmer's clock.
-    pub clock: Clock,
-    /// Evidence of kills for lack of memory.
-    pub oom: Arc<OomKills>,
-    /// How long tasks ran in all slots, in microseconds.
-    pub busy: Arc<AtomicU64>,
-    /// How long each task took.
-    pub times: Arc<TaskTimes>,
-    /// The farmer's journal.
-    pub journal: SharedJournal,
-    /// To the ledger.
-    pub reports: Sender<Report>,
-    /// To the supervisor.
-    pub events: Sender<Event>,
-}
-
 /// What one slot works with.
 pub(super) struct Slot {
     /// Its number.
     pub number: u32,
     /// What it shares with the other slots.
-    pub shared: Arc<SlotContext>,
+    pub shared: Arc<Shared>,
     /// Its row in the table of the guard.
     pub row: Row,
     /// How lines become programs.
@@ -104,7 +70,7 @@ impl Slot {
                 None => drop(self.shared.reports.send(Report::Unstarted(task))),
             }
         }
-        let _ = self.shared.events.send(Event::SlotDone);
+        self.shared.send(Event::SlotDone);
     }
 
     /// Binds this thread to the slot's CPUs: what it spawns inherits that.
@@ -116,7 +82,7 @@ impl Slot {
                 self.number,
                 error.desc()
             );
-            let _ = self.shared.events.send(Event::Say(text));
+            self.shared.say(text);
         }
     }
 
@@ -203,7 +169,7 @@ impl Slot {
         let (started, ended) = match start {
             Started::Runs { pid, at } => {
                 let stopped = |signal| {
-                    let _ = self.shared.events.send(Event::Stopped(Stopped {
+                    self.shared.send(Event::Stopped(Stopped {
                         at: Instant::now(),
                         slot: self.number,
                         id: task.id,
@@ -229,9 +195,7 @@ impl Slot {
         let end = self.record(task, log, (started, now), outcome, used);
         let is_suspect = is_suspect(&end.outcome);
         if end.outcome.destination() == Destination::Failed && !is_suspect {
-            let _ = self
-                .shared
-                .events
+            self.shared
                 .send(Event::TaskFailed(FailedAttempt::of(task, &end)));
         }
         Some((end, is_suspect.then_some(now)))
@@ -251,10 +215,8 @@ impl Slot {
             .close(log, task, destination == Destination::Finished);
         let us = now.saturating_duration_since(started).as_micros();
         let us = u64::try_from(us).unwrap_or(u64::MAX);
-        self.shared.busy.fetch_add(us, Ordering::Relaxed);
-        if outcome == Outcome::Exit(0) {
-            self.shared.times.push(started, Duration::from_micros(us));
-        }
+        let has_finished = outcome == Outcome::Exit(0);
+        self.shared.times.push(started, us, has_finished);
         End {
             id: task.id,
             attempt: task.attempt,
@@ -291,11 +253,7 @@ impl Slot {
                 Ok(log) => return Some(log),
                 Err(error) => error,
             };
-            let runs = self
-                .shared
-                .processes
-                .iter()
-                .any(|process| process.running().is_some());
+            let runs = self.shared.running().next().is_some();
             let (limit, for_how_long) = match (is_resource(&error), runs) {
                 (true, true) => (Duration::MAX, "until one of our tasks ends".to_owned()),
                 (false, false) => (
@@ -315,7 +273,7 @@ impl Slot {
                     file,
                     source,
                 };
-                let _ = self.shared.events.send(Event::WorkdirUnusable(error));
+                self.shared.send(Event::WorkdirUnusable(error));
                 return None;
             }
             if pause == Duration::from_millis(400) {
@@ -324,7 +282,7 @@ impl Slot {
                     "cannot open a log of task {} in {folder}: {error}{hint}; retrying {for_how_long}",
                     task.id
                 );
-                let _ = self.shared.events.send(Event::Warn(text));
+                self.shared.warn(text);
             }
             if self.shared.queue.is_closed_within(pause) {
                 return None;
@@ -408,7 +366,7 @@ impl Slot {
                         let (why, hint) = (errno.desc(), hint(&errno.into()));
                         let text =
                             format!("cannot start task {} yet: {why}{hint}; retrying", task.id);
-                        let _ = self.shared.events.send(Event::Warn(text));
+                        self.shared.warn(text);
                     }
                     if self.shared.queue.is_closed_within(pause) {
                         return Ok(Started::NotNow);

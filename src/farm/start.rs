@@ -37,23 +37,9 @@ pub fn run(options: &Options) -> Result<RunExit, StartError> {
     source.check_for_new(&options.workdir)?;
     let threads = node.reserve_threads(source.is_stream())?;
     let progress = begin_progress(options, &node);
-    let waiter = LockWaiter::new(cancel.clone(), Some(events.clone()), options.takeover)
-        .among(node.allocation.launched());
     let workdir = open_workdir(options)?;
-    let files = TaskFiles::open(&workdir.path, options)?;
-    let mut start = StartContext {
-        workdir: &workdir,
-        node: &node,
-        options,
-        clock,
-        waiter,
-        progress,
-    };
-    let joined = start.join(&source)?;
-    let counts = counts(joined.session.state(), 0);
-    start.progress.update(clock.now(), &counts);
-    let member = Member::new(joined, start);
     let farm = Farm {
+        files: TaskFiles::open(&workdir.path, options)?,
         workdir,
         node,
         options,
@@ -61,11 +47,20 @@ pub fn run(options: &Options) -> Result<RunExit, StartError> {
         events,
         inbox,
         received,
-        files,
         cancel,
         times: Arc::default(),
-        busy: Arc::default(),
     };
+    let events = Some(farm.events.clone());
+    let waiter = LockWaiter::new(farm.cancel.clone(), events, options.takeover);
+    let mut start = StartContext {
+        waiter: waiter.among(farm.node.allocation.launched()),
+        farm: &farm,
+        progress,
+    };
+    let joined = start.join(&source)?;
+    let counts = counts(joined.session.state(), 0);
+    start.progress.update(clock.now(), &counts);
+    let member = Member::new(joined, start);
     rejoin::run(farm, member, source, threads)
 }
 

@@ -19,6 +19,7 @@ use crate::workdir::open::Workdir;
 use crate::workdir::state::State;
 
 use super::supervisor::FarmerEnd;
+use super::threads::Farm;
 
 /// With more live processes of its job, a process does not check whether it was the last
 /// one: so many do not die unnoticed, and the check reads the log.
@@ -45,30 +46,21 @@ pub(super) struct Job {
 }
 
 /// What the farmer `me` reports, which ended so.
-pub(super) fn scope(
-    workdir: &Workdir,
-    place: &Allocation,
-    me: &str,
-    ended: &FarmerEnd,
-) -> SummaryScope {
+pub(super) fn scope(farm: &Farm, me: &str, ended: &FarmerEnd) -> SummaryScope {
+    let place = &farm.node.allocation;
     if !place.has_companions() {
         return SummaryScope::Farmer;
     }
-    let is_cut_off = ended.farmer.cause() == Cause::Fenced;
-    // Without an order, the first process reports.
-    let unordered = if place.speaks_for_all() && !is_cut_off {
-        SummaryScope::Farmer
-    } else {
-        SummaryScope::None
-    };
-    let Some(left) = &ended.state else {
-        return unordered;
-    };
-    match last_of_job(workdir, place, me, left) {
-        Ok(Some(job)) => SummaryScope::Job(job),
-        Ok(None) if left.live == 0 => SummaryScope::Farmer,
-        Ok(None) => SummaryScope::None,
-        Err(_) => unordered,
+    let is_fenced = ended.farmer.cause() == Cause::Fenced;
+    let left = ended.state.as_ref();
+    let last = left.map(|left| (left.live, last_of_job(&farm.workdir, place, me, left)));
+    match last {
+        Some((_, Ok(Some(job)))) => SummaryScope::Job(job),
+        Some((0, Ok(None))) => SummaryScope::Farmer,
+        Some((_, Ok(None))) => SummaryScope::None,
+        // Without an order, the first process reports.
+        _ if place.speaks_for_all() && !is_fenced => SummaryScope::Farmer,
+        _ => SummaryScope::None,
     }
 }
 

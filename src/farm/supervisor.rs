@@ -7,16 +7,14 @@
 use std::sync::{Arc, PoisonError};
 use std::time::{Duration, Instant};
 
-use crossbeam_channel::{Receiver, Sender};
 use nix::sys::signal::Signal;
 use nix::unistd::Pid;
 
 use super::anomalies::Anomalies;
-use super::clock::Clock;
-use super::ledger::SharedState;
 use super::lock_wait::CancelOnDrop;
-use super::message::{Event, FailedAttempt, Order, SlotProcesses};
-use super::queue::Queue;
+use super::message::{Event, FailedAttempt, Order};
+use super::shared::Shared;
+use super::threads::Farm;
 use super::walltime::Endgame;
 use crate::host::process::{StopReason, end_orphans, stop_self};
 use crate::host::signals::SUSPENDS;
@@ -40,33 +38,22 @@ const FROZEN: Duration = Duration::from_secs(2);
 const FAILURES_KEPT: usize = 5;
 /// The time of a slot between taking a task and its process.
 const STARTING: Duration = Duration::from_millis(20);
+
 /// What the supervisor works with.
-pub(super) struct Supervisor {
-    /// The workdir as the user names it.
-    pub workdir: String,
+pub(super) struct Supervisor<'a> {
+    /// What stays when the farmer ends.
+    pub farm: &'a Farm<'a>,
+    /// What it shares with the slots and the ledger.
+    pub shared: Arc<Shared>,
     /// Decides.
     pub farmer: Lifecycle,
     /// The time limit of tasks.
     pub limits: Option<Limits>,
     /// The end of the allocation.
     pub endgame: Endgame,
-    /// Whether this process reports what every process of the run knows.
-    pub speaks_for_all: bool,
-    /// Whether to show more messages.
-    pub is_verbose: bool,
-    /// The farmer's clock.
-    pub clock: Clock,
-    /// Everything that happens.
-    pub events: Receiver<Event>,
-    /// To the ledger.
-    pub orders: Sender<Order>,
-    /// Closed when nothing may start any more.
-    pub queue: Arc<Queue>,
-    /// What runs.
-    pub processes: SlotProcesses,
-    /// The state of the run.
-    pub shared_state: SharedState,
-    /// Shows it.
+    /// What happens to tasks beside their ends.
+    pub anomalies: Anomalies,
+    /// Shows the state of the run.
     pub progress: Progress,
     /// Dropped to end the ledger's waits for the lock.
     pub cancel: Option<CancelOnDrop>,
@@ -76,8 +63,6 @@ pub(super) struct Supervisor {
     pub slots: usize,
     /// When the run is shown next.
     pub show_at: Duration,
-    /// What was observed of tasks beside their ends.
-    pub anomalies: Anomalies,
     /// How long the process was suspended, not accounted for yet.
     pub suspended: Duration,
     /// For how long the process was frozen so far.
@@ -104,7 +89,7 @@ pub(super) struct FarmerEnd {
     pub progress: Progress,
 }
 
-impl Supervisor {
+impl Supervisor<'_> {
     /// Runs the farmer to its end.
     pub(super) fn run(mut self) -> FarmerEnd {
         let (mut state, mut frozen) = (None, self.frozen);
@@ -115,8 +100,11 @@ impl Supervisor {
             let farmer_at = self.farmer.deadline().map(|at| at + frozen);
             let wakes = [Some(self.show_at), farmer_at, limit_at];
             let planned = wakes.into_iter().flatten().min().unwrap_or_default();
-            let event = self.events.recv_deadline(self.clock.began() + planned);
-            let now = self.clock.now();
+            let event = self
+                .farm
+                .inbox
+                .recv_deadline(self.shared.clock.began() + planned);
+            let now = self.shared.clock.now();
             let late = now.saturating_sub(planned);
             if late > FROZEN {
                 frozen += late;
@@ -173,12 +161,8 @@ impl Supervisor {
         let event = self.endgame.check();
         if let Some((mark, text)) = self.endgame.news() {
             self.report(&text);
-            let at = self.clock.micros(Instant::now());
-            let mark = Some(mark);
             // The ledger wakes up by it, and gives back what is held.
-            let _ = self
-                .orders
-                .send(Order::Write(Box::new(Record::Note { at, text, mark })));
+            self.note(text, Some(mark));
         }
         event
     }
@@ -192,7 +176,9 @@ impl Supervisor {
         asked: Option<u64>,
         now: Duration,
     ) {
-        if signal.is_none() && (!self.speaks_for_all || before == self.farmer.phase()) {
+        if signal.is_none()
+            && (!self.farm.node.allocation.speaks_for_all() || before == self.farmer.phase())
+        {
             return;
         }
         let stopping = Stopping {
@@ -205,97 +191,91 @@ impl Supervisor {
             ends_in: self.endgame.stops_in(),
         };
         if let Some(text) = stopping.text() {
-            self.progress.say(&format!("pytf: {text}"));
+            self.say(&text);
         }
     }
 
     /// How many tasks run here.
     fn running(&self) -> u64 {
-        let processes = self.processes.iter();
-        processes
-            .filter(|process| process.running().is_some())
-            .count() as u64
+        self.shared.running().count() as u64
+    }
+
+    fn say(&mut self, text: &str) {
+        self.progress.say(&format!("pytf: {text}"));
+    }
+
+    fn warn(&mut self, text: &str) {
+        self.progress.warn(&format!("pytf: {text}"));
+    }
+
+    /// Records a note in the journal and the timeline.
+    fn note(&self, text: String, mark: Option<Mark>) {
+        let at = self.shared.clock.micros(Instant::now());
+        let note = Record::Note { at, text, mark };
+        self.shared.order(Order::Write(Box::new(note)));
     }
 
     /// Shows what every process of the run knows.
     fn report(&mut self, text: &str) {
-        if self.speaks_for_all {
-            self.progress.say(&format!("pytf: {text}"));
+        if self.farm.node.allocation.speaks_for_all() {
+            self.say(text);
         }
     }
 
     /// What an event means to the model; some are only shown.
     fn take(&mut self, event: Event, left: &mut Option<State>) -> Option<farmer::Event> {
         match event {
-            Event::Signal(SUSPENDS) => {
-                self.suspend();
-                None
-            }
+            Event::Signal(SUSPENDS) => self.suspend(),
             Event::Signal(signal) => {
-                let name = signal_name(signal);
-                let _ = self.orders.send(Order::Note(name));
-                Some(match Signal::try_from(signal) {
-                    Ok(Signal::SIGUSR1) => {
-                        let is_known = self.endgame.is_known();
-                        farmer::Event::EndNear { signal, is_known }
-                    }
+                self.note(signal_name(signal), None);
+                let is_known = self.endgame.is_known();
+                return Some(match Signal::try_from(signal) {
+                    Ok(Signal::SIGUSR1) => farmer::Event::EndNear { signal, is_known },
                     _ => farmer::Event::Signal(signal),
-                })
+                });
             }
             Event::TaskFailed(failure) => {
                 self.report_failure(&failure);
                 if self.failures.len() < FAILURES_KEPT {
                     self.failures.push(failure);
                 }
-                None
             }
-            Event::Say(text) => {
-                self.progress.say(&format!("pytf: {text}"));
-                None
-            }
-            Event::Warn(text) => {
-                self.progress.warn(&format!("pytf: {text}"));
-                None
-            }
+            Event::Say(text) => self.say(&text),
+            Event::Warn(text) => self.warn(&text),
             Event::Ends(left) => {
                 if let Some(text) = self.endgame.learn(left) {
-                    if self.is_verbose {
+                    if self.farm.options.verbose {
                         self.report(&text);
                     }
-                    let _ = self.orders.send(Order::Note(text));
+                    self.note(text, None);
                 }
-                None
             }
-            Event::WrongInput => {
-                self.farmer.note_wrong_input();
-                None
-            }
-            Event::Complete => Some(farmer::Event::Complete),
+            Event::WrongInput => self.farmer.note_wrong_input(),
+            Event::Complete => return Some(farmer::Event::Complete),
             Event::WorkdirUnusable(error) => {
-                let way_out = error.way_out(&self.workdir).unwrap_or_default();
-                self.progress.warn(&format!("pytf: {error}{way_out}"));
-                Some(farmer::Event::WorkdirUnusable)
+                let workdir = self.farm.workdir.path.display().to_string();
+                let way_out = error.way_out(&workdir).unwrap_or_default();
+                self.warn(&format!("{error}{way_out}"));
+                return Some(farmer::Event::WorkdirUnusable);
             }
-            Event::Fenced => Some(farmer::Event::Fenced),
-            Event::Stopped(one) => {
-                self.anomalies.add_stopped(one);
-                None
-            }
+            Event::Fenced => return Some(farmer::Event::Fenced),
+            Event::Stopped(one) => self.anomalies.add_stopped(one),
             Event::SlotDone => {
                 self.slots -= 1;
-                (self.slots == 0).then_some(farmer::Event::SlotsDone)
+                return (self.slots == 0).then_some(farmer::Event::SlotsDone);
             }
             Event::Left(state) => {
                 *left = state.map(|state| *state);
-                Some(farmer::Event::Left)
+                return Some(farmer::Event::Left);
             }
         }
+        None
     }
 
     fn act(&mut self, action: Action) {
         match action {
             Action::Hold => self.endgame.drain(),
-            Action::Close(_) => self.queue.close(),
+            Action::Close(_) => self.shared.queue.close(),
             // CONT after TERM: a stopped task must be able to die.
             Action::Terminate => self.signal_all(&[Signal::SIGTERM, Signal::SIGCONT]),
             Action::Kill => self.signal_all(&[Signal::SIGKILL]),
@@ -304,8 +284,7 @@ impl Supervisor {
                 self.report_left_behind();
                 self.report_memory_kills(true);
                 end_orphans(Some(self.guard));
-                let why = self.why();
-                let _ = self.orders.send(Order::Leave(why));
+                self.shared.order(Order::Leave(self.why()));
                 if self.farmer.cause() == Cause::Fenced {
                     // The ledger cannot leave any more, and waits for nothing.
                     self.cancel = None;
@@ -327,7 +306,7 @@ impl Supervisor {
     }
 
     fn signal_all(&self, signals: &[Signal]) {
-        for process in self.processes.iter() {
+        for process in &self.shared.processes {
             process.stop(StopReason::Stop, signals);
         }
     }
@@ -335,9 +314,9 @@ impl Supervisor {
     /// Asks tasks that are over their limit to end; returns when the next can be.
     fn enforce_limits(&mut self, now: Duration) -> Option<Duration> {
         let limits = self.limits.as_mut()?;
-        let began = self.clock.began();
+        let began = self.shared.clock.began();
         let running: Vec<RunningTask> = (0..)
-            .zip(self.processes.iter())
+            .zip(self.shared.processes.iter())
             .filter_map(|(slot, process)| {
                 let running = process.running()?;
                 let since = running.started.saturating_duration_since(began);
@@ -354,7 +333,7 @@ impl Supervisor {
                 LimitAction::Terminate(slot) => (slot, &[Signal::SIGTERM, Signal::SIGCONT]),
                 LimitAction::Kill(slot) => (slot, &[Signal::SIGKILL]),
             };
-            self.processes[slot as usize].stop(StopReason::TimeLimit, signals);
+            self.shared.processes[slot as usize].stop(StopReason::TimeLimit, signals);
         }
         Some(next)
     }
@@ -364,22 +343,22 @@ impl Supervisor {
     fn suspend(&mut self) {
         let text = "SIGTSTP: stopped with its tasks until SIGCONT (fg); others take them \
                     over after the takeover time";
-        self.progress.say(&format!("pytf: {text}"));
-        let _ = self.orders.send(Order::Note("SIGTSTP".into()));
-        self.queue.hold_after(Some(Instant::now()));
-        let began = self.clock.now();
+        self.say(text);
+        self.note("SIGTSTP".into(), None);
+        self.shared.queue.hold_after(Some(Instant::now()));
+        let began = self.shared.clock.now();
         // A slot may have been about to start a task: repeated a moment later.
         for _ in 0..2 {
-            for process in self.processes.iter() {
+            for process in &self.shared.processes {
                 process.signal(Signal::SIGSTOP);
             }
-            self.queue.is_closed_within(STARTING);
+            self.shared.queue.is_closed_within(STARTING);
         }
         stop_self();
-        for process in self.processes.iter() {
+        for process in &self.shared.processes {
             process.signal(Signal::SIGCONT);
         }
-        let now = self.clock.now();
+        let now = self.shared.clock.now();
         let length = now.saturating_sub(began);
         self.suspended += length;
         self.show_at = now;
@@ -391,8 +370,8 @@ impl Supervisor {
     /// Reports tasks that a signal has stopped, and that are still stopped.
     fn report_stopped(&mut self) {
         for text in self.anomalies.stopped() {
-            let _ = self.orders.send(Order::Note(text.clone()));
-            self.progress.warn(&format!("pytf: {text}"));
+            self.warn(&text);
+            self.note(text, None);
         }
     }
 
@@ -400,26 +379,18 @@ impl Supervisor {
     fn report_left_behind(&mut self) {
         for left in self.anomalies.left_behind(self.guard) {
             if left.is_shown {
-                self.progress.say(&format!("pytf: {}", left.text));
+                self.say(&left.text);
             }
-            self.note(left.text, Mark::LeftBehind);
+            self.note(left.text, Some(Mark::LeftBehind));
         }
     }
 
     /// Reports kills for lack of memory that no end of a task explains.
     fn report_memory_kills(&mut self, is_last: bool) {
         if let Some(text) = self.anomalies.memory_kills(is_last) {
-            self.progress.warn(&format!("pytf: {text}"));
-            self.note(text, Mark::MemoryKill);
+            self.warn(&text);
+            self.note(text, Some(Mark::MemoryKill));
         }
-    }
-
-    fn note(&self, text: String, mark: Mark) {
-        let at = self.clock.micros(Instant::now());
-        let mark = Some(mark);
-        let _ = self
-            .orders
-            .send(Order::Write(Box::new(Record::Note { at, text, mark })));
     }
 
     fn thawed(&mut self, now: Duration, length: Duration) {
@@ -431,7 +402,7 @@ impl Supervisor {
             "frozen for {:.1}s, which is not charged",
             length.as_secs_f64()
         );
-        let _ = self.orders.send(Order::Note(text));
+        self.note(text, None);
     }
 
     fn report_failure(&mut self, failure: &FailedAttempt) {
@@ -449,7 +420,7 @@ impl Supervisor {
             failure.outcome,
             escape(&failure.line)
         );
-        self.progress.failure(self.clock.now(), &text);
+        self.progress.failure(self.shared.clock.now(), &text);
     }
 
     /// Shows the state of the run and reaps orphans, from time to time.
@@ -462,7 +433,8 @@ impl Supervisor {
         self.report_memory_kills(false);
         self.report_left_behind();
         let state = self
-            .shared_state
+            .shared
+            .state
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
             .clone();

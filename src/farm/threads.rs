@@ -4,7 +4,7 @@
 //! the process ends without it. Others rely on this: whatever must be done before the end,
 //! the supervisor waits for.
 
-use std::sync::atomic::AtomicU64;
+use std::collections::VecDeque;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -15,17 +15,19 @@ use super::clock::Clock;
 use super::feeder::Fed;
 use super::gates::Gates;
 use super::join::Joined;
-use super::ledger::{Ledger, LedgerConfig};
-use super::lock_wait::{CancelOnDrop, CancelToken, LockWaiter, cancellation};
+use super::ledger::{Ledger, Times};
+use super::lock_wait::{CancelToken, LockWaiter, cancellation};
 use super::logs::{LogConfig, LogPermits, SlotLogs};
-use super::message::{Event, FailedAttempt, Order, ReceivedSignals, Report, SlotProcesses};
+use super::message::{Event, FailedAttempt, Order, ReceivedSignals, Report};
+use super::neighbours::Neighbours;
 use super::node_setup::Node;
 use super::options::{AllocationEnd, Options};
 use super::prepare::StartContext;
 use super::quarantine::Quarantine;
 use super::queue::{Lease, Queue};
 use super::reserved_threads::{ReservedThread, ReservedThreads};
-use super::slot::{Slot, SlotContext};
+use super::shared::Shared;
+use super::slot::Slot;
 use super::slot_plan::NoPlan;
 use super::start_error::StartError;
 use super::supervisor::{FIRST_SHOW, FarmerEnd, Supervisor};
@@ -41,6 +43,7 @@ use crate::host::scheduler::{Question, left_until};
 use crate::model::farmer::Lifecycle;
 use crate::model::limits::Limits;
 use crate::model::liveness::good_for;
+use crate::model::pace::Ends;
 use crate::model::refusal::hint;
 use crate::model::walltime::Walltime;
 use crate::ui::progress::{Progress, warn};
@@ -61,8 +64,6 @@ pub(super) struct Farm<'a> {
     /// Ends waits for the lock while no task runs.
     pub(super) cancel: CancelToken,
     pub(super) times: Arc<TaskTimes>,
-    /// How long tasks ran, in microseconds.
-    pub(super) busy: Arc<AtomicU64>,
 }
 
 /// A farmer that has joined, and what earlier ones of this process have left.
@@ -148,52 +149,41 @@ impl Farm<'_> {
         let lease = Lease::new(good_for(session.takeover()), locked);
         let queue = Arc::new(Queue::new(node.slots, orders.clone(), lease));
         queue.put(tasks);
-        let processes: SlotProcesses =
-            Arc::new((0..node.slots).map(|_| SlotProcess::default()).collect());
-        let shared_state = Arc::new(Mutex::new(session.state().clone()));
+        let shared = self.share(&session, &queue, orders, reports);
         // Before the slots: it may hold the queue.
-        let endgame = self.endgame(&queue, &processes, session.farmer());
-        let oom = Arc::new(OomKills::new());
-        let shared = self.slot_context(&session, &queue, &processes, reports, &oom);
-        let slots = self.slots(&shared, &session, &protection);
-        self.start_slots(slots, threads.slots, &orders);
-        drop(shared);
-        let (cancel_on_drop, waiter) = self.waiter(member.watcher, &session, &queue);
-        let config = LedgerConfig {
-            job: node.allocation.job.clone(),
+        let endgame = self.endgame(&shared, session.farmer());
+        self.start_slots(&shared, session.farmer(), &protection, threads.slots);
+        // Dropping the first ends the ledger's waits for the lock.
+        let (cancel_on_drop, cancel) = cancellation();
+        let waiter = LockWaiter::new(cancel, Some(self.events.clone()), session.takeover());
+        let ledger = Ledger {
+            neighbours: Neighbours::new(session.number(), session.takeover()),
             session,
             pace,
-            queue: queue.clone(),
-            processes: processes.clone(),
+            job: node.allocation.job.clone(),
             orders: orders_in,
             reports: reports_in,
             fed,
-            events: self.events.clone(),
-            shared_state: shared_state.clone(),
-            clock: self.clock,
-            waiter,
+            waiter: waiter.with(member.watcher).renewing(queue),
             linger: options.linger,
-            quarantine: options
-                .quarantine
-                .then(|| Quarantine::new(processes.len(), queue.clone(), self.clock)),
+            quarantine: options.quarantine.then(|| Quarantine::new(shared.clone())),
             received: self.received.clone(),
+            shared: shared.clone(),
+            suspects: VecDeque::new(),
+            ends: Ends::default(),
+            times: Times::start(),
+            longest_wait: Duration::ZERO,
+            is_complete_reported: false,
+            is_fenced: false,
         };
-        threads.ledger.run(move || Ledger::new(config).run());
+        threads.ledger.run(move || ledger.run());
         let limit = options.task_timeout;
         let supervisor = Supervisor {
-            workdir: self.workdir.path.display().to_string(),
+            farm: self,
             farmer: Lifecycle::new(options.timeout, options.grace),
             limits: limit.map(|limit| Limits::new(limit, options.grace)),
             endgame,
-            speaks_for_all: node.allocation.speaks_for_all(),
-            is_verbose: options.verbose,
-            clock: self.clock,
-            events: self.inbox.clone(),
-            orders,
-            queue,
-            anomalies: Anomalies::new(processes.clone(), oom),
-            processes,
-            shared_state,
+            anomalies: Anomalies::new(shared.clone()),
             progress: member.progress,
             cancel: Some(cancel_on_drop),
             guard: protection.guard.pid(),
@@ -202,36 +192,43 @@ impl Farm<'_> {
             suspended: Duration::ZERO,
             frozen: member.frozen,
             failures: member.failures,
+            shared,
         };
         let ended = supervisor.run();
         protection.end();
         ended
     }
 
-    /// How the ledger waits for the lock, and what ends its waits.
-    fn waiter(
+    fn share(
         &self,
-        watcher: Watcher,
         session: &Session,
         queue: &Arc<Queue>,
-    ) -> (CancelOnDrop, LockWaiter) {
-        let (cancel_on_drop, cancel) = cancellation();
-        let events = Some(self.events.clone());
-        let waiter = LockWaiter::new(cancel, events, session.takeover());
-        let waiter = waiter.with(watcher).renewing(queue.clone());
-        (cancel_on_drop, waiter)
+        orders: Sender<Order>,
+        reports: Sender<Report>,
+    ) -> Arc<Shared> {
+        let slots = self.node.slots;
+        Arc::new(Shared {
+            clock: self.clock,
+            queue: queue.clone(),
+            processes: (0..slots).map(|_| SlotProcess::default()).collect(),
+            journal: session.journal(),
+            state: Mutex::new(session.state().clone()),
+            times: self.times.clone(),
+            oom: OomKills::new(),
+            permits: open_files::left().and_then(|left| LogPermits::plan(slots, left)),
+            workdir: self.files.path.clone(),
+            dir: self.files.dir.clone(),
+            events: self.events.clone(),
+            orders,
+            reports,
+        })
     }
 
     /// What the end of the allocation means, and the thread that asks for it.
-    fn endgame(&self, queue: &Arc<Queue>, processes: &SlotProcesses, farmer: &str) -> Endgame {
+    fn endgame(&self, shared: &Arc<Shared>, farmer: &str) -> Endgame {
         let options = self.options;
         let walltime = Walltime::new(options.grace, options.task_timeout, options.task_estimate);
-        let mut endgame = Endgame::new(
-            walltime,
-            self.times.clone(),
-            queue.clone(),
-            processes.clone(),
-        );
+        let mut endgame = Endgame::new(walltime, shared.clone());
         let allocation = &self.node.allocation;
         match options.end {
             AllocationEnd::Ignored => {}
@@ -245,7 +242,7 @@ impl Farm<'_> {
                     None => {}
                 }
                 if let Some(question) = Question::of(allocation, farmer)
-                    && let Err(error) = endgame.watch(question, allocation, self.events.clone())
+                    && let Err(error) = endgame.watch(question, allocation)
                 {
                     let hint = hint(&error);
                     warn(&format!(
@@ -273,37 +270,14 @@ impl Farm<'_> {
         let _ = self.events.send(Event::Say(text));
     }
 
-    fn slot_context(
+    fn start_slots(
         &self,
-        session: &Session,
-        queue: &Arc<Queue>,
-        processes: &SlotProcesses,
-        reports: Sender<Report>,
-        oom: &Arc<OomKills>,
-    ) -> Arc<SlotContext> {
-        Arc::new(SlotContext {
-            queue: queue.clone(),
-            processes: processes.clone(),
-            permits: open_files::left().and_then(|left| LogPermits::plan(self.node.slots, left)),
-            workdir: self.files.path.clone(),
-            dir: self.files.dir.clone(),
-            clock: self.clock,
-            oom: oom.clone(),
-            busy: self.busy.clone(),
-            times: self.times.clone(),
-            journal: session.journal(),
-            reports,
-            events: self.events.clone(),
-        })
-    }
-
-    fn slots(
-        &self,
-        shared: &Arc<SlotContext>,
-        session: &Session,
+        shared: &Arc<Shared>,
+        farmer: &str,
         protection: &Protection,
-    ) -> Vec<Slot> {
-        let (node, farmer) = (&self.node, session.farmer());
+        threads: Vec<ReservedThread>,
+    ) {
+        let node = &self.node;
         let logs = LogConfig {
             dir: self.files.dir.clone(),
             mode: self.options.logs,
@@ -311,29 +285,21 @@ impl Farm<'_> {
             keeps_open: shared.permits.is_none(),
         };
         let of_mps = protection.mps.as_ref().map(Mps::client_vars);
-        let slot = |number| {
+        let gates = Gates::open(&node.plan, &self.options.devices, shared);
+        for ((number, plan), thread) in (0..).zip(&node.plan.slots).zip(threads) {
             let env = node.plan.environment(number as usize, &node.env);
             let mut env = TaskEnv::new(&env, &node.name, number, &self.files.path, farmer);
             env.extend(of_mps.iter().flatten());
-            Slot {
+            let slot = Slot {
                 number,
                 shared: shared.clone(),
                 row: protection.guard.row(number),
                 runner: node.runner.clone(),
                 logs: SlotLogs::new(logs.clone(), farmer, number),
                 env,
-                cpus: node.plan.slots[number as usize].cpus.clone(),
-                gates: None,
-            }
-        };
-        (0..node.slots).map(slot).collect()
-    }
-
-    fn start_slots(&self, slots: Vec<Slot>, threads: Vec<ReservedThread>, orders: &Sender<Order>) {
-        let (plan, options) = (&self.node.plan, &self.options.devices);
-        let gates = Gates::open(plan, options, &self.events, orders, self.clock);
-        for (mut slot, thread) in slots.into_iter().zip(threads) {
-            slot.gates.clone_from(&gates);
+                cpus: plan.cpus.clone(),
+                gates: gates.clone(),
+            };
             thread.run(move || slot.run());
         }
     }

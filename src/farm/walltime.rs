@@ -4,15 +4,16 @@
 //! Others rely on this: the supervisor never waits for a scheduler, and a held queue can
 //! be released when the end moves.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, TrySendError, bounded};
 
 use super::clock::since_boot;
-use super::message::{Event, SlotProcesses};
-use super::queue::Queue;
-use crate::host::process::SlotProcess;
+use super::message::Event;
+use super::shared::Shared;
+use crate::host::process::Running;
 use crate::host::scheduler::Question;
 use crate::model::allocation::Allocation;
 use crate::model::durations::show;
@@ -32,32 +33,46 @@ const NEWS: Duration = Duration::from_secs(60);
 
 /// How long tasks took, reported by the slots.
 #[derive(Default)]
-pub(super) struct TaskTimes(Mutex<(Lengths, Option<Instant>)>);
+pub(super) struct TaskTimes {
+    /// All together, in microseconds.
+    busy: AtomicU64,
+    finished: Mutex<Finished>,
+}
+
+/// The times of tasks that finished.
+#[derive(Default)]
+struct Finished {
+    lengths: Lengths,
+    /// When this process was last continued: tasks that were frozen with it do not count.
+    thawed: Option<Instant>,
+}
 
 impl TaskTimes {
-    /// A task finished. The time of one that was frozen with us does not count.
-    pub(super) fn push(&self, started: Instant, took: Duration) {
-        let mut inner = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if inner.1.is_none_or(|thawed| started >= thawed) {
-            inner.0.push(took);
+    /// A task ended after this time, in microseconds.
+    pub(super) fn push(&self, started: Instant, us: u64, has_finished: bool) {
+        self.busy.fetch_add(us, Ordering::Relaxed);
+        if has_finished {
+            let mut finished = self.lock();
+            if finished.thawed.is_none_or(|thawed| started >= thawed) {
+                finished.lengths.push(Duration::from_micros(us));
+            }
         }
     }
 
-    fn thawed(&self) {
-        let mut inner = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        inner.1 = Some(Instant::now());
+    /// How long all tasks ran together.
+    pub(super) fn busy(&self) -> Duration {
+        Duration::from_micros(self.busy.load(Ordering::Relaxed))
     }
 
-    fn estimate(&self, processes: &SlotProcesses) -> Option<Duration> {
-        let inner = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let since = |started: &Instant| inner.1.is_none_or(|thawed| *started >= thawed);
-        let running: Vec<Duration> = processes
-            .iter()
-            .filter_map(SlotProcess::running)
-            .filter(|running| since(&running.started))
-            .map(|running| running.started.elapsed())
-            .collect();
-        inner.0.estimate(&running)
+    fn lock(&self) -> MutexGuard<'_, Finished> {
+        self.finished.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn estimate(&self, running: impl Iterator<Item = Running>) -> Option<Duration> {
+        let Finished { lengths, thawed } = &*self.lock();
+        let started = running.map(|running| running.started);
+        let counts = started.filter(|started| thawed.is_none_or(|thawed| *started >= thawed));
+        lengths.estimate(&counts.map(|started| started.elapsed()).collect::<Vec<_>>())
     }
 }
 
@@ -73,10 +88,7 @@ struct Asker {
 pub(super) struct Endgame {
     /// Decides.
     walltime: Walltime,
-    /// How long tasks took.
-    times: Arc<TaskTimes>,
-    queue: Arc<Queue>,
-    processes: SlotProcesses,
+    shared: Arc<Shared>,
     /// The thread that asks the scheduler, if there is one.
     ask: Option<Asker>,
     check_at: Duration,
@@ -93,17 +105,10 @@ pub(super) struct Endgame {
 
 impl Endgame {
     /// Nothing is known yet.
-    pub(super) fn new(
-        walltime: Walltime,
-        times: Arc<TaskTimes>,
-        queue: Arc<Queue>,
-        processes: SlotProcesses,
-    ) -> Self {
+    pub(super) fn new(walltime: Walltime, shared: Arc<Shared>) -> Self {
         Self {
             walltime,
-            times,
-            queue,
-            processes,
+            shared,
             ask: None,
             check_at: Duration::ZERO,
             is_draining: false,
@@ -125,19 +130,14 @@ impl Endgame {
     }
 
     /// Asks the scheduler from now on, in a thread of its own.
-    pub(super) fn watch(
-        &mut self,
-        question: Question,
-        place: &Allocation,
-        events: Sender<Event>,
-    ) -> std::io::Result<()> {
+    pub(super) fn watch(&mut self, question: Question, place: &Allocation) -> std::io::Result<()> {
         let ((now, asked), (stop, stopped)) = (bounded(1), bounded(0));
         self.ask = Some(Asker { now, _stop: stop });
         let poller = Poller {
             question,
             asked,
             stopped,
-            events,
+            events: self.shared.events.clone(),
             first: ask_first(place.rank.unwrap_or(0)),
             processes: place.size.or(place.nodes).unwrap_or(1),
             reports: place.speaks_for_all(),
@@ -185,7 +185,7 @@ impl Endgame {
     /// scheduler answers, the time counts as used, except where suspended jobs are not
     /// charged.
     pub(super) fn thawed(&mut self, length: Duration) {
-        self.times.thawed();
+        self.shared.times.lock().thawed = Some(Instant::now());
         self.frozen += length;
         if self.moves
             && let Some(at) = self.walltime.ends_at()
@@ -204,7 +204,7 @@ impl Endgame {
     pub(super) fn drain(&mut self) {
         self.is_draining = true;
         self.check_at = Duration::ZERO;
-        self.queue.hold_after(Some(Instant::now()));
+        self.shared.queue.hold_after(Some(Instant::now()));
     }
 
     /// The scheduler is not asked any more.
@@ -217,7 +217,7 @@ impl Endgame {
         let now = since_boot();
         if self.walltime.stop_at().is_some_and(|at| now >= at) {
             self.note_short(now);
-            self.queue.hold_after(Some(Instant::now()));
+            self.shared.queue.hold_after(Some(Instant::now()));
             return Some(farmer::Event::WalltimeUp);
         }
         if now < self.check_at {
@@ -229,10 +229,10 @@ impl Endgame {
         let last = if held { Some(now) } else { self.last_start() };
         // Slots use another clock, which stands still while the machine sleeps.
         let last = last.map(|last| Instant::now() + last.saturating_sub(now));
-        self.queue.hold_after(last);
-        let counts = self.queue.counts();
+        self.shared.queue.hold_after(last);
+        let counts = self.shared.queue.counts();
         // A slot at a busy GPU has no task either.
-        if !held || counts.idle + counts.barred < self.processes.len() as u64 {
+        if !held || counts.idle + counts.barred < self.shared.processes.len() as u64 {
             self.idle_since = None;
             return None;
         }
@@ -242,7 +242,7 @@ impl Endgame {
 
     fn seen(&self) -> Option<Duration> {
         self.is_known()
-            .then(|| self.times.estimate(&self.processes))?
+            .then(|| self.shared.times.estimate(self.shared.running()))?
     }
 
     fn last_start(&self) -> Option<Duration> {

@@ -13,7 +13,6 @@ impl Ledger {
     /// Without tasks: whether the run is complete for us.
     pub(super) fn check_complete(&mut self) -> Result<()> {
         let is_feeding = self
-            .config
             .session
             .feed()
             .is_some_and(|feed| feed.is_open() || feed.waiting() > 0);
@@ -24,20 +23,19 @@ impl Ledger {
         if self.is_complete_reported {
             return Ok(());
         }
-        if self.times.looked.elapsed() >= self.look_every() {
-            self.times.looked = Instant::now();
-            self.config.session.refresh_state()?;
+        if self.times.read.elapsed() >= self.look_every() {
+            self.times.read = Instant::now();
+            self.session.refresh_state()?;
             self.show();
         }
         if self.state().left() > 0 {
             return Ok(());
         }
-        let is_clean = self.suspects.is_empty()
-            && self.config.reports.is_empty()
-            && !self.config.session.has_pending();
+        let is_clean =
+            self.suspects.is_empty() && self.reports.is_empty() && !self.session.has_pending();
         if is_clean && (self.is_stream_cut() || !self.has_reason_to_stay()?) {
             self.is_complete_reported = true;
-            let _ = self.config.events.send(Event::Complete);
+            self.shared.send(Event::Complete);
         }
         Ok(())
     }
@@ -48,8 +46,7 @@ impl Ledger {
 
     /// Whether our stream ended early: others that wait for its rest wait for us.
     pub(super) fn is_stream_cut(&mut self) -> bool {
-        self.config
-            .session
+        self.session
             .feed()
             .is_some_and(|feed| !feed.is_open() && !feed.is_whole())
     }
@@ -57,12 +54,12 @@ impl Ledger {
     /// Whether to stay while others still run tasks: one of our job may die.
     pub(super) fn has_reason_to_stay(&mut self) -> Result<bool> {
         let state = self.state();
-        if !self.config.linger || state.live < 2 || state.is_complete() {
+        if !self.linger || state.live < 2 || state.is_complete() {
             return Ok(false);
         }
         let live = state.live as usize;
-        let workdir = self.config.session.workdir().clone();
-        let me = self.config.session.farmer().to_owned();
+        let workdir = self.session.workdir().clone();
+        let me = self.session.farmer().to_owned();
         let all = membership::present(&workdir.dir)?;
         if live > all.len() {
             // A farmer that comes later cannot detect the death of one without journal.
@@ -83,11 +80,11 @@ impl Ledger {
     }
 
     pub(super) fn is_of_our_job(&mut self, farmer: &str) -> Result<bool> {
-        let dir = &self.config.session.workdir().dir;
-        let Some(watcher) = self.config.waiter.watcher() else {
+        let dir = &self.session.workdir().dir;
+        let Some(watcher) = self.waiter.watcher() else {
             return Ok(false);
         };
         let id = watcher.id_of(dir, farmer)?;
-        Ok(id.is_some_and(|id| id.job == self.config.job))
+        Ok(id.is_some_and(|id| id.job == self.job))
     }
 }

@@ -14,30 +14,27 @@ use crate::workdir::state::State;
 impl Ledger {
     /// The workdir refused: whether to give up.
     pub(super) fn is_over(&mut self, error: Error) -> bool {
-        let is_busy = self
-            .config
-            .processes
-            .iter()
-            .any(|process| process.running().is_some());
-        let is_first = self.refused_since.is_none();
+        let is_busy = self.shared.running().next().is_some();
+        let is_first = self.times.refused_since.is_none();
         let now = Instant::now();
-        let since = *self.refused_since.get_or_insert(now);
+        let since = *self.times.refused_since.get_or_insert(now);
         // The limit for running tasks holds until they have ended, then the other one.
         let (began, limit) = if is_busy {
-            self.idle_since = None;
+            self.times.idle_since = None;
             (since, RETRY_BUSY_FOR)
         } else {
-            (*self.idle_since.get_or_insert(now), RETRY_IDLE_FOR)
+            (*self.times.idle_since.get_or_insert(now), RETRY_IDLE_FOR)
         };
         if matches!(error, Error::Io { .. } | Error::HeldTooLong) {
-            self.config.queue.lease().doubt();
+            self.shared.queue.lease().doubt();
         }
         match error {
             // A refused resource is not an error of the workdir: a task that ends gives
             // some back, and no task is stopped for it.
             Error::Io { ref source, .. } if is_busy && is_resource(source) => {
                 if is_first {
-                    self.warn(format!("{error}; retrying until one of our tasks ends"));
+                    self.shared
+                        .warn(format!("{error}; retrying until one of our tasks ends"));
                 }
                 return false;
             }
@@ -51,13 +48,14 @@ impl Ledger {
                     } else {
                         format!("{idle}s")
                     };
-                    self.warn(format!("{error}; retrying for up to {long}"));
+                    self.shared
+                        .warn(format!("{error}; retrying for up to {long}"));
                 }
                 return false;
             }
             Error::Fenced => self.fenced(),
             Error::Canceled => {}
-            error => drop(self.config.events.send(Event::WorkdirUnusable(error))),
+            error => self.shared.send(Event::WorkdirUnusable(error)),
         }
         true
     }
@@ -65,30 +63,28 @@ impl Ledger {
     /// Others have taken over our tasks.
     pub(super) fn fenced(&mut self) {
         if !std::mem::replace(&mut self.is_fenced, true) {
-            self.config.queue.lease().revoke();
-            self.warn(Error::Fenced.to_string());
-            let _ = self.config.events.send(Event::Fenced);
+            self.shared.queue.lease().revoke();
+            self.shared.warn(Error::Fenced.to_string());
+            self.shared.send(Event::Fenced);
         }
     }
 
     pub(super) fn wait_to_leave(&mut self) -> String {
-        loop {
-            match self.config.orders.recv() {
-                Ok(Order::Leave(why)) => return why,
-                Ok(_) => {}
-                Err(_) => return "the supervisor is gone".into(),
-            }
-        }
+        let leave = |order| match order {
+            Order::Leave(why) => Some(why),
+            _ => None,
+        };
+        self.orders.iter().find_map(leave).unwrap_or_default()
     }
 
     /// Settles the last ends, gives back tasks that did not run, and leaves.
     pub(super) fn leave(&mut self, why: String) -> Result<State> {
         self.take_reports(true);
-        for task in self.config.queue.retract(u64::MAX) {
-            self.config.session.give_back(task, None);
+        for task in self.shared.queue.retract(u64::MAX) {
+            self.session.give_back(task, None);
         }
-        let at = self.config.clock.micros(Instant::now());
-        let journal = self.config.session.journal();
+        let at = self.shared.clock.micros(Instant::now());
+        let journal = self.session.journal();
         let longest_wait_us = u64::try_from(self.longest_wait.as_micros()).unwrap_or(u64::MAX);
         journal.lock().push(&Record::Leave {
             at,
@@ -98,11 +94,10 @@ impl Ledger {
         let upto = journal.lock().end();
         let since = Instant::now();
         loop {
-            match self.config.session.leave(upto, &mut self.config.waiter) {
+            match self.session.leave(upto, &mut self.waiter) {
                 // As a turn, it may be repeated; the supervisor can end that, too.
                 Err(Error::Io { .. } | Error::HeldTooLong)
-                    if since.elapsed() < RETRY_IDLE_FOR
-                        && self.config.waiter.pause(RETRY_EVERY) => {}
+                    if since.elapsed() < RETRY_IDLE_FOR && self.waiter.pause(RETRY_EVERY) => {}
                 left => return left,
             }
         }
