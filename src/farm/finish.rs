@@ -3,9 +3,9 @@
 use std::io::Write;
 
 use super::message::FailedAttempt;
+use super::shared::Farm;
 use super::summary_scope::{self, Job, SummaryScope};
 use super::supervisor::FarmerEnd;
-use super::threads::Farm;
 use crate::exit::RunExit;
 use crate::history::logs::log_tail;
 use crate::history::run::counts::failed_now;

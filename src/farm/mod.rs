@@ -46,5 +46,6 @@ mod supervisor;
 mod takeover;
 mod task_env;
 mod task_files;
+mod task_times;
 mod threads;
 mod walltime;

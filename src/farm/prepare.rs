@@ -5,10 +5,10 @@ use std::os::unix::fs::MetadataExt;
 use std::time::Duration;
 
 use super::lock_wait::LockWaiter;
+use super::shared::Farm;
 use super::source::Source;
 use super::start_error::StartError;
 use super::takeover::Takeover;
-use super::threads::Farm;
 use crate::model::liveness::heartbeat;
 use crate::model::tasklist::Remarks;
 use crate::ui::progress::Progress;

@@ -1,23 +1,44 @@
-//! What the threads of one farmer share: slots, ledger and supervisor.
+//! What the parts of a farm share: its steps the [`Farm`]; slots, ledger and supervisor
+//! of one farmer its [`Shared`].
 //!
-//! Others rely on this: it holds a sender of each channel, so a channel is not disconnected
+//! Others rely on this: [`Shared`] holds a sender of each channel, so a channel is not disconnected
 //! while a thread can still read from it.
 
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 
-use crossbeam_channel::Sender;
+use crossbeam_channel::{Receiver, Sender};
 
 use super::clock::Clock;
+use super::lock_wait::CancelToken;
 use super::logs::LogPermits;
-use super::message::{Event, Order, Report};
+use super::message::{Event, Order, ReceivedSignals, Report};
+use super::node_setup::Node;
+use super::options::Options;
 use super::queue::Queue;
-use super::walltime::TaskTimes;
+use super::task_files::TaskFiles;
+use super::task_times::TaskTimes;
 use crate::host::memory::OomKills;
 use crate::host::process::{Running, SlotProcess};
 use crate::workdir::fs::RealDir;
 use crate::workdir::journal::SharedJournal;
+use crate::workdir::open::Workdir;
 use crate::workdir::state::State;
+
+/// What one process keeps, however often it joins the run.
+pub(super) struct Farm<'a> {
+    pub(super) workdir: Workdir,
+    pub(super) node: Node,
+    pub(super) options: &'a Options,
+    pub(super) clock: Clock,
+    pub(super) events: Sender<Event>,
+    pub(super) inbox: Receiver<Event>,
+    pub(super) received: ReceivedSignals,
+    pub(super) files: TaskFiles,
+    /// Ends waits for the lock while no task runs.
+    pub(super) cancel: CancelToken,
+    pub(super) times: Arc<TaskTimes>,
+}
 
 /// What the threads of one farmer share.
 pub(super) struct Shared {

@@ -18,8 +18,8 @@ use crate::workdir::membership::{self, Membership, has_departed_by_name};
 use crate::workdir::open::Workdir;
 use crate::workdir::state::State;
 
+use super::shared::Farm;
 use super::supervisor::FarmerEnd;
-use super::threads::Farm;
 
 /// With more live processes of its job, a process does not check whether it was the last
 /// one: so many do not die unnoticed, and the check reads the log.

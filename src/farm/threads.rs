@@ -11,29 +11,26 @@ use std::time::Duration;
 use crossbeam_channel::{Receiver, Sender, unbounded};
 
 use super::anomalies::Anomalies;
-use super::clock::Clock;
 use super::feeder::Fed;
 use super::gates::Gates;
 use super::join::Joined;
 use super::ledger::{Ledger, Times};
-use super::lock_wait::{CancelToken, LockWaiter, cancellation};
+use super::lock_wait::{LockWaiter, cancellation};
 use super::logs::{LogConfig, LogPermits, SlotLogs};
-use super::message::{Event, FailedAttempt, Order, ReceivedSignals, Report};
+use super::message::{Event, FailedAttempt, Order, Report};
 use super::neighbours::Neighbours;
-use super::node_setup::Node;
-use super::options::{AllocationEnd, Options};
+use super::options::AllocationEnd;
 use super::prepare::StartContext;
 use super::quarantine::Quarantine;
 use super::queue::{Lease, Queue};
 use super::reserved_threads::{ReservedThread, ReservedThreads};
-use super::shared::Shared;
+use super::shared::{Farm, Shared};
 use super::slot::Slot;
 use super::slot_plan::NoPlan;
 use super::start_error::StartError;
 use super::supervisor::{FIRST_SHOW, FarmerEnd, Supervisor};
 use super::task_env::TaskEnv;
-use super::task_files::TaskFiles;
-use super::walltime::{Endgame, TaskTimes};
+use super::walltime::Endgame;
 use crate::host::guard::Guard;
 use crate::host::memory::OomKills;
 use crate::host::mps::Mps;
@@ -48,23 +45,7 @@ use crate::model::refusal::hint;
 use crate::model::walltime::Walltime;
 use crate::ui::progress::{Progress, warn};
 use crate::workdir::liveness::Watcher;
-use crate::workdir::open::Workdir;
 use crate::workdir::session::Session;
-
-/// What one process keeps, however often it joins the run.
-pub(super) struct Farm<'a> {
-    pub(super) workdir: Workdir,
-    pub(super) node: Node,
-    pub(super) options: &'a Options,
-    pub(super) clock: Clock,
-    pub(super) events: Sender<Event>,
-    pub(super) inbox: Receiver<Event>,
-    pub(super) received: ReceivedSignals,
-    pub(super) files: TaskFiles,
-    /// Ends waits for the lock while no task runs.
-    pub(super) cancel: CancelToken,
-    pub(super) times: Arc<TaskTimes>,
-}
 
 /// A farmer that has joined, and what earlier ones of this process have left.
 pub(super) struct Member {

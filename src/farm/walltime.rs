@@ -4,8 +4,7 @@
 //! Others rely on this: the supervisor never waits for a scheduler, and a held queue can
 //! be released when the end moves.
 
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, TrySendError, bounded};
@@ -13,14 +12,12 @@ use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, TrySendError, bounde
 use super::clock::since_boot;
 use super::message::Event;
 use super::shared::Shared;
-use crate::host::process::Running;
 use crate::host::scheduler::Question;
 use crate::model::allocation::Allocation;
 use crate::model::durations::show;
 use crate::model::farmer;
 use crate::model::record::Mark;
 use crate::model::walltime::answer::Left;
-use crate::model::walltime::lengths::Lengths;
 use crate::model::walltime::{Short, Walltime, ask_again, ask_first};
 
 /// How often it is checked whether there is time for another task.
@@ -30,51 +27,6 @@ const CHECK_EVERY: Duration = Duration::from_millis(250);
 const IDLE_FOR: Duration = Duration::from_secs(2);
 /// When the end moves by less, that is not reported.
 const NEWS: Duration = Duration::from_secs(60);
-
-/// How long tasks took, reported by the slots.
-#[derive(Default)]
-pub(super) struct TaskTimes {
-    /// All together, in microseconds.
-    busy: AtomicU64,
-    finished: Mutex<Finished>,
-}
-
-/// The times of tasks that finished.
-#[derive(Default)]
-struct Finished {
-    lengths: Lengths,
-    /// When this process was last continued: tasks that were frozen with it do not count.
-    thawed: Option<Instant>,
-}
-
-impl TaskTimes {
-    /// A task ended after this time, in microseconds.
-    pub(super) fn push(&self, started: Instant, us: u64, has_finished: bool) {
-        self.busy.fetch_add(us, Ordering::Relaxed);
-        if has_finished {
-            let mut finished = self.lock();
-            if finished.thawed.is_none_or(|thawed| started >= thawed) {
-                finished.lengths.push(Duration::from_micros(us));
-            }
-        }
-    }
-
-    /// How long all tasks ran together.
-    pub(super) fn busy(&self) -> Duration {
-        Duration::from_micros(self.busy.load(Ordering::Relaxed))
-    }
-
-    fn lock(&self) -> MutexGuard<'_, Finished> {
-        self.finished.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn estimate(&self, running: impl Iterator<Item = Running>) -> Option<Duration> {
-        let Finished { lengths, thawed } = &*self.lock();
-        let started = running.map(|running| running.started);
-        let counts = started.filter(|started| thawed.is_none_or(|thawed| *started >= thawed));
-        lengths.estimate(&counts.map(|started| started.elapsed()).collect::<Vec<_>>())
-    }
-}
 
 /// Our ends of the channels to the thread that asks.
 struct Asker {
@@ -185,7 +137,7 @@ impl Endgame {
     /// scheduler answers, the time counts as used, except where suspended jobs are not
     /// charged.
     pub(super) fn thawed(&mut self, length: Duration) {
-        self.shared.times.lock().thawed = Some(Instant::now());
+        self.shared.times.thawed();
         self.frozen += length;
         if self.moves
             && let Some(at) = self.walltime.ends_at()
