@@ -1,5 +1,6 @@
 //! argv → command → exit status.
 
+mod completions;
 mod options;
 mod views;
 
@@ -34,6 +35,9 @@ use pytf::workdir::upgrade::upgrade;
 use pytf::workdir::{self, exclusion};
 
 fn main() -> ExitCode {
+    if let Some(answered) = completions::answer() {
+        return printed(answered).into();
+    }
     let request = match Cli::read(std::env::args_os(), |name| std::env::var_os(name)) {
         Ok(request) => request,
         Err(error) => {
@@ -71,6 +75,8 @@ fn main() -> ExitCode {
         Request::Report(args) => views::exit(views::report(&args)),
         Request::Timeline(args) => views::exit(views::timeline(&args)),
         Request::Devices(args) => devices(*args),
+        Request::Completions(shell) => completions::script(shell)
+            .map_or_else(|error| printed(Err(error)), |script| say(&script)),
         Request::Guard(words) => {
             let words = words.iter().map(|word| word.to_string_lossy());
             guard::run(&words.map(Cow::into_owned).collect::<Vec<_>>());
@@ -110,7 +116,10 @@ fn with_workdir(mut request: Request) -> Request {
         Request::Export(args) => &mut args.workdir,
         Request::Report(args) => &mut args.workdir,
         Request::Timeline(args) => &mut args.workdir,
-        Request::Farm { .. } | Request::Devices(_) | Request::Guard(_) => return request,
+        Request::Farm { .. }
+        | Request::Devices(_)
+        | Request::Completions(_)
+        | Request::Guard(_) => return request,
     };
     if workdir.is_file()
         && let Some(own) = default_workdir(workdir).filter(|own| own.is_dir())

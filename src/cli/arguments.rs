@@ -19,25 +19,23 @@ pub(super) fn as_option(argv: Vec<OsString>) -> Vec<OsString> {
 }
 
 /// All commands.
-const COMMANDS: [&str; 10] = [
-    "status", "watch", "log", "retry", "repair", "report", "timeline", "export", "devices", "help",
+const COMMANDS: [&str; 11] = [
+    "status",
+    "watch",
+    "log",
+    "retry",
+    "repair",
+    "report",
+    "timeline",
+    "export",
+    "devices",
+    "completions",
+    "help",
 ];
 /// Reserved for commands of a later pytf: a list of such a name would then not run.
-const RESERVED: [&str; 14] = [
-    "add",
-    "attach",
-    "cancel",
-    "check",
-    "close",
-    "completions",
-    "drain",
-    "edit",
-    "init",
-    "pause",
-    "plan",
-    "resume",
-    "run",
-    "stop",
+const RESERVED: [&str; 13] = [
+    "add", "attach", "cancel", "check", "close", "drain", "edit", "init", "pause", "plan",
+    "resume", "run", "stop",
 ];
 
 /// What is wrong with a first word that is reserved.

@@ -219,6 +219,7 @@ fn distance(a: &str, b: &str) -> usize {
 fn documented(arg: Arg, variable: &str) -> Arg {
     let mut help = arg
         .get_long_help()
+        .or(arg.get_help())
         .map(ToString::to_string)
         .unwrap_or_default();
     for value in arg.get_possible_values() {

@@ -22,7 +22,7 @@ use std::ffi::OsString;
 use std::path::PathBuf;
 
 use clap::error::ErrorKind;
-use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand};
+use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum};
 
 pub use self::arguments::nearest_command;
 use self::arguments::{as_option, misspelled, reserved};
@@ -66,6 +66,8 @@ pub enum Request {
     Timeline(Timeline),
     /// Show GPUs and CPUs.
     Devices(Box<Devices>),
+    /// Print what makes a shell complete our command lines.
+    Completions(Shell),
     /// Be the guard of another farmer's tasks.
     Guard(Vec<OsString>),
 }
@@ -104,6 +106,29 @@ enum Other {
     Timeline(Timeline),
     Report(Report),
     Devices(Box<Devices>),
+    Completions(Completions),
+}
+
+/// Make a shell complete options, workdirs and the ids of failed tasks.
+///
+/// Add this line to ~/.bashrc: source <(pytf completions bash). To ~/.zshrc, after
+/// compinit: source <(pytf completions zsh). For fish:
+/// pytf completions fish > ~/.config/fish/completions/pytf.fish
+#[derive(Clone, Debug, Args)]
+struct Completions {
+    /// The shell
+    shell: Shell,
+}
+
+/// A shell that can ask us for completions.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Shell {
+    /// GNU bash
+    Bash,
+    /// zsh
+    Zsh,
+    /// fish
+    Fish,
 }
 
 /// Show what a task printed.
@@ -171,6 +196,7 @@ impl Cli {
             Some(Other::Watch(watch)) => Ok(Request::Watch(watch)),
             Some(Other::Report(report)) => Ok(Request::Report(report)),
             Some(Other::Export(export)) => Ok(Request::Export(export)),
+            Some(Other::Completions(completions)) => Ok(Request::Completions(completions.shell)),
             Some(Other::Timeline(timeline)) => Ok(Request::Timeline(timeline)),
             Some(Other::Devices(devices)) => match devices.options.check() {
                 Ok(()) => Ok(Request::Devices(devices)),
@@ -186,6 +212,11 @@ impl Cli {
             },
         }
     }
+}
+
+/// The whole command line as data: for completions and man pages.
+pub fn definition() -> clap::Command {
+    command(&|_| None)
 }
 
 /// The command as clap sees it, with its help completed and without the variables that

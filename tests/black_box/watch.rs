@@ -2,64 +2,19 @@
 
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt as _;
-use std::path::PathBuf;
-use std::process::Command;
 
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use serde_json::Value;
 
-use crate::harness::{Farm, has, is_alive, skip, tasks, until};
+use crate::harness::{Farm, is_alive, tasks, until};
+use crate::tmux::Tmux;
 
-/// A terminal with a shell, on a server of its own.
-struct Tmux {
-    socket: PathBuf,
-    shell: i32,
-}
+/// The shell in the terminal.
+const SHELL: &str = "env -u NO_COLOR LC_ALL=C.UTF-8 PS1='ready> ' sh";
 
+/// `pytf watch` in a terminal.
 impl Tmux {
-    fn new(farm: &Farm) -> Self {
-        let mut tmux = Self {
-            socket: farm.path("tmux"),
-            shell: 0,
-        };
-        let folder = farm.path("");
-        let folder = folder.to_str().unwrap();
-        let shell = "exec env -u NO_COLOR LC_ALL=C.UTF-8 PS1='ready> ' sh";
-        let size = ["-x", "100", "-y", "30", "-c", folder, shell];
-        let start = ["-f", "/dev/null", "-u", "new-session", "-d"];
-        tmux.tell(&[&start[..], &size[..]].concat());
-        tmux.shell = tmux.ask("#{pane_pid}").parse().unwrap();
-        tmux
-    }
-
-    fn tell(&self, args: &[&str]) -> String {
-        let mut tmux = Command::new("tmux");
-        let done = tmux
-            .arg("-S")
-            .arg(&self.socket)
-            .args(args)
-            .output()
-            .unwrap();
-        let error = String::from_utf8_lossy(&done.stderr);
-        assert!(done.status.success(), "tmux {args:?}: {error}");
-        String::from_utf8(done.stdout).unwrap()
-    }
-
-    fn ask(&self, what: &str) -> String {
-        self.tell(&["display-message", "-p", what])
-            .trim()
-            .to_owned()
-    }
-
-    fn screen(&self) -> String {
-        self.tell(&["capture-pane", "-p"])
-    }
-
-    fn keys(&self, keys: &[&str]) {
-        self.tell(&[&["send-keys"], keys].concat());
-    }
-
     /// Starts to watch; the process that does.
     fn watch(&self) -> i32 {
         let pytf = env!("CARGO_BIN_EXE_pytf");
@@ -71,18 +26,6 @@ impl Tmux {
             .trim()
             .parse()
             .unwrap()
-    }
-
-    fn shows(&self, text: &str) {
-        until(&format!("'{text}' on the screen"), || {
-            self.screen().contains(text)
-        });
-    }
-
-    fn hides(&self, text: &str) {
-        until(&format!("no '{text}' on the screen"), || {
-            !self.screen().contains(text)
-        });
     }
 
     /// The terminal is a shell's again, with what was on it before.
@@ -104,13 +47,6 @@ impl Tmux {
     }
 }
 
-impl Drop for Tmux {
-    fn drop(&mut self) {
-        let mut tmux = Command::new("tmux");
-        let _ = tmux.arg("-S").arg(&self.socket).arg("kill-server").output();
-    }
-}
-
 fn status(farm: &Farm) -> Value {
     let done = farm.pytf(["status", "w", "--json"]).run().leaves(0);
     serde_json::from_slice(&done.stdout).unwrap()
@@ -118,11 +54,7 @@ fn status(farm: &Farm) -> Value {
 
 /// A terminal, unless there is no tmux.
 fn tmux(farm: &Farm) -> Option<Tmux> {
-    if has("tmux") {
-        return Some(Tmux::new(farm));
-    }
-    skip("there is no tmux");
-    None
+    Tmux::start(farm, SHELL)
 }
 
 #[test]
@@ -183,9 +115,9 @@ fn sizes_filters_and_logs() {
     farm.write("tasks.txt", list + "printf '\\033[2Jevil\\n'; false\n");
     farm.farm("--proc 2").run().exits(1);
     tmux.watch();
-    tmux.tell(&["resize-window", "-x", "8", "-y", "2"]);
+    tmux.run(&["resize-window", "-x", "8", "-y", "2"]);
     tmux.hides("finished");
-    tmux.tell(&["resize-window", "-x", "130", "-y", "40"]);
+    tmux.run(&["resize-window", "-x", "130", "-y", "40"]);
     tmux.shows("4 failed, the latest first");
     tmux.keys(&["/"]);
     tmux.shows("filter: ");

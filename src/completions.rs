@@ -1,0 +1,99 @@
+//! Completions of command lines: what `pytf completions SHELL` prints, and the answers to
+//! the shell that has it.
+//!
+//! The shell runs `pytf` with [`VARIABLE`] and the words so far, so that the candidates are
+//! those of this version and of the files that are there: workdirs, and the ids of tasks
+//! that failed.
+
+use std::ffi::OsStr;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use clap::{Arg, Command, ValueHint};
+use clap_complete::CompleteEnv;
+use clap_complete::engine::{ArgValueCompleter, CompletionCandidate, PathCompleter};
+use clap_complete::env::{Bash, EnvCompleter, Fish, Zsh};
+use pytf::cli::{Shell, default_workdir, definition};
+use pytf::model::escape::{clip, escape};
+use pytf::workdir::layout::{FAILED, LOCK};
+
+/// The variable by which the shell asks.
+const VARIABLE: &str = "PYTF_COMPLETE";
+/// How much of a command is shown beside its id, in columns.
+const SHOWN: usize = 60;
+/// How many ids are offered at most: nobody reads more, and a shell is slow with them.
+const OFFERED: usize = 500;
+
+/// The script for this shell.
+pub(crate) fn script(shell: Shell) -> io::Result<String> {
+    let shell: &dyn EnvCompleter = match shell {
+        Shell::Bash => &Bash,
+        Shell::Zsh => &Zsh,
+        Shell::Fish => &Fish,
+    };
+    let mut script = Vec::new();
+    shell.write_registration(VARIABLE, "pytf", "pytf", "pytf", &mut script)?;
+    String::from_utf8(script).map_err(io::Error::other)
+}
+
+/// Answers a shell that asks for completions; none when this is another call.
+pub(crate) fn answer() -> Option<io::Result<()>> {
+    // Before anything is built: farms start without this.
+    std::env::var_os(VARIABLE)?;
+    let here = std::env::current_dir().ok();
+    CompleteEnv::with_factory(completing)
+        .var(VARIABLE)
+        .bin("pytf")
+        .completer("pytf")
+        .try_complete(std::env::args_os(), here.as_deref())
+        .map_err(io::Error::other)
+        .map(|asked| asked.then_some(()))
+        .transpose()
+}
+
+/// The command line, with what completes its values.
+fn completing() -> Command {
+    definition()
+        .mut_args(with_values)
+        .mut_subcommands(|sub| sub.mut_args(with_values))
+}
+
+fn with_values(arg: Arg) -> Arg {
+    match arg.get_id().as_str() {
+        "workdir" => arg.add(ArgValueCompleter::new(
+            PathCompleter::dir().filter(is_workdir),
+        )),
+        "id" | "ids" | "task" => arg.add(ArgValueCompleter::new(failed_ids)),
+        "list" | "tasklist" => arg.value_hint(ValueHint::FilePath),
+        _ => arg,
+    }
+}
+
+fn is_workdir(path: &Path) -> bool {
+    path.join(LOCK).is_file() && path.join(FAILED).is_file()
+}
+
+/// The ids of failed tasks in the workdir that the command line names before.
+fn failed_ids(word: &OsStr) -> Vec<CompletionCandidate> {
+    let words = std::env::args_os()
+        .skip_while(|word| word != "--")
+        .map(PathBuf::from);
+    let Some(workdir) = words
+        .flat_map(|word| [default_workdir(&word), Some(word)])
+        .flatten()
+        .find(|path| is_workdir(path))
+    else {
+        return Vec::new();
+    };
+    let failed = std::fs::read(workdir.join(FAILED)).unwrap_or_default();
+    let failed = String::from_utf8_lossy(&failed);
+    let typed = word.to_string_lossy();
+    let lines = failed.lines().filter_map(|line| line.split_once(' '));
+    lines
+        .filter(|(id, _)| id.starts_with(&*typed))
+        .take(OFFERED)
+        .map(|(id, command)| {
+            CompletionCandidate::new(id).help(Some(clip(&escape(command.as_bytes()), SHOWN).into()))
+        })
+        .collect()
+}
