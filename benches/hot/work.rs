@@ -129,7 +129,7 @@ impl Farm {
         let mut txn = Txn::begin(&dir, mechanism, "the user", &mut waiting)?;
         let mut lines = Vec::new();
         (0..tasks).for_each(|id| push_line(&mut lines, TaskId(id), line(id).as_bytes()));
-        txn.add(&lines, tasks)?;
+        txn.add(&lines)?;
         txn.commit(Act::Prepare)?;
         let workdir = Workdir {
             dir,

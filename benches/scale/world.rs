@@ -47,7 +47,7 @@ impl World {
         let mut txn = Txn::begin(&dir, Mechanism::Fcntl, "the user", &mut waiting)?;
         let mut lines = Vec::new();
         (0..total).for_each(|id| push_line(&mut lines, TaskId(id), b"./t"));
-        txn.add(&lines, total)?;
+        txn.add(&lines)?;
         txn.commit(Act::Prepare)?;
         let count = server.lock().count;
         let workdir = Workdir {

@@ -35,7 +35,7 @@ impl StartError {
         match self.workdir() {
             Some(Error::Canceled) => RunExit::WorkLeft,
             Some(Error::Fenced) => RunExit::Sealed,
-            Some(Error::Refused(_)) => RunExit::Usage,
+            Some(error) if error.is_wrong_usage() => RunExit::Usage,
             Some(Error::Io { source, .. }) if is_resource(source) => RunExit::System,
             Some(_) => RunExit::WorkdirUnusable,
             None => match self {

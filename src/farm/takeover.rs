@@ -6,9 +6,10 @@ use super::lock_wait::LockWaiter;
 use crate::model::identity::Process;
 use crate::model::liveness::{LockState, Verdict};
 use crate::workdir::error::Result;
-use crate::workdir::liveness::Waiting;
+use crate::workdir::liveness::{JournalView, Waiting};
 use crate::workdir::open::Workdir;
-use crate::workdir::{liveness, membership, recovery};
+use crate::workdir::recovery::{self, Sealer, Suspect};
+use crate::workdir::{liveness, membership};
 
 /// How many farmers are checked before the first task: those with names like ours, and
 /// others.
@@ -44,8 +45,7 @@ impl Takeover<'_> {
             return Ok(());
         };
         if let Some(seen) = liveness::look_at(dir, mechanism, before, watcher)? {
-            let of = (before, Some(&seen));
-            recovery::seal(dir, mechanism, (self.me, None), self.waiter, of)?;
+            self.seal(before, &seen)?;
         }
         Ok(())
     }
@@ -79,9 +79,7 @@ impl Takeover<'_> {
                 return Ok(());
             };
             if matches!(verdict, Verdict::Dead(_)) {
-                let of = (farmer, Some(&seen));
-                recovery::seal(dir, mechanism, (self.me, None), self.waiter, of)?;
-                return Ok(());
+                return self.seal(farmer, &seen);
             }
             let is_dying = seen.process == Process::Gone && seen.lock == LockState::Held;
             if !is_dying || nth == DYING_CHECKS || !self.waiter.pause(DYING_PAUSE) {
@@ -89,5 +87,12 @@ impl Takeover<'_> {
             }
         }
         Ok(())
+    }
+
+    fn seal(&mut self, farmer: &str, seen: &JournalView) -> Result<()> {
+        let (dir, mechanism) = (&self.workdir.dir, self.workdir.mechanism);
+        let (by, journal) = (Sealer::Outsider(self.me), Some(seen));
+        let suspect = Suspect { farmer, journal };
+        recovery::seal(dir, mechanism, by, self.waiter, suspect).map(drop)
     }
 }

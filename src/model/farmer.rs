@@ -190,7 +190,7 @@ impl Lifecycle {
             Event::Drained => self.drained(),
             Event::Complete => self.complete(),
             Event::WorkdirUnusable => self.stop(now, Cause::WorkdirUnusable),
-            Event::Fenced => self.sealed(now),
+            Event::Fenced => self.stop(now, Cause::Fenced),
             Event::SlotsDone => self.leave(now),
             Event::Left => {
                 self.phase = Phase::Done;
@@ -259,48 +259,24 @@ impl Lifecycle {
         Vec::new()
     }
 
+    /// When others have fenced us, our tasks belong to other farmers and may run there
+    /// already: they end as for any other cause.
     fn stop(&mut self, now: Duration, cause: Cause) -> Vec<Action> {
-        self.was_stopped = true;
+        self.was_stopped |= cause != Cause::Fenced;
         self.cause = self.cause.max(cause);
-        match self.phase {
-            Phase::Running => {}
-            // Completed a moment ago: nothing runs, the slots are shutting down.
-            Phase::Stopping {
-                kill_at: Duration::MAX,
-            } if cause != Cause::WorkdirUnusable => return Vec::new(),
-            Phase::Leaving { give_up_at: None } => {
-                self.phase = Phase::Leaving {
-                    give_up_at: Some(now + LEAVE_WITHIN),
-                };
-                return Vec::new();
-            }
-            _ => return Vec::new(),
-        }
-        self.phase = Phase::Stopping {
-            kill_at: now + self.grace,
-        };
-        vec![Action::Close(true), Action::Terminate]
-    }
-
-    /// Our tasks belong to other farmers now, and may run there already: they end as they
-    /// do for a stop.
-    fn sealed(&mut self, now: Duration) -> Vec<Action> {
-        self.cause = Cause::Fenced;
-        match self.phase {
+        match &mut self.phase {
             Phase::Running => {
-                self.phase = Phase::Stopping {
-                    kill_at: now + self.grace,
-                };
-                vec![Action::Close(true), Action::Terminate]
+                let kill_at = now + self.grace;
+                self.phase = Phase::Stopping { kill_at };
+                return vec![Action::Close(true), Action::Terminate];
             }
-            // The ledger has nothing to leave any more, and answers at once.
-            Phase::Leaving { .. } => {
-                let give_up_at = Some(now + LEAVE_WITHIN);
-                self.phase = Phase::Leaving { give_up_at };
-                Vec::new()
+            // Once fenced, the ledger has nothing to leave any more and answers at once.
+            Phase::Leaving { give_up_at } if give_up_at.is_none() || cause == Cause::Fenced => {
+                *give_up_at = Some(now + LEAVE_WITHIN);
             }
-            Phase::Stopping { .. } | Phase::Killing { .. } | Phase::Done => Vec::new(),
+            _ => {}
         }
+        Vec::new()
     }
 
     fn kill(&mut self, now: Duration) -> Vec<Action> {

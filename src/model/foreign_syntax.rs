@@ -8,7 +8,7 @@
 
 use std::collections::HashSet;
 
-use super::shell_text::{Piece, pieces};
+use super::shell_text::{Piece, comment, pieces};
 
 /// A mark of another tool in a line.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -127,10 +127,7 @@ fn prefix(line: &[u8]) -> Option<Mark> {
 /// A directive behind a command.
 fn trailing(line: &[u8]) -> Option<Mark> {
     memchr::memchr(b'#', line)?;
-    let at = pieces(line).find_map(|piece| match piece {
-        Piece::Comment(at) => Some(at),
-        Piece::Variable { .. } => None,
-    })?;
+    let at = comment(line)?;
     let comment = &line[at..];
     let what = directive(comment).or_else(|| {
         is_runtask(comment).then(|| {

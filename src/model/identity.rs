@@ -7,37 +7,9 @@
 
 use super::record::{Header, NodeId};
 
-/// A farmer, as the header of its journal has it. The name of the journal is for
-/// people and says nothing.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct FarmerId {
-    /// Its name, which is the journal's.
-    pub name: String,
-    /// The name of its node, for people.
-    pub host: String,
-    /// The scheduler's job, when there is one.
-    pub job: Option<String>,
-    /// The process.
-    pub pid: u32,
-    /// When the process began, in clock ticks since the boot (proc(5), `starttime`).
-    pub began: Option<u64>,
-    /// Its node; unknown where the kernel did not tell, or an older pytf wrote it.
-    pub node: Option<NodeId>,
-}
-
-impl FarmerId {
-    /// The farmer that writes a journal with this header.
-    pub fn of(header: &Header) -> Self {
-        Self {
-            name: header.farmer.clone(),
-            host: header.host.clone(),
-            job: header.job.clone(),
-            pid: header.pid,
-            began: header.began,
-            node: header.node.clone(),
-        }
-    }
-
+/// A farmer is known by the header of its journal. The name of the journal is for people
+/// and proves nothing.
+impl Header {
     /// Whether it runs on this very node.
     pub fn is_on(&self, node: Option<&NodeId>) -> bool {
         node.is_some() && self.node.as_ref() == node
@@ -65,12 +37,10 @@ pub enum Process {
 /// The name of the program in it may hold anything, parentheses too.
 pub fn process_of(stat: &str, began: Option<u64>) -> Process {
     let after_name = stat.rsplit_once(')').map_or("", |(_, rest)| rest);
-    let mut fields = after_name.split_ascii_whitespace();
-    let Some(state) = fields.next() else {
+    let Some(state) = after_name.split_ascii_whitespace().next() else {
         return Process::Unknown;
     };
-    let starttime: Option<u64> = fields.nth(18).and_then(|field| field.parse().ok());
-    match (state, starttime, began) {
+    match (state, began_of(stat), began) {
         // A zombie has closed its files and waits for its parent only.
         ("Z" | "X", ..) => Process::Gone,
         (_, Some(now), Some(then)) if now != then => Process::Gone,
@@ -111,13 +81,10 @@ mod tests {
             boot: boot.into(),
             pids,
         };
-        let farmer = FarmerId {
-            name: "localhost.0.1.1".into(),
-            host: "localhost".into(),
-            job: None,
-            pid: 1,
-            began: None,
+        let farmer = Header {
+            farmer: "localhost.0.1.1".into(),
             node: Some(node("a", 1)),
+            ..Header::default()
         };
         assert!(farmer.is_on(Some(&node("a", 1))));
         for other in [node("a", 2), node("b", 1)] {
@@ -125,7 +92,7 @@ mod tests {
         }
         assert!(farmer.is_under_another_kernel(Some(&node("b", 1))));
         assert!(!farmer.is_under_another_kernel(Some(&node("a", 2))));
-        let unknown = FarmerId {
+        let unknown = Header {
             node: None,
             ..farmer
         };

@@ -26,15 +26,15 @@ pub enum Outcome {
     Lost,
 }
 
-/// Where a task goes when an attempt has ended.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// Where a task goes when an attempt has ended; the better end is the greater.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Destination {
-    /// The file `finished`.
-    Finished,
-    /// The file `failed`.
-    Failed,
     /// Back to `toprocess`.
     ToProcess,
+    /// The file `failed`.
+    Failed,
+    /// The file `finished`.
+    Finished,
 }
 
 impl Outcome {

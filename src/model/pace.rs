@@ -7,6 +7,8 @@
 
 use std::time::Duration;
 
+use super::figures::float;
+
 /// Never more often than this: fifty turns a second keep any node busy.
 const SHORTEST_GAP: Duration = Duration::from_millis(20);
 /// A turn is followed by so many times its own length without one.
@@ -97,8 +99,7 @@ impl Pace {
         if span.is_zero() {
             return;
         }
-        #[expect(clippy::cast_precision_loss, reason = "a rate needs no 53 bits")]
-        let count = ends.count as f64;
+        let count = float(ends.count);
         if ends.count > 0 {
             let length = ends.ran.as_secs_f64() / count;
             self.length = if self.length == 0.0 {
@@ -152,13 +153,7 @@ impl Pace {
     /// Of `left` unclaimed tasks this never takes more than a fair share.
     pub fn lookahead(&self, live: u32, left: u64) -> u64 {
         let horizon = (self.gap(live) + self.turn * 2).as_secs_f64();
-        #[expect(
-            clippy::cast_possible_truncation,
-            clippy::cast_sign_loss,
-            reason = "a rate is positive and far below 2^63"
-        )]
-        let expected = (self.rate * horizon * 1.5) as u64;
-        expected
+        whole(self.rate * horizon * 1.5)
             .max(self.reserve())
             .min(left / (2 * u64::from(self.farm(live))))
     }
@@ -183,13 +178,7 @@ impl Pace {
 
     /// How many tasks end within a second, at the rate of late.
     pub fn soon(&self) -> u64 {
-        #[expect(
-            clippy::cast_possible_truncation,
-            clippy::cast_sign_loss,
-            reason = "a rate is positive and far below 2^63"
-        )]
-        let soon = self.rate as u64;
-        soon
+        whole(self.rate)
     }
 
     /// How many tasks to claim now: for the `idle` slots, and ahead of them,
@@ -210,6 +199,15 @@ impl Pace {
         let wanted = idle.min(share) + second.max(self.lookahead(live, left));
         wanted.saturating_sub(queued)
     }
+}
+
+#[expect(
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    reason = "a rate is positive and far below 2^63"
+)]
+fn whole(tasks: f64) -> u64 {
+    tasks as u64
 }
 
 /// Claimed tasks may wait for so long.

@@ -253,8 +253,8 @@ pub struct Used {
     pub written: u64,
 }
 
-#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes references")]
-fn is_zero(n: &u64) -> bool {
+/// For serde: whether a number can be left out.
+pub fn is_zero(n: &u64) -> bool {
     *n == 0
 }
 

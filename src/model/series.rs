@@ -138,12 +138,8 @@ impl<S: Sum> Series<S> {
 
     /// All stretches with the time at which each begins.
     pub fn iter(&self) -> impl DoubleEndedIterator<Item = (u64, &S)> + '_ {
-        (self.first..)
-            .take(self.stretches.len())
-            .zip(&self.stretches)
-            .map(|(number, stretch)| (number * self.width, stretch))
-            .collect::<Vec<_>>()
-            .into_iter()
+        let stretches = self.stretches.iter().enumerate();
+        stretches.map(|(nth, stretch)| ((self.first + nth as u64) * self.width, stretch))
     }
 
     /// Adds all that another has.

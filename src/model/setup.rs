@@ -1,7 +1,7 @@
 //! Lines that do nothing but set up the shell that runs them: each task has a shell
 //! of its own, so no other task sees what they did.
 
-use super::shell_text::{Piece, pieces};
+use super::shell_text::comment;
 
 /// First words of commands that change only their own shell.
 const WORDS: [&str; 18] = [
@@ -57,11 +57,7 @@ pub fn only_sets_up(line: &[u8]) -> bool {
     if text.contains(['|', '<', '>', '(', '`', '{', '"', '\'', '\\']) {
         return false;
     }
-    let comment = pieces(line).find_map(|piece| match piece {
-        Piece::Comment(at) => Some(at),
-        Piece::Variable { .. } => None,
-    });
-    let commands = &text[..comment.unwrap_or(text.len())];
+    let commands = &text[..comment(line).unwrap_or(text.len())];
     let commands = commands.split(';').flat_map(|part| part.split("&&"));
     let mut commands = commands
         .map(str::trim)

@@ -19,6 +19,14 @@ pub enum Piece<'a> {
     },
 }
 
+/// Where the comment of a line begins.
+pub fn comment(line: &[u8]) -> Option<usize> {
+    pieces(line).find_map(|piece| match piece {
+        Piece::Comment(at) => Some(at),
+        Piece::Variable { .. } => None,
+    })
+}
+
 /// What encloses a place in a line.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Inside {

@@ -10,7 +10,6 @@ use crate::workdir::fs::{Dir, Open};
 use crate::workdir::layout::{FAILED, FINISHED, LOCK, REQUEUED, TASKS, TOPROCESS};
 use crate::workdir::membership;
 use crate::workdir::state::{self, FORMAT, Log, State};
-use std::io::ErrorKind;
 use std::sync::Arc;
 
 /// How often a workdir that changes meanwhile is looked at.
@@ -40,41 +39,36 @@ pub fn check(dir: &Arc<dyn Dir>) -> Result<Checked> {
 
 /// The state, as it is seen without the lock.
 fn read(dir: &Arc<dyn Dir>) -> Result<Option<State>> {
-    match dir.open(LOCK, Open::Fresh) {
-        Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
-        file => state::read(&*file.context("open", LOCK)?),
-    }
+    let file = dir.open(LOCK, Open::Fresh).if_found("open", LOCK)?;
+    file.map_or(Ok(None), |file| state::read(&*file))
 }
 
 fn check_once(dir: &Arc<dyn Dir>) -> Result<Checked> {
-    let mut damage = Vec::new();
-    let mut take = |found: Result<()>| match found {
-        Err(error @ Error::Damaged { .. }) => {
-            damage.push(error);
-            Ok(())
-        }
-        other => other,
-    };
-    let state = match read(dir) {
-        Err(error @ Error::Damaged { .. }) => {
-            take(Err(error))?;
-            None
-        }
-        state => state?,
-    };
-    if let Some(state) = &state {
-        take(
-            state
-                .contradiction()
-                .map_or(Ok(()), |what| damaged(LOCK, what)),
-        )?;
-        take(membership::check_age(dir))?;
-        take(check_log(dir, state))?;
+    let mut checked = Checked::default();
+    checked.state = checked.take(read(dir))?.flatten();
+    if let Some(state) = checked.state.clone() {
+        let contradiction = state.contradiction();
+        checked.take(contradiction.map_or(Ok(()), |what| damaged(LOCK, what)))?;
+        checked.take(membership::check_age(dir))?;
+        checked.take(check_log(dir, &state))?;
         for name in [TASKS, TOPROCESS, FINISHED, FAILED, REQUEUED] {
-            take(check_file(dir, state, name))?;
+            checked.take(check_file(dir, &state, name))?;
         }
     }
-    Ok(Checked { damage, state })
+    Ok(checked)
+}
+
+impl Checked {
+    /// Keeps what is damage; any other error ends the check.
+    fn take<T>(&mut self, found: Result<T>) -> Result<Option<T>> {
+        match found {
+            Err(error @ Error::Damaged { .. }) => {
+                self.damage.push(error);
+                Ok(None)
+            }
+            other => other.map(Some),
+        }
+    }
 }
 
 /// The log has its checksum; format 1 had none.
@@ -91,9 +85,8 @@ fn check_file(dir: &Arc<dyn Dir>, state: &State, name: &str) -> Result<()> {
     let renames = state.renames.iter().filter(|rename| rename.to == name);
     let names = renames.map(|rename| &*rename.from).chain([name]);
     for there in names {
-        let file = match dir.open(there, Open::Read) {
-            Err(error) if error.kind() == ErrorKind::NotFound => continue,
-            file => file.context("open", name)?,
+        let Some(file) = dir.open(there, Open::Read).if_found("open", name)? else {
+            continue;
         };
         let len = file.len().context("look at", name)?;
         if len < known.len {
@@ -101,21 +94,15 @@ fn check_file(dir: &Arc<dyn Dir>, state: &State, name: &str) -> Result<()> {
             return damaged(name, what);
         }
         // Format 1 had no checksums.
-        let has_changed =
-            state.format == FORMAT && sum_of(&*file, known.len).context("read", name)? != known.sum;
-        return if has_changed {
-            damaged(name, CHANGED)
-        } else {
-            Ok(())
-        };
-    }
-    if known.len == 0 {
+        if state.format == FORMAT && sum_of(&*file, known.len).context("read", name)? != known.sum {
+            return damaged(name, CHANGED);
+        }
         return Ok(());
     }
-    damaged(
-        name,
-        format!("it is missing; {} bytes were recorded", known.len),
-    )
+    match known.len {
+        0 => Ok(()),
+        len => damaged(name, format!("it is missing; {len} bytes were recorded")),
+    }
 }
 
 fn damaged(name: &str, what: impl std::fmt::Display) -> Result<()> {

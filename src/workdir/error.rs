@@ -61,12 +61,127 @@ pub enum Error {
     /// The wait for the lock was canceled.
     #[error("gave up waiting for the lock")]
     Canceled,
-    /// A wish that would not be safe.
+    /// The workdir is locked by another mechanism than this process was asked to use.
+    #[error(
+        "this workdir is locked by {known}, not by {wished}: processes that lock differently do \
+         not exclude each other; omit --lock"
+    )]
+    OtherMechanism {
+        /// How it is locked.
+        known: Mechanism,
+        /// `--lock`.
+        wished: Mechanism,
+    },
+    /// `--lock` names a mechanism that may not exclude other nodes here.
+    #[error(
+        "--lock {wished} is not safe for {workdir}: it is on {file_system}, {why}; \
+         without --lock the safe one is taken"
+    )]
+    UnsafeMechanism {
+        /// `--lock`.
+        wished: Mechanism,
+        /// The workdir, as the user named it.
+        workdir: String,
+        /// Its file system, and where that is mounted.
+        file_system: String,
+        /// Why it is not safe, and what an administrator could change.
+        why: &'static str,
+    },
+    /// The file system has no such locks.
+    #[error(
+        "the file system of the workdir refuses {mechanism} locks of {file}: {source}; begin in a \
+         new workdir with --lock {}, or with --lock link, which needs no locks",
+        if *mechanism == Mechanism::Flock { "fcntl" } else { "flock" }
+    )]
+    LocksRefused {
+        /// How it was to be locked.
+        mechanism: Mechanism,
+        /// The file, relative to the workdir.
+        file: String,
+        /// The system's answer.
+        source: io::Error,
+    },
+    /// Locks of one node do not reach the others.
+    #[error(
+        "{mechanism} locks do not exclude other nodes on this file system: farmer {farmer} is \
+         alive, and its lock was free for us. Nothing was changed ({tasks} tasks are as they were). \
+         Either the file system is mounted so that locks stay on the node (ask for it to be mounted \
+         with locks: -o flock on Lustre, without nolock on NFS, tuneUseGlobalFileLocks on BeeGFS), \
+         or begin in a new workdir with --lock link"
+    )]
+    LocksDoNotExclude {
+        /// How the workdir is locked.
+        mechanism: Mechanism,
+        /// The farmer that shows it.
+        farmer: String,
+        /// The tasks in the workdir.
+        tasks: u64,
+    },
+    /// A repair needs the workdir for itself.
+    #[error("{by} works on this workdir: stop it first, or wait until it has ended")]
+    InUse {
+        /// Who works on it: "farmer x", "another process".
+        by: String,
+    },
+    /// The folder holds other things than a workdir.
+    #[error(
+        "the folder {folder} is not a workdir and not empty: it holds {contents}. Choose another \
+         with --workdir"
+    )]
+    NotAWorkdir {
+        /// The folder, as the user named it.
+        folder: String,
+        /// What is in it, in short.
+        contents: String,
+    },
+    /// Another user owns the workdir.
+    #[error(
+        "the workdir {workdir} belongs to user {owner}, not to you (user {us}): a user that may \
+         write it can run commands as you; --shared-workdir allows it"
+    )]
+    OtherOwner {
+        /// The workdir, as the user named it.
+        workdir: String,
+        /// The owner's number.
+        owner: u32,
+        /// Our number.
+        us: u32,
+    },
+    /// Other users may write the workdir.
+    #[error(
+        "others may write the workdir {workdir} (mode {mode:04o}) and so run commands as you: \
+         chmod go-w it, or allow it with --shared-workdir"
+    )]
+    WritableByOthers {
+        /// The workdir, as the user named it.
+        workdir: String,
+        /// Its mode.
+        mode: u32,
+    },
+    /// Other users own or may write a file in the workdir.
+    #[error(
+        "{file} in the workdir {workdir}: {fault}. A user that may write it can run commands as \
+         you. Check that its contents are yours, then: chmod -R go-w {workdir}. Or allow it with \
+         --shared-workdir"
+    )]
+    UntrustedFile {
+        /// The file, relative to the workdir.
+        file: &'static str,
+        /// The workdir, as the user named it.
+        workdir: String,
+        /// What is wrong with its owner or mode.
+        fault: String,
+    },
+    /// Each name that was tried for a new farmer is taken.
+    #[error("cannot create a journal: {name} and similar names exist")]
+    NamesTaken {
+        /// The first of them.
+        name: String,
+    },
+    /// What was asked for cannot be done; the text says why, and the way out. It stays a
+    /// text: callers show it and end with the status for wrong usage, whatever it is.
     #[error("{0}")]
     Refused(String),
-    /// A workdir that is not safe, or cannot be.
-    #[error("{0}")]
-    Unsafe(String),
 }
 
 impl Error {
@@ -76,6 +191,17 @@ impl Error {
             file: file.to_owned(),
             what: format!("{what}; see docs/workdir.md, \"A damaged workdir\""),
         }
+    }
+
+    /// Whether it is for the user to ask for something else: nothing is wrong with the workdir.
+    pub fn is_wrong_usage(&self) -> bool {
+        matches!(
+            self,
+            Self::Refused(_)
+                | Self::OtherMechanism { .. }
+                | Self::UnsafeMechanism { .. }
+                | Self::InUse { .. }
+        )
     }
 
     /// A line to be put behind the message that says what mends it, where a command
@@ -101,6 +227,9 @@ pub type Result<T, E = Error> = std::result::Result<T, E>;
 pub trait Context<T> {
     /// "cannot `doing` `file`: …"; what stands in the place of a file is damage.
     fn context(self, doing: &'static str, file: &str) -> Result<T>;
+
+    /// The same; `None` when there is no such file.
+    fn if_found(self, doing: &'static str, file: &str) -> Result<Option<T>>;
 }
 
 impl<T> Context<T> for io::Result<T> {
@@ -117,6 +246,13 @@ impl<T> Context<T> for io::Result<T> {
             }
         })
     }
+
+    fn if_found(self, doing: &'static str, file: &str) -> Result<Option<T>> {
+        match self {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            done => done.context(doing, file).map(Some),
+        }
+    }
 }
 
 /// Whether this is the answer of a file system that has no locks at all.
@@ -129,22 +265,20 @@ fn has_none(error: &io::Error) -> bool {
 
 /// What a lock of `file` that was refused means, and the way out.
 pub fn unusable(mechanism: Mechanism, file: &str, source: io::Error) -> Error {
-    let other = match mechanism {
-        Mechanism::Flock => "fcntl",
-        Mechanism::Fcntl | Mechanism::Link => "flock",
-    };
+    let file = file.to_owned();
     // No more locks, or none that this descriptor could have: a server without a lock
     // daemon says so as well.
     let is_refused = matches!(source.raw_os_error(), Some(libc::ENOLCK | libc::EBADF));
-    if !is_refused && !has_none(&source) {
-        return Error::Io {
-            doing: "lock",
-            file: file.into(),
+    if is_refused || has_none(&source) {
+        return Error::LocksRefused {
+            mechanism,
+            file,
             source,
         };
     }
-    Error::Unsafe(format!(
-        "the file system of the workdir refuses {mechanism} locks of {file}: {source}; begin in a new \
-         workdir with --lock {other}, or with --lock link, which needs no locks"
-    ))
+    Error::Io {
+        doing: "lock",
+        file,
+        source,
+    }
 }

@@ -69,54 +69,42 @@ pub fn mount_of(mountinfo: &str, path: &Path) -> Option<Mount> {
     fits.max_by_key(|mount| mount.at.len())
 }
 
-/// What a mechanism is worth on a mount.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Suitability {
-    /// It excludes other nodes, or there are none.
-    Excludes,
-    /// It does not, or that is unknown; what an administrator could change.
-    Unsafe(&'static str),
-}
-
-/// What `mechanism` is worth on `mount`, as measured or documented; see
-/// docs/workdir.md, "Locks".
-pub fn suitability(mount: &Mount, mechanism: Mechanism) -> Suitability {
+/// Why locks of `mechanism` may not exclude other nodes on `mount`, as measured or
+/// documented, and what an administrator could change; `None` when they do, or there are
+/// no other nodes. See docs/workdir.md, "Locks".
+pub fn unsafe_because(mount: &Mount, mechanism: Mechanism) -> Option<&'static str> {
     use Mechanism::{Fcntl, Flock, Link};
     let has = |option: &str| mount.options.split(',').any(|there| there == option);
     let local = [
         "ext2", "ext3", "ext4", "xfs", "btrfs", "tmpfs", "zfs", "f2fs", "overlay", "ramfs",
     ];
     match (mount.kind.as_str(), mechanism) {
-        (_, Link) => Suitability::Excludes,
-        (kind, _) if local.contains(&kind) => Suitability::Excludes,
+        (_, Link) => None,
+        (kind, _) if local.contains(&kind) => None,
         ("nfs" | "nfs4", _) if has("nolock") || has("local_lock=all") => {
-            Suitability::Unsafe("mounted with nolock: locks stay on the node; mount it without")
+            Some("mounted with nolock: locks stay on the node; mount it without")
         }
         ("nfs" | "nfs4", Flock) if has("local_lock=flock") => {
-            Suitability::Unsafe("mounted with local_lock=flock; mount it with local_lock=none")
+            Some("mounted with local_lock=flock; mount it with local_lock=none")
         }
         ("nfs" | "nfs4", Fcntl) if has("local_lock=posix") => {
-            Suitability::Unsafe("mounted with local_lock=posix; mount it with local_lock=none")
+            Some("mounted with local_lock=posix; mount it with local_lock=none")
         }
-        ("lustre", _) if has("flock") => Suitability::Excludes,
-        ("lustre", _) if has("localflock") => Suitability::Unsafe(
-            "mounted with -o localflock: locks stay on the node; mount it with -o flock",
-        ),
-        ("lustre", _) => Suitability::Unsafe("mounted without locks; mount it with -o flock"),
-        ("fuse.mfs", Fcntl) => Suitability::Unsafe(
+        ("lustre", _) if has("flock") => None,
+        ("lustre", _) if has("localflock") => {
+            Some("mounted with -o localflock: locks stay on the node; mount it with -o flock")
+        }
+        ("lustre", _) => Some("mounted without locks; mount it with -o flock"),
+        ("fuse.mfs", Fcntl) => Some(
             "whose fcntl(2) locks were seen to stall for half a minute and to be held twice when \
              the machine was overloaded; flock(2) was not",
         ),
-        ("gpfs", Flock) => {
-            Suitability::Unsafe("flock(2) stays on the node in some set-ups of GPFS")
+        ("gpfs", Flock) => Some("flock(2) stays on the node in some set-ups of GPFS"),
+        ("beegfs", _) => {
+            Some("locks stay on the node unless tuneUseGlobalFileLocks=true in its client")
         }
-        ("beegfs", _) => Suitability::Unsafe(
-            "locks stay on the node unless tuneUseGlobalFileLocks=true in its client",
-        ),
-        ("nfs" | "nfs4" | "gpfs" | "ceph" | "fuse.mfs" | "fuse.glusterfs", _) => {
-            Suitability::Excludes
-        }
-        _ => Suitability::Unsafe("not known to exclude other nodes"),
+        ("nfs" | "nfs4" | "gpfs" | "ceph" | "fuse.mfs" | "fuse.glusterfs", _) => None,
+        _ => Some("not known to exclude other nodes"),
     }
 }
 
@@ -130,15 +118,16 @@ pub fn choose(path: &Path, wished: Option<Mechanism>) -> Result<Mechanism> {
     match wished {
         None => Ok([Mechanism::Flock, Mechanism::Fcntl]
             .into_iter()
-            .find(|mechanism| suitability(&mount, *mechanism) == Suitability::Excludes)
+            .find(|mechanism| unsafe_because(&mount, *mechanism).is_none())
             .unwrap_or(Mechanism::Link)),
-        Some(wished) => match suitability(&mount, wished) {
-            Suitability::Excludes => Ok(wished),
-            Suitability::Unsafe(why) => Err(Error::Refused(format!(
-                "--lock {wished} is not safe for {shown}: it is on {} (at {}), {why}; \
-                 without --lock the safe one is taken",
-                mount.kind, mount.at
-            ))),
+        Some(wished) => match unsafe_because(&mount, wished) {
+            None => Ok(wished),
+            Some(why) => Err(Error::UnsafeMechanism {
+                wished,
+                workdir: shown,
+                file_system: format!("{} (at {})", mount.kind, mount.at),
+                why,
+            }),
         },
     }
 }
@@ -165,13 +154,25 @@ pub fn test(
     if mechanism == Mechanism::Link {
         return Ok(());
     }
+    let Some(watcher) = waiting.watcher() else {
+        return Ok(());
+    };
+    let node = watcher.node().id().cloned();
+    let look_at = |farmer: &str, waiting: &mut dyn Waiting| match waiting.watcher() {
+        Some(watcher) => liveness::look_at(dir, mechanism, farmer, watcher),
+        None => Ok(None),
+    };
+    // It holds, under another kernel, what we cannot get: locks reach us.
+    let is_proof = |seen: &JournalView| {
+        seen.lock == LockState::Held && seen.is_under_another_kernel(node.as_ref())
+    };
     let ours = journal.modified()?;
     let mut suspects = Vec::new();
     for farmer in others(dir, journal.farmer())? {
-        let Some((seen, is_proof)) = look_at(dir, mechanism, &farmer, waiting)? else {
+        let Some(seen) = look_at(&farmer, waiting)? else {
             continue;
         };
-        if is_proof {
+        if is_proof(&seen) {
             return Ok(());
         }
         let age = ours.saturating_sub(seen.modified);
@@ -191,15 +192,20 @@ pub fn test(
         let still_open = membership::present(dir)?;
         suspects.retain(|(farmer, ..)| still_open.contains(farmer));
         for (farmer, len, grew) in std::mem::take(&mut suspects) {
-            match look_at(dir, mechanism, &farmer, waiting)? {
-                // We saw it between its making and its locking.
-                Some((_, true)) => return Ok(()),
-                Some((seen, _)) if seen.is_here || seen.lock == LockState::Held => {}
-                Some((seen, _)) if seen.lock == LockState::Free && seen.len > len => {
+            match look_at(&farmer, waiting)? {
+                // It was seen after its journal was made and before that was locked.
+                Some(seen) if is_proof(&seen) => return Ok(()),
+                Some(seen) if seen.is_here || seen.lock == LockState::Held => {}
+                Some(seen) if seen.lock == LockState::Free && seen.len > len => {
                     let now = waiting.now();
                     let first = grew.unwrap_or(now);
                     if now >= first + beat {
-                        return Err(broken(dir, mechanism, &farmer));
+                        let tasks = peek(dir).ok().flatten();
+                        return Err(Error::LocksDoNotExclude {
+                            mechanism,
+                            farmer,
+                            tasks: tasks.map_or(0, |state| state.tasks.lines),
+                        });
                     }
                     until = until.max(first + beat * 5 / 2);
                     suspects.push((farmer, seen.len, Some(first)));
@@ -223,39 +229,6 @@ fn others(dir: &Arc<dyn Dir>, me: &str) -> Result<Vec<String>> {
     all.sort_by_key(in_common);
     all.truncate(MOST_LOOKS);
     Ok(all)
-}
-
-/// A look at a farmer, and whether it proves that locks reach us: it holds, under
-/// another kernel, what we cannot get.
-fn look_at(
-    dir: &Arc<dyn Dir>,
-    mechanism: Mechanism,
-    farmer: &str,
-    waiting: &mut dyn Waiting,
-) -> Result<Option<(JournalView, bool)>> {
-    let Some(watcher) = waiting.watcher() else {
-        return Ok(None);
-    };
-    let Some(seen) = liveness::look_at(dir, mechanism, farmer, watcher)? else {
-        return Ok(None);
-    };
-    let is_other = seen.is_under_another_kernel(watcher.node().id());
-    let is_proof = is_other && seen.lock == LockState::Held;
-    Ok(Some((seen, is_proof)))
-}
-
-fn broken(dir: &Arc<dyn Dir>, mechanism: Mechanism, farmer: &str) -> Error {
-    let tasks = peek(dir)
-        .ok()
-        .flatten()
-        .map_or(0, |state| state.tasks.lines);
-    Error::Unsafe(format!(
-        "{mechanism} locks do not exclude other nodes on this file system: farmer {farmer} is alive, \
-         and its lock was free for us. Nothing was changed ({tasks} tasks are as they were). Either \
-         the file system is mounted so that locks stay on the node (ask for it to be mounted with \
-         locks: -o flock on Lustre, without nolock on NFS, tuneUseGlobalFileLocks on BeeGFS), or \
-         begin in a new workdir with --lock link"
-    ))
 }
 
 #[cfg(test)]
@@ -303,17 +276,10 @@ mod tests {
             (mount("something-new", "rw"), false, false),
             (Mount::unknown(), false, false),
         ] {
-            assert_eq!(
-                suitability(&mount, Flock) == Suitability::Excludes,
-                flock,
-                "{mount:?}"
-            );
-            assert_eq!(
-                suitability(&mount, Fcntl) == Suitability::Excludes,
-                fcntl,
-                "{mount:?}"
-            );
-            assert_eq!(suitability(&mount, Link), Suitability::Excludes);
+            let excludes = |mechanism| unsafe_because(&mount, mechanism).is_none();
+            assert_eq!(excludes(Flock), flock, "{mount:?}");
+            assert_eq!(excludes(Fcntl), fcntl, "{mount:?}");
+            assert!(excludes(Link));
         }
     }
 }

@@ -21,13 +21,8 @@ pub struct Feed {
     /// By text: how often the workdir has it, and how often this stream had it.
     counts: HashMap<(u64, u64), (u32, u32)>,
     read: u64,
-    end: Option<StreamEnd>,
-}
-
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum StreamEnd {
-    Whole,
-    Cut,
+    /// Nothing more arrives: whether the stream was read to its end.
+    ended_whole: Option<bool>,
 }
 
 impl Feed {
@@ -43,21 +38,17 @@ impl Feed {
 
     /// Nothing more arrives; `is_whole` when the stream was read to its end.
     pub fn end(&mut self, is_whole: bool) {
-        self.end.get_or_insert(if is_whole {
-            StreamEnd::Whole
-        } else {
-            StreamEnd::Cut
-        });
+        self.ended_whole.get_or_insert(is_whole);
     }
 
     /// Whether more may arrive.
     pub fn is_open(&self) -> bool {
-        self.end.is_none()
+        self.ended_whole.is_none()
     }
 
     /// Whether the stream was read to its end.
     pub fn is_whole(&self) -> bool {
-        self.end == Some(StreamEnd::Whole)
+        self.ended_whole == Some(true)
     }
 
     /// Whether the next turn has something to add or to end.
@@ -84,7 +75,7 @@ impl Feed {
         for (id, (_, line)) in (txn.state().tasks.lines..).zip(&self.new) {
             push_line(&mut lines, TaskId(id), line);
         }
-        txn.add(&lines, self.new.len() as u64)?;
+        txn.add(&lines)?;
         if self.is_whole() {
             let state = txn.state_mut();
             state.feeding = state.feeding.saturating_sub(1);

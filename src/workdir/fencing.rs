@@ -5,12 +5,14 @@
 
 use crate::workdir::error::{Error, Result};
 use crate::workdir::fs::Dir;
+use crate::workdir::liveness::Waiting;
+use crate::workdir::mechanism::Mechanism;
 use crate::workdir::membership;
 use crate::workdir::state::{Act, Members, State};
 use crate::workdir::transaction::Txn;
 use std::sync::Arc;
 
-/// The same, without the lock.
+/// Whether others have fenced the farmer, asked without the lock.
 pub(super) fn check_fence_unlocked(dir: &Arc<dyn Dir>, farmer: &str) -> Result<()> {
     if membership::has_departed(dir, farmer)? {
         Err(Error::Fenced)
@@ -19,30 +21,50 @@ pub(super) fn check_fence_unlocked(dir: &Arc<dyn Dir>, farmer: &str) -> Result<(
     }
 }
 
-/// Whether others have sealed the farmer with that number and name since the state
-/// that it saw last.
-pub(super) fn check_fence(
-    txn: &Txn<'_>,
-    last: &State,
-    (number, farmer): (u32, &str),
-) -> Result<()> {
-    let now = txn.state();
-    let is_over = if now.live == 0 {
-        // There is no member, so we are none either.
-        true
-    } else if now.log.segment != last.log.segment {
-        let members = Members::after(&txn.entries()?);
-        members
-            .named(farmer)
-            .is_none_or(|member| member.by != number)
-    } else if now.log.len < last.log.len {
-        true
-    } else if now.seals == last.seals {
-        false
-    } else {
-        let is_ours = |act: &Act| matches!(act, Act::Seal { of, .. } if *of == number);
-        let entries = txn.entries_since(&last.log)?;
-        entries.iter().any(|entry| is_ours(&entry.act))
-    };
-    if is_over { Err(Error::Fenced) } else { Ok(()) }
+/// A member of the run, as it knows itself.
+#[derive(Clone, Copy)]
+pub struct OwnMembership<'a> {
+    /// Its number in the log.
+    pub number: u32,
+    /// Its name.
+    pub farmer: &'a str,
+    /// The state that it saw last.
+    pub seen: &'a State,
+}
+
+impl OwnMembership<'_> {
+    /// Begins a transaction, unless others have fenced the farmer.
+    pub(super) fn begin<'t>(
+        &self,
+        dir: &'t Arc<dyn Dir>,
+        mechanism: Mechanism,
+        waiting: &'t mut dyn Waiting,
+    ) -> Result<Txn<'t>> {
+        let txn = Txn::begin(dir, mechanism, self.farmer, waiting)?;
+        if self.is_fenced(&txn)? {
+            return Err(Error::Fenced);
+        }
+        Ok(txn)
+    }
+
+    /// Whether others have fenced the farmer since the state that it saw last.
+    fn is_fenced(&self, txn: &Txn<'_>) -> Result<bool> {
+        let (now, seen) = (txn.state(), self.seen);
+        Ok(if now.live == 0 {
+            // There is no member, so we are not one.
+            true
+        } else if now.log.segment != seen.log.segment {
+            let members = Members::after(&txn.entries()?);
+            let member = members.named(self.farmer);
+            member.is_none_or(|member| member.by != self.number)
+        } else if now.log.len < seen.log.len {
+            true
+        } else if now.seals == seen.seals {
+            false
+        } else {
+            let entries = txn.entries_since(&seen.log)?;
+            let is_ours = |act: &Act| matches!(act, Act::Seal { of, .. } if *of == self.number);
+            entries.iter().any(|entry| is_ours(&entry.act))
+        })
+    }
 }

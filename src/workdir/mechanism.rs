@@ -6,10 +6,11 @@ use std::str::FromStr;
 use serde::{Deserialize, Serialize};
 
 /// A way to exclude other processes, on whatever node.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Mechanism {
     /// flock(2).
+    #[default]
     Flock,
     /// fcntl(2) open-file-description locks, `F_OFD_SETLK` (Linux 3.15).
     Fcntl,

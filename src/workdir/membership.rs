@@ -12,7 +12,6 @@ use crate::workdir::files::{read_from, retry_stale};
 use crate::workdir::fs::{Dir, Open};
 use crate::workdir::layout::{self, DONE, LOCK, NODES};
 use crate::workdir::state::{self, Log, Members, State, peek};
-use std::io::ErrorKind;
 use std::sync::Arc;
 
 /// The farmers whose journals are in `nodes/`, in the order of their names.
@@ -38,10 +37,7 @@ pub struct Departed {
 /// The farmers whose journals are in `nodes/done/`, in no order. The cost grows with
 /// all farmers that ever were.
 pub fn departed(dir: &Arc<dyn Dir>) -> Result<Vec<Departed>> {
-    let names = match dir.list(DONE) {
-        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(Vec::new()),
-        names => names.context("list", DONE)?,
-    };
+    let names = dir.list(DONE).if_found("list", DONE)?.unwrap_or_default();
     let over = names.iter().filter_map(|name| {
         let (farmer, seq) = layout::departed_of(name)?;
         Some(Departed {
@@ -76,11 +72,10 @@ pub fn without_journal(dir: &Arc<dyn Dir>, journals: &[String]) -> Result<Vec<St
 /// remembers names (`acdirmax`, a minute); [`has_departed`] is not.
 pub fn has_departed_by_name(dir: &Arc<dyn Dir>, farmer: &str) -> Result<bool> {
     let name = layout::journal(farmer);
-    match dir.open(&name, Open::Read) {
-        Ok(_) => Ok(false),
-        Err(error) if error.kind() == ErrorKind::NotFound => Ok(true),
-        Err(error) => Err(error).context("open", &name),
-    }
+    Ok(dir
+        .open(&name, Open::Read)
+        .if_found("open", &name)?
+        .is_none())
 }
 
 /// Whether a farmer is over, by the log. It costs one open and reading the log back to
@@ -164,19 +159,11 @@ pub fn check_age(dir: &Arc<dyn Dir>) -> Result<()> {
 /// that was moved already, or deleted, is not an error.
 pub fn retire(dir: &Arc<dyn Dir>, farmer: &str, seq: u64) -> Result<()> {
     let (from, to) = (layout::journal(farmer), layout::departed(farmer, seq));
-    let is_missing = |done: &std::io::Result<()>| {
-        let error = done.as_ref().err();
-        error.is_some_and(|error| error.kind() == ErrorKind::NotFound)
-    };
-    let mut done = dir.rename(&from, &to);
-    if is_missing(&done) {
+    if dir.rename(&from, &to).if_found("move", &from)?.is_none() {
         dir.make_dir(DONE).context("create", DONE)?;
-        done = dir.rename(&from, &to);
+        dir.rename(&from, &to).if_found("move", &from)?;
     }
-    if is_missing(&done) {
-        return Ok(());
-    }
-    done.context("move", &from)
+    Ok(())
 }
 
 /// Moves the journals that format 1 marked by a file `NAME.sealed` with the number of
@@ -188,10 +175,10 @@ pub fn retire_marked(dir: &Arc<dyn Dir>) -> Result<()> {
             continue;
         };
         let name = format!("{NODES}/{name}");
-        let bytes = match dir.open(&name, Open::Read) {
-            Err(error) if error.kind() == ErrorKind::NotFound => continue,
-            mark => read_from(&*mark.context("open", &name)?, 0).context("read", &name)?,
+        let Some(mark) = dir.open(&name, Open::Read).if_found("open", &name)? else {
+            continue;
         };
+        let bytes = read_from(&*mark, 0).context("read", &name)?;
         let text = std::str::from_utf8(&bytes).unwrap_or("");
         retire(dir, farmer, text.trim_ascii().parse().unwrap_or(0))?;
         dir.remove(&name).context("remove", &name)?;

@@ -133,16 +133,12 @@ fn check_may_begin(dir: &Arc<dyn Dir>, path: &Path) -> Result<()> {
     let Some(first) = foreign.first() else {
         return Ok(());
     };
-    let more = match foreign.len() {
-        1 => String::new(),
-        n => format!(" and {} more", n - 1),
-    };
-    Err(Error::Unsafe(format!(
-        "the folder {} is not a workdir and not empty: it holds {}{more}. Choose another with \
-         --workdir",
-        path.display(),
-        first.escape_debug()
-    )))
+    let mut contents = first.escape_debug().to_string();
+    if foreign.len() > 1 {
+        contents += &format!(" and {} more", foreign.len() - 1);
+    }
+    let folder = path.display().to_string();
+    Err(Error::NotAWorkdir { folder, contents })
 }
 
 /// Opens the folder of a workdir, if what is in it may be trusted.
@@ -193,12 +189,11 @@ fn check_files(dir: &RealDir, path: &Path) -> Result<()> {
     ];
     for name in names {
         if let Some(fault) = dir.fault(name).context("look at", name)? {
-            let shown = path.display();
-            return Err(Error::Unsafe(format!(
-                "{name} in the workdir {shown}: {fault}. A user that may write \
-                 it can run commands as you. Check that its contents are yours, then: chmod -R go-w {shown}. Or allow \
-                 it with --shared-workdir"
-            )));
+            return Err(Error::UntrustedFile {
+                file: name,
+                workdir: path.display().to_string(),
+                fault,
+            });
         }
     }
     Ok(())
@@ -206,21 +201,15 @@ fn check_files(dir: &RealDir, path: &Path) -> Result<()> {
 
 /// Of the folder that is open, whatever its path means by now.
 fn check_owner(dir: &RealDir, path: &Path) -> Result<()> {
-    let shown = path.display().to_string();
-    let stat = dir.metadata().context("look at", &shown)?;
+    let workdir = path.display().to_string();
+    let stat = dir.metadata().context("look at", &workdir)?;
     let (us, owner) = (Uid::effective().as_raw(), stat.uid());
     if owner != us {
-        return Err(Error::Unsafe(format!(
-            "the workdir {shown} belongs to user {owner}, not to you (user {us}): a user that may write \
-             it can run commands as you; --shared-workdir allows it"
-        )));
+        return Err(Error::OtherOwner { workdir, owner, us });
     }
-    if stat.mode() & 0o022 != 0 {
-        return Err(Error::Unsafe(format!(
-            "others may write the workdir {shown} (mode {:04o}) and so run commands as you: \
-             chmod go-w it, or allow it with --shared-workdir",
-            stat.mode() & 0o7777
-        )));
+    let mode = stat.mode() & 0o7777;
+    if mode & 0o022 != 0 {
+        return Err(Error::WritableByOthers { workdir, mode });
     }
     Ok(())
 }
@@ -236,17 +225,11 @@ fn mechanism_for(dir: &Arc<dyn Dir>, path: &Path, wished: Option<Mechanism>) -> 
             .ok()
             .and_then(|file| state::mechanism_in(&*file)),
     };
-    if let Some(known) = known {
-        if let Some(wished) = wished
-            && wished != known
-        {
-            return Err(Error::Refused(format!(
-                "the workdir {} is locked by {known}, not by {wished}: processes that lock \
-                 differently do not exclude each other; omit --lock",
-                path.display()
-            )));
+    match (known, wished) {
+        (Some(known), Some(wished)) if wished != known => {
+            Err(Error::OtherMechanism { known, wished })
         }
-        return Ok(known);
+        (Some(known), _) => Ok(known),
+        (None, _) => exclusion::choose(path, wished),
     }
-    exclusion::choose(path, wished)
 }

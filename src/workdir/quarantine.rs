@@ -69,7 +69,8 @@ impl OutcomeCursor {
 /// others; `None` when no other farmer would be left that claims.
 pub(super) fn enter(
     mut txn: Txn<'_>,
-    (by, is_in_it): (u32, bool),
+    by: u32,
+    is_in_it: bool,
     wanted: &Ids,
 ) -> Result<Option<(Ids, State)>> {
     if !is_in_it && txn.state().claiming() < 2 {
@@ -79,8 +80,7 @@ pub(super) fn enter(
     let back = take_failed(&mut txn, |id| wanted.contains(&id), RequeueReason::Doubted)?;
     let ids: Ids = back.iter().map(|(task, _)| task.id).collect();
     if back.is_empty() {
-        let state = txn.state().clone();
-        return Ok(Some((ids, state)));
+        return Ok(Some((ids, txn.state().clone())));
     }
     // In front: they are what the doubt waits for.
     txn.requeue_in_front(&back)?;

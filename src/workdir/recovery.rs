@@ -8,7 +8,6 @@
 
 use crate::workdir::{journal, membership};
 use std::collections::HashSet;
-use std::io::ErrorKind;
 use std::sync::Arc;
 
 use crate::model::liveness::LockState;
@@ -16,13 +15,13 @@ use crate::model::outcome::Destination;
 use crate::model::record::End;
 use crate::model::task::{Task, TaskId, parse_line};
 use crate::workdir::error::{Context, Result};
-use crate::workdir::fencing::check_fence;
+use crate::workdir::fencing::OwnMembership;
 use crate::workdir::files::lines_of;
 use crate::workdir::fs::{Dir, File, Open};
 use crate::workdir::layout::{self, FINISHED, LOCK};
 use crate::workdir::liveness::{self, JournalView, Waiting};
 use crate::workdir::mechanism::Mechanism;
-use crate::workdir::state::{Act, Entry, Member, Members, State};
+use crate::workdir::state::{Act, Entry, Member, Members};
 use crate::workdir::transaction::{Attempts, RequeueReason, Txn};
 
 /// What was found of a dead farmer.
@@ -36,21 +35,42 @@ pub struct Recovered {
     pub lost: u64,
 }
 
-/// Settles and seals the journal of a farmer that is over; `None` when it gave a
-/// sign of life since it was looked at. `by` is the farmer that does it, if it is
-/// one: its number, and the state that it saw last. A journal that is gone was
-/// not looked at.
+/// Who takes over from a dead farmer.
+#[derive(Clone, Copy)]
+pub enum Sealer<'a> {
+    /// A process that is not a member, such as one that starts. The text is written into the
+    /// lock for diagnostics.
+    Outsider(&'a str),
+    /// A member of the run.
+    Member(OwnMembership<'a>),
+}
+
+/// A farmer that was seen to be dead.
+#[derive(Clone, Copy)]
+pub struct Suspect<'a> {
+    /// Its name.
+    pub farmer: &'a str,
+    /// What was seen of its journal; `None` when that was deleted.
+    pub journal: Option<&'a JournalView>,
+}
+
+/// Settles and seals the journal of a dead farmer; `None` when it gave a sign of life
+/// since its journal was seen.
 pub fn seal(
     dir: &Arc<dyn Dir>,
     mechanism: Mechanism,
-    (who, by): (&str, Option<(u32, &State)>),
+    by: Sealer<'_>,
     waiting: &mut dyn Waiting,
-    (farmer, looked_at): (&str, Option<&JournalView>),
+    suspect: Suspect<'_>,
 ) -> Result<Option<Recovered>> {
-    let mut txn = Txn::begin(dir, mechanism, who, waiting)?;
-    if let Some((number, last)) = by {
-        check_fence(&txn, last, (number, who))?;
-    }
+    let Suspect {
+        farmer,
+        journal: looked_at,
+    } = suspect;
+    let (mut txn, by) = match by {
+        Sealer::Outsider(who) => (Txn::begin(dir, mechanism, who, waiting)?, u32::MAX),
+        Sealer::Member(us) => (us.begin(dir, mechanism, waiting)?, us.number),
+    };
     let Some(journal) = DeadJournal::of(dir, mechanism, farmer, looked_at)? else {
         return Ok(None);
     };
@@ -105,10 +125,9 @@ pub fn seal(
         state.feeding = state.feeding.saturating_sub(u32::from(member.feeds));
         state.quarantined = state
             .quarantined
-            .saturating_sub(u32::from(member.is_quarantined));
+            .saturating_sub(u32::from(member.quarantined));
         state.interrupted += found.lost;
         state.seals += 1;
-        let by = by.map_or(u32::MAX, |(number, _)| number);
         let of = member.by;
         seq = txn.commit(Act::Seal { of, by })?.seq;
     } else if !is_named(&entries, farmer) {
@@ -137,10 +156,7 @@ impl DeadJournal {
     ) -> Result<Option<Self>> {
         let name = layout::journal(farmer);
         // Another process of our node may look at it, too, and be stopped over it.
-        let journal = match dir.open(&name, Open::Fresh) {
-            Err(error) if error.kind() == ErrorKind::NotFound => None,
-            opened => Some(opened.context("open", &name)?),
-        };
+        let journal = dir.open(&name, Open::Fresh).if_found("open", &name)?;
         let is_as_it_was = match (&journal, looked_at) {
             (Some(now), Some(seen)) => {
                 let is_held = seen.lock == LockState::Free

@@ -78,8 +78,9 @@ pub(super) fn take_failed(
             taken.push((task, Some(why)));
         }
         _ => {
-            let line = [line, b"\n"].concat();
-            write = std::mem::replace(&mut write, Ok(())).and_then(|()| stay.write(&line));
+            if write.is_ok() {
+                write = stay.write(&[line, b"\n"].concat());
+            }
         }
     })?;
     write.context("write", FAILED)?;

@@ -14,7 +14,6 @@ use crate::workdir::lock::{Held, acquire};
 use crate::workdir::mechanism::Mechanism;
 use crate::workdir::membership;
 use crate::workdir::state::{self, Act, FORMAT, Log, Queue, Rename, State, peek};
-use std::io::ErrorKind;
 use std::sync::Arc;
 
 /// Makes a workdir of format 1 one of the present format; any other is left as it is.
@@ -59,10 +58,7 @@ fn replace_lock(
     waiting: &mut dyn Waiting,
 ) -> Result<()> {
     for Rename { from, to } in &old.renames {
-        match dir.rename(from, to) {
-            Err(error) if error.kind() == ErrorKind::NotFound => {}
-            done => done.context("rename", from)?,
-        }
+        dir.rename(from, to).if_found("rename", from)?;
     }
     let name = format!("{LOCK}.format{FORMAT}{NEW}");
     dir.remove(&name).context("remove", &name)?;
@@ -103,8 +99,6 @@ fn replace_lock(
 /// The checksum of what is known of a file: format 1 had none. A file that is shorter
 /// is found damaged by the next transaction.
 fn first_sum(dir: &Arc<dyn Dir>, name: &str, len: u64) -> Result<u32> {
-    match dir.open(name, Open::Read) {
-        Err(error) if error.kind() == ErrorKind::NotFound => Ok(0),
-        file => sum_of(&*file.context("open", name)?, len).context("read", name),
-    }
+    let file = dir.open(name, Open::Read).if_found("open", name)?;
+    file.map_or(Ok(0), |file| sum_of(&*file, len).context("read", name))
 }

@@ -174,7 +174,7 @@ fn every_word_in_the_lock_file_is_told() {
                 farmer: "a".into(),
                 settled: 1,
                 feeds: true,
-                is_quarantined: true,
+                quarantined: true,
                 open: "0-3".parse::<Ids>().unwrap().into(),
             }],
         },

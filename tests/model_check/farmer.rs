@@ -15,13 +15,13 @@ use pytf::model::task::{Task, TaskId};
 use pytf::workdir::error::Error;
 use pytf::workdir::fs::Dir;
 use pytf::workdir::liveness;
-use pytf::workdir::liveness::Waiting as _;
 use pytf::workdir::liveness::own_node::Node as _;
+use pytf::workdir::liveness::{JournalView, Waiting as _};
 use pytf::workdir::mechanism::Mechanism;
 use pytf::workdir::membership;
 use pytf::workdir::open::Workdir;
 use pytf::workdir::quarantine::OutcomeCursor;
-use pytf::workdir::recovery;
+use pytf::workdir::recovery::{self, Sealer, Suspect};
 use pytf::workdir::resume::{Bytes, EditPolicy, ListFailure, ListFile, prepare, prepare_stream};
 use pytf::workdir::retry::retry;
 use pytf::workdir::session::Session;
@@ -632,10 +632,20 @@ fn seal_before(workdir: &Workdir, before: &str, waiting: &mut SimWaiting) -> Res
         return Ok(());
     };
     if let Some(seen) = liveness::look_at(dir, mechanism, before, watcher)? {
-        let of = (before, Some(&seen));
-        recovery::seal(dir, mechanism, ("a start", None), waiting, of)?;
+        seal(workdir, before, &seen, waiting)?;
     }
     Ok(())
+}
+
+fn seal(
+    workdir: &Workdir,
+    farmer: &str,
+    seen: &JournalView,
+    waiting: &mut SimWaiting,
+) -> Result<(), Error> {
+    let (dir, mechanism) = (&workdir.dir, workdir.mechanism);
+    let (by, journal) = (Sealer::Outsider("a start"), Some(seen));
+    recovery::seal(dir, mechanism, by, waiting, Suspect { farmer, journal }).map(drop)
 }
 
 /// What comes before joining.
@@ -665,8 +675,7 @@ fn prelude(workdir: &Workdir, plan: &Plan, waiting: &mut SimWaiting) -> Result<(
     }
     for farmer in membership::present(dir)? {
         if let Some((seen, Verdict::Dead(_))) = liveness::judge(dir, mechanism, &farmer, waiting)? {
-            let of = (&*farmer, Some(&seen));
-            recovery::seal(dir, mechanism, ("a start", None), waiting, of)?;
+            seal(workdir, &farmer, &seen, waiting)?;
         }
     }
     if plan.retries {

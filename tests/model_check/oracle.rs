@@ -265,7 +265,7 @@ impl Oracle {
                 .collect::<Vec<_>>()
         };
         let owners: BTreeMap<u64, u32> = members.iter().flat_map(open).collect();
-        let quarantined = members.iter().filter(|member| member.is_quarantined);
+        let quarantined = members.iter().filter(|member| member.quarantined);
         let quarantined: BTreeSet<u32> = quarantined.map(|member| member.by).collect();
         let now = &self.now;
         if (&live, &owners, &quarantined) != (&now.live, &now.owners, &now.quarantined) {

@@ -13,8 +13,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::Thread;
 use std::time::Duration;
 
-use pytf::model::identity::{FarmerId, Process};
-use pytf::model::record::NodeId;
+use pytf::model::identity::Process;
+use pytf::model::record::{Header, NodeId};
 use pytf::workdir::liveness::Waiting;
 use pytf::workdir::liveness::Watcher;
 use pytf::workdir::liveness::own_node::Node;
@@ -501,7 +501,7 @@ impl Node for SimNode {
         Some(&self.id)
     }
 
-    fn process(&self, farmer: &FarmerId) -> Process {
+    fn process(&self, farmer: &Header) -> Process {
         if !farmer.is_on(self.id()) {
             return Process::Unknown;
         }

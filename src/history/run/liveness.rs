@@ -10,7 +10,7 @@
 use std::time::{Duration, SystemTime};
 
 use super::farmer::Farmer;
-use crate::model::identity::{FarmerId, Process};
+use crate::model::identity::Process;
 use crate::model::liveness::heartbeat;
 use crate::workdir::liveness::own_node::Node;
 
@@ -48,7 +48,7 @@ impl FarmerState {
         if farmer.journal.is_sealed {
             return Self::Lost;
         }
-        if node.process(&FarmerId::of(farmer.header())) == Process::Gone {
+        if node.process(farmer.header()) == Process::Gone {
             return Self::Dead;
         }
         match silence(farmer, now) {

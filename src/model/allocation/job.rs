@@ -31,6 +31,17 @@ pub enum Launch {
     Launched,
 }
 
+impl Launch {
+    /// Launched, or in the batch script.
+    pub(super) fn of(is_launched: bool) -> Self {
+        if is_launched {
+            Self::Launched
+        } else {
+            Self::Script
+        }
+    }
+}
+
 /// What the environment says about where we are.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Allocation {

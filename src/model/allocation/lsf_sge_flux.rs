@@ -48,11 +48,7 @@ pub(super) fn flux(env: &Env) -> Option<Allocation> {
         scheduler: Some(Scheduler::Flux),
         job: Some(id.clone()),
         asks_for: Some(id),
-        launch: if rank.is_some() {
-            Launch::Launched
-        } else {
-            Launch::Script
-        },
+        launch: Launch::of(rank.is_some()),
         nodes: env.number("FLUX_JOB_NNODES"),
         rank,
         size: env.number("FLUX_JOB_SIZE"),

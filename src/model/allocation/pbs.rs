@@ -10,11 +10,7 @@ pub(super) fn job(env: &Env) -> Option<Allocation> {
         scheduler: Some(Scheduler::Pbs),
         job: Some(id.clone()),
         asks_for: Some(id),
-        launch: if is_remote {
-            Launch::Launched
-        } else {
-            Launch::Script
-        },
+        launch: Launch::of(is_remote),
         rank: is_remote
             // TORQUE tells them apart where several run on one node.
             .then(|| env.first(&["PBS_VNODENUM", "PBS_NODENUM"]))

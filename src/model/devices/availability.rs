@@ -90,18 +90,15 @@ impl Watched {
         if self.own > 0 || !limits.any() {
             return Admission::Start;
         }
-        let can_tell = self.last.as_ref().is_some_and(|last| {
+        let last = self.last.as_ref();
+        let is_known = last.is_some_and(|last| {
             (limits.load.is_some() && last.load.is_some())
                 || (limits.memory.is_some() && last.memory.is_some())
         });
-        match &self.last {
-            Some(last) => match over(last, limits) {
-                Some(why) => Admission::Busy(why),
-                None if self.good < SAMPLES => Admission::NotYet,
-                None if can_tell => Admission::Start,
-                None => Admission::StartBlindly,
-            },
+        match last.and_then(|last| over(last, limits)) {
+            Some(why) => Admission::Busy(why),
             None if self.good < SAMPLES => Admission::NotYet,
+            None if is_known => Admission::Start,
             None => Admission::StartBlindly,
         }
     }

@@ -12,9 +12,10 @@ pub mod pool;
 
 /// Who made the devices: each has a variable of its own by which a program is
 /// told which of them to use.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub enum Vendor {
     /// CUDA.
+    #[default]
     Nvidia,
     /// `ROCm`.
     Amd,

@@ -11,7 +11,7 @@ use super::assign::Locality;
 use super::{Kind, Vendor, Visible, kind, rocr_and_hip, visible};
 
 /// A GPU as it was found on this node.
-#[derive(Clone, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize)]
 pub struct Gpu {
     /// Who made it.
     #[serde(skip)]
@@ -43,14 +43,7 @@ impl Gpu {
         Self {
             vendor,
             index,
-            uuid: None,
-            name: None,
-            pci: None,
-            numa: None,
-            cpus: BTreeSet::new(),
-            links: None,
-            memory: None,
-            mig: None,
+            ..Self::default()
         }
     }
 }

@@ -19,12 +19,12 @@ pub struct Committed {
 }
 
 impl Committed {
-    /// The same, with so many lines more behind it.
+    /// The same, with these bytes behind it.
     #[must_use]
-    pub fn with(self, bytes: &[u8], lines: u64) -> Self {
+    pub fn with(self, bytes: &[u8]) -> Self {
         Self {
             len: self.len + bytes.len() as u64,
-            lines: self.lines + lines,
+            lines: self.lines + memchr::memchr_iter(b'\n', bytes).count() as u64,
             sum: checksum::grown(self.sum, self.len, bytes),
         }
     }

@@ -5,7 +5,6 @@
 //! a line feed is ignored.
 
 use std::collections::HashMap;
-use std::io::ErrorKind;
 use std::sync::Arc;
 
 use super::checksum::CHANGED;
@@ -97,12 +96,8 @@ pub fn lines_of(
     if wanted.is_empty() {
         return Ok(found);
     }
-    let file = match dir.open(TASKS, Open::Read) {
-        Err(error) if error.kind() == ErrorKind::NotFound => {
-            return Err(Error::damaged(TASKS, "it is missing"));
-        }
-        opened => opened.context("open", TASKS)?,
-    };
+    let file = dir.open(TASKS, Open::Read).if_found("open", TASKS)?;
+    let file = file.ok_or_else(|| Error::damaged(TASKS, "it is missing"))?;
     let mut lines = Lines::new(&*file, 0, known.len);
     let mut sum = crc32fast::Hasher::new();
     while let Some(line) = lines.next().context("read", TASKS)? {

@@ -7,7 +7,7 @@
 use std::sync::Arc;
 
 use super::extent::{Committed, Head};
-use super::read::read_full;
+use super::read::each_piece;
 use crate::model::task::{TaskId, push_line};
 use crate::workdir::error::{Context, Result};
 use crate::workdir::fs::{Dir, File, Open};
@@ -67,18 +67,12 @@ impl NewFile {
     pub(in crate::workdir) fn copy(
         &mut self,
         from: &dyn File,
-        mut at: u64,
+        at: u64,
         end: u64,
     ) -> std::io::Result<()> {
-        let mut chunk = vec![0; Self::BUFFER];
-        while at < end {
-            let want = usize::try_from(end - at).map_or(chunk.len(), |n| n.min(chunk.len()));
-            let read = read_full(from, &mut chunk[..want], at)?;
-            if read == 0 {
-                return Err(std::io::ErrorKind::UnexpectedEof.into());
-            }
-            self.write(&chunk[..read])?;
-            at += read as u64;
+        let reached = each_piece(from, at, end, |piece| self.write(piece))?;
+        if reached < end {
+            return Err(std::io::ErrorKind::UnexpectedEof.into());
         }
         Ok(())
     }
@@ -107,8 +101,7 @@ impl NewFile {
 
     /// What has been written so far.
     pub fn committed(&self) -> Committed {
-        let lines = memchr::memchr_iter(b'\n', &self.buffer).count() as u64;
-        self.written.with(&self.buffer, lines)
+        self.written.with(&self.buffer)
     }
 
     /// How it begins.

@@ -45,15 +45,30 @@ pub fn read_full(file: &dyn File, buf: &mut [u8], offset: u64) -> io::Result<usi
 /// The checksum of the first `len` bytes of a file, or of all when there are fewer.
 pub fn sum_of(file: &dyn File, len: u64) -> std::io::Result<u32> {
     let mut hasher = crc32fast::Hasher::new();
-    let (mut chunk, mut at) = (vec![0; 256 << 10], 0);
-    while at < len {
-        let want = usize::try_from(len - at).map_or(chunk.len(), |n| n.min(chunk.len()));
-        let read = read_full(file, &mut chunk[..want], at)?;
+    each_piece(file, 0, len, |piece| {
+        hasher.update(piece);
+        Ok(())
+    })?;
+    Ok(hasher.finalize())
+}
+
+/// Shows a part of a file in pieces; returns the offset that was reached, which is less
+/// than `end` where the file is shorter.
+pub(super) fn each_piece(
+    file: &dyn File,
+    mut at: u64,
+    end: u64,
+    mut see: impl FnMut(&[u8]) -> io::Result<()>,
+) -> io::Result<u64> {
+    let mut piece = vec![0; 1 << 20];
+    while at < end {
+        let want = usize::try_from(end - at).map_or(piece.len(), |n| n.min(piece.len()));
+        let read = read_full(file, &mut piece[..want], at)?;
         if read == 0 {
             break;
         }
-        hasher.update(&chunk[..read]);
+        see(&piece[..read])?;
         at += read as u64;
     }
-    Ok(hasher.finalize())
+    Ok(at)
 }

@@ -6,4 +6,5 @@ mod rights;
 
 pub use dir::{Dir, File, NotAFile, Open, is_no_folder};
 pub use real::RealDir;
+pub(in crate::workdir) use real::uninterrupted;
 pub use rights::{Rights, Trust};

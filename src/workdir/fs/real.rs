@@ -24,6 +24,32 @@ use nix::unistd::UnlinkatFlags;
 /// half a second.
 const STALE_OPENS: u32 = 10;
 
+/// How a folder is opened.
+const FOLDER: OFlag = OFlag::O_DIRECTORY
+    .union(OFlag::O_NOFOLLOW)
+    .union(OFlag::O_CLOEXEC);
+
+/// Does it again until no signal interrupts it.
+pub(in crate::workdir) fn uninterrupted<T>(
+    mut act: impl FnMut() -> io::Result<T>,
+) -> io::Result<T> {
+    loop {
+        match act() {
+            Err(error) if error.kind() == ErrorKind::Interrupted => {}
+            done => return done,
+        }
+    }
+}
+
+/// Whether a lock was taken; `false` when another has it.
+fn is_taken(tried: Result<(), TryLockError>) -> io::Result<bool> {
+    match tried {
+        Ok(()) => Ok(true),
+        Err(TryLockError::WouldBlock) => Ok(false),
+        Err(TryLockError::Error(error)) => Err(error),
+    }
+}
+
 /// A lock of fcntl(2) on all of a file, of this type.
 fn whole_file(lock: i32) -> libc::flock {
     libc::flock {
@@ -60,7 +86,7 @@ impl RealDir {
 
     /// Opens a directory whose files are refused when they may not be trusted.
     pub fn open_trusting(path: &Path, trust: Trust) -> io::Result<Arc<Self>> {
-        let flags = OFlag::O_DIRECTORY | OFlag::O_CLOEXEC | OFlag::O_RDONLY;
+        let flags = FOLDER.difference(OFlag::O_NOFOLLOW);
         let fd = StdFile::from(nix::fcntl::open(path, flags, Mode::empty())?);
         let rights = Rights::of(&fd.metadata()?, trust);
         let fd = OwnedFd::from(fd);
@@ -145,6 +171,10 @@ impl RealDir {
         }
     }
 
+    fn open_folder(&self, name: &str) -> nix::Result<OwnedFd> {
+        nix::fcntl::openat(&self.fd, name, FOLDER, Mode::empty())
+    }
+
     /// Where it is.
     pub fn path(&self) -> &Path {
         &self.path
@@ -198,8 +228,7 @@ impl Dir for RealDir {
 
     fn list(&self, sub: &str) -> io::Result<Vec<String>> {
         let name = if sub.is_empty() { "." } else { sub };
-        let flags = OFlag::O_DIRECTORY | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC | OFlag::O_RDONLY;
-        let mut dir = nix::dir::Dir::openat(&self.fd, name, flags, Mode::empty())?;
+        let mut dir = nix::dir::Dir::openat(&self.fd, name, FOLDER, Mode::empty())?;
         let mut names = Vec::new();
         for entry in dir.iter() {
             if let Ok(name) = entry?.file_name().to_str()
@@ -215,12 +244,7 @@ impl Dir for RealDir {
     fn make_dir(&self, name: &str) -> io::Result<()> {
         let rights = Mode::from_bits_truncate(self.rights.folder_mode());
         match nix::sys::stat::mkdirat(&self.fd, name, rights) {
-            Ok(()) => {
-                let flags =
-                    OFlag::O_DIRECTORY | OFlag::O_CLOEXEC | OFlag::O_RDONLY | OFlag::O_NOFOLLOW;
-                let made = nix::fcntl::openat(&self.fd, name, flags, Mode::empty())?;
-                self.rights.settle(&StdFile::from(made))
-            }
+            Ok(()) => self.rights.settle(&StdFile::from(self.open_folder(name)?)),
             Err(nix::Error::EEXIST) => Ok(()),
             Err(error) => Err(error.into()),
         }
@@ -231,9 +255,7 @@ impl Dir for RealDir {
     }
 
     fn sync_names_in(&self, sub: &str) -> io::Result<()> {
-        let flags = OFlag::O_DIRECTORY | OFlag::O_CLOEXEC | OFlag::O_RDONLY | OFlag::O_NOFOLLOW;
-        let folder = nix::fcntl::openat(&self.fd, sub, flags, Mode::empty())?;
-        Ok(nix::unistd::fsync(folder)?)
+        Ok(nix::unistd::fsync(self.open_folder(sub)?)?)
     }
 
     fn is_local(&self) -> bool {
@@ -251,12 +273,7 @@ impl File for StdFile {
     }
 
     fn read_at(&self, buf: &mut [u8], offset: u64) -> io::Result<usize> {
-        loop {
-            match FileExt::read_at(self, buf, offset) {
-                Err(error) if error.kind() == ErrorKind::Interrupted => {}
-                done => return done,
-            }
-        }
+        uninterrupted(|| FileExt::read_at(self, buf, offset))
     }
 
     fn write_at(&self, buf: &[u8], offset: u64) -> io::Result<()> {
@@ -269,11 +286,7 @@ impl File for StdFile {
 
     fn try_lock(&self, mechanism: Mechanism) -> io::Result<bool> {
         match mechanism {
-            Mechanism::Flock => match Self::try_lock(self) {
-                Ok(()) => Ok(true),
-                Err(TryLockError::WouldBlock) => Ok(false),
-                Err(TryLockError::Error(error)) => Err(error),
-            },
+            Mechanism::Flock => is_taken(Self::try_lock(self)),
             Mechanism::Fcntl => {
                 match nix::fcntl::fcntl(self, FcntlArg::F_OFD_SETLK(&whole_file(libc::F_WRLCK))) {
                     Ok(_) => Ok(true),
@@ -288,11 +301,10 @@ impl File for StdFile {
 
     fn is_locked(&self, mechanism: Mechanism) -> io::Result<bool> {
         match mechanism {
-            Mechanism::Flock => match self.try_lock_shared() {
-                Ok(()) => Self::unlock(self).map(|()| false),
-                Err(TryLockError::WouldBlock) => Ok(true),
-                Err(TryLockError::Error(error)) => Err(error),
-            },
+            Mechanism::Flock if is_taken(self.try_lock_shared())? => {
+                Self::unlock(self).map(|()| false)
+            }
+            Mechanism::Flock => Ok(true),
             Mechanism::Fcntl => {
                 let mut found = whole_file(libc::F_WRLCK);
                 nix::fcntl::fcntl(self, FcntlArg::F_OFD_GETLK(&mut found))?;
@@ -304,12 +316,7 @@ impl File for StdFile {
     }
 
     fn lock(&self) -> io::Result<()> {
-        loop {
-            match Self::lock(self) {
-                Err(error) if error.kind() == ErrorKind::Interrupted => {}
-                done => return done,
-            }
-        }
+        uninterrupted(|| Self::lock(self))
     }
 
     fn unlock(&self, mechanism: Mechanism) {

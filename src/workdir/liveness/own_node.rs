@@ -10,15 +10,15 @@ use nix::errno::Errno;
 use nix::sys::signal::kill;
 use nix::unistd::Pid;
 
-use crate::model::identity::{self, FarmerId, Process};
-use crate::model::record::NodeId;
+use crate::model::identity::{self, Process};
+use crate::model::record::{Header, NodeId};
 
 /// Our node, as an observer of farmers asks for it; the model check has its own.
 pub trait Node: Send {
     /// Which it is; `None` where the kernel does not tell.
     fn id(&self) -> Option<&NodeId>;
     /// What became of the process of a farmer.
-    fn process(&self, farmer: &FarmerId) -> Process;
+    fn process(&self, farmer: &Header) -> Process;
 }
 
 /// The node that this process runs on.
@@ -47,7 +47,7 @@ impl Node for Here {
 
     /// `/proc` alone may hide the processes of others (hidepid), which kill(2) does
     /// not.
-    fn process(&self, farmer: &FarmerId) -> Process {
+    fn process(&self, farmer: &Header) -> Process {
         let pid = i32::try_from(farmer.pid).unwrap_or(0);
         if !farmer.is_on(self.id()) || pid < 1 {
             return Process::Unknown;
@@ -71,14 +71,13 @@ pub fn our_beginning() -> Option<u64> {
 mod tests {
     use super::*;
 
-    fn ourselves() -> FarmerId {
-        FarmerId {
-            name: "n.0.1.1".into(),
-            host: "n".into(),
-            job: None,
+    fn ourselves() -> Header {
+        Header {
+            farmer: "n.0.1.1".into(),
             pid: std::process::id(),
             began: our_beginning(),
             node: Here::read().0,
+            ..Header::default()
         }
     }
 
@@ -88,12 +87,12 @@ mod tests {
         let we = ourselves();
         assert!(we.began.is_some() && we.node.is_some(), "{we:?}");
         assert_eq!(here.process(&we), Process::Runs);
-        let before = FarmerId {
+        let before = Header {
             began: Some(1),
             ..we.clone()
         };
         assert_eq!(here.process(&before), Process::Gone);
-        let nobody = FarmerId {
+        let nobody = Header {
             pid: 0x3fff_fff0,
             ..we.clone()
         };

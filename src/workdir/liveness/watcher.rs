@@ -6,14 +6,13 @@
 //! says; and a lock is asked about, never taken.
 
 use std::collections::HashMap;
-use std::io::ErrorKind;
 use std::sync::Arc;
 use std::time::Duration;
 
 use super::own_node::Node;
-use crate::model::identity::{FarmerId, Process};
+use crate::model::identity::Process;
 use crate::model::liveness::{LockState, Observer};
-use crate::model::record::NodeId;
+use crate::model::record::{Header, NodeId};
 use crate::workdir::error::{Context, Result};
 use crate::workdir::fs::{Dir, File, Open};
 use crate::workdir::mechanism::Mechanism;
@@ -25,7 +24,7 @@ pub struct Watcher {
     /// What was seen so far.
     pub observer: Observer,
     /// Headers do not change.
-    ids: HashMap<String, FarmerId>,
+    ids: HashMap<String, Header>,
 }
 
 impl Watcher {
@@ -45,7 +44,7 @@ impl Watcher {
 
     /// Who writes the journal of this name; `None` when it is gone, or has no header
     /// that can be read.
-    pub fn id_of(&mut self, dir: &Arc<dyn Dir>, farmer: &str) -> Result<Option<FarmerId>> {
+    pub fn id_of(&mut self, dir: &Arc<dyn Dir>, farmer: &str) -> Result<Option<Header>> {
         match open(dir, farmer)? {
             Some(file) => self.id_in(&*file, farmer),
             None => Ok(None),
@@ -53,7 +52,7 @@ impl Watcher {
     }
 
     /// The same of one that may be over.
-    pub fn id_of_any(&mut self, dir: &Arc<dyn Dir>, farmer: &str) -> Result<Option<FarmerId>> {
+    pub fn id_of_any(&mut self, dir: &Arc<dyn Dir>, farmer: &str) -> Result<Option<Header>> {
         if let Some(id) = self.id_of(dir, farmer)? {
             return Ok(Some(id));
         }
@@ -65,14 +64,13 @@ impl Watcher {
         self.id_in(&*file.context("open", &over.journal)?, farmer)
     }
 
-    fn id_in(&mut self, file: &dyn File, farmer: &str) -> Result<Option<FarmerId>> {
+    fn id_in(&mut self, file: &dyn File, farmer: &str) -> Result<Option<Header>> {
         if let Some(id) = self.ids.get(farmer) {
             return Ok(Some(id.clone()));
         }
         let header = journal::header(file).context("read", &layout::journal(farmer))?;
         // A copy under another name belongs to no farmer.
-        let id = header.map(|header| FarmerId::of(&header));
-        let id = id.filter(|id| id.name == farmer);
+        let id = header.filter(|id| id.farmer == farmer);
         if let Some(id) = &id {
             self.ids.insert(farmer.to_owned(), id.clone());
         }
@@ -90,7 +88,7 @@ impl Watcher {
 #[derive(Clone, Debug)]
 pub struct JournalView {
     /// Who writes it; `None` without a header that can be read.
-    pub id: Option<FarmerId>,
+    pub id: Option<Header>,
     /// Its length, which grows while its farmer lives.
     pub len: u64,
     /// When it was last written, by the file system's time.
@@ -106,17 +104,14 @@ pub struct JournalView {
 impl JournalView {
     /// Whether the farmer is under another kernel than the one that is ours.
     pub fn is_under_another_kernel(&self, node: Option<&NodeId>) -> bool {
-        let is_another = |id: &FarmerId| id.is_under_another_kernel(node);
+        let is_another = |id: &Header| id.is_under_another_kernel(node);
         self.id.as_ref().is_some_and(is_another)
     }
 }
 
 fn open(dir: &Arc<dyn Dir>, farmer: &str) -> Result<Option<Box<dyn File>>> {
     let name = layout::journal(farmer);
-    match dir.open(&name, Open::Read) {
-        Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
-        opened => opened.context("open", &name).map(Some),
-    }
+    dir.open(&name, Open::Read).if_found("open", &name)
 }
 
 /// Looks at a journal; `None` when it is gone.

@@ -4,7 +4,7 @@
 use super::announce::announce;
 use super::breaking::LongWait;
 use super::kernel_queue::{Queued, QueuedLock};
-use super::name::{self, Name};
+use super::name;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -39,21 +39,16 @@ pub fn acquire(
         // Before the try: it may be we who stand still right after it.
         let since = waiting.now();
         let held = match mechanism {
-            Mechanism::Flock | Mechanism::Fcntl => try_file(dir, mechanism, &mut queued)?,
-            Mechanism::Link => name::take(dir, owner, waiting)?.map(|(file, name)| Taken {
+            Mechanism::Flock | Mechanism::Fcntl => try_file(dir, mechanism, since, &mut queued)?,
+            Mechanism::Link => name::take(dir, owner, waiting)?.map(|(file, name)| Held {
                 file,
                 again: None,
+                mechanism,
+                since,
                 name: Some(name),
             }),
         };
-        if let Some(Taken { file, again, name }) = held {
-            let held = Held {
-                file,
-                again,
-                mechanism,
-                since,
-                name,
-            };
+        if let Some(held) = held {
             // A process that died after it had written a state may not have
             // synced it; the state before it must stay until it is.
             held.file.sync().context("sync", LOCK)?;
@@ -93,19 +88,12 @@ pub fn acquire(
     }
 }
 
-/// A try that succeeded: the open lock file, and how it was taken.
-struct Taken {
-    file: Box<dyn File>,
-    again: Option<Box<dyn File>>,
-    /// The last, as in [`Held`].
-    name: Option<Name>,
-}
-
 fn try_file(
     dir: &Arc<dyn Dir>,
     mechanism: Mechanism,
+    since: Duration,
     queued: &mut Option<QueuedLock>,
-) -> Result<Option<Taken>> {
+) -> Result<Option<Held>> {
     let Some(file) = locked_file(dir, mechanism, queued)? else {
         return Ok(None);
     };
@@ -114,9 +102,11 @@ fn try_file(
     let again = dir.open(LOCK, Open::Read).context("open", LOCK)?;
     let inode = |file: &dyn File| file.inode().context("look at", LOCK);
     let is_the_one = inode(&*again)? == inode(&*file)?;
-    Ok(is_the_one.then_some(Taken {
+    Ok(is_the_one.then(|| Held {
         file,
         again: Some(again),
+        mechanism,
+        since,
         name: None,
     }))
 }

@@ -152,11 +152,9 @@ impl HolderSign {
     }
 
     fn read_once(dir: &Arc<dyn Dir>, mechanism: Mechanism) -> Result<Self> {
-        let lock = match dir.open(LOCK, Open::Fresh) {
-            // A process created the name of the first transaction, and died before it.
-            Err(error) if error.kind() == io::ErrorKind::NotFound => None,
-            lock => Some(lock.context("open", LOCK)?),
-        };
+        // It is missing when a process created the name of the first transaction, and died
+        // before it.
+        let lock = dir.open(LOCK, Open::Fresh).if_found("open", LOCK)?;
         let lock = lock.as_deref();
         let version = lock.map_or(Ok(Version::default()), Version::of)?;
         let holder = match mechanism {
@@ -198,9 +196,11 @@ fn replace(
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists => return Ok(false),
         Err(error) => return Err(error).context("create", &name),
     };
-    let bytes = retry_stale(|| match dir.open(LOCK, Open::Fresh) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Vec::new()),
-        old => read_from(&*old.context("open", LOCK)?, 0).context("read", LOCK),
+    let bytes = retry_stale(|| {
+        let old = dir.open(LOCK, Open::Fresh).if_found("open", LOCK)?;
+        old.map_or(Ok(Vec::new()), |old| {
+            read_from(&*old, 0).context("read", LOCK)
+        })
     })?;
     new.write_at(&bytes, 0).context("write", &name)?;
     // Read without the lock: what is torn is no damage.
@@ -226,21 +226,19 @@ fn replace(
         dir.remove(&name).context("remove", &name)?;
         return Ok(false);
     }
-    match dir.rename(&name, LOCK) {
-        Ok(()) => dir
-            .sync_names()
-            .context("sync", "the workdir")
-            .map(|()| true),
-        // Another process has removed our file.
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
-        Err(error) => Err(error).context("rename", &name),
+    // Another process may have removed our file.
+    let is_replaced = dir.rename(&name, LOCK).if_found("rename", &name)?.is_some();
+    if is_replaced {
+        dir.sync_names().context("sync", "the workdir")?;
     }
+    Ok(is_replaced)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::identity::{FarmerId, Process};
+    use crate::model::identity::Process;
+    use crate::model::record::Header;
     use crate::model::record::NodeId;
     use crate::workdir::fs::RealDir;
     use crate::workdir::layout;
@@ -258,7 +256,7 @@ mod tests {
         fn id(&self) -> Option<&NodeId> {
             None
         }
-        fn process(&self, _: &FarmerId) -> Process {
+        fn process(&self, _: &Header) -> Process {
             Process::Unknown
         }
     }

@@ -164,12 +164,10 @@ impl HolderNote {
     /// `None` when there is no such name.
     fn read(dir: &Arc<dyn Dir>, version: Version) -> Result<Option<Self>> {
         let name = version.name();
-        let text = retry_stale(|| match dir.open(&name, Open::Read) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
-            mark => {
-                let text = mark.and_then(|mark| read_from(&*mark, 0));
-                text.context("read", &name).map(Some)
-            }
+        let text = retry_stale(|| {
+            let mark = dir.open(&name, Open::Read).if_found("read", &name)?;
+            mark.map(|mark| read_from(&*mark, 0).context("read", &name))
+                .transpose()
         })?;
         let Some(text) = text else { return Ok(None) };
         let text = String::from_utf8(text).unwrap_or_default();
@@ -255,11 +253,8 @@ fn open_if_it_is(
     }
     // The server has it so; this node may still remember parts of another time.
     let is_it = |file: &dyn File| Version::of(file).is_ok_and(|seen| seen == version);
-    let is_so = match dir.open(LOCK, Open::Read) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => true,
-        lock => is_it(&*lock.context("open", LOCK)?),
-    };
-    if !is_so {
+    let lock = dir.open(LOCK, Open::Read).if_found("open", LOCK)?;
+    if lock.is_some_and(|lock| !is_it(&*lock)) {
         return Ok(None);
     }
     let file = dir.open(LOCK, Open::Create).context("open", LOCK)?;

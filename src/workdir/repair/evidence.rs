@@ -4,7 +4,6 @@
 //! end; a file that has its checksum is believed before all others.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::io::ErrorKind;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -19,7 +18,7 @@ use crate::workdir::layout::{self, FAILED, FINISHED, REQUEUED, TASKS, TOPROCESS}
 use crate::workdir::membership;
 use crate::workdir::resume::{ListFailure, ListFile};
 use crate::workdir::state::{self, FORMAT, Log, Members, State};
-use crate::workdir::transaction::RequeueReason;
+use crate::workdir::transaction::{RequeueReason, parse_note};
 
 /// What the files still say.
 #[derive(Default)]
@@ -44,27 +43,15 @@ pub(super) struct Findings {
     pub(super) seq: u64,
 }
 
-/// What is known of a task: its newest attempt, and how that ended.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// What is known of a task: its newest attempt, and how that ended. The newer attempt
+/// counts; of two records of one attempt the better end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct LastAttempt {
     pub(super) attempt: u32,
     end: Option<Destination>,
 }
 
 impl LastAttempt {
-    /// The newer attempt counts; of two records of one attempt the better.
-    fn merge(&mut self, other: Self) {
-        let rank = |end: Option<Destination>| match end {
-            None => 0,
-            Some(Destination::ToProcess) => 1,
-            Some(Destination::Failed) => 2,
-            Some(Destination::Finished) => 3,
-        };
-        if (other.attempt, rank(other.end)) > (self.attempt, rank(self.end)) {
-            *self = other;
-        }
-    }
-
     pub(super) fn is(self, end: Destination) -> bool {
         self.end == Some(end)
     }
@@ -107,26 +94,21 @@ impl Findings {
     }
 
     fn read_journal(&mut self, dir: &Arc<dyn Dir>, name: &str) -> Result<()> {
-        let mut learn = Vec::new();
-        self.each_line(dir, name, |line| {
+        let mut fates = std::mem::take(&mut self.fates);
+        let done = self.each_line(dir, name, |line| {
             let record = Record::parse(line);
-            match &record {
-                Some(Record::Start(start)) => learn.push((start.id, start.attempt, None)),
-                Some(Record::End(end)) => {
-                    learn.push((end.id, end.attempt, Some(end.outcome.destination())));
-                }
-                _ => {}
-            }
-            record.is_some()
-        })?;
-        for (id, attempt, end) in learn {
-            self.learn(id, LastAttempt { attempt, end });
-        }
-        Ok(())
-    }
-
-    fn learn(&mut self, id: TaskId, fate: LastAttempt) {
-        self.fates.entry(id).or_insert(fate).merge(fate);
+            let (id, attempt, end) = match &record {
+                Some(Record::Start(start)) => (start.id, start.attempt, None),
+                Some(Record::End(end)) => (end.id, end.attempt, Some(end.outcome.destination())),
+                _ => return record.is_some(),
+            };
+            let (fate, seen) = (fates.entry(id), LastAttempt { attempt, end });
+            fate.and_modify(|fate| *fate = seen.max(*fate))
+                .or_insert(seen);
+            true
+        });
+        self.fates = fates;
+        done
     }
 
     /// Lines of tasks; in `finished` and `failed` they say how the task ended, in
@@ -200,25 +182,23 @@ impl Findings {
     fn read_requeued(&mut self, dir: &Arc<dyn Dir>) -> Result<()> {
         let mut back = Vec::new();
         self.each_line(dir, REQUEUED, |line| {
-            let text = std::str::from_utf8(line).unwrap_or("");
-            let mut words = text.split(' ');
-            let is_dropped = text.ends_with(RequeueReason::Dropped.word());
-            let mut number = || words.next().and_then(|word| word.parse::<u64>().ok());
-            let attempt = |n| u32::try_from(n).ok().filter(|&n| n < u32::MAX / 2);
-            let note = number().zip(number().and_then(attempt));
-            back.extend(note.map(|(id, attempt)| (id, attempt, is_dropped)));
+            let note = parse_note(line).and_then(|(id, attempt, why)| {
+                let attempt = u32::try_from(attempt).ok().filter(|&n| n < u32::MAX / 2)?;
+                Some((id, attempt, why == RequeueReason::Dropped.word()))
+            });
+            back.extend(note);
             note.is_some()
         })?;
         for (id, attempt, is_dropped) in back {
             if is_dropped {
-                self.dropped.insert(TaskId(id));
+                self.dropped.insert(id);
             } else {
-                self.dropped.remove(&TaskId(id));
+                self.dropped.remove(&id);
             }
             let attempt = attempt.saturating_sub(1);
             let end = Some(Destination::ToProcess);
             let back = LastAttempt { attempt, end };
-            let fate = self.fates.entry(TaskId(id)).or_insert(back);
+            let fate = self.fates.entry(id).or_insert(back);
             if fate.attempt <= attempt && !fate.is(Destination::Finished) {
                 *fate = back;
             }
@@ -234,10 +214,8 @@ impl Findings {
         name: &str,
         mut is_good: impl FnMut(&[u8]) -> bool,
     ) -> Result<()> {
-        let file = match dir.open(name, Open::Read) {
-            Ok(file) => file,
-            Err(error) if is_no_file(&error) => return Ok(()),
-            Err(error) => return Err(error).context("open", name),
+        let Some(file) = open_if_file(dir, name)? else {
+            return Ok(());
         };
         let len = file.len().context("look at", name)?;
         let mut lines = Lines::new(&*file, 0, len);
@@ -316,10 +294,8 @@ impl Findings {
 /// numbers of lines.
 fn is_whole(dir: &Arc<dyn Dir>, state: &State, name: &str) -> Result<bool> {
     let known = state.committed(name);
-    let file = match dir.open(name, Open::Read) {
-        Ok(file) => file,
-        Err(error) if is_no_file(&error) => return Ok(false),
-        Err(error) => return Err(error).context("open", name),
+    let Some(file) = open_if_file(dir, name)? else {
+        return Ok(false);
     };
     if file.len().context("look at", name)? < known.len {
         return Ok(false);
@@ -360,9 +336,12 @@ fn not_ended(dir: &Arc<dyn Dir>, lock: &dyn File, state: &State) -> Result<BTree
     Ok(ids)
 }
 
-/// Whether there is nothing of that name, or a folder, or the like.
-fn is_no_file(error: &std::io::Error) -> bool {
-    error.kind() == ErrorKind::NotFound || NotAFile::of(error).is_some()
+/// Opens a file; `None` when there is none of that name, or a folder or the like.
+fn open_if_file(dir: &Arc<dyn Dir>, name: &str) -> Result<Option<Box<dyn File>>> {
+    match dir.open(name, Open::Read) {
+        Err(error) if NotAFile::of(&error).is_some() => Ok(None),
+        opened => opened.if_found("open", name),
+    }
 }
 
 #[cfg(test)]
@@ -393,10 +372,8 @@ mod tests {
                 (2, Some(Finished)),
             ),
         ] {
-            let mut records = records.into_iter().map(|(attempt, end)| fate(attempt, end));
-            let mut merged = records.next().unwrap();
-            records.for_each(|record| merged.merge(record));
-            assert_eq!(merged, fate(outcome.0, outcome.1));
+            let records = records.into_iter().map(|(attempt, end)| fate(attempt, end));
+            assert_eq!(records.max(), Some(fate(outcome.0, outcome.1)));
         }
     }
 }

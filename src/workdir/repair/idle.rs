@@ -25,7 +25,10 @@ pub(super) fn check_nobody_works(
     let mechanism = state.map_or(fallback, |state| state.mechanism);
     for way in [Mechanism::Flock, Mechanism::Fcntl] {
         match lock.try_lock(way) {
-            Ok(false) => return refuse("another process"),
+            Ok(false) => {
+                let by = "another process".into();
+                return Err(Error::InUse { by });
+            }
             // An error proves nothing; all processes take the lock in the same way.
             Err(error) if way == mechanism => return Err(error).context("lock", LOCK),
             Ok(true) | Err(_) => {}
@@ -50,7 +53,10 @@ pub(super) fn check_nobody_works(
                     }
                     open.push(farmer);
                 }
-                Judgement::Dying | Judgement::Works => return refuse(&format!("farmer {farmer}")),
+                Judgement::Dying | Judgement::Works => {
+                    let by = format!("farmer {farmer}");
+                    return Err(Error::InUse { by });
+                }
             }
         }
         rounds += 1;
@@ -59,12 +65,6 @@ pub(super) fn check_nobody_works(
         }
     }
     Ok(())
-}
-
-fn refuse(who: &str) -> Result<()> {
-    Err(Error::Refused(format!(
-        "{who} works on this workdir: stop it first, or wait until it has ended"
-    )))
 }
 
 /// What is thought of a farmer that has no mark.

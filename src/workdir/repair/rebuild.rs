@@ -9,13 +9,13 @@ use std::sync::Arc;
 
 use crate::model::outcome::Destination;
 use crate::workdir::error::{Context, Result};
-use crate::workdir::files::{NewFile, read_from};
+use crate::workdir::files::NewFile;
 use crate::workdir::fs::{Dir, File, NotAFile, Open, is_no_folder};
 use crate::workdir::layout::{FAILED, FINISHED, LOCK, REQUEUED, TASKS, TOPROCESS};
 use crate::workdir::mechanism::Mechanism;
 use crate::workdir::membership;
 use crate::workdir::state::{self, Act, Log, Queue, State};
-use crate::workdir::transaction::RequeueReason;
+use crate::workdir::transaction::{RequeueReason, note};
 
 /// What a repair made of a workdir.
 #[derive(Debug, Default, PartialEq, Eq)]
@@ -50,8 +50,8 @@ impl Findings {
                 |fate: LastAttempt| fate.is(Destination::Finished) || fate.is(Destination::Failed);
             if self.dropped.contains(&id) && !fate.is_some_and(is_over) {
                 let next = fate.map_or(1, |fate| fate.attempt + 1);
-                let note = format!("{id} {next} {}\n", RequeueReason::Dropped.word());
-                requeued.write(note.as_bytes()).context("write", REQUEUED)?;
+                let note = note(id, next, RequeueReason::Dropped);
+                requeued.write(&note).context("write", REQUEUED)?;
                 dropped += 1;
                 continue;
             }
@@ -181,11 +181,10 @@ pub(super) fn keep(dir: &Arc<dyn Dir>) -> Result<String> {
             // It is gone, or no file: there is nothing to keep, or it is moved.
             continue;
         };
-        let bytes = read_from(&*old, 0).context("read", name)?;
-        let copy = format!("{folder}/{name}");
-        let file = dir.open(&copy, Open::CreateNew).context("create", &copy)?;
-        file.write_at(&bytes, 0).context("write", &copy)?;
-        file.sync().context("sync", &copy)?;
+        let mut copy = NewFile::create(dir, &format!("{folder}/{name}"))?;
+        let end = old.len().context("look at", name)?;
+        copy.copy(&*old, 0, end).context("copy", name)?;
+        copy.complete()?;
     }
     Ok(folder)
 }

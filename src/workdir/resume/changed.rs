@@ -168,7 +168,7 @@ pub(super) fn matched(
         refuse(&changed, (was_known, lines), is_same, list, edits)?;
         gone.check_may_drop(txn, list, edits)?;
     }
-    txn.append_tasks(&new, changed.new)?;
+    txn.append(TASKS, &new)?;
     gone.drop_all(txn)?;
     if is_prepared {
         txn.note_restored(&restored)?;
@@ -319,9 +319,7 @@ fn places(txn: &mut Txn<'_>, n: u64) -> Result<Vec<Place>> {
     }
     for member in Members::after(&txn.entries()?).iter() {
         for id in member.open.ids().iter() {
-            if let Some(there) = places.get_mut(index(id.0)) {
-                *there = Place::Claimed;
-            }
+            put(id.0, Place::Claimed);
         }
     }
     Ok(places)

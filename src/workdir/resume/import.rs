@@ -27,7 +27,7 @@ pub(super) fn import(txn: &mut Txn<'_>, list: &ListFile) -> Result<bool, ListFai
             let (id, text) = parse_line(line).ok_or_else(|| not_a_task_line(name, line))?;
             known.insert(id.0, fingerprint(text).0);
             if let Some(done) = done.get_mut(nth) {
-                *done = done.with(&[line, b"\n"].concat(), 1);
+                *done = done.with(&[line, b"\n"].concat());
             }
         }
         if lines.at() < len {

@@ -13,6 +13,7 @@ use std::path::{Path, PathBuf};
 use crate::model::refusal::hint;
 use crate::model::tasklist::{Dialect, ListError, Parser, Remarks};
 use crate::workdir::error::{Error, Result};
+use crate::workdir::fs::uninterrupted;
 use crate::workdir::state::ListIdentity;
 
 /// The bytes of a list and what tells whether they are still the same.
@@ -25,12 +26,7 @@ pub trait Bytes: Send + Sync {
 
 impl Bytes for File {
     fn read_at(&self, buf: &mut [u8], offset: u64) -> io::Result<usize> {
-        loop {
-            match FileExt::read_at(self, buf, offset) {
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                done => return done,
-            }
-        }
+        uninterrupted(|| FileExt::read_at(self, buf, offset))
     }
 
     fn identity(&self) -> io::Result<ListIdentity> {

@@ -8,7 +8,7 @@
 
 mod heartbeat;
 
-use crate::workdir::fencing::{check_fence, check_fence_unlocked};
+use crate::workdir::fencing::{OwnMembership, check_fence_unlocked};
 use crate::workdir::state::{Act, State, peek};
 use std::time::Duration;
 
@@ -24,7 +24,7 @@ use crate::workdir::liveness::{JournalView, Waiting};
 use crate::workdir::membership;
 use crate::workdir::open::Workdir;
 use crate::workdir::quarantine::{self, OutcomeCursor};
-use crate::workdir::recovery::{self, Recovered};
+use crate::workdir::recovery::{self, Recovered, Sealer, Suspect};
 use crate::workdir::transaction::{Attempts, QueueCopy, RequeueReason, Txn};
 use heartbeat::WithHeartbeats;
 
@@ -75,9 +75,7 @@ impl Session {
             |nth| Journal::create(&workdir.dir, workdir.mechanism, header(nth)).transpose();
         (0..10).find_map(create).transpose()?.ok_or_else(|| {
             let name = header(0).farmer;
-            Error::Unsafe(format!(
-                "cannot create a journal: {name} and similar names exist"
-            ))
+            Error::NamesTaken { name }
         })
     }
 
@@ -226,11 +224,32 @@ impl Session {
         claim: impl FnOnce(&State) -> u64,
         waiting: &mut dyn Waiting,
     ) -> Result<Turn> {
+        self.guarded(waiting, |session, waiting| {
+            session.try_turn(upto, copy, claim, waiting)
+        })
+    }
+
+    /// Does what may wait for the lock, with heartbeats meanwhile, unless others have
+    /// fenced us.
+    fn guarded<T>(
+        &mut self,
+        waiting: &mut dyn Waiting,
+        act: impl FnOnce(&mut Self, &mut dyn Waiting) -> Result<T>,
+    ) -> Result<T> {
         self.must_not_be_fenced()?;
-        let waiting =
-            &mut WithHeartbeats::new(&self.workdir.dir, &self.journal, self.state.live, waiting);
-        let turn = self.try_turn(upto, copy, claim, waiting);
-        self.noted(waiting.ended(turn))
+        let mut waiting =
+            WithHeartbeats::new(&self.workdir.dir, &self.journal, self.state.live, waiting);
+        let done = act(self, &mut waiting);
+        self.noted(waiting.ended(done))
+    }
+
+    /// Us, as others find us in the log.
+    fn membership(&self) -> OwnMembership<'_> {
+        OwnMembership {
+            number: self.number,
+            farmer: &self.farmer,
+            seen: &self.state,
+        }
     }
 
     fn must_not_be_fenced(&self) -> Result<()> {
@@ -254,16 +273,11 @@ impl Session {
         waiting: &mut dyn Waiting,
     ) -> Result<Turn> {
         self.sync_journal()?;
-        let (dir, mechanism) = (&self.workdir.dir, self.workdir.mechanism);
         let asked = waiting.now();
-        let mut txn = Txn::begin(dir, mechanism, &self.farmer, waiting)?;
+        let (dir, mechanism) = (&self.workdir.dir, self.workdir.mechanism);
+        let mut txn = self.membership().begin(dir, mechanism, waiting)?;
         let locked = txn.now();
-        check_fence(&txn, &self.state, (self.number, &self.farmer))?;
-        txn.settle(
-            self.unsettled
-                .iter()
-                .map(|(task, end)| (&task.line[..], end)),
-        )?;
+        txn.settle(self.unsettled.iter().map(as_result))?;
         let (fed, fed_all) = match &mut self.feed {
             Some(feed) => feed.add(&mut txn)?,
             None => (0, false),
@@ -384,13 +398,11 @@ impl Session {
         journal: Option<&JournalView>,
         waiting: &mut dyn Waiting,
     ) -> Result<Option<Recovered>> {
-        self.must_not_be_fenced()?;
-        let (dir, mechanism) = (&self.workdir.dir, self.workdir.mechanism);
-        let by = (&*self.farmer, Some((self.number, &self.state)));
-        let waiting =
-            &mut WithHeartbeats::new(&self.workdir.dir, &self.journal, self.state.live, waiting);
-        let found = recovery::seal(dir, mechanism, by, waiting, (farmer, journal));
-        let found = self.noted(waiting.ended(found))?;
+        let found = self.guarded(waiting, |session, waiting| {
+            let (dir, mechanism) = (&session.workdir.dir, session.workdir.mechanism);
+            let by = Sealer::Member(session.membership());
+            recovery::seal(dir, mechanism, by, waiting, Suspect { farmer, journal })
+        })?;
         self.refresh_state()?;
         Ok(found)
     }
@@ -400,8 +412,9 @@ impl Session {
     /// in `failed`; without any nothing happens. `None` when no other farmer would
     /// be left that claims.
     pub fn quarantine(&mut self, wanted: &Ids, waiting: &mut dyn Waiting) -> Result<Option<Ids>> {
-        let me = (self.number, self.is_quarantined);
-        let entered = self.with_lock(waiting, |txn| quarantine::enter(txn, me, wanted))?;
+        let (by, is_in_it) = (self.number, self.is_quarantined);
+        let enter = |txn: Txn<'_>| quarantine::enter(txn, by, is_in_it, wanted);
+        let entered = self.with_lock(waiting, enter)?;
         let Some((ids, state)) = entered else {
             return Ok(None);
         };
@@ -440,39 +453,25 @@ impl Session {
         waiting: &mut dyn Waiting,
         act: impl FnOnce(Txn<'_>) -> Result<T>,
     ) -> Result<T> {
-        self.must_not_be_fenced()?;
-        let waiting =
-            &mut WithHeartbeats::new(&self.workdir.dir, &self.journal, self.state.live, waiting);
-        let (dir, mechanism) = (&self.workdir.dir, self.workdir.mechanism);
-        let done = Txn::begin(dir, mechanism, &self.farmer, waiting).and_then(|txn| {
-            check_fence(&txn, &self.state, (self.number, &self.farmer))?;
-            act(txn)
-        });
-        self.noted(waiting.ended(done))
+        self.guarded(waiting, |session, waiting| {
+            let (dir, mechanism) = (&session.workdir.dir, session.workdir.mechanism);
+            act(session.membership().begin(dir, mechanism, waiting)?)
+        })
     }
 
     /// Leaves: settles, gives back, and makes `toprocess` exact when no
     /// other member is left or it is about to be empty. What a stream still held is `state.feeding`
     /// in the result.
     pub fn leave(&mut self, upto: u64, waiting: &mut dyn Waiting) -> Result<State> {
-        self.must_not_be_fenced()?;
-        let waiting =
-            &mut WithHeartbeats::new(&self.workdir.dir, &self.journal, self.state.live, waiting);
-        let left = self.try_leave(upto, waiting);
-        self.noted(waiting.ended(left))
+        self.guarded(waiting, |session, waiting| session.try_leave(upto, waiting))
     }
 
     fn try_leave(&mut self, upto: u64, waiting: &mut dyn Waiting) -> Result<State> {
         self.sync_journal()?;
         self.back.sort_by_key(|(task, _)| task.id);
         let (dir, mechanism) = (&self.workdir.dir, self.workdir.mechanism);
-        let mut txn = Txn::begin(dir, mechanism, &self.farmer, waiting)?;
-        check_fence(&txn, &self.state, (self.number, &self.farmer))?;
-        txn.settle(
-            self.unsettled
-                .iter()
-                .map(|(task, end)| (&task.line[..], end)),
-        )?;
+        let mut txn = self.membership().begin(dir, mechanism, waiting)?;
+        txn.settle(self.unsettled.iter().map(as_result))?;
         if txn.state().live > 1 && txn.state().left() > 0 {
             txn.requeue(&self.back)?;
         } else {
@@ -512,6 +511,10 @@ impl Session {
 /// Whole seconds, and no fewer than there are.
 fn seconds(time: Duration) -> u64 {
     time.as_secs() + u64::from(time.subsec_nanos() > 0)
+}
+
+fn as_result((task, end): &(Task, End)) -> (&[u8], &End) {
+    (&task.line, end)
 }
 
 fn count_interrupted(state: &mut State, back: &[(Task, Option<RequeueReason>)]) {

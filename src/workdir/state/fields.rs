@@ -144,7 +144,7 @@ impl Log {
 }
 
 /// The state of a workdir between two transactions.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct State {
     /// The format of the workdir.
     pub format: u32,
@@ -212,28 +212,9 @@ impl State {
     pub fn new(mechanism: Mechanism) -> Self {
         Self {
             format: FORMAT,
-            seq: 0,
             mechanism,
             queues: vec![Queue::default()],
-            finished: Committed::default(),
-            failed: Committed::default(),
-            requeued: Committed::default(),
-            tasks: Committed::default(),
-            dropped: 0,
-            live: 0,
-            quarantined: 0,
-            next_farmer: 0,
-            seals: 0,
-            began: 0,
-            breaks: 0,
-            renewed: 0,
-            takeover: 0,
-            feeding: 0,
-            interrupted: 0,
-            log: Log::default(),
-            list: None,
-            folder: None,
-            renames: Vec::new(),
+            ..Self::default()
         }
     }
 
@@ -245,6 +226,22 @@ impl State {
             REQUEUED => self.requeued,
             TASKS => self.tasks,
             _ => self.queue().committed(),
+        }
+    }
+
+    /// Changes what is known of a shared file; of the queue what [`Queue::committed`] has.
+    pub(in crate::workdir) fn set_committed(&mut self, name: &str, known: Committed) {
+        match name {
+            FINISHED => self.finished = known,
+            FAILED => self.failed = known,
+            REQUEUED => self.requeued = known,
+            TASKS => self.tasks = known,
+            _ => self.set_queue(Queue {
+                len: known.len,
+                left: known.lines,
+                sum: known.sum,
+                ..self.queue()
+            }),
         }
     }
 

@@ -13,6 +13,7 @@ use serde::{Deserialize, Serialize};
 use super::fields::Log;
 use super::place::LOG_AT;
 use crate::model::ids::{IdSet, Ids};
+use crate::model::record::is_zero;
 use crate::workdir::error::{Context, Error, Result};
 use crate::workdir::files::{checksum, read_full};
 use crate::workdir::fs::File;
@@ -123,11 +124,6 @@ impl Entry {
     }
 }
 
-#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes references")]
-fn is_zero(n: &u64) -> bool {
-    *n == 0
-}
-
 /// Where a segment that is over is kept.
 pub fn kept(segment: u64) -> String {
     format!("log.{segment}")
@@ -197,12 +193,8 @@ pub struct Member {
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub feeds: bool,
     /// Whether it claims nothing, since it doubts its node.
-    #[serde(
-        rename = "quarantined",
-        default,
-        skip_serializing_if = "std::ops::Not::not"
-    )]
-    pub is_quarantined: bool,
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub quarantined: bool,
     /// What it has claimed and neither ended nor given back.
     #[serde(default, skip_serializing_if = "IdSet::is_empty")]
     pub open: IdSet,

@@ -87,7 +87,7 @@ impl Members {
             }
             Act::Quarantine { by, .. } | Act::Release { by } => {
                 if let Some(member) = self.0.get_mut(by) {
-                    member.is_quarantined = matches!(act, Act::Quarantine { .. });
+                    member.quarantined = matches!(act, Act::Quarantine { .. });
                 }
             }
             Act::Prepare | Act::Edit { .. } | Act::Retry { .. } => {}

@@ -21,4 +21,5 @@ mod txn;
 
 pub use queue::QueueCopy;
 pub use requeued::{Attempts, RequeueReason};
+pub(super) use requeued::{note, parse_note};
 pub use txn::Txn;

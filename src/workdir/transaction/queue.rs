@@ -15,7 +15,7 @@ use super::txn::Txn;
 use crate::model::task::{Task, parse_line};
 use crate::workdir::error::{Context, Result};
 use crate::workdir::fs::{Dir, Open};
-use crate::workdir::layout::TOPROCESS;
+use crate::workdir::layout::{TASKS, TOPROCESS};
 use crate::workdir::state::{Queue, State};
 
 /// A copy of the unclaimed part of `toprocess`, made without the lock.
@@ -94,16 +94,16 @@ impl Txn<'_> {
     }
 
     /// Appends new tasks to `tasks` and to `toprocess`.
-    pub fn add(&mut self, lines: &[u8], count: u64) -> Result<()> {
-        self.append_tasks(lines, count)?;
-        self.enqueue(lines, count)
+    pub fn add(&mut self, lines: &[u8]) -> Result<()> {
+        self.append(TASKS, lines)?;
+        self.enqueue(lines)
     }
 
     /// Puts tasks back at the end of `toprocess`; those with a reason start
     /// their next attempt with a number one higher.
     pub fn requeue(&mut self, tasks: &[(Task, Option<RequeueReason>)]) -> Result<()> {
         let lines = self.note_requeued(tasks)?;
-        self.enqueue(&lines, tasks.len() as u64)
+        self.enqueue(&lines)
     }
 
     /// The same, but in front, and `toprocess` is the exact truth afterwards.
@@ -112,18 +112,18 @@ impl Txn<'_> {
         if lines.is_empty() && self.state.queue().cursor == 0 {
             return Ok(());
         }
-        self.rewrite_queue(&lines, tasks.len() as u64)
+        self.rewrite_queue(&lines)
     }
 
     /// Rewrites `toprocess`: `front` first, then the unclaimed tasks.
-    pub fn rewrite_queue(&mut self, front: &[u8], count: u64) -> Result<()> {
+    fn rewrite_queue(&mut self, front: &[u8]) -> Result<()> {
         let queue = self.state.queue();
         let mut new = self.new_file(TOPROCESS)?;
         new.write(front).context("write", TOPROCESS)?;
+        let front = new.committed();
         if queue.left > 0 {
             let old = self.current(TOPROCESS)?;
             self.check_queue(&*old)?;
-            let front = new.committed();
             new.copy(&*old, queue.cursor, queue.len)
                 .context("copy", TOPROCESS)?;
             let Committed { len, sum, .. } = new.committed();
@@ -133,7 +133,7 @@ impl Txn<'_> {
         let rest = Queue::unclaimed(new.committed(), new.head(), queue.generation + 1);
         self.replace(TOPROCESS, new)?;
         self.state.set_queue(Queue {
-            left: queue.left + count,
+            left: queue.left + front.lines,
             ..rest
         });
         Ok(())
@@ -181,26 +181,13 @@ impl Txn<'_> {
     }
 
     /// Appends lines to `toprocess`.
-    fn enqueue(&mut self, lines: &[u8], count: u64) -> Result<()> {
-        let queue = self.state.queue();
-        let Committed {
-            len,
-            lines: left,
-            sum,
-        } = self.append(TOPROCESS, queue.committed(), lines, count)?;
-        let was_empty = queue.cursor == queue.len;
-        let head = if was_empty {
-            Head::of(lines)
-        } else {
-            queue.head
-        };
-        self.state.set_queue(Queue {
-            len,
-            left,
-            head,
-            sum,
-            ..queue
-        });
+    fn enqueue(&mut self, lines: &[u8]) -> Result<()> {
+        let was_empty = self.state.queue().cursor == self.state.queue().len;
+        self.append(TOPROCESS, lines)?;
+        if was_empty {
+            let (queue, head) = (self.state.queue(), Head::of(lines));
+            self.state.set_queue(Queue { head, ..queue });
+        }
         Ok(())
     }
 }
@@ -223,7 +210,7 @@ mod tests {
         let change = |lines: &[u8], copy: Option<(State, u32)>| {
             let mut now = Now;
             let mut txn = Txn::begin(&dir, Mechanism::Flock, "test", &mut now).unwrap();
-            txn.rewrite_queue(lines, 1).unwrap();
+            txn.rewrite_queue(lines).unwrap();
             txn.state_mut().tasks.lines += 1;
             let copy = copy.map(|(state, farmer)| QueueCopy::make(&dir, &state, farmer).unwrap());
             let state = txn.commit(Act::Prepare).unwrap();
@@ -251,13 +238,13 @@ mod tests {
             act(&mut txn);
             txn.commit(Act::Prepare).unwrap()
         };
-        change(&mut |txn| txn.add(b"0 a\n1 b\n2 c\n", 3).unwrap());
+        change(&mut |txn| txn.add(b"0 a\n1 b\n2 c\n").unwrap());
         let [name, aside, old] = [TOPROCESS, "aside", "old"].map(|name| folder.path().join(name));
         std::fs::copy(&name, &old).unwrap();
         let state = change(&mut |txn| {
             txn.claim(1, &Attempts::default()).unwrap();
             txn.state_mut().live = 1;
-            txn.rewrite_queue(b"", 0).unwrap();
+            txn.rewrite_queue(b"").unwrap();
         });
         // As a look sees it between the state and the renames.
         std::fs::rename(&name, &aside).unwrap();

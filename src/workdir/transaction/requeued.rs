@@ -60,22 +60,33 @@ impl RequeueReason {
     }
 }
 
+/// The line of a task in `requeued`: its next attempt, and why it was put back.
+pub(in crate::workdir) fn note(id: TaskId, attempt: u32, why: RequeueReason) -> Vec<u8> {
+    format!("{id} {attempt} {}\n", why.word()).into_bytes()
+}
+
+/// The task, its next attempt and the reason in a line of `requeued`.
+pub(in crate::workdir) fn parse_note(line: &[u8]) -> Option<(TaskId, u64, &str)> {
+    let mut words = std::str::from_utf8(line).ok()?.splitn(3, ' ');
+    let id = words.next()?.parse().ok()?;
+    let attempt = words.next()?.parse().ok()?;
+    Some((id, attempt, words.next().unwrap_or("")))
+}
+
 impl Txn<'_> {
     /// Notes why tasks are put back; returns their lines.
     pub(super) fn note_requeued(
         &mut self,
         tasks: &[(Task, Option<RequeueReason>)],
     ) -> Result<Vec<u8>> {
-        let (mut lines, mut notes, mut n_notes) = (Vec::new(), Vec::new(), 0);
+        let (mut lines, mut notes) = (Vec::new(), Vec::new());
         for (task, why) in tasks {
             push_line(&mut lines, task.id, &task.line);
             if let Some(why) = why {
-                let note = format!("{} {} {}\n", task.id, task.attempt + 1, why.word());
-                notes.extend_from_slice(note.as_bytes());
-                n_notes += 1;
+                notes.extend(note(task.id, task.attempt + 1, *why));
             }
         }
-        self.state.requeued = self.append(REQUEUED, self.state.requeued, &notes, n_notes)?;
+        self.append(REQUEUED, &notes)?;
         Ok(lines)
     }
 
@@ -100,14 +111,9 @@ impl Txn<'_> {
     ) -> Result<()> {
         let mut attempts = Attempts::default();
         self.refresh(&mut attempts)?;
-        let (mut notes, mut n_notes) = (Vec::new(), 0);
-        for (id, used) in tasks {
-            let next = attempts.of(id).saturating_add(used);
-            notes.extend_from_slice(format!("{id} {next} {}\n", why.word()).as_bytes());
-            n_notes += 1;
-        }
-        self.state.requeued = self.append(REQUEUED, self.state.requeued, &notes, n_notes)?;
-        Ok(())
+        let notes =
+            tasks.flat_map(|(id, used)| note(id, attempts.of(id).saturating_add(used), why));
+        self.append(REQUEUED, &notes.collect::<Vec<u8>>())
     }
 
     /// Reads what is new in `requeued`.
@@ -121,19 +127,9 @@ impl Txn<'_> {
         while let Some(line) = lines.next().context("read", REQUEUED)? {
             sum.update(line);
             sum.update(b"\n");
-            let mut words = line
-                .split(|&b| b == b' ')
-                .map(|word| std::str::from_utf8(word).ok());
-            let mut number = || {
-                words
-                    .next()
-                    .flatten()
-                    .and_then(|word| word.parse::<u64>().ok())
-            };
-            if let (Some(id), Some(attempt @ 2..)) = (number(), number()) {
-                attempts
-                    .next
-                    .insert(TaskId(id), u32::try_from(attempt).unwrap_or(u32::MAX));
+            if let Some((id, attempt @ 2.., _)) = parse_note(line) {
+                let attempt = u32::try_from(attempt).unwrap_or(u32::MAX);
+                attempts.next.insert(id, attempt);
             }
         }
         attempts.sum = sum.finalize();

@@ -7,13 +7,13 @@
 use crate::model::outcome::Destination;
 use crate::model::record::End;
 use crate::model::task::push_line;
-use crate::workdir::files::{Committed, Lines, NEW, NewFile, sum_of};
+use crate::workdir::files::{Lines, NEW, NewFile, sum_of};
 use std::io::ErrorKind;
 
 use super::txn::Txn;
 use crate::workdir::error::{Context, Result};
 use crate::workdir::fs::{File, Open};
-use crate::workdir::layout::{FAILED, FINISHED, SHARED, TASKS, TOPROCESS};
+use crate::workdir::layout::{FAILED, FINISHED, SHARED, TOPROCESS};
 use crate::workdir::state::State;
 use crc32fast::Hasher;
 
@@ -21,41 +21,16 @@ impl Txn<'_> {
     /// Appends results to `finished` and `failed`; those that are to run again are
     /// left out.
     pub fn settle<'e>(&mut self, results: impl Iterator<Item = (&'e [u8], &'e End)>) -> Result<()> {
-        let (mut finished, mut n_finished, mut failed, mut n_failed) =
-            (Vec::new(), 0, Vec::new(), 0);
+        let (mut finished, mut failed) = (Vec::new(), Vec::new());
         for (line, end) in results {
             match end.outcome.destination() {
-                Destination::Finished => {
-                    push_line(&mut finished, end.id, line);
-                    n_finished += 1;
-                }
-                Destination::Failed => {
-                    push_line(&mut failed, end.id, line);
-                    n_failed += 1;
-                }
+                Destination::Finished => push_line(&mut finished, end.id, line),
+                Destination::Failed => push_line(&mut failed, end.id, line),
                 Destination::ToProcess => {}
             }
         }
-        self.finish(&finished, n_finished)?;
-        self.fail(&failed, n_failed)
-    }
-
-    /// Appends lines to `finished`.
-    pub fn finish(&mut self, lines: &[u8], count: u64) -> Result<()> {
-        self.state.finished = self.append(FINISHED, self.state.finished, lines, count)?;
-        Ok(())
-    }
-
-    /// Appends lines to `failed`.
-    pub fn fail(&mut self, lines: &[u8], count: u64) -> Result<()> {
-        self.state.failed = self.append(FAILED, self.state.failed, lines, count)?;
-        Ok(())
-    }
-
-    /// Appends new tasks to `tasks` only.
-    pub fn append_tasks(&mut self, lines: &[u8], count: u64) -> Result<()> {
-        self.state.tasks = self.append(TASKS, self.state.tasks, lines, count)?;
-        Ok(())
+        self.append(FINISHED, &finished)?;
+        self.append(FAILED, &failed)
     }
 
     /// Shows every line of a shared file, as far as it is known.
@@ -70,9 +45,7 @@ impl Txn<'_> {
         name: &str,
         mut see: impl FnMut(&[u8]),
     ) -> Result<()> {
-        let Committed {
-            len, sum: whole, ..
-        } = self.state.committed(name);
+        let known = self.state.committed(name);
         let queue = self.state.queue();
         let before = match name {
             _ if from == 0 => Some(0),
@@ -80,7 +53,7 @@ impl Txn<'_> {
             _ => None,
         };
         let file = self.current(name)?;
-        let mut lines = Lines::new(&*file, from, len);
+        let mut lines = Lines::new(&*file, from, known.len);
         let mut sum = Hasher::new_with_initial_len(before.unwrap_or(0), from);
         while let Some(line) = lines.next().context("read", name)? {
             sum.update(line);
@@ -88,7 +61,7 @@ impl Txn<'_> {
             see(line);
         }
         if before.is_some() {
-            self.check_sum(name, sum.finalize(), whole)?;
+            self.check_sum(name, sum.finalize(), known.sum)?;
         }
         Ok(())
     }
@@ -111,39 +84,33 @@ impl Txn<'_> {
         Ok(())
     }
 
-    /// Appends lines behind the known end; what is known then.
-    pub(super) fn append(
-        &mut self,
-        name: &'static str,
-        known: Committed,
-        lines: &[u8],
-        count: u64,
-    ) -> Result<Committed> {
+    /// Appends lines behind the known end of a shared file.
+    pub(in crate::workdir) fn append(&mut self, name: &'static str, lines: &[u8]) -> Result<()> {
         if lines.is_empty() {
-            return Ok(known);
+            return Ok(());
         }
-        let after = known.with(lines, count);
+        let known = self.state.committed(name);
+        let after = known.with(lines);
         if let Some((_, new)) = self.replacing.iter_mut().find(|(to, _)| *to == name) {
             new.write(lines).context("append to", name)?;
-            return Ok(after);
+            self.state.set_committed(name, after);
+            return Ok(());
         }
         let file = self.dir.open(name, Open::Create).context("open", name)?;
         let length = self.length_of(&*file, name, known.len)?;
         self.check_last_line(&*file, name, known.len)?;
         if length > after.len {
-            // Longer garbage than what would cover it: begin a new file.
-            let mut copy = self.new_file(name)?;
-            copy.copy(&*file, 0, known.len).context("copy", name)?;
-            self.check_sum(name, copy.committed().sum, known.sum)?;
-            copy.write(lines).context("append to", name)?;
-            self.replace(name, copy)?;
-            return Ok(after);
+            // The uncommitted bytes reach beyond the new lines: begin a new file.
+            drop(file);
+            self.copy(name)?;
+            return self.append(name, lines);
         }
         // After it was opened: others would have put another in its place.
         self.may_write()?;
         file.write_at(lines, known.len).context("append to", name)?;
         file.sync().context("sync", name)?;
-        Ok(after)
+        self.state.set_committed(name, after);
+        Ok(())
     }
 
     /// The file that `name` is in this transaction, to be read; made when absent.
@@ -184,31 +151,23 @@ impl Txn<'_> {
     pub fn check_sums(&mut self) -> Result<()> {
         self.check_log()?;
         for name in SHARED {
-            let Committed {
-                len: known,
-                sum: whole,
-                ..
-            } = self.state.committed(name);
+            let known = self.state.committed(name);
             let file = self.current(name)?;
-            self.length_of(&*file, name, known)?;
-            let sum = sum_of(&*file, known).context("read", name)?;
-            self.check_sum(name, sum, whole)?;
+            self.length_of(&*file, name, known.len)?;
+            let sum = sum_of(&*file, known.len).context("read", name)?;
+            self.check_sum(name, sum, known.sum)?;
         }
         Ok(())
     }
 
     /// Lets a copy of the known part of a file take its place.
     pub(super) fn copy(&mut self, name: &'static str) -> Result<()> {
-        let Committed {
-            len: known,
-            sum: whole,
-            ..
-        } = self.state.committed(name);
+        let known = self.state.committed(name);
         let file = self.current(name)?;
-        self.length_of(&*file, name, known)?;
+        self.length_of(&*file, name, known.len)?;
         let mut copy = self.new_file(name)?;
-        copy.copy(&*file, 0, known).context("copy", name)?;
-        self.check_sum(name, copy.committed().sum, whole)?;
+        copy.copy(&*file, 0, known.len).context("copy", name)?;
+        self.check_sum(name, copy.committed().sum, known.sum)?;
         self.replace(name, copy)
     }
 }

@@ -8,7 +8,6 @@ use crate::workdir::liveness::Waiting;
 use crate::workdir::lock::{self, Held, acquire};
 use crate::workdir::mechanism::Mechanism;
 use crate::workdir::state::{self, Act, FORMAT, Rename, State};
-use std::io::ErrorKind;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -54,10 +53,10 @@ impl<'a> Txn<'a> {
             });
         }
         if state.mechanism != mechanism {
-            return Err(Error::Refused(format!(
-                "this workdir is locked by {}, not by {mechanism}: omit --lock",
-                state.mechanism
-            )));
+            return Err(Error::OtherMechanism {
+                known: state.mechanism,
+                wished: mechanism,
+            });
         }
         let mut txn = Self {
             dir,
@@ -215,12 +214,9 @@ impl<'a> Txn<'a> {
             return Ok(());
         }
         for Rename { from, to } in renames {
-            match self.dir.rename(from, to) {
-                // Renamed already: by a process that died since, or, under locks
-                // by name, by the process whose committed state we have just seen.
-                Err(error) if error.kind() == ErrorKind::NotFound => {}
-                done => done.context("rename", from)?,
-            }
+            // It may be renamed already: by a process that died since, or, under locks
+            // by name, by the process whose committed state we have just seen.
+            self.dir.rename(from, to).if_found("rename", from)?;
         }
         self.dir.sync_names().context("sync", "the workdir")
     }
