@@ -10,7 +10,7 @@ use std::time::Duration;
 use pytf::model::outcome::Outcome;
 use pytf::model::record::{End, Header, LogAt, Record, Used};
 use pytf::model::task::{Task, TaskId, push_line};
-use pytf::model::tasklist::Parser;
+use pytf::model::tasklist::{Dialect, Parser};
 use pytf::runner::shell::Shell;
 use pytf::runner::{How, Runner};
 use pytf::workdir::error::Result;
@@ -45,7 +45,7 @@ fn line(id: u64) -> String {
 
 /// Parses a list, and writes each task as the workdir has it; returns the bytes.
 pub(crate) fn parse(list: &[u8]) -> usize {
-    let (mut parser, mut lines, mut id) = (Parser::new(), Vec::new(), 0);
+    let (mut parser, mut lines, mut id) = (Parser::of(Dialect::default()), Vec::new(), 0);
     let mut emit = |line: &[u8]| {
         push_line(&mut lines, TaskId(id), line);
         id += 1;

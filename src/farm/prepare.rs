@@ -16,7 +16,7 @@ use crate::workdir::error::{Error, Result};
 use crate::workdir::journal::Journal;
 use crate::workdir::liveness::Waiting;
 use crate::workdir::resume::{
-    EditPolicy, ListFailure, ListFile, Prepared, prepare, prepare_stream,
+    EditPolicy, ListFailure, ListFile, ListSource, Prepared, prepare, prepare_stream,
 };
 use crate::workdir::retry::retry;
 use crate::workdir::state::peek;
@@ -134,13 +134,17 @@ impl StartContext<'_> {
             strict: self.farm.options.strict,
             drop: self.farm.options.drop,
         };
-        let here = current_folder();
-        let here = here.as_deref();
+        let folder = current_folder();
+        let source = ListSource {
+            list,
+            folder: folder.as_deref(),
+            edits,
+        };
         let waiter = &mut self.waiter;
         let mut newer = None;
         for _ in 0..LIST_READS {
             let list = newer.as_ref().unwrap_or(list);
-            match prepare(dir, mechanism, me, waiter, (list, here), edits) {
+            match prepare(dir, mechanism, me, waiter, ListSource { list, ..source }) {
                 Err(ListFailure::Changing { .. }) => {}
                 done => return done,
             }
@@ -150,7 +154,7 @@ impl StartContext<'_> {
             newer = list.again()?;
         }
         let list = newer.as_ref().unwrap_or(list);
-        prepare(dir, mechanism, me, waiter, (list, here), edits)
+        prepare(dir, mechanism, me, waiter, ListSource { list, ..source })
     }
 
     fn say_prepared(&mut self, prepared: &Prepared) {

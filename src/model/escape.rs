@@ -30,7 +30,10 @@ pub fn push_line(out: &mut String, bytes: &[u8]) {
                 push_char(out, c);
             }
         }
-        push_invalid(out, chunk.invalid());
+        for byte in chunk.invalid() {
+            // A write into a String cannot fail.
+            let _ = write!(out, "\\x{byte:02x}");
+        }
     }
 }
 
@@ -50,17 +53,9 @@ fn push_char(out: &mut String, c: char) {
         | '\u{2028}'..='\u{202e}'
         | '\u{2066}'..='\u{2069}'
         | '\u{feff}' => {
-            // A write into a String cannot fail.
             let _ = write!(out, "<U+{:04X}>", u32::from(c));
         }
         _ => out.push(c),
-    }
-}
-
-/// Appends bytes that are no UTF-8.
-fn push_invalid(out: &mut String, bytes: &[u8]) {
-    for byte in bytes {
-        let _ = write!(out, "\\x{byte:02x}");
     }
 }
 

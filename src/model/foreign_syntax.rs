@@ -157,16 +157,14 @@ fn is_runtask(comment: &[u8]) -> bool {
 
 /// Words that another farmer replaces in the text, wherever they are.
 fn macro_word(line: &[u8]) -> Option<Mark> {
-    for (word, tool) in [("PYL_ID", "pylauncher"), ("PYLTID", "pylauncher")] {
+    for word in ["PYL_ID", "PYLTID"] {
         for at in memchr::memmem::find_iter(line, word) {
             let end = at + word.len();
             let alone = (at == 0 || !is_word(line[at - 1]))
                 && line.get(end).is_none_or(|&b| !is_word(b) && b != b'=');
             if alone {
-                return Some(Mark {
-                    at,
-                    what: replaced(word, tool),
-                });
+                let what = replaced(word, "pylauncher");
+                return Some(Mark { at, what });
             }
         }
     }

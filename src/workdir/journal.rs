@@ -14,7 +14,7 @@ use std::time::Duration;
 
 use crate::model::record::{End, Header, Record};
 use crate::workdir::error::{self, Context, Result};
-use crate::workdir::files::{Lines, read_from};
+use crate::workdir::files::Lines;
 use crate::workdir::fs::{Dir, File, Open};
 use crate::workdir::layout::{self, NODES};
 use crate::workdir::mechanism::Mechanism;
@@ -67,10 +67,7 @@ impl Journal {
             // It would stay without a header, and belong to no farmer.
             let _ = dir.remove(&name);
         })?;
-        if !is_ours {
-            return Ok(None);
-        }
-        if dir.inode(&name).context("look at", &name)?.is_none() {
+        if !is_ours || dir.inode(&name).context("look at", &name)?.is_none() {
             return Ok(None);
         }
         let mut journal = Self {
@@ -201,26 +198,19 @@ impl Sync {
 /// header.
 pub fn header(file: &dyn File) -> io::Result<Option<Header>> {
     let mut lines = Lines::new(file, 0, file.len()?);
-    let record = lines.next()?.and_then(Record::parse);
-    Ok(record.and_then(|record| match record {
-        Record::Header(header) => Some(header),
+    Ok(match lines.next()?.and_then(Record::parse) {
+        Some(Record::Header(header)) => Some(header),
         _ => None,
-    }))
+    })
 }
 
 /// What a journal says about ends, with the offset behind each record.
 pub fn ends(file: &dyn File) -> io::Result<Vec<(u64, End)>> {
-    let bytes = read_from(file, 0)?;
-    let mut ends = Vec::new();
-    let mut at = 0;
-    for line in bytes.split_inclusive(|&b| b == b'\n') {
-        at += line.len() as u64;
-        // The last line of a dead farmer may be torn: it is not committed.
-        let Some(line) = line.strip_suffix(b"\n") else {
-            break;
-        };
+    let (mut lines, mut ends) = (Lines::new(file, 0, file.len()?), Vec::new());
+    // The last line of a dead farmer may be torn: it is not committed.
+    while let Some(line) = lines.next()? {
         if let Some(Record::End(end)) = Record::parse(line) {
-            ends.push((at, end));
+            ends.push((lines.at(), end));
         }
     }
     Ok(ends)

@@ -108,16 +108,13 @@ pub fn seal(
         let mut attempts = Attempts::default();
         txn.refresh(&mut attempts)?;
         txn.settle(results.iter().map(|end| (&lines[&end.id][..], *end)))?;
-        let back: Vec<_> = lost
-            .iter()
-            .map(|&id| Task {
-                id,
-                line: lines[&id].clone(),
-                attempt: attempts.of(id),
-            })
-            .map(|task| (task, Some(RequeueReason::Lost)))
-            .collect();
-        txn.requeue(&back)?;
+        let task = |&id| Task {
+            id,
+            line: lines[&id].clone(),
+            attempt: attempts.of(id),
+        };
+        let back = lost.iter().map(|id| (task(id), Some(RequeueReason::Lost)));
+        txn.requeue(&back.collect::<Vec<_>>())?;
         txn.cut_tails()?;
         (found.settled, found.lost) = (results.len() as u64, lost.len() as u64);
         let state = txn.state_mut();

@@ -36,17 +36,12 @@ pub fn retry(
     let is_wanted = |id| wanted.is_none_or(|wanted| wanted.contains(id));
     let failed = take_failed(&mut txn, is_wanted, RequeueReason::Retry)?;
     let found: HashSet<TaskId> = failed.iter().map(|(task, _)| task.id).collect();
-    let mut retried = Retried {
+    let others = wanted.into_iter().flat_map(Ids::iter);
+    let others = others.filter(|id| !found.contains(id));
+    let retried = Retried {
         back: failed.iter().map(|(task, _)| task.id).collect(),
-        ..Retried::default()
+        not_failed: others.take(1000).collect(),
     };
-    if let Some(wanted) = wanted {
-        retried.not_failed = wanted
-            .iter()
-            .filter(|id| !found.contains(id))
-            .take(1000)
-            .collect();
-    }
     if failed.is_empty() {
         return Ok(retried);
     }

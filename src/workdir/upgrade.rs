@@ -29,7 +29,7 @@ pub fn upgrade(
     if old(seen.as_ref())?.is_some() {
         let held = acquire(dir, mechanism, who, waiting)?;
         if let Some(state) = old(state::read(&*held.file)?.as_ref())? {
-            replace_lock(dir, (&held, state), waiting)?;
+            replace_lock(dir, &held, state, waiting)?;
         }
         drop(held);
         seen = peek(dir)?;
@@ -54,7 +54,8 @@ fn old(state: Option<&State>) -> Result<Option<&State>> {
 
 fn replace_lock(
     dir: &Arc<dyn Dir>,
-    (held, old): (&Held, &State),
+    held: &Held,
+    old: &State,
     waiting: &mut dyn Waiting,
 ) -> Result<()> {
     for Rename { from, to } in &old.renames {
@@ -88,7 +89,7 @@ fn replace_lock(
         taken: first_sum(dir, TOPROCESS, queue.cursor)?,
         ..queue
     });
-    state::write_new(&*file, &mut state, (waiting.micros(), Act::Prepare))?;
+    state::write_new(&*file, &mut state, waiting.micros(), Act::Prepare)?;
     if held.is_stale(waiting) {
         return Err(Error::HeldTooLong);
     }

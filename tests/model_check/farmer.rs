@@ -22,7 +22,9 @@ use pytf::workdir::membership;
 use pytf::workdir::open::Workdir;
 use pytf::workdir::quarantine::OutcomeCursor;
 use pytf::workdir::recovery::{self, Sealer, Suspect};
-use pytf::workdir::resume::{Bytes, EditPolicy, ListFailure, ListFile, prepare, prepare_stream};
+use pytf::workdir::resume::{
+    Bytes, EditPolicy, ListFailure, ListFile, ListSource, prepare, prepare_stream,
+};
 use pytf::workdir::retry::retry;
 use pytf::workdir::session::Session;
 use pytf::workdir::state::ListIdentity;
@@ -648,21 +650,27 @@ fn seal(
     recovery::seal(dir, mechanism, by, waiting, Suspect { farmer, journal }).map(drop)
 }
 
+fn source(list: &ListFile) -> ListSource<'_> {
+    ListSource {
+        list,
+        folder: None,
+        edits: EDITS,
+    }
+}
+
 /// What comes before joining.
 fn prelude(workdir: &Workdir, plan: &Plan, waiting: &mut SimWaiting) -> Result<(), Error> {
     let (dir, mechanism) = (&workdir.dir, workdir.mechanism);
     membership::check_age(dir)?;
     match &plan.source {
-        Source::List(list) => {
-            match prepare(dir, mechanism, "a start", waiting, (list, None), EDITS) {
-                Ok(_) => {}
-                Err(ListFailure::Workdir(error)) => return Err(error),
-                Err(trouble) => panic!("{trouble}"),
-            }
-        }
+        Source::List(list) => match prepare(dir, mechanism, "a start", waiting, source(list)) {
+            Ok(_) => {}
+            Err(ListFailure::Workdir(error)) => return Err(error),
+            Err(trouble) => panic!("{trouble}"),
+        },
         Source::Changing(bytes) => loop {
             let list = bytes.list();
-            match prepare(dir, mechanism, "a start", waiting, (&list, None), EDITS) {
+            match prepare(dir, mechanism, "a start", waiting, source(&list)) {
                 Ok(_) => break,
                 Err(ListFailure::Changing { .. }) => {}
                 Err(ListFailure::Workdir(error)) => return Err(error),

@@ -395,7 +395,7 @@ fn commit(file: &std::fs::File, state: &mut State, (at, act, left): (u64, Act, u
         left,
         ..Queue::default()
     });
-    state::write(file, state, (at, act), new.then_some(before)).unwrap();
+    state::write(file, state, at, act, new.then_some(before)).unwrap();
 }
 
 fn join(by: u32, farmer: &str, claim: &str) -> Act {

@@ -1,15 +1,7 @@
 //! The launchers of MPI programs: mpirun and mpiexec of OpenMPI, MVAPICH, HPE
 //! PALS, MPICH and Intel MPI (Hydra), IBM's jsrun, PMIx.
 
-use super::job::Env;
-
-/// What a launcher tells each of its processes.
-pub(super) struct Ranks {
-    pub(super) rank: u32,
-    pub(super) size: Option<u32>,
-    pub(super) local_rank: Option<u32>,
-    pub(super) local_size: Option<u32>,
-}
+use super::job::{Allocation, Env, Launch};
 
 /// The names of rank, size, local rank and local size. Launchers use srun or
 /// each other to reach the nodes, so the most particular ones come first.
@@ -47,24 +39,21 @@ const NAMES: [[&[&str]; 4]; 6] = [
     [&["PMIX_RANK"], &[], &[], &[]],
 ];
 
-pub(super) fn ranks(env: &Env) -> Option<Ranks> {
-    // srun sets these, too, as it was told by --mpi; its own say more.
+/// Adds what a launcher says to each of its processes.
+pub(super) fn add_ranks(env: &Env, found: &mut Allocation) {
+    // srun sets these, too, as --mpi requests; its own variables say more.
     let by_srun = env
         .number::<u32>("SLURM_PROCID")
         .filter(|_| env.has("SLURM_STEP_ID"));
-    NAMES
-        .iter()
-        .find_map(|[rank, size, local_rank, local_size]| {
-            let rank = env.first(rank)?;
-            let local_rank = env.first(local_rank);
-            if by_srun == Some(rank) && local_rank.is_none() {
-                return None;
-            }
-            Some(Ranks {
-                rank,
-                size: env.first(size),
-                local_rank,
-                local_size: env.first(local_size),
-            })
-        })
+    for [rank, size, local_rank, local_size] in NAMES {
+        let (rank, local_rank) = (env.first(rank), env.first(local_rank));
+        if rank.is_none() || by_srun == rank && local_rank.is_none() {
+            continue;
+        }
+        found.launch = Launch::Launched;
+        (found.rank, found.local_rank) = (rank, local_rank);
+        found.size = env.first(size).or(found.size);
+        found.local_size = env.first(local_size);
+        return;
+    }
 }

@@ -30,13 +30,7 @@ impl Allocation {
             .or_else(|| lsf_sge_flux::flux(&env))
             .or_else(|| lsf_sge_flux::sge(&env))
             .unwrap_or_default();
-        if let Some(ranks) = launcher::ranks(&env) {
-            found.launch = Launch::Launched;
-            found.rank = Some(ranks.rank);
-            found.size = ranks.size.or(found.size);
-            found.local_rank = ranks.local_rank;
-            found.local_size = ranks.local_size;
-        }
+        launcher::add_ranks(&env, &mut found);
         found
     }
 }

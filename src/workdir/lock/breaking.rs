@@ -87,7 +87,7 @@ impl LongWait {
         if began.saturating_sub(self.still_since) > waiting.takeover() {
             self.still_since = now;
             self.tries += 1;
-            if replace(dir, mechanism, (&sign, self.tries), waiting)? {
+            if replace(dir, mechanism, &sign, self.tries, waiting)? {
                 let holder = sign.owner();
                 waiting.notify(format!(
                     "{holder} missed its heartbeats: its lock was broken"
@@ -127,7 +127,7 @@ impl LongWait {
         };
         if is_dead {
             self.tries += 1;
-            replace(dir, Mechanism::Link, (&sign, self.tries), waiting)?;
+            replace(dir, Mechanism::Link, &sign, self.tries, waiting)?;
         }
         Ok(())
     }
@@ -186,7 +186,8 @@ impl HolderSign {
 fn replace(
     dir: &Arc<dyn Dir>,
     mechanism: Mechanism,
-    (evidence, tries): (&HolderSign, u32),
+    evidence: &HolderSign,
+    tries: u32,
     waiting: &mut dyn Waiting,
 ) -> Result<bool> {
     let began = waiting.now();

@@ -121,13 +121,11 @@ impl Name {
             let Some(seq) = self.version.seq.checked_sub(KEPT) else {
                 return Ok(());
             };
-            return self.dir.remove(
-                &Version {
-                    seq,
-                    ..self.version
-                }
-                .name(),
-            );
+            let past = Version {
+                seq,
+                ..self.version
+            };
+            return self.dir.remove(&past.name());
         }
         for name in self.dir.list("")? {
             if number_of(&name).is_some_and(|seq| seq < self.version.seq) {

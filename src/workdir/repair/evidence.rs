@@ -94,21 +94,19 @@ impl Findings {
     }
 
     fn read_journal(&mut self, dir: &Arc<dyn Dir>, name: &str) -> Result<()> {
-        let mut fates = std::mem::take(&mut self.fates);
-        let done = self.each_line(dir, name, |line| {
+        self.unusable += count_unusable(dir, name, |line| {
             let record = Record::parse(line);
             let (id, attempt, end) = match &record {
                 Some(Record::Start(start)) => (start.id, start.attempt, None),
                 Some(Record::End(end)) => (end.id, end.attempt, Some(end.outcome.destination())),
                 _ => return record.is_some(),
             };
-            let (fate, seen) = (fates.entry(id), LastAttempt { attempt, end });
+            let (fate, seen) = (self.fates.entry(id), LastAttempt { attempt, end });
             fate.and_modify(|fate| *fate = seen.max(*fate))
                 .or_insert(seen);
             true
-        });
-        self.fates = fates;
-        done
+        })?;
+        Ok(())
     }
 
     /// Lines of tasks; in `finished` and `failed` they say how the task ended, in
@@ -119,38 +117,44 @@ impl Findings {
         name: &'static str,
         end: Option<Destination>,
     ) -> Result<()> {
-        let mut tasks = Vec::new();
-        self.each_line(dir, name, |line| {
-            let task = parse_line(line).map(|(id, text)| (id, text.to_vec()));
-            let is_task = task.as_ref().is_some_and(|(_, text)| !text.contains(&0));
-            tasks.extend(task.filter(|_| is_task));
-            is_task
+        self.unusable += count_unusable(dir, name, |line| match parse_line(line) {
+            Some((id, text)) if !text.contains(&0) => self.take_task(name, end, id, text),
+            _ => false,
         })?;
-        let is_sure = self.whole.contains(TASKS);
-        for (id, text) in tasks {
-            if is_sure && name != TASKS && self.lines.get(&id) != Some(&text) {
-                self.unusable += 1;
-                continue;
-            }
-            let may_be = self.whole.contains(name) || !self.not_ended.contains(&id);
-            if end.is_some() && may_be {
-                // Journals know better.
-                let attempt = 1;
-                self.fates.entry(id).or_insert(LastAttempt { attempt, end });
-            }
-            match name {
-                TASKS => self.n_tasks += 1,
-                FINISHED => {
-                    self.in_finished.insert(id);
-                }
-                _ => {}
-            }
-            if let Some(other) = self.lines.get(&id).filter(|other| **other != text) {
-                self.disputed.entry(id).or_default().push(other.clone());
-            }
-            self.lines.insert(id, text);
-        }
         Ok(())
+    }
+
+    /// A line of a task in this file; whether it may be right.
+    fn take_task(
+        &mut self,
+        name: &'static str,
+        end: Option<Destination>,
+        id: TaskId,
+        text: &[u8],
+    ) -> bool {
+        let known = self.lines.get(&id).map(|known| &known[..] == text);
+        if self.whole.contains(TASKS) && name != TASKS && known != Some(true) {
+            return false;
+        }
+        let may_be = self.whole.contains(name) || !self.not_ended.contains(&id);
+        if end.is_some() && may_be {
+            // Journals know better.
+            let attempt = 1;
+            self.fates.entry(id).or_insert(LastAttempt { attempt, end });
+        }
+        match name {
+            TASKS => self.n_tasks += 1,
+            FINISHED => {
+                self.in_finished.insert(id);
+            }
+            _ => {}
+        }
+        if let Some(other) = self.lines.insert(id, text.to_vec())
+            && known == Some(false)
+        {
+            self.disputed.entry(id).or_default().push(other);
+        }
+        true
     }
 
     /// What the state knows decides between files: it leaves out tasks whose numbers are
@@ -180,17 +184,14 @@ impl Findings {
     /// A task that was put back is not over, though its last attempt is; unless that
     /// succeeded: such a task is not put back.
     fn read_requeued(&mut self, dir: &Arc<dyn Dir>) -> Result<()> {
-        let mut back = Vec::new();
-        self.each_line(dir, REQUEUED, |line| {
-            let note = parse_note(line).and_then(|(id, attempt, why)| {
-                let attempt = u32::try_from(attempt).ok().filter(|&n| n < u32::MAX / 2)?;
-                Some((id, attempt, why == RequeueReason::Dropped.word()))
-            });
-            back.extend(note);
-            note.is_some()
-        })?;
-        for (id, attempt, is_dropped) in back {
-            if is_dropped {
+        self.unusable += count_unusable(dir, REQUEUED, |line| {
+            let note = parse_note(line);
+            let attempt = note.and_then(|(_, attempt, _)| u32::try_from(attempt).ok());
+            let attempt = attempt.filter(|&attempt| attempt < u32::MAX / 2);
+            let Some(((id, _, why), attempt)) = note.zip(attempt) else {
+                return false;
+            };
+            if why == RequeueReason::Dropped.word() {
                 self.dropped.insert(id);
             } else {
                 self.dropped.remove(&id);
@@ -202,34 +203,16 @@ impl Findings {
             if fate.attempt <= attempt && !fate.is(Destination::Finished) {
                 *fate = back;
             }
-        }
-        Ok(())
-    }
-
-    /// Shows the whole lines of a file, if there is one; counts those that are
-    /// of no use.
-    fn each_line(
-        &mut self,
-        dir: &Arc<dyn Dir>,
-        name: &str,
-        mut is_good: impl FnMut(&[u8]) -> bool,
-    ) -> Result<()> {
-        let Some(file) = open_if_file(dir, name)? else {
-            return Ok(());
-        };
-        let len = file.len().context("look at", name)?;
-        let mut lines = Lines::new(&*file, 0, len);
-        while let Some(line) = lines.next().context("read", name)? {
-            self.unusable += u64::from(!is_good(line));
-        }
-        self.unusable += u64::from(lines.at() < len);
+            true
+        })?;
         Ok(())
     }
 
     /// The k-th task of the list is task k, unless a file says otherwise.
     pub(super) fn take_lines_of(
         &mut self,
-        (list, dialect): (&Path, &Dialect),
+        list: &Path,
+        dialect: &Dialect,
     ) -> Result<(), ListFailure> {
         let unreadable = |source| ListFailure::Unreadable {
             list: list.display().to_string(),
@@ -288,6 +271,24 @@ impl Findings {
             "the files differ in the line of task {first}: {way_out}"
         )))
     }
+}
+
+/// Shows the whole lines of a file, if there is one; returns how many are of no use.
+fn count_unusable(
+    dir: &Arc<dyn Dir>,
+    name: &str,
+    mut is_good: impl FnMut(&[u8]) -> bool,
+) -> Result<u64> {
+    let Some(file) = open_if_file(dir, name)? else {
+        return Ok(0);
+    };
+    let len = file.len().context("look at", name)?;
+    let mut lines = Lines::new(&*file, 0, len);
+    let mut unusable = 0;
+    while let Some(line) = lines.next().context("read", name)? {
+        unusable += u64::from(!is_good(line));
+    }
+    Ok(unusable + u64::from(lines.at() < len))
 }
 
 /// Whether a file is what the state knows; format 1 knew no more than lengths and

@@ -41,7 +41,7 @@ pub(super) fn check_nobody_works(
     while !open.is_empty() {
         let watched = waiting.now().saturating_sub(began);
         for farmer in std::mem::take(&mut open) {
-            match look_at(dir, mechanism, &farmer, (now, watched), waiting)? {
+            match look_at(dir, mechanism, &farmer, now, watched, waiting)? {
                 Judgement::Over => {}
                 Judgement::Dying if rounds < 300 => open.push(farmer),
                 Judgement::Unproved => {
@@ -85,7 +85,8 @@ fn look_at(
     dir: &Arc<dyn Dir>,
     mechanism: Mechanism,
     farmer: &str,
-    (now, watched): (Duration, Duration),
+    now: Duration,
+    watched: Duration,
     waiting: &mut dyn Waiting,
 ) -> Result<Judgement> {
     let judged = liveness::judge(dir, mechanism, farmer, waiting)?;

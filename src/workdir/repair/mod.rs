@@ -54,12 +54,12 @@ pub fn repair(
     if let Some(state) = state {
         found.weigh(&state);
     }
-    if let Some(list) = list {
-        found.take_lines_of(list)?;
+    if let Some((list, dialect)) = list {
+        found.take_lines_of(list, dialect)?;
     }
     found.check_complete(list.is_some())?;
     let kept = keep(dir)?;
-    let mut repaired = found.write(dir, (&*lock, fallback))?;
+    let mut repaired = found.write(dir, &*lock, fallback)?;
     repaired.kept = kept;
     Ok(repaired)
 }

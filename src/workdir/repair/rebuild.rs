@@ -37,7 +37,8 @@ impl Findings {
     pub(super) fn write(
         &self,
         dir: &Arc<dyn Dir>,
-        (lock, fallback): (&dyn File, Mechanism),
+        lock: &dyn File,
+        fallback: Mechanism,
     ) -> Result<Repaired> {
         let new = |name: &str| NewFile::create(dir, &format!("{name}.repair.new"));
         let (mut tasks, mut requeued) = (new(TASKS)?, new(REQUEUED)?);
@@ -121,7 +122,7 @@ fn write_state(dir: &Arc<dyn Dir>, state: &mut State) -> Result<()> {
     let name = format!("{LOCK}.repair.new");
     dir.remove(&name).context("remove", &name)?;
     let file = dir.open(&name, Open::CreateNew).context("create", &name)?;
-    state::write_new(&*file, state, (0, Act::Prepare))?;
+    state::write_new(&*file, state, 0, Act::Prepare)?;
     drop(file);
     for stale in dir.list("").context("list", "the workdir")? {
         if stale.starts_with("lock.held.") || stale.starts_with("lock.next.") {

@@ -165,7 +165,7 @@ pub(super) fn matched(
         restored: restored.len() as u64,
     };
     if is_prepared {
-        refuse(&changed, (was_known, lines), is_same, list, edits)?;
+        refuse(&changed, was_known, lines, is_same, list, edits)?;
         gone.check_may_drop(txn, list, edits)?;
     }
     txn.append(TASKS, &new)?;
@@ -269,7 +269,8 @@ impl Gone {
 
 fn refuse(
     changed: &ListChanges,
-    (was_known, lines): (u64, u64),
+    was_known: u64,
+    lines: u64,
     is_same: bool,
     list: &ListFile,
     edits: EditPolicy,

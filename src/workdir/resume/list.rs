@@ -230,7 +230,7 @@ mod tests {
     use crate::workdir::liveness::samples::Now;
     use crate::workdir::mechanism::Mechanism;
     use crate::workdir::repair::repair;
-    use crate::workdir::resume::{EditPolicy, prepare};
+    use crate::workdir::resume::{EditPolicy, ListSource, prepare};
     use crate::workdir::state::Act;
     use crate::workdir::state::peek;
     use crate::workdir::transaction::Txn;
@@ -283,7 +283,12 @@ mod tests {
             strict: false,
             drop: true,
         };
-        prepare(dir, Mechanism::Flock, "test", &mut Now, (list, None), edits).map(drop)
+        let source = ListSource {
+            list,
+            folder: None,
+            edits,
+        };
+        prepare(dir, Mechanism::Flock, "test", &mut Now, source).map(drop)
     }
 
     #[test]

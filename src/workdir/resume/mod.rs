@@ -15,4 +15,4 @@ mod prepare;
 
 pub use changed::{EditPolicy, ListChanges};
 pub use list::{Bytes, ListFailure, ListFile};
-pub use prepare::{Prepared, prepare, prepare_stream};
+pub use prepare::{ListSource, Prepared, prepare, prepare_stream};

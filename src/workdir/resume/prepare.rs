@@ -29,16 +29,30 @@ pub struct Prepared {
     pub changed: Option<ListChanges>,
 }
 
-/// Makes the workdir ready for a list; several processes may try at once, one
-/// does it. A new one records that the run was first started in the folder `here`.
+/// What a workdir is prepared for.
+#[derive(Clone, Copy)]
+pub struct ListSource<'a> {
+    /// The list.
+    pub list: &'a ListFile,
+    /// The folder in which this process was started: a new workdir records it.
+    pub folder: Option<&'a str>,
+    /// Which changes of the list are accepted.
+    pub edits: EditPolicy,
+}
+
+/// Makes the workdir ready for a list; several processes may try at once, one does it.
 pub fn prepare(
     dir: &Arc<dyn Dir>,
     mechanism: Mechanism,
     who: &str,
     waiting: &mut dyn Waiting,
-    (list, here): (&ListFile, Option<&str>),
-    edits: EditPolicy,
+    source: ListSource<'_>,
 ) -> Result<Prepared, ListFailure> {
+    let ListSource {
+        list,
+        folder,
+        edits,
+    } = source;
     // A look without the lock: most processes find everything done. What it cannot make
     // sense of is judged under the lock.
     let seen = peek(dir).ok().flatten();
@@ -60,7 +74,7 @@ pub fn prepare(
     }
     txn.state_mut().list = Some(list.identity.clone());
     if prepared.is_new {
-        txn.state_mut().folder = here.map(str::to_owned);
+        txn.state_mut().folder = folder.map(str::to_owned);
     }
     let mut act = Act::Prepare;
     if prepared.is_new && !prepared.imported {
@@ -92,13 +106,13 @@ fn check_never_used(dir: &Arc<dyn Dir>) -> Result<()> {
     Ok(())
 }
 
-/// Makes the workdir ready for tasks from a stream; `here` as for a list.
+/// Makes the workdir ready for tasks from a stream; `folder` as for a list.
 pub fn prepare_stream(
     dir: &Arc<dyn Dir>,
     mechanism: Mechanism,
     who: &str,
     waiting: &mut dyn Waiting,
-    here: Option<&str>,
+    folder: Option<&str>,
 ) -> Result<Prepared> {
     let mut txn = Txn::begin(dir, mechanism, who, waiting)?;
     if txn.state().seq > 0 {
@@ -112,7 +126,7 @@ pub fn prepare_stream(
             return Err(txn.verdict(Error::Refused(what.into())));
         }
     }
-    txn.state_mut().folder = here.map(str::to_owned);
+    txn.state_mut().folder = folder.map(str::to_owned);
     txn.commit(Act::Prepare)?;
     Ok(Prepared {
         is_new: true,

@@ -116,7 +116,8 @@ fn read_once(file: &dyn File) -> Result<Option<State>> {
 pub fn write(
     file: &dyn File,
     state: &mut State,
-    (at, act): (u64, Act),
+    at: u64,
+    act: Act,
     checkpoint: Option<Members>,
 ) -> Result<()> {
     let seq = state.seq;
@@ -172,13 +173,13 @@ pub fn write_place(file: &dyn File, state: &State) -> Result<()> {
 
 /// Writes an entry and a state into a new file that will take the place of `lock`, and
 /// syncs it. The log begins with the entry.
-pub fn write_new(file: &dyn File, state: &mut State, act: (u64, Act)) -> Result<()> {
+pub fn write_new(file: &dyn File, state: &mut State, at: u64, act: Act) -> Result<()> {
     state.log = Log {
         segment: state.log.segment,
         ..Log::default()
     };
     write_stamp(file)?;
-    write(file, state, act, None)
+    write(file, state, at, act, None)
 }
 
 /// Programs that know only format 1 take it for a state of a newer format.

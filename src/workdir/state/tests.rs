@@ -15,7 +15,7 @@ fn lock_file() -> std::fs::File {
 
 fn step(file: &std::fs::File, state: &mut State) {
     state.seq += 1;
-    write(file, state, (0, Act::Prepare), None).unwrap();
+    write(file, state, 0, Act::Prepare, None).unwrap();
 }
 
 #[test]
@@ -154,7 +154,7 @@ fn a_state_that_does_not_fit_is_an_error_before_anything_is_written() {
     let before = read_from(&file, 0).unwrap();
     state.renames = vec![largest_state().renames[0].clone(); 400];
     state.seq += 1;
-    let refused = write(&file, &mut state, (0, Act::Prepare), None).unwrap_err();
+    let refused = write(&file, &mut state, 0, Act::Prepare, None).unwrap_err();
     assert!(refused.to_string().contains("more than 16384"), "{refused}");
     assert_eq!(read_from(&file, 0).unwrap(), before);
     // Nor does a turn that could not be made true stand in the way of the next.
@@ -204,7 +204,7 @@ fn a_new_segment_leaves_all_that_the_state_before_speaks_of() {
         let (before, was) = (state.clone(), bytes());
         let lines = entries(&file, &before.log, &Log::default()).unwrap();
         state.seq += 1;
-        write(&file, &mut state, (0, Act::Prepare), Some(members.clone())).unwrap();
+        write(&file, &mut state, 0, Act::Prepare, Some(members.clone())).unwrap();
         assert_eq!(state.log.segment, before.log.segment + 1);
         assert_eq!(read(&file).unwrap(), Some(state.clone()));
         let now = entries(&file, &state.log, &Log::default()).unwrap();

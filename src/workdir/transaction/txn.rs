@@ -157,7 +157,7 @@ impl<'a> Txn<'a> {
         self.held.begins();
         let written = {
             let at = self.waiting.micros();
-            state::write(&*self.held.file, &mut self.state, (at, act), checkpoint)
+            state::write(&*self.held.file, &mut self.state, at, act, checkpoint)
         };
         if written.is_err() || self.may_write().is_err() {
             self.is_in_force(written).inspect_err(|error| {

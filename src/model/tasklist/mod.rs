@@ -8,14 +8,16 @@
 //! changes the result, a task is never empty, holds no line end and no NUL byte, and is
 //! otherwise byte for byte what the list says.
 
+mod remarks;
+
 use std::collections::HashSet;
-use std::fmt;
 use std::sync::Arc;
 
 use memchr::{memchr, memchr3_iter};
 
 use super::foreign_syntax::{self, Suspicion};
 use super::setup;
+pub use remarks::{Occurrences, Remarks};
 
 /// The longest line that is accepted, in bytes. Longer than any command that
 /// was meant; a list of one endless line must not fill the memory.
@@ -95,45 +97,6 @@ impl Dialect {
     }
 }
 
-/// How many lines have a property, and the first of them.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Occurrences {
-    /// How many lines.
-    pub count: u64,
-    /// The number of the first one, counted from 1; 0 when there is none.
-    pub first: u64,
-}
-
-/// What was seen in a list, above all what could surprise its author.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Remarks {
-    /// Lines of any kind.
-    pub lines: u64,
-    /// Tasks.
-    pub tasks: u64,
-    /// It began with a UTF-8 byte order mark.
-    pub byte_order_mark: bool,
-    /// The last line had no line end. Harmless, so no message tells it.
-    pub no_final_newline: bool,
-    /// Lines that ended in CR LF (the CR was dropped).
-    pub crlf: Occurrences,
-    /// Tasks with a CR in the middle (which PyTaskFarmer takes for a line end).
-    pub inner_cr: Occurrences,
-    /// Tasks that end in a backslash behind which nothing comes: the list ends there,
-    /// or it is read as it is.
-    pub backslash: Occurrences,
-    /// Tasks that only set up their own shell.
-    pub setup: Occurrences,
-    /// The first of them.
-    pub setup_line: String,
-    /// Unset variables, and the tasks that read them; not more of them than
-    /// a few.
-    pub unset: Vec<(String, Occurrences)>,
-}
-
-/// So many unset variables are reported.
-const MOST_UNSET: usize = 5;
-
 /// Turns the bytes of a list into tasks. After an error it is of no more use.
 #[derive(Debug)]
 pub struct Parser {
@@ -152,19 +115,8 @@ pub struct Parser {
     remarks: Remarks,
 }
 
-impl Default for Parser {
-    fn default() -> Self {
-        Self::new()
-    }
-}
-
 impl Parser {
-    /// A parser at the beginning of a list.
-    pub fn new() -> Self {
-        Self::with(Dialect::default(), LONGEST_LINE)
-    }
-
-    /// The same, for a list that is to be read in this way.
+    /// A parser at the beginning of a list that is to be read in this way.
     pub fn of(dialect: Dialect) -> Self {
         Self::with(dialect, LONGEST_LINE)
     }
@@ -257,11 +209,9 @@ impl Parser {
     }
 
     fn carried_line(&mut self, emit: &mut dyn FnMut(&[u8])) -> Result<(), ListError> {
-        let mut line = std::mem::take(&mut self.carry);
+        let line = std::mem::take(&mut self.carry);
         let done = self.line(&line, emit);
-        line.clear();
-        line.shrink_to(64 << 10);
-        self.carry = line;
+        self.carry = emptied(line);
         done
     }
 
@@ -302,9 +252,7 @@ impl Parser {
         whole.extend_from_slice(line);
         let first = self.parts.first().map_or(number, |(_, number)| *number);
         let done = self.task(&whole, first, emit);
-        whole.clear();
-        whole.shrink_to(64 << 10);
-        self.joined = whole;
+        self.joined = emptied(whole);
         done
     }
 
@@ -364,6 +312,13 @@ impl Parser {
     }
 }
 
+/// A buffer to be used again; what a long line needed is given back.
+fn emptied(mut buffer: Vec<u8>) -> Vec<u8> {
+    buffer.clear();
+    buffer.shrink_to(64 << 10);
+    buffer
+}
+
 /// Without the blanks around it, as PyTaskFarmer; but a blank that a backslash
 /// escapes belongs to the command: `rm my\ ` names a file that ends in a blank.
 fn trim(line: &[u8]) -> &[u8] {
@@ -381,89 +336,6 @@ fn trim(line: &[u8]) -> &[u8] {
 /// Whether the last byte is a backslash that is not itself escaped.
 fn ends_in_escape(text: &[u8]) -> bool {
     text.iter().rev().take_while(|&&b| b == b'\\').count() % 2 == 1
-}
-
-impl Occurrences {
-    fn add(&mut self, line: u64) {
-        self.count += 1;
-        if self.first == 0 {
-            self.first = line;
-        }
-    }
-}
-
-/// `line 7`, `line 7 and 2 more`.
-impl fmt::Display for Occurrences {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "line {}", self.first)?;
-        if self.count > 1 {
-            write!(f, " and {} more", self.count - 1)?;
-        }
-        Ok(())
-    }
-}
-
-impl Remarks {
-    fn add_unset(&mut self, name: &str, line: u64) {
-        let known = self.unset.iter().position(|(there, _)| there == name);
-        let at = known.unwrap_or(self.unset.len());
-        if at == self.unset.len() {
-            if at == MOST_UNSET {
-                return;
-            }
-            self.unset.push((name.to_owned(), Occurrences::default()));
-        }
-        self.unset[at].1.add(line);
-    }
-
-    /// One sentence for everything that could surprise; most often none.
-    pub fn messages(&self) -> Vec<String> {
-        let mut messages = Vec::new();
-        if self.byte_order_mark {
-            messages
-                .push("the list begins with a byte order mark: not taken as part of line 1".into());
-        }
-        if self.crlf.count > 0 {
-            messages.push(format!(
-                "{} of {} lines end in CR LF (Windows): the CR is not taken as part of the task",
-                self.crlf.count, self.lines
-            ));
-        }
-        if self.inner_cr.count > 0 {
-            messages.push(format!(
-                "{}: a CR in the middle of the line does not end the task",
-                self.inner_cr
-            ));
-        }
-        if self.backslash.count > 0 {
-            messages.push(format!(
-                "{}: ends in a backslash, but a task does not continue on the next line",
-                self.backslash
-            ));
-        }
-        if self.setup.count > 0 {
-            messages.push(format!(
-                "{}: only sets up its own shell, which no other task sees ('{}'): write it into \
-                 each line, as in: {} && COMMAND",
-                self.setup,
-                self.setup_line.escape_debug(),
-                self.setup_line.escape_debug()
-            ));
-        }
-        for (name, seen) in &self.unset {
-            messages.push(format!(
-                "{seen}: ${name} is set neither in the environment nor in the line"
-            ));
-        }
-        messages
-    }
-}
-
-/// The messages, one a line.
-impl fmt::Display for Remarks {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.messages().join("\n"))
-    }
 }
 
 #[cfg(test)]
@@ -543,7 +415,7 @@ mod tests {
 
     #[test]
     fn a_line_without_end_is_not_hoarded() {
-        let mut parser = Parser::new();
+        let mut parser = Parser::of(Dialect::default());
         let chunk = vec![b'x'; 1 << 20];
         let fed = (0..1000).take_while(|_| parser.feed(&chunk, &mut |_| ()).is_ok());
         assert_eq!(fed.count(), LONGEST_LINE >> 20);
@@ -552,7 +424,7 @@ mod tests {
 
     #[test]
     fn a_long_line_does_not_hold_its_memory_for_ever() {
-        let mut parser = Parser::new();
+        let mut parser = Parser::of(Dialect::default());
         parser.feed(&vec![b'x'; 8 << 20], &mut |_| ()).unwrap();
         parser.feed(b"\na", &mut |_| ()).unwrap();
         assert!(parser.carry.capacity() <= 64 << 10);
@@ -740,7 +612,7 @@ mod tests {
     fn list_speed() {
         let list = b"python simulate.py --seed 12345 --out results/12345\n".repeat(4_000_000);
         let begin = std::time::Instant::now();
-        let (mut parser, mut bytes) = (Parser::new(), 0);
+        let (mut parser, mut bytes) = (Parser::of(Dialect::default()), 0);
         for chunk in list.chunks(256 << 10) {
             parser.feed(chunk, &mut |task| bytes += task.len()).unwrap();
         }
