@@ -201,11 +201,11 @@ fn retry_failed(args: &Retry) -> Result<RunExit, StartError> {
     let (_keep, abort) = cancellation();
     let mut waiter = LockWaiter::new(abort, None, DEFAULT_TAKEOVER);
     let who = format!("pytf retry, process {}", std::process::id());
-    let state = upgrade(&workdir.dir, workdir.mechanism, &who, &mut waiter)?;
+    let state = upgrade(&workdir, &who, &mut waiter)?;
     if let Some(takeover) = state.and_then(|state| state.takeover()) {
         waiter.set_takeover(takeover);
     }
-    let retried = retry(&workdir.dir, workdir.mechanism, &who, &mut waiter, wanted)?;
+    let retried = retry(&workdir, &who, &mut waiter, wanted)?;
     let back = retried.back.count();
     let exit = say(&match back {
         0 => "no failed task to put back\n".to_owned(),
@@ -240,10 +240,14 @@ fn repair(args: &Repair) -> Result<RunExit, StartError> {
     if args.check {
         return Ok(check(&dir, &args.workdir)?);
     }
-    let mechanism = exclusion::choose(&args.workdir, None)?;
+    let workdir = Workdir {
+        dir,
+        path: args.workdir.clone(),
+        mechanism: exclusion::choose(&args.workdir, None)?,
+    };
     let (_keep, abort) = cancellation();
     // Of the run, if its state can be read.
-    let state = peek(&dir).ok().flatten();
+    let state = peek(&workdir.dir).ok().flatten();
     let takeover = state.and_then(|state| state.takeover());
     let mut waiter = LockWaiter::new(abort, None, takeover.unwrap_or(DEFAULT_TAKEOVER));
     let dialect = Dialect {
@@ -251,7 +255,7 @@ fn repair(args: &Repair) -> Result<RunExit, StartError> {
         ..Dialect::default()
     };
     let list = args.tasklist.as_deref().map(|list| (list, &dialect));
-    let made = workdir::repair::repair(&dir, list, mechanism, &mut waiter)?;
+    let made = workdir::repair::repair(&workdir, list, &mut waiter)?;
     let unusable = match made.unusable {
         0 => String::new(),
         n => format!("; {n} lines of them could not be used"),

@@ -124,18 +124,17 @@ impl Farm {
     }
 
     fn join(tasks: u64) -> Result<Self> {
-        let (dir, mechanism) = (Shared::new(PROFILES[0]).dir(), Mechanism::Flock);
+        let workdir = Workdir {
+            dir: Shared::new(PROFILES[0]).dir(),
+            path: "memory".into(),
+            mechanism: Mechanism::Flock,
+        };
         let mut waiting = Still;
-        let mut txn = Txn::begin(&dir, mechanism, "the user", &mut waiting)?;
+        let mut txn = Txn::begin(&workdir, "the user", &mut waiting)?;
         let mut lines = Vec::new();
         (0..tasks).for_each(|id| push_line(&mut lines, TaskId(id), line(id).as_bytes()));
         txn.add(&lines)?;
         txn.commit(Act::Prepare)?;
-        let workdir = Workdir {
-            dir,
-            path: "memory".into(),
-            mechanism,
-        };
         let journal = Session::journal_for(&workdir, header)?;
         let (session, _, turn) = Session::join(&workdir, journal, false, |_| A_TURN, &mut waiting)?;
         Ok(Self {

@@ -43,18 +43,18 @@ impl World {
         let total = f64::from(plan.nodes) * f64::from(plan.slots) * plan.run / plan.task;
         let total = as_u64(total).max(1);
         let dir = server.dir();
-        let mut waiting = SimWaiting::new(&server, 1);
-        let mut txn = Txn::begin(&dir, Mechanism::Fcntl, "the user", &mut waiting)?;
-        let mut lines = Vec::new();
-        (0..total).for_each(|id| push_line(&mut lines, TaskId(id), b"./t"));
-        txn.add(&lines)?;
-        txn.commit(Act::Prepare)?;
-        let count = server.lock().count;
         let workdir = Workdir {
             dir,
             path: "sim".into(),
             mechanism: Mechanism::Fcntl,
         };
+        let mut waiting = SimWaiting::new(&server, 1);
+        let mut txn = Txn::begin(&workdir, "the user", &mut waiting)?;
+        let mut lines = Vec::new();
+        (0..total).for_each(|id| push_line(&mut lines, TaskId(id), b"./t"));
+        txn.add(&lines)?;
+        txn.commit(Act::Prepare)?;
+        let count = server.lock().count;
         let mut farmers = Vec::new();
         for number in 0..plan.nodes {
             let begin = as_u64(common.chance() * plan.launch * 1e9);

@@ -114,7 +114,7 @@ impl Neighbours {
         waiting: &mut dyn Waiting,
     ) -> Result<Option<String>> {
         let workdir = session.workdir();
-        let judged = liveness::judge(&workdir.dir, workdir.mechanism, farmer, waiting)?;
+        let judged = liveness::judge(workdir, farmer, waiting)?;
         let Some((seen, verdict)) = judged else {
             return Ok(None);
         };

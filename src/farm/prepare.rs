@@ -55,14 +55,14 @@ impl StartContext<'_> {
         journal: &mut Journal,
         source: &Source,
     ) -> std::result::Result<bool, StartError> {
-        let (dir, mechanism) = (&self.farm.workdir.dir, self.farm.workdir.mechanism);
+        let dir = &self.farm.workdir.dir;
         let me = journal.farmer().to_owned();
-        let state = upgrade(dir, mechanism, &me, &mut self.waiter)?;
+        let state = upgrade(&self.farm.workdir, &me, &mut self.waiter)?;
         if let Some(takeover) = state.and_then(|state| state.takeover()) {
             self.waiter.set_takeover(takeover);
         }
         let beat = heartbeat(self.waiter.takeover());
-        exclusion::test(dir, mechanism, journal, beat, &mut self.waiter)?;
+        exclusion::test(&self.farm.workdir, journal, beat, &mut self.waiter)?;
         membership::check_age(dir)?;
         // Dead farmers first: what they had claimed waits again, and must not run when its
         // line has been removed. In a new workdir none of theirs counts yet.
@@ -77,7 +77,7 @@ impl StartContext<'_> {
             Source::File(list) => self.prepare_list(list, &me)?,
             Source::Stream(..) => {
                 let here = current_folder();
-                prepare_stream(dir, mechanism, &me, &mut self.waiter, here.as_deref())?
+                prepare_stream(&self.farm.workdir, &me, &mut self.waiter, here.as_deref())?
             }
         };
         self.say_prepared(&prepared);
@@ -85,7 +85,7 @@ impl StartContext<'_> {
             self.takeover(&me).of_dead(&node.name)?;
         }
         if self.farm.options.retry_failed {
-            let retried = retry(dir, mechanism, &me, &mut self.waiter, None)?;
+            let retried = retry(&self.farm.workdir, &me, &mut self.waiter, None)?;
             if !retried.back.is_empty() {
                 let tasks = counted(retried.back.count(), "failed task", "failed tasks");
                 self.say(&format!("{tasks} will be tried again"));
@@ -129,7 +129,6 @@ impl StartContext<'_> {
         list: &ListFile,
         me: &str,
     ) -> std::result::Result<Prepared, ListFailure> {
-        let (dir, mechanism) = (&self.farm.workdir.dir, self.farm.workdir.mechanism);
         let edits = EditPolicy {
             strict: self.farm.options.strict,
             drop: self.farm.options.drop,
@@ -144,7 +143,12 @@ impl StartContext<'_> {
         let mut newer = None;
         for _ in 0..LIST_READS {
             let list = newer.as_ref().unwrap_or(list);
-            match prepare(dir, mechanism, me, waiter, ListSource { list, ..source }) {
+            match prepare(
+                &self.farm.workdir,
+                me,
+                waiter,
+                ListSource { list, ..source },
+            ) {
                 Err(ListFailure::Changing { .. }) => {}
                 done => return done,
             }
@@ -154,7 +158,12 @@ impl StartContext<'_> {
             newer = list.again()?;
         }
         let list = newer.as_ref().unwrap_or(list);
-        prepare(dir, mechanism, me, waiter, ListSource { list, ..source })
+        prepare(
+            &self.farm.workdir,
+            me,
+            waiter,
+            ListSource { list, ..source },
+        )
     }
 
     fn say_prepared(&mut self, prepared: &Prepared) {

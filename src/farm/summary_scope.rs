@@ -115,7 +115,7 @@ fn last_of_job(
 /// since moved its journal before it let it go.
 fn is_dead(workdir: &Workdir, farmer: &str, watcher: &mut Watcher) -> Result<bool> {
     let dir = &workdir.dir;
-    let seen = liveness::look_at(dir, workdir.mechanism, farmer, watcher)?;
+    let seen = liveness::look_at(workdir, farmer, watcher)?;
     let is_dead = seen.is_none_or(|seen| seems_dead(seen.process, seen.lock));
     Ok(is_dead && !has_departed_by_name(dir, farmer)?)
 }

@@ -40,11 +40,10 @@ impl Takeover<'_> {
     /// Takes over from the farmer that this process was before. A transaction of it may
     /// have failed without an answer whether it was committed. None of its tasks runs.
     pub(super) fn of_predecessor(&mut self, before: &str) -> Result<()> {
-        let (dir, mechanism) = (&self.workdir.dir, self.workdir.mechanism);
         let Some(watcher) = self.waiter.watcher() else {
             return Ok(());
         };
-        if let Some(seen) = liveness::look_at(dir, mechanism, before, watcher)? {
+        if let Some(seen) = liveness::look_at(self.workdir, before, watcher)? {
             self.seal(before, &seen)?;
         }
         Ok(())
@@ -72,10 +71,8 @@ impl Takeover<'_> {
     /// on this node holds its lock until its last task is gone, which is waited for. No
     /// other evidence is.
     fn if_dead(&mut self, farmer: &str) -> Result<()> {
-        let (dir, mechanism) = (&self.workdir.dir, self.workdir.mechanism);
         for nth in 0.. {
-            let Some((seen, verdict)) = liveness::judge(dir, mechanism, farmer, self.waiter)?
-            else {
+            let Some((seen, verdict)) = liveness::judge(self.workdir, farmer, self.waiter)? else {
                 return Ok(());
             };
             if matches!(verdict, Verdict::Dead(_)) {
@@ -90,9 +87,8 @@ impl Takeover<'_> {
     }
 
     fn seal(&mut self, farmer: &str, seen: &JournalView) -> Result<()> {
-        let (dir, mechanism) = (&self.workdir.dir, self.workdir.mechanism);
         let (by, journal) = (Sealer::Outsider(self.me), Some(seen));
         let suspect = Suspect { farmer, journal };
-        recovery::seal(dir, mechanism, by, self.waiter, suspect).map(drop)
+        recovery::seal(self.workdir, by, self.waiter, suspect).map(drop)
     }
 }

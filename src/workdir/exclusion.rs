@@ -14,7 +14,7 @@ use std::time::Duration;
 use crate::model::liveness::LockState;
 use crate::model::record::Record;
 use crate::workdir::error::{Context, Error, Result};
-use crate::workdir::fs::Dir;
+use crate::workdir::fs::{Dir, Workdir};
 use crate::workdir::journal::Journal;
 use crate::workdir::liveness::{self, JournalView, Waiting};
 use crate::workdir::mechanism::Mechanism;
@@ -145,13 +145,12 @@ const YOUNG: Duration = Duration::from_secs(30);
 /// does. A lock that is held under our own kernel, by a farmer whose processes we cannot
 /// see, proves nothing about other kernels.
 pub fn test(
-    dir: &Arc<dyn Dir>,
-    mechanism: Mechanism,
+    workdir: &Workdir,
     journal: &mut Journal,
     beat: Duration,
     waiting: &mut dyn Waiting,
 ) -> Result<()> {
-    if mechanism == Mechanism::Link {
+    if workdir.mechanism == Mechanism::Link {
         return Ok(());
     }
     let Some(watcher) = waiting.watcher() else {
@@ -159,7 +158,7 @@ pub fn test(
     };
     let node = watcher.node().id().cloned();
     let look_at = |farmer: &str, waiting: &mut dyn Waiting| match waiting.watcher() {
-        Some(watcher) => liveness::look_at(dir, mechanism, farmer, watcher),
+        Some(watcher) => liveness::look_at(workdir, farmer, watcher),
         None => Ok(None),
     };
     // It holds, under another kernel, what we cannot get: locks reach us.
@@ -168,7 +167,7 @@ pub fn test(
     };
     let ours = journal.modified()?;
     let mut suspects = Vec::new();
-    for farmer in others(dir, journal.farmer())? {
+    for farmer in others(&workdir.dir, journal.farmer())? {
         let Some(seen) = look_at(&farmer, waiting)? else {
             continue;
         };
@@ -189,7 +188,7 @@ pub fn test(
         let at = u64::try_from(ours.as_micros()).unwrap_or(0);
         journal.push(&Record::Beat { at });
         journal.sync()?;
-        let still_open = membership::present(dir)?;
+        let still_open = membership::present(&workdir.dir)?;
         suspects.retain(|(farmer, ..)| still_open.contains(farmer));
         for (farmer, len, grew) in std::mem::take(&mut suspects) {
             match look_at(&farmer, waiting)? {
@@ -200,9 +199,9 @@ pub fn test(
                     let now = waiting.now();
                     let first = grew.unwrap_or(now);
                     if now >= first + beat {
-                        let tasks = peek(dir).ok().flatten();
+                        let tasks = peek(&workdir.dir).ok().flatten();
                         return Err(Error::LocksDoNotExclude {
-                            mechanism,
+                            mechanism: workdir.mechanism,
                             farmer,
                             tasks: tasks.map_or(0, |state| state.tasks.lines),
                         });

@@ -4,9 +4,8 @@
 //! may be late, never wrong.
 
 use crate::workdir::error::{Error, Result};
-use crate::workdir::fs::Dir;
+use crate::workdir::fs::{Dir, Workdir};
 use crate::workdir::liveness::Waiting;
-use crate::workdir::mechanism::Mechanism;
 use crate::workdir::membership;
 use crate::workdir::state::{Act, Members, State};
 use crate::workdir::transaction::Txn;
@@ -36,11 +35,10 @@ impl OwnMembership<'_> {
     /// Begins a transaction, unless others have fenced the farmer.
     pub(super) fn begin<'t>(
         &self,
-        dir: &'t Arc<dyn Dir>,
-        mechanism: Mechanism,
+        workdir: &'t Workdir,
         waiting: &'t mut dyn Waiting,
     ) -> Result<Txn<'t>> {
-        let txn = Txn::begin(dir, mechanism, self.farmer, waiting)?;
+        let txn = Txn::begin(workdir, self.farmer, waiting)?;
         if self.is_fenced(&txn)? {
             return Err(Error::Fenced);
         }

@@ -15,7 +15,7 @@ use std::time::Duration;
 use crate::model::record::{End, Header, Record};
 use crate::workdir::error::{self, Context, Result};
 use crate::workdir::files::Lines;
-use crate::workdir::fs::{Dir, File, Open};
+use crate::workdir::fs::{Dir, File, Open, Workdir};
 use crate::workdir::layout::{self, NODES};
 use crate::workdir::mechanism::Mechanism;
 
@@ -51,30 +51,32 @@ impl Journal {
     ///
     /// If another farmer takes it for a dead farmer's in the moment between,
     /// it is abandoned: the caller tries again with another name.
-    pub fn create(
-        dir: &Arc<dyn Dir>,
-        mechanism: Mechanism,
-        header: Header,
-    ) -> Result<Option<Self>> {
+    pub fn create(workdir: &Workdir, header: Header) -> Result<Option<Self>> {
         let farmer = header.farmer.clone();
         let name = layout::journal(&farmer);
-        let file = match dir.open(&name, Open::CreateNew) {
+        let file = match workdir.dir.open(&name, Open::CreateNew) {
             Ok(file) => file,
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => return Ok(None),
             Err(error) => return Err(error).context("create", &name),
         };
-        let is_ours = is_locked(&*file, mechanism, &name).inspect_err(|_| {
+        let is_ours = is_locked(&*file, workdir.mechanism, &name).inspect_err(|_| {
             // It would stay without a header, and belong to no farmer.
-            let _ = dir.remove(&name);
+            let _ = workdir.dir.remove(&name);
         })?;
-        if !is_ours || dir.inode(&name).context("look at", &name)?.is_none() {
+        if !is_ours
+            || workdir
+                .dir
+                .inode(&name)
+                .context("look at", &name)?
+                .is_none()
+        {
             return Ok(None);
         }
         let mut journal = Self {
             name,
             farmer,
             file: file.into(),
-            mechanism,
+            mechanism: workdir.mechanism,
             synced: 0,
             tail: Vec::new(),
             written: 0,
@@ -83,10 +85,10 @@ impl Journal {
         // Its results count as recorded once they are synced: so must its name be.
         let made = journal
             .sync()
-            .and_then(|()| dir.sync_names_in(NODES).context("sync", NODES));
+            .and_then(|()| workdir.dir.sync_names_in(NODES).context("sync", NODES));
         if let Err(error) = made {
             // A full disk would be filled with the names of farmers that never were.
-            let _ = journal.discard(dir);
+            let _ = journal.discard(&workdir.dir);
             return Err(error);
         }
         Ok(Some(journal))
@@ -341,7 +343,7 @@ mod tests {
         let Some(Record::Header(header)) = Record::parse(HEADER) else {
             panic!("a header");
         };
-        let journal = Journal::create(&dir, Mechanism::Flock, header).unwrap();
+        let journal = Journal::create(&(&dir).into(), header).unwrap();
         let synced: Vec<String> = syncs.try_iter().collect();
         assert_eq!(synced, [&layout::journal("a.0.1.1"), NODES]);
 

@@ -2,11 +2,12 @@
 
 use std::io::ErrorKind;
 use std::os::unix::fs::{DirBuilderExt, MetadataExt};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 
 use crate::workdir::error::{Context, Error, Result};
 use crate::workdir::files::NEW;
+pub use crate::workdir::fs::Workdir;
 use crate::workdir::fs::{Dir, Open, RealDir, Trust};
 use crate::workdir::layout::{
     self, DONE, FAILED, FINISHED, LOCK, LOGS, NODES, REQUEUED, SCRIPTS, TASKS, TOPROCESS,
@@ -14,17 +15,6 @@ use crate::workdir::layout::{
 use crate::workdir::mechanism::Mechanism;
 use crate::workdir::{exclusion, state};
 use nix::unistd::Uid;
-
-/// An open workdir.
-#[derive(Clone)]
-pub struct Workdir {
-    /// Its files.
-    pub dir: Arc<dyn Dir>,
-    /// Where it is, as the user named it.
-    pub path: PathBuf,
-    /// How its lock is taken.
-    pub mechanism: Mechanism,
-}
 
 /// Whose a workdir may be.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

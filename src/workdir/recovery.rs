@@ -8,7 +8,6 @@
 
 use crate::workdir::{journal, membership};
 use std::collections::HashSet;
-use std::sync::Arc;
 
 use crate::model::liveness::LockState;
 use crate::model::outcome::Destination;
@@ -17,10 +16,9 @@ use crate::model::task::{Task, TaskId, parse_line};
 use crate::workdir::error::{Context, Result};
 use crate::workdir::fencing::OwnMembership;
 use crate::workdir::files::lines_of;
-use crate::workdir::fs::{Dir, File, Open};
+use crate::workdir::fs::{File, Open, Workdir};
 use crate::workdir::layout::{self, FINISHED, LOCK};
 use crate::workdir::liveness::{self, JournalView, Waiting};
-use crate::workdir::mechanism::Mechanism;
 use crate::workdir::state::{Act, Entry, Member, Members};
 use crate::workdir::transaction::{Attempts, RequeueReason, Txn};
 
@@ -57,8 +55,7 @@ pub struct Suspect<'a> {
 /// Settles and seals the journal of a dead farmer; `None` when it gave a sign of life
 /// since its journal was seen.
 pub fn seal(
-    dir: &Arc<dyn Dir>,
-    mechanism: Mechanism,
+    workdir: &Workdir,
     by: Sealer<'_>,
     waiting: &mut dyn Waiting,
     suspect: Suspect<'_>,
@@ -68,10 +65,10 @@ pub fn seal(
         journal: looked_at,
     } = suspect;
     let (mut txn, by) = match by {
-        Sealer::Outsider(who) => (Txn::begin(dir, mechanism, who, waiting)?, u32::MAX),
-        Sealer::Member(us) => (us.begin(dir, mechanism, waiting)?, us.number),
+        Sealer::Outsider(who) => (Txn::begin(workdir, who, waiting)?, u32::MAX),
+        Sealer::Member(us) => (us.begin(workdir, waiting)?, us.number),
     };
-    let Some(journal) = DeadJournal::of(dir, mechanism, farmer, looked_at)? else {
+    let Some(journal) = DeadJournal::of(workdir, farmer, looked_at)? else {
         return Ok(None);
     };
     let entries = txn.entries()?;
@@ -82,7 +79,7 @@ pub fn seal(
     };
     if let Some(member) = Members::after(&entries).named(farmer) {
         if looked_at.is_none()
-            && membership::departed(dir)?
+            && membership::departed(&workdir.dir)?
                 .iter()
                 .any(|over| over.farmer == farmer)
         {
@@ -104,7 +101,7 @@ pub fn seal(
             .map(|end| end.id)
             .chain(lost.iter().copied())
             .collect();
-        let lines = lines_of(dir, txn.state().tasks, &wanted)?;
+        let lines = lines_of(&workdir.dir, txn.state().tasks, &wanted)?;
         let mut attempts = Attempts::default();
         txn.refresh(&mut attempts)?;
         txn.settle(results.iter().map(|end| (&lines[&end.id][..], *end)))?;
@@ -130,7 +127,7 @@ pub fn seal(
     } else if !is_named(&entries, farmer) {
         journal.check_is_known(&mut txn)?;
     }
-    membership::retire(dir, farmer, seq)?;
+    membership::retire(&workdir.dir, farmer, seq)?;
     Ok(Some(found))
 }
 
@@ -146,18 +143,21 @@ impl DeadJournal {
     /// was free; when a journal is
     /// there again, or was moved since.
     fn of(
-        dir: &Arc<dyn Dir>,
-        mechanism: Mechanism,
+        workdir: &Workdir,
         farmer: &str,
         looked_at: Option<&JournalView>,
     ) -> Result<Option<Self>> {
         let name = layout::journal(farmer);
         // Another process of our node may look at it, too, and be stopped over it.
-        let journal = dir.open(&name, Open::Fresh).if_found("open", &name)?;
+        let journal = workdir
+            .dir
+            .open(&name, Open::Fresh)
+            .if_found("open", &name)?;
         let is_as_it_was = match (&journal, looked_at) {
             (Some(now), Some(seen)) => {
                 let is_held = seen.lock == LockState::Free
-                    && liveness::lock_of(&**now, mechanism, seen.is_here) == LockState::Held;
+                    && liveness::lock_of(&**now, workdir.mechanism, seen.is_here)
+                        == LockState::Held;
                 !is_held && now.len().context("look at", &name)? == seen.len
             }
             (None, None) => true,

@@ -1,15 +1,13 @@
 //! Putting failed tasks back into `toprocess`.
 
 use std::collections::HashSet;
-use std::sync::Arc;
 
 use crate::model::ids::Ids;
 use crate::model::task::{Task, TaskId, parse_line};
 use crate::workdir::error::{Context, Result};
-use crate::workdir::fs::Dir;
+use crate::workdir::fs::Workdir;
 use crate::workdir::layout::FAILED;
 use crate::workdir::liveness::Waiting;
-use crate::workdir::mechanism::Mechanism;
 use crate::workdir::state::Act;
 use crate::workdir::transaction::{Attempts, RequeueReason, Txn};
 
@@ -25,13 +23,12 @@ pub struct Retried {
 /// Moves tasks from `failed` back to `toprocess`: all, or those wished for.
 /// Their next attempt counts one higher.
 pub fn retry(
-    dir: &Arc<dyn Dir>,
-    mechanism: Mechanism,
+    workdir: &Workdir,
     who: &str,
     waiting: &mut dyn Waiting,
     wanted: Option<&Ids>,
 ) -> Result<Retried> {
-    let mut txn = Txn::begin(dir, mechanism, who, waiting)?;
+    let mut txn = Txn::begin(workdir, who, waiting)?;
     // A range may be far longer than the list.
     let is_wanted = |id| wanted.is_none_or(|wanted| wanted.contains(id));
     let failed = take_failed(&mut txn, is_wanted, RequeueReason::Retry)?;

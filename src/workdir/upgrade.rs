@@ -7,11 +7,10 @@
 
 use crate::workdir::error::{Context, Error, Result};
 use crate::workdir::files::{NEW, sum_of};
-use crate::workdir::fs::{Dir, Open};
+use crate::workdir::fs::{Dir, Open, Workdir};
 use crate::workdir::layout::{FAILED, FINISHED, LOCK, REQUEUED, TASKS, TOPROCESS};
 use crate::workdir::liveness::Waiting;
 use crate::workdir::lock::{Held, acquire};
-use crate::workdir::mechanism::Mechanism;
 use crate::workdir::membership;
 use crate::workdir::state::{self, Act, FORMAT, Log, Queue, Rename, State, peek};
 use std::sync::Arc;
@@ -19,22 +18,17 @@ use std::sync::Arc;
 /// Makes a workdir of format 1 one of the present format; any other is left as it is.
 /// An error says so when farmers are alive by its state. Returns the state as it was
 /// seen last, without the lock.
-pub fn upgrade(
-    dir: &Arc<dyn Dir>,
-    mechanism: Mechanism,
-    who: &str,
-    waiting: &mut dyn Waiting,
-) -> Result<Option<State>> {
-    let mut seen = peek(dir)?;
+pub fn upgrade(workdir: &Workdir, who: &str, waiting: &mut dyn Waiting) -> Result<Option<State>> {
+    let mut seen = peek(&workdir.dir)?;
     if old(seen.as_ref())?.is_some() {
-        let held = acquire(dir, mechanism, who, waiting)?;
+        let held = acquire(workdir, who, waiting)?;
         if let Some(state) = old(state::read(&*held.file)?.as_ref())? {
-            replace_lock(dir, &held, state, waiting)?;
+            replace_lock(&workdir.dir, &held, state, waiting)?;
         }
         drop(held);
-        seen = peek(dir)?;
+        seen = peek(&workdir.dir)?;
     }
-    membership::retire_marked(dir)?;
+    membership::retire_marked(&workdir.dir)?;
     Ok(seen)
 }
 

@@ -13,7 +13,6 @@ use pytf::model::outcome::{Destination, Outcome};
 use pytf::model::record::{End, Header, Record};
 use pytf::model::task::{Task, TaskId};
 use pytf::workdir::error::Error;
-use pytf::workdir::fs::Dir;
 use pytf::workdir::liveness;
 use pytf::workdir::liveness::own_node::Node as _;
 use pytf::workdir::liveness::{JournalView, Waiting as _};
@@ -172,11 +171,11 @@ fn judge(shared: &Shared, me: usize, error: &Error) {
 
 /// `pytf retry`.
 pub(crate) fn run_retry(shared: &Arc<Shared>, me: usize, mechanism: Mechanism) {
-    let dir: Arc<dyn Dir> = workdir(shared, me, mechanism).dir;
+    let workdir = workdir(shared, me, mechanism);
     let mut waiting = SimWaiting::new(shared, me);
     // As the program calls itself: with blanks, since it is no farmer and has no journal.
     let who = format!("pytf retry, process {me}");
-    if let Err(error) = retry(&dir, mechanism, &who, &mut waiting, None) {
+    if let Err(error) = retry(&workdir, &who, &mut waiting, None) {
         judge(shared, me, &error);
     }
 }
@@ -559,7 +558,7 @@ impl Farmer {
         let ring = ring.filter(|name| **name != me);
         let waiting = &mut self.waiting;
         for farmer in ring.take(if is_idle { 64 } else { 2 }) {
-            let judged = liveness::judge(&workdir.dir, workdir.mechanism, farmer, waiting)?;
+            let judged = liveness::judge(&workdir, farmer, waiting)?;
             if let Some((seen, Verdict::Dead(_))) = judged {
                 self.session.seal(farmer, Some(&seen), waiting)?;
             }
@@ -629,11 +628,10 @@ const EDITS: EditPolicy = EditPolicy {
 
 /// What it had claimed under another name goes back where nobody has seen to that.
 fn seal_before(workdir: &Workdir, before: &str, waiting: &mut SimWaiting) -> Result<(), Error> {
-    let (dir, mechanism) = (&workdir.dir, workdir.mechanism);
     let Some(watcher) = waiting.watcher() else {
         return Ok(());
     };
-    if let Some(seen) = liveness::look_at(dir, mechanism, before, watcher)? {
+    if let Some(seen) = liveness::look_at(workdir, before, watcher)? {
         seal(workdir, before, &seen, waiting)?;
     }
     Ok(())
@@ -645,9 +643,8 @@ fn seal(
     seen: &JournalView,
     waiting: &mut SimWaiting,
 ) -> Result<(), Error> {
-    let (dir, mechanism) = (&workdir.dir, workdir.mechanism);
     let (by, journal) = (Sealer::Outsider("a start"), Some(seen));
-    recovery::seal(dir, mechanism, by, waiting, Suspect { farmer, journal }).map(drop)
+    recovery::seal(workdir, by, waiting, Suspect { farmer, journal }).map(drop)
 }
 
 fn source(list: &ListFile) -> ListSource<'_> {
@@ -660,17 +657,16 @@ fn source(list: &ListFile) -> ListSource<'_> {
 
 /// What comes before joining.
 fn prelude(workdir: &Workdir, plan: &Plan, waiting: &mut SimWaiting) -> Result<(), Error> {
-    let (dir, mechanism) = (&workdir.dir, workdir.mechanism);
-    membership::check_age(dir)?;
+    membership::check_age(&workdir.dir)?;
     match &plan.source {
-        Source::List(list) => match prepare(dir, mechanism, "a start", waiting, source(list)) {
+        Source::List(list) => match prepare(workdir, "a start", waiting, source(list)) {
             Ok(_) => {}
             Err(ListFailure::Workdir(error)) => return Err(error),
             Err(trouble) => panic!("{trouble}"),
         },
         Source::Changing(bytes) => loop {
             let list = bytes.list();
-            match prepare(dir, mechanism, "a start", waiting, source(&list)) {
+            match prepare(workdir, "a start", waiting, source(&list)) {
                 Ok(_) => break,
                 Err(ListFailure::Changing { .. }) => {}
                 Err(ListFailure::Workdir(error)) => return Err(error),
@@ -678,16 +674,16 @@ fn prelude(workdir: &Workdir, plan: &Plan, waiting: &mut SimWaiting) -> Result<(
             }
         },
         Source::Stream(_) => {
-            prepare_stream(dir, mechanism, "a start", waiting, None)?;
+            prepare_stream(workdir, "a start", waiting, None)?;
         }
     }
-    for farmer in membership::present(dir)? {
-        if let Some((seen, Verdict::Dead(_))) = liveness::judge(dir, mechanism, &farmer, waiting)? {
+    for farmer in membership::present(&workdir.dir)? {
+        if let Some((seen, Verdict::Dead(_))) = liveness::judge(workdir, &farmer, waiting)? {
             seal(workdir, &farmer, &seen, waiting)?;
         }
     }
     if plan.retries {
-        retry(dir, mechanism, "a start", waiting, None)?;
+        retry(workdir, "a start", waiting, None)?;
     }
     Ok(())
 }

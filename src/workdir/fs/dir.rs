@@ -10,6 +10,8 @@
 use crate::workdir::mechanism::Mechanism;
 use std::io::{self, ErrorKind};
 use std::os::fd::OwnedFd;
+use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 /// How to open a file.
@@ -84,6 +86,29 @@ pub trait Dir: Send + Sync {
     /// one begins: the same for all; a test may have its own.
     fn segment(&self) -> u64 {
         SEGMENT
+    }
+}
+
+/// An open workdir.
+#[derive(Clone)]
+pub struct Workdir {
+    /// Its files.
+    pub dir: Arc<dyn Dir>,
+    /// Where it is, as the user named it.
+    pub path: PathBuf,
+    /// How its lock is taken.
+    pub mechanism: Mechanism,
+}
+
+/// A workdir for tests.
+#[cfg(test)]
+impl From<&Arc<dyn Dir>> for Workdir {
+    fn from(dir: &Arc<dyn Dir>) -> Self {
+        Self {
+            dir: dir.clone(),
+            path: PathBuf::new(),
+            mechanism: Mechanism::Flock,
+        }
     }
 }
 

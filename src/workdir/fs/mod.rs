@@ -4,7 +4,7 @@ mod dir;
 mod real;
 mod rights;
 
-pub use dir::{Dir, File, NotAFile, Open, is_no_folder};
+pub use dir::{Dir, File, NotAFile, Open, Workdir, is_no_folder};
 pub use real::RealDir;
 pub(in crate::workdir) use real::uninterrupted;
 pub use rights::{Rights, Trust};

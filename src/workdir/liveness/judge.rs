@@ -6,15 +6,12 @@ use super::watcher::{JournalView, look_at};
 use crate::model::identity::Process;
 use crate::model::liveness::{LockState, Observation, Verdict};
 use crate::workdir::error::Result;
-use crate::workdir::fs::Dir;
-use crate::workdir::mechanism::Mechanism;
-use std::sync::Arc;
+use crate::workdir::fs::Workdir;
 
 /// Looks at a farmer, and judges by all that was seen of it; `None` when its journal is
 /// gone, or this process watches none.
 pub fn judge(
-    dir: &Arc<dyn Dir>,
-    mechanism: Mechanism,
+    workdir: &Workdir,
     farmer: &str,
     waiting: &mut dyn Waiting,
 ) -> Result<Option<(JournalView, Verdict)>> {
@@ -22,7 +19,7 @@ pub fn judge(
     let Some(watcher) = waiting.watcher() else {
         return Ok(None);
     };
-    let Some(seen) = look_at(dir, mechanism, farmer, watcher)? else {
+    let Some(seen) = look_at(workdir, farmer, watcher)? else {
         return Ok(None);
     };
     let look = Observation {

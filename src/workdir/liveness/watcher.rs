@@ -14,7 +14,7 @@ use crate::model::identity::Process;
 use crate::model::liveness::{LockState, Observer};
 use crate::model::record::{Header, NodeId};
 use crate::workdir::error::{Context, Result};
-use crate::workdir::fs::{Dir, File, Open};
+use crate::workdir::fs::{Dir, File, Open, Workdir};
 use crate::workdir::mechanism::Mechanism;
 use crate::workdir::{journal, layout, membership};
 
@@ -116,12 +116,11 @@ fn open(dir: &Arc<dyn Dir>, farmer: &str) -> Result<Option<Box<dyn File>>> {
 
 /// Looks at a journal; `None` when it is gone.
 pub fn look_at(
-    dir: &Arc<dyn Dir>,
-    mechanism: Mechanism,
+    workdir: &Workdir,
     farmer: &str,
     watcher: &mut Watcher,
 ) -> Result<Option<JournalView>> {
-    let Some(file) = open(dir, farmer)? else {
+    let Some(file) = open(&workdir.dir, farmer)? else {
         return Ok(None);
     };
     let id = watcher.id_in(&*file, farmer)?;
@@ -129,7 +128,7 @@ pub fn look_at(
     let is_here = id.as_ref().is_some_and(|id| id.is_on(node.id()));
     // Asked before the lock: who ends between the two leaves a lock that is free.
     let process = id.as_ref().map_or(Process::Unknown, |id| node.process(id));
-    let lock = lock_of(&*file, mechanism, is_here);
+    let lock = lock_of(&*file, workdir.mechanism, is_here);
     let name = layout::journal(farmer);
     let len = file.len().context("look at", &name)?;
     let modified = file.modified().context("look at", &name)?;

@@ -5,13 +5,12 @@ use super::announce::announce;
 use super::breaking::LongWait;
 use super::kernel_queue::{Queued, QueuedLock};
 use super::name;
-use std::sync::Arc;
 use std::time::Duration;
 
 use super::held::Held;
 use crate::model::pace;
 use crate::workdir::error::{self, Context, Error, Result};
-use crate::workdir::fs::{Dir, File, Open};
+use crate::workdir::fs::{File, Open, Workdir};
 use crate::workdir::layout::LOCK;
 use crate::workdir::liveness::Waiting;
 use crate::workdir::mechanism::Mechanism;
@@ -26,24 +25,19 @@ const COUNT_TRIES: u32 = 8;
 
 /// Waits for the lock. `owner` is written into it for diagnostics: the name of the farmer,
 /// or what the process does.
-pub fn acquire(
-    dir: &Arc<dyn Dir>,
-    mechanism: Mechanism,
-    owner: &str,
-    waiting: &mut dyn Waiting,
-) -> Result<Held> {
+pub fn acquire(workdir: &Workdir, owner: &str, waiting: &mut dyn Waiting) -> Result<Held> {
     let mut wait = LongWait::new(waiting.now());
     let (mut tries, mut effort, mut contenders) = (0_u32, Duration::ZERO, waiting.contenders());
     let mut queued = None;
     loop {
         // Before the try: it may be we who stand still right after it.
         let since = waiting.now();
-        let held = match mechanism {
-            Mechanism::Flock | Mechanism::Fcntl => try_file(dir, mechanism, since, &mut queued)?,
-            Mechanism::Link => name::take(dir, owner, waiting)?.map(|(file, name)| Held {
+        let held = match workdir.mechanism {
+            Mechanism::Flock | Mechanism::Fcntl => try_file(workdir, since, &mut queued)?,
+            Mechanism::Link => name::take(&workdir.dir, owner, waiting)?.map(|(file, name)| Held {
                 file,
                 again: None,
-                mechanism,
+                mechanism: workdir.mechanism,
                 since,
                 name: Some(name),
             }),
@@ -54,7 +48,7 @@ pub fn acquire(
             held.file.sync().context("sync", LOCK)?;
             state::write_holder(&*held.file, owner, waiting.micros())?;
             if tries >= FIRST_LOOK {
-                announce(dir, &*held.file, owner, waiting)?;
+                announce(&workdir.dir, &*held.file, owner, waiting)?;
             }
             return Ok(held);
         }
@@ -68,7 +62,7 @@ pub fn acquire(
         let waited = waiting.now().saturating_sub(wait.since);
         if waited >= pace::LONG_WAIT && tries.is_multiple_of(COUNT_TRIES) {
             // Should it be torn at this moment: a later try will do.
-            let state = dir.open(LOCK, Open::Read).ok();
+            let state = workdir.dir.open(LOCK, Open::Read).ok();
             let state = state.and_then(|file| state::read(&*file).ok().flatten());
             contenders = contenders.max(state.map_or(1, |state| state.live));
         }
@@ -81,31 +75,30 @@ pub fn acquire(
             return Err(Error::Canceled);
         }
         if tries >= FIRST_LOOK && tries.is_multiple_of(LOOK_TRIES) {
-            wait.check_holder(dir, mechanism, waiting)?;
-        } else if mechanism == Mechanism::Link && (tries > 28 || tries.is_multiple_of(8)) {
-            wait.check_local_holder(dir, owner, waiting)?;
+            wait.check_holder(workdir, waiting)?;
+        } else if workdir.mechanism == Mechanism::Link && (tries > 28 || tries.is_multiple_of(8)) {
+            wait.check_local_holder(workdir, owner, waiting)?;
         }
     }
 }
 
 fn try_file(
-    dir: &Arc<dyn Dir>,
-    mechanism: Mechanism,
+    workdir: &Workdir,
     since: Duration,
     queued: &mut Option<QueuedLock>,
 ) -> Result<Option<Held>> {
-    let Some(file) = locked_file(dir, mechanism, queued)? else {
+    let Some(file) = locked_file(workdir, queued)? else {
         return Ok(None);
     };
     // Another process may have replaced the file between our open and our lock. Only
     // an open asks the server; what a name means may be remembered for a minute.
-    let again = dir.open(LOCK, Open::Read).context("open", LOCK)?;
+    let again = workdir.dir.open(LOCK, Open::Read).context("open", LOCK)?;
     let inode = |file: &dyn File| file.inode().context("look at", LOCK);
     let is_the_one = inode(&*again)? == inode(&*file)?;
     Ok(is_the_one.then(|| Held {
         file,
         again: Some(again),
-        mechanism,
+        mechanism: workdir.mechanism,
         since,
         name: None,
     }))
@@ -114,12 +107,11 @@ fn try_file(
 /// A file that bore the lock's name a moment ago, locked: at once, or after waiting
 /// in the queue for it.
 fn locked_file(
-    dir: &Arc<dyn Dir>,
-    mechanism: Mechanism,
+    workdir: &Workdir,
     queued: &mut Option<QueuedLock>,
 ) -> Result<Option<Box<dyn File>>> {
     if let Some(place) = queued.take() {
-        return Ok(match place.wait(dir) {
+        return Ok(match place.wait(&workdir.dir) {
             Queued::Acquired(file) => Some(file),
             Queued::Pending(place) => {
                 *queued = Some(place);
@@ -128,15 +120,15 @@ fn locked_file(
             Queued::Stale => None,
         });
     }
-    let file = dir.open(LOCK, Open::Create).context("open", LOCK)?;
-    match file.try_lock(mechanism) {
+    let file = workdir.dir.open(LOCK, Open::Create).context("open", LOCK)?;
+    match file.try_lock(workdir.mechanism) {
         Ok(true) => Ok(Some(file)),
         Ok(false) => {
-            *queued = QueuedLock::join(dir, file, mechanism);
+            *queued = QueuedLock::join(&workdir.dir, file, workdir.mechanism);
             Ok(None)
         }
         // Replaced and gone at the server: the next try opens the new one.
         Err(error) if error.raw_os_error() == Some(libc::ESTALE) => Ok(None),
-        Err(error) => Err(error::unusable(mechanism, LOCK, error)),
+        Err(error) => Err(error::unusable(workdir.mechanism, LOCK, error)),
     }
 }

@@ -9,13 +9,12 @@
 use super::announce::{NEXT, disarm};
 use super::name::{HolderNote, NAMELESS, Version};
 use std::io;
-use std::sync::Arc;
 use std::time::Duration;
 
 use crate::model::liveness::{Evidence, Verdict};
 use crate::workdir::error::{Context, Result};
 use crate::workdir::files::{read_from, retry_stale};
-use crate::workdir::fs::{Dir, File, Open};
+use crate::workdir::fs::{File, Open, Workdir};
 use crate::workdir::layout::LOCK;
 use crate::workdir::liveness::{self, Waiting};
 use crate::workdir::mechanism::Mechanism;
@@ -55,12 +54,11 @@ impl LongWait {
     /// is broken.
     pub(super) fn check_holder(
         &mut self,
-        dir: &Arc<dyn Dir>,
-        mechanism: Mechanism,
+        workdir: &Workdir,
         waiting: &mut dyn Waiting,
     ) -> Result<()> {
         let began = waiting.now();
-        let sign = HolderSign::read(dir, mechanism)?;
+        let sign = HolderSign::read(workdir)?;
         let now = waiting.now();
         // Where we stood still ourselves, or the file system did, nothing that did proves
         // anything.
@@ -69,7 +67,7 @@ impl LongWait {
         let were_frozen = gap > most + LOOK.min(most) || now.saturating_sub(began) > most;
         self.looked_at = now;
         // A name that does not exist is not a lock: this node may have an old state in its cache.
-        let is_held = mechanism != Mechanism::Link || sign.holder.is_some();
+        let is_held = workdir.mechanism != Mechanism::Link || sign.holder.is_some();
         if were_frozen || !is_held || self.sign.as_ref() != Some(&sign) {
             (self.still_since, self.tries) = (now, 0);
             self.sign = Some(sign.clone());
@@ -83,11 +81,11 @@ impl LongWait {
             ));
         }
         // A node that dies takes its journal with it: one silence tells of both.
-        let _ = liveness::judge(dir, mechanism, sign.owner(), waiting)?;
+        let _ = liveness::judge(workdir, sign.owner(), waiting)?;
         if began.saturating_sub(self.still_since) > waiting.takeover() {
             self.still_since = now;
             self.tries += 1;
-            if replace(dir, mechanism, &sign, self.tries, waiting)? {
+            if replace(workdir, &sign, self.tries, waiting)? {
                 let holder = sign.owner();
                 waiting.notify(format!(
                     "{holder} missed its heartbeats: its lock was broken"
@@ -101,12 +99,12 @@ impl LongWait {
     /// died before it could say who it is: then the lock is broken at once.
     pub(super) fn check_local_holder(
         &mut self,
-        dir: &Arc<dyn Dir>,
+        workdir: &Workdir,
         owner: &str,
         waiting: &mut dyn Waiting,
     ) -> Result<()> {
         let now = waiting.now();
-        let sign = HolderSign::read(dir, Mechanism::Link)?;
+        let sign = HolderSign::read(workdir)?;
         let is_dead = match sign.holder.as_deref() {
             // Gone in this moment: the next try will tell.
             None => false,
@@ -122,12 +120,12 @@ impl LongWait {
                 now.saturating_sub(since) > NAMELESS
             }
             // Silence is no evidence here: it may have taken the lock this moment.
-            Some(_) => liveness::judge(dir, Mechanism::Link, sign.owner(), waiting)?
+            Some(_) => liveness::judge(workdir, sign.owner(), waiting)?
                 .is_some_and(|(_, verdict)| verdict == Verdict::Dead(Evidence::Gone)),
         };
         if is_dead {
             self.tries += 1;
-            replace(dir, Mechanism::Link, &sign, self.tries, waiting)?;
+            replace(workdir, &sign, self.tries, waiting)?;
         }
         Ok(())
     }
@@ -147,17 +145,18 @@ struct HolderSign {
 impl HolderSign {
     /// What the server has: other waiters of our node may have the file open for writing,
     /// to lock it, and we would see what our node remembers for as long.
-    fn read(dir: &Arc<dyn Dir>, mechanism: Mechanism) -> Result<Self> {
-        retry_stale(|| Self::read_once(dir, mechanism))
+    fn read(workdir: &Workdir) -> Result<Self> {
+        retry_stale(|| Self::read_once(workdir))
     }
 
-    fn read_once(dir: &Arc<dyn Dir>, mechanism: Mechanism) -> Result<Self> {
+    fn read_once(workdir: &Workdir) -> Result<Self> {
+        let dir = &workdir.dir;
         // It is missing when a process created the name of the first transaction, and died
         // before it.
         let lock = dir.open(LOCK, Open::Fresh).if_found("open", LOCK)?;
         let lock = lock.as_deref();
         let version = lock.map_or(Ok(Version::default()), Version::of)?;
-        let holder = match mechanism {
+        let holder = match workdir.mechanism {
             Mechanism::Flock | Mechanism::Fcntl => lock.and_then(state::read_holder),
             Mechanism::Link => HolderNote::of_holder(dir, version)?.map(|mark| mark.word),
         };
@@ -184,21 +183,20 @@ impl HolderSign {
 /// try has another. A process that finds that anything has changed since its
 /// evidence, or that took long itself, does nothing.
 fn replace(
-    dir: &Arc<dyn Dir>,
-    mechanism: Mechanism,
+    workdir: &Workdir,
     evidence: &HolderSign,
     tries: u32,
     waiting: &mut dyn Waiting,
 ) -> Result<bool> {
     let began = waiting.now();
     let name = evidence.version.successor(NEXT, tries);
-    let new = match dir.open(&name, Open::CreateNew) {
+    let new = match workdir.dir.open(&name, Open::CreateNew) {
         Ok(new) => new,
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists => return Ok(false),
         Err(error) => return Err(error).context("create", &name),
     };
     let bytes = retry_stale(|| {
-        let old = dir.open(LOCK, Open::Fresh).if_found("open", LOCK)?;
+        let old = workdir.dir.open(LOCK, Open::Fresh).if_found("open", LOCK)?;
         old.map_or(Ok(Vec::new()), |old| {
             read_from(&*old, 0).context("read", LOCK)
         })
@@ -206,13 +204,13 @@ fn replace(
     new.write_at(&bytes, 0).context("write", &name)?;
     // Read without the lock: what is torn is no damage.
     let Ok(state) = state::read(&*new) else {
-        dir.remove(&name).context("remove", &name)?;
+        workdir.dir.remove(&name).context("remove", &name)?;
         return Ok(false);
     };
-    let mut state = state.unwrap_or_else(|| State::new(mechanism));
+    let mut state = state.unwrap_or_else(|| State::new(workdir.mechanism));
     if state.format != FORMAT {
         // Those who hold it know nothing of a lock of our format.
-        dir.remove(&name).context("remove", &name)?;
+        workdir.dir.remove(&name).context("remove", &name)?;
         return Ok(false);
     }
     state.breaks += 1;
@@ -220,17 +218,21 @@ fn replace(
     new.sync().context("sync", &name)?;
     // Open for writing as others take it, it would hide from this node what they write.
     drop(new);
-    disarm(dir, &name)?;
-    let is_still = HolderSign::read(dir, mechanism)? == *evidence;
+    disarm(&workdir.dir, &name)?;
+    let is_still = HolderSign::read(workdir)? == *evidence;
     let took = waiting.now().saturating_sub(began);
     if !is_still || took > waiting.takeover() / 4 {
-        dir.remove(&name).context("remove", &name)?;
+        workdir.dir.remove(&name).context("remove", &name)?;
         return Ok(false);
     }
     // Another process may have removed our file.
-    let is_replaced = dir.rename(&name, LOCK).if_found("rename", &name)?.is_some();
+    let is_replaced = workdir
+        .dir
+        .rename(&name, LOCK)
+        .if_found("rename", &name)?
+        .is_some();
     if is_replaced {
-        dir.sync_names().context("sync", "the workdir")?;
+        workdir.dir.sync_names().context("sync", "the workdir")?;
     }
     Ok(is_replaced)
 }
@@ -307,17 +309,25 @@ mod tests {
         }
     }
 
+    fn workdir(path: &std::path::Path, mechanism: Mechanism) -> Workdir {
+        Workdir {
+            dir: RealDir::open(path).unwrap(),
+            path: path.to_owned(),
+            mechanism,
+        }
+    }
+
     /// Another program may hold it: who took it last may be the one that waits.
     #[test]
     fn who_waits_says_who_took_the_lock_last_and_not_who_holds_it() {
         let folder = tempfile::tempdir().unwrap();
-        let dir: Arc<dyn Dir> = RealDir::open(folder.path()).unwrap();
         let (me, by) = ("me.0.1.1", Mechanism::Fcntl);
-        drop(acquire(&dir, by, me, &mut Now).unwrap());
-        let another = dir.open(LOCK, Open::Write).unwrap();
+        let workdir = workdir(folder.path(), by);
+        drop(acquire(&workdir, me, &mut Now).unwrap());
+        let another = workdir.dir.open(LOCK, Open::Write).unwrap();
         assert!(another.try_lock(by).unwrap());
         let mut later = Later::until(TAKEOVER + Duration::from_secs(20));
-        assert!(acquire(&dir, by, me, &mut later).is_err());
+        assert!(acquire(&workdir, me, &mut later).is_err());
         let said = later.said.join("\n");
         assert!(said.contains("it was last taken by me.0.1.1"), "{said}");
     }
@@ -325,19 +335,20 @@ mod tests {
     #[test]
     fn whoever_breaks_the_lock_of_a_dead_node_has_waited_for_its_journal_too() {
         let folder = tempfile::tempdir().unwrap();
-        let dir: Arc<dyn Dir> = RealDir::open(folder.path()).unwrap();
         let (dead, by) = ("dead.0.1.1", Mechanism::Fcntl);
+        let workdir = workdir(folder.path(), by);
+        let dir = &workdir.dir;
         dir.make_dir(layout::NODES).unwrap();
         // The server keeps both locks of the node.
         let journal = dir.open(&layout::journal(dead), Open::Create).unwrap();
         assert!(journal.try_lock(by).unwrap());
-        let _held = acquire(&dir, by, dead, &mut Now).unwrap();
+        let _held = acquire(&workdir, dead, &mut Now).unwrap();
 
         let mut later = Later::until(Duration::MAX);
-        let _lock = acquire(&dir, by, "other.0.1.1", &mut later).unwrap();
+        let _lock = acquire(&workdir, "other.0.1.1", &mut later).unwrap();
         let waited = later.now.saturating_sub(TAKEOVER);
         assert!(waited > TAKEOVER && waited < TAKEOVER + LOOK, "{waited:?}");
-        let judged = liveness::judge(&dir, by, dead, &mut later).unwrap();
+        let judged = liveness::judge(&workdir, dead, &mut later).unwrap();
         let verdict = judged.map(|(_, verdict)| verdict);
         assert_eq!(verdict, Some(Verdict::Dead(Evidence::Silent)));
     }

@@ -116,7 +116,7 @@ mod tests {
 
     fn lock(dir: &Arc<dyn Dir>) -> Held {
         let (nobody_hears, _) = channel();
-        acquire(dir, Mechanism::Flock, "a test", &mut Asks(nobody_hears)).unwrap()
+        acquire(&dir.into(), "a test", &mut Asks(nobody_hears)).unwrap()
     }
 
     /// A process that waits for the lock, has asked three times, and goes on waiting
@@ -124,8 +124,7 @@ mod tests {
     fn waiter(dir: &Arc<dyn Dir>, goes_on: bool) -> thread::JoinHandle<Result<Held>> {
         let (ask, asked) = channel();
         let there = dir.clone();
-        let waiter =
-            thread::spawn(move || acquire(&there, Mechanism::Flock, "a waiter", &mut Asks(ask)));
+        let waiter = thread::spawn(move || acquire(&(&there).into(), "a waiter", &mut Asks(ask)));
         for nth in 0..3 {
             asked.recv().unwrap().send(goes_on || nth < 2).unwrap();
         }

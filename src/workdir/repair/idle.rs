@@ -7,7 +7,7 @@ use crate::model::durations;
 use crate::model::identity::Process;
 use crate::model::liveness::{LockState, Verdict, unlocked_after};
 use crate::workdir::error::{Context, Error, Result};
-use crate::workdir::fs::{Dir, File, Open};
+use crate::workdir::fs::{Dir, File, Open, Workdir};
 use crate::workdir::layout::LOCK;
 use crate::workdir::liveness::{self, Waiting};
 use crate::workdir::mechanism::Mechanism;
@@ -15,14 +15,18 @@ use crate::workdir::{membership, state};
 
 /// The lock that we get is kept until `lock` is closed.
 pub(super) fn check_nobody_works(
-    dir: &Arc<dyn Dir>,
+    workdir: &Workdir,
     lock: &dyn File,
-    fallback: Mechanism,
     waiting: &mut dyn Waiting,
 ) -> Result<()> {
     // It may be the state that is damaged.
     let state = state::read(lock).ok().flatten();
-    let mechanism = state.map_or(fallback, |state| state.mechanism);
+    let mechanism = state.map_or(workdir.mechanism, |state| state.mechanism);
+    let workdir = &Workdir {
+        mechanism,
+        ..workdir.clone()
+    };
+    let dir = &workdir.dir;
     for way in [Mechanism::Flock, Mechanism::Fcntl] {
         match lock.try_lock(way) {
             Ok(false) => {
@@ -41,7 +45,7 @@ pub(super) fn check_nobody_works(
     while !open.is_empty() {
         let watched = waiting.now().saturating_sub(began);
         for farmer in std::mem::take(&mut open) {
-            match look_at(dir, mechanism, &farmer, now, watched, waiting)? {
+            match look_at(workdir, &farmer, now, watched, waiting)? {
                 Judgement::Over => {}
                 Judgement::Dying if rounds < 300 => open.push(farmer),
                 Judgement::Unproved => {
@@ -82,14 +86,13 @@ enum Judgement {
 /// Looks at a farmer; `now` is by the file system's clock, and the farmer has been
 /// `watched` for that long.
 fn look_at(
-    dir: &Arc<dyn Dir>,
-    mechanism: Mechanism,
+    workdir: &Workdir,
     farmer: &str,
     now: Duration,
     watched: Duration,
     waiting: &mut dyn Waiting,
 ) -> Result<Judgement> {
-    let judged = liveness::judge(dir, mechanism, farmer, waiting)?;
+    let judged = liveness::judge(workdir, farmer, waiting)?;
     let Some((seen, verdict)) = judged else {
         return Ok(Judgement::Over);
     };

@@ -15,26 +15,24 @@ use idle::check_nobody_works;
 pub use rebuild::Repaired;
 use rebuild::{keep, make_folder, move_away_if_no_file};
 use std::path::Path;
-use std::sync::Arc;
 
 use crate::model::tasklist::Dialect;
 use crate::workdir::error::{Context, Result};
-use crate::workdir::fs::{Dir, Open};
+use crate::workdir::fs::{Open, Workdir};
 use crate::workdir::layout::{DONE, LOCK, LOGS, NODES};
 use crate::workdir::liveness::Waiting;
-use crate::workdir::mechanism::Mechanism;
 use crate::workdir::resume::ListFailure;
 use crate::workdir::state;
 
 /// Makes all files anew. `list` is the task list that the workdir was made from,
-/// for lines that no file holds any more; `fallback` is how the lock is taken when no
-/// state tells.
+/// for lines that no file holds any more; the workdir's mechanism counts when
+/// no state has one.
 pub fn repair(
-    dir: &Arc<dyn Dir>,
+    workdir: &Workdir,
     list: Option<(&Path, &Dialect)>,
-    fallback: Mechanism,
     waiting: &mut dyn Waiting,
 ) -> Result<Repaired, ListFailure> {
+    let dir = &workdir.dir;
     for folder in [NODES, DONE, LOGS] {
         make_folder(dir, folder)?;
     }
@@ -48,7 +46,7 @@ pub fn repair(
     }
     move_away_if_no_file(dir, LOCK)?;
     let lock = dir.open(LOCK, Open::Create).context("open", LOCK)?;
-    check_nobody_works(dir, &*lock, fallback, waiting)?;
+    check_nobody_works(workdir, &*lock, waiting)?;
     let state = state::read(&*lock).ok().flatten();
     let mut found = Findings::read(dir, &*lock, state.as_ref())?;
     if let Some(state) = state {
@@ -59,7 +57,7 @@ pub fn repair(
     }
     found.check_complete(list.is_some())?;
     let kept = keep(dir)?;
-    let mut repaired = found.write(dir, &*lock, fallback)?;
+    let mut repaired = found.write(workdir, &*lock)?;
     repaired.kept = kept;
     Ok(repaired)
 }

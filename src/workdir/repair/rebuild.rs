@@ -10,7 +10,7 @@ use std::sync::Arc;
 use crate::model::outcome::Destination;
 use crate::workdir::error::{Context, Result};
 use crate::workdir::files::NewFile;
-use crate::workdir::fs::{Dir, File, NotAFile, Open, is_no_folder};
+use crate::workdir::fs::{Dir, File, NotAFile, Open, Workdir, is_no_folder};
 use crate::workdir::layout::{FAILED, FINISHED, LOCK, REQUEUED, TASKS, TOPROCESS};
 use crate::workdir::mechanism::Mechanism;
 use crate::workdir::membership;
@@ -34,12 +34,8 @@ pub struct Repaired {
 
 impl Findings {
     /// Writes the files that follow from it, and the state last of all.
-    pub(super) fn write(
-        &self,
-        dir: &Arc<dyn Dir>,
-        lock: &dyn File,
-        fallback: Mechanism,
-    ) -> Result<Repaired> {
+    pub(super) fn write(&self, workdir: &Workdir, lock: &dyn File) -> Result<Repaired> {
+        let dir = &workdir.dir;
         let new = |name: &str| NewFile::create(dir, &format!("{name}.repair.new"));
         let (mut tasks, mut requeued) = (new(TASKS)?, new(REQUEUED)?);
         let [mut finished, mut failed, mut left] = [new(FINISHED)?, new(FAILED)?, new(TOPROCESS)?];
@@ -67,7 +63,7 @@ impl Findings {
                 requeued.write(note.as_bytes()).context("write", REQUEUED)?;
             }
         }
-        let mut state = self.state(lock, fallback);
+        let mut state = self.state(lock, workdir.mechanism);
         state.dropped = dropped;
         (state.tasks, state.requeued) = (tasks.committed(), requeued.committed());
         (state.finished, state.failed) = (finished.committed(), failed.committed());

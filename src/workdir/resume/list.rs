@@ -226,9 +226,8 @@ mod tests {
     use std::sync::atomic::{AtomicU64, Ordering};
 
     use super::*;
-    use crate::workdir::fs::{Dir, RealDir};
+    use crate::workdir::fs::{Dir, RealDir, Workdir};
     use crate::workdir::liveness::samples::Now;
-    use crate::workdir::mechanism::Mechanism;
     use crate::workdir::repair::repair;
     use crate::workdir::resume::{EditPolicy, ListSource, prepare};
     use crate::workdir::state::Act;
@@ -288,7 +287,7 @@ mod tests {
             folder: None,
             edits,
         };
-        prepare(dir, Mechanism::Flock, "test", &mut Now, source).map(drop)
+        prepare(&dir.into(), "test", &mut Now, source).map(drop)
     }
 
     #[test]
@@ -347,16 +346,17 @@ mod tests {
         let list = written([b"echo a\necho b\n"; 2], u64::MAX);
         prepared(&dir, &list).unwrap();
         let mut now = Now;
-        let mut txn = Txn::begin(&dir, Mechanism::Flock, "test", &mut now).unwrap();
+        let workdir = Workdir::from(&dir);
+        let mut txn = Txn::begin(&workdir, "test", &mut now).unwrap();
         // As if a claim had been lost.
         txn.claim(1, &crate::workdir::transaction::Attempts::default())
             .unwrap();
         txn.commit(Act::Prepare).unwrap();
-        let begun = Txn::begin(&dir, Mechanism::Flock, "test", &mut now);
+        let begun = Txn::begin(&workdir, "test", &mut now);
         let told = begun.err().map(|error| error.to_string()).unwrap();
         assert!(told.contains("1 tasks are claimed"), "{told}");
-        let made = repair(&dir, None, Mechanism::Flock, &mut now).unwrap();
+        let made = repair(&workdir, None, &mut now).unwrap();
         assert_eq!((made.left, made.finished, made.failed), (2, 0, 0));
-        Txn::begin(&dir, Mechanism::Flock, "test", &mut now).unwrap();
+        Txn::begin(&workdir, "test", &mut now).unwrap();
     }
 }

@@ -9,10 +9,9 @@ use super::list::{ListFailure, ListFile};
 use crate::model::task::TaskId;
 use crate::model::tasklist::Remarks;
 use crate::workdir::error::{Context, Error, Result};
-use crate::workdir::fs::{Dir, Open};
+use crate::workdir::fs::{Dir, Open, Workdir};
 use crate::workdir::layout::{self, FAILED, FINISHED, LOCK, REQUEUED, TASKS, TOPROCESS};
 use crate::workdir::liveness::Waiting;
-use crate::workdir::mechanism::Mechanism;
 use crate::workdir::transaction::Txn;
 use crate::workdir::{journal, membership};
 
@@ -42,8 +41,7 @@ pub struct ListSource<'a> {
 
 /// Makes the workdir ready for a list; several processes may try at once, one does it.
 pub fn prepare(
-    dir: &Arc<dyn Dir>,
-    mechanism: Mechanism,
+    workdir: &Workdir,
     who: &str,
     waiting: &mut dyn Waiting,
     source: ListSource<'_>,
@@ -55,11 +53,11 @@ pub fn prepare(
     } = source;
     // A look without the lock: most processes find everything done. What it cannot make
     // sense of is judged under the lock.
-    let seen = peek(dir).ok().flatten();
+    let seen = peek(&workdir.dir).ok().flatten();
     if seen.is_some_and(|state| state.list.as_ref() == Some(&list.identity)) {
         return Ok(Prepared::default());
     }
-    let mut txn = Txn::begin(dir, mechanism, who, waiting)?;
+    let mut txn = Txn::begin(workdir, who, waiting)?;
     if txn.state().list.as_ref() == Some(&list.identity) {
         return Ok(Prepared::default());
     }
@@ -68,7 +66,7 @@ pub fn prepare(
         ..Prepared::default()
     };
     if prepared.is_new {
-        check_never_used(dir).map_err(|error| txn.verdict(error))?;
+        check_never_used(&workdir.dir).map_err(|error| txn.verdict(error))?;
         let imported = import(&mut txn, list);
         prepared.imported = imported.map_err(|error| txn.verdict(error))?;
     }
@@ -108,17 +106,16 @@ fn check_never_used(dir: &Arc<dyn Dir>) -> Result<()> {
 
 /// Makes the workdir ready for tasks from a stream; `folder` as for a list.
 pub fn prepare_stream(
-    dir: &Arc<dyn Dir>,
-    mechanism: Mechanism,
+    workdir: &Workdir,
     who: &str,
     waiting: &mut dyn Waiting,
     folder: Option<&str>,
 ) -> Result<Prepared> {
-    let mut txn = Txn::begin(dir, mechanism, who, waiting)?;
+    let mut txn = Txn::begin(workdir, who, waiting)?;
     if txn.state().seq > 0 {
         return Ok(Prepared::default());
     }
-    check_never_used(dir).map_err(|error| txn.verdict(error))?;
+    check_never_used(&workdir.dir).map_err(|error| txn.verdict(error))?;
     for name in [TASKS, TOPROCESS, FINISHED, FAILED, REQUEUED] {
         let file = txn.current(name)?;
         if file.len().context("look at", name)? > 0 {

@@ -71,8 +71,7 @@ impl Session {
     /// Makes the journal of a farmer that has yet to join. Names are tried until
     /// one is free.
     pub fn journal_for(workdir: &Workdir, header: impl Fn(u32) -> Header) -> Result<Journal> {
-        let create =
-            |nth| Journal::create(&workdir.dir, workdir.mechanism, header(nth)).transpose();
+        let create = |nth| Journal::create(workdir, header(nth)).transpose();
         (0..10).find_map(create).transpose()?.ok_or_else(|| {
             let name = header(0).farmer;
             Error::NamesTaken { name }
@@ -101,13 +100,12 @@ impl Session {
         claim: impl FnOnce(&State) -> u64,
         waiting: &mut WithHeartbeats<'_>,
     ) -> Result<(Self, State, Turn)> {
-        let (dir, mechanism) = (&workdir.dir, workdir.mechanism);
         let farmer = journal.lock().farmer().to_owned();
         let asked = waiting.now();
         let takeover = waiting.takeover();
-        let mut txn = Txn::begin(dir, mechanism, &farmer, waiting)?;
+        let mut txn = Txn::begin(workdir, &farmer, waiting)?;
         let locked = txn.now();
-        if membership::has_departed_by_name(dir, &farmer)? {
+        if membership::has_departed_by_name(&workdir.dir, &farmer)? {
             return Err(Error::Fenced);
         }
         if txn.state().live == 0 {
@@ -274,8 +272,7 @@ impl Session {
     ) -> Result<Turn> {
         self.sync_journal()?;
         let asked = waiting.now();
-        let (dir, mechanism) = (&self.workdir.dir, self.workdir.mechanism);
-        let mut txn = self.membership().begin(dir, mechanism, waiting)?;
+        let mut txn = self.membership().begin(&self.workdir, waiting)?;
         let locked = txn.now();
         txn.settle(self.unsettled.iter().map(as_result))?;
         let (fed, fed_all) = match &mut self.feed {
@@ -399,9 +396,8 @@ impl Session {
         waiting: &mut dyn Waiting,
     ) -> Result<Option<Recovered>> {
         let found = self.guarded(waiting, |session, waiting| {
-            let (dir, mechanism) = (&session.workdir.dir, session.workdir.mechanism);
             let by = Sealer::Member(session.membership());
-            recovery::seal(dir, mechanism, by, waiting, Suspect { farmer, journal })
+            recovery::seal(&session.workdir, by, waiting, Suspect { farmer, journal })
         })?;
         self.refresh_state()?;
         Ok(found)
@@ -454,8 +450,7 @@ impl Session {
         act: impl FnOnce(Txn<'_>) -> Result<T>,
     ) -> Result<T> {
         self.guarded(waiting, |session, waiting| {
-            let (dir, mechanism) = (&session.workdir.dir, session.workdir.mechanism);
-            act(session.membership().begin(dir, mechanism, waiting)?)
+            act(session.membership().begin(&session.workdir, waiting)?)
         })
     }
 
@@ -469,8 +464,7 @@ impl Session {
     fn try_leave(&mut self, upto: u64, waiting: &mut dyn Waiting) -> Result<State> {
         self.sync_journal()?;
         self.back.sort_by_key(|(task, _)| task.id);
-        let (dir, mechanism) = (&self.workdir.dir, self.workdir.mechanism);
-        let mut txn = self.membership().begin(dir, mechanism, waiting)?;
+        let mut txn = self.membership().begin(&self.workdir, waiting)?;
         txn.settle(self.unsettled.iter().map(as_result))?;
         if txn.state().live > 1 && txn.state().left() > 0 {
             txn.requeue(&self.back)?;
@@ -502,7 +496,7 @@ impl Session {
             leave: true,
         })?;
         // While the journal is where it was, the others find out by themselves.
-        let _ = membership::retire(dir, &self.farmer, state.seq);
+        let _ = membership::retire(&self.workdir.dir, &self.farmer, state.seq);
         state.feeding += u32::from(self.feed.as_ref().is_some_and(|feed| !feed.is_whole()));
         Ok(state)
     }

@@ -196,9 +196,8 @@ impl Txn<'_> {
 mod tests {
 
     use super::*;
-    use crate::workdir::fs::RealDir;
+    use crate::workdir::fs::{RealDir, Workdir};
     use crate::workdir::liveness::samples::Now;
-    use crate::workdir::mechanism::Mechanism;
     use crate::workdir::state::Act;
 
     /// Copies are made without the lock: they must not meet the files of a
@@ -209,7 +208,8 @@ mod tests {
         let dir: Arc<dyn Dir> = RealDir::open(folder.path()).unwrap();
         let change = |lines: &[u8], copy: Option<(State, u32)>| {
             let mut now = Now;
-            let mut txn = Txn::begin(&dir, Mechanism::Flock, "test", &mut now).unwrap();
+            let workdir = Workdir::from(&dir);
+            let mut txn = Txn::begin(&workdir, "test", &mut now).unwrap();
             txn.rewrite_queue(lines).unwrap();
             txn.state_mut().tasks.lines += 1;
             let copy = copy.map(|(state, farmer)| QueueCopy::make(&dir, &state, farmer).unwrap());
@@ -234,7 +234,8 @@ mod tests {
         let dir: Arc<dyn Dir> = RealDir::open(folder.path()).unwrap();
         let change = |act: &mut dyn FnMut(&mut Txn<'_>)| {
             let mut now = Now;
-            let mut txn = Txn::begin(&dir, Mechanism::Flock, "test", &mut now).unwrap();
+            let workdir = Workdir::from(&dir);
+            let mut txn = Txn::begin(&workdir, "test", &mut now).unwrap();
             act(&mut txn);
             txn.commit(Act::Prepare).unwrap()
         };

@@ -85,9 +85,8 @@ mod tests {
 
     use super::*;
     use crate::model::ids::Ids;
-    use crate::workdir::fs::{Dir, File, RealDir};
+    use crate::workdir::fs::{Dir, File, RealDir, Workdir};
     use crate::workdir::liveness::samples::Now;
-    use crate::workdir::mechanism::Mechanism;
     use crate::workdir::state::{Act, State};
 
     /// A workdir with short segments.
@@ -121,7 +120,8 @@ mod tests {
 
     fn commit(dir: &Arc<dyn Dir>, act: Act, change: impl FnOnce(&mut Txn<'_>)) -> State {
         let mut now = Now;
-        let mut txn = Txn::begin(dir, Mechanism::Flock, "test", &mut now).unwrap();
+        let workdir = Workdir::from(dir);
+        let mut txn = Txn::begin(&workdir, "test", &mut now).unwrap();
         change(&mut txn);
         txn.commit(act).unwrap()
     }
@@ -177,7 +177,8 @@ mod tests {
         let newest: Vec<u64> = (segments - KEPT..segments).collect();
         assert_eq!(kept(&dir), newest);
         let (mut now, mut open) = (Now, Vec::new());
-        let txn = Txn::begin(&dir, Mechanism::Flock, "test", &mut now).unwrap();
+        let workdir = Workdir::from(&dir);
+        let txn = Txn::begin(&workdir, "test", &mut now).unwrap();
         let entries = txn.entries().unwrap();
         assert!(matches!(entries[0].act, Act::Checkpoint { .. }) && entries.len() < 12);
         for member in Members::after(&entries).iter() {

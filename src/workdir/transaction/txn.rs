@@ -2,11 +2,10 @@
 
 use crate::workdir::error::{Context, Error, Result};
 use crate::workdir::files::{NEW, NewFile};
-use crate::workdir::fs::{Dir, File, Open};
+use crate::workdir::fs::{Dir, File, Open, Workdir};
 use crate::workdir::layout::{LOCK, SHARED};
 use crate::workdir::liveness::Waiting;
 use crate::workdir::lock::{self, Held, acquire};
-use crate::workdir::mechanism::Mechanism;
 use crate::workdir::state::{self, Act, FORMAT, Rename, State};
 use std::sync::Arc;
 use std::time::Duration;
@@ -38,28 +37,23 @@ pub struct Txn<'a> {
 impl<'a> Txn<'a> {
     /// Takes the lock and reads the state. A workdir that is not prepared
     /// has the state number 0.
-    pub fn begin(
-        dir: &'a Arc<dyn Dir>,
-        mechanism: Mechanism,
-        who: &str,
-        waiting: &'a mut dyn Waiting,
-    ) -> Result<Self> {
-        let held = acquire(dir, mechanism, who, waiting)?;
-        let state = state::read(&*held.file)?.unwrap_or_else(|| State::new(mechanism));
+    pub fn begin(workdir: &'a Workdir, who: &str, waiting: &'a mut dyn Waiting) -> Result<Self> {
+        let held = acquire(workdir, who, waiting)?;
+        let state = state::read(&*held.file)?.unwrap_or_else(|| State::new(workdir.mechanism));
         if state.format != FORMAT {
             return Err(Error::Older {
                 found: state.format,
                 live: state.live,
             });
         }
-        if state.mechanism != mechanism {
+        if state.mechanism != workdir.mechanism {
             return Err(Error::OtherMechanism {
                 known: state.mechanism,
-                wished: mechanism,
+                wished: workdir.mechanism,
             });
         }
         let mut txn = Self {
-            dir,
+            dir: &workdir.dir,
             held,
             waiting,
             state,
