@@ -109,8 +109,8 @@ impl OutputStyle {
     }
 }
 
-/// What is said by a colour.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// What a colour means.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Paint {
     /// All is well.
     Good,
@@ -120,7 +120,10 @@ pub enum Paint {
     Warn,
     /// The main thing of a line.
     Strong,
+    /// A time that is longer than any before.
+    Longest,
     /// What matters less.
+    #[default]
     Faint,
 }
 
@@ -131,6 +134,7 @@ impl Paint {
             Self::Bad => "31",
             Self::Warn => "33",
             Self::Strong => "1",
+            Self::Longest => "35",
             Self::Faint => "2",
         }
     }

@@ -279,7 +279,7 @@ fn class(paint: Paint) -> &'static str {
         Paint::Good => "good",
         Paint::Bad => "bad",
         Paint::Warn => "warn",
-        Paint::Strong | Paint::Faint => "faint",
+        Paint::Strong | Paint::Longest | Paint::Faint => "faint",
     }
 }
 

@@ -2,60 +2,23 @@
 
 use std::io;
 
+use ratatui::crossterm::event::Event;
+
 use super::snapshot::Snapshot;
 
 /// What comes to the loop.
 pub(super) enum Message {
     /// The run as it is now.
     Snapshot(Box<Snapshot>),
-    /// The log that was asked for.
+    /// The log that was requested.
     Log(LogTail),
     /// The workdir could not be read this time.
     ReadFailed(String),
-    Key(Key),
-    /// The terminal has another size.
-    Resized,
+    /// A key, or the terminal has another size; after an error nothing more comes.
+    Input(io::Result<Event>),
     Signal(i32),
-    /// The terminal gives no more keys.
-    InputClosed(io::Error),
     /// The reader has ended.
     ReaderEnded,
-}
-
-/// A key, as far as it means anything.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Key {
-    Up,
-    Down,
-    PageUp,
-    PageDown,
-    Home,
-    End,
-    Left,
-    Right,
-    Next,
-    Previous,
-    Enter,
-    Escape,
-    Backspace,
-    /// Empties what is typed.
-    Clear,
-    Char(char),
-    /// Ctrl-C.
-    Interrupt,
-    /// Ctrl-Z.
-    Suspend,
-    /// Ctrl-L.
-    Redraw,
-}
-
-/// What the screen wants to see.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Request {
-    /// The log of an attempt of a task.
-    Open(u64, u32),
-    /// No log.
-    Close,
 }
 
 /// A log as it is now.
@@ -63,7 +26,7 @@ pub(super) enum Request {
 pub(super) struct LogTail {
     pub(super) id: u64,
     pub(super) attempt: u32,
-    /// What it is the log of.
+    /// Lines about the task and its log.
     pub(super) notes: Vec<String>,
     /// Its lines, the last ones of a long log.
     pub(super) lines: Vec<String>,

@@ -19,12 +19,13 @@ use std::io;
 use std::path::Path;
 
 use crossbeam_channel::{Receiver, Sender, unbounded};
+use ratatui::crossterm::event::{self, Event, KeyEventKind};
 use signal_hook::consts::{SIGCONT, SIGQUIT, SIGTSTP};
 use signal_hook::low_level::emulate_default_handler;
 
-use self::message::{Key, Message, Request};
-use self::screen::{Input, Screen};
-use self::snapshot::{CommandCache, Snapshot};
+use self::message::Message;
+use self::screen::Screen;
+use self::snapshot::{AttemptKey, CommandCache, Snapshot};
 use self::state::{Act, State};
 use crate::history::run::{Run, RunError};
 use crate::host::signals::{STOPS, listen_to};
@@ -65,11 +66,11 @@ pub fn watch(workdir: &Path, style: OutputStyle) -> Result<Option<i32>, WatchErr
     let snapshot = Snapshot::of(&run, &mut CommandCache::default()).map_err(RunError::Io)?;
     let (send, messages) = unbounded();
     let out = send.clone();
-    let heard: Vec<i32> = [SIGQUIT, SIGTSTP, SIGCONT]
+    let watched: Vec<i32> = [SIGQUIT, SIGTSTP, SIGCONT]
         .into_iter()
         .chain(STOPS)
         .collect();
-    let signals = listen_to(&heard, move |signal| {
+    let signals = listen_to(&watched, move |signal| {
         let _ = out.send(Message::Signal(signal));
     });
     let _signals = signals.map_err(WatchError::System)?;
@@ -85,30 +86,24 @@ pub fn watch(workdir: &Path, style: OutputStyle) -> Result<Option<i32>, WatchErr
 }
 
 /// Starts the threads that read the workdir and the keys.
-fn start(run: Run, send: &Sender<Message>) -> io::Result<Sender<Request>> {
-    let (requests, asked) = unbounded();
+fn start(run: Run, send: &Sender<Message>) -> io::Result<Sender<Option<AttemptKey>>> {
+    let (requests, received) = unbounded();
     let out = send.clone();
     std::thread::Builder::new()
         .name("reader".into())
         .spawn(move || {
             let report = ReportEnd(out);
-            reader::read(run, &asked, &report.0);
+            reader::read(run, &received, &report.0);
         })?;
     let out = send.clone();
-    // It ends with the process, since a key may never come.
+    // This thread ends with the process, since a key may never come.
     std::thread::Builder::new()
         .name("keys".into())
         .spawn(move || {
             loop {
-                let message = match screen::input() {
-                    Ok(Input::Key(key)) => Message::Key(key),
-                    Ok(Input::Resized) => Message::Resized,
-                    Err(error) => {
-                        let _ = out.send(Message::InputClosed(error));
-                        return;
-                    }
-                };
-                if out.send(message).is_err() {
+                let input = event::read();
+                let is_closed = input.is_err();
+                if out.send(Message::Input(input)).is_err() || is_closed {
                     return;
                 }
             }
@@ -120,7 +115,7 @@ struct Watch {
     screen: Screen,
     state: State,
     style: OutputStyle,
-    requests: Sender<Request>,
+    requests: Sender<Option<AttemptKey>>,
 }
 
 /// How the loop goes on.
@@ -136,9 +131,9 @@ impl Watch {
             let Ok(first) = messages.recv() else {
                 return Err(WatchError::Reader);
             };
-            // A slow terminal is drawn on once for all that has come meanwhile.
+            // On a slow terminal all that has come meanwhile is drawn at once.
             for message in std::iter::once(first).chain(messages.try_iter()) {
-                if let Next::Leave(signal) = self.hear(message)? {
+                if let Next::Leave(signal) = self.handle(message)? {
                     return Ok(signal);
                 }
             }
@@ -153,30 +148,37 @@ impl Watch {
             .map(drop)
     }
 
-    fn hear(&mut self, message: Message) -> Result<Next, WatchError> {
-        match message {
-            Message::Snapshot(snapshot) => self.state.update(*snapshot),
-            Message::Log(log) => self.state.update_log(log),
-            Message::ReadFailed(error) => self.state.read_error = Some(error),
-            Message::Key(key) => return self.act(key),
-            Message::Resized => {}
-            Message::Signal(SIGTSTP) => self.suspend().map_err(WatchError::Terminal)?,
-            Message::Signal(SIGCONT) => self.screen.take_again().map_err(WatchError::Terminal)?,
+    fn handle(&mut self, message: Message) -> Result<Next, WatchError> {
+        let act = match message {
+            Message::Snapshot(snapshot) => {
+                self.state.update(*snapshot);
+                Act::Draw
+            }
+            Message::Log(log) => {
+                self.state.update_log(log);
+                Act::Draw
+            }
+            Message::ReadFailed(error) => {
+                self.state.read_error = Some(error);
+                Act::Draw
+            }
+            Message::Input(Ok(Event::Key(key))) if key.kind != KeyEventKind::Release => {
+                self.state.key(key)
+            }
+            Message::Input(Ok(_)) => Act::Draw,
+            Message::Input(Err(error)) => return Err(WatchError::Terminal(error)),
+            Message::Signal(SIGTSTP) => Act::Suspend,
+            Message::Signal(SIGCONT) => Act::Redraw,
             Message::Signal(signal) => return Ok(Next::Leave(Some(signal))),
-            Message::InputClosed(error) => return Err(WatchError::Terminal(error)),
             Message::ReaderEnded => return Err(WatchError::Reader),
-        }
-        Ok(Next::Draw)
-    }
-
-    fn act(&mut self, key: Key) -> Result<Next, WatchError> {
-        match self.state.key(key) {
+        };
+        match act {
             Act::Draw => {}
             Act::Leave => return Ok(Next::Leave(None)),
             Act::Suspend => self.suspend().map_err(WatchError::Terminal)?,
             Act::Redraw => self.screen.take_again().map_err(WatchError::Terminal)?,
-            Act::Request(ask) => {
-                let _ = self.requests.send(ask);
+            Act::ShowLog(attempt) => {
+                let _ = self.requests.send(attempt);
             }
         }
         Ok(Next::Draw)

@@ -6,8 +6,8 @@ use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender};
 
-use super::message::{LogTail, Message, Request};
-use super::snapshot::{CommandCache, Snapshot};
+use super::message::{LogTail, Message};
+use super::snapshot::{AttemptKey, CommandCache, Snapshot};
 use crate::history::logs::read_end;
 use crate::history::run::Run;
 use crate::model::escape::{escape, without_colours};
@@ -24,13 +24,13 @@ const SHARE: u32 = 4;
 const TAIL: u64 = 256 << 10;
 
 /// Reads the run again and again, until the screen is gone.
-pub(super) fn read(mut run: Run, requests: &Receiver<Request>, out: &Sender<Message>) {
-    let (mut names, mut log) = (CommandCache::default(), None::<Log>);
+pub(super) fn read(mut run: Run, requests: &Receiver<Option<AttemptKey>>, out: &Sender<Message>) {
+    let (mut commands, mut log) = (CommandCache::default(), None::<Log>);
     loop {
         let began = Instant::now();
         let snapshot = run
             .refresh()
-            .and_then(|()| Ok(Snapshot::of(&run, &mut names)?));
+            .and_then(|()| Ok(Snapshot::of(&run, &mut commands)?));
         let message = match snapshot {
             Ok(snapshot) => Message::Snapshot(Box::new(snapshot)),
             Err(error) => Message::ReadFailed(escape(error.to_string().as_bytes())),
@@ -44,12 +44,12 @@ pub(super) fn read(mut run: Run, requests: &Receiver<Request>, out: &Sender<Mess
         let next = Instant::now() + GAP.max(began.elapsed() * SHARE);
         loop {
             match requests.recv_deadline(next) {
-                Ok(Request::Open(id, attempt)) => {
+                Ok(Some((id, attempt))) => {
                     let mut opened = Log::new(run.workdir.clone(), id, attempt);
                     let _ = out.send(Message::Log(opened.read(&run)));
                     log = Some(opened);
                 }
-                Ok(Request::Close) => log = None,
+                Ok(None) => log = None,
                 Err(RecvTimeoutError::Timeout) => break,
                 Err(RecvTimeoutError::Disconnected) => return,
             }

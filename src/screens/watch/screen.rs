@@ -10,19 +10,16 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use ratatui::Terminal;
 use ratatui::backend::CrosstermBackend;
 use ratatui::crossterm::cursor::{Hide, Show};
-use ratatui::crossterm::event::{Event, KeyCode, KeyEvent, KeyEventKind, KeyModifiers};
 use ratatui::crossterm::execute;
 use ratatui::crossterm::style::ResetColor;
 use ratatui::crossterm::terminal::{
     Clear, ClearType, EnterAlternateScreen, LeaveAlternateScreen, disable_raw_mode, enable_raw_mode,
 };
 
-use super::message::Key;
-
 /// Whether the terminal is ours now.
 static TAKEN: AtomicBool = AtomicBool::new(false);
 
-/// A frame goes out in as few writes as possible: slow lines thank for it.
+/// A frame is written in as few writes as possible, for slow lines.
 const FRAME: usize = 1 << 16;
 
 /// The terminal while it is ours.
@@ -81,58 +78,5 @@ pub(super) fn give_back() {
         let _ = execute!(stdout(), ResetColor, LeaveAlternateScreen, Show);
         let _ = disable_raw_mode();
         let _ = stdout().flush();
-    }
-}
-
-/// The size of the terminal has changed, or a key means something.
-pub(super) enum Input {
-    Key(Key),
-    Resized,
-}
-
-/// Waits for the next thing that a person does.
-pub(super) fn input() -> io::Result<Input> {
-    loop {
-        match ratatui::crossterm::event::read()? {
-            Event::Key(event) if event.kind != KeyEventKind::Release => {
-                if let Some(key) = key(event) {
-                    return Ok(Input::Key(key));
-                }
-            }
-            Event::Resize(..) => return Ok(Input::Resized),
-            _ => {}
-        }
-    }
-}
-
-fn key(event: KeyEvent) -> Option<Key> {
-    if event.modifiers.contains(KeyModifiers::CONTROL) {
-        return match event.code {
-            KeyCode::Char('c') => Some(Key::Interrupt),
-            KeyCode::Char('z') => Some(Key::Suspend),
-            KeyCode::Char('l') => Some(Key::Redraw),
-            KeyCode::Char('u') => Some(Key::Clear),
-            KeyCode::Char('h') => Some(Key::Backspace),
-            KeyCode::Char('f') => Some(Key::PageDown),
-            KeyCode::Char('b') => Some(Key::PageUp),
-            _ => None,
-        };
-    }
-    match event.code {
-        KeyCode::Up => Some(Key::Up),
-        KeyCode::Down => Some(Key::Down),
-        KeyCode::PageUp => Some(Key::PageUp),
-        KeyCode::PageDown => Some(Key::PageDown),
-        KeyCode::Home => Some(Key::Home),
-        KeyCode::End => Some(Key::End),
-        KeyCode::Left => Some(Key::Left),
-        KeyCode::Right => Some(Key::Right),
-        KeyCode::Tab => Some(Key::Next),
-        KeyCode::BackTab => Some(Key::Previous),
-        KeyCode::Enter => Some(Key::Enter),
-        KeyCode::Esc => Some(Key::Escape),
-        KeyCode::Backspace => Some(Key::Backspace),
-        KeyCode::Char(c) => Some(Key::Char(c)),
-        _ => None,
     }
 }

@@ -4,21 +4,20 @@
 //! tasks is longer than [`KEPT`].
 
 use std::cmp::Reverse;
-use std::collections::HashMap;
 use std::io;
-use std::path::Path;
 
 use crate::history::commands::Commands;
-use crate::history::run::farmer::FailedAttempt;
-use crate::history::run::nodes::{self, Node, nodes};
-use crate::history::run::{Farmer, FarmerState, Run, Running};
-use crate::model::escape::{clip, escape};
-use crate::model::figures::{float, micros};
+use crate::history::failures::failures;
+use crate::history::run::nodes::{Node, nodes};
+use crate::history::run::{Run, Running};
+use crate::model::durations;
+use crate::model::escape::escape;
+use crate::model::figures::{float, grouped, micros};
 use crate::model::forecast::Forecast;
-use crate::model::record::NodeHealth;
 use crate::model::task::TaskId;
-use crate::screens::words::{range, word};
+use crate::screens::words::{counts, node_paint, range, run_state, word};
 use crate::ui::rate::show_rate;
+use crate::ui::style::Paint;
 
 /// How many running tasks and how many failures can be scrolled through.
 pub(super) const KEPT: usize = 1000;
@@ -26,76 +25,46 @@ pub(super) const KEPT: usize = 1000;
 /// How much of a command is kept.
 const COMMAND: usize = 300;
 
+/// A task and the number of its attempt.
+pub(super) type AttemptKey = (u64, u32);
+
 /// A run at one moment.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Snapshot {
     pub(super) workdir: String,
-    /// `complete`, `running` or `stopped`.
-    pub(super) state: &'static str,
+    /// The state of the run for people.
+    pub(super) state: (&'static str, Paint),
+    /// Tasks that have ended, and all.
+    pub(super) done: u64,
     pub(super) total: u64,
-    pub(super) finished: u64,
-    pub(super) failed: u64,
-    pub(super) running: u64,
-    pub(super) claimed: u64,
-    pub(super) waiting: u64,
-    pub(super) is_open: bool,
-    pub(super) rate: String,
-    pub(super) left: String,
+    /// How many tasks are where.
+    pub(super) counts: Vec<(u64, &'static str, Paint)>,
+    /// How fast it goes, and how long it may take: what matters most comes first.
+    pub(super) speed: Vec<String>,
     /// What of the workdir could not be read.
     pub(super) problem: Option<String>,
-    /// How long 95 of 100 attempts take at most, and the longest took.
-    pub(super) usual: Option<(u64, u64)>,
-    pub(super) nodes: Vec<NodeRow>,
-    /// The longest first.
-    pub(super) running_tasks: Vec<RunningRow>,
-    /// The latest first.
-    pub(super) failures: Vec<FailedRow>,
+    /// The titles of the panels, and how many rows there are in all.
+    pub(super) titles: [(String, u64); 3],
+    /// The rows of the panels: nodes, what runs, what has failed.
+    pub(super) panels: [Vec<Row>; 3],
     pub(super) curve: Curve,
 }
 
-/// A node.
-#[derive(Clone, Debug)]
-pub(super) struct NodeRow {
-    pub(super) host: String,
-    pub(super) state: FarmerState,
-    pub(super) health: NodeHealth,
-    /// Slots that run a task, and all slots.
-    pub(super) busy: u64,
-    pub(super) slots: u64,
-    /// Attempts that finished and that failed.
-    pub(super) finished: u64,
-    pub(super) failed: u64,
-    /// How long its longest task has run, in microseconds.
-    pub(super) longest: Option<u64>,
-}
-
-impl NodeRow {
-    /// How it is, in one word.
-    pub(super) fn word(&self) -> &'static str {
-        nodes::word(self.state, self.health)
-    }
-}
-
-/// A task that runs.
-#[derive(Clone, Debug)]
-pub(super) struct RunningRow {
-    pub(super) id: u64,
-    pub(super) attempt: u32,
-    pub(super) ran: u64,
+/// A row of a panel.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Row {
+    /// The node, or the task: the row has the same name in the next snapshot.
+    pub(super) name: String,
+    /// The node that it belongs to.
     pub(super) node: String,
-    pub(super) command: String,
-}
-
-/// A task that failed.
-#[derive(Clone, Debug)]
-pub(super) struct FailedRow {
-    pub(super) id: u64,
-    pub(super) attempt: u32,
-    /// How long ago.
-    pub(super) ago: u64,
-    pub(super) outcome: String,
-    pub(super) node: String,
-    pub(super) command: String,
+    /// What has a column of its own.
+    pub(super) cells: Vec<(String, Paint)>,
+    /// What takes the rest of the line.
+    pub(super) rest: String,
+    /// What filters are compared with: in lower case.
+    pub(super) text: String,
+    /// The attempt whose log it opens.
+    pub(super) attempt: Option<AttemptKey>,
 }
 
 /// How many attempts ended when.
@@ -109,105 +78,163 @@ pub(super) struct Curve {
 
 impl Snapshot {
     /// Of a run as it was last read.
-    pub(super) fn of(run: &Run, names: &mut CommandCache) -> io::Result<Self> {
-        let counts = &run.counts;
-        let nodes = nodes(run);
-        let durations = run.durations();
-        let running = run.running();
-        let usual = durations.quantile(0.95).map(|most| (most, durations.max));
-        names.refresh(run)?;
-        let snapshot = Self {
+    pub(super) fn of(run: &Run, commands: &mut CommandCache) -> io::Result<Self> {
+        let (nodes, times) = (nodes(run), run.durations());
+        let usual = times.quantile(0.95).map(|most| (most, times.max));
+        let commands = commands.of(run)?;
+        let (running, failed) = (run.running(), run.counts.failed);
+        Ok(Self {
             workdir: escape(run.workdir.as_os_str().as_encoded_bytes()),
-            state: word(run),
-            total: counts.total,
-            finished: counts.finished,
-            failed: counts.failed,
-            running,
-            claimed: counts.claimed.saturating_sub(running),
-            waiting: counts.waiting,
-            is_open: counts.feeding > 0,
-            rate: run.rate().map(show_rate).unwrap_or_default(),
-            left: match run.forecast() {
-                Forecast::Over => String::new(),
-                Forecast::Range(low, high) => range(low, high),
-                Forecast::Unknown(_) => "unknown".to_owned(),
-            },
+            state: run_state(word(run), failed),
+            done: run.counts.done(),
+            total: run.counts.total,
+            counts: counts(run),
+            speed: speed(run, usual),
             problem: problem(run),
-            usual,
-            running_tasks: running_tasks(run, names)?,
-            failures: failures(run, names)?,
-            nodes: nodes.iter().map(NodeRow::of).collect(),
+            titles: [
+                (node_states(&nodes), nodes.len() as u64),
+                ("running, the longest first".to_owned(), running),
+                ("failed, the latest first".to_owned(), failed),
+            ],
+            panels: [
+                nodes.iter().map(node_row).collect(),
+                running_rows(run, usual, commands)?,
+                failed_rows(run, commands)?,
+            ],
             curve: Curve::of(run),
-        };
-        names.drop_unused();
-        Ok(snapshot)
+        })
     }
+}
+
+fn speed(run: &Run, usual: Option<(u64, u64)>) -> Vec<String> {
+    let mut parts = Vec::new();
+    parts.extend(run.rate().map(|rate| format!("rate {}", show_rate(rate))));
+    match run.forecast() {
+        Forecast::Over => {}
+        Forecast::Range(low, high) => parts.push(format!("left {}", range(low, high))),
+        Forecast::Unknown(_) => parts.push("left unknown".to_owned()),
+    }
+    if run.counts.feeding > 0 {
+        parts.push("more may arrive".to_owned());
+    }
+    parts.extend(usual.map(|(many, most)| {
+        let (many, most) = (time(many), time(most));
+        format!("95 % take at most {many}, the longest took {most}")
+    }));
+    parts
+}
+
+fn time(us: u64) -> String {
+    durations::show(micros(us))
 }
 
 fn problem(run: &Run) -> Option<String> {
     let damaged: u64 = run.farmers.iter().map(|farmer| farmer.damage.lines).sum();
-    let lock = run.counts.problem.as_ref();
-    lock.map(|problem| escape(problem.as_bytes())).or_else(|| {
-        (damaged > 0).then(|| {
-            format!("{damaged} lines of the journals are not records: pytf status names them")
+    let problem = run.counts.problem.as_ref();
+    problem
+        .map(|problem| escape(problem.as_bytes()))
+        .or_else(|| {
+            (damaged > 0).then(|| {
+                format!("{damaged} lines of the journals are not records: pytf status names them")
+            })
         })
-    })
 }
 
-fn running_tasks(run: &Run, names: &mut CommandCache) -> io::Result<Vec<RunningRow>> {
+/// How many nodes are in which state.
+fn node_states(nodes: &[Node]) -> String {
+    let words = ["alive", "unsure", "sick", "silent", "dead", "lost", "left"];
+    let count = |word: &str| nodes.iter().filter(|node| node.word() == word).count();
+    let parts = words.map(|word| (count(word), word));
+    let parts = parts.iter().filter(|(count, _)| *count > 0);
+    let parts: Vec<String> = parts
+        .map(|(count, word)| format!("{count} {word}"))
+        .collect();
+    if parts.is_empty() {
+        return "nodes".to_owned();
+    }
+    format!("nodes: {}", parts.join(", "))
+}
+
+fn node_row(node: &Node) -> Row {
+    let name = escape(node.host.as_bytes());
+    let (finished, failed, _) = node.ended;
+    let busy = format!("{}/{}", node.running.len(), node.slots);
+    let paint = if failed > 0 { Paint::Bad } else { Paint::Faint };
+    let longest = node.running.first();
+    Row {
+        text: format!("{name} {}", node.word()).to_lowercase(),
+        cells: vec![
+            (name.clone(), Paint::Strong),
+            (node.word().to_owned(), node_paint(node.state, node.health)),
+            (format!("{busy:>9}"), Paint::Faint),
+            (format!("{:>6} failed", grouped(failed)), paint),
+            (format!("{:>6} finished", grouped(finished)), Paint::Faint),
+        ],
+        rest: longest.map_or_else(String::new, |one| format!("longest {}", time(one.ran))),
+        name,
+        ..Row::default()
+    }
+}
+
+fn running_rows(
+    run: &Run,
+    usual: Option<(u64, u64)>,
+    commands: &mut Commands,
+) -> io::Result<Vec<Row>> {
     let row = |one: &Running| {
-        Ok(RunningRow {
-            id: one.attempt.id,
-            attempt: one.attempt.attempt,
-            ran: one.ran,
-            node: escape(one.farmer.host.as_bytes()),
-            command: names.of(one.attempt.id)?,
+        let id = one.attempt.id;
+        let node = escape(one.farmer.host.as_bytes());
+        let command = commands.text(TaskId(id), COMMAND)?.unwrap_or_default();
+        let paint = match usual {
+            Some((_, most)) if one.ran > most => Paint::Longest,
+            Some((many, _)) if one.ran > many => Paint::Warn,
+            _ => Paint::Good,
+        };
+        Ok(Row {
+            name: format!("{id}.{}", one.attempt.attempt),
+            text: format!("{id} {node} {command}").to_lowercase(),
+            cells: vec![
+                (format!("{id:>8}"), Paint::Strong),
+                (format!("{:>7}", time(one.ran)), paint),
+                (node.clone(), Paint::Faint),
+            ],
+            rest: command,
+            node,
+            attempt: Some((id, one.attempt.attempt)),
         })
     };
     run.running_attempts().iter().take(KEPT).map(row).collect()
 }
 
-/// The latest failures of tasks that are in `failed`, one for each task.
-fn failures(run: &Run, names: &mut CommandCache) -> io::Result<Vec<FailedRow>> {
-    let mut last: HashMap<u64, (&Farmer, &FailedAttempt)> = HashMap::new();
-    for farmer in &run.farmers {
-        let there = |failed: &&FailedAttempt| run.failed.binary_search(&failed.id).is_ok();
-        for failed in farmer.failures.iter().rev().filter(there).take(KEPT) {
-            let place = last.entry(failed.id).or_insert((farmer, failed));
-            if place.1.attempt < failed.attempt {
-                *place = (farmer, failed);
-            }
-        }
-    }
+/// The tasks that are in `failed` now, each with its last failure.
+fn failed_rows(run: &Run, commands: &mut Commands) -> io::Result<Vec<Row>> {
     let now = run.span().map_or(0, |(_, last)| last);
-    let mut all: Vec<_> = last.into_values().collect();
+    let failures = failures(run).into_iter();
+    let mut all: Vec<_> = failures.filter_map(|failure| failure.last).collect();
     all.sort_by_key(|(_, failed)| (Reverse(failed.at), failed.id));
-    let row = |(farmer, failed): &(&Farmer, &FailedAttempt)| {
-        Ok(FailedRow {
-            id: failed.id,
-            attempt: failed.attempt,
-            ago: now.saturating_sub(failed.at),
-            outcome: failed.outcome.to_string(),
-            node: escape(farmer.header().host.as_bytes()),
-            command: names.of(failed.id)?,
+    let rows = all.into_iter().take(KEPT).map(|(farmer, failed)| {
+        let id = failed.id;
+        let node = escape(farmer.header().host.as_bytes());
+        let outcome = failed.outcome.to_string();
+        let command = commands.text(TaskId(id), COMMAND)?.unwrap_or_default();
+        Ok(Row {
+            name: id.to_string(),
+            text: format!("{id} {node} {outcome} {command}").to_lowercase(),
+            cells: vec![
+                (format!("{id:>8}"), Paint::Strong),
+                (outcome, Paint::Bad),
+                (
+                    format!("{:>7} ago", time(now.saturating_sub(failed.at))),
+                    Paint::Faint,
+                ),
+                (node.clone(), Paint::Faint),
+            ],
+            rest: command,
+            node,
+            attempt: Some((id, failed.attempt)),
         })
-    };
-    all.iter().take(KEPT).map(row).collect()
-}
-
-impl NodeRow {
-    fn of(node: &Node) -> Self {
-        Self {
-            host: escape(node.host.as_bytes()),
-            state: node.state,
-            health: node.health,
-            busy: node.running.len() as u64,
-            slots: node.slots,
-            finished: node.ended.0,
-            failed: node.ended.1,
-            longest: node.running.first().map(|one| one.ran),
-        }
-    }
+    });
+    rows.collect()
 }
 
 impl Curve {
@@ -251,42 +278,22 @@ impl Curve {
     }
 }
 
-/// Commands of tasks, as they are printed; those of the last snapshot are held.
+/// The commands of the tasks, read again when the list has grown.
 #[derive(Debug, Default)]
 pub(super) struct CommandCache {
     commands: Commands,
-    /// How many tasks there were when the list was read.
-    seen: Option<u64>,
-    held: HashMap<u64, String>,
-    used: HashMap<u64, String>,
+    /// How long the list was when it was read.
+    length: Option<u64>,
 }
 
 impl CommandCache {
-    /// Reads the list again when it has grown.
-    fn refresh(&mut self, run: &Run) -> io::Result<()> {
+    fn of(&mut self, run: &Run) -> io::Result<&mut Commands> {
         let state = run.counts.state.as_ref();
-        let length = state.map_or(0, |state| state.tasks.len);
-        if self.seen != Some(length) {
-            self.commands = Commands::open(Path::new(&run.workdir))?;
-            self.seen = Some(length);
+        let length = Some(state.map_or(0, |state| state.tasks.len));
+        if self.length != length {
+            self.commands = Commands::open(&run.workdir)?;
+            self.length = length;
         }
-        Ok(())
-    }
-
-    fn of(&mut self, id: u64) -> io::Result<String> {
-        let known = self.used.get(&id).cloned();
-        let name = if let Some(name) = known.or_else(|| self.held.remove(&id)) {
-            name
-        } else {
-            let command = self.commands.get(TaskId(id))?;
-            command.map_or_else(String::new, |command| clip(&escape(command), COMMAND))
-        };
-        self.used.insert(id, name.clone());
-        Ok(name)
-    }
-
-    /// Drops those that were not used since the last time.
-    fn drop_unused(&mut self) {
-        self.held = std::mem::take(&mut self.used);
+        Ok(&mut self.commands)
     }
 }

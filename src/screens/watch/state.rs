@@ -3,8 +3,10 @@
 //! Pure: keys and snapshots go in, the next thing to do comes out. A row that was
 //! chosen stays chosen while others come and go around it.
 
-use super::message::{Key, LogTail, Request};
-use super::snapshot::Snapshot;
+use ratatui::crossterm::event::{KeyCode, KeyEvent, KeyModifiers};
+
+use super::message::LogTail;
+use super::snapshot::{AttemptKey, Row, Snapshot};
 
 /// How far a page goes. The height of the screen is not known here.
 const PAGE: usize = 10;
@@ -22,8 +24,8 @@ pub(super) enum Act {
     Suspend,
     /// Draw everything, as if the terminal showed rubbish.
     Redraw,
-    /// The reader is to look at something else.
-    Request(Request),
+    /// The log that the reader is to read from now on, or none.
+    ShowLog(Option<AttemptKey>),
 }
 
 /// A part of the screen with rows.
@@ -47,7 +49,7 @@ impl Panel {
 #[derive(Clone, Debug, Default)]
 struct Cursor {
     at: usize,
-    /// What the row was about, once the cursor has left the first one.
+    /// The name of the row, once the cursor has left the first one.
     name: Option<String>,
 }
 
@@ -71,7 +73,7 @@ pub(super) struct State {
     /// Why the workdir could not be read the last time.
     pub(super) read_error: Option<String>,
     pub(super) panel: Panel,
-    /// Whether the panel has the screen for itself.
+    /// Whether the chosen panel is shown alone.
     pub(super) is_zoomed: bool,
     pub(super) filter: String,
     /// Whether keys go into the filter.
@@ -121,49 +123,56 @@ impl State {
         page.is_read = true;
     }
 
-    /// The rows of a panel that the filter lets through, by their numbers.
-    pub(super) fn rows(&self, panel: Panel) -> Vec<usize> {
+    /// The rows of a panel that pass the filter; a node passes also where one of its tasks
+    /// does.
+    pub(super) fn rows(&self, panel: Panel) -> Vec<&Row> {
         let filter = self.filter.to_lowercase();
-        let count = match panel {
-            Panel::Nodes => self.snapshot.nodes.len(),
-            Panel::Running => self.snapshot.running_tasks.len(),
-            Panel::Failures => self.snapshot.failures.len(),
+        let [_, running, failures] = &self.snapshot.panels;
+        let passes = |row: &&Row| {
+            let mut tasks = running.iter().chain(failures);
+            row.text.contains(&filter)
+                || panel == Panel::Nodes
+                    && tasks.any(|task| task.node == row.name && task.text.contains(&filter))
         };
-        let passes = |row: &usize| {
-            filter.is_empty()
-                || self.text(panel, *row).contains(&filter)
-                || panel == Panel::Nodes && self.has_match(*row, &filter)
-        };
-        (0..count).filter(passes).collect()
+        let rows = self.snapshot.panels[panel as usize].iter();
+        rows.filter(passes).collect()
     }
 
-    /// Whether a task of a node, one that runs or has failed, passes the filter.
-    fn has_match(&self, node: usize, filter: &str) -> bool {
-        let host = &self.snapshot.nodes[node].host;
-        let passes = |panel, row| self.text(panel, row).contains(filter);
-        let running = self.snapshot.running_tasks.iter().enumerate();
-        let failed = self.snapshot.failures.iter().enumerate();
-        running
-            .filter(|(_, task)| task.node == *host)
-            .any(|(row, _)| passes(Panel::Running, row))
-            || failed
-                .filter(|(_, task)| task.node == *host)
-                .any(|(row, _)| passes(Panel::Failures, row))
-    }
-
-    /// Where the cursor of a panel is, among the rows that are let through.
+    /// Where the cursor of a panel is, among the rows that pass the filter.
     pub(super) fn cursor(&self, panel: Panel) -> usize {
         self.cursors[panel as usize].at
     }
 
-    /// A key was pressed.
-    pub(super) fn key(&mut self, key: Key) -> Act {
-        match key {
-            Key::Interrupt => return Act::Leave,
-            Key::Suspend => return Act::Suspend,
-            Key::Redraw => return Act::Redraw,
-            _ => {}
+    /// The filter of what is shown: of the log, or of all panels.
+    pub(super) fn filter(&self) -> &str {
+        self.page.as_ref().map_or(&self.filter, |page| &page.filter)
+    }
+
+    fn set_filter(&mut self, filter: String) {
+        if let Some(page) = &mut self.page {
+            page.filter = filter;
+            page.below = 0;
+        } else {
+            self.filter = filter;
+            self.cursors = Default::default();
         }
+    }
+
+    /// A key was pressed.
+    pub(super) fn key(&mut self, event: KeyEvent) -> Act {
+        let key = match event.code {
+            KeyCode::Char(c) if event.modifiers.contains(KeyModifiers::CONTROL) => match c {
+                'c' => return Act::Leave,
+                'z' => return Act::Suspend,
+                'l' => return Act::Redraw,
+                'u' => KeyCode::Delete,
+                'h' => KeyCode::Backspace,
+                'f' => KeyCode::PageDown,
+                'b' => KeyCode::PageUp,
+                _ => return Act::Draw,
+            },
+            code => code,
+        };
         if self.is_typing {
             self.type_key(key);
             return Act::Draw;
@@ -172,49 +181,35 @@ impl State {
         if std::mem::take(&mut self.is_help) {
             return Act::Draw;
         }
-        if matches!(key, Key::Char('?' | 'h')) {
-            self.is_help = true;
-            return Act::Draw;
-        }
-        match (key, &mut self.page) {
-            (Key::Char('q'), _) => Act::Leave,
-            (Key::Char('/'), _) => {
-                self.is_typing = true;
-                Act::Draw
-            }
-            (Key::Escape, Some(page)) if !page.filter.is_empty() => {
-                page.filter.clear();
-                Act::Draw
-            }
-            (Key::Escape | Key::Backspace, Some(_)) => {
+        match key {
+            KeyCode::Char('?' | 'h') => self.is_help = true,
+            KeyCode::Char('/') => self.is_typing = true,
+            KeyCode::Esc if !self.filter().is_empty() => self.set_filter(String::new()),
+            KeyCode::Esc | KeyCode::Backspace if self.page.is_some() => {
                 self.page = None;
-                Act::Request(Request::Close)
+                return Act::ShowLog(None);
             }
-            (key, Some(page)) => {
-                page.key(key);
-                Act::Draw
+            KeyCode::Esc | KeyCode::Char('q') => return Act::Leave,
+            _ => {
+                if let Some(page) = &mut self.page {
+                    page.key(key);
+                } else {
+                    return self.overview_key(key);
+                }
             }
-            (Key::Escape, None) if !self.filter.is_empty() => {
-                self.filter.clear();
-                self.filtered();
-                Act::Draw
-            }
-            (Key::Escape, None) => Act::Leave,
-            (key, None) => self.overview_key(key),
         }
+        Act::Draw
     }
 
-    fn overview_key(&mut self, key: Key) -> Act {
+    fn overview_key(&mut self, key: KeyCode) -> Act {
         match key {
-            Key::Next | Key::Right => self.panel = self.panel.step(1),
-            Key::Previous | Key::Left => self.panel = self.panel.step(2),
-            Key::Char('z') => self.is_zoomed = !self.is_zoomed,
-            Key::Enter => return self.open(),
+            KeyCode::Tab | KeyCode::Right => self.panel = self.panel.step(1),
+            KeyCode::BackTab | KeyCode::Left => self.panel = self.panel.step(2),
+            KeyCode::Char('z') => self.is_zoomed = !self.is_zoomed,
+            KeyCode::Enter => return self.open(),
             _ => {
-                let cursor = &self.cursors[self.panel as usize];
                 let last = self.rows(self.panel).len().saturating_sub(1);
-                let at = moved(cursor.at, key).min(last);
-                self.choose(self.panel, at);
+                self.choose(self.panel, moved(self.cursor(self.panel), key, last));
             }
         }
         Act::Draw
@@ -223,24 +218,14 @@ impl State {
     /// Opens the log of the chosen task; on a node, its tasks.
     fn open(&mut self) -> Act {
         let rows = self.rows(self.panel);
-        let Some(&row) = rows.get(self.cursor(self.panel)) else {
+        let Some(row) = rows.get(self.cursor(self.panel)) else {
             return Act::Draw;
         };
-        let (id, attempt) = match self.panel {
-            Panel::Nodes => {
-                self.filter.clone_from(&self.snapshot.nodes[row].host);
-                self.panel = Panel::Running;
-                self.filtered();
-                return Act::Draw;
-            }
-            Panel::Running => {
-                let task = &self.snapshot.running_tasks[row];
-                (task.id, task.attempt)
-            }
-            Panel::Failures => {
-                let task = &self.snapshot.failures[row];
-                (task.id, task.attempt)
-            }
+        let Some((id, attempt)) = row.attempt else {
+            let node = row.name.clone();
+            self.panel = Panel::Running;
+            self.set_filter(node);
+            return Act::Draw;
         };
         let log = LogTail {
             id,
@@ -251,134 +236,78 @@ impl State {
             log,
             ..Page::default()
         });
-        Act::Request(Request::Open(id, attempt))
+        Act::ShowLog(Some((id, attempt)))
     }
 
-    fn type_key(&mut self, key: Key) {
-        let filter = match &mut self.page {
-            Some(page) => &mut page.filter,
-            None => &mut self.filter,
-        };
+    fn type_key(&mut self, key: KeyCode) {
+        let mut filter = self.filter().to_owned();
         match key {
-            Key::Enter => self.is_typing = false,
-            Key::Escape => {
+            KeyCode::Enter => self.is_typing = false,
+            KeyCode::Esc => {
                 filter.clear();
                 self.is_typing = false;
             }
-            Key::Backspace => {
-                filter.pop();
-            }
-            Key::Clear => filter.clear(),
-            Key::Char(c) if !c.is_control() => filter.push(c),
+            KeyCode::Backspace => drop(filter.pop()),
+            KeyCode::Delete => filter.clear(),
+            KeyCode::Char(c) if !c.is_control() => filter.push(c),
             _ => {}
         }
-        match &mut self.page {
-            Some(page) => page.below = 0,
-            None => self.filtered(),
-        }
-    }
-
-    /// The filter is another: all cursors go to the top.
-    fn filtered(&mut self) {
-        self.cursors = Default::default();
+        self.set_filter(filter);
     }
 
     fn choose(&mut self, panel: Panel, at: usize) {
-        let name = self.rows(panel).get(at).map(|row| self.name(panel, *row));
-        self.cursors[panel as usize] = Cursor {
-            at,
-            // A cursor at the top stays at the top.
-            name: name.filter(|_| at > 0),
-        };
+        let rows = self.rows(panel);
+        // A cursor at the top stays at the top.
+        let row = rows.get(at).filter(|_| at > 0);
+        let name = row.map(|row| row.name.clone());
+        self.cursors[panel as usize] = Cursor { at, name };
     }
 
     /// Finds the chosen row again.
     fn follow(&mut self, panel: Panel) {
         let (rows, cursor) = (self.rows(panel), &self.cursors[panel as usize]);
-        let known = cursor.name.as_ref().and_then(|name| {
-            let mut rows = rows.iter();
-            rows.position(|row| self.name(panel, *row) == *name)
-        });
-        let at = known.unwrap_or(cursor.at.min(rows.len().saturating_sub(1)));
-        self.cursors[panel as usize].at = at;
-        if known.is_none() {
+        let name = cursor.name.as_ref();
+        let known = name.and_then(|name| rows.iter().position(|row| row.name == *name));
+        if let Some(at) = known {
+            self.cursors[panel as usize].at = at;
+        } else {
+            let at = cursor.at.min(rows.len().saturating_sub(1));
             self.choose(panel, at);
         }
-    }
-
-    /// What a row is about.
-    fn name(&self, panel: Panel, row: usize) -> String {
-        match panel {
-            Panel::Nodes => self.snapshot.nodes[row].host.clone(),
-            Panel::Running => {
-                let task = &self.snapshot.running_tasks[row];
-                format!("{}.{}", task.id, task.attempt)
-            }
-            Panel::Failures => self.snapshot.failures[row].id.to_string(),
-        }
-    }
-
-    /// What a filter is looked for in.
-    fn text(&self, panel: Panel, row: usize) -> String {
-        let text = match panel {
-            Panel::Nodes => {
-                let node = &self.snapshot.nodes[row];
-                format!("{} {}", node.host, node.word())
-            }
-            Panel::Running => {
-                let task = &self.snapshot.running_tasks[row];
-                format!("{} {} {}", task.id, task.node, task.command)
-            }
-            Panel::Failures => {
-                let task = &self.snapshot.failures[row];
-                let (id, node, outcome) = (task.id, &task.node, &task.outcome);
-                format!("{id} {node} {outcome} {}", task.command)
-            }
-        };
-        text.to_lowercase()
     }
 }
 
 impl Page {
-    /// The lines that the filter lets through.
+    /// The lines that pass the filter.
     pub(super) fn shown(&self) -> Vec<&str> {
         let filter = self.filter.to_lowercase();
         let lines = self.log.lines.iter().map(String::as_str);
         lines
-            .filter(|line| filter.is_empty() || line.to_lowercase().contains(&filter))
+            .filter(|line| line.to_lowercase().contains(&filter))
             .collect()
     }
 
-    fn key(&mut self, key: Key) {
-        let most = self.shown().len().saturating_sub(1);
-        // Down is towards the end, where nothing is below.
-        let below = match key {
-            Key::Up | Key::Char('k') => self.below + 1,
-            Key::Down | Key::Char('j') => self.below.saturating_sub(1),
-            Key::PageUp => self.below + PAGE,
-            Key::PageDown | Key::Char(' ') => self.below.saturating_sub(PAGE),
-            Key::Home | Key::Char('g') => most,
-            Key::End | Key::Char('G') => 0,
-            _ => self.below,
-        };
-        self.below = below.min(most);
+    fn key(&mut self, key: KeyCode) {
+        let last = self.shown().len().saturating_sub(1);
+        self.below = last - moved(last.saturating_sub(self.below), key, last);
         match key {
-            Key::Right => self.aside += SIDE,
-            Key::Left => self.aside = self.aside.saturating_sub(SIDE),
+            KeyCode::Right => self.aside += SIDE,
+            KeyCode::Left => self.aside = self.aside.saturating_sub(SIDE),
             _ => {}
         }
     }
 }
 
-/// Where a key takes a cursor in a list.
-fn moved(at: usize, key: Key) -> usize {
-    match key {
-        Key::Up | Key::Char('k') => at.saturating_sub(1),
-        Key::Down | Key::Char('j') => at + 1,
-        Key::PageUp => at.saturating_sub(PAGE),
-        Key::PageDown | Key::Char(' ') => at + PAGE,
-        Key::Home | Key::Char('g') => 0,
-        Key::End | Key::Char('G') => usize::MAX,
+/// Where a key takes a cursor in a list with this last row.
+fn moved(at: usize, key: KeyCode, last: usize) -> usize {
+    let at = match key {
+        KeyCode::Up | KeyCode::Char('k') => at.saturating_sub(1),
+        KeyCode::Down | KeyCode::Char('j') => at + 1,
+        KeyCode::PageUp => at.saturating_sub(PAGE),
+        KeyCode::PageDown | KeyCode::Char(' ') => at + PAGE,
+        KeyCode::Home | KeyCode::Char('g') => 0,
+        KeyCode::End | KeyCode::Char('G') => last,
         _ => at,
-    }
+    };
+    at.min(last)
 }

@@ -5,14 +5,15 @@ use std::time::Duration;
 use ratatui::Terminal;
 use ratatui::backend::TestBackend;
 use ratatui::buffer::Buffer;
+use ratatui::crossterm::event::{KeyCode as Key, KeyEvent, KeyModifiers};
 use ratatui::layout::Rect;
 use ratatui::style::{Color, Modifier};
 
 use super::draw::draw;
-use super::message::{Key, LogTail, Request};
+use super::message::LogTail;
 use super::snapshot::{CommandCache, Snapshot};
 use super::state::{Act, Panel, State};
-use crate::history::run::{FarmerState, Run};
+use crate::history::run::Run;
 use crate::history::synthetic::{Workdir, end, header, start, workdir};
 use crate::model::figures::float;
 use crate::model::outcome::Outcome;
@@ -138,8 +139,27 @@ fn unicode_width(symbol: &str) -> usize {
 
 fn press(state: &mut State, keys: &[Key]) {
     for key in keys {
-        let _ = state.key(*key);
+        let _ = state.key((*key).into());
     }
+}
+
+fn control(c: char) -> KeyEvent {
+    KeyEvent::new(Key::Char(c), KeyModifiers::CONTROL)
+}
+
+fn names(state: &State, panel: Panel) -> Vec<&str> {
+    let rows = state.rows(panel).into_iter();
+    rows.map(|row| &row.name[..]).collect()
+}
+
+/// The cells of the rows of a panel, without blanks around them.
+fn cells(snapshot: &Snapshot, panel: Panel) -> Vec<Vec<&str>> {
+    let rows = snapshot.panels[panel as usize].iter();
+    rows.map(|row| {
+        let cells = row.cells.iter().map(|(text, _)| text.trim());
+        cells.chain([&row.rest[..]]).collect()
+    })
+    .collect()
 }
 
 fn type_in(state: &mut State, word: &str) {
@@ -151,41 +171,59 @@ fn type_in(state: &mut State, word: &str) {
 fn a_snapshot_has_the_figures_of_the_run() {
     let (_dir, run) = run();
     let snapshot = Snapshot::of(&run, &mut CommandCache::default()).unwrap();
+    assert_eq!((snapshot.total, snapshot.done), (40, 12));
+    let counts = snapshot
+        .counts
+        .iter()
+        .map(|(count, word, _)| (*count, *word));
     assert_eq!(
-        (
-            snapshot.total,
-            snapshot.finished,
-            snapshot.failed,
-            snapshot.running
-        ),
-        (40, 10, 2, 4)
+        counts.collect::<Vec<_>>(),
+        [
+            (10, "finished"),
+            (2, "failed"),
+            (4, "running"),
+            (14, "claimed"),
+            (10, "waiting")
+        ]
     );
-    assert_eq!((snapshot.waiting, snapshot.claimed), (10, 14));
-    let lives: Vec<_> = snapshot
-        .nodes
-        .iter()
-        .map(|node| node.state.word())
-        .collect();
-    assert_eq!(lives, ["alive", "silent", "lost"]);
-    let nodes = snapshot.nodes.iter();
-    let slots: Vec<_> = nodes.map(|node| (node.busy, node.slots)).collect();
-    assert_eq!(slots, [(2, 4), (2, 4), (0, 2)]);
-    let nodes = snapshot.nodes.iter();
-    let ended: Vec<_> = nodes.map(|node| (node.finished, node.failed)).collect();
-    assert_eq!(ended, [(8, 1), (2, 0), (0, 1)]);
-    assert_eq!(snapshot.nodes[0].longest, Some(80 * S));
-    let slow: Vec<_> = snapshot
-        .running_tasks
-        .iter()
-        .map(|task| (task.id, task.ran))
-        .collect();
+    assert_eq!(
+        cells(&snapshot, Panel::Nodes),
+        [
+            [
+                "n1",
+                "alive",
+                "2/4",
+                "1 failed",
+                "8 finished",
+                "longest 1m20s"
+            ],
+            [
+                "n2",
+                "silent",
+                "2/4",
+                "0 failed",
+                "2 finished",
+                "longest 50.0s"
+            ],
+            ["n10", "lost", "0/2", "1 failed", "0 finished", ""],
+        ]
+    );
+    let running = cells(&snapshot, Panel::Running);
+    let slow: Vec<_> = running.iter().map(|row| (row[0], row[1])).collect();
     assert_eq!(
         slow,
-        [(21, 80 * S), (22, 50 * S), (23, 40 * S), (20, 20 * S)]
+        [
+            ("21", "1m20s"),
+            ("22", "50.0s"),
+            ("23", "40.0s"),
+            ("20", "20.0s")
+        ]
     );
-    let failed: Vec<_> = snapshot.failures.iter().map(|task| task.id).collect();
-    assert_eq!(failed, [8, 12], "the latest first");
-    assert_eq!(snapshot.usual.map(|(_, most)| most), Some(50 * S));
+    let failed = cells(&snapshot, Panel::Failures);
+    let failed: Vec<_> = failed.iter().map(|row| row[0]).collect();
+    assert_eq!(failed, ["8", "12"], "the latest first");
+    let usual = snapshot.speed.last().unwrap();
+    assert!(usual.ends_with("the longest took 50.0s"), "{usual}");
     let ended: u64 = snapshot.curve.ended.iter().map(|(ended, _)| ended).sum();
     assert_eq!(ended, 12);
 }
@@ -208,7 +246,7 @@ fn the_curve_loses_no_end() {
 fn the_screens_are_as_drawn() {
     let overview = State::new(snapshot());
     let mut log = State::new(snapshot());
-    press(&mut log, &[Key::Next, Key::Enter]);
+    press(&mut log, &[Key::Tab, Key::Enter]);
     log.update_log(page(30));
     let mut wrong = String::new();
     for (name, state, width, height, expected) in [
@@ -240,7 +278,7 @@ fn whatever_the_size_and_the_state_it_can_be_drawn() {
     let mut typing = State::new(snapshot());
     type_in(&mut typing, "n1 雪");
     let mut log = State::new(snapshot());
-    press(&mut log, &[Key::Next, Key::Enter]);
+    press(&mut log, &[Key::Tab, Key::Enter]);
     let mut read = log.clone();
     read.update_log(page(500));
     press(&mut read, &[Key::Home, Key::Right]);
@@ -286,17 +324,17 @@ fn without_colours_all_is_shown_by_characters() {
 #[test]
 fn a_chosen_row_stays_chosen_while_others_come() {
     let mut state = State::new(snapshot());
-    press(&mut state, &[Key::Next, Key::Down, Key::Down]);
+    press(&mut state, &[Key::Tab, Key::Down, Key::Down]);
     assert_eq!(
         (state.panel, state.cursor(Panel::Running)),
         (Panel::Running, 2)
     );
     let mut next = snapshot();
-    next.running_tasks.remove(0);
+    next.panels[Panel::Running as usize].remove(0);
     state.update(next);
     assert_eq!(state.cursor(Panel::Running), 1, "still task 23");
     let mut next = snapshot();
-    next.running_tasks.truncate(1);
+    next.panels[Panel::Running as usize].truncate(1);
     state.update(next);
     assert_eq!(state.cursor(Panel::Running), 0, "there is no other");
     let chosen = screen(&State::new(snapshot()), &FINE, 80, 24);
@@ -306,23 +344,23 @@ fn a_chosen_row_stays_chosen_while_others_come() {
 #[test]
 fn enter_opens_the_log_of_what_is_chosen() {
     let mut state = State::new(snapshot());
-    assert_eq!(state.key(Key::Enter), Act::Draw, "a node: its tasks");
+    assert_eq!(state.key(Key::Enter.into()), Act::Draw, "a node: its tasks");
     assert_eq!((state.panel, &state.filter[..]), (Panel::Running, "n1"));
-    press(&mut state, &[Key::Escape, Key::Down, Key::Down]);
-    assert_eq!(state.key(Key::Enter), Act::Request(Request::Open(23, 2)));
+    press(&mut state, &[Key::Esc, Key::Down, Key::Down]);
+    assert_eq!(state.key(Key::Enter.into()), Act::ShowLog(Some((23, 2))));
     // What comes late of another log is not taken for this one.
     state.update_log(page(3));
     assert!(!state.page.as_ref().unwrap().is_read);
-    assert_eq!(state.key(Key::Escape), Act::Request(Request::Close));
-    press(&mut state, &[Key::Next]);
-    assert_eq!(state.key(Key::Enter), Act::Request(Request::Open(8, 1)));
-    assert_eq!(state.key(Key::Char('q')), Act::Leave);
+    assert_eq!(state.key(Key::Esc.into()), Act::ShowLog(None));
+    press(&mut state, &[Key::Tab]);
+    assert_eq!(state.key(Key::Enter.into()), Act::ShowLog(Some((8, 1))));
+    assert_eq!(state.key(Key::Char('q').into()), Act::Leave);
 }
 
 #[test]
 fn a_log_is_followed_until_somebody_scrolls() {
     let mut state = State::new(snapshot());
-    press(&mut state, &[Key::Next, Key::Enter]);
+    press(&mut state, &[Key::Tab, Key::Enter]);
     state.update_log(page(30));
     let last = |state: &State| text(&screen(state, &FINE, 40, 12));
     assert!(last(&state).contains("line 29"));
@@ -342,7 +380,7 @@ fn a_log_is_followed_until_somebody_scrolls() {
         "{}",
         last(&state)
     );
-    press(&mut state, &[Key::Escape]);
+    press(&mut state, &[Key::Esc]);
     assert!(last(&state).contains("line 49"));
 }
 
@@ -352,30 +390,26 @@ fn a_filter_is_typed_and_taken_back() {
     // While it is typed, keys mean characters.
     type_in(&mut state, "qz");
     assert!(state.is_typing);
-    press(&mut state, &[Key::Clear]);
+    let _ = state.key(control('u'));
     for c in "SEED 2".chars() {
         press(&mut state, &[Key::Char(c)]);
     }
     assert_eq!(
-        state.rows(Panel::Running),
-        [1, 2, 3],
+        names(&state, Panel::Running),
+        ["22.1", "23.2", "20.1"],
         "not what prints snow"
     );
-    let nodes = state.rows(Panel::Nodes);
-    assert_eq!(nodes, [0, 1], "those whose tasks pass");
+    let nodes = names(&state, Panel::Nodes);
+    assert_eq!(nodes, ["n1", "n2"], "those whose tasks pass");
     press(&mut state, &[Key::Backspace, Key::Char('8'), Key::Enter]);
-    assert_eq!(state.rows(Panel::Failures), [0]);
+    assert_eq!(names(&state, Panel::Failures), ["8"]);
     assert!(text(&screen(&state, &FINE, 80, 24)).contains("[SEED 8]"));
-    assert_eq!(state.key(Key::Escape), Act::Draw);
+    assert_eq!(state.key(Key::Esc.into()), Act::Draw);
     assert_eq!(state.rows(Panel::Failures).len(), 2);
-    assert_eq!(state.key(Key::Escape), Act::Leave);
-    for (key, act) in [
-        (Key::Interrupt, Act::Leave),
-        (Key::Suspend, Act::Suspend),
-        (Key::Redraw, Act::Redraw),
-    ] {
+    assert_eq!(state.key(Key::Esc.into()), Act::Leave);
+    for (key, act) in [('c', Act::Leave), ('z', Act::Suspend), ('l', Act::Redraw)] {
         type_in(&mut state, "x");
-        assert_eq!(state.key(key), act, "also while typing");
+        assert_eq!(state.key(control(key)), act, "also while typing");
     }
 }
 
@@ -392,7 +426,7 @@ fn the_keys_are_explained_until_another_is_pressed() {
     ] {
         assert!(help.contains(word), "{help}");
     }
-    assert_eq!(state.key(Key::Char('q')), Act::Draw, "back, not out");
+    assert_eq!(state.key(Key::Char('q').into()), Act::Draw, "back, not out");
     assert!(!state.is_help);
     type_in(&mut state, "?");
     assert!(!state.is_help && state.filter == "?");
@@ -404,7 +438,9 @@ fn a_header_that_lies_about_its_slots_fills_no_memory() {
     dir.journal("n1.0.1.1", &[header("n1", T, u32::MAX)]);
     let run = Run::open(dir.path()).unwrap();
     let snapshot = Snapshot::of(&run, &mut CommandCache::default()).unwrap();
-    assert_eq!(snapshot.nodes[0].slots, u64::from(u32::MAX));
-    assert_eq!(snapshot.nodes[0].state, FarmerState::Alive);
+    assert_eq!(
+        cells(&snapshot, Panel::Nodes),
+        [["n1", "alive", "0/4294967295", "0 failed", "0 finished", ""]]
+    );
     screen(&State::new(snapshot), &FINE, 80, 24);
 }

@@ -22,7 +22,7 @@ const ASCII_BARS: symbols::bar::Set = symbols::bar::Set {
 
 /// How the screen is drawn on a terminal.
 pub(super) struct Theme<'a> {
-    pub(super) style: &'a OutputStyle,
+    pub(super) output: &'a OutputStyle,
 }
 
 impl Theme<'_> {
@@ -32,14 +32,10 @@ impl Theme<'_> {
             Paint::Good => self.colour(Color::Green),
             Paint::Bad => self.colour(Color::Red).add_modifier(Modifier::BOLD),
             Paint::Warn => self.colour(Color::Yellow),
+            Paint::Longest => self.colour(Color::Magenta),
             Paint::Strong => Style::new().add_modifier(Modifier::BOLD),
             Paint::Faint => Style::new().add_modifier(Modifier::DIM),
         }
-    }
-
-    /// How a time is painted that is longer than any before.
-    pub(super) fn longest(&self) -> Style {
-        self.colour(Color::Magenta)
     }
 
     /// How the chosen row is painted.
@@ -48,7 +44,7 @@ impl Theme<'_> {
     }
 
     fn colour(&self, colour: Color) -> Style {
-        if self.style.colour {
+        if self.output.colour {
             Style::new().fg(colour)
         } else {
             Style::new()
@@ -57,11 +53,11 @@ impl Theme<'_> {
 
     /// The first text, or the second where the terminal has no Unicode.
     pub(super) fn choose(&self, unicode: &'static str, ascii: &'static str) -> &'static str {
-        if self.style.unicode { unicode } else { ascii }
+        if self.output.unicode { unicode } else { ascii }
     }
 
     pub(super) fn bars(&self) -> symbols::bar::Set<'static> {
-        if self.style.unicode {
+        if self.output.unicode {
             symbols::bar::NINE_LEVELS
         } else {
             ASCII_BARS
@@ -88,10 +84,14 @@ impl Theme<'_> {
     }
 
     /// Parts side by side, as many as fit.
-    pub(super) fn joined(&self, parts: Vec<Span<'static>>, width: usize) -> Line<'static> {
+    pub(super) fn joined(
+        &self,
+        parts: impl Iterator<Item = Span<'static>>,
+        width: usize,
+    ) -> Line<'static> {
         let dot = self.choose(" · ", ", ");
         let mut line = Line::raw(" ");
-        for (number, part) in parts.into_iter().enumerate() {
+        for (number, part) in parts.enumerate() {
             let gap = if number == 0 { "" } else { dot };
             if Span::raw(gap).width() + part.width() + line.width() > width {
                 break;
