@@ -204,7 +204,8 @@ fn mask(line: &str) -> String {
         rest = &rest[first.len_utf8()..];
     }
     // The name of a farmer ends with numbers.
-    if let Some(at) = out.find("laptop.") {
+    let is_farmer = |at: &usize| out[at + 7..].starts_with(|c: char| c.is_ascii_digit());
+    if let Some(at) = out.find("laptop.").filter(is_farmer) {
         let end = out[at + 7..].trim_start_matches(|c: char| c.is_ascii_digit() || c == '.');
         out = format!("{}laptop.#{end}", &out[..at]);
     }
@@ -374,7 +375,7 @@ fn unknown(line: &str, options: &HashMap<String, HashSet<String>>) -> Vec<String
                     .split(['=', '[', ';', ')', ',', '"', '`'])
                     .next()
                     .unwrap();
-                if let Some(long) = option.strip_prefix('-') {
+                if let Some(long) = option.strip_prefix('-').filter(|rest| !rest.is_empty()) {
                     let of = of.unwrap_or_default();
                     let short = if long.starts_with('-') {
                         option
