@@ -10,7 +10,9 @@ use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Arc;
 
-use pytf::cli::{Cli, Devices, Log, Repair, Request, Retry, default_workdir, nearest_command};
+use pytf::cli::{
+    Cli, Command, Devices, Log, Repair, Request, Retry, default_workdir, nearest_command,
+};
 use pytf::exit::RunExit;
 use pytf::farm::inventory::inventory;
 use pytf::farm::lock_wait::{LockWaiter, cancellation};
@@ -50,33 +52,17 @@ fn main() -> ExitCode {
             };
         }
     };
-    if !matches!(request, Request::Farm { .. } | Request::Guard(_)) {
-        // They start no process that would inherit it.
-        open_files::raise();
-    }
-    match with_workdir(request) {
+    match request {
         Request::Farm {
             list,
             workdir,
             options,
         } => farm(&options::farm(list, workdir, *options)),
-        Request::Log(args) => log(&args),
-        Request::Retry(args) => retry_failed(&args).unwrap_or_else(|error| {
-            warn(&error.message(&args.workdir));
-            error.exit()
-        }),
-        Request::Repair(args) => repair(&args).unwrap_or_else(|error| {
-            warn(&error.message(&args.workdir));
-            error.exit()
-        }),
-        Request::Status(args) => views::exit(views::status(&args)),
-        Request::Watch(args) => views::exit(views::watch(&args)),
-        Request::Export(args) => views::exit(views::export(&args)),
-        Request::Report(args) => views::exit(views::report(&args)),
-        Request::Timeline(args) => views::exit(views::timeline(&args)),
-        Request::Devices(args) => devices(*args),
-        Request::Completions(shell) => completions::script(shell)
-            .map_or_else(|error| printed(Err(error)), |script| say(&script)),
+        Request::Command(command) => {
+            // It starts no process that would inherit it.
+            open_files::raise();
+            run(command)
+        }
         Request::Guard(words) => {
             let words = words.iter().map(|word| word.to_string_lossy());
             guard::run(&words.map(Cow::into_owned).collect::<Vec<_>>());
@@ -84,6 +70,37 @@ fn main() -> ExitCode {
         }
     }
     .into()
+}
+
+/// Runs a command beside the farm.
+fn run(mut command: Command) -> RunExit {
+    // A task list in place of a workdir, as a shell completes it, means its own workdir.
+    if let Some(workdir) = command.workdir_mut().filter(|path| path.is_file())
+        && let Some(own) = default_workdir(workdir).filter(|own| own.is_dir())
+    {
+        *workdir = own;
+    }
+    match command {
+        Command::Log(args) => log(&args),
+        Command::Retry(args) => reported(retry_failed(&args), &args.workdir),
+        Command::Repair(args) => reported(repair(&args), &args.workdir),
+        Command::Status(args) => views::exit(views::status(&args)),
+        Command::Watch(args) => views::exit(views::watch(&args)),
+        Command::Export(args) => views::exit(views::export(&args)),
+        Command::Report(args) => views::exit(views::report(&args)),
+        Command::Timeline(args) => views::exit(views::timeline(&args)),
+        Command::Devices(args) => devices(*args),
+        Command::Completions(args) => completions::script(args.shell)
+            .map_or_else(|error| printed(Err(error)), |script| say(&script)),
+    }
+}
+
+/// The exit status, after an error was reported.
+fn reported(done: Result<RunExit, StartError>, workdir: &Path) -> RunExit {
+    done.unwrap_or_else(|error| {
+        warn(&error.message(workdir));
+        error.exit()
+    })
 }
 
 /// Prints to standard output; the status to end with.
@@ -103,30 +120,6 @@ fn printed(done: std::io::Result<()>) -> RunExit {
         }
         _ => RunExit::Complete,
     }
-}
-
-/// A task list in place of a workdir, as a shell completes it, means its own workdir.
-fn with_workdir(mut request: Request) -> Request {
-    let workdir = match &mut request {
-        Request::Log(args) => &mut args.workdir,
-        Request::Retry(args) => &mut args.workdir,
-        Request::Repair(args) => &mut args.workdir,
-        Request::Status(args) => &mut args.workdir,
-        Request::Watch(args) => &mut args.workdir,
-        Request::Export(args) => &mut args.workdir,
-        Request::Report(args) => &mut args.workdir,
-        Request::Timeline(args) => &mut args.workdir,
-        Request::Farm { .. }
-        | Request::Devices(_)
-        | Request::Completions(_)
-        | Request::Guard(_) => return request,
-    };
-    if workdir.is_file()
-        && let Some(own) = default_workdir(workdir).filter(|own| own.is_dir())
-    {
-        *workdir = own;
-    }
-    request
 }
 
 /// `pytf TASKLIST`

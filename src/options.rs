@@ -1,20 +1,21 @@
 //! From the command line to the options of a farm: the one place that knows both.
 
 use std::ffi::OsString;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
-use pytf::cli::{self, DeviceArgs, FarmArgs, List, unknown_variables};
-use pytf::farm::options::{AllocationEnd, Bind, DeviceOptions, Gpus, Options, TaskList};
+use pytf::cli::{self, DeviceArgs, FarmArgs, unknown_variables};
+use pytf::farm::options::{AllocationEnd, Bind, DeviceOptions, Options, TaskList};
 use pytf::model::escape::escape;
 use pytf::model::logs::LogMode;
 use pytf::workdir::mechanism::Mechanism;
 
 /// The options of a farm.
-pub(crate) fn farm(list: List, workdir: PathBuf, args: FarmArgs) -> Options {
+pub(crate) fn farm(list: PathBuf, workdir: PathBuf, args: FarmArgs) -> Options {
     Options {
-        tasks: match list {
-            List::Stdin => TaskList::Stdin,
-            List::File(path) => TaskList::File(path),
+        tasks: if list == Path::new("-") {
+            TaskList::Stdin
+        } else {
+            TaskList::File(list)
         },
         workdir,
         slots: args.slots(),
@@ -61,11 +62,8 @@ pub(crate) fn farm(list: List, workdir: PathBuf, args: FarmArgs) -> Options {
 /// The options for GPUs and CPUs.
 pub(crate) fn devices(args: DeviceArgs) -> DeviceOptions {
     DeviceOptions {
-        gpus: args.gpus.map(|gpus| match gpus {
-            cli::Gpus::All => Gpus::All,
-            cli::Gpus::None => Gpus::Untouched,
-            cli::Gpus::List(list) => Gpus::List(list),
-        }),
+        wants_gpus: args.wants_gpus(),
+        gpus: args.gpus,
         gpus_per_task: args.gpus_per_task,
         tasks_per_gpu: args.tasks_per_gpu,
         gpu_max_load: args.gpu_max_load,

@@ -1,9 +1,9 @@
-//! The first word of a command line: words that mean an option, misspelled commands, and
-//! names that are reserved for later commands.
+//! The arguments before clap reads them: the forms of PyTaskFarmer, first words that mean an
+//! option, names that are reserved for later commands.
 
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 
-use clap::error::ErrorKind;
+use strsim::osa_distance;
 
 /// `pytf help [COMMAND]` and `pytf version`, as their options.
 pub(super) fn as_option(argv: Vec<OsString>) -> Vec<OsString> {
@@ -54,7 +54,7 @@ pub fn nearest_command(word: &str) -> Option<&'static str> {
     let word = Some(word).filter(|word| word.len() > 2)?;
     let near = COMMANDS
         .iter()
-        .map(|command| (edits(word, command), command));
+        .map(|command| (osa_distance(word, command), command));
     let (edits, command) = near.min()?;
     (1..=2)
         .contains(&edits)
@@ -63,40 +63,36 @@ pub fn nearest_command(word: &str) -> Option<&'static str> {
         .copied()
 }
 
-/// How many letters must be inserted, removed, replaced or swapped with the next one.
-fn edits(a: &str, b: &str) -> usize {
-    let (a, b) = (a.as_bytes(), b.as_bytes());
-    let mut rows = vec![vec![0; b.len() + 1]; a.len() + 1];
-    for i in 0..=a.len() {
-        for j in 0..=b.len() {
-            rows[i][j] = if i == 0 || j == 0 {
-                i + j
-            } else {
-                let same = rows[i - 1][j - 1] + usize::from(a[i - 1] != b[j - 1]);
-                let least = same.min(rows[i - 1][j] + 1).min(rows[i][j - 1] + 1);
-                let is_swap = i > 1 && j > 1 && a[i - 1] == b[j - 2] && a[i - 2] == b[j - 1];
-                if is_swap {
-                    least.min(rows[i - 2][j - 2] + 1)
-                } else {
-                    least
-                }
-            };
+/// Turns PyTaskFarmer's `-v VALUE` into `--verbose=VALUE`. Only a word for yes or no is
+/// a value: in `-v tasks.txt` the task list is not.
+pub(super) fn tidy(argv: impl IntoIterator<Item = OsString>) -> Vec<OsString> {
+    let mut tidied = Vec::new();
+    let mut argv = argv.into_iter().peekable();
+    while let Some(arg) = argv.next() {
+        if arg == "--" {
+            tidied.push(arg);
+            break;
+        }
+        let attached = arg.to_str().and_then(|text| text.strip_prefix("-v"));
+        let verbose = if arg == "-v" || arg == "--verbose" {
+            argv.next_if(|next| truth(next).is_some())
+                .and_then(|word| truth(&word))
+        } else {
+            attached.and_then(|word| truth(OsStr::new(word)))
+        };
+        match verbose {
+            Some(verbose) => tidied.push(format!("--verbose={verbose}").into()),
+            None => tidied.push(arg),
         }
     }
-    rows[a.len()][b.len()]
+    tidied.extend(argv);
+    tidied
 }
 
-/// The command that was meant, where an error is one of a task list's options or
-/// arguments.
-pub(super) fn misspelled(error: &clap::Error, argv: &[OsString]) -> Option<String> {
-    let is_odd = matches!(
-        error.kind(),
-        ErrorKind::ArgumentConflict | ErrorKind::UnknownArgument
-    );
-    let first = argv.get(1).filter(|_| is_odd)?;
-    let near = nearest_command(first.to_str()?)?;
-    Some(format!(
-        "there is no command '{}'; did you mean 'pytf {near}'?",
-        first.display()
-    ))
+fn truth(word: &OsStr) -> Option<bool> {
+    match word.to_str()?.to_ascii_lowercase().as_str() {
+        "true" | "yes" | "1" => Some(true),
+        "false" | "no" | "0" => Some(false),
+        _ => None,
+    }
 }

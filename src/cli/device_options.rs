@@ -9,7 +9,8 @@ use clap::builder::BoolishValueParser;
 use clap::{Args, ValueEnum};
 
 use super::groups::RESOURCES;
-use super::values::{Gpus, cpus_per_task, fraction, gpus, gpus_per_task, slots, tasks_per_gpu};
+use super::values::{cpus_per_task, fraction, gpus, gpus_per_task, slots, tasks_per_gpu};
+use crate::model::devices::Gpus;
 
 /// The options for GPUs and CPUs.
 #[derive(Clone, Debug, Default, Args)]
@@ -103,7 +104,7 @@ pub struct Devices {
 
 impl DeviceArgs {
     /// Whether tasks are to get GPUs of their own.
-    fn want_gpus(&self) -> bool {
+    pub fn wants_gpus(&self) -> bool {
         matches!(self.gpus, Some(Gpus::All | Gpus::List(_)))
             || self.gpus_per_task.is_some_and(|n| n > 0)
             || self.needs_gpus().is_some()
@@ -126,7 +127,7 @@ impl DeviceArgs {
         let wants = self
             .needs_gpus()
             .or((self.bind == Some(Bind::Gpu)).then_some("--bind gpu"));
-        if self.gpus == Some(Gpus::None) {
+        if self.gpus == Some(Gpus::Untouched) {
             let per_task = self.gpus_per_task.map(|_| "--gpus-per-task");
             if let Some(wants) = per_task.or(wants) {
                 return Err(format!(
@@ -142,7 +143,7 @@ impl DeviceArgs {
                 ));
             }
         }
-        if self.bind == Some(Bind::Gpu) && !self.want_gpus() {
+        if self.bind == Some(Bind::Gpu) && !self.wants_gpus() {
             return Err("--bind gpu needs tasks with GPUs: add --gpus-per-task 1".to_owned());
         }
         Ok(())
@@ -174,7 +175,7 @@ mod tests {
         let list = |tokens: &[&str]| Gpus::List(tokens.iter().map(|&t| t.into()).collect());
         for (line, gpus) in [
             ("--gpus all", Gpus::All),
-            ("--gpus none", Gpus::None),
+            ("--gpus none", Gpus::Untouched),
             ("--gpus 0,2,GPU-3fa1", list(&["0", "2", "GPU-3fa1"])),
             ("--gpus 0.1", list(&["0.1"])),
         ] {
@@ -191,10 +192,10 @@ mod tests {
             (options.cpus_per_task, options.bind),
             (Some(4), Some(Bind::Gpu))
         );
-        assert!(options.want_gpus() && read("--mps").unwrap().want_gpus());
-        assert!(!read("--gpus none").unwrap().want_gpus());
-        assert!(!read("--gpus-per-task 0").unwrap().want_gpus());
-        assert!(!read("").unwrap().want_gpus());
+        assert!(options.wants_gpus() && read("--mps").unwrap().wants_gpus());
+        assert!(!read("--gpus none").unwrap().wants_gpus());
+        assert!(!read("--gpus-per-task 0").unwrap().wants_gpus());
+        assert!(!read("").unwrap().wants_gpus());
     }
 
     #[test]

@@ -266,15 +266,6 @@ pub enum Lock {
     Link,
 }
 
-/// Where the tasks come from.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum List {
-    /// `-`: standard input.
-    Stdin,
-    /// A file, or a path that can be read like one.
-    File(PathBuf),
-}
-
 /// What becomes of the variables of the launcher that started us.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum SrunEnv {
@@ -287,13 +278,13 @@ pub enum SrunEnv {
 impl FarmArgs {
     /// Checks what clap does not, and completes the defaults: the list, the workdir and
     /// the other options.
-    pub(super) fn check(mut self) -> Result<(List, PathBuf, Self), String> {
+    pub(super) fn check(mut self) -> Result<(PathBuf, PathBuf, Self), String> {
         self.devices.check()?;
-        let path = self.list.take().ok_or("no TASKLIST is given")?;
+        let list = self.list.take().ok_or("no TASKLIST is given")?;
         let workdir = match self.workdir.take() {
             Some(workdir) => workdir,
-            None => default_workdir(&path).ok_or_else(|| {
-                let what = match path.to_str() {
+            None => default_workdir(&list).ok_or_else(|| {
+                let what = match list.to_str() {
                     Some("-" | "/dev/stdin") => "standard input",
                     _ => "a pipe",
                 };
@@ -302,11 +293,6 @@ impl FarmArgs {
         };
         self.timeout = self.timeout.filter(|limit| !limit.is_zero());
         self.task_timeout = self.task_timeout.filter(|limit| !limit.is_zero());
-        let list = if path == Path::new("-") {
-            List::Stdin
-        } else {
-            List::File(path)
-        };
         Ok((list, workdir, self))
     }
 

@@ -1,6 +1,6 @@
 //! The command line: `Cli::read` turns arguments and variables into a `Request`, and
-//! decides nothing. `farm` has the options of the farm, `adapt` what clap does not do by
-//! itself.
+//! decides nothing. `farm` has the options of the farm; `arguments`, `variables` and `errors`
+//! do what clap does not.
 //!
 //! All options of PyTaskFarmer work as its users type them, also `-v True` and `--proc`
 //! without a value. Long options cannot be abbreviated: the abbreviation of one option
@@ -16,6 +16,7 @@ mod repair;
 #[cfg(test)]
 mod tests;
 mod values;
+mod variables;
 mod view;
 
 use std::ffi::OsString;
@@ -25,12 +26,11 @@ use clap::error::ErrorKind;
 use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum};
 
 pub use self::arguments::nearest_command;
-use self::arguments::{as_option, misspelled, reserved};
+use self::arguments::{as_option, reserved, tidy};
 pub use self::device_options::{Bind, DeviceArgs, Devices};
-use self::errors::{clearer, tidy};
-pub use self::farm::{FarmArgs, List, Lock, Logs, SrunEnv, default_workdir};
+use self::errors::clearer;
+pub use self::farm::{FarmArgs, Lock, Logs, SrunEnv, default_workdir};
 pub use self::repair::Repair;
-pub use self::values::Gpus;
 pub use self::view::{Export, Format, Report, Status, Timeline, Watch};
 use crate::VERSION;
 use crate::model::ids::Ids;
@@ -41,33 +41,15 @@ use crate::model::task::TaskId;
 pub enum Request {
     /// Run a task list.
     Farm {
-        /// Where the tasks come from.
-        list: List,
+        /// Where the tasks come from; `-` is standard input.
+        list: PathBuf,
         /// Where the state of the run is, from `--workdir` or by default.
         workdir: PathBuf,
         /// The options.
         options: Box<FarmArgs>,
     },
-    /// Show what a task printed.
-    Log(Log),
-    /// Put failed tasks back.
-    Retry(Retry),
-    /// Repair a damaged workdir.
-    Repair(Repair),
-    /// Show the state of a run.
-    Status(Status),
-    /// Watch a run.
-    Watch(Watch),
-    /// Write the results for other tools.
-    Export(Export),
-    /// Write the report.
-    Report(Report),
-    /// Write the timeline.
-    Timeline(Timeline),
-    /// Show GPUs and CPUs.
-    Devices(Box<Devices>),
-    /// Print what makes a shell complete our command lines.
-    Completions(Shell),
+    /// One of the other commands.
+    Command(Command),
     /// Be the guard of another farmer's tasks.
     Guard(Vec<OsString>),
 }
@@ -90,13 +72,15 @@ pub enum Request {
 )]
 pub struct Cli {
     #[command(subcommand)]
-    command: Option<Other>,
+    command: Option<Command>,
     #[command(flatten)]
     farm: FarmArgs,
 }
 
+/// A command beside the farm.
 #[derive(Clone, Debug, Subcommand)]
-enum Other {
+#[expect(missing_docs, reason = "each has the help of its arguments")]
+pub enum Command {
     Log(Log),
     Retry(Retry),
     Repair(Repair),
@@ -109,15 +93,41 @@ enum Other {
     Completions(Completions),
 }
 
+impl Command {
+    /// What is wrong with its options together.
+    fn fault(&self) -> Option<String> {
+        match self {
+            Self::Status(status) => status.fault().map(str::to_owned),
+            Self::Devices(devices) => devices.options.check().err(),
+            _ => None,
+        }
+    }
+
+    /// The workdir that it is for.
+    pub fn workdir_mut(&mut self) -> Option<&mut PathBuf> {
+        match self {
+            Self::Log(Log { workdir, .. })
+            | Self::Retry(Retry { workdir, .. })
+            | Self::Repair(Repair { workdir, .. })
+            | Self::Status(Status { workdir, .. })
+            | Self::Watch(Watch { workdir })
+            | Self::Export(Export { workdir, .. })
+            | Self::Timeline(Timeline { workdir, .. })
+            | Self::Report(Report { workdir, .. }) => Some(workdir),
+            Self::Devices(_) | Self::Completions(_) => None,
+        }
+    }
+}
+
 /// Make a shell complete options, workdirs and the ids of failed tasks.
 ///
 /// Add this line to ~/.bashrc: source <(pytf completions bash). To ~/.zshrc, after
 /// compinit: source <(pytf completions zsh). For fish:
 /// pytf completions fish > ~/.config/fish/completions/pytf.fish
 #[derive(Clone, Debug, Args)]
-struct Completions {
+pub struct Completions {
     /// The shell
-    shell: Shell,
+    pub shell: Shell,
 }
 
 /// A shell that can ask us for completions.
@@ -180,27 +190,12 @@ impl Cli {
         let argv = tidy(as_option(argv));
         let matches = command
             .try_get_matches_from_mut(&argv)
-            .map_err(|error| match misspelled(&error, &argv) {
-                Some(why) => command.error(ErrorKind::InvalidSubcommand, why),
-                None => clearer(error, &mut command, &argv, &variable),
-            })?;
+            .map_err(|error| clearer(error, &mut command, &argv, &variable))?;
         let cli = Self::from_arg_matches(&matches).map_err(|error| error.format(&mut command))?;
         match cli.command {
-            Some(Other::Log(log)) => Ok(Request::Log(log)),
-            Some(Other::Retry(retry)) => Ok(Request::Retry(retry)),
-            Some(Other::Repair(repair)) => Ok(Request::Repair(repair)),
-            Some(Other::Status(status)) => match status.fault() {
-                None => Ok(Request::Status(status)),
+            Some(given) => match given.fault() {
+                None => Ok(Request::Command(given)),
                 Some(why) => Err(command.error(ErrorKind::ArgumentConflict, why)),
-            },
-            Some(Other::Watch(watch)) => Ok(Request::Watch(watch)),
-            Some(Other::Report(report)) => Ok(Request::Report(report)),
-            Some(Other::Export(export)) => Ok(Request::Export(export)),
-            Some(Other::Completions(completions)) => Ok(Request::Completions(completions.shell)),
-            Some(Other::Timeline(timeline)) => Ok(Request::Timeline(timeline)),
-            Some(Other::Devices(devices)) => match devices.options.check() {
-                Ok(()) => Ok(Request::Devices(devices)),
-                Err(why) => Err(command.error(ErrorKind::ArgumentConflict, why)),
             },
             None => match cli.farm.check() {
                 Ok((list, workdir, options)) => Ok(Request::Farm {
@@ -222,11 +217,11 @@ pub fn definition() -> clap::Command {
 /// The command as clap sees it, with its help completed and without the variables that
 /// do not count.
 fn command(variable: &dyn Fn(&str) -> Option<OsString>) -> clap::Command {
-    errors::complete(Cli::command(), variable)
+    variables::complete(Cli::command(), variable)
 }
 
 /// Those of these variables that look like options and are none, each with the option
 /// that it may have been meant for.
 pub fn unknown_variables(names: impl Iterator<Item = OsString>) -> Vec<(String, Option<String>)> {
-    errors::unknown_variables(&Cli::command(), names)
+    variables::unknown_variables(&Cli::command(), names)
 }

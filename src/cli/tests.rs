@@ -12,7 +12,7 @@ fn read(line: &str) -> Result<Request, clap::Error> {
     Cli::read(argv.map(OsString::from), |_| None)
 }
 
-fn farm(line: &str) -> (List, PathBuf, FarmArgs) {
+fn farm(line: &str) -> (PathBuf, PathBuf, FarmArgs) {
     match read(line) {
         Ok(Request::Farm {
             list,
@@ -112,7 +112,7 @@ fn short_help_is_a_line_a_flag() {
 fn pytaskfarmers_command_lines_work() {
     let (list, workdir, options) =
         farm("tasks.txt --proc 16 --timeout 3600 --workdir run1 -v True -r default -t default");
-    assert_eq!(list, List::File("tasks.txt".into()));
+    assert_eq!(list, Path::new("tasks.txt"));
     assert_eq!(workdir, Path::new("run1"));
     assert_eq!(options.slots(), Some(16));
     assert_eq!(options.timeout, Some(Duration::from_secs(3600)));
@@ -181,9 +181,9 @@ fn verbose_takes_a_value_only_when_it_says_yes_or_no() {
     ] {
         let (list, _, options) = farm(line);
         assert_eq!(options.verbose, verbose, "'{line}'");
-        assert_eq!(list, List::File("t".into()), "'{line}'");
+        assert_eq!(list, Path::new("t"), "'{line}'");
     }
-    assert_eq!(farm("-- -v").0, List::File("-v".into()));
+    assert_eq!(farm("-- -v").0, Path::new("-v"));
 }
 
 #[test]
@@ -221,7 +221,7 @@ fn options_are_read() {
 
 #[test]
 fn standard_input_needs_a_workdir() {
-    assert_eq!(farm("- --workdir w").0, List::Stdin);
+    assert_eq!(farm("- --workdir w").0, Path::new("-"));
     for list in ["-", "/dev/stdin", "/dev/fd/5", "/proc/self/fd/0"] {
         assert!(error(list).contains("--workdir"), "{list}");
         assert_eq!(farm(&format!("{list} -w w")).1, Path::new("w"));
@@ -256,19 +256,21 @@ fn wrong_lines_say_why() {
 #[test]
 fn the_other_commands_are_read() {
     match read("log run1 17 --attempt 2").unwrap() {
-        Request::Log(log) => {
+        Request::Command(Command::Log(log)) => {
             assert_eq!((log.id, log.attempt), (TaskId(17), Some(2)));
             assert_eq!(log.workdir, Path::new("run1"));
         }
         other => panic!("{other:?}"),
     }
     match read("retry run1 3-9,12 20").unwrap() {
-        Request::Retry(retry) => {
+        Request::Command(Command::Retry(retry)) => {
             assert_eq!(retry.ids.iter().map(Ids::count).sum::<u64>(), 9);
         }
         other => panic!("{other:?}"),
     }
-    assert!(matches!(read("retry run1"), Ok(Request::Retry(retry)) if retry.ids.is_empty()));
+    assert!(
+        matches!(read("retry run1"), Ok(Request::Command(Command::Retry(retry))) if retry.ids.is_empty())
+    );
     match read("__guard 3 --x").unwrap() {
         Request::Guard(words) => assert_eq!(words, ["3", "--x"]),
         other => panic!("{other:?}"),
@@ -335,6 +337,9 @@ fn variables_are_options() {
         (workdir.as_path(), options.slots()),
         (Path::new("x"), Some(4))
     );
-    assert!(matches!(read("log w 3"), Request::Log(_)));
-    assert!(matches!(read("retry w"), Request::Retry(_)));
+    assert!(matches!(read("log w 3"), Request::Command(Command::Log(_))));
+    assert!(matches!(
+        read("retry w"),
+        Request::Command(Command::Retry(_))
+    ));
 }

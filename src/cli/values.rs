@@ -1,17 +1,6 @@
 //! How the values of options are read, and what is wrong with those that cannot be.
 
-use crate::model::devices::kind;
-
-/// Which GPUs are wanted.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Gpus {
-    /// Every one that we may use.
-    All,
-    /// What the tasks see is not changed by this.
-    None,
-    /// These.
-    List(Vec<String>),
-}
+use crate::model::devices::{Gpus, kind};
 
 /// More slots than any node has threads for; a larger number is a slip.
 const MOST_SLOTS: u32 = 65_536;
@@ -28,7 +17,7 @@ pub(super) fn slots(text: &str) -> Result<u32, String> {
 pub(super) fn gpus(text: &str) -> Result<Gpus, String> {
     match text.trim() {
         "all" => return Ok(Gpus::All),
-        "none" => return Ok(Gpus::None),
+        "none" => return Ok(Gpus::Untouched),
         _ => {}
     }
     let mut list: Vec<String> = Vec::new();

@@ -4,17 +4,17 @@ use std::time::Duration;
 
 use crossbeam_channel::bounded;
 
-use super::options::{DeviceOptions, Gpus};
+use super::options::DeviceOptions;
 use super::resources::Resources;
 use super::slot_plan::{NoPlan, Plan};
 use crate::host::allocation::{here, host_name};
 use crate::host::gpus::{Access, Key, Probe};
 use crate::host::room;
 use crate::model::cpus::usable;
-use crate::model::devices::VARIABLES;
 use crate::model::devices::availability::Sample;
 use crate::model::devices::cores::show_list;
 use crate::model::devices::pool::{Gpu, pool};
+use crate::model::devices::{Gpus, VARIABLES};
 use crate::model::record::SlotDevices;
 use crate::ui::device_report::{DeviceReport, ListedGpu};
 

@@ -199,7 +199,7 @@ impl StartContext<'_> {
         let options = self.farm.options;
         let because = match (options.slots, options.devices.cpus_per_task) {
             (Some(_), _) => Because::Asked,
-            (None, _) if options.devices.want_gpus() => Because::Gpus,
+            (None, _) if options.devices.wants_gpus => Because::Gpus,
             (None, Some(cpus)) => Because::Cpus(cpus),
             (None, None) => Because::EachCpu,
         };

@@ -7,6 +7,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use crate::history::run::Run;
+use crate::model::devices::Gpus;
 use crate::model::logs::LogMode;
 use crate::workdir::mechanism::Mechanism;
 
@@ -94,6 +95,8 @@ pub enum AllocationEnd {
 /// The options for GPUs and CPUs.
 #[derive(Clone, Debug, Default)]
 pub struct DeviceOptions {
+    /// Whether each task gets GPUs of its own: an option requests it.
+    pub wants_gpus: bool,
     /// Which GPUs may be used; none: not specified.
     pub gpus: Option<Gpus>,
     /// How many GPUs each task gets.
@@ -110,29 +113,6 @@ pub struct DeviceOptions {
     pub cpus_per_task: Option<u32>,
     /// How slots are bound to CPUs; none: chosen by what is there.
     pub bind: Option<Bind>,
-}
-
-impl DeviceOptions {
-    /// Whether each task gets GPUs of its own.
-    pub(super) fn want_gpus(&self) -> bool {
-        matches!(self.gpus, Some(Gpus::All | Gpus::List(_)))
-            || self.gpus_per_task.is_some_and(|n| n > 0)
-            || self.tasks_per_gpu.is_some()
-            || self.gpu_max_load.is_some()
-            || self.gpu_max_memory.is_some()
-            || self.mps
-    }
-}
-
-/// Which GPUs may be used.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Gpus {
-    /// All that this process may use.
-    All,
-    /// None: what tasks see of GPUs is left as it is.
-    Untouched,
-    /// These: indices, UUIDs or beginnings of UUIDs.
-    List(Vec<String>),
 }
 
 /// How slots are bound to CPUs.

@@ -8,12 +8,12 @@ use std::collections::BTreeSet;
 use std::ffi::OsString;
 
 use super::cpu_binding::{self, Cores};
-use super::options::{DeviceOptions, Gpus};
+use super::options::DeviceOptions;
 use super::resources::Resources;
 use crate::host::gpus::{self, Probe};
 use crate::model::devices::assign::{Share, Wish, assign};
 use crate::model::devices::pool::{Pool, is_given, pool};
-use crate::model::devices::{Kind, VARIABLES, Vendor, kind};
+use crate::model::devices::{Gpus, Kind, VARIABLES, Vendor, kind};
 use crate::model::record::SlotDevices;
 
 /// Why there is no plan.
@@ -93,7 +93,7 @@ impl Plan {
             remarks: Vec::new(),
             pinning: Pinning::Untouched,
         };
-        if options.want_gpus() {
+        if options.wants_gpus {
             plan.assign_gpus(options, proc, resources)?;
         } else {
             plan.pinning = plan.without(options, resources);

@@ -27,6 +27,7 @@ fn plan(options: &DeviceOptions, proc: Option<u32>, vars: &[(&str, &str)]) -> Re
 
 fn per_task(gpus: u32) -> DeviceOptions {
     DeviceOptions {
+        wants_gpus: gpus > 0,
         gpus_per_task: Some(gpus),
         ..DeviceOptions::default()
     }

@@ -10,6 +10,17 @@ pub mod availability;
 pub mod cores;
 pub mod pool;
 
+/// Which GPUs may be used.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Gpus {
+    /// All that this process may use.
+    All,
+    /// None: what tasks see of GPUs is left as it is.
+    Untouched,
+    /// These: indices, UUIDs or beginnings of UUIDs.
+    List(Vec<String>),
+}
+
 /// Who made the devices: each has a variable of its own by which a program is
 /// told which of them to use.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
