@@ -174,12 +174,9 @@ fn log(args: &Log) -> RunExit {
 
 /// `pytf retry`
 fn retry_failed(args: &Retry) -> Result<RunExit, StartError> {
-    if std::fs::symlink_metadata(args.workdir.join(LOCK)).is_err() {
-        warn(&format!(
-            "{} is not a workdir of pytf: it has no file '{LOCK}'",
-            args.workdir.display()
-        ));
-        return Ok(RunExit::WorkdirUnusable);
+    let missing = format!("no file '{LOCK}'");
+    if let Some(exit) = refuse_other_folder(&args.workdir, &[LOCK], &missing) {
+        return Ok(exit);
     }
     let workdir = Workdir::open(
         &args.workdir,
@@ -218,16 +215,25 @@ fn retry_failed(args: &Retry) -> Result<RunExit, StartError> {
     Ok(RunExit::Usage)
 }
 
+/// Refuses a folder that has none of these files; returns the exit status.
+fn refuse_other_folder(folder: &Path, names: &[&str], missing: &str) -> Option<RunExit> {
+    let is_there = |name: &&str| std::fs::symlink_metadata(folder.join(name)).is_ok();
+    if names.iter().any(is_there) {
+        return None;
+    }
+    let folder = folder.display();
+    warn(&format!(
+        "{folder} is not a workdir of pytf: it has {missing}"
+    ));
+    Some(RunExit::WorkdirUnusable)
+}
+
 /// `pytf repair`
 fn repair(args: &Repair) -> Result<RunExit, StartError> {
     // Any of them may be damaged.
-    let is_there = |name| std::fs::symlink_metadata(args.workdir.join(name)).is_ok();
-    if ![NODES, LOCK, TASKS].into_iter().any(is_there) {
-        warn(&format!(
-            "{} is not a workdir of pytf: it has no folder '{NODES}', no file '{LOCK}' and no '{TASKS}'",
-            args.workdir.display()
-        ));
-        return Ok(RunExit::WorkdirUnusable);
+    let missing = format!("no folder '{NODES}', no file '{LOCK}' and no '{TASKS}'");
+    if let Some(exit) = refuse_other_folder(&args.workdir, &[NODES, LOCK, TASKS], &missing) {
+        return Ok(exit);
     }
     let dir: Arc<dyn Dir> = open_dir(&args.workdir, Ownership::AsItIs)?;
     if args.check {

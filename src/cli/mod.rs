@@ -12,7 +12,6 @@ mod device_options;
 mod errors;
 mod farm;
 mod groups;
-mod repair;
 #[cfg(test)]
 mod tests;
 mod values;
@@ -30,7 +29,6 @@ use self::arguments::{as_option, reserved, tidy};
 pub use self::device_options::{Bind, DeviceArgs, Devices};
 use self::errors::clearer;
 pub use self::farm::{FarmArgs, Lock, Logs, SrunEnv, default_workdir};
-pub use self::repair::Repair;
 pub use self::view::{Export, Format, Report, Status, Timeline, Watch};
 use crate::VERSION;
 use crate::model::ids::Ids;
@@ -163,6 +161,25 @@ pub struct Retry {
     pub workdir: PathBuf,
     /// Which failed tasks: ids and ranges such as 17 or 3-9,12 [default: all]
     pub ids: Vec<Ids>,
+}
+
+/// Repair a damaged workdir.
+///
+/// The journals hold every result. All other files are written again from them and from
+/// what is left of the files. The old files are kept in the folder damaged-1, damaged-2,
+/// ... of the workdir. Refused while a pytf works on the run.
+#[derive(Clone, Debug, Args)]
+pub struct Repair {
+    /// The workdir of the run
+    pub workdir: PathBuf,
+    /// The task list of the run, for lines that are in no file of the workdir
+    pub tasklist: Option<PathBuf>,
+    /// Read each line of the list as one task, as a run with --plain does
+    #[arg(long)]
+    pub plain: bool,
+    /// Only report damage and change nothing: exit status 74 if there is any
+    #[arg(long, conflicts_with_all = ["tasklist", "plain"])]
+    pub check: bool,
 }
 
 /// The word by which a farmer starts its guard.

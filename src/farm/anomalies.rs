@@ -85,7 +85,7 @@ impl Anomalies {
     /// of ours and no orphan.
     pub(super) fn left_behind(&mut self, guard: Pid) -> Vec<LeftBehind> {
         let mut counts: BTreeMap<TaskId, u32> = BTreeMap::new();
-        for group in reap_orphans(Some(guard)) {
+        for group in reap_orphans(guard) {
             let mut processes = self.shared.processes.iter();
             if let Some(id) = processes.find_map(|process| process.task_of_group(group)) {
                 *counts.entry(id).or_default() += 1;

@@ -6,8 +6,8 @@
 
 use std::collections::BTreeSet;
 
+use super::node_share::NodeShare;
 use super::options::{Bind, DeviceOptions};
-use super::resources::Resources;
 use crate::host::cpus;
 use crate::model::allocation::Scheduler;
 use crate::model::devices::cores::{self, assign};
@@ -24,10 +24,10 @@ pub(super) struct Cores {
 
 /// The CPUs that this process may use: those that it may run on, or its part of
 /// them where the processes of this node all may run on the same.
-pub(super) fn ours(resources: &Resources) -> BTreeSet<usize> {
+pub(super) fn ours(share: &NodeShare) -> BTreeSet<usize> {
     let allowed = cpus::allowed();
-    let part = resources.part();
-    let all = of_node(resources);
+    let part = share.part();
+    let all = of_node(share);
     if allowed.len() * part.of as usize <= all || allowed.len() < part.of as usize {
         return allowed;
     }
@@ -40,16 +40,16 @@ pub(super) fn ours(resources: &Resources) -> BTreeSet<usize> {
 }
 
 /// How many CPUs our job has on this node.
-fn of_node(resources: &Resources) -> usize {
-    let online = cpus::online(&resources.access.sysfs);
-    slurms(resources)
+fn of_node(share: &NodeShare) -> usize {
+    let online = cpus::online(&share.access.sysfs);
+    slurms(share)
         .filter(|_| online > 0)
         .map_or(online, |n| n.min(online))
 }
 
 /// The CPUs that Slurm gave to our job on this node.
-fn slurms(resources: &Resources) -> Option<usize> {
-    let place = resources.allocation;
+fn slurms(share: &NodeShare) -> Option<usize> {
+    let place = share.allocation;
     let cpus = place
         .cpus
         .filter(|_| place.scheduler == Some(Scheduler::Slurm));
@@ -57,11 +57,11 @@ fn slurms(resources: &Resources) -> Option<usize> {
 }
 
 /// Whether the CPUs that we may run on were given to our step alone.
-fn are_own(resources: &Resources) -> bool {
-    let place = resources.allocation;
+fn are_own(share: &NodeShare) -> bool {
+    let place = share.allocation;
     let allowed = cpus::allowed().len();
-    let is_part = allowed < cpus::online(&resources.access.sysfs);
-    let is_counted = slurms(resources).is_some_and(|counted| counted >= allowed);
+    let is_part = allowed < cpus::online(&share.access.sysfs);
+    let is_counted = slurms(share).is_some_and(|counted| counted >= allowed);
     place.rank.is_some() && place.job.is_some() && (is_part || is_counted)
 }
 
@@ -69,7 +69,7 @@ pub(super) fn plan(
     options: &DeviceOptions,
     ours: &BTreeSet<usize>,
     near: &[BTreeSet<usize>],
-    resources: &Resources,
+    share: &NodeShare,
 ) -> Result<Cores, String> {
     let slots = near.len().max(1);
     let asked = options.cpus_per_task.map(|n| n as usize);
@@ -90,16 +90,14 @@ pub(super) fn plan(
         (Some(Bind::Numa), _) => (cores::Bind::Numa, true),
         (Some(Bind::Gpu), _) => (cores::Bind::Near, true),
         (None, Some(_)) => (cores::Bind::Own(each), false),
-        (None, None) if are_own(resources) && slots <= ours.len() => {
-            (cores::Bind::Own(each), false)
-        }
+        (None, None) if are_own(share) && slots <= ours.len() => (cores::Bind::Own(each), false),
         (None, None) | (Some(Bind::None), _) => return Ok(unbound(None)),
     };
     if options.bind == Some(Bind::Gpu) && near.iter().all(BTreeSet::is_empty) {
         let remark = "which CPUs are near the GPUs is not known: tasks are not bound";
         return Ok(unbound(Some(remark.to_owned())));
     }
-    let layout = cpus::layout(&resources.access.sysfs, ours);
+    let layout = cpus::layout(&share.access.sysfs, ours);
     match assign(&layout, bind, near) {
         Some(slots) => Ok(Cores {
             slots: Some(slots),

@@ -4,18 +4,16 @@ use std::time::Duration;
 
 use crossbeam_channel::bounded;
 
+use super::node_share::NodeShare;
 use super::options::DeviceOptions;
-use super::resources::Resources;
 use super::slot_plan::{NoPlan, Plan};
 use crate::host::allocation::{here, host_name};
-use crate::host::gpus::{Access, Key, Probe};
-use crate::host::room;
-use crate::model::cpus::usable;
+use crate::host::cpus;
+use crate::host::gpus::{Key, Probe};
 use crate::model::devices::availability::Sample;
 use crate::model::devices::cores::show_list;
 use crate::model::devices::pool::{Gpu, pool};
 use crate::model::devices::{Gpus, VARIABLES};
-use crate::model::record::SlotDevices;
 use crate::ui::device_report::{DeviceReport, ListedGpu};
 
 /// How long a measurement may take.
@@ -26,17 +24,13 @@ pub fn inventory(options: &DeviceOptions, slots: Option<u32>) -> Result<DeviceRe
     let lookup = |name: &str| std::env::var(name).ok();
     let node = host_name();
     let allocation = here(&node);
-    let resources = Resources {
-        lookup: &lookup,
-        access: Access::from(|name| std::env::var_os(name)),
-        allocation: &allocation,
-        usable: usable(room::cpus(), &allocation),
-    };
-    let plan = Plan::make(options, slots, &resources)?;
+    let share = NodeShare::read(&allocation, cpus::usable());
+    let plan = Plan::make(options, slots, &share)?;
+    let slots = plan.rows();
     let mut remarks = plan.remarks.clone();
     let probe = match plan.probe {
         Some(probe) => Some(probe),
-        None => match Probe::start(&resources.access) {
+        None => match Probe::start(&share.access) {
             Ok(probe) => Some(probe),
             Err(why) => {
                 remarks.push(why);
@@ -50,15 +44,11 @@ pub fn inventory(options: &DeviceOptions, slots: Option<u32>) -> Result<DeviceRe
         (None, Some(Gpus::Untouched)) => None,
         (None, _) => pool(lookup, found, None).ok(),
     };
-    let slots = plan.slots.iter().map(|slot| SlotDevices {
-        gpus: slot.gpus.clone(),
-        cpus: slot.cpus.as_deref().map(show_list),
-    });
-    let cpus: Vec<usize> = plan.cpus.iter().copied().collect();
+    let own: Vec<usize> = plan.cpus.iter().copied().collect();
     let variables = VARIABLES
         .into_iter()
         .filter_map(|name| Some((name, lookup(name)?)));
-    let part = resources.part();
+    let part = share.part();
     Ok(DeviceReport {
         node,
         gpus: probe.as_ref().map(seen).unwrap_or_default(),
@@ -73,10 +63,10 @@ pub fn inventory(options: &DeviceOptions, slots: Option<u32>) -> Result<DeviceRe
                     .collect()
             })
             .unwrap_or_default(),
-        cpus: show_list(&cpus),
-        cpu_count: cpus.len(),
+        cpus: show_list(&own),
+        cpu_count: own.len(),
         process: (part.rank, part.of),
-        slots: slots.collect(),
+        slots,
         remarks,
     })
 }

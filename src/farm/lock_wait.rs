@@ -12,6 +12,7 @@ use super::clock::{Clock, since_boot};
 use super::message::Event;
 use super::queue::Queue;
 use crate::host::guard;
+use crate::ui::progress::warn;
 use crate::workdir::liveness::own_node::Here;
 use crate::workdir::liveness::{Waiting, Watcher};
 
@@ -132,15 +133,8 @@ impl Waiting for LockWaiter {
 
     fn notify(&mut self, message: String) {
         match &self.events {
-            Some(events) => {
-                let _ = events.send(Event::Say(message));
-            }
-            None => {
-                let _ = std::io::Write::write_fmt(
-                    &mut std::io::stderr(),
-                    format_args!("pytf: {message}\n"),
-                );
-            }
+            Some(events) => drop(events.send(Event::Say(message))),
+            None => warn(&message),
         }
     }
 

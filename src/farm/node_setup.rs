@@ -4,16 +4,15 @@
 use std::ffi::OsString;
 use std::sync::Arc;
 
+use super::node_share::NodeShare;
 use super::options::Options;
 use super::reserved_threads::ReservedThreads;
-use super::resources::Resources;
 use super::slot_plan::Plan;
 use super::start_error::StartError;
 use crate::host::allocation::{here, host_name};
-use crate::host::gpus::Access;
-use crate::host::room;
+use crate::host::cpus;
 use crate::model::allocation::{Allocation, is_launchers};
-use crate::model::cpus::{usable, warnings};
+use crate::model::cpus::warnings;
 use crate::model::refusal::hint;
 use crate::model::tasklist::Dialect;
 use crate::runner::Runner;
@@ -39,26 +38,18 @@ pub(super) struct Node {
 
 impl Node {
     /// Reads the variables and the node, and plans the slots.
-    pub(super) fn read(options: &Options) -> Result<Self, StartError> {
-        let is_hidden =
-            |name: &OsString| options.hides_launcher && name.to_str().is_some_and(is_launchers);
-        let env: Vec<_> = std::env::vars_os()
-            .filter(|(name, _)| !is_hidden(name))
-            .collect();
+    pub(super) fn read(
+        options: &Options,
+        env: Vec<(OsString, OsString)>,
+    ) -> Result<Self, StartError> {
         let shell = Shell::find(options.shell.as_deref(), |name| std::env::var_os(name))?;
-        let text = |name: &str| std::env::var(name).ok();
         let name = host_name();
-        let (cpus, allocation) = (room::cpus(), here(&name));
-        let resources = Resources {
-            lookup: &text,
-            access: Access::from(|name| std::env::var_os(name)),
-            allocation: &allocation,
-            usable: usable(cpus, &allocation),
-        };
-        let plan = Plan::make(&options.devices, options.slots, &resources)?;
+        let (counts, allocation) = (cpus::usable(), here(&name));
+        let share = NodeShare::read(&allocation, counts);
+        let plan = Plan::make(&options.devices, options.slots, &share)?;
         Ok(Self {
             slots: u32::try_from(plan.slots.len()).unwrap_or(u32::MAX),
-            warnings: warnings(options.slots, cpus, &allocation, &name),
+            warnings: warnings(options.slots, counts, &allocation, &name),
             name,
             allocation,
             runner: Runner::new(shell, env.iter().cloned()),
@@ -85,20 +76,29 @@ impl Node {
         Ok(threads)
     }
 
-    /// How lists are read here: the variables that tasks will have are known.
-    pub(super) fn dialect(&self, plain: bool) -> Dialect {
-        let names = self.env.iter().filter_map(|(name, _)| name.to_str());
-        Dialect {
-            plain,
-            variables: Some(Arc::new(names.map(str::to_owned).collect())),
-        }
-    }
-
     /// The job's id as a part of a farmer's name; `0` outside of a job.
     pub(super) fn job(&self) -> String {
         let job = self.allocation.job.as_deref().unwrap_or("0");
         job.chars()
             .map(|c| if c.is_ascii_alphanumeric() { c } else { '_' })
             .collect()
+    }
+}
+
+/// The environment of all tasks.
+pub(super) fn task_variables(options: &Options) -> Vec<(OsString, OsString)> {
+    let is_hidden =
+        |name: &OsString| options.hides_launcher && name.to_str().is_some_and(is_launchers);
+    std::env::vars_os()
+        .filter(|(name, _)| !is_hidden(name))
+        .collect()
+}
+
+/// How lists are read where tasks have this environment.
+pub(super) fn dialect(env: &[(OsString, OsString)], plain: bool) -> Dialect {
+    let names = env.iter().filter_map(|(name, _)| name.to_str());
+    Dialect {
+        plain,
+        variables: Some(Arc::new(names.map(str::to_owned).collect())),
     }
 }

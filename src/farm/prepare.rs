@@ -189,20 +189,13 @@ impl StartContext<'_> {
                 text += &format!(" ({} of them had not run and will not)", changed.dropped);
             }
             if changed.forgotten > 0 {
-                let were = counted(
-                    changed.forgotten,
-                    "had failed and counts",
-                    "had failed and count",
-                );
+                let (one, many) = ("had failed and counts", "had failed and count");
+                let were = counted(changed.forgotten, one, many);
                 text += &format!("; of those that are gone {were} no longer");
             }
             if changed.restored > 0 {
-                let are = counted(
-                    changed.restored,
-                    "line is back and will",
-                    "lines are back and will",
-                );
-                text += &format!("; {are} run");
+                let are = counted(changed.restored, "line is", "lines are");
+                text += &format!("; {are} back and will run");
             }
             self.say(&text);
         }

@@ -7,11 +7,12 @@
 use std::collections::BTreeSet;
 use std::ffi::OsString;
 
-use super::cpu_binding::{self, Cores};
+use super::cpu_binding;
+use super::node_share::NodeShare;
 use super::options::DeviceOptions;
-use super::resources::Resources;
 use crate::host::gpus::{self, Probe};
 use crate::model::devices::assign::{Share, Wish, assign};
+use crate::model::devices::cores::show_list;
 use crate::model::devices::pool::{Pool, is_given, pool};
 use crate::model::devices::{Gpus, Kind, VARIABLES, Vendor, kind};
 use crate::model::record::SlotDevices;
@@ -52,8 +53,6 @@ pub(super) struct Plan {
     pub slots: Vec<SlotPlan>,
     /// The GPUs that are assigned, when any are.
     pub pool: Option<Pool>,
-    /// The part of the pool that belongs to this process.
-    pub part: Share,
     /// What measures the GPUs.
     pub probe: Option<Probe>,
     /// The CPUs that we may use.
@@ -61,6 +60,8 @@ pub(super) struct Plan {
     /// Messages for the user.
     pub remarks: Vec<String>,
     pinning: Pinning,
+    /// The number of OpenMP threads of a task.
+    threads: Option<usize>,
 }
 
 /// What one slot has.
@@ -72,8 +73,6 @@ pub(super) struct SlotPlan {
     pub gpus: Vec<String>,
     /// The CPUs that its tasks are bound to.
     pub cpus: Option<Vec<usize>>,
-    /// The number of OpenMP threads of its tasks.
-    pub threads: Option<usize>,
 }
 
 impl Plan {
@@ -81,27 +80,27 @@ impl Plan {
     pub(super) fn make(
         options: &DeviceOptions,
         proc: Option<u32>,
-        resources: &Resources,
+        share: &NodeShare,
     ) -> Result<Self, NoPlan> {
-        let cpus = cpu_binding::ours(resources);
+        let cpus = cpu_binding::ours(share);
         let mut plan = Self {
             slots: Vec::new(),
             pool: None,
-            part: Share::WHOLE,
             probe: None,
             cpus,
             remarks: Vec::new(),
             pinning: Pinning::Untouched,
+            threads: None,
         };
         if options.wants_gpus {
-            plan.assign_gpus(options, proc, resources)?;
+            plan.assign_gpus(options, proc, share)?;
         } else {
-            plan.pinning = plan.without(options, resources);
+            plan.pinning = plan.without(options, share);
             let slots =
-                proc.unwrap_or_else(|| default_slots(options, plan.cpus.len(), resources.usable));
+                proc.unwrap_or_else(|| default_slots(options, plan.cpus.len(), share.usable));
             plan.slots = vec![SlotPlan::default(); slots as usize];
         }
-        plan.bind(options, resources)?;
+        plan.bind(options, share)?;
         Ok(plan)
     }
 
@@ -110,9 +109,9 @@ impl Plan {
         &mut self,
         options: &DeviceOptions,
         proc: Option<u32>,
-        resources: &Resources,
+        share: &NodeShare,
     ) -> Result<(), NoPlan> {
-        let probe = match Probe::start(&resources.access) {
+        let probe = match Probe::start(&share.access) {
             Ok(probe) => Some(probe),
             Err(why) => {
                 self.remarks.push(why);
@@ -124,9 +123,9 @@ impl Plan {
             Some(Gpus::List(list)) => Some(&list[..]),
             _ => None,
         };
-        let mut pool = pool(resources.lookup, found, list).map_err(NoPlan::Cannot)?;
+        let mut pool = pool(share.lookup, found, list).map_err(NoPlan::Cannot)?;
         if options.mps {
-            if resources.part().of > 1 {
+            if share.part().of > 1 {
                 let why = "--mps needs one pytf process per node, and there are more here";
                 return Err(NoPlan::Cannot(why.to_owned()));
             }
@@ -138,20 +137,20 @@ impl Plan {
                 }
             }
         }
-        self.part = if is_bound(resources.lookup, pool.devices.len()) {
+        let part = if is_bound(share.lookup, pool.devices.len()) {
             Share::WHOLE
         } else {
-            resources.part()
+            share.part()
         };
         let wish = Wish {
             slots: proc,
             per_task: options.gpus_per_task,
             per_gpu: options.tasks_per_gpu,
         };
-        let assigned = assign(&pool.localities(found), wish, self.part)
+        let assigned = assign(&pool.localities(found), wish, part)
             .map_err(|error| NoPlan::Cannot(error.to_string()))?;
         if assigned.is_empty() {
-            let Share { rank, of } = self.part;
+            let Share { rank, of } = part;
             return Err(NoPlan::NoShare { rank, of });
         }
         self.remarks.extend(pool.remarks.iter().cloned());
@@ -172,7 +171,7 @@ impl Plan {
             .flat_map(|slot| slot.devices.clone())
             .collect();
         let idle = pool.devices.len() - used.len();
-        if idle > 0 && self.part == Share::WHOLE {
+        if idle > 0 && part == Share::WHOLE {
             self.remarks.push(format!(
                 "{idle} of {} GPUs are not used",
                 pool.devices.len()
@@ -184,7 +183,7 @@ impl Plan {
     }
 
     /// What tasks that want no GPU see.
-    fn without(&mut self, options: &DeviceOptions, resources: &Resources) -> Pinning {
+    fn without(&mut self, options: &DeviceOptions, share: &NodeShare) -> Pinning {
         if options.gpus == Some(Gpus::Untouched) {
             return Pinning::Untouched;
         }
@@ -193,9 +192,9 @@ impl Plan {
         }
         let was_told = Vendor::ALL
             .iter()
-            .any(|vendor| (resources.lookup)(vendor.variable()).is_some());
-        if was_told || resources.allocation.job.is_none() {
-            if is_given(resources.lookup) && resources.allocation.job.is_some() {
+            .any(|vendor| (share.lookup)(vendor.variable()).is_some());
+        if was_told || share.allocation.job.is_none() {
+            if is_given(share.lookup) && share.allocation.job.is_some() {
                 self.remarks.push(
                     "this job has GPUs, which all tasks see: --gpus-per-task 1 gives each its own"
                         .to_owned(),
@@ -204,7 +203,7 @@ impl Plan {
             return Pinning::Untouched;
         }
         // The job has none of the GPUs of this node: they belong to others.
-        let vendors = gpus::vendors(&resources.access.sysfs);
+        let vendors = gpus::vendors(&share.access.sysfs);
         if vendors.is_empty() {
             return Pinning::Untouched;
         }
@@ -217,18 +216,14 @@ impl Plan {
     }
 
     /// Gives CPUs to slots.
-    fn bind(&mut self, options: &DeviceOptions, resources: &Resources) -> Result<(), NoPlan> {
+    fn bind(&mut self, options: &DeviceOptions, share: &NodeShare) -> Result<(), NoPlan> {
         let near: Vec<_> = self.slots.iter().map(|slot| self.near(slot)).collect();
-        let Cores {
-            slots,
-            threads,
-            remark,
-        } = cpu_binding::plan(options, &self.cpus, &near, resources).map_err(NoPlan::Cannot)?;
-        self.remarks.extend(remark);
-        let mut cpus = slots.into_iter().flatten();
-        for slot in &mut self.slots {
-            slot.cpus = cpus.next();
-            slot.threads = threads;
+        let cores = cpu_binding::plan(options, &self.cpus, &near, share);
+        let cores = cores.map_err(NoPlan::Cannot)?;
+        self.remarks.extend(cores.remark);
+        self.threads = cores.threads;
+        for (slot, cpus) in self.slots.iter_mut().zip(cores.slots.into_iter().flatten()) {
+            slot.cpus = Some(cpus);
         }
         Ok(())
     }
@@ -265,7 +260,7 @@ impl Plan {
         };
         let slot = &self.slots[slot];
         let is_unset = !ours.iter().any(|(name, _)| name == "OMP_NUM_THREADS");
-        if let (Some(threads), true) = (slot.threads, is_unset) {
+        if let (Some(threads), true) = (self.threads, is_unset) {
             set("OMP_NUM_THREADS", threads.to_string());
         }
         match &self.pinning {
@@ -298,12 +293,14 @@ impl Plan {
         if self.slots.iter().all(is_plain) {
             return Vec::new();
         }
+        self.rows()
+    }
+
+    /// The devices of each slot.
+    pub(super) fn rows(&self) -> Vec<SlotDevices> {
         let row = |slot: &SlotPlan| SlotDevices {
             gpus: slot.gpus.clone(),
-            cpus: slot
-                .cpus
-                .as_deref()
-                .map(crate::model::devices::cores::show_list),
+            cpus: slot.cpus.as_deref().map(show_list),
         };
         self.slots.iter().map(row).collect()
     }

@@ -23,15 +23,15 @@ pub(super) enum Source {
 }
 
 impl Source {
-    /// Opens the task list. A file of a workdir is refused.
-    pub(super) fn open(list: &TaskList) -> Result<Self, ListFailure> {
+    /// Opens the task list, to be read in this way. A file of a workdir is refused.
+    pub(super) fn open(list: &TaskList, dialect: Dialect) -> Result<Self, ListFailure> {
         let path = match list {
-            TaskList::Stdin => return Ok(Self::Stream(None, Dialect::default())),
+            TaskList::Stdin => return Ok(Self::Stream(None, dialect)),
             TaskList::File(path) => path,
         };
         let source = match ListFile::at(path) {
-            Ok(Some(file)) => Self::File(file),
-            Ok(None) => Self::Stream(Some(path.clone()), Dialect::default()),
+            Ok(Some(file)) => Self::File(file.read_as(&dialect)),
+            Ok(None) => Self::Stream(Some(path.clone()), dialect),
             Err(source) => {
                 let list = path.display().to_string();
                 return Err(ListFailure::Unreadable { list, source });
@@ -39,14 +39,6 @@ impl Source {
         };
         refuse_file_of_workdir(path)?;
         Ok(source)
-    }
-
-    /// The same, read in this way.
-    pub(super) fn read_as(self, dialect: Dialect) -> Self {
-        match self {
-            Self::File(list) => Self::File(list.read_as(&dialect)),
-            Self::Stream(path, _) => Self::Stream(path, dialect),
-        }
     }
 
     /// Whether tasks arrive while others run.

@@ -10,7 +10,7 @@ use crossbeam_channel::{Sender, unbounded};
 use super::clock::Clock;
 use super::lock_wait::{CancelToken, LockWaiter, cancellation};
 use super::message::{Event, ReceivedSignals};
-use super::node_setup::Node;
+use super::node_setup::{Node, dialect, task_variables};
 use super::options::Options;
 use super::prepare::StartContext;
 use super::rejoin;
@@ -32,9 +32,9 @@ pub fn run(options: &Options) -> Result<RunExit, StartError> {
     let (events, inbox) = unbounded();
     // First: a signal during the start stops the farm in good order, too.
     let (cancel, received) = listen(&events)?;
-    let source = Source::open(&options.tasks)?;
-    let mut node = Node::read(options)?;
-    let source = source.read_as(node.dialect(options.plain));
+    let env = task_variables(options);
+    let source = Source::open(&options.tasks, dialect(&env, options.plain))?;
+    let mut node = Node::read(options, env)?;
     source.check_for_new(&options.workdir)?;
     let threads = node.reserve_threads(source.is_stream())?;
     let progress = begin_progress(options, &node);

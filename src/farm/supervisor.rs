@@ -282,7 +282,7 @@ impl Supervisor<'_> {
                 self.endgame.close();
                 self.report_left_behind();
                 self.report_memory_kills(true);
-                end_orphans(Some(self.guard));
+                end_orphans(self.guard);
                 self.shared.order(Order::Leave(self.why()));
                 if self.farmer.cause() == Cause::Fenced {
                     // The ledger cannot leave any more, and waits for nothing.

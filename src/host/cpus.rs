@@ -7,8 +7,9 @@ use std::collections::BTreeSet;
 use std::path::Path;
 
 use nix::sched::{CpuSet, sched_getaffinity, sched_setaffinity};
-use nix::unistd::Pid;
+use nix::unistd::{Pid, SysconfVar, sysconf};
 
+use crate::model::cpus::Cpus;
 use crate::model::devices::cores::{Cpu, parse_list};
 
 /// The CPUs that this thread may run on.
@@ -19,6 +20,22 @@ pub fn allowed() -> BTreeSet<usize> {
     (0..CpuSet::count())
         .filter(|&cpu| set.is_set(cpu).unwrap_or(false))
         .collect()
+}
+
+/// What the kernel knows: the node, our affinity, the quotas of our cgroups
+/// (`cpu.max`, and version 1's `cpu.cfs_quota_us`).
+pub fn usable() -> Cpus {
+    // The standard library reads affinity and quotas, and gives the smaller.
+    let both = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+    let quota = u32::try_from(both).unwrap_or(u32::MAX);
+    let online = sysconf(SysconfVar::_NPROCESSORS_ONLN).ok().flatten();
+    let online = online.and_then(|online| u32::try_from(online).ok());
+    let bound = u32::try_from(allowed().len()).ok();
+    Cpus {
+        online: online.unwrap_or(quota).max(1),
+        bound: bound.filter(|bound| *bound > 0).unwrap_or(quota),
+        quota,
+    }
 }
 
 /// How many CPUs the node has.

@@ -10,6 +10,5 @@ pub mod memory;
 pub mod mps;
 pub mod open_files;
 pub mod process;
-pub mod room;
 pub mod scheduler;
 pub mod signals;

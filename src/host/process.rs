@@ -110,19 +110,26 @@ impl Prepared {
 fn has_terminal() -> bool {
     static HAS: OnceLock<bool> = OnceLock::new();
     *HAS.get_or_init(|| {
-        let stat = std::fs::read_to_string("/proc/self/stat").unwrap_or_default();
         // Behind the name: state, ppid, pgrp, session, tty_nr.
-        let behind = stat.rsplit_once(')').map_or("", |(_, behind)| behind);
-        let number = behind.split_ascii_whitespace().nth(4);
-        number.is_some_and(|number| number != "0")
+        let number = stat_of("self")
+            .split_ascii_whitespace()
+            .nth(4)
+            .map(|number| number != "0");
+        number.unwrap_or(false)
     })
 }
 
 /// Whether a signal has stopped a process.
 pub fn is_stopped(pid: Pid) -> bool {
-    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
-    let behind = stat.rsplit_once(')').map_or("", |(_, behind)| behind);
-    behind.trim_start().starts_with('T')
+    stat_of(pid).trim_start().starts_with('T')
+}
+
+/// What proc(5) has in `stat` behind the name of a process.
+fn stat_of(process: impl std::fmt::Display) -> String {
+    let stat = std::fs::read_to_string(format!("/proc/{process}/stat")).unwrap_or_default();
+    stat.rsplit_once(')')
+        .map_or("", |(_, behind)| behind)
+        .to_owned()
 }
 
 /// Stops this process; returns when it is continued.
@@ -241,10 +248,10 @@ impl SlotProcess {
     /// Sends signals to the group of the process that is there, `why` the first
     /// time. One that has ended by itself already is left alone: its own end
     /// counts.
-    pub fn stop(&self, why: StopReason, signals: &[Signal]) -> bool {
+    pub fn stop(&self, why: StopReason, signals: &[Signal]) {
         let mut current = self.lock();
         let Some(running) = current.as_mut() else {
-            return false;
+            return;
         };
         if running.stop_reason.is_none() {
             let peek = WaitPidFlag::WEXITED | WaitPidFlag::WNOWAIT | WaitPidFlag::WNOHANG;
@@ -252,7 +259,7 @@ impl SlotProcess {
                 waitid(Id::Pid(running.pid), peek),
                 Ok(WaitStatus::StillAlive)
             ) {
-                return false;
+                return;
             }
             running.stop_reason = Some(why);
         }
@@ -260,7 +267,6 @@ impl SlotProcess {
             // ESRCH cannot be: the leader is not reaped yet.
             let _ = killpg(running.pid, signal);
         }
-        true
     }
 
     /// Sends a signal to the group of the process, which does not ask it to end.
@@ -392,10 +398,10 @@ fn children(of_thread: &str) -> Vec<Pid> {
 /// Reaps the orphans that have ended. `keep` is a child of the main thread that
 /// is none. Returns the groups of those that were killed: what a task left behind in
 /// its group is, at its end.
-pub fn reap_orphans(keep: Option<Pid>) -> Vec<Pid> {
+pub fn reap_orphans(keep: Pid) -> Vec<Pid> {
     let me = std::process::id().to_string();
     let mut killed = Vec::new();
-    for pid in children(&me).into_iter().filter(|pid| Some(*pid) != keep) {
+    for pid in children(&me).into_iter().filter(|pid| *pid != keep) {
         let peek = WaitPidFlag::WEXITED | WaitPidFlag::WNOHANG | WaitPidFlag::WNOWAIT;
         if let Ok(WaitStatus::Signaled(_, Signal::SIGKILL, _)) = waitid(Id::Pid(pid), peek)
             && let Ok(group) = getpgid(Some(pid))
@@ -407,12 +413,11 @@ pub fn reap_orphans(keep: Option<Pid>) -> Vec<Pid> {
     killed
 }
 
-/// Ends every child but `keep`, and their children as they become ours; returns
-/// how many were ended. Only when no slot waits for a process any more.
+/// Ends every child but `keep`, and their children as they become ours. Only when no slot
+/// waits for a process any more.
 ///
 /// A chain that forks anew all the time is caught: it is ours after each death.
-pub fn end_orphans(keep: Option<Pid>) -> u64 {
-    let mut ended = 0;
+pub fn end_orphans(keep: Pid) {
     for _round in 0..10_000 {
         let threads = std::fs::read_dir("/proc/self/task")
             .into_iter()
@@ -420,18 +425,15 @@ pub fn end_orphans(keep: Option<Pid>) -> u64 {
             .flatten();
         let ours: Vec<Pid> = threads
             .flat_map(|thread| children(&thread.file_name().to_string_lossy()))
-            .filter(|pid| Some(*pid) != keep)
+            .filter(|pid| *pid != keep)
             .collect();
         if ours.is_empty() {
             break;
         }
         for pid in ours {
-            if nix::sys::signal::kill(pid, Signal::SIGKILL).is_ok()
-                && matches!(waitpid(pid, None), Ok(WaitStatus::Signaled(..)))
-            {
-                ended += 1;
+            if nix::sys::signal::kill(pid, Signal::SIGKILL).is_ok() {
+                let _ = waitpid(pid, None);
             }
         }
     }
-    ended
 }

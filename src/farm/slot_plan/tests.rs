@@ -12,7 +12,7 @@ fn plan(options: &DeviceOptions, proc: Option<u32>, vars: &[(&str, &str)]) -> Re
     };
     let allocation = Allocation::from(lookup);
     let root = tempfile::tempdir().unwrap();
-    let resources = Resources {
+    let share = NodeShare {
         lookup: &lookup,
         access: Access {
             nvml: Some("/nonexistent".into()),
@@ -22,7 +22,7 @@ fn plan(options: &DeviceOptions, proc: Option<u32>, vars: &[(&str, &str)]) -> Re
         allocation: &allocation,
         usable: 2,
     };
-    Plan::make(options, proc, &resources)
+    Plan::make(options, proc, &share)
 }
 
 fn per_task(gpus: u32) -> DeviceOptions {

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use super::source::{Access, Key, Tick};
-use super::sysfs::{near_pci, numa_of_pci};
+use super::sysfs::placed;
 use crate::model::devices::Vendor;
 use crate::model::devices::availability::Sample;
 use crate::model::devices::pool::Gpu;
@@ -81,11 +81,8 @@ fn gpu(row: &str, listed: &str, sysfs: &Path) -> Option<Gpu> {
         uuid: Some(uuid.to_owned()),
         name: Some(name.to_owned()),
         memory: memory.parse::<u64>().ok().map(|mib| mib << 20),
-        numa: numa_of_pci(sysfs, &pci),
-        cpus: near_pci(sysfs, &pci),
         mig: (mig == "Enabled").then(|| parts(uuid, listed)),
-        pci: Some(pci),
-        ..Gpu::new(Vendor::Nvidia, index.parse().ok()?)
+        ..placed(sysfs, Gpu::new(Vendor::Nvidia, index.parse().ok()?), pci)
     })
 }
 

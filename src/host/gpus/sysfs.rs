@@ -161,7 +161,7 @@ fn intel(root: &Path) -> Vec<Gpu> {
 }
 
 /// With its place on the node.
-fn placed(root: &Path, gpu: Gpu, pci: String) -> Gpu {
+pub(super) fn placed(root: &Path, gpu: Gpu, pci: String) -> Gpu {
     Gpu {
         numa: numa_of_pci(root, &pci),
         cpus: near_pci(root, &pci),

@@ -2,10 +2,11 @@
 
 use crate::host::gpus::Access;
 use crate::model::allocation::Allocation;
+use crate::model::cpus::{Cpus, usable};
 use crate::model::devices::assign::Share;
 
 /// What a process may use of its node, and by which means it finds that out.
-pub(super) struct Resources<'a> {
+pub(super) struct NodeShare<'a> {
     /// The environment variables.
     pub(super) lookup: &'a dyn Fn(&str) -> Option<String>,
     /// How GPUs are asked.
@@ -16,7 +17,17 @@ pub(super) struct Resources<'a> {
     pub(super) usable: u32,
 }
 
-impl Resources<'_> {
+impl<'a> NodeShare<'a> {
+    /// Of this process in this allocation.
+    pub(super) fn read(allocation: &'a Allocation, cpus: Cpus) -> Self {
+        Self {
+            lookup: &|name| std::env::var(name).ok(),
+            access: Access::from(|name| std::env::var_os(name)),
+            allocation,
+            usable: usable(cpus, allocation),
+        }
+    }
+
     /// The part of the node that belongs to this process; all of it where no launcher
     /// says otherwise.
     pub(super) fn part(&self) -> Share {
