@@ -174,8 +174,7 @@ fn log(args: &Log) -> RunExit {
 
 /// `pytf retry`
 fn retry_failed(args: &Retry) -> Result<RunExit, StartError> {
-    let missing = format!("no file '{LOCK}'");
-    if let Some(exit) = refuse_other_folder(&args.workdir, &[LOCK], &missing) {
+    if let Some(exit) = refuse_other_folder(&args.workdir, &[LOCK]) {
         return Ok(exit);
     }
     let workdir = Workdir::open(
@@ -216,7 +215,7 @@ fn retry_failed(args: &Retry) -> Result<RunExit, StartError> {
 }
 
 /// Refuses a folder that has none of these files; returns the exit status.
-fn refuse_other_folder(folder: &Path, names: &[&str], missing: &str) -> Option<RunExit> {
+fn refuse_other_folder(folder: &Path, names: &[&str]) -> Option<RunExit> {
     let is_there = |name: &&str| std::fs::symlink_metadata(folder.join(name)).is_ok();
     if names.iter().any(is_there) {
         return None;
@@ -231,8 +230,7 @@ fn refuse_other_folder(folder: &Path, names: &[&str], missing: &str) -> Option<R
 /// `pytf repair`
 fn repair(args: &Repair) -> Result<RunExit, StartError> {
     // Any of them may be damaged.
-    let missing = format!("no folder '{NODES}', no file '{LOCK}' and no '{TASKS}'");
-    if let Some(exit) = refuse_other_folder(&args.workdir, &[NODES, LOCK, TASKS], &missing) {
+    if let Some(exit) = refuse_other_folder(&args.workdir, &[NODES, LOCK, TASKS]) {
         return Ok(exit);
     }
     let dir: Arc<dyn Dir> = open_dir(&args.workdir, Ownership::AsItIs)?;
