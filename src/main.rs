@@ -220,9 +220,9 @@ fn refuse_other_folder(folder: &Path, names: &[&str]) -> Option<RunExit> {
     if names.iter().any(is_there) {
         return None;
     }
-    let folder = folder.display();
+    let (folder, names) = (folder.display(), names.join("', no '"));
     warn(&format!(
-        "{folder} is not a workdir of pytf: it has {missing}"
+        "{folder} is not a workdir of pytf: it has no '{names}'"
     ));
     Some(RunExit::WorkdirUnusable)
 }
