@@ -24,6 +24,14 @@ const SHOWN: usize = 60;
 /// How many ids are offered at most: nobody reads more, and a shell is slow with them.
 const OFFERED: usize = 500;
 
+/// zsh loads a file `_pytf` of its folders at the first Tab, as a function, which must
+/// complete then, too.
+const LOADED_BY_ZSH: &str = r#"
+if [[ "$funcstack[1]" == _pytf ]]; then
+    _clap_dynamic_completer_pytf "$@"
+fi
+"#;
+
 /// The script for this shell.
 pub(crate) fn script(shell: Shell) -> io::Result<String> {
     let shell: &dyn EnvCompleter = match shell {
@@ -33,6 +41,9 @@ pub(crate) fn script(shell: Shell) -> io::Result<String> {
     };
     let mut script = Vec::new();
     shell.write_registration(VARIABLE, "pytf", "pytf", "pytf", &mut script)?;
+    if shell.is("zsh") {
+        script.extend(LOADED_BY_ZSH.as_bytes());
+    }
     String::from_utf8(script).map_err(io::Error::other)
 }
 

@@ -60,6 +60,13 @@ fn zsh_completes_commands_options_workdirs_and_failed_ids() {
 }
 
 #[test]
+fn zsh_completes_from_a_file_in_its_folders() {
+    let lines = "PS1='ready> '\nfpath=($HOME/site $fpath)\nmkdir -p $HOME/site\n\
+                 pytf completions zsh >$HOME/site/_pytf\nautoload -U compinit\ncompinit -u -D\n";
+    completes("zsh", "zsh -d", ".zshrc", lines);
+}
+
+#[test]
 fn fish_completes_commands_options_workdirs_and_failed_ids() {
     let lines = "function fish_prompt; echo 'ready> '; end\nset -g fish_greeting\n\
                  pytf completions fish | source\n";
