@@ -83,7 +83,7 @@ pub(crate) fn status(args: &Status) -> Result<(), Failed> {
     let terminal = Terminal::of_stdout();
     let mut style = OutputStyle::new(terminal, |name| std::env::var(name).ok());
     if (args.failed || args.running) && !terminal.is_terminal {
-        // Whoever searches in a table wants whole lines.
+        // For a search in a table lines are whole.
         style.width = usize::MAX;
     }
     let form = match args.form() {
@@ -116,7 +116,7 @@ pub(crate) fn watch(args: &Watch) -> Result<(), Failed> {
     let style = OutputStyle::new(terminal, |name| std::env::var(name).ok());
     match watch::watch(&args.workdir, style) {
         Ok(None) => Ok(()),
-        // The terminal is as it was: now the signal may do what it does.
+        // The terminal is restored: now the signal may end the process.
         Ok(Some(signal)) => Ok(signal_hook::low_level::emulate_default_handler(signal)?),
         Err(error @ WatchError::System(_)) => Err(Failed::new(error, RunExit::System)),
         Err(error @ WatchError::Reader) => Err(Failed::new(error, RunExit::Bug)),

@@ -1,8 +1,8 @@
 //! The command of a task, looked up in `tasks` by its id.
 //!
 //! The file may list many millions of tasks, and a view wants its memory flat:
-//! only where every few kilobytes a line begins is held, and the lines around
-//! the last ones that were asked for. Relies on ids ascending in the file.
+//! it holds only the beginning of a line every few kilobytes, and the lines around the
+//! last ones that were looked up. Relies on ids ascending in the file.
 
 use std::fs::File;
 use std::io::{self, BufRead, BufReader};
@@ -14,14 +14,14 @@ use crate::model::escape::{clip, escape};
 use crate::model::task::{TaskId, parse_line};
 use crate::workdir::layout::TASKS;
 
-/// A block begins with the first line behind this many bytes.
+/// A block begins with the first line after this many bytes.
 const BLOCK: u64 = 4 << 10;
 
-/// What is read of a block, at most: it ends with a line of any length, of
-/// which the first few kilobytes are enough to show it.
+/// How much of a block is read, at most: its last line may have any length, and its first
+/// few kilobytes are enough to show it.
 const READ: u64 = 2 * BLOCK;
 
-/// Blocks that are held: enough for the neighbourhood of all farmers' claims.
+/// How many blocks are held: enough for the lines near the claims of all farmers.
 const HELD: usize = 256;
 
 /// The commands of all tasks.
@@ -29,8 +29,7 @@ const HELD: usize = 256;
 pub struct Commands {
     /// `None` when the workdir has no such file.
     file: Option<File>,
-    /// The first id of every block, and where it begins; at the end a block
-    /// that nothing is in.
+    /// The first id of every block, and where it begins; at the end an empty block.
     blocks: Vec<(TaskId, u64)>,
     /// Blocks that were read, each at its number modulo the length.
     held: Vec<Option<Block>>,

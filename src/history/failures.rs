@@ -10,7 +10,7 @@ use super::run::{Farmer, Run};
 use crate::model::outcome::Outcome;
 use crate::model::record::{End, Record};
 
-/// How far from the last failure the next is looked for first.
+/// How far from the last failure the search for the next one begins.
 const NEAR: usize = 64;
 
 /// A task that has failed.

@@ -3,7 +3,7 @@
 //! A node is a process of the trace and a slot is a thread of it. Slices in one
 //! row must never overlap, or Perfetto drops them; so farmers that were on a
 //! node at the same time get rows of their own, while those that followed one
-//! another share rows, which is how people think of "slot 3 of that node".
+//! another share rows: "slot 3 of that node" is one row.
 
 use std::cmp::Ordering;
 use std::collections::BTreeMap;
@@ -15,8 +15,7 @@ pub struct Span<'a> {
     pub host: &'a str,
     /// When it started.
     pub first: u64,
-    /// When it did the last thing that is known of it; `u64::MAX` while it may
-    /// do more.
+    /// The last time that is known of it; `u64::MAX` while it may do more.
     pub last: u64,
     /// How many rows it needs.
     pub slots: u64,
@@ -69,7 +68,7 @@ pub fn farmer_rows(spans: &[Span]) -> Vec<FarmerRows> {
     rows
 }
 
-/// The order of names as people have it: `node9` before `node10`.
+/// The natural order of names: `node9` before `node10`.
 pub(crate) fn natural(a: &str, b: &str) -> Ordering {
     let (mut left, mut right) = (a, b);
     loop {
@@ -91,7 +90,7 @@ pub(crate) fn natural(a: &str, b: &str) -> Ordering {
     }
 }
 
-/// Takes the number at the begin of `text` off, without its leading zeros.
+/// Removes the number at the beginning of `text`; returns it without leading zeros.
 fn take_digits<'a>(text: &mut &'a str) -> &'a str {
     let end = text
         .find(|c: char| !c.is_ascii_digit())

@@ -25,26 +25,25 @@ use crate::workdir::layout::{DONE, NODES, departed_of, farmer_of, journal};
 pub struct Journal {
     /// The farmer, by the name of the file.
     pub name: String,
-    /// Where it was when it was looked at; it moves when its farmer is over.
+    /// Where it was when it was found; it moves when its farmer is over.
     pub path: PathBuf,
     /// Its first record; made from the file's name when that is damaged, with
     /// `at` and `slots` 0.
     pub header: Header,
     /// Whether the farmer is over: it left, or another took over from it.
     pub is_sealed: bool,
-    /// When it had been read last, by the file system's clock, before we did.
+    /// When it was last read before us, by the file system's clock.
     pub accessed: Option<SystemTime>,
 }
 
 /// The journals in a workdir, by the time their farmers started. A workdir
 /// without any, as PyTaskFarmer leaves it, has an empty list. A journal that
-/// has no whole line yet is left out: its farmer is just arriving.
+/// has no whole line yet is left out: its farmer is joining.
 pub fn journals(workdir: &Path) -> io::Result<Vec<Journal>> {
     journals_again(workdir, |_| None)
 }
 
-/// The same, without reading again the first lines of those that are known by their
-/// names.
+/// The same, without reading again the first lines of the journals that `known` has.
 pub fn journals_again(
     workdir: &Path,
     mut known: impl FnMut(&str) -> Option<Journal>,
@@ -78,7 +77,7 @@ struct Place {
 
 /// The journals of all farmers, each once.
 fn places(workdir: &Path) -> io::Result<Vec<Place>> {
-    // In this order one that is moved meanwhile is seen twice, and not missed.
+    // In this order a journal that is moved meanwhile is seen twice, never missed.
     let living = names(&workdir.join(NODES))?;
     let over = names(&workdir.join(DONE))?;
     let over = over.iter().filter_map(|file| {

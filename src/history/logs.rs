@@ -1,4 +1,4 @@
-//! The logs of tasks: where a journal says that one is, and how it ends.
+//! The logs of tasks: the file that a journal names, and its last lines.
 //!
 //! A name in a journal is believed only if it stays in the workdir.
 
@@ -18,12 +18,12 @@ pub(crate) fn log_path(workdir: &Path, log: &LogAt) -> Option<PathBuf> {
     is_inside.then(|| workdir.join(&log.file))
 }
 
-/// How much of the end of a log is looked at.
+/// How much of the end of a log is read.
 const READ: u64 = 16 << 10;
 
 /// The last `lines` lines of a log that are not blank, fit to be printed;
-/// `part` is the begin and the length of a part of a packed log. Empty where
-/// there is no such log: the caller has something more important to report.
+/// `part` is the offset and the length of a part of a packed log. Empty where there is no
+/// such log: that is no error for the caller.
 pub fn log_tail(path: &Path, part: Option<(u64, u64)>, lines: usize) -> Vec<String> {
     let Ok((bytes, _)) = open(path).and_then(|file| read_end(file, part, READ)) else {
         return Vec::new();
@@ -61,7 +61,7 @@ pub(crate) fn read_end(
     Ok((bytes, is_cut))
 }
 
-/// A line of a log as a terminal would show it at last: what follows the last CR.
+/// A line of a log as it is on a terminal in the end: what follows the last CR.
 fn shown(line: &[u8]) -> String {
     let line = line.trim_ascii_end();
     let begin = memchr::memrchr(b'\r', line).map_or(0, |at| at + 1);

@@ -26,7 +26,7 @@ use crate::model::refusal::{hint, is_resource};
 use crate::model::task::TaskId;
 use crate::workdir::layout::{FAILED, FINISHED, TOPROCESS};
 
-/// How much of a command stands above its output.
+/// How much of a command is shown above its output.
 const COMMAND: usize = 500;
 
 /// What to show.
@@ -34,9 +34,9 @@ const COMMAND: usize = 500;
 pub struct LogRequest {
     /// The task.
     pub id: TaskId,
-    /// Which attempt; the latest one when not said.
+    /// Which attempt; the latest one by default.
     pub attempt: Option<u32>,
-    /// Whether the output goes to a terminal: then it is made harmless.
+    /// Whether the output goes to a terminal: then control characters are escaped.
     pub to_terminal: bool,
 }
 
@@ -49,7 +49,7 @@ pub enum LogError {
     /// No task has that id.
     #[error("there is no task {id}{}", .last.map_or(String::new(), |last| format!(": the last one is {last}")))]
     NoTask {
-        /// What was asked for.
+        /// The one that was requested.
         id: TaskId,
         /// The highest id.
         last: Option<TaskId>,
@@ -59,7 +59,7 @@ pub enum LogError {
     NoAttempt {
         /// The task.
         id: TaskId,
-        /// What was asked for.
+        /// The one that was requested.
         attempt: u32,
         /// How many there are.
         of: u32,
@@ -67,13 +67,13 @@ pub enum LogError {
     /// It was never started.
     #[error("task {0} has not been started yet: it waits in `toprocess`")]
     NotStarted(TaskId),
-    /// It runs, and its output cannot be seen yet.
+    /// It runs, and its output cannot be read yet.
     #[error(
         "task {0} has no log that can be read now: with --logs packed and --logs failed it \
          can be read when the task has ended, with --logs none there is no log"
     )]
     NotYet(TaskId),
-    /// It has ended, and its output was thrown away.
+    /// It has ended, and its output was not kept.
     #[error(
         "no log was kept of attempt {attempt} of task {id} ({outcome}): --logs files keeps \
          all of them, --logs failed those of failures"
@@ -141,8 +141,8 @@ pub(crate) struct Found {
     pub(crate) part: Option<(u64, u64)>,
 }
 
-/// Finds the log of an attempt, or of the latest one. `note` gets first what
-/// is known of it, also when there is no log.
+/// Finds the log of an attempt, or of the latest one. `note` gets what is known of it
+/// first, also when there is no log.
 pub(crate) fn find(
     workdir: &Path,
     id: TaskId,
@@ -186,7 +186,7 @@ pub(crate) fn open_log(path: &Path) -> Result<File, LogError> {
     open_if_any(path)?.ok_or_else(|| LogError::Gone(path.to_owned()))
 }
 
-/// Shows the log of a task on `out`, and on `notes` what it is the log of.
+/// Writes the log of a task to `out`, and facts about it to `notes`.
 pub fn show(
     workdir: &Path,
     ask: &LogRequest,

@@ -47,7 +47,7 @@ use crate::model::escape::escape;
 /// Its name in the workdir.
 pub const NAME: &str = "timeline.json";
 
-/// What is wanted of a timeline.
+/// Options of a timeline.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Options {
     /// Only what happened in the last part of the run, this long.
@@ -67,7 +67,7 @@ pub struct Written {
     pub merged: u64,
     /// Journals with lines that are not records.
     pub damage: Vec<(PathBuf, Damage)>,
-    /// What of an earlier timeline is not in it.
+    /// What is missing of an earlier timeline.
     pub left_out: Option<String>,
 }
 
@@ -87,7 +87,7 @@ pub fn write_file(run: &Run, path: &Path, wishes: Options) -> io::Result<Written
     Ok(drawn.written(run, path, old.left_out))
 }
 
-/// What a trace has come to.
+/// How many slices were drawn.
 struct Drawn {
     slices: u64,
     merged: u64,
@@ -150,7 +150,7 @@ fn draw(plan: &Plan, old: &OldTimeline, out: &mut dyn Write) -> io::Result<Drawn
     Ok(drawn)
 }
 
-/// What is to be known of the whole trace.
+/// Facts about the whole trace.
 fn about(plan: &Plan, drawn: &Drawn) -> Map<String, Value> {
     let damaged = plan.run.farmers.iter().map(|farmer| farmer.damage.lines);
     let clocks: Map<String, Value> = plan

@@ -60,7 +60,7 @@ pub(super) fn node_paint(state: FarmerState, health: NodeHealth) -> Paint {
 
 /// `5m10s to 6m30s`, or `about 5m10s` where both are the same.
 pub(crate) fn range(low: Duration, high: Duration) -> String {
-    // A tenth more or less is nothing that can be known.
+    // A forecast is not more exact than a tenth.
     let coarse = |span: Duration| {
         let seconds = span.as_secs_f64().max(1.0);
         let unit = 10_f64.powf(seconds.log10().floor() - 1.0).max(1.0);

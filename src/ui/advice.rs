@@ -1,7 +1,7 @@
 //! What could be better, computed from what was recorded.
 //!
-//! Each piece of advice says what was seen and what follows from it, and is
-//! silent where there is too little to judge by.
+//! Each piece of advice has a reason and a consequence. Where too little is known there is
+//! none.
 
 mod gpus;
 
@@ -18,7 +18,7 @@ use crate::model::series::Stretch;
 pub struct Advice {
     /// One word for machines.
     pub kind: &'static str,
-    /// For people: what was seen, and what to do.
+    /// For people: the reason, and what to do.
     pub text: String,
 }
 
@@ -48,7 +48,7 @@ pub fn advice(run: &Run) -> Vec<Advice> {
     each.collect()
 }
 
-/// Nodes that fail tasks which others can do.
+/// Nodes on which tasks fail that finish on others.
 fn sick(nodes: &[Node]) -> Vec<String> {
     let all = |of: fn(&Node) -> u64| nodes.iter().map(of).sum::<u64>();
     let (ended, failed) = (all(|n| n.ended.0 + n.ended.1), all(|n| n.ended.1));
@@ -82,8 +82,8 @@ fn sick(nodes: &[Node]) -> Vec<String> {
     texts
 }
 
-/// Tasks whose background processes were ended with them, and kills that no task's end
-/// tells of: both may have ended well without all of their result.
+/// Tasks whose background processes were ended with them, and kills for lack of memory
+/// that ended no task: such tasks may have finished without all of their results.
 fn left_behind(run: &Run) -> Vec<String> {
     let sum = |of: fn(&Farmer) -> u64| run.farmers.iter().map(of).sum::<u64>();
     let mut texts = Vec::new();
@@ -152,7 +152,7 @@ fn fitting(run: &Run) -> Option<(u64, u64)> {
     (peak > 0).then(|| ((memory / 10 * 9 / peak).max(1), slots))
 }
 
-/// What the rest needs.
+/// The time that the remaining tasks need.
 fn rest(run: &Run, durations: &Histogram) -> Option<String> {
     let left = run.counts.left();
     if left == 0 || run.living().next().is_some() || durations.count < 5 {
@@ -207,7 +207,7 @@ fn is_packed(run: &Run) -> bool {
     first.is_none_or(|entry| entry.file_name().to_string_lossy().starts_with("packed_"))
 }
 
-/// Slots that had nothing to do.
+/// Slots without tasks.
 fn idle(run: &Run, durations: &Histogram) -> Option<String> {
     let series = run.series();
     let stretches: Vec<Stretch> = series.iter().map(|(_, stretch)| *stretch).collect();
@@ -247,7 +247,7 @@ fn memory(run: &Run) -> Option<String> {
         .filter_map(|farmer| farmer.header().cpus)
         .min()?;
     let useful = fits.min(u64::from(cpus));
-    // One that was seen at its peak is no measure.
+    // A few tasks are too little to judge by.
     (run.peaks().count >= 20 && useful > slots).then(|| {
         format!(
             "peak memory of a task {}: {useful} slots per node would fit (--proc {useful}), \

@@ -1,5 +1,5 @@
-//! `pytf devices`: what is here and what would become of it, for people and for
-//! programs.
+//! `pytf devices`: the devices of this node and how they would be assigned to slots, for
+//! people and for programs.
 
 use std::fmt::Write as _;
 
@@ -9,30 +9,30 @@ use crate::model::devices::pool::Gpu;
 use crate::model::escape::escape;
 use crate::model::record::SlotDevices;
 
-/// All that there is to show.
+/// Everything that is shown.
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]
 pub struct DeviceReport {
     /// The node.
     pub node: String,
     /// The GPUs that were found.
     pub gpus: Vec<ListedGpu>,
-    /// Through what.
+    /// The source of that: NVML, nvidia-smi, sysfs.
     pub seen_by: Option<&'static str>,
-    /// The variables that speak of GPUs, as they are.
+    /// The variables about GPUs, as they are.
     pub variables: Vec<(&'static str, String)>,
-    /// Which of them gave us ours.
+    /// The variable that names ours.
     pub given_by: Option<&'static str>,
     /// What may be assigned to slots.
     pub pool: Vec<String>,
     /// The CPUs that we may use: `0-7`.
     pub cpus: String,
-    /// So many of them.
+    /// How many CPUs.
     pub cpu_count: usize,
     /// Which of the processes of this node we are, from 0, and of how many.
     pub process: (u32, u32),
     /// The slots of a farm with these options.
     pub slots: Vec<SlotDevices>,
-    /// What people should know.
+    /// Remarks for people.
     pub remarks: Vec<String>,
 }
 

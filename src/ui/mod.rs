@@ -1,8 +1,8 @@
-//! What a farm says: how it begins, goes on, stops and ends, and what it advises;
-//! with the tables, colours and widths that screens use too.
+//! The messages of a farm: start, progress, stop, summary and advice; and the tables,
+//! colours and widths that screens use too.
 //!
-//! Most of it is pure: a text from figures, and how the stream may be printed on
-//! ([`style::OutputStyle`]). `advice`, `summary::part` and `summary::together` take their
+//! Most of it is pure: a text from figures and an [`style::OutputStyle`]. `advice`,
+//! `summary::process` and `summary::combined` take their
 //! figures from [`crate::history`]. Nothing here knows a screen.
 
 pub mod advice;

@@ -1,7 +1,7 @@
-//! What is said when a farm begins: what is to do, with how many slots and why so
-//! many, where the state is, and when it ends.
+//! The line at the start of a farm: how many tasks, how many slots and why, which workdir,
+//! and when it ends.
 //!
-//! Pure: one line, from what is known before the first task.
+//! Pure: computed from what is known before the first task.
 
 use std::fmt::Write as _;
 use std::time::Duration;
@@ -10,25 +10,25 @@ use crate::model::durations;
 use crate::model::escape::escape;
 use crate::model::figures::grouped;
 
-/// Why there are so many slots.
+/// Why there is this number of slots.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Because {
-    /// The user asked for so many.
+    /// The user requested it.
     Asked,
-    /// The GPUs make so many.
+    /// The GPUs give it.
     Gpus,
     /// Each has this number of CPUs.
     Cpus(u32),
-    /// There is one for each CPU that we may use.
+    /// One for each CPU that we may use.
     EachCpu,
 }
 
 /// A farm that begins.
 #[derive(Clone, Debug)]
 pub struct Opening {
-    /// What is to do, in words.
+    /// The tasks to run, in words.
     pub tasks: String,
-    /// How many tasks run at a time, in this process.
+    /// How many tasks run at a time in this process.
     pub slots: u32,
     /// Why so many.
     pub because: Because,
@@ -36,9 +36,9 @@ pub struct Opening {
     pub processes: u32,
     /// The workdir as the user names it.
     pub workdir: String,
-    /// For how long the allocation goes on, when that is known.
+    /// The time until the end of the allocation, if known.
     pub left: Option<Duration>,
-    /// For how long the farm goes on at most, when that was asked for.
+    /// The time after which the farm stops, if one is set.
     pub timeout: Option<Duration>,
 }
 

@@ -45,16 +45,16 @@ impl Mode {
     }
 }
 
-/// How long the first line lets wait for itself, and the longest wait: a log
-/// of a day has 1,500 lines of progress at most.
+/// The time before the first line, and the longest time between two lines: a log of a day
+/// has 1,500 lines of progress at most.
 const FIRST_LINE: Duration = Duration::from_secs(10);
 const LAST_WAIT: Duration = Duration::from_secs(60);
 
 /// The longest line in a log, well below what a pipe takes in one piece.
 const LONGEST: usize = 500;
 
-/// So many failures are reported at once before they are only counted, and so often
-/// another one may be reported: a list whose every task fails must not fill the disk.
+/// How many failures are reported one by one before they are only counted, and how often
+/// one more may be: a list whose every task fails must not fill the disk.
 const FAILURES: u32 = 20;
 const FAILURE_EVERY: Duration = Duration::from_secs(5);
 
@@ -139,7 +139,7 @@ impl Progress {
         }
     }
 
-    /// Says a line that must be said.
+    /// Prints a line in each mode.
     pub fn warn(&mut self, line: &str) {
         let line = clip(&without_error_numbers(line), LONGEST) + "\n";
         let out = &mut self.out;

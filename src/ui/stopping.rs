@@ -1,7 +1,7 @@
-//! Messages of a farm that stops, or is asked to: what happens next, and how long that
-//! may take.
+//! Messages of a farm that stops, or is asked to stop: what happens next, and how long
+//! that may take.
 //!
-//! Pure: from what the farmer was at before and what it is at now.
+//! Pure: computed from the phase before and the phase now.
 
 use std::time::Duration;
 
@@ -10,14 +10,14 @@ use crate::model::farmer::{Cause, GIVE_UP, LEAVE_WITHIN, Phase, SIGINT};
 use crate::model::figures::grouped;
 use crate::model::outcome::signal_name;
 
-/// A signal that has come, or a deadline that has passed, and what followed.
+/// A signal or a deadline, and the phases before and after it.
 #[derive(Clone, Copy, Debug)]
 pub struct Stopping {
     /// The signal, when one came.
     pub signal: Option<i32>,
-    /// What the farmer was at before.
+    /// The phase of the farmer before.
     pub before: Phase,
-    /// What it is at now.
+    /// Its phase now.
     pub after: Phase,
     /// Why it ends.
     pub cause: Cause,
@@ -64,7 +64,7 @@ impl Stopping {
     fn why(&self) -> Option<String> {
         match (self.signal, self.cause) {
             (Some(signal), _) => Some(signal_name(signal)),
-            // It was said when the farmer began to stop.
+            // It was reported when the farmer began to stop.
             _ if self.before != Phase::Running => None,
             (None, Cause::TimeUp) => Some("the time limit is over".to_owned()),
             (None, Cause::Walltime) => Some("the allocation ends".to_owned()),

@@ -1,15 +1,14 @@
-//! How things may be printed on a stream: how wide, in colour or not, with
-//! which characters.
+//! How to print on a stream: the width, colours, and which characters.
 //!
-//! What a stream is, is asked here once; everything that prints takes a
-//! [`OutputStyle`] and asks nothing, so a test sees what a person sees.
+//! This is determined once per stream; everything that prints takes an [`OutputStyle`], so
+//! a test sees what a person sees.
 
 use console::{Term, truncate_str};
 
 /// What a stream is connected to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Terminal {
-    /// Whether it is a terminal at all.
+    /// Whether it is a terminal.
     pub is_terminal: bool,
     /// Its width in characters; 0 where `srun -u` pretends one.
     pub columns: u16,
@@ -37,8 +36,8 @@ impl Terminal {
         }
     }
 
-    /// Whether a person may sit before it: a terminal that has a size and can
-    /// move its cursor. `term` is the variable `TERM`.
+    /// Whether a person may use it: a terminal that has a size and can move its cursor.
+    /// `term` is the variable `TERM`.
     pub fn is_real(&self, term: Option<&str>) -> bool {
         let is_dumb = matches!(term, None | Some("" | "dumb"));
         self.is_terminal && self.columns > 0 && self.rows > 0 && !is_dumb
@@ -52,11 +51,11 @@ pub struct OutputStyle {
     pub width: usize,
     /// Whether colours may be used.
     pub colour: bool,
-    /// Whether more than ASCII may be used for ornaments.
+    /// Whether marks and lines may be other than ASCII.
     pub unicode: bool,
 }
 
-/// The width of what has none: lines of this length read well in a file.
+/// The width for files and pipes: lines of this length read well.
 const WIDTH: usize = 100;
 
 /// The least width: on narrower terminals lines wrap.
@@ -88,7 +87,12 @@ impl OutputStyle {
         }
     }
 
-    /// The text cut to `width` columns, so that one sees that it was cut.
+    /// The characters for marks and lines.
+    pub fn marks(&self) -> &'static Marks {
+        if self.unicode { &UNICODE } else { &ASCII }
+    }
+
+    /// The text cut to `width` columns, with a mark where it was cut.
     pub fn clip(&self, text: &str, width: usize) -> String {
         let tail = match width {
             0 => "",
@@ -109,6 +113,49 @@ impl OutputStyle {
     }
 }
 
+/// The characters for marks and lines.
+#[derive(Clone, Copy, Debug)]
+pub struct Marks {
+    /// Before a line about success.
+    pub good: &'static str,
+    /// Before a line about failure.
+    pub bad: &'static str,
+    /// Before a remark.
+    pub more: &'static str,
+    /// Before a line of a log.
+    pub bar: &'static str,
+    /// Between facts.
+    pub dot: &'static str,
+    /// Between a number and what it counts.
+    pub times: &'static str,
+    /// What is done of a bar.
+    pub full: &'static str,
+    /// What is left of a bar.
+    pub empty: &'static str,
+}
+
+const UNICODE: Marks = Marks {
+    good: "✔",
+    bad: "✘",
+    more: "▸",
+    bar: "│",
+    dot: " · ",
+    times: "×",
+    full: "█",
+    empty: "░",
+};
+
+const ASCII: Marks = Marks {
+    good: "ok:",
+    bad: "failed:",
+    more: "->",
+    bar: "|",
+    dot: ", ",
+    times: "x",
+    full: "#",
+    empty: "-",
+};
+
 /// What a colour means.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Paint {
@@ -118,11 +165,11 @@ pub enum Paint {
     Bad,
     /// Something is to be done.
     Warn,
-    /// The main thing of a line.
+    /// The most important part of a line.
     Strong,
-    /// A time that is longer than any before.
+    /// A time that is longer than all before.
     Longest,
-    /// What matters less.
+    /// Less important.
     #[default]
     Faint,
 }

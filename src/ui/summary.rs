@@ -1,8 +1,7 @@
-//! What is said at the end of a run: how it went, what failed and why, and what
-//! to do next.
+//! The summary at the end of a run: how it went, what failed and why, and what to do next.
 //!
-//! The text is a pure function of its [`Summary`] and the [`OutputStyle`]. `combined` makes
-//! one of many farmers, `process` is what those say that do not sum up.
+//! The text is a pure function of its [`Summary`] and the [`OutputStyle`]. `combined` sums
+//! up many farmers, `process` is the line of a process that prints no summary.
 
 pub mod combined;
 pub mod process;
@@ -27,7 +26,7 @@ pub const TAIL: usize = 3;
 
 /// A run that has ended, or the part of it that this farmer saw.
 #[derive(Clone, Debug, Default)]
-#[expect(clippy::struct_excessive_bools, reason = "each is a fact of its own")]
+#[expect(clippy::struct_excessive_bools, reason = "each is a separate fact")]
 pub struct Summary {
     /// The workdir as the user names it.
     pub workdir: String,
@@ -37,13 +36,13 @@ pub struct Summary {
     pub failed: u64,
     /// Tasks that are neither, the interrupted ones too.
     pub left: u64,
-    /// Those of the left that were stopped while they ran.
+    /// Tasks among `left` that were stopped while they ran.
     pub interrupted: u64,
     /// Why the run was stopped, when it was: "the time limit", "SIGTERM".
     pub stopped: Option<String>,
-    /// Those of the left that were never started in this run.
+    /// Tasks among `left` that were never started in this run.
     pub unstarted: u64,
-    /// Why they were not, when there was too little time for them.
+    /// Why they were not started, when there was too little time for them.
     pub short: Option<String>,
     /// Whether other farmers still work on what is left.
     pub others_work: bool,
@@ -61,7 +60,7 @@ pub struct Summary {
     pub output: Option<String>,
     /// Whether failures have logs.
     pub has_logs: bool,
-    /// Whether this farmer was cut off from the run.
+    /// Whether others took this farmer for dead and took over its tasks.
     pub is_cut_off: bool,
     /// What could be better.
     pub advice: Vec<String>,
@@ -80,36 +79,11 @@ pub struct Failure {
     pub more: u64,
     /// Where that was.
     pub node: String,
-    /// Its log, when that is a file of its own.
+    /// Its log, when that is a separate file.
     pub log: Option<String>,
     /// The last lines of what it printed.
     pub tail: Vec<String>,
 }
-
-/// The characters that the text is adorned with.
-struct Marks {
-    good: &'static str,
-    bad: &'static str,
-    more: &'static str,
-    bar: &'static str,
-    dot: &'static str,
-}
-
-const UNICODE: Marks = Marks {
-    good: "✔",
-    bad: "✘",
-    more: "▸",
-    bar: "│",
-    dot: " · ",
-};
-
-const ASCII: Marks = Marks {
-    good: "ok:",
-    bad: "failed:",
-    more: "->",
-    bar: "|",
-    dot: ", ",
-};
 
 impl Summary {
     /// How much of the slots' time tasks ran, 0 to 1; `None` for a run that
@@ -122,15 +96,14 @@ impl Summary {
 
     /// The text, lines of at most `style.width` characters.
     pub fn text(&self, style: &OutputStyle) -> String {
-        let marks = if style.unicode { UNICODE } else { ASCII };
         let mut out = String::new();
-        self.push_headline(&mut out, style, &marks);
+        self.push_headline(&mut out, style);
         if self.finished + self.failed + self.left > 0 {
-            self.push_numbers(&mut out, style, &marks);
+            self.push_numbers(&mut out, style);
         }
         self.push_short(&mut out, style);
         for failure in self.failures.iter().take(FAILURES) {
-            failure.push_to(&mut out, style, &marks);
+            failure.push_to(&mut out, style);
         }
         let shown = self.failures.iter().take(FAILURES);
         let shown = shown.map(|failure| 1 + failure.more).sum::<u64>();
@@ -150,14 +123,15 @@ impl Summary {
             out.push('\n');
         }
         for advice in &self.advice {
-            push_wrapped(&mut out, style, marks.more, advice);
+            push_wrapped(&mut out, style, advice);
         }
         self.push_next(&mut out, style);
         out
     }
 
-    /// The one line to read.
-    fn push_headline(&self, out: &mut String, style: &OutputStyle, marks: &Marks) {
+    /// The headline.
+    fn push_headline(&self, out: &mut String, style: &OutputStyle) {
+        let marks = style.marks();
         let all = self.finished + self.failed + self.left;
         let total = grouped(all);
         let of = |number| match all {
@@ -201,7 +175,7 @@ impl Summary {
         let _ = writeln!(out, "{}", style.paint(paint, &line));
     }
 
-    fn push_numbers(&self, out: &mut String, style: &OutputStyle, marks: &Marks) {
+    fn push_numbers(&self, out: &mut String, style: &OutputStyle) {
         let mut parts = vec![format!("{} finished", grouped(self.finished))];
         if self.failed > 0 {
             parts.push(format!("{} failed", grouped(self.failed)));
@@ -218,8 +192,8 @@ impl Summary {
         if let Some(utilisation) = self.utilisation() {
             let _ = write!(time, ", {:.0} % busy", utilisation * 100.0);
         }
-        let numbers = parts.join(marks.dot);
-        let line = format!("  {numbers}{}{time}", marks.dot);
+        let numbers = parts.join(style.marks().dot);
+        let line = format!("  {numbers}{}{time}", style.marks().dot);
         if measure_text_width(&line) <= style.width {
             let _ = writeln!(out, "{line}");
         } else {
@@ -243,7 +217,7 @@ impl Summary {
         let _ = writeln!(out, "  {}", style.clip(&line, style.width - 2));
     }
 
-    /// What the left ones are, as far as that is settled.
+    /// What became of the tasks that are left, as far as that is final.
     fn whereof(&self) -> String {
         let interrupted = self.interrupted.min(self.left);
         match (interrupted, self.left - interrupted) {
@@ -286,26 +260,15 @@ impl Summary {
             };
             next.push((format!("pytf retry {workdir}"), what.to_owned()));
         }
-        if next.is_empty() {
-            return;
+        if !next.is_empty() {
+            out.push('\n');
         }
-        out.push('\n');
-        let shown = next.iter().filter(|(_, what)| !what.is_empty());
-        let column = shown.map(|(command, _)| measure_text_width(command));
-        let column = column.max().unwrap_or(0);
-        for (command, what) in next {
-            let pad = " ".repeat(column.saturating_sub(measure_text_width(&command)));
-            // A command is for copying: it is never cut.
-            let room = style.width.saturating_sub(column + 4);
-            let what = style.paint(Paint::Faint, &style.clip(&what, room));
-            let line = format!("  {}{pad}  {what}", style.paint(Paint::Strong, &command));
-            let _ = writeln!(out, "{}", line.trim_end());
-        }
+        push_commands(out, style, &next);
     }
 }
 
 impl Failure {
-    fn push_to(&self, out: &mut String, style: &OutputStyle, marks: &Marks) {
+    fn push_to(&self, out: &mut String, style: &OutputStyle) {
         let head = match self.more {
             0 => format!("  task {}", self.id),
             more => format!("  task {} and {} more", self.id, grouped(more)),
@@ -321,7 +284,7 @@ impl Failure {
         );
         let mut place = escape(self.node.as_bytes());
         if let Some(log) = &self.log {
-            let _ = write!(place, "{}{}", marks.dot, escape(log.as_bytes()));
+            let _ = write!(place, "{}{}", style.marks().dot, escape(log.as_bytes()));
         }
         if !place.is_empty() {
             let place = style.clip(&place, style.width - 4);
@@ -329,13 +292,32 @@ impl Failure {
         }
         for line in &self.tail {
             let line = style.clip(line, style.width - 6);
-            let _ = writeln!(out, "    {} {line}", style.paint(Paint::Faint, marks.bar));
+            let _ = writeln!(
+                out,
+                "    {} {line}",
+                style.paint(Paint::Faint, style.marks().bar)
+            );
         }
     }
 }
 
-/// A paragraph behind a mark, its further lines below its first word.
-pub(crate) fn push_wrapped(out: &mut String, style: &OutputStyle, mark: &str, text: &str) {
+/// Commands to copy, which are never cut, each with what it does.
+pub(crate) fn push_commands(out: &mut String, style: &OutputStyle, all: &[(String, String)]) {
+    let explained = all.iter().filter(|(_, what)| !what.is_empty());
+    let column = explained.map(|(command, _)| measure_text_width(command));
+    let column = column.max().unwrap_or(0);
+    for (command, what) in all {
+        let pad = " ".repeat(column.saturating_sub(measure_text_width(command)));
+        let room = style.width.saturating_sub(column + 4);
+        let what = style.paint(Paint::Faint, &style.clip(what, room));
+        let line = format!("  {}{pad}  {what}", style.paint(Paint::Strong, command));
+        let _ = writeln!(out, "{}", line.trim_end());
+    }
+}
+
+/// A paragraph after a mark, indented below its first word.
+pub(crate) fn push_wrapped(out: &mut String, style: &OutputStyle, text: &str) {
+    let mark = style.marks().more;
     let indent = measure_text_width(mark) + 3;
     let mut line = format!("  {mark} ");
     let mut is_empty = true;
@@ -355,7 +337,7 @@ pub(crate) fn push_wrapped(out: &mut String, style: &OutputStyle, mark: &str, te
     let _ = writeln!(out, "{}", style.clip(&line, style.width));
 }
 
-/// A word as it can be typed into a shell.
+/// A word quoted for a shell.
 pub fn quoted(word: &str) -> String {
     let is_plain = |c: char| c.is_ascii_alphanumeric() || "_-./+:@%,=".contains(c);
     if !word.is_empty() && word.chars().all(is_plain) {

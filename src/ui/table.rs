@@ -7,7 +7,7 @@ use serde_json::Value;
 
 use super::style::{OutputStyle, Paint};
 
-/// What stands between two columns of text.
+/// How many blanks are between two columns.
 const GAP: usize = 2;
 
 /// Writes rows with aligned columns, each line cut to the width. The first row
@@ -26,7 +26,7 @@ pub fn text(out: &mut dyn Write, style: &OutputStyle, rows: &[Vec<String>]) -> i
         let mut line = String::new();
         for (cell, width) in row.iter().zip(&widths) {
             let pad = width.saturating_sub(measure_text_width(cell)) + GAP;
-            // Numbers end where those above and below end.
+            // Numbers are aligned to the right.
             let is_number = cell.starts_with(|c: char| c.is_ascii_digit());
             let is_head = number == 0
                 && rows.get(1).is_some_and(|below| {

@@ -1,8 +1,7 @@
 //! How many tasks are where, and which have failed.
 //!
-//! The state in `lock` says it exactly and at once. Where there is none that can
-//! be read, the lines of the files are counted: that is what `PyTaskFarmer`'s
-//! workdirs and damaged ones have.
+//! The state in `lock` has the exact numbers. Where there is no state that can be read, as
+//! in workdirs of `PyTaskFarmer` and in damaged ones, the lines of the files are counted.
 
 use crate::workdir::files::Head;
 use std::io;
@@ -20,7 +19,7 @@ use crate::workdir::state::{Act, State, parse_entries, peek};
 /// How many tasks are where.
 #[derive(Clone, Debug, Default)]
 pub struct Counts {
-    /// All that the workdir knows and that were not dropped.
+    /// All tasks of the workdir, without dropped ones.
     pub total: u64,
     /// In `finished`.
     pub finished: u64,
@@ -28,15 +27,15 @@ pub struct Counts {
     pub failed: u64,
     /// No farmer has claimed them.
     pub waiting: u64,
-    /// Some farmer has them, started or not.
+    /// A farmer has claimed them; they may have started.
     pub claimed: u64,
-    /// Taken out of the list before they ran.
+    /// Removed from the list before they ran.
     pub dropped: u64,
     /// Farmers that still read tasks from a stream.
     pub feeding: u64,
     /// The state in `lock`, when there is one.
     pub state: Option<State>,
-    /// Why there is none where there should be one; or why the run cannot be continued.
+    /// Why there is no state although there should be one; or why the run cannot be continued.
     pub problem: Option<String>,
 }
 
@@ -117,8 +116,8 @@ impl Counts {
     }
 }
 
-/// Why the next farmer will refuse the files of a run without farmers: they are not as
-/// the state has them. While a farmer works, they are ahead of what was read.
+/// Why the next farmer will refuse the files of a run without farmers: they differ from
+/// the state. While a farmer works, files are ahead of the state that was read.
 fn doubt(workdir: &Path, state: &State) -> Option<String> {
     let known = [
         (TASKS, state.tasks.len),
@@ -146,8 +145,8 @@ fn doubt(workdir: &Path, state: &State) -> Option<String> {
     ))
 }
 
-/// The file that has this name now, or will as soon as somebody does the renames
-/// of the last transaction.
+/// The file that has this name now, or will have it when the renames of the last
+/// transaction are done.
 fn current(workdir: &Path, state: Option<&State>, name: &str) -> PathBuf {
     let renames = state.map_or(&[][..], |state| &state.renames);
     let new = renames.iter().find(|rename| rename.to == name);
@@ -193,54 +192,37 @@ pub(super) fn failed_ids(workdir: &Path, counts: &Counts) -> io::Result<Vec<u64>
     Ok(ids)
 }
 
-/// How many tasks waited after each transaction, by its time: reckoned back from now. A seal
-/// gives back a number of tasks that is not recorded: there it ends, or where the log is not kept.
+/// How many tasks waited after each transaction, with its time: computed backwards from
+/// now. It ends at a seal, since the number of tasks that a seal requeues is not recorded,
+/// and where the log is no longer kept.
 pub(super) fn queue_history(workdir: &Path, counts: &Counts) -> Option<Vec<(u64, u64)>> {
-    let log = &counts.state.as_ref()?.log;
-    let mut history = History {
-        left: counts.state.as_ref()?.left(),
-        points: Vec::new(),
-    };
-    let newest = transactions::of_newest(workdir, log, 0).ok()?;
-    let mut goes_on = history.before(&newest);
+    let state = counts.state.as_ref()?;
+    let (mut left, mut points) = (state.left(), Vec::new());
     let kept = transactions::all_kept(workdir).ok()?;
-    for segment in (0..log.segment).rev() {
-        if !goes_on || kept.binary_search(&segment).is_err() {
+    'segments: for segment in (0..=state.log.segment).rev() {
+        let bytes = if segment == state.log.segment {
+            transactions::of_newest(workdir, &state.log, 0)
+        } else if kept.binary_search(&segment).is_ok() {
+            transactions::of_kept(workdir, segment, 0)
+        } else {
             break;
-        }
-        goes_on = history.before(&transactions::of_kept(workdir, segment, 0).ok()?);
-    }
-    history.points.reverse();
-    Some(history.points)
-}
-
-/// What is known of the queue, back to some transaction.
-struct History {
-    /// How many waited before it.
-    left: u64,
-    /// When, by the clock of the node, and how many waited after it.
-    points: Vec<(u64, u64)>,
-}
-
-impl History {
-    /// Adds the transactions of the segment before; `false` when it is not known how
-    /// many waited before that.
-    fn before(&mut self, segment: &[u8]) -> bool {
-        let Ok(entries) = parse_entries(segment) else {
-            return false;
+        };
+        let Ok(entries) = parse_entries(&bytes.ok()?) else {
+            break;
         };
         for entry in entries.iter().rev() {
             if matches!(entry.act, Act::Checkpoint { .. }) {
                 continue;
             }
-            self.points.push((entry.at, self.left));
-            let Some(before) = before(&entry.act, self.left) else {
-                return false;
+            points.push((entry.at, left));
+            let Some(before) = before(&entry.act, left) else {
+                break 'segments;
             };
-            self.left = before;
+            left = before;
         }
-        true
     }
+    points.reverse();
+    Some(points)
 }
 
 /// How many waited before a transaction when `left` did after it; `None` where that does

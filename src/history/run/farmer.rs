@@ -1,7 +1,7 @@
 //! What one farmer did, gathered from its journal as that grows.
 //!
-//! A constant amount of memory, and some bytes for each failure: of a task that
-//! finished nothing stays but its part in the figures.
+//! It needs a constant amount of memory, and some bytes for each failure: of a task that
+//! finished only its part in the figures is kept.
 
 use std::collections::BTreeSet;
 use std::io;
@@ -26,7 +26,7 @@ const TOP: usize = 8;
 /// How many notes are kept: the latest.
 const NOTES: usize = 50;
 
-/// A greater difference is not one of clocks: the files are copies.
+/// A greater difference is not a difference of clocks: the files are copies.
 const WRONG: i64 = 86_400_000_000;
 
 /// An attempt that failed.
@@ -102,8 +102,8 @@ pub struct Farmer {
     pub again: Vec<u64>,
     /// The slots that it used: the highest of a damaged record may be any number.
     pub used_slots: BTreeSet<u32>,
-    /// How long attempts ran that were not stopped with their farmer: of those nobody
-    /// knows how long they would have taken.
+    /// How long attempts ran, without those that were stopped with their farmer: how long
+    /// these would have taken is unknown.
     pub durations: Histogram,
     /// How much memory they had at their peak, in KiB.
     pub peaks: Histogram,
@@ -165,7 +165,7 @@ impl Farmer {
         (offset.abs() < WRONG).then_some(offset)
     }
 
-    /// What it needs of a picture, in which it goes on or not.
+    /// The rows that it needs in a chart; whether it may still run there.
     pub(crate) fn span(&self, goes_on: bool) -> Span<'_> {
         let highest = self
             .used_slots
@@ -179,18 +179,18 @@ impl Farmer {
         }
     }
 
-    /// Attempts that neither finished nor were taken away.
+    /// Attempts that failed.
     pub fn failed(&self) -> u64 {
         self.failures.len() as u64
     }
 
-    /// For how long slots have been there, in microseconds, up to `now` by its clock.
+    /// The time of its slots, all together, in microseconds, up to `now` by its clock.
     pub fn slot_time(&self, now: u64) -> u64 {
         let there = now.saturating_sub(self.first);
         there.saturating_mul(u64::from(self.journal.header.slots))
     }
 
-    /// For how long tasks ran in them, according to the records.
+    /// For how long tasks ran in its slots, all together, according to the records.
     pub fn busy(&self, now: u64) -> u64 {
         let running = self.slots.running.values();
         let open: u64 = running.map(|one| now.saturating_sub(one.at)).sum();
@@ -207,7 +207,7 @@ impl Farmer {
             Ok(())
         })?;
         if self.offset > begin {
-            // Where a read leaves its time behind, that is what time it is there.
+            // Where the file system notes the time of a read, that is its clock.
             let accessed = file.metadata()?.accessed().ok();
             if accessed > self.journal.accessed {
                 self.served = accessed.map(|accessed| (accessed, SystemTime::now()));
@@ -265,7 +265,7 @@ impl Farmer {
         let cpu = used.user.saturating_add(used.sys);
         self.series.attempt(attempt.at, attempt.end(), cpu);
         if outcome.destination() != Destination::ToProcess {
-            // What was taken away is left as before.
+            // An interrupted task is still to do.
             self.series.end(attempt.end(), failed);
         }
         if attempt.used.is_some() {

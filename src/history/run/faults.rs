@@ -1,10 +1,10 @@
-//! Whose fault a failure was: the node's, when the same task finished on another.
+//! Which failures are the fault of a node: the same task finished on another node.
 
 use std::collections::HashMap;
 
 use super::farmer::Farmer;
 
-/// What became of tasks that were tried again.
+/// Which tasks finished when they were tried again.
 #[derive(Debug, Default)]
 pub struct Faults<'a> {
     /// Tasks that finished in a later attempt than the first, and where.
@@ -12,7 +12,7 @@ pub struct Faults<'a> {
 }
 
 impl<'a> Faults<'a> {
-    /// As far as the journals of these farmers show.
+    /// From the journals of these farmers.
     pub(super) fn of(farmers: &'a [Farmer]) -> Self {
         let late = farmers.iter().flat_map(|farmer| {
             let host = &*farmer.header().host;

@@ -1,9 +1,9 @@
 //! The GPUs of a farmer: how busy they were, how much of their memory was in use,
 //! which tasks ran on them.
 //!
-//! A farmer writes a measurement down when it has changed, so one holds until the
-//! next. Others rely on this: a GPU that was never measured has tasks and no load,
-//! and where slots have no GPUs there is nothing in here.
+//! A farmer records a measurement when it has changed, so each one is valid until the
+//! next. Others rely on this: a GPU that was never measured has tasks and no load, and
+//! where slots have no GPUs, this is empty.
 
 use std::collections::BTreeMap;
 
@@ -14,14 +14,14 @@ use crate::model::figures::float;
 use crate::model::record::{GpuLoad, Header};
 use crate::model::series::{Series, Sum as _, Use};
 
-/// Attempts from this time on, in microseconds, can be told to have used their
-/// GPUs or not: several measurements fell into them.
+/// From this length on, in microseconds, it can be decided whether an attempt used its
+/// GPUs: several measurements fall into it.
 const LONG: u64 = 60_000_000;
 
-/// A GPU that worked for less of an attempt, in percent, was not used by it.
+/// An attempt that kept its GPU busy for less of its time, in percent, did not use it.
 const UNUSED: u64 = 2;
 
-/// So much of a UUID distinguishes the GPUs of a node, and `--gpus` knows it by that.
+/// This many characters of a UUID identify a GPU of a node, also for `--gpus`.
 const SHORT: usize = "GPU-01234567".len();
 
 /// A GPU's name as people read it.
@@ -99,7 +99,7 @@ impl Gpu {
         all
     }
 
-    /// What was measured holds up to a time.
+    /// Extends the last measurement up to a time.
     fn hold(&mut self, to: u64) {
         if let Some((from, load, memory)) = &mut self.held {
             self.series.measured(*from, to, *load, *memory);
@@ -119,7 +119,7 @@ impl Gpu {
         self.most_memory = self.most_memory.max(memory);
     }
 
-    /// Adds what another farmer saw of it.
+    /// Adds the figures of another farmer.
     fn merge(&mut self, other: &Self) {
         self.slots = self.slots.max(other.slots);
         self.tasks += other.tasks;
@@ -137,15 +137,15 @@ fn mean((time, sum): (u64, u64)) -> Option<f64> {
 #[derive(Clone, Debug, Default)]
 pub struct Gpus {
     all: BTreeMap<String, Gpu>,
-    /// By slot, how much its GPUs had worked when its task began.
+    /// By slot, the [`Gpus::known`] of its GPUs when its task began.
     began: BTreeMap<u32, (u64, u64)>,
-    /// Long attempts of which it is known how busy their GPUs were, and those of
-    /// them that left them idle.
+    /// Long attempts whose load of GPUs is known, and those of them that did not use their
+    /// GPUs.
     pub long: (u64, u64),
 }
 
 impl Gpus {
-    /// The slots have these.
+    /// Counts the slots of each GPU.
     pub(super) fn dealt(&mut self, header: &Header) {
         for name in header.devices.iter().flat_map(|slot| &slot.gpus) {
             self.of(name).slots += 1;
@@ -160,7 +160,7 @@ impl Gpus {
         gpu
     }
 
-    /// They were measured.
+    /// Takes a measurement.
     pub(super) fn measured(&mut self, at: u64, found: &[GpuLoad]) {
         for one in found {
             self.of(&one.gpu);
@@ -171,14 +171,14 @@ impl Gpus {
         }
     }
 
-    /// A task began.
+    /// Takes the start of an attempt.
     pub(super) fn began(&mut self, header: &Header, attempt: &Attempt) {
         if let Some(known) = self.known(header, attempt.slot, attempt.at) {
             self.began.insert(attempt.slot, known);
         }
     }
 
-    /// A task has ended.
+    /// Takes the end of an attempt.
     pub(super) fn ended(&mut self, header: &Header, attempt: &Attempt) {
         let Some(now) = self.known(header, attempt.slot, attempt.end()) else {
             return;
@@ -222,7 +222,7 @@ impl Gpus {
         self.all.is_empty()
     }
 
-    /// As they stand at a time, with what runs on them.
+    /// The figures at a time, with what runs then.
     pub(super) fn at<'a>(
         &self,
         now: u64,
@@ -239,7 +239,7 @@ impl Gpus {
         gpus
     }
 
-    /// Adds those of another farmer on the same node.
+    /// Adds the GPUs of another farmer on the same node.
     pub(super) fn merge(&mut self, other: &Self) {
         for gpu in other.all.values() {
             self.of(&gpu.name).merge(gpu);

@@ -1,11 +1,11 @@
 //! Whether a farmer is alive, by what the workdir shows without touching it.
 //!
 //! No lock is tried, since a lock that is tried is held for a moment. A seal or a last
-//! record says that a farmer is over; on its own node its process is looked
-//! for; elsewhere the age of its journal decides, by the heartbeat and the takeover time of
-//! the run.
-//! That age is by the clock of the file system, as far as it can be had: a login
-//! node may have a skewed clock.
+//! record shows that a farmer is over. On the node of the farmer we look for its process;
+//! elsewhere the age of its journal decides, by the heartbeat and the takeover time of the
+//! run.
+//! That age is by the clock of the file system, where that is known: a login node may have
+//! a skewed clock.
 
 use std::time::{Duration, SystemTime};
 
@@ -14,13 +14,13 @@ use crate::model::identity::Process;
 use crate::model::liveness::heartbeat;
 use crate::workdir::liveness::own_node::Node;
 
-/// Clocks that differ by less agree: times of files are coarse.
+/// Clocks that differ by less are taken as equal: times of files are coarse.
 const COARSE: Duration = Duration::from_secs(1);
 
-/// How a farmer is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// The state of a farmer, the most alive first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum FarmerState {
-    /// At work.
+    /// It runs, and sends heartbeats.
     Alive,
     /// No heartbeat for this long: the file system may be slow.
     Silent(Duration),
@@ -34,7 +34,8 @@ pub enum FarmerState {
 }
 
 impl FarmerState {
-    /// Judges a farmer from our node; `now` is by the file system's clock, `takeover` is
+    /// Determines the state of a farmer from our node; `now` is by the file system's clock,
+    /// `takeover` is
     /// the takeover time of the run. A farmer that has missed three heartbeats is silent.
     pub(super) fn of(
         farmer: &Farmer,
@@ -78,9 +79,9 @@ impl FarmerState {
 /// What time it is by the clock of the file system.
 #[derive(Debug, Default)]
 pub(super) struct FileTime {
-    /// By how much ours is ahead of it, once a read has shown that.
+    /// By how much our clock is ahead of it, once a read has shown that.
     ahead: Option<Duration>,
-    /// The latest time that any file has: it is at least that late.
+    /// The latest time of any file: the clock is at least there.
     latest: Option<SystemTime>,
 }
 
@@ -96,7 +97,7 @@ impl FileTime {
         self.latest = self.latest.max(modified.max());
     }
 
-    /// What it says when our clock says `now`.
+    /// The time by that clock when it is `now` by ours.
     pub(super) fn at(&self, now: SystemTime) -> SystemTime {
         let ahead = self.ahead.unwrap_or_default();
         let theirs = now.checked_sub(ahead).unwrap_or(now);

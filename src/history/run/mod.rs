@@ -139,7 +139,7 @@ impl Run {
         Ok(())
     }
 
-    /// How a farmer is.
+    /// The state of a farmer.
     pub fn state_of(&self, farmer: &Farmer) -> FarmerState {
         let state = self.counts.state.as_ref();
         let takeover = state.and_then(State::takeover);

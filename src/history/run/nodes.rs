@@ -16,17 +16,16 @@ pub struct Node<'a> {
     pub host: &'a str,
     /// Its farmers.
     pub farmers: Vec<&'a Farmer>,
-    /// How the one is that is most alive.
+    /// The state of the farmer that is most alive.
     pub state: FarmerState,
-    /// Its health as its living farmers judge it; else the last one.
+    /// Its health as its living farmers judge it; without any, as the last one did.
     pub health: NodeHealth,
     /// Whether its living farmers start no more tasks.
     pub is_draining: bool,
-    /// The farmers that live, else the last one and those that were there with it.
-    pub there: Vec<&'a Farmer>,
-    /// Their slots.
+    /// The slots of the farmers that are alive; without any, of the last one and those that ran
+    /// beside it.
     pub slots: u64,
-    /// What runs there, the longest first.
+    /// What runs live, the longest first.
     pub running: Vec<Running<'a>>,
     /// Attempts that finished, failed, were taken away.
     pub ended: (u64, u64, u64),
@@ -50,27 +49,11 @@ impl Node<'_> {
 
     /// How it is, in one word: of one that lives, whether it claims tasks.
     pub fn word(&self) -> &'static str {
-        word(self.state, self.health)
-    }
-}
-
-/// How a node is, in one word.
-pub fn word(state: FarmerState, health: NodeHealth) -> &'static str {
-    match health {
-        NodeHealth::Suspect if state.is_live() => "unsure",
-        NodeHealth::Unhealthy if state.is_live() => "sick",
-        _ => state.word(),
-    }
-}
-
-/// Which of the states of its farmers is the node's: the one with the highest rank.
-fn rank(state: FarmerState) -> u8 {
-    match state {
-        FarmerState::Alive => 4,
-        FarmerState::Silent(_) => 3,
-        FarmerState::Dead => 2,
-        FarmerState::Lost => 1,
-        FarmerState::Left => 0,
+        match self.health {
+            NodeHealth::Suspect if self.state.is_live() => "unsure",
+            NodeHealth::Unhealthy if self.state.is_live() => "sick",
+            _ => self.state.word(),
+        }
     }
 }
 
@@ -90,42 +73,38 @@ pub fn nodes(run: &Run) -> Vec<Node<'_>> {
 }
 
 fn node<'a>(run: &Run, host: &'a str, farmers: Vec<&'a Farmer>, faults: &Faults<'_>) -> Node<'a> {
-    let lives = farmers.iter().map(|farmer| run.state_of(farmer));
-    let newest = farmers.last().map(|farmer| run.state_of(farmer));
-    let best = lives.max_by_key(|state| rank(*state));
-    // Only a farmer that is there counts more than the one that came last.
-    let state = best
-        .filter(|state| state.is_live())
-        .or(newest)
-        .unwrap_or(FarmerState::Left);
-    let there: Vec<&Farmer> = farmers
-        .iter()
-        .copied()
+    let newest = farmers
+        .last()
+        .map_or(FarmerState::Left, |last| run.state_of(last));
+    let best = farmers.iter().map(|farmer| run.state_of(farmer)).min();
+    // Only a farmer that is alive counts more than the last one.
+    let state = best.filter(|best| best.is_live()).unwrap_or(newest);
+    let live = farmers.iter().copied();
+    let live: Vec<&Farmer> = live
         .filter(|farmer| run.state_of(farmer).is_live())
         .collect();
-    let health = match &there[..] {
+    let health = match &live[..] {
         [] => farmers.last().map(|farmer| farmer.health),
-        there => there.iter().map(|farmer| farmer.health).max(),
+        live => live.iter().map(|farmer| farmer.health).max(),
     };
-    let is_draining = !there.is_empty() && there.iter().all(|farmer| farmer.is_draining);
-    let running = run.running_on(there.iter().copied());
+    let is_draining = !live.is_empty() && live.iter().all(|farmer| farmer.is_draining);
+    let running = run.running_on(live.iter().copied());
     let sum = |of: fn(&Farmer) -> u64| farmers.iter().map(|farmer| of(farmer)).sum::<u64>();
     let failures = farmers.iter().flat_map(|farmer| &farmer.failures);
-    let there = if there.is_empty() {
+    let with_slots = if live.is_empty() {
         last_ones(&farmers)
     } else {
-        there
+        live
     };
     Node {
         host,
         state,
         health: health.unwrap_or_default(),
         is_draining,
-        slots: there
+        slots: with_slots
             .iter()
             .map(|farmer| u64::from(farmer.header().slots))
             .sum(),
-        there,
         running,
         ended: (
             sum(|f| f.finished),
@@ -140,7 +119,7 @@ fn node<'a>(run: &Run, host: &'a str, farmers: Vec<&'a Farmer>, faults: &Faults<
     }
 }
 
-/// The last farmer of a node, and those that were there when it began.
+/// The last farmer of a node, and those that still ran when it began.
 fn last_ones<'a>(farmers: &[&'a Farmer]) -> Vec<&'a Farmer> {
     let Some(last) = farmers.last() else {
         return Vec::new();

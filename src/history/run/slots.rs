@@ -1,15 +1,15 @@
 //! What a farmer's slots do, from the starts and ends in its journal.
 //!
 //! A journal has ends in the order in which they were written, and a failing end may
-//! be held back before it is: the slot has gone on by then. So a start and an end
-//! belong together by task and attempt, never by the slot alone. Others rely on this:
+//! be written later: by then the slot has gone on. So a start and an end belong together
+//! by task and attempt, never by the slot alone. Others rely on this:
 //! an end takes only its own attempt out of what runs.
 
 use std::collections::BTreeMap;
 
 use super::attempt::Attempt;
 
-/// An end that the journal has behind a later attempt of the same slot.
+/// An end that the journal has after a later attempt of the same slot.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Late {
     /// The slot.
@@ -27,15 +27,15 @@ pub struct Slots {
     pub running: BTreeMap<u32, Attempt>,
     /// When the last attempt in each slot ended.
     pub freed: BTreeMap<u32, u64>,
-    /// Attempts that are over, since their slots have gone on, and of whose ends the
-    /// journal does not have, or not yet.
+    /// Attempts that are over, since their slots have gone on, and whose ends are not in
+    /// the journal, or not yet.
     pub unended: Vec<Attempt>,
-    /// Ends that stand behind later attempts of their slots.
+    /// Ends that the journal has after later attempts of their slots.
     pub late: Vec<Late>,
     order: Order,
 }
 
-/// Which records of a journal come later than they belong.
+/// Which records of a journal come later than in the order of time.
 #[derive(Clone, Debug, Default)]
 pub struct Order {
     /// When the latest attempt in each slot began.

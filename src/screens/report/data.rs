@@ -43,7 +43,7 @@ pub(super) fn json(run: &Run, status: &Value) -> io::Result<String> {
     Ok(inside_script(&data.to_string()))
 }
 
-/// No text in it can end the element that it stands in.
+/// No text in it can end the script element.
 fn inside_script(json: &str) -> String {
     json.replace('<', "\\u003c")
         .replace('>', "\\u003e")

@@ -39,10 +39,10 @@ struct Piece {
     is_short: bool,
 }
 
-/// The picture.
+/// The chart of slots over time.
 pub(super) struct Gantt {
     origin: u64,
-    /// What is shorter is drawn with its neighbours, microseconds.
+    /// What is shorter is drawn with its neighbours; in microseconds.
     grain: u64,
     rows: Vec<(String, u32)>,
     left_out: usize,

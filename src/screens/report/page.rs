@@ -29,14 +29,14 @@ use crate::ui::style::Paint;
 const STYLE: &str = include_str!("page.css");
 const SCRIPT: &str = include_str!("page.js");
 
-/// What the page may ask for: nothing but what is in it.
+/// What the page may load: nothing but what is in it.
 const POLICY: &str =
     "default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'; img-src data:";
 
 /// How many failed tasks are on the page.
 const FAILURES: usize = 200;
 
-/// How many of them are seen at once.
+/// How many of them are open at once.
 const SHOWN: usize = 20;
 
 /// How many lines of the log of each.
@@ -493,7 +493,7 @@ fn failure(run: &Run, task: &FailedEntry, is_open: bool) -> Markup {
     }
 }
 
-/// When, by what, and what could not be read.
+/// When it was written, by which program, and what could not be read.
 fn foot(run: &Run, status: &Value) -> Markup {
     html! {
         p {

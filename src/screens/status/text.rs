@@ -22,7 +22,7 @@ use crate::screens::words::{self, range, run_state, word};
 use crate::ui::advice::advice;
 use crate::ui::rate::show_rate;
 use crate::ui::style::{OutputStyle, Paint};
-use crate::ui::summary::{push_wrapped, quoted};
+use crate::ui::summary::{push_commands, push_wrapped, quoted};
 
 /// How many nodes are shown.
 const NODES: usize = 12;
@@ -81,12 +81,7 @@ impl Screen<'_> {
     }
 
     fn wrapped(&mut self, text: &str) {
-        let mark = if self.style.unicode { "▸" } else { "->" };
-        push_wrapped(&mut self.out, self.style, mark, text);
-    }
-
-    fn dot(&self) -> &'static str {
-        if self.style.unicode { " · " } else { ", " }
+        push_wrapped(&mut self.out, self.style, text);
     }
 
     fn head(&mut self, run: &Run) {
@@ -102,15 +97,11 @@ impl Screen<'_> {
             reason = "the width of a bar"
         )]
         let filled = (done * width as f64).floor() as usize;
-        let (full, empty) = if self.style.unicode {
-            ("█", "░")
-        } else {
-            ("#", "-")
-        };
+        let marks = self.style.marks();
         self.line(&format!(
             "  {}{} {:.1} %  {} of {} tasks",
-            full.repeat(filled),
-            empty.repeat(width - filled),
+            marks.full.repeat(filled),
+            marks.empty.repeat(width - filled),
             (done * 1000.0).floor() / 10.0,
             grouped(counts.done()),
             grouped(counts.total)
@@ -133,16 +124,16 @@ impl Screen<'_> {
 
     /// Lines of at most `width` characters, unless one part is longer.
     fn side_by_side(&self, parts: &[String], width: usize) -> Vec<String> {
-        let mut lines: Vec<String> = Vec::new();
+        let (mut lines, dot) = (Vec::<String>::new(), self.style.marks().dot);
         for part in parts {
             match lines.last_mut() {
                 Some(line)
                     if measure_text_width(line)
-                        + measure_text_width(self.dot())
+                        + measure_text_width(dot)
                         + measure_text_width(part)
                         <= width =>
                 {
-                    *line += self.dot();
+                    *line += dot;
                     *line += part;
                 }
                 _ => lines.push(part.clone()),
@@ -238,7 +229,7 @@ impl Screen<'_> {
             parts.push(format!("{aside} in quarantine"));
         }
         self.title(&format!("nodes: {}", parts.join(", ")));
-        // Those that live, then those that do not.
+        // Nodes that are alive come first.
         nodes.sort_by_key(|node| !node.state.is_live());
         let width = nodes
             .iter()
@@ -304,7 +295,7 @@ impl Screen<'_> {
             let ran = durations::show(micros(one.ran));
             parts.push(format!("task {} for {ran}", one.attempt.id));
         }
-        // What has no room beside the name stands below it.
+        // What does not fit beside the name is below it.
         let taken = 2 + width + 2 + measure_text_width(&state) + 2;
         let state = self.style.paint(paint, &state);
         let mut lines = self.side_by_side(&parts, self.style.width.saturating_sub(taken));
@@ -377,7 +368,7 @@ impl Screen<'_> {
         commands: &mut Commands,
         details: &mut Details,
     ) -> io::Result<()> {
-        let times = if self.style.unicode { "×" } else { "x" };
+        let times = self.style.marks().times;
         let mut head = format!("  {} {times} {}", grouped(cause.tasks), cause.words);
         if cause.nodes > 1 {
             head += &format!(" on {} nodes", cause.nodes);
@@ -425,43 +416,30 @@ impl Screen<'_> {
 
     fn next(&mut self, run: &Run) {
         let workdir = quoted(&shown(&run.workdir));
-        let mut next = Vec::new();
+        let (mut next, state) = (Vec::new(), word(run));
+        let mut add = |command: String, what: &str| next.push((command, what.to_owned()));
         if run.counts.problem.is_some() {
             if run.living().next().is_none() {
-                next.push((
-                    format!("pytf repair {workdir}"),
-                    "restores it from its journals",
-                ));
+                let command = format!("pytf repair {workdir}");
+                add(command, "restores it from its journals");
             }
-        } else if word(run) == "stopped" {
-            next.push((
-                "run the same command again".to_owned(),
-                "goes on where it ended",
-            ));
+        } else if state == "stopped" {
+            let command = "run the same command again".to_owned();
+            add(command, "goes on where it ended");
         }
         if run.counts.failed > 0 {
-            next.push((
-                format!("pytf status {workdir} --failed"),
-                "all failed tasks",
-            ));
-            next.push((format!("pytf retry {workdir}"), "puts them back"));
+            let command = format!("pytf status {workdir} --failed");
+            add(command, "all failed tasks");
+            add(format!("pytf retry {workdir}"), "puts them back");
         }
-        if word(run) != "running" && !run.farmers.is_empty() {
-            next.push((format!("pytf report {workdir}"), "a page with all figures"));
+        if state != "running" && !run.farmers.is_empty() {
+            let command = format!("pytf report {workdir}");
+            add(command, "a page with all figures");
         }
-        if next.is_empty() {
-            return;
+        if !next.is_empty() {
+            self.title("next");
         }
-        self.title("next");
-        let column = next
-            .iter()
-            .map(|(command, _)| measure_text_width(command))
-            .max()
-            .unwrap_or(0);
-        for (command, what) in next {
-            let what = self.style.paint(Paint::Faint, what);
-            let _ = writeln!(self.out, "  {command:<column$}  {what}");
-        }
+        push_commands(&mut self.out, self.style, &next);
     }
 }
 

@@ -83,7 +83,7 @@ impl Trace<'_> {
     }
 
     fn counter(&mut self, pid: u64, name: &str, at: u64, value: f64) -> io::Result<()> {
-        // Three digits behind the point are more than can be seen.
+        // Three decimals are enough.
         let value = (value * 1000.0).round() / 1000.0;
         let event = json!({
             "name": name,

@@ -29,7 +29,7 @@ impl Drawing<'_, '_> {
         self.mark(farmer.first, "farmer joined")?;
         let (mut late, mut order) = (LateEnds::of(farmer), Order::default());
         let (mut last, mut has_left) = (farmer.first, false);
-        // What came since the figures were read is in neither.
+        // Records that were written after the figures were read are left out.
         farmer.journal.each_record_to(farmer.offset, |record| {
             last = last.max(end_of(&record));
             has_left |= matches!(record, Record::Leave { .. });
@@ -63,7 +63,7 @@ impl Drawing<'_, '_> {
                 order.is_late(start.slot, start.at);
                 Ok(())
             }
-            // It was drawn where it belongs.
+            // It was drawn at its own time.
             Record::End(end) if end.at < LATEST && order.is_late(end.slot, end.at) => Ok(()),
             Record::End(end) => {
                 while let Some(attempt) = late.next(self.farmer, end.slot, end.at, end.at) {

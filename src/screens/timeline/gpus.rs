@@ -10,7 +10,7 @@ use crate::history::run::gpus::short;
 use crate::model::escape::escape;
 use crate::model::record::GpuLoad;
 
-/// ` (GPU 0,1)`; nothing where there is none.
+/// ` (GPU 0,1)`; empty without GPUs.
 pub(super) fn suffix(gpus: &[String]) -> String {
     if gpus.is_empty() {
         return String::new();

@@ -9,10 +9,10 @@ use super::merge::Row;
 use super::trace::Trace;
 use crate::history::run::Run;
 
-/// More arrows than these say nothing.
+/// More arrows are of no use.
 const MOST: usize = 100_000;
 
-/// An arrow from the end of one attempt to the begin of the next.
+/// An arrow from the end of one attempt to the beginning of the next.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Link {
     pub(super) id: u64,
@@ -58,7 +58,7 @@ impl Links {
         pairs
             .filter(|(((one, _), _), ((other, _), _))| one == other)
             .filter_map(|(((id, _), (row, _, end)), (_, (next, begin, _)))| {
-                // A point in the slice: its end is outside.
+                // A point inside the slice: its end is outside.
                 let end = end - 1;
                 (end <= *begin).then_some(Link {
                     id: *id,

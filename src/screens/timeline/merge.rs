@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use crate::model::figures::Histogram;
 
-/// The most slices that viewers bear.
+/// The most slices that viewers can show.
 const MOST: u64 = 1_000_000;
 
 /// A row of the trace: node and slot.
@@ -20,10 +20,10 @@ pub(super) struct Group {
     pub(super) ids: (u64, u64),
 }
 
-/// Decides for each attempt whether it is drawn by itself.
+/// Decides for each attempt whether it is drawn alone.
 #[derive(Debug, Default)]
 pub(super) struct Merger {
-    /// Shorter ones are drawn together; 0 draws all by themselves.
+    /// Shorter ones are drawn together; 0 draws each one alone.
     below: u64,
     /// No group is longer, but for its last one.
     longest: u64,

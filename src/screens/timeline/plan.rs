@@ -1,11 +1,11 @@
-//! What is to be drawn, and where: the farmers, their rows, the time that is 0.
+//! What the timeline shows: the farmers, their rows, the time that is 0.
 
 use std::time::Duration;
 
 use crate::history::farmer_rows::{FarmerRows, Span, farmer_rows};
 use crate::history::run::{Farmer, Run};
 
-/// What is to be drawn, and where.
+/// What the timeline shows.
 pub(super) struct Plan<'a> {
     pub(super) run: &'a Run,
     farmers: Vec<(&'a Farmer, FarmerRows)>,
@@ -18,10 +18,10 @@ pub(super) struct Plan<'a> {
 }
 
 impl<'a> Plan<'a> {
-    /// For the farmers of a run; `old` is when the first task of another began, which
-    /// is drawn, too. What ended `since` so long before the end is drawn, or all.
+    /// For the farmers of a run; `old` is when the first task of `PyTaskFarmer` began.
+    /// With `since`, only the last part of the run is drawn, this long.
     pub(super) fn new(run: &'a Run, old: Option<u64>, since: Option<Duration>) -> Self {
-        // A journal may have no time at all.
+        // A journal may contain no time.
         let mut farmers: Vec<&Farmer> =
             run.farmers.iter().filter(|f| f.first != u64::MAX).collect();
         farmers.sort_by_key(|farmer| (farmer.first, &farmer.journal.name));

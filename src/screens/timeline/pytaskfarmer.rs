@@ -22,14 +22,14 @@ use crate::model::escape::{clip, escape};
 /// The name that the file is kept under.
 pub(super) const KEPT: &str = "timeline.pytaskfarmer.json";
 
-/// A longer file is left out: it is read as a whole.
+/// A larger file is left out, since a file is read as a whole.
 const LARGEST: u64 = 256 << 20;
 
 /// Later than any time in microseconds in use: year 30,000.
 const LATEST: f64 = 1e18;
 
-/// Gives `PyTaskFarmer`'s `timeline.json` the name that it keeps. Until ours
-/// takes its place it has both names, and neither is ever lost.
+/// Renames the `timeline.json` of `PyTaskFarmer`. Until ours takes its place the file has
+/// both names, so it is never lost.
 pub(super) fn keep(workdir: &Path) -> io::Result<()> {
     let (path, kept) = (workdir.join("timeline.json"), workdir.join(KEPT));
     match fs::symlink_metadata(&path) {
@@ -153,8 +153,7 @@ impl OldTimeline {
     }
 }
 
-/// Takes the events out of the array one by one, so that those before a damage
-/// are there.
+/// Takes the events out of the array one by one, so that those before damage are kept.
 struct Taker<'a> {
     events: &'a mut Vec<Event>,
     others: &'a mut u64,
@@ -179,8 +178,8 @@ impl<'de> Visitor<'de> for Taker<'_> {
 }
 
 impl Trace<'_> {
-    /// Draws all that `PyTaskFarmer` did: each farmer as a process of its own
-    /// behind those of number `last`, each worker as a row.
+    /// Draws the tasks of `PyTaskFarmer`: each farmer as a process with a number above
+    /// `last`, each worker as a row.
     pub(super) fn old(&mut self, old: &OldTimeline, last: u64) -> io::Result<()> {
         let (mut farmers, mut rows) = (BTreeMap::new(), BTreeMap::new());
         let mut workers: BTreeMap<u64, BTreeSet<u64>> = BTreeMap::new();

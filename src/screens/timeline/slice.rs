@@ -40,8 +40,8 @@ impl<'a> Slices<'a> {
         })
     }
 
-    /// Draws an attempt, by itself or with its neighbours; whether it runs, where it has
-    /// no outcome.
+    /// Draws an attempt, alone or with its neighbours; `is_running` says what it does if
+    /// it has no outcome.
     pub(super) fn draw(
         &mut self,
         farmer: &Farmer,
@@ -146,8 +146,8 @@ impl<'a> Slices<'a> {
         self.trace.event(event.to_string().as_bytes())
     }
 
-    /// Draws what was held back, and links the attempts of each task; the trace, and how
-    /// many attempts were drawn together with their neighbours.
+    /// Draws the groups that are still open, and links the attempts of each task. Returns
+    /// the trace, and how many attempts were drawn together with their neighbours.
     pub(super) fn finish(mut self) -> io::Result<(Trace<'a>, u64)> {
         while let Some((row, group)) = self.merger.take_any() {
             self.group(row, group)?;

@@ -10,10 +10,10 @@ use serde_json::{Map, Value, json};
 
 use super::merge::Row;
 
-/// How much of a command is the name of its slice.
+/// How many characters of a command are the name of its slice.
 pub(super) const NAME: usize = 200;
 
-/// How much of a command is shown when the slice is selected.
+/// How many characters of a command are shown when the slice is selected.
 pub(super) const COMMAND: usize = 1000;
 
 /// A trace that is being written.
@@ -100,7 +100,7 @@ impl<'a> Trace<'a> {
         (from, to - from)
     }
 
-    /// Writes the end of the file. `other` is what is to be known of the whole trace.
+    /// Writes the end of the file. `other` has facts about the whole trace.
     pub(super) fn finish(self, mut other: Map<String, Value>) -> io::Result<()> {
         let start = format!("{}.{:06}", self.origin / 1_000_000, self.origin % 1_000_000);
         let start = start.parse::<f64>().unwrap_or(0.0);

@@ -176,7 +176,7 @@ fn rate(theme: &Theme, snapshot: &Snapshot, area: Rect, buffer: &mut Buffer) {
         .render(area, buffer);
 }
 
-/// How high a rate is drawn; a tenth at least where it is not 0.
+/// The height of a rate; a tenth at least where it is not 0.
 #[expect(
     clippy::cast_possible_truncation,
     clippy::cast_sign_loss,

@@ -14,10 +14,10 @@ use crate::model::escape::{escape, without_colours};
 use crate::model::task::TaskId;
 use crate::screens::log::{Found, LogError, find, open_log};
 
-/// Between two reads.
+/// The time between two reads.
 const GAP: Duration = Duration::from_secs(1);
 
-/// Reading takes a fifth of the time at most: the file server has others to serve.
+/// Reading takes a fifth of the time at most, to spare the file server.
 const SHARE: u32 = 4;
 
 /// How much of the end of a log is shown.

@@ -72,7 +72,7 @@ fn take() -> io::Result<()> {
     execute!(stdout(), EnterAlternateScreen, Hide)
 }
 
-/// Gives the terminal back, once. It may be gone: nothing can be done then.
+/// Gives the terminal back, once. If it is gone, nothing can be done.
 pub(super) fn give_back() {
     if TAKEN.swap(false, Ordering::SeqCst) {
         let _ = execute!(stdout(), ResetColor, LeaveAlternateScreen, Show);

@@ -57,7 +57,7 @@ pub(super) struct Row {
     pub(super) name: String,
     /// The node that it belongs to.
     pub(super) node: String,
-    /// What has a column of its own.
+    /// What has its own column.
     pub(super) cells: Vec<(String, Paint)>,
     /// What takes the rest of the line.
     pub(super) rest: String,

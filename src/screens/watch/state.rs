@@ -1,4 +1,4 @@
-//! What the screen is about: which panel, which row, which filter, which log.
+//! The state of the screen: which panel, which row, which filter, which log.
 //!
 //! Pure: keys and snapshots go in, the next thing to do comes out. A row that was
 //! chosen stays chosen while others come and go around it.
@@ -14,7 +14,7 @@ const PAGE: usize = 10;
 /// How far a step to the side goes.
 const SIDE: usize = 16;
 
-/// What is to be done after a key.
+/// What to do after a key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[must_use]
 pub(super) enum Act {
@@ -22,7 +22,7 @@ pub(super) enum Act {
     Draw,
     Leave,
     Suspend,
-    /// Draw everything, as if the terminal showed rubbish.
+    /// Draw everything again, whatever the terminal shows.
     Redraw,
     /// The log that the reader is to read from now on, or none.
     ShowLog(Option<AttemptKey>),

@@ -7,8 +7,8 @@ use crate::history::run::nodes::nodes;
 use crate::model::escape::escape;
 use crate::model::figures::{float, share as part_of};
 
-/// A GPU whose load is known for less time with tasks on it, in microseconds, is
-/// not judged.
+/// A GPU is not judged if its load with tasks is known for less time than this, in
+/// microseconds.
 const KNOWN: u64 = 120_000_000;
 
 /// How many GPUs are named.
@@ -26,7 +26,7 @@ pub(super) fn seen(run: &Run) -> Vec<(String, Gpus)> {
     seen.filter(|(_, gpus)| !gpus.is_empty()).collect()
 }
 
-/// Those that can be judged, each with its load while tasks ran on it.
+/// The GPUs that can be judged, each with its load while tasks ran on it.
 fn judged(seen: &[(String, Gpus)]) -> Vec<(&str, &Gpu, f64)> {
     let all = seen
         .iter()
@@ -117,7 +117,7 @@ pub(super) fn none_needed(seen: &[(String, Gpus)]) -> Option<String> {
     })
 }
 
-/// How many parts of this size are in what tasks may use.
+/// How many parts of this size fit into what tasks may use.
 #[expect(
     clippy::cast_possible_truncation,
     clippy::cast_sign_loss,

@@ -1,4 +1,4 @@
-//! What one of many processes says at its end, when another sums up the run.
+//! The line of one of many processes at its end, when another one prints the summary.
 
 use std::fmt::Write as _;
 
