@@ -42,7 +42,10 @@ fn prose(text: &str) -> String {
 fn describe(option: &Arg, out: &mut String) {
     let name = match option.get_long() {
         Some(long) => format!("--{long}"),
-        None => option.get_id().as_str().to_uppercase(),
+        None => option.get_value_names().map_or_else(
+            || option.get_id().to_string().to_uppercase(),
+            |names| names[0].to_string(),
+        ),
     };
     let _ = write!(out, "\n#### {name}\n\n");
     let forms = forms(option);
