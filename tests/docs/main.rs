@@ -10,8 +10,6 @@ mod pages;
 mod reference;
 mod spelling;
 
-use std::fs;
-use std::path::Path;
 use std::process::Command;
 
 use pytf::exit::TABLE;
@@ -34,24 +32,14 @@ const OPTIONS: &str = include_str!("../../docs/options.md");
 /// Files move; who follows a document must find them.
 #[test]
 fn every_source_file_that_is_named_exists() {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     let mut named = 0;
-    for folder in [root.to_owned(), root.join("docs")] {
-        let entries = fs::read_dir(folder)
-            .unwrap()
-            .map(|entry| entry.unwrap().path());
-        for page in entries.filter(|path| path.extension().is_some_and(|end| end == "md")) {
-            let text = fs::read_to_string(&page).unwrap();
-            for word in text.split(['`', '(', ')', ' ', '\n']) {
-                let is_file = [".rs", ".sh", ".py"].iter().any(|end| word.ends_with(end));
-                if is_file
-                    && ["src/", "tests/"]
-                        .iter()
-                        .any(|begin| word.starts_with(begin))
-                {
-                    named += 1;
-                    assert!(root.join(word).exists(), "{}: {word}", page.display());
-                }
+    for page in pages::pages() {
+        for word in page.text.split(['`', '(', ')', ' ', '\n']) {
+            let is_file = [".rs", ".sh", ".py"].iter().any(|end| word.ends_with(end));
+            let is_ours = ["src/", "tests/"].iter().any(|at| word.starts_with(at));
+            if is_file && is_ours {
+                named += 1;
+                assert!(pages::root().join(word).exists(), "{}: {word}", page.name);
             }
         }
     }
