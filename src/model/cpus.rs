@@ -1,9 +1,9 @@
-//! How many tasks fit: the CPUs that this process may really use, and what to
-//! say when more are asked for.
+//! How many slots fit: the CPUs that this process may use, and the warnings when more
+//! slots are asked for.
 
 use super::allocation::{Allocation, Launch, Scheduler};
 
-/// The CPUs as the kernel tells them.
+/// The CPUs as the kernel reports them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Cpus {
     /// Those of the node.
@@ -42,8 +42,8 @@ fn is_shared(cpus: Cpus, place: &Allocation) -> bool {
     neighbours > 1 && cpus.bound.saturating_mul(neighbours) > given
 }
 
-/// What is amiss with where we are and the slots that were `asked` for, and how
-/// to mend it. `host` is our node's name.
+/// What is wrong with the allocation and the slots that were `asked` for, and the way out.
+/// `host` is our node's name.
 pub fn warnings(asked: Option<u32>, cpus: Cpus, place: &Allocation, host: &str) -> Vec<String> {
     let mut texts = Vec::new();
     if place.speaks_for_node() {

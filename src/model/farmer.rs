@@ -1,4 +1,4 @@
-//! What a farmer decides: when it stops, how it stops, with which status it ends.
+//! The life of a farmer: when it stops, how it stops, with which status it ends.
 //!
 //! A state machine without clock, thread or process: an event and the time go
 //! in, actions come out. Others rely on this: once it stops, nothing is started
@@ -179,7 +179,7 @@ impl Lifecycle {
         self.is_input_wrong = true;
     }
 
-    /// Takes an event, tells what is to be done.
+    /// Takes an event. Returns what is to be done.
     #[must_use]
     pub fn handle(&mut self, now: Duration, event: Event) -> Vec<Action> {
         match event {
@@ -306,8 +306,8 @@ impl Lifecycle {
         vec![Action::GiveUp]
     }
 
-    /// The status to end with. `run` is how the run stands after we left it;
-    /// none when we could not leave.
+    /// The status to end with. `run` is the state of the run after we left it; `None` when
+    /// we could not leave.
     pub fn exit(&self, run: Option<RunSummary>) -> RunExit {
         match (self.cause, run) {
             (Cause::Fenced, _) => RunExit::Sealed,
@@ -322,7 +322,7 @@ impl Lifecycle {
     }
 }
 
-/// How the run stands when a farmer has left it.
+/// The state of the run when a farmer has left it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct RunSummary {
     /// Whether every task is in `finished` or `failed`.

@@ -1,5 +1,5 @@
-//! What a line says to other tools and not to a shell: directives of other farmers,
-//! variables that only they set, and those of a later pytf.
+//! Parts of a line that mean something to another tool and not to a shell: directives of
+//! other task farmers, variables that only they set, and directives of a later pytf.
 //!
 //! Such a line would run, and would do something else than its author meant: a barrier
 //! would be a comment, and what it kept apart would run at once. Others rely on this:
@@ -12,7 +12,7 @@ use super::shell_text::{Piece, comment, pieces};
 
 /// A mark of another tool in a line.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Mark {
+pub struct ForeignSyntax {
     /// Where it begins in the line, in bytes from 0.
     pub at: usize,
     /// What it is and what to do.
@@ -38,8 +38,8 @@ const FAMILIES: [(&str, &str); 5] = [
 ];
 const PLAIN: &str = "or run the list as it is with --plain";
 
-/// What a list may hold: asked for many lines at once, since to look for a byte costs far
-/// less than to look for marks, and most lists have none.
+/// What a list may hold. It is checked for many lines at once: to search for a byte costs far
+/// less than to search for such parts, and most lists have none.
 #[derive(Debug, Default)]
 pub struct Suspicion {
     /// Words that another farmer replaces.
@@ -64,11 +64,11 @@ impl Suspicion {
     }
 }
 
-/// The first mark in a line without the blanks around it; `is_set` tells which
+/// The first such part of a line that has no blanks around it; `is_set` says which
 /// variables tasks will have.
-pub fn find(line: &[u8], is_set: &dyn Fn(&str) -> bool) -> Option<Mark> {
+pub fn find(line: &[u8], is_set: &dyn Fn(&str) -> bool) -> Option<ForeignSyntax> {
     if line.first() == Some(&b'#') {
-        return directive(line).map(|what| Mark { at: 0, what });
+        return directive(line).map(|what| ForeignSyntax { at: 0, what });
     }
     prefix(line)
         .or_else(|| trailing(line))
@@ -76,7 +76,7 @@ pub fn find(line: &[u8], is_set: &dyn Fn(&str) -> bool) -> Option<Mark> {
         .or_else(|| variable(line, is_set))
 }
 
-/// What begins with a directive's word.
+/// What a comment that begins with the word of a directive means.
 fn directive(comment: &[u8]) -> Option<String> {
     let is = |word: &str| {
         let rest = comment.strip_prefix(word.as_bytes());
@@ -99,9 +99,9 @@ fn directive(comment: &[u8]) -> Option<String> {
 }
 
 /// GREASY's and pylauncher's forms, in front of a command.
-fn prefix(line: &[u8]) -> Option<Mark> {
+fn prefix(line: &[u8]) -> Option<ForeignSyntax> {
     let has = |end: &[u8]| memchr::memmem::find(line, end).map(|at| shown(&line[..at + 2]));
-    let of = |what| Some(Mark { at: 0, what });
+    let of = |what| Some(ForeignSyntax { at: 0, what });
     if let Some(form) = line.strip_prefix(b"[#").and_then(|_| has(b"#]")) {
         return of(format!(
             "'{form}' says to GREASY what the task waits for, which pytf does not follow: \
@@ -125,7 +125,7 @@ fn prefix(line: &[u8]) -> Option<Mark> {
 }
 
 /// A directive behind a command.
-fn trailing(line: &[u8]) -> Option<Mark> {
+fn trailing(line: &[u8]) -> Option<ForeignSyntax> {
     memchr::memchr(b'#', line)?;
     let at = comment(line)?;
     let comment = &line[at..];
@@ -139,7 +139,7 @@ fn trailing(line: &[u8]) -> Option<Mark> {
             )
         })
     })?;
-    Some(Mark { at, what })
+    Some(ForeignSyntax { at, what })
 }
 
 /// `#!`, `#@2`, `#:group`, `#+group`, and several of them, up to the line's end.
@@ -156,7 +156,7 @@ fn is_runtask(comment: &[u8]) -> bool {
 }
 
 /// Words that another farmer replaces in the text, wherever they are.
-fn macro_word(line: &[u8]) -> Option<Mark> {
+fn macro_word(line: &[u8]) -> Option<ForeignSyntax> {
     for word in ["PYL_ID", "PYLTID"] {
         for at in memchr::memmem::find_iter(line, word) {
             let end = at + word.len();
@@ -164,14 +164,14 @@ fn macro_word(line: &[u8]) -> Option<Mark> {
                 && line.get(end).is_none_or(|&b| !is_word(b) && b != b'=');
             if alone {
                 let what = replaced(word, "pylauncher");
-                return Some(Mark { at, what });
+                return Some(ForeignSyntax { at, what });
             }
         }
     }
     let at = memchr::memmem::find(line, b"%TASKFARM_")?;
     let rest = &line[at + 1..];
     let len = rest.iter().take_while(|&&b| is_word(b)).count();
-    (rest.get(len) == Some(&b'%')).then(|| Mark {
+    (rest.get(len) == Some(&b'%')).then(|| ForeignSyntax {
         at,
         what: replaced(&shown(&line[at..at + len + 2]), "TaskFarm"),
     })
@@ -182,7 +182,7 @@ fn replaced(word: &str, tool: &str) -> String {
 }
 
 /// A variable of another task farmer that is not set.
-fn variable(line: &[u8], is_set: &dyn Fn(&str) -> bool) -> Option<Mark> {
+fn variable(line: &[u8], is_set: &dyn Fn(&str) -> bool) -> Option<ForeignSyntax> {
     unset(line, is_set).find_map(|(at, name)| {
         let (_, tool) = FAMILIES
             .iter()
@@ -192,7 +192,7 @@ fn variable(line: &[u8], is_set: &dyn Fn(&str) -> bool) -> Option<Mark> {
              $PYTF_NODE; {}",
             PLAIN.replacen("or ", "", 1)
         );
-        Some(Mark { at, what })
+        Some(ForeignSyntax { at, what })
     })
 }
 
@@ -216,7 +216,7 @@ pub fn unset<'a>(
         })
 }
 
-/// Whether the name stands in the line otherwise than as a variable that is read:
+/// Whether the line has the name in another place than where a variable is read:
 /// `for i in`, `read x`, `n=3`, `((n++))`.
 fn is_made_by(line: &[u8], name: &str) -> bool {
     memchr::memmem::find_iter(line, name).any(|at| {

@@ -1,11 +1,11 @@
-//! Whether our own node is sick: tasks fail on it, quickly and one after the
-//! other, that others can do.
+//! Whether our own node is unhealthy: tasks fail on it, soon after their start and one after
+//! the other, that succeed on other nodes.
 //!
 //! One farmer's state machine, without clock or I/O. The farmer reports each end;
 //! after many quick failures in a row it is asked to doubt its node: it claims
-//! nothing more, and others try some of the tasks that it failed. What they say
-//! decides. Others rely on this: without that evidence no node is called sick, and
-//! a doubt ends by itself.
+//! nothing more, and others try some of the tasks that failed on it. Their results
+//! decide. Others rely on this: without that evidence no node is called unhealthy, and
+//! a suspicion ends by itself.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -21,11 +21,11 @@ const QUICK: Duration = Duration::from_secs(60);
 /// So many quick failures in a row are needed on the smallest node; on others one a
 /// slot, since all slots may have begun at once.
 const FEWEST: usize = 8;
-/// So many tasks are tried elsewhere.
+/// The number of tasks that are tried elsewhere.
 const ASKED: usize = 8;
-/// So many of them must have ended before that says anything.
+/// Their results count once this number has ended.
 const ENOUGH: usize = 3;
-/// No more failures than these are remembered.
+/// The most failures that are remembered.
 const REMEMBERED: usize = 10_000;
 /// Without an answer a doubt ends after this: all others may be busy for hours, and
 /// the tasks may be to blame.
@@ -36,9 +36,9 @@ const LONGEST_WAIT: Duration = Duration::from_secs(10 * 60);
 /// How a doubt ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Diagnosis {
-    /// So many of the tasks that were tried elsewhere succeeded there, of so many.
+    /// How many of the tasks that were tried elsewhere succeeded there, and how many ended.
     NodeAtFault(usize, usize),
-    /// They fail elsewhere, too: so many, of so many.
+    /// How many of them failed elsewhere, too, and how many ended.
     TasksAtFault(usize, usize),
     /// No other farmer had time to try them.
     TimedOut,
@@ -104,8 +104,9 @@ impl HealthMonitor {
         }
     }
 
-    /// Whether to claim no more than is started at once: a doubt is half-way here. A
-    /// sick node would take hundreds of tasks for short ones, and fail them all.
+    /// Whether to claim no more than is started at once: half of the failures for a
+    /// suspicion have come. An unhealthy node would claim hundreds of tasks as if they were
+    /// short, and all would fail.
     pub fn is_suspicious(&self) -> bool {
         !self.is_cleared && self.streak.len() * 2 >= self.needed
     }
@@ -159,7 +160,7 @@ impl HealthMonitor {
         }
     }
 
-    /// What has become of the doubt, when there is one and it is over now.
+    /// The result of a suspicion that ends now.
     pub fn diagnosis(&mut self, now: Duration) -> Option<Diagnosis> {
         if self.health != NodeHealth::Suspect {
             return None;

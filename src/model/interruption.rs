@@ -1,8 +1,8 @@
 //! Whether a failed attempt was interrupted by the scheduler or user that stops the farm.
 //!
 //! A scheduler signals tasks and farmer together, and mostly the tasks first: PBS
-//! signals each process of a job, the youngest first. What a task answers is its
-//! own affair: it dies of the signal, or ends with any status. Others rely on this:
+//! signals each process of a job, the youngest first. A task may die of the signal or end
+//! with any status. Others rely on this:
 //! an end is judged only when [`SUSPICION`] is over, so that the farmer's own signal
 //! has arrived by then.
 
@@ -47,7 +47,7 @@ impl Signals {
     }
 }
 
-/// Whether this is the death of a signal, as the kernel or as a shell tells it.
+/// Whether an attempt was killed by this signal, as the kernel or a shell reports it.
 fn dies_of(outcome: &Outcome, signal: i32) -> bool {
     match outcome {
         Outcome::Signal(by) => *by == signal,

@@ -1,4 +1,4 @@
-//! The time limit of tasks: who is over it, and what is done about it.
+//! The time limit of tasks: which tasks exceed it, and what is done about it.
 //!
 //! Time in which the farmer itself was frozen is not charged.
 
@@ -10,7 +10,7 @@ use std::time::Duration;
 pub struct RunningTask {
     /// The slot.
     pub slot: u32,
-    /// The process: tells one task of a slot from the next.
+    /// The process: it distinguishes one task of a slot from the next.
     pub pid: i32,
     /// When it started, by the same clock as all times here.
     pub since: Duration,
@@ -25,7 +25,7 @@ pub enum LimitAction {
     Kill(u32),
 }
 
-/// The limit of every task, and who was asked to end.
+/// The time limit, and the tasks that were asked to end.
 #[derive(Clone, Debug)]
 pub struct Limits {
     limit: Duration,

@@ -1,12 +1,12 @@
-//! Whether a farmer is dead, from what was seen of its journal: looks go in, a
+//! Whether a farmer is dead, by what was observed of its journal: observations go in, a
 //! verdict comes out.
 //!
-//! A lease that heartbeats renew: each growth of the journal is one. Others rely on
+//! A farmer has a lease. Heartbeats renew it: each growth of its journal is one. Others rely on
 //! this: no farmer is taken for dead on one piece of evidence alone. A free lock counts
 //! with a silence that is longer than a heartbeat takes, a silence for the takeover
 //! time counts with any lock, and a free lock at once only beside a process of our own
-//! node that is provably gone. A look that could not be made says nothing; and where
-//! the observer stood still itself, or the file system did, all silence starts anew.
+//! node that has provably ended. A look that failed proves nothing; and when the observer
+//! itself or the file system stood still, all silences are counted anew.
 //! Times are those of the observer's own clock alone.
 
 use std::collections::HashMap;
@@ -22,26 +22,26 @@ pub fn heartbeat(takeover: Duration) -> Duration {
 /// The takeover time of a run whose first farmer was not given another.
 pub const DEFAULT_TAKEOVER: Duration = Duration::from_secs(2 * 60);
 
-/// A farmer whose lock is free is dead after so long a silence: a heartbeat, and as
-/// much slack.
+/// A farmer whose lock is free is dead after a silence of this length: the time of a
+/// heartbeat, twice.
 pub fn unlocked_after(takeover: Duration) -> Duration {
     heartbeat(takeover) * 2
 }
 
-/// For so long after a sign of life that has arrived a farmer may start tasks: others
-/// cannot take it for dead before.
+/// How long after a heartbeat that has arrived a farmer may start tasks: others cannot
+/// declare it dead before.
 pub fn good_for(takeover: Duration) -> Duration {
     heartbeat(takeover) * 3 / 2
 }
 
-/// What asking for a journal's lock has shown.
+/// Whether a journal is locked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum LockState {
     /// It is held.
     Held,
     /// It is free.
     Free,
-    /// The system did not say, or its word means nothing here.
+    /// Not known: an error, or a lock that does not reach this node.
     Unknown,
 }
 
@@ -71,7 +71,7 @@ pub enum Evidence {
     Silent,
 }
 
-/// What the looks at a farmer amount to.
+/// The verdict on a farmer after a look.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Verdict {
     /// It gave a sign of life since the look before.
@@ -88,7 +88,7 @@ pub fn seems_dead(process: Process, lock: LockState) -> bool {
     process != Process::Runs && lock == LockState::Free
 }
 
-/// Since when a journal stands still.
+/// Since when a journal has not grown.
 #[derive(Clone, Copy, Debug)]
 struct Sign {
     len: u64,
@@ -166,7 +166,7 @@ impl Observer {
         }
     }
 
-    /// That farmer is over.
+    /// Forgets a farmer that has left or was fenced.
     pub fn forget(&mut self, farmer: &str) {
         self.signs.remove(farmer);
     }

@@ -18,7 +18,7 @@ pub enum Outcome {
     OutOfMemory,
     /// It could not be started: the shell's status for it (126 or 127).
     NotStarted(i32),
-    /// It ended, and the kernel did not tell how: wait4(2) failed.
+    /// It ended, but it is not known how: wait4(2) failed.
     Unknown,
     /// We were stopped while it ran; it goes back to `toprocess`.
     Interrupted,

@@ -11,17 +11,17 @@ use super::figures::float;
 
 /// Never more often than this: fifty turns a second keep any node busy.
 const SHORTEST_GAP: Duration = Duration::from_millis(20);
-/// A turn is followed by so many times its own length without one.
+/// A turn is followed by this many times its own length without one.
 const RESTS: u32 = 20;
-/// And by so many times the turns of all others: more turns carry less each, and
-/// what they cost is taken from the tasks.
+/// And by this many times the turns of all others: more turns carry less each, and
+/// their cost is taken from the tasks.
 const SHARES: u32 = 8;
 /// Never more rarely, so that `finished` tells the truth to within seconds; but
 /// for farms that are so large that a turn of each takes longer.
 const LONGEST_GAP: Duration = Duration::from_secs(10);
 /// A round, a turn of each farmer, that is shorter needs no queue.
 const SHORT_ROUND: Duration = Duration::from_millis(500);
-/// Where a turn takes more than this part of a task, slots would be idle for it.
+/// If a turn takes more than this part of a task, slots would be idle during it.
 const WORTH: u32 = 200;
 
 /// What one farmer has measured.
@@ -210,10 +210,10 @@ fn whole(tasks: f64) -> u64 {
     tasks as u64
 }
 
-/// Claimed tasks may wait for so long.
+/// How long claimed tasks may wait.
 const OVERDUE: Duration = Duration::from_secs(5);
 
-/// So many farmers are no burden to any file server.
+/// This number of farmers is not a burden to any file server.
 const FEW: u32 = 128;
 
 /// A wait for the lock after which a waiter must not come last.

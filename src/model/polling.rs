@@ -14,7 +14,7 @@ const LOOK_EVERY: Duration = Duration::from_millis(700);
 /// All farmers together do not look more often than this.
 const LOOK_OF_ALL: Duration = Duration::from_millis(2);
 
-/// How often a farmer looks whether its neighbours live.
+/// How often a farmer checks whether its neighbours are alive.
 pub fn watch_every(live: u32, takeover: Duration) -> Duration {
     let every = (Duration::from_millis(50) * live).max(takeover / 60);
     every.clamp(Duration::from_millis(500), Duration::from_secs(30))
@@ -22,15 +22,14 @@ pub fn watch_every(live: u32, takeover: Duration) -> Duration {
 
 /// How long after the join the farmer with this number looks for the first time:
 /// from half to one and a half times as long as later, evenly spread, so that
-/// those who joined together do not look in step ever after.
+/// farmers that joined together do not look at the same times.
 pub fn first_watch(number: u32, live: u32, takeover: Duration) -> Duration {
     // Multiples of the golden section leave no gap and never meet.
     let place = (f64::from(number) * 0.618_033_988_75).fract();
     watch_every(live, takeover).mul_f64(0.5 + place)
 }
 
-/// How often a farmer that has had nothing to do for `idle` looks how the run
-/// stands.
+/// How often a farmer that has had nothing to do for `idle` reads the state of the run.
 pub fn look_every(idle: Duration, live: u32) -> Duration {
     (idle / 4).clamp(LOOK_FIRST, LOOK_EVERY.max(LOOK_OF_ALL * live))
 }

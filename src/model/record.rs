@@ -12,8 +12,8 @@ use serde::{Deserialize, Serialize};
 use super::outcome::Outcome;
 use super::task::TaskId;
 
-/// No clock and no counter of a run comes so far: the year 2255, in microseconds. What is
-/// beyond is damage, and the figures of all others would drown in it.
+/// No clock and no counter of a run reaches this: the year 2255, in microseconds. A greater
+/// number is damage, and would make sums and averages meaningless.
 pub const LATEST: u64 = 1 << 53;
 
 /// One line of a journal.
@@ -174,7 +174,7 @@ impl Header {
     }
 }
 
-/// What a slot's tasks have to themselves.
+/// The devices that only the tasks of one slot use.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SlotDevices {
     /// The GPUs, as its tasks see them.
@@ -305,7 +305,7 @@ impl Record {
 }
 
 impl End {
-    /// As [`Record::parse`] has it, for those who know already that it is an end.
+    /// As for [`Record::parse`], for callers that know already that it is an end.
     pub fn is_possible(&self) -> bool {
         let Used {
             user,

@@ -1,5 +1,4 @@
-//! What the system's refusals mean: which limit was reached, what to do about it, and
-//! the status to end with.
+//! Errors of the system: which limit was reached, the way out, and the exit status.
 //!
 //! Others rely on this: a refusal of threads, processes, open files or memory is
 //! neither a bug of ours nor a fault of the workdir.
@@ -10,8 +9,8 @@ use nix::errno::Errno;
 
 use crate::exit::RunExit;
 
-/// Whether the system had none left of something that every process needs: threads
-/// and processes, open files, memory.
+/// Whether the system ran out of something that every process needs: threads and
+/// processes, open files, memory.
 pub fn is_resource(error: &io::Error) -> bool {
     matches!(
         errno(error),
@@ -40,8 +39,8 @@ pub fn exit(error: &io::Error) -> RunExit {
     }
 }
 
-/// Which limit it is and what to do, as the end of a sentence that tells the error;
-/// nothing where the error says it all.
+/// Which limit was reached and the way out, as the end of a sentence with the error; empty
+/// where the error says enough.
 pub fn hint(error: &io::Error) -> &'static str {
     match errno(error) {
         Errno::EAGAIN => {

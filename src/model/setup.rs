@@ -1,5 +1,5 @@
-//! Lines that do nothing but set up the shell that runs them: each task has a shell
-//! of its own, so no other task sees what they did.
+//! Lines that only set up the shell that runs them: each task has its own shell, so no other
+//! task sees the effect.
 
 use super::shell_text::comment;
 

@@ -1,5 +1,5 @@
-//! What a shell sees in a line, as far as lists need to know it: where its comment
-//! begins and which variables it reads.
+//! A line as a shell reads it, as far as task lists need it: where the comment begins and
+//! which variables are read.
 //!
 //! Not a parser: quotes, escapes, command substitution and comments are followed, the
 //! rest is passed over. Others rely on this: what is in single quotes, escaped or in a
@@ -10,7 +10,7 @@
 pub enum Piece<'a> {
     /// A comment begins here, behind a blank; it goes to the end.
     Comment(usize),
-    /// A variable is read, without a word of what to do when it is not set.
+    /// A variable is read, and nothing is given for the case that it is not set.
     Variable {
         /// Where its `$` is.
         at: usize,

@@ -1,8 +1,7 @@
-//! Looking for damage: what of a workdir is not as its state says.
+//! Finds damage: files of a workdir that differ from what its state says.
 //!
-//! Others rely on this: nothing is changed, and no lock is taken. What changed while it
-//! was looked at is looked at again; so what is reported as damage was seen twice, or under
-//! one state.
+//! Others rely on this: nothing is changed, and no lock is taken. If the workdir changes
+//! during the check, it is checked again, so reported damage was seen under one state.
 
 use crate::workdir::error::{Context, Error, Result};
 use crate::workdir::files::{CHANGED, sum_of};
@@ -12,10 +11,10 @@ use crate::workdir::membership;
 use crate::workdir::state::{self, FORMAT, Log, State};
 use std::sync::Arc;
 
-/// How often a workdir that changes meanwhile is looked at.
+/// How often a workdir that changes meanwhile is checked.
 const LOOKS: u32 = 10;
 
-/// What was found: the damage of each file, and how the run stands, when it can be read.
+/// The result: the damaged files, and the state when it can be read.
 #[derive(Debug, Default)]
 pub struct Checked {
     /// One error for each file that is damaged.

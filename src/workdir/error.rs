@@ -1,5 +1,5 @@
-//! What can go wrong with a workdir. Every error names the file, what was being
-//! done, and where there is one, the way out.
+//! The errors of a workdir. Each names the file, the operation, and the way out where there
+//! is one.
 
 use std::io;
 
@@ -204,8 +204,7 @@ impl Error {
         )
     }
 
-    /// A line to be put behind the message that says what mends it, where a command
-    /// does. `workdir` is the workdir as the user names it.
+    /// A line for the end of the message: the command that repairs it, where there is one. `workdir` is the workdir as the user names it.
     pub fn way_out(&self, workdir: &str) -> Option<String> {
         match self {
             Self::Damaged { .. } => Some(format!(
@@ -225,7 +224,7 @@ pub type Result<T, E = Error> = std::result::Result<T, E>;
 
 /// Gives an `io::Result` the name of its file.
 pub trait Context<T> {
-    /// "cannot `doing` `file`: …"; what stands in the place of a file is damage.
+    /// "cannot `doing` `file`: …"; anything but a file in its place is damage.
     fn context(self, doing: &'static str, file: &str) -> Result<T>;
 
     /// The same; `None` when there is no such file.
@@ -255,21 +254,14 @@ impl<T> Context<T> for io::Result<T> {
     }
 }
 
-/// Whether this is the answer of a file system that has no locks at all.
-fn has_none(error: &io::Error) -> bool {
-    let answers = [libc::ENOSYS, libc::EOPNOTSUPP, libc::EINVAL];
-    error
-        .raw_os_error()
-        .is_some_and(|code| answers.contains(&code))
-}
-
-/// What a lock of `file` that was refused means, and the way out.
+/// The error of a lock of `file` that was refused.
 pub fn unusable(mechanism: Mechanism, file: &str, source: io::Error) -> Error {
     let file = file.to_owned();
-    // No more locks, or none that this descriptor could have: a server without a lock
-    // daemon says so as well.
-    let is_refused = matches!(source.raw_os_error(), Some(libc::ENOLCK | libc::EBADF));
-    if is_refused || has_none(&source) {
+    use libc::{EBADF, EINVAL, ENOLCK, ENOSYS, EOPNOTSUPP};
+    // The file system has no locks at all, or no more of them, or none that this descriptor
+    // could have: a server without a lock daemon says so as well.
+    let code = source.raw_os_error().unwrap_or(0);
+    if [EBADF, EINVAL, ENOLCK, ENOSYS, EOPNOTSUPP].contains(&code) {
         return Error::LocksRefused {
             mechanism,
             file,

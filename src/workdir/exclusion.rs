@@ -1,8 +1,8 @@
 //! Which lock excludes the processes of other nodes here, and the test of it.
 //!
 //! What a file system promises is read from its kind and its mount options, and
-//! a choice that cannot work is refused with the cure. Whether it keeps the
-//! promise is tested at every start against the farmers that are really there:
+//! a choice that cannot work is refused, with the way out. Whether it keeps the
+//! promise is tested at every start with the farmers that are alive:
 //! a journal that grows and grows has a living owner, so its lock must not be free. That it
 //! grows once proves nothing: the node of a farmer that was killed may write its last lines
 //! after its lock is gone.
@@ -33,7 +33,7 @@ pub struct Mount {
 }
 
 impl Mount {
-    /// That of a path of which the system does not tell it: an error is no promise.
+    /// For a path whose mount is not known: it promises nothing.
     fn unknown() -> Self {
         Self {
             at: "a place that /proc/self/mountinfo does not tell".into(),
@@ -51,7 +51,7 @@ pub fn mount_of(mountinfo: &str, path: &Path) -> Option<Mount> {
         let right: Vec<&str> = right.split(' ').collect();
         let at = left.get(4)?.replace("\\040", " ");
         let options = format!("{},{}", left.get(5)?, right.get(2).unwrap_or(&""));
-        // MooseFS 3 tells its kind in the name of what is mounted only.
+        // MooseFS 3 shows its kind only in the name of what is mounted.
         let kind = match (*right.first()?, right.get(1)) {
             ("fuse", Some(source)) if source.replace("\\043", "#").starts_with("mfs#") => {
                 "fuse.mfs"
@@ -132,10 +132,10 @@ pub fn choose(path: &Path, wished: Option<Mechanism>) -> Result<Mechanism> {
     }
 }
 
-/// At so many farmers the test looks at most.
+/// The most farmers that the test looks at.
 const MOST_LOOKS: usize = 64;
 
-/// How young a journal must be for its farmer to be taken for alive.
+/// A farmer whose journal is older is not a suspect: it may be dead.
 const YOUNG: Duration = Duration::from_secs(30);
 
 /// Tests that our locks exclude the farmers of other nodes. A farmer that is
@@ -216,7 +216,7 @@ pub fn test(
     Ok(())
 }
 
-/// Whom to look at: not all of a thousand, and those whose names look like ours last,
+/// The farmers to look at: not all of a thousand, and last those with names like ours,
 /// which are most likely on our node.
 fn others(dir: &Arc<dyn Dir>, me: &str) -> Result<Vec<String>> {
     let mut all = membership::present(dir)?;

@@ -16,9 +16,9 @@ use crate::workdir::transaction::Txn;
 #[derive(Default)]
 pub struct Feed {
     arrived: Vec<Vec<u8>>,
-    /// What is about to be added: lines, and the n-th with its text each is.
+    /// What is about to be added: each line, and which occurrence of its text it is.
     new: Vec<(u32, Vec<u8>)>,
-    /// By text: how often the workdir has it, and how often this stream had it.
+    /// For each text: how often the workdir has it, and how often this stream had it.
     counts: HashMap<(u64, u64), (u32, u32)>,
     read: u64,
     /// Nothing more arrives: whether the stream was read to its end.
@@ -56,7 +56,7 @@ impl Feed {
         self.waiting() > 0 || self.is_whole()
     }
 
-    /// Adds the new tasks; how many, and whether the stream is over.
+    /// Adds the new tasks. Returns how many, and whether the stream has ended.
     pub(super) fn add(&mut self, txn: &mut Txn<'_>) -> Result<(u64, bool)> {
         self.refresh(txn)?;
         for line in std::mem::take(&mut self.arrived) {

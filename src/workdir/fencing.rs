@@ -1,7 +1,7 @@
-//! The fence: how a farmer finds out that others have fenced it.
+//! Fencing: how a farmer finds out that others have fenced it.
 //!
-//! Others rely on this: what is asked under the lock is certain; what is asked without it
-//! may be late, never wrong.
+//! Others rely on this: the answer under the lock is certain; the answer without it may be
+//! late, but is never wrong.
 
 use crate::workdir::error::{Error, Result};
 use crate::workdir::fs::{Dir, Workdir};

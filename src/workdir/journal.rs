@@ -1,5 +1,5 @@
 //! A farmer's own journal: what it started and how it ended, and by its lock
-//! and its growth the sign that it lives.
+//! and its growth it shows that the farmer is alive.
 //!
 //! One writer, so it may stay open. A result is recorded once it is synced
 //! here; everything else in the workdir can be made again from it. What
@@ -22,8 +22,8 @@ use crate::workdir::mechanism::Mechanism;
 /// Locks a journal that was just created; `false` when another process has the lock.
 fn is_locked(file: &dyn File, mechanism: Mechanism, name: &str) -> Result<bool> {
     match mechanism {
-        // It tells our own node only. Without one, our process there and the growth of the
-        // journal do.
+        // Such a lock is known on our own node only. Where there is none, our process and the
+        // growth of the journal show that we are alive.
         Mechanism::Link => Ok(file.try_lock(Mechanism::Flock).unwrap_or(true)),
         _ => file
             .try_lock(mechanism)
@@ -55,9 +55,8 @@ impl Journal {
         let farmer = header.farmer.clone();
         let name = layout::journal(&farmer);
         let file = match workdir.dir.open(&name, Open::CreateNew) {
-            Ok(file) => file,
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => return Ok(None),
-            Err(error) => return Err(error).context("create", &name),
+            file => file.context("create", &name)?,
         };
         let is_ours = is_locked(&*file, workdir.mechanism, &name).inspect_err(|_| {
             // It would stay without a header, and belong to no farmer.
@@ -196,7 +195,7 @@ impl Sync {
     }
 }
 
-/// Who writes a journal, by its first line; `None` when that is not whole, or not a
+/// The header of a journal, its first line; `None` when that line is incomplete or not a
 /// header.
 pub fn header(file: &dyn File) -> io::Result<Option<Header>> {
     let mut lines = Lines::new(file, 0, file.len()?);
@@ -206,7 +205,7 @@ pub fn header(file: &dyn File) -> io::Result<Option<Header>> {
     })
 }
 
-/// What a journal says about ends, with the offset behind each record.
+/// The ends that a journal records, each with the offset behind its line.
 pub fn ends(file: &dyn File) -> io::Result<Vec<(u64, End)>> {
     let (mut lines, mut ends) = (Lines::new(file, 0, file.len()?), Vec::new());
     // The last line of a dead farmer may be torn: it is not committed.

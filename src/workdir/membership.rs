@@ -23,12 +23,12 @@ pub fn present(dir: &Arc<dyn Dir>) -> Result<Vec<String>> {
     Ok(open)
 }
 
-/// A farmer that is over.
+/// A farmer that has left or was fenced.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Departed {
     /// Its name.
     pub farmer: String,
-    /// It was over after this transaction.
+    /// The transaction by which it left or was fenced.
     pub seq: u64,
     /// Its journal.
     pub journal: String,
@@ -49,7 +49,7 @@ pub fn departed(dir: &Arc<dyn Dir>) -> Result<Vec<Departed>> {
     Ok(over.collect())
 }
 
-/// The farmers that the log takes for alive although they have no journal in
+/// The farmers that are alive by the log although they have no journal in
 /// `nodes/`: it was deleted, or an old `lock` was put in place. `journals` are the
 /// [`present`] ones.
 pub fn without_journal(dir: &Arc<dyn Dir>, journals: &[String]) -> Result<Vec<String>> {
@@ -67,8 +67,8 @@ pub fn without_journal(dir: &Arc<dyn Dir>, journals: &[String]) -> Result<Vec<St
     Ok(names.filter(is_missing).cloned().collect())
 }
 
-/// Whether a farmer's journal has left `nodes/`, by one open of its name: it is over,
-/// or the journal was deleted. On NFS the answer may be as old as the node
+/// Whether a farmer's journal has left `nodes/`, by one open of its name: the farmer has
+/// left or was fenced, or the journal was deleted. On NFS the answer may be as old as the node
 /// remembers names (`acdirmax`, a minute); [`has_departed`] is not.
 pub fn has_departed_by_name(dir: &Arc<dyn Dir>, farmer: &str) -> Result<bool> {
     let name = layout::journal(farmer);
@@ -78,7 +78,7 @@ pub fn has_departed_by_name(dir: &Arc<dyn Dir>, farmer: &str) -> Result<bool> {
         .is_none())
 }
 
-/// Whether a farmer is over, by the log. It costs one open and reading the log back to
+/// Whether a farmer has left or was fenced, by the log. It costs one open and reading the log back to
 /// its last checkpoint.
 pub fn has_departed(dir: &Arc<dyn Dir>, farmer: &str) -> Result<bool> {
     let Some(state) = peek(dir)?.filter(|state| state.live > 0) else {
@@ -88,8 +88,8 @@ pub fn has_departed(dir: &Arc<dyn Dir>, farmer: &str) -> Result<bool> {
     Ok(members.is_some_and(|members| members.named(farmer).is_none()))
 }
 
-/// Who was alive by a segment of the log, read without the lock; `None` when it is
-/// not there any more, or was seen in part.
+/// The members by a segment of the log, read without the lock; `None` when the segment
+/// does not exist any more or was read in part.
 fn members(dir: &Arc<dyn Dir>, log: &Log) -> Result<Option<Members>> {
     let entries = retry_stale(|| {
         let file = dir.open(LOCK, Open::Fresh).context("open", LOCK)?;
@@ -109,7 +109,7 @@ fn members(dir: &Arc<dyn Dir>, log: &Log) -> Result<Option<Members>> {
 pub struct Membership {
     /// Those that joined since there was no member.
     pub joined: Vec<String>,
-    /// Those of them who are not over, by the log.
+    /// Those of them that are alive by the log.
     pub alive: Vec<String>,
 }
 
@@ -130,12 +130,12 @@ impl Membership {
     }
 }
 
-/// Whether the file `lock` is older than what the journals of farmers tell that are
-/// over: then a copy of it was put in place, and what it says is not true.
-/// Asked only when there is no member; it lists `nodes/done/`.
+/// Finds whether the file `lock` is older than the journals of farmers that have left: then
+/// an old copy of it was put in place, and its state is not true. Checked only when there is
+/// no member; it lists `nodes/done/`.
 pub fn check_age(dir: &Arc<dyn Dir>) -> Result<()> {
     let is_quiet = |state: &State| state.live == 0;
-    // What cannot be made sense of is judged by who has the lock.
+    // Only the holder of the lock decides about a state that cannot be read.
     if !peek(dir).is_ok_and(|state| state.as_ref().is_some_and(is_quiet)) {
         return Ok(());
     }

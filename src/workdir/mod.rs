@@ -8,9 +8,9 @@
 //! finished    "id command": ended with exit status 0
 //! failed      "id command": ended otherwise
 //! requeued    "id attempt why": put back into toprocess
-//! nodes/      one journal a farmer: what it started and how it ended; and by
-//!             its lock: that it lives
-//! nodes/done/ the journals of farmers that are over
+//! nodes/      one journal per farmer: what it started and how it ended; its lock
+//!             shows that the farmer is alive
+//! nodes/done/ the journals of farmers that have left or were fenced
 //! logs/       what the tasks printed
 //! ```
 //!
@@ -18,7 +18,7 @@
 //!
 //! ```text
 //! layout, mechanism, fs, error, files   names, ways to lock, the file system, files of lines
-//! state, journal, membership            what is on record: state and log, journals, who is alive
+//! state, journal, membership            what is recorded: state and log, journals, who is alive
 //! liveness, lock                        who is alive as others see it; the lock
 //! transaction, fencing                  how shared files change; how a farmer learns it is sealed
 //! retry, quarantine, feed, recovery, resume
@@ -36,7 +36,7 @@ pub mod files;
 pub mod fs;
 pub mod layout;
 pub mod mechanism;
-// What is on record: the state and the log, journals, who is alive by them.
+// What is recorded: the state and the log, journals, who is alive by them.
 pub mod journal;
 pub mod membership;
 pub mod state;

@@ -16,10 +16,10 @@ use crate::workdir::mechanism::Mechanism;
 use crate::workdir::{exclusion, state};
 use nix::unistd::Uid;
 
-/// Whose a workdir may be.
+/// Which owner and mode of a workdir are accepted.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Ownership {
-    /// Ours alone.
+    /// It belongs to us, and nobody else may write it.
     #[default]
     Ours,
     /// Anybody's, and what is in it is trusted as far as the folder is: for commands
@@ -171,7 +171,7 @@ fn check_folder(path: &Path, name: &str) -> Result<()> {
     })
 }
 
-/// Its contents must not be writable by users that may not write the workdir itself. Each
+/// The files must not be writable by users that may not write the workdir itself. Each
 /// file is checked again when it is opened, journals and logs then for the first time.
 fn check_files(dir: &RealDir, path: &Path) -> Result<()> {
     let names = [
@@ -189,7 +189,7 @@ fn check_files(dir: &RealDir, path: &Path) -> Result<()> {
     Ok(())
 }
 
-/// Of the folder that is open, whatever its path means by now.
+/// Checks the folder that is open; its path may lead to another folder by now.
 fn check_owner(dir: &RealDir, path: &Path) -> Result<()> {
     let workdir = path.display().to_string();
     let stat = dir.metadata().context("look at", &workdir)?;
@@ -209,7 +209,7 @@ fn mechanism_for(dir: &Arc<dyn Dir>, path: &Path, wished: Option<Mechanism>) -> 
     let known = match state::peek(dir) {
         Ok(state) => state.map(|state| state.mechanism),
         Err(error @ Error::Newer { .. }) => return Err(error),
-        // Whether it is damaged is judged by who has the lock.
+        // Only the holder of the lock decides whether it is damaged.
         Err(_) => dir
             .open(LOCK, Open::Fresh)
             .ok()

@@ -1,5 +1,5 @@
-//! What a farmer that doubts its node does in the workdir: it says that it claims
-//! nothing more, gives tasks that it failed to others, and sees what became of them.
+//! The transactions of a farmer that suspects its node: it records that it claims nothing
+//! more, gives tasks that failed on it to others, and reads how these ended.
 //!
 //! Others rely on this: while farmers are alive at least one of them claims tasks,
 //! since that is decided under the lock; a task is in `failed` or in `toprocess`,
@@ -82,7 +82,7 @@ pub(super) fn enter(
     if back.is_empty() {
         return Ok(Some((ids, txn.state().clone())));
     }
-    // In front: they are what the doubt waits for.
+    // In front: the farmer waits for their results.
     txn.requeue_in_front(&back)?;
     txn.state_mut().quarantined += u32::from(!is_in_it);
     let state = txn.commit(Act::Quarantine {

@@ -1,5 +1,5 @@
-//! What follows from the death of a farmer: its results are settled, its other
-//! tasks go back into `toprocess`, its journal moves to those that are over.
+//! Taking over from a dead farmer: its results are settled, its other tasks go back into
+//! `toprocess`, its journal moves to `nodes/done/`.
 //!
 //! Everything is decided under the lock from two records: the log says what it
 //! had claimed and up to where its journal was settled; the journal says what
@@ -115,11 +115,7 @@ pub fn seal(
         txn.cut_tails()?;
         (found.settled, found.lost) = (results.len() as u64, lost.len() as u64);
         let state = txn.state_mut();
-        state.live = state.live.saturating_sub(1);
-        state.feeding = state.feeding.saturating_sub(u32::from(member.feeds));
-        state.quarantined = state
-            .quarantined
-            .saturating_sub(u32::from(member.quarantined));
+        state.remove_member(member.feeds, member.quarantined);
         state.interrupted += found.lost;
         state.seals += 1;
         let of = member.by;
@@ -131,7 +127,7 @@ pub fn seal(
     Ok(Some(found))
 }
 
-/// What is left of a farmer that is over.
+/// The journal of a dead farmer.
 struct DeadJournal {
     name: String,
     /// None when it was deleted.
@@ -139,9 +135,8 @@ struct DeadJournal {
 }
 
 impl DeadJournal {
-    /// `None` when it has written more since it was looked at, or holds a lock again that
-    /// was free; when a journal is
-    /// there again, or was moved since.
+    /// `None` when the farmer has written more since its journal was seen or holds a lock
+    /// again that was free, and when its journal was moved or has come back.
     fn of(
         workdir: &Workdir,
         farmer: &str,

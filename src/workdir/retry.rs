@@ -11,16 +11,16 @@ use crate::workdir::liveness::Waiting;
 use crate::workdir::state::Act;
 use crate::workdir::transaction::{Attempts, RequeueReason, Txn};
 
-/// What became of a wish to retry.
+/// The result of a retry.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct Retried {
     /// Put back into `toprocess`.
     pub back: Ids,
-    /// Wished for, but not in `failed`.
+    /// Asked for, but not in `failed`.
     pub not_failed: Ids,
 }
 
-/// Moves tasks from `failed` back to `toprocess`: all, or those wished for.
+/// Moves tasks from `failed` back to `toprocess`: all, or those asked for.
 /// Their next attempt counts one higher.
 pub fn retry(
     workdir: &Workdir,
@@ -49,8 +49,8 @@ pub fn retry(
     Ok(retried)
 }
 
-/// Takes those tasks out of `failed` that are wanted; sorted, to be put back
-/// into `toprocess`. When there are none, nothing is written.
+/// Takes the wanted tasks out of `failed`. Returns them sorted, to be put back into
+/// `toprocess`. If there are none, nothing is written.
 pub(super) fn take_failed(
     txn: &mut Txn<'_>,
     is_wanted: impl Fn(TaskId) -> bool,

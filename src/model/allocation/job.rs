@@ -1,4 +1,4 @@
-//! The job that we run in, as far as variables tell, and the variables.
+//! The job that we run in, as far as variables say, and the variables.
 
 use std::time::Duration;
 
@@ -42,7 +42,7 @@ impl Launch {
     }
 }
 
-/// What the environment says about where we are.
+/// Our place in an allocation, by the environment.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Allocation {
     /// The batch system.
@@ -54,7 +54,7 @@ pub struct Allocation {
     pub asks_for: Option<String>,
     /// The step of the job.
     pub step: Option<String>,
-    /// How we came here.
+    /// How this process was started.
     pub launch: Launch,
     /// The nodes of the job, or of the step.
     pub nodes: Option<u32>,
@@ -118,12 +118,12 @@ impl Allocation {
         self.launch == Launch::Launched && self.size.or(self.nodes).unwrap_or(1) > 1
     }
 
-    /// Whether this process is the one to tell what concerns all of them.
+    /// Whether this process prints messages that concern all of them.
     pub fn speaks_for_all(&self) -> bool {
         self.rank.unwrap_or(0) == 0
     }
 
-    /// Whether this process is the one to tell what concerns this node.
+    /// Whether this process prints messages that concern this node.
     pub fn speaks_for_node(&self) -> bool {
         self.speaks_for_all() || (self.local_rank == Some(0) && !self.is_uniform)
     }

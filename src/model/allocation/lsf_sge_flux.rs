@@ -1,4 +1,4 @@
-//! LSF, Grid Engine, Flux: what their variables tell.
+//! LSF, Grid Engine, Flux: the job, by their variables.
 
 use super::job::{Allocation, Env, Launch, Scheduler};
 

@@ -1,8 +1,8 @@
-//! The allocation that we run in, as variables tell: which scheduler, which job,
-//! which of its processes we are. Pure functions from an environment.
+//! The allocation that we run in, by its variables: which scheduler, which job, which of
+//! its processes we are. Pure functions from an environment.
 //!
-//! Correctness never depends on any of this: the workdir decides who does what.
-//! It names things for people, and says whom to ask for the end of the job.
+//! Correctness never depends on it: the workdir decides which process does what. It gives
+//! names for people, and says which scheduler to ask for the end of the job.
 //! Others rely on this: of several launchers that have left their variables,
 //! the innermost is believed.
 

@@ -12,7 +12,7 @@ pub(super) fn job(env: &Env) -> Option<Allocation> {
         asks_for: Some(id),
         launch: Launch::of(is_remote),
         rank: is_remote
-            // TORQUE tells them apart where several run on one node.
+            // TORQUE numbers them where several run on one node.
             .then(|| env.first(&["PBS_VNODENUM", "PBS_NODENUM"]))
             .flatten(),
         nodes: env.number("PBS_NUM_NODES"),
@@ -23,7 +23,7 @@ pub(super) fn job(env: &Env) -> Option<Allocation> {
 
 /// Whether pbsdsh started us. The job's script is task 1; on OpenPBS the others have
 /// eight hexadecimal digits (`00000002` on the first node, `40000001`, `80000001` on
-/// others), on TORQUE a number. The node file tells nothing: the first node's have none,
+/// others), on TORQUE a number. The node file proves nothing: the first node's have none,
 /// and since OpenPBS 22.05 the other nodes' do.
 fn is_tasks(env: &Env) -> bool {
     match env.text("PBS_TASKNUM") {
@@ -40,13 +40,13 @@ pub fn home_of(conf: &str) -> &str {
         .unwrap_or("/var/spool/pbs")
 }
 
-/// How many processes pbsdsh starts: one a line of the node file.
+/// How many processes pbsdsh starts: one per line of the node file.
 pub fn processes_of(text: &str) -> u32 {
     let lines = text.lines().filter(|line| !line.trim().is_empty());
     u32::try_from(lines.count()).unwrap_or(u32::MAX)
 }
 
-/// What a node file, or Grid Engine's `PE_HOSTFILE`, tells: how many nodes there
+/// Reads a node file, or Grid Engine's `PE_HOSTFILE`: how many nodes there
 /// are, and how many processes or slots on `host`. A line is a host, and behind
 /// it perhaps a number; a host may have several lines.
 pub fn lines_of(text: &str, host: &str) -> (u32, u32) {

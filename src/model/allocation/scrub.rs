@@ -1,10 +1,9 @@
-//! The variables by which a launcher speaks to the processes it has started.
+//! The variables that a launcher sets for the processes that it has started.
 //!
-//! A task that is an MPI program and finds them takes itself for a part of our
-//! step. What says in which job we are is none of them: a task may start a step
-//! of its own.
+//! A task that is an MPI program and finds them would take itself for a part of our step.
+//! Variables that name our job are not among them: a task may start a step itself.
 
-/// Names that begin so.
+/// Prefixes of their names.
 const FAMILIES: [&str; 21] = [
     "PMI_",
     "PMIX_",
@@ -29,7 +28,7 @@ const FAMILIES: [&str; 21] = [
     "SLURM_MPI_",
 ];
 
-/// Names that are these.
+/// Whole names.
 const NAMES: [&str; 27] = [
     "MPI_LOCALRANKID",
     "MPI_LOCALNRANKS",
@@ -60,7 +59,7 @@ const NAMES: [&str; 27] = [
     "SRUN_CPUS_PER_TASK",
 ];
 
-/// Whether a variable is a launcher's word to the processes of its own step.
+/// Whether a launcher sets the variable for the processes of its own step.
 pub fn is_launchers(name: &str) -> bool {
     NAMES.contains(&name) || FAMILIES.iter().any(|family| name.starts_with(family))
 }

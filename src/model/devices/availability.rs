@@ -35,19 +35,19 @@ pub struct Sample {
 /// measured between two steps of another user's program is not.
 pub const SAMPLES: u32 = 3;
 
-/// How a device stands.
+/// What is known of a device.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Watched {
     /// How many of our tasks are on it.
     own: u32,
-    /// So many samples in a row have said that it is free.
+    /// How many samples in a row have said that it is free.
     good: u32,
     /// What the last one said.
     last: Option<Sample>,
     lost: Option<String>,
 }
 
-/// What there is to say about a device's slots.
+/// Whether a task may start on a device.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Admission {
     /// A task may start.
@@ -56,9 +56,9 @@ pub enum Admission {
     StartBlindly,
     /// Not yet: too few samples.
     NotYet,
-    /// Another process uses it: so.
+    /// Another process uses it; how.
     Busy(String),
-    /// Never: so.
+    /// Never, since the device is lost; why.
     Lost(String),
 }
 
@@ -77,7 +77,7 @@ impl Watched {
         self.last = Some(sample);
     }
 
-    /// It does not answer: what was known is worth nothing any more.
+    /// It does not answer: earlier samples do not count any more.
     pub fn silent(&mut self) {
         (self.last, self.good) = (None, SAMPLES);
     }

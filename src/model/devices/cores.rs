@@ -18,7 +18,7 @@ pub struct Cpu {
 /// How tasks are bound.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Bind {
-    /// Each slot has CPUs that no other slot has, so many.
+    /// Each slot has this number of CPUs, which no other slot has.
     Own(usize),
     /// Each slot has all CPUs of one NUMA node, the slots spread over the nodes.
     Numa,
@@ -43,8 +43,8 @@ fn near_or_all(cpus: &[Cpu], near: &BTreeSet<usize>) -> Vec<usize> {
     if some.is_empty() { ids } else { some }
 }
 
-/// In the order in which they are given away: by NUMA node and core. While there
-/// is a core for each CPU that is wanted, the other CPUs of the cores are none.
+/// The CPUs in the order in which they are assigned: by NUMA node and core. If there is a
+/// core for each CPU that is wanted, only the first CPU of each core.
 fn in_order(cpus: &[Cpu], wanted: usize) -> Vec<Cpu> {
     let mut all = cpus.to_vec();
     all.sort_unstable();

@@ -21,8 +21,8 @@ pub enum Gpus {
     List(Vec<String>),
 }
 
-/// Who made the devices: each has a variable of its own by which a program is
-/// told which of them to use.
+/// The vendor of the devices. For each vendor there is a variable that says which devices a
+/// program may use.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub enum Vendor {
     /// CUDA.
@@ -38,7 +38,7 @@ impl Vendor {
     /// All of them, in the order in which we look for them.
     pub const ALL: [Self; 3] = [Self::Nvidia, Self::Amd, Self::Intel];
 
-    /// The variable that tells a program which devices to use.
+    /// The variable that says which devices a program may use.
     pub fn variable(self) -> &'static str {
         match self {
             Self::Nvidia => "CUDA_VISIBLE_DEVICES",

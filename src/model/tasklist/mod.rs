@@ -50,7 +50,7 @@ pub enum ListError {
     },
     /// The line says something to another tool.
     #[error("line {line}, column {column}: {what}")]
-    Mark {
+    ForeignSyntax {
         /// The line.
         line: u64,
         /// The byte in it, counted from 1.
@@ -97,7 +97,7 @@ impl Dialect {
     }
 }
 
-/// Turns the bytes of a list into tasks. After an error it is of no more use.
+/// Turns the bytes of a list into tasks. After an error it cannot be used any more.
 #[derive(Debug)]
 pub struct Parser {
     /// The beginning of a line whose end has not come yet.
@@ -108,7 +108,7 @@ pub struct Parser {
     parts: Vec<(usize, u64)>,
     /// Whether the current task holds a CR so far.
     has_cr: bool,
-    /// What was read so far may say to other tools.
+    /// What was read so far may hold for other tools.
     suspicion: Suspicion,
     limit: usize,
     dialect: Dialect,
@@ -304,7 +304,7 @@ impl Parser {
     fn mark(&self, at: usize, number: u64, what: String) -> ListError {
         let part = self.parts.iter().rev().find(|(begin, _)| *begin <= at);
         let (begin, line) = part.copied().unwrap_or((0, number));
-        ListError::Mark {
+        ListError::ForeignSyntax {
             line,
             column: (at - begin) as u64 + 1,
             what,

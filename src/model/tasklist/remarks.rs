@@ -20,7 +20,7 @@ pub struct Remarks {
     pub tasks: u64,
     /// It began with a UTF-8 byte order mark.
     pub byte_order_mark: bool,
-    /// The last line had no line end. Harmless, so no message tells it.
+    /// The last line had no line end. This is harmless, so there is no message.
     pub no_final_newline: bool,
     /// Lines that ended in CR LF (the CR was dropped).
     pub crlf: Occurrences,

@@ -1,4 +1,4 @@
-//! What schedulers answer when they are asked for the end of a job.
+//! Reads the answers of schedulers that are asked for the end of a job.
 //!
 //! Their programs run with `TZ=UTC`, so that their dates need no time zone.
 
@@ -8,17 +8,17 @@ use serde_json::Value;
 
 use crate::model::durations;
 
-/// Clocks of a node and of its scheduler may differ by so much.
+/// The clocks of a node and of its scheduler may differ by this.
 const SKEW: Duration = Duration::from_secs(60);
 
 /// How long a job goes on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Left {
-    /// For so long.
+    /// For this time.
     For(Duration),
     /// Without limit.
     Unlimited,
-    /// For what a job was not charged yet: it is not while it is suspended.
+    /// For the time that the job was not charged for yet: a suspended job is not charged.
     Uncharged(Charge),
 }
 

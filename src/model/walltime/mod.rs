@@ -15,9 +15,9 @@ use std::time::Duration;
 const LEAVING: Duration = Duration::from_secs(15);
 /// The margin is never more than this part of the time that there was.
 const LARGEST_PART: u32 = 4;
-/// The end of a job is asked for so often at most, and at least every so often.
+/// The shortest and the longest time between two questions for the end of a job.
 const ASK_EVERY: (Duration, Duration) = (Duration::from_secs(60), Duration::from_secs(10 * 60));
-/// So many processes ask within a second: a scheduler has other things to do.
+/// How many processes ask within a second: a scheduler has other things to do.
 const ASK_RATE: u32 = 20;
 
 /// What is known of the end, and what tasks need.
@@ -81,7 +81,7 @@ impl Walltime {
     /// What a task needs, when tasks took `seen`. What the user says counts; else
     /// what was seen, no more than the time limit. Before anything was seen the
     /// limit counts, unless the allocation was shorter from its begin: then it
-    /// tells nothing, or no task would ever be started.
+    /// is ignored, or no task would ever be started.
     pub fn need(&self, seen: Option<Duration>) -> Option<Duration> {
         let limit = self.limit;
         self.estimate

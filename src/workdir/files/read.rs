@@ -30,7 +30,7 @@ pub fn retry_stale<T>(mut look: impl FnMut() -> Result<T>) -> Result<T> {
     look()
 }
 
-/// Fills `buf` from `offset` on as far as the file goes; tells how far.
+/// Fills `buf` from `offset` on as far as the file goes; returns how many bytes that were.
 pub fn read_full(file: &dyn File, buf: &mut [u8], offset: u64) -> io::Result<usize> {
     let mut filled = 0;
     while filled < buf.len() {

@@ -31,7 +31,7 @@ pub enum Open {
     CreateNew,
 }
 
-/// What stands in a file's place: no pytf put it there, and none reads it.
+/// What has the name of a file but is not a regular file. pytf neither makes nor reads such.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("is {0}")]
 pub struct NotAFile(pub &'static str);
@@ -49,7 +49,7 @@ impl NotAFile {
     }
 }
 
-/// Whether an error says that something else than a folder stands in its place.
+/// Whether an error says that what has the name of a folder is not one.
 pub fn is_no_folder(error: &io::Error) -> bool {
     matches!(error.raw_os_error(), Some(libc::ENOTDIR | libc::ELOOP))
 }

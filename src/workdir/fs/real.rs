@@ -79,7 +79,7 @@ pub struct RealDir {
 }
 
 impl RealDir {
-    /// Opens a directory to read its contents, whoever's they are.
+    /// Opens a directory to read its contents, whoever owns them.
     pub fn open(path: &Path) -> io::Result<Arc<Self>> {
         Self::open_trusting(path, Trust::Any)
     }
@@ -105,7 +105,7 @@ impl RealDir {
         self.rights
     }
 
-    /// What stat(2) tells of the directory itself: it, and not what its path means now.
+    /// The metadata of the open directory; its path may lead to another one by now.
     pub fn metadata(&self) -> io::Result<Metadata> {
         StdFile::from(self.fd.try_clone()?).metadata()
     }
@@ -116,7 +116,7 @@ impl RealDir {
         let flags = OFlag::O_PATH | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
         match nix::fcntl::openat(&self.fd, name, flags, Mode::empty()) {
             Ok(fd) => Ok(self.rights.fault(&StdFile::from(fd).metadata()?)),
-            // What stands in the place of its folder is damage, and named as that.
+            // Anything but a folder in the place of its folder is reported as damage.
             Err(nix::Error::ENOENT | nix::Error::ENOTDIR) => Ok(None),
             Err(error) => Err(error.into()),
         }

@@ -98,7 +98,7 @@ impl Rights {
         if Uid::effective().is_root() && stat.uid() != self.owner {
             fchown(made, Some(self.owner), Some(self.group))?;
         } else if self.shared & GROUP != 0 && stat.gid() != self.group {
-            // Refused to who is not of that group; then the files are their maker's.
+            // Only members of the group may do this; files of others keep their own group.
             let _ = fchown(made, None, Some(self.group));
         }
         let is = stat.mode() & 0o777;

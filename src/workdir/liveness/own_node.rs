@@ -15,9 +15,9 @@ use crate::model::record::{Header, NodeId};
 
 /// Our node, as an observer of farmers asks for it; the model check has its own.
 pub trait Node: Send {
-    /// Which it is; `None` where the kernel does not tell.
+    /// Its identity; `None` where it is not known.
     fn id(&self) -> Option<&NodeId>;
-    /// What became of the process of a farmer.
+    /// Whether the process of a farmer runs.
     fn process(&self, farmer: &Header) -> Process;
 }
 
@@ -26,7 +26,7 @@ pub trait Node: Send {
 pub struct Here(Option<NodeId>);
 
 impl Here {
-    /// Asks the kernel which it is.
+    /// Reads its identity from the kernel.
     pub fn read() -> Self {
         let boot = fs::read_to_string("/proc/sys/kernel/random/boot_id");
         let pids = fs::metadata("/proc/self/ns/pid").map(|found| found.ino());

@@ -2,8 +2,8 @@
 //!
 //! This makes the observations, `model::liveness` judges them. Others rely on this: a journal
 //! is opened to be read only, since on NFS a node that has a file open for writing
-//! anywhere does not see how it grows; who is meant by a journal is what its header
-//! says; and a lock is asked about, never taken.
+//! anywhere does not see how it grows; the header of a journal names its farmer; and locks
+//! are queried, never taken.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -77,7 +77,7 @@ impl Watcher {
         Ok(id)
     }
 
-    /// That farmer is over.
+    /// Forgets a farmer that has left or was fenced.
     pub fn forget(&mut self, farmer: &str) {
         self.observer.forget(farmer);
         self.ids.remove(farmer);
@@ -126,7 +126,7 @@ pub fn look_at(
     let id = watcher.id_in(&*file, farmer)?;
     let node = watcher.node();
     let is_here = id.as_ref().is_some_and(|id| id.is_on(node.id()));
-    // Asked before the lock: who ends between the two leaves a lock that is free.
+    // Asked before the lock: a farmer that ends between the two leaves a free lock.
     let process = id.as_ref().map_or(Process::Unknown, |id| node.process(id));
     let lock = lock_of(&*file, workdir.mechanism, is_here);
     let name = layout::journal(farmer);
@@ -142,8 +142,8 @@ pub fn look_at(
     }))
 }
 
-/// What a journal's lock tells. Where no lock reaches other nodes, on one node flock(2)
-/// still does. An error is no answer.
+/// The state of a journal's lock. Where no lock reaches other nodes, flock(2) still works
+/// on one node. An error is no answer.
 pub(in crate::workdir) fn lock_of(
     file: &dyn File,
     mechanism: Mechanism,

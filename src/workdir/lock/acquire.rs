@@ -16,11 +16,11 @@ use crate::workdir::liveness::Waiting;
 use crate::workdir::mechanism::Mechanism;
 use crate::workdir::state;
 
-/// A waiter looks whom it waits for after so many tries, some seconds, and then
-/// once in so many: they are up to 1.5 s apart by then.
+/// A waiter checks the holder after `FIRST_LOOK` tries, which take some seconds, and then at
+/// each `LOOK_TRIES`-th try; tries are up to 1.5 s apart by then.
 const FIRST_LOOK: u32 = 36;
 const LOOK_TRIES: u32 = 3;
-/// In so many tries a waiter counts the farmers once.
+/// A waiter counts the farmers once in this number of tries.
 const COUNT_TRIES: u32 = 8;
 
 /// Waits for the lock. `owner` is written into it for diagnostics: the name of the farmer,
@@ -30,7 +30,7 @@ pub fn acquire(workdir: &Workdir, owner: &str, waiting: &mut dyn Waiting) -> Res
     let (mut tries, mut effort, mut contenders) = (0_u32, Duration::ZERO, waiting.contenders());
     let mut queued = None;
     loop {
-        // Before the try: it may be we who stand still right after it.
+        // Read before the try, since this process may be frozen right after it.
         let since = waiting.now();
         let held = match workdir.mechanism {
             Mechanism::Flock | Mechanism::Fcntl => try_file(workdir, since, &mut queued)?,
@@ -61,7 +61,7 @@ pub fn acquire(workdir: &Workdir, owner: &str, waiting: &mut dyn Waiting) -> Res
         };
         let waited = waiting.now().saturating_sub(wait.since);
         if waited >= pace::LONG_WAIT && tries.is_multiple_of(COUNT_TRIES) {
-            // Should it be torn at this moment: a later try will do.
+            // If it is torn at this moment, a later try reads it.
             let state = workdir.dir.open(LOCK, Open::Read).ok();
             let state = state.and_then(|file| state::read(&*file).ok().flatten());
             contenders = contenders.max(state.map_or(1, |state| state.live));

@@ -1,5 +1,5 @@
-//! Breaking a lock whose holder is dead: what a waiter sees while it waits long, and
-//! what it does about it.
+//! Breaking a lock whose holder is dead: what a waiter observes during a long wait, and
+//! how it replaces the lock.
 //!
 //! Others rely on this: a lock is broken only when it has not changed hands for the
 //! takeover time by the waiter's own clock, or when its holder is a farmer of the same
@@ -80,7 +80,7 @@ impl LongWait {
                 sign.owner()
             ));
         }
-        // A node that dies takes its journal with it: one silence tells of both.
+        // When a node dies, the silence of its journal and of its lock begin together.
         let _ = liveness::judge(workdir, sign.owner(), waiting)?;
         if began.saturating_sub(self.still_since) > waiting.takeover() {
             self.still_since = now;
@@ -106,7 +106,7 @@ impl LongWait {
         let now = waiting.now();
         let sign = HolderSign::read(workdir)?;
         let is_dead = match sign.holder.as_deref() {
-            // Gone in this moment: the next try will tell.
+            // The name was removed just now: the next try may take the lock.
             None => false,
             // What we left when it was unknown whether our transaction was committed: the
             // name of a farmer, which has no blanks, is that of one process.
@@ -119,7 +119,7 @@ impl LongWait {
                 let (_, since) = *self.nameless.insert(seen.unwrap_or((sign.version, now)));
                 now.saturating_sub(since) > NAMELESS
             }
-            // Silence is no evidence here: it may have taken the lock this moment.
+            // Silence proves nothing here: it may have taken the lock just now.
             Some(_) => liveness::judge(workdir, sign.owner(), waiting)?
                 .is_some_and(|(_, verdict)| verdict == Verdict::Dead(Evidence::Gone)),
         };
@@ -179,7 +179,7 @@ impl HolderSign {
 /// Puts a copy of the lock file in its place, in which the lock counts as
 /// broken: an old holder that comes back writes into a file that is not read any more.
 ///
-/// An exclusive name decides who does it; should that one die over it, the next
+/// An exclusive name decides which process does it; if that process dies meanwhile, the next
 /// try has another. A process that finds that anything has changed since its
 /// evidence, or that took long itself, does nothing.
 fn replace(
@@ -189,14 +189,15 @@ fn replace(
     waiting: &mut dyn Waiting,
 ) -> Result<bool> {
     let began = waiting.now();
+    let dir = &workdir.dir;
     let name = evidence.version.successor(NEXT, tries);
-    let new = match workdir.dir.open(&name, Open::CreateNew) {
-        Ok(new) => new,
+    let new = match dir.open(&name, Open::CreateNew) {
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists => return Ok(false),
-        Err(error) => return Err(error).context("create", &name),
+        new => new.context("create", &name)?,
     };
+    let give_up = || dir.remove(&name).context("remove", &name).map(|()| false);
     let bytes = retry_stale(|| {
-        let old = workdir.dir.open(LOCK, Open::Fresh).if_found("open", LOCK)?;
+        let old = dir.open(LOCK, Open::Fresh).if_found("open", LOCK)?;
         old.map_or(Ok(Vec::new()), |old| {
             read_from(&*old, 0).context("read", LOCK)
         })
@@ -204,35 +205,28 @@ fn replace(
     new.write_at(&bytes, 0).context("write", &name)?;
     // Read without the lock: what is torn is no damage.
     let Ok(state) = state::read(&*new) else {
-        workdir.dir.remove(&name).context("remove", &name)?;
-        return Ok(false);
+        return give_up();
     };
     let mut state = state.unwrap_or_else(|| State::new(workdir.mechanism));
     if state.format != FORMAT {
-        // Those who hold it know nothing of a lock of our format.
-        workdir.dir.remove(&name).context("remove", &name)?;
-        return Ok(false);
+        // Programs of that format do not know locks of our format.
+        return give_up();
     }
     state.breaks += 1;
     state::write_place(&*new, &state)?;
     new.sync().context("sync", &name)?;
     // Open for writing as others take it, it would hide from this node what they write.
     drop(new);
-    disarm(&workdir.dir, &name)?;
+    disarm(dir, &name)?;
     let is_still = HolderSign::read(workdir)? == *evidence;
     let took = waiting.now().saturating_sub(began);
     if !is_still || took > waiting.takeover() / 4 {
-        workdir.dir.remove(&name).context("remove", &name)?;
-        return Ok(false);
+        return give_up();
     }
     // Another process may have removed our file.
-    let is_replaced = workdir
-        .dir
-        .rename(&name, LOCK)
-        .if_found("rename", &name)?
-        .is_some();
+    let is_replaced = dir.rename(&name, LOCK).if_found("rename", &name)?.is_some();
     if is_replaced {
-        workdir.dir.sync_names().context("sync", "the workdir")?;
+        dir.sync_names().context("sync", "the workdir")?;
     }
     Ok(is_replaced)
 }

@@ -10,12 +10,12 @@ use std::time::Duration;
 pub struct Held {
     /// The open lock file.
     pub file: Box<dyn File>,
-    /// The same once more, opened to see that it is: closed after the unlock.
+    /// The same file, opened a second time to check its identity; closed after the unlock.
     #[expect(dead_code, reason = "it is held to be closed after the unlock")]
     pub(super) again: Option<Box<dyn File>>,
     pub(super) mechanism: Mechanism,
     pub(super) since: Duration,
-    /// The last of all, since it is given back when the file is closed.
+    /// Dropped last: it is released after the file is closed.
     pub(super) name: Option<Name>,
 }
 

@@ -36,8 +36,8 @@ pub(super) enum Queued {
 }
 
 impl QueuedLock {
-    /// Joins the queue for this file, which another has locked; `None` where there
-    /// is none, or no thread to stand in it.
+    /// Joins the queue for this file, which another process has locked; `None` where there is
+    /// no queue, or no thread can be started for it.
     pub(super) fn join(
         dir: &Arc<dyn Dir>,
         file: Box<dyn File>,

@@ -1,7 +1,7 @@
 //! The lock by name: a compare-and-swap of the state's number.
 //!
-//! Who has read the state with number N takes the lock by creating, exclusively, the
-//! name of the transaction that makes N + 1. The name of a committed transaction **stays** for
+//! A process that has read the state with number N takes the lock by creating, exclusively,
+//! the name of the transaction that makes N + 1. The name of a committed transaction **stays** for
 //! a while, so a process that still sees an older state finds the name taken and reads
 //! again. An abandoned transaction removes its name.
 //!
@@ -91,7 +91,7 @@ pub(super) struct Name {
     dir: Arc<dyn Dir>,
     version: Version,
     mark: Box<dyn File>,
-    /// The length of what is in it.
+    /// The length of its contents.
     written: u64,
     status: CommitStatus,
     is_quiet: bool,
@@ -138,7 +138,7 @@ impl Name {
 
 impl Drop for Name {
     fn drop(&mut self) {
-        // What cannot be done here is seen by the others, who break the lock.
+        // If this fails, the others see it and break the lock.
         match self.status {
             CommitStatus::Unknown => {}
             CommitStatus::NotBegun => drop(self.dir.remove(&self.version.name())),
@@ -151,7 +151,7 @@ impl Drop for Name {
     }
 }
 
-/// What is in a name: who has it, or had it.
+/// The contents of a name: which process holds it, or held it.
 pub(super) struct HolderNote {
     /// When it was taken and by whom; empty when its holder has not written it yet.
     pub(super) word: String,
@@ -205,9 +205,8 @@ pub(super) fn take(
     }
     let next = version.next();
     let mark = match dir.open(&next.name(), Open::CreateNew) {
-        Ok(mark) => mark,
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists => return Ok(None),
-        Err(error) => return Err(error).context("create", &next.name()),
+        mark => mark.context("create", &next.name())?,
     };
     let word = format!("{} by {owner}", waiting.micros());
     let mut name = Name {

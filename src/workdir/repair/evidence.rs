@@ -1,4 +1,4 @@
-//! What the files of a damaged workdir still say.
+//! What can be read from the files of a damaged workdir.
 //!
 //! Others rely on this: of a task the newest attempt counts, and of one attempt the better
 //! end; a file that has its checksum is believed before all others.
@@ -20,7 +20,7 @@ use crate::workdir::resume::{ListFailure, ListFile};
 use crate::workdir::state::{self, FORMAT, Log, Members, State};
 use crate::workdir::transaction::{RequeueReason, parse_note};
 
-/// What the files still say.
+/// What was read from the files.
 #[derive(Default)]
 pub(super) struct Findings {
     pub(super) lines: BTreeMap<TaskId, Vec<u8>>,
@@ -337,7 +337,7 @@ fn not_ended(dir: &Arc<dyn Dir>, lock: &dyn File, state: &State) -> Result<BTree
     Ok(ids)
 }
 
-/// Opens a file; `None` when there is none of that name, or a folder or the like.
+/// Opens a file; `None` when nothing has that name, or what has it is not a file.
 fn open_if_file(dir: &Arc<dyn Dir>, name: &str) -> Result<Option<Box<dyn File>>> {
     match dir.open(name, Open::Read) {
         Err(error) if NotAFile::of(&error).is_some() => Ok(None),

@@ -1,4 +1,4 @@
-//! Whether anybody works on a workdir that is to be repaired.
+//! Finds whether any process works on a workdir that is to be repaired.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -71,7 +71,7 @@ pub(super) fn check_nobody_works(
     Ok(())
 }
 
-/// What is thought of a farmer that has no mark.
+/// What is known of a farmer whose journal is in `nodes/`.
 enum Judgement {
     /// It is dead.
     Over,

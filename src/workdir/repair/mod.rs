@@ -1,5 +1,5 @@
-//! Making a damaged workdir whole again: from the journals, which hold every
-//! result, and from what the other files still say.
+//! Restores a damaged workdir from the journals, which hold every result, and from what can
+//! be read of the other files.
 //!
 //! It works without the state, which may be what is damaged. Others rely on
 //! this: nothing is changed while a farmer is alive; what there was is copied

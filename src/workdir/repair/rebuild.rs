@@ -99,7 +99,7 @@ impl Findings {
         State {
             seq,
             log: Log {
-                // There were never as many: who comes back knows that it is over.
+                // No segment had this number: a farmer that comes back sees that it is fenced.
                 segment: seq,
                 ..Log::default()
             },
@@ -135,7 +135,7 @@ fn put(dir: &Arc<dyn Dir>, from: &str, to: &str) -> Result<()> {
     dir.sync_names().context("sync", "the workdir")
 }
 
-/// What stands in a file's place, such as a folder, gets another name.
+/// Renames what is not a file but has a file's name, such as a folder.
 pub(super) fn move_away_if_no_file(dir: &Arc<dyn Dir>, name: &str) -> Result<()> {
     match dir.open(name, Open::Read) {
         Err(error) if NotAFile::of(&error).is_some() => move_away(dir, name),
@@ -153,7 +153,7 @@ fn move_away(dir: &Arc<dyn Dir>, name: &str) -> Result<()> {
     dir.rename(name, &was).context("move away", name)
 }
 
-/// Makes a folder where there is none; what stands in its place gets another name.
+/// Makes a folder where there is none; anything else of that name is renamed.
 pub(super) fn make_folder(dir: &Arc<dyn Dir>, name: &str) -> Result<()> {
     match dir.list(name) {
         Ok(_) => return Ok(()),

@@ -3,7 +3,7 @@
 //! It is matched by the text of its lines, and the n-th occurrence of it: a line
 //! that was there keeps its id, a new one gets the next free id, one that vanished
 //! leaves `toprocess` and `failed`. Others rely on this: an id never means another line
-//! than before; what is done or in the hands of a live farmer is not queued again; every
+//! than before; a task that has ended or that a live farmer has claimed is not queued again; every
 //! other line of the list is in `toprocess` afterwards.
 
 use crate::workdir::state::{Act, Members, Queue};
@@ -97,11 +97,11 @@ enum Place {
     Finished,
 }
 
-/// What matching a list came to.
+/// The result of matching a list with the known tasks.
 pub(super) struct Matched {
     pub(super) remarks: Remarks,
     pub(super) changed: Option<ListChanges>,
-    /// What the log must tell of it.
+    /// The entry for the log.
     pub(super) act: Act,
 }
 

@@ -1,5 +1,5 @@
-//! A task list in a file: read once, as a stream, and known again by what stat(2)
-//! tells.
+//! A task list in a file: read once, as a stream, and recognized later by the values of
+//! stat(2).
 //!
 //! Others rely on this: tasks are shown in their order, without what the format of
 //! lists has around them; of a list with a line that can never run, or
@@ -16,11 +16,11 @@ use crate::workdir::error::{Error, Result};
 use crate::workdir::fs::uninterrupted;
 use crate::workdir::state::ListIdentity;
 
-/// The bytes of a list and what tells whether they are still the same.
+/// The bytes of a list, and an identity that changes with them.
 pub trait Bytes: Send + Sync {
     /// Reads some bytes at an offset; 0 at the end.
     fn read_at(&self, buf: &mut [u8], offset: u64) -> io::Result<usize>;
-    /// What stat(2) tells of the file now.
+    /// The identity of the file now, from stat(2).
     fn identity(&self) -> io::Result<ListIdentity>;
 }
 

@@ -28,10 +28,10 @@ use crate::workdir::recovery::{self, Recovered, Sealer, Suspect};
 use crate::workdir::transaction::{Attempts, QueueCopy, RequeueReason, Txn};
 use heartbeat::WithHeartbeats;
 
-/// One heartbeat in so many looks into the log.
+/// One heartbeat of this number reads the log.
 const LOOK_AT_LOG: u32 = 6;
 
-/// Of so many farmers not all are dead.
+/// Of this number of farmers not all are dead.
 const MANY: u32 = 32;
 
 /// A farmer in a workdir.
@@ -479,11 +479,7 @@ impl Session {
         }
         let state = txn.state_mut();
         count_interrupted(state, &self.back);
-        state.live = state.live.saturating_sub(1);
-        state.quarantined = state
-            .quarantined
-            .saturating_sub(u32::from(self.is_quarantined));
-        state.feeding = state.feeding.saturating_sub(u32::from(self.feed.is_some()));
+        state.remove_member(self.feed.is_some(), self.is_quarantined);
         let back: Ids = self.back.iter().map(|(task, _)| task.id).collect();
         let mut state = txn.commit(Act::Turn {
             by: self.number,

@@ -75,7 +75,7 @@ pub struct Rename {
     pub to: String,
 }
 
-/// Which task list the workdir was made from, as far as stat(2) tells.
+/// The task list that the workdir was made from, by the values of stat(2).
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ListIdentity {
     /// Length in bytes.
@@ -273,6 +273,13 @@ impl State {
         self.live.saturating_sub(self.quarantined)
     }
 
+    /// A member has left or was fenced.
+    pub(in crate::workdir) fn remove_member(&mut self, feeds: bool, quarantined: bool) {
+        self.live = self.live.saturating_sub(1);
+        self.feeding = self.feeding.saturating_sub(u32::from(feeds));
+        self.quarantined = self.quarantined.saturating_sub(u32::from(quarantined));
+    }
+
     /// Whether the log is so long that a new segment begins, by a limit in bytes.
     pub fn has_long_log(&self, limit: u64) -> bool {
         self.log.is_long(limit)
@@ -284,8 +291,8 @@ impl State {
         self.tasks.lines.saturating_sub(elsewhere)
     }
 
-    /// What of its numbers cannot be: each task is in one place, and a claimed task
-    /// needs a member. `None` when they agree.
+    /// A contradiction between its numbers: each task is in one place, and a claimed task
+    /// needs a member. `None` when there is none.
     pub fn contradiction(&self) -> Option<String> {
         let known = self.tasks.lines;
         let elsewhere = self.finished.lines + self.failed.lines + self.dropped + self.left();

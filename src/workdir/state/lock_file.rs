@@ -36,7 +36,7 @@ pub fn read(file: &dyn File) -> Result<Option<State>> {
 /// The state in force, as a look without the lock shows it; `None` before the workdir
 /// was prepared. What another process writes at that moment may be seen in part. So the file
 /// is opened and looked at again, and what is never whole is an error that says so and
-/// no verdict: only who holds the lock can call it damaged.
+/// no verdict: only the holder of the lock can call it damaged.
 pub fn peek(dir: &Arc<dyn Dir>) -> Result<Option<State>> {
     let mut tries = 0;
     loop {
@@ -187,7 +187,7 @@ fn write_stamp(file: &dyn File) -> Result<()> {
     file.write_at(&stamp(), 0).context("write", LOCK)
 }
 
-/// Leaves a word about who took the lock, and when: no two are the same.
+/// Writes who took the lock, and when. No two such notes are the same.
 pub fn write_holder(file: &dyn File, who: &str, at: u64) -> Result<()> {
     let mut text = format!("lock taken at {at} by {who}");
     text.truncate(511);
@@ -196,7 +196,7 @@ pub fn write_holder(file: &dyn File, who: &str, at: u64) -> Result<()> {
         .context("write", LOCK)
 }
 
-/// The word that the last holder of the lock left.
+/// The note of the last holder of the lock.
 pub fn read_holder(file: &dyn File) -> Option<String> {
     let mut text = [0_u8; 512];
     let read = read_full(file, &mut text, HOLDER_AT).ok()?;

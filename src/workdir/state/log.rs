@@ -1,7 +1,7 @@
 //! The log of transactions: one line of JSON for each, which says what it did.
 //!
-//! It is in segments. Each begins with a checkpoint of who is alive, so what is true
-//! follows from the newest one, whatever the age of the run. That one is in the file
+//! It has segments. Each begins with a checkpoint of the members, so the newest segment
+//! says all that is true, whatever the age of the run. That one is in the file
 //! `lock`; those before are copied into files `log.N` as they end, for people and for
 //! the timeline: nothing is decided by them.
 //!
@@ -76,7 +76,7 @@ pub enum Act {
         /// How many new tasks it brought in from its stream.
         #[serde(default, skip_serializing_if = "is_zero")]
         fed: u64,
-        /// Whether its stream is over with this turn.
+        /// Whether its stream ended with this turn.
         #[serde(default, skip_serializing_if = "std::ops::Not::not")]
         fed_all: bool,
         /// Whether this was its last turn.
@@ -85,7 +85,7 @@ pub enum Act {
     },
     /// A dead farmer's results were settled and its other tasks given back.
     Seal {
-        /// The farmer that is over.
+        /// The farmer that was fenced.
         of: u32,
         /// The one that did it.
         by: u32,
@@ -108,9 +108,9 @@ pub enum Act {
         /// Its number.
         by: u32,
     },
-    /// No transaction: who was alive when a segment of the log began.
+    /// Not a transaction: the members when a segment of the log began.
     Checkpoint {
-        /// They, in the order in which they joined.
+        /// The members, in the order in which they joined.
         members: Vec<Member>,
     },
 }
@@ -124,7 +124,7 @@ impl Entry {
     }
 }
 
-/// Where a segment that is over is kept.
+/// The file of a finished segment.
 pub fn kept(segment: u64) -> String {
     format!("log.{segment}")
 }

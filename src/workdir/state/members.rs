@@ -11,7 +11,7 @@ use std::collections::BTreeMap;
 pub struct Members(BTreeMap<u32, Member>);
 
 impl Members {
-    /// Those who are alive after all these entries.
+    /// The members after all these entries.
     pub fn after(entries: &[Entry]) -> Self {
         let mut members = Self::default();
         for entry in entries {
@@ -25,7 +25,7 @@ impl Members {
         self.0.is_empty()
     }
 
-    /// They, in the order in which they joined.
+    /// The members, in the order in which they joined.
     pub fn iter(&self) -> impl Iterator<Item = &Member> {
         self.0.values()
     }

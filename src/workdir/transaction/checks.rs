@@ -2,7 +2,7 @@
 //! that the files are those which the state speaks of.
 //!
 //! Others rely on this: nothing is written once others might take the lock for
-//! abandoned; a file is called damaged only by who holds the lock.
+//! abandoned; only the holder of the lock calls a file damaged.
 
 use super::txn::Txn;
 use crate::workdir::error::{Context, Error, Result};

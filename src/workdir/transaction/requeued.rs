@@ -1,8 +1,8 @@
 //! The file `requeued`: why and how often tasks were put back into `toprocess`, and
 //! which were dropped since their lines had vanished.
 //!
-//! Others rely on this: who puts back a task that may have been started says why,
-//! and that makes the number of its next attempt one higher.
+//! Others rely on this: a task that may have been started is put back with a reason, which
+//! makes the number of its next attempt one higher.
 
 use std::collections::HashMap;
 
@@ -103,7 +103,7 @@ impl Txn<'_> {
         self.note(tasks.iter().map(|&id| (id, 0)), RequeueReason::Restored)
     }
 
-    /// Notes a word about tasks, and how many attempts more they have used up.
+    /// Notes a reason for tasks, and how many more attempts they have used up.
     fn note(
         &mut self,
         tasks: impl Iterator<Item = (TaskId, u32)>,

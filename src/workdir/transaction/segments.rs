@@ -2,7 +2,7 @@
 //! begun again when its newest segment has become long.
 //!
 //! Others rely on this: what is read and parsed is one segment, whatever the age of the
-//! run; a segment that is over is kept beside `lock` before the next one begins.
+//! run; a finished segment is copied beside `lock` before the next one begins.
 
 use super::txn::Txn;
 use crate::workdir::error::{Context, Result};

@@ -143,7 +143,7 @@ impl<'a> Txn<'a> {
         }
         let checkpoint = self.checkpoint()?;
         if self.state.seq == 0 || !self.state.renames.is_empty() {
-            // What the state will speak of must have a name that a power cut leaves.
+            // The files that the state names must keep their names through a power cut.
             self.dir.sync_names().context("sync", "the workdir")?;
         }
         self.may_write()?;
@@ -172,10 +172,10 @@ impl<'a> Txn<'a> {
         Ok(self.state.clone())
     }
 
-    /// Whether the state that was written is in force, although the write was
-    /// refused or took so long that the lock may have been broken: what others
-    /// will read decides. Where that cannot be known we are as good as sealed:
-    /// our journal and the log tell the others.
+    /// Finds whether the state that was written is in force, although the write failed or
+    /// took so long that the lock may have been broken: what others will read decides. Where
+    /// that cannot be known this farmer counts as fenced; others find what it did in its
+    /// journal and in the log.
     fn is_in_force(&mut self, written: Result<()>) -> Result<()> {
         for _ in 0..UNSURE {
             // What this node remembers holds what the server has refused.
