@@ -53,7 +53,7 @@ impl Quarantine {
     /// only after a while: until others can be asked, no more tasks are started.
     pub(super) fn ended(&mut self, end: &End, state: &State) {
         self.health.ended(end);
-        let is_doubt = self.health.health() == NodeHealth::Healthy && self.health.has_wish();
+        let is_doubt = self.health.health() == NodeHealth::Healthy && self.health.has_request();
         if is_doubt && state.claiming() >= 2 {
             self.shared.queue.quarantine(true);
         }
@@ -76,7 +76,7 @@ impl Quarantine {
     /// Whether others should try tasks, and can. What is not settled yet is in no file
     /// that it could be taken from: the next turn settles it.
     fn can_ask(&self, session: &Session, are_held: bool) -> bool {
-        self.health.has_wish() && !session.has_pending() && !are_held
+        self.health.has_request() && !session.has_pending() && !are_held
     }
 
     /// Does what is due; returns a message for the user.
@@ -122,7 +122,7 @@ impl Quarantine {
         let asked = if is_needed {
             None
         } else {
-            session.quarantine(&self.health.wish(), waiting)?
+            session.quarantine(&self.health.request(), waiting)?
         };
         let Some(ids) = asked else {
             self.shared.queue.quarantine(self.is_on);
@@ -131,12 +131,12 @@ impl Quarantine {
         };
         if ids.is_empty() {
             self.shared.queue.quarantine(self.is_on);
-            self.health.not_asked();
+            self.health.request_failed();
             return Ok(None);
         }
         self.shared.queue.quarantine(true);
         self.is_on = true;
-        self.health.asked(self.shared.clock.now(), &ids);
+        self.health.requested(self.shared.clock.now(), &ids);
         if was != NodeHealth::Healthy {
             return Ok(None);
         }
@@ -185,7 +185,7 @@ impl Quarantine {
             && seen.is_behind(session.state())
         {
             for (id, to) in session.new_outcomes(seen, waiting)? {
-                self.health.heard(id, to);
+                self.health.ended_elsewhere(id, to);
             }
         }
         Ok(())

@@ -1,5 +1,6 @@
 //! Spans of time as people and schedulers write them: text → `Duration` and
-//! back.
+//! back. humantime prints `4m 10s`, which is two words; messages and the progress bar need one
+//! of few characters, so `show` is ours.
 //!
 //! Every flag and every variable that is a span of time goes through `parse`, so all of
 //! them take the same forms: humantime's units, and Slurm's forms, which are read here.
@@ -8,7 +9,7 @@
 
 use std::time::Duration;
 
-/// What a longer span is taken as: a hundred years, which outlasts any farm.
+/// The longest span: a hundred years. A longer one is taken as this.
 pub const LONGEST: Duration = Duration::from_secs(100 * 365 * DAY);
 
 const MINUTE: u64 = 60;
@@ -45,7 +46,7 @@ fn number(text: &str) -> Option<f64> {
 }
 
 /// `1h30m`, `2h 5m`, `1.5 hours`. There are no months and years: `10M` is more often a
-/// slip than ten months.
+/// mistake than ten months.
 fn units(text: &str) -> Option<Duration> {
     let is_long = |unit: &str| {
         matches!(unit, "M" | "y") || unit.starts_with("mon") || unit.starts_with("year")

@@ -1,11 +1,10 @@
-//! Figures of many values in little memory: how they are spread, and numbers as
-//! people read them.
+//! Statistics of many values in little memory, and numbers as people read them.
 
 use std::time::{Duration, UNIX_EPOCH};
 
 use super::record::LATEST;
 
-/// A count as a number to reckon with.
+/// A count as a floating-point number.
 #[expect(
     clippy::cast_precision_loss,
     reason = "figures are shown with a few digits"
@@ -63,8 +62,8 @@ pub fn show_kib(kib: u64) -> String {
 /// Bins per octave.
 const PARTS: usize = 16;
 
-/// How values are spread: exact sum, least and greatest; any quantile within
-/// 7 %. A constant amount of memory, however many values.
+/// The distribution of values: exact sum, minimum and maximum; any quantile within 7 %. The
+/// memory does not grow with the number of values.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Histogram {
     counts: Vec<u64>,

@@ -82,7 +82,7 @@ impl HealthMonitor {
         }
     }
 
-    /// What we think.
+    /// What is concluded so far.
     pub fn health(&self) -> NodeHealth {
         self.health
     }
@@ -111,8 +111,8 @@ impl HealthMonitor {
         !self.is_cleared && self.streak.len() * 2 >= self.needed
     }
 
-    /// Whether others should try tasks now.
-    pub fn has_wish(&self) -> bool {
+    /// Whether others are to be asked now to try tasks.
+    pub fn has_request(&self) -> bool {
         match self.health {
             NodeHealth::Healthy => self.streak.len() >= self.needed,
             NodeHealth::Suspect => false,
@@ -120,8 +120,9 @@ impl HealthMonitor {
         }
     }
 
-    /// Which: some at first, and all that failed here once we are known to be sick.
-    pub fn wish(&self) -> Ids {
+    /// The tasks to try: some at first, and all that failed here once the node is known to be
+    /// unhealthy.
+    pub fn request(&self) -> Ids {
         let some = match self.health {
             NodeHealth::Healthy => &self.streak[self.streak.len().saturating_sub(ASKED)..],
             _ => &self.streak[..],
@@ -130,9 +131,8 @@ impl HealthMonitor {
         sorted.into_iter().collect()
     }
 
-    /// These are to be tried by others, from `now` on; they need no second word
-    /// from us.
-    pub fn asked(&mut self, now: Duration, ids: &Ids) {
+    /// Others try these tasks from `now` on. Their failures here do not count any more.
+    pub fn requested(&mut self, now: Duration, ids: &Ids) {
         let ids: BTreeSet<TaskId> = ids.iter().collect();
         self.streak.retain(|id| !ids.contains(id));
         if self.health == NodeHealth::Healthy {
@@ -143,13 +143,14 @@ impl HealthMonitor {
         }
     }
 
-    /// What was to be tried was not there any more, or cannot be tried.
-    pub fn not_asked(&mut self) {
+    /// The tasks could not be given to others: they were not in `failed` any more, or no
+    /// farmer is left to try them.
+    pub fn request_failed(&mut self) {
         self.streak.clear();
     }
 
     /// A task has ended elsewhere.
-    pub fn heard(&mut self, id: TaskId, to: Destination) {
+    pub fn ended_elsewhere(&mut self, id: TaskId, to: Destination) {
         if !self.asked.remove(&id) {
             return;
         }
@@ -233,8 +234,8 @@ mod tests {
     fn doubtful() -> HealthMonitor {
         let mut health = HealthMonitor::new(4);
         failing(0, 8, &mut health);
-        assert!(health.has_wish());
-        health.asked(S(1), &health.wish());
+        assert!(health.has_request());
+        health.requested(S(1), &health.request());
         health
     }
 
@@ -244,49 +245,49 @@ mod tests {
         failing(0, 7, &mut health);
         assert!(!health.is_suspicious());
         failing(7, 8, &mut health);
-        assert!(!health.has_wish() && health.is_suspicious());
+        assert!(!health.has_request() && health.is_suspicious());
         health.ended(&end(50, Outcome::Exit(0), 1));
         assert!(!health.is_suspicious());
         failing(100, 15, &mut health);
         health.ended(&end(51, Outcome::Exit(1), 61_000_000));
         health.ended(&end(52, Outcome::Interrupted, 1));
         assert!(
-            !health.has_wish(),
+            !health.has_request(),
             "slow ones and stopped ones do not count"
         );
         failing(115, 1, &mut health);
-        assert_eq!(health.wish(), "108-115".parse().unwrap());
+        assert_eq!(health.request(), "108-115".parse().unwrap());
     }
 
     #[test]
     fn others_say_whether_it_is_sick() {
         let mut health = doubtful();
-        health.heard(TaskId(0), Destination::Finished);
-        health.heard(TaskId(1), Destination::Finished);
+        health.ended_elsewhere(TaskId(0), Destination::Finished);
+        health.ended_elsewhere(TaskId(1), Destination::Finished);
         assert_eq!(health.diagnosis(S(2)), None, "not enough");
-        health.heard(TaskId(99), Destination::Finished);
+        health.ended_elsewhere(TaskId(99), Destination::Finished);
         assert_eq!(health.diagnosis(S(2)), None, "nobody asked for that one");
-        health.heard(TaskId(2), Destination::Finished);
+        health.ended_elsewhere(TaskId(2), Destination::Finished);
         assert_eq!(health.diagnosis(S(2)), Some(Diagnosis::NodeAtFault(3, 3)));
         assert_eq!(health.health(), NodeHealth::Unhealthy);
         // What fails from now on is for others as well.
         failing(20, 2, &mut health);
-        assert_eq!(health.wish(), "20-21".parse().unwrap());
-        health.asked(S(3), &"20-21".parse().unwrap());
-        assert!(!health.has_wish());
+        assert_eq!(health.request(), "20-21".parse().unwrap());
+        health.requested(S(3), &"20-21".parse().unwrap());
+        assert!(!health.has_request());
     }
 
     #[test]
     fn tasks_that_fail_everywhere_clear_it_and_it_asks_less_often() {
         let mut health = doubtful();
         for id in 0..3 {
-            health.heard(TaskId(id), Destination::Failed);
+            health.ended_elsewhere(TaskId(id), Destination::Failed);
         }
         assert_eq!(health.diagnosis(S(2)), Some(Diagnosis::TasksAtFault(3, 3)));
         failing(20, 15, &mut health);
-        assert!(!health.has_wish() && !health.is_suspicious());
+        assert!(!health.has_request() && !health.is_suspicious());
         failing(40, 1, &mut health);
-        assert!(health.has_wish());
+        assert!(health.has_request());
     }
 
     #[test]
@@ -298,7 +299,7 @@ mod tests {
             now += wait;
             assert_eq!(health.diagnosis(S(now)), Some(Diagnosis::TimedOut));
             failing(now * 100, 8, &mut health);
-            health.asked(S(now), &health.wish());
+            health.requested(S(now), &health.request());
         }
         let mut health = doubtful();
         health.ended(&end(30, Outcome::Exit(0), 1));
@@ -318,11 +319,11 @@ mod tests {
                     0 => health.ended(&end(id, Outcome::Exit(0), 1)),
                     1 => failing(id, 3, &mut health),
                     2 => {
-                        health.heard(TaskId(id), Destination::Finished);
+                        health.ended_elsewhere(TaskId(id), Destination::Finished);
                         good += 1;
                     }
-                    3 => health.heard(TaskId(id), Destination::Failed),
-                    _ if health.has_wish() => health.asked(S(now), &health.wish()),
+                    3 => health.ended_elsewhere(TaskId(id), Destination::Failed),
+                    _ if health.has_request() => health.requested(S(now), &health.request()),
                     _ => {}
                 }
                 if let Some(Diagnosis::NodeAtFault(..)) = health.diagnosis(S(now)) {

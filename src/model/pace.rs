@@ -9,15 +9,15 @@ use std::time::Duration;
 
 use super::figures::float;
 
-/// Never more often than this: fifty turns a second keep any node busy.
+/// The shortest time between two turns: fifty turns per second keep any node busy.
 const SHORTEST_GAP: Duration = Duration::from_millis(20);
 /// A turn is followed by this many times its own length without one.
 const RESTS: u32 = 20;
 /// And by this many times the turns of all others: more turns carry less each, and
 /// their cost is taken from the tasks.
 const SHARES: u32 = 8;
-/// Never more rarely, so that `finished` tells the truth to within seconds; but
-/// for farms that are so large that a turn of each takes longer.
+/// The longest time between two turns, so that `finished` is up to date to within seconds.
+/// It is longer only in farms in which a turn of each farmer takes longer.
 const LONGEST_GAP: Duration = Duration::from_secs(10);
 /// A round, a turn of each farmer, that is shorter needs no queue.
 const SHORT_ROUND: Duration = Duration::from_millis(500);
@@ -31,7 +31,7 @@ pub struct Pace {
     turn: Duration,
     /// How long the lock is held in a turn.
     hold: Duration,
-    /// Ends of tasks a second.
+    /// Ends of tasks per second.
     rate: f64,
     /// How long a task runs, in seconds.
     length: f64,
@@ -53,8 +53,8 @@ impl Pace {
     /// Nothing measured yet. `launched` is how many farmers started together, as
     /// the launcher says; a few are no matter.
     ///
-    /// Until our first turn after the join they count as well: whoever came
-    /// first would otherwise come back before the others have joined.
+    /// They count until our first turn after the join: the first farmer would otherwise take
+    /// its next turn before the others have joined.
     pub fn new(launched: u32) -> Self {
         Self {
             turn: Duration::from_millis(2),
@@ -66,9 +66,8 @@ impl Pace {
         }
     }
 
-    /// To join the lock was held for `hold`, and now so many farmers are alive. In
-    /// a large farm that is the best that is known until the first turn; in a
-    /// small one the first turn comes soon.
+    /// The join held the lock for `hold`, and `live` farmers are alive now. In a large farm
+    /// this is the best estimate until the first turn; in a small one that comes soon.
     pub fn joined(&mut self, hold: Duration, live: u32) {
         if self.farm(live) > FEW {
             (self.turn, self.hold) = (hold, hold);
@@ -136,10 +135,10 @@ impl Pace {
         self.hold * self.farm(live)
     }
 
-    /// How long to wait after a turn although a slot is idle. In a large farm that
-    /// is what lets those have their turn who had none yet: whoever has just been
-    /// there would win against all who wait with long pauses. In a small one a hold
-    /// that took long once, on a busy node, must not keep a slot idle.
+    /// How long to wait after a turn although a slot is idle. In a large farm this gives a
+    /// turn to farmers that had none yet: a farmer that has just had the lock would otherwise
+    /// get it again before all that wait with long pauses. In a small farm a single long
+    /// hold, on a busy node, must not keep a slot idle.
     pub fn starved_gap(&self, live: u32) -> Duration {
         if self.farm(live) <= FEW {
             return Duration::ZERO;
@@ -169,8 +168,8 @@ impl Pace {
         }
     }
 
-    /// Whether tasks take much longer than those that ended before, as none has
-    /// ended for so long.
+    /// Whether tasks take much longer than those that ended before: none has ended for
+    /// `since`.
     pub fn is_overdue(&self, since: Duration, live: u32) -> bool {
         let usual = Duration::from_secs_f64(self.length * 2.0);
         since > usual + self.gap(live) + OVERDUE
@@ -189,8 +188,8 @@ impl Pace {
         // tasks would go out in thousands of turns, beside idle slots.
         let fair = left.div_ceil(u64::from(live.max(1)));
         let share = if is_short { fair } else { left };
-        // Before the first end nobody knows how long a task is: where the next
-        // turn is far, each slot gets two.
+        // Before the first end the length of a task is unknown: if the next turn is far
+        // away, each slot gets two.
         let second = if self.length == 0.0 && self.farm(live) > FEW {
             idle.min(left / (2 * u64::from(self.farm(live))))
         } else {

@@ -1,5 +1,4 @@
-//! What happened over time, in few stretches of equal length, however long the
-//! time.
+//! What happened over time, in a limited number of stretches of equal length.
 
 /// What happened in a stretch of time.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -8,7 +7,7 @@ pub struct Stretch {
     pub busy: u64,
     /// CPU time that they used, microseconds.
     pub cpu: u64,
-    /// How long slots were there, all together.
+    /// How long slots existed, all together.
     pub slots: u64,
     /// Attempts that ended in it.
     pub ended: u64,
@@ -92,7 +91,7 @@ impl Series {
         });
     }
 
-    /// A number of slots was there from one time to another.
+    /// This number of slots existed from one time to another.
     pub fn slots(&mut self, from: u64, to: u64, slots: u64) {
         self.spread(from, to, 0, |stretch, part, _| {
             stretch.slots += part.saturating_mul(slots);
@@ -115,8 +114,8 @@ impl Series<Use> {
         self.spread(from, to, 0, |stretch, part, _| stretch.tasks += part);
     }
 
-    /// From one time to another so many percent of it, and of its memory, were in
-    /// use, as far as that is known.
+    /// The load and the memory in use from one time to another, in percent, where they are
+    /// known.
     pub fn measured(&mut self, from: u64, to: u64, load: Option<u8>, memory: Option<u8>) {
         self.spread(from, to, 0, |stretch, part, _| {
             let places = [(&mut stretch.load, load), (&mut stretch.memory, memory)];

@@ -25,7 +25,8 @@ pub enum Error {
     Damaged {
         /// The file, relative to the workdir.
         file: String,
-        /// What is wrong with it, and the way out.
+        /// What is wrong with it, and the way out. It is a text for people: any damage is
+        /// handled in the same way.
         what: String,
     },
     /// A transaction was given up before it was committed, since others may soon break the
@@ -256,8 +257,8 @@ impl<T> Context<T> for io::Result<T> {
 
 /// The error of a lock of `file` that was refused.
 pub fn unusable(mechanism: Mechanism, file: &str, source: io::Error) -> Error {
-    let file = file.to_owned();
     use libc::{EBADF, EINVAL, ENOLCK, ENOSYS, EOPNOTSUPP};
+    let file = file.to_owned();
     // The file system has no locks at all, or no more of them, or none that this descriptor
     // could have: a server without a lock daemon says so as well.
     let code = source.raw_os_error().unwrap_or(0);

@@ -4,7 +4,7 @@
 use super::job::{Allocation, Env, Launch};
 
 /// The names of rank, size, local rank and local size. Launchers use srun or
-/// each other to reach the nodes, so the most particular ones come first.
+/// each other to reach the nodes, so the most specific ones come first.
 const NAMES: [[&[&str]; 4]; 6] = [
     [
         &["OMPI_COMM_WORLD_RANK"],

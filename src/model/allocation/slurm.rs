@@ -42,7 +42,7 @@ pub(super) fn job(env: &Env) -> Option<Allocation> {
         found.local_size = env
             .text("SLURM_STEP_TASKS_PER_NODE")
             .and_then(|text| per_node(&text, node?));
-        // srun takes it for its -c. SLURM_CPUS_PER_TASK may be the job's only.
+        // srun takes its -c from it. SLURM_CPUS_PER_TASK may be that of the job only.
         found.own_cpus = env.number("SRUN_CPUS_PER_TASK");
     } else if env.has("SLURM_PROCID") && !env.has("SLURM_STEP_ID") {
         // The batch script has a rank, too, though nobody launched it as one.

@@ -37,15 +37,15 @@ impl Share {
     /// All of it.
     pub const WHOLE: Self = Self { rank: 0, of: 1 };
 
-    /// Where our part of `n` things begins and ends: parts touch, differ by at
-    /// most one, the first being the larger, and together are all.
+    /// Our part of `n` things. The parts follow each other without gaps and together are all
+    /// things; their sizes differ by at most one, and the larger ones come first.
     pub fn of(self, n: usize) -> std::ops::Range<usize> {
         let (rank, of) = (self.rank as usize, self.of.max(1) as usize);
         (rank * n).div_ceil(of)..((rank + 1) * n).div_ceil(of)
     }
 }
 
-/// Why nothing can be assigned; it names the cure.
+/// Why nothing can be assigned, and the way out.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Cannot {
     /// There is no device.
@@ -71,9 +71,9 @@ pub enum Cannot {
     TooMany {
         /// On the whole node.
         slots: u64,
-        /// GPUs a task.
+        /// GPUs per task.
         per_task: u32,
-        /// Tasks a GPU.
+        /// Tasks per GPU.
         per_gpu: u32,
         /// GPUs.
         there: usize,

@@ -1,7 +1,7 @@
 //! Which devices we may assign, and what their tokens are.
 //!
-//! What the scheduler gave counts before what is found here, and what the user
-//! lists only takes away from it.
+//! Devices that the scheduler gave take precedence over devices that are found here. A list
+//! of the user only selects from them.
 
 use std::collections::BTreeSet;
 
@@ -13,14 +13,14 @@ use super::{Kind, Vendor, Visible, kind, rocr_and_hip, visible};
 /// A GPU as it was found on this node.
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]
 pub struct Gpu {
-    /// Who made it.
+    /// Its vendor.
     #[serde(skip)]
     pub vendor: Vendor,
     /// Its number in the order of the vendor's variable.
     pub index: u32,
-    /// Its name for ever.
+    /// Its permanent name.
     pub uuid: Option<String>,
-    /// What it is called.
+    /// The name of the model.
     pub name: Option<String>,
     /// Its address on the PCI bus, as sysfs has it.
     pub pci: Option<String>,
@@ -62,11 +62,11 @@ pub struct Device {
 pub struct Pool {
     /// Whose variable is set.
     pub vendor: Vendor,
-    /// They, in their order.
+    /// The devices, in their order.
     pub devices: Vec<Device>,
-    /// The variable that gave them; none when they were just found.
+    /// The variable that gave them; `None` when they were found on the node.
     pub given_by: Option<&'static str>,
-    /// What people should know.
+    /// Messages for the user.
     pub remarks: Vec<String>,
 }
 
@@ -109,8 +109,8 @@ pub fn is_given(lookup: impl Fn(&str) -> Option<String>) -> bool {
     Vendor::ALL.into_iter().any(has_some)
 }
 
-/// The pool: what the variables that `lookup` finds give, or else what was found;
-/// of that what the user lists.
+/// The pool: the devices that variables give, else the devices that were found; of these
+/// only those that the user lists, if there is a list.
 pub fn pool(
     lookup: impl Fn(&str) -> Option<String>,
     found: &[Gpu],
@@ -141,7 +141,7 @@ pub fn pool(
         }
         None if here.is_some() => pool.devices = everything(found),
         None => {
-            // Nothing is known, so nothing speaks against what the user says.
+            // Nothing is known here, so the list of the user cannot be checked.
             let listed = list.unwrap_or_default().iter().cloned();
             pool.devices = listed.map(|token| Device { token, gpu: None }).collect();
             if !pool.devices.is_empty() {
@@ -158,8 +158,8 @@ pub fn pool(
     Ok(pool)
 }
 
-/// Every GPU that was found, by what names it best: CUDA's order of indices is
-/// not always the one they were found in; a GPU that is divided is its parts.
+/// Every GPU that was found, by its most reliable name: the order of CUDA's indices may
+/// differ from the order in which they were found. A divided GPU stands for its parts.
 fn everything(found: &[Gpu]) -> Vec<Device> {
     let mut all = Vec::new();
     for (n, gpu) in found.iter().enumerate() {
@@ -239,7 +239,7 @@ fn matching<'a>(pool: &'a Pool, wanted: &str, found: &[Gpu]) -> Vec<&'a Device> 
     let is_it = |device: &&Device| {
         let gpu = device.gpu.map(|gpu| &found[gpu]);
         match kind(wanted) {
-            // Indices beside indices mean what they say.
+            // If the pool has indices, an index means the device of that name only.
             Some(Kind::Index(index, None)) => {
                 !matches!(kind(&device.token), Some(Kind::Index(..)))
                     && gpu.is_some_and(|gpu| gpu.index == index)

@@ -1,17 +1,17 @@
-//! The end of the allocation: until when tasks may be started, and when what
-//! runs is stopped.
+//! The end of the allocation: until when tasks may be started, and when running tasks are
+//! stopped.
 //!
-//! All times are of one clock that runs on through everything. Others rely on
-//! this: a task that is expected to end before [`Walltime::stop_at`] may start,
-//! no other; without an end everything may.
+//! All times are of one clock that also runs while the node is suspended. Others rely on
+//! this: only a task that is expected to end before [`Walltime::stop_at`] may start; without
+//! a known end each may.
 
 pub mod answer;
 pub mod lengths;
 
 use std::time::Duration;
 
-/// What stopping takes beside the grace period of the tasks: waiting for those
-/// that do not die, writing down what there is, leaving.
+/// The time to stop, in addition to the grace period of the tasks: waiting for tasks that
+/// do not die, recording results, leaving.
 const LEAVING: Duration = Duration::from_secs(15);
 /// The margin is never more than this part of the time that there was.
 const LARGEST_PART: u32 = 4;
@@ -27,16 +27,16 @@ pub struct Walltime {
     limit: Option<Duration>,
     estimate: Option<Duration>,
     ends_at: Option<Duration>,
-    /// The most that was ever left.
+    /// The longest time that was ever left.
     whole: Duration,
 }
 
 /// Too little time is left for another task.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Short {
-    /// What is left for tasks.
+    /// The time that is left for tasks.
     pub left: Duration,
-    /// What one takes; none when nothing may start for another reason.
+    /// The time that a task takes; `None` when nothing may start for another reason.
     pub need: Option<Duration>,
 }
 
@@ -53,8 +53,8 @@ impl Walltime {
         }
     }
 
-    /// The allocation ends so, as far as is known `now`; it may be extended or
-    /// cut.
+    /// Takes the end of the allocation, as it is known `now`: it may be later or earlier than
+    /// before.
     pub fn learn(&mut self, now: Duration, ends_at: Option<Duration>) {
         self.ends_at = ends_at;
         let left = ends_at.unwrap_or_default().saturating_sub(now);
@@ -68,7 +68,7 @@ impl Walltime {
 
     /// How long before the end everything is stopped: the grace period and what
     /// leaving takes, but never more than a quarter of the time that there was.
-    /// In a short job the scheduler's own grace period has to do.
+    /// In a short job the grace period of the scheduler must suffice.
     pub fn margin(&self) -> Duration {
         (self.grace + LEAVING).min(self.whole / LARGEST_PART)
     }
@@ -78,9 +78,9 @@ impl Walltime {
         Some(self.ends_at?.saturating_sub(self.margin()))
     }
 
-    /// What a task needs, when tasks took `seen`. What the user says counts; else
-    /// what was seen, no more than the time limit. Before anything was seen the
-    /// limit counts, unless the allocation was shorter from its begin: then it
+    /// The time that a task needs: what the user says, else the time that tasks have taken
+    /// (`seen`), but no more than the time limit. Before any task has ended it is the
+    /// limit, unless the whole allocation is shorter: then it
     /// is ignored, or no task would ever be started.
     pub fn need(&self, seen: Option<Duration>) -> Option<Duration> {
         let limit = self.limit;
@@ -105,8 +105,8 @@ impl Walltime {
     }
 }
 
-/// How long until the scheduler is asked again with so much time `left` (none:
-/// not known, or without end), when `processes` ask.
+/// How long until the scheduler is asked again when this time is `left` (`None`: not known,
+/// or without end) and this number of `processes` asks.
 pub fn ask_again(left: Option<Duration>, processes: u32) -> Duration {
     let (least, most) = ASK_EVERY;
     let every = left.map_or(most, |left| (left / 2).clamp(least, most));

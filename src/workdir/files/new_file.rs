@@ -1,4 +1,4 @@
-//! Files that are being written beside those whose places they are to take.
+//! Files that are written beside the files that they are to replace.
 //!
 //! Others rely on this: such a file has no part in anything until a state in force
 //! names it among its renames. One that is dropped before it is complete is gone;
@@ -12,8 +12,7 @@ use crate::model::task::{TaskId, push_line};
 use crate::workdir::error::{Context, Result};
 use crate::workdir::fs::{Dir, File, Open};
 
-/// The ending of files that are being written; one that a dead process left has
-/// no part in anything.
+/// The ending of files that are being written; one that a dead process left is ignored.
 pub const NEW: &str = ".new";
 
 /// A file that is being written and has no part in anything yet.

@@ -14,7 +14,7 @@ pub trait Waiting {
     fn micros(&self) -> u64;
     /// Waits; `false` when the wait was canceled and the lock is not wanted any more.
     fn pause(&mut self, time: Duration) -> bool;
-    /// A random number from 0 to 1, so that waiters do not march in step.
+    /// A random number from 0 to 1, so that waiters do not all try at the same time.
     fn jitter(&mut self) -> f64;
     /// Reports that a wait has become long.
     fn notify(&mut self, message: String);
@@ -26,7 +26,7 @@ pub trait Waiting {
     }
     /// A heartbeat that was begun at this moment has arrived, and we were not fenced.
     fn lease_renewed(&mut self, _begun: Duration) {}
-    /// What is known of other farmers; `None` for a process that watches none.
+    /// What is known of other farmers; `None` for a process that does not observe any.
     fn watcher(&mut self) -> Option<&mut Watcher> {
         None
     }

@@ -212,7 +212,8 @@ pub enum ListFailure {
         /// Which line, and what is wrong with it.
         source: ListError,
     },
-    /// It is not the list that the workdir was made from, and must be.
+    /// It cannot be the list of this workdir; the text says why, and the way out. It stays a
+    /// text: callers show it and end with the status for wrong usage, whatever it is.
     #[error("{0}")]
     Refused(String),
     /// The workdir.

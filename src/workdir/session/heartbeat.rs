@@ -1,7 +1,7 @@
 //! The heartbeats of a farmer that waits for the lock.
 //!
-//! Others rely on this: however long a wait is, the journal grows meanwhile, and the wait
-//! ends when others have sealed its farmer.
+//! Others rely on this: the journal grows during a wait of any length, and the wait ends when
+//! others have fenced the farmer.
 
 use crate::model::liveness::heartbeat;
 use crate::model::record::Record;
@@ -14,8 +14,8 @@ use crate::workdir::membership;
 use std::sync::Arc;
 use std::time::Duration;
 
-/// The waits of a farmer: however long they are, its journal grows by heartbeats. They
-/// end when others have fenced it.
+/// The waits of a farmer: its journal grows by heartbeats meanwhile. They end when others have
+/// fenced it.
 pub(super) struct WithHeartbeats<'a> {
     dir: Arc<dyn Dir>,
     is_fenced: bool,
@@ -60,7 +60,7 @@ impl<'a> WithHeartbeats<'a> {
         Ok(())
     }
 
-    /// What came of a wait that we may have ended.
+    /// The result of a wait that may have ended because we were fenced.
     pub(super) fn ended<T>(&self, done: Result<T>) -> Result<T> {
         match done {
             Err(Error::Canceled) if self.is_fenced => Err(Error::Fenced),
@@ -81,7 +81,7 @@ impl Waiting for WithHeartbeats<'_> {
     fn pause(&mut self, time: Duration) -> bool {
         let goes_on = self.waiting.pause(time);
         if self.now() >= self.due {
-            // One that is refused is made up for by the next.
+            // If a heartbeat fails, the next one follows.
             self.is_fenced = matches!(self.beat(), Err(Error::Fenced));
             self.due = self.now() + heartbeat(self.takeover());
         }

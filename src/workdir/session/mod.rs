@@ -1,10 +1,10 @@
-//! A farmer's part in a workdir, from joining to leaving: the whole protocol,
-//! without a thread and without a clock of its own.
+//! What a farmer does in a workdir, from joining to leaving: the whole protocol, without a
+//! thread and without a clock.
 //!
 //! The ledger of the farm drives it; so do the model check and the simulator.
-//! Others rely on this: what a turn settled, gave back and claimed is committed as
-//! a whole or not at all; after an error the turn can simply be taken again;
-//! once sealed, a session writes nothing any more.
+//! Others rely on this: what a turn settles, gives back and claims is committed as a whole or
+//! not at all; after an error the turn can be taken again; once fenced, a session writes
+//! nothing any more.
 
 mod heartbeat;
 
@@ -40,7 +40,7 @@ pub struct Session {
     journal: SharedJournal,
     farmer: String,
     number: u32,
-    /// As the last transaction of ours left it.
+    /// The state after our last transaction.
     state: State,
     attempts: Attempts,
     /// In the journal, not yet in `finished` or `failed`.
@@ -53,7 +53,7 @@ pub struct Session {
     is_quarantined: bool,
     /// Others have fenced us, or may have.
     is_over: bool,
-    /// How many there were.
+    /// How many heartbeats there were.
     heartbeats: u32,
 }
 
@@ -63,7 +63,7 @@ pub struct Turn {
     pub tasks: Vec<Task>,
     /// When the lock was taken, by the clock of `Waiting`.
     pub locked: Duration,
-    /// How long it was waited for.
+    /// How long we waited for it.
     pub waited: Duration,
 }
 
@@ -180,7 +180,7 @@ impl Session {
         self.journal.clone()
     }
 
-    /// How the run stands, as far as we know.
+    /// The state of the run, as far as we know.
     pub fn state(&self) -> &State {
         &self.state
     }
@@ -190,17 +190,17 @@ impl Session {
         Duration::from_secs(self.state.takeover)
     }
 
-    /// The stream of tasks; none when there was none or it is settled.
+    /// The stream of tasks; `None` without one, or when it is settled.
     pub fn feed(&mut self) -> Option<&mut Feed> {
         self.feed.as_mut()
     }
 
-    /// A result that is in the journal: the next turn settles it.
+    /// Adds a result that is in the journal: the next turn settles it.
     pub fn settle(&mut self, task: Task, end: End) {
         self.unsettled.push((task, end));
     }
 
-    /// A task that the next turn gives back; with a reason when it had started.
+    /// Adds a task for the next turn to give back, with a reason if it had started.
     pub fn give_back(&mut self, task: Task, why: Option<RequeueReason>) {
         self.back.push((task, why));
     }
@@ -211,8 +211,8 @@ impl Session {
         fed || !self.unsettled.is_empty() || !self.back.is_empty()
     }
 
-    /// Takes a turn: everything that was settled and given back becomes true,
-    /// and `claim` says how many tasks to claim from the state it is shown.
+    /// Takes a turn: commits all results and all tasks to give back, and claims as many tasks
+    /// as `claim` says for the state that it is given.
     /// `upto` is the end of the journal when the last of the results was put
     /// into it.
     pub fn turn(
@@ -348,11 +348,11 @@ impl Session {
         self.journal.sync()
     }
 
-    /// Renews our lease: the journal grows, for all to see; then we ask whether others
-    /// have sealed us meanwhile. `at` is the time as records have it.
+    /// Renews our lease: the journal grows, which all can see. Then it checks whether others
+    /// have fenced us meanwhile. `at` is the time as records have it.
     ///
-    /// Mostly that is one open of our journal's name. Now and then it is the log: who
-    /// seals us may die before it has moved the journal.
+    /// Mostly the check is one open of our journal's name. Now and then it reads the log: a
+    /// farmer that fences us may die before it has moved the journal.
     pub fn heartbeat(&mut self, at: u64) -> Result<()> {
         self.must_not_be_fenced()?;
         self.journal.lock().push(&Record::Beat { at });
@@ -373,7 +373,7 @@ impl Session {
         check_fence_unlocked(&self.workdir.dir, &self.farmer)
     }
 
-    /// Looks how the run stands, without the lock.
+    /// Reads the state of the run, without the lock.
     pub fn refresh_state(&mut self) -> Result<()> {
         if let Some(state) = peek(&self.workdir.dir)? {
             // Seals that we have not looked at stay unseen.
@@ -387,8 +387,8 @@ impl Session {
         Ok(())
     }
 
-    /// Settles and seals the journal of another farmer, which is dead; `None`
-    /// when it lives after all. A journal that is gone was not looked at.
+    /// Settles and seals the journal of another farmer, which is dead; `None` when it is alive
+    /// after all. `journal` is `None` when the journal was deleted.
     pub fn seal(
         &mut self,
         farmer: &str,
@@ -403,10 +403,9 @@ impl Session {
         Ok(found)
     }
 
-    /// Says that we claim nothing more, and gives tasks that failed here to the
-    /// others; also more of them when we said so before. Returns those that were
-    /// in `failed`; without any nothing happens. `None` when no other farmer would
-    /// be left that claims.
+    /// Records that we claim nothing more, and gives tasks that failed here to the others; in
+    /// quarantine already, it gives them more. Returns those that were in `failed`; if none
+    /// was, nothing happens. `None` when no other farmer would be left that claims.
     pub fn quarantine(&mut self, wanted: &Ids, waiting: &mut dyn Waiting) -> Result<Option<Ids>> {
         let (by, is_in_it) = (self.number, self.is_quarantined);
         let enter = |txn: Txn<'_>| quarantine::enter(txn, by, is_in_it, wanted);
@@ -419,7 +418,7 @@ impl Session {
         Ok(Some(ids))
     }
 
-    /// Says that we claim again.
+    /// Records that we claim again.
     pub fn release(&mut self, waiting: &mut dyn Waiting) -> Result<()> {
         if !self.is_quarantined {
             return Ok(());
@@ -434,7 +433,7 @@ impl Session {
         Ok(())
     }
 
-    /// What has ended since it was last seen, anywhere, and where it went.
+    /// The tasks that have ended since `seen`, on any node, and where they went.
     pub fn new_outcomes(
         &mut self,
         seen: &mut OutcomeCursor,
@@ -454,9 +453,9 @@ impl Session {
         })
     }
 
-    /// Leaves: settles, gives back, and makes `toprocess` exact when no
-    /// other member is left or it is about to be empty. What a stream still held is `state.feeding`
-    /// in the result.
+    /// Leaves: settles, gives back, and makes `toprocess` exact when no other member is left or
+    /// it is about to be empty. In the result `state.feeding` counts our stream if it was not
+    /// read to its end.
     pub fn leave(&mut self, upto: u64, waiting: &mut dyn Waiting) -> Result<State> {
         self.guarded(waiting, |session, waiting| session.try_leave(upto, waiting))
     }
@@ -471,8 +470,8 @@ impl Session {
         } else {
             txn.requeue_in_front(&self.back)?;
         }
-        // A member may be dead: this may be the last farmer of all. Of
-        // many it is not, and a thousand wait for the lock to leave.
+        // The other members may be dead, so this may be the last farmer of all. Of many
+        // farmers it is not the last, and a thousand may wait for the lock to leave.
         let live = txn.state().live;
         if live <= 1 || live <= MANY && txn.state().is_complete() {
             txn.cut_tails()?;
@@ -491,7 +490,7 @@ impl Session {
             fed_all: self.feed.is_some(),
             leave: true,
         })?;
-        // While the journal is where it was, the others find out by themselves.
+        // If the journal stays in `nodes/`, the others find by the log that we have left.
         let _ = membership::retire(&self.workdir.dir, &self.farmer, state.seq);
         state.feeding += u32::from(self.feed.as_ref().is_some_and(|feed| !feed.is_whole()));
         Ok(state)

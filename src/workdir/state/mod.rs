@@ -9,9 +9,9 @@
 //! 36864  the log: one line of JSON per transaction
 //! ```
 //!
-//! The first kilobyte and the holder's line are where format 1 has them, so that a
-//! program that knows only format 1 sees that it must keep away, and two programs of
-//! different formats that want the lock understand each other.
+//! The first kilobyte and the holder's line are where format 1 has them, so a program that
+//! knows only format 1 refuses the workdir, and programs of different formats can wait for
+//! each other's lock.
 //!
 //! A transaction first writes its line of the log behind the known end, then
 //! the state that knows of it, into the place of the older state. **Writing the

@@ -1,5 +1,5 @@
-//! `toprocess` in a transaction: tasks are claimed at its cursor, put back behind
-//! its end, and now and then it is written anew without what was claimed.
+//! `toprocess` in a transaction: tasks are claimed at its cursor and put back behind its end,
+//! and now and then it is written anew without the claimed tasks.
 //!
 //! Others rely on this: what a claim costs depends on how many tasks it claims, not
 //! on how many there are; a copy of the queue that was made without the lock takes
@@ -36,7 +36,7 @@ impl QueueCopy {
         let inode = old.inode().context("look at", TOPROCESS)?;
         new.copy(&*old, queue.cursor, queue.len)
             .context("copy", TOPROCESS)?;
-        // Most of the work of making it durable, while no other process waits for us.
+        // Most of the data becomes durable here, while no other process waits for us.
         new.sync().context("sync", TOPROCESS)?;
         Ok(Self {
             of: queue,
@@ -106,7 +106,7 @@ impl Txn<'_> {
         self.enqueue(&lines)
     }
 
-    /// The same, but in front, and `toprocess` is the exact truth afterwards.
+    /// The same, but in front; afterwards `toprocess` holds the unclaimed tasks and no others.
     pub fn requeue_in_front(&mut self, tasks: &[(Task, Option<RequeueReason>)]) -> Result<()> {
         let lines = self.note_requeued(tasks)?;
         if lines.is_empty() && self.state.queue().cursor == 0 {
@@ -139,8 +139,8 @@ impl Txn<'_> {
         Ok(())
     }
 
-    /// Takes a copy of the rest of the queue, made without the lock, as the new
-    /// `toprocess`; `false` when another farmer was faster.
+    /// Lets a copy of the unclaimed part, made without the lock, be the new `toprocess`;
+    /// `false` when another farmer has rewritten the queue meanwhile.
     pub fn adopt_queue(&mut self, copy: QueueCopy) -> Result<bool> {
         let queue = self.state.queue();
         if queue.generation != copy.of.generation {
@@ -160,7 +160,7 @@ impl Txn<'_> {
         }
         let cut = copy.of;
         let (len, cursor) = (queue.len - cut.cursor, queue.cursor - cut.cursor);
-        // Of what was taken before the copy nothing is in it.
+        // Tasks that were claimed before the copy was made are not in it.
         let rest = |sum| checksum::rest(sum, cut.taken, len);
         if new.committed().sum != rest(queue.sum) {
             // It was made without the lock: only the file itself is called damaged.

@@ -113,14 +113,14 @@ impl Txn<'_> {
         Ok(())
     }
 
-    /// The file that `name` is in this transaction, to be read; made when absent.
+    /// Opens the file that `name` means in this transaction, to read it; made when absent.
     pub(in crate::workdir) fn current(&mut self, name: &str) -> Result<Box<dyn File>> {
         let Some((_, new)) = self.replacing.iter_mut().find(|(to, _)| *to == name) else {
             let opened = match self.dir.open(name, Open::Read) {
                 Err(error) if error.kind() == ErrorKind::NotFound => {
-                    // A process that keeps it open, stopped or longer than the lock, must
-                    // not have it open for writing: others of its node would not see what
-                    // is written to it.
+                    // It may stay open after the lock is released, or in a process that is
+                    // stopped. It must not be open for writing then: other processes of
+                    // the node would not see what is written to it.
                     let made = self.dir.open(name, Open::Create).map(drop);
                     made.and_then(|()| self.dir.open(name, Open::Read))
                 }
@@ -147,7 +147,7 @@ impl Txn<'_> {
         Ok(())
     }
 
-    /// Reads all shared files and the log, and finds whether they are what was written.
+    /// Reads all shared files and the log, and compares their checksums.
     pub fn check_sums(&mut self) -> Result<()> {
         self.check_log()?;
         for name in SHARED {

@@ -10,10 +10,10 @@ use crate::workdir::state::{self, Act, FORMAT, Rename, State};
 use std::sync::Arc;
 use std::time::Duration;
 
-/// How often it is looked whether a state is in force, ten times a second.
+/// How often a process checks whether a state is in force, ten times per second.
 const UNSURE: u32 = 100;
 
-/// A transaction in the making; dropped without [`Txn::commit`], nothing happened.
+/// A transaction that is not committed; dropped without [`Txn::commit`], nothing has changed.
 pub struct Txn<'a> {
     pub(super) dir: &'a Arc<dyn Dir>,
     pub(super) waiting: &'a mut dyn Waiting,
@@ -24,9 +24,9 @@ pub struct Txn<'a> {
     /// uses the same names.
     pub(super) replacing: Vec<(&'static str, NewFile)>,
     pub(super) held: Held,
-    /// What was only read, to be closed when others have the lock already: so it
-    /// comes after it. A file that is open for writing would make NFS take what
-    /// others write for our own.
+    /// Files that were only read. They are closed after the lock is released, so the field
+    /// comes after it. No file may stay open for writing: NFS would not show us what others
+    /// write to it.
     pub(super) done: Vec<Box<dyn File>>,
     /// How many new files were begun.
     pub(super) n_new: std::cell::Cell<u32>,
@@ -65,8 +65,8 @@ impl<'a> Txn<'a> {
         if let Some(what) = txn.state.contradiction() {
             return Err(txn.damaged(LOCK, what));
         }
-        // Should their process have died before it renamed them. The state in
-        // force may name them long after: so a name is never used again.
+        // Their process may have died before it renamed them. The state in force may name
+        // them long after that, so no name is used twice.
         let left_over = std::mem::take(&mut txn.state.renames);
         txn.rename_all(&left_over)?;
         if txn.state.renewed != txn.state.breaks {
@@ -118,8 +118,8 @@ impl<'a> Txn<'a> {
     /// alive.
     pub fn sweep(&self) -> Result<()> {
         let names = self.dir.list("").context("list", "the workdir")?;
-        // Only now: those of farmers that joined when the lock was no longer
-        // ours are not among them.
+        // Checked after the listing, so it has no files of farmers that joined after we lost
+        // the lock.
         self.may_write()?;
         for name in names {
             let is_ours = self.replacing.iter().any(|(_, new)| new.name() == name);
@@ -166,8 +166,8 @@ impl<'a> Txn<'a> {
             // An open file that is replaced would stay, under a name of NFS's own.
             self.done.clear();
         }
-        // It is true now, whatever comes: what cannot be renamed here, the next
-        // transaction renames first of all.
+        // The transaction is committed. If a rename fails here, the next transaction makes it
+        // before anything else.
         let _ = self.rename_all(&renames);
         Ok(self.state.clone())
     }
@@ -226,7 +226,7 @@ fn is_refused(error: &Error) -> bool {
 
 impl Drop for Txn<'_> {
     fn drop(&mut self) {
-        // Others may be about to break the lock: they must see it given back.
+        // Others may be about to break the lock: they must see that it is released.
         let _ = self.may_write();
     }
 }
