@@ -36,7 +36,7 @@ impl Mount {
     /// For a path whose mount is not known: it promises nothing.
     fn unknown() -> Self {
         Self {
-            at: "a place that /proc/self/mountinfo does not tell".into(),
+            at: "a mount point that is not in /proc/self/mountinfo".into(),
             kind: "a file system of unknown kind".into(),
             options: String::new(),
         }

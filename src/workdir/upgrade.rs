@@ -16,8 +16,8 @@ use crate::workdir::state::{self, Act, FORMAT, Log, Queue, Rename, State, peek};
 use std::sync::Arc;
 
 /// Makes a workdir of format 1 one of the present format; any other is left as it is.
-/// An error says so when farmers are alive by its state. Returns the state as it was
-/// seen last, without the lock.
+/// It is an error if farmers are alive by its state. Returns the state as it was read last,
+/// without the lock.
 pub fn upgrade(workdir: &Workdir, who: &str, waiting: &mut dyn Waiting) -> Result<Option<State>> {
     let mut seen = peek(&workdir.dir)?;
     if old(seen.as_ref())?.is_some() {

@@ -31,8 +31,8 @@ pub struct Sample {
     pub lost: Option<String>,
 }
 
-/// So many samples in a row must say that a device is free: one that was
-/// measured between two steps of another user's program is not.
+/// A device is free when this number of samples in a row say so: a single sample may fall
+/// between two steps of another user's program.
 pub const SAMPLES: u32 = 3;
 
 /// What is known of a device.
@@ -108,7 +108,7 @@ impl Watched {
         self.own += 1;
     }
 
-    /// It has ended. What was measured before says nothing of what others do.
+    /// It has ended. Earlier samples do not show what other processes do.
     pub fn leave(&mut self) {
         self.own = self.own.saturating_sub(1);
         self.good = 0;

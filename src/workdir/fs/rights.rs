@@ -130,8 +130,7 @@ impl Rights {
         if ![us, self.owner, 0].contains(&owner) {
             return Some(format!("it belongs to user {owner}"));
         }
-        // A link's own mode says nothing, and no write goes through it unseen: what it
-        // stands for is looked at where it is opened.
+        // The mode of a link means nothing. Its target is checked where it is opened.
         (!is_link && mode & OTHERS != 0)
             .then(|| format!("others may write it (mode {:04o})", mode & 0o7777))
     }

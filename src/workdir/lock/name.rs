@@ -7,10 +7,10 @@
 //!
 //! An NFS client that has any descriptor of a file open for writing does not see what
 //! others wrote, not even by a new open (measured: docs/workdir.md, "Locks"). So `lock` is
-//! only read before the name is had, and its holder closes it before the name says that
-//! it was given up. Others rely on this: while a name is to be had, nothing that the lock
-//! guards is open for writing anywhere, except by a process that others have taken for
-//! dead; and such a process has a file open that is not `lock` any more.
+//! only read before the name is taken, and its holder closes it before it marks the name as
+//! given back. Others rely on this: while a name can be taken, no process has a file that the
+//! lock guards open for writing, except one that others have declared dead; and the file that
+//! such a process has open is not `lock` any more.
 
 use super::announce::disarm;
 use crate::workdir::error::{Context, Result};

@@ -33,8 +33,8 @@ pub(super) struct Findings {
     n_tasks: u64,
     /// The files that have the checksums which the state knows.
     whole: BTreeSet<&'static str>,
-    /// The tasks that have certainly not ended, whatever a file says that has not its
-    /// checksum.
+    /// The tasks that have certainly not ended. A file without its checksum cannot prove
+    /// otherwise.
     not_ended: BTreeSet<TaskId>,
     /// The tasks in `finished`.
     in_finished: BTreeSet<TaskId>,

@@ -33,10 +33,10 @@ pub fn read(file: &dyn File) -> Result<Option<State>> {
     read_once(file)
 }
 
-/// The state in force, as a look without the lock shows it; `None` before the workdir
-/// was prepared. What another process writes at that moment may be seen in part. So the file
-/// is opened and looked at again, and what is never whole is an error that says so and
-/// no verdict: only the holder of the lock can call it damaged.
+/// Reads the state in force without the lock; `None` before the workdir was prepared. What
+/// another process is writing may be read in part, so the file is opened and read again. If
+/// it is never whole, the error is not a verdict: only the holder of the lock can call the
+/// file damaged.
 pub fn peek(dir: &Arc<dyn Dir>) -> Result<Option<State>> {
     let mut tries = 0;
     loop {
