@@ -5,7 +5,7 @@ use std::io::Write;
 use super::message::FailedAttempt;
 use super::shared::Farm;
 use super::summary_scope::{self, Job, SummaryScope};
-use super::supervisor::FarmerEnd;
+use super::supervisor::{FarmerEnd, why};
 use crate::exit::RunExit;
 use crate::history::logs::log_tail;
 use crate::history::run::counts::failed_now;
@@ -13,7 +13,6 @@ use crate::history::run::{Farmer, Run as Record, RunError};
 use crate::host::open_files;
 use crate::model::farmer::{Cause, RunSummary};
 use crate::model::logs::LogMode;
-use crate::model::outcome::signal_name;
 use crate::ui::advice;
 use crate::ui::progress::warn;
 use crate::ui::style::{OutputStyle, Terminal};
@@ -217,14 +216,8 @@ impl Finish<'_> {
 
 /// Why we were stopped, when we were.
 fn stopped(ended: &FarmerEnd) -> Option<String> {
-    match ended.farmer.cause() {
-        Cause::Complete => None,
-        Cause::TimeUp => Some("the time limit".into()),
-        Cause::Walltime => Some("the end of the allocation".into()),
-        Cause::Signal(signal) => Some(signal_name(signal)),
-        Cause::WorkdirUnusable => Some("an error of the workdir".into()),
-        Cause::Fenced => Some("a takeover: others run its tasks".into()),
-    }
+    let cause = ended.farmer.cause();
+    (cause != Cause::Complete).then(|| why(cause))
 }
 
 /// Advice from the journals of the run; none when they cannot be read.

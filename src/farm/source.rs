@@ -60,12 +60,11 @@ impl Source {
             return None;
         };
         let (fed, lines) = bounded(4);
-        match path {
-            None => thread.run(move || feeder::read(std::io::stdin(), dialect, &fed)),
-            Some(path) => {
-                thread.run(move || feeder::read(LazyFile { path, file: None }, dialect, &fed));
-            }
-        }
+        let stream: Box<dyn Read + Send> = match path {
+            None => Box::new(std::io::stdin()),
+            Some(path) => Box::new(LazyFile { path, file: None }),
+        };
+        thread.run(move || feeder::read(stream, dialect, &fed));
         Some(lines)
     }
 }

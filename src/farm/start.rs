@@ -22,7 +22,6 @@ use super::task_files::{TaskFiles, open_workdir};
 use super::threads::Member;
 use crate::exit::RunExit;
 use crate::host::signals;
-use crate::model::allocation::Allocation;
 use crate::ui::progress::{Mode, Progress};
 use crate::ui::style::{OutputStyle, Terminal};
 
@@ -67,7 +66,11 @@ pub fn run(options: &Options) -> Result<RunExit, StartError> {
 
 /// What shows the run. It begins with what was found about options and devices.
 fn begin_progress(options: &Options, node: &Node) -> Progress {
-    let mut progress = progress(options, &node.allocation);
+    let stderr = Terminal::of_stderr();
+    let var = |name: &str| std::env::var(name).ok();
+    let (term, is_step) = (var("TERM"), node.allocation.is_step);
+    let mode = Mode::decide(stderr, term.as_deref(), is_step, options.quiet);
+    let mut progress = Progress::new(mode, OutputStyle::new(stderr, var));
     for remark in &node.plan.remarks {
         progress.say(&format!("pytf: {remark}"));
     }
@@ -77,14 +80,6 @@ fn begin_progress(options: &Options, node: &Node) -> Progress {
         }
     }
     progress
-}
-
-fn progress(options: &Options, allocation: &Allocation) -> Progress {
-    let stderr = Terminal::of_stderr();
-    let var = |name: &str| std::env::var(name).ok();
-    let term = var("TERM");
-    let mode = Mode::decide(stderr, term.as_deref(), allocation.is_step, options.quiet);
-    Progress::new(mode, OutputStyle::new(stderr, var))
 }
 
 /// From now on signals are events, and are recorded; the first signal to stop also ends

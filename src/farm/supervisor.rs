@@ -283,24 +283,13 @@ impl Supervisor<'_> {
                 self.report_left_behind();
                 self.report_memory_kills(true);
                 end_orphans(self.guard);
-                self.shared.order(Order::Leave(self.why()));
+                self.shared.order(Order::Leave(why(self.farmer.cause())));
                 if self.farmer.cause() == Cause::Fenced {
                     // The ledger cannot leave any more, and waits for nothing.
                     self.cancel = None;
                 }
             }
             Action::GiveUp => self.cancel = None,
-        }
-    }
-
-    fn why(&self) -> String {
-        match self.farmer.cause() {
-            Cause::Complete => "nothing left to do".into(),
-            Cause::TimeUp => "the time limit".into(),
-            Cause::Walltime => "the end of the allocation".into(),
-            Cause::Signal(signal) => signal_name(signal),
-            Cause::WorkdirUnusable => "the workdir cannot be used".into(),
-            Cause::Fenced => "others took over its tasks".into(),
         }
     }
 
@@ -450,5 +439,17 @@ pub(super) fn counts(state: &State, running: u64) -> ProgressCounts {
         running,
         left: state.left() + state.claimed().saturating_sub(running),
         total: (state.feeding == 0).then(|| state.tasks.lines.saturating_sub(state.dropped)),
+    }
+}
+
+/// Why a farmer ends, for its journal and its summary.
+pub(super) fn why(cause: Cause) -> String {
+    match cause {
+        Cause::Complete => "nothing left to do".into(),
+        Cause::TimeUp => "the time limit".into(),
+        Cause::Walltime => "the end of the allocation".into(),
+        Cause::Signal(signal) => signal_name(signal),
+        Cause::WorkdirUnusable => "an error of the workdir".into(),
+        Cause::Fenced => "a takeover: others run its tasks".into(),
     }
 }

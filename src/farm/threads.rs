@@ -90,7 +90,10 @@ impl Farm<'_> {
     pub(super) fn protect(&self, session: &Session) -> Result<Protection, StartError> {
         let farmer = session.farmer();
         let journal = session.journal().lock().share()?;
-        let mps = self.start_mps(farmer)?;
+        let path = std::env::var_os("PATH").unwrap_or_default();
+        let mps = self.options.devices.mps;
+        let mps = mps.then(|| Mps::start(farmer, &self.node.plan.uuids(), &path));
+        let mps = mps.transpose().map_err(NoPlan::Cannot)?;
         match Guard::start(farmer, &journal) {
             Ok(guard) => Ok(Protection { mps, guard }),
             Err(error) => {
@@ -98,15 +101,6 @@ impl Farm<'_> {
                 Err(StartError::System("start the guard of the tasks", error))
             }
         }
-    }
-
-    fn start_mps(&self, farmer: &str) -> Result<Option<Mps>, StartError> {
-        if !self.options.devices.mps {
-            return Ok(None);
-        }
-        let path = std::env::var_os("PATH").unwrap_or_default();
-        let mps = Mps::start(farmer, &self.node.plan.uuids(), &path);
-        Ok(Some(mps.map_err(NoPlan::Cannot)?))
     }
 
     /// Runs one farmer, from its first task to its last.
