@@ -1,11 +1,11 @@
-//! The edges of `model::allocation`: our variables, the node file, the node's
-//! name.
+//! What `model::allocation` needs from the system: variables, the node file, the name of
+//! the node.
 
 use std::path::PathBuf;
 
 use crate::model::allocation::{Allocation, Launch, Scheduler, home_of, lines_of, processes_of};
 
-/// Where we are, with what the files say that the variables name.
+/// The allocation of this process, from variables and from the files that these name.
 pub fn here(host: &str) -> Allocation {
     let text = |name: &str| std::env::var(name).ok();
     let mut found = Allocation::from(text);
@@ -23,7 +23,7 @@ pub fn here(host: &str) -> Allocation {
     let (nodes, ours) = lines_of(&file, host);
     found.nodes = Some(nodes).filter(|nodes| *nodes > 0).or(found.nodes);
     let ours = Some(ours).filter(|ours| *ours > 0);
-    // NCPUS is of a chunk; the node file has a line for each MPI process.
+    // NCPUS is per chunk; the node file has a line per MPI process.
     found.cpus = found.cpus.max(ours);
     if is_pbs && found.launch == Launch::Launched && found.size.is_none() {
         found.size = Some(processes_of(&file)).filter(|size| *size > 0);
@@ -40,7 +40,7 @@ fn pbs_node_file(place: &Allocation) -> Option<PathBuf> {
     Some(PathBuf::from(home_of(&home)).join("aux").join(job))
 }
 
-/// The text of the configuration of PBS; nothing where there is none.
+/// The text of the configuration of PBS; empty where there is no such file.
 pub(super) fn pbs_conf() -> String {
     let path = std::env::var_os("PBS_CONF_FILE").unwrap_or_else(|| "/etc/pbs.conf".into());
     std::fs::read_to_string(path).unwrap_or_default()

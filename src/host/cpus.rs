@@ -1,7 +1,7 @@
 //! The CPUs that we may use, how they are laid out, and binding to them.
 //!
-//! Others rely on this: a thread binds itself only, and what it starts from then
-//! on inherits that.
+//! Others rely on this: a thread binds only itself, and what it starts afterwards inherits
+//! the binding.
 
 use std::collections::BTreeSet;
 use std::path::Path;
@@ -55,8 +55,8 @@ pub fn bind(cpus: &[usize]) -> nix::Result<()> {
     sched_setaffinity(Pid::from_raw(0), &set)
 }
 
-/// Where these CPUs are. Without information from sysfs they are taken to be one node, and
-/// one core each.
+/// Where these CPUs are. Without information from sysfs, each CPU is taken for a core of its
+/// own, and all for one NUMA node.
 pub fn layout(sysfs: &Path, cpus: &BTreeSet<usize>) -> Vec<Cpu> {
     let nodes = nodes(sysfs);
     let place = |&id: &usize| {

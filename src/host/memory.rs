@@ -1,7 +1,6 @@
-//! How much memory there is, and whether the kernel killed something for lack of
-//! it.
+//! How much memory there is, and whether the kernel killed a process for lack of it.
 //!
-//! Of kills there is evidence, not proof: the counter of our own memory cgroup
+//! For kills there is evidence, not proof: the counter of our own memory cgroup
 //! where there is one (`memory.events` of cgroup v2, `memory.oom_control` of
 //! v1), else the node's (`oom_kill` in /proc/vmstat, Linux 4.13).
 
@@ -9,8 +8,8 @@ use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-/// For so long a counted kill explains the end of a task: the ends of those that
-/// were killed together are seen one after the other.
+/// How long a counted kill can explain the end of a task: when several tasks are killed
+/// together, their ends are seen one after the other.
 const FRESH: Duration = Duration::from_secs(2);
 
 /// The out-of-memory kills that the kernel has counted.
@@ -22,11 +21,11 @@ pub struct OomKills {
 #[derive(Clone, Copy, Debug)]
 struct Kills {
     counted: u64,
-    /// Those that no task's end was explained by yet.
+    /// Kills that may still explain the end of a task.
     open: u64,
-    /// Those that no task's end was explained by in time.
+    /// Kills that explained no end in time.
     missed: u64,
-    /// When the count was last seen to rise.
+    /// When the counter last rose.
     rose: Instant,
 }
 
@@ -49,7 +48,7 @@ impl Kills {
         }
     }
 
-    /// The kills that explain no end; of late ones only when there will be no more ends.
+    /// The kills that explain no end. Recent ones are included only when no more ends come.
     fn unexplained(&mut self, counted: u64, now: Instant, is_last: bool) -> u64 {
         self.count(counted, now);
         if is_last {
@@ -76,16 +75,16 @@ impl OomKills {
         Self { source, kills }
     }
 
-    /// Whether a kill that was counted explains the end of a task, which was just
-    /// killed. No kill explains two.
+    /// Whether a counted kill explains the end of a task that was just killed. A kill
+    /// explains one end at most.
     pub fn explain_end(&self) -> bool {
         let counted = read(&self.source).unwrap_or(0);
         let mut kills = self.kills.lock().unwrap_or_else(PoisonError::into_inner);
         kills.explain(counted, Instant::now())
     }
 
-    /// How many kills were counted that explain no end of a task: a task whose child was
-    /// killed may end as if nothing were. Each is reported once.
+    /// How many counted kills explain no end of a task: a task whose child was killed may
+    /// end as if nothing had happened. Each kill is reported once.
     pub fn unexplained(&self, is_last: bool) -> u64 {
         let Some(counted) = read(&self.source) else {
             return 0;
@@ -94,7 +93,7 @@ impl OomKills {
         kills.unexplained(counted, Instant::now(), is_last)
     }
 
-    /// Whose kills are counted.
+    /// What the counter covers.
     pub fn scope(&self) -> &'static str {
         if self.source.starts_with("/sys/fs/cgroup") {
             "this job's control group"
@@ -110,8 +109,8 @@ impl Default for OomKills {
     }
 }
 
-/// The memory that this process and its tasks may use together, in KiB: the
-/// least of what the node has and what its cgroups allow.
+/// The memory that this process and its tasks may use together, in KiB: the memory of the
+/// node, or the lowest limit of its cgroups.
 pub fn usable_kib() -> Option<u64> {
     let of_node = std::fs::read_to_string("/proc/meminfo").ok();
     let of_node = of_node.and_then(|text| {
@@ -141,7 +140,7 @@ pub fn usable_kib() -> Option<u64> {
         .min()
 }
 
-/// Where the counters of these cgroups (the text of /proc/self/cgroup) may be.
+/// The files that may have the counters of these cgroups (the text of /proc/self/cgroup).
 fn counters_of(memberships: &str) -> Vec<PathBuf> {
     let root = Path::new("/sys/fs/cgroup");
     let mut found = Vec::new();

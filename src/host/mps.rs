@@ -1,8 +1,8 @@
 //! NVIDIA's Multi-Process Service: a daemon of the node that lets processes run
 //! on a GPU at the same time and not in turns.
 //!
-//! Others rely on this: the daemon is ours alone, in folders of its own, and it
-//! bears the mark of our tasks, so that the guard ends it should we be killed.
+//! Others rely on this: the daemon belongs to this farmer alone, in a folder of its own,
+//! and has the variable that marks our tasks. So the guard ends it when we are killed.
 
 use std::ffi::{OsStr, OsString};
 use std::io::{self, Write};
@@ -16,12 +16,12 @@ use super::guard;
 
 /// The program that starts the daemon and talks to it.
 const CONTROL: &str = "nvidia-cuda-mps-control";
-/// Where its sockets are, and by this tasks find it.
+/// The folder of its sockets, by which tasks find it.
 const PIPES: &str = "CUDA_MPS_PIPE_DIRECTORY";
-/// Where it writes.
+/// The folder of its logs.
 const LOGS: &str = "CUDA_MPS_LOG_DIRECTORY";
-/// How long it may take to start and to stop.
-const PATIENCE: Duration = Duration::from_secs(20);
+/// How long the daemon may take to start, and to stop.
+const TIME_LIMIT: Duration = Duration::from_secs(20);
 
 /// The daemon while it runs.
 pub struct Mps {
@@ -78,14 +78,14 @@ impl Mps {
         let stopped = self
             .control(&[], b"quit\n")
             .map_err(|why| format!("{CONTROL} could not be stopped: it {why}"));
-        // Its last log may be wanted when it did not end well.
+        // When it failed, its log may say why.
         if stopped.is_ok() {
             let _ = std::fs::remove_dir_all(&self.folder);
         }
         stopped
     }
 
-    /// Runs the control program, but waits only so long for it.
+    /// Runs the control program, and waits for it up to the time limit.
     fn control(&self, args: &[&str], input: &[u8]) -> Result<(), String> {
         let cannot_run = |error: io::Error| format!("cannot be run: {error}");
         let (reader, mut writer) = io::pipe().map_err(cannot_run)?;
@@ -94,7 +94,7 @@ impl Mps {
         let mut command = Command::new(&self.program);
         command
             .args(args)
-            // It would number the GPUs anew, and the tasks' indices would mean others.
+            // With it, MPS renumbers the GPUs, and the indices of tasks mean other ones.
             .env_remove("CUDA_VISIBLE_DEVICES")
             .envs(self.vars.iter().map(|(name, value)| (name, value)))
             .stdin(reader)
@@ -106,11 +106,11 @@ impl Mps {
             .name("mps".into())
             .spawn(move || drop(done.send(command.status())))
             .map_err(cannot_run)?;
-        match end.recv_timeout(PATIENCE) {
+        match end.recv_timeout(TIME_LIMIT) {
             Ok(Ok(status)) if status.success() => Ok(()),
             Ok(Ok(status)) => Err(format!("ended with {status}")),
             Ok(Err(error)) => Err(cannot_run(error)),
-            Err(_) => Err(format!("has not ended for {}s", PATIENCE.as_secs())),
+            Err(_) => Err(format!("has not ended for {}s", TIME_LIMIT.as_secs())),
         }
     }
 }

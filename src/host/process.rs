@@ -1,12 +1,12 @@
 //! The life of a task's process: spawn, wait, signal, reap.
 //!
-//! Every task leads a process group of its own, and where we have a terminal a session:
-//! a task that reads `/dev/tty` would be stopped for ever. Without one it stays in our
-//! session, by which PBS accounts for what a job uses. It is started by `posix_spawn`,
-//! whose cost does not depend on our size. Its slot waits for it **without
-//! reaping it**, and only then, under the lock of the [`SlotProcess`], declares it
-//! gone and reaps it. Signals are sent under the same lock and only while a
-//! process is there: so no signal can ever reach a pid that was reaped.
+//! Every task leads its own process group. Where we have a terminal, it also leads its own
+//! session: otherwise a task that reads `/dev/tty` would be stopped for ever. Without a
+//! terminal it stays in our session, by which PBS accounts for what a job uses. A task is
+//! started by `posix_spawn`, whose cost does not depend on our size. Its slot waits for its
+//! end **without reaping it**, then removes it from the [`SlotProcess`] under its lock, and
+//! only then reaps it. Signals are sent under the same lock and only to a process that is
+//! still in the `SlotProcess`. So no signal can reach a process id that was reaped.
 
 use std::cell::RefCell;
 use std::collections::VecDeque;
@@ -65,7 +65,7 @@ thread_local! {
     static PREPARED: RefCell<Vec<Prepared>> = const { RefCell::new(Vec::new()) };
 }
 
-/// So many are kept: a log has the lowest number that is free when it is opened.
+/// How many are kept: a log gets the lowest descriptor that is free when it is opened.
 const MOST_PREPARED: usize = 8;
 
 /// The arguments of `posix_spawn` beside the program: the tasks of a thread mostly have
@@ -144,12 +144,12 @@ static DEFAULTS: OnceLock<SigSet> = OnceLock::new();
 /// Rust ignores SIGPIPE; a shell that starts us in the background ignores SIGINT and
 /// SIGQUIT.
 ///
-/// Three would do, since an exec puts signals with a handler back to the default.
-/// But the C library asks in the child, before its exec, for each signal that is
-/// not named here how it stands, and then sets it: one call for two.
+/// Three would be enough, since an exec resets signals that have a handler. But for each
+/// signal that is not listed here the C library makes two calls in the child before its
+/// exec: one reads the action, one sets it. For a listed one it makes one.
 fn defaults() -> SigSet {
     let ignored = ignored_signals();
-    // Nobody can name the real-time signals one by one.
+    // There are no names for single real-time signals.
     let mut defaults = match ignored >> Signal::SIGSYS as i32 {
         0 => SigSet::all(),
         _ => SigSet::empty(),
@@ -167,8 +167,8 @@ fn defaults() -> SigSet {
     defaults
 }
 
-/// Whether a spawn that failed so may well succeed later: the node is busy,
-/// the task is not to blame.
+/// Whether a spawn that failed with this error may succeed later: the node is busy, and the
+/// task is not at fault.
 pub fn is_passing(error: Errno) -> bool {
     matches!(
         error,
@@ -235,8 +235,8 @@ impl SlotProcess {
         *self.lock()
     }
 
-    /// What is there now, has run since `before` at least, and the journal does not
-    /// know of; from now on it does.
+    /// What runs now, if it was started at or before this time and its start is not in the
+    /// journal. From now on it counts as recorded.
     pub fn note(&self, before: Instant) -> Option<Running> {
         let mut current = self.lock();
         let is_new = |running: &&mut Running| !running.noted && running.started <= before;
@@ -245,9 +245,8 @@ impl SlotProcess {
         Some(*running)
     }
 
-    /// Sends signals to the group of the process that is there, `why` the first
-    /// time. One that has ended by itself already is left alone: its own end
-    /// counts.
+    /// Sends signals to the group of the process, and records why at the first time. A
+    /// process that has already ended by itself gets no signal: its own end counts.
     pub fn stop(&self, why: StopReason, signals: &[Signal]) {
         let mut current = self.lock();
         let Some(running) = current.as_mut() else {
@@ -276,10 +275,9 @@ impl SlotProcess {
         }
     }
 
-    /// Waits for the end of the process, and calls `stopped` when a signal stops it.
-    /// Then ends what is left of its group, reaps
-    /// it. `gone` is called when nothing of it runs any more and its pid is
-    /// still ours. Members of the group whose parent died have become ours:
+    /// Waits for the end of the process, and calls `stopped` when a signal stops it. Then
+    /// kills the rest of its group, calls `gone` while its process id still belongs to it,
+    /// and reaps it. Members of the group whose parent died have become our children:
     /// [`reap_orphans`] reaps them.
     pub fn wait(
         &self,
@@ -342,10 +340,10 @@ pub struct ProcessEnd {
     pub used: Used,
 }
 
-/// wait4(2): the only call that returns the peak memory of one child. The memory
-/// is never below our own at the moment of the spawn (Linux counts the pages
-/// that the child shared with us before its exec). No status when the call fails: an
-/// error is no exit status 0.
+/// wait4(2), the only call that returns the peak memory of one child. This is never below
+/// our own memory at the time of the spawn: Linux counts the pages that the child shared
+/// with us before its exec. When the call fails there is no status: an error is not exit
+/// status 0.
 #[expect(unsafe_code, reason = "nix has no wait4(2)")]
 fn reap(pid: Pid) -> (Option<Status>, Used) {
     let mut status: libc::c_int = 0;
@@ -395,9 +393,9 @@ fn children(of_thread: &str) -> Vec<Pid> {
         .collect()
 }
 
-/// Reaps the orphans that have ended. `keep` is a child of the main thread that
-/// is none. Returns the groups of those that were killed: what a task left behind in
-/// its group is, at its end.
+/// Reaps the orphans that have ended. `keep` is a child of the main thread that is not an
+/// orphan. Returns the groups of orphans that were killed: processes that a task left behind
+/// in its group are killed at the end of the task.
 pub fn reap_orphans(keep: Pid) -> Vec<Pid> {
     let me = std::process::id().to_string();
     let mut killed = Vec::new();
@@ -416,7 +414,8 @@ pub fn reap_orphans(keep: Pid) -> Vec<Pid> {
 /// Ends every child but `keep`, and their children as they become ours. Only when no slot
 /// waits for a process any more.
 ///
-/// A chain that forks anew all the time is caught: it is ours after each death.
+/// A chain of processes that fork again and again is caught: after each death the child is
+/// ours.
 pub fn end_orphans(keep: Pid) {
     for _round in 0..10_000 {
         let threads = std::fs::read_dir("/proc/self/task")

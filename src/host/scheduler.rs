@@ -1,7 +1,7 @@
 //! Asking the scheduler when the job ends, with its own programs.
 //!
-//! Others rely on this: an answer is waited for only so long, in the caller's
-//! thread, and a program that hangs is killed with all that it has started.
+//! Others rely on this: the caller waits for an answer up to a time limit, and a program
+//! that hangs is killed with all processes that it has started.
 
 use std::io::Read;
 use std::os::unix::process::CommandExt;
@@ -17,9 +17,9 @@ use super::guard;
 use crate::model::allocation::{Allocation, Scheduler};
 use crate::model::walltime::answer::{self, Left};
 
-/// A dead slurmctld lets its programs wait for 20 s before they say so.
+/// When slurmctld does not answer, the programs of Slurm give up after 20 s.
 const LIMIT: Duration = Duration::from_secs(25);
-/// An answer is no longer than this.
+/// The longest answer that is read, in bytes.
 const LONGEST: u64 = 1 << 20;
 
 /// A program to ask, and how its answer is read.
@@ -36,8 +36,8 @@ pub struct Question {
 }
 
 impl Question {
-    /// The question for this allocation; none when no scheduler can be asked.
-    /// `farmer` is our name, by which our guard knows what we have started.
+    /// The question for this allocation; none when no scheduler can be asked. `farmer` is
+    /// our name, by which the guard finds the programs that we have started.
     pub fn of(place: &Allocation, farmer: &str) -> Option<Self> {
         let job = place.asks_for.clone()?;
         let program = |line: &str, read| Program {
@@ -83,11 +83,11 @@ impl Question {
                     Some(left) => return Ok(left),
                     None => match text.lines().find(|line| !line.trim().is_empty()) {
                         Some(line) => line.trim().to_owned(),
-                        None => "it says nothing".to_owned(),
+                        None => "its answer is empty".to_owned(),
                     },
                 },
                 Err(Silence::Stopped) => return Err("not waited for".into()),
-                // Whoever let us wait so long will do so again.
+                // The next program would ask the same scheduler.
                 Err(Silence::Hung) => {
                     return Err(format!(
                         "{name}: no answer within {}s",
@@ -168,7 +168,7 @@ fn since_1970() -> Duration {
     now.unwrap_or_default()
 }
 
-/// A moment since 1970 as what is left until then.
+/// The time left until this moment, given as time since 1970.
 pub fn left_until(since: Duration) -> Duration {
     since.saturating_sub(since_1970())
 }

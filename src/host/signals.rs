@@ -20,22 +20,22 @@ pub const STOPS: [i32; 8] = [
 /// farmer.
 pub const SUSPENDS: i32 = SIGTSTP;
 
-/// Calls `on_signal` in a thread of its own for every signal of [`STOPS`] and for
+/// Calls `on_signal` in a separate thread for every signal of [`STOPS`] and for
 /// [`SUSPENDS`]; close the handle to end it.
 pub fn listen(on_signal: impl FnMut(i32) + Send + 'static) -> io::Result<Handle> {
     // Signals that our parent blocked would never come, to us or to the tasks.
     SigSet::empty().thread_set_mask()?;
     let ignored = ignored_signals();
     let is_ignored = |signal: i32| ignored & (1 << (signal - 1)) != 0;
-    // A parent that ignored SIGCHLD leaves us deaf to the ends of our children:
-    // the kernel reaps them and every wait fails. Any handler cures it; one is
-    // installed only where it is needed, since it runs at every end of a child.
+    // When our parent ignored SIGCHLD, the kernel reaps our children and every wait
+    // fails. Any handler prevents that. It is installed only where it is needed, since it
+    // runs at every end of a child.
     if is_ignored(SIGCHLD) {
         install_noop_handler(SIGCHLD)?;
     }
-    // A write beyond the limit on the size of files shall fail, not kill us.
+    // A write beyond the limit on the size of files must fail, not kill us.
     install_noop_handler(SIGXFSZ)?;
-    // What nohup, or a shell's `&`, made us ignore stays ignored.
+    // Signals that nohup or `&` of a shell made us ignore stay ignored.
     let stays =
         |signal: &i32| [SIGHUP, SIGINT, SIGQUIT, SUSPENDS].contains(signal) && is_ignored(*signal);
     let all = STOPS.iter().chain([&SUSPENDS]);
@@ -86,12 +86,11 @@ fn install_noop_handler(signal: i32) -> io::Result<()> {
     signal_hook::flag::register(signal, Arc::new(AtomicBool::new(false))).map(drop)
 }
 
-/// Ignores all signals that can be caught: for the guard, which ends when its farmer
-/// does.
+/// Makes these signals harmless: for the guard, which ends only when its farmer has ended.
 pub fn install_noop_handlers() {
     let more = [SIGPIPE, SIGTSTP, SIGTTIN, SIGTTOU];
     for signal in STOPS.into_iter().chain(more) {
-        // Without the handler the signal ends us: no reason not to try.
+        // When it fails, the guard still works, and this signal ends it.
         let _ = install_noop_handler(signal);
     }
 }

@@ -1,10 +1,9 @@
 //! Which lines need no shell.
 //!
-//! If a line holds no character and no first word that a shell would treat
-//! specially, splitting it at blanks is exactly what the shell would do. The
-//! rules err on the side of the shell: a line that goes there for nothing costs
-//! a millisecond, a line that does not go there for once loses a result. The
-//! test against the real shells (`tests/direct.rs`) is the proof.
+//! If a line has no character and no first word that a shell treats specially, the shell
+//! would only split it at blanks. In doubt a line goes to the shell: an unnecessary shell
+//! costs a millisecond, a missing one could lose a result. `tests/direct.rs` compares the
+//! rules with real shells.
 
 use std::collections::HashSet;
 use std::ffi::{OsStr, OsString};
@@ -12,11 +11,11 @@ use std::os::unix::ffi::OsStrExt;
 
 use super::shell::Kind;
 
-/// What of an environment decides which lines need no shell.
+/// What decides in an environment which lines need no shell.
 #[derive(Clone, Debug)]
 pub struct Rules {
-    /// The shell would read a file at its start, or is set up in a way that
-    /// could change what any line means.
+    /// Every line needs the shell: it reads a file at its start, or its settings could
+    /// change the meaning of any line.
     nothing: bool,
     /// Names without a slash are looked up in `PATH` as execvp(3) does.
     names: bool,
@@ -87,7 +86,7 @@ pub fn direct_words<'a>(line: &'a [u8], rules: &Rules) -> Option<Vec<&'a [u8]>> 
 }
 
 /// A byte that no shell treats specially inside a word that is not the first.
-/// An allow-list: what is not known to be harmless is the shell's.
+/// An allow-list: bytes that are not known to be harmless need the shell.
 fn is_plain(byte: u8) -> bool {
     byte.is_ascii_alphanumeric()
         || matches!(
@@ -139,15 +138,15 @@ pub fn is_same(name: &[u8]) -> bool {
     matches!(name, b"echo" | b"true" | b"false")
 }
 
-/// Whether one of the shells takes the word for itself: as a reserved word, a
-/// builtin or an alias that it is born with.
+/// Whether the word is a reserved word, a builtin or a predefined alias of one of the
+/// shells.
 fn is_taken(name: &[u8]) -> bool {
     TAKEN.split(' ').any(|taken| taken.as_bytes() == name)
 }
 
-/// Of bash 5.2, dash 0.5.12, ksh and zsh 5.9. Names with a character that is not
-/// plain need no mention, nor do the many ordinary programs that some builds of
-/// ksh have inside: nothing is ever executed in place of ksh.
+/// Those of bash 5.2, dash 0.5.12, ksh and zsh 5.9. Names with a character that is not
+/// plain are not listed, nor are the ordinary programs that some builds of ksh contain:
+/// no line is executed directly in place of ksh.
 const TAKEN: &str = "\
     : alarm alias autoload bg bind bindkey bool break builtin bye caller case cd \
     chdir command compadd comparguments compcall compctl compdescribe compfiles \

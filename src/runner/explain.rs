@@ -1,8 +1,8 @@
 //! Why a program cannot be executed, for the log of its task.
 //!
-//! A shell says "not found" also of a script whose interpreter is missing; here
-//! the sentence names what is to be mended. Others rely on this: the status is
-//! the one that bash gives, 127 for what does not exist and else 126.
+//! A shell says "not found" even when the interpreter of a script is missing; the sentences
+//! here name what must be fixed. Others rely on this: the exit status is that of bash, 127
+//! for what does not exist and 126 otherwise.
 
 use std::ffi::OsStr;
 use std::fs::File;
@@ -14,7 +14,7 @@ use nix::errno::Errno;
 
 use super::shell::is_executable;
 
-/// What execve(2) said of `program`, as exit status and sentence.
+/// What this error of execve(2) means for `program`: an exit status and a sentence.
 pub fn spawn_error(program: &Path, errno: i32) -> (i32, String) {
     let errno = Errno::from_raw(errno);
     let code = if errno == Errno::ENOENT { 127 } else { 126 };
@@ -33,7 +33,7 @@ pub fn spawn_error(program: &Path, errno: i32) -> (i32, String) {
     (code, why)
 }
 
-/// Why `name` was not found in `path`, as exit status and sentence.
+/// Why `name` was not found in `path`: an exit status and a sentence.
 pub fn not_in_path(name: &OsStr, path: &[PathBuf]) -> (i32, String) {
     let shown = name.display();
     // Directories do not count: shells pass over them.
@@ -84,7 +84,7 @@ fn missing(program: &Path) -> String {
     }
 }
 
-/// `EACCES`: something on the way does not let us.
+/// `EACCES`: the program or its path may not be accessed.
 fn forbidden(program: &Path) -> String {
     let shown = program.display();
     if program.is_dir() {
@@ -112,8 +112,7 @@ fn forbidden(program: &Path) -> String {
     }
 }
 
-/// `ENOEXEC`: a file that is no program. (A script without `#!` never comes
-/// here, the shell runs it.)
+/// `ENOEXEC`: a file that is not a program. (The shell runs a script without `#!`.)
 fn no_format(program: &Path) -> String {
     let shown = program.display();
     if head(program).starts_with(b"\x7fELF") {
@@ -151,7 +150,7 @@ fn head(program: &Path) -> Vec<u8> {
     if program.is_file()
         && let Ok(file) = File::open(program)
     {
-        // What could be read before an error is as good as it gets.
+        // After an error, what was read before is used.
         let _ = file.take(256).read_to_end(&mut head);
     }
     head

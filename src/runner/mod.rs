@@ -1,14 +1,13 @@
 //! How a task's line becomes a program to execute. Nothing is started here.
 //!
-//! A simple command is executed directly, anything else by the shell, as make
-//! and ninja do; `direct` decides, `shell` finds the shell, `explain` says in
-//! words why a program cannot be executed. Others rely on this: whether a line
-//! takes the direct way shows in its speed and in the words of an error, never
-//! in its arguments, its output or its exit status.
+//! A simple command is executed directly, any other line by the shell, as make and ninja
+//! do. `direct` decides which, `shell` finds the shell, `explain` says why a program cannot
+//! be executed. Others rely on this: direct execution changes the speed of a task and the
+//! text of an error, never its arguments, its output or its exit status.
 //!
-//! The caller's part: `prepare`, then spawn. When execve(2) refuses with
-//! `ENOEXEC`, spawn `shell_exec` instead, as a shell does; any other error that
-//! is the task's own goes through `explain::spawn_error`.
+//! A caller calls `prepare` and spawns the result. When execve(2) fails with `ENOEXEC`, it
+//! spawns `shell_exec` instead, as a shell does. `explain::spawn_error` explains any other
+//! error that is the fault of the task.
 
 pub mod direct;
 pub mod explain;
@@ -119,7 +118,7 @@ impl Runner {
     fn direct(&mut self, line: &[u8], words: &[&[u8]]) -> How {
         let name = words[0];
         let program = if name.contains(&b'/') {
-            // Whether it can be executed, execve(2) knows best.
+            // execve(2) finds out whether it can be executed.
             name
         } else if direct::is_same(name) {
             match SYSTEM

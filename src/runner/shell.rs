@@ -1,23 +1,22 @@
-//! The shell for lines that need one: which, and of what kind.
+//! The shell for lines that need one: its path and its kind.
 //!
-//! Others rely on this: a shell's path is absolute, so a task that changes the
-//! directory, or a `PATH` with a relative element, never decides which shell
-//! runs.
+//! Others rely on this: the path of a shell is absolute. So neither a task that changes the
+//! directory nor a relative element of `PATH` decides which shell runs.
 
 use std::ffi::{OsStr, OsString};
 use std::path::{Path, PathBuf};
 
 use nix::unistd::{AccessFlags, eaccess};
 
-/// What is known of a shell's ways.
+/// The kind of a shell, as far as its behaviour is known.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
     /// GNU bash, under its own name or as sh.
     Bash,
     /// The Debian Almquist shell, under its own name or as sh.
     Dash,
-    /// Any other. Nothing is executed directly in its place: zsh reads a
-    /// start-up file each time, ksh has aliases of its own, and so on.
+    /// Any other. Nothing is executed directly in its place: zsh reads a start-up file
+    /// each time, ksh has its own aliases, and so on.
     Other,
 }
 
@@ -26,20 +25,20 @@ pub enum Kind {
 pub struct Shell {
     /// Its path, absolute.
     pub path: PathBuf,
-    /// What is known of its ways.
+    /// Its kind.
     pub kind: Kind,
 }
 
 /// Why there is no shell.
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
 pub enum NoShell {
-    /// The one that was asked for is nowhere.
+    /// The requested shell does not exist.
     #[error("the shell '{}' was not found", .0.display())]
     NotFound(PathBuf),
-    /// The one that was asked for cannot be executed.
+    /// The requested shell cannot be executed.
     #[error("the shell '{}' is not an executable file", .0.display())]
     NotExecutable(PathBuf),
-    /// None was asked for, and there is neither.
+    /// No shell was requested, and there is neither bash nor sh.
     #[error("neither bash nor sh was found, in /bin, /usr/bin or PATH: name one with --shell")]
     None,
 }

@@ -1,4 +1,4 @@
-//! NVIDIA's own library, found at run time.
+//! NVIDIA's management library, found at run time.
 
 use std::collections::BTreeSet;
 
@@ -13,8 +13,8 @@ use crate::model::devices::Vendor;
 use crate::model::devices::availability::Sample;
 use crate::model::devices::pool::Gpu;
 
-/// Errors that a GPU reports in the kernel's log and does not recover from by
-/// itself: memory, links, the bus, its firmware. All others are a program's.
+/// Errors from which a GPU does not recover by itself: of memory, links, the bus, its
+/// firmware. All others are caused by programs.
 const FATAL_XIDS: [u64; 8] = [48, 62, 64, 74, 79, 95, 119, 120];
 /// The most links a GPU has.
 const LINKS: u32 = 18;
@@ -26,9 +26,9 @@ pub(super) struct Source {
 
 pub(super) enum Opened {
     Yes(Box<Source>),
-    /// The library is there, and says that there is nothing.
+    /// The library exists, but finds no GPU or driver.
     Nothing,
-    /// There is none, or this program cannot load any.
+    /// There is no library, or this program cannot load it.
     NoLibrary,
 }
 
@@ -71,8 +71,7 @@ impl Source {
         }
     }
 
-    /// Which GPUs have direct links with each other: those that one reaches from
-    /// another by links, whatever the number of steps.
+    /// Groups GPUs that are connected by direct links, over any number of steps.
     fn groups(&self, gpus: &mut [Gpu]) {
         let mut group: Vec<usize> = (0..gpus.len()).collect();
         let mut is_linked = vec![false; gpus.len()];
@@ -167,7 +166,7 @@ impl super::source::Source for Source {
 }
 
 impl Source {
-    /// Errors of all GPUs from now on, where the driver reports them.
+    /// The errors of all GPUs from now on, where the driver reports errors.
     fn events(&self) -> Option<EventSet<'_>> {
         let mut set = self.nvml.create_event_set().ok()?;
         for index in 0..self.nvml.device_count().ok()? {
@@ -180,7 +179,7 @@ impl Source {
     }
 }
 
-/// The fatal errors that have come since they were last asked for.
+/// The fatal errors since the last call.
 fn fatal(set: &EventSet) -> Events {
     let mut found = Events::new();
     while let Ok(event) = set.wait(0) {
@@ -212,7 +211,7 @@ fn ratio(used: u64, total: u64) -> f64 {
     used as f64 / total as f64
 }
 
-/// The UUIDs of the parts of a GPU that is divided.
+/// The UUIDs of the MIG devices of a divided GPU.
 fn parts(device: &Device) -> Option<Vec<String>> {
     // NVML_DEVICE_MIG_ENABLE
     if device.mig_mode().ok()?.current != 1 {

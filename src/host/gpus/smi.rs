@@ -1,5 +1,5 @@
-//! NVIDIA's GPUs through the program nvidia-smi, where no library can be loaded:
-//! a statically linked program cannot load any.
+//! NVIDIA's GPUs through the program nvidia-smi, for a statically linked pytf, which cannot
+//! load a library.
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -86,7 +86,7 @@ fn gpu(row: &str, listed: &str, sysfs: &Path) -> Option<Gpu> {
     })
 }
 
-/// The parts of a GPU in the list of `nvidia-smi -L`: they follow their GPU.
+/// The MIG devices of a GPU, which follow it in the list of `nvidia-smi -L`.
 fn parts(uuid: &str, listed: &str) -> Vec<String> {
     let of = |line: &str| {
         let (_, rest) = line.split_once("UUID: ")?;
@@ -99,7 +99,7 @@ fn parts(uuid: &str, listed: &str) -> Vec<String> {
         .collect()
 }
 
-/// `GPU-…, 35, 1024, 40960`; what cannot be measured is `[N/A]`.
+/// `GPU-…, 35, 1024, 40960`; a value that cannot be measured is `[N/A]`.
 fn sample(rows: &str, key: &str) -> Sample {
     let rows = rows
         .lines()

@@ -1,4 +1,4 @@
-//! What each source of knowledge about GPUs offers: NVML, nvidia-smi, sysfs.
+//! The interface of the sources of GPU data: NVML, nvidia-smi, sysfs.
 
 use std::ffi::OsString;
 use std::path::PathBuf;
@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use crate::model::devices::availability::Sample;
 use crate::model::devices::pool::Gpu;
 
-/// By what a device is named: its UUID, or its PCI address.
+/// How a device is identified: by its UUID or its PCI address.
 pub type Key = Option<String>;
 
 /// Takes the samples of all devices; returns whether to measure again.

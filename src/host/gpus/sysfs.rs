@@ -1,5 +1,5 @@
-//! GPUs as the kernel shows them: all that is needed of AMD's, what there is of
-//! Intel's, and where on the node any PCI device is.
+//! GPUs as the kernel shows them: those of AMD in full, what is available about those of
+//! Intel, and the place of each PCI device on the node.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -13,7 +13,7 @@ use crate::model::devices::pool::Gpu;
 
 /// `PCI_VENDOR_ID_INTEL`
 const INTEL: &str = "0x8086";
-/// Of PCI devices: a display or a processing accelerator.
+/// Classes of PCI devices: display, and processing accelerator.
 const CLASSES: [&str; 2] = ["0x03", "0x12"];
 
 pub(super) struct Source {
@@ -92,7 +92,7 @@ fn numbered(folder: &Path, prefix: &str) -> Vec<(u32, PathBuf)> {
 }
 
 /// AMD's, in the order of `ROCm`: that of the nodes of its kernel driver which have
-/// compute units. Cgroups hide those from us that are not ours.
+/// compute units. Cgroups hide GPUs that are not allocated to us.
 fn amd(root: &Path) -> Vec<Gpu> {
     let nodes = numbered(&root.join("class/kfd/kfd/topology/nodes"), "");
     let properties = nodes.iter().filter_map(|(_, node)| {
@@ -160,7 +160,7 @@ fn intel(root: &Path) -> Vec<Gpu> {
         .collect()
 }
 
-/// With its place on the node.
+/// The GPU with its place on the node.
 pub(super) fn placed(root: &Path, gpu: Gpu, pci: String) -> Gpu {
     Gpu {
         numa: numa_of_pci(root, &pci),
@@ -170,8 +170,8 @@ pub(super) fn placed(root: &Path, gpu: Gpu, pci: String) -> Gpu {
     }
 }
 
-/// Whether the node has GPUs that need more than a screen, for whatever user:
-/// by whose vendors. Cheap, and asks no library.
+/// The vendors of the compute GPUs of this node, whoever may use these. Cheap: it loads no
+/// library.
 pub(crate) fn vendors(root: &Path) -> Vec<Vendor> {
     let entries = fs::read_dir(root.join("bus/pci/devices"));
     let drivers: BTreeSet<String> = entries
