@@ -1,4 +1,4 @@
-//! From the command line to the options of a farm: the one place that knows both.
+//! Makes the options of a farm from the command line: the only place that knows both.
 
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
@@ -79,7 +79,8 @@ pub(crate) fn devices(args: DeviceArgs) -> DeviceOptions {
     }
 }
 
-/// Variables that look like options and are none: a user who sets them expects an effect.
+/// Messages about variables that look like options but are not: users who set them expect
+/// an effect.
 fn ignored(names: impl Iterator<Item = OsString>) -> Vec<String> {
     let text = |(name, meant): (String, Option<String>)| {
         let name = escape(name.as_bytes());

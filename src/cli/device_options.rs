@@ -18,15 +18,15 @@ use crate::model::devices::Gpus;
 pub struct DeviceArgs {
     /// How many CPUs each task gets
     ///
-    /// Without --proc it determines the number of slots. Each slot is bound to CPUs of
-    /// its own where there are enough, and OMP_NUM_THREADS is set unless it is set
+    /// Without --proc it determines the number of slots. Each slot is bound to its own
+    /// CPUs where there are enough, and OMP_NUM_THREADS is set unless it is set
     /// already.
     #[arg(long, env = "PYTF_CPUS_PER_TASK", value_name = "N", value_parser = cpus_per_task)]
     pub cpus_per_task: Option<u32>,
 
     /// How tasks are bound to CPUs: none, core, numa, gpu
     ///
-    /// Default: core with --cpus-per-task, and in a step that has CPUs of its own, if
+    /// Default: core with --cpus-per-task, and in a step that has its own CPUs, if
     /// there are enough; none otherwise.
     #[arg(long, env = "PYTF_BIND", value_name = "HOW")]
     pub bind: Option<Bind>,
@@ -55,7 +55,7 @@ pub struct DeviceArgs {
     ///
     /// For machines that are shared with others. A task starts on a GPU that several
     /// measurements in a row have found free. The load of our own tasks does not count.
-    /// A load that cannot be measured counts as none.
+    /// A load that cannot be measured counts as 0.
     #[arg(long, env = "PYTF_GPU_MAX_LOAD", value_name = "LOAD", value_parser = fraction)]
     pub gpu_max_load: Option<f64>,
 
@@ -78,7 +78,7 @@ pub struct DeviceArgs {
 pub enum Bind {
     /// Not bound
     None,
-    /// Each slot to CPUs of its own, near its GPU
+    /// Each slot to its own CPUs, near its GPU
     Core,
     /// Each slot to a NUMA node, that of its GPU
     Numa,

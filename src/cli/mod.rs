@@ -189,8 +189,7 @@ impl Cli {
     /// Reads a command line. The error prints itself, on the right stream, and
     /// knows its exit status: 2, or 0 for `--help` and `--version`.
     ///
-    /// Clap reads the values of variables; `variable` is asked only which of them do not
-    /// count.
+    /// Clap reads the values of variables; `variable` only decides which of them are read.
     pub fn read(
         argv: impl IntoIterator<Item = OsString>,
         variable: impl Fn(&str) -> Option<OsString>,
@@ -231,14 +230,14 @@ pub fn definition() -> clap::Command {
     command(&|_| None)
 }
 
-/// The command as clap sees it, with its help completed and without the variables that
-/// do not count.
+/// The command as clap sees it, with its help completed and without the variables that are
+/// not read.
 fn command(variable: &dyn Fn(&str) -> Option<OsString>) -> clap::Command {
     variables::complete(Cli::command(), variable)
 }
 
-/// Those of these variables that look like options and are none, each with the option
-/// that it may have been meant for.
+/// The variables among these that look like options but are not, each with the option that
+/// was probably meant.
 pub fn unknown_variables(names: impl Iterator<Item = OsString>) -> Vec<(String, Option<String>)> {
     variables::unknown_variables(&Cli::command(), names)
 }

@@ -9,8 +9,7 @@ use strsim::levenshtein;
 
 use crate::exit;
 
-/// Removes the variables that do not count, and adds to the help what clap does not write
-/// by itself.
+/// Removes the variables that are not read, and adds to the help what clap does not write.
 pub(super) fn complete(command: Command, variable: &dyn Fn(&str) -> Option<OsString>) -> Command {
     let statuses = exit::TABLE
         .iter()
@@ -31,13 +30,13 @@ pub(super) fn complete(command: Command, variable: &dyn Fn(&str) -> Option<OsStr
         })
 }
 
-/// Names the variable of an option in its help, and removes it where it does not count.
+/// Names the variable of an option in its help, and removes it where it is not read.
 fn with_variable(arg: Arg, variable: &dyn Fn(&str) -> Option<OsString>) -> Arg {
     let Some(name) = arg.get_env().and_then(OsStr::to_str).map(str::to_owned) else {
         return arg;
     };
     let arg = documented(arg, &name);
-    if counts(&name, variable) {
+    if is_read(&name, variable) {
         arg
     } else {
         arg.env(None::<&str>)
@@ -68,7 +67,7 @@ fn documented(arg: Arg, variable: &str) -> Arg {
 /// Whether a variable is read as an option. An empty one is not. In the environment of a
 /// task two of them describe the task: a pytf that is started there must not join the
 /// run of its own parent, and finds its GPUs by the same variables as any other program.
-fn counts(name: &str, variable: &dyn Fn(&str) -> Option<OsString>) -> bool {
+fn is_read(name: &str, variable: &dyn Fn(&str) -> Option<OsString>) -> bool {
     let inside_a_task = variable("PYTF_TASK_ID").is_some();
     variable(name).is_some_and(|value| !value.is_empty())
         && !(inside_a_task && ["PYTF_WORKDIR", "PYTF_GPUS"].contains(&name))

@@ -1,5 +1,5 @@
-//! What the supervisor observes of tasks beside their ends: tasks that a signal has stopped,
-//! processes that tasks have left behind, kills for lack of memory.
+//! What the supervisor observes of tasks apart from their ends: tasks that a signal has
+//! stopped, processes that tasks have left behind, kills for lack of memory.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -14,12 +14,11 @@ use crate::model::escape::clip;
 use crate::model::ids::Ids;
 use crate::model::task::TaskId;
 
-/// For how many tasks it is shown, and for how many it is recorded, that they left
-/// processes behind.
+/// How many tasks that left processes behind are shown, and how many are recorded.
 const LEFT_SHOWN: u32 = 5;
 const LEFT_RECORDED: u32 = 100;
-/// A stopped task is reported after this time: what suspends a job stops tasks and farmer
-/// one after the other.
+/// How long a task has been stopped before it is reported: a scheduler that suspends a job
+/// stops tasks and farmer one after the other.
 const STOPPED_FOR: Duration = Duration::from_secs(1);
 
 /// What was observed so far, and is not reported yet.

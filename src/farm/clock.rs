@@ -5,10 +5,10 @@ use std::time::{Duration, Instant, SystemTime};
 
 use nix::time::{ClockId, clock_gettime};
 
-/// The time since the machine started, which runs on while it sleeps: others do, and so
-/// does an allocation.
+/// The time since the boot, including the time that the machine was suspended: meanwhile
+/// other farmers run, and the allocation gets shorter.
 pub(super) fn since_boot() -> Duration {
-    // Where there is no such clock, one that stands still meanwhile is better than none.
+    // Where there is no such clock, one that stops during a suspend is used.
     clock_gettime(ClockId::CLOCK_BOOTTIME)
         .or_else(|_| clock_gettime(ClockId::CLOCK_MONOTONIC))
         .map_or(Duration::ZERO, Duration::from)

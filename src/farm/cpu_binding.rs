@@ -1,8 +1,7 @@
 //! Whether slots are bound to CPUs, and to which.
 //!
 //! Two farms on a machine without a scheduler must not both bind themselves to its first
-//! CPUs. So nothing is bound unless it was requested, or unless our step has CPUs of its
-//! own.
+//! CPUs. So slots are bound only when that was requested, or when our step has its own CPUs.
 
 use std::collections::BTreeSet;
 
@@ -14,7 +13,7 @@ use crate::model::devices::cores::{self, assign};
 
 /// The CPUs of all slots.
 pub(super) struct Cores {
-    /// Those of each, when they are bound.
+    /// The CPUs of each slot, when slots are bound.
     pub(super) slots: Option<Vec<Vec<usize>>>,
     /// How many threads a task should have.
     pub(super) threads: Option<usize>,
@@ -22,8 +21,8 @@ pub(super) struct Cores {
     pub(super) remark: Option<String>,
 }
 
-/// The CPUs that this process may use: those that it may run on, or its part of
-/// them where the processes of this node all may run on the same.
+/// The CPUs that this process may use: those that it may run on, or its part of them where
+/// all processes of this node may run on the same CPUs.
 pub(super) fn ours(share: &NodeShare) -> BTreeSet<usize> {
     let allowed = cpus::allowed();
     let part = share.part();
@@ -56,7 +55,7 @@ fn slurms(share: &NodeShare) -> Option<usize> {
     cpus.and_then(|cpus| cpus.try_into().ok())
 }
 
-/// Whether the CPUs that we may run on were given to our step alone.
+/// Whether the CPUs that we may run on belong to our step alone.
 fn are_own(share: &NodeShare) -> bool {
     let place = share.allocation;
     let allowed = cpus::allowed().len();

@@ -1,7 +1,7 @@
-//! Tasks from a stream: read line by line, handed to the ledger as they come.
+//! Reads tasks from a stream, line by line, and passes them to the ledger as they arrive.
 //!
-//! The reading thread blocks on the stream and on a small channel, so a stream
-//! that is faster than the farm waits, and memory stays flat.
+//! The reading thread blocks on the stream and on a small channel. So a stream that is
+//! faster than the farm waits, and the use of memory does not grow.
 
 use std::io::Read;
 
@@ -15,9 +15,9 @@ pub(super) enum Fed {
     Lines(Vec<Vec<u8>>),
     /// The stream is at its end.
     End(Remarks),
-    /// It cannot be read on.
+    /// A read failed.
     Broken(String),
-    /// A line can never run; nothing behind it is read.
+    /// A line can never run; the lines after it are not read.
     Wrong(ListError),
 }
 

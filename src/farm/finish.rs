@@ -33,7 +33,7 @@ impl Finish<'_> {
     /// Writes the timeline and the summary; returns the exit status of the run.
     pub(super) fn exit(&self) -> RunExit {
         let (farm, ended) = (self.farm, self.ended);
-        // Nothing is started any more that would inherit it.
+        // Nothing more is started that would inherit it.
         open_files::raise();
         let state = ended
             .state
@@ -70,7 +70,7 @@ impl Finish<'_> {
             }
             _ => String::new(),
         };
-        // A closed or full standard output changes nothing in what was done.
+        // When standard output is closed or full, the work is done all the same.
         let mut stdout = std::io::stdout();
         let _ = stdout
             .write_all(text.as_bytes())
@@ -93,8 +93,8 @@ impl Finish<'_> {
         }
     }
 
-    /// The line of a process that does not sum up: empty when the run is complete, since
-    /// the summary of another process has everything.
+    /// The line of a process that does not sum up. It is empty when the run is complete: the
+    /// summary of another process has everything.
     fn part(&self, state: Option<&State>) -> String {
         if state.is_some_and(State::is_complete) {
             return String::new();
@@ -104,8 +104,8 @@ impl Finish<'_> {
         ProcessSummary::of(&self.farm.node.name, stopped(self.ended), farmer.as_ref()).text()
     }
 
-    /// The summary: of a whole job when we report for it and the journals can be read;
-    /// otherwise of this farmer.
+    /// The summary: of the whole job if we report for it and the journals can be read, else
+    /// of this farmer.
     fn summary(&self, state: &State, record: Option<&Record>, job: Option<&Job>) -> String {
         let Combined {
             slots,
@@ -180,7 +180,7 @@ impl Finish<'_> {
         }
     }
 
-    /// Our failures but those that have been put back since.
+    /// Our failures, without those that were put back since.
     fn still_failed(&self) -> Vec<&FailedAttempt> {
         let failed = match self.ended.failures[..] {
             [] => None,

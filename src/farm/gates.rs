@@ -19,9 +19,9 @@ use crate::model::record::{GpuLoad, Record};
 
 /// How often GPUs are measured while a slot waits for one of them.
 const OFTEN: Duration = Duration::from_millis(500);
-/// How often otherwise.
+/// How often GPUs are measured otherwise.
 const SELDOM: Duration = Duration::from_secs(5);
-/// After this time without an answer, slots do not wait for one.
+/// After this time without a measurement, slots do not wait for one.
 const SILENCE: Duration = Duration::from_secs(5);
 /// How often measurements are recorded, if they have changed.
 const WRITE_EVERY: Duration = Duration::from_secs(10);
@@ -44,7 +44,7 @@ struct Inner {
     answered: Instant,
     /// The slots that wait.
     waiting: BTreeSet<usize>,
-    /// Those that have reported it.
+    /// The waiting slots that have reported it.
     reported: BTreeSet<usize>,
     out: Vec<bool>,
     reported_lost: Vec<bool>,
@@ -85,7 +85,8 @@ impl Gates {
         let probe = plan.probe.as_ref().filter(|probe| !probe.gpus.is_empty());
         let Some(probe) = probe else {
             if limits.any() {
-                shared.say("no GPU can be measured here: none is waited for".to_owned());
+                shared
+                    .say("no GPU can be measured here: tasks do not wait for free GPUs".to_owned());
             }
             return None;
         };
@@ -177,7 +178,7 @@ impl Gates {
             let what = if out.contains(&true) {
                 format!("out of service: slot {slots}")
             } else {
-                format!("slot {slots} goes on, since no other would be left")
+                format!("slot {slots} stays in service, since it is the last one")
             };
             self.shared
                 .say(format!("GPU {name} is lost: {why}; {what}"));
@@ -194,13 +195,13 @@ impl Gates {
             inner.waiting.remove(&slot);
             inner.reported.remove(&slot);
         } else if inner.waiting.insert(slot) && !inner.out[slot] {
-            // Full means that the thread is about to wake anyway.
+            // When the channel is full, the thread is about to wake anyway.
             let _ = self.wake.try_send(());
         }
         may
     }
 
-    /// Whether the slot may start a task now; then it is in, until it leaves.
+    /// Whether the slot may start a task now. If so, it uses its devices until it leaves.
     pub(super) fn enter(&self, slot: usize) -> bool {
         let mut inner = self.lock();
         let may = self.may(&mut inner, slot);
@@ -230,21 +231,21 @@ impl Gates {
             if !std::mem::replace(&mut inner.reported_silent, true) {
                 let secs = age.as_secs();
                 self.shared.say(format!(
-                    "the GPUs have not answered for {secs}s; tasks start all the same"
+                    "the GPUs have not answered for {secs}s; tasks start without a measurement"
                 ));
             }
         }
         let mut may = true;
         for &device in &self.slots[slot] {
             match inner.devices[device].may(self.limits) {
-                // A lost device whose slot is in service is in the last one.
+                // A slot with a lost device is in service only when it is the last one.
                 Admission::Start | Admission::Lost(_) => {}
                 Admission::StartBlindly => {
                     if !std::mem::replace(&mut inner.reported_blind, true) && !inner.reported_silent
                     {
                         let name = &self.names[device];
                         self.shared.say(format!(
-                            "whether GPU {name} is free cannot be measured: it is not waited for"
+                            "the load of GPU {name} cannot be measured: tasks do not wait for it"
                         ));
                     }
                 }

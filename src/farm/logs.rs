@@ -1,11 +1,11 @@
-//! Where the output of tasks goes: the four forms of `--logs`.
+//! The output of tasks: the four forms of `--logs`.
 //!
 //! Output goes directly from the task to the file, nothing is copied. A log is never
 //! overwritten: a later attempt gets another name.
 //!
-//! Others rely on this: files are opened relative to the descriptor of the workdir,
-//! whatever becomes of the folders above it. Where descriptors are few, a running task
-//! holds none of ours, so there may be more slots than descriptors.
+//! Others rely on this: files are opened relative to the descriptor of the workdir, even if
+//! the folders above it are moved. When few descriptors are allowed, pytf keeps none open
+//! for a running task, so there may be more slots than descriptors.
 
 use std::fs::File;
 use std::io::{self, Write};
@@ -80,10 +80,10 @@ pub(super) struct LogConfig {
 /// The logs of one slot.
 pub(super) struct SlotLogs {
     config: LogConfig,
-    /// The name of the slot's own file: packed, or what is kept only of failures.
+    /// The name of the slot's own file, for packed logs and for logs of failed tasks only.
     own_name: String,
     own: Option<Arc<File>>,
-    /// Whether the slot's own file is there.
+    /// Whether the slot's own file exists.
     is_made: bool,
 }
 
@@ -96,7 +96,7 @@ pub(super) struct OpenLog {
 /// Where the output of an attempt is.
 pub(super) struct Written {
     name: String,
-    /// Where the attempt's output begins, when the file is not its alone.
+    /// Where the output of the attempt begins, in a file that several attempts share.
     from: Option<u64>,
 }
 
@@ -106,7 +106,7 @@ impl OpenLog {
         self.file.as_fd()
     }
 
-    /// Adds a line of ours to what the task printed.
+    /// Adds a line of pytf to the output of the task.
     pub(super) fn say(&self, text: &str) {
         // A full disk is reported elsewhere.
         let _ = writeln!(&*self.file, "pytf: {text}");
@@ -238,7 +238,7 @@ impl SlotLogs {
         })
     }
 
-    /// A log of its own for an attempt, under the first name that is free.
+    /// A separate log for an attempt, under the first free name.
     fn create_for(&self, task: &Task) -> io::Result<(File, String)> {
         let mut attempt = task.attempt;
         loop {
@@ -292,7 +292,7 @@ mod tests {
     use crate::model::task::TaskId;
 
     #[test]
-    fn doors_are_for_those_who_have_too_few_files() {
+    fn permits_are_for_processes_with_too_few_files() {
         assert!(LogPermits::plan(100, 1000).is_none());
         let permits = LogPermits::plan(1000, RESERVE + 2).unwrap();
         let (first, second) = (permits.acquire(), permits.acquire());

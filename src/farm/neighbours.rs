@@ -136,7 +136,7 @@ impl Neighbours {
     }
 }
 
-/// It is taken over, or turned out to be alive.
+/// Forgets what was observed of a farmer that is taken over, or turned out to be alive.
 fn forget(farmer: &str, waiting: &mut dyn Waiting) {
     if let Some(watcher) = waiting.watcher() {
         watcher.forget(farmer);

@@ -1,19 +1,19 @@
-//! What a process may use of its node, and by which means it finds that out.
+//! What a process may use of its node, and where it reads that.
 
 use crate::host::gpus::Access;
 use crate::model::allocation::Allocation;
 use crate::model::cpus::{Cpus, usable};
 use crate::model::devices::assign::Share;
 
-/// What a process may use of its node, and by which means it finds that out.
+/// What a process may use of its node, and where it reads that.
 pub(super) struct NodeShare<'a> {
     /// The environment variables.
     pub(super) lookup: &'a dyn Fn(&str) -> Option<String>,
-    /// How GPUs are asked.
+    /// How GPUs are accessed.
     pub(super) access: Access,
     /// The job and the step.
     pub(super) allocation: &'a Allocation,
-    /// How many CPUs are ours alone.
+    /// How many CPUs only we use.
     pub(super) usable: u32,
 }
 
@@ -28,8 +28,8 @@ impl<'a> NodeShare<'a> {
         }
     }
 
-    /// The part of the node that belongs to this process; all of it where no launcher
-    /// says otherwise.
+    /// The part of the node that belongs to this process: the whole node, unless a launcher
+    /// started several processes here.
     pub(super) fn part(&self) -> Share {
         match (self.allocation.local_rank, self.allocation.local_size) {
             (Some(rank), Some(of)) if rank < of => Share { rank, of },

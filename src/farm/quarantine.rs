@@ -1,10 +1,9 @@
 //! Quarantine: a farmer on a node that may be unhealthy claims no tasks until other nodes
 //! have tried those that failed here.
 //!
-//! The ledger reports each end here and calls [`Quarantine::run_due`] now and then.
-//! `model::health` decides; this does it, in the workdir, the queue and the
-//! journal. Others rely on this: as soon as nobody else claims any more, this
-//! farmer does.
+//! The ledger reports each end here and calls [`Quarantine::run_due`] regularly.
+//! `model::health` decides; this module acts, in the workdir, the queue and the journal.
+//! Others rely on this: as soon as no other farmer claims, this one claims again.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -49,8 +48,8 @@ impl Quarantine {
         }
     }
 
-    /// An attempt has ended here, and is about to be settled. One that failed is so
-    /// only after a while: until others can be asked, no more tasks are started.
+    /// An attempt has ended here and is about to be settled. A failed one is settled only
+    /// after a while; until then others cannot be asked, and no more tasks are started.
     pub(super) fn ended(&mut self, end: &End, state: &State) {
         self.health.ended(end);
         let is_doubt = self.health.health() == NodeHealth::Healthy && self.health.has_request();
@@ -73,8 +72,8 @@ impl Quarantine {
         self.can_ask(session, are_held).then_some(self.look_at)
     }
 
-    /// Whether others should try tasks, and can. What is not settled yet is in no file
-    /// that it could be taken from: the next turn settles it.
+    /// Whether others should try tasks, and can. A task that is not settled yet is in no
+    /// file from which others could take it: the next turn settles it.
     fn can_ask(&self, session: &Session, are_held: bool) -> bool {
         self.health.has_request() && !session.has_pending() && !are_held
     }

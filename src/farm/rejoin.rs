@@ -1,5 +1,5 @@
-//! One process in a run, under all the names that it has there: a farmer that others took
-//! for dead joins again under another name, so that its node does not stay idle.
+//! A farmer that others took for dead joins again under another name, so that its node does
+//! not stay idle.
 
 use std::time::{Duration, Instant};
 
@@ -22,9 +22,9 @@ use crate::ui::progress::warn;
 /// their joining, the process gives up on this node.
 const SHORT_LIVES: u32 = 3;
 
-/// Runs the farm until it is complete or is stopped. It does not join again with the rest
-/// of a stream, whose lines the first farmer has read, nor while tasks run that cannot
-/// be ended.
+/// Runs the farm until it is complete or is stopped. It does not join again when its tasks
+/// come from a stream, which the first farmer has read, nor while tasks run that cannot be
+/// ended.
 pub(super) fn run(
     mut farm: Farm,
     mut member: Member,

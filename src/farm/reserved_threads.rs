@@ -1,19 +1,19 @@
-//! Threads that are there before their work is: they are started first, and wait.
+//! Threads that are started before their work is known, and wait for it.
 //!
-//! Others rely on this: whatever the system refuses is known before this process
-//! joins a run and takes tasks from it.
+//! Others rely on this: when the system refuses threads, that is known before this process
+//! joins a run and claims tasks.
 
 use std::io;
 use std::thread::JoinHandle;
 
 use crossbeam_channel::{Sender, bounded};
 
-/// Slots, ledger and their like hold little on their stacks, and may be hundreds.
+/// These threads need small stacks, and there may be hundreds of them.
 const STACK: usize = 256 << 10;
 
 type Work = Box<dyn FnOnce() + Send>;
 
-/// A thread that waits for its work. Dropped without, it ends.
+/// A thread that waits for its work. It ends when this is dropped before.
 pub(super) struct ReservedThread {
     work: Sender<Work>,
     thread: JoinHandle<()>,
@@ -36,11 +36,11 @@ impl ReservedThread {
 
     /// Lets it do this work.
     pub(super) fn run(self, work: impl FnOnce() + Send + 'static) {
-        // It waits for nothing else, so it is there.
+        // It waits for nothing else, so it receives the work.
         let _ = self.work.send(Box::new(work));
     }
 
-    /// Ends it without work; returns when it is gone.
+    /// Ends it without work; returns when it has ended.
     fn release(self) {
         drop(self.work);
         // It has done nothing that could panic.
@@ -69,8 +69,8 @@ impl ReservedThreads {
     }
 }
 
-/// The threads of so many slots, or of as many as the system allows: then half of
-/// those, since each slot needs a process for its task as well.
+/// The threads of the wanted slots. When the system refuses one, half of those that were
+/// started are kept, since each slot also needs a process for its task.
 fn slots(wanted: u32) -> io::Result<Vec<ReservedThread>> {
     let mut threads = Vec::new();
     for number in 0..wanted {

@@ -35,8 +35,8 @@ use crate::workdir::fs::{Dir, Open};
 use crate::workdir::layout::{LOGS, SCRIPTS};
 use crate::workdir::membership::has_departed;
 
-/// How long an end waits, when the lease has run out, for the ledger to check whether
-/// others have taken over.
+/// When the lease has run out, an end waits this long for the ledger to check whether others
+/// have taken over.
 const ASKED: Duration = Duration::from_secs(1);
 const ASK_EVERY: Duration = Duration::from_millis(2);
 
@@ -233,7 +233,7 @@ impl Slot {
         match (ended.stop_reason, ended.status) {
             (Some(StopReason::TimeLimit), _) => Outcome::TimeLimit,
             (Some(StopReason::Stop), _) => Outcome::Interrupted,
-            // A shell whose child was killed says 137 for it.
+            // A shell whose child was killed ends with exit status 137.
             (None, Status::Signaled(9) | Status::Exited(137)) if self.shared.oom.explain_end() => {
                 Outcome::OutOfMemory
             }
@@ -243,9 +243,9 @@ impl Slot {
         }
     }
 
-    /// Opens the task's log. When the workdir refuses, it is tried again until it succeeds
-    /// or the farm stops, which it does after a while. A refused resource does not stop
-    /// running tasks: a task that ends gives some back.
+    /// Opens the log of the task. When the workdir refuses, the slot tries again up to a
+    /// time limit, or until the farm stops. A refused resource does not stop running tasks:
+    /// a task that ends releases some.
     fn open_log(&mut self, task: &Task) -> Option<OpenLog> {
         let (began, mut pause) = (Instant::now(), Duration::from_millis(50));
         loop {
@@ -325,7 +325,8 @@ impl Slot {
         }
     }
 
-    /// Spawns. On a busy node it is tried again, and no attempt is counted.
+    /// Spawns the task. On a busy node the slot tries again, and that does not count as an
+    /// attempt.
     fn spawn(
         &mut self,
         task: &Task,

@@ -36,10 +36,10 @@ pub enum NoPlan {
     },
 }
 
-/// What becomes of the variables of tasks.
+/// How the variables of tasks are changed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum Pinning {
-    /// Nothing.
+    /// Not at all.
     Untouched,
     /// Tasks see no GPU of these vendors.
     Hidden(Vec<Vendor>),
@@ -129,7 +129,7 @@ impl Plan {
                 let why = "--mps needs one pytf process per node, and there are more here";
                 return Err(NoPlan::Cannot(why.to_owned()));
             }
-            // MPS numbers the GPUs that it has anew; UUIDs stay what they are.
+            // MPS renumbers its GPUs; UUIDs stay the same.
             for device in &mut pool.devices {
                 let uuid = device.gpu.and_then(|gpu| found[gpu].uuid.clone());
                 if let (Some(Kind::Index(..)), Some(uuid)) = (kind(&device.token), uuid) {
@@ -182,7 +182,7 @@ impl Plan {
         Ok(())
     }
 
-    /// What tasks that want no GPU see.
+    /// How the variables change when no option requests GPUs.
     fn without(&mut self, options: &DeviceOptions, share: &NodeShare) -> Pinning {
         if options.gpus == Some(Gpus::Untouched) {
             return Pinning::Untouched;
@@ -190,10 +190,10 @@ impl Plan {
         if options.gpus_per_task == Some(0) {
             return Pinning::Hidden(Vendor::ALL.to_vec());
         }
-        let was_told = Vendor::ALL
+        let names_gpus = Vendor::ALL
             .iter()
             .any(|vendor| (share.lookup)(vendor.variable()).is_some());
-        if was_told || share.allocation.job.is_none() {
+        if names_gpus || share.allocation.job.is_none() {
             if is_given(share.lookup) && share.allocation.job.is_some() {
                 self.remarks.push(
                     "this job has GPUs, which all tasks see: --gpus-per-task 1 gives each its own"
@@ -202,14 +202,14 @@ impl Plan {
             }
             return Pinning::Untouched;
         }
-        // The job has none of the GPUs of this node: they belong to others.
+        // The GPUs of this node are allocated to other jobs.
         let vendors = gpus::vendors(&share.access.sysfs);
         if vendors.is_empty() {
             return Pinning::Untouched;
         }
         self.remarks.push(
-            "this job was given no GPU, so its tasks see none of those that are here \
-             (--gpus none changes nothing of what they see)"
+            "this job has no GPU, so the GPUs of this node are hidden from its tasks \
+             (--gpus none leaves the variables as they are)"
                 .to_owned(),
         );
         Pinning::Hidden(vendors)
@@ -274,7 +274,7 @@ impl Plan {
             Pinning::Own(vendor) => {
                 let gpus = slot.gpus.join(",");
                 if *vendor == Vendor::Nvidia {
-                    // So that indices mean what NVML and nvidia-smi mean by them.
+                    // So that indices mean the same as for NVML and nvidia-smi.
                     set("CUDA_DEVICE_ORDER", "PCI_BUS_ID".to_owned());
                 }
                 set("PYTF_GPUS", gpus.clone());
@@ -306,8 +306,8 @@ impl Plan {
     }
 }
 
-/// As many as there are CPUs for; a cgroup's quota may leave us fewer than those
-/// that we may run on.
+/// As many slots as there are CPUs for. The quota of a cgroup may allow fewer CPUs than
+/// those that we may run on.
 fn default_slots(options: &DeviceOptions, cpus: usize, usable: u32) -> u32 {
     let usable = usable as usize;
     let each = options.cpus_per_task.unwrap_or(1) as usize;
@@ -318,12 +318,11 @@ fn default_slots(options: &DeviceOptions, cpus: usize, usable: u32) -> u32 {
     u32::try_from(slots.max(1)).unwrap_or(u32::MAX)
 }
 
-/// Whether Slurm has given each process of this node GPUs of its own, so that
-/// there is nothing to share: it says that it bound them, or the step has more on
-/// this node than we were given. (`SLURM_STEP_GPUS` is of no use: a bound process
-/// finds its own there.)
+/// Whether Slurm has bound each process of this node to its own GPUs, so that they are not
+/// shared: a variable says so, or the step has more GPUs on this node than we were given.
+/// (`SLURM_STEP_GPUS` does not help: in a bound process it lists only its own GPUs.)
 fn is_bound(lookup: &dyn Fn(&str) -> Option<String>, given: usize) -> bool {
-    let is_told = |bind: String| {
+    let binds_gpus = |bind: String| {
         let mut parts = bind
             .split('+')
             .filter_map(|part| part.trim().strip_prefix("gpu:"));
@@ -331,7 +330,7 @@ fn is_bound(lookup: &dyn Fn(&str) -> Option<String>, given: usize) -> bool {
     };
     let of_step = lookup("SLURM_GPUS_ON_NODE").and_then(|all| all.parse::<usize>().ok());
     lookup("SLURM_GPUS_PER_TASK").is_some()
-        || lookup("SLURMD_TRES_BIND").is_some_and(is_told)
+        || lookup("SLURMD_TRES_BIND").is_some_and(binds_gpus)
         || of_step.is_some_and(|all| all > given)
 }
 

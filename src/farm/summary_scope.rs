@@ -1,10 +1,9 @@
 //! Which of the processes that a launcher started together sums up the run.
 //!
-//! Each of them could, but they share one output, and a thousand summaries in it are of no
-//! use. So the last one of a job to leave does it: it knows how all have ended, and it
-//! exists whichever of them were killed. Others rely on this: the order of transactions
-//! decides which one was last, so of a job only one process that leaves in good order sums
-//! up.
+//! The processes of a job share one output, where one summary is enough. So the process of
+//! a job that leaves last sums up: it knows how all have ended, and there is a last one even
+//! when some were killed. Others rely on this: the order of transactions decides which one
+//! was last, so only one process of a job that leaves in good order sums up.
 
 use std::time::Duration;
 
@@ -21,8 +20,8 @@ use crate::workdir::state::State;
 use super::shared::Farm;
 use super::supervisor::FarmerEnd;
 
-/// With more live processes of its job, a process does not check whether it was the last
-/// one: so many do not die unnoticed, and the check reads the log.
+/// With more other processes of its job than this, a process does not check whether it was
+/// the last one: so many do not die unnoticed, and the check reads the transaction log.
 const FEW: usize = 16;
 
 /// What a process reports at its end.
@@ -45,7 +44,7 @@ pub(super) struct Job {
     pub(super) dead: u32,
 }
 
-/// What the farmer `me` reports, which ended so.
+/// What the farmer `me`, which ended in this way, reports.
 pub(super) fn scope(farm: &Farm, me: &str, ended: &FarmerEnd) -> SummaryScope {
     let place = &farm.node.allocation;
     if !place.has_companions() {
@@ -72,7 +71,7 @@ fn last_of_job(
     left: &State,
 ) -> Result<Option<Job>> {
     let dir = &workdir.dir;
-    // It checks each once, so silence proves nothing.
+    // It observes each farmer once, so silence proves nothing.
     let mut watcher = Watcher::new(Box::new(Here::read()), Duration::MAX);
     let mut is_other = |farmer: &str| -> Result<bool> {
         let id = (farmer != me).then(|| watcher.id_of_any(dir, farmer));

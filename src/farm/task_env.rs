@@ -7,7 +7,7 @@ use std::path::Path;
 use crate::host::guard;
 use crate::model::task::Task;
 
-/// Our environment, the variables by which a task knows where it runs, and last those that
+/// Our environment, the variables that describe where a task runs, and at the end those that
 /// change from task to task.
 pub(super) struct TaskEnv {
     vars: Vec<CString>,
@@ -84,7 +84,7 @@ impl TaskEnv {
     }
 }
 
-/// `name=value`; none when a NUL byte is in it, which no environment can hold.
+/// `name=value`; none if it has a NUL byte, which an environment cannot hold.
 fn var(name: &[u8], value: &[u8]) -> Option<CString> {
     CString::new([name, b"=", value].concat()).ok()
 }

@@ -1,8 +1,8 @@
 //! The threads of one farmer, and what they share: slots, ledger and supervisor.
 //!
-//! None of them is joined: a thread may hang on a file system that does not answer, and
-//! the process ends without it. Others rely on this: whatever must be done before the end,
-//! the supervisor waits for.
+//! No thread is joined: it may hang on a file system that does not answer, and the process
+//! ends without it. Others rely on this: the supervisor waits for everything that must be
+//! done before the end.
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex};
@@ -69,14 +69,14 @@ impl Member {
     }
 }
 
-/// What must be there before a task runs.
+/// What must run before a task does.
 pub(super) struct Protection {
     mps: Option<Mps>,
     guard: Guard,
 }
 
 impl Protection {
-    /// No task runs any more.
+    /// Ends both, when no task runs any more.
     fn end(self) {
         if let Some(Err(why)) = self.mps.map(Mps::stop) {
             warn(&why);

@@ -22,15 +22,15 @@ use crate::model::walltime::{Short, Walltime, ask_again, ask_first};
 
 /// How often it is checked whether there is time for another task.
 const CHECK_EVERY: Duration = Duration::from_millis(250);
-/// How long no task must run before a farmer with a held queue leaves. Suspect ends are
+/// A farmer with a held queue leaves when no task has run for this time. Suspect ends are
 /// held back for a shorter time.
 const IDLE_FOR: Duration = Duration::from_secs(2);
-/// When the end moves by less, that is not reported.
+/// A smaller change of the end is not reported.
 const NEWS: Duration = Duration::from_secs(60);
 
 /// Our ends of the channels to the thread that asks.
 struct Asker {
-    /// It is to ask now.
+    /// Makes it ask now.
     now: Sender<()>,
     /// Dropped when no answer is needed any more.
     _stop: Sender<()>,
@@ -81,7 +81,7 @@ impl Endgame {
         let _ = self.check();
     }
 
-    /// Asks the scheduler from now on, in a thread of its own.
+    /// Asks the scheduler from now on, in a separate thread.
     pub(super) fn watch(&mut self, question: Question, place: &Allocation) -> std::io::Result<()> {
         let ((now, asked), (stop, stopped)) = (bounded(1), bounded(0));
         self.ask = Some(Asker { now, _stop: stop });

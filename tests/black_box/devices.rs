@@ -285,7 +285,7 @@ fn tasks_that_want_none_see_none() {
     job("--proc 1")
         .run()
         .exits(0)
-        .says(&["was given no GPU", "--gpus none"]);
+        .says(&["this job has no GPU", "--gpus none"]);
     assert_eq!(node.seen("CUDA_VISIBLE_DEVICES", 1), [Some(String::new())]);
     std::fs::remove_dir_all(node.farm.path("w")).unwrap();
     job("--proc 1 --gpus none").run().exits(0);
@@ -447,7 +447,7 @@ fn slots_of_a_lost_gpu_are_out_of_service_but_never_the_last() {
     gate.open(3);
     assert_eq!(gate.hear(), "2");
     node.say("lost2", 1);
-    says("slot 2 goes on, since no other would be left");
+    says("slot 2 stays in service, since it is the last one");
     (0..5).for_each(|_| {
         gate.open(1);
         gate.hear();
