@@ -367,10 +367,14 @@ fn options() -> HashMap<String, HashSet<String>> {
 fn unknown(line: &str, options: &HashMap<String, HashSet<String>>) -> Vec<String> {
     let mut out = Vec::new();
     let mut command: Option<Option<&str>> = None;
+    let mut before = "";
     for word in line.split_whitespace() {
         let word = word.trim_start_matches(['(', '"', '\'', '`']);
         match &mut command {
-            _ if word == "pytf" || word.ends_with("/pytf") => command = Some(None),
+            // A path behind an option is its value.
+            _ if word == "pytf" || word.ends_with("/pytf") && !before.starts_with('-') => {
+                command = Some(None);
+            }
             _ if word.starts_with(['|', ';', '#', '&', '>', '<']) => command = None,
             None => {}
             Some(of) => {
@@ -396,6 +400,7 @@ fn unknown(line: &str, options: &HashMap<String, HashSet<String>>) -> Vec<String
                 }
             }
         }
+        before = word;
     }
     out
 }
@@ -481,6 +486,7 @@ fn unknown_options_are_found() {
             0,
         ),
         ("pytf status W --failed --format csv; ls --all", 0),
+        ("tar -C ~/pytf --strip-components=1", 0),
         ("pytf tasks.txt --needs", 1),
         ("pytf status W --proc", 1),
         ("pytf log W 3 --attempt 1 && pytf a -z", 1),
