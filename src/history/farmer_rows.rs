@@ -152,7 +152,7 @@ mod tests {
     }
 
     #[test]
-    fn nodes_are_in_the_order_people_have() {
+    fn nodes_are_in_natural_order() {
         let mut names = ["n10", "n9", "n010", "m", "n", "n9-b", "n9-a", ""];
         names.sort_by(|a, b| natural(a, b));
         assert_eq!(names, ["", "m", "n", "n9", "n9-a", "n9-b", "n010", "n10"]);

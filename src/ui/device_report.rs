@@ -155,7 +155,7 @@ mod tests {
     use crate::model::devices::Vendor;
 
     #[test]
-    fn it_reads_well_and_is_json() {
+    fn the_report_is_text_or_json() {
         let gpu = Gpu {
             uuid: Some("GPU-a".into()),
             name: Some("A100".into()),

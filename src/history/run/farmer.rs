@@ -307,7 +307,7 @@ impl Farmer {
         match record {
             Record::Header(header) => {
                 self.saw(header.at, header.at);
-                self.gpus.dealt(&header);
+                self.gpus.add_slots(&header);
             }
             Record::Beat { at } => self.saw(at, at),
             Record::Gpus { at, gpus } => {

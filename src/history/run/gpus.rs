@@ -146,7 +146,7 @@ pub struct Gpus {
 
 impl Gpus {
     /// Counts the slots of each GPU.
-    pub(super) fn dealt(&mut self, header: &Header) {
+    pub(super) fn add_slots(&mut self, header: &Header) {
         for name in header.devices.iter().flat_map(|slot| &slot.gpus) {
             self.of(name).slots += 1;
         }
@@ -316,7 +316,7 @@ mod tests {
     }
 
     #[test]
-    fn names_are_short_and_still_names() {
+    fn short_names_of_gpus_identify_them() {
         assert_eq!(short("3"), "3");
         assert_eq!(short("GPU-3fa1b2c4-5678-9abc"), "GPU-3fa1b2c4");
         assert_eq!(short("MIG-3fa1b2c4-5678-9abc"), "MIG-3fa1b2c4…");

@@ -282,7 +282,7 @@ mod tests {
     }
 
     #[test]
-    fn new_fields_do_no_harm_and_missing_ones_do() {
+    fn new_fields_are_ignored_and_missing_ones_are_damage() {
         for (line, is_read) in [
             (
                 r#"{"event":"end","id":1,"attempt":1,"slot":0,"at":5,"us":6,"outcome":{"exit":0},"x":[1,{"a":"\"}"},null,-1.5e3],"y":{}}"#,

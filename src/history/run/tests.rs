@@ -113,7 +113,7 @@ fn the_last_failure_of_a_task_counts() {
 }
 
 #[test]
-fn slots_that_are_there_and_what_ran_in_them() {
+fn slot_time_and_busy_time_are_summed_up() {
     let dir = workdir(&["x"; 2]);
     let leave = Record::Leave {
         at: T + 10 * S,
@@ -143,7 +143,7 @@ fn slots_that_are_there_and_what_ran_in_them() {
 }
 
 #[test]
-fn an_attempt_that_was_stopped_is_no_measure_of_a_task() {
+fn stopped_attempts_do_not_count_as_durations() {
     let dir = workdir(&["x"; 2]);
     dir.journal(
         "n1.0.1.1",
@@ -167,7 +167,7 @@ fn an_attempt_that_was_stopped_is_no_measure_of_a_task() {
 }
 
 #[test]
-fn slots_of_a_farmer_that_gives_no_sign_are_not_busy() {
+fn slots_of_a_silent_farmer_are_not_busy() {
     let dir = workdir(&["x"; 2]);
     let ended = end(0, 1, 0, T, 40 * S, Outcome::Exit(0));
     dir.journal("n1.0.1.1", &[header("n1", T, 1), ended]);

@@ -106,7 +106,7 @@ fn every_kind_of_log_is_shown() {
 }
 
 #[test]
-fn what_cannot_be_shown_has_a_reason_of_its_own() {
+fn what_cannot_be_shown_has_its_reason() {
     let dir = all_kinds();
     for (id, attempt, said) in [
         (99, None, "there is no task 99: the last one is 7"),

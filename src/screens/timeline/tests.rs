@@ -363,7 +363,7 @@ fn a_workdir_without_journals_has_an_empty_timeline() {
 }
 
 #[test]
-fn damage_costs_its_records_only() {
+fn damage_loses_only_its_records() {
     let dir = workdir(&["true"]);
     let mut bytes = Vec::new();
     header("n1", T, 1).push_to(&mut bytes);

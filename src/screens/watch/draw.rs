@@ -272,6 +272,7 @@ fn log(theme: &Theme, page: &Page, area: Rect, buffer: &mut Buffer) {
     Paragraph::new(notes.collect::<Vec<_>>()).render(top, buffer);
     let lines = page.shown();
     let mut title = match (lines.len(), page.log.is_cut) {
+        (1, false) => "1 line".to_owned(),
         (count, false) => format!("{} lines", grouped(count as u64)),
         (count, true) => format!("the last {} lines", grouped(count as u64)),
     };

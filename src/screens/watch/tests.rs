@@ -358,7 +358,7 @@ fn enter_opens_the_log_of_what_is_chosen() {
 }
 
 #[test]
-fn a_log_is_followed_until_somebody_scrolls() {
+fn a_log_is_followed_until_a_key_scrolls_it() {
     let mut state = State::new(snapshot());
     press(&mut state, &[Key::Tab, Key::Enter]);
     state.update_log(page(30));

@@ -148,7 +148,7 @@ fn silence_shows_failures_only_and_lines_are_short() {
 }
 
 #[test]
-fn a_full_or_closed_stderr_is_no_matter() {
+fn a_full_or_closed_stderr_is_ignored() {
     let full = std::fs::OpenOptions::new().write(true).open("/dev/full");
     let mut progress = Progress::with_out(Mode::Lines, None, Box::new(full.unwrap()));
     progress.say("x");
@@ -157,7 +157,7 @@ fn a_full_or_closed_stderr_is_no_matter() {
 }
 
 #[test]
-fn what_stands_beside_the_bar_fits_and_the_failed_come_first() {
+fn the_text_beside_the_bar_fits_and_failures_come_first() {
     let mut pace = RecentRate::default();
     pace.note(seconds(0), 0);
     pace.note(seconds(10), 1003);

@@ -64,7 +64,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_part_is_one_line_or_none() {
+    fn a_process_summary_is_one_line_or_empty() {
         let part = |stopped: Option<&str>, ended, failed, interrupted| ProcessSummary {
             node: "node17".into(),
             stopped: stopped.map(str::to_owned),

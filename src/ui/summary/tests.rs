@@ -58,7 +58,7 @@ fn an_empty_list_is_reported_in_one_line() {
 }
 
 #[test]
-fn failures_are_shown_with_what_they_said_and_what_to_do() {
+fn failures_are_shown_with_their_output_and_what_to_do() {
     let summary = Summary {
         failed: 7,
         failures: vec![
@@ -131,7 +131,7 @@ fn a_successful_end_names_where_the_output_is() {
 }
 
 #[test]
-fn who_was_cut_off_boasts_of_nothing() {
+fn a_farmer_that_was_taken_for_dead_reports_what_others_did() {
     let summary = Summary {
         is_cut_off: true,
         stopped: Some("being cut off".into()),
@@ -168,7 +168,7 @@ fn what_is_left_comes_before_what_failed() {
 }
 
 #[test]
-fn the_headline_says_the_one_thing() {
+fn the_headline_has_the_most_important_fact() {
     for (finished, failed, left, others_work, headline) in [
         (0, 0, 0, false, "ok: nothing to do, the list has no tasks"),
         (1, 0, 0, false, "ok: the task finished"),
