@@ -15,8 +15,7 @@ use crate::workdir::mechanism::Mechanism;
 use nix::fcntl::{AtFlags, FcntlArg, OFlag};
 use nix::sys::stat::Mode;
 use nix::sys::statfs::{
-    BTRFS_SUPER_MAGIC, EXT4_SUPER_MAGIC, FsType, NFS_SUPER_MAGIC, TMPFS_MAGIC, XFS_SUPER_MAGIC,
-    fstatfs,
+    BTRFS_SUPER_MAGIC, EXT4_SUPER_MAGIC, FsType, NFS_SUPER_MAGIC, TMPFS_MAGIC, fstatfs,
 };
 use nix::unistd::UnlinkatFlags;
 
@@ -60,6 +59,9 @@ fn whole_file(lock: i32) -> libc::flock {
         l_pid: 0,
     }
 }
+
+/// XFS (statfs(2)): nix has it with glibc only, not with musl.
+const XFS_SUPER_MAGIC: FsType = FsType(0x5846_5342);
 
 /// File systems of one node (statfs(2)).
 const LOCAL: [FsType; 4] = [
