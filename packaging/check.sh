@@ -153,6 +153,9 @@ foreign_starts() {
     echo "$foreign: starts in qemu"
 }
 
+if [ -e "$out/$static.tar.gz" ]; then
+    "$out/$static/bin/pytf" devices | grep -q "note: this pytf is linked statically" || fail "$static does not say why it has no NVML"
+fi
 for name in "$native" "$static" "$foreign"; do
     if [ -e "$out/$name.tar.gz" ]; then
         symbols "$out/$name/bin/pytf"

@@ -19,6 +19,9 @@ use crate::ui::device_report::{DeviceReport, ListedGpu};
 /// How long a measurement may take.
 const TIME_LIMIT: Duration = Duration::from_secs(5);
 
+/// A static program has no dynamic loader.
+const STATIC: &str = "this pytf is linked statically and cannot load NVML; it asks nvidia-smi";
+
 /// Reads GPUs and CPUs, and plans the slots of a farm with these options.
 pub fn inventory(options: &DeviceOptions, slots: Option<u32>) -> Result<DeviceReport, NoPlan> {
     let lookup = |name: &str| std::env::var(name).ok();
@@ -38,6 +41,9 @@ pub fn inventory(options: &DeviceOptions, slots: Option<u32>) -> Result<DeviceRe
             }
         },
     };
+    if cfg!(target_env = "musl") {
+        remarks.push(STATIC.to_owned());
+    }
     let found = probe.as_ref().map_or(&[][..], |probe| &probe.gpus);
     let pool = match (plan.pool, &options.gpus) {
         (Some(pool), _) => Some(pool),
