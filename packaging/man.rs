@@ -71,7 +71,8 @@ fn page(command: &Command, date: &str) -> io::Result<String> {
     if is_farm {
         commands(&mut rest, &command);
     }
-    exit_status(&mut rest, is_farm);
+    let has_all = is_farm || ["run", "wait"].contains(&name);
+    exit_status(&mut rest, has_all);
     if is_farm {
         terms(&mut rest, "ENVIRONMENT", &ENVIRONMENT);
         terms(&mut rest, "FILES", &FILES);
@@ -236,7 +237,7 @@ const FILES: [(&str, &str); 7] = [
 ];
 
 /// Commands and what each does, by the command of the page.
-const EXAMPLES: [(&str, &str, &str); 18] = [
+const EXAMPLES: [(&str, &str, &str); 21] = [
     (
         "pytf",
         "pytf tasks.txt",
@@ -256,6 +257,21 @@ const EXAMPLES: [(&str, &str, &str); 18] = [
         "pytf",
         "find . -name '*.gz' | sed 's/^/gunzip /' | pytf - --workdir run",
         "Tasks from standard input start as they arrive.",
+    ),
+    (
+        "run",
+        "pytf run status",
+        "A task list that has the name of a command.",
+    ),
+    (
+        "wait",
+        "pytf wait tasks.txt_workdir && ./collect",
+        "In a script: go on when every task has finished.",
+    ),
+    (
+        "wait",
+        "pytf wait tasks.txt_workdir --timeout 1h",
+        "Give up after an hour, with exit status 75.",
     ),
     (
         "log",

@@ -81,11 +81,14 @@ fn run(mut command: Command) -> RunExit {
         *workdir = own;
     }
     match command {
+        // Its words are those of the farm: `Cli::read` has made a farm of it.
+        Command::Run(_) => RunExit::Usage,
         Command::Log(args) => log(&args),
         Command::Retry(args) => reported(retry_failed(&args), &args.workdir),
         Command::Repair(args) => reported(repair(&args), &args.workdir),
         Command::Status(args) => views::exit(views::status(&args)),
         Command::Watch(args) => views::exit(views::watch(&args)),
+        Command::Wait(args) => views::wait(&args),
         Command::Export(args) => views::exit(views::export(&args)),
         Command::Report(args) => views::exit(views::report(&args)),
         Command::Timeline(args) => views::exit(views::timeline(&args)),

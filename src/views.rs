@@ -1,18 +1,23 @@
 //! The commands that only read a workdir: from the command line to a screen and an exit
 //! status.
 
-use std::io::{self, BufWriter};
+use std::io::{self, BufWriter, Write as _};
 use std::path::Path;
 
-use pytf::cli::{Export, Format, Report, Status, Timeline, Watch};
+use crossbeam_channel::never;
+use pytf::cli::{Export, Format, Report, Status, Timeline, Wait, Watch};
 use pytf::exit::RunExit;
 use pytf::history::run::{Run, RunError};
+use pytf::model::durations;
 use pytf::model::escape::escape;
+use pytf::model::figures::grouped;
 use pytf::model::refusal::{hint, is_resource};
+use pytf::screens;
 use pytf::screens::export;
 use pytf::screens::report;
 use pytf::screens::status::{self, Form, Section, StatusError};
 use pytf::screens::timeline::{self, Options};
+use pytf::screens::wait::Waited;
 use pytf::screens::watch::{self, WatchError};
 use pytf::ui::progress::warn;
 use pytf::ui::style::{OutputStyle, Terminal};
@@ -123,6 +128,44 @@ pub(crate) fn watch(args: &Watch) -> Result<(), Failed> {
         Err(WatchError::Run(error)) => Err(error.into()),
         Err(error @ WatchError::Terminal(_)) => Err(Failed::new(error, RunExit::Usage)),
     }
+}
+
+/// `pytf wait`: the exit status is that of the run.
+pub(crate) fn wait(args: &Wait) -> RunExit {
+    let timeout = args.timeout.filter(|timeout| !timeout.is_zero());
+    let pause = |time| {
+        let _ = never::<()>().recv_timeout(time);
+    };
+    let (waited, run) = match screens::wait::wait(&args.workdir, timeout, pause) {
+        Ok(done) => done,
+        Err(error) => return exit(Err(error.into())),
+    };
+    let counts = &run.counts;
+    let (finished, failed) = (grouped(counts.finished), grouped(counts.failed));
+    let text = format!("{finished} finished, {failed} failed");
+    let rest = format!("{text}, {} to go", grouped(counts.left()));
+    let failed = match waited {
+        Waited::Complete => {
+            let said = writeln!(io::stdout(), "complete: {text}");
+            return match exit(said.map_err(Failed::from)) {
+                RunExit::Complete if counts.failed > 0 => RunExit::SomeFailed,
+                exit => exit,
+            };
+        }
+        Waited::Abandoned => Failed::new(
+            format!("no process works on the run: {rest}; run the same command again"),
+            RunExit::WorkLeft,
+        ),
+        Waited::TimedOut => {
+            let timeout = durations::show(timeout.unwrap_or_default());
+            Failed::new(
+                format!("not complete after {timeout}: {rest}"),
+                RunExit::WorkLeft,
+            )
+        }
+        Waited::Unreadable(problem) => Failed::new(problem, RunExit::WorkdirUnusable),
+    };
+    exit(Err(failed))
 }
 
 /// `pytf export`

@@ -19,7 +19,9 @@ pub(super) fn as_option(argv: Vec<OsString>) -> Vec<OsString> {
 }
 
 /// All commands.
-const COMMANDS: [&str; 11] = [
+const COMMANDS: [&str; 13] = [
+    "run",
+    "wait",
     "status",
     "watch",
     "log",
@@ -33,9 +35,9 @@ const COMMANDS: [&str; 11] = [
     "help",
 ];
 /// Reserved for commands of a later pytf: a list of such a name would then not run.
-const RESERVED: [&str; 13] = [
+const RESERVED: [&str; 12] = [
     "add", "attach", "cancel", "check", "close", "drain", "edit", "init", "pause", "plan",
-    "resume", "run", "stop",
+    "resume", "stop",
 ];
 
 /// What is wrong with a first word that is reserved.

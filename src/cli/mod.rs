@@ -29,7 +29,7 @@ use self::arguments::{as_option, reserved, tidy};
 pub use self::device_options::{Bind, DeviceArgs, Devices};
 use self::errors::clearer;
 pub use self::farm::{FarmArgs, Lock, Logs, SrunEnv, default_workdir};
-pub use self::view::{Export, Format, Report, Status, Timeline, Watch};
+pub use self::view::{Export, Format, Report, Status, Timeline, Wait, Watch};
 use crate::VERSION;
 use crate::model::ids::Ids;
 use crate::model::task::TaskId;
@@ -79,11 +79,13 @@ pub struct Cli {
 #[derive(Clone, Debug, Subcommand)]
 #[expect(missing_docs, reason = "each has the help of its arguments")]
 pub enum Command {
+    Run(ExplicitFarm),
     Log(Log),
     Retry(Retry),
     Repair(Repair),
     Status(Status),
     Watch(Watch),
+    Wait(Wait),
     Export(Export),
     Timeline(Timeline),
     Report(Report),
@@ -109,12 +111,45 @@ impl Command {
             | Self::Repair(Repair { workdir, .. })
             | Self::Status(Status { workdir, .. })
             | Self::Watch(Watch { workdir })
+            | Self::Wait(Wait { workdir, .. })
             | Self::Export(Export { workdir, .. })
             | Self::Timeline(Timeline { workdir, .. })
             | Self::Report(Report { workdir, .. }) => Some(workdir),
-            Self::Devices(_) | Self::Completions(_) => None,
+            Self::Run(_) | Self::Devices(_) | Self::Completions(_) => None,
         }
     }
+}
+
+/// Run a task list: the same as pytf without a command.
+///
+/// For scripts, and for a task list that has the name of a command. All options of the farm
+/// are allowed.
+#[derive(Clone, Debug, Args)]
+pub struct ExplicitFarm {
+    /// The task list and the options of the farm
+    #[arg(
+        value_name = "TASKLIST",
+        required = true,
+        trailing_var_arg = true,
+        allow_hyphen_values = true
+    )]
+    list: Vec<OsString>,
+}
+
+/// The command line of the farm alone: no word in it is a command.
+#[derive(Clone, Debug, Parser)]
+#[command(
+    name = "pytf run",
+    version = VERSION,
+    about = "Run a list of commands on every node of an allocation",
+    args_override_self = true,
+    disable_help_flag = true,
+    disable_version_flag = true,
+    max_term_width = 100
+)]
+struct FarmAlone {
+    #[command(flatten)]
+    farm: FarmArgs,
 }
 
 /// Make a shell complete options, workdirs and the ids of failed tasks.
@@ -203,11 +238,24 @@ impl Cli {
         if let Some(why) = reserved(&argv) {
             return Err(command.error(ErrorKind::InvalidSubcommand, why));
         }
-        let argv = tidy(as_option(argv));
+        let mut argv = tidy(as_option(argv));
+        let is_explicit = argv.get(1).is_some_and(|word| word == "run");
+        if is_explicit {
+            argv.remove(1);
+            command = variables::complete(FarmAlone::command(), &variable);
+        }
         let matches = command
             .try_get_matches_from_mut(&argv)
             .map_err(|error| clearer(error, &mut command, &argv, &variable))?;
-        let cli = Self::from_arg_matches(&matches).map_err(|error| error.format(&mut command))?;
+        let cli = if is_explicit {
+            FarmAlone::from_arg_matches(&matches).map(|FarmAlone { farm }| Self {
+                command: None,
+                farm,
+            })
+        } else {
+            Self::from_arg_matches(&matches)
+        };
+        let cli = cli.map_err(|error| error.format(&mut command))?;
         match cli.command {
             Some(given) => match given.fault() {
                 None => Ok(Request::Command(given)),

@@ -78,6 +78,23 @@ pub struct Watch {
     pub workdir: PathBuf,
 }
 
+/// Wait until a run is complete.
+///
+/// The exit status is that of a farm: 0 when all tasks finished, 1 when some failed, 75 when
+/// tasks are left and no process works on them, or --timeout is over. It takes no lock and
+/// writes nothing, so any number of scripts may wait, on any machine that sees the workdir.
+#[derive(Clone, Debug, Args)]
+pub struct Wait {
+    /// The workdir of the run
+    pub workdir: PathBuf,
+    /// Give up after this time, with exit status 75
+    ///
+    /// Forms: seconds (3600), units (90s, 10m, 1h30m), or Slurm's [D-]HH:MM:SS. 0, the
+    /// default, means no limit.
+    #[arg(long, value_name = "DURATION", value_parser = durations::parse)]
+    pub timeout: Option<Duration>,
+}
+
 /// Write the results for other tools: joblog, csv or jsonl.
 ///
 /// One line per ended attempt, in the order of the journals. It works at any time.

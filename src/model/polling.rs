@@ -34,6 +34,12 @@ pub fn look_every(idle: Duration, live: u32) -> Duration {
     (idle / 4).clamp(LOOK_FIRST, LOOK_EVERY.max(LOOK_OF_ALL * live))
 }
 
+/// How often a process that only waits for the end of the run looks at it after `waited`: the
+/// end of a short run is seen at once, and a long one is looked at every ten seconds.
+pub fn wait_every(waited: Duration) -> Duration {
+    (waited / 20).clamp(Duration::from_millis(200), Duration::from_secs(10))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -1,4 +1,4 @@
-//! The commands that show a run: `status`, `watch`, `log`, `report`, `timeline`,
+//! The commands that show a run: `status`, `watch`, `wait`, `log`, `report`, `timeline`,
 //! `export`.
 //!
 //! Screens only read. They take what they show from [`crate::history`]; what they
@@ -11,5 +11,6 @@ mod output;
 pub mod report;
 pub mod status;
 pub mod timeline;
+pub mod wait;
 pub mod watch;
 mod words;

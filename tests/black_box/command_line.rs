@@ -209,10 +209,11 @@ fn a_slip_in_a_command_names_the_command() {
         (&["retyr", "w"], "pytf retry"),
         (&["repport", "w"], "pytf report"),
         (&["hlep"], "pytf help"),
+        (&["wiat", "w"], "pytf wait"),
     ] {
         farm.pytf(args).run().exits(2).says(&[command]);
     }
-    for word in ["pause", "add", "cancel", "run"] {
+    for word in ["pause", "add", "cancel"] {
         farm.pytf([word, "w"])
             .run()
             .exits(2)

@@ -35,6 +35,7 @@ mod resume;
 mod retry;
 mod seeing;
 mod status;
+mod steer;
 mod terminal;
 mod timeline;
 mod tmux;

@@ -360,6 +360,7 @@ fn options() -> HashMap<String, HashSet<String>> {
         .map(|command| (command.get_name().to_owned(), of(command)))
         .collect();
     out.insert(String::new(), of(&farm));
+    out.insert("run".to_owned(), of(&farm));
     out
 }
 
@@ -368,12 +369,15 @@ fn unknown(line: &str, options: &HashMap<String, HashSet<String>>) -> Vec<String
     let mut out = Vec::new();
     let mut command: Option<Option<&str>> = None;
     let mut before = "";
+    let mut is_first = false;
     for word in line.split_whitespace() {
+        // A workdir may have the name of a command.
+        let follows = std::mem::take(&mut is_first);
         let word = word.trim_start_matches(['(', '"', '\'', '`']);
         match &mut command {
             // A path behind an option is its value.
             _ if word == "pytf" || word.ends_with("/pytf") && !before.starts_with('-') => {
-                command = Some(None);
+                (command, is_first) = (Some(None), true);
             }
             _ if word.starts_with(['|', ';', '#', '&', '>', '<']) => command = None,
             None => {}
@@ -392,7 +396,7 @@ fn unknown(line: &str, options: &HashMap<String, HashSet<String>>) -> Vec<String
                     if !short.is_ascii() || !options[of].contains(short) {
                         out.push(format!("pytf {of} {option}"));
                     }
-                } else if of.is_none() && options.contains_key(option) {
+                } else if follows && options.contains_key(option) {
                     *of = Some(option);
                 }
                 if word.ends_with([';', ')', '`']) {
