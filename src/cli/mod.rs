@@ -2,10 +2,10 @@
 //! decides nothing. `farm` has the options of the farm; `arguments`, `variables` and `errors`
 //! do what clap does not.
 //!
-//! All options of PyTaskFarmer work as its users type them, also `-v True` and `--proc`
-//! without a value. Long options cannot be abbreviated: the abbreviation of one option
-//! could be the name of a later one. Others rely on this: every option of the farm has a
-//! `PYTF_` variable, and an empty variable is ignored.
+//! All options of PyTaskFarmer work as its users type them, also `-v True` and `--proc` without
+//! a value. Long options cannot be abbreviated: the abbreviation of one option could be the
+//! name of a later one. Guarantee: every option of the farm has a `PYTF_` variable, and an
+//! empty variable is ignored.
 
 mod arguments;
 mod device_options;

@@ -1,7 +1,7 @@
 //! Where slots wait until their GPUs may be used.
 //!
-//! A separate thread measures the GPUs; slots ask before each task. Others rely on this: a
-//! slot that asks never waits for the thread that measures, which may hang.
+//! A separate thread measures the GPUs; slots ask before each task. Guarantee: a slot that asks
+//! never waits for the thread that measures, which may hang.
 
 use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};

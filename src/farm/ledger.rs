@@ -4,8 +4,8 @@
 //! pace decides. In between it writes heartbeats, watches the neighbours, and waits in one
 //! place, on one set of channels.
 //!
-//! Others rely on this: what the workdir refuses stays here and is tried again up to a
-//! time limit; a ledger that others have fenced writes nothing any more.
+//! Guarantee: what the workdir refuses stays here and is tried again up to a time limit; a
+//! ledger that others have fenced writes nothing any more.
 
 mod complete;
 mod leave;

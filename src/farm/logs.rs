@@ -3,9 +3,9 @@
 //! Output goes directly from the task to the file, nothing is copied. A log is never
 //! overwritten: a later attempt gets another name.
 //!
-//! Others rely on this: files are opened relative to the descriptor of the workdir, even if
-//! the folders above it are moved. When few descriptors are allowed, pytf keeps none open
-//! for a running task, so there may be more slots than descriptors.
+//! Guarantee: files are opened relative to the descriptor of the workdir, even if the folders
+//! above it are moved. When few descriptors are allowed, pytf keeps none open for a running
+//! task, so there may be more slots than descriptors.
 
 use std::fs::File;
 use std::io::{self, Write};

@@ -3,7 +3,7 @@
 //!
 //! The ledger reports each end here and calls [`Quarantine::run_due`] regularly.
 //! `model::health` decides; this module acts, in the workdir, the queue and the journal.
-//! Others rely on this: as soon as no other farmer claims, this one claims again.
+//! Guarantee: as soon as no other farmer claims, this one claims again.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};

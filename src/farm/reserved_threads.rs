@@ -1,7 +1,7 @@
 //! Threads that are started before their work is known, and wait for it.
 //!
-//! Others rely on this: when the system refuses threads, that is known before this process
-//! joins a run and claims tasks.
+//! Guarantee: when the system refuses threads, that is known before this process joins a run
+//! and claims tasks.
 
 use std::io;
 use std::thread::JoinHandle;

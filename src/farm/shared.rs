@@ -1,8 +1,8 @@
 //! What the parts of a farm share: its steps the [`Farm`]; slots, ledger and supervisor
 //! of one farmer its [`Shared`].
 //!
-//! Others rely on this: [`Shared`] holds a sender of each channel, so a channel is not disconnected
-//! while a thread can still read from it.
+//! Guarantee: [`Shared`] holds a sender of each channel, so a channel is not disconnected while
+//! a thread can still read from it.
 
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex};

@@ -1,8 +1,7 @@
 //! The GPUs and CPUs of each slot of this process, and the variables by which tasks find
 //! them.
 //!
-//! Others rely on this: where no option requests GPUs, no library is loaded and no GPU is
-//! accessed.
+//! Guarantee: where no option requests GPUs, no library is loaded and no GPU is accessed.
 
 use std::collections::BTreeSet;
 use std::ffi::OsString;

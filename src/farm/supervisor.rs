@@ -1,8 +1,8 @@
 //! The main loop of a farmer: every event comes in here, the model decides,
 //! this thread acts.
 //!
-//! Others rely on this: it alone asks tasks to end, it never touches the shared files, and
-//! it blocks only on its channel, until the next deadline.
+//! Guarantee: it alone asks tasks to end, it never touches the shared files, and it blocks only
+//! on its channel, until the next deadline.
 
 use std::sync::{Arc, PoisonError};
 use std::time::{Duration, Instant};

@@ -1,8 +1,8 @@
 //! The end of the allocation for one farmer: it holds the queue when too little time is
 //! left, determines when all tasks must stop, and runs a thread that asks the scheduler.
 //!
-//! Others rely on this: the supervisor never waits for a scheduler, and a held queue can
-//! be released when the end moves.
+//! Guarantee: the supervisor never waits for a scheduler, and a held queue can be released when
+//! the end moves.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};

@@ -1,7 +1,6 @@
 //! The CPUs that we may use, how they are laid out, and binding to them.
 //!
-//! Others rely on this: a thread binds only itself, and what it starts afterwards inherits
-//! the binding.
+//! Guarantee: a thread binds only itself, and what it starts afterwards inherits the binding.
 
 use std::collections::BTreeSet;
 use std::path::Path;

@@ -1,8 +1,8 @@
 //! The GPUs of this node, and their load.
 //!
-//! A vendor's library may hang on a defective GPU. So one thread alone calls it, and no
-//! other waits for that thread longer than a limit. Others rely on this: without a
-//! library, a driver or a GPU there are simply no GPUs, and no message.
+//! A vendor's library may hang on a defective GPU. So one thread alone calls it, and no other
+//! waits for that thread longer than a limit. Guarantee: without a library, a driver or a GPU
+//! there are simply no GPUs, and no message.
 
 mod nvml;
 mod smi;

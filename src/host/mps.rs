@@ -1,8 +1,8 @@
 //! NVIDIA's Multi-Process Service: a daemon of the node that lets processes run
 //! on a GPU at the same time and not in turns.
 //!
-//! Others rely on this: the daemon belongs to this farmer alone, in a folder of its own,
-//! and has the variable that marks our tasks. So the guard ends it when we are killed.
+//! Guarantee: the daemon belongs to this farmer alone, in a folder of its own, and has the
+//! variable that marks our tasks. So the guard ends it when we are killed.
 
 use std::ffi::{OsStr, OsString};
 use std::io::{self, Write};

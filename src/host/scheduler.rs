@@ -1,7 +1,7 @@
 //! Asking the scheduler when the job ends, with its own programs.
 //!
-//! Others rely on this: the caller waits for an answer up to a time limit, and a program
-//! that hangs is killed with all processes that it has started.
+//! Guarantee: the caller waits for an answer up to a time limit, and a program that hangs is
+//! killed with all processes that it has started.
 
 use std::io::Read;
 use std::os::unix::process::CommandExt;

@@ -2,10 +2,9 @@
 //! back. humantime prints `4m 10s`, which is two words; messages and the progress bar need one
 //! of few characters, so `show` is ours.
 //!
-//! Every flag and every variable that is a span of time goes through `parse`, so all of
-//! them take the same forms: humantime's units, and Slurm's forms, which are read here.
-//! Others rely on this: no span is longer than `LONGEST`, so adding one to an `Instant`
-//! never overflows.
+//! Every flag and every variable that is a span of time goes through `parse`, so all of them
+//! take the same forms: humantime's units, and Slurm's forms, which are read here. Guarantee:
+//! no span is longer than `LONGEST`, so adding one to an `Instant` never overflows.
 
 use std::time::Duration;
 

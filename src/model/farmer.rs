@@ -1,10 +1,9 @@
 //! The life of a farmer: when it stops, how it stops, with which status it ends.
 //!
-//! A state machine without clock, thread or process: an event and the time go
-//! in, actions come out. Others rely on this: once it stops, nothing is started
-//! any more; it reaches [`Phase::Done`] within the grace period and
-//! [`GIVE_UP`] whatever the tasks do; a weaker reason never takes the place of
-//! a stronger.
+//! A state machine without clock, thread or process: an event and the time go in, actions come
+//! out. Guarantee: once it stops, nothing is started any more; it reaches [`Phase::Done`]
+//! within the grace period and [`GIVE_UP`] whatever the tasks do; a weaker reason never takes
+//! the place of a stronger.
 //!
 //! ```text
 //! Running ──complete──────────────────────────► Leaving ──left──► Done

@@ -1,10 +1,9 @@
 //! Parts of a line that mean something to another tool and not to a shell: directives of
 //! other task farmers, variables that only they set, and directives of a later pytf.
 //!
-//! Such a line would run, and would do something else than its author meant: a barrier
-//! would be a comment, and what it kept apart would run at once. Others rely on this:
-//! only forms that no plain list of commands has are found; what is in quotes is never
-//! a directive.
+//! Such a line would run, and would do something else than its author meant: a barrier would be
+//! a comment, and what it kept apart would run at once. Guarantee: only forms that no plain
+//! list of commands has are found; what is in quotes is never a directive.
 
 use std::collections::HashSet;
 

@@ -1,9 +1,8 @@
 //! Whether a failed attempt was interrupted by the scheduler or user that stops the farm.
 //!
-//! A scheduler signals tasks and farmer together, and mostly the tasks first: PBS
-//! signals each process of a job, the youngest first. A task may die of the signal or end
-//! with any status. Others rely on this:
-//! an end is judged only when [`SUSPICION`] is over, so that the farmer's own signal
+//! A scheduler signals tasks and farmer together, and mostly the tasks first: PBS signals each
+//! process of a job, the youngest first. A task may die of the signal or end with any status.
+//! Guarantee: an end is judged only when [`SUSPICION`] is over, so that the farmer's own signal
 //! has arrived by then.
 
 use std::time::{Duration, Instant};

@@ -1,13 +1,12 @@
 //! Whether a farmer is dead, by what was observed of its journal: observations go in, a
 //! verdict comes out.
 //!
-//! A farmer has a lease. Heartbeats renew it: each growth of its journal is one. Others rely on
-//! this: no farmer is taken for dead on one piece of evidence alone. A free lock counts
-//! with a silence that is longer than a heartbeat takes, a silence for the takeover
-//! time counts with any lock, and a free lock at once only beside a process of our own
-//! node that has provably ended. A look that failed proves nothing; and when the observer
-//! itself or the file system stood still, all silences are counted anew.
-//! Times are those of the observer's own clock alone.
+//! A farmer has a lease. Heartbeats renew it: each growth of its journal is one. Guarantee: no
+//! farmer is taken for dead on one piece of evidence alone. A free lock counts with a silence
+//! that is longer than a heartbeat takes, a silence for the takeover time counts with any lock,
+//! and a free lock at once only beside a process of our own node that has provably ended. A
+//! look that failed proves nothing; and when the observer itself or the file system stood
+//! still, all silences are counted anew. Times are those of the observer's own clock alone.
 
 use std::collections::HashMap;
 use std::time::Duration;

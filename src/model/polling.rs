@@ -1,9 +1,8 @@
 //! How often a farmer looks at the others and at the run while it has nothing to
 //! do.
 //!
-//! Thousands of farmers become idle in the same second. Others rely on this: the
-//! looks of all together are spread over time, and their rate does not grow with
-//! the number of farmers.
+//! Thousands of farmers become idle in the same second. Guarantee: the looks of all together
+//! are spread over time, and their rate does not grow with the number of farmers.
 
 use std::time::Duration;
 

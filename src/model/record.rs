@@ -1,11 +1,10 @@
 //! The records of a journal: one line of JSON each.
 //!
-//! A journal belongs to one farmer (one `pytf` process); only that farmer writes it.
-//! Others rely on this: a record that ends in a line end is whole, the order of
-//! records is the order of events, and an `end` is in the journal before the
-//! task is in `finished` or `failed`. Times are microseconds since 1970 by the
-//! farmer's clock, taken once at its start and carried on by the monotonic
-//! clock, so that they never run backwards.
+//! A journal belongs to one farmer (one `pytf` process); only that farmer writes it. Guarantee:
+//! a record that ends in a line end is whole, the order of records is the order of events, and
+//! an `end` is in the journal before the task is in `finished` or `failed`. Times are
+//! microseconds since 1970 by the farmer's clock, taken once at its start and carried on by the
+//! monotonic clock, so that they never run backwards.
 
 use serde::{Deserialize, Serialize};
 

@@ -1,7 +1,7 @@
 //! Errors of the system: which limit was reached, the way out, and the exit status.
 //!
-//! Others rely on this: a refusal of threads, processes, open files or memory is
-//! neither a bug of ours nor a fault of the workdir.
+//! Guarantee: a refusal of threads, processes, open files or memory is neither a bug of ours
+//! nor a fault of the workdir.
 
 use std::io;
 

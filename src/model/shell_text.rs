@@ -1,9 +1,9 @@
 //! A line as a shell reads it, as far as task lists need it: where the comment begins and
 //! which variables are read.
 //!
-//! Not a parser: quotes, escapes, command substitution and comments are followed, the
-//! rest is passed over. Others rely on this: what is in single quotes, escaped or in a
-//! comment is never taken for a variable.
+//! Not a parser: quotes, escapes, command substitution and comments are followed, the rest is
+//! passed over. Guarantee: what is in single quotes, escaped or in a comment is never taken for
+//! a variable.
 
 /// What was found in a line.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -1,8 +1,8 @@
 //! Why a program cannot be executed, for the log of its task.
 //!
 //! A shell says "not found" even when the interpreter of a script is missing; the sentences
-//! here name what must be fixed. Others rely on this: the exit status is that of bash, 127
-//! for what does not exist and 126 otherwise.
+//! here name what must be fixed. Guarantee: the exit status is that of bash, 127 for what does
+//! not exist and 126 otherwise.
 
 use std::ffi::OsStr;
 use std::fs::File;

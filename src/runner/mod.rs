@@ -1,9 +1,9 @@
 //! How a task's line becomes a program to execute. Nothing is started here.
 //!
-//! A simple command is executed directly, any other line by the shell, as make and ninja
-//! do. `direct` decides which, `shell` finds the shell, `explain` says why a program cannot
-//! be executed. Others rely on this: direct execution changes the speed of a task and the
-//! text of an error, never its arguments, its output or its exit status.
+//! A simple command is executed directly, any other line by the shell, as make and ninja do.
+//! `direct` decides which, `shell` finds the shell, `explain` says why a program cannot be
+//! executed. Guarantee: direct execution changes the speed of a task and the text of an error,
+//! never its arguments, its output or its exit status.
 //!
 //! A caller calls `prepare` and spawns the result. When execve(2) fails with `ENOEXEC`, it
 //! spawns `shell_exec` instead, as a shell does. `explain::spawn_error` explains any other

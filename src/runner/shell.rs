@@ -1,7 +1,7 @@
 //! The shell for lines that need one: its path and its kind.
 //!
-//! Others rely on this: the path of a shell is absolute. So neither a task that changes the
-//! directory nor a relative element of `PATH` decides which shell runs.
+//! Guarantee: the path of a shell is absolute. So neither a task that changes the directory nor
+//! a relative element of `PATH` decides which shell runs.
 
 use std::ffi::{OsStr, OsString};
 use std::path::{Path, PathBuf};

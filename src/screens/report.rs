@@ -1,9 +1,9 @@
 //! `pytf report`: one page of HTML about a run, which needs nothing else.
 //!
-//! Figures, advice, nodes and failures are written as HTML here, so they can be
-//! read without scripts; charts are drawn by the page's own script from data in
-//! the page. Others rely on this: no byte of a task's line or output reaches the
-//! page unescaped, and the page asks no server for anything.
+//! Figures, advice, nodes and failures are written as HTML here, so they can be read without
+//! scripts; charts are drawn by the page's own script from data in the page. Guarantee: no byte
+//! of a task's line or output reaches the page unescaped, and the page asks no server for
+//! anything.
 
 mod data;
 mod gantt;

@@ -1,13 +1,12 @@
 //! `timeline.json`: every attempt of every run of a workdir as a Chrome trace,
 //! for Perfetto and `chrome://tracing`.
 //!
-//! A node is a process and a slot is a thread; an attempt is exactly one
-//! complete slice (`ph` "X") with `PyTaskFarmer`'s fields. Consumers rely on
-//! this: pid and tid are integers, slices of one thread never overlap and are
-//! never empty, and each event is one line. The file is made from the
-//! journals each time, under another name that is then renamed, so a reader
-//! never sees half of one. The same journals give the same bytes. What
-//! `PyTaskFarmer` left there is kept, and drawn too.
+//! A node is a process and a slot is a thread; an attempt is exactly one complete slice (`ph`
+//! "X") with `PyTaskFarmer`'s fields. Guarantee: pid and tid are integers, slices of one thread
+//! never overlap and are never empty, and each event is one line. The file is made from the
+//! journals each time, under another name that is then renamed, so a reader never sees half of
+//! one. The same journals give the same bytes. What `PyTaskFarmer` left there is kept, and
+//! drawn too.
 //!
 //! Above a million slices short neighbours are drawn as one: viewers hold no
 //! more. It reads the journals twice, the first time for the figures, and holds

@@ -1,7 +1,7 @@
 //! Finds damage: files of a workdir that differ from what its state says.
 //!
-//! Others rely on this: nothing is changed, and no lock is taken. If the workdir changes
-//! during the check, it is checked again, so reported damage was seen under one state.
+//! Guarantee: nothing is changed, and no lock is taken. If the workdir changes during the
+//! check, it is checked again, so reported damage was seen under one state.
 
 use crate::workdir::error::{Context, Error, Result};
 use crate::workdir::files::{CHANGED, sum_of};

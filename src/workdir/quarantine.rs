@@ -1,9 +1,8 @@
 //! The transactions of a farmer that suspects its node: it records that it claims nothing
 //! more, gives tasks that failed on it to others, and reads how these ended.
 //!
-//! Others rely on this: while farmers are alive at least one of them claims tasks,
-//! since that is decided under the lock; a task is in `failed` or in `toprocess`,
-//! never in both.
+//! Guarantee: while farmers are alive at least one of them claims tasks, since that is decided
+//! under the lock; a task is in `failed` or in `toprocess`, never in both.
 
 use std::collections::HashSet;
 

@@ -1,9 +1,9 @@
 //! Taking over a workdir of format 1.
 //!
-//! Others rely on this: it happens under the lock, and only when the state has no
-//! member. A new `lock` is written beside the old one and takes its place by a rename, so
-//! a process that dies over it leaves one or the other, each whole. Programs that know
-//! only format 1 refuse what they find then.
+//! Guarantee: it happens under the lock, and only when the state has no member. A new `lock` is
+//! written beside the old one and takes its place by a rename, so a process that dies over it
+//! leaves one or the other, each whole. Programs that know only format 1 refuse what they find
+//! then.
 
 use crate::workdir::error::{Context, Error, Result};
 use crate::workdir::files::{NEW, sum_of};

@@ -1,10 +1,9 @@
 //! The world of one seed: its clock, its farmers, and who goes next.
 //!
-//! Every simulated process is a thread, and one of them runs at a time: it hands
-//! the baton on at each operation of the file system and at each pause, to
-//! whoever's time comes first. All chance comes from the seed, so a seed always
-//! tells the same story. Others rely on this: a process that was killed has no
-//! effect any more, whatever its destructors try.
+//! Every simulated process is a thread, and one of them runs at a time: it hands the baton on
+//! at each operation of the file system and at each pause, to whoever's time comes first. All
+//! chance comes from the seed, so a seed always tells the same story. Guarantee: a process that
+//! was killed has no effect any more, whatever its destructors try.
 
 use std::io;
 use std::panic::resume_unwind;

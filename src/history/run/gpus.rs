@@ -1,9 +1,9 @@
 //! The GPUs of a farmer: how busy they were, how much of their memory was in use,
 //! which tasks ran on them.
 //!
-//! A farmer records a measurement when it has changed, so each one is valid until the
-//! next. Others rely on this: a GPU that was never measured has tasks and no load, and
-//! where slots have no GPUs, this is empty.
+//! A farmer records a measurement when it has changed, so each one is valid until the next.
+//! Guarantee: a GPU that was never measured has tasks and no load, and where slots have no
+//! GPUs, this is empty.
 
 use std::collections::BTreeMap;
 

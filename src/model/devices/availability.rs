@@ -1,8 +1,8 @@
 //! Whether a device may be used now: it is free, it is ours already, or it is
 //! lost.
 //!
-//! Others rely on this: what cannot be measured never keeps a task waiting, and
-//! the last slot is never taken out of service.
+//! Guarantee: what cannot be measured never keeps a task waiting, and the last slot is never
+//! taken out of service.
 
 /// Below this a device is free.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]

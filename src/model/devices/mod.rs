@@ -1,9 +1,9 @@
 //! Devices: how their names are read, how they are assigned to slots, which CPUs go
 //! with them, and when one is free.
 //!
-//! Others rely on this: a token that we were given is handed on letter by
-//! letter and never renumbered, and no token is assigned to more slots than may
-//! share it, over all processes of a node together.
+//! Guarantee: a token that we were given is handed on letter by letter and never renumbered,
+//! and no token is assigned to more slots than may share it, over all processes of a node
+//! together.
 
 pub mod assign;
 pub mod availability;

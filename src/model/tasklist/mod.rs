@@ -1,12 +1,12 @@
 //! The task list: bytes → the lines that are tasks.
 //!
-//! One line, one task. Blank lines and lines whose first non-blank byte is `#` are not
-//! tasks; a line that ends in a backslash goes on in the next one, as in a shell.
-//! Directives of other tools are errors: they would be ignored. The parser is fed chunks as
-//! they arrive, from a file of a million lines or from a pipe that stays open, and keeps no
-//! more than one unfinished line. Others rely on this: where the chunks are cut never
-//! changes the result, a task is never empty, holds no line end and no NUL byte, and is
-//! otherwise byte for byte what the list says.
+//! One line, one task. Blank lines and lines whose first non-blank byte is `#` are not tasks; a
+//! line that ends in a backslash goes on in the next one, as in a shell. Directives of other
+//! tools are errors: they would be ignored. The parser is fed chunks as they arrive, from a
+//! file of a million lines or from a pipe that stays open, and keeps no more than one
+//! unfinished line. Guarantee: where the chunks are cut never changes the result, a task is
+//! never empty, holds no line end and no NUL byte, and is otherwise byte for byte what the list
+//! says.
 
 mod remarks;
 

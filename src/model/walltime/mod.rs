@@ -1,9 +1,9 @@
 //! The end of the allocation: until when tasks may be started, and when running tasks are
 //! stopped.
 //!
-//! All times are of one clock that also runs while the node is suspended. Others rely on
-//! this: only a task that is expected to end before [`Walltime::stop_at`] may start; without
-//! a known end each may.
+//! All times are of one clock that also runs while the node is suspended. Guarantee: only a
+//! task that is expected to end before [`Walltime::stop_at`] may start; without a known end
+//! each may.
 
 pub mod answer;
 pub mod lengths;

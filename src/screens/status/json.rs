@@ -1,7 +1,7 @@
 //! The run as JSON: docs/status-json.md has the schema.
 //!
-//! Others rely on this: a member, once there, keeps its name and its meaning as
-//! long as `schema` is the same; new ones may be added.
+//! Guarantee: a member, once there, keeps its name and its meaning as long as `schema` is the
+//! same; new ones may be added.
 
 use std::path::Path;
 

@@ -1,7 +1,6 @@
 //! The trace as a stream of events, each a line.
 //!
-//! Others rely on this: slices of one row never overlap and are never empty
-//! ([`Trace::place`]).
+//! Guarantee: slices of one row never overlap and are never empty ([`Trace::place`]).
 
 use std::collections::BTreeMap;
 use std::io::{self, Write};

@@ -1,9 +1,9 @@
 //! `pytf watch`: a run on a live screen.
 //!
-//! One thread reads the workdir, one the keys, one waits for signals; the thread that
-//! called draws, and waits on one channel for all of them. `state` decides and
-//! `draw` paints, both without a terminal. Others rely on this: it only reads,
-//! and whatever ends it, the terminal is as it was.
+//! One thread reads the workdir, one the keys, one waits for signals; the thread that called
+//! draws, and waits on one channel for all of them. `state` decides and `draw` paints, both
+//! without a terminal. Guarantee: it only reads, and whatever ends it, the terminal is as it
+//! was.
 
 mod draw;
 mod message;

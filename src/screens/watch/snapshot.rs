@@ -1,7 +1,7 @@
 //! What the screen shows of a run at one moment: plain values, fit to be printed.
 //!
-//! Others rely on this: every text in here went through `escape`, and no list of
-//! tasks is longer than [`KEPT`].
+//! Guarantee: every text in here went through `escape`, and no list of tasks is longer than
+//! [`KEPT`].
 
 use std::cmp::Reverse;
 use std::io;

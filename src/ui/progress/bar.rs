@@ -1,7 +1,7 @@
 //! The bar on a terminal, and what stands before and behind it.
 //!
-//! Others rely on this: all of it is drawn in one stroke; where there is little room,
-//! how many failed stays longest of what is behind the bar.
+//! Guarantee: all of it is drawn in one stroke; where there is little room, how many failed
+//! stays longest of what is behind the bar.
 
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;

@@ -1,7 +1,7 @@
 //! Checksums that grow with what is appended: the CRC-32 of zlib.
 //!
-//! Others rely on this: the sum of a whole follows from the sums of its parts, so the sums of
-//! a file and of its head give that of the rest without reading it.
+//! Guarantee: the sum of a whole follows from the sums of its parts, so the sums of a file and
+//! of its head give that of the rest without reading it.
 
 use crc32fast::Hasher;
 

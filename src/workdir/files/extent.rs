@@ -1,7 +1,7 @@
 //! What is recorded of a shared file: how far it is known, and how its unclaimed part
 //! begins.
 //!
-//! Others rely on this: bytes past a committed length are uncommitted and are ignored.
+//! Guarantee: bytes past a committed length are uncommitted and are ignored.
 
 use super::checksum;
 use serde::{Deserialize, Serialize};

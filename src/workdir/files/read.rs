@@ -1,6 +1,6 @@
 //! Reading a file that others may be writing, or may replace.
 //!
-//! Others rely on this: nothing here takes a lock or writes.
+//! Guarantee: nothing here takes a lock or writes.
 
 use crate::workdir::error::{Error, Result};
 use crate::workdir::fs::File;

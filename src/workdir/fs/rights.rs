@@ -1,11 +1,10 @@
 //! Who may own and write the contents of a workdir. A user that may write
 //! `toprocess`, `tasks` or a script can run commands as its owner.
 //!
-//! Others rely on this: files made in a workdir are not writable by users that may not write
-//! the workdir itself, whatever the umask, a default ACL or a set-group-ID folder
-//! say, and belongs to the workdir's owner also when root makes it; in a folder that
-//! others may write, they may write the files, too. What others could have written is
-//! refused when it is opened.
+//! Guarantee: files made in a workdir are not writable by users that may not write the workdir
+//! itself, whatever the umask, a default ACL or a set-group-ID folder say, and belongs to the
+//! workdir's owner also when root makes it; in a folder that others may write, they may write
+//! the files, too. What others could have written is refused when it is opened.
 
 use std::fs::{DirBuilder, File};
 use std::io;

@@ -1,6 +1,6 @@
 //! Time and waits of a process that waits for the lock.
 //!
-//! Others rely on this: after a canceled wait the lock is not taken.
+//! Guarantee: after a canceled wait the lock is not taken.
 
 use super::watcher::Watcher;
 use std::time::Duration;

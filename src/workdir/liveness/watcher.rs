@@ -1,9 +1,8 @@
 //! Looking at the journals of other farmers.
 //!
-//! This makes the observations, `model::liveness` judges them. Others rely on this: a journal
-//! is opened to be read only, since on NFS a node that has a file open for writing
-//! anywhere does not see how it grows; the header of a journal names its farmer; and locks
-//! are queried, never taken.
+//! This makes the observations, `model::liveness` judges them. Guarantee: a journal is opened
+//! to be read only, since on NFS a node that has a file open for writing anywhere does not see
+//! how it grows; the header of a journal names its farmer; and locks are queried, never taken.
 
 use std::collections::HashMap;
 use std::sync::Arc;

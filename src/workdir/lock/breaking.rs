@@ -1,10 +1,9 @@
 //! Breaking a lock whose holder is dead: what a waiter observes during a long wait, and
 //! how it replaces the lock.
 //!
-//! Others rely on this: a lock is broken only when it has not changed hands for the
-//! takeover time by the waiter's own clock, or when its holder is a farmer of the same
-//! node that is dead by its journal, or died before it could say who it is; and of all that
-//! try it at once, one does it.
+//! Guarantee: a lock is broken only when it has not changed hands for the takeover time by the
+//! waiter's own clock, or when its holder is a farmer of the same node that is dead by its
+//! journal, or died before it could say who it is; and of all that try it at once, one does it.
 
 use super::announce::{NEXT, disarm};
 use super::name::{HolderNote, NAMELESS, Version};

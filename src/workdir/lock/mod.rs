@@ -1,8 +1,8 @@
 //! The one lock of a workdir, and the three ways to take it.
 //!
-//! Others rely on this: between [`acquire`] and the drop of what it returned,
-//! no other process holds the lock, on any node. A wait is a try and a pause, or a
-//! moment in the queue of the kernel, again and again, so that it can be canceled.
+//! Guarantee: between [`acquire`] and the drop of what it returned, no other process holds the
+//! lock, on any node. A wait is a try and a pause, or a moment in the queue of the kernel,
+//! again and again, so that it can be canceled.
 //!
 //! A lock is released when its process ends, but when a *node* dies, NFS 3 may never
 //! release it. Then the file itself is replaced: waiters open it anew for every try

@@ -5,12 +5,12 @@
 //! a while, so a process that still sees an older state finds the name taken and reads
 //! again. An abandoned transaction removes its name.
 //!
-//! An NFS client that has any descriptor of a file open for writing does not see what
-//! others wrote, not even by a new open (measured: docs/workdir.md, "Locks"). So `lock` is
-//! only read before the name is taken, and its holder closes it before it marks the name as
-//! given back. Others rely on this: while a name can be taken, no process has a file that the
-//! lock guards open for writing, except one that others have declared dead; and the file that
-//! such a process has open is not `lock` any more.
+//! An NFS client that has any descriptor of a file open for writing does not see what others
+//! wrote, not even by a new open (measured: docs/workdir.md, "Locks"). So `lock` is only read
+//! before the name is taken, and its holder closes it before it marks the name as given back.
+//! Guarantee: while a name can be taken, no process has a file that the lock guards open for
+//! writing, except one that others have declared dead; and the file that such a process has
+//! open is not `lock` any more.
 
 use super::announce::disarm;
 use crate::workdir::error::{Context, Result};

@@ -1,7 +1,7 @@
 //! What can be read from the files of a damaged workdir.
 //!
-//! Others rely on this: of a task the newest attempt counts, and of one attempt the better
-//! end; a file that has its checksum is believed before all others.
+//! Guarantee: of a task the newest attempt counts, and of one attempt the better end; a file
+//! that has its checksum is believed before all others.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;

@@ -1,10 +1,9 @@
 //! Restores a damaged workdir from the journals, which hold every result, and from what can
 //! be read of the other files.
 //!
-//! It works without the state, which may be what is damaged. Others rely on
-//! this: nothing is changed while a farmer is alive; what there was is copied
-//! into a folder first; the new `lock` takes its place last, so a repair that was
-//! cut off is simply done again.
+//! It works without the state, which may be what is damaged. Guarantee: nothing is changed
+//! while a farmer is alive; what there was is copied into a folder first; the new `lock` takes
+//! its place last, so a repair that was cut off is simply done again.
 
 mod evidence;
 mod idle;

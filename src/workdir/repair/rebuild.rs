@@ -1,7 +1,6 @@
 //! Writing the files of a workdir anew, and keeping the old ones.
 //!
-//! Others rely on this: the new `lock` takes its place last, so a repair that is cut off is
-//! done again.
+//! Guarantee: the new `lock` takes its place last, so a repair that is cut off is done again.
 
 use super::evidence::{Findings, LastAttempt};
 use std::io::ErrorKind;

@@ -1,10 +1,10 @@
 //! A list that has changed since the workdir was made from it.
 //!
-//! It is matched by the text of its lines, and the n-th occurrence of it: a line
-//! that was there keeps its id, a new one gets the next free id, one that vanished
-//! leaves `toprocess` and `failed`. Others rely on this: an id never means another line
-//! than before; a task that has ended or that a live farmer has claimed is not queued again; every
-//! other line of the list is in `toprocess` afterwards.
+//! It is matched by the text of its lines, and the n-th occurrence of it: a line that was there
+//! keeps its id, a new one gets the next free id, one that vanished leaves `toprocess` and
+//! `failed`. Guarantee: an id never means another line than before; a task that has ended or
+//! that a live farmer has claimed is not queued again; every other line of the list is in
+//! `toprocess` afterwards.
 
 use crate::workdir::state::{Act, Members, Queue};
 use std::collections::HashSet;

@@ -1,9 +1,9 @@
 //! A task list in a file: read once, as a stream, and recognized later by the values of
 //! stat(2).
 //!
-//! Others rely on this: tasks are shown in their order, without what the format of
-//! lists has around them; of a list with a line that can never run, or
-//! one that changes while it is read, no task counts.
+//! Guarantee: tasks are shown in their order, without what the format of lists has around them;
+//! of a list with a line that can never run, or one that changes while it is read, no task
+//! counts.
 
 use std::fs::File;
 use std::io;

@@ -1,8 +1,8 @@
 //! Preparing a workdir for its task list: the first time, again with the same
 //! list, again with a changed one, and after PyTaskFarmer.
 //!
-//! Others rely on this: a task's id is permanent, so nothing that is done is ever
-//! mistaken for something else; and one process prepares, however many try at once.
+//! Guarantee: a task's id is permanent, so nothing that is done is ever mistaken for something
+//! else; and one process prepares, however many try at once.
 //!
 //! `list` reads a list: as a stream, so what is kept in memory of a task is a few
 //! words, never its line. `changed` matches a changed one with the known tasks,

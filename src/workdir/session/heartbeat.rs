@@ -1,7 +1,7 @@
 //! The heartbeats of a farmer that waits for the lock.
 //!
-//! Others rely on this: the journal grows during a wait of any length, and the wait ends when
-//! others have fenced the farmer.
+//! Guarantee: the journal grows during a wait of any length, and the wait ends when others have
+//! fenced the farmer.
 
 use crate::model::liveness::heartbeat;
 use crate::model::record::Record;

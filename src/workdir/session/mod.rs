@@ -1,10 +1,9 @@
 //! What a farmer does in a workdir, from joining to leaving: the whole protocol, without a
 //! thread and without a clock.
 //!
-//! The ledger of the farm drives it; so do the model check and the simulator.
-//! Others rely on this: what a turn settles, gives back and claims is committed as a whole or
-//! not at all; after an error the turn can be taken again; once fenced, a session writes
-//! nothing any more.
+//! The ledger of the farm drives it; so do the model check and the simulator. Guarantee: what a
+//! turn settles, gives back and claims is committed as a whole or not at all; after an error
+//! the turn can be taken again; once fenced, a session writes nothing any more.
 
 mod heartbeat;
 

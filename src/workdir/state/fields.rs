@@ -1,6 +1,6 @@
 //! The state of a workdir: what is true between two transactions.
 //!
-//! Others rely on this: its fields are the JSON in the file `lock`, under these names.
+//! Guarantee: its fields are the JSON in the file `lock`, under these names.
 
 use std::time::Duration;
 

@@ -1,8 +1,8 @@
 //! Reading the file `lock` of format 1, which had states of a kilobyte.
 //!
-//! Others rely on this: what is read is the state in force, in the words of the present
-//! format, with `format` 1. Its log is not read: nothing in it counts when there is
-//! no member, and nothing else is done with such a workdir but to look at it.
+//! Guarantee: what is read is the state in force, in the words of the present format, with
+//! `format` 1. Its log is not read: nothing in it counts when there is no member, and nothing
+//! else is done with such a workdir but to look at it.
 
 use super::fields::{Log, State};
 use super::log::last_is_whole;

@@ -1,7 +1,7 @@
 //! Reading and writing the state in the file `lock`.
 //!
-//! Others rely on this: of two states the newer one that is whole is in force; the state
-//! in force is never written over.
+//! Guarantee: of two states the newer one that is whole is in force; the state in force is
+//! never written over.
 
 use super::fields::{FORMAT, Log, State};
 use super::format1;

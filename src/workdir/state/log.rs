@@ -5,8 +5,8 @@
 //! `lock`; those before are copied into files `log.N` as they end, for people and for
 //! the timeline: nothing is decided by them.
 //!
-//! Others rely on this: who is alive, what each has open, up to where its journal is
-//! settled, all follow from the lines of one segment alone, in their order.
+//! Guarantee: who is alive, what each has open, up to where its journal is settled, all follow
+//! from the lines of one segment alone, in their order.
 
 use serde::{Deserialize, Serialize};
 

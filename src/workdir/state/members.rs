@@ -1,7 +1,7 @@
 //! Who is alive, what each has claimed and up to where its journal is settled: by the
 //! log of transactions.
 //!
-//! Others rely on this: it follows from the entries of one segment alone, in their order.
+//! Guarantee: it follows from the entries of one segment alone, in their order.
 
 use super::log::{Act, Entry, Member};
 use std::collections::BTreeMap;

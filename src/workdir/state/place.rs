@@ -1,7 +1,7 @@
 //! Where things are in the file `lock`, and how a state is written there: a checksum,
 //! JSON, blanks.
 //!
-//! Others rely on this: what is read back is whole, or nothing.
+//! Guarantee: what is read back is whole, or nothing.
 
 use super::fields::{FORMAT, State};
 use crate::workdir::error::{Error, Result};

@@ -1,8 +1,8 @@
 //! What is checked before something is written: that the lock is still ours, and
 //! that the files are those which the state speaks of.
 //!
-//! Others rely on this: nothing is written once others might take the lock for
-//! abandoned; only the holder of the lock calls a file damaged.
+//! Guarantee: nothing is written once others might take the lock for abandoned; only the holder
+//! of the lock calls a file damaged.
 
 use super::txn::Txn;
 use crate::workdir::error::{Context, Error, Result};

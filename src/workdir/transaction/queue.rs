@@ -1,9 +1,9 @@
 //! `toprocess` in a transaction: tasks are claimed at its cursor and put back behind its end,
 //! and now and then it is written anew without the claimed tasks.
 //!
-//! Others rely on this: what a claim costs depends on how many tasks it claims, not
-//! on how many there are; a copy of the queue that was made without the lock takes
-//! its place only while it is a copy of the file that is the queue.
+//! Guarantee: what a claim costs depends on how many tasks it claims, not on how many there
+//! are; a copy of the queue that was made without the lock takes its place only while it is a
+//! copy of the file that is the queue.
 
 use crate::workdir::files::{Committed, Head, Lines, NEW, NewFile, checksum, sum_of};
 use std::sync::Arc;

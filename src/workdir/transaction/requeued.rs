@@ -1,8 +1,8 @@
 //! The file `requeued`: why and how often tasks were put back into `toprocess`, and
 //! which were dropped since their lines had vanished.
 //!
-//! Others rely on this: a task that may have been started is put back with a reason, which
-//! makes the number of its next attempt one higher.
+//! Guarantee: a task that may have been started is put back with a reason, which makes the
+//! number of its next attempt one higher.
 
 use std::collections::HashMap;
 

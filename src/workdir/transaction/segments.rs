@@ -1,8 +1,8 @@
 //! The log of transactions in a transaction: read back to its last checkpoint, and
 //! begun again when its newest segment has become long.
 //!
-//! Others rely on this: what is read and parsed is one segment, whatever the age of the
-//! run; a finished segment is copied beside `lock` before the next one begins.
+//! Guarantee: what is read and parsed is one segment, whatever the age of the run; a finished
+//! segment is copied beside `lock` before the next one begins.
 
 use super::txn::Txn;
 use crate::workdir::error::{Context, Result};

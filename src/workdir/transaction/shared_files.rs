@@ -1,8 +1,8 @@
 //! The shared files in a transaction: read as far as they are known, written behind
 //! their known ends, or replaced by new ones.
 //!
-//! Others rely on this: no byte before a known end is ever changed in place; a file
-//! that is replaced is, for the rest of the transaction, the new one.
+//! Guarantee: no byte before a known end is ever changed in place; a file that is replaced is,
+//! for the rest of the transaction, the new one.
 
 use crate::model::outcome::Destination;
 use crate::model::record::End;
