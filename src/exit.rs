@@ -27,7 +27,7 @@ pub enum RunExit {
     /// Stopped by a signal or a time limit before the run was complete.
     WorkLeft = 75,
     /// Heartbeats were missing for so long that other farmers took over our tasks.
-    Sealed = 76,
+    Fenced = 76,
     /// A second Ctrl-C: left at once.
     Interrupted = 130,
 }
@@ -37,7 +37,7 @@ pub const TABLE: [(RunExit, &str, &str); 9] = [
     (
         RunExit::Complete,
         "complete",
-        "every task is finished, or others still work on the rest",
+        "every task is finished, or other processes continue the run",
     ),
     (
         RunExit::SomeFailed,
@@ -70,8 +70,8 @@ pub const TABLE: [(RunExit, &str, &str); 9] = [
         "stopped by a signal or a time limit before the run was complete: run the same command again",
     ),
     (
-        RunExit::Sealed,
-        "sealed",
+        RunExit::Fenced,
+        "fenced",
         "its heartbeats were missing for so long that others took over its tasks",
     ),
     (
@@ -137,7 +137,7 @@ mod tests {
                 (71, "system"),
                 (74, "workdir-unusable"),
                 (75, "work-left"),
-                (76, "sealed"),
+                (76, "fenced"),
                 (130, "interrupted"),
             ]
         );
@@ -154,13 +154,13 @@ mod tests {
             System,
             WorkdirUnusable,
             WorkLeft,
-            Sealed,
+            Fenced,
             Interrupted,
         ] {
             // A new variant must be added here, and then to the table.
             match exit {
                 Complete | SomeFailed | Usage | Bug | System | WorkdirUnusable | WorkLeft
-                | Sealed | Interrupted => (),
+                | Fenced | Interrupted => (),
             }
             assert!(exit.sentence().len() > 20);
             assert_eq!(exit.to_string(), exit.name());

@@ -171,7 +171,7 @@ fn compare(shell: &Path) {
         ..Config::default()
     };
     let proof = TestRunner::new(config).run(&lines(world.dir.path()), |line| {
-        let how = runner.clone().prepare(line.as_bytes());
+        let how = runner.clone().to_argv(line.as_bytes());
         let shell_way = runner.shell_exec(line.as_bytes());
         if how == shell_way {
             by_shell.set(by_shell.get() + 1);

@@ -106,7 +106,7 @@ pub(crate) fn decide(runner: &mut Runner, tasks: u64) -> usize {
             0 => line(id),
             _ => line(id) + " > /dev/null && true",
         })
-        .map(|line| arguments(runner.prepare(line.as_bytes())))
+        .map(|line| arguments(runner.to_argv(line.as_bytes())))
         .sum()
 }
 

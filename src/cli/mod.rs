@@ -186,7 +186,7 @@ pub struct Log {
     pub attempt: Option<u32>,
 }
 
-/// Put failed tasks back, to be run again.
+/// Requeue failed tasks, to be run again.
 ///
 /// They move from failed to toprocess. A farm that runs starts them, or the next run of
 /// the same command. The number of attempts goes on.

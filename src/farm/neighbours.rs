@@ -102,7 +102,7 @@ impl Neighbours {
         if !matches!(liveness::judge_missing(farmer, waiting), Verdict::Dead(_)) {
             return Ok(None);
         }
-        let found = session.seal(farmer, None, waiting)?;
+        let found = session.fence(farmer, None, waiting)?;
         forget(farmer, waiting);
         Ok(found.map(|found| message(&found, "has no journal any more")))
     }
@@ -126,7 +126,7 @@ impl Neighbours {
             }
             Verdict::Unproved => return Ok(None),
         };
-        let found = session.seal(farmer, Some(&seen), waiting)?;
+        let found = session.fence(farmer, Some(&seen), waiting)?;
         forget(farmer, waiting);
         let how = match evidence {
             Evidence::Gone | Evidence::Unlocked => "is dead",

@@ -159,7 +159,7 @@ impl Slot {
         let permits = self.shared.permits.clone();
         let permit = permits.as_deref().map(LogPermits::acquire);
         let log = self.open_log(task)?;
-        let how = self.runner.prepare(&task.line);
+        let how = self.runner.to_argv(&task.line);
         let start = self.start(task, how, &log);
         if let Started::Cannot { why, .. } = &start {
             log.say(why);

@@ -34,7 +34,7 @@ impl StartError {
     pub fn exit(&self) -> RunExit {
         match self.workdir() {
             Some(Error::Canceled) => RunExit::WorkLeft,
-            Some(Error::Fenced) => RunExit::Sealed,
+            Some(Error::Fenced) => RunExit::Fenced,
             Some(error) if error.is_wrong_usage() => RunExit::Usage,
             Some(Error::Io { source, .. }) if is_resource(source) => RunExit::System,
             Some(_) => RunExit::WorkdirUnusable,

@@ -8,7 +8,7 @@ use crate::model::liveness::{LockState, Verdict};
 use crate::workdir::error::Result;
 use crate::workdir::liveness::{JournalView, Waiting};
 use crate::workdir::open::Workdir;
-use crate::workdir::recovery::{self, Sealer, Suspect};
+use crate::workdir::recovery::{self, Fencer, Suspect};
 use crate::workdir::{liveness, membership};
 
 /// How many farmers are checked before the first task: those with names like ours, and
@@ -44,7 +44,7 @@ impl Takeover<'_> {
             return Ok(());
         };
         if let Some(seen) = liveness::look_at(self.workdir, before, watcher)? {
-            self.seal(before, &seen)?;
+            self.fence(before, &seen)?;
         }
         Ok(())
     }
@@ -76,7 +76,7 @@ impl Takeover<'_> {
                 return Ok(());
             };
             if matches!(verdict, Verdict::Dead(_)) {
-                return self.seal(farmer, &seen);
+                return self.fence(farmer, &seen);
             }
             let is_dying = seen.process == Process::Gone && seen.lock == LockState::Held;
             if !is_dying || nth == DYING_CHECKS || !self.waiter.pause(DYING_PAUSE) {
@@ -86,9 +86,9 @@ impl Takeover<'_> {
         Ok(())
     }
 
-    fn seal(&mut self, farmer: &str, seen: &JournalView) -> Result<()> {
-        let (by, journal) = (Sealer::Outsider(self.me), Some(seen));
+    fn fence(&mut self, farmer: &str, seen: &JournalView) -> Result<()> {
+        let (by, journal) = (Fencer::Outsider(self.me), Some(seen));
         let suspect = Suspect { farmer, journal };
-        recovery::seal(self.workdir, by, self.waiter, suspect).map(drop)
+        recovery::fence(self.workdir, by, self.waiter, suspect).map(drop)
     }
 }

@@ -309,7 +309,7 @@ impl Lifecycle {
     /// we could not leave.
     pub fn exit(&self, run: Option<RunSummary>) -> RunExit {
         match (self.cause, run) {
-            (Cause::Fenced, _) => RunExit::Sealed,
+            (Cause::Fenced, _) => RunExit::Fenced,
             (Cause::WorkdirUnusable, _) => RunExit::WorkdirUnusable,
             _ if self.is_impatient => RunExit::Interrupted,
             (Cause::Complete, _) if self.is_input_wrong => RunExit::Usage,
@@ -425,7 +425,7 @@ mod tests {
         let stop = [Action::Close(true), Action::Terminate];
         assert_eq!(sealed.handle(S(1), Event::Fenced), stop);
         assert!(sealed.joins_again());
-        assert_eq!(sealed.exit(None), RunExit::Sealed);
+        assert_eq!(sealed.exit(None), RunExit::Fenced);
         let mut also = sealed.clone();
         assert_eq!(also.handle(S(11), Event::Tick), [Action::Kill]);
         assert_eq!(also.handle(S(11), Event::SlotsDone), [Action::Leave]);

@@ -5,7 +5,7 @@
 //! executed. Guarantee: direct execution changes the speed of a task and the text of an error,
 //! never its arguments, its output or its exit status.
 //!
-//! A caller calls `prepare` and spawns the result. When execve(2) fails with `ENOEXEC`, it
+//! A caller calls `to_argv` and spawns the result. When execve(2) fails with `ENOEXEC`, it
 //! spawns `shell_exec` instead, as a shell does. `explain::spawn_error` explains any other
 //! error that is the fault of the task.
 
@@ -80,7 +80,7 @@ impl Runner {
     }
 
     /// Decides how `line` is executed.
-    pub fn prepare(&mut self, line: &[u8]) -> How {
+    pub fn to_argv(&mut self, line: &[u8]) -> How {
         if line.len() > LONGEST_ARGUMENT {
             return How::Script;
         }
@@ -235,7 +235,7 @@ mod tests {
             ("+x", "/bin/bash: /bin/bash|-c| +x"),
             ("nosuch a", "127: 'nosuch' was not found in PATH"),
         ] {
-            assert_eq!(shown(&runner.prepare(line.as_bytes())), expected);
+            assert_eq!(shown(&runner.to_argv(line.as_bytes())), expected);
         }
         assert_eq!(
             shown(&runner.shell_exec(b"cat a")),
@@ -246,7 +246,7 @@ mod tests {
             "/bin/bash: /bin/bash|/w/script"
         );
         assert_eq!(
-            shown(&runner.prepare(b"cat \0")),
+            shown(&runner.to_argv(b"cat \0")),
             "126: the command holds a NUL byte"
         );
     }
@@ -256,7 +256,7 @@ mod tests {
         let mut runner = runner(OsStr::new("/bin"));
         for (length, script) in [(LONGEST_ARGUMENT, false), (LONGEST_ARGUMENT + 1, true)] {
             let line = vec![b'-'; length];
-            let how = runner.prepare(&line);
+            let how = runner.to_argv(&line);
             assert_eq!(how == How::Script, script);
             if let How::Exec { program, argv } = how {
                 let (program, argv) = (program.to_str().unwrap(), &argv[1..]);
@@ -282,7 +282,7 @@ mod tests {
         let path = std::env::join_paths([at("a"), at("b"), at("c")]).unwrap();
         let mut runner = runner(&path);
         let expect = |runner: &mut Runner, line: &str, program: &str| {
-            let shown = shown(&runner.prepare(line.as_bytes()));
+            let shown = shown(&runner.to_argv(line.as_bytes()));
             assert_eq!(shown, format!("{}: {line}", at(program).display()));
         };
         expect(&mut runner, "run", "c/run");
@@ -293,11 +293,11 @@ mod tests {
         fs::remove_file(at("b/cat")).unwrap();
         expect(&mut runner, "cat", "a/cat");
         fs::remove_file(at("c/run")).unwrap();
-        let how = runner.prepare(b"run");
+        let how = runner.to_argv(b"run");
         assert!(matches!(&how, How::Cannot { code: 126, .. }), "{how:?}");
         // What the shell has as a builtin is not looked for in PATH.
         program(&at("a/echo"), 0o755);
-        assert_eq!(shown(&runner.prepare(b"echo")), "/bin/echo: echo");
+        assert_eq!(shown(&runner.to_argv(b"echo")), "/bin/echo: echo");
     }
 
     #[test]

@@ -255,8 +255,8 @@ impl Summary {
         }
         if self.failed > 0 {
             let what = match self.failed {
-                1 => "puts the failed task back; then run the same command",
-                _ => "puts the failed tasks back; then run the same command",
+                1 => "requeues the failed task; then run the same command",
+                _ => "requeues the failed tasks; then run the same command",
             };
             next.push((format!("pytf retry {workdir}"), what.to_owned()));
         }

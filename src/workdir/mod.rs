@@ -20,7 +20,7 @@
 //! layout, mechanism, fs, error, files   names, ways to lock, the file system, files of lines
 //! state, journal, membership            what is recorded: state and log, journals, who is alive
 //! liveness, lock                        who is alive as others see it; the lock
-//! transaction, fencing                  how shared files change; how a farmer learns it is sealed
+//! transaction, fencing                  how shared files change; how a farmer learns it is fenced
 //! retry, quarantine, feed, recovery, resume
 //!                                       what is done by transactions
 //! exclusion, open, session              a workdir as a farmer uses it

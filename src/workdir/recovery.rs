@@ -35,7 +35,7 @@ pub struct Recovered {
 
 /// Who takes over from a dead farmer.
 #[derive(Clone, Copy)]
-pub enum Sealer<'a> {
+pub enum Fencer<'a> {
     /// A process that is not a member, such as one that starts. The text is written into the
     /// lock for diagnostics.
     Outsider(&'a str),
@@ -52,11 +52,11 @@ pub struct Suspect<'a> {
     pub journal: Option<&'a JournalView>,
 }
 
-/// Settles and seals the journal of a dead farmer; `None` when it gave a sign of life
+/// Fences a dead farmer: records its results, requeues its other tasks; `None` when it gave a sign of life
 /// since its journal was seen.
-pub fn seal(
+pub fn fence(
     workdir: &Workdir,
-    by: Sealer<'_>,
+    by: Fencer<'_>,
     waiting: &mut dyn Waiting,
     suspect: Suspect<'_>,
 ) -> Result<Option<Recovered>> {
@@ -65,8 +65,8 @@ pub fn seal(
         journal: looked_at,
     } = suspect;
     let (mut txn, by) = match by {
-        Sealer::Outsider(who) => (Txn::begin(workdir, who, waiting)?, u32::MAX),
-        Sealer::Member(us) => (us.begin(workdir, waiting)?, us.number),
+        Fencer::Outsider(who) => (Txn::begin(workdir, who, waiting)?, u32::MAX),
+        Fencer::Member(us) => (us.begin(workdir, waiting)?, us.number),
     };
     let Some(journal) = DeadJournal::of(workdir, farmer, looked_at)? else {
         return Ok(None);
@@ -90,8 +90,8 @@ pub fn seal(
             return Err(txn.damaged(LOCK, what));
         }
         let ends = journal.ends()?;
-        // Before others may run them again; and not before it is certain that it is
-        // sealed, nor before its journal was read: what is ended here is no result.
+        // Before others may run them again; and not before it is certain that it will be
+        // fenced, nor before its journal was read: a task that is killed here has no result.
         if looked_at.is_some_and(|seen| seen.is_here) {
             txn.end_tasks(farmer);
         }

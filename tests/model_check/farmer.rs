@@ -20,7 +20,7 @@ use pytf::workdir::mechanism::Mechanism;
 use pytf::workdir::membership;
 use pytf::workdir::open::Workdir;
 use pytf::workdir::quarantine::OutcomeCursor;
-use pytf::workdir::recovery::{self, Sealer, Suspect};
+use pytf::workdir::recovery::{self, Fencer, Suspect};
 use pytf::workdir::resume::{
     Bytes, EditPolicy, ListFailure, ListFile, ListSource, prepare, prepare_stream,
 };
@@ -560,13 +560,13 @@ impl Farmer {
         for farmer in ring.take(if is_idle { 64 } else { 2 }) {
             let judged = liveness::judge(&workdir, farmer, waiting)?;
             if let Some((seen, Verdict::Dead(_))) = judged {
-                self.session.seal(farmer, Some(&seen), waiting)?;
+                self.session.fence(farmer, Some(&seen), waiting)?;
             }
         }
         if is_idle {
             for farmer in membership::without_journal(&workdir.dir, &all)? {
                 if matches!(liveness::judge_missing(&farmer, waiting), Verdict::Dead(_)) {
-                    self.session.seal(&farmer, None, waiting)?;
+                    self.session.fence(&farmer, None, waiting)?;
                 }
             }
         }
@@ -632,19 +632,19 @@ fn seal_before(workdir: &Workdir, before: &str, waiting: &mut SimWaiting) -> Res
         return Ok(());
     };
     if let Some(seen) = liveness::look_at(workdir, before, watcher)? {
-        seal(workdir, before, &seen, waiting)?;
+        fence(workdir, before, &seen, waiting)?;
     }
     Ok(())
 }
 
-fn seal(
+fn fence(
     workdir: &Workdir,
     farmer: &str,
     seen: &JournalView,
     waiting: &mut SimWaiting,
 ) -> Result<(), Error> {
-    let (by, journal) = (Sealer::Outsider("a start"), Some(seen));
-    recovery::seal(workdir, by, waiting, Suspect { farmer, journal }).map(drop)
+    let (by, journal) = (Fencer::Outsider("a start"), Some(seen));
+    recovery::fence(workdir, by, waiting, Suspect { farmer, journal }).map(drop)
 }
 
 fn source(list: &ListFile) -> ListSource<'_> {
@@ -679,7 +679,7 @@ fn prelude(workdir: &Workdir, plan: &Plan, waiting: &mut SimWaiting) -> Result<(
     }
     for farmer in membership::present(&workdir.dir)? {
         if let Some((seen, Verdict::Dead(_))) = liveness::judge(workdir, &farmer, waiting)? {
-            seal(workdir, &farmer, &seen, waiting)?;
+            fence(workdir, &farmer, &seen, waiting)?;
         }
     }
     if plan.retries {

@@ -92,7 +92,7 @@ fn failures_are_shown_with_their_output_and_what_to_do() {
   and 5 more in run1/failed
 
   pytf log run1 17  all that task 17 printed
-  pytf retry run1   puts the failed tasks back; then run the same command
+  pytf retry run1   requeues the failed tasks; then run the same command
 "
         )
     );

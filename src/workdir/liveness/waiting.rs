@@ -29,7 +29,7 @@ pub trait Waiting {
     fn watcher(&mut self) -> Option<&mut Watcher> {
         None
     }
-    /// Ends what is left of the tasks of a farmer of our node that is being sealed.
+    /// Ends what still runs of the tasks of a farmer of our node that is being fenced.
     fn end_tasks(&mut self, _farmer: &str) {}
 }
 

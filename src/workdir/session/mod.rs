@@ -23,7 +23,7 @@ use crate::workdir::liveness::{JournalView, Waiting};
 use crate::workdir::membership;
 use crate::workdir::open::Workdir;
 use crate::workdir::quarantine::{self, OutcomeCursor};
-use crate::workdir::recovery::{self, Recovered, Sealer, Suspect};
+use crate::workdir::recovery::{self, Fencer, Recovered, Suspect};
 use crate::workdir::transaction::{Attempts, QueueCopy, RequeueReason, Txn};
 use heartbeat::WithHeartbeats;
 
@@ -375,7 +375,7 @@ impl Session {
     /// Reads the state of the run, without the lock.
     pub fn refresh_state(&mut self) -> Result<()> {
         if let Some(state) = peek(&self.workdir.dir)? {
-            // Seals that we have not looked at stay unseen.
+            // Fences that we have not read stay unread.
             let State { seals, log, .. } = self.state;
             self.state = State {
                 seals,
@@ -386,17 +386,17 @@ impl Session {
         Ok(())
     }
 
-    /// Settles and seals the journal of another farmer, which is dead; `None` when it is alive
+    /// Fences another farmer, which is dead; `None` when it is alive
     /// after all. `journal` is `None` when the journal was deleted.
-    pub fn seal(
+    pub fn fence(
         &mut self,
         farmer: &str,
         journal: Option<&JournalView>,
         waiting: &mut dyn Waiting,
     ) -> Result<Option<Recovered>> {
         let found = self.guarded(waiting, |session, waiting| {
-            let by = Sealer::Member(session.membership());
-            recovery::seal(&session.workdir, by, waiting, Suspect { farmer, journal })
+            let by = Fencer::Member(session.membership());
+            recovery::fence(&session.workdir, by, waiting, Suspect { farmer, journal })
         })?;
         self.refresh_state()?;
         Ok(found)
@@ -441,7 +441,7 @@ impl Session {
         self.with_lock(waiting, |mut txn| seen.new_outcomes(&mut txn))
     }
 
-    /// Does something under the lock, unless others have sealed us.
+    /// Does something under the lock, unless others have fenced us.
     fn with_lock<T>(
         &mut self,
         waiting: &mut dyn Waiting,

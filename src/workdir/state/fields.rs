@@ -164,7 +164,7 @@ pub struct State {
     pub tasks: Committed,
     /// Tasks that vanished from the list before they ran.
     pub dropped: u64,
-    /// Farmers that joined and have neither left nor been sealed.
+    /// Farmers that joined and have neither left nor been fenced.
     pub live: u32,
     /// Those of them that claim nothing, since they doubt their node.
     #[serde(default)]

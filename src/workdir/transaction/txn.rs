@@ -104,7 +104,7 @@ impl<'a> Txn<'a> {
         self.waiting.now()
     }
 
-    /// Ends what is left of the tasks of a farmer of our node that is being sealed.
+    /// Ends what still runs of the tasks of a farmer of our node that is being fenced.
     pub fn end_tasks(&mut self, farmer: &str) {
         self.waiting.end_tasks(farmer);
     }
