@@ -240,7 +240,9 @@ fn are_like(patterns: &[String], lines: &[String]) -> bool {
 fn comparable<'a>(lines: impl Iterator<Item = &'a str>) -> Vec<String> {
     // What bash says of its jobs comes at any time, and otherwise from a prompt.
     let is_of_job = |line: &&str| line.contains("/.commands: line ") && line.contains(" Killed ");
-    let lines = lines.filter(|line| !is_of_job(line));
+    // A run that takes long says how far it is.
+    let is_progress = |line: &&str| line.starts_with("pytf: ") && line.contains(" running, ");
+    let lines = lines.filter(|line| !is_of_job(line) && !is_progress(line));
     let mut out: Vec<String> = lines.map(mask).collect();
     while out.last().is_some_and(String::is_empty) {
         out.pop();
