@@ -1,9 +1,8 @@
-//! Completions of command lines: what `pytf completions SHELL` prints, and the answers to
-//! the shell that has it.
+//! Completions of command lines: the script that `pytf completions SHELL` prints, and the
+//! answers when the shell runs it.
 //!
-//! The shell runs `pytf` with [`VARIABLE`] and the words so far, so that the candidates are
-//! those of this version and of the files that are there: workdirs, and the ids of tasks
-//! that failed.
+//! The shell runs `pytf` with [`VARIABLE`] and the words so far, so that the candidates come
+//! from this version and from the existing files: workdirs, and the ids of failed tasks.
 
 use std::ffi::OsStr;
 use std::io;

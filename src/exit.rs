@@ -1,9 +1,9 @@
 //! How a `pytf` process ends: its exit statuses, in one table.
 //!
 //! The status describes the run, not the process: a farmer that leaves while others still work
-//! ends with `Complete`, or `srun -K` would kill the others. Guarantee: batch scripts test
-//! these numbers, so a number never changes its meaning. 64-78 follow sysexits.h, 130 is the
-//! shell's 128 + SIGINT.
+//! ends with `Complete`, because with another status `srun -K` would kill the others.
+//! Guarantee: a number never changes its meaning, since batch scripts test these numbers. 64-78
+//! follow sysexits.h, 130 is the shell's 128 + SIGINT.
 
 use std::fmt;
 use std::process::ExitCode;

@@ -1,4 +1,4 @@
-//! The commands that only read a workdir: from the command line to a screen and an exit
+//! The commands that only read a workdir: from the command line to the output and an exit
 //! status.
 
 use std::io::{self, BufWriter, Write as _};

@@ -1,5 +1,5 @@
-//! Errors that say what was meant: a word that is not a command, an option that is
-//! abbreviated or of another program, a variable with a wrong value.
+//! Errors that say what was meant: a word that is not a command, an option that is abbreviated
+//! or of another program, an environment variable with a wrong value.
 
 use std::ffi::OsString;
 

@@ -1,11 +1,11 @@
-//! The command line: `Cli::read` turns arguments and variables into a `Request`, and
-//! decides nothing. `farm` has the options of the farm; `arguments`, `variables` and `errors`
-//! do what clap does not.
+//! The command line: `Cli::read` turns arguments and environment variables into a `Request`: it
+//! checks them and completes the defaults that follow from them, and touches no file. `farm`
+//! has the options of the farm; `arguments`, `variables` and `errors` do what clap does not.
 //!
 //! All options of PyTaskFarmer work as its users type them, also `-v True` and `--proc` without
 //! a value. Long options cannot be abbreviated: the abbreviation of one option could be the
-//! name of a later one. Guarantee: every option of the farm has a `PYTF_` variable, and an
-//! empty variable is ignored.
+//! name of a later one. Guarantee: every option of the farm has an environment variable
+//! `PYTF_…`, and an empty variable is ignored.
 
 mod arguments;
 mod device_options;

@@ -1,5 +1,5 @@
-//! The variables of options: their place in the help, which of them are read, and names
-//! that look like one and are not.
+//! The environment variables of options: their place in the help, which of them are read, and
+//! names that look like one of them but are not.
 
 use std::ffi::{OsStr, OsString};
 use std::fmt::Write as _;

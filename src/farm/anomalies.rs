@@ -1,5 +1,5 @@
 //! What the supervisor observes of tasks apart from their ends: tasks that a signal has
-//! stopped, processes that tasks have left behind, kills for lack of memory.
+//! stopped, processes that tasks have left behind, OOM kills.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;

@@ -1,5 +1,5 @@
-//! The farmer's clock: the wall clock at its start, carried on by the monotonic
-//! one, so that a wall clock that is set back changes nothing here.
+//! The farmer's clock: the wall clock at its start, carried on by the monotonic one, so that
+//! setting the wall clock back changes nothing here.
 
 use std::time::{Duration, Instant, SystemTime};
 

@@ -1,7 +1,7 @@
 //! Whether slots are bound to CPUs, and to which.
 //!
-//! Two farms on a machine without a scheduler must not both bind themselves to its first
-//! CPUs. So slots are bound only when that was requested, or when our step has its own CPUs.
+//! Two farms on a machine without a scheduler must not both bind themselves to its first CPUs.
+//! So slots are bound only if that was requested, or if our step has its own CPUs.
 
 use std::collections::BTreeSet;
 

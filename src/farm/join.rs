@@ -93,9 +93,9 @@ impl StartContext<'_> {
         Ok(joined)
     }
 
-    /// Joins once more, under another name, after others took us for dead or may have.
-    /// `before` was our name. A file system that could not be reached may still refuse for
-    /// a moment, or report the errors of writes of that time.
+    /// Joins once more, under another name, after others declared us dead or may have. `before`
+    /// was our name. A file system that could not be reached may still refuse for a moment, or
+    /// report the errors of writes of that time.
     pub(super) fn join_again(&mut self, before: &str) -> Result<Joined> {
         let names = vec![before.to_owned()];
         let (joined, _) = self.join_with(None, names, false, RETRY_IDLE_FOR)?;

@@ -1,11 +1,11 @@
-//! The ledger: the one thread that touches the shared files.
+//! The ledger: the only thread that changes the shared files.
 //!
 //! It drives the farmer's [`Session`]: it takes turns, few large or many small ones, as the
-//! pace decides. In between it writes heartbeats, watches the neighbours, and waits in one
+//! pace decides. Between turns it writes heartbeats and watches its neighbours. It waits in one
 //! place, on one set of channels.
 //!
-//! Guarantee: what the workdir refuses stays here and is tried again up to a time limit; a
-//! ledger that others have fenced writes nothing any more.
+//! Guarantee: a result whose write fails is kept and tried again up to a time limit; the ledger
+//! of a fenced farmer writes nothing any more.
 
 mod complete;
 mod leave;
@@ -33,7 +33,7 @@ use crate::workdir::liveness::Waiting;
 use crate::workdir::session::Session;
 use crate::workdir::state::State;
 
-/// How long the ledger retries when the workdir refuses and no task runs.
+/// How long the ledger retries when operations on the workdir fail and no task runs.
 pub(super) const RETRY_IDLE_FOR: Duration = Duration::from_secs(10);
 /// How long it retries while tasks run.
 pub(super) const RETRY_BUSY_FOR: Duration = Duration::from_secs(5 * 60);
@@ -97,9 +97,9 @@ pub(super) struct Times {
     /// When the state was read.
     read: Instant,
     compacted: Instant,
-    /// Since when the workdir refuses.
+    /// Since when operations on the workdir fail.
     refused_since: Option<Instant>,
-    /// Since when nothing has run, while the workdir refuses.
+    /// Since when nothing has run, while operations on the workdir fail.
     idle_since: Option<Instant>,
     /// Since when a slot has no task, or other farmers have left some.
     starved_since: Option<Instant>,

@@ -1,7 +1,7 @@
 //! How the threads of a farmer wait for the lock: with pauses that another thread can end.
 //!
-//! Guarantee: a pause is one sleep. A channel spins and yields before it sleeps, which costs
-//! more than the tries when many processes wait.
+//! A pause is a single wait on a condition variable. A channel would spin and yield first,
+//! which costs more than the tries when many processes wait.
 
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::time::{Duration, Instant};

@@ -11,8 +11,8 @@
 //!
 //! A start goes through `options`, `start`, `source`, `node_setup`, `prepare`, `join` and
 //! `rejoin`; `threads` starts the threads. `supervisor` is the main loop: it alone decides.
-//! `slot` is the life of a slot, straight down. `ledger` alone touches the shared files.
-//! `finish` writes and shows what there is at the end.
+//! `slot` is the life of a slot, as sequential code. `ledger` alone changes the shared files.
+//! `finish` writes the timeline and prints the summary.
 
 mod anomalies;
 mod clock;

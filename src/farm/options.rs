@@ -1,5 +1,6 @@
-//! What a farm is asked to do, as plain values. `main` makes them once from the command
-//! line; every option that is not given has its default here already.
+//! What a farm is asked to do, as plain values. `src/options.rs` makes them once from the
+//! command line, with its defaults. Where an option is `None`, the farm decides: the number of
+//! slots, the shell, the lock, the binding.
 
 use std::ffi::OsString;
 use std::io;
@@ -68,8 +69,8 @@ pub struct Options {
     pub ignored: Vec<String>,
 }
 
-/// Writes the timeline of a run into its workdir; returns what of an earlier one is left
-/// out. `main` provides it, since the farm knows no screen.
+/// Writes the timeline of a run into its workdir; returns what of an earlier one is left out.
+/// `main` provides it, since the farm does not depend on a view.
 pub type WriteTimeline = fn(&Run) -> io::Result<Option<String>>;
 
 /// Where the tasks come from.

@@ -1,5 +1,5 @@
-//! Before a farmer joins: the workdir is brought up to date, its locks are tested, the
-//! tasks of dead farmers are put back, and the task list is read.
+//! Before a farmer joins: the workdir is brought up to date, its locks are tested, the tasks of
+//! dead farmers are requeued, and the task list is read.
 
 use std::os::unix::fs::MetadataExt;
 use std::time::Duration;

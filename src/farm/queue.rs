@@ -1,8 +1,8 @@
 //! The tasks that are claimed and wait for a slot of this farmer.
 //!
-//! The ledger puts them in, the slots take them out: between two tasks a slot waits for no
-//! other thread. A slot that finds the queue empty reports that once, and the ledger
-//! claims more.
+//! The ledger puts them in, the slots take them out. Short tasks are claimed ahead, so a slot
+//! finds the next one here. A slot that finds the queue empty reports that once, and waits
+//! until the ledger has claimed more.
 
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -30,14 +30,14 @@ pub struct Queue {
     lease: Lease,
 }
 
-/// Until when a farmer may start tasks: for some time after its last heartbeat, so that it
-/// has stopped by itself before others take it for dead. Times are those since the boot:
-/// they run on while the machine sleeps.
+/// Until when a farmer may start tasks: for some time after its last heartbeat, so that it has
+/// stopped by itself before others declare it dead. Times are those since the boot: they run on
+/// while the machine sleeps.
 pub struct Lease {
     good_for: Duration,
-    /// When the last heartbeat was begun, in milliseconds.
+    /// When the last heartbeat began, in milliseconds.
     last: AtomicU64,
-    /// Only a heartbeat that was begun later counts.
+    /// Only a heartbeat that began later counts.
     doubted: AtomicU64,
     is_revoked: AtomicBool,
 }
@@ -54,13 +54,12 @@ impl Lease {
         }
     }
 
-    /// A heartbeat that was begun at this moment has been written, and nobody had taken
-    /// over then.
+    /// A heartbeat that began at this moment has been written, and nobody had taken over then.
     pub fn renew(&self, begun: Duration) {
         self.last.fetch_max(millis(begun), Ordering::Relaxed);
     }
 
-    /// The workdir refused something: only a heartbeat from now on renews the lease.
+    /// An operation on the workdir failed: only a heartbeat from now on renews the lease.
     pub fn doubt(&self) {
         let now = millis(since_boot());
         self.doubted.fetch_max(now, Ordering::Relaxed);

@@ -1,5 +1,5 @@
-//! A farmer that others took for dead joins again under another name, so that its node does
-//! not stay idle.
+//! A farmer that others declared dead joins again under another name, so that its node does not
+//! stay idle.
 
 use std::time::{Duration, Instant};
 

@@ -1,7 +1,7 @@
-//! What the parts of a farm share: its steps the [`Farm`]; slots, ledger and supervisor
-//! of one farmer its [`Shared`].
+//! What the parts of a farm share: its steps share the [`Farm`]; the slots, the ledger and the
+//! supervisor of one farmer share its [`Shared`].
 //!
-//! Guarantee: [`Shared`] holds a sender of each channel, so a channel is not disconnected while
+//! Guarantee: [`Shared`] keeps a sender of each channel, so a channel is not disconnected while
 //! a thread can still read from it.
 
 use std::path::PathBuf;

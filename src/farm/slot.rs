@@ -1,8 +1,9 @@
 //! The life of a slot: take a task, open its log, spawn, wait, report, take the
 //! next.
 //!
-//! A slot does everything that may block for its task, and decides only how an attempt
-//! ended. Between two tasks it waits for no other thread.
+//! A slot does everything that may block for its task, and decides only how an attempt ended.
+//! Between two short tasks it waits for no other thread: the queue has the next one. Long tasks
+//! are not claimed ahead: then it waits for the ledger.
 
 use std::ffi::CString;
 use std::fs::File;
@@ -243,9 +244,9 @@ impl Slot {
         }
     }
 
-    /// Opens the log of the task. When the workdir refuses, the slot tries again up to a
-    /// time limit, or until the farm stops. A refused resource does not stop running tasks:
-    /// a task that ends releases some.
+    /// Opens the log of the task. When that fails, the slot tries again up to a time limit, or
+    /// until the farm stops. A lack of resources does not stop running tasks: a task that ends
+    /// releases some.
     fn open_log(&mut self, task: &Task) -> Option<OpenLog> {
         let (began, mut pause) = (Instant::now(), Duration::from_millis(50));
         loop {

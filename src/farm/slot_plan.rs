@@ -1,5 +1,5 @@
-//! The GPUs and CPUs of each slot of this process, and the variables by which tasks find
-//! them.
+//! The GPUs and CPUs of each slot of this process, and the environment variables by which tasks
+//! find them.
 //!
 //! Guarantee: where no option requests GPUs, no library is loaded and no GPU is accessed.
 

@@ -29,7 +29,7 @@ use crate::ui::style::{OutputStyle, Terminal};
 pub fn run(options: &Options) -> Result<RunExit, StartError> {
     let clock = Clock::start();
     let (events, inbox) = unbounded();
-    // First: a signal during the start stops the farm in good order, too.
+    // First: a signal during the start stops the farm cleanly, too.
     let (cancel, received) = listen(&events)?;
     let env = task_variables(options);
     let source = Source::open(&options.tasks, dialect(&env, options.plain))?;

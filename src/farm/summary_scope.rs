@@ -1,9 +1,9 @@
 //! Which of the processes that a launcher started together sums up the run.
 //!
-//! The processes of a job share one output, where one summary is enough. So the process of a
-//! job that leaves last sums up: it knows how all have ended, and there is a last one even when
-//! some were killed. Guarantee: the order of transactions decides which one was last, so only
-//! one process of a job that leaves in good order sums up.
+//! The processes of a job share one output, where one summary is enough. So the last process of
+//! a job to leave sums up: it knows how all have ended, and there is a last one even when some
+//! were killed. Guarantee: the order of transactions decides which one was last, so only one of
+//! the processes that leave cleanly sums up.
 
 use std::time::Duration;
 

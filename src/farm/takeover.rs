@@ -1,4 +1,4 @@
-//! Before a farmer joins: it finds farmers that have died and puts their tasks back.
+//! Before a farmer joins: it finds farmers that have died and requeues their tasks.
 
 use std::time::Duration;
 
@@ -67,9 +67,8 @@ impl Takeover<'_> {
             .collect())
     }
 
-    /// Takes over from a farmer that is proved dead. The guard of one that was just killed
-    /// on this node holds its lock until its last task is gone, which is waited for. No
-    /// other evidence is.
+    /// Takes over from a farmer that is proved dead. The guard of one that was just killed on
+    /// this node keeps its lock until its last task is gone; we wait only for that.
     fn if_dead(&mut self, farmer: &str) -> Result<()> {
         for nth in 0.. {
             let Some((seen, verdict)) = liveness::judge(self.workdir, farmer, self.waiter)? else {

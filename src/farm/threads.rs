@@ -1,7 +1,8 @@
 //! The threads of one farmer, and what they share: slots, ledger and supervisor.
 //!
-//! No thread is joined: it may hang on a file system that does not answer, and the process ends
-//! without it. Guarantee: the supervisor waits for everything that must be done before the end.
+//! The supervisor does not wait for other threads at the end: one may hang on a file system
+//! that does not answer, and the process ends without it. Guarantee: the supervisor waits for
+//! everything that must be done before the end.
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex};

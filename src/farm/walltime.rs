@@ -1,8 +1,8 @@
-//! The end of the allocation for one farmer: it holds the queue when too little time is
-//! left, determines when all tasks must stop, and runs a thread that asks the scheduler.
+//! The end of the allocation for one farmer: it pauses the queue when too little time is left,
+//! determines when all tasks must stop, and runs a thread that asks the scheduler.
 //!
-//! Guarantee: the supervisor never waits for a scheduler, and a held queue can be released when
-//! the end moves.
+//! Guarantee: the supervisor never waits for a scheduler, and a paused queue is resumed if the
+//! job is extended.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -22,8 +22,8 @@ use crate::model::walltime::{Short, Walltime, ask_again, ask_first};
 
 /// How often it is checked whether there is time for another task.
 const CHECK_EVERY: Duration = Duration::from_millis(250);
-/// A farmer with a held queue leaves when no task has run for this time. Suspect ends are
-/// held back for a shorter time.
+/// A farmer with a paused queue leaves when no task has run for this time. Suspect ends are
+/// withheld for a shorter time.
 const IDLE_FOR: Duration = Duration::from_secs(2);
 /// A smaller change of the end is not reported.
 const NEWS: Duration = Duration::from_secs(60);
@@ -51,7 +51,7 @@ pub(super) struct Endgame {
     was_held: bool,
     /// For how long this process was frozen, all together.
     frozen: Duration,
-    /// Whether the end moves while the job is suspended.
+    /// Whether the scheduler extends the job by the time of a suspension.
     moves: bool,
 }
 

@@ -1,8 +1,8 @@
 //! The command of a task, looked up in `tasks` by its id.
 //!
-//! The file may list many millions of tasks, and a view wants its memory flat:
-//! it holds only the beginning of a line every few kilobytes, and the lines around the
-//! last ones that were looked up. Relies on ids ascending in the file.
+//! The file may list many millions of tasks, and a view must not need more memory for them:
+//! only the offset of a line every few kilobytes is kept, and the lines around those that were
+//! looked up last. Ids must ascend in the file.
 
 use std::fs::File;
 use std::io::{self, BufRead, BufReader};

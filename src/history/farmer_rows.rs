@@ -1,9 +1,9 @@
 //! Which row of the timeline a slot is drawn in.
 //!
-//! A node is a process of the trace and a slot is a thread of it. Slices in one
-//! row must never overlap, or Perfetto drops them; so farmers that were on a
-//! node at the same time get rows of their own, while those that followed one
-//! another share rows: "slot 3 of that node" is one row.
+//! A node is a process of the trace and a slot is a thread of it. Slices in one row must never
+//! overlap, or Perfetto drops them; so farmers that were on a node at the same time have
+//! separate rows, while farmers that followed one another share rows: "slot 3 of that node" is
+//! one row.
 
 use std::cmp::Ordering;
 use std::collections::BTreeMap;

@@ -1,10 +1,9 @@
 //! The journals of a workdir, read as a stream.
 //!
-//! A view never holds a journal in memory: a run of a million tasks has
-//! hundreds of megabytes of them. A last line without its line end is a write
-//! that a farmer has not completed and is not a record; any other line that does
-//! not parse is damage: counted, named by its number, and skipped, so that one
-//! bad block costs the records in it and not the view.
+//! A view never keeps a whole journal in memory: a run of a million tasks has hundreds of
+//! megabytes of them. A last line without its line end is a write that a farmer has not
+//! completed and is not a record; any other line that does not parse is damage: counted, named
+//! by its number, and skipped, so that one bad block costs the records in it and not the view.
 
 use std::collections::{HashMap, HashSet};
 use std::fs::{self, File};
@@ -380,7 +379,7 @@ mod tests {
         let again = again.unwrap();
         assert!(again.len() == 1 && again[0].is_sealed);
         assert_eq!(again[0].header, known[0].header);
-        // As a look between the two lists sees it.
+        // As a reader finds it between the two listings.
         dir.journal("n1.0.1.1", &records);
         assert_eq!(journals(dir.path()).unwrap().len(), 1);
     }

@@ -1,6 +1,6 @@
 //! The logs of tasks: the file that a journal names, and its last lines.
 //!
-//! A name in a journal is believed only if it stays in the workdir.
+//! A file that a journal names is opened only if it is inside the workdir.
 
 use std::fs::File;
 use std::io::{self, Read as _, Seek as _, SeekFrom};

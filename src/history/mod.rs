@@ -1,9 +1,9 @@
 //! A run as its files record it: while it runs, at its end, afterwards.
 //!
-//! Only reads. Nothing here takes the workdir's lock or changes a file, so looking at a
-//! run can never disturb it. The files may be half-written, by a farmer that is at work
-//! or by one that died: what is whole is shown, and the rest is named. Nothing here
-//! knows how anything is shown.
+//! It only reads. Nothing here takes the workdir's lock or changes a file, so looking at a run
+//! can never disturb it. The files may be half-written, by a farmer that works or by one that
+//! died: what is whole is shown, and what is not is reported. Nothing here knows how anything
+//! is shown.
 
 pub(crate) mod attempts;
 pub mod commands;

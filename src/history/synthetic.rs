@@ -1,4 +1,4 @@
-//! Workdirs made by hand, for the tests of the views.
+//! Synthetic workdirs, for the tests of the views.
 
 use std::fs;
 use std::path::{Path, PathBuf};

@@ -1,5 +1,5 @@
-//! What `model::allocation` needs from the system: variables, the node file, the name of
-//! the node.
+//! What `model::allocation` needs from the system: environment variables, the node file, the
+//! name of the node.
 
 use std::path::PathBuf;
 

@@ -1,11 +1,11 @@
-//! The guard: a small process beside ours that ends our tasks should we be
-//! killed, so that none runs on unseen next to its re-run.
+//! The guard: a small process that kills our tasks if this process dies, so that no task runs
+//! on unnoticed while it is run again elsewhere.
 //!
-//! It reads from a socket to which only we can write. While we live it sleeps; when the
-//! socket is closed without a message, we are dead. It then ends every group in the table
-//! that we share with it, and every process that has our mark in its environment, until
-//! none is left. Meanwhile it holds our journal open, and with it the lock: **nobody can
-//! take over our tasks before they are gone.**
+//! It reads from a socket to which only we can write. While we live it sleeps; when the socket
+//! is closed without a message, we are dead. It then ends every group in the table that we
+//! share with it, and every process that has our mark in its environment, until none is left.
+//! Meanwhile it keeps our journal open and thus locked: **nobody can take over our tasks before
+//! they are gone.**
 //!
 //! It is not our child: a scheduler that ends our descendants one by one (Slurm's
 //! proctrack/linuxproc) must not end the guard with them, since a slot may start another

@@ -1,4 +1,4 @@
-//! How much memory there is, and whether the kernel killed a process for lack of it.
+//! How much memory there is, and whether the kernel killed a process for lack of memory (OOM).
 //!
 //! For kills there is evidence, not proof: the counter of our own memory cgroup
 //! where there is one (`memory.events` of cgroup v2, `memory.oom_control` of

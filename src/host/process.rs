@@ -1,12 +1,12 @@
 //! The life of a task's process: spawn, wait, signal, reap.
 //!
 //! Every task leads its own process group. Where we have a terminal, it also leads its own
-//! session: otherwise a task that reads `/dev/tty` would be stopped for ever. Without a
-//! terminal it stays in our session, by which PBS accounts for what a job uses. A task is
-//! started by `posix_spawn`, whose cost does not depend on our size. Its slot waits for its
-//! end **without reaping it**, then removes it from the [`SlotProcess`] under its lock, and
-//! only then reaps it. Signals are sent under the same lock and only to a process that is
-//! still in the `SlotProcess`. So no signal can reach a process id that was reaped.
+//! session: otherwise a task that reads `/dev/tty` would be stopped forever. Without a terminal
+//! it stays in our session, by which PBS accounts for what a job uses. A task is started by
+//! `posix_spawn`, whose cost does not depend on pytf's memory size. Its slot waits for its end
+//! **without reaping it**, then removes it from the [`SlotProcess`] under its lock, and only
+//! then reaps it. Signals are sent under the same lock and only to a process that is still in
+//! the `SlotProcess`. So no signal can reach a process id that was reaped.
 
 use std::cell::RefCell;
 use std::collections::VecDeque;
@@ -110,7 +110,7 @@ impl Prepared {
 fn has_terminal() -> bool {
     static HAS: OnceLock<bool> = OnceLock::new();
     *HAS.get_or_init(|| {
-        // Behind the name: state, ppid, pgrp, session, tty_nr.
+        // After the name: state, ppid, pgrp, session, tty_nr.
         let number = stat_of("self")
             .split_ascii_whitespace()
             .nth(4)
@@ -124,7 +124,7 @@ pub fn is_stopped(pid: Pid) -> bool {
     stat_of(pid).trim_start().starts_with('T')
 }
 
-/// What proc(5) has in `stat` behind the name of a process.
+/// What proc(5) has in `stat` after the name of a process.
 fn stat_of(process: impl std::fmt::Display) -> String {
     let stat = std::fs::read_to_string(format!("/proc/{process}/stat")).unwrap_or_default();
     stat.rsplit_once(')')

@@ -1,6 +1,6 @@
-//! Spans of time as people and schedulers write them: text → `Duration` and
-//! back. humantime prints `4m 10s`, which is two words; messages and the progress bar need one
-//! of few characters, so `show` is ours.
+//! Spans of time as people and schedulers write them: text → `Duration` and back. humantime
+//! prints `4m 10s`, which is two words; messages and the progress bar need one short word, so
+//! `show` is our own.
 //!
 //! Every flag and every variable that is a span of time goes through `parse`, so all of them
 //! take the same forms: humantime's units, and Slurm's forms, which are read here. Guarantee:

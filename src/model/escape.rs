@@ -1,9 +1,9 @@
 //! Makes untrusted bytes safe to print.
 //!
-//! Task lines and what tasks print may hold anything: sequences that retitle or
-//! rewrite a terminal, line ends that forge a line of ours, marks that turn the
-//! reading direction. Everything that `pytf` prints of them goes through here;
-//! the files keep the bytes as they are.
+//! Task lines and what tasks print may hold anything: sequences that retitle or rewrite a
+//! terminal, line ends that forge a line of ours, marks that change the reading direction.
+//! Everything that `pytf` prints of them goes through here; the files keep the bytes as they
+//! are.
 
 use std::fmt::Write as _;
 
@@ -209,8 +209,8 @@ fn colour(bytes: &[u8]) -> Escape {
     }
 }
 
-/// A message without the number that Rust puts behind what the system says: the words
-/// before it say the same to people.
+/// A message without the number that Rust appends to the text of the system: the words before
+/// it say the same to people.
 pub fn without_error_numbers(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
     let mut rest = text;

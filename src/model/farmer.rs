@@ -2,8 +2,8 @@
 //!
 //! A state machine without clock, thread or process: an event and the time go in, actions come
 //! out. Guarantee: once it stops, nothing is started any more; it reaches [`Phase::Done`]
-//! within the grace period and [`GIVE_UP`] whatever the tasks do; a weaker reason never takes
-//! the place of a stronger.
+//! within the grace period and [`GIVE_UP`] whatever the tasks do; a weaker cause never replaces
+//! a stronger one.
 //!
 //! ```text
 //! Running ──complete──────────────────────────► Leaving ──left──► Done

@@ -1,9 +1,9 @@
 //! Parts of a line that mean something to another tool and not to a shell: directives of
 //! other task farmers, variables that only they set, and directives of a later pytf.
 //!
-//! Such a line would run, and would do something else than its author meant: a barrier would be
-//! a comment, and what it kept apart would run at once. Guarantee: only forms that no plain
-//! list of commands has are found; what is in quotes is never a directive.
+//! Such a line would run, but not do what its author meant: a barrier would be a comment, and
+//! the tasks before and after it would run at the same time. Guarantee: only forms that never
+//! occur in a plain list of commands are found; text in quotes is never a directive.
 
 use std::collections::HashSet;
 
@@ -18,7 +18,7 @@ pub struct ForeignSyntax {
     pub what: String,
 }
 
-/// Comments that are directives to a tool, alone in a line or behind a command.
+/// Comments that are directives to a tool, alone in a line or after a command.
 const DIRECTIVES: [(&str, &str); 6] = [
     ("#DISBATCH", "disBatch"),
     ("#HYPERSHELL", "HyperShell"),
@@ -123,7 +123,7 @@ fn prefix(line: &[u8]) -> Option<ForeignSyntax> {
     None
 }
 
-/// A directive behind a command.
+/// A directive after a command.
 fn trailing(line: &[u8]) -> Option<ForeignSyntax> {
     memchr::memchr(b'#', line)?;
     let at = comment(line)?;

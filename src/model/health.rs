@@ -2,9 +2,9 @@
 //! the other, that succeed on other nodes.
 //!
 //! One farmer's state machine, without clock or I/O. The farmer reports each end; after many
-//! quick failures in a row it is asked to doubt its node: it claims nothing more, and others
-//! try some of the tasks that failed on it. Their results decide. Guarantee: without that
-//! evidence no node is called unhealthy, and a suspicion ends by itself.
+//! quick failures in a row it is asked to suspect its node: it claims nothing more, and other
+//! farmers try some of the tasks that failed on it. Their results decide. Guarantee: without
+//! that evidence no node is called unhealthy, and a suspicion ends by itself.
 
 use std::collections::BTreeSet;
 use std::time::Duration;

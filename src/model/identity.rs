@@ -1,8 +1,8 @@
 //! Who a farmer is, and on which node it runs.
 //!
 //! Names of nodes repeat: images are cloned, containers share a machine, and a great many hosts
-//! are called `localhost`. Guarantee: two processes share a [`NodeId`] only if a process number
-//! means the same process to both, and locks of one reach the other.
+//! are called `localhost`. Guarantee: two processes share a [`NodeId`] only if a process id
+//! means the same process to both, and each sees the locks of the other.
 
 use super::record::{Header, NodeId};
 

@@ -1,12 +1,13 @@
 //! Whether a farmer is dead, by what was observed of its journal: observations go in, a
 //! verdict comes out.
 //!
-//! A farmer has a lease. Heartbeats renew it: each growth of its journal is one. Guarantee: no
-//! farmer is taken for dead on one piece of evidence alone. A free lock counts with a silence
-//! that is longer than a heartbeat takes, a silence for the takeover time counts with any lock,
-//! and a free lock at once only beside a process of our own node that has provably ended. A
-//! look that failed proves nothing; and when the observer itself or the file system stood
-//! still, all silences are counted anew. Times are those of the observer's own clock alone.
+//! A farmer has a lease. Heartbeats renew it: each growth of its journal is one. Guarantee:
+//! before the takeover time is over, no farmer is declared dead on one piece of evidence alone.
+//! It is dead at once when its lock is free and its process, on our own node, has ended. It is
+//! dead after two heartbeat intervals without growth when one of these two is known and the
+//! other is not known. Silence for the takeover time is enough, regardless of other evidence. A
+//! failed observation proves nothing. When the observer itself or the file system stood still,
+//! the count of every silence is restarted. All times are from the observer's own clock.
 
 use std::collections::HashMap;
 use std::time::Duration;
@@ -21,8 +22,7 @@ pub fn heartbeat(takeover: Duration) -> Duration {
 /// The takeover time of a run whose first farmer was not given another.
 pub const DEFAULT_TAKEOVER: Duration = Duration::from_secs(2 * 60);
 
-/// A farmer whose lock is free is dead after a silence of this length: the time of a
-/// heartbeat, twice.
+/// A farmer whose lock is free is dead after a silence of this length: two heartbeat intervals.
 pub fn unlocked_after(takeover: Duration) -> Duration {
     heartbeat(takeover) * 2
 }
@@ -44,12 +44,12 @@ pub enum LockState {
     Unknown,
 }
 
-/// One look at a journal.
+/// One observation of a journal.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Observation {
     /// When it began.
     pub began: Duration,
-    /// When it was done: what it saw was so at some moment between the two.
+    /// When it ended: what was read was true at some moment between the two.
     pub ended: Duration,
     /// How long the journal was.
     pub len: u64,
@@ -64,16 +64,17 @@ pub struct Observation {
 pub enum Evidence {
     /// Its process on our own node has ended, and its lock is free.
     Gone,
-    /// Its lock is free, and no heartbeat came.
+    /// No heartbeat came for two intervals. In addition its lock is free, or its process, on
+    /// our own node, has ended and the state of the lock is unknown.
     Unlocked,
     /// It gave no sign of life for the takeover time.
     Silent,
 }
 
-/// The verdict on a farmer after a look.
+/// The verdict on a farmer after an observation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Verdict {
-    /// It gave a sign of life since the look before.
+    /// It gave a sign of life since the previous observation.
     Alive,
     /// Nothing is proved so far.
     Unproved,
@@ -81,8 +82,8 @@ pub enum Verdict {
     Dead(Evidence),
 }
 
-/// Whether a farmer seems to be dead after a single look. That is enough to decide who
-/// speaks about a run, and for nothing else.
+/// Whether a farmer seems to be dead after a single observation. That is enough to decide which
+/// process reports on a run, and for nothing else.
 pub fn seems_dead(process: Process, lock: LockState) -> bool {
     process != Process::Runs && lock == LockState::Free
 }
@@ -91,7 +92,7 @@ pub fn seems_dead(process: Process, lock: LockState) -> bool {
 #[derive(Clone, Copy, Debug)]
 struct Sign {
     len: u64,
-    /// When the first look that saw this length was done.
+    /// When the first observation of this length ended.
     since: Duration,
 }
 
@@ -100,7 +101,7 @@ struct Sign {
 pub struct Observer {
     takeover: Duration,
     signs: HashMap<String, Sign>,
-    /// When it was last seen to work: a look was done, or it meant to rest until then.
+    /// When it was last known to work: an observation ended, or a planned pause ends.
     awake: Option<Duration>,
 }
 
@@ -119,15 +120,15 @@ impl Observer {
         self.takeover = takeover;
     }
 
-    /// It is `now`, and it does not mean to look before another moment: the rest is no
-    /// stall. What came before may have been one.
+    /// It is `now`, and the next observation is planned for `until`: the pause until then is
+    /// not a stall. The time before `now` may have been one.
     pub fn rests(&mut self, now: Duration, until: Duration) {
         self.wake(now);
         self.awake = self.awake.max(Some(until));
     }
 
-    /// It works at this moment. Where it stood still until now, nothing that did proves
-    /// anything.
+    /// The observer works at this moment. If it stood still until now, silence in that time
+    /// proves nothing.
     fn wake(&mut self, now: Duration) {
         let gap = self.awake.map(|awake| now.saturating_sub(awake));
         if gap.is_some_and(|gap| gap > self.takeover / 4) {
@@ -136,10 +137,10 @@ impl Observer {
         self.awake = self.awake.max(Some(now));
     }
 
-    /// What is known of a farmer after this look at it.
+    /// The verdict on a farmer after this observation.
     pub fn judge(&mut self, farmer: &str, look: Observation) -> Verdict {
         self.wake(look.began);
-        // It looks, so it does not rest any more.
+        // It observes, so a planned pause is over.
         self.awake = Some(look.began);
         self.wake(look.ended);
         let new = Sign {

@@ -1,9 +1,8 @@
 //! How often the ledger takes its turn, and how many tasks it claims.
 //!
-//! A turn costs the lock and a few file operations, whatever it carries. So a
-//! farm of short tasks takes rare turns with large batches, and a farm of long
-//! tasks takes a turn at each end and looks ahead not at all. Everything is
-//! measured; nothing is a flag.
+//! A turn costs the lock and a few file operations, whatever it carries. So a farm of short
+//! tasks takes rare turns with large batches, and a farm of long tasks takes a turn at each end
+//! and does not prefetch. Everything is measured; nothing is a flag.
 
 use std::time::Duration;
 
@@ -50,8 +49,8 @@ pub struct Ends {
 }
 
 impl Pace {
-    /// Nothing measured yet. `launched` is how many farmers started together, as
-    /// the launcher says; a few are no matter.
+    /// Nothing measured yet. `launched` is how many farmers started together, as the launcher
+    /// says; a few do not matter.
     ///
     /// They count until our first turn after the join: the first farmer would otherwise take
     /// its next turn before the others have joined.
@@ -114,10 +113,9 @@ impl Pace {
         self.rate = rate.max(f64::midpoint(self.rate, rate)).min(possible);
     }
 
-    /// How long to wait after a turn before the next: the `live` farmers
-    /// together shall leave the lock free for most of the time, and each shall
-    /// leave the file system alone for most of it, since a sync holds up whoever
-    /// creates files beside it.
+    /// How long to wait after a turn before the next: all `live` farmers together must leave
+    /// the lock free for most of the time, and each must leave the file system alone for most
+    /// of the time, since a sync delays everyone who creates files there.
     pub fn gap(&self, live: u32) -> Duration {
         let live = self.farm(live);
         let rests = live.saturating_mul(SHARES).max(RESTS);
@@ -157,8 +155,8 @@ impl Pace {
             .min(left / (2 * u64::from(self.farm(live))))
     }
 
-    /// Tasks of one length end together, in all slots at once. That is no matter
-    /// where a turn takes no time; else a task waits for each slot.
+    /// Tasks of one length end together, in all slots at once. That does not matter where a
+    /// turn takes no time; else one claimed task is kept for each slot.
     fn reserve(&self) -> u64 {
         let is_worth = (self.turn * WORTH).as_secs_f64() > self.length;
         if self.length > 0.0 && is_worth {
@@ -175,7 +173,7 @@ impl Pace {
         since > usual + self.gap(live) + OVERDUE
     }
 
-    /// How many tasks end within a second, at the rate of late.
+    /// How many tasks end within a second, at the recent rate.
     pub fn soon(&self) -> u64 {
         whole(self.rate)
     }

@@ -1,16 +1,17 @@
-//! How often a farmer looks at the others and at the run while it has nothing to
-//! do.
+//! How often a farmer observes other farmers, and how often it reads the state of the run while
+//! it has nothing to do.
 //!
-//! Thousands of farmers become idle in the same second. Guarantee: the looks of all together
-//! are spread over time, and their rate does not grow with the number of farmers.
+//! Thousands of farmers become idle in the same second. Guarantee: the reads of all farmers
+//! together are spread over time, and their total rate does not grow with the number of
+//! farmers.
 
 use std::time::Duration;
 
-/// How often the run is looked at while there is nothing to claim: often at first,
+/// How often the state of the run is read while there is nothing to claim: often at first,
 /// since the last tasks of a run mostly end together.
 const LOOK_FIRST: Duration = Duration::from_millis(50);
 const LOOK_EVERY: Duration = Duration::from_millis(700);
-/// All farmers together do not look more often than this.
+/// All farmers together do not read more often than this.
 const LOOK_OF_ALL: Duration = Duration::from_millis(2);
 
 /// How often a farmer checks whether its neighbours are alive.
@@ -19,9 +20,9 @@ pub fn watch_every(live: u32, takeover: Duration) -> Duration {
     every.clamp(Duration::from_millis(500), Duration::from_secs(30))
 }
 
-/// How long after the join the farmer with this number looks for the first time:
-/// from half to one and a half times as long as later, evenly spread, so that
-/// farmers that joined together do not look at the same times.
+/// How long after the join the farmer with this number first observes its neighbours: 0.5 to
+/// 1.5 times [`watch_every`], evenly spread, so that farmers that joined together do not
+/// observe at the same times.
 pub fn first_watch(number: u32, live: u32, takeover: Duration) -> Duration {
     // Multiples of the golden section leave no gap and never meet.
     let place = (f64::from(number) * 0.618_033_988_75).fract();

@@ -57,7 +57,7 @@ pub enum Record {
         /// Those that could be measured.
         gpus: Vec<GpuLoad>,
     },
-    /// The farmer leaves in good order; nothing follows.
+    /// The farmer leaves cleanly; nothing follows.
     Leave {
         /// When.
         at: u64,
@@ -112,7 +112,7 @@ impl NodeHealth {
 /// A running kernel, and the namespace of process numbers in it.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct NodeId {
-    /// `/proc/sys/kernel/random/boot_id`: made anew at each boot.
+    /// `/proc/sys/kernel/random/boot_id`: new at each boot.
     pub boot: String,
     /// The inode of `/proc/self/ns/pid`.
     pub pids: u64,

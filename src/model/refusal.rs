@@ -1,7 +1,7 @@
-//! Errors of the system: which limit was reached, the way out, and the exit status.
+//! The meaning of errno values: which limit was reached, the way out, and the exit status.
 //!
-//! Guarantee: a refusal of threads, processes, open files or memory is neither a bug of ours
-//! nor a fault of the workdir.
+//! Guarantee: when the system has no more threads, processes, open files or memory, that is
+//! reported neither as a bug of pytf nor as a fault of the workdir.
 
 use std::io;
 

@@ -1,4 +1,4 @@
-//! What happened over time, in a limited number of stretches of equal length.
+//! What happened over time, in a limited number of intervals of equal length.
 
 /// What happened in a stretch of time.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

@@ -8,7 +8,7 @@
 /// What was found in a line.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Piece<'a> {
-    /// A comment begins here, behind a blank; it goes to the end.
+    /// A comment begins here, after a blank; it goes to the end.
     Comment(usize),
     /// A variable is read, and nothing is given for the case that it is not set.
     Variable {

@@ -24,7 +24,7 @@ pub struct LedgerView {
     pub live: u32,
     /// The number of this one.
     pub farmer: u32,
-    /// How often `toprocess` was written anew.
+    /// How often `toprocess` was rewritten.
     pub generation: u64,
     /// Unclaimed tasks.
     pub left: u64,
@@ -36,7 +36,7 @@ pub struct LedgerView {
     pub has_pending: bool,
     /// Since the last turn.
     pub since_turn: Duration,
-    /// Since `toprocess` was last written anew.
+    /// Since `toprocess` was last rewritten.
     pub since_compaction: Duration,
 }
 
@@ -79,9 +79,9 @@ impl LedgerView {
         self.idle + self.barred == self.slots && self.queued == 0
     }
 
-    /// Whether the run should be looked at: we have nothing to do, and nothing is
-    /// left to claim, or so little that the others may have taken it since our last
-    /// turn. They claim up to two tasks for each slot at a time.
+    /// Whether the state of the run should be read: we have nothing to do, and nothing is left
+    /// to claim, or so little that the others may have taken it since our last turn. They claim
+    /// up to two tasks for each slot at a time.
     pub fn wants_look(&self) -> bool {
         let others = u64::from(self.live.saturating_sub(1));
         self.is_idle() && self.left <= 2 * self.slots * others
@@ -104,8 +104,8 @@ impl LedgerView {
         self.queued.saturating_sub(self.idle + keep)
     }
 
-    /// Whether `toprocess` should be written anew: now and then, and never so
-    /// often that it costs more than a few writes for every claimed line.
+    /// Whether `toprocess` should be rewritten: now and then, and never so often that it costs
+    /// more than a few writes for every claimed line.
     pub fn is_compaction_due(&self, pace: &Pace) -> bool {
         self.cursor > 0
             && (self.rest <= 1 << 20 || self.cursor >= self.rest / 8)

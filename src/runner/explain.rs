@@ -126,11 +126,11 @@ fn no_format(program: &Path) -> String {
 struct Interpreter {
     /// Its path.
     path: PathBuf,
-    /// The line behind `#!`.
+    /// The line after `#!`.
     line: Vec<u8>,
 }
 
-/// As the kernel reads it: behind `#!`, blanks, then the path up to a blank.
+/// As the kernel reads it: after `#!`, blanks, then the path up to a blank.
 fn interpreter(program: &Path) -> Option<Interpreter> {
     let head = head(program);
     let line = head.strip_prefix(b"#!")?.split(|&b| b == b'\n').next()?;

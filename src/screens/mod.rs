@@ -1,8 +1,8 @@
 //! The commands that show a run: `status`, `watch`, `wait`, `log`, `report`, `timeline`,
 //! `export`.
 //!
-//! Screens only read. They take what they show from [`crate::history`]; what they
-//! write, `timeline.json` and `report.html`, is not read by any farmer.
+//! These commands (views) only read. They take what they show from [`crate::history`]; what
+//! they write, `timeline.json` and `report.html`, is not read by any farmer.
 
 mod attempt_json;
 pub mod export;

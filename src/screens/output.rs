@@ -1,4 +1,4 @@
-//! Where a screen writes: a file that is whole or not there, or standard output.
+//! Where a view writes: a file that is either complete or absent, or standard output.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, BufWriter, Write};

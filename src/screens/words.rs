@@ -1,4 +1,4 @@
-//! The words and the colours that all screens have for the same things.
+//! The words and the colours that all views use for the same things.
 
 use std::time::Duration;
 

@@ -1,7 +1,7 @@
-//! What could be better, computed from what was recorded.
+//! Advice: what could be done better, computed from the records of a run.
 //!
-//! Each piece of advice has a reason and a consequence. Where too little is known there is
-//! none.
+//! Each piece of advice gives a reason and says what to do. Where too little is known, none is
+//! given.
 
 mod gpus;
 
@@ -139,8 +139,8 @@ fn out_of_memory(run: &Run) -> Vec<String> {
     )]
 }
 
-/// How many slots of the largest task's size fit on the smallest node, and how
-/// many there are.
+/// How many tasks of the largest peak memory fit on the smallest node, and how many slots that
+/// node has.
 fn fitting(run: &Run) -> Option<(u64, u64)> {
     let peak = run.peaks().max;
     let known = run.farmers.iter().filter_map(|farmer| {
@@ -148,7 +148,7 @@ fn fitting(run: &Run) -> Option<(u64, u64)> {
         Some((header.memory?, u64::from(header.slots)))
     });
     let (memory, slots) = known.min()?;
-    // A tenth is for the system and for what all tasks share.
+    // A tenth is reserved for the system and for what all tasks share.
     (peak > 0).then(|| ((memory / 10 * 9 / peak).max(1), slots))
 }
 
@@ -187,7 +187,7 @@ fn rest(run: &Run, durations: &Histogram) -> Option<String> {
     Some(text + ": run the same command again")
 }
 
-/// Tasks so short that files and starts are the work.
+/// Tasks so short that starting them and writing their files takes most of the time.
 fn short(run: &Run, durations: &Histogram) -> Option<String> {
     let median = durations.quantile(0.5)?;
     if durations.count < 1000 || median > 200_000 || is_packed(run) {
@@ -247,7 +247,7 @@ fn memory(run: &Run) -> Option<String> {
         .filter_map(|farmer| farmer.header().cpus)
         .min()?;
     let useful = fits.min(u64::from(cpus));
-    // A few tasks are too little to judge by.
+    // A few tasks are not enough to judge by.
     (run.peaks().count >= 20 && useful > slots).then(|| {
         format!(
             "peak memory of a task {}: {useful} slots per node would fit (--proc {useful}), \

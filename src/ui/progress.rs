@@ -1,5 +1,5 @@
-//! Progress of a farm while it runs, on stderr: a bar on a terminal, a plain
-//! line now and then in a log file, nothing when asked so.
+//! Progress of a farm while it runs, on stderr: a bar on a terminal, a plain line now and then
+//! in a log file, nothing with --quiet.
 //!
 //! It costs nothing per task: the farm calls [`Progress::update`] a few times a
 //! second at most. Nothing here can fail: a closed or full stderr is no reason

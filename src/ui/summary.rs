@@ -60,7 +60,7 @@ pub struct Summary {
     pub output: Option<String>,
     /// Whether failures have logs.
     pub has_logs: bool,
-    /// Whether others took this farmer for dead and took over its tasks.
+    /// Whether others declared this farmer dead and took over its tasks.
     pub is_cut_off: bool,
     /// What could be better.
     pub advice: Vec<String>,

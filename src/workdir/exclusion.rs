@@ -1,11 +1,10 @@
 //! Which lock excludes the processes of other nodes here, and the test of it.
 //!
-//! What a file system promises is read from its kind and its mount options, and
-//! a choice that cannot work is refused, with the way out. Whether it keeps the
-//! promise is tested at every start with the farmers that are alive:
-//! a journal that grows and grows has a living owner, so its lock must not be free. That it
-//! grows once proves nothing: the node of a farmer that was killed may write its last lines
-//! after its lock is gone.
+//! What a file system promises is read from its kind and its mount options, and a choice that
+//! cannot work is refused, with the way out. Whether it keeps the promise is tested at every
+//! start with the farmers that are alive: a journal that keeps growing has a live owner, so its
+//! lock must not be free. A single growth proves nothing: the node of a farmer that was killed
+//! may write its last lines after its lock is gone.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -132,7 +131,7 @@ pub fn choose(path: &Path, wished: Option<Mechanism>) -> Result<Mechanism> {
     }
 }
 
-/// The most farmers that the test looks at.
+/// The most farmers that the test observes.
 const MOST_LOOKS: usize = 64;
 
 /// A farmer whose journal is older is not a suspect: it may be dead.
@@ -179,7 +178,7 @@ pub fn test(
             suspects.push((farmer, seen.len, None));
         }
     }
-    // Dead for less than that, or alive behind a lock that does not hold.
+    // Dead for less than that, or alive with a lock that does not work.
     let mut until = waiting.now() + beat * 5 / 2;
     while !suspects.is_empty() && waiting.now() < until {
         if !waiting.pause(beat.min(Duration::from_millis(500))) {
@@ -216,8 +215,8 @@ pub fn test(
     Ok(())
 }
 
-/// The farmers to look at: not all of a thousand, and last those with names like ours,
-/// which are most likely on our node.
+/// The farmers to observe: not all of a thousand, and last those with names like ours, which
+/// are most likely on our node.
 fn others(dir: &Arc<dyn Dir>, me: &str) -> Result<Vec<String>> {
     let mut all = membership::present(dir)?;
     all.retain(|farmer| farmer != me);

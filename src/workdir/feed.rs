@@ -1,4 +1,4 @@
-//! Tasks that arrive while the run is under way, from a stream.
+//! Tasks that arrive from a stream during the run.
 //!
 //! The same generator run again, or read by several farmers at once, adds
 //! nothing twice: the n-th line with some text is the n-th task with that text.

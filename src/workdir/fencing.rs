@@ -1,7 +1,7 @@
 //! Fencing: how a farmer finds out that others have fenced it.
 //!
-//! Guarantee: the answer under the lock is certain; the answer without it may be late, but is
-//! never wrong.
+//! Guarantee: the answer under the lock is certain; the answer without it may miss a recent
+//! fence, but never reports one that did not happen.
 
 use crate::workdir::error::{Error, Result};
 use crate::workdir::fs::{Dir, Workdir};

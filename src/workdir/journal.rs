@@ -1,10 +1,9 @@
-//! A farmer's own journal: what it started and how it ended, and by its lock
-//! and its growth it shows that the farmer is alive.
+//! A farmer's own journal. It records which tasks the farmer started and how they ended. Its
+//! lock and its growth show that the farmer is alive.
 //!
-//! One writer, so it may stay open. A result is recorded once it is synced
-//! here; everything else in the workdir can be made again from it. What
-//! failed to be written or synced is written again over itself, so that neither
-//! a torn line nor a hole stays in the middle.
+//! One writer, so it may stay open. A result is recorded once it is synced here; everything
+//! else in the workdir can be restored from it. A part whose write or sync failed is rewritten
+//! at the same offset, so that neither a torn line nor a hole stays in the middle.
 
 use std::io;
 use std::os::fd::OwnedFd;
@@ -39,8 +38,8 @@ pub struct Journal {
     mechanism: Mechanism,
     /// Everything before it is durable.
     synced: u64,
-    /// Everything behind that: should a sync fail, it is written again, for the
-    /// system may have dropped any part of it.
+    /// Everything after that: should a sync fail, it is written again, for the system may have
+    /// dropped any part of it.
     tail: Vec<u8>,
     /// Everything before it is written.
     written: u64,
@@ -205,7 +204,7 @@ pub fn header(file: &dyn File) -> io::Result<Option<Header>> {
     })
 }
 
-/// The ends that a journal records, each with the offset behind its line.
+/// The ends that a journal records, each with the offset after its line.
 pub fn ends(file: &dyn File) -> io::Result<Vec<(u64, End)>> {
     let (mut lines, mut ends) = (Lines::new(file, 0, file.len()?), Vec::new());
     // The last line of a dead farmer may be torn: it is not committed.

@@ -1,4 +1,4 @@
-//! The three ways to exclude other processes, on whatever node.
+//! The three ways to exclude other processes, on any node.
 
 use std::fmt;
 use std::str::FromStr;

@@ -1,10 +1,11 @@
-//! Which farmers a workdir knows: by the places of their journals, and by the log.
+//! Which farmers a workdir knows, according to the places of their journals and to the log.
 //!
 //! The journal of a farmer is in `nodes/` while it lives, and is renamed to
-//! `nodes/done/NAME.SEQ.jsonl` after the transaction SEQ by which it was over. The rename is
-//! atomic and does not touch the file itself, its lock or processes that have it open.
-//! Guarantee: a journal in `nodes/done/` is of a farmer that is not alive by any state that is
-//! true; listing `nodes/` costs as much as there are living farmers, however many there were.
+//! `nodes/done/NAME.SEQ.jsonl` after the transaction SEQ that ended its membership. The rename
+//! is atomic and does not touch the file itself, its lock or processes that have it open.
+//! Guarantee: the farmer of a journal in `nodes/done/` is a member in no committed state; the
+//! cost of listing `nodes/` depends on the number of live farmers, however many there were
+//! before.
 
 use crate::workdir::error::{Context, Error, Result};
 use crate::workdir::files::{read_from, retry_stale};

@@ -47,7 +47,7 @@ impl OutcomeCursor {
         let entries = txn.entries_since(&self.log)?;
         let has_rotated = txn.state().log.segment != self.log.segment;
         if has_rotated || entries.iter().any(|entry| is_anew(&entry.act)) {
-            // `failed` was written anew, without what was taken out; or may have been.
+            // `failed` was rewritten, without what was taken out; or may have been.
             self.failed = 0;
         }
         let mut news = Vec::new();

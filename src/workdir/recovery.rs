@@ -1,10 +1,9 @@
 //! Taking over from a dead farmer: its results are settled, its other tasks go back into
 //! `toprocess`, its journal moves to `nodes/done/`.
 //!
-//! Everything is decided under the lock from two records: the log says what it
-//! had claimed and up to where its journal was settled; the journal says what
-//! ended. One transaction does it all, so a process that dies over it leaves
-//! the work to the next one.
+//! Everything is decided under the lock from two records: the log says what it had claimed and
+//! up to where its journal was settled; the journal says what ended. One transaction does it
+//! all, so if the process dies meanwhile, the work is left to the next one.
 
 use crate::workdir::{journal, membership};
 use std::collections::HashSet;
@@ -143,7 +142,7 @@ impl DeadJournal {
         looked_at: Option<&JournalView>,
     ) -> Result<Option<Self>> {
         let name = layout::journal(farmer);
-        // Another process of our node may look at it, too, and be stopped over it.
+        // Another process of our node may test its lock, too, and be stopped meanwhile.
         let journal = workdir
             .dir
             .open(&name, Open::Fresh)
@@ -161,9 +160,9 @@ impl DeadJournal {
         Ok(is_as_it_was.then_some(Self { name, journal }))
     }
 
-    /// Of a farmer of which the log knows nothing, `finished` has what succeeded: the
-    /// log was begun anew since. Otherwise the farmer joined after the last transaction of
-    /// a `lock` that is older than the other files.
+    /// Of a farmer of which the log knows nothing, `finished` has what succeeded: the log was
+    /// restarted since. Otherwise the farmer joined after the last transaction of a `lock` that
+    /// is older than the other files.
     fn check_is_known(&self, txn: &mut Txn<'_>) -> Result<()> {
         let ends = self.ends()?;
         let ends = ends.iter().map(|(_, end)| end);

@@ -1,7 +1,7 @@
-//! Taking over a workdir of format 1.
+//! Converting a workdir of format 1.
 //!
 //! Guarantee: it happens under the lock, and only when the state has no member. A new `lock` is
-//! written beside the old one and takes its place by a rename, so a process that dies over it
+//! written beside the old one and takes its place by a rename, so a process that dies meanwhile
 //! leaves one or the other, each whole. Programs that know only format 1 refuse what they find
 //! then.
 
@@ -61,7 +61,7 @@ fn replace_lock(
     let mut state = State {
         format: FORMAT,
         seq: old.seq + 1,
-        // The log begins anew.
+        // The log is restarted.
         log: Log {
             segment: old.log.segment + 1,
             ..Log::default()

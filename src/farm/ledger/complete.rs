@@ -1,4 +1,4 @@
-//! Whether the run is complete for this farmer, when it has no task.
+//! Whether the run is complete for this farmer; asked when it has no task.
 
 use std::time::{Duration, Instant};
 

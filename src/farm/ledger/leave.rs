@@ -1,4 +1,4 @@
-//! How the ledger ends: when it gives up on a workdir that refuses, when others have
+//! How the ledger ends: when it gives up on a workdir whose operations fail, when others have
 //! fenced it, and when it leaves.
 
 use std::time::Instant;
@@ -12,7 +12,7 @@ use crate::workdir::liveness::Waiting;
 use crate::workdir::state::State;
 
 impl Ledger {
-    /// The workdir refused: whether to give up.
+    /// An operation on the workdir failed: whether to give up.
     pub(super) fn is_over(&mut self, error: Error) -> bool {
         let is_busy = self.shared.running().next().is_some();
         let is_first = self.times.refused_since.is_none();

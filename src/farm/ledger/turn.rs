@@ -1,5 +1,5 @@
-//! The turn of the ledger: one transaction that settles ends and claims tasks, and what it
-//! takes from the slots before.
+//! The turn of the ledger: one transaction that settles ends and claims tasks. Before it the
+//! ledger takes the reports of the slots.
 
 use std::sync::PoisonError;
 use std::time::{Duration, Instant};

@@ -1,4 +1,4 @@
-//! What a plan makes of options and variables.
+//! Plans from options and environment variables.
 
 use super::*;
 use crate::host::gpus::Access;

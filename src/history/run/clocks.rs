@@ -1,4 +1,4 @@
-//! Whether the clocks of the nodes differ, by the order of transactions.
+//! Whether the clocks of the nodes differ, judged by the order of transactions.
 //!
 //! Transactions exclude each other and each notes the time of its node. One that is
 //! earlier by its node's clock than the transaction before it, of another node, proves

@@ -40,7 +40,7 @@ pub struct Counts {
 }
 
 impl Counts {
-    /// Looks at a workdir.
+    /// Reads a workdir.
     pub(super) fn read(workdir: &Path) -> io::Result<Self> {
         let looked = RealDir::open(workdir)
             .map_err(|error| error.to_string())
@@ -192,9 +192,9 @@ pub(super) fn failed_ids(workdir: &Path, counts: &Counts) -> io::Result<Vec<u64>
     Ok(ids)
 }
 
-/// How many tasks waited after each transaction, with its time: computed backwards from
-/// now. It ends at a seal, since the number of tasks that a seal requeues is not recorded,
-/// and where the log is no longer kept.
+/// How many tasks waited after each transaction, with its time: computed backwards from now. It
+/// ends at a fence, since the number of tasks that a fence requeues is not recorded, and where
+/// the log is no longer kept.
 pub(super) fn queue_history(workdir: &Path, counts: &Counts) -> Option<Vec<(u64, u64)>> {
     let state = counts.state.as_ref()?;
     let (mut left, mut points) = (state.left(), Vec::new());

@@ -1,7 +1,7 @@
 //! What one farmer did, gathered from its journal as that grows.
 //!
-//! It needs a constant amount of memory, and some bytes for each failure: of a task that
-//! finished only its part in the figures is kept.
+//! It needs a constant amount of memory, and some bytes for each failure: a finished task is
+//! kept only as a part of the figures.
 
 use std::collections::BTreeSet;
 use std::io;
@@ -71,7 +71,7 @@ pub struct Farmer {
     pub first: u64,
     /// The last time in its journal.
     pub last: u64,
-    /// When it left in good order, and why.
+    /// When it left cleanly, and why.
     pub left: Option<(u64, String)>,
     /// The health of its node, as it judges it.
     pub health: NodeHealth,

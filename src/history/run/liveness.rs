@@ -1,11 +1,9 @@
 //! Whether a farmer is alive, by what the workdir shows without touching it.
 //!
-//! No lock is tried, since a lock that is tried is held for a moment. A seal or a last
-//! record shows that a farmer is over. On the node of the farmer we look for its process;
-//! elsewhere the age of its journal decides, by the heartbeat and the takeover time of the
-//! run.
-//! That age is by the clock of the file system, where that is known: a login node may have
-//! a skewed clock.
+//! No lock is tried, since a try takes the lock for a moment. A fence or a last record shows
+//! that a farmer has ended. On the node of the farmer we look for its process; elsewhere the
+//! age of its journal decides, by the heartbeat and the takeover time of the run. That age is
+//! by the clock of the file system, where that is known: a login node may have a skewed clock.
 
 use std::time::{Duration, SystemTime};
 
@@ -29,7 +27,7 @@ pub enum FarmerState {
     Dead,
     /// It died, and its tasks were given back.
     Lost,
-    /// It left in good order.
+    /// It left cleanly.
     Left,
 }
 

@@ -1,9 +1,9 @@
 //! A run in figures, from the files of its workdir.
 //!
 //! [`Run::refresh`] reads what is new since it was last called, so a live view calls it again
-//! and again; each journal is read once. It takes no lock and writes nothing. Guarantee: how
-//! many tasks are done is what the state in `lock` says, which is exact; everything from
-//! journals may be some seconds ahead of it.
+//! and again; each journal is read once. It takes no lock and writes nothing. Guarantee: the
+//! number of tasks that are done is that of the state in `lock`, which is exact; everything
+//! from journals may be some seconds ahead of it.
 
 pub mod attempt;
 mod clocks;

@@ -1,4 +1,4 @@
-//! The ends and starts in a journal, parsed without any allocation.
+//! The ends and starts in a journal, parsed without allocating memory.
 //!
 //! A run of a million tasks has hundreds of megabytes of them, and a view needs
 //! only their numbers. Other fields of a line are skipped, so a record with

@@ -1,9 +1,9 @@
 //! What a farmer's slots do, from the starts and ends in its journal.
 //!
 //! A journal has ends in the order in which they were written, and a failing end may be written
-//! later: by then the slot has gone on. So a start and an end belong together by task and
-//! attempt, never by the slot alone. Guarantee: an end takes only its own attempt out of what
-//! runs.
+//! later: by then the slot has started another task. So a start and an end are matched by task
+//! and attempt, never by the slot alone. Guarantee: an end removes only its own attempt from
+//! the running ones.
 
 use std::collections::BTreeMap;
 

@@ -1,4 +1,4 @@
-//! A run read while it grows is the run read at once; and what is advised.
+//! A run that is read while it grows equals the run that is read at once; and the advice.
 
 use std::fs::OpenOptions;
 use std::io::Write as _;

@@ -1,7 +1,7 @@
 //! The log of transactions, as a view reads it without the lock: the newest segment in
 //! `lock`, and those before as far as they are kept.
 //!
-//! Segments that are gone, or were read in part, are left out: nothing is decided by them.
+//! Segments that are gone, or were read in part, are left out: no decision depends on them.
 
 use std::io;
 use std::path::Path;

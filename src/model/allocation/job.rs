@@ -1,4 +1,4 @@
-//! The job that we run in, as far as variables say, and the variables.
+//! The job that we run in, as far as environment variables tell, and these variables.
 
 use std::time::Duration;
 

@@ -1,4 +1,4 @@
-//! LSF, Grid Engine, Flux: the job, by their variables.
+//! LSF, Grid Engine, Flux: the job, by their environment variables.
 
 use super::job::{Allocation, Env, Launch, Scheduler};
 

@@ -1,9 +1,9 @@
-//! The allocation that we run in, by its variables: which scheduler, which job, which of
-//! its processes we are. Pure functions from an environment.
+//! The allocation that we run in, by its environment variables: which scheduler, which job,
+//! which of its processes we are. Pure functions from an environment.
 //!
-//! Correctness never depends on it: the workdir decides which process does what. It gives names
-//! for people, and says which scheduler to ask for the end of the job. Guarantee: of several
-//! launchers that have left their variables, the innermost is believed.
+//! Correctness never depends on it: the workdir decides which process does what. It gives
+//! display names, and tells which scheduler to ask for the end of the job. Guarantee: if
+//! several nested launchers have set their variables, the innermost one counts.
 
 mod job;
 mod launcher;

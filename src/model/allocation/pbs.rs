@@ -1,5 +1,5 @@
-//! PBS: the job's script, what pbsdsh starts, the node file. Recorded on OpenPBS 23;
-//! TORQUE as its documentation has it.
+//! PBS: the job's script, what pbsdsh starts, the node file. Recorded on OpenPBS 23; TORQUE
+//! according to its documentation.
 
 use super::job::{Allocation, Env, Launch, Scheduler};
 
@@ -46,9 +46,9 @@ pub fn processes_of(text: &str) -> u32 {
     u32::try_from(lines.count()).unwrap_or(u32::MAX)
 }
 
-/// Reads a node file, or Grid Engine's `PE_HOSTFILE`: how many nodes there
-/// are, and how many processes or slots on `host`. A line is a host, and behind
-/// it perhaps a number; a host may have several lines.
+/// Reads a node file, or Grid Engine's `PE_HOSTFILE`: how many nodes there are, and how many
+/// processes or slots on `host`. A line is a host, and after it perhaps a number; a host may
+/// have several lines.
 pub fn lines_of(text: &str, host: &str) -> (u32, u32) {
     let short = |name: &str| name.split('.').next().unwrap_or(name).to_owned();
     let (mut hosts, mut ours) = (Vec::new(), 0);

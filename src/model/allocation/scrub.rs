@@ -1,4 +1,4 @@
-//! The variables that a launcher sets for the processes that it has started.
+//! The environment variables that a launcher sets for the processes that it has started.
 //!
 //! A task that is an MPI program and finds them would take itself for a part of our step.
 //! Variables that name our job are not among them: a task may start a step itself.

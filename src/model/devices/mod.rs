@@ -1,9 +1,8 @@
 //! Devices: how their names are read, how they are assigned to slots, which CPUs go
 //! with them, and when one is free.
 //!
-//! Guarantee: a token that we were given is handed on letter by letter and never renumbered,
-//! and no token is assigned to more slots than may share it, over all processes of a node
-//! together.
+//! Guarantee: a token that we were given is passed on unchanged and never renumbered, and no
+//! token is assigned to more slots than may share it, over all processes of a node together.
 
 pub mod assign;
 pub mod availability;
@@ -70,7 +69,7 @@ pub const VARIABLES: [&str; 5] = [
 /// The kind of a token, as far as its form shows it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
-    /// A number, with the number of a tile behind a dot where there is one.
+    /// A number, with the number of a tile after a dot where there is one.
     Index(u32, Option<u32>),
     /// `GPU-…`, or a part of it from its beginning.
     Uuid,
@@ -96,7 +95,7 @@ pub fn kind(token: &str) -> Option<Kind> {
     }
 }
 
-/// A list of tokens, as a variable holds it.
+/// A list of tokens, as in an environment variable.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Visible {
     /// The tokens that count, each once, in their order.

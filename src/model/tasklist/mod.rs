@@ -1,7 +1,7 @@
 //! The task list: bytes → the lines that are tasks.
 //!
 //! One line, one task. Blank lines and lines whose first non-blank byte is `#` are not tasks; a
-//! line that ends in a backslash goes on in the next one, as in a shell. Directives of other
+//! line that ends in a backslash continues in the next one, as in a shell. Directives of other
 //! tools are errors: they would be ignored. The parser is fed chunks as they arrive, from a
 //! file of a million lines or from a pipe that stays open, and keeps no more than one
 //! unfinished line. Guarantee: where the chunks are cut never changes the result, a task is
@@ -174,7 +174,7 @@ impl Parser {
             self.carried_line(emit)?;
         }
         if !self.parts.is_empty() {
-            // Nothing comes behind the backslash: it is the task's.
+            // Nothing follows the backslash: it is part of the task.
             let mut task = std::mem::take(&mut self.joined);
             task.push(b'\\');
             let first = self.parts[0].1;

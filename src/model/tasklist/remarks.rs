@@ -26,8 +26,8 @@ pub struct Remarks {
     pub crlf: Occurrences,
     /// Tasks with a CR in the middle (which PyTaskFarmer takes for a line end).
     pub inner_cr: Occurrences,
-    /// Tasks that end in a backslash behind which nothing comes: the list ends there,
-    /// or it is read as it is.
+    /// Tasks that end in a backslash after which nothing comes: the list ends there, or it is
+    /// read as it is.
     pub backslash: Occurrences,
     /// Tasks that only set up their own shell.
     pub setup: Occurrences,

@@ -29,7 +29,7 @@ pub struct Charge {
     pub walltime: Duration,
     /// The time since it began, suspended or not.
     pub elapsed: Duration,
-    /// What it was charged at the scheduler's last look, some time ago.
+    /// What it was charged when the scheduler last checked, some time ago.
     pub used: Duration,
 }
 

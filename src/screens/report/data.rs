@@ -1,4 +1,4 @@
-//! What the page's script draws from.
+//! The data that the page's script draws.
 
 use std::io;
 

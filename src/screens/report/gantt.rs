@@ -1,8 +1,8 @@
-//! What ran in which slot when, few enough pieces for a page.
+//! The chart of slots over time, with few enough bars for a page.
 //!
-//! Attempts that are too short to be seen are drawn as one piece with their
-//! neighbours; how many failed among them stays known. The number of pieces has
-//! a bound, whatever the number of tasks.
+//! Attempts that are too short to be seen are merged with their neighbours into one bar (a
+//! *piece*), which knows how many of them failed. The number of pieces is limited, whatever the
+//! number of tasks.
 
 use std::io;
 
@@ -17,16 +17,16 @@ use crate::model::escape::escape;
 use crate::model::figures::float;
 use crate::model::outcome::{Destination, Outcome};
 
-/// The most rows that are drawn: more are thinner than a line.
+/// The most rows that are drawn: with more, a row would be thinner than a line.
 const ROWS: usize = 400;
 
-/// About the most pieces.
+/// About how many pieces there are at most.
 const PIECES: u64 = 60_000;
 
-/// The most points of duration and memory.
+/// The most points in the charts of duration and memory.
 const POINTS: u64 = 2500;
 
-/// Attempts of one row, side by side.
+/// Consecutive attempts in one row, drawn as one bar.
 #[derive(Clone, Copy, Debug)]
 struct Piece {
     from: u64,
@@ -42,7 +42,7 @@ struct Piece {
 /// The chart of slots over time.
 pub(super) struct Gantt {
     origin: u64,
-    /// What is shorter is drawn with its neighbours; in microseconds.
+    /// Shorter attempts are merged with their neighbours; in microseconds.
     grain: u64,
     rows: Vec<(String, u32)>,
     left_out: usize,
@@ -133,7 +133,7 @@ impl Gantt {
         for attempt in slots.running.values().chain(&slots.unended) {
             if let Some(row) = row(attempt.slot) {
                 let is_over = slots.unended.iter().any(|one| one.is_same(attempt));
-                // When it ended is not known: the slot has gone on.
+                // Its end is not known: the slot has started another task since.
                 let to = if is_over { attempt.at } else { now };
                 self.draw(row, &mut open[row], attempt, to);
             }
@@ -173,7 +173,7 @@ impl Gantt {
             && new.is_short
             && new.to.max(piece.to) - new.from.min(piece.from) <= self.grain
         {
-            // An end that was held back comes behind what began after it.
+            // An end that was withheld may come after attempts that began later.
             piece.from = piece.from.min(new.from);
             piece.to = piece.to.max(new.to);
             piece.count += 1;
@@ -185,7 +185,7 @@ impl Gantt {
         self.pieces.extend(done.map(|piece| (row, piece)));
     }
 
-    /// Every so many attempts one is a point.
+    /// Adds a point for every `step`-th attempt.
     fn point(&mut self, attempt: &Attempt) {
         self.seen += 1;
         let Some(used) = attempt.used.filter(|_| self.seen.is_multiple_of(self.step)) else {
@@ -193,7 +193,7 @@ impl Gantt {
         };
         let destination = attempt.outcome.as_ref().map(Outcome::destination);
         if destination == Some(Destination::ToProcess) {
-            // How long it would have taken, and what it would have used, is not known.
+            // It was stopped: its full duration and memory are not known.
             return;
         }
         let failed = destination == Some(Destination::Failed);
@@ -207,7 +207,7 @@ impl Gantt {
         ]));
     }
 
-    /// For the page: times in microseconds from the first.
+    /// The data for the page's script: times in microseconds since the first start.
     pub(super) fn json(&self) -> Value {
         let since = |at: u64| at.saturating_sub(self.origin);
         let pieces = self.pieces.iter().map(|(row, piece)| {

@@ -1,9 +1,9 @@
 //! The page as HTML: what can be read without scripts.
 //!
 //! Its figures are those of `pytf status --json`, its list of failed tasks that of `pytf status
-//! --failed --json`. Guarantee: maud escapes every value, and the only texts that are put in as
-//! they are, are our own style and script and the data that [`super::data`] has made fit for a
-//! script.
+//! --failed --json`. Guarantee: maud escapes every value, and the only texts that are inserted
+//! unescaped are our own style and script, and the data that [`super::data`] has made safe for
+//! a script.
 
 use std::io;
 use std::path::Path;

@@ -1,4 +1,4 @@
-//! The page holds what the workdir holds, and nothing of it can act.
+//! The page shows what the workdir contains, and none of it can run as a script.
 
 use std::fs;
 

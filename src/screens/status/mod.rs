@@ -1,4 +1,4 @@
-//! `pytf status`: how a run stands, on one screen or as JSON.
+//! `pytf status`: the state of a run, as text or as JSON.
 
 pub(crate) mod failed;
 mod form;

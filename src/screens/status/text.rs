@@ -1,4 +1,4 @@
-//! `pytf status`: one screen for people.
+//! `pytf status` as text, on one screen.
 
 use std::fmt::Write as _;
 use std::io;

@@ -1,4 +1,4 @@
-//! Which slices are drawn together where there are too many.
+//! Which slices are merged where there are too many.
 
 use std::collections::BTreeMap;
 

@@ -1,4 +1,4 @@
-//! What the timeline shows: the farmers, their rows, the time that is 0.
+//! What the timeline shows: the farmers, their rows, the start of the time axis.
 
 use std::time::Duration;
 

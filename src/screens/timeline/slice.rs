@@ -1,5 +1,5 @@
-//! The slices of the timeline: an attempt each, but for short ones that are drawn
-//! together where there are too many.
+//! The slices of the timeline: one per attempt, except where there are too many: then short
+//! ones are merged.
 
 use std::io::{self, Write as _};
 

@@ -1,5 +1,5 @@
-//! A timeline is judged as its consumers judge it: parsed, and every rule that
-//! they rely on looked up.
+//! A timeline is judged as its consumers judge it: it is parsed, and every rule that they rely
+//! on is checked.
 
 use std::collections::BTreeMap;
 use std::fs::{self, File};

@@ -1,4 +1,4 @@
-//! The trace as a stream of events, each a line.
+//! The trace as a stream of events, one per line.
 //!
 //! Guarantee: slices of one row never overlap and are never empty ([`Trace::place`]).
 

@@ -1,7 +1,7 @@
-//! From the state to the screen, whatever its size, with ratatui's widgets.
+//! Draws the state on a terminal of any size, with ratatui's widgets.
 //!
-//! Pure: the same state, size and look give the same cells. What does not fit is
-//! left out, the least important first; the panel that is chosen stays.
+//! Pure: the same state, size and style give the same cells. What does not fit is left out, the
+//! least important first; the chosen panel is always drawn.
 
 use console::measure_text_width;
 use ratatui::buffer::Buffer;
@@ -21,22 +21,22 @@ use crate::model::figures::{float, grouped, micros, share};
 use crate::ui::rate::show_rate;
 use crate::ui::style::{OutputStyle, Paint};
 
-/// From this width on, what runs and what failed stand side by side.
+/// From this width on, the panels of running and of failed tasks are side by side.
 const WIDE: u16 = 120;
 
-/// Below this width the table of nodes has its first columns only.
+/// Below this width the table of nodes has only its first columns.
 const NARROW: u16 = 60;
 
 /// Below this height only the chosen panel is drawn.
 const LOW: u16 = 9;
 
-/// From this height on the rate over time is drawn.
+/// From this height on, the rate over time is drawn.
 const HIGH: u16 = 15;
 
-/// How high it is, with its title.
+/// The height of that chart, with its title.
 const RATE: u16 = 4;
 
-/// The greatest height of the rate over time, in parts.
+/// The value of the tallest bar in that chart.
 const TOP: u64 = 1000;
 
 /// Draws everything.
@@ -107,8 +107,7 @@ fn height_of(state: &State, panel: Panel) -> u16 {
     u16::try_from(rows).unwrap_or(u16::MAX).saturating_add(1)
 }
 
-/// Where the run stands: its state and how much is done, how many tasks are where, and
-/// how fast it goes.
+/// The head: the state of the run and its progress, the numbers of tasks, and the speed.
 fn head(theme: &Theme, snapshot: &Snapshot, area: Rect, buffer: &mut Buffer) {
     let (state, paint) = snapshot.state;
     let line = |number: u16| Rect {
@@ -123,7 +122,7 @@ fn head(theme: &Theme, snapshot: &Snapshot, area: Rect, buffer: &mut Buffer) {
         grouped(snapshot.done),
         grouped(snapshot.total)
     );
-    // The figures matter more than the name.
+    // The figures have precedence over the name.
     let width = usize::from(area.width);
     let room = width.saturating_sub(percent.len() + 4);
     let name_room = room.saturating_sub(state.len() + 3);
@@ -176,7 +175,7 @@ fn rate(theme: &Theme, snapshot: &Snapshot, area: Rect, buffer: &mut Buffer) {
         .render(area, buffer);
 }
 
-/// The height of a rate; a tenth at least where it is not 0.
+/// The height of a bar: at least a tenth of the tallest where the rate is not 0.
 #[expect(
     clippy::cast_possible_truncation,
     clippy::cast_sign_loss,
@@ -290,7 +289,7 @@ fn log(theme: &Theme, page: &Page, area: Rect, buffer: &mut Buffer) {
         None if page.log.lines.is_empty() => "it has printed nothing",
         None => "",
     };
-    // A log that is shorter than the screen never scrolls off it.
+    // A log that is shorter than the screen cannot be scrolled off it.
     let first = lines
         .len()
         .saturating_sub(page.below)

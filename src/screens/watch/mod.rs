@@ -2,8 +2,7 @@
 //!
 //! One thread reads the workdir, one the keys, one waits for signals; the thread that called
 //! draws, and waits on one channel for all of them. `state` decides and `draw` paints, both
-//! without a terminal. Guarantee: it only reads, and whatever ends it, the terminal is as it
-//! was.
+//! without a terminal. Guarantee: it only reads, and however it ends, the terminal is restored.
 
 mod draw;
 mod message;

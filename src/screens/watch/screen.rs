@@ -1,7 +1,7 @@
-//! The terminal: taken over, and given back whatever happens.
+//! The terminal: put into the state that the view needs, and restored whatever happens.
 //!
-//! Guarantee: from [`Screen::enter`] on, leaving by return, by an error or by a panic gives the
-//! terminal back as it was. The loop handles signals.
+//! Guarantee: from [`Screen::enter`] on, leaving by return, by an error or by a panic restores
+//! the terminal. The loop handles signals.
 
 use std::io::{self, BufWriter, Stdout, Write as _, stdout};
 use std::sync::Once;

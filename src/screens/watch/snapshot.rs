@@ -1,4 +1,4 @@
-//! What the screen shows of a run at one moment: plain values, fit to be printed.
+//! What the screen shows of a run at one moment: plain values that are safe to print.
 //!
 //! Guarantee: every text in here went through `escape`, and no list of tasks is longer than
 //! [`KEPT`].

@@ -1,7 +1,7 @@
-//! The bar on a terminal, and what stands before and behind it.
+//! The bar on a terminal, and the text before and after it.
 //!
-//! Guarantee: all of it is drawn in one stroke; where there is little room, how many failed
-//! stays longest of what is behind the bar.
+//! Guarantee: all of it is written at once; where there is little room, the number of failed
+//! tasks is the last part after the bar to be left out.
 
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -15,7 +15,7 @@ use crate::model::figures::grouped;
 use crate::ui::rate::{RecentRate, show_rate};
 use crate::ui::style::OutputStyle;
 
-/// The bar, and what stands before and behind it: all is drawn in one stroke.
+/// The bar, and the text before and after it: all is written at once.
 pub(super) struct Bar {
     pub(super) drawn: ProgressBar,
     pub(super) style: OutputStyle,
@@ -64,7 +64,7 @@ impl Bar {
     }
 }
 
-/// What stands before and behind the bar: what matters most, as far as it fits.
+/// The text before and after the bar: the most important parts, as far as they fit.
 pub(super) fn beside_bar(
     counts: &ProgressCounts,
     rate: &RecentRate,

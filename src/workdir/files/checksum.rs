@@ -9,7 +9,7 @@ use crc32fast::Hasher;
 pub const CHANGED: &str = "its checksum is not the recorded one: some of its lines have \
                            changed since they were written";
 
-/// The sum of `len` bytes that have the sum `sum`, with `bytes` behind them.
+/// The sum of `len` bytes that have the sum `sum`, followed by `bytes`.
 pub fn grown(sum: u32, len: u64, bytes: &[u8]) -> u32 {
     let mut hasher = Hasher::new_with_initial_len(sum, len);
     hasher.update(bytes);

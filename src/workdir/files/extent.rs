@@ -1,5 +1,4 @@
-//! What is recorded of a shared file: how far it is known, and how its unclaimed part
-//! begins.
+//! What is recorded of a shared file: its committed length, and how its unclaimed part begins.
 //!
 //! Guarantee: bytes past a committed length are uncommitted and are ignored.
 
@@ -19,7 +18,7 @@ pub struct Committed {
 }
 
 impl Committed {
-    /// The same, with these bytes behind it.
+    /// The same, followed by these bytes.
     #[must_use]
     pub fn with(self, bytes: &[u8]) -> Self {
         Self {

@@ -1,7 +1,7 @@
 //! The lines of files, read in pieces.
 //!
-//! Guarantee: what is read never depends on how long the file is, only on the part of it that
-//! was asked for and on its longest line; a last line without a line feed is ignored.
+//! Guarantee: how much is read does not depend on the length of the file, only on the requested
+//! part and on the longest line; a last line without a line feed is ignored.
 
 use std::collections::HashMap;
 use std::sync::Arc;

@@ -1,8 +1,8 @@
-//! Files that are written beside the files that they are to replace.
+//! New files, written beside the files that they will replace.
 //!
-//! Guarantee: such a file has no part in anything until a state in force names it among its
-//! renames. One that is dropped before it is complete is gone; one that a dead process left is
-//! recognised by its name.
+//! Guarantee: such a file is ignored until the current state names it among its renames. One
+//! that is dropped before it is complete is removed; one that a dead process left is recognised
+//! by its name.
 
 use std::sync::Arc;
 

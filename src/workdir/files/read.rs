@@ -15,11 +15,11 @@ pub fn read_from(file: &dyn File, offset: u64) -> io::Result<Vec<u8>> {
     Ok(bytes)
 }
 
-/// How often a look without the lock is made that a stale handle ends.
+/// How often a read without the lock is tried that ends with a stale handle.
 const LOOKS: u32 = 10;
 
-/// Looks at a file without the lock. Another node may put a new one in its place, or remove
-/// it, in the midst of that: NFS calls its handle stale then, and `look` opens it anew.
+/// Reads a file without the lock. Another node may replace or remove the file meanwhile. Then
+/// NFS reports a stale handle, and `look` is called again, which opens the file again.
 pub fn retry_stale<T>(mut look: impl FnMut() -> Result<T>) -> Result<T> {
     for _ in 1..LOOKS {
         match look() {

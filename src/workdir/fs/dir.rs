@@ -1,8 +1,8 @@
 //! The file system as the workdir code sees it: one small trait.
 //!
-//! The real one works relative to an open directory and never follows a link;
-//! the model check and the simulator put theirs in its place, so that the real
-//! protocol runs on a file system with weak caches, faults and crashes.
+//! The real one works relative to an open directory and never follows a symbolic link; the
+//! model check and the simulator use implementations of their own, so that the real protocol
+//! runs on a file system with weak caches, faults and crashes.
 //!
 //! Names are relative to the workdir. There is no way to shrink a file: on NFS
 //! that loses claims even under the lock.

@@ -1,5 +1,5 @@
-//! The real file system, below one open directory: no link is followed, and no file
-//! is trusted whose owner or mode [`Rights`] refuse.
+//! The real file system, below one open directory: no symbolic link is followed, and no file is
+//! opened whose owner or mode [`Rights`] does not allow.
 
 use std::fs::{File as StdFile, Metadata, TryLockError};
 use std::io::{self, ErrorKind};

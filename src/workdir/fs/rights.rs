@@ -2,9 +2,10 @@
 //! `toprocess`, `tasks` or a script can run commands as its owner.
 //!
 //! Guarantee: files made in a workdir are not writable by users that may not write the workdir
-//! itself, whatever the umask, a default ACL or a set-group-ID folder say, and belongs to the
-//! workdir's owner also when root makes it; in a folder that others may write, they may write
-//! the files, too. What others could have written is refused when it is opened.
+//! itself, whatever the umask, a default ACL or a set-group-ID folder say, and belong to the
+//! workdir's owner even if root makes them. In a folder that other users may write to, they may
+//! write to the files, too. A file that other users could have written is refused when it is
+//! opened.
 
 use std::fs::{DirBuilder, File};
 use std::io;

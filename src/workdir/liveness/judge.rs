@@ -1,5 +1,5 @@
-//! Whether a farmer is alive: one more look at its journal, and the verdict of
-//! `model::liveness` on all that was seen.
+//! Whether a farmer is alive: one more observation of its journal, and the verdict of
+//! `model::liveness` on all observations.
 
 use super::waiting::Waiting;
 use super::watcher::{JournalView, look_at};
@@ -8,8 +8,8 @@ use crate::model::liveness::{LockState, Observation, Verdict};
 use crate::workdir::error::Result;
 use crate::workdir::fs::Workdir;
 
-/// Looks at a farmer, and judges by all that was seen of it; `None` when its journal is
-/// gone, or this process watches none.
+/// Observes a farmer, and judges by all observations of it; `None` when its journal is gone, or
+/// this process watches none.
 pub fn judge(
     workdir: &Workdir,
     farmer: &str,

@@ -1,6 +1,6 @@
-//! Who is alive, as far as a process can see it from its node: [`Watcher`] looks at
-//! journals, their locks and processes, [`judge`](fn@judge) asks `model::liveness` what
-//! that proves, and [`Waiting`] is the time in which it happens.
+//! Which farmers are alive, as far as a process can see it from its node: [`Watcher`] observes
+//! journals, their locks and processes, [`judge`](fn@judge) asks `model::liveness` what that
+//! proves, and [`Waiting`] is its clock and its waits.
 
 mod judge;
 pub mod own_node;

@@ -1,7 +1,7 @@
 //! Our own node: what it is, and which processes run on it.
 //!
-//! Guarantee: of a process on another node, or in another namespace of process numbers, nothing
-//! is said.
+//! Guarantee: a process on another node, or in another namespace of process ids, is always
+//! `Unknown`.
 
 use std::fs;
 use std::os::unix::fs::MetadataExt as _;

@@ -1,4 +1,4 @@
-//! Time and waits of a process that waits for the lock.
+//! The clock and the waits of a process that takes locks.
 //!
 //! Guarantee: after a canceled wait the lock is not taken.
 
@@ -23,7 +23,7 @@ pub trait Waiting {
     fn contenders(&self) -> u32 {
         1
     }
-    /// A heartbeat that was begun at this moment has arrived, and we were not fenced.
+    /// A heartbeat that began at this moment was written, and we were not fenced.
     fn lease_renewed(&mut self, _begun: Duration) {}
     /// What is known of other farmers; `None` for a process that does not observe any.
     fn watcher(&mut self) -> Option<&mut Watcher> {

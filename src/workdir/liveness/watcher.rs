@@ -1,4 +1,4 @@
-//! Looking at the journals of other farmers.
+//! Observing the journals of other farmers.
 //!
 //! This makes the observations, `model::liveness` judges them. Guarantee: a journal is opened
 //! to be read only, since on NFS a node that has a file open for writing anywhere does not see
@@ -17,7 +17,7 @@ use crate::workdir::fs::{Dir, File, Open, Workdir};
 use crate::workdir::mechanism::Mechanism;
 use crate::workdir::{journal, layout, membership};
 
-/// Looks at other farmers from this node, and what is known of them.
+/// Observes other farmers from this node, and keeps what is known of them.
 pub struct Watcher {
     node: Box<dyn Node>,
     /// What was seen so far.
@@ -50,7 +50,7 @@ impl Watcher {
         }
     }
 
-    /// The same of one that may be over.
+    /// The same of a farmer that may have left or been fenced.
     pub fn id_of_any(&mut self, dir: &Arc<dyn Dir>, farmer: &str) -> Result<Option<Header>> {
         if let Some(id) = self.id_of(dir, farmer)? {
             return Ok(Some(id));
@@ -83,7 +83,7 @@ impl Watcher {
     }
 }
 
-/// What one look has shown of a journal.
+/// What one observation has shown of a journal.
 #[derive(Clone, Debug)]
 pub struct JournalView {
     /// Who writes it; `None` without a header that can be read.
@@ -113,7 +113,7 @@ fn open(dir: &Arc<dyn Dir>, farmer: &str) -> Result<Option<Box<dyn File>>> {
     dir.open(&name, Open::Read).if_found("open", &name)
 }
 
-/// Looks at a journal; `None` when it is gone.
+/// Observes a journal; `None` when it is gone.
 pub fn look_at(
     workdir: &Workdir,
     farmer: &str,

@@ -1,6 +1,6 @@
 //! What keeps waiters from breaking a lock that has changed hands.
 //!
-//! Guarantee: once it is announced, no process replaces the lock by evidence from before.
+//! Guarantee: once it is announced, no process breaks the lock on earlier evidence.
 
 use crate::workdir::error::{Context, Result};
 use crate::workdir::fs::{Dir, File};

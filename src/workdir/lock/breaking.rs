@@ -3,7 +3,8 @@
 //!
 //! Guarantee: a lock is broken only when it has not changed hands for the takeover time by the
 //! waiter's own clock, or when its holder is a farmer of the same node that is dead by its
-//! journal, or died before it could say who it is; and of all that try it at once, one does it.
+//! journal, or died before it could say who it is; and of all processes that try it at once,
+//! one succeeds.
 
 use super::announce::{NEXT, disarm};
 use super::name::{HolderNote, NAMELESS, Version};
@@ -19,7 +20,7 @@ use crate::workdir::liveness::{self, Waiting};
 use crate::workdir::mechanism::Mechanism;
 use crate::workdir::state::{self, FORMAT, State};
 
-/// Two looks of a waiter are not farther apart than this.
+/// A waiter observes the holder at least this often.
 const LOOK: Duration = Duration::from_secs(5);
 
 /// What a waiter sees while it waits long.
@@ -49,8 +50,8 @@ impl LongWait {
         }
     }
 
-    /// Looks whether the lock changes hands; where it has not for the takeover time, it
-    /// is broken.
+    /// Checks whether the lock changes hands; if it has not for the takeover time, it is
+    /// broken.
     pub(super) fn check_holder(
         &mut self,
         workdir: &Workdir,
@@ -59,8 +60,7 @@ impl LongWait {
         let began = waiting.now();
         let sign = HolderSign::read(workdir)?;
         let now = waiting.now();
-        // Where we stood still ourselves, or the file system did, nothing that did proves
-        // anything.
+        // If this process or the file system stood still, silence in that time proves nothing.
         let most = waiting.takeover() / 4;
         let gap = began.saturating_sub(self.looked_at);
         let were_frozen = gap > most + LOOK.min(most) || now.saturating_sub(began) > most;

@@ -26,14 +26,14 @@ impl Held {
         waiting.now().saturating_sub(self.since) > waiting.takeover() / 2
     }
 
-    /// To be called before a state is written under the lock. Without [`Held::ends`]
-    /// after it, it is unknown whether that state is in force.
+    /// To be called before a state is written under the lock. Without [`Held::ends`] after it,
+    /// it is unknown whether that state is the current one.
     pub fn begins(&mut self) {
         self.name.iter_mut().for_each(Name::begins);
     }
 
-    /// The state is in force, or it certainly is not and will not be. `is_quiet`:
-    /// that state has no member.
+    /// The state is the current one, or it certainly is not and will not be. `is_quiet`: that
+    /// state has no member.
     pub fn ends(&mut self, is_true: bool, is_quiet: bool) {
         if let Some(name) = &mut self.name {
             name.ends(is_true, is_quiet);

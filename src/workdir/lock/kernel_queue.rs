@@ -2,8 +2,8 @@
 //! the lock is granted in the order of arrival, at once, without failed tries.
 //! Sixty processes that try again and again use more CPU time than their turns.
 //!
-//! A thread of ours waits in the queue, so that the wait can be canceled. Guarantee: a lock
-//! that is not taken from here any more is given back as soon as it comes.
+//! A thread of ours waits in the queue, so that the wait can be canceled. Guarantee: if the
+//! wait was canceled, the lock is released as soon as it is granted.
 
 use crate::workdir::fs::{Dir, File};
 use crate::workdir::layout::LOCK;

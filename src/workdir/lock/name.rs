@@ -23,8 +23,8 @@ use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
-/// So many names of committed transactions stay. If a process that sees a
-/// state as old creates a name again after that, a second look shows it.
+/// So many names of committed transactions stay. If a process that sees an even older state
+/// creates a removed name again, its second read of the state shows that.
 const KEPT: u64 = 64;
 
 /// How long a holder by name may take to write who it is: it gives the lock back
@@ -43,8 +43,8 @@ pub(super) struct Version {
 }
 
 impl Version {
-    /// Of the state in force in an open lock file. It is read without the lock: what is
-    /// torn is no damage.
+    /// Of the current state in an open lock file. It is read without the lock: what is torn is
+    /// no damage.
     pub(super) fn of(lock: &dyn File) -> Result<Self> {
         Ok(Self::of_state(
             state::read(lock).map_err(state::no_verdict)?,
@@ -80,7 +80,7 @@ enum CommitStatus {
     NotBegun,
     /// It has begun to write a state.
     Unknown,
-    /// Its state is in force.
+    /// Its state is committed.
     InForce,
 }
 
@@ -98,13 +98,13 @@ pub(super) struct Name {
 }
 
 impl Name {
-    /// From now on a state may be in force that was written under this name.
+    /// From now on a state that was written under this name may be committed.
     pub(super) fn begins(&mut self) {
         self.status = CommitStatus::Unknown;
     }
 
-    /// The state is in force, or it certainly is not and will not be.
-    /// `is_quiet`: it has no member.
+    /// The state is committed, or it certainly is not and will not be. `is_quiet`: it has no
+    /// member.
     pub(super) fn ends(&mut self, is_true: bool, is_quiet: bool) {
         self.status = if is_true {
             CommitStatus::InForce
@@ -233,8 +233,8 @@ pub(super) fn take(
     Ok(file?.map(|file| (file, name)))
 }
 
-/// The lock file, if the state in force is still that of `version`. Having created a name
-/// in the folder, this node knows the folder's other names as they are now.
+/// The lock file, if the current state is still that of `version`. Having created a name in the
+/// folder, this node knows the folder's other names as they are now.
 fn open_if_it_is(
     dir: &Arc<dyn Dir>,
     version: Version,
@@ -264,8 +264,8 @@ fn number_of(name: &str) -> Option<u64> {
     rest.split('.').next()?.parse().ok()
 }
 
-/// Whether a name belongs to a transaction that is far past, `seq` being the number of
-/// the state in force.
+/// Whether a name belongs to a transaction that is far past, `seq` being the number of the
+/// current state.
 pub fn is_past(name: &str, seq: u64) -> bool {
     number_of(name).is_some_and(|at| at.saturating_add(KEPT) <= seq)
 }

@@ -1,7 +1,7 @@
 //! What can be read from the files of a damaged workdir.
 //!
-//! Guarantee: of a task the newest attempt counts, and of one attempt the better end; a file
-//! that has its checksum is believed before all others.
+//! Guarantee: the newest attempt of a task counts; if an attempt has several ends, the best one
+//! counts; a file whose checksum is right takes precedence over all others.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;

@@ -83,8 +83,8 @@ enum Judgement {
     Works,
 }
 
-/// Looks at a farmer; `now` is by the file system's clock, and the farmer has been
-/// `watched` for that long.
+/// Observes a farmer; `now` is by the file system's clock, and the farmer has been `watched`
+/// for that long.
 fn look_at(
     workdir: &Workdir,
     farmer: &str,

@@ -3,7 +3,7 @@
 //!
 //! It works without the state, which may be what is damaged. Guarantee: nothing is changed
 //! while a farmer is alive; what there was is copied into a folder first; the new `lock` takes
-//! its place last, so a repair that was cut off is simply done again.
+//! its place last, so a repair that was interrupted is simply run again.
 
 mod evidence;
 mod idle;
@@ -23,9 +23,8 @@ use crate::workdir::liveness::Waiting;
 use crate::workdir::resume::ListFailure;
 use crate::workdir::state;
 
-/// Makes all files anew. `list` is the task list that the workdir was made from,
-/// for lines that no file holds any more; the workdir's mechanism counts when
-/// no state has one.
+/// Rewrites all files. `list` is the task list that the workdir was made from, for lines that
+/// no file holds any more; the workdir's mechanism counts when no state has one.
 pub fn repair(
     workdir: &Workdir,
     list: Option<(&Path, &Dialect)>,

@@ -1,6 +1,7 @@
-//! Writing the files of a workdir anew, and keeping the old ones.
+//! Rewriting the files of a workdir, and keeping the old ones.
 //!
-//! Guarantee: the new `lock` takes its place last, so a repair that is cut off is done again.
+//! Guarantee: the new `lock` takes its place last, so a repair that was interrupted is run
+//! again.
 
 use super::evidence::{Findings, LastAttempt};
 use std::io::ErrorKind;

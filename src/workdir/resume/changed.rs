@@ -1,9 +1,9 @@
 //! A list that has changed since the workdir was made from it.
 //!
 //! It is matched by the text of its lines, and the n-th occurrence of it: a line that was there
-//! keeps its id, a new one gets the next free id, one that vanished leaves `toprocess` and
-//! `failed`. Guarantee: an id never means another line than before; a task that has ended or
-//! that a live farmer has claimed is not queued again; every other line of the list is in
+//! keeps its id, a new one gets the next free id, a line that was removed leaves `toprocess`
+//! and `failed`. Guarantee: an id never means another line than before; a task that has ended
+//! or that a live farmer has claimed is not queued again; every other line of the list is in
 //! `toprocess` afterwards.
 
 use crate::workdir::state::{Act, Members, Queue};
@@ -121,7 +121,7 @@ impl Matched {
     }
 }
 
-/// Matches a list with the known tasks; writes `toprocess` anew when it differs.
+/// Matches a list with the known tasks; rewrites `toprocess` when it differs.
 pub(super) fn matched(
     txn: &mut Txn<'_>,
     list: &ListFile,
@@ -181,7 +181,7 @@ pub(super) fn matched(
     Ok(Matched::new(remarks, told.then_some(changed), gone))
 }
 
-/// Lets a file that was written anew be the queue.
+/// Makes a rewritten file the queue.
 fn adopt(txn: &mut Txn<'_>, queue: NewFile) -> Result<()> {
     let generation = txn.state().queue().generation + 1;
     txn.state_mut().set_queue(Queue::unclaimed(

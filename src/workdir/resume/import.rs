@@ -1,7 +1,7 @@
-//! Taking over a workdir of PyTaskFarmer.
+//! Importing a workdir of PyTaskFarmer.
 //!
-//! Guarantee: nothing of it is taken over unless every line of its files is that of the same
-//! task in the list.
+//! Guarantee: nothing of it is imported unless every line of its files is that of the same task
+//! in the list.
 
 use std::collections::HashMap;
 

@@ -2,8 +2,8 @@
 //! stat(2).
 //!
 //! Guarantee: tasks are shown in their order, without what the format of lists has around them;
-//! of a list with a line that can never run, or one that changes while it is read, no task
-//! counts.
+//! a list with a line that can never run, or a list that changes while it is read, adds no
+//! task.
 
 use std::fs::File;
 use std::io;

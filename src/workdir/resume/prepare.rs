@@ -51,8 +51,8 @@ pub fn prepare(
         folder,
         edits,
     } = source;
-    // A look without the lock: most processes find everything done. What it cannot make
-    // sense of is judged under the lock.
+    // Read without the lock: most processes find everything done. What cannot be understood is
+    // judged under the lock.
     let seen = peek(&workdir.dir).ok().flatten();
     if seen.is_some_and(|state| state.list.as_ref() == Some(&list.identity)) {
         return Ok(Prepared::default());

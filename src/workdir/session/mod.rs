@@ -336,7 +336,7 @@ impl Session {
         }
         match QueueCopy::make(&self.workdir.dir, &state, self.number) {
             Ok(copy) => Ok(Some(copy)),
-            // Written anew under our hands, or a full disk: the old one does.
+            // Rewritten meanwhile, or a full disk: the old file remains the queue.
             Err(Error::Io { .. }) => Ok(None),
             Err(error) => Err(error),
         }

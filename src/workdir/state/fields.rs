@@ -22,10 +22,10 @@ pub struct Queue {
     pub cursor: u64,
     /// Number of unclaimed lines.
     pub left: u64,
-    /// Counts the times that the file was written anew.
+    /// Counts how often the file was rewritten.
     pub generation: u64,
-    /// What it holds at the cursor: an older `toprocess` that was put back
-    /// holds something else there.
+    /// Its bytes at the cursor: an older `toprocess` that somebody restored has other bytes
+    /// there.
     #[serde(default)]
     pub head: Head,
     /// The checksum of the file.
@@ -93,7 +93,7 @@ pub struct ListIdentity {
 pub struct Log {
     /// Its number, from 0.
     pub segment: u64,
-    /// Where it begins, in bytes behind [`LOG_AT`].
+    /// Where it begins, in bytes after [`LOG_AT`].
     pub at: u64,
     /// Its length in bytes.
     pub len: u64,
@@ -137,7 +137,7 @@ impl Log {
         }
     }
 
-    /// Where its last write begins, in bytes behind [`LOG_AT`].
+    /// Where its last write begins, in bytes after [`LOG_AT`].
     pub(super) fn last_at(&self) -> u64 {
         self.at + self.len.saturating_sub(self.last.0)
     }
@@ -181,8 +181,8 @@ pub struct State {
     /// Counts the times that the lock was broken.
     #[serde(default)]
     pub breaks: u32,
-    /// The value of `breaks` when the shared files were last written anew: an
-    /// old holder of the lock that comes back may still have them open.
+    /// The value of `breaks` when the shared files were last rewritten: an old holder of the
+    /// lock that comes back may still have them open.
     #[serde(default)]
     pub renewed: u32,
     /// After how many seconds without a sign of life a farmer of this run is taken for

@@ -1,8 +1,8 @@
 //! Reading the file `lock` of format 1, which had states of a kilobyte.
 //!
-//! Guarantee: what is read is the state in force, in the words of the present format, with
-//! `format` 1. Its log is not read: nothing in it counts when there is no member, and nothing
-//! else is done with such a workdir but to look at it.
+//! Guarantee: what is read is the current state, as fields of the present format, and its
+//! `format` is 1. The log is not read: without a member nothing in it is needed, and while
+//! there are members such a workdir is only viewed.
 
 use super::fields::{Log, State};
 use super::log::last_is_whole;
@@ -34,7 +34,7 @@ pub(super) fn states(begin: &[u8]) -> impl Iterator<Item = State> + '_ {
     places.filter_map(decode)
 }
 
-/// The state in force of a file that begins with these bytes, if it is of format 1.
+/// The current state of a file that begins with these bytes, if it is of format 1.
 pub(super) fn read(file: &dyn File, begin: &[u8]) -> Result<Option<State>> {
     let mut states: Vec<State> = states(begin).collect();
     states.sort_by_key(|state| std::cmp::Reverse(state.seq));

@@ -1,7 +1,7 @@
 //! Reading and writing the state in the file `lock`.
 //!
-//! Guarantee: of two states the newer one that is whole is in force; the state in force is
-//! never written over.
+//! Guarantee: the newer state that is whole is the current one; the current state is never
+//! overwritten.
 
 use super::fields::{FORMAT, Log, State};
 use super::format1;
@@ -21,8 +21,8 @@ use std::sync::Arc;
 /// How often damage is looked at again before it is believed.
 const LOOKS: u32 = 10;
 
-/// Reads the state in force; `None` when the workdir is not prepared. What it
-/// says of damage is a verdict only while the lock is held: see [`peek`].
+/// Reads the current state; `None` when the workdir is not prepared. What it says of damage is
+/// a verdict only while the lock is held: see [`peek`].
 pub fn read(file: &dyn File) -> Result<Option<State>> {
     for _ in 0..LOOKS {
         match read_once(file) {
@@ -33,10 +33,10 @@ pub fn read(file: &dyn File) -> Result<Option<State>> {
     read_once(file)
 }
 
-/// Reads the state in force without the lock; `None` before the workdir was prepared. What
-/// another process is writing may be read in part, so the file is opened and read again. If
-/// it is never whole, the error is not a verdict: only the holder of the lock can call the
-/// file damaged.
+/// Reads the current state without the lock; `None` before the workdir was prepared. What
+/// another process is writing may be read in part, so the file is opened and read again. If it
+/// is never whole, the error is not a verdict: only the holder of the lock can call the file
+/// damaged.
 pub fn peek(dir: &Arc<dyn Dir>) -> Result<Option<State>> {
     let mut tries = 0;
     loop {
@@ -109,10 +109,10 @@ fn read_once(file: &dyn File) -> Result<Option<State>> {
     Ok(None)
 }
 
-/// Writes an entry behind the log and then the state that knows of it, and
-/// syncs both. `state.seq` must have been raised by the caller. With a checkpoint, of
-/// the state before, a new segment begins with it. A state that does not fit its place
-/// is an error, and nothing is written.
+/// Writes an entry at the end of the log and then the state that refers to it, and syncs both.
+/// `state.seq` must have been raised by the caller. With a checkpoint, of the state before, a
+/// new segment begins with it. A state that does not fit its place is an error, and nothing is
+/// written.
 pub fn write(
     file: &dyn File,
     state: &mut State,

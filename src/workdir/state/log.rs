@@ -1,12 +1,12 @@
 //! The log of transactions: one line of JSON for each, which says what it did.
 //!
-//! It has segments. Each begins with a checkpoint of the members, so the newest segment
-//! says all that is true, whatever the age of the run. That one is in the file
-//! `lock`; those before are copied into files `log.N` as they end, for people and for
-//! the timeline: nothing is decided by them.
+//! It has segments. Each begins with a checkpoint of the members, so the newest segment is
+//! complete by itself, whatever the age of the run. That one is in the file `lock`; those
+//! before are copied into files `log.N` as they end, for diagnosis and for the timeline: no
+//! decision depends on them.
 //!
-//! Guarantee: who is alive, what each has open, up to where its journal is settled, all follow
-//! from the lines of one segment alone, in their order.
+//! Guarantee: the lines of one segment, in their order, are enough to know the members, the
+//! outstanding tasks of each, and up to where its journal is settled.
 
 use serde::{Deserialize, Serialize};
 

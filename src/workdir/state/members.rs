@@ -1,5 +1,5 @@
-//! Who is alive, what each has claimed and up to where its journal is settled: by the
-//! log of transactions.
+//! The members, the tasks that each has claimed, and up to where its journal is settled,
+//! according to the log of transactions.
 //!
 //! Guarantee: it follows from the entries of one segment alone, in their order.
 

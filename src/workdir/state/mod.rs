@@ -13,14 +13,13 @@
 //! knows only format 1 refuses the workdir, and programs of different formats can wait for
 //! each other's lock.
 //!
-//! A transaction first writes its line of the log behind the known end, then
-//! the state that knows of it, into the place of the older state. **Writing the
-//! state commits everything in the transaction**:
-//! claims, results, requeued tasks, new files. Whatever was written behind a
-//! committed length before that is uncommitted. Each state carries a checksum of
-//! itself and of its line of the log, so a torn write leaves the older state in
-//! force. **No byte of the segment that the state in force speaks of is ever written
-//! over**: a new segment begins before or behind it.
+//! A transaction first writes its line of the log after the committed end, then the state that
+//! refers to it, in the place of the older state. **Writing the state commits everything in the
+//! transaction**: claims, results, requeued tasks, new files. Whatever was written after a
+//! committed length before that is uncommitted. Each state carries a checksum of itself and of
+//! its line of the log, so after a torn write the older state is the current one. **No byte of
+//! the segment that the current state refers to is ever overwritten**: a new segment begins
+//! before or after it.
 //!
 //! `fields` is the state, `place` how it is written, `log` the lines of the log, `members`
 //! who is alive by them, `lock_file` the file; `format1` reads the format before this one.

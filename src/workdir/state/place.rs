@@ -66,8 +66,8 @@ pub(super) fn version(place: &[u8]) -> Option<u32> {
     Some(format)
 }
 
-/// The JSON in a line with a checksum, when it is whole. What is behind the line may be
-/// of an older state, which was longer.
+/// The JSON in a line with a checksum, when it is whole. What follows the line may be of an
+/// older state, which was longer.
 pub(super) fn checked(place: &[u8]) -> Option<&str> {
     let end = memchr::memchr(b'\n', place)?;
     let text = std::str::from_utf8(place[..end].trim_ascii_end()).ok()?;

@@ -93,7 +93,7 @@ fn a_look_without_the_lock_gives_no_verdict() {
     );
 }
 
-/// When a broken lock is taken, all files are written anew at once.
+/// When a broken lock is taken, all files are rewritten at once.
 fn largest_state() -> State {
     let mut state = State::new(Mechanism::Flock);
     let known = Committed {

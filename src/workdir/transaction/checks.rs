@@ -1,8 +1,8 @@
-//! What is checked before something is written: that the lock is still ours, and
-//! that the files are those which the state speaks of.
+//! What is checked before something is written: that the lock is still ours, and that the files
+//! are those that the state describes.
 //!
-//! Guarantee: nothing is written once others might take the lock for abandoned; only the holder
-//! of the lock calls a file damaged.
+//! Guarantee: nothing is written once others may consider the lock abandoned; only the holder
+//! of the lock reports a file as damaged.
 
 use super::txn::Txn;
 use crate::workdir::error::{Context, Error, Result};

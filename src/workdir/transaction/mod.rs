@@ -1,16 +1,16 @@
 //! The transaction: the one way in which shared files change.
 //!
-//! Take the lock, read the state, write behind the known ends or write new
-//! files beside the old, and then write the state. Only that last write makes
-//! it all true; a process that dies before it has done nothing. What it left
-//! behind a known end is overwritten or cut off by the next one.
+//! Take the lock, read the state, write after the committed ends or write new files beside the
+//! old, and then write the state. Only that last write commits it; a process that dies before
+//! it has done nothing. What it wrote after a committed end is overwritten or cut off by the
+//! next transaction.
 //!
 //! The cost of a transaction depends on what it does, not on how many tasks
 //! there are: a claim reads k lines at the cursor, a result appends a line.
 //!
-//! What happens to files in it is below: `checks` (what is checked before something
-//! is written), `shared_files` (reading, appending, replacing), `queue` (`toprocess`),
-//! `requeued` (why and how often tasks were put back) and `segments` (the log).
+//! Its parts: `checks` (what is checked before something is written), `shared_files` (reading,
+//! appending, replacing), `queue` (`toprocess`), `requeued` (why and how often tasks were put
+//! back) and `segments` (the log).
 
 mod checks;
 mod queue;

@@ -1,9 +1,9 @@
-//! `toprocess` in a transaction: tasks are claimed at its cursor and put back behind its end,
-//! and now and then it is written anew without the claimed tasks.
+//! `toprocess` in a transaction: tasks are claimed at its cursor and put back at its end, and
+//! now and then it is rewritten without the claimed tasks.
 //!
 //! Guarantee: what a claim costs depends on how many tasks it claims, not on how many there
-//! are; a copy of the queue that was made without the lock takes its place only while it is a
-//! copy of the file that is the queue.
+//! are; a copy of the queue that was made without the lock is used only if `toprocess` has not
+//! been rewritten meanwhile.
 
 use crate::workdir::files::{Committed, Head, Lines, NEW, NewFile, checksum, sum_of};
 use std::sync::Arc;
@@ -247,7 +247,7 @@ mod tests {
             txn.state_mut().live = 1;
             txn.rewrite_queue(b"").unwrap();
         });
-        // As a look sees it between the state and the renames.
+        // As a reader finds it between the state and the renames.
         std::fs::rename(&name, &aside).unwrap();
         std::fs::rename(&old, &name).unwrap();
         let mut copy = Some(QueueCopy::make(&dir, &state, 0).unwrap());

@@ -1,5 +1,5 @@
-//! The file `requeued`: why and how often tasks were put back into `toprocess`, and
-//! which were dropped since their lines had vanished.
+//! The file `requeued`: why and how often tasks were put back into `toprocess`, and which were
+//! dropped because their lines were removed from the list.
 //!
 //! Guarantee: a task that may have been started is put back with a reason, which makes the
 //! number of its next attempt one higher.

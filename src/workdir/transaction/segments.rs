@@ -1,5 +1,5 @@
-//! The log of transactions in a transaction: read back to its last checkpoint, and
-//! begun again when its newest segment has become long.
+//! The log of transactions in a transaction: read back to its last checkpoint, and continued in
+//! a new segment when the newest has become long.
 //!
 //! Guarantee: what is read and parsed is one segment, whatever the age of the run; a finished
 //! segment is copied beside `lock` before the next one begins.
@@ -9,7 +9,7 @@ use crate::workdir::error::{Context, Result};
 use crate::workdir::fs::Open;
 use crate::workdir::state::{self, Entry, Log, Members};
 
-/// A log of this length is begun anew when there is no member.
+/// A log of this length is restarted when there is no member.
 const LONG_LOG: u64 = 4 << 10;
 
 /// So many segments of the log that are over are kept.
@@ -38,7 +38,7 @@ impl Txn<'_> {
         bytes.map_err(|error| self.verdict(error))
     }
 
-    /// Finds whether the log is what was written, unless it begins anew.
+    /// Finds whether the log is what was written, unless it is restarted.
     pub(super) fn check_log(&self) -> Result<()> {
         if !self.is_log_new {
             self.log_bytes()?;
@@ -46,8 +46,8 @@ impl Txn<'_> {
         Ok(())
     }
 
-    /// Begins the log anew, when it has become long: allowed when no farmer is alive.
-    /// What was is forgotten.
+    /// Restarts the log when it has become long: allowed when no farmer is alive. What was is
+    /// forgotten.
     pub fn clear_log(&mut self) {
         debug_assert_eq!(self.state.live, 0);
         self.is_log_new = self.state.has_long_log(LONG_LOG.min(self.dir.segment()));
@@ -188,7 +188,7 @@ mod tests {
         assert_eq!(open, expected.map(|(a, b)| (a.to_owned(), b.to_owned())));
         drop(txn);
 
-        // The next run begins anew, when the log has become long.
+        // The next run restarts the log when it has become long.
         let mut state = commit(&dir, turn(1, "", ""), |_| {});
         while !state.has_long_log(500) {
             state = commit(&dir, turn(1, "", ""), |_| {});

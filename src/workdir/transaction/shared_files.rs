@@ -1,8 +1,8 @@
-//! The shared files in a transaction: read as far as they are known, written behind
-//! their known ends, or replaced by new ones.
+//! The shared files in a transaction: read up to their committed ends, appended to there, or
+//! replaced by new files.
 //!
-//! Guarantee: no byte before a known end is ever changed in place; a file that is replaced is,
-//! for the rest of the transaction, the new one.
+//! Guarantee: no byte before a committed end is ever changed in place; after a file was
+//! replaced, the rest of the transaction uses the new one.
 
 use crate::model::outcome::Destination;
 use crate::model::record::End;
@@ -84,7 +84,7 @@ impl Txn<'_> {
         Ok(())
     }
 
-    /// Appends lines behind the known end of a shared file.
+    /// Appends lines at the committed end of a shared file.
     pub(in crate::workdir) fn append(&mut self, name: &'static str, lines: &[u8]) -> Result<()> {
         if lines.is_empty() {
             return Ok(());

@@ -10,7 +10,7 @@ use crate::workdir::state::{self, Act, FORMAT, Rename, State};
 use std::sync::Arc;
 use std::time::Duration;
 
-/// How often a process checks whether a state is in force, ten times per second.
+/// How often a process checks whether a state is committed, ten times per second.
 const UNSURE: u32 = 100;
 
 /// A transaction that is not committed; dropped without [`Txn::commit`], nothing has changed.
@@ -28,9 +28,9 @@ pub struct Txn<'a> {
     /// comes after it. No file may stay open for writing: NFS would not show us what others
     /// write to it.
     pub(super) done: Vec<Box<dyn File>>,
-    /// How many new files were begun.
+    /// How many new files were created.
     pub(super) n_new: std::cell::Cell<u32>,
-    /// Whether the log begins anew with this transaction.
+    /// Whether the log is restarted with this transaction.
     pub(super) is_log_new: bool,
 }
 
@@ -65,8 +65,8 @@ impl<'a> Txn<'a> {
         if let Some(what) = txn.state.contradiction() {
             return Err(txn.damaged(LOCK, what));
         }
-        // Their process may have died before it renamed them. The state in force may name
-        // them long after that, so no name is used twice.
+        // Their process may have died before it renamed them. The current state may name them
+        // long after that, so no name is used twice.
         let left_over = std::mem::take(&mut txn.state.renames);
         txn.rename_all(&left_over)?;
         if txn.state.renewed != txn.state.breaks {
@@ -75,8 +75,8 @@ impl<'a> Txn<'a> {
         Ok(txn)
     }
 
-    /// Writes all shared files anew: the old holder of a lock that was broken
-    /// may still have them open, and come back.
+    /// Rewrites all shared files: the old holder of a lock that was broken may still have them
+    /// open, and come back.
     fn renew(&mut self) -> Result<()> {
         // The lock file itself, in case the process that replaced it died meanwhile.
         self.dir.sync_names().context("sync", "the workdir")?;
@@ -172,10 +172,10 @@ impl<'a> Txn<'a> {
         Ok(self.state.clone())
     }
 
-    /// Finds whether the state that was written is in force, although the write failed or
-    /// took so long that the lock may have been broken: what others will read decides. Where
-    /// that cannot be known this farmer counts as fenced; others find what it did in its
-    /// journal and in the log.
+    /// Finds whether the state that was written is committed, although the write failed or took
+    /// so long that the lock may have been broken: what others will read decides. Where that
+    /// cannot be known this farmer counts as fenced; others find what it did in its journal and
+    /// in the log.
     fn is_in_force(&mut self, written: Result<()>) -> Result<()> {
         for _ in 0..UNSURE {
             // What this node remembers holds what the server has refused.
