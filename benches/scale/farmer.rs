@@ -216,7 +216,7 @@ impl Farmer {
             idle: slots.idle(),
             queued: slots.queued(),
             barred: 0,
-            is_held: false,
+            is_paused: false,
             live,
             farmer: number,
             generation: queue.generation,

@@ -78,7 +78,7 @@ pub struct FarmArgs {
 
     /// Stop the farm after this time; the run can be resumed
     ///
-    /// Running tasks get TERM, then KILL after --grace, and wait again. Forms: seconds
+    /// Running tasks get TERM, then KILL after --grace, and are requeued. Forms: seconds
     /// (3600), units (90s, 10m, 1h30m), or Slurm's [D-]HH:MM:SS (01:30:00). 0, the
     /// default, means no limit. Choose a value below the time limit of the job.
     #[arg(long, env = "PYTF_TIMEOUT", value_name = "DURATION", value_parser = durations::parse,

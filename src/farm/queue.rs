@@ -98,7 +98,7 @@ pub struct Counts {
     /// Slots that wait for a GPU.
     pub barred: u64,
     /// Whether nothing may be started now.
-    pub is_held: bool,
+    pub is_paused: bool,
 }
 
 #[derive(Default)]
@@ -110,13 +110,13 @@ struct Inner {
     /// How many slots were idle when that was last reported to the ledger.
     idle_reported: u64,
     /// After this moment nothing is started.
-    held_after: Option<Instant>,
+    paused_after: Option<Instant>,
     is_quarantined: bool,
 }
 
 impl Inner {
-    fn is_held(&self) -> bool {
-        self.is_quarantined || self.held_after.is_some_and(|at| Instant::now() >= at)
+    fn is_paused(&self) -> bool {
+        self.is_quarantined || self.paused_after.is_some_and(|at| Instant::now() >= at)
     }
 }
 
@@ -157,8 +157,8 @@ impl Queue {
                 inner = waited.unwrap_or_else(PoisonError::into_inner).0;
                 continue;
             }
-            if inner.is_held() {
-                // The thread that holds it releases or closes it.
+            if inner.is_paused() {
+                // The thread that paused it resumes or closes it.
                 inner = self
                     .changed
                     .wait(inner)
@@ -199,20 +199,20 @@ impl Queue {
     }
 
     /// Starts no task after this moment; with none, tasks are started again.
-    pub fn hold_after(&self, at: Option<Instant>) {
-        self.change_hold(|inner| inner.held_after = at);
+    pub fn pause_after(&self, at: Option<Instant>) {
+        self.change_pause(|inner| inner.paused_after = at);
     }
 
     /// Starts no task while the node is in quarantine.
     pub fn quarantine(&self, is_on: bool) {
-        self.change_hold(|inner| inner.is_quarantined = is_on);
+        self.change_pause(|inner| inner.is_quarantined = is_on);
     }
 
-    fn change_hold(&self, change: impl FnOnce(&mut Inner)) {
+    fn change_pause(&self, change: impl FnOnce(&mut Inner)) {
         let mut inner = self.lock();
-        let was_held = inner.is_held();
+        let was_paused = inner.is_paused();
         change(&mut inner);
-        let is_free = was_held && !inner.is_held();
+        let is_free = was_paused && !inner.is_paused();
         drop(inner);
         if is_free {
             self.changed.notify_all();
@@ -267,7 +267,7 @@ impl Queue {
             idle: inner.idle,
             queued: inner.tasks.len() as u64,
             barred: inner.barred,
-            is_held: inner.is_held(),
+            is_paused: inner.is_paused(),
         }
     }
 

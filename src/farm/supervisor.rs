@@ -333,7 +333,7 @@ impl Supervisor<'_> {
                     over after the takeover time";
         self.say(text);
         self.note("SIGTSTP".into(), None);
-        self.shared.queue.hold_after(Some(Instant::now()));
+        self.shared.queue.pause_after(Some(Instant::now()));
         let began = self.shared.clock.now();
         // A slot may have been about to start a task: repeated a moment later.
         for _ in 0..2 {

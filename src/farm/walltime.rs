@@ -48,7 +48,7 @@ pub(super) struct Endgame {
     idle_since: Option<Duration>,
     reported: Option<Duration>,
     short: Option<Short>,
-    was_held: bool,
+    was_paused: bool,
     /// For how long this process was frozen, all together.
     frozen: Duration,
     /// Whether the scheduler extends the job by the time of a suspension.
@@ -67,7 +67,7 @@ impl Endgame {
             idle_since: None,
             reported: None,
             short: None,
-            was_held: false,
+            was_paused: false,
             frozen: Duration::ZERO,
             moves: false,
         }
@@ -156,7 +156,7 @@ impl Endgame {
     pub(super) fn drain(&mut self) {
         self.is_draining = true;
         self.check_at = Duration::ZERO;
-        self.shared.queue.hold_after(Some(Instant::now()));
+        self.shared.queue.pause_after(Some(Instant::now()));
     }
 
     /// The scheduler is not asked any more.
@@ -169,7 +169,7 @@ impl Endgame {
         let now = since_boot();
         if self.walltime.stop_at().is_some_and(|at| now >= at) {
             self.note_short(now);
-            self.shared.queue.hold_after(Some(Instant::now()));
+            self.shared.queue.pause_after(Some(Instant::now()));
             return Some(farmer::Event::WalltimeUp);
         }
         if now < self.check_at {
@@ -181,7 +181,7 @@ impl Endgame {
         let last = if held { Some(now) } else { self.last_start() };
         // Slots use another clock, which stands still while the machine sleeps.
         let last = last.map(|last| Instant::now() + last.saturating_sub(now));
-        self.shared.queue.hold_after(last);
+        self.shared.queue.pause_after(last);
         let counts = self.shared.queue.counts();
         // A slot at a busy GPU has no task either.
         if !held || counts.idle + counts.barred < self.shared.processes.len() as u64 {
@@ -211,11 +211,11 @@ impl Endgame {
 
     /// Reports once that tasks are held back from now on, or no longer.
     pub(super) fn news(&mut self) -> Option<(Mark, String)> {
-        let is_held = self.is_draining || self.short.is_some();
-        if std::mem::replace(&mut self.was_held, is_held) == is_held {
+        let is_paused = self.is_draining || self.short.is_some();
+        if std::mem::replace(&mut self.was_paused, is_paused) == is_paused {
             return None;
         }
-        Some(match (is_held, self.short) {
+        Some(match (is_paused, self.short) {
             (true, Some(short)) => {
                 let text = format!("no task is started any more: {}", describe(short));
                 (Mark::Drained, text)

@@ -19,7 +19,7 @@ pub struct LedgerView {
     /// Slots that may take no task now: their device is busy.
     pub barred: u64,
     /// Whether no task may be started at present.
-    pub is_held: bool,
+    pub is_paused: bool,
     /// Farmers that are alive.
     pub live: u32,
     /// The number of this one.
@@ -62,7 +62,7 @@ impl LedgerView {
     /// Whether there is anything to do under the lock.
     pub fn wants_turn(&self, pace: &Pace) -> bool {
         let ahead = pace.lookahead(self.live, self.left);
-        let could_claim = !self.is_held
+        let could_claim = !self.is_paused
             && self.left > 0
             && (self.idle > self.queued || self.queued < ahead.div_ceil(2));
         could_claim || self.has_pending || self.surplus(pace) > 0 || self.is_compaction_due(pace)
@@ -91,7 +91,7 @@ impl LedgerView {
     /// not start soon, once there is nothing else to claim; and what was claimed
     /// when tasks were short, once they are long.
     pub fn surplus(&self, pace: &Pace) -> u64 {
-        if self.is_held {
+        if self.is_paused {
             return self.queued;
         }
         let is_overdue = !self.has_pending && pace.is_overdue(self.since_turn, self.live);
@@ -133,7 +133,7 @@ mod tests {
         idle: 0,
         queued: 0,
         barred: 0,
-        is_held: false,
+        is_paused: false,
         live: 2,
         farmer: 0,
         generation: 2,
@@ -233,7 +233,7 @@ mod tests {
         assert_eq!(full.surplus(&pace), 9);
         assert_eq!(LedgerView { live: 1, ..full }.surplus(&pace), 0);
         let held = LedgerView {
-            is_held: true,
+            is_paused: true,
             ..QUIET
         };
         assert_eq!(LedgerView { queued: 3, ..held }.surplus(&pace), 3);

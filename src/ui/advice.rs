@@ -68,9 +68,9 @@ fn sick(nodes: &[Node]) -> Vec<String> {
             n => format!("{} of them finished elsewhere", grouped(n)),
         };
         let next = if is_sick {
-            "it claims no more tasks; look after it, or leave it out (--exclude in Slurm)"
+            "it claims no more tasks; check the node, or exclude it (--exclude in Slurm)"
         } else {
-            "leave it out (--exclude in Slurm), and retry what it failed"
+            "exclude it (--exclude in Slurm), and retry the tasks that failed on it"
         };
         texts.push(format!(
             "node {} failed {:.0} % of its {} tasks, and {then}: {next}",
@@ -133,7 +133,7 @@ fn out_of_memory(run: &Run) -> Vec<String> {
         "attempts were"
     };
     vec![format!(
-        "{} {attempts} killed for lack of memory; the largest had {}: {then}",
+        "{} {attempts} killed for lack of memory; the largest used {}: {then}",
         grouped(kills),
         show_kib(peak)
     )]
@@ -226,7 +226,7 @@ fn idle(run: &Run, durations: &Histogram) -> Option<String> {
     if lost * 2 > slots - busy && run.counts.left() == 0 {
         return Some(format!(
             "{text}; most of the rest is the last {}, when less than half of the slots had work: \
-             put long tasks first, or take fewer nodes",
+             put long tasks first, or request fewer nodes",
             durations::show(micros(count * series.width()))
         ));
     }
@@ -251,7 +251,7 @@ fn memory(run: &Run) -> Option<String> {
     (run.peaks().count >= 20 && useful > slots).then(|| {
         format!(
             "peak memory of a task {}: {useful} slots per node would fit (--proc {useful}), \
-             it had {slots}",
+             there were {slots}",
             show_kib(run.peaks().max)
         )
     })
@@ -288,8 +288,8 @@ fn cpu(run: &Run, durations: &Histogram) -> Option<String> {
     }
     (each < 0.5 && slots >= cpus).then(|| {
         format!(
-            "a task uses {:.0} % of a CPU: it waits for something, and more slots than CPUs may \
-             pay (--proc)",
+            "a task uses {:.0} % of a CPU: it waits for something; more slots than CPUs may \
+             be faster (--proc)",
             each * 100.0
         )
     })

@@ -27,7 +27,7 @@ impl Ledger {
             idle: counts.idle,
             queued: counts.queued,
             barred: counts.barred,
-            is_held: counts.is_held,
+            is_paused: counts.is_paused,
             live,
             farmer: self.session.number(),
             generation: queue.generation,
@@ -75,7 +75,7 @@ impl Ledger {
         let claim = |state: &State| {
             let counts = queue.counts();
             let most = match quarantine {
-                _ if counts.is_held => 0,
+                _ if counts.is_paused => 0,
                 Some(quarantine) if quarantine.is_wary(state) => counts.idle,
                 _ => u64::MAX,
             };
