@@ -237,7 +237,7 @@ const FILES: [(&str, &str); 7] = [
 ];
 
 /// Commands and what each does, by the command of the page.
-const EXAMPLES: [(&str, &str, &str); 21] = [
+const EXAMPLES: [(&str, &str, &str); 26] = [
     (
         "pytf",
         "pytf tasks.txt",
@@ -292,6 +292,31 @@ const EXAMPLES: [(&str, &str, &str); 21] = [
         "retry",
         "pytf retry tasks.txt_workdir 3-9,12",
         "Only these tasks.",
+    ),
+    (
+        "pause",
+        "pytf pause tasks.txt_workdir",
+        "Start nothing more, for example while a file system is full.",
+    ),
+    (
+        "resume",
+        "pytf resume tasks.txt_workdir",
+        "Start tasks again.",
+    ),
+    (
+        "drain",
+        "pytf drain tasks.txt_workdir",
+        "Let all processes finish what runs, and leave.",
+    ),
+    (
+        "drain",
+        "pytf drain tasks.txt_workdir --node n17",
+        "Only those on node n17.",
+    ),
+    (
+        "stop",
+        "pytf stop tasks.txt_workdir",
+        "Stop all processes, on all nodes, as SIGTERM does.",
     ),
     (
         "repair",

@@ -2,6 +2,7 @@
 
 mod completions;
 mod options;
+mod steer;
 mod views;
 
 use std::borrow::Cow;
@@ -30,11 +31,12 @@ use pytf::ui::progress::warn;
 use pytf::workdir::fs::Dir;
 use pytf::workdir::layout::LOCK;
 use pytf::workdir::layout::{NODES, TASKS};
-use pytf::workdir::open::{OpenOptions, Ownership, Workdir, open_dir};
+use pytf::workdir::open::{Ownership, Workdir, open_dir};
+use pytf::workdir::orders::Order;
 use pytf::workdir::retry::retry;
 use pytf::workdir::state::peek;
-use pytf::workdir::upgrade::upgrade;
 use pytf::workdir::{self, exclusion};
+use steer::Outside;
 
 fn main() -> ExitCode {
     if let Some(answered) = completions::answer() {
@@ -85,6 +87,10 @@ fn run(mut command: Command) -> RunExit {
         Command::Run(_) => RunExit::Usage,
         Command::Log(args) => log(&args),
         Command::Retry(args) => reported(retry_failed(&args), &args.workdir),
+        Command::Pause(args) => ordered(Ok(Order::Pause), &args.workdir),
+        Command::Resume(args) => ordered(Ok(Order::Resume), &args.workdir),
+        Command::Drain(args) => ordered(steer::drain(&args), &args.workdir),
+        Command::Stop(args) => ordered(Ok(Order::Stop), &args.workdir),
         Command::Repair(args) => reported(repair(&args), &args.workdir),
         Command::Status(args) => views::exit(views::status(&args)),
         Command::Watch(args) => views::exit(views::watch(&args)),
@@ -175,29 +181,25 @@ fn log(args: &Log) -> RunExit {
     }
 }
 
+/// `pytf pause`, `resume`, `drain`, `stop`
+fn ordered(order: Result<Order, StartError>, workdir: &Path) -> RunExit {
+    if let Some(exit) = refuse_other_folder(workdir, &[LOCK]) {
+        return exit;
+    }
+    let said = order.and_then(|order| steer::order(workdir, &order));
+    reported(said.map(|text| say(&text)), workdir)
+}
+
 /// `pytf retry`
 fn retry_failed(args: &Retry) -> Result<RunExit, StartError> {
     if let Some(exit) = refuse_other_folder(&args.workdir, &[LOCK]) {
         return Ok(exit);
     }
-    let workdir = Workdir::open(
-        &args.workdir,
-        OpenOptions {
-            ownership: Ownership::AsItIs,
-            ..OpenOptions::default()
-        },
-    )?;
     let mut wanted = Ids::default();
     args.ids.iter().for_each(|ids| wanted.extend(ids));
     let wanted = (!args.ids.is_empty()).then_some(&wanted);
-    let (_keep, abort) = cancellation();
-    let mut waiter = LockWaiter::new(abort, None, DEFAULT_TAKEOVER);
-    let who = format!("pytf retry, process {}", std::process::id());
-    let state = upgrade(&workdir, &who, &mut waiter)?;
-    if let Some(takeover) = state.and_then(|state| state.takeover()) {
-        waiter.set_takeover(takeover);
-    }
-    let retried = retry(&workdir, &who, &mut waiter, wanted)?;
+    let mut outside = Outside::open(&args.workdir, "retry")?;
+    let retried = retry(&outside.workdir, &outside.who, &mut outside.waiter, wanted)?;
     let back = retried.back.count();
     let exit = say(&match back {
         0 => "no failed task to put back\n".to_owned(),

@@ -143,7 +143,12 @@ pub(crate) fn wait(args: &Wait) -> RunExit {
     let counts = &run.counts;
     let (finished, failed) = (grouped(counts.finished), grouped(counts.failed));
     let text = format!("{finished} finished, {failed} failed");
-    let rest = format!("{text}, {} to go", grouped(counts.left()));
+    let paused = if run.is_paused() {
+        ", and the run is paused (pytf resume)"
+    } else {
+        ""
+    };
+    let rest = format!("{text}, {} to go{paused}", grouped(counts.left()));
     let failed = match waited {
         Waited::Complete => {
             let said = writeln!(io::stdout(), "complete: {text}");

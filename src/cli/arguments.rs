@@ -19,9 +19,13 @@ pub(super) fn as_option(argv: Vec<OsString>) -> Vec<OsString> {
 }
 
 /// All commands.
-const COMMANDS: [&str; 13] = [
+const COMMANDS: [&str; 17] = [
     "run",
     "wait",
+    "pause",
+    "resume",
+    "drain",
+    "stop",
     "status",
     "watch",
     "log",
@@ -35,9 +39,8 @@ const COMMANDS: [&str; 13] = [
     "help",
 ];
 /// Reserved for commands of a later pytf: a list of such a name would then not run.
-const RESERVED: [&str; 12] = [
-    "add", "attach", "cancel", "check", "close", "drain", "edit", "init", "pause", "plan",
-    "resume", "stop",
+const RESERVED: [&str; 8] = [
+    "add", "attach", "cancel", "check", "close", "edit", "init", "plan",
 ];
 
 /// What is wrong with a first word that is reserved.
@@ -53,7 +56,7 @@ pub(super) fn reserved(argv: &[OsString]) -> Option<String> {
 
 /// The command that a word was probably meant to be, when it is not one.
 pub fn nearest_command(word: &str) -> Option<&'static str> {
-    let word = Some(word).filter(|word| word.len() > 2)?;
+    let word = Some(word).filter(|word| word.len() > 2 && !word.starts_with('-'))?;
     let near = COMMANDS
         .iter()
         .map(|command| (osa_distance(word, command), command));

@@ -57,8 +57,8 @@ pub(super) fn clearer(
                 // its arguments, or a command whose name is misspelled.
                 Some(format!(
                     "unexpected '{word}': there is one TASKLIST, a file with a command on each \
-                     line; the other commands are status, watch, log, retry, wait, repair, \
-                     report, timeline, export and devices"
+                     line; the other commands are status, watch, log, retry, wait, pause, \
+                     resume, drain, stop, repair, report, timeline, export and devices"
                 ))
             }
         }

@@ -12,6 +12,7 @@ mod device_options;
 mod errors;
 mod farm;
 mod groups;
+mod steer;
 #[cfg(test)]
 mod tests;
 mod values;
@@ -29,6 +30,7 @@ use self::arguments::{as_option, reserved, tidy};
 pub use self::device_options::{Bind, DeviceArgs, Devices};
 use self::errors::clearer;
 pub use self::farm::{FarmArgs, Lock, Logs, SrunEnv, default_workdir};
+pub use self::steer::{Drain, Pause, Resume, Stop};
 pub use self::view::{Export, Format, Report, Status, Timeline, Wait, Watch};
 use crate::VERSION;
 use crate::model::ids::Ids;
@@ -82,6 +84,10 @@ pub enum Command {
     Run(ExplicitFarm),
     Log(Log),
     Retry(Retry),
+    Pause(Pause),
+    Resume(Resume),
+    Drain(Drain),
+    Stop(Stop),
     Repair(Repair),
     Status(Status),
     Watch(Watch),
@@ -108,6 +114,10 @@ impl Command {
         match self {
             Self::Log(Log { workdir, .. })
             | Self::Retry(Retry { workdir, .. })
+            | Self::Pause(Pause { workdir })
+            | Self::Resume(Resume { workdir })
+            | Self::Drain(Drain { workdir, .. })
+            | Self::Stop(Stop { workdir })
             | Self::Repair(Repair { workdir, .. })
             | Self::Status(Status { workdir, .. })
             | Self::Watch(Watch { workdir })

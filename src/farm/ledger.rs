@@ -9,6 +9,7 @@
 
 mod complete;
 mod leave;
+mod orders;
 mod turn;
 
 use std::collections::VecDeque;
@@ -48,6 +49,10 @@ const NOTED_EVERY: Duration = Duration::from_millis(100);
 const MOST_WAITING: usize = 10_000;
 
 /// The ledger at work.
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "each is something that holds or not, whatever the others do"
+)]
 pub(super) struct Ledger {
     /// What it shares with the slots and the supervisor.
     pub shared: Arc<Shared>,
@@ -57,6 +62,8 @@ pub(super) struct Ledger {
     pub pace: Pace,
     /// Our job, as headers have it.
     pub job: Option<String>,
+    /// Our node, as headers have it.
+    pub node: String,
     /// From the slots and the supervisor.
     pub orders: Receiver<Order>,
     /// From the slots.
@@ -83,6 +90,8 @@ pub(super) struct Ledger {
     pub longest_wait: Duration,
     /// Whether the supervisor knows that nothing is left to do.
     pub is_complete_reported: bool,
+    /// Whether the run was paused when we looked last.
+    pub is_paused: bool,
     /// Whether others have taken over.
     pub is_fenced: bool,
 }
@@ -178,6 +187,7 @@ impl Ledger {
         }
         self.check_health()?;
         self.check_complete()?;
+        self.obey()?;
         (self.times.refused_since, self.times.idle_since) = (None, None);
         Ok(())
     }
@@ -225,6 +235,11 @@ impl Ledger {
             self.session.heartbeat(at)?;
             self.times.beat = Instant::now();
             self.waiter.lease_renewed(begun);
+            // For orders, also while no turn is due. If it fails, the next heartbeat reads it.
+            if self.session.refresh_state().is_ok() {
+                self.times.read = self.times.beat;
+                self.show();
+            }
         }
         Ok(())
     }

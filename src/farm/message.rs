@@ -30,6 +30,12 @@ pub enum Event {
     WorkdirUnusable(Error),
     /// Others took over our tasks.
     Fenced,
+    /// The run is paused, or is so no longer.
+    Paused(bool),
+    /// All farmers were ordered to stop.
+    Stop,
+    /// We were ordered to finish what runs, and to leave.
+    Drain,
     /// How long the job lasts, by the scheduler.
     Ends(Left),
     /// A message for the user.

@@ -112,11 +112,14 @@ struct Inner {
     /// After this moment nothing is started.
     paused_after: Option<Instant>,
     is_quarantined: bool,
+    is_run_paused: bool,
 }
 
 impl Inner {
     fn is_paused(&self) -> bool {
-        self.is_quarantined || self.paused_after.is_some_and(|at| Instant::now() >= at)
+        self.is_quarantined
+            || self.is_run_paused
+            || self.paused_after.is_some_and(|at| Instant::now() >= at)
     }
 }
 
@@ -206,6 +209,11 @@ impl Queue {
     /// Starts no task while the node is in quarantine.
     pub fn quarantine(&self, is_on: bool) {
         self.change_pause(|inner| inner.is_quarantined = is_on);
+    }
+
+    /// Starts no task while the run is paused.
+    pub fn pause_run(&self, is_on: bool) {
+        self.change_pause(|inner| inner.is_run_paused = is_on);
     }
 
     fn change_pause(&self, change: impl FnOnce(&mut Inner)) {

@@ -34,6 +34,8 @@ pub(super) fn run(
     let is_stream = source.is_stream();
     let mut fed = source.feed(threads.feeder.take());
     let mut short_lives = 0;
+    // What was ordered before the process joined for the first time does not concern it.
+    let orders = member.joined.session.known_orders();
     loop {
         let farmer = member.joined.session.farmer().to_owned();
         let takeover = member.joined.session.takeover();
@@ -61,6 +63,7 @@ pub(super) fn run(
         }
         threads = farm.node.reserve_threads(false)?;
         member = join_again(&farm, ended, &farmer, takeover)?;
+        member.joined.session.obey_since(orders);
     }
 }
 

@@ -24,6 +24,7 @@ use crate::model::outcome::signal_name;
 use crate::model::record::{Mark, Record};
 use crate::ui::progress::{Progress, ProgressCounts};
 use crate::ui::stopping::Stopping;
+use crate::ui::summary::quoted;
 use crate::workdir::state::State;
 
 /// Progress is shown and orphans are reaped this often, which is also the
@@ -258,6 +259,9 @@ impl Supervisor<'_> {
                 return Some(farmer::Event::WorkdirUnusable);
             }
             Event::Fenced => return Some(farmer::Event::Fenced),
+            Event::Paused(is_paused) => self.report_paused(is_paused),
+            Event::Stop => return Some(farmer::Event::Stop),
+            Event::Drain => return Some(farmer::Event::Drain),
             Event::Stopped(one) => self.anomalies.add_stopped(one),
             Event::SlotDone => {
                 self.slots -= 1;
@@ -271,9 +275,25 @@ impl Supervisor<'_> {
         None
     }
 
+    fn report_paused(&mut self, is_paused: bool) {
+        if !is_paused {
+            self.report("the run is resumed: tasks are started again");
+            return self.note("the run is resumed".into(), None);
+        }
+        let workdir = self.farm.workdir.path.as_os_str().as_encoded_bytes();
+        self.report(&format!(
+            "the run is paused: nothing more is started; 'pytf resume {}' lifts it",
+            quoted(&escape(workdir))
+        ));
+        self.note("the run is paused".into(), None);
+    }
+
     fn act(&mut self, action: Action) {
         match action {
-            Action::Hold => self.endgame.drain(),
+            Action::Hold => self.endgame.drain(match self.farmer.drained_by() {
+                Some(Cause::Drain) => "pytf drain; running tasks go on",
+                _ => "the end of the allocation is near",
+            }),
             Action::Close(_) => self.shared.queue.close(),
             // CONT after TERM: a stopped task must be able to die.
             Action::Terminate => self.signal_all(&[Signal::SIGTERM, Signal::SIGCONT]),
@@ -448,6 +468,8 @@ pub(super) fn why(cause: Cause) -> String {
         Cause::Complete => "nothing left to do".into(),
         Cause::TimeUp => "the time limit".into(),
         Cause::Walltime => "the end of the allocation".into(),
+        Cause::Drain => "pytf drain".into(),
+        Cause::Stop => "pytf stop".into(),
         Cause::Signal(signal) => signal_name(signal),
         Cause::WorkdirUnusable => "an error of the workdir".into(),
         Cause::Fenced => "a takeover: others run its tasks".into(),

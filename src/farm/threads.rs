@@ -136,6 +136,7 @@ impl Farm<'_> {
             session,
             pace,
             job: node.allocation.job.clone(),
+            node: node.name.clone(),
             orders: orders_in,
             reports: reports_in,
             fed,
@@ -149,6 +150,7 @@ impl Farm<'_> {
             times: Times::start(),
             longest_wait: Duration::ZERO,
             is_complete_reported: false,
+            is_paused: false,
             is_fenced: false,
         };
         threads.ledger.run(move || ledger.run());

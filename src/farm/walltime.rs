@@ -44,7 +44,8 @@ pub(super) struct Endgame {
     /// The thread that asks the scheduler, if there is one.
     ask: Option<Asker>,
     check_at: Duration,
-    is_draining: bool,
+    /// Why no task is started any more, if not for lack of time.
+    draining: Option<&'static str>,
     idle_since: Option<Duration>,
     reported: Option<Duration>,
     short: Option<Short>,
@@ -63,7 +64,7 @@ impl Endgame {
             shared,
             ask: None,
             check_at: Duration::ZERO,
-            is_draining: false,
+            draining: None,
             idle_since: None,
             reported: None,
             short: None,
@@ -152,9 +153,9 @@ impl Endgame {
         }
     }
 
-    /// No task is started from now on; running tasks may run until the end.
-    pub(super) fn drain(&mut self) {
-        self.is_draining = true;
+    /// No task is started from now on, for this reason; running tasks may run until the end.
+    pub(super) fn drain(&mut self, why: &'static str) {
+        self.draining.get_or_insert(why);
         self.check_at = Duration::ZERO;
         self.shared.queue.pause_after(Some(Instant::now()));
     }
@@ -177,7 +178,7 @@ impl Endgame {
         }
         self.check_at = now + CHECK_EVERY;
         self.note_short(now);
-        let held = self.is_draining || self.short.is_some();
+        let held = self.draining.is_some() || self.short.is_some();
         let last = if held { Some(now) } else { self.last_start() };
         // Slots use another clock, which stands still while the machine sleeps.
         let last = last.map(|last| Instant::now() + last.saturating_sub(now));
@@ -211,7 +212,7 @@ impl Endgame {
 
     /// Reports once that tasks are held back from now on, or no longer.
     pub(super) fn news(&mut self) -> Option<(Mark, String)> {
-        let is_paused = self.is_draining || self.short.is_some();
+        let is_paused = self.draining.is_some() || self.short.is_some();
         if std::mem::replace(&mut self.was_paused, is_paused) == is_paused {
             return None;
         }
@@ -221,8 +222,8 @@ impl Endgame {
                 (Mark::Drained, text)
             }
             (true, None) => {
-                let text = "no task is started any more: the end of the allocation is near";
-                (Mark::Drained, text.into())
+                let why = self.draining.unwrap_or_default();
+                (Mark::Drained, format!("no task is started any more: {why}"))
             }
             (false, _) => {
                 let text = "tasks are started again: there is time for them";

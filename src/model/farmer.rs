@@ -34,6 +34,10 @@ pub enum Cause {
     TimeUp,
     /// The allocation ends.
     Walltime,
+    /// It was ordered to finish what runs, and to leave.
+    Drain,
+    /// It was ordered to stop.
+    Stop,
     /// It got this signal.
     Signal(i32),
     /// The workdir cannot be used any more.
@@ -58,6 +62,10 @@ pub enum Event {
     },
     /// The allocation ends.
     WalltimeUp,
+    /// It was ordered to start nothing more, and to leave when nothing runs.
+    Drain,
+    /// It was ordered to stop.
+    Stop,
     /// Nothing may be started for lack of time, and nothing runs any more.
     Drained,
     /// The ledger has nothing for us to do, now or later.
@@ -155,6 +163,11 @@ impl Lifecycle {
         self.cause
     }
 
+    /// What it starts nothing more for, while running tasks go on.
+    pub fn drained_by(&self) -> Option<Cause> {
+        self.drained_by
+    }
+
     /// When it must get a [`Event::Tick`] at the latest.
     pub fn deadline(&self) -> Option<Duration> {
         match self.phase {
@@ -186,6 +199,8 @@ impl Lifecycle {
             Event::Signal(signal) => self.signal(now, signal),
             Event::EndNear { signal, is_known } => self.end_near(now, signal, is_known),
             Event::WalltimeUp => self.stop(now, Cause::Walltime),
+            Event::Drain => self.drain(),
+            Event::Stop => self.stop(now, Cause::Stop),
             Event::Drained => self.drained(),
             Event::Complete => self.complete(),
             Event::WorkdirUnusable => self.stop(now, Cause::WorkdirUnusable),
@@ -236,6 +251,14 @@ impl Lifecycle {
             return self.signal(now, signal);
         }
         self.drained_by = Some(Cause::Signal(signal));
+        vec![Action::Hold]
+    }
+
+    fn drain(&mut self) -> Vec<Action> {
+        if self.phase != Phase::Running {
+            return Vec::new();
+        }
+        self.drained_by.get_or_insert(Cause::Drain);
         vec![Action::Hold]
     }
 
@@ -399,6 +422,24 @@ mod tests {
         assert_eq!(farmer.handle(S(1), Event::SlotsDone), [Action::Leave]);
         assert_eq!(farmer.cause(), Cause::Walltime);
         assert_eq!(farmer.exit(None), RunExit::WorkLeft);
+    }
+
+    #[test]
+    fn orders_end_a_farmer_as_the_time_and_a_signal_do() {
+        let stop = [Action::Close(true), Action::Terminate];
+        let mut farmer = Lifecycle::new(None, S(10));
+        assert_eq!(farmer.handle(S(1), Event::Drain), [Action::Hold]);
+        assert_eq!(farmer.phase(), Phase::Running, "what runs goes on");
+        assert_eq!(farmer.clone().handle(S(2), Event::Stop), stop);
+        assert!(!farmer.joins_again());
+        assert_eq!(farmer.handle(S(9), Event::Drained), [Action::Close(false)]);
+        assert_eq!(farmer.cause(), Cause::Drain);
+        assert_eq!(farmer.handle(S(9), Event::Drain), []);
+        assert_eq!(farmer.exit(None), RunExit::WorkLeft);
+        let mut farmer = Lifecycle::new(None, S(10));
+        assert_eq!(farmer.handle(S(1), Event::Stop), stop);
+        assert_eq!(farmer.handle(S(2), Event::Stop), []);
+        assert_eq!(farmer.cause(), Cause::Stop);
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! `pytf wait`: looks at a run until it is complete, or until nobody works on it.
 //!
-//! Others rely on this: it only reads, takes no lock, and most looks read one file, seldom
-//! more often than every few seconds. What cannot be read is not an answer: it is read again.
+//! Guarantee: it only reads, takes no lock, and most looks read one file, the less often the
+//! longer it waits. What cannot be read is not an answer: it is read again.
 
 use std::path::Path;
 use std::sync::Arc;

@@ -19,6 +19,15 @@ pub(crate) fn word(run: &Run) -> &'static str {
     }
 }
 
+/// The state of a run for people.
+pub(super) fn state(run: &Run) -> (&'static str, Paint) {
+    match word(run) {
+        "running" if run.is_paused() => ("paused (pytf resume lifts it)", Paint::Warn),
+        "stopped" if run.is_paused() => ("paused, and no process works on it", Paint::Warn),
+        word => run_state(word, run.counts.failed),
+    }
+}
+
 /// The state of a run for people, from its [`word`] and the number of failed tasks.
 pub(super) fn run_state(word: &str, failed: u64) -> (&'static str, Paint) {
     match word {

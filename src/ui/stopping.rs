@@ -68,8 +68,9 @@ impl Stopping {
             _ if self.before != Phase::Running => None,
             (None, Cause::TimeUp) => Some("the time limit is over".to_owned()),
             (None, Cause::Walltime) => Some("the allocation ends".to_owned()),
+            (None, Cause::Stop) => Some("pytf stop".to_owned()),
             (None, Cause::WorkdirUnusable) => Some("the workdir cannot be used".to_owned()),
-            (None, Cause::Fenced | Cause::Complete | Cause::Signal(_)) => None,
+            (None, Cause::Fenced | Cause::Complete | Cause::Drain | Cause::Signal(_)) => None,
         }
     }
 

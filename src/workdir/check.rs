@@ -6,7 +6,7 @@
 use crate::workdir::error::{Context, Error, Result};
 use crate::workdir::files::{CHANGED, sum_of};
 use crate::workdir::fs::{Dir, Open};
-use crate::workdir::layout::{FAILED, FINISHED, LOCK, REQUEUED, TASKS, TOPROCESS};
+use crate::workdir::layout::{FAILED, FINISHED, LOCK, ORDERS, REQUEUED, TASKS, TOPROCESS};
 use crate::workdir::membership;
 use crate::workdir::state::{self, FORMAT, Log, State};
 use std::sync::Arc;
@@ -50,7 +50,7 @@ fn check_once(dir: &Arc<dyn Dir>) -> Result<Checked> {
         checked.take(contradiction.map_or(Ok(()), |what| damaged(LOCK, what)))?;
         checked.take(membership::check_age(dir))?;
         checked.take(check_log(dir, &state))?;
-        for name in [TASKS, TOPROCESS, FINISHED, FAILED, REQUEUED] {
+        for name in [TASKS, TOPROCESS, FINISHED, FAILED, REQUEUED, ORDERS] {
             checked.take(check_file(dir, &state, name))?;
         }
     }

@@ -14,6 +14,8 @@ pub const FINISHED: &str = "finished";
 pub const FAILED: &str = "failed";
 /// `id attempt why`: every time a task was put back into `toprocess`.
 pub const REQUEUED: &str = "requeued";
+/// One line of JSON for each order to the farmers; absent while there was none.
+pub const ORDERS: &str = "orders";
 /// The files with lines of tasks, whose known parts are in the state.
 pub const SHARED: [&str; 5] = [FINISHED, FAILED, REQUEUED, TASKS, TOPROCESS];
 /// The folder of the journals of farmers that live.

@@ -8,6 +8,7 @@
 //! finished    "id command": ended with exit status 0
 //! failed      "id command": ended otherwise
 //! requeued    "id attempt why": put back into toprocess
+//! orders      what farmers were asked to do: pause, resume, drain, stop
 //! nodes/      one journal per farmer: what it started and how it ended; its lock
 //!             shows that the farmer is alive
 //! nodes/done/ the journals of farmers that have left or were fenced
@@ -21,7 +22,7 @@
 //! state, journal, membership            what is recorded: state and log, journals, who is alive
 //! liveness, lock                        who is alive as others see it; the lock
 //! transaction, fencing                  how shared files change; how a farmer learns it is fenced
-//! retry, quarantine, feed, recovery, resume
+//! retry, quarantine, feed, orders, recovery, resume
 //!                                       what is done by transactions
 //! exclusion, open, session              a workdir as a farmer uses it
 //! check, upgrade, repair                damage, and older formats
@@ -46,6 +47,7 @@ pub mod lock;
 // The transaction, and what is done by it.
 pub mod feed;
 pub mod fencing;
+pub mod orders;
 pub mod quarantine;
 pub mod recovery;
 pub mod resume;

@@ -1,6 +1,13 @@
 //! Commands that steer a run, or wait for it, from anywhere.
 
-use crate::harness::{Farm, tasks};
+use std::time::Duration;
+
+use nix::sys::signal::Signal;
+use pytf::farm::lock_wait::{LockWaiter, cancellation};
+use pytf::workdir::open::{OpenOptions, Ownership, Workdir};
+use pytf::workdir::orders::{Order, give};
+
+use crate::harness::{Farm, Gate, has, skip, tasks, until};
 
 #[test]
 fn wait_ends_with_the_status_of_the_run() {
@@ -43,7 +50,7 @@ fn wait_ends_when_the_farmers_are_dead() {
     farm.write("tasks.txt", format!("{}\n", gate.stand()));
     let pytf = farm.farm("").start();
     gate.comer();
-    pytf.signal(nix::sys::signal::Signal::SIGKILL);
+    pytf.signal(Signal::SIGKILL);
     pytf.wait();
     let left = farm.pytf(["wait", "w"]).run().exits(75);
     left.says(&["no process works on the run"]);
@@ -67,4 +74,210 @@ fn run_is_the_farm_by_its_name_whatever_the_list_is_called() {
         .exits(0)
         .says(&["--proc"]);
     farm.pytf(["help", "run"]).run().exits(0).says(&["--proc"]);
+}
+
+/// Two slots, with tasks that stand at the gate until they are let through; a heartbeat is a
+/// second.
+fn standing(farm: &Farm, n: u64) -> Gate {
+    let gate = farm.gate("gate");
+    farm.write("tasks.txt", tasks(n, |_| gate.stand()));
+    gate
+}
+
+const FAST: &str = "--takeover 6 --proc 2";
+
+/// What a paused run does not start is there after the resume; it survives the processes.
+#[test]
+fn a_paused_run_starts_nothing_until_it_is_resumed() {
+    let farm = Farm::new();
+    let gate = standing(&farm, 6);
+    let pytf = farm.farm(FAST).start();
+    gate.comers(2);
+    let paused = farm.pytf(["pause", "w"]).run().leaves(0);
+    paused.says(&[
+        "paused: nothing more is started by 1 process within 1s; running tasks go on; 'pytf \
+         resume w' lifts it",
+    ]);
+    let again = farm.pytf(["pause", "w"]).run().leaves(0);
+    again.says(&["the run is paused already; 'pytf resume w' lifts it"]);
+    assert_eq!(farm.text("w/orders").lines().count(), 1);
+    gate.open(2);
+    until("the running tasks have ended", || {
+        farm.ids("finished").len() == 2
+    });
+    until("the process says so", || {
+        let stderr = pytf.stderr();
+        stderr.contains("the run is paused: nothing more is started; 'pytf resume ")
+    });
+    let status = farm.pytf(["status", "w"]).run().leaves(0);
+    status.says(&["paused (pytf resume lifts it)", "pytf resume w"]);
+    let json = farm.pytf(["status", "w", "--json"]).run().leaves(0);
+    let json: serde_json::Value = serde_json::from_slice(&json.stdout).unwrap();
+    assert_eq!(
+        (&json["paused"], &json["state"]),
+        (&true.into(), &"running".into())
+    );
+    let task = farm.pytf(["status", "w", "--task", "5"]).run().leaves(0);
+    task.says(&["the run is paused: pytf resume lifts it"]);
+    let wait = farm
+        .pytf(["wait", "w", "--timeout", "0.1"])
+        .run()
+        .leaves(75);
+    wait.says(&["4 to go, and the run is paused (pytf resume)"]);
+    pytf.signal(Signal::SIGTERM);
+    pytf.wait().exits(75);
+    farm.assert_exact(6, &[0, 1], &[]);
+
+    // Another process joins, and starts nothing.
+    let pytf = farm.farm(FAST).start();
+    until("it says so", || pytf.stderr().contains("the run is paused"));
+    assert_eq!(farm.ends().len(), 2);
+    let resumed = farm.pytf(["resume", "w"]).run().exits(0);
+    resumed.says(&["resumed: tasks are started again by 1 process within 1s"]);
+    let again = farm.pytf(["resume", "w"]).run().exits(0);
+    again.says(&["the run is not paused"]);
+    gate.open(4);
+    pytf.wait().exits(0).says(&["the run is resumed"]);
+    farm.assert_exact(6, &[0, 1, 2, 3, 4, 5], &[]);
+}
+
+/// All processes that are there stop, as after SIGTERM; one that starts later runs the rest.
+#[test]
+fn stop_ends_the_processes_that_are_there_and_no_later_one() {
+    let farm = Farm::new();
+    let gate = standing(&farm, 6);
+    let both = [(); 2].map(|()| farm.farm(&format!("{FAST} --grace 1")).start());
+    gate.comers(4);
+    let stop = farm.pytf(["stop", "w"]).run().leaves(0);
+    stop.says(&["stop: running tasks are stopped by 2 processes within 1s, and wait again"]);
+    let codes = both.map(|pytf| {
+        let done = pytf.wait();
+        assert!(
+            done.stderr.contains("pytf stop: nothing more is started"),
+            "{}",
+            done.stderr
+        );
+        done.status.code()
+    });
+    assert!(codes.contains(&Some(75)), "{codes:?}");
+    farm.assert_exact(6, &[], &[]);
+    let none = farm.pytf(["stop", "w"]).run().exits(0);
+    none.says(&["no process works on the run: nothing to do"]);
+    let pytf = farm.farm(FAST).start();
+    gate.open(6);
+    pytf.wait().exits(0);
+    farm.assert_exact(6, &[0, 1, 2, 3, 4, 5], &[]);
+}
+
+/// A process that is drained finishes what runs, gives back the rest, and leaves.
+#[test]
+fn drain_lets_running_tasks_end_and_leaves() {
+    let farm = Farm::new();
+    let gate = standing(&farm, 6);
+    let pytf = farm.farm(FAST).start();
+    gate.comers(2);
+    let node = farm.headers()[0]["host"].as_str().unwrap().to_owned();
+    let other = farm
+        .pytf(["drain", "w", "--node", "elsewhere"])
+        .run()
+        .leaves(2);
+    other.says(&[
+        "no process works on node elsewhere: the run has processes on",
+        &node,
+    ]);
+    let drain = farm.pytf(["drain", "w", "--node", &node]).run().leaves(0);
+    drain.says(&["drain: within 1s the processes on", "start nothing more"]);
+    until("it has obeyed", || {
+        pytf.stderr().contains("pytf drain; running tasks go on")
+    });
+    gate.open(2);
+    pytf.wait().exits(75).says(&["pytf drain"]);
+    farm.assert_exact(6, &[0, 1], &[]);
+    let pytf = farm.farm(FAST).start();
+    gate.open(4);
+    pytf.wait().exits(0);
+    farm.assert_exact(6, &[0, 1, 2, 3, 4, 5], &[]);
+}
+
+/// A later pytf may give orders that this one does not know: they are reported and nothing
+/// else.
+#[test]
+fn an_order_that_is_not_known_is_reported_and_not_obeyed() {
+    let farm = Farm::new();
+    let gate = standing(&farm, 3);
+    let pytf = farm.farm(FAST).start();
+    gate.comers(2);
+    let options = OpenOptions {
+        ownership: Ownership::AsItIs,
+        ..OpenOptions::default()
+    };
+    let workdir = Workdir::open(&farm.path("w"), options).unwrap();
+    let (_cancel, canceled) = cancellation();
+    let mut waiter = LockWaiter::new(canceled, None, Duration::from_secs(6));
+    let order = Order::Unknown("dance".into());
+    give(&workdir, "a later pytf", &mut waiter, &order).unwrap();
+    until("it is reported", || {
+        pytf.stderr()
+            .contains("an order of a later pytf is not obeyed here: dance")
+    });
+    gate.open(3);
+    let done = pytf.wait().exits(0);
+    assert_eq!(done.stderr.matches("later pytf").count(), 1);
+}
+
+#[test]
+fn orders_need_a_workdir() {
+    let farm = Farm::of("true\n");
+    for command in ["pause", "resume", "stop", "drain"] {
+        farm.pytf([command, "w"])
+            .run()
+            .exits(74)
+            .says(&["w is not a workdir"]);
+    }
+    farm.farm("").run().exits(0);
+    farm.pytf(["pause", "w"])
+        .run()
+        .exits(0)
+        .says(&["no process works on the run"]);
+    farm.farm("").run().exits(0);
+}
+
+/// Killed at any write or sync, a command has given its order or has not; the workdir is whole,
+/// and the command works when it is repeated.
+#[test]
+fn an_order_that_is_cut_off_is_given_in_whole_or_not_at_all() {
+    if !has("strace") {
+        return skip("no strace here");
+    }
+    let farm = Farm::of("true\n");
+    farm.farm("").run().exits(0);
+    for (call, least) in [("pwrite64", 4), ("fdatasync", 2)] {
+        for nth in 1.. {
+            let inject = format!("inject={call}:signal=KILL:when={nth}");
+            let cut = farm.pytf(["pause", "w"]).injected(&inject, None).run();
+            farm.pytf(["repair", "--check", "w"]).run().exits(0);
+            farm.pytf(["pause", "w"]).run().exits(0);
+            farm.pytf(["resume", "w"]).run().exits(0);
+            if cut.status.code() == Some(0) {
+                assert!(nth >= least, "{nth} x {call}");
+                break;
+            }
+        }
+    }
+    let orders = farm.text("w/orders");
+    assert!(orders.lines().all(|line| line.ends_with("\"}")), "{orders}");
+    farm.farm("").run().exits(0);
+}
+
+/// A process that died before it had read the list leaves a workdir without a state: an order
+/// must not be taken for the beginning of the run.
+#[test]
+fn a_run_that_has_not_begun_takes_no_order() {
+    let farm = Farm::of("true\n");
+    farm.make_dir("w/nodes");
+    farm.write("w/lock", "");
+    let early = farm.pytf(["pause", "w"]).run().exits(2);
+    early.says(&["the run has not begun"]);
+    farm.farm("").run().exits(0);
+    farm.assert_exact(1, &[0], &[]);
 }

@@ -19,6 +19,7 @@ use pytf::model::record::{
     End, GpuLoad, Header, LogAt, Mark, NodeHealth, NodeId, Record, SlotDevices, Start, Used,
 };
 use pytf::model::task::TaskId;
+use pytf::workdir::files::Committed;
 use pytf::workdir::mechanism::Mechanism;
 use pytf::workdir::state::{Act, Entry, ListIdentity, Member, Rename, State};
 use pytf::workdir::transaction::RequeueReason;
@@ -156,6 +157,9 @@ fn every_word_in_the_lock_file_is_told() {
         Act::Retry { ids: ids.clone() },
         Act::Quarantine { by: 1, ids },
         Act::Release { by: 1 },
+        Act::Order {
+            order: "pause".into(),
+        },
         Act::Checkpoint {
             members: vec![Member {
                 by: 1,
@@ -178,6 +182,7 @@ fn every_word_in_the_lock_file_is_told() {
             | Act::Edit { .. }
             | Act::Quarantine { .. }
             | Act::Release { .. }
+            | Act::Order { .. }
             | Act::Checkpoint { .. } => {}
         }
         assert_named(&serde_json::to_value(Entry { seq: 1, at: 0, act }).unwrap());
@@ -190,6 +195,11 @@ fn every_field_of_the_state_is_told() {
         let state = State {
             list: Some(ListIdentity::default()),
             folder: Some("/".into()),
+            orders: Committed {
+                len: 1,
+                ..Committed::default()
+            },
+            paused: true,
             renames: vec![Rename {
                 from: "a".into(),
                 to: "b".into(),

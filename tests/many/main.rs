@@ -32,6 +32,7 @@ mod quarantine;
 mod record;
 mod scale;
 mod start_up;
+mod steer;
 mod storm;
 mod summary;
 mod tail;

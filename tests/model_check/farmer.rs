@@ -19,6 +19,7 @@ use pytf::workdir::liveness::{JournalView, Waiting as _};
 use pytf::workdir::mechanism::Mechanism;
 use pytf::workdir::membership;
 use pytf::workdir::open::Workdir;
+use pytf::workdir::orders::{Order, give};
 use pytf::workdir::quarantine::OutcomeCursor;
 use pytf::workdir::recovery::{self, Fencer, Suspect};
 use pytf::workdir::resume::{
@@ -132,6 +133,8 @@ pub(crate) struct Farmer {
     failures: Vec<TaskId>,
     /// While it claims nothing: what it knows to have ended.
     doubt: Option<OutcomeCursor>,
+    /// It was ordered to finish what runs, and to leave.
+    drains: bool,
 }
 
 fn workdir(shared: &Arc<Shared>, me: usize, mechanism: Mechanism) -> Workdir {
@@ -177,6 +180,18 @@ pub(crate) fn run_retry(shared: &Arc<Shared>, me: usize, mechanism: Mechanism) {
     let who = format!("pytf retry, process {me}");
     if let Err(error) = retry(&workdir, &who, &mut waiting, None) {
         judge(shared, me, &error);
+    }
+}
+
+/// `pytf pause` and the others.
+pub(crate) fn run_order(shared: &Arc<Shared>, me: usize, mechanism: Mechanism, order: &Order) {
+    let workdir = workdir(shared, me, mechanism);
+    let mut waiting = SimWaiting::new(shared, me);
+    let who = format!("pytf {}, process {me}", order.word());
+    match give(&workdir, &who, &mut waiting, order) {
+        // There is no run yet.
+        Ok(_) | Err(Error::Refused(_)) => {}
+        Err(error) => judge(shared, me, &error),
     }
 }
 
@@ -267,6 +282,7 @@ impl Farmer {
             fed: 0,
             failures: Vec::new(),
             doubt: None,
+            drains: false,
         })
     }
 
@@ -318,7 +334,7 @@ impl Farmer {
         let now = self.shared.now();
         let is_idle = self.slots.iter().any(Option::is_none) && self.queue.is_empty();
         self.doubt()?;
-        let may_claim = is_idle && self.doubt.is_none() && self.session.state().left() > 0;
+        let may_claim = is_idle && self.claims() && self.session.state().left() > 0;
         if may_claim || self.session.has_pending() || !self.is_good() {
             self.turn()?;
         }
@@ -326,6 +342,7 @@ impl Farmer {
             self.sync()?;
             self.session.heartbeat(now)?;
             self.beat = self.shared.now();
+            let _ = self.session.refresh_state();
             if self.is_good() {
                 self.life = now;
             }
@@ -333,7 +350,45 @@ impl Farmer {
         if self.session.state().live > 1 && now.saturating_sub(self.watched) > TAKEOVER / 8 {
             self.watch(is_idle)?;
         }
-        self.is_over(now)
+        let is_over = self.is_over(now)?;
+        Ok(self.obey()? || is_over)
+    }
+
+    /// Whether it wants tasks.
+    fn claims(&self) -> bool {
+        self.doubt.is_none() && !self.drains && !self.session.state().paused
+    }
+
+    /// Does what was ordered; true when it is to leave now.
+    fn obey(&mut self) -> Result<bool, Error> {
+        let mut leaves = false;
+        for order in self.session.new_orders()? {
+            match order {
+                Order::Stop => leaves = true,
+                Order::Drain { .. } => self.drains = true,
+                _ => {}
+            }
+        }
+        if !self.claims() {
+            for task in std::mem::take(&mut self.queue) {
+                self.session.give_back(task, None);
+            }
+        }
+        let runs = self.slots.iter().any(Option::is_some);
+        Ok(leaves || self.drains && !runs && !self.session.has_pending())
+    }
+
+    /// What it decides at a time so long after an order that it must know it is a fault, unless
+    /// it was refused something or stood still meanwhile.
+    fn is_late(&self, at: u64, what: &str, since: Option<u64>) {
+        let mut world = self.shared.lock();
+        let actor = &world.actors[self.me];
+        let is_excused = actor.was_refused || actor.frozen > 0;
+        let is_late = since.is_some_and(|since| at > since + TAKEOVER);
+        if is_late && !is_excused {
+            let name = self.session.farmer();
+            world.violated(format!("{name} {what} since {since:?}"));
+        }
     }
 
     /// Whether tasks may start.
@@ -367,6 +422,8 @@ impl Farmer {
     }
 
     fn begin(&mut self, slot: usize, task: Task, now: u64) {
+        let paused = self.shared.lock().oracle.paused_since();
+        self.is_late(now, "starts a task of a run that is paused", paused);
         let mut world = self.shared.lock();
         if world.actors[self.me].is_dead {
             // Since it gave the lock back, which tells nobody of an error.
@@ -473,7 +530,7 @@ impl Farmer {
         let idle = self.slots.iter().filter(|slot| slot.is_none()).count() as u64;
         let queued = self.queue.len() as u64;
         let ahead = self.shared.between(0, 2);
-        let is_trusted = self.doubt.is_none();
+        let is_trusted = self.claims();
         let claim = |_: &_| {
             if is_trusted {
                 (idle + ahead).saturating_sub(queued)
@@ -482,6 +539,16 @@ impl Farmer {
             }
         };
         let turn = self.session.turn(upto, copy, claim, &mut self.waiting)?;
+        // Without heartbeats it knows nothing of orders, and asks for the lock to know more.
+        if !turn.tasks.is_empty() && !is_doubtful {
+            let leaving = self
+                .shared
+                .lock()
+                .oracle
+                .leaving_since(self.session.number());
+            // Before it waited for the lock.
+            self.is_late(begun, "claims, though it is to leave", leaving);
+        }
         self.queue.extend(turn.tasks);
         self.turned = self.shared.now();
         if is_doubtful {

@@ -26,6 +26,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, OnceLock};
 
 use pytf::workdir::mechanism::Mechanism;
+use pytf::workdir::orders::Order;
 use pytf::workdir::resume::ListFile;
 
 use farmer::{ChangingList, Plan, Source};
@@ -91,6 +92,8 @@ struct Story {
     nodes: usize,
     retries: bool,
     is_wide: bool,
+    /// Whether it is paused, resumed, drained and stopped now and then.
+    is_steered: bool,
     /// Some farmers are given a list that is this short.
     shorter: Option<u64>,
 }
@@ -146,6 +149,7 @@ impl Story {
             },
             retries: is_wide || random.one_in(3),
             is_wide,
+            is_steered: random.one_in(3),
             shorter: random.one_in(4).then(|| random.between(1, tasks)),
             random,
         }
@@ -239,6 +243,17 @@ impl Story {
                     farmer::run_retry(&shared, me, mechanism);
                 });
             }
+            if self.is_steered && self.random.one_in(3) {
+                let node = self.node();
+                let orders = [
+                    Order::Pause,
+                    Order::Resume,
+                    Order::Drain { node: None },
+                    Order::Stop,
+                ];
+                let order = orders[usize::try_from(self.random.below(4)).unwrap()].clone();
+                self.order(shared, node, order);
+            }
             let (alive, is_over) = {
                 let world = shared.lock();
                 let alive = world.actors[1..].iter().filter(|actor| !actor.is_done);
@@ -253,7 +268,7 @@ impl Story {
             }
         }
         shared.lock().faults = Faults::default();
-        Self::wait_for_all(shared);
+        self.wait_for_all(shared);
         // The last one, on a node of its own unless there is one only.
         self.plan.retries = false;
         self.plan.doubts = false;
@@ -274,8 +289,16 @@ impl Story {
             shared.spawn("last", node, move |shared, me| {
                 farmer::run(&shared, me, &plan);
             });
-            Self::wait_for_all(shared);
+            self.wait_for_all(shared);
         }
+    }
+
+    fn order(&self, shared: &Arc<Shared>, node: usize, order: Order) {
+        let name = order.word().to_owned();
+        let mechanism = self.plan.mechanism;
+        shared.spawn(&name, node, move |shared, me| {
+            farmer::run_order(&shared, me, mechanism, &order);
+        });
     }
 
     fn node(&mut self) -> usize {
@@ -306,11 +329,20 @@ impl Story {
         });
     }
 
-    fn wait_for_all(shared: &Arc<Shared>) {
+    /// Until all are done: a run that is paused is resumed.
+    fn wait_for_all(&self, shared: &Arc<Shared>) {
         loop {
             shared.sleep(0, TAKEOVER);
-            let world = shared.lock();
-            if world.actors[1..].iter().all(|actor| actor.is_done) {
+            let (is_over, is_paused) = {
+                let mut world = shared.lock();
+                world.check();
+                let is_over = world.actors[1..].iter().all(|actor| actor.is_done);
+                let is_paused = world.oracle.paused_since().is_some();
+                (is_over, is_paused && world.violation.is_none())
+            };
+            if is_paused {
+                self.order(shared, 0, Order::Resume);
+            } else if is_over {
                 return;
             }
         }

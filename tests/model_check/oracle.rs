@@ -14,7 +14,7 @@ use pytf::model::outcome::Destination;
 use pytf::model::task::parse_line;
 use pytf::workdir::files::Committed;
 use pytf::workdir::fs::File;
-use pytf::workdir::layout::{FAILED, FINISHED, REQUEUED, TASKS, TOPROCESS};
+use pytf::workdir::layout::{FAILED, FINISHED, ORDERS, REQUEUED, TASKS, TOPROCESS};
 use pytf::workdir::mechanism::Mechanism;
 use pytf::workdir::state::{self, Act, Entry, Log, Member, State};
 
@@ -76,6 +76,10 @@ struct Places {
     failed: BTreeSet<u64>,
     queue: BTreeSet<u64>,
     recorded: BTreeMap<u64, Recorded>,
+    /// Since when the run is paused.
+    paused: Option<u64>,
+    /// By farmer's number: since when it is ordered to leave.
+    leaving: BTreeMap<u32, u64>,
 }
 
 #[derive(Default)]
@@ -90,6 +94,8 @@ pub(crate) struct Oracle {
     running: Vec<Run>,
     /// Tasks may have left the list.
     may_drop: bool,
+    /// What time it is.
+    pub(crate) at: u64,
 }
 
 /// One of the shared files, read.
@@ -164,6 +170,16 @@ impl Oracle {
         self.now.finished.contains(&id)
     }
 
+    /// Since when farmers are to start nothing.
+    pub(crate) fn paused_since(&self) -> Option<u64> {
+        self.now.paused
+    }
+
+    /// Since when the farmer with that number is to leave.
+    pub(crate) fn leaving_since(&self, number: u32) -> Option<u64> {
+        self.now.leaving.get(&number).copied()
+    }
+
     /// A process is over, and with it its tasks.
     pub(crate) fn stopped(&mut self, actor: usize) {
         self.running.retain(|run| run.actor != actor);
@@ -207,6 +223,7 @@ impl Oracle {
         let finished = Self::read(server, &now, FINISHED)?;
         let failed = Self::read(server, &now, FAILED)?;
         Self::read(server, &now, REQUEUED)?;
+        let orders = Self::orders(server, &now)?;
         self.before = self.now.clone();
         let acts: Vec<Act> = entries.into_iter().map(|entry| entry.act).collect();
         for (nth, act) in acts.iter().enumerate() {
@@ -216,6 +233,17 @@ impl Oracle {
         }
         (self.now.queue, self.now.finished, self.now.failed) =
             (queue.ids, finished.ids, failed.ids);
+        let last = orders.iter().rev();
+        let last = last
+            .copied()
+            .find(|word| ["pause", "resume"].contains(word));
+        let is_paused = self.now.paused.is_some();
+        if (is_paused, is_paused) != (now.paused, last == Some("pause")) {
+            return Err(format!(
+                "paused: {now:?}, {orders:?}, {:?}",
+                self.now.paused
+            ));
+        }
         let seen = format!("state {} ({:?})", now.seq, acts);
         self.now.state = Some(now);
         self.partition(server)
@@ -355,6 +383,31 @@ impl Oracle {
         Ok(shown)
     }
 
+    /// The words of all orders, each of which is whole.
+    fn orders(server: &Server, now: &State) -> Result<Vec<&'static str>, String> {
+        let coming = now.renames.iter().find(|rename| rename.to == ORDERS);
+        let bytes = coming
+            .and_then(|rename| server.file(&rename.from))
+            .or_else(|| server.file(ORDERS))
+            .unwrap_or_default();
+        let what = || format!("orders are {bytes:?}, known is {:?}", now.orders);
+        let bytes = bytes.get(..index(now.orders.len)).ok_or_else(what)?;
+        if crc32fast::hash(bytes) != now.orders.sum {
+            return Err(what());
+        }
+        let lines = bytes.split_inclusive(|&byte| byte == b'\n');
+        let words = lines.map(|line| {
+            let order: serde_json::Value = serde_json::from_slice(line).ok()?;
+            let words = ["pause", "resume", "drain", "stop"];
+            words.into_iter().find(|word| order["do"] == **word)
+        });
+        let words: Vec<&str> = words.collect::<Option<_>>().ok_or_else(what)?;
+        if words.len() as u64 != now.orders.lines {
+            return Err(what());
+        }
+        Ok(words)
+    }
+
     fn apply(
         &mut self,
         act: &Act,
@@ -365,6 +418,7 @@ impl Oracle {
     ) -> Result<(), String> {
         match act {
             Act::Prepare | Act::Checkpoint { .. } => {}
+            Act::Order { order } => self.ordered(order),
             Act::Join {
                 by, farmer, claim, ..
             } => {
@@ -427,6 +481,17 @@ impl Oracle {
         Ok(())
     }
 
+    fn ordered(&mut self, order: &str) {
+        match order {
+            "pause" => self.now.paused = Some(self.at),
+            "resume" => self.now.paused = None,
+            _ => {
+                let members = self.now.live.iter().map(|by| (*by, self.at));
+                self.now.leaving.extend(members);
+            }
+        }
+    }
+
     /// Failed tasks are in `toprocess` again.
     fn put_back(&mut self, ids: &Ids) {
         for id in ids.iter() {
@@ -436,6 +501,9 @@ impl Oracle {
     }
 
     fn claimed(&mut self, by: u32, claim: &Ids) -> Result<(), String> {
+        if !claim.is_empty() && self.now.paused.is_some() {
+            return Err(format!("farmer {by} claims while the run is paused"));
+        }
         for id in claim.iter().map(|id| id.0) {
             if let Some(owner) = self.now.owners.insert(id, by) {
                 return Err(format!("task {id} of farmer {owner} was claimed by {by}"));
@@ -542,6 +610,7 @@ impl Oracle {
             return Err(format!("{} lines of the last list never ran", now.dropped));
         }
         for (name, known) in [
+            (ORDERS, now.orders.len),
             (TOPROCESS, 0),
             (FINISHED, now.finished.len),
             (FAILED, now.failed.len),
@@ -549,7 +618,8 @@ impl Oracle {
             (TASKS, now.tasks.len),
         ] {
             let len = server.file(name).map_or(0, <[u8]>::len) as u64;
-            if len != known {
+            // What was written of the first order of all may be there, and is not known.
+            if len != known && (name, known) != (ORDERS, 0) {
                 return Err(format!("at the end {name} has {len} bytes, not {known}"));
             }
         }

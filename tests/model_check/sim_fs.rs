@@ -396,6 +396,7 @@ impl World {
 
     /// The promises are looked at whenever the state may have changed.
     pub(crate) fn check(&mut self) {
+        self.oracle.at = self.now;
         if !self.server.is_lock_open()
             && std::mem::take(&mut self.server.is_news)
             && let Err(what) = self.oracle.look(&self.server)

@@ -138,6 +138,11 @@ impl Run {
         Ok(())
     }
 
+    /// Whether it is paused: no task is started until it is resumed.
+    pub fn is_paused(&self) -> bool {
+        self.counts.state.as_ref().is_some_and(|state| state.paused)
+    }
+
     /// The state of a farmer.
     pub fn state_of(&self, farmer: &Farmer) -> FarmerState {
         let state = self.counts.state.as_ref();

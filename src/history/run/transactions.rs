@@ -52,6 +52,10 @@ pub(super) fn by(act: &Act) -> Option<u32> {
         | Act::Seal { by, .. }
         | Act::Quarantine { by, .. }
         | Act::Release { by } => Some(*by),
-        Act::Prepare | Act::Edit { .. } | Act::Retry { .. } | Act::Checkpoint { .. } => None,
+        Act::Prepare
+        | Act::Edit { .. }
+        | Act::Retry { .. }
+        | Act::Order { .. }
+        | Act::Checkpoint { .. } => None,
     }
 }

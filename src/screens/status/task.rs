@@ -176,6 +176,7 @@ fn why_it_waits(run: &Run, id: TaskId) -> io::Result<Option<String>> {
         return Ok(None);
     };
     Ok(Some(match (run.slots(), before) {
+        _ if run.is_paused() => "the run is paused: pytf resume lifts it".to_owned(),
         (0, _) => "no farmer works on the run: run the same command again".to_owned(),
         (_, 0) => "it is the next one".to_owned(),
         (slots, before) => format!(

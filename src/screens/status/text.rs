@@ -18,7 +18,7 @@ use crate::model::figures::{grouped, micros, share, show_kib};
 use crate::model::forecast::Forecast;
 use crate::model::record::NodeHealth;
 use crate::model::task::TaskId;
-use crate::screens::words::{self, range, run_state, word};
+use crate::screens::words::{self, range, word};
 use crate::ui::advice::advice;
 use crate::ui::rate::show_rate;
 use crate::ui::style::{OutputStyle, Paint};
@@ -86,7 +86,7 @@ impl Screen<'_> {
 
     fn head(&mut self, run: &Run) {
         let counts = &run.counts;
-        let (state, paint) = run_state(word(run), counts.failed);
+        let (state, paint) = words::state(run);
         self.painted(paint, &format!("{}: {state}", shown(&run.workdir)));
         let done = share(counts.done(), counts.total).unwrap_or(0.0);
         let width = BAR.min(self.style.width.saturating_sub(40)).max(10);
@@ -426,6 +426,9 @@ impl Screen<'_> {
         } else if state == "stopped" {
             let command = "run the same command again".to_owned();
             add(command, "goes on where it ended");
+        }
+        if run.is_paused() {
+            add(format!("pytf resume {workdir}"), "starts tasks again");
         }
         if run.counts.failed > 0 {
             let command = format!("pytf status {workdir} --failed");

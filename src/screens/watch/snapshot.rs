@@ -15,7 +15,7 @@ use crate::model::escape::escape;
 use crate::model::figures::{float, grouped, micros};
 use crate::model::forecast::Forecast;
 use crate::model::task::TaskId;
-use crate::screens::words::{counts, node_paint, range, run_state, word};
+use crate::screens::words::{counts, node_paint, range, state};
 use crate::ui::rate::show_rate;
 use crate::ui::style::Paint;
 
@@ -85,7 +85,7 @@ impl Snapshot {
         let (running, failed) = (run.running(), run.counts.failed);
         Ok(Self {
             workdir: escape(run.workdir.as_os_str().as_encoded_bytes()),
-            state: run_state(word(run), failed),
+            state: state(run),
             done: run.counts.done(),
             total: run.counts.total,
             counts: counts(run),

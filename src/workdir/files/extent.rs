@@ -18,6 +18,11 @@ pub struct Committed {
 }
 
 impl Committed {
+    /// Whether nothing of it is known.
+    pub fn is_empty(&self) -> bool {
+        self.len == 0
+    }
+
     /// The same, followed by these bytes.
     #[must_use]
     pub fn with(self, bytes: &[u8]) -> Self {

@@ -9,9 +9,9 @@ use std::sync::Arc;
 
 use crate::model::outcome::Destination;
 use crate::workdir::error::{Context, Result};
-use crate::workdir::files::NewFile;
+use crate::workdir::files::{Committed, NewFile, sum_of};
 use crate::workdir::fs::{Dir, File, NotAFile, Open, Workdir, is_no_folder};
-use crate::workdir::layout::{FAILED, FINISHED, LOCK, REQUEUED, TASKS, TOPROCESS};
+use crate::workdir::layout::{FAILED, FINISHED, LOCK, ORDERS, REQUEUED, SHARED, TASKS, TOPROCESS};
 use crate::workdir::mechanism::Mechanism;
 use crate::workdir::membership;
 use crate::workdir::state::{self, Act, Log, Queue, State};
@@ -65,6 +65,7 @@ impl Findings {
         }
         let mut state = self.state(lock, workdir.mechanism);
         state.dropped = dropped;
+        state.orders = whole(dir, state.orders).unwrap_or_default();
         (state.tasks, state.requeued) = (tasks.committed(), requeued.committed());
         (state.finished, state.failed) = (finished.committed(), failed.committed());
         let generation = state.queue().generation + 1;
@@ -109,9 +110,19 @@ impl Findings {
             renewed: old.breaks + 1,
             queues: old.queues,
             folder: old.folder,
+            orders: old.orders,
+            paused: old.paused,
             ..State::new(old.mechanism)
         }
     }
+}
+
+/// The known part of `orders`, where that is as it was written. Lost orders do no harm: nobody
+/// is left that could obey them, and whether the run is paused is in the state.
+fn whole(dir: &Arc<dyn Dir>, known: Committed) -> Option<Committed> {
+    let file = dir.open(ORDERS, Open::Read).ok()?;
+    let sum = sum_of(&*file, known.len).ok()?;
+    (file.len().ok()? >= known.len && sum == known.sum).then_some(known)
 }
 
 fn write_state(dir: &Arc<dyn Dir>, state: &mut State) -> Result<()> {
@@ -173,7 +184,7 @@ pub(super) fn keep(dir: &Arc<dyn Dir>) -> Result<String> {
         .max();
     let folder = format!("damaged-{}", last.unwrap_or(0) + 1);
     dir.make_dir(&folder).context("create", &folder)?;
-    for name in [LOCK, TASKS, TOPROCESS, FINISHED, FAILED, REQUEUED] {
+    for name in [LOCK].into_iter().chain(SHARED).chain([ORDERS]) {
         let Ok(old) = dir.open(name, Open::Read) else {
             // It is gone, or no file: there is nothing to keep, or it is moved.
             continue;

@@ -17,11 +17,13 @@ use crate::model::record::{End, Header, Record};
 use crate::model::task::{Task, TaskId};
 use crate::workdir::error::{Error, Result};
 use crate::workdir::feed::Feed;
+use crate::workdir::files::Committed;
 use crate::workdir::journal::{Journal, SharedJournal};
 use crate::workdir::layout::TOPROCESS;
 use crate::workdir::liveness::{JournalView, Waiting};
 use crate::workdir::membership;
 use crate::workdir::open::Workdir;
+use crate::workdir::orders::{self, Order};
 use crate::workdir::quarantine::{self, OutcomeCursor};
 use crate::workdir::recovery::{self, Fencer, Recovered, Suspect};
 use crate::workdir::transaction::{Attempts, QueueCopy, RequeueReason, Txn};
@@ -54,6 +56,8 @@ pub struct Session {
     is_over: bool,
     /// How many heartbeats there were.
     heartbeats: u32,
+    /// The orders that we know: those before we joined do not concern us.
+    orders: Committed,
 }
 
 /// What a turn gave.
@@ -149,6 +153,7 @@ impl Session {
             is_quarantined: false,
             is_over: false,
             heartbeats: 0,
+            orders: before.orders,
         };
         let waited = locked.saturating_sub(asked);
         let turn = Turn {
@@ -384,6 +389,30 @@ impl Session {
             };
         }
         Ok(())
+    }
+
+    /// The orders that we know.
+    pub fn known_orders(&self) -> Committed {
+        self.orders
+    }
+
+    /// Also obeys the orders that were given after these were known: to the farmer that this
+    /// process was before.
+    pub fn obey_since(&mut self, orders: Committed) {
+        if orders.len < self.orders.len {
+            self.orders = orders;
+        }
+    }
+
+    /// The orders that are new in the state as we read it last. Each comes once.
+    pub fn new_orders(&mut self) -> Result<Vec<Order>> {
+        // What the node remembers of the state may be older.
+        if self.state.orders.len <= self.orders.len {
+            return Ok(Vec::new());
+        }
+        let new = orders::since(&self.workdir.dir, &self.state, self.orders)?;
+        self.orders = self.state.orders;
+        Ok(new)
     }
 
     /// Fences another farmer, which is dead; `None` when it is alive

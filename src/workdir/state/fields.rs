@@ -5,7 +5,7 @@
 use std::time::Duration;
 
 use crate::workdir::files::{Committed, Head, checksum};
-use crate::workdir::layout::{FAILED, FINISHED, REQUEUED, TASKS};
+use crate::workdir::layout::{FAILED, FINISHED, ORDERS, REQUEUED, SHARED, TASKS};
 use crate::workdir::mechanism::Mechanism;
 use serde::{Deserialize, Serialize};
 
@@ -196,6 +196,13 @@ pub struct State {
     pub interrupted: u64,
     /// The newest segment of the log.
     pub log: Log,
+    /// `orders`.
+    #[serde(default, skip_serializing_if = "Committed::is_empty")]
+    pub orders: Committed,
+    /// Whether the last of the orders to pause and to resume is one to pause: no task is
+    /// claimed meanwhile.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub paused: bool,
     /// The list it was made from; none for standard input.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub list: Option<ListIdentity>,
@@ -225,6 +232,7 @@ impl State {
             FAILED => self.failed,
             REQUEUED => self.requeued,
             TASKS => self.tasks,
+            ORDERS => self.orders,
             _ => self.queue().committed(),
         }
     }
@@ -236,6 +244,7 @@ impl State {
             FAILED => self.failed = known,
             REQUEUED => self.requeued = known,
             TASKS => self.tasks = known,
+            ORDERS => self.orders = known,
             _ => self.set_queue(Queue {
                 len: known.len,
                 left: known.lines,
@@ -243,6 +252,12 @@ impl State {
                 ..self.queue()
             }),
         }
+    }
+
+    /// The files of which a part is known: `orders` only once there was an order.
+    pub fn shared_files(&self) -> impl Iterator<Item = &'static str> + use<> {
+        let orders = (!self.orders.is_empty()).then_some(ORDERS);
+        SHARED.into_iter().chain(orders)
     }
 
     /// The queue of class 0.

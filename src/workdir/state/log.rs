@@ -108,6 +108,11 @@ pub enum Act {
         /// Its number.
         by: u32,
     },
+    /// An order to the farmers was given.
+    Order {
+        /// Its word in `orders`.
+        order: String,
+    },
     /// Not a transaction: the members when a segment of the log began.
     Checkpoint {
         /// The members, in the order in which they joined.

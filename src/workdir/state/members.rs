@@ -90,7 +90,7 @@ impl Members {
                     member.quarantined = matches!(act, Act::Quarantine { .. });
                 }
             }
-            Act::Prepare | Act::Edit { .. } | Act::Retry { .. } => {}
+            Act::Prepare | Act::Edit { .. } | Act::Retry { .. } | Act::Order { .. } => {}
         }
     }
 }

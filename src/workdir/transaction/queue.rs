@@ -47,11 +47,11 @@ impl QueueCopy {
 }
 
 impl Txn<'_> {
-    /// Claims up to `n` tasks at the cursor.
+    /// Claims up to `n` tasks at the cursor; none while the run is paused.
     pub fn claim(&mut self, n: u64, attempts: &Attempts) -> Result<Vec<Task>> {
         let queue = self.state.queue();
         let n = n.min(queue.left);
-        if n == 0 {
+        if n == 0 || self.state.paused {
             return Ok(Vec::new());
         }
         let file = self.current(TOPROCESS)?;

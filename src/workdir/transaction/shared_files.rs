@@ -13,7 +13,7 @@ use std::io::ErrorKind;
 use super::txn::Txn;
 use crate::workdir::error::{Context, Result};
 use crate::workdir::fs::{File, Open};
-use crate::workdir::layout::{FAILED, FINISHED, SHARED, TOPROCESS};
+use crate::workdir::layout::{FAILED, FINISHED, TOPROCESS};
 use crate::workdir::state::State;
 use crc32fast::Hasher;
 
@@ -136,7 +136,7 @@ impl Txn<'_> {
 
     /// Cuts off what a dead or failed transaction left behind the known ends.
     pub fn cut_tails(&mut self) -> Result<()> {
-        for name in SHARED {
+        for name in self.state.shared_files() {
             let known = self.state.committed(name).len;
             let file = self.current(name)?;
             self.check_last_line(&*file, name, known)?;
@@ -150,7 +150,7 @@ impl Txn<'_> {
     /// Reads all shared files and the log, and compares their checksums.
     pub fn check_sums(&mut self) -> Result<()> {
         self.check_log()?;
-        for name in SHARED {
+        for name in self.state.shared_files() {
             let known = self.state.committed(name);
             let file = self.current(name)?;
             self.length_of(&*file, name, known.len)?;

@@ -3,7 +3,7 @@
 use crate::workdir::error::{Context, Error, Result};
 use crate::workdir::files::{NEW, NewFile};
 use crate::workdir::fs::{Dir, File, Open, Workdir};
-use crate::workdir::layout::{LOCK, SHARED};
+use crate::workdir::layout::{LOCK, ORDERS, SHARED};
 use crate::workdir::liveness::Waiting;
 use crate::workdir::lock::{self, Held, acquire};
 use crate::workdir::state::{self, Act, FORMAT, Rename, State};
@@ -81,7 +81,8 @@ impl<'a> Txn<'a> {
         // The lock file itself, in case the process that replaced it died meanwhile.
         self.dir.sync_names().context("sync", "the workdir")?;
         if self.state.seq > 0 {
-            for name in SHARED {
+            // Also one of which nothing is known yet: the old holder may have made it.
+            for name in SHARED.into_iter().chain([ORDERS]) {
                 self.copy(name)?;
             }
         }
@@ -102,6 +103,11 @@ impl<'a> Txn<'a> {
     /// The time, by the clock of `Waiting`.
     pub fn now(&self) -> Duration {
         self.waiting.now()
+    }
+
+    /// The time in microseconds since 1970.
+    pub fn micros(&self) -> u64 {
+        self.waiting.micros()
     }
 
     /// Ends what still runs of the tasks of a farmer of our node that is being fenced.

@@ -1,0 +1,37 @@
+//! What the ledger does about orders: it holds the queue of a paused run, and passes the
+//! orders to leave on to the supervisor.
+
+use super::Ledger;
+use crate::farm::message::Event;
+use crate::model::escape::{clip, escape};
+use crate::workdir::error::Result;
+use crate::workdir::orders::Order;
+
+/// How much of an order that is not known is shown.
+const SHOWN: usize = 60;
+
+impl Ledger {
+    /// Obeys what is new in the state as we read it last.
+    pub(super) fn obey(&mut self) -> Result<()> {
+        let is_paused = self.state().paused;
+        if std::mem::replace(&mut self.is_paused, is_paused) != is_paused {
+            self.shared.queue.pause_run(is_paused);
+            self.shared.send(Event::Paused(is_paused));
+        }
+        for order in self.session.new_orders()? {
+            match order {
+                Order::Stop => self.shared.send(Event::Stop),
+                Order::Drain { node } if node.as_ref().is_none_or(|node| *node == self.node) => {
+                    self.shared.send(Event::Drain);
+                }
+                Order::Unknown(order) => self.shared.warn(format!(
+                    "an order of a later pytf is not obeyed here: {}",
+                    clip(&escape(order.as_bytes()), SHOWN)
+                )),
+                // The state has it.
+                Order::Pause | Order::Resume | Order::Drain { .. } => {}
+            }
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,132 @@
+//! The commands that change a workdir from outside a farm: they steer a run, or put failed
+//! tasks back.
+//!
+//! Guarantee: each is one transaction, and says what happens next.
+
+use std::path::Path;
+
+use pytf::cli::Drain;
+use pytf::farm::lock_wait::{CancelOnDrop, LockWaiter, cancellation};
+use pytf::farm::start_error::StartError;
+use pytf::history::run::Run;
+use pytf::model::escape::escape;
+use pytf::model::liveness::{DEFAULT_TAKEOVER, heartbeat};
+use pytf::ui::summary::quoted;
+use pytf::workdir::error::{Error, Result};
+use pytf::workdir::open::{OpenOptions, Ownership, Workdir};
+use pytf::workdir::orders::{Order, give};
+use pytf::workdir::state::State;
+use pytf::workdir::upgrade::upgrade;
+
+/// A workdir that is changed by a process that is not a farmer.
+pub(crate) struct Outside {
+    pub(crate) workdir: Workdir,
+    /// Who we are, for others that wait for the lock.
+    pub(crate) who: String,
+    pub(crate) waiter: LockWaiter,
+    /// Nothing ends our waits.
+    _cancel: CancelOnDrop,
+}
+
+impl Outside {
+    /// Opens a workdir as it is, for this command.
+    pub(crate) fn open(path: &Path, command: &str) -> Result<Self> {
+        let ownership = Ownership::AsItIs;
+        let options = OpenOptions {
+            ownership,
+            ..OpenOptions::default()
+        };
+        let workdir = Workdir::open(path, options)?;
+        let (cancel, canceled) = cancellation();
+        let mut waiter = LockWaiter::new(canceled, None, DEFAULT_TAKEOVER);
+        let who = format!("pytf {command}, process {}", std::process::id());
+        let state = upgrade(&workdir, &who, &mut waiter)?;
+        if let Some(takeover) = state.and_then(|state| state.takeover()) {
+            waiter.set_takeover(takeover);
+        }
+        Ok(Self {
+            workdir,
+            who,
+            waiter,
+            _cancel: cancel,
+        })
+    }
+}
+
+/// Gives an order; returns what is to be said of it.
+pub(crate) fn order(path: &Path, order: &Order) -> std::result::Result<String, StartError> {
+    let Outside {
+        workdir,
+        who,
+        mut waiter,
+        _cancel,
+    } = Outside::open(path, order.word())?;
+    let (state, is_given) = give(&workdir, &who, &mut waiter, order)?;
+    Ok(said(order, &state, is_given, path) + "\n")
+}
+
+/// The order of `pytf drain`, and how many processes it concerns: refused where no process
+/// works on that node.
+pub(crate) fn drain(args: &Drain) -> std::result::Result<Order, StartError> {
+    let node = args.node.clone();
+    let run = Run::open(&args.workdir).ok();
+    if let (Some(node), Some(run)) = (&node, run) {
+        let mut nodes: Vec<&str> = run.living().map(|farmer| &*farmer.header().host).collect();
+        nodes.sort_unstable();
+        nodes.dedup();
+        if !nodes.contains(&&**node) {
+            let nodes = match nodes[..] {
+                [] => "on no node".to_owned(),
+                _ => format!("on {}", escape(nodes.join(", ").as_bytes())),
+            };
+            let node = escape(node.as_bytes());
+            return Err(Error::Refused(format!(
+                "no process works on node {node}: the run has processes {nodes}"
+            ))
+            .into());
+        }
+    }
+    Ok(Order::Drain { node })
+}
+
+/// What happens next, and when.
+fn said(order: &Order, state: &State, is_given: bool, path: &Path) -> String {
+    let workdir = quoted(&escape(path.as_os_str().as_encoded_bytes()));
+    let resume = format!("'pytf resume {workdir}' lifts it");
+    let within = heartbeat(state.takeover().unwrap_or(DEFAULT_TAKEOVER)).as_secs_f64();
+    let processes = match state.live {
+        1 => "1 process".to_owned(),
+        n => format!("{n} processes"),
+    };
+    let obey = format!("{processes} within {within:.0}s");
+    match (order, is_given, state.live) {
+        (Order::Pause, true, 0) => format!(
+            "paused: no process works on the run; those that join it start nothing; {resume}"
+        ),
+        (Order::Pause, true, _) => {
+            format!("paused: nothing more is started by {obey}; running tasks go on; {resume}")
+        }
+        (Order::Pause, false, _) => format!("the run is paused already; {resume}"),
+        (Order::Resume, true, 0) => {
+            "resumed: no process works on the run; run the same command again".to_owned()
+        }
+        (Order::Resume, true, _) => format!("resumed: tasks are started again by {obey}"),
+        (Order::Resume, false, _) => "the run is not paused".to_owned(),
+        (Order::Stop, true, _) => format!(
+            "stop: running tasks are stopped by {obey}, and wait again; then the processes leave"
+        ),
+        (Order::Drain { node }, true, _) => {
+            let who = match node {
+                Some(node) => format!("the processes on {}", escape(node.as_bytes())),
+                None => processes,
+            };
+            format!(
+                "drain: within {within:.0}s {who} start nothing more; they leave when their \
+                 running tasks have ended"
+            )
+        }
+        (Order::Stop | Order::Drain { .. } | Order::Unknown(_), ..) => {
+            "no process works on the run: nothing to do".to_owned()
+        }
+    }
+}

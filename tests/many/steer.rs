@@ -1,0 +1,70 @@
+//! Orders in a storm: the run is paused, resumed, drained and stopped at random moments, while
+//! processes are killed and others come in their place.
+
+use std::time::Duration;
+
+use nix::sys::signal::Signal;
+
+use crate::crew::{Crew, Random, setting};
+use crate::record::{assert_complete, farm, good_ends, told};
+
+const SIZE: usize = 4;
+
+/// No order loses a task or records one twice, whatever dies with it. (That a paused run claims
+/// nothing, the model check sees.)
+#[test]
+fn orders_during_a_storm_of_kills_lose_and_double_nothing() {
+    let strikes = setting("PYTF_TEST_KILLS", 20);
+    let n = strikes * 50;
+    let mut random = Random::new();
+    let farm = farm(n, 200, &mut random);
+    let args = "--no-linger --grace 1 --lock flock --takeover 6 --proc 4";
+    let mut crew = Crew::of(&farm, SIZE, args);
+    let mut ended = 0;
+    for _ in 0..strikes {
+        let command = ["pause", "resume", "drain", "stop", "resume"][random.index(5)];
+        let mut order = farm.pytf([command, "w"]).start();
+        random.moment(Duration::from_millis(500));
+        if random.below(3) == 0 && order.child.try_wait().unwrap().is_none() {
+            order.signal(Signal::SIGKILL);
+        }
+        let code = crate::crew::wait(order).status.code();
+        // The first may come before there is a workdir, or a run in it.
+        assert!(
+            matches!(code, None | Some(0 | 2 | 74)),
+            "{command}: {code:?}"
+        );
+        while crew.members.len() < SIZE {
+            crew.refill();
+        }
+        let at = random.index(crew.members.len());
+        let mut one = crew.take(at);
+        if one.child.try_wait().unwrap().is_none() && random.below(2) == 0 {
+            one.signal(Signal::SIGKILL);
+            crew.left.push(crate::crew::wait(one));
+            ended += 1;
+        } else {
+            crew.members.push(one);
+        }
+    }
+    // Nobody lifts the pause of those that are left but we.
+    farm.pytf(["resume", "w"]).run().leaves(0);
+    let left = crew.end();
+    farm.pytf(["resume", "w"]).run().exits(0);
+    farm.farm("--proc 4 --quiet").run().exits(0);
+    assert_complete(&farm, n);
+    let told = told(&farm, n);
+    println!("{ended} killed of {}: {n} tasks, {told:?}", left.len());
+    assert_eq!(told.overlapping, [""; 0]);
+    let ends = good_ends(&farm);
+    let twice: Vec<_> = ends.iter().filter(|(_, count)| **count > 1).collect();
+    assert!(twice.is_empty(), "recorded twice: {twice:?}");
+    for done in &left {
+        let code = done.status.code();
+        assert!(
+            matches!(code, None | Some(0 | 75)),
+            "{code:?}: {}",
+            done.stderr
+        );
+    }
+}
