@@ -74,7 +74,8 @@ fn with_values(arg: Arg) -> Arg {
             PathCompleter::dir().filter(is_workdir),
         )),
         "id" | "ids" | "task" => arg.add(ArgValueCompleter::new(failed_ids)),
-        "list" | "tasklist" => arg.value_hint(ValueHint::FilePath),
+        "list" => arg.value_hint(ValueHint::FilePath),
+        "runner" | "tasklist" if !arg.is_positional() => arg.value_parser(["default"]),
         _ => arg,
     }
 }

@@ -32,7 +32,7 @@ const FOREIGN: [(&str, &str); 5] = [
 
 /// The error in other words, where those of clap do not say what was meant.
 pub(super) fn clearer(
-    error: clap::Error,
+    mut error: clap::Error,
     command: &mut Command,
     argv: &[OsString],
     variable: &dyn Fn(&str) -> Option<OsString>,
@@ -79,7 +79,13 @@ pub(super) fn clearer(
             command.error(ErrorKind::UnknownArgument, why)
         }
         Some(why) => command.error(kind, why),
-        None => error,
+        None => {
+            // "To pass '--delay' as a value, use '-- --delay'": nobody wants that.
+            if kind == ErrorKind::UnknownArgument {
+                error.remove(ContextKind::Suggested);
+            }
+            error
+        }
     }
 }
 

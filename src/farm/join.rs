@@ -11,6 +11,7 @@ use super::start_error::StartError;
 use crate::VERSION;
 use crate::host::memory;
 use crate::host::scheduler::left_until;
+use crate::model::figures::grouped;
 use crate::model::pace::Pace;
 use crate::model::record::Header;
 use crate::model::task::Task;
@@ -230,7 +231,8 @@ fn usable_cpus() -> Option<u32> {
 fn resumed(state: &State) -> String {
     let mut text = format!(
         "{} finished, {} failed",
-        state.finished.lines, state.failed.lines
+        grouped(state.finished.lines),
+        grouped(state.failed.lines)
     );
     if state.interrupted > 0 {
         let were = counted(state.interrupted, "was", "were");
@@ -238,7 +240,7 @@ fn resumed(state: &State) -> String {
     }
     if state.live > 0 {
         let others = counted(u64::from(state.live), "other farmer", "other farmers");
-        text += &format!(", {} claimed by {others}", state.claimed());
+        text += &format!(", {} claimed by {others}", grouped(state.claimed()));
     }
-    text + &format!(", {} to go", state.left())
+    text + &format!(", {} to go", grouped(state.left()))
 }

@@ -9,6 +9,7 @@ use super::shared::Farm;
 use super::source::Source;
 use super::start_error::StartError;
 use super::takeover::Takeover;
+use crate::model::figures::grouped;
 use crate::model::liveness::heartbeat;
 use crate::model::tasklist::Remarks;
 use crate::ui::progress::Progress;
@@ -208,8 +209,8 @@ fn current_folder() -> Option<String> {
     here.into_string().ok().filter(|path| path.len() <= 1024)
 }
 
-/// `1 task`, `2 tasks`.
+/// `1 task`, `2,000 tasks`.
 pub(super) fn counted(number: u64, one: &str, many: &str) -> String {
     let word = if number == 1 { one } else { many };
-    format!("{number} {word}")
+    format!("{} {word}", grouped(number))
 }

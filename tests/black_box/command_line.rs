@@ -248,3 +248,11 @@ fn a_list_in_the_place_of_its_workdir_means_it() {
         .leaves(74)
         .says(&["other.txt"]);
 }
+
+#[test]
+fn an_option_of_another_tool_is_not_offered_as_a_value() {
+    let farm = Farm::new();
+    let done = farm.pytf(["tasks.txt", "--delay", "3"]).run().leaves(2);
+    let done = done.says(&["unexpected argument '--delay'"]);
+    assert!(!done.stderr.contains("as a value"), "{}", done.stderr);
+}
