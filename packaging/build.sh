@@ -37,6 +37,7 @@ share() {
     target/debug/pytf completions zsh >"$share/zsh/site-functions/_pytf"
     target/debug/pytf completions fish >"$share/fish/vendor_completions.d/pytf.fish"
     cp -r README.md CHANGELOG.md LICENSE-APACHE LICENSE-MIT docs slurm examples "$share/doc/pytf/"
+    rm -rf "$share"/doc/pytf/examples/*/*_workdir
 }
 
 # tarball TRIPLE SUFFIX NAME: builds the program for the triple, and packs it.
