@@ -6,6 +6,7 @@ use std::time::Duration;
 use nix::sys::signal::Signal;
 
 use crate::crew::{Crew, Random, setting};
+use crate::harness::{Farm, until};
 use crate::record::{assert_complete, farm, good_ends, told};
 
 const SIZE: usize = 4;
@@ -67,4 +68,32 @@ fn orders_during_a_storm_of_kills_lose_and_double_nothing() {
             done.stderr
         );
     }
+}
+
+/// A process that was frozen when all were ordered to stop, and taken over meanwhile, joins
+/// again under another name: the order concerns it all the same.
+#[test]
+fn a_process_that_was_frozen_during_the_order_obeys_when_it_wakes() {
+    let farm = Farm::new();
+    let (first, always) = (farm.gate("first"), farm.gate("always"));
+    let line = format!("[ $PYTF_ATTEMPT -gt 1 ] || {{ {}; }}", first.stand());
+    farm.write("tasks.txt", format!("{line}\n{line}\n{}\n", always.stand()));
+    let args = "--proc 2 --takeover 2s --grace 1 --no-timeline";
+    let one = farm.farm(args).start();
+    first.comers(2);
+    let name = farm.farmers().remove(0);
+    let other = farm.farm(args).start();
+    always.comer();
+    one.signal(Signal::SIGSTOP);
+    until("the other has its tasks", || farm.is_over(&name));
+    until("and has done them", || farm.ids("finished").len() == 2);
+    farm.pytf(["stop", "w"])
+        .run()
+        .leaves(0)
+        .says(&["1 process"]);
+    crate::crew::wait(other).leaves(75).says(&["pytf stop"]);
+    one.signal(Signal::SIGCONT);
+    let woken = crate::crew::wait(one).exits(75);
+    woken.says(&["joins again", "pytf stop"]);
+    farm.assert_exact(3, &[0, 1], &[]);
 }
