@@ -8,6 +8,7 @@ use std::sync::OnceLock;
 
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
+use serde_json::Value;
 
 use crate::harness::{Farm, is_alive, skip, tasks, until};
 
@@ -151,6 +152,13 @@ fn ended_in_the_middle(farm: &Farm, oracle: &Path, stop: impl Fn(Pid)) {
     let tasks = gate.comers(2);
     // All that have ended: a handler that interrupts a record would hang, too.
     until("20 tasks are recorded", || farm.ids("finished").len() == 20);
+    // The process itself writes the timeline under the lock: were it interrupted there, its
+    // handler would wait for a worker that waits for the lock.
+    until("its timeline has them, and its lock is free", || {
+        let timeline = serde_json::from_slice::<Vec<Value>>(&farm.bytes("w/timeline.json"));
+        let lock = fs::File::open(farm.path("w/lock")).unwrap();
+        timeline.is_ok_and(|tasks| tasks.len() == 20) && lock.try_lock().is_ok()
+    });
     stop(pid);
     // Its workers and tasks do not end with it, and it may hang at its own
     // handler: we are not to blame for either.
