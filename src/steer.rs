@@ -75,15 +75,16 @@ pub(crate) fn drain(args: &Drain) -> std::result::Result<Order, StartError> {
         nodes.sort_unstable();
         nodes.dedup();
         if !nodes.contains(&&**node) {
-            let nodes = match nodes[..] {
-                [] => "on no node".to_owned(),
-                _ => format!("on {}", escape(nodes.join(", ").as_bytes())),
+            let others = match nodes[..] {
+                [] => "no process works on the run".to_owned(),
+                _ => format!(
+                    "the run has processes on {}",
+                    escape(nodes.join(", ").as_bytes())
+                ),
             };
             let node = escape(node.as_bytes());
-            return Err(Error::Refused(format!(
-                "no process works on node {node}: the run has processes {nodes}"
-            ))
-            .into());
+            let why = format!("no process works on node {node}: {others}");
+            return Err(Error::Refused(why).into());
         }
     }
     Ok(Order::Drain { node })

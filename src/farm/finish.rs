@@ -134,6 +134,7 @@ impl Finish<'_> {
             short: self.ended.short.clone().filter(|_| state.left() > 0),
             unstarted: state.left().saturating_sub(state.interrupted),
             is_cut: state.feeding > 0 && state.live == 0,
+            is_paused: state.paused,
             wall: self.farm.clock.now(),
             slots,
             busy,

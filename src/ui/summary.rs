@@ -48,6 +48,8 @@ pub struct Summary {
     pub others_work: bool,
     /// Whether the stream of tasks was not read to its end.
     pub is_cut: bool,
+    /// Whether the run is paused, so that it must be resumed first.
+    pub is_paused: bool,
     /// How long this run took.
     pub wall: Duration,
     /// The slots of this run.
@@ -236,6 +238,12 @@ impl Summary {
     fn push_next(&self, out: &mut String, style: &OutputStyle) {
         let workdir = quoted(&escape(self.workdir.as_bytes()));
         let mut next = Vec::new();
+        if self.left > 0 && self.is_paused {
+            next.push((
+                format!("pytf resume {workdir}"),
+                "lifts the pause: until then no task is started".to_owned(),
+            ));
+        }
         if self.left > 0 && !self.others_work {
             next.push((
                 "run the same command again to continue".to_owned(),

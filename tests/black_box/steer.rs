@@ -125,7 +125,9 @@ fn a_paused_run_starts_nothing_until_it_is_resumed() {
         .leaves(75);
     wait.says(&["4 to go, and the run is paused (pytf resume)"]);
     pytf.signal(Signal::SIGTERM);
-    pytf.wait().exits(75);
+    let left = pytf.wait().exits(75);
+    let summary = String::from_utf8_lossy(&left.stdout).into_owned();
+    assert!(summary.contains("lifts the pause"), "{summary}");
     farm.assert_exact(6, &[0, 1], &[]);
 
     // Another process joins, and starts nothing.
