@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded};
 
 use super::inventory::key;
-use super::message::Order;
+use super::message::LedgerRequest;
 use super::options::DeviceOptions;
 use super::shared::Shared;
 use super::slot_plan::Plan;
@@ -296,7 +296,7 @@ impl LoadRecorder {
                 at,
                 gpus: loads.clone(),
             };
-            self.shared.order(Order::Write(Box::new(record)));
+            self.shared.request(LedgerRequest::Write(Box::new(record)));
             self.wrote = Some((now, loads));
         }
     }

@@ -20,7 +20,7 @@ use crossbeam_channel::{Receiver, Select, never};
 
 use super::feeder::Fed;
 use super::lock_wait::LockWaiter;
-use super::message::{Event, Order, ReceivedSignals, Report};
+use super::message::{Event, LedgerRequest, ReceivedSignals, Report};
 use super::neighbours::Neighbours;
 use super::quarantine::Quarantine;
 use super::shared::Shared;
@@ -65,7 +65,7 @@ pub(super) struct Ledger {
     /// Our node, as headers have it.
     pub node: String,
     /// From the slots and the supervisor.
-    pub orders: Receiver<Order>,
+    pub requests: Receiver<LedgerRequest>,
     /// From the slots.
     pub reports: Receiver<Report>,
     /// From a stream of tasks.
@@ -265,16 +265,16 @@ impl Ledger {
             (never(), deadline.min(now + rest))
         };
         let mut ready = Select::new();
-        let (orders_at, _, fed_at) = (
-            ready.recv(&self.orders),
+        let (requests_at, _, fed_at) = (
+            ready.recv(&self.requests),
             ready.recv(&reports),
             ready.recv(&fed),
         );
         match ready.ready_deadline(deadline) {
-            Ok(at) if at == orders_at => self
-                .orders
+            Ok(at) if at == requests_at => self
+                .requests
                 .try_recv()
-                .map_or(None, |order| self.handle(order)),
+                .map_or(None, |request| self.handle(request)),
             Ok(at) if at == fed_at => {
                 match fed.try_recv() {
                     Ok(fed) => self.take_fed(fed),
@@ -296,12 +296,14 @@ impl Ledger {
             .rest(&self.pace, self.times.starved_since.is_some())
     }
 
-    /// Handles an order of the supervisor or a slot; `Some` when it is to leave.
-    fn handle(&mut self, order: Order) -> Option<String> {
-        match order {
-            Order::Starved => drop(self.times.starved_since.get_or_insert_with(Instant::now)),
-            Order::Write(record) => self.session.journal().lock().push(&record),
-            Order::Leave(why) => return Some(why),
+    /// Handles a request of the supervisor or a slot; `Some` when it is to leave.
+    fn handle(&mut self, request: LedgerRequest) -> Option<String> {
+        match request {
+            LedgerRequest::Starved => {
+                self.times.starved_since.get_or_insert_with(Instant::now);
+            }
+            LedgerRequest::Write(record) => self.session.journal().lock().push(&record),
+            LedgerRequest::Leave(why) => return Some(why),
         }
         None
     }

@@ -1,6 +1,6 @@
 //! The messages between the threads of a farmer.
 //!
-//! Events go to the supervisor, orders and reports to the ledger.
+//! Events go to the supervisor, requests and reports to the ledger.
 
 use std::sync::{Arc, Mutex};
 use std::time::Instant;
@@ -93,7 +93,7 @@ impl FailedAttempt {
 }
 
 /// To the ledger.
-pub enum Order {
+pub enum LedgerRequest {
     /// A slot has no task.
     Starved,
     /// Give back tasks that did not run, and leave.

@@ -1,7 +1,7 @@
 //! The farm: the threads of one farmer.
 //!
 //! ```text
-//!            events                    orders
+//!            events                    requests
 //! signals ─────────► supervisor ─────────────────► ledger ◄──► the workdir
 //!                     ▲   │ signals to tasks        │  ▲
 //!       failures only │   ▼                   tasks ▼  │ ends

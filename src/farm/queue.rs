@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 use crossbeam_channel::Sender;
 
 use super::clock::since_boot;
-use super::message::Order;
+use super::message::LedgerRequest;
 use crate::model::task::Task;
 
 /// How often a slot asks again whether it may start a task.
@@ -26,7 +26,7 @@ pub struct Queue {
     /// For threads that wait for something else than a task: a notification to one of
     /// them must not wake a slot.
     closed: Condvar,
-    orders: Sender<Order>,
+    requests: Sender<LedgerRequest>,
     lease: Lease,
 }
 
@@ -126,13 +126,13 @@ impl Inner {
 impl Queue {
     /// An empty queue. The first and the last of the `slots` that find it empty report that
     /// to the ledger.
-    pub fn new(slots: u32, orders: Sender<Order>, lease: Lease) -> Self {
+    pub fn new(slots: u32, requests: Sender<LedgerRequest>, lease: Lease) -> Self {
         Self {
             slots: slots.into(),
             inner: Mutex::default(),
             changed: Condvar::new(),
             closed: Condvar::new(),
-            orders,
+            requests,
             lease,
         }
     }
@@ -175,7 +175,7 @@ impl Queue {
             if inner.idle_reported == 0 || is_last && inner.idle_reported < self.slots {
                 inner.idle_reported = inner.idle;
                 // The ledger is gone only when the queue is closed.
-                let _ = self.orders.send(Order::Starved);
+                let _ = self.requests.send(LedgerRequest::Starved);
             }
             inner = self
                 .changed

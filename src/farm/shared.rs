@@ -12,7 +12,7 @@ use crossbeam_channel::{Receiver, Sender};
 use super::clock::Clock;
 use super::lock_wait::CancelToken;
 use super::logs::LogPermits;
-use super::message::{Event, Order, ReceivedSignals, Report};
+use super::message::{Event, LedgerRequest, ReceivedSignals, Report};
 use super::node_setup::Node;
 use super::options::Options;
 use super::queue::Queue;
@@ -65,7 +65,7 @@ pub(super) struct Shared {
     /// To the supervisor.
     pub events: Sender<Event>,
     /// From the supervisor to the ledger.
-    pub orders: Sender<Order>,
+    pub requests: Sender<LedgerRequest>,
     /// From the slots to the ledger.
     pub reports: Sender<Report>,
 }
@@ -86,9 +86,9 @@ impl Shared {
         self.send(Event::Warn(text));
     }
 
-    /// Sends an order to the ledger. When that is gone, it has left.
-    pub(super) fn order(&self, order: Order) {
-        let _ = self.orders.send(order);
+    /// Sends a request to the ledger. When that is gone, it has left.
+    pub(super) fn request(&self, request: LedgerRequest) {
+        let _ = self.requests.send(request);
     }
 
     /// What runs now.

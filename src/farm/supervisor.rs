@@ -12,7 +12,7 @@ use nix::unistd::Pid;
 
 use super::anomalies::Anomalies;
 use super::lock_wait::CancelOnDrop;
-use super::message::{Event, FailedAttempt, Order};
+use super::message::{Event, FailedAttempt, LedgerRequest};
 use super::shared::{Farm, Shared};
 use super::walltime::Endgame;
 use crate::host::process::{StopReason, end_orphans, stop_self};
@@ -212,7 +212,7 @@ impl Supervisor<'_> {
     fn note(&self, text: String, mark: Option<Mark>) {
         let at = self.shared.clock.micros(Instant::now());
         let note = Record::Note { at, text, mark };
-        self.shared.order(Order::Write(Box::new(note)));
+        self.shared.request(LedgerRequest::Write(Box::new(note)));
     }
 
     /// Shows what every process of the run knows.
@@ -303,7 +303,8 @@ impl Supervisor<'_> {
                 self.report_left_behind();
                 self.report_memory_kills(true);
                 end_orphans(self.guard);
-                self.shared.order(Order::Leave(why(self.farmer.cause())));
+                self.shared
+                    .request(LedgerRequest::Leave(why(self.farmer.cause())));
                 if self.farmer.cause() == Cause::Fenced {
                     // The ledger cannot leave any more, and waits for nothing.
                     self.cancel = None;

@@ -17,7 +17,7 @@ use super::join::Joined;
 use super::ledger::{Ledger, Times};
 use super::lock_wait::{LockWaiter, cancellation};
 use super::logs::{LogConfig, LogPermits, SlotLogs};
-use super::message::{Event, FailedAttempt, Order, Report};
+use super::message::{Event, FailedAttempt, LedgerRequest, Report};
 use super::neighbours::Neighbours;
 use super::options::AllocationEnd;
 use super::prepare::StartContext;
@@ -119,12 +119,12 @@ impl Farm<'_> {
         } = member.joined;
         let (node, options) = (&self.node, self.options);
         adopt_orphans();
-        let (orders, orders_in) = unbounded();
+        let (requests, requests_in) = unbounded();
         let (reports, reports_in) = unbounded();
         let lease = Lease::new(good_for(session.takeover()), locked);
-        let queue = Arc::new(Queue::new(node.slots, orders.clone(), lease));
+        let queue = Arc::new(Queue::new(node.slots, requests.clone(), lease));
         queue.put(tasks);
-        let shared = self.share(&session, &queue, orders, reports);
+        let shared = self.share(&session, &queue, requests, reports);
         // Before the slots: it may hold the queue.
         let endgame = self.endgame(&shared, session.farmer());
         self.start_slots(&shared, session.farmer(), &protection, threads.slots);
@@ -137,7 +137,7 @@ impl Farm<'_> {
             pace,
             job: node.allocation.job.clone(),
             node: node.name.clone(),
-            orders: orders_in,
+            requests: requests_in,
             reports: reports_in,
             fed,
             waiter: waiter.with(member.watcher).renewing(queue),
@@ -180,7 +180,7 @@ impl Farm<'_> {
         &self,
         session: &Session,
         queue: &Arc<Queue>,
-        orders: Sender<Order>,
+        requests: Sender<LedgerRequest>,
         reports: Sender<Report>,
     ) -> Arc<Shared> {
         let slots = self.node.slots;
@@ -196,7 +196,7 @@ impl Farm<'_> {
             workdir: self.files.path.clone(),
             dir: self.files.dir.clone(),
             events: self.events.clone(),
-            orders,
+            requests,
             reports,
         })
     }

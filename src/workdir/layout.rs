@@ -16,8 +16,8 @@ pub const FAILED: &str = "failed";
 pub const REQUEUED: &str = "requeued";
 /// One line of JSON for each order to the farmers; absent while there was none.
 pub const ORDERS: &str = "orders";
-/// The files with lines of tasks, whose known parts are in the state.
-pub const SHARED: [&str; 5] = [FINISHED, FAILED, REQUEUED, TASKS, TOPROCESS];
+/// The files whose known parts are in the state.
+pub const SHARED: [&str; 6] = [FINISHED, FAILED, REQUEUED, TASKS, TOPROCESS, ORDERS];
 /// The folder of the journals of farmers that live.
 pub const NODES: &str = "nodes";
 /// The folder of the journals of farmers that are over.

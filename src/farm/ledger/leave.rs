@@ -4,7 +4,7 @@
 use std::time::Instant;
 
 use super::{Ledger, RETRY_BUSY_FOR, RETRY_EVERY, RETRY_IDLE_FOR};
-use crate::farm::message::{Event, Order};
+use crate::farm::message::{Event, LedgerRequest};
 use crate::model::record::Record;
 use crate::model::refusal::is_resource;
 use crate::workdir::error::{Error, Result};
@@ -70,11 +70,11 @@ impl Ledger {
     }
 
     pub(super) fn wait_to_leave(&mut self) -> String {
-        let leave = |order| match order {
-            Order::Leave(why) => Some(why),
+        let leave = |request| match request {
+            LedgerRequest::Leave(why) => Some(why),
             _ => None,
         };
-        self.orders.iter().find_map(leave).unwrap_or_default()
+        self.requests.iter().find_map(leave).unwrap_or_default()
     }
 
     /// Settles the last ends, gives back tasks that did not run, and leaves.

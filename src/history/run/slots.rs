@@ -32,17 +32,17 @@ pub struct Slots {
     pub unended: Vec<Attempt>,
     /// Ends that the journal has after later attempts of their slots.
     pub late: Vec<Late>,
-    order: Order,
+    order: TimeOrder,
 }
 
 /// Which records of a journal come later than in the order of time.
 #[derive(Clone, Debug, Default)]
-pub struct Order {
+pub struct TimeOrder {
     /// When the latest attempt in each slot began.
     begun: BTreeMap<u32, u64>,
 }
 
-impl Order {
+impl TimeOrder {
     /// Takes the next start or end; whether a later attempt of its slot has been seen.
     pub fn is_late(&mut self, slot: u32, at: u64) -> bool {
         let begun = self.begun.entry(slot).or_insert(at);

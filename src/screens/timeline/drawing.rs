@@ -10,7 +10,7 @@ use super::trace::NAME;
 use crate::history::farmer_rows::FarmerRows;
 use crate::history::run::Farmer;
 use crate::history::run::attempt::Attempt;
-use crate::history::run::slots::Order;
+use crate::history::run::slots::TimeOrder;
 use crate::model::escape::{clip, escape};
 use crate::model::outcome::Outcome;
 use crate::model::record::{LATEST, Mark, Record};
@@ -27,7 +27,7 @@ impl Drawing<'_, '_> {
     pub(super) fn draw(&mut self) -> io::Result<()> {
         let farmer = self.farmer;
         self.mark(farmer.first, "farmer joined")?;
-        let (mut late, mut order) = (LateEnds::of(farmer), Order::default());
+        let (mut late, mut order) = (LateEnds::of(farmer), TimeOrder::default());
         let (mut last, mut has_left) = (farmer.first, false);
         // Records that were written after the figures were read are left out.
         farmer.journal.each_record_to(farmer.offset, |record| {
@@ -57,7 +57,12 @@ impl Drawing<'_, '_> {
     }
 
     /// Writes an attempt that has ended, those that come before it, or a mark.
-    fn record(&mut self, record: Record, late: &mut LateEnds, order: &mut Order) -> io::Result<()> {
+    fn record(
+        &mut self,
+        record: Record,
+        late: &mut LateEnds,
+        order: &mut TimeOrder,
+    ) -> io::Result<()> {
         match record {
             Record::Start(start) if start.at < LATEST => {
                 order.is_late(start.slot, start.at);

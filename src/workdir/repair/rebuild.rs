@@ -184,7 +184,7 @@ pub(super) fn keep(dir: &Arc<dyn Dir>) -> Result<String> {
         .max();
     let folder = format!("damaged-{}", last.unwrap_or(0) + 1);
     dir.make_dir(&folder).context("create", &folder)?;
-    for name in [LOCK].into_iter().chain(SHARED).chain([ORDERS]) {
+    for name in [LOCK].into_iter().chain(SHARED) {
         let Ok(old) = dir.open(name, Open::Read) else {
             // It is gone, or no file: there is nothing to keep, or it is moved.
             continue;

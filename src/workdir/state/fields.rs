@@ -256,8 +256,10 @@ impl State {
 
     /// The files of which a part is known: `orders` only once there was an order.
     pub fn shared_files(&self) -> impl Iterator<Item = &'static str> + use<> {
-        let orders = (!self.orders.is_empty()).then_some(ORDERS);
-        SHARED.into_iter().chain(orders)
+        let has_orders = !self.orders.is_empty();
+        SHARED
+            .into_iter()
+            .filter(move |&name| has_orders || name != ORDERS)
     }
 
     /// The queue of class 0.

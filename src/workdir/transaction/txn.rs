@@ -3,7 +3,7 @@
 use crate::workdir::error::{Context, Error, Result};
 use crate::workdir::files::{NEW, NewFile};
 use crate::workdir::fs::{Dir, File, Open, Workdir};
-use crate::workdir::layout::{LOCK, ORDERS, SHARED};
+use crate::workdir::layout::{LOCK, SHARED};
 use crate::workdir::liveness::Waiting;
 use crate::workdir::lock::{self, Held, acquire};
 use crate::workdir::state::{self, Act, FORMAT, Rename, State};
@@ -82,7 +82,7 @@ impl<'a> Txn<'a> {
         self.dir.sync_names().context("sync", "the workdir")?;
         if self.state.seq > 0 {
             // Also one of which nothing is known yet: the old holder may have made it.
-            for name in SHARED.into_iter().chain([ORDERS]) {
+            for name in SHARED {
                 self.copy(name)?;
             }
         }
