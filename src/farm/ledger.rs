@@ -232,11 +232,11 @@ impl Ledger {
         if self.times.beat.elapsed() >= self.beat_every() {
             let at = self.shared.clock.micros(Instant::now());
             let begun = self.waiter.now();
-            self.session.heartbeat(at)?;
+            let has_read = self.session.heartbeat(at)?;
             self.times.beat = Instant::now();
             self.waiter.lease_renewed(begun);
             // For orders, also while no turn is due. If it fails, the next heartbeat reads it.
-            if self.session.refresh_state().is_ok() {
+            if has_read || self.session.refresh_state().is_ok() {
                 self.times.read = self.times.beat;
                 self.show();
             }

@@ -81,7 +81,12 @@ pub fn has_departed_by_name(dir: &Arc<dyn Dir>, farmer: &str) -> Result<bool> {
 /// Whether a farmer has left or was fenced, by the log. It costs one open and reading the log back to
 /// its last checkpoint.
 pub fn has_departed(dir: &Arc<dyn Dir>, farmer: &str) -> Result<bool> {
-    let Some(state) = peek(dir)?.filter(|state| state.live > 0) else {
+    has_departed_at(dir, farmer, peek(dir)?.as_ref())
+}
+
+/// The same by a state that [`peek`] has just read.
+pub fn has_departed_at(dir: &Arc<dyn Dir>, farmer: &str, then: Option<&State>) -> Result<bool> {
+    let Some(state) = then.filter(|state| state.live > 0) else {
         return Ok(true);
     };
     let members = members(dir, &state.log)?;

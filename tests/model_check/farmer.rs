@@ -340,9 +340,11 @@ impl Farmer {
         }
         if now.saturating_sub(self.beat) >= TAKEOVER / 6 {
             self.sync()?;
-            self.session.heartbeat(now)?;
+            let has_read = self.session.heartbeat(now)?;
             self.beat = self.shared.now();
-            let _ = self.session.refresh_state();
+            if !has_read {
+                let _ = self.session.refresh_state();
+            }
             if self.is_good() {
                 self.life = now;
             }

@@ -356,19 +356,24 @@ impl Session {
     /// have fenced us meanwhile. `at` is the time as records have it.
     ///
     /// Mostly the check is one open of our journal's name. Now and then it reads the log: a
-    /// farmer that fences us may die before it has moved the journal.
-    pub fn heartbeat(&mut self, at: u64) -> Result<()> {
+    /// farmer that fences us may die before it has moved the journal. Returns whether that has
+    /// renewed the state of the run, as [`Self::refresh_state`] does.
+    pub fn heartbeat(&mut self, at: u64) -> Result<bool> {
         self.must_not_be_fenced()?;
         self.journal.lock().push(&Record::Beat { at });
         self.sync_journal()?;
         self.journal.lock().relock();
         self.heartbeats += 1;
         let is_moved = membership::has_departed_by_name(&self.workdir.dir, &self.farmer)?;
-        if is_moved || self.heartbeats.is_multiple_of(LOOK_AT_LOG) {
-            let checked = self.check_fence_unlocked();
-            return self.noted(checked);
+        if !is_moved && !self.heartbeats.is_multiple_of(LOOK_AT_LOG) {
+            return Ok(false);
         }
-        Ok(())
+        let state = peek(&self.workdir.dir)?;
+        if membership::has_departed_at(&self.workdir.dir, &self.farmer, state.as_ref())? {
+            return self.noted(Err(Error::Fenced));
+        }
+        self.refresh_to(state);
+        Ok(true)
     }
 
     /// Whether others have fenced us, as far as is known without the lock. A turn is
@@ -379,7 +384,13 @@ impl Session {
 
     /// Reads the state of the run, without the lock.
     pub fn refresh_state(&mut self) -> Result<()> {
-        if let Some(state) = peek(&self.workdir.dir)? {
+        let state = peek(&self.workdir.dir)?;
+        self.refresh_to(state);
+        Ok(())
+    }
+
+    fn refresh_to(&mut self, state: Option<State>) {
+        if let Some(state) = state {
             // Fences that we have not read stay unread.
             let State { seals, log, .. } = self.state;
             self.state = State {
@@ -388,7 +399,6 @@ impl Session {
                 ..state
             };
         }
-        Ok(())
     }
 
     /// The orders that we know.
