@@ -87,7 +87,7 @@ fn run(mut command: Command) -> RunExit {
         Command::Run(_) => RunExit::Usage,
         Command::Log(args) => log(&args),
         Command::Retry(args) => reported(retry_failed(&args), &args.workdir),
-        Command::Pause(args) => ordered(Ok(Order::Pause), &args.workdir),
+        Command::Pause(args) => ordered(Ok(Order::Pause { stop: args.stop }), &args.workdir),
         Command::Resume(args) => ordered(Ok(Order::Resume), &args.workdir),
         Command::Drain(args) => ordered(steer::drain(&args), &args.workdir),
         Command::Stop(args) => ordered(Ok(Order::Stop), &args.workdir),

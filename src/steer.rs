@@ -101,13 +101,21 @@ fn said(order: &Order, state: &State, is_given: bool, path: &Path) -> String {
     };
     let obey = format!("{processes} within {within:.0}s");
     match (order, is_given, state.live) {
-        (Order::Pause, true, 0) => format!(
+        (Order::Pause { .. }, true, 0) => format!(
             "paused: no process works on the run; those that join it start nothing; {resume}"
         ),
-        (Order::Pause, true, _) => {
+        (Order::Pause { stop: false }, true, _) => {
             format!("paused: nothing more is started by {obey}; running tasks go on; {resume}")
         }
-        (Order::Pause, false, _) => format!("the run is paused already; {resume}"),
+        (Order::Pause { stop: true }, true, _) => format!(
+            "paused: nothing more is started by {obey}, and running tasks are stopped; {resume}"
+        ),
+        (Order::Pause { stop: false }, false, _) => {
+            format!("the run is paused already; {resume}")
+        }
+        (Order::Pause { stop: true }, false, _) => {
+            format!("the run is paused already, and running tasks are stopped; {resume}")
+        }
         (Order::Resume, true, 0) => {
             "resumed: no process works on the run; run the same command again".to_owned()
         }

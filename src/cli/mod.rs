@@ -114,7 +114,7 @@ impl Command {
         match self {
             Self::Log(Log { workdir, .. })
             | Self::Retry(Retry { workdir, .. })
-            | Self::Pause(Pause { workdir })
+            | Self::Pause(Pause { workdir, .. })
             | Self::Resume(Resume { workdir })
             | Self::Drain(Drain { workdir, .. })
             | Self::Stop(Stop { workdir })

@@ -6,12 +6,20 @@ use clap::Args;
 
 /// Let a run start no more tasks, until it is resumed.
 ///
-/// Running tasks go on. The processes of the run obey within ten seconds, and stay. The run
-/// stays paused when they end and others start. 'pytf resume' lifts it.
+/// Running tasks go on, or are stopped with --stop. The processes of the run obey within ten
+/// seconds, and stay. The run stays paused when they end and others start. 'pytf resume' lifts
+/// it.
 #[derive(Clone, Debug, Args)]
 pub struct Pause {
     /// The workdir of the run
     pub workdir: PathBuf,
+    /// Stop running tasks, too, by SIGSTOP; the resume sends them SIGCONT
+    ///
+    /// Their memory stays in use. While a task is stopped its time limit (--task-timeout) does
+    /// not run; the end of the allocation and --timeout hold. Processes that a task has moved
+    /// out of its process group go on. Without --stop, tasks that were stopped are continued.
+    #[arg(long)]
+    pub stop: bool,
 }
 
 /// Let a paused run start tasks again.

@@ -32,6 +32,8 @@ pub enum Event {
     Fenced,
     /// The run is paused, or is so no longer.
     Paused(bool),
+    /// Running tasks are stopped while the run is paused, or are continued.
+    StopTasks(bool),
     /// All farmers were ordered to stop.
     Stop,
     /// We were ordered to finish what runs, and to leave.

@@ -43,6 +43,7 @@ pub mod start;
 pub mod start_error;
 mod summary_scope;
 mod supervisor;
+mod suspension;
 mod takeover;
 mod task_env;
 mod task_files;

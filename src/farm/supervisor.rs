@@ -14,6 +14,7 @@ use super::anomalies::Anomalies;
 use super::lock_wait::CancelOnDrop;
 use super::message::{Event, FailedAttempt, LedgerRequest};
 use super::shared::{Farm, Shared};
+use super::suspension::Suspension;
 use super::walltime::Endgame;
 use crate::host::process::{StopReason, end_orphans, stop_self};
 use crate::host::signals::SUSPENDS;
@@ -49,10 +50,14 @@ pub(super) struct Supervisor<'a> {
     pub farmer: Lifecycle,
     /// The time limit of tasks.
     pub limits: Option<Limits>,
+    /// When a task can be over it.
+    pub limit_at: Option<Duration>,
     /// The end of the allocation.
     pub endgame: Endgame,
     /// What happens to tasks beside their ends.
     pub anomalies: Anomalies,
+    /// Whether a paused run stops them.
+    pub suspension: Suspension,
     /// Shows the state of the run.
     pub progress: Progress,
     /// Dropped to end the ledger's waits for the lock.
@@ -95,9 +100,10 @@ impl Supervisor<'_> {
         let (mut state, mut frozen) = (None, self.frozen);
         // The farmer's time stands still while we are frozen; all other times
         // here are the clock's.
-        let mut limit_at = self.limits.as_ref().map(|_| Duration::ZERO);
+        self.limit_at = self.limits.as_ref().map(|_| Duration::ZERO);
         while self.farmer.phase() != Phase::Done {
             let farmer_at = self.farmer.deadline().map(|at| at + frozen);
+            let limit_at = self.limit_at.filter(|_| !self.suspension.is_on());
             let wakes = [Some(self.show_at), farmer_at, limit_at];
             let planned = wakes.into_iter().flatten().min().unwrap_or_default();
             let event = self
@@ -111,7 +117,7 @@ impl Supervisor<'_> {
                 self.thawed(now, late);
             }
             if limit_at.is_some_and(|at| now >= at) {
-                limit_at = self.enforce_limits(now);
+                self.limit_at = self.enforce_limits(now);
             }
             let signal = match &event {
                 Ok(Event::Signal(signal)) => Some(*signal),
@@ -123,7 +129,7 @@ impl Supervisor<'_> {
             });
             let suspended = std::mem::take(&mut self.suspended);
             frozen += suspended;
-            limit_at = limit_at.map(|at| at + suspended);
+            self.limit_at = self.limit_at.map(|at| at + suspended);
             // Time passes also while events keep coming.
             let walltime = self.check_walltime();
             let mut asked = None;
@@ -261,7 +267,14 @@ impl Supervisor<'_> {
             Event::Fenced => return Some(farmer::Event::Fenced),
             Event::Paused(is_paused) => self.report_paused(is_paused),
             Event::Stop => return Some(farmer::Event::Stop),
-            Event::Drain => return Some(farmer::Event::Drain),
+            Event::StopTasks(is_on) => self.stop_tasks(is_on),
+            Event::Drain => {
+                // What is stopped does not end.
+                self.stop_tasks(false);
+                return Some(farmer::Event::Drain);
+            }
+            // We have stopped it ourselves.
+            Event::Stopped(_) if self.suspension.is_on() => {}
             Event::Stopped(one) => self.anomalies.add_stopped(one),
             Event::SlotDone => {
                 self.slots -= 1;
@@ -288,13 +301,46 @@ impl Supervisor<'_> {
         self.note("the run is paused".into(), None);
     }
 
+    /// Stops running tasks while the run is paused, or continues them. Those that were asked to
+    /// end are left alone.
+    fn stop_tasks(&mut self, is_on: bool) {
+        let now = self.shared.clock.now();
+        if is_on && !self.suspension.is_on() && self.farmer.phase() == Phase::Running {
+            self.suspension.begin(now);
+            self.anomalies.forget_stopped();
+            self.report("running tasks are stopped until the run is resumed");
+            self.note("running tasks are stopped".into(), None);
+        } else if !is_on && let Some(length) = self.suspension.end(now) {
+            self.continued(now, length);
+            self.report("running tasks are continued");
+            self.note("running tasks are continued".into(), None);
+        }
+    }
+
+    /// Tasks were stopped for this time, which does not count for their time limit.
+    fn continued(&mut self, now: Duration, length: Duration) {
+        self.anomalies.forget_stopped();
+        self.shared.times.thawed();
+        self.limit_at = self.limit_at.map(|at| at + length);
+        if let Some(limits) = &mut self.limits {
+            limits.frozen(now, length);
+        }
+    }
+
     fn act(&mut self, action: Action) {
         match action {
             Action::Hold => self.endgame.drain(match self.farmer.drained_by() {
                 Some(Cause::Drain) => "pytf drain; running tasks go on",
                 _ => "the end of the allocation is near",
             }),
-            Action::Close(_) => self.shared.queue.close(),
+            Action::Close(_) => {
+                // From now on tasks are asked to end.
+                let now = self.shared.clock.now();
+                if let Some(length) = self.suspension.lift(now) {
+                    self.continued(now, length);
+                }
+                self.shared.queue.close();
+            }
             // CONT after TERM: a stopped task must be able to die.
             Action::Terminate => self.signal_all(&[Signal::SIGTERM, Signal::SIGCONT]),
             Action::Kill => self.signal_all(&[Signal::SIGKILL]),
@@ -364,8 +410,10 @@ impl Supervisor<'_> {
             self.shared.queue.is_closed_within(STARTING);
         }
         stop_self();
-        for process in &self.shared.processes {
-            process.signal(Signal::SIGCONT);
+        if !self.suspension.is_on() {
+            for process in &self.shared.processes {
+                process.signal(Signal::SIGCONT);
+            }
         }
         let now = self.shared.clock.now();
         let length = now.saturating_sub(began);
@@ -404,6 +452,7 @@ impl Supervisor<'_> {
 
     fn thawed(&mut self, now: Duration, length: Duration) {
         self.endgame.thawed(length);
+        self.suspension.thawed(length);
         if let Some(limits) = &mut self.limits {
             limits.frozen(now, length);
         }
@@ -438,6 +487,7 @@ impl Supervisor<'_> {
             return;
         }
         self.show_at = now + SHOW;
+        self.suspension.repeat();
         self.report_stopped();
         self.report_memory_kills(false);
         self.report_left_behind();

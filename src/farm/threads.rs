@@ -29,6 +29,7 @@ use super::slot::Slot;
 use super::slot_plan::NoPlan;
 use super::start_error::StartError;
 use super::supervisor::{FIRST_SHOW, FarmerEnd, Supervisor};
+use super::suspension::Suspension;
 use super::task_env::TaskEnv;
 use super::walltime::Endgame;
 use crate::host::guard::Guard;
@@ -159,8 +160,10 @@ impl Farm<'_> {
             farm: self,
             farmer: Lifecycle::new(options.timeout, options.grace),
             limits: limit.map(|limit| Limits::new(limit, options.grace)),
+            limit_at: None,
             endgame,
             anomalies: Anomalies::new(shared.clone()),
+            suspension: Suspension::new(shared.clone()),
             progress: member.progress,
             cancel: Some(cancel_on_drop),
             guard: protection.guard.pid(),

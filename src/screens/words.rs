@@ -22,6 +22,10 @@ pub(crate) fn word(run: &Run) -> &'static str {
 /// The state of a run for people.
 pub(super) fn state(run: &Run) -> (&'static str, Paint) {
     match word(run) {
+        "running" if run.is_stopped() => {
+            let text = "paused, running tasks stopped (pytf resume continues them)";
+            (text, Paint::Warn)
+        }
         "running" if run.is_paused() => ("paused (pytf resume lifts it)", Paint::Warn),
         "stopped" if run.is_paused() => ("paused, and no process works on it", Paint::Warn),
         word => run_state(word, run.counts.failed),

@@ -21,7 +21,10 @@ use crate::workdir::transaction::Txn;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Order {
     /// Start nothing more, until it is lifted.
-    Pause,
+    Pause {
+        /// Whether running tasks are stopped meanwhile; else they go on.
+        stop: bool,
+    },
     /// Start tasks again.
     Resume,
     /// Leave in good order, as after SIGTERM.
@@ -39,7 +42,7 @@ impl Order {
     /// Its word.
     pub fn word(&self) -> &str {
         match self {
-            Self::Pause => "pause",
+            Self::Pause { .. } => "pause",
             Self::Resume => "resume",
             Self::Stop => "stop",
             Self::Drain { .. } => "drain",
@@ -50,8 +53,10 @@ impl Order {
     /// Its line, given at this time in microseconds since 1970.
     fn line(&self, at: u64) -> Vec<u8> {
         let mut line = json!({ "do": self.word(), "at": at });
-        if let Self::Drain { node: Some(node) } = self {
-            line["node"] = json!(node);
+        match self {
+            Self::Drain { node: Some(node) } => line["node"] = json!(node),
+            Self::Pause { stop: true } => line["stop"] = json!(true),
+            _ => {}
         }
         format!("{line}\n").into_bytes()
     }
@@ -67,12 +72,19 @@ impl Order {
             return Self::Unknown(text());
         };
         fields.remove("at");
-        let order = match (&*word, fields.remove("node")) {
-            ("pause", None) => Self::Pause,
-            ("resume", None) => Self::Resume,
-            ("stop", None) => Self::Stop,
-            ("drain", None) => Self::Drain { node: None },
-            ("drain", Some(Value::String(node))) => Self::Drain { node: Some(node) },
+        let order = match &*word {
+            "pause" => match fields.remove("stop") {
+                None => Self::Pause { stop: false },
+                Some(Value::Bool(stop)) => Self::Pause { stop },
+                Some(_) => return Self::Unknown(word),
+            },
+            "resume" => Self::Resume,
+            "stop" => Self::Stop,
+            "drain" => match fields.remove("node") {
+                None => Self::Drain { node: None },
+                Some(Value::String(node)) => Self::Drain { node: Some(node) },
+                Some(_) => return Self::Unknown(word),
+            },
             _ => return Self::Unknown(word),
         };
         if fields.is_empty() {
@@ -99,7 +111,7 @@ pub fn give(
         return Err(Error::Refused(what.into()));
     }
     let is_needed = match order {
-        Order::Pause => !state.paused,
+        Order::Pause { stop } => !state.paused || state.stopped != *stop,
         Order::Resume => state.paused,
         Order::Stop | Order::Drain { .. } | Order::Unknown(_) => state.live > 0,
     };
@@ -109,10 +121,10 @@ pub fn give(
     let line = order.line(txn.micros());
     txn.append(ORDERS, &line)?;
     let state = txn.state_mut();
-    state.paused = match order {
-        Order::Pause => true,
-        Order::Resume => false,
-        _ => state.paused,
+    (state.paused, state.stopped) = match order {
+        Order::Pause { stop } => (true, *stop),
+        Order::Resume => (false, false),
+        _ => (state.paused, state.stopped),
     };
     let order = order.word().to_owned();
     Ok((txn.commit(Act::Order { order })?, true))
@@ -153,7 +165,8 @@ mod tests {
     fn an_order_is_read_as_it_was_written() {
         let node = Some("n17\n\"x".to_owned());
         for order in [
-            Order::Pause,
+            Order::Pause { stop: false },
+            Order::Pause { stop: true },
             Order::Resume,
             Order::Stop,
             Order::Drain { node: None },
@@ -173,6 +186,8 @@ mod tests {
             (r#"{"do":"stop","rank":3}"#, "stop"),
             (r#"{"do":"stop","node":"n1"}"#, "stop"),
             (r#"{"do":"drain","node":7}"#, "drain"),
+            (r#"{"do":"pause","stop":1}"#, "pause"),
+            (r#"{"do":"pause","node":"n1"}"#, "pause"),
             ("{\"do\":7}", "{\"do\":7}"),
             ("halt", "halt"),
         ] {

@@ -2,12 +2,13 @@
 
 use std::time::Duration;
 
-use nix::sys::signal::Signal;
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
 use pytf::farm::lock_wait::{LockWaiter, cancellation};
 use pytf::workdir::open::{OpenOptions, Ownership, Workdir};
 use pytf::workdir::orders::{Order, give};
 
-use crate::harness::{Farm, Gate, has, skip, tasks, until};
+use crate::harness::{Farm, Gate, Running, has, is_alive, skip, state, tasks, until};
 
 #[test]
 fn wait_ends_with_the_status_of_the_run() {
@@ -141,6 +142,129 @@ fn a_paused_run_starts_nothing_until_it_is_resumed() {
     gate.open(4);
     pytf.wait().exits(0).says(&["the run is resumed"]);
     farm.assert_exact(6, &[0, 1, 2, 3, 4, 5], &[]);
+}
+
+/// Whether all of these are stopped by a signal.
+fn are_stopped(pids: &[i32]) -> bool {
+    pids.iter().all(|&pid| state(pid) == Some('T'))
+}
+
+/// A run whose two tasks stand at the gate and are stopped: the process, and theirs.
+fn stopped<'f>(farm: &'f Farm, gate: &Gate, args: &str) -> (Running<'f>, Vec<i32>) {
+    let pytf = farm.farm(&format!("{FAST} {args}")).start();
+    let pids: Vec<i32> = gate.comers(2).into_iter().map(|(_, pid)| pid).collect();
+    let paused = farm.pytf(["pause", "w", "--stop"]).run().leaves(0);
+    paused.says(&["nothing more is started by 1 process within 1s, and running tasks are stopped"]);
+    until("the tasks are stopped", || are_stopped(&pids));
+    (pytf, pids)
+}
+
+/// What somebody else continues is stopped again, until the resume or a pause without --stop.
+#[test]
+fn a_pause_with_stop_stops_running_tasks_until_it_is_lifted() {
+    let farm = Farm::new();
+    let gate = standing(&farm, 4);
+    let (pytf, pids) = stopped(&farm, &gate, "");
+    let again = farm.pytf(["pause", "w", "--stop"]).run().leaves(0);
+    again.says(&["the run is paused already, and running tasks are stopped"]);
+    assert_eq!(
+        farm.text("w/orders").lines().count(),
+        1,
+        "nothing was to be done"
+    );
+    assert!(farm.text("w/orders").contains(r#""stop":true"#));
+    let status = farm.pytf(["status", "w"]).run().leaves(0);
+    status.says(&["paused, running tasks stopped (pytf resume continues them)"]);
+    let json = farm.pytf(["status", "w", "--json"]).run().leaves(0);
+    let json: serde_json::Value = serde_json::from_slice(&json.stdout).unwrap();
+    assert_eq!(
+        (&json["paused"], &json["tasks_stopped"]),
+        (&true.into(), &true.into())
+    );
+    for &pid in &pids {
+        kill(Pid::from_raw(pid), Signal::SIGCONT).unwrap();
+    }
+    until("they are stopped again", || are_stopped(&pids));
+    farm.pytf(["pause", "w"])
+        .run()
+        .leaves(0)
+        .says(&["running tasks go on"]);
+    gate.open(2);
+    until("they go on", || farm.ids("finished").len() == 2);
+    assert_eq!(farm.ends().len(), 2, "the pause holds");
+    farm.pytf(["resume", "w"]).run().leaves(0);
+    let pids: Vec<i32> = gate.comers(2).into_iter().map(|(_, pid)| pid).collect();
+    farm.pytf(["pause", "w", "--stop"]).run().leaves(0);
+    until("these are stopped, too", || are_stopped(&pids));
+    farm.pytf(["resume", "w"]).run().leaves(0);
+    gate.open(2);
+    let words = ["running tasks are stopped", "running tasks are continued"];
+    let done = pytf.wait().exits(0).says(&words);
+    assert!(!done.stderr.contains("kill -CONT"), "{}", done.stderr);
+    farm.assert_exact(4, &[0, 1, 2, 3], &[]);
+}
+
+/// Stopped tasks must not keep a process from leaving.
+#[test]
+fn stopped_tasks_end_when_the_run_stops_or_drains() {
+    for command in ["stop", "drain", "signal"] {
+        let farm = Farm::new();
+        let gate = standing(&farm, 2);
+        // The grace period would be over long after the watchdog.
+        let (pytf, _) = stopped(&farm, &gate, "--grace 1h");
+        match command {
+            "signal" => pytf.signal(Signal::SIGTERM),
+            command => drop(farm.pytf([command, "w"]).run().leaves(0)),
+        }
+        if command == "drain" {
+            gate.open(2);
+        }
+        let done = pytf.wait();
+        let is_drained = command == "drain";
+        assert_eq!(done.status.code(), Some(if is_drained { 0 } else { 75 }));
+        let finished: &[u64] = if is_drained { &[0, 1] } else { &[] };
+        farm.assert_exact(2, finished, &[]);
+    }
+}
+
+/// Its guard ends tasks also when they are stopped; what joins then starts nothing.
+#[test]
+fn stopped_tasks_die_with_their_process_and_the_pause_holds() {
+    let farm = Farm::new();
+    let gate = standing(&farm, 2);
+    let (pytf, pids) = stopped(&farm, &gate, "");
+    pytf.signal(Signal::SIGKILL);
+    pytf.wait();
+    until("the tasks are gone", || {
+        pids.iter().all(|&pid| !is_alive(pid))
+    });
+    let pytf = farm.farm(FAST).start();
+    until("it says so", || pytf.stderr().contains("the run is paused"));
+    assert_eq!(farm.ends().len(), 0);
+    farm.pytf(["resume", "w"]).run().exits(0);
+    let attempts = gate.comers(2).len();
+    assert_eq!(attempts, 2);
+    gate.open(2);
+    pytf.wait().exits(0);
+    farm.assert_exact(2, &[0, 1], &[]);
+}
+
+/// A task cannot exceed its time limit while it is not allowed to run.
+#[test]
+fn the_time_limit_of_a_stopped_task_does_not_run() {
+    let farm = Farm::new();
+    let gate = standing(&farm, 2);
+    let (pytf, _) = stopped(&farm, &gate, "--task-timeout 5s");
+    let beats = || farm.records("beat").len();
+    let before = beats();
+    until("the limit would be over", || beats() > before + 5);
+    farm.pytf(["resume", "w"]).run().leaves(0);
+    until("they go on", || pytf.stderr().contains("are continued"));
+    let before = beats();
+    until("they are within their limit", || beats() > before);
+    gate.open(2);
+    pytf.wait().exits(0);
+    farm.assert_exact(2, &[0, 1], &[]);
 }
 
 /// All processes that are there stop, as after SIGTERM; one that starts later runs the rest.

@@ -246,7 +246,8 @@ impl Story {
             if self.is_steered && self.random.one_in(3) {
                 let node = self.node();
                 let orders = [
-                    Order::Pause,
+                    Order::Pause { stop: false },
+                    Order::Pause { stop: true },
                     Order::Resume,
                     Order::Drain { node: None },
                     Order::Stop,

@@ -28,8 +28,10 @@ impl Ledger {
                     "an order of a later pytf is not obeyed here: {}",
                     clip(&escape(order.as_bytes()), SHOWN)
                 )),
-                // The state has it.
-                Order::Pause | Order::Resume | Order::Drain { .. } => {}
+                // Whether it is paused, the state has.
+                Order::Pause { stop } => self.shared.send(Event::StopTasks(stop)),
+                Order::Resume => self.shared.send(Event::StopTasks(false)),
+                Order::Drain { .. } => {}
             }
         }
         Ok(())

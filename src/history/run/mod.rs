@@ -143,6 +143,14 @@ impl Run {
         self.counts.state.as_ref().is_some_and(|state| state.paused)
     }
 
+    /// Whether its running tasks are stopped until it is resumed.
+    pub fn is_stopped(&self) -> bool {
+        self.counts
+            .state
+            .as_ref()
+            .is_some_and(|state| state.stopped)
+    }
+
     /// The state of a farmer.
     pub fn state_of(&self, farmer: &Farmer) -> FarmerState {
         let state = self.counts.state.as_ref();

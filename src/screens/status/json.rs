@@ -47,6 +47,7 @@ pub fn status(run: &Run) -> Value {
         "at": run.now.duration_since(std::time::UNIX_EPOCH).unwrap_or_default().as_secs_f64(),
         "state": word(run),
         "paused": run.is_paused(),
+        "tasks_stopped": run.is_stopped(),
         "first": span.map(|(first, _)| seconds(first)),
         "last": span.map(|(_, last)| seconds(last)),
         "tasks": {

@@ -112,6 +112,7 @@ impl Findings {
             folder: old.folder,
             orders: old.orders,
             paused: old.paused,
+            stopped: old.stopped,
             ..State::new(old.mechanism)
         }
     }

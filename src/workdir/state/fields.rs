@@ -203,6 +203,9 @@ pub struct State {
     /// claimed meanwhile.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub paused: bool,
+    /// Whether running tasks are stopped while it is paused.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub stopped: bool,
     /// The list it was made from; none for standard input.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub list: Option<ListIdentity>,
