@@ -1,7 +1,9 @@
 //! `pytf report`: one page of HTML about a run, which needs nothing else.
 //!
-//! Figures, advice, nodes and failures are written as HTML here, so they can be read without
-//! scripts; charts are drawn by the page's own script from data in the page. Guarantee: no byte
+//! `data` collects what a page shows: the document that `pytf status --json` prints, and what
+//! that does not have. `page` makes HTML of it alone. Figures, advice, nodes and failures can be
+//! read without scripts; charts are drawn by the page's own script from data in the page, of
+//! which that document is a part, as it is. Guarantee: no byte
 //! of a task's line or output reaches the page unescaped, and the page asks no server for
 //! anything.
 
@@ -12,8 +14,8 @@ mod page;
 use std::io;
 use std::path::Path;
 
+use self::data::Report;
 use super::output::replace;
-use super::status::json::status;
 use crate::history::run::{Run, RunError};
 
 /// Its name in the workdir.
@@ -28,9 +30,7 @@ pub fn write_file(workdir: &Path, path: &Path) -> Result<(), RunError> {
 
 /// The whole page.
 fn page(run: &Run) -> io::Result<String> {
-    let status = status(run);
-    let data = data::json(run, &status)?;
-    page::page(run, &status, &data)
+    Ok(page::page(&Report::of(run)?))
 }
 
 #[cfg(test)]

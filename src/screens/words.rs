@@ -2,9 +2,8 @@
 
 use std::time::Duration;
 
-use crate::history::run::{FarmerState, Run};
+use crate::history::run::Run;
 use crate::model::durations;
-use crate::model::record::NodeHealth;
 use crate::ui::style::Paint;
 
 /// The state of a run in one word.
@@ -21,23 +20,28 @@ pub(crate) fn word(run: &Run) -> &'static str {
 
 /// The state of a run for people.
 pub(super) fn state(run: &Run) -> (&'static str, Paint) {
-    match word(run) {
-        "running" if run.is_stopped() => {
-            let text = "paused, running tasks stopped (pytf resume continues them)";
-            (text, Paint::Warn)
-        }
-        "running" if run.is_paused() => ("paused (pytf resume lifts it)", Paint::Warn),
-        "stopped" if run.is_paused() => ("paused, and no process works on it", Paint::Warn),
-        word => run_state(word, run.counts.failed),
-    }
+    let (is_paused, is_stopped) = (run.is_paused(), run.is_stopped());
+    run_state(word(run), is_paused, is_stopped, run.counts.failed)
 }
 
-/// The state of a run for people, from its [`word`] and the number of failed tasks.
-pub(super) fn run_state(word: &str, failed: u64) -> (&'static str, Paint) {
+/// The state of a run for people, from its [`word`], whether it is paused, whether its tasks
+/// are stopped, and the number of failed tasks.
+pub(super) fn run_state(
+    word: &str,
+    is_paused: bool,
+    is_stopped: bool,
+    failed: u64,
+) -> (&'static str, Paint) {
     match word {
         "complete" if failed > 0 => ("complete, some tasks failed", Paint::Bad),
         "complete" => ("complete", Paint::Good),
+        "running" if is_stopped => {
+            let text = "paused, running tasks stopped (pytf resume continues them)";
+            (text, Paint::Warn)
+        }
+        "running" if is_paused => ("paused (pytf resume lifts it)", Paint::Warn),
         "running" => ("running", Paint::Good),
+        _ if is_paused => ("paused, and no process works on it", Paint::Warn),
         _ => ("stopped, with work left", Paint::Warn),
     }
 }
@@ -60,14 +64,13 @@ pub(super) fn counts(run: &Run) -> Vec<(u64, &'static str, Paint)> {
     all
 }
 
-/// The colour of the state of a node.
-pub(super) fn node_paint(state: FarmerState, health: NodeHealth) -> Paint {
-    match state {
-        FarmerState::Alive if health != NodeHealth::Healthy => Paint::Bad,
-        FarmerState::Alive => Paint::Good,
-        FarmerState::Silent(_) | FarmerState::Lost => Paint::Warn,
-        FarmerState::Dead => Paint::Bad,
-        FarmerState::Left => Paint::Faint,
+/// The colour of a node, from its word.
+pub(super) fn node_paint(word: &str) -> Paint {
+    match word {
+        "alive" => Paint::Good,
+        "silent" | "lost" => Paint::Warn,
+        "left" => Paint::Faint,
+        _ => Paint::Bad,
     }
 }
 

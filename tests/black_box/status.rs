@@ -526,7 +526,7 @@ fn two_farmers_on_one_node_are_one_row_with_the_slots_of_both() {
 fn drawn_slots(page: &str) -> u64 {
     let (_, data) = page.split_once("id=\"data\">").unwrap();
     let data: Value = serde_json::from_str(data.split_once("</script>").unwrap().0).unwrap();
-    let series = &data["nodes"][0]["series"];
+    let series = &data["charts"]["nodes"][0]["series"];
     let width = series["width"].as_u64().unwrap();
     let points = series["points"].as_array().unwrap();
     let slots = points.iter().map(|point| point[2].as_u64().unwrap());
@@ -559,6 +559,28 @@ fn a_report_says_from_when_to_when_its_run_was() {
         seconds(from) <= seconds(to) && seconds(to) <= seconds("now"),
         "{to}"
     );
+}
+
+#[test]
+fn a_report_says_that_its_run_is_paused() {
+    let farm = Farm::new();
+    let gate = farm.gate("gate");
+    farm.write("tasks.txt", gate.stand() + "\n");
+    let pytf = farm.farm("").start();
+    gate.comer();
+    let shown = || {
+        let done = farm.pytf(["report", "w", "-o", "-"]).run().leaves(0);
+        String::from_utf8(done.stdout).unwrap()
+    };
+    farm.pytf(["pause", "w"]).run().leaves(0);
+    let page = shown();
+    let state = ">paused (pytf resume lifts it)</p>";
+    assert!(page.contains(state), "{page}");
+    farm.pytf(["resume", "w"]).run().leaves(0);
+    let page = shown();
+    assert!(!page.contains(state) && page.contains(">running</p>"));
+    gate.open(1);
+    pytf.wait().exits(0);
 }
 
 #[test]

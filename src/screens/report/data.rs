@@ -1,21 +1,126 @@
-//! The data that the page's script draws.
+//! What a report shows: the document of `pytf status --json`, and what it does not have.
 
 use std::io;
+use std::path::PathBuf;
 
 use serde_json::{Value, json};
 
 use super::gantt::Gantt;
-use crate::history::run::Run;
+use crate::history::commands::Commands;
+use crate::history::logs::{log_path, log_tail};
+use crate::history::run::farmer::Top;
 use crate::history::run::nodes::{Node, nodes};
+use crate::history::run::{Farmer, Run};
 use crate::model::escape::escape;
 use crate::model::figures::Histogram;
 use crate::model::series::Series;
+use crate::model::task::TaskId;
+use crate::screens::status::failed::{FailedEntry, failed_entries};
+use crate::screens::status::json::status;
 
 /// The most nodes, and the most GPUs, that get a row over time.
 const NODES: usize = 200;
 
-/// The data, of which `status` is a part, as JSON that may stand inside a script element.
-pub(super) fn json(run: &Run, status: &Value) -> io::Result<String> {
+/// How many failed tasks are on the page.
+const FAILURES: usize = 200;
+
+/// How many lines of the log of each.
+const TAIL: usize = 12;
+
+/// How many of the longest and the largest tasks.
+const TOP: usize = 8;
+
+/// What a report shows.
+pub(super) struct Report {
+    /// The absolute path of the workdir.
+    pub(super) path: PathBuf,
+    /// What `pytf status --json` prints.
+    pub(super) status: Value,
+    /// What the charts show.
+    charts: Value,
+    /// The longest attempts, in microseconds.
+    pub(super) longest: Vec<TopAttempt>,
+    /// Those with the most memory, in KiB.
+    pub(super) largest: Vec<TopAttempt>,
+    /// The first of the failed tasks.
+    pub(super) failed: Vec<Failed>,
+}
+
+/// One of the attempts with the greatest values.
+pub(super) struct TopAttempt {
+    pub(super) value: u64,
+    pub(super) id: u64,
+    pub(super) node: String,
+    pub(super) command: String,
+}
+
+/// A failed task.
+pub(super) struct Failed {
+    /// What `pytf status --failed --json` prints of it.
+    pub(super) entry: Value,
+    /// The last lines of its log.
+    pub(super) tail: Vec<String>,
+}
+
+impl Report {
+    /// Reads what a run has; all journals once more.
+    pub(super) fn of(run: &Run) -> io::Result<Self> {
+        let workdir = &run.workdir;
+        let failed = failed_entries(run)?.take(FAILURES);
+        Ok(Self {
+            path: std::fs::canonicalize(workdir).unwrap_or_else(|_| workdir.clone()),
+            status: status(run),
+            charts: charts(run)?,
+            longest: top(run, |farmer| &farmer.longest)?,
+            largest: top(run, |farmer| &farmer.largest)?,
+            failed: failed
+                .map(|entry| Ok(Failed::of(run, &entry?)))
+                .collect::<io::Result<_>>()?,
+        })
+    }
+
+    /// The data for the page's script, as JSON that may stand inside a script element.
+    pub(super) fn script_data(&self) -> String {
+        let (status, charts) = (&self.status, &self.charts);
+        inside_script(&format!("{{\"status\":{status},\"charts\":{charts}}}"))
+    }
+}
+
+impl Failed {
+    fn of(run: &Run, entry: &FailedEntry<'_>) -> Self {
+        let tail = entry.log_at().and_then(|log| {
+            let path = log_path(&run.workdir, log)?;
+            Some(log_tail(&path, log.part, TAIL))
+        });
+        Self {
+            entry: entry.as_json(),
+            tail: tail.unwrap_or_default(),
+        }
+    }
+}
+
+/// The attempts with the greatest values.
+fn top(run: &Run, of: fn(&Farmer) -> &Vec<Top>) -> io::Result<Vec<TopAttempt>> {
+    let mut commands = Commands::open(&run.workdir)?;
+    let farmers = run.farmers.iter();
+    let all = farmers.flat_map(|farmer| of(farmer).iter().map(move |top| (top, farmer)));
+    let mut all: Vec<_> = all.collect();
+    all.sort_unstable_by_key(|(top, _)| std::cmp::Reverse((top.value, top.id)));
+    let first = all.into_iter().take(TOP);
+    first
+        .map(|(top, farmer)| {
+            Ok(TopAttempt {
+                value: top.value,
+                id: top.id,
+                node: escape(farmer.header().host.as_bytes()),
+                command: commands.text(TaskId(top.id), 120)?.unwrap_or_default(),
+            })
+        })
+        .collect()
+}
+
+/// What the page's script draws.
+fn charts(run: &Run) -> io::Result<Value> {
     let (first, last) = run.span().unwrap_or((0, 0));
     let nodes = nodes(run);
     let rows: Vec<Value> = nodes
@@ -29,8 +134,7 @@ pub(super) fn json(run: &Run, status: &Value) -> io::Result<String> {
             json!({ "node": escape(node.host.as_bytes()), "series": points(&series, first) })
         })
         .collect();
-    let data = json!({
-        "status": status,
+    Ok(json!({
         "start": first,
         "length": last - first,
         "series": points(&run.series(), first),
@@ -39,8 +143,7 @@ pub(super) fn json(run: &Run, status: &Value) -> io::Result<String> {
         "nodes": rows,
         "gpus": gpus(run, &nodes, first),
         "gantt": Gantt::of(run)?.json(),
-    });
-    Ok(inside_script(&data.to_string()))
+    }))
 }
 
 /// No text in it can end the script element.

@@ -1,9 +1,9 @@
 'use strict';
 (() => {
-  const data = JSON.parse(document.getElementById('data').textContent);
+  const { status, charts: data } = JSON.parse(document.getElementById('data').textContent);
   const tip = document.getElementById('tip');
   const at = (id) => document.getElementById(id);
-  at('at').textContent = `${new Date(data.status.at * 1000).toISOString().slice(0, 19).replace('T', ' ')} UTC`;
+  at('at').textContent = `${new Date(status.at * 1000).toISOString().slice(0, 19).replace('T', ' ')} UTC`;
 
   // ---- numbers as people read them
   const span = (us) => {
@@ -299,7 +299,7 @@
     if (!hit) return `${where}${span(t)}: idle`;
     const [, from, length, many, failed, interrupted, id] = hit;
     // What ran when the report was made has no end, either.
-    const stopped = data.status.state === 'running' ? 'running or interrupted' : 'interrupted';
+    const stopped = status.state === 'running' ? 'running or interrupted' : 'interrupted';
     const what = many > 1
       ? `${count(many)} tasks from ${id} on, ${count(failed)} failed`
       : `task ${id} ${failed ? 'failed' : interrupted ? stopped : 'finished'}`;

@@ -1,27 +1,19 @@
 //! The page as HTML: what can be read without scripts.
 //!
-//! Its figures are those of `pytf status --json`, its list of failed tasks that of `pytf status
-//! --failed --json`. Guarantee: maud escapes every value, and the only texts that are inserted
-//! unescaped are our own style and script, and the data that [`super::data`] has made safe for
-//! a script.
+//! It is made of a [`Report`] alone. Guarantee: maud escapes every value, and the only texts that
+//! are inserted unescaped are our own style and script, and the data that [`super::data`] has
+//! made safe for a script.
 
-use std::io;
 use std::path::Path;
 use std::time::Duration;
 
 use maud::{DOCTYPE, Markup, PreEscaped, html};
 use serde_json::Value;
 
-use crate::history::commands::Commands;
-use crate::history::logs::{log_path, log_tail};
-use crate::history::run::farmer::Top;
-use crate::history::run::nodes::nodes;
-use crate::history::run::{Farmer, Run};
+use super::data::{Failed, Report, TopAttempt};
 use crate::model::durations;
 use crate::model::escape::{clip, escape};
 use crate::model::figures::{date, float, grouped, micros, show_kib};
-use crate::model::task::TaskId;
-use crate::screens::status::failed::{FailedEntry, failed_entries};
 use crate::screens::words::{node_paint, range, run_state};
 use crate::ui::rate::show_rate;
 use crate::ui::style::Paint;
@@ -33,25 +25,15 @@ const SCRIPT: &str = include_str!("page.js");
 const POLICY: &str =
     "default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'; img-src data:";
 
-/// How many failed tasks are on the page.
-const FAILURES: usize = 200;
-
-/// How many of them are open at once.
+/// How many failed tasks are open at once.
 const SHOWN: usize = 20;
-
-/// How many lines of the log of each.
-const TAIL: usize = 12;
 
 /// How many nodes are in the table.
 const NODES: usize = 500;
 
-/// How many of the longest and the largest tasks.
-const TOP: usize = 8;
-
-/// The whole page. `status` is what `pytf status --json` prints of the run, `data` is for
-/// the script.
-pub(super) fn page(run: &Run, status: &Value, data: &str) -> io::Result<String> {
-    let path = std::fs::canonicalize(&run.workdir).unwrap_or_else(|_| run.workdir.clone());
+/// The whole page.
+pub(super) fn page(report: &Report) -> String {
+    let (path, status) = (&report.path, &report.status);
     let name = escape(path.file_name().unwrap_or_default().as_encoded_bytes());
     let page = html! {
         (DOCTYPE)
@@ -66,23 +48,23 @@ pub(super) fn page(run: &Run, status: &Value, data: &str) -> io::Result<String> 
             }
             body {
                 main {
-                    header { (head(&name, &path, status)) }
+                    header { (head(&name, path, status)) }
                     (advice(status))
                     (over_time())
-                    (node_table(run, status))
+                    (node_table(status))
                     (gpus(status))
                     (slots())
-                    (tasks(run)?)
-                    (failures(run, status)?)
-                    footer { (foot(run, status)) }
+                    (tasks(report))
+                    (failures(report))
+                    footer { (foot(status)) }
                 }
                 div #tip hidden {}
-                script type="application/json" id="data" { (PreEscaped(data)) }
+                script type="application/json" id="data" { (PreEscaped(report.script_data())) }
                 script { (PreEscaped(SCRIPT)) }
             }
         }
     };
-    Ok(page.into_string() + "\n")
+    page.into_string() + "\n"
 }
 
 /// A number of things.
@@ -128,7 +110,12 @@ fn text(value: &Value) -> &str {
 fn head(name: &str, path: &Path, status: &Value) -> Markup {
     let tasks = &status["tasks"];
     let failed = tasks["failed"].as_u64().unwrap_or(0);
-    let (state, paint) = run_state(text(&status["state"]), failed);
+    let (state, paint) = run_state(
+        text(&status["state"]),
+        status["paused"] == true,
+        status["tasks_stopped"] == true,
+        failed,
+    );
     let total = float(tasks["total"].as_u64().unwrap_or(0).max(1));
     let width = |part: &str| {
         let part = float(tasks[part].as_u64().unwrap_or(0));
@@ -237,8 +224,8 @@ fn over_time() -> Markup {
     }
 }
 
-fn node_table(run: &Run, status: &Value) -> Markup {
-    let (nodes, figures) = (nodes(run), each(&status["nodes"]));
+fn node_table(status: &Value) -> Markup {
+    let nodes = each(&status["nodes"]);
     html! {
         section {
             h2 { "Nodes" }
@@ -252,10 +239,10 @@ fn node_table(run: &Run, status: &Value) -> Markup {
                     th { "busy" } th.n { "CPU" } th.n { "peak" }
                 } }
                 tbody {
-                    @for (node, one) in nodes.iter().zip(figures).take(NODES) {
+                    @for one in nodes.iter().take(NODES) {
                         tr {
                             td { (text(&one["node"])) }
-                            td class=(class(node_paint(node.state, node.health))) { (node.word()) }
+                            td class=(class(node_paint(text(&one["words"])))) { (text(&one["words"])) }
                             td.n { (count(&one["slots"])) }
                             td.n { (count(&one["finished"])) }
                             td.n.bad[one["failed"] != 0] { (count(&one["failed"])) }
@@ -353,12 +340,9 @@ fn slots() -> Markup {
     }
 }
 
-fn tasks(run: &Run) -> io::Result<Markup> {
-    let mut commands = Commands::open(&run.workdir)?;
-    let longest = top(run, |farmer| &farmer.longest);
-    let largest = top(run, |farmer| &farmer.largest);
+fn tasks(report: &Report) -> Markup {
     let time = |us| durations::show(micros(us));
-    Ok(html! {
+    html! {
         section {
             h2 { "Tasks" }
             div.pair {
@@ -373,59 +357,38 @@ fn tasks(run: &Run) -> io::Result<Markup> {
                 div.chart #scatter {}
             }
             div.pair.tops {
-                (table("The longest", &longest, time, &mut commands)?)
-                (table("The most memory", &largest, show_kib, &mut commands)?)
+                (table("The longest", &report.longest, time))
+                (table("The most memory", &report.largest, show_kib))
             }
         }
-    })
+    }
 }
 
-/// The attempts with the greatest values, and their nodes.
-fn top(run: &Run, of: fn(&Farmer) -> &Vec<Top>) -> Vec<(&Top, &str)> {
-    let farmers = run.farmers.iter();
-    let all = farmers.flat_map(|farmer| {
-        let host = &farmer.header().host[..];
-        of(farmer).iter().map(move |top| (top, host))
-    });
-    let mut all: Vec<_> = all.collect();
-    all.sort_unstable_by_key(|(top, _)| std::cmp::Reverse((top.value, top.id)));
-    all.truncate(TOP);
-    all
-}
-
-fn table(
-    title: &str,
-    top: &[(&Top, &str)],
-    show: fn(u64) -> String,
-    commands: &mut Commands,
-) -> io::Result<Markup> {
-    Ok(html! {
+fn table(title: &str, top: &[TopAttempt], show: fn(u64) -> String) -> Markup {
+    html! {
         div {
             h3 { (title) }
             table {
-                @for (one, host) in top {
+                @for one in top {
                     tr {
                         td.n { (show(one.value)) }
                         td.n { (one.id) }
-                        td { (escape(host.as_bytes())) }
-                        td.c { code {
-                            (commands.text(TaskId(one.id), 120)?.unwrap_or_default())
-                        } }
+                        td { (one.node) }
+                        td.c { code { (one.command) } }
                     }
                 }
             }
         }
-    })
+    }
 }
 
 /// Failed tasks by cause, then the first of them, each with the end of its log.
-fn failures(run: &Run, status: &Value) -> io::Result<Markup> {
-    let failed = failed_entries(run)?.take(FAILURES);
-    let failed: Vec<FailedEntry> = failed.collect::<io::Result<_>>()?;
+fn failures(report: &Report) -> Markup {
+    let (failed, status) = (&report.failed, &report.status);
     let (first, more) = failed.split_at(failed.len().min(SHOWN));
     let all = status["tasks"]["failed"].as_u64().unwrap_or(0);
     let hidden = all.saturating_sub(failed.len() as u64);
-    Ok(html! {
+    html! {
         section #failures {
             h2 { "Failed tasks" }
             ul.causes {
@@ -437,27 +400,22 @@ fn failures(run: &Run, status: &Value) -> io::Result<Markup> {
                 }
             }
             @if failed.is_empty() { p.none { "No task has failed." } }
-            @for (number, task) in first.iter().enumerate() { (failure(run, task, number == 0)) }
+            @for (number, task) in first.iter().enumerate() { (failure(task, number == 0)) }
             @if !more.is_empty() {
                 details.more {
                     summary { (more.len()) " more" }
-                    @for task in more { (failure(run, task, false)) }
+                    @for task in more { (failure(task, false)) }
                 }
             }
             @if hidden > 0 {
                 p.none { "and " (grouped(hidden)) " more: " code { "pytf status --failed" } " lists all" }
             }
         }
-    })
+    }
 }
 
-fn failure(run: &Run, task: &FailedEntry, is_open: bool) -> Markup {
-    let one = task.as_json();
-    let tail = task.log_at().and_then(|log| {
-        let path = log_path(&run.workdir, log)?;
-        Some(log_tail(&path, log.part, TAIL))
-    });
-    let tail = tail.unwrap_or_default();
+fn failure(task: &Failed, is_open: bool) -> Markup {
+    let (one, tail) = (&task.entry, &task.tail);
     let mut facts = Vec::new();
     if let Some(attempts) = one["attempts"].as_u64() {
         facts.push(format!("on {}", text(&one["node"])));
@@ -494,13 +452,13 @@ fn failure(run: &Run, task: &FailedEntry, is_open: bool) -> Markup {
 }
 
 /// When it was written, by which program, and what could not be read.
-fn foot(run: &Run, status: &Value) -> Markup {
+fn foot(status: &Value) -> Markup {
     html! {
         p {
             "Written by pytf " (text(&status["pytf"])) " " time #at {}
             " from the journals of the workdir."
         }
-        @if let Some(difference) = run.clock_difference() { p { (difference.text()) "." } }
+        @if let Some(difference) = status["clocks"].as_str() { p { (difference) "." } }
         @if let Some(problem) = status["trouble"].as_str() { p.bad { (problem) } }
         @for damage in each(&status["damage"]) {
             p.bad {

@@ -47,20 +47,31 @@ fn nothing_that_a_task_says_is_markup() {
     assert_eq!(elements, 3, "what is put in is not a template");
 }
 
+/// The data of a page.
+fn data_in(page: &str) -> serde_json::Value {
+    let (_, data) = page.split_once("id=\"data\">").unwrap();
+    serde_json::from_str(data.split_once("</script>").unwrap().0).unwrap()
+}
+
 #[test]
 fn an_empty_run_has_a_page() {
     let dir = workdir(&[]);
     let page = page(&Run::open(dir.path()).unwrap()).unwrap();
     assert!(page.contains("No task has failed."));
-    let data = page
-        .split("id=\"data\">")
-        .nth(1)
-        .unwrap()
-        .split("</script>")
-        .next()
-        .unwrap();
-    let data: serde_json::Value = serde_json::from_str(data).unwrap();
-    assert_eq!(data["status"]["tasks"]["total"], 0);
+    assert_eq!(data_in(&page)["status"]["tasks"]["total"], 0);
+}
+
+/// A report and `pytf status` never differ about a run: they have one document.
+#[test]
+fn the_document_of_status_is_in_the_page_as_it_is() {
+    let dir = workdir(&["true", "false"]);
+    let failed = end(1, 1, 0, T + 1_000_000, 5_000_000, Outcome::Exit(1));
+    dir.journal("x.0.1.1", &[header("n<1", T, 1), failed]);
+    dir.file("failed", b"1 false\n");
+    let run = Run::open(dir.path()).unwrap();
+    let data = data_in(&page(&run).unwrap());
+    assert_eq!(data["status"], crate::screens::status::json::status(&run));
+    assert_eq!(data.as_object().unwrap().len(), 2, "beside the charts");
 }
 
 #[test]

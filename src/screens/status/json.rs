@@ -90,6 +90,7 @@ pub fn status(run: &Run) -> Value {
             "lines": farmer.damage.lines,
             "first": farmer.damage.first,
         })).collect::<Vec<_>>(),
+        "clocks": clocks.as_ref().map(ClockDifference::text),
         "trouble": counts.problem.as_deref().map(|problem| escape(problem.as_bytes())),
     })
 }
@@ -153,6 +154,7 @@ fn node(node: &Node, clocks: Option<&ClockDifference>) -> Value {
     json!({
         "node": escape(node.host.as_bytes()),
         "life": node.state.word(),
+        "words": node.word(),
         "silent": silent,
         "health": node.health.word(),
         "draining": node.is_draining,

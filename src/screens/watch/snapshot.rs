@@ -165,7 +165,7 @@ fn node_row(node: &Node) -> Row {
         text: format!("{name} {}", node.word()).to_lowercase(),
         cells: vec![
             (name.clone(), Paint::Strong),
-            (node.word().to_owned(), node_paint(node.state, node.health)),
+            (node.word().to_owned(), node_paint(node.word())),
             (format!("{busy:>9}"), Paint::Faint),
             (format!("{:>6} failed", grouped(failed)), paint),
             (format!("{:>6} finished", grouped(finished)), Paint::Faint),
