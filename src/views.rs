@@ -7,17 +7,20 @@ use std::path::Path;
 use crossbeam_channel::never;
 use pytf::cli::{Export, Format, Report, Status, Timeline, Wait, Watch};
 use pytf::exit::RunExit;
+use pytf::history::ended::Ended;
+use pytf::history::run::counts::Counts;
 use pytf::history::run::{Run, RunError};
 use pytf::model::durations;
-use pytf::model::escape::escape;
+use pytf::model::escape::{clip, escape};
 use pytf::model::figures::grouped;
+use pytf::model::ids::{IdSet, Ids};
 use pytf::model::refusal::{hint, is_resource};
 use pytf::screens;
 use pytf::screens::export;
 use pytf::screens::report;
 use pytf::screens::status::{self, Form, Section, StatusError};
 use pytf::screens::timeline::{self, Options};
-use pytf::screens::wait::Waited;
+use pytf::screens::wait::{Done, Waited};
 use pytf::screens::watch::{self, WatchError};
 use pytf::ui::progress::warn;
 use pytf::ui::style::{OutputStyle, Terminal};
@@ -130,47 +133,85 @@ pub(crate) fn watch(args: &Watch) -> Result<(), Failed> {
     }
 }
 
-/// `pytf wait`: the exit status is that of the run.
+/// `pytf wait`: the exit status is that of the run, or of the tasks that were named.
 pub(crate) fn wait(args: &Wait) -> RunExit {
     let timeout = args.timeout.filter(|timeout| !timeout.is_zero());
     let pause = |time| {
         let _ = never::<()>().recv_timeout(time);
     };
-    let (waited, run) = match screens::wait::wait(&args.workdir, timeout, pause) {
-        Ok(done) => done,
-        Err(error) => return exit(Err(error.into())),
-    };
+    let mut tasks = IdSet::default();
+    args.tasks.iter().for_each(|ids| tasks.insert(ids));
+    let tasks = (!args.tasks.is_empty()).then(|| tasks.ids());
+    let Done { waited, run, ended } =
+        match screens::wait::wait(&args.workdir, tasks, timeout, pause) {
+            Ok(done) => done,
+            Err(error) => return exit(Err(error.into())),
+        };
     let counts = &run.counts;
-    let (finished, failed) = (grouped(counts.finished), grouped(counts.failed));
-    let text = format!("{finished} finished, {failed} failed");
+    let ended = ended.unwrap_or(Ended {
+        finished: counts.finished,
+        failed: counts.failed,
+        left: counts.left(),
+    });
+    let text = format!(
+        "{} finished, {} failed",
+        grouped(ended.finished),
+        grouped(ended.failed)
+    );
     let paused = if run.is_paused() {
         ", and the run is paused (pytf resume)"
     } else {
         ""
     };
-    let rest = format!("{text}, {} to go{paused}", grouped(counts.left()));
-    let failed = match waited {
-        Waited::Complete => {
-            let said = writeln!(io::stdout(), "complete: {text}");
+    let rest = format!("{text}, {} to go{paused}", grouped(ended.left));
+    let word = if args.tasks.is_empty() {
+        "complete"
+    } else {
+        "ended"
+    };
+    let (text, status) = match waited {
+        Waited::Complete | Waited::Ended => {
+            let dropped = match ended.left {
+                0 => String::new(),
+                n => format!(", {} dropped from the list", grouped(n)),
+            };
+            let said = writeln!(io::stdout(), "{word}: {text}{dropped}");
             return match exit(said.map_err(Failed::from)) {
-                RunExit::Complete if counts.failed > 0 => RunExit::SomeFailed,
+                RunExit::Complete if ended.failed > 0 => RunExit::SomeFailed,
                 exit => exit,
             };
         }
-        Waited::Abandoned => Failed::new(
+        Waited::Abandoned => (
             format!("no process works on the run: {rest}; run the same command again"),
             RunExit::WorkLeft,
         ),
         Waited::TimedOut => {
             let timeout = durations::show(timeout.unwrap_or_default());
-            Failed::new(
-                format!("not complete after {timeout}: {rest}"),
-                RunExit::WorkLeft,
-            )
+            let text = format!("not {word} after {timeout}: {rest}");
+            (text, RunExit::WorkLeft)
         }
-        Waited::Unreadable(problem) => Failed::new(problem, RunExit::WorkdirUnusable),
+        Waited::Unreadable(problem) => (problem, RunExit::WorkdirUnusable),
+        Waited::Unknown(ids) => (unknown(counts, &ids), RunExit::Usage),
+        Waited::Dropped(ids) => {
+            let ids = clip(&ids.to_string(), SHOWN);
+            let text = format!("will not run: {ids}; their lines are no longer in the task list");
+            (text, RunExit::Usage)
+        }
     };
-    exit(Err(failed))
+    exit(Err(Failed::new(text, status)))
+}
+
+/// How much of a list of ids is shown.
+const SHOWN: usize = 60;
+
+fn unknown(counts: &Counts, ids: &Ids) -> String {
+    let known = counts.state.as_ref().map_or(0, |state| state.tasks.lines);
+    let known = match known.checked_sub(1) {
+        None => "no tasks".to_owned(),
+        Some(last) => format!("the tasks 0-{last}"),
+    };
+    let ids = clip(&ids.to_string(), SHOWN);
+    format!("not in the run: {ids}; it has {known}")
 }
 
 /// `pytf export`

@@ -6,6 +6,7 @@ use std::time::Duration;
 use clap::{Args, ValueEnum};
 
 use crate::model::durations;
+use crate::model::ids::Ids;
 use crate::model::task::TaskId;
 
 /// Show the state of a run.
@@ -80,6 +81,8 @@ pub struct Watch {
 
 /// Wait until a run is complete.
 ///
+/// With IDS: until these have ended, whatever the others do.
+///
 /// The exit status is that of a farm: 0 when all tasks finished, 1 when some failed, 75 when
 /// tasks are left and no process works on them, or --timeout is over. It takes no lock and
 /// writes nothing, so any number of scripts may wait, on any machine that sees the workdir.
@@ -87,6 +90,9 @@ pub struct Watch {
 pub struct Wait {
     /// The workdir of the run
     pub workdir: PathBuf,
+    /// For which tasks: ids and ranges such as 17 or 3-9,12 [default: all]
+    #[arg(value_name = "IDS")]
+    pub tasks: Vec<Ids>,
     /// Give up after this time, with exit status 75
     ///
     /// Forms: seconds (3600), units (90s, 10m, 1h30m), or Slurm's [D-]HH:MM:SS. 0, the

@@ -7,6 +7,7 @@
 
 pub(crate) mod attempts;
 pub mod commands;
+pub mod ended;
 pub mod failures;
 pub mod farmer_rows;
 pub mod journals;

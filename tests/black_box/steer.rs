@@ -43,6 +43,42 @@ fn wait_returns_when_the_last_task_has_ended_and_not_before() {
     pytf.wait().exits(0);
 }
 
+/// With ids it waits for these, whatever the others do; its status is theirs.
+#[test]
+fn wait_for_some_tasks_ends_when_these_have_ended() {
+    let farm = Farm::new();
+    let (gate, last) = (farm.gate("gate"), farm.gate("last"));
+    let lines = ["true".into(), "false".into(), gate.stand(), last.stand()];
+    farm.write("tasks.txt", lines.join("\n") + "\n");
+    let pytf = farm.farm("--proc 2").start();
+    gate.comer();
+    last.comer();
+    let wait = |args: &str| farm.pytf(format!("wait w {args}").split_whitespace());
+    let done = wait("0").run().leaves(0);
+    assert_eq!(done.stdout, b"ended: 1 finished, 0 failed\n");
+    let done = wait("0-1").run().leaves(1);
+    assert_eq!(done.stdout, b"ended: 1 finished, 1 failed\n");
+    let early = wait("0,2 --timeout 0.3").run().leaves(75);
+    early.says(&["not ended after 300ms: 1 finished, 0 failed, 1 to go"]);
+    let none = wait("3-5,9").run().leaves(2);
+    none.says(&["not in the run: 4-5,9; it has the tasks 0-3"]);
+    let wait_for_both = wait("0 2").start();
+    gate.open(1);
+    let done = wait_for_both.wait().leaves(0);
+    assert_eq!(done.stdout, b"ended: 2 finished, 0 failed\n");
+    assert_eq!(farm.ids("finished"), [0, 2], "the last one runs");
+    pytf.signal(Signal::SIGKILL);
+    pytf.wait();
+    until("its task is gone", || farm.survivors().is_empty());
+    wait("2").run().exits(0);
+    let left = wait("2-3").run().exits(75);
+    left.says(&["no process works on the run: 1 finished, 0 failed, 1 to go"]);
+    farm.write("tasks.txt", format!("true\nfalse\n{}\n", gate.stand()));
+    farm.farm("--drop").run().exits(1);
+    let dropped = wait("3").run().exits(2);
+    dropped.says(&["will not run: 3; their lines are no longer in the task list"]);
+}
+
 /// A killed farmer is still a member by the state: the wait must not last for ever.
 #[test]
 fn wait_ends_when_the_farmers_are_dead() {
@@ -53,6 +89,7 @@ fn wait_ends_when_the_farmers_are_dead() {
     gate.comer();
     pytf.signal(Signal::SIGKILL);
     pytf.wait();
+    until("its task is gone", || farm.survivors().is_empty());
     let left = farm.pytf(["wait", "w"]).run().exits(75);
     left.says(&["no process works on the run"]);
 }

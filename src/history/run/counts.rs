@@ -147,7 +147,7 @@ fn doubt(workdir: &Path, state: &State) -> Option<String> {
 
 /// The file that has this name now, or will have it when the renames of the last
 /// transaction are done.
-fn current(workdir: &Path, state: Option<&State>, name: &str) -> PathBuf {
+pub(in crate::history) fn current(workdir: &Path, state: Option<&State>, name: &str) -> PathBuf {
     let renames = state.map_or(&[][..], |state| &state.renames);
     let new = renames.iter().find(|rename| rename.to == name);
     new.map(|rename| workdir.join(&rename.from))
@@ -163,24 +163,24 @@ pub fn cursor(workdir: &Path) -> io::Result<u64> {
 
 /// The tasks in `failed` now, in the order of their ids.
 pub fn failed_now(workdir: &Path) -> io::Result<Vec<u64>> {
-    failed_ids(workdir, &Counts::read(workdir)?)
+    failed_ids(workdir, Counts::read(workdir)?.state.as_ref())
 }
 
 /// The tasks in `failed`, in the order of their ids.
-pub(super) fn failed_ids(workdir: &Path, counts: &Counts) -> io::Result<Vec<u64>> {
+pub(in crate::history) fn failed_ids(
+    workdir: &Path,
+    state: Option<&State>,
+) -> io::Result<Vec<u64>> {
     let mut ids = Vec::new();
-    if counts.failed == 0 {
+    if state.is_some_and(|state| state.failed.lines == 0) {
         return Ok(ids);
     }
-    let path = current(workdir, counts.state.as_ref(), FAILED);
+    let path = current(workdir, state, FAILED);
     let Some(file) = open_if_any(&path)? else {
         return Ok(ids);
     };
     // Lines past the length that is committed are ignored.
-    let end = counts
-        .state
-        .as_ref()
-        .map_or(u64::MAX, |state| state.failed.len);
+    let end = state.map_or(u64::MAX, |state| state.failed.len);
     lines::each(&file, 0, |line, at| {
         if at < end {
             ids.extend(parse_line(line).map(|(id, _)| id.0));

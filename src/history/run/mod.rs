@@ -131,7 +131,7 @@ impl Run {
         let before = self.counts.failed_version();
         self.counts = Counts::read(&self.workdir)?;
         if before.is_none() || before != self.counts.failed_version() {
-            self.failed = counts::failed_ids(&self.workdir, &self.counts)?;
+            self.failed = counts::failed_ids(&self.workdir, self.counts.state.as_ref())?;
         }
         self.now = SystemTime::now();
         self.files.learn(&self.farmers);

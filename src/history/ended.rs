@@ -1,0 +1,105 @@
+//! Which of some tasks have ended: read from `finished` and `failed`, as they grow.
+//!
+//! Guarantee: a line of `finished` is read once, however often the tasks are looked for.
+
+use std::collections::BTreeMap;
+use std::io;
+use std::path::Path;
+
+use super::run::counts::{current, failed_ids};
+use super::{lines, open_if_any};
+use crate::model::ids::{IdSet, Ids};
+use crate::model::task::{TaskId, parse_line};
+use crate::workdir::layout::{FINISHED, REQUEUED};
+use crate::workdir::state::State;
+use crate::workdir::transaction::RequeueReason;
+
+/// Some tasks, by their ids.
+#[derive(Debug)]
+pub struct Named {
+    all: Ids,
+    /// Those that are not in `finished`.
+    open: IdSet,
+    /// Up to where `finished` was read.
+    read: u64,
+}
+
+/// How many of them have ended.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Ended {
+    /// In `finished`.
+    pub finished: u64,
+    /// In `failed`.
+    pub failed: u64,
+    /// Neither.
+    pub left: u64,
+}
+
+impl Named {
+    /// These tasks.
+    pub fn new(all: Ids) -> Self {
+        let mut open = IdSet::default();
+        open.insert(&all);
+        let read = 0;
+        Self { all, open, read }
+    }
+
+    /// Those that are not among the first `known`, which are all that there are.
+    pub fn unknown(&self, known: u64) -> Ids {
+        let mut unknown = self.open.clone();
+        if let Some(last) = known.checked_sub(1)
+            && let Ok(there) = format!("0-{last}").parse()
+        {
+            unknown.remove(&there);
+        }
+        unknown.ids()
+    }
+
+    /// Those that were dropped: their lines are no longer in the task list.
+    pub fn dropped(&self, workdir: &Path) -> io::Result<Ids> {
+        let mut last: BTreeMap<TaskId, bool> = BTreeMap::new();
+        if let Some(file) = open_if_any(&workdir.join(REQUEUED))? {
+            lines::each(&file, 0, |line, _| {
+                if let Some((id, rest)) = parse_line(line)
+                    && self.open.contains(id)
+                {
+                    let word = RequeueReason::Dropped.word().as_bytes();
+                    last.insert(id, rest.rsplit(|byte| *byte == b' ').next() == Some(word));
+                }
+                Ok(())
+            })?;
+        }
+        let dropped = last.into_iter().filter(|(_, is_dropped)| *is_dropped);
+        Ok(dropped.map(|(id, _)| id).collect())
+    }
+
+    /// How many have ended, by this state.
+    pub fn look(&mut self, workdir: &Path, state: &State) -> io::Result<Ended> {
+        if state.finished.len < self.read {
+            *self = Self::new(std::mem::take(&mut self.all));
+        }
+        if state.finished.len > self.read {
+            let (end, open) = (state.finished.len, &mut self.open);
+            if let Some(file) = open_if_any(&current(workdir, Some(state), FINISHED))? {
+                let read = lines::each(&file, self.read, |line, at| {
+                    if at < end
+                        && let Some((id, _)) = parse_line(line)
+                    {
+                        open.take(id);
+                    }
+                    Ok(())
+                })?;
+                self.read = read.min(end);
+            }
+        }
+        let open = self.open.ids();
+        let mut not_failed = self.open.clone();
+        let failed = failed_ids(workdir, Some(state))?.into_iter();
+        let failed = failed.filter(|id| not_failed.take(TaskId(*id))).count() as u64;
+        Ok(Ended {
+            finished: self.all.count() - open.count(),
+            failed,
+            left: open.count() - failed,
+        })
+    }
+}
