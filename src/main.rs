@@ -56,10 +56,10 @@ fn main() -> ExitCode {
     };
     match request {
         Request::Farm {
-            list,
+            tasks,
             workdir,
             options,
-        } => farm(&options::farm(list, workdir, *options)),
+        } => farm(&options::farm(tasks, workdir, *options)),
         Request::Command(command) => {
             // It starts no process that would inherit it.
             open_files::raise();

@@ -3,19 +3,19 @@
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
-use pytf::cli::{self, DeviceArgs, FarmArgs, unknown_variables};
+use pytf::cli::{self, DeviceArgs, FarmArgs, Tasks, unknown_variables};
 use pytf::farm::options::{AllocationEnd, Bind, DeviceOptions, Options, TaskList};
 use pytf::model::escape::escape;
 use pytf::model::logs::LogMode;
 use pytf::workdir::mechanism::Mechanism;
 
 /// The options of a farm.
-pub(crate) fn farm(list: PathBuf, workdir: PathBuf, args: FarmArgs) -> Options {
+pub(crate) fn farm(tasks: Tasks, workdir: PathBuf, args: FarmArgs) -> Options {
     Options {
-        tasks: if list == Path::new("-") {
-            TaskList::Stdin
-        } else {
-            TaskList::File(list)
+        tasks: match tasks {
+            Tasks::List(list) if list == Path::new("-") => TaskList::Stdin,
+            Tasks::List(list) => TaskList::File(list),
+            Tasks::Template(template) => TaskList::Template(template),
         },
         workdir,
         slots: args.slots(),

@@ -2,11 +2,13 @@
 //! or of another program, an environment variable with a wrong value.
 
 use std::ffi::OsString;
+use std::os::unix::ffi::OsStrExt;
 
 use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::{Arg, Command};
 
 use super::arguments::nearest_command;
+use crate::model::template::is_mark;
 
 /// Options of other programs, and what to use instead.
 const FOREIGN: [(&str, &str); 5] = [
@@ -47,14 +49,20 @@ pub(super) fn clearer(
             if let Some(why) = misspelled(argv) {
                 return command.error(ErrorKind::InvalidSubcommand, why);
             }
-            let word = given(ContextKind::InvalidSubcommand);
-            if kind == ErrorKind::UnknownArgument {
-                unknown_option(given(ContextKind::InvalidArg), command, argv)
-            } else if word.is_empty() {
+            let words: Vec<&[u8]> = argv.iter().map(|word| word.as_bytes()).collect();
+            if words.iter().copied().any(is_mark) && !words.contains(&&b"--"[..]) {
+                let why = "a command and its values come after --, as in: \
+                           pytf -w DIR -- ./md -T {} ::: 300 310";
+                return command.error(ErrorKind::UnknownArgument, why);
+            }
+            let word = given(ContextKind::InvalidArg);
+            if kind == ErrorKind::ArgumentConflict {
                 None
+            } else if word.starts_with('-') || word.is_empty() {
+                unknown_option(word, command, argv)
             } else {
-                // Clap takes a second task list for a command. Mostly a task is meant, with
-                // its arguments, or a command whose name is misspelled.
+                // A second task list. Mostly a task is meant, with its arguments, or a command
+                // whose name is misspelled.
                 Some(format!(
                     "unexpected '{word}': there is one TASKLIST, a file with a command on each \
                      line; the other commands are status, watch, log, retry, wait, pause, \

@@ -6,6 +6,7 @@
 )]
 
 use std::ffi::OsString;
+use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -16,6 +17,7 @@ use super::device_options::DeviceArgs;
 use super::groups::{ADVANCED, COMMON, LOGS, TIME, WORKDIR};
 use super::values::slots;
 use crate::model::durations;
+use crate::model::template::Template;
 
 /// The options of the farm, by the groups in which the help shows them.
 #[derive(Clone, Debug, Args)]
@@ -27,8 +29,19 @@ pub struct FarmArgs {
     /// directly, any other line by the shell. From standard input, tasks start as they
     /// arrive, and --workdir is required. A list that has the name of a command is given
     /// with its folder: ./log.
-    #[arg(value_name = "TASKLIST", required = true)]
+    #[arg(value_name = "TASKLIST", required_unless_present = "template")]
     list: Option<PathBuf>,
+
+    /// In place of a list: a command and its values
+    ///
+    /// As in -- ./md -T {} ::: 300 310. The command runs once for each value after :::, or for each line of the files after
+    /// ::::. With several lists it runs for each combination of their values; :::+ and
+    /// ::::+ go along with the list before. The words mean what they mean to GNU parallel:
+    /// {} is the value, {2} that of the second list, {.} without extension, {/} without
+    /// folder, {//} the folder, {/.} the name alone, {#} the number of the task. Values are
+    /// quoted for the shell; the command is not. --workdir is required.
+    #[arg(value_name = "COMMAND", last = true, conflicts_with = "list")]
+    template: Vec<OsString>,
 
     /// How many tasks run at a time [default: one per usable CPU]
     ///
@@ -276,29 +289,53 @@ pub enum SrunEnv {
 }
 
 impl FarmArgs {
-    /// Checks what clap does not, and completes the defaults: the list, the workdir and
+    /// Checks what clap does not, and completes the defaults: the tasks, the workdir and
     /// the other options.
-    pub(super) fn check(mut self) -> Result<(PathBuf, PathBuf, Self), String> {
+    pub(super) fn check(mut self) -> Result<(Tasks, PathBuf, Self), String> {
         self.devices.check()?;
-        let list = self.list.take().ok_or("no TASKLIST is given")?;
+        let words: Vec<&[u8]> = self.template.iter().map(|word| word.as_bytes()).collect();
+        let tasks = match self.list.take() {
+            Some(list) => Tasks::List(list),
+            None => Tasks::Template(Template::of(&words).map_err(|error| error.to_string())?),
+        };
         let workdir = match self.workdir.take() {
             Some(workdir) => workdir,
-            None => default_workdir(&list).ok_or_else(|| {
-                let what = match list.to_str() {
-                    Some("-" | "/dev/stdin") => "standard input",
-                    _ => "a pipe",
-                };
-                format!("tasks from {what} need --workdir: there is no file to name it after")
-            })?,
+            None => tasks.default_workdir()?,
         };
         self.timeout = self.timeout.filter(|limit| !limit.is_zero());
         self.task_timeout = self.task_timeout.filter(|limit| !limit.is_zero());
-        Ok((list, workdir, self))
+        Ok((tasks, workdir, self))
     }
 
     /// The requested number of slots; `None` is one per usable CPU.
     pub fn slots(&self) -> Option<u32> {
         self.proc.flatten()
+    }
+}
+
+/// Where the tasks of a farm come from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Tasks {
+    /// A task list; `-` is standard input.
+    List(PathBuf),
+    /// A command and its values.
+    Template(Template),
+}
+
+impl Tasks {
+    /// The workdir when none is given.
+    fn default_workdir(&self) -> Result<PathBuf, String> {
+        let what = match self {
+            Self::Template(_) => "a command and its values",
+            Self::List(list) => match default_workdir(list) {
+                Some(workdir) => return Ok(workdir),
+                None if matches!(list.to_str(), Some("-" | "/dev/stdin")) => "standard input",
+                None => "a pipe",
+            },
+        };
+        Err(format!(
+            "tasks from {what} need --workdir: there is no file to name it after"
+        ))
     }
 }
 

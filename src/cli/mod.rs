@@ -29,7 +29,7 @@ pub use self::arguments::nearest_command;
 use self::arguments::{as_option, reserved, tidy};
 pub use self::device_options::{Bind, DeviceArgs, Devices};
 use self::errors::clearer;
-pub use self::farm::{FarmArgs, Lock, Logs, SrunEnv, default_workdir};
+pub use self::farm::{FarmArgs, Lock, Logs, SrunEnv, Tasks, default_workdir};
 pub use self::steer::{Drain, Pause, Resume, Stop};
 pub use self::view::{Export, Format, Report, Status, Timeline, Wait, Watch};
 use crate::VERSION;
@@ -41,8 +41,8 @@ use crate::model::task::TaskId;
 pub enum Request {
     /// Run a task list.
     Farm {
-        /// Where the tasks come from; `-` is standard input.
-        list: PathBuf,
+        /// Where the tasks come from.
+        tasks: Tasks,
         /// Where the state of the run is, from `--workdir` or by default.
         workdir: PathBuf,
         /// The options.
@@ -63,6 +63,9 @@ pub enum Request {
 #[command(
     name = "pytf",
     version = VERSION,
+    override_usage = "pytf [OPTIONS] <TASKLIST>\n       \
+                      pytf [OPTIONS] --workdir <DIR> -- <COMMAND> ::: <VALUE>...\n       \
+                      pytf <COMMAND>",
     args_conflicts_with_subcommands = true,
     args_override_self = true,
     disable_help_subcommand = true,
@@ -272,8 +275,8 @@ impl Cli {
                 Some(why) => Err(command.error(ErrorKind::ArgumentConflict, why)),
             },
             None => match cli.farm.check() {
-                Ok((list, workdir, options)) => Ok(Request::Farm {
-                    list,
+                Ok((tasks, workdir, options)) => Ok(Request::Farm {
+                    tasks,
                     workdir,
                     options: Box::new(options),
                 }),

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use super::groups::{ADVANCED, COMMON, LOGS, RESOURCES, TIME, WORKDIR};
 use super::*;
+use crate::model::template::Template;
 
 fn read(line: &str) -> Result<Request, clap::Error> {
     let argv = std::iter::once("pytf").chain(line.split_whitespace());
@@ -15,7 +16,7 @@ fn read(line: &str) -> Result<Request, clap::Error> {
 fn farm(line: &str) -> (PathBuf, PathBuf, FarmArgs) {
     match read(line) {
         Ok(Request::Farm {
-            list,
+            tasks: Tasks::List(list),
             workdir,
             options,
         }) => (list, workdir, *options),
@@ -183,7 +184,8 @@ fn verbose_takes_a_value_only_when_it_says_yes_or_no() {
         assert_eq!(options.verbose, verbose, "'{line}'");
         assert_eq!(list, Path::new("t"), "'{line}'");
     }
-    assert_eq!(farm("-- -v").0, Path::new("-v"));
+    // After -- a word is no option, and no list either.
+    assert!(error("-- -v").contains("a task list comes before --"));
 }
 
 #[test]
@@ -225,6 +227,33 @@ fn standard_input_needs_a_workdir() {
     for list in ["-", "/dev/stdin", "/dev/fd/5", "/proc/self/fd/0"] {
         assert!(error(list).contains("--workdir"), "{list}");
         assert_eq!(farm(&format!("{list} -w w")).1, Path::new("w"));
+    }
+}
+
+#[test]
+fn a_command_and_its_values_stand_in_place_of_a_list() {
+    let words: [&[u8]; 4] = [b"./md", b"{}", b":::", b"300"];
+    for line in [
+        "-w w -- ./md {} ::: 300",
+        "--proc 2 -w w -- ./md {} ::: 300",
+        "run -w w -- ./md {} ::: 300",
+    ] {
+        let read = read(line);
+        let Ok(Request::Farm { tasks, .. }) = &read else {
+            panic!("'{line}': {read:?}");
+        };
+        assert_eq!(*tasks, Tasks::Template(Template::of(&words).unwrap()));
+    }
+    for (line, part) in [
+        ("-- ./md {} ::: 300", "need --workdir"),
+        ("-w w ./md {} ::: 300", "come after --"),
+        ("./md :::: file", "come after --"),
+        ("-w w -- ./md 300", "no values follow the command"),
+        ("-w w -- ./md ::: ", "no values follow ':::'"),
+        ("tasks.txt -w w -- ./md ::: a", "TASKLIST"),
+    ] {
+        let error = error(line);
+        assert!(error.contains(part), "'{line}': {error}");
     }
 }
 

@@ -20,6 +20,7 @@ mod cpu_binding;
 mod feeder;
 mod finish;
 mod gates;
+mod generated_list;
 pub mod inventory;
 mod join;
 mod ledger;

@@ -10,6 +10,7 @@ use std::time::Duration;
 use crate::history::run::Run;
 use crate::model::devices::Gpus;
 use crate::model::logs::LogMode;
+use crate::model::template::Template;
 use crate::workdir::mechanism::Mechanism;
 
 /// The options of a farm.
@@ -80,6 +81,8 @@ pub enum TaskList {
     Stdin,
     /// A file, or a path that can be read like one.
     File(PathBuf),
+    /// A command and its values.
+    Template(Template),
 }
 
 /// When the allocation ends.

@@ -6,9 +6,9 @@ use std::path::{Path, PathBuf};
 
 use crossbeam_channel::{Receiver, bounded};
 
-use super::feeder;
 use super::options::TaskList;
 use super::reserved_threads::ReservedThread;
+use super::{feeder, generated_list};
 use crate::model::tasklist::Dialect;
 use crate::workdir::layout::{FAILED, FINISHED, LOCK, NODES, REQUEUED, TASKS, TOPROCESS};
 use crate::workdir::resume::{ListFailure, ListFile};
@@ -28,6 +28,7 @@ impl Source {
         let path = match list {
             TaskList::Stdin => return Ok(Self::Stream(None, dialect)),
             TaskList::File(path) => path,
+            TaskList::Template(template) => return generated_list::of(template).map(Self::File),
         };
         let source = match ListFile::at(path) {
             Ok(Some(file)) => Self::File(file.read_as(&dialect)),

@@ -31,5 +31,6 @@ pub mod setup;
 pub mod shell_text;
 pub mod task;
 pub mod tasklist;
+pub mod template;
 pub mod turn;
 pub mod walltime;

@@ -1,5 +1,5 @@
-//! A line as a shell reads it, as far as task lists need it: where the comment begins and
-//! which variables are read.
+//! A line as a shell reads it, as far as task lists need it: where the comment begins, which
+//! variables are read, and how a value must be quoted at a place.
 //!
 //! Not a parser: quotes, escapes, command substitution and comments are followed, the rest is
 //! passed over. Guarantee: what is in single quotes, escaped or in a comment is never taken for
@@ -27,6 +27,72 @@ pub fn comment(line: &[u8]) -> Option<usize> {
     })
 }
 
+/// The quotes around a place in a line.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Quoting {
+    /// There are none.
+    Bare,
+    /// `"…"`
+    Double,
+    /// `'…'`
+    Single,
+    /// `$'…'`
+    Escaped,
+}
+
+/// The quotes around the end of this beginning of a line; `None` in backticks and after a
+/// backslash, where no quoting is safe.
+pub fn quoting(beginning: &[u8]) -> Option<Quoting> {
+    let mut scan = Scan::of(beginning);
+    while scan.next().is_some() {}
+    let is_open = scan.unclosed.is_some();
+    let last = beginning.len().saturating_sub(1);
+    let is_in_backticks = memchr::memchr_iter(b'`', beginning).count() % 2 == 1;
+    if !is_open && (is_in_backticks || scan.escape == Some(last)) {
+        return None;
+    }
+    Some(match (scan.unclosed, scan.inside.last()) {
+        (Some(quoting), _) => quoting,
+        (None, Some(Inside::Quotes)) => Quoting::Double,
+        (None, _) => Quoting::Bare,
+    })
+}
+
+/// Appends a value, quoted so that a shell takes it as one word, or as a part of one.
+pub fn push_quoted(out: &mut Vec<u8>, value: &[u8], quoting: Quoting) {
+    let escaped = |out: &mut Vec<u8>, special: &[u8]| {
+        for &byte in value {
+            if special.contains(&byte) {
+                out.push(b'\\');
+            }
+            out.push(byte);
+        }
+    };
+    let is_plain = |b: &u8| b.is_ascii_alphanumeric() || b"_-./+:@%,".contains(b);
+    match quoting {
+        Quoting::Bare if !value.is_empty() && value.iter().all(is_plain) => {
+            out.extend_from_slice(value);
+        }
+        Quoting::Bare => {
+            out.push(b'\'');
+            push_quoted(out, value, Quoting::Single);
+            out.push(b'\'');
+        }
+        Quoting::Double => escaped(out, b"\"\\$`"),
+        Quoting::Escaped => escaped(out, b"'\\"),
+        Quoting::Single => {
+            for piece in value.split_inclusive(|&byte| byte == b'\'') {
+                let (text, quote) = match piece.split_last() {
+                    Some((b'\'', text)) => (text, &b"'\\''"[..]),
+                    _ => (piece, &b""[..]),
+                };
+                out.extend_from_slice(text);
+                out.extend_from_slice(quote);
+            }
+        }
+    }
+}
+
 /// What encloses a place in a line.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Inside {
@@ -36,11 +102,7 @@ enum Inside {
 
 /// The pieces of a line, in their order.
 pub fn pieces(line: &[u8]) -> impl Iterator<Item = Piece<'_>> {
-    let mut scan = Scan {
-        line,
-        at: 0,
-        inside: Vec::new(),
-    };
+    let mut scan = Scan::of(line);
     std::iter::from_fn(move || scan.next())
 }
 
@@ -48,9 +110,23 @@ struct Scan<'a> {
     line: &'a [u8],
     at: usize,
     inside: Vec<Inside>,
+    /// The single quotes that are not closed at the end.
+    unclosed: Option<Quoting>,
+    /// Where the last backslash is that escapes a byte.
+    escape: Option<usize>,
 }
 
 impl<'a> Scan<'a> {
+    fn of(line: &'a [u8]) -> Self {
+        Self {
+            line,
+            at: 0,
+            inside: Vec::new(),
+            unclosed: None,
+            escape: None,
+        }
+    }
+
     fn peek(&self, ahead: usize) -> Option<u8> {
         self.line.get(self.at + ahead).copied()
     }
@@ -59,7 +135,10 @@ impl<'a> Scan<'a> {
         while let Some(byte) = self.peek(0) {
             let in_quotes = self.inside.last() == Some(&Inside::Quotes);
             match byte {
-                b'\\' => self.at += 1,
+                b'\\' => {
+                    self.escape = Some(self.at);
+                    self.at += 1;
+                }
                 b'\'' if !in_quotes => self.skip_quoted(false),
                 b'"' if in_quotes => drop(self.inside.pop()),
                 b'"' => self.inside.push(Inside::Quotes),
@@ -98,6 +177,11 @@ impl<'a> Scan<'a> {
                 _ => self.at += 1,
             }
         }
+        self.unclosed = Some(if has_escapes {
+            Quoting::Escaped
+        } else {
+            Quoting::Single
+        });
     }
 
     /// What follows a `$`; leaves the place at its last byte.

@@ -36,6 +36,7 @@ mod retry;
 mod seeing;
 mod status;
 mod steer;
+mod template;
 mod terminal;
 mod timeline;
 mod tmux;

@@ -382,6 +382,8 @@ fn unknown(line: &str, options: &HashMap<String, HashSet<String>>) -> Vec<String
                 (command, is_first) = (Some(None), true);
             }
             _ if word.starts_with(['|', ';', '#', '&', '>', '<']) => command = None,
+            // The command of a template follows.
+            _ if word == "--" => command = None,
             None => {}
             Some(of) => {
                 let option = word
@@ -496,6 +498,7 @@ fn unknown_options_are_found() {
         ("pytf tasks.txt --needs", 1),
         ("pytf status W --proc", 1),
         ("pytf log W 3 --attempt 1 && pytf a -z", 1),
+        ("pytf -w W --needs -- ./md -T {} ::: 300", 1),
     ] {
         assert_eq!(unknown(line, &options).len(), count, "{line}");
     }

@@ -12,6 +12,7 @@ use std::path::{Path, PathBuf};
 
 use crate::model::refusal::hint;
 use crate::model::tasklist::{Dialect, ListError, Parser, Remarks};
+use crate::model::template::TemplateError;
 use crate::workdir::error::{Error, Result};
 use crate::workdir::fs::uninterrupted;
 use crate::workdir::state::ListIdentity;
@@ -196,6 +197,17 @@ pub enum ListFailure {
         /// The system's answer.
         source: std::io::Error,
     },
+    /// The values of a template cannot be read.
+    #[error("cannot read the values in {file}: {source}{}", hint(source))]
+    UnreadableValues {
+        /// Their file.
+        file: String,
+        /// The system's answer.
+        source: std::io::Error,
+    },
+    /// A template cannot be used.
+    #[error(transparent)]
+    Template(#[from] TemplateError),
     /// It was written to while it was read.
     #[error(
         "the task list {list} changed while it was read: run again when nothing writes it any more"
