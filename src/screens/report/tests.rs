@@ -70,7 +70,10 @@ fn the_document_of_status_is_in_the_page_as_it_is() {
     dir.file("failed", b"1 false\n");
     let run = Run::open(dir.path()).unwrap();
     let data = data_in(&page(&run).unwrap());
-    assert_eq!(data["status"], crate::screens::status::json::status(&run));
+    // Written and read once, as in the page: a number may differ in its last bit afterwards.
+    let status = crate::screens::status::json::status(&run).to_string();
+    let status: serde_json::Value = serde_json::from_str(&status).unwrap();
+    assert_eq!(data["status"], status);
     assert_eq!(data.as_object().unwrap().len(), 2, "beside the charts");
 }
 
