@@ -54,6 +54,7 @@ pub(crate) fn farm(tasks: Tasks, workdir: PathBuf, args: FarmArgs) -> Options {
         write_timeline: (!args.no_timeline).then_some(crate::views::write_timeline),
         verbose: args.verbose,
         quiet: args.quiet,
+        log_tasks: args.log_tasks,
         devices: devices(args.devices),
         ignored: ignored(std::env::vars_os().map(|(name, _)| name)),
     }

@@ -152,6 +152,14 @@ pub struct FarmArgs {
     #[arg(long, env = "PYTF_LOGS", value_name = "FORM", default_value = "files", help_heading = LOGS)]
     pub logs: Logs,
 
+    /// Print a line when a task starts, and one when it ends
+    ///
+    /// Also with --quiet. Each has the time, the task's id, node and slot, the outcome, and
+    /// the command.
+    #[arg(long, env = "PYTF_LOG_TASKS", value_parser = BoolishValueParser::new(),
+          help_heading = LOGS)]
+    pub log_tasks: bool,
+
     /// Do not write timeline.json
     ///
     /// The timeline opens in Perfetto (ui.perfetto.dev) and chrome://tracing.

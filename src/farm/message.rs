@@ -40,6 +40,8 @@ pub enum Event {
     Drain,
     /// How long the job lasts, by the scheduler.
     Ends(Left),
+    /// A line about the start or the end of a task.
+    LogTask(String),
     /// A message for the user.
     Say(String),
     /// A warning: it is shown also with --quiet.

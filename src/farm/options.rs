@@ -64,6 +64,8 @@ pub struct Options {
     pub verbose: bool,
     /// Whether to report failures and errors only.
     pub quiet: bool,
+    /// Whether to print a line when a task starts, and one when it ends.
+    pub log_tasks: bool,
     /// GPUs and CPUs.
     pub devices: DeviceOptions,
     /// What was wrong with the options and is ignored; shown once per job.

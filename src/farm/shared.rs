@@ -6,8 +6,10 @@
 
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
+use std::time::Instant;
 
 use crossbeam_channel::{Receiver, Sender};
+use nix::unistd::Pid;
 
 use super::clock::Clock;
 use super::lock_wait::CancelToken;
@@ -20,6 +22,9 @@ use super::task_files::TaskFiles;
 use super::task_times::TaskTimes;
 use crate::host::memory::OomKills;
 use crate::host::process::{Running, SlotProcess};
+use crate::model::record::End;
+use crate::model::task::Task;
+use crate::ui::task_log::TaskLog;
 use crate::workdir::fs::RealDir;
 use crate::workdir::journal::SharedJournal;
 use crate::workdir::open::Workdir;
@@ -62,6 +67,8 @@ pub(super) struct Shared {
     pub workdir: Arc<PathBuf>,
     /// The workdir.
     pub dir: Arc<RealDir>,
+    /// Words a line for each start and each end of a task, where that is asked for.
+    pub task_log: Option<TaskLog>,
     /// To the supervisor.
     pub events: Sender<Event>,
     /// From the supervisor to the ledger.
@@ -71,6 +78,22 @@ pub(super) struct Shared {
 }
 
 impl Shared {
+    /// Shows that a task has started, where that is asked for.
+    pub(super) fn log_start(&self, task: &Task, started: Instant, slot: u32, pid: Pid) {
+        if let Some(log) = &self.task_log {
+            let at = self.clock.micros(started);
+            let line = log.started(task, at, slot, pid.as_raw());
+            self.send(Event::LogTask(line));
+        }
+    }
+
+    /// Shows how an attempt has ended, where that is asked for.
+    pub(super) fn log_end(&self, task: &Task, end: &End) {
+        if let Some(log) = &self.task_log {
+            self.send(Event::LogTask(log.ended(task, end)));
+        }
+    }
+
     /// Sends an event to the supervisor. When that is gone, the process ends.
     pub(super) fn send(&self, event: Event) {
         let _ = self.events.send(event);

@@ -119,6 +119,9 @@ impl Slot {
             // It runs elsewhere by now; the ledger is about to detect that.
             return;
         }
+        if suspect.is_none() {
+            self.shared.log_end(&task, &end);
+        }
         let mut journal = self.shared.journal.lock();
         if suspect.is_none() {
             journal.push(&Record::End(end.clone()));
@@ -169,6 +172,7 @@ impl Slot {
         drop(permit);
         let (started, ended) = match start {
             Started::Runs { pid, at } => {
+                self.shared.log_start(task, at, self.number, pid);
                 let stopped = |signal| {
                     self.shared.send(Event::Stopped(Stopped {
                         at: Instant::now(),

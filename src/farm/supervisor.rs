@@ -246,6 +246,7 @@ impl Supervisor<'_> {
                     self.failures.push(failure);
                 }
             }
+            Event::LogTask(line) => self.progress.task(&line),
             Event::Say(text) => self.say(&text),
             Event::Warn(text) => self.warn(&text),
             Event::Ends(left) => {
@@ -464,6 +465,10 @@ impl Supervisor<'_> {
     }
 
     fn report_failure(&mut self, failure: &FailedAttempt) {
+        if self.farm.options.log_tasks {
+            // It has a line already.
+            return;
+        }
         let log = match &failure.log {
             Some(log) if log.part.is_none() => format!(" [{}]", log.file),
             _ => String::new(),

@@ -45,6 +45,7 @@ use crate::model::pace::Ends;
 use crate::model::refusal::hint;
 use crate::model::walltime::Walltime;
 use crate::ui::progress::{Progress, warn};
+use crate::ui::task_log::TaskLog;
 use crate::workdir::liveness::Watcher;
 use crate::workdir::session::Session;
 
@@ -198,6 +199,10 @@ impl Farm<'_> {
             permits: open_files::left().and_then(|left| LogPermits::plan(slots, left)),
             workdir: self.files.path.clone(),
             dir: self.files.dir.clone(),
+            task_log: self
+                .options
+                .log_tasks
+                .then(|| TaskLog::new(&self.node.name)),
             events: self.events.clone(),
             requests,
             reports,

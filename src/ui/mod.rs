@@ -14,3 +14,4 @@ pub mod stopping;
 pub mod style;
 pub mod summary;
 pub mod table;
+pub mod task_log;

@@ -154,10 +154,13 @@ impl Progress {
     /// Reports a failure at once, in each mode, unless very many tasks fail: then their
     /// number is reported.
     pub fn failure(&mut self, now: Duration, line: &str) {
-        if !self.failures.may_say(now) {
-            return;
+        if self.failures.may_say(now) {
+            self.task(line);
         }
-        // Whatever the command is, a failure is one line on the terminal.
+    }
+
+    /// Prints a line about a task in each mode: one line on a terminal, whatever the command.
+    pub fn task(&mut self, line: &str) {
         let columns = usize::from(Terminal::of_stderr().columns);
         match &self.bar {
             Some(bar) if columns > 0 => {

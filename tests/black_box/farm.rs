@@ -451,3 +451,46 @@ fn who_comes_late_helps_and_who_leaves_early_gives_back() {
     third.wait().exits(0);
     farm.assert_exact(6, &[0, 1, 2, 3, 4, 5], &[]);
 }
+
+/// One line for each start and each end, in order, also with --quiet; and none without the
+/// option.
+#[test]
+fn each_start_and_each_end_has_a_line_with_log_tasks() {
+    let farm =
+        Farm::of("true\nexit 3\n/no/such/program\nsleep 1000\nkill -TERM $PPID; exec sleep 1000\n");
+    let args = "--proc 1 --log-tasks --quiet --grace 1 --task-timeout 2s";
+    let done = farm.farm(args).run().exits(75);
+    let lines: Vec<&str> = done.stderr.lines().collect();
+    let mut words = lines.iter().map(|line| {
+        let rest = line.split_once(" UTC ").map_or(*line, |(_, rest)| rest);
+        assert!(line.starts_with("pytf: 20"), "{line}");
+        rest
+    });
+    let mut next = |begin: &str, end: &str| {
+        let line = words.next().unwrap_or_default();
+        let is_right = line.starts_with(begin) && line.ends_with(end) && line.contains(" on ");
+        assert!(is_right, "{line:?} is not {begin:?} … {end:?}");
+    };
+    next("task 0 started", ": true");
+    next("task 0 finished", ": true");
+    next("task 1 started", ": exit 3");
+    // It may be due to a signal to all: that is known a moment later.
+    next("task 2 failed", "/no/such/program");
+    next("task 3 started", ": sleep 1000");
+    let rest: Vec<&str> = words.collect();
+    let has = |begin: &str, part: &str| {
+        let mut lines = rest.iter();
+        lines.any(|line| line.starts_with(begin) && line.contains(part))
+    };
+    assert!(
+        has("task 1 failed", ": exit status 3 [logs/log_1]: exit 3"),
+        "{rest:?}"
+    );
+    assert!(has("task 3 failed", "time limit"), "{rest:?}");
+    assert!(has("task 4 started", ", process "), "{rest:?}");
+    assert!(has("task 4 interrupted", ", slot 0, after "), "{rest:?}");
+    assert_eq!(lines.len(), 9, "{lines:?}");
+    farm.write("w2.txt", "true\n");
+    let quiet = farm.pytf(["w2.txt"]).run().exits(0);
+    assert!(!quiet.stderr.contains("started"), "{}", quiet.stderr);
+}

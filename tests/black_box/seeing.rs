@@ -52,6 +52,29 @@ fn a_bar_tells_the_truth_from_the_first_stroke_and_goes_away() {
     );
 }
 
+/// A line about a task takes the place of the bar, and is one line.
+#[test]
+fn lines_about_tasks_stand_above_the_bar() {
+    let env = [("PYTF_LOG_TASKS", "1")];
+    let Some(seen) = on_a_terminal(&env, "2 running") else {
+        return;
+    };
+    for words in [
+        "task 2 failed on",
+        "task 0 finished on",
+        "task 1 finished on",
+    ] {
+        let mut lines = seen.split("\r\n");
+        let line = lines.find(|line| line.contains(words));
+        let line = line.unwrap_or_else(|| panic!("no {words:?} in {seen:?}"));
+        let shown = line.rsplit_once("\x1b[2K").map_or(line, |(_, shown)| shown);
+        assert!(
+            shown.starts_with("pytf: 20") && shown.chars().count() <= 80,
+            "{line:?}"
+        );
+    }
+}
+
 #[test]
 fn there_is_no_bar_in_a_step_whatever_the_terminal_looks_like() {
     let env = [("SLURM_JOB_ID", "1"), ("SLURM_STEP_ID", "0")];

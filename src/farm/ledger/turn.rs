@@ -137,6 +137,7 @@ impl Ledger {
                 let failure = Event::TaskFailed(FailedAttempt::of(&task, &end));
                 self.shared.send(failure);
             }
+            self.shared.log_end(&task, &end);
             journal.push(&Record::End(end.clone()));
             self.enter(task, end);
         }
