@@ -200,7 +200,7 @@ mod tests {
 
     #[test]
     fn wrong_ones_name_the_cure() {
-        for (line, told) in [
+        for (line, said) in [
             ("--gpus-per-task 0.5", "--tasks-per-gpu 2"),
             ("--gpus-per-task 1/4", "--tasks-per-gpu 4"),
             ("--gpus-per-task 1.5", "whole number from 0"),
@@ -222,7 +222,7 @@ mod tests {
         ] {
             let error = read(line).map(|options| panic!("'{line}': {options:?}"));
             let error = error.unwrap_err();
-            assert!(error.contains(told), "'{line}': {error}");
+            assert!(error.contains(said), "'{line}': {error}");
         }
     }
 }

@@ -128,7 +128,7 @@ fn what_others_call_so_is_understood_or_explained() {
     for line in ["-j 5 t", "-j5 t", "--jobs 5 t", "--jobs=5 t"] {
         assert_eq!(farm(line).2.slots(), Some(5), "{line}");
     }
-    for (line, told) in [
+    for (line, said) in [
         ("--time 9 t", "--task-timeout each task"),
         ("--time=9 t", "--timeout ends the whole farm"),
         ("--dry-run t", "pytf devices"),
@@ -140,7 +140,7 @@ fn what_others_call_so_is_understood_or_explained() {
         ("status w --fail", "did you mean --failed?"),
     ] {
         let message = error(line);
-        assert!(message.contains(told), "'{line}': {message}");
+        assert!(message.contains(said), "'{line}': {message}");
     }
 }
 
@@ -259,7 +259,7 @@ fn a_command_and_its_values_stand_in_place_of_a_list() {
 
 #[test]
 fn wrong_lines_say_why() {
-    for (line, told) in [
+    for (line, said) in [
         ("", "<TASKLIST>"),
         ("--proc 0 t", "from 1 to 65536"),
         ("--proc -3 t", "-3"),
@@ -278,7 +278,7 @@ fn wrong_lines_say_why() {
         ("retry w 9-3", "9-3"),
     ] {
         let message = error(line);
-        assert!(message.contains(told), "'{line}': {message}");
+        assert!(message.contains(said), "'{line}': {message}");
     }
 }
 

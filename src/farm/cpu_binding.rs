@@ -9,7 +9,7 @@ use super::node_share::NodeShare;
 use super::options::{Bind, DeviceOptions};
 use crate::host::cpus;
 use crate::model::allocation::Scheduler;
-use crate::model::devices::cores::{self, assign};
+use crate::model::devices::cores::{CoreBinding, assign};
 
 /// The CPUs of all slots.
 pub(super) struct Cores {
@@ -85,11 +85,11 @@ pub(super) fn plan(
         remark,
     };
     let (bind, must) = match (options.bind, asked) {
-        (Some(Bind::Core), _) => (cores::Bind::Own(each), true),
-        (Some(Bind::Numa), _) => (cores::Bind::Numa, true),
-        (Some(Bind::Gpu), _) => (cores::Bind::Near, true),
-        (None, Some(_)) => (cores::Bind::Own(each), false),
-        (None, None) if are_own(share) && slots <= ours.len() => (cores::Bind::Own(each), false),
+        (Some(Bind::Core), _) => (CoreBinding::Own(each), true),
+        (Some(Bind::Numa), _) => (CoreBinding::Numa, true),
+        (Some(Bind::Gpu), _) => (CoreBinding::Near, true),
+        (None, Some(_)) => (CoreBinding::Own(each), false),
+        (None, None) if are_own(share) && slots <= ours.len() => (CoreBinding::Own(each), false),
         (None, None) | (Some(Bind::None), _) => return Ok(unbound(None)),
     };
     if options.bind == Some(Bind::Gpu) && near.iter().all(BTreeSet::is_empty) {
@@ -100,7 +100,7 @@ pub(super) fn plan(
     match assign(&layout, bind, near) {
         Some(slots) => Ok(Cores {
             slots: Some(slots),
-            threads: asked.or(matches!(bind, cores::Bind::Own(_)).then_some(each)),
+            threads: asked.or(matches!(bind, CoreBinding::Own(_)).then_some(each)),
             remark: None,
         }),
         None if must => Err(format!(

@@ -194,7 +194,7 @@ impl Quarantine {
     fn noted(&self, session: &Session, text: String) -> String {
         session.journal().lock().push(&Record::Health {
             at: self.shared.clock.micros(Instant::now()),
-            opinion: self.health.health(),
+            health: self.health.health(),
             text: text.clone(),
         });
         text

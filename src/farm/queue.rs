@@ -90,7 +90,7 @@ fn millis(time: Duration) -> u64 {
 
 /// The state of a queue.
 #[derive(Clone, Copy, Debug)]
-pub struct Counts {
+pub struct QueueCounts {
     /// Slots that wait for a task.
     pub idle: u64,
     /// Tasks that wait for a slot.
@@ -269,9 +269,9 @@ impl Queue {
     }
 
     /// Its state at this moment.
-    pub fn counts(&self) -> Counts {
+    pub fn counts(&self) -> QueueCounts {
         let inner = self.lock();
-        Counts {
+        QueueCounts {
             idle: inner.idle,
             queued: inner.tasks.len() as u64,
             barred: inner.barred,

@@ -74,7 +74,7 @@ fn find(all: &[FailedTask], id: u64, near: usize) -> Option<usize> {
 
 /// Failed tasks that ended in the same way.
 #[derive(Clone, Debug)]
-pub struct Cause<'a> {
+pub struct FailureCause<'a> {
     /// How, in words.
     pub words: String,
     /// How many.
@@ -86,11 +86,11 @@ pub struct Cause<'a> {
 }
 
 /// Groups failed tasks by their causes, the most frequent first.
-pub fn causes<'a>(failures: &[FailedTask<'a>]) -> Vec<Cause<'a>> {
-    let mut groups: HashMap<Option<&Outcome>, (Cause, HashSet<&str>)> = HashMap::new();
+pub fn causes<'a>(failures: &[FailedTask<'a>]) -> Vec<FailureCause<'a>> {
+    let mut groups: HashMap<Option<&Outcome>, (FailureCause, HashSet<&str>)> = HashMap::new();
     for failure in failures {
         let new = || {
-            let cause = Cause {
+            let cause = FailureCause {
                 words: failure.words(),
                 tasks: 0,
                 nodes: 0,
@@ -103,7 +103,7 @@ pub fn causes<'a>(failures: &[FailedTask<'a>]) -> Vec<Cause<'a>> {
         nodes.extend(failure.last.map(|(farmer, _)| &farmer.header().host[..]));
         cause.nodes = nodes.len() as u64;
     }
-    let mut causes: Vec<Cause> = groups.into_values().map(|(cause, _)| cause).collect();
+    let mut causes: Vec<FailureCause> = groups.into_values().map(|(cause, _)| cause).collect();
     causes.sort_by_key(|cause| (std::cmp::Reverse(cause.tasks), cause.first.id));
     causes
 }

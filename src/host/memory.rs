@@ -203,7 +203,7 @@ mod tests {
         assert_eq!(
             kills.unexplained(10, later + FRESH * 4, true),
             0,
-            "told once"
+            "reported once"
         );
         assert_eq!(
             kills.unexplained(12, later + FRESH * 4, true),

@@ -168,7 +168,7 @@ mod tests {
     #[test]
     fn slots_are_the_cpus_that_we_have_for_ourselves() {
         let one = Allocation::default();
-        let told = Allocation {
+        let said = Allocation {
             own_cpus: Some(4),
             ..step(16, 2)
         };
@@ -182,7 +182,7 @@ mod tests {
             // Bound to CPUs of their own, or all to the same.
             (cpus(64, 4, 4), &step(16, 4), 4),
             (cpus(64, 16, 16), &step(16, 4), 4),
-            (cpus(64, 16, 16), &told, 4),
+            (cpus(64, 16, 16), &said, 4),
             // mpirun without a scheduler: OpenMPI binds, MPICH does not.
             (cpus(8, 1, 1), &launched(None, 4), 1),
             (cpus(8, 8, 8), &launched(None, 4), 2),
@@ -195,7 +195,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_too_many_is_told_with_its_cure() {
+    fn too_many_slots_are_reported_with_the_cure() {
         let one = Allocation::default();
         let pbs = Allocation {
             scheduler: Some(Scheduler::Pbs),
@@ -239,24 +239,24 @@ mod tests {
 
     #[test]
     fn only_one_process_tells_what_all_would() {
-        let told = |place: &Allocation| warnings(Some(16), cpus(64, 1, 1), place, "node3");
+        let said = |place: &Allocation| warnings(Some(16), cpus(64, 1, 1), place, "node3");
         let second = Allocation {
             rank: Some(1),
             nodes: Some(4),
             ..step(16, 1)
         };
         // A problem of its own node, unless all nodes have it.
-        assert!(told(&second)[0].starts_with("node3: "));
+        assert!(said(&second)[0].starts_with("node3: "));
         let uniform = Allocation {
             is_uniform: true,
             ..second.clone()
         };
-        assert_eq!(told(&uniform), [""; 0]);
+        assert_eq!(said(&uniform), [""; 0]);
         let neighbour = Allocation {
             local_rank: Some(1),
             ..second
         };
-        assert_eq!(told(&neighbour), [""; 0]);
+        assert_eq!(said(&neighbour), [""; 0]);
     }
 
     #[test]
@@ -267,11 +267,11 @@ mod tests {
             nodes: Some(nodes),
             ..Allocation::default()
         };
-        let told = |place: &Allocation| warnings(None, cpus(8, 8, 8), place, "node1").join("");
-        assert!(told(&script(Scheduler::Slurm, Launch::Script, 4)).contains("srun pytf"));
-        assert!(told(&script(Scheduler::Pbs, Launch::Script, 2)).contains("pbsdsh"));
-        assert!(told(&script(Scheduler::Slurm, Launch::Shell, 1)).contains("salloc"));
-        assert_eq!(told(&script(Scheduler::Slurm, Launch::Script, 1)), "");
-        assert_eq!(told(&script(Scheduler::Slurm, Launch::Launched, 4)), "");
+        let said = |place: &Allocation| warnings(None, cpus(8, 8, 8), place, "node1").join("");
+        assert!(said(&script(Scheduler::Slurm, Launch::Script, 4)).contains("srun pytf"));
+        assert!(said(&script(Scheduler::Pbs, Launch::Script, 2)).contains("pbsdsh"));
+        assert!(said(&script(Scheduler::Slurm, Launch::Shell, 1)).contains("salloc"));
+        assert_eq!(said(&script(Scheduler::Slurm, Launch::Script, 1)), "");
+        assert_eq!(said(&script(Scheduler::Slurm, Launch::Launched, 4)), "");
     }
 }

@@ -232,8 +232,8 @@ mod tests {
     use super::*;
 
     #[test]
-    fn errors_are_told_in_words() {
-        for (text, told) in [
+    fn errors_are_shown_in_words() {
+        for (text, said) in [
             (
                 "cannot open x: No such file (os error 2)",
                 "cannot open x: No such file",
@@ -242,7 +242,7 @@ mod tests {
             ("x (os error two) (os error ", "x (os error two) (os error "),
             ("", ""),
         ] {
-            assert_eq!(without_error_numbers(text), told);
+            assert_eq!(without_error_numbers(text), said);
         }
     }
 

@@ -313,9 +313,9 @@ impl Lifecycle {
         match self.phase {
             Phase::Leaving { .. } | Phase::Done => Vec::new(),
             _ => {
-                let told = self.cause > Cause::Complete;
+                let is_limited = self.cause > Cause::Complete;
                 self.phase = Phase::Leaving {
-                    give_up_at: told.then(|| now + LEAVE_WITHIN),
+                    give_up_at: is_limited.then(|| now + LEAVE_WITHIN),
                 };
                 vec![Action::Leave]
             }
@@ -461,7 +461,7 @@ mod tests {
     }
 
     #[test]
-    fn a_sealed_farmer_stops_its_tasks_and_joins_again_unless_it_was_told_to_stop() {
+    fn a_sealed_farmer_stops_its_tasks_and_joins_again_unless_it_was_ordered_to_stop() {
         let mut sealed = farmer();
         let stop = [Action::Close(true), Action::Terminate];
         assert_eq!(sealed.handle(S(1), Event::Fenced), stop);
@@ -491,7 +491,7 @@ mod tests {
         assert_ne!(
             leaving.phase(),
             Phase::Done,
-            "what it is told belongs to it"
+            "it has yet to answer that it has left"
         );
         let mut stuck = leaving.clone();
         assert_eq!(leaving.handle(S(1), Event::Left), []);

@@ -106,7 +106,7 @@ mod tests {
     }
 
     #[test]
-    fn a_mode_reads_back_and_a_wrong_one_is_told_the_choices() {
+    fn a_mode_reads_back_and_a_wrong_one_is_shown_the_choices() {
         for (mode, name) in LogMode::ALL {
             assert_eq!(mode.to_string(), name);
             assert_eq!(name.parse(), Ok(mode));

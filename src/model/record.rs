@@ -41,12 +41,13 @@ pub enum Record {
         #[serde(default, skip_serializing_if = "Option::is_none")]
         mark: Option<Mark>,
     },
-    /// The farmer has changed its mind about its node.
+    /// The farmer judges the health of its node in another way.
     Health {
         /// When.
         at: u64,
-        /// What it thinks now.
-        opinion: NodeHealth,
+        /// Its health now.
+        #[serde(rename = "opinion")]
+        health: NodeHealth,
         /// Why, for people.
         text: String,
     },

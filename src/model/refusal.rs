@@ -94,7 +94,7 @@ mod tests {
     }
 
     #[test]
-    fn a_sick_file_system_is_told_from_a_wrong_name() {
+    fn a_broken_file_system_is_distinguished_from_a_wrong_name() {
         assert_eq!(exit(&of(Errno::EIO)), RunExit::WorkdirUnusable);
         assert_eq!(exit(&of(Errno::ESTALE)), RunExit::WorkdirUnusable);
         assert_eq!(exit(&of(Errno::ENOENT)), RunExit::Usage);

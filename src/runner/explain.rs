@@ -173,7 +173,7 @@ mod tests {
         fs::set_permissions(path, Permissions::from_mode(mode)).unwrap();
     }
 
-    fn dir_of_trouble() -> tempfile::TempDir {
+    fn dir_of_faults() -> tempfile::TempDir {
         let dir = tempfile::tempdir().unwrap();
         let at = |name: &str| dir.path().join(name);
         for (name, mode, content) in [
@@ -194,8 +194,8 @@ mod tests {
 
     #[test]
     fn the_sentence_names_what_is_to_be_mended() {
-        let dir = dir_of_trouble();
-        for (name, code, told) in [
+        let dir = dir_of_faults();
+        for (name, code, said) in [
             ("none", 127, "does not exist"),
             ("dangling", 127, "a link to 'nowhere', which does not exist"),
             (
@@ -215,7 +215,7 @@ mod tests {
             // What the kernel really says.
             let errno = Command::new(&program).output().unwrap_err();
             let (found, why) = spawn_error(&program, errno.raw_os_error().unwrap());
-            assert!(why.contains(told), "{name}: {why}");
+            assert!(why.contains(said), "{name}: {why}");
             assert_eq!(found, code, "{name}");
             let bash = Command::new("bash")
                 .arg("-c")
@@ -232,15 +232,15 @@ mod tests {
 
     #[test]
     fn what_is_not_in_path_is_searched_for() {
-        let dir = dir_of_trouble();
+        let dir = dir_of_faults();
         let path = [PathBuf::from("/nonexistent"), dir.path().to_owned()];
-        let told = |name: &str| not_in_path(OsStr::new(name), &path);
-        assert_eq!(told("none"), (127, "'none' was not found in PATH".into()));
-        assert_eq!(told("folder").0, 127);
-        assert_eq!(told("plain").0, 126);
-        assert!(told("plain").1.contains("chmod +x"));
+        let said = |name: &str| not_in_path(OsStr::new(name), &path);
+        assert_eq!(said("none"), (127, "'none' was not found in PATH".into()));
+        assert_eq!(said("folder").0, 127);
+        assert_eq!(said("plain").0, 126);
+        assert!(said("plain").1.contains("chmod +x"));
         // Tests run in the folder of Cargo.toml.
-        let (code, why) = told("Cargo.toml");
+        let (code, why) = said("Cargo.toml");
         assert_eq!(code, 127);
         assert!(why.ends_with("did you mean ./Cargo.toml?"), "{why}");
     }

@@ -14,7 +14,7 @@ mod page;
 use std::io;
 use std::path::Path;
 
-use self::data::Report;
+use self::data::ReportData;
 use super::output::replace;
 use crate::history::run::{Run, RunError};
 
@@ -30,7 +30,7 @@ pub fn write_file(workdir: &Path, path: &Path) -> Result<(), RunError> {
 
 /// The whole page.
 fn page(run: &Run) -> io::Result<String> {
-    Ok(page::page(&Report::of(run)?))
+    Ok(page::page(&ReportData::of(run)?))
 }
 
 #[cfg(test)]

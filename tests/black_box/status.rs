@@ -291,7 +291,7 @@ fn a_workdir_of_pytaskfarmer_and_a_damaged_lock_are_counted_by_their_lines() {
         (&9.into(), &9.into())
     );
     assert!(
-        status["trouble"]
+        status["problem"]
             .as_str()
             .unwrap()
             .contains("damaged workdir"),
@@ -651,7 +651,7 @@ fn where_another_program_has_been_repair_is_advised() {
     let status = text(&farm, &["status", "w"]);
     assert!(status.contains("pytf repair w"), "{status}");
     assert!(!status.contains("run the same command again"), "{status}");
-    let told = json(&farm, &[])["trouble"].to_string();
+    let told = json(&farm, &[])["problem"].to_string();
     assert!(told.contains("toprocess"), "{told}");
     farm.farm("").run().exits(74);
     farm.pytf(["repair", "w", "tasks.txt"]).run().exits(0);

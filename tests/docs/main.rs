@@ -314,7 +314,7 @@ fn every_word_in_a_journal_is_told() {
         note(Mark::Resumed),
         Record::Health {
             at: 1,
-            opinion: NodeHealth::Unhealthy,
+            health: NodeHealth::Unhealthy,
             text,
         },
         Record::Leave {

@@ -105,7 +105,7 @@ fn processes_of_a_node_share_what_was_not_bound() {
     assert_eq!(gpus(plan(&per_task(1), None, &step("0")).unwrap()), ["0"]);
     assert_eq!(gpus(plan(&per_task(1), None, &step("1")).unwrap()), ["1"]);
     // As Slurm 22.05 tells a process that it has bound.
-    for told in [
+    for said in [
         ("SLURMD_TRES_BIND", "gpu:per_task:1"),
         ("SLURMD_TRES_BIND", "gpu:single:1"),
         ("SLURM_GPUS_PER_TASK", "1"),
@@ -113,7 +113,7 @@ fn processes_of_a_node_share_what_was_not_bound() {
     ] {
         let mut bound = step("1");
         bound[0] = ("CUDA_VISIBLE_DEVICES", "1");
-        bound[4] = told;
+        bound[4] = said;
         assert_eq!(gpus(plan(&per_task(1), None, &bound).unwrap()), ["1"]);
     }
     let mut unbound = step("1");

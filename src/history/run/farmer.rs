@@ -314,8 +314,8 @@ impl Farmer {
                 self.saw(at, at);
                 self.gpus.measured(at, &gpus);
             }
-            Record::Health { at, opinion, text } => {
-                self.health = opinion;
+            Record::Health { at, health, text } => {
+                self.health = health;
                 self.note(at, text);
             }
             Record::Note { at, text, mark } => {

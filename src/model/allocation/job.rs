@@ -73,7 +73,7 @@ pub struct Allocation {
     /// The CPUs that it gave to this process alone.
     pub own_cpus: Option<u32>,
     /// Whether every node has as many CPUs and processes as this one: then its
-    /// troubles are those of all.
+    /// oddities are those of all.
     pub is_uniform: bool,
     /// When the job ends, since 1970, as it was known when we were launched.
     pub ends_at: Option<Duration>,

@@ -165,7 +165,7 @@ fn pbs_and_what_pbsdsh_starts() {
         );
         assert!(!task.is_step);
     }
-    // A rank over ssh has only what mpiexec was told to pass on.
+    // A rank over ssh has only what mpiexec was given to pass on.
     let rank = seen("PBS_JOBID=9.pbs0 OMPI_COMM_WORLD_RANK=1 OMPI_COMM_WORLD_SIZE=2");
     assert_eq!(
         (rank.job.as_deref(), rank.rank, rank.size),

@@ -243,7 +243,7 @@ mod tests {
 
     #[test]
     fn what_cannot_be_dealt_names_the_cure() {
-        for (n, wish, told) in [
+        for (n, wish, said) in [
             (0, wish(0, 1, 0), "pytf devices"),
             (1, wish(0, 2, 0), "there is only 1"),
             (4, wish(16, 1, 0), "--tasks-per-gpu 4"),
@@ -253,7 +253,7 @@ mod tests {
             let error = assign(&localities(n), wish, Share::WHOLE)
                 .unwrap_err()
                 .to_string();
-            assert!(error.contains(told), "{error}");
+            assert!(error.contains(said), "{error}");
         }
     }
 

@@ -17,7 +17,7 @@ pub struct Cpu {
 
 /// How tasks are bound.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Bind {
+pub enum CoreBinding {
     /// Each slot has this number of CPUs, which no other slot has.
     Own(usize),
     /// Each slot has all CPUs of one NUMA node, the slots spread over the nodes.
@@ -28,11 +28,15 @@ pub enum Bind {
 
 /// The CPUs of each slot; `near` are those near its devices, none known or no
 /// device being an empty set. `None` when there are too few CPUs for it.
-pub fn assign(cpus: &[Cpu], bind: Bind, near: &[BTreeSet<usize>]) -> Option<Vec<Vec<usize>>> {
+pub fn assign(
+    cpus: &[Cpu],
+    bind: CoreBinding,
+    near: &[BTreeSet<usize>],
+) -> Option<Vec<Vec<usize>>> {
     match bind {
-        Bind::Own(each) => own(cpus, each, near),
-        Bind::Numa => numa(cpus, near),
-        Bind::Near => Some(near.iter().map(|near| near_or_all(cpus, near)).collect()),
+        CoreBinding::Own(each) => own(cpus, each, near),
+        CoreBinding::Numa => numa(cpus, near),
+        CoreBinding::Near => Some(near.iter().map(|near| near_or_all(cpus, near)).collect()),
     }
 }
 
@@ -173,7 +177,7 @@ mod tests {
             ("beyond reckoning", usize::MAX, 2, None),
         ] {
             assert_eq!(
-                assign(&cpus, Bind::Own(each), &nowhere(slots)),
+                assign(&cpus, CoreBinding::Own(each), &nowhere(slots)),
                 expected,
                 "{name}"
             );
@@ -186,26 +190,26 @@ mod tests {
         let far = BTreeSet::from([2, 3, 6, 7]);
         let near = [far.clone(), BTreeSet::new(), far.clone()];
         assert_eq!(
-            assign(&cpus, Bind::Own(1), &near),
+            assign(&cpus, CoreBinding::Own(1), &near),
             Some(vec![vec![2], vec![0], vec![3]])
         );
         assert_eq!(
-            assign(&cpus, Bind::Numa, &near),
+            assign(&cpus, CoreBinding::Numa, &near),
             Some(vec![vec![2, 3, 6, 7], vec![0, 1, 4, 5], vec![2, 3, 6, 7]])
         );
         assert_eq!(
-            assign(&cpus, Bind::Near, &near[..2]),
+            assign(&cpus, CoreBinding::Near, &near[..2]),
             Some(vec![vec![2, 3, 6, 7], (0..8).collect()])
         );
         // More than are near: the rest is taken where it is.
         let near = [far.clone(), far.clone(), far];
-        let assigned = assign(&cpus, Bind::Own(2), &near).unwrap();
+        let assigned = assign(&cpus, CoreBinding::Own(2), &near).unwrap();
         assert_eq!(assigned, [vec![2, 6], vec![3, 7], vec![0, 4]]);
     }
 
     #[test]
     fn slots_spread_over_the_nodes() {
-        let assigned = assign(&node(2), Bind::Numa, &nowhere(4)).unwrap();
+        let assigned = assign(&node(2), CoreBinding::Numa, &nowhere(4)).unwrap();
         let (first, second) = (vec![0, 1, 4, 5], vec![2, 3, 6, 7]);
         assert_eq!(assigned, [first.clone(), first, second.clone(), second]);
     }
@@ -233,7 +237,7 @@ mod tests {
             near in prop::collection::vec(prop::collection::btree_set(0..16_usize, 0..8), 1..9),
         ) {
             let cpus = node(nodes);
-            let Some(assigned) = assign(&cpus, Bind::Own(each), &near) else {
+            let Some(assigned) = assign(&cpus, CoreBinding::Own(each), &near) else {
                 prop_assert!(each * near.len() > cpus.len());
                 return Ok(());
             };

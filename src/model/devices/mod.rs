@@ -163,7 +163,7 @@ mod tests {
 
     #[test]
     fn lists_are_read_as_the_libraries_read_them() {
-        for (value, tokens, is_told) in [
+        for (value, tokens, is_reported) in [
             ("", &[][..], false),
             ("  ", &[], false),
             ("-1", &[], false),
@@ -183,7 +183,7 @@ mod tests {
             ("99999999999", &[], true),
         ] {
             let tokens: Vec<String> = tokens.iter().map(|&token| token.to_owned()).collect();
-            assert_eq!(read(value), (tokens, is_told), "'{value}'");
+            assert_eq!(read(value), (tokens, is_reported), "'{value}'");
         }
     }
 

@@ -117,11 +117,11 @@ pub fn pool(
     list: Option<&[String]>,
 ) -> Result<Pool, String> {
     let here = found.first().map(|gpu| gpu.vendor);
-    let told = || {
-        let tells = |vendor: &Vendor| given(*vendor, &lookup).is_some();
-        Vendor::ALL.into_iter().find(tells)
+    let by_variables = || {
+        let has_list = |vendor: &Vendor| given(*vendor, &lookup).is_some();
+        Vendor::ALL.into_iter().find(has_list)
     };
-    let vendor = here.or_else(told).unwrap_or(Vendor::Nvidia);
+    let vendor = here.or_else(by_variables).unwrap_or(Vendor::Nvidia);
     let given = given(vendor, &lookup);
     let mut pool = Pool {
         vendor,
@@ -371,7 +371,7 @@ mod tests {
     fn what_is_not_ours_cannot_be_listed() {
         let nvidia = [0, 1, 2].map(|index| gpu(Vendor::Nvidia, index));
         let divided = [divided()];
-        for (vars, found, list, told) in [
+        for (vars, found, list, said) in [
             (&ALL[..], &nvidia[..], "2", "CUDA_VISIBLE_DEVICES=0,1"),
             (&[], &nvidia, "7", "0 to 2"),
             (&[], &nvidia, "GPU-f", "beginning of 3"),
@@ -379,7 +379,7 @@ mod tests {
             (&[], &nvidia, "0 GPU-f0", "already"),
         ] {
             let error = tokens(vars, found, list).unwrap_err();
-            assert!(error.contains(told), "{error}");
+            assert!(error.contains(said), "{error}");
         }
     }
 }

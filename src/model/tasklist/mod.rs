@@ -431,7 +431,7 @@ mod tests {
     }
 
     #[test]
-    fn surprises_are_told() {
+    fn surprises_are_reported() {
         let list = b"\xef\xbb\xbfa\r\n# c\\\nb \\\n  c\\\n\r\nd\re\r\nf\\\\";
         let plain = Dialect {
             plain: true,
@@ -459,12 +459,12 @@ mod tests {
             ("a\n 5,./b\n", 2, 2, "pylauncher"),
         ] {
             let error = parse(&[list.as_bytes()], 1000).unwrap_err();
-            let told = error.to_string();
+            let said = error.to_string();
             assert!(
-                told.starts_with(&format!("line {line}, column {column}: ")),
-                "{told}"
+                said.starts_with(&format!("line {line}, column {column}: ")),
+                "{said}"
             );
-            assert!(told.contains(what) && told.contains("--plain"), "{told}");
+            assert!(said.contains(what) && said.contains("--plain"), "{said}");
             let plain = Dialect {
                 plain: true,
                 ..Dialect::default()
@@ -485,7 +485,7 @@ mod tests {
     }
 
     #[test]
-    fn what_does_not_reach_other_tasks_is_told() {
+    fn what_does_not_reach_other_tasks_is_reported() {
         let variables = Some(Arc::new(HashSet::from(["USER".to_owned()])));
         let dialect = Dialect {
             plain: false,
@@ -583,7 +583,7 @@ mod tests {
     proptest! {
         #[test]
         fn it_is_what_the_obvious_way_gives(list in lists()) {
-            // One line that ends in CR alone is an error, and not told by this way.
+            // One line that ends in CR alone is an error, and not reported in this way.
             prop_assume!(list.contains(&b'\n') || !list.contains(&b'\r'));
             prop_assert_eq!(parse(&[&list], 1000).unwrap().0, obvious_way(&list));
         }

@@ -31,7 +31,7 @@ const TAIL: usize = 12;
 const TOP: usize = 8;
 
 /// What a report shows.
-pub(super) struct Report {
+pub(super) struct ReportData {
     /// The absolute path of the workdir.
     pub(super) path: PathBuf,
     /// What `pytf status --json` prints.
@@ -43,7 +43,7 @@ pub(super) struct Report {
     /// Those with the most memory, in KiB.
     pub(super) largest: Vec<TopAttempt>,
     /// The first of the failed tasks.
-    pub(super) failed: Vec<Failed>,
+    pub(super) failed: Vec<FailedDetails>,
 }
 
 /// One of the attempts with the greatest values.
@@ -55,14 +55,14 @@ pub(super) struct TopAttempt {
 }
 
 /// A failed task.
-pub(super) struct Failed {
+pub(super) struct FailedDetails {
     /// What `pytf status --failed --json` prints of it.
     pub(super) entry: Value,
     /// The last lines of its log.
     pub(super) tail: Vec<String>,
 }
 
-impl Report {
+impl ReportData {
     /// Reads what a run has; all journals once more.
     pub(super) fn of(run: &Run) -> io::Result<Self> {
         let workdir = &run.workdir;
@@ -74,7 +74,7 @@ impl Report {
             longest: top(run, |farmer| &farmer.longest)?,
             largest: top(run, |farmer| &farmer.largest)?,
             failed: failed
-                .map(|entry| Ok(Failed::of(run, &entry?)))
+                .map(|entry| Ok(FailedDetails::of(run, &entry?)))
                 .collect::<io::Result<_>>()?,
         })
     }
@@ -86,7 +86,7 @@ impl Report {
     }
 }
 
-impl Failed {
+impl FailedDetails {
     fn of(run: &Run, entry: &FailedEntry<'_>) -> Self {
         let tail = entry.log_at().and_then(|log| {
             let path = log_path(&run.workdir, log)?;

@@ -1,6 +1,6 @@
 //! The page as HTML: what can be read without scripts.
 //!
-//! It is made of a [`Report`] alone. Guarantee: maud escapes every value, and the only texts that
+//! It is made of a [`ReportData`] alone. Guarantee: maud escapes every value, and the only texts that
 //! are inserted unescaped are our own style and script, and the data that [`super::data`] has
 //! made safe for a script.
 
@@ -10,7 +10,7 @@ use std::time::Duration;
 use maud::{DOCTYPE, Markup, PreEscaped, html};
 use serde_json::Value;
 
-use super::data::{Failed, Report, TopAttempt};
+use super::data::{FailedDetails, ReportData, TopAttempt};
 use crate::model::durations;
 use crate::model::escape::{clip, escape};
 use crate::model::figures::{date, float, grouped, micros, show_kib};
@@ -32,7 +32,7 @@ const SHOWN: usize = 20;
 const NODES: usize = 500;
 
 /// The whole page.
-pub(super) fn page(report: &Report) -> String {
+pub(super) fn page(report: &ReportData) -> String {
     let (path, status) = (&report.path, &report.status);
     let name = escape(path.file_name().unwrap_or_default().as_encoded_bytes());
     let page = html! {
@@ -340,7 +340,7 @@ fn slots() -> Markup {
     }
 }
 
-fn tasks(report: &Report) -> Markup {
+fn tasks(report: &ReportData) -> Markup {
     let time = |us| durations::show(micros(us));
     html! {
         section {
@@ -383,7 +383,7 @@ fn table(title: &str, top: &[TopAttempt], show: fn(u64) -> String) -> Markup {
 }
 
 /// Failed tasks by cause, then the first of them, each with the end of its log.
-fn failures(report: &Report) -> Markup {
+fn failures(report: &ReportData) -> Markup {
     let (failed, status) = (&report.failed, &report.status);
     let (first, more) = failed.split_at(failed.len().min(SHOWN));
     let all = status["tasks"]["failed"].as_u64().unwrap_or(0);
@@ -414,7 +414,7 @@ fn failures(report: &Report) -> Markup {
     }
 }
 
-fn failure(task: &Failed, is_open: bool) -> Markup {
+fn failure(task: &FailedDetails, is_open: bool) -> Markup {
     let (one, tail) = (&task.entry, &task.tail);
     let mut facts = Vec::new();
     if let Some(attempts) = one["attempts"].as_u64() {
@@ -459,7 +459,7 @@ fn foot(status: &Value) -> Markup {
             " from the journals of the workdir."
         }
         @if let Some(difference) = status["clocks"].as_str() { p { (difference) "." } }
-        @if let Some(problem) = status["trouble"].as_str() { p.bad { (problem) } }
+        @if let Some(problem) = status["problem"].as_str() { p.bad { (problem) } }
         @for damage in each(&status["damage"]) {
             p.bad {
                 (text(&damage["journal"])) ": " (count(&damage["lines"]))

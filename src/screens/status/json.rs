@@ -7,7 +7,7 @@ use std::path::Path;
 
 use serde_json::{Value, json};
 
-use crate::history::failures::{Cause, causes, failures};
+use crate::history::failures::{FailureCause, causes, failures};
 use crate::history::run::gpus::Gpu;
 use crate::history::run::nodes::{Node, nodes};
 use crate::history::run::{ClockDifference, Farmer, FarmerState, Run};
@@ -91,11 +91,11 @@ pub fn status(run: &Run) -> Value {
             "first": farmer.damage.first,
         })).collect::<Vec<_>>(),
         "clocks": clocks.as_ref().map(ClockDifference::text),
-        "trouble": counts.problem.as_deref().map(|problem| escape(problem.as_bytes())),
+        "problem": counts.problem.as_deref().map(|problem| escape(problem.as_bytes())),
     })
 }
 
-fn cause(cause: &Cause) -> Value {
+fn cause(cause: &FailureCause) -> Value {
     let outcome = cause.first.outcome();
     let (status, signal) = numbers(outcome);
     json!({

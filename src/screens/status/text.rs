@@ -7,7 +7,7 @@ use console::{Alignment, measure_text_width, pad_str};
 
 use super::json::shown;
 use crate::history::commands::Commands;
-use crate::history::failures::{Cause, Details, causes, failures};
+use crate::history::failures::{Details, FailureCause, causes, failures};
 use crate::history::run::attempt::Attempt;
 use crate::history::run::gpus::{Gpu, Gpus, load_with_tasks};
 use crate::history::run::nodes::{Node, nodes};
@@ -364,7 +364,7 @@ impl Screen<'_> {
 
     fn cause(
         &mut self,
-        cause: &Cause,
+        cause: &FailureCause,
         commands: &mut Commands,
         details: &mut Details,
     ) -> io::Result<()> {

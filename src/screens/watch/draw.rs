@@ -14,7 +14,7 @@ use ratatui::widgets::{
 };
 
 use super::snapshot::Snapshot;
-use super::state::{Page, Panel, State};
+use super::state::{Page, Panel, ScreenState};
 use super::theme::Theme;
 use crate::model::durations;
 use crate::model::figures::{float, grouped, micros, share};
@@ -40,7 +40,7 @@ const RATE: u16 = 4;
 const TOP: u64 = 1000;
 
 /// Draws everything.
-pub(super) fn draw(state: &State, output: &OutputStyle, area: Rect, buffer: &mut Buffer) {
+pub(super) fn draw(state: &ScreenState, output: &OutputStyle, area: Rect, buffer: &mut Buffer) {
     let theme = Theme { output };
     let foot = Length(u16::from(area.height >= 3));
     let [body, below] = Layout::vertical([Fill(1), foot]).areas(area);
@@ -52,7 +52,7 @@ pub(super) fn draw(state: &State, output: &OutputStyle, area: Rect, buffer: &mut
     }
 }
 
-fn overview(theme: &Theme, state: &State, area: Rect, buffer: &mut Buffer) {
+fn overview(theme: &Theme, state: &ScreenState, area: Rect, buffer: &mut Buffer) {
     let lines = match area.height {
         0..5 => 1,
         5..HIGH => 2,
@@ -63,9 +63,9 @@ fn overview(theme: &Theme, state: &State, area: Rect, buffer: &mut Buffer) {
         .as_ref()
         .or(state.snapshot.problem.as_ref());
     let problem = problem.filter(|_| area.height >= 5);
-    let trouble_lines = u16::from(problem.is_some());
+    let problem_lines = u16::from(problem.is_some());
     let [top, line, body] =
-        Layout::vertical([Length(lines), Length(trouble_lines), Fill(1)]).areas(area);
+        Layout::vertical([Length(lines), Length(problem_lines), Fill(1)]).areas(area);
     head(theme, &state.snapshot, top, buffer);
     if let Some(problem) = problem {
         let text = theme.output.clip(&format!(" {problem}"), line.width.into());
@@ -102,7 +102,7 @@ fn overview(theme: &Theme, state: &State, area: Rect, buffer: &mut Buffer) {
 }
 
 /// How many lines a panel would like to have.
-fn height_of(state: &State, panel: Panel) -> u16 {
+fn height_of(state: &ScreenState, panel: Panel) -> u16 {
     let rows = state.rows(panel).len().max(1);
     u16::try_from(rows).unwrap_or(u16::MAX).saturating_add(1)
 }
@@ -189,7 +189,7 @@ fn height(rate: f64, peak: f64) -> u64 {
 }
 
 /// A panel with its title, and its rows around the chosen one.
-fn panel(theme: &Theme, state: &State, panel: Panel, area: Rect, buffer: &mut Buffer) {
+fn panel(theme: &Theme, state: &ScreenState, panel: Panel, area: Rect, buffer: &mut Buffer) {
     let rows = state.rows(panel);
     let is_chosen = state.panel == panel;
     let block = theme.block(&title(state, panel, rows.len()), is_chosen);
@@ -240,7 +240,7 @@ fn panel(theme: &Theme, state: &State, panel: Panel, area: Rect, buffer: &mut Bu
     StatefulWidget::render(table, area, buffer, &mut table_state);
 }
 
-fn title(state: &State, panel: Panel, rows: usize) -> String {
+fn title(state: &ScreenState, panel: Panel, rows: usize) -> String {
     let (name, all) = &state.snapshot.titles[panel as usize];
     let all = grouped(*all);
     match grouped(rows as u64) {
@@ -338,7 +338,7 @@ any key: back";
 }
 
 /// The keys, or the filter that is being typed.
-fn footer<'a>(theme: &Theme, state: &State, area: Rect) -> Line<'a> {
+fn footer<'a>(theme: &Theme, state: &ScreenState, area: Rect) -> Line<'a> {
     let filter = state.filter();
     if state.is_typing {
         let text = format!(" filter: {filter}_   Enter keep  Esc clear");

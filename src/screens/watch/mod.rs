@@ -25,7 +25,7 @@ use signal_hook::low_level::emulate_default_handler;
 use self::message::Message;
 use self::screen::Screen;
 use self::snapshot::{AttemptKey, CommandCache, Snapshot};
-use self::state::{Act, State};
+use self::state::{Action, ScreenState};
 use crate::history::run::{Run, RunError};
 use crate::host::signals::{STOPS, listen_to};
 use crate::model::refusal::hint;
@@ -77,7 +77,7 @@ pub fn watch(workdir: &Path, style: OutputStyle) -> Result<Option<i32>, WatchErr
     let screen = Screen::enter().map_err(WatchError::Terminal)?;
     let mut watch = Watch {
         screen,
-        state: State::new(snapshot),
+        state: ScreenState::new(snapshot),
         style,
         requests,
     };
@@ -112,7 +112,7 @@ fn start(run: Run, send: &Sender<Message>) -> io::Result<Sender<Option<AttemptKe
 
 struct Watch {
     screen: Screen,
-    state: State,
+    state: ScreenState,
     style: OutputStyle,
     requests: Sender<Option<AttemptKey>>,
 }
@@ -151,32 +151,32 @@ impl Watch {
         let act = match message {
             Message::Snapshot(snapshot) => {
                 self.state.update(*snapshot);
-                Act::Draw
+                Action::Draw
             }
             Message::Log(log) => {
                 self.state.update_log(log);
-                Act::Draw
+                Action::Draw
             }
             Message::ReadFailed(error) => {
                 self.state.read_error = Some(error);
-                Act::Draw
+                Action::Draw
             }
             Message::Input(Ok(Event::Key(key))) if key.kind != KeyEventKind::Release => {
                 self.state.key(key)
             }
-            Message::Input(Ok(_)) => Act::Draw,
+            Message::Input(Ok(_)) => Action::Draw,
             Message::Input(Err(error)) => return Err(WatchError::Terminal(error)),
-            Message::Signal(SIGTSTP) => Act::Suspend,
-            Message::Signal(SIGCONT) => Act::Redraw,
+            Message::Signal(SIGTSTP) => Action::Suspend,
+            Message::Signal(SIGCONT) => Action::Redraw,
             Message::Signal(signal) => return Ok(Next::Leave(Some(signal))),
             Message::ReaderEnded => return Err(WatchError::Reader),
         };
         match act {
-            Act::Draw => {}
-            Act::Leave => return Ok(Next::Leave(None)),
-            Act::Suspend => self.suspend().map_err(WatchError::Terminal)?,
-            Act::Redraw => self.screen.take_again().map_err(WatchError::Terminal)?,
-            Act::ShowLog(attempt) => {
+            Action::Draw => {}
+            Action::Leave => return Ok(Next::Leave(None)),
+            Action::Suspend => self.suspend().map_err(WatchError::Terminal)?,
+            Action::Redraw => self.screen.take_again().map_err(WatchError::Terminal)?,
+            Action::ShowLog(attempt) => {
                 let _ = self.requests.send(attempt);
             }
         }

@@ -17,7 +17,7 @@ const SIDE: usize = 16;
 /// What to do after a key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[must_use]
-pub(super) enum Act {
+pub(super) enum Action {
     /// Nothing but drawing.
     Draw,
     Leave,
@@ -68,7 +68,7 @@ pub(super) struct Page {
 
 /// All that is drawn.
 #[derive(Clone, Debug)]
-pub(super) struct State {
+pub(super) struct ScreenState {
     pub(super) snapshot: Snapshot,
     /// Why the workdir could not be read the last time.
     pub(super) read_error: Option<String>,
@@ -84,7 +84,7 @@ pub(super) struct State {
     cursors: [Cursor; 3],
 }
 
-impl State {
+impl ScreenState {
     /// Nothing chosen yet.
     pub(super) fn new(snapshot: Snapshot) -> Self {
         Self {
@@ -159,27 +159,27 @@ impl State {
     }
 
     /// A key was pressed.
-    pub(super) fn key(&mut self, event: KeyEvent) -> Act {
+    pub(super) fn key(&mut self, event: KeyEvent) -> Action {
         let key = match event.code {
             KeyCode::Char(c) if event.modifiers.contains(KeyModifiers::CONTROL) => match c {
-                'c' => return Act::Leave,
-                'z' => return Act::Suspend,
-                'l' => return Act::Redraw,
+                'c' => return Action::Leave,
+                'z' => return Action::Suspend,
+                'l' => return Action::Redraw,
                 'u' => KeyCode::Delete,
                 'h' => KeyCode::Backspace,
                 'f' => KeyCode::PageDown,
                 'b' => KeyCode::PageUp,
-                _ => return Act::Draw,
+                _ => return Action::Draw,
             },
             code => code,
         };
         if self.is_typing {
             self.type_key(key);
-            return Act::Draw;
+            return Action::Draw;
         }
         // Any key takes the help away again.
         if std::mem::take(&mut self.is_help) {
-            return Act::Draw;
+            return Action::Draw;
         }
         match key {
             KeyCode::Char('?' | 'h') => self.is_help = true,
@@ -187,9 +187,9 @@ impl State {
             KeyCode::Esc if !self.filter().is_empty() => self.set_filter(String::new()),
             KeyCode::Esc | KeyCode::Backspace if self.page.is_some() => {
                 self.page = None;
-                return Act::ShowLog(None);
+                return Action::ShowLog(None);
             }
-            KeyCode::Esc | KeyCode::Char('q') => return Act::Leave,
+            KeyCode::Esc | KeyCode::Char('q') => return Action::Leave,
             _ => {
                 if let Some(page) = &mut self.page {
                     page.key(key);
@@ -198,10 +198,10 @@ impl State {
                 }
             }
         }
-        Act::Draw
+        Action::Draw
     }
 
-    fn overview_key(&mut self, key: KeyCode) -> Act {
+    fn overview_key(&mut self, key: KeyCode) -> Action {
         match key {
             KeyCode::Tab | KeyCode::Right => self.panel = self.panel.step(1),
             KeyCode::BackTab | KeyCode::Left => self.panel = self.panel.step(2),
@@ -212,20 +212,20 @@ impl State {
                 self.choose(self.panel, moved(self.cursor(self.panel), key, last));
             }
         }
-        Act::Draw
+        Action::Draw
     }
 
     /// Opens the log of the chosen task; on a node, its tasks.
-    fn open(&mut self) -> Act {
+    fn open(&mut self) -> Action {
         let rows = self.rows(self.panel);
         let Some(row) = rows.get(self.cursor(self.panel)) else {
-            return Act::Draw;
+            return Action::Draw;
         };
         let Some((id, attempt)) = row.attempt else {
             let node = row.name.clone();
             self.panel = Panel::Running;
             self.set_filter(node);
-            return Act::Draw;
+            return Action::Draw;
         };
         let log = LogTail {
             id,
@@ -236,7 +236,7 @@ impl State {
             log,
             ..Page::default()
         });
-        Act::ShowLog(Some((id, attempt)))
+        Action::ShowLog(Some((id, attempt)))
     }
 
     fn type_key(&mut self, key: KeyCode) {

@@ -12,7 +12,7 @@ use ratatui::style::{Color, Modifier};
 use super::draw::draw;
 use super::message::LogTail;
 use super::snapshot::{CommandCache, Snapshot};
-use super::state::{Act, Panel, State};
+use super::state::{Action, Panel, ScreenState};
 use crate::history::run::Run;
 use crate::history::synthetic::{Workdir, end, header, start, workdir};
 use crate::model::figures::float;
@@ -104,7 +104,7 @@ fn page(lines: usize) -> LogTail {
     }
 }
 
-fn screen(state: &State, style: &OutputStyle, width: u16, height: u16) -> Buffer {
+fn screen(state: &ScreenState, style: &OutputStyle, width: u16, height: u16) -> Buffer {
     let mut terminal = Terminal::new(TestBackend::new(width, height)).unwrap();
     terminal
         .draw(|frame| draw(state, style, frame.area(), frame.buffer_mut()))
@@ -137,7 +137,7 @@ fn unicode_width(symbol: &str) -> usize {
     ratatui::text::Span::raw(symbol).width()
 }
 
-fn press(state: &mut State, keys: &[Key]) {
+fn press(state: &mut ScreenState, keys: &[Key]) {
     for key in keys {
         let _ = state.key((*key).into());
     }
@@ -147,7 +147,7 @@ fn control(c: char) -> KeyEvent {
     KeyEvent::new(Key::Char(c), KeyModifiers::CONTROL)
 }
 
-fn names(state: &State, panel: Panel) -> Vec<&str> {
+fn names(state: &ScreenState, panel: Panel) -> Vec<&str> {
     let rows = state.rows(panel).into_iter();
     rows.map(|row| &row.name[..]).collect()
 }
@@ -162,7 +162,7 @@ fn cells(snapshot: &Snapshot, panel: Panel) -> Vec<Vec<&str>> {
     .collect()
 }
 
-fn type_in(state: &mut State, word: &str) {
+fn type_in(state: &mut ScreenState, word: &str) {
     press(state, &[Key::Char('/')]);
     word.chars().for_each(|c| press(state, &[Key::Char(c)]));
 }
@@ -244,8 +244,8 @@ fn the_curve_loses_no_end() {
 
 #[test]
 fn the_screens_are_as_drawn() {
-    let overview = State::new(snapshot());
-    let mut log = State::new(snapshot());
+    let overview = ScreenState::new(snapshot());
+    let mut log = ScreenState::new(snapshot());
     press(&mut log, &[Key::Tab, Key::Enter]);
     log.update_log(page(30));
     let mut wrong = String::new();
@@ -262,7 +262,7 @@ fn the_screens_are_as_drawn() {
     }
     assert!(wrong.is_empty(), "{wrong}");
     let plain = text(&screen(
-        &State::new(snapshot()),
+        &ScreenState::new(snapshot()),
         &OutputStyle::PLAIN,
         80,
         24,
@@ -273,18 +273,18 @@ fn the_screens_are_as_drawn() {
 
 #[test]
 fn whatever_the_size_and_the_state_it_can_be_drawn() {
-    let mut failing = State::new(snapshot());
+    let mut failing = ScreenState::new(snapshot());
     failing.read_error = Some("x".repeat(300));
-    let mut typing = State::new(snapshot());
+    let mut typing = ScreenState::new(snapshot());
     type_in(&mut typing, "n1 雪");
-    let mut log = State::new(snapshot());
+    let mut log = ScreenState::new(snapshot());
     press(&mut log, &[Key::Tab, Key::Enter]);
     let mut read = log.clone();
     read.update_log(page(500));
     press(&mut read, &[Key::Home, Key::Right]);
-    let mut zoomed = State::new(snapshot());
+    let mut zoomed = ScreenState::new(snapshot());
     press(&mut zoomed, &[Key::Char('z'), Key::End]);
-    let empty = State::new(Snapshot::default());
+    let empty = ScreenState::new(Snapshot::default());
     for state in [failing, typing, log, read, zoomed, empty] {
         for width in (0..30).chain([79, 119, 120, 300]) {
             for height in (0..20).chain([60]) {
@@ -305,7 +305,7 @@ fn without_colours_all_is_shown_by_characters() {
         colour: false,
         ..FINE
     };
-    let state = State::new(snapshot());
+    let state = ScreenState::new(snapshot());
     let (grey, bright) = (
         screen(&state, &plain, 80, 24),
         screen(&state, &FINE, 80, 24),
@@ -323,7 +323,7 @@ fn without_colours_all_is_shown_by_characters() {
 
 #[test]
 fn a_chosen_row_stays_chosen_while_others_come() {
-    let mut state = State::new(snapshot());
+    let mut state = ScreenState::new(snapshot());
     press(&mut state, &[Key::Tab, Key::Down, Key::Down]);
     assert_eq!(
         (state.panel, state.cursor(Panel::Running)),
@@ -337,32 +337,36 @@ fn a_chosen_row_stays_chosen_while_others_come() {
     next.panels[Panel::Running as usize].truncate(1);
     state.update(next);
     assert_eq!(state.cursor(Panel::Running), 0, "there is no other");
-    let chosen = screen(&State::new(snapshot()), &FINE, 80, 24);
+    let chosen = screen(&ScreenState::new(snapshot()), &FINE, 80, 24);
     assert!(chosen[(20, 3)].modifier.contains(Modifier::REVERSED));
 }
 
 #[test]
 fn enter_opens_the_log_of_what_is_chosen() {
-    let mut state = State::new(snapshot());
-    assert_eq!(state.key(Key::Enter.into()), Act::Draw, "a node: its tasks");
+    let mut state = ScreenState::new(snapshot());
+    assert_eq!(
+        state.key(Key::Enter.into()),
+        Action::Draw,
+        "a node: its tasks"
+    );
     assert_eq!((state.panel, &state.filter[..]), (Panel::Running, "n1"));
     press(&mut state, &[Key::Esc, Key::Down, Key::Down]);
-    assert_eq!(state.key(Key::Enter.into()), Act::ShowLog(Some((23, 2))));
+    assert_eq!(state.key(Key::Enter.into()), Action::ShowLog(Some((23, 2))));
     // What comes late of another log is not taken for this one.
     state.update_log(page(3));
     assert!(!state.page.as_ref().unwrap().is_read);
-    assert_eq!(state.key(Key::Esc.into()), Act::ShowLog(None));
+    assert_eq!(state.key(Key::Esc.into()), Action::ShowLog(None));
     press(&mut state, &[Key::Tab]);
-    assert_eq!(state.key(Key::Enter.into()), Act::ShowLog(Some((8, 1))));
-    assert_eq!(state.key(Key::Char('q').into()), Act::Leave);
+    assert_eq!(state.key(Key::Enter.into()), Action::ShowLog(Some((8, 1))));
+    assert_eq!(state.key(Key::Char('q').into()), Action::Leave);
 }
 
 #[test]
 fn a_log_is_followed_until_a_key_scrolls_it() {
-    let mut state = State::new(snapshot());
+    let mut state = ScreenState::new(snapshot());
     press(&mut state, &[Key::Tab, Key::Enter]);
     state.update_log(page(30));
-    let last = |state: &State| text(&screen(state, &FINE, 40, 12));
+    let last = |state: &ScreenState| text(&screen(state, &FINE, 40, 12));
     assert!(last(&state).contains("line 29"));
     state.update_log(page(40));
     assert!(last(&state).contains("line 39"), "it follows");
@@ -386,7 +390,7 @@ fn a_log_is_followed_until_a_key_scrolls_it() {
 
 #[test]
 fn a_filter_is_typed_and_taken_back() {
-    let mut state = State::new(snapshot());
+    let mut state = ScreenState::new(snapshot());
     // While it is typed, keys mean characters.
     type_in(&mut state, "qz");
     assert!(state.is_typing);
@@ -404,10 +408,14 @@ fn a_filter_is_typed_and_taken_back() {
     press(&mut state, &[Key::Backspace, Key::Char('8'), Key::Enter]);
     assert_eq!(names(&state, Panel::Failures), ["8"]);
     assert!(text(&screen(&state, &FINE, 80, 24)).contains("[SEED 8]"));
-    assert_eq!(state.key(Key::Esc.into()), Act::Draw);
+    assert_eq!(state.key(Key::Esc.into()), Action::Draw);
     assert_eq!(state.rows(Panel::Failures).len(), 2);
-    assert_eq!(state.key(Key::Esc.into()), Act::Leave);
-    for (key, act) in [('c', Act::Leave), ('z', Act::Suspend), ('l', Act::Redraw)] {
+    assert_eq!(state.key(Key::Esc.into()), Action::Leave);
+    for (key, act) in [
+        ('c', Action::Leave),
+        ('z', Action::Suspend),
+        ('l', Action::Redraw),
+    ] {
         type_in(&mut state, "x");
         assert_eq!(state.key(control(key)), act, "also while typing");
     }
@@ -415,7 +423,7 @@ fn a_filter_is_typed_and_taken_back() {
 
 #[test]
 fn the_keys_are_explained_until_another_is_pressed() {
-    let mut state = State::new(snapshot());
+    let mut state = ScreenState::new(snapshot());
     press(&mut state, &[Key::Char('?')]);
     let help = text(&screen(&state, &FINE, 80, 24));
     for word in [
@@ -426,7 +434,11 @@ fn the_keys_are_explained_until_another_is_pressed() {
     ] {
         assert!(help.contains(word), "{help}");
     }
-    assert_eq!(state.key(Key::Char('q').into()), Act::Draw, "back, not out");
+    assert_eq!(
+        state.key(Key::Char('q').into()),
+        Action::Draw,
+        "back, not out"
+    );
     assert!(!state.is_help);
     type_in(&mut state, "?");
     assert!(!state.is_help && state.filter == "?");
@@ -442,5 +454,5 @@ fn a_header_that_lies_about_its_slots_fills_no_memory() {
         cells(&snapshot, Panel::Nodes),
         [["n1", "alive", "0/4294967295", "0 failed", "0 finished", ""]]
     );
-    screen(&State::new(snapshot), &FINE, 80, 24);
+    screen(&ScreenState::new(snapshot), &FINE, 80, 24);
 }

@@ -114,7 +114,7 @@ fn failures_of_one_cause_are_one_block_and_without_logs_none_is_named() {
         text.contains("  task 17 and 411 more  exit status 3  python3"),
         "{text}"
     );
-    assert!(!text.contains("in run1/failed"), "all are told: {text}");
+    assert!(!text.contains("in run1/failed"), "all are said: {text}");
     assert!(!text.contains("pytf log"), "{text}");
 }
 

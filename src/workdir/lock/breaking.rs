@@ -258,7 +258,7 @@ mod tests {
     }
 
     /// Waits until some moment, without time passing for other processes, and keeps what
-    /// it was told.
+    /// it was notified of.
     struct Later {
         now: Duration,
         until: Duration,

@@ -177,8 +177,8 @@ pub(super) fn matched(
     // If a farmer still runs a task whose line was removed, the next start looks again.
     let is_settled = gone.claimed.is_empty();
     txn.state_mut().list = is_settled.then(|| list.identity.clone());
-    let told = !is_same || changed.restored > 0;
-    Ok(Matched::new(remarks, told.then_some(changed), gone))
+    let is_reported = !is_same || changed.restored > 0;
+    Ok(Matched::new(remarks, is_reported.then_some(changed), gone))
 }
 
 /// Makes a rewritten file the queue.

@@ -93,7 +93,7 @@ impl ListFile {
     pub fn check(&self) -> Result<(), ListFailure> {
         match self.each(|_| Ok(())) {
             Ok(_) | Err(ListFailure::Changing { .. }) => Ok(()),
-            Err(trouble) => Err(trouble),
+            Err(error) => Err(error),
         }
     }
 
@@ -366,8 +366,8 @@ mod tests {
             .unwrap();
         txn.commit(Act::Prepare).unwrap();
         let begun = Txn::begin(&workdir, "test", &mut now);
-        let told = begun.err().map(|error| error.to_string()).unwrap();
-        assert!(told.contains("1 tasks are claimed"), "{told}");
+        let said = begun.err().map(|error| error.to_string()).unwrap();
+        assert!(said.contains("1 tasks are claimed"), "{said}");
         let made = repair(&workdir, None, &mut now).unwrap();
         assert_eq!((made.left, made.finished, made.failed), (2, 0, 0));
         Txn::begin(&workdir, "test", &mut now).unwrap();

@@ -65,7 +65,7 @@ fn a_torn_first_state_is_none() {
 }
 
 #[test]
-fn garbage_is_damage_and_a_newer_format_is_told() {
+fn garbage_is_damage_and_a_newer_format_is_reported() {
     let file = lock_file();
     File::write_at(&file, b"what is this", 0).unwrap();
     assert!(matches!(read(&file), Err(Error::Damaged { .. })));
