@@ -8,6 +8,7 @@
 #   man pages, completions. So does the .deb, and the .rpm, and both are removed without a trace.
 # - The wheel is installed by pip into a new environment, and removed.
 # - EasyBuild makes a module of it, which Lmod loads, as it does the module file of the tarball.
+# - The commands of docs/install.md are run as they are.
 # - The program for aarch64 starts in qemu.
 #
 # Needs root, debootstrap and unshare for the old root, python3-venv, rpm; qemu-user and libc6-arm64-cross. What is missing is
@@ -146,6 +147,14 @@ modules_load() {
     echo "pytf/$version: a module by EasyBuild, and one by the tarball; Lmod loads both"
 }
 
+# The commands of docs/install.md, as they are, by tests/docs. Its `sudo` is the old root's.
+page_holds() {
+    cargo test -q --test docs --no-run
+    CARGO_HOME=${CARGO_HOME:-$HOME/.cargo} RUSTUP_HOME=${RUSTUP_HOME:-$HOME/.rustup} DOCS_ROOT=$root DOCS_RUN=install \
+        cargo test -q --test docs commands_print >"$out/page.log" 2>&1 || { cat "$out/page.log"; fail "docs/install.md"; }
+    echo "docs/install.md: its commands were run"
+}
+
 foreign_starts() {
     local qemu=(qemu-aarch64 -L /usr/aarch64-linux-gnu "$out/$foreign/bin/pytf")
     "${qemu[@]}" --version
@@ -177,6 +186,11 @@ if [ -e /usr/share/lmod/lmod/init/bash ] && [ -e "$out/$native.tar.gz" ]; then
     modules_load
 else
     skip "modules: there is no Lmod"
+fi
+if [ -e "${root:-}.done" ] && [ -x "$out/easybuild/venv/bin/eb" ] && command -v rpm >/dev/null; then
+    page_holds
+else
+    skip "the commands of docs/install.md: no old root, no rpm or no Lmod"
 fi
 if [ -e "$out/$foreign.tar.gz" ]; then
     if command -v qemu-aarch64 >/dev/null && [ -d /usr/aarch64-linux-gnu ]; then

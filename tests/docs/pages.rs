@@ -45,6 +45,8 @@ pub(crate) struct Block<'a> {
     pub(crate) info: &'a str,
     /// Its lines.
     pub(crate) lines: Vec<&'a str>,
+    /// Whether it is a comment, which readers do not see: `<!-- console`.
+    pub(crate) hidden: bool,
 }
 
 /// The fenced blocks of a page, and the other lines with their numbers from 0.
@@ -52,17 +54,27 @@ pub(crate) fn blocks(text: &str) -> (Vec<Block<'_>>, Vec<(usize, &str)>) {
     let (mut blocks, mut prose) = (Vec::new(), Vec::new());
     let mut open: Option<Block<'_>> = None;
     for (at, line) in text.lines().enumerate() {
-        match (&mut open, line.strip_prefix("```")) {
-            (None, Some(info)) => {
-                open = Some(Block {
-                    at,
-                    info: info.trim(),
-                    lines: Vec::new(),
-                });
-            }
-            (None, None) => prose.push((at, line)),
-            (Some(_), Some(_)) => blocks.extend(open.take()),
-            (Some(block), None) => block.lines.push(line),
+        let ends = match &open {
+            None => None,
+            Some(block) if block.hidden => Some(line == "-->"),
+            Some(_) => Some(line.starts_with("```")),
+        };
+        let comment = line.strip_prefix("<!-- ");
+        let comment = comment.filter(|info| info.starts_with("console"));
+        match (&mut open, ends) {
+            (Some(_), Some(true)) => blocks.extend(open.take()),
+            (Some(block), _) => block.lines.push(line),
+            (None, _) => match comment.or(line.strip_prefix("```")) {
+                Some(info) => {
+                    open = Some(Block {
+                        at,
+                        info: info.trim(),
+                        lines: Vec::new(),
+                        hidden: comment.is_some(),
+                    });
+                }
+                None => prose.push((at, line)),
+            },
         }
     }
     assert!(open.is_none(), "a fence is not closed");

@@ -139,6 +139,10 @@ class Settings:
     partitions: str = ""
     select: str = "CR_CPU"
     extra: str = ""
+    # Seconds until it hangs, by all that is known.
+    watchdog: int = 300
+    # How many CPUs of this machine the nodes have together, where a page says so.
+    usable: int = 0
 
 
 class Cluster:
@@ -159,6 +163,8 @@ class Cluster:
         self.nodes = [Node(self, number) for number in range(1, settings.nodes + 1)]
 
     def __enter__(self):
+        if self.settings.usable:
+            os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[: self.settings.usable])
         for folder in ["etc", "log", "run", "state", "spool", "munge", "dev", "user"]:
             (self.home / folder).mkdir(exist_ok=True)
         (self.home / "munge").chmod(0o700)

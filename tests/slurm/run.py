@@ -22,8 +22,6 @@ import main
 from farm import SCENARIOS
 
 HERE = Path(__file__).resolve().parent
-# A scenario that takes longer hangs.
-WATCHDOG = 300
 
 
 class Scenario:
@@ -56,7 +54,7 @@ class Scenario:
 
     def has_ended(self):
         """Also when it takes too long: `clean_up` kills it then."""
-        return self.process.poll() is not None or self.seconds() > WATCHDOG
+        return self.process.poll() is not None or self.seconds() > SCENARIOS[self.name][1].watchdog
 
     def seconds(self):
         return time.monotonic() - self.began

@@ -33,4 +33,8 @@ fi
 [ -x "$PYTF" ] || { echo "tests/slurm: $PYTF is no program" >&2; exit 1; }
 PYTF=$(realpath "$PYTF")
 export PYTF
+# What runs the commands of the documents: the newest that was built.
+PYTF_DOCS_TEST=$(find "$PWD/target/debug/deps" -name 'docs-*' -type f -executable -printf '%T@ %p\n' 2>/dev/null |
+    sort -n | sed -n '$s/[^ ]* //p')
+export PYTF_DOCS_TEST
 exec python3 -B tests/slurm/run.py "$@"

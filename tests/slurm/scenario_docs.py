@@ -1,7 +1,10 @@
-"""The batch scripts that the documents show, each submitted as it is."""
+"""What the documents show of Slurm: each batch script is submitted as it is, each command is
+run as it is and prints what the page says."""
 
+import os
 import re
 import shutil
+import subprocess
 
 from checker import require
 from cluster import HERE
@@ -47,3 +50,48 @@ def documented_scripts(cluster):
         tried.append(page.name)
     require(len(tried) >= 5, f"scripts were found in {tried} only")
     return f"scripts of {', '.join(tried)}"
+
+
+def _commands(cluster, page):
+    """Runs the commands of a page, and those of the tutorial before it, by tests/docs."""
+    test = os.environ.get("PYTF_DOCS_TEST")
+    if not test:
+        return "not tried: there is no test program for the documents (cargo test --test docs --no-run)"
+    env = {**cluster.env, "DOCS_RUN": "slurm", "DOCS_PAGE": page, "DOCS_NODES": cluster.prefix}
+    done = subprocess.run(
+        [test, "commands_print_what_the_pages_show", "--nocapture"],
+        env=env,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        check=False,
+    )
+    require(done.returncode == 0, done.stdout)
+    return f"{page}: {re.search(r'[0-9]+ commands', done.stdout).group()} print what it shows"
+
+
+@scenario(usable=2, watchdog=600)
+def documented_commands_tutorial(cluster):
+    """40,000 tasks, a time limit, a resume: as the tutorial has them."""
+    return _commands(cluster, "docs/tutorial/4-cluster.md")
+
+
+@scenario()
+def documented_commands_mixed_nodes(cluster):
+    """Two jobs in two partitions work on one list."""
+    cluster.slurm("scontrol", "create", "PartitionName=big", f"Nodes={cluster.prefix}[1-3]")
+    cluster.slurm("scontrol", "create", "PartitionName=small", f"Nodes={cluster.prefix}1")
+    return _commands(cluster, "docs/how-to/mixed-nodes.md")
+
+
+@scenario()
+def documented_commands_workflows(cluster):
+    """A job that waits for another."""
+    return _commands(cluster, "docs/how-to/workflows.md")
+
+
+@scenario()
+def documented_commands_containers(cluster):
+    """Tasks in containers: Apptainer is a stand-in that checks its command line."""
+    return _commands(cluster, "docs/how-to/containers.md")
