@@ -55,6 +55,7 @@ pub(crate) fn farm(tasks: Tasks, workdir: PathBuf, args: FarmArgs) -> Options {
         verbose: args.verbose,
         quiet: args.quiet,
         log_tasks: args.log_tasks,
+        on_end: args.on_end,
         devices: devices(args.devices),
         ignored: ignored(std::env::vars_os().map(|(name, _)| name)),
     }

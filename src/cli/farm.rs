@@ -152,6 +152,14 @@ pub struct FarmArgs {
     #[arg(long, env = "PYTF_LOGS", value_name = "FORM", default_value = "files", help_heading = LOGS)]
     pub logs: Logs,
 
+    /// Run this command when the run is complete
+    ///
+    /// The last process to leave runs it once, with the shell. In its environment are
+    /// PYTF_RUN_STATUS and other figures of the run. It is not run when tasks are left, nor
+    /// when none has ended since the run was started.
+    #[arg(long, env = "PYTF_ON_END", value_name = "COMMAND", help_heading = TIME)]
+    pub on_end: Option<OsString>,
+
     /// Print a line when a task starts, and one when it ends
     ///
     /// Also with --quiet. Each has the time, the task's id, node and slot, the outcome, and

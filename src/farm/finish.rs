@@ -1,8 +1,10 @@
-//! What happens after the last task: the timeline, the summary, the status.
+//! What happens after the last task: the timeline, the summary, the command of `--on-end`, the
+//! status.
 
 use std::io::Write;
 
 use super::message::FailedAttempt;
+use super::on_end;
 use super::shared::Farm;
 use super::summary_scope::{self, Job, SummaryScope};
 use super::supervisor::{FarmerEnd, why};
@@ -75,7 +77,13 @@ impl Finish<'_> {
         let _ = stdout
             .write_all(text.as_bytes())
             .and_then(|()| stdout.flush());
-        ended.farmer.exit(run)
+        let exit = ended.farmer.exit(run);
+        if let Some((command, state)) = self.farm.options.on_end.as_ref().zip(state)
+            && on_end::is_due(farm, self.farmer, ended)
+        {
+            on_end::run(farm, command, ended, &state, exit);
+        }
+        exit
     }
 
     fn write_timeline(&self, record: &Result<Record, RunError>) {

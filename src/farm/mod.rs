@@ -30,6 +30,7 @@ mod message;
 mod neighbours;
 mod node_setup;
 mod node_share;
+mod on_end;
 pub mod options;
 mod prepare;
 mod quarantine;

@@ -64,6 +64,8 @@ pub struct Options {
     pub verbose: bool,
     /// Whether to report failures and errors only.
     pub quiet: bool,
+    /// What the last process to leave a complete run runs.
+    pub on_end: Option<OsString>,
     /// Whether to print a line when a task starts, and one when it ends.
     pub log_tasks: bool,
     /// GPUs and CPUs.

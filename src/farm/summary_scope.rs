@@ -22,7 +22,7 @@ use super::supervisor::FarmerEnd;
 
 /// With more other processes of its job than this, a process does not check whether it was
 /// the last one: so many do not die unnoticed, and the check reads the transaction log.
-const FEW: usize = 16;
+pub(super) const FEW: usize = 16;
 
 /// What a process reports at its end.
 pub(super) enum SummaryScope {
@@ -98,16 +98,26 @@ fn last_of_job(
             alive.push(farmer);
         }
     }
-    for farmer in &alive {
-        if !is_dead(workdir, farmer, &mut watcher)? {
-            return Ok(None);
-        }
+    if !are_dead(workdir, &alive)? {
+        return Ok(None);
     }
     Ok(Some(Job {
         dead: u32::try_from(alive.len()).unwrap_or(u32::MAX),
         joined: membership.joined,
         name: place.job.clone(),
     }))
+}
+
+/// Whether all of these, which had not left when we did, seem to be dead.
+pub(super) fn are_dead(workdir: &Workdir, farmers: &[&String]) -> Result<bool> {
+    // It observes each farmer once, so silence proves nothing.
+    let mut watcher = Watcher::new(Box::new(Here::read()), Duration::MAX);
+    for farmer in farmers {
+        if !is_dead(workdir, farmer, &mut watcher)? {
+            return Ok(false);
+        }
+    }
+    Ok(true)
 }
 
 /// Whether a farmer that had not left when we did seems to be dead. One that has left

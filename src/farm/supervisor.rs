@@ -86,6 +86,8 @@ pub(super) struct FarmerEnd {
     pub failures: Vec<FailedAttempt>,
     /// Why tasks were not started, when time was lacking.
     pub short: Option<String>,
+    /// When nothing may run any more, by the end of the allocation.
+    pub stop_at: Option<Instant>,
     /// For how long the process was frozen.
     pub frozen: Duration,
     /// Slots whose tasks did not end.
@@ -150,6 +152,7 @@ impl Supervisor<'_> {
         }
         FarmerEnd {
             short: self.endgame.why(),
+            stop_at: self.endgame.stops_in().map(|left| Instant::now() + left),
             farmer: self.farmer,
             state,
             failures: self.failures,

@@ -28,6 +28,7 @@ mod formats;
 mod input;
 mod kill_storm;
 mod logs;
+mod on_end;
 mod oracle;
 mod pbs;
 mod refused;
