@@ -15,6 +15,7 @@ use pytf::cli::{
     Cli, Command, Devices, Log, Repair, Request, Retry, default_workdir, nearest_command,
 };
 use pytf::exit::RunExit;
+use pytf::farm::check::{self, command_line};
 use pytf::farm::inventory::inventory;
 use pytf::farm::lock_wait::{LockWaiter, cancellation};
 use pytf::farm::options::Options;
@@ -25,6 +26,7 @@ use pytf::model::escape::clip;
 use pytf::model::ids::Ids;
 use pytf::model::liveness::DEFAULT_TAKEOVER;
 use pytf::model::refusal::hint;
+use pytf::model::task::TaskId;
 use pytf::model::tasklist::Dialect;
 use pytf::screens::log::{LogRequest, show};
 use pytf::ui::progress::warn;
@@ -60,6 +62,13 @@ fn main() -> ExitCode {
             workdir,
             options,
         } => farm(&options::farm(tasks, workdir, *options)),
+        Request::Check {
+            tasks,
+            workdir,
+            options,
+            show,
+            json,
+        } => check_list(&options::farm(tasks, workdir, *options), show, json),
         Request::Command(command) => {
             // It starts no process that would inherit it.
             open_files::raise();
@@ -84,7 +93,7 @@ fn run(mut command: Command) -> RunExit {
     }
     match command {
         // Its words are those of the farm: `Cli::read` has made a farm of it.
-        Command::Run(_) => RunExit::Usage,
+        Command::Run(_) | Command::Check(_) => RunExit::Usage,
         Command::Log(args) => log(&args),
         Command::Retry(args) => reported(retry_failed(&args), &args.workdir),
         Command::Pause(args) => ordered(Ok(Order::Pause { stop: args.stop }), &args.workdir),
@@ -133,16 +142,44 @@ fn printed(done: std::io::Result<()>) -> RunExit {
 
 /// `pytf TASKLIST`
 fn farm(options: &Options) -> RunExit {
-    start::run(options).unwrap_or_else(|error| {
-        let command = error.missing_list().and_then(nearest_command);
-        match command.zip(error.missing_list()) {
-            Some((near, list)) => warn(&format!(
-                "there is no task list {list}; did you mean 'pytf {near}'?"
-            )),
-            None => warn(&error.message(&options.workdir)),
-        }
-        error.exit()
-    })
+    start::run(options).unwrap_or_else(|error| not_started(&error, &options.workdir))
+}
+
+/// Says why a farm did not start; the exit status.
+fn not_started(error: &StartError, workdir: &Path) -> RunExit {
+    let command = error.missing_list().and_then(nearest_command);
+    match command.zip(error.missing_list()) {
+        Some((near, list)) => warn(&format!(
+            "there is no task list {list}; did you mean 'pytf {near}'?"
+        )),
+        None => warn(&error.message(workdir)),
+    }
+    error.exit()
+}
+
+/// `pytf check`
+fn check_list(options: &Options, show: Option<TaskId>, json: bool) -> RunExit {
+    let done = match show {
+        Some(id) => command_line(options, id).map(|line| {
+            if let Some(line) = line {
+                return say(&(line + "\n"));
+            }
+            warn(&format!("the list has no task {id}"));
+            RunExit::Usage
+        }),
+        None => check::check(options).map(|check| {
+            let text = if json {
+                format!("{}\n", check.json())
+            } else {
+                check.text()
+            };
+            match say(&text) {
+                RunExit::Complete if !check.is_good() => RunExit::SomeFailed,
+                exit => exit,
+            }
+        }),
+    };
+    done.unwrap_or_else(|error| not_started(&error, &options.workdir))
 }
 
 /// `pytf devices`

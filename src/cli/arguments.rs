@@ -19,8 +19,9 @@ pub(super) fn as_option(argv: Vec<OsString>) -> Vec<OsString> {
 }
 
 /// All commands.
-const COMMANDS: [&str; 17] = [
+const COMMANDS: [&str; 18] = [
     "run",
+    "check",
     "wait",
     "pause",
     "resume",
@@ -39,9 +40,7 @@ const COMMANDS: [&str; 17] = [
     "help",
 ];
 /// Reserved for commands of a later pytf: a list of such a name would then not run.
-const RESERVED: [&str; 8] = [
-    "add", "attach", "cancel", "check", "close", "edit", "init", "plan",
-];
+const RESERVED: [&str; 7] = ["add", "attach", "cancel", "close", "edit", "init", "plan"];
 
 /// What is wrong with a first word that is reserved.
 pub(super) fn reserved(argv: &[OsString]) -> Option<String> {

@@ -11,15 +11,10 @@ use super::arguments::nearest_command;
 use crate::model::template::is_mark;
 
 /// Options of other programs, and what to use instead.
-const FOREIGN: [(&str, &str); 5] = [
+const FOREIGN: [(&str, &str); 4] = [
     (
         "--time",
         "--timeout ends the whole farm, --task-timeout each task; options cannot be abbreviated",
-    ),
-    (
-        "--dry-run",
-        "'pytf devices' shows the slots that a farm would have here; to try a list, run its first \
-         lines: head -n 3 tasks.txt >try.txt; pytf try.txt",
     ),
     (
         "--joblog",
@@ -65,7 +60,7 @@ pub(super) fn clearer(
                 // whose name is misspelled.
                 Some(format!(
                     "unexpected '{word}': there is one TASKLIST, a file with a command on each \
-                     line; the other commands are status, watch, log, retry, wait, pause, \
+                     line; the other commands are check, status, watch, log, retry, wait, pause, \
                      resume, drain, stop, repair, report, timeline, export and devices"
                 ))
             }

@@ -66,6 +66,14 @@ pub struct FarmArgs {
           help_heading = COMMON)]
     pub retry_failed: bool,
 
+    /// Say what would run, and start nothing
+    ///
+    /// The same as pytf check: what a farm here would do with the list, and which of its
+    /// tasks would fail.
+    #[arg(long, env = "PYTF_DRY_RUN", value_parser = BoolishValueParser::new(),
+          help_heading = COMMON)]
+    pub dry_run: bool,
+
     /// Print more messages
     ///
     /// PyTaskFarmer's form with a value (-v True) works, too.

@@ -48,6 +48,19 @@ pub enum Request {
         /// The options.
         options: Box<FarmArgs>,
     },
+    /// Say what a farm would run.
+    Check {
+        /// Where the tasks come from.
+        tasks: Tasks,
+        /// Where the state of the run would be.
+        workdir: PathBuf,
+        /// The options of the farm.
+        options: Box<FarmArgs>,
+        /// Only show how this task would be executed.
+        show: Option<TaskId>,
+        /// Whether the answer is for programs.
+        json: bool,
+    },
     /// One of the other commands.
     Command(Command),
     /// Be the guard of another farmer's tasks.
@@ -85,6 +98,7 @@ pub struct Cli {
 #[expect(missing_docs, reason = "each has the help of its arguments")]
 pub enum Command {
     Run(ExplicitFarm),
+    Check(ExplicitCheck),
     Log(Log),
     Retry(Retry),
     Pause(Pause),
@@ -128,7 +142,7 @@ impl Command {
             | Self::Export(Export { workdir, .. })
             | Self::Timeline(Timeline { workdir, .. })
             | Self::Report(Report { workdir, .. }) => Some(workdir),
-            Self::Run(_) | Self::Devices(_) | Self::Completions(_) => None,
+            Self::Run(_) | Self::Check(_) | Self::Devices(_) | Self::Completions(_) => None,
         }
     }
 }
@@ -149,11 +163,60 @@ pub struct ExplicitFarm {
     list: Vec<OsString>,
 }
 
+/// Say what a farm would run, and start nothing.
+///
+/// It reads the task list as a farm on this machine would, and reports what would fail: lines
+/// that are refused, programs that are missing, syntax that the shell refuses. No workdir is
+/// made. All options of the farm are allowed. The exit status is 1 when a task would fail.
+#[derive(Clone, Debug, Args)]
+pub struct ExplicitCheck {
+    /// The task list and the options of the farm
+    #[arg(
+        value_name = "TASKLIST",
+        required = true,
+        trailing_var_arg = true,
+        allow_hyphen_values = true
+    )]
+    list: Vec<OsString>,
+    /// Show the command line by which this task would be executed
+    #[arg(long, value_name = "ID")]
+    show: Option<TaskId>,
+    /// One JSON object
+    #[arg(long)]
+    json: bool,
+}
+
+/// The command line of `pytf check`.
+#[derive(Clone, Debug, Parser)]
+#[command(
+    name = "pytf check",
+    version = VERSION,
+    override_usage = "pytf check [OPTIONS] <TASKLIST>\n       \
+                      pytf check [OPTIONS] --workdir <DIR> -- <COMMAND> ::: <VALUE>...",
+    about = "Say what a farm would run, and start nothing",
+    args_override_self = true,
+    disable_help_flag = true,
+    disable_version_flag = true,
+    max_term_width = 100
+)]
+struct CheckAlone {
+    #[command(flatten)]
+    farm: FarmArgs,
+    /// Show the command line by which this task would be executed
+    #[arg(long, value_name = "ID")]
+    show: Option<TaskId>,
+    /// One JSON object
+    #[arg(long)]
+    json: bool,
+}
+
 /// The command line of the farm alone: no word in it is a command.
 #[derive(Clone, Debug, Parser)]
 #[command(
     name = "pytf run",
     version = VERSION,
+    override_usage = "pytf run [OPTIONS] <TASKLIST>\n       \
+                      pytf run [OPTIONS] --workdir <DIR> -- <COMMAND> ::: <VALUE>...",
     about = "Run a list of commands on every node of an allocation",
     args_override_self = true,
     disable_help_flag = true,
@@ -252,37 +315,83 @@ impl Cli {
             return Err(command.error(ErrorKind::InvalidSubcommand, why));
         }
         let mut argv = tidy(as_option(argv));
-        let is_explicit = argv.get(1).is_some_and(|word| word == "run");
-        if is_explicit {
+        let explicit = match argv.get(1).and_then(|word| word.to_str()) {
+            Some("run") => Some(FarmAlone::command()),
+            Some("check") => Some(CheckAlone::command()),
+            _ => None,
+        };
+        let is_check = argv.get(1).is_some_and(|word| word == "check");
+        if let Some(alone) = explicit {
             argv.remove(1);
-            command = variables::complete(FarmAlone::command(), &variable);
+            command = variables::complete(alone, &variable);
         }
         let matches = command
             .try_get_matches_from_mut(&argv)
             .map_err(|error| clearer(error, &mut command, &argv, &variable))?;
-        let cli = if is_explicit {
-            FarmAlone::from_arg_matches(&matches).map(|FarmAlone { farm }| Self {
-                command: None,
-                farm,
-            })
+        let request = if is_check {
+            CheckAlone::from_arg_matches(&matches).map(CheckAlone::request)
+        } else if command.get_subcommands().next().is_none() {
+            FarmAlone::from_arg_matches(&matches).map(|alone| alone.farm.request())
         } else {
-            Self::from_arg_matches(&matches)
+            Self::from_arg_matches(&matches).map(Self::request)
         };
-        let cli = cli.map_err(|error| error.format(&mut command))?;
-        match cli.command {
-            Some(given) => match given.fault() {
-                None => Ok(Request::Command(given)),
-                Some(why) => Err(command.error(ErrorKind::ArgumentConflict, why)),
-            },
-            None => match cli.farm.check() {
-                Ok((tasks, workdir, options)) => Ok(Request::Farm {
-                    tasks,
-                    workdir,
-                    options: Box::new(options),
-                }),
-                Err(why) => Err(command.error(ErrorKind::MissingRequiredArgument, why)),
-            },
+        let request = request.map_err(|error| error.format(&mut command))?;
+        request.map_err(|(kind, why)| command.error(kind, why))
+    }
+
+    /// What is asked for, or what is wrong with it.
+    fn request(self) -> Result<Request, Fault> {
+        let Some(given) = self.command else {
+            return self.farm.request();
+        };
+        match given.fault() {
+            None => Ok(Request::Command(given)),
+            Some(why) => Err((ErrorKind::ArgumentConflict, why)),
         }
+    }
+}
+
+/// What is wrong with options that clap has read.
+type Fault = (ErrorKind, String);
+
+impl FarmArgs {
+    /// A farm with these options, or with `--dry-run` what it would run.
+    fn request(self) -> Result<Request, Fault> {
+        let (tasks, workdir, options) = self
+            .check()
+            .map_err(|why| (ErrorKind::MissingRequiredArgument, why))?;
+        let options = Box::new(options);
+        Ok(if options.dry_run {
+            Request::Check {
+                tasks,
+                workdir,
+                options,
+                show: None,
+                json: false,
+            }
+        } else {
+            Request::Farm {
+                tasks,
+                workdir,
+                options,
+            }
+        })
+    }
+}
+
+impl CheckAlone {
+    fn request(self) -> Result<Request, Fault> {
+        let (tasks, workdir, options) = self
+            .farm
+            .check()
+            .map_err(|why| (ErrorKind::MissingRequiredArgument, why))?;
+        Ok(Request::Check {
+            tasks,
+            workdir,
+            options: Box::new(options),
+            show: self.show,
+            json: self.json,
+        })
     }
 }
 

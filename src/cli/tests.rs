@@ -131,7 +131,6 @@ fn what_others_call_so_is_understood_or_explained() {
     for (line, said) in [
         ("--time 9 t", "--task-timeout each task"),
         ("--time=9 t", "--timeout ends the whole farm"),
-        ("--dry-run t", "pytf devices"),
         ("--resume t", "the same command again"),
         // Not one of several options that begin so.
         ("--work w t", "did you mean --workdir?"),

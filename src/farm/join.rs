@@ -4,18 +4,15 @@
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use super::ledger::RETRY_IDLE_FOR;
-use super::options::AllocationEnd;
 use super::prepare::{StartContext, counted};
 use super::source::Source;
 use super::start_error::StartError;
 use crate::VERSION;
 use crate::host::memory;
-use crate::host::scheduler::left_until;
 use crate::model::figures::grouped;
 use crate::model::pace::Pace;
 use crate::model::record::Header;
 use crate::model::task::Task;
-use crate::ui::opening::{Because, Opening};
 use crate::workdir::error::{Error, Result};
 use crate::workdir::journal::Journal;
 use crate::workdir::liveness::Waiting;
@@ -88,7 +85,7 @@ impl StartContext<'_> {
                 let tasks = state.tasks.lines.saturating_sub(state.dropped);
                 counted(tasks, "task", "tasks")
             };
-            let opening = self.opening(tasks);
+            let opening = self.farm.node.opening(self.farm.options, tasks);
             self.say(&opening.text());
         }
         Ok(joined)
@@ -194,30 +191,6 @@ impl StartContext<'_> {
             memory: memory::usable_kib(),
         };
         Session::journal_for(&self.farm.workdir, header)
-    }
-
-    fn opening(&self, tasks: String) -> Opening {
-        let options = self.farm.options;
-        let because = match (options.slots, options.devices.cpus_per_task) {
-            (Some(_), _) => Because::Asked,
-            (None, _) if options.devices.wants_gpus => Because::Gpus,
-            (None, Some(cpus)) => Because::Cpus(cpus),
-            (None, None) => Because::EachCpu,
-        };
-        let left = match options.end {
-            AllocationEnd::Ignored => None,
-            AllocationEnd::After(span) => Some(span),
-            AllocationEnd::Asked => self.farm.node.allocation.ends_at.map(left_until),
-        };
-        Opening {
-            tasks,
-            slots: self.farm.node.slots,
-            because,
-            processes: self.farm.node.allocation.launched(),
-            workdir: self.farm.workdir.path.display().to_string(),
-            left,
-            timeout: options.timeout,
-        }
     }
 }
 

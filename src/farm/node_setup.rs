@@ -5,18 +5,20 @@ use std::ffi::OsString;
 use std::sync::Arc;
 
 use super::node_share::NodeShare;
-use super::options::Options;
+use super::options::{AllocationEnd, Options};
 use super::reserved_threads::ReservedThreads;
 use super::slot_plan::Plan;
 use super::start_error::StartError;
 use crate::host::allocation::{here, host_name};
 use crate::host::cpus;
+use crate::host::scheduler::left_until;
 use crate::model::allocation::{Allocation, is_launchers};
 use crate::model::cpus::warnings;
 use crate::model::refusal::hint;
 use crate::model::tasklist::Dialect;
 use crate::runner::Runner;
 use crate::runner::shell::Shell;
+use crate::ui::opening::{Because, Opening};
 
 /// The node as one farmer uses it.
 pub(super) struct Node {
@@ -74,6 +76,30 @@ impl Node {
             self.slots = slots;
         }
         Ok(threads)
+    }
+
+    /// The line at the start of a farm that has these tasks to run.
+    pub(super) fn opening(&self, options: &Options, tasks: String) -> Opening {
+        let because = match (options.slots, options.devices.cpus_per_task) {
+            (Some(_), _) => Because::Asked,
+            (None, _) if options.devices.wants_gpus => Because::Gpus,
+            (None, Some(cpus)) => Because::Cpus(cpus),
+            (None, None) => Because::EachCpu,
+        };
+        let left = match options.end {
+            AllocationEnd::Ignored => None,
+            AllocationEnd::After(span) => Some(span),
+            AllocationEnd::Asked => self.allocation.ends_at.map(left_until),
+        };
+        Opening {
+            tasks,
+            slots: self.slots,
+            because,
+            processes: self.allocation.launched(),
+            workdir: options.workdir.display().to_string(),
+            left,
+            timeout: options.timeout,
+        }
     }
 
     /// The job's id as a part of a farmer's name; `0` outside of a job.

@@ -33,6 +33,17 @@ pub fn spawn_error(program: &Path, errno: i32) -> (i32, String) {
     (code, why)
 }
 
+/// Why this program cannot be executed, as far as that can be known without executing it.
+pub fn before_start(program: &Path) -> Option<(i32, String)> {
+    let errno = match interpreter(program) {
+        _ if !program.exists() => Errno::ENOENT,
+        _ if !is_executable(program) => Errno::EACCES,
+        Some(interpreter) if !interpreter.path.exists() => Errno::ENOENT,
+        _ => return None,
+    };
+    Some(spawn_error(program, errno as i32))
+}
+
 /// Why `name` was not found in `path`: an exit status and a sentence.
 pub fn not_in_path(name: &OsStr, path: &[PathBuf]) -> (i32, String) {
     let shown = name.display();

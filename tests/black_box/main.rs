@@ -15,6 +15,7 @@ mod harness;
 
 mod allocation;
 mod bad_days;
+mod check;
 mod clocks;
 mod command_line;
 mod completions;

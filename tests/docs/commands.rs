@@ -490,6 +490,8 @@ fn options() -> HashMap<String, HashSet<String>> {
         .collect();
     out.insert(String::new(), of(&farm));
     out.insert("run".to_owned(), of(&farm));
+    let check = out["check"].union(&out[""]).cloned().collect();
+    out.insert("check".to_owned(), check);
     out
 }
 

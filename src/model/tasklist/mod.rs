@@ -183,6 +183,11 @@ impl Parser {
         Ok(())
     }
 
+    /// How many lines were read so far.
+    pub fn lines(&self) -> u64 {
+        self.remarks.lines
+    }
+
     /// What was seen so far.
     pub fn remarks(&self) -> Remarks {
         self.remarks.clone()

@@ -42,7 +42,8 @@ pub struct Remarks {
 const MOST_UNSET: usize = 5;
 
 impl Occurrences {
-    pub(super) fn add(&mut self, line: u64) {
+    /// Counts one more.
+    pub fn add(&mut self, line: u64) {
         self.count += 1;
         if self.first == 0 {
             self.first = line;

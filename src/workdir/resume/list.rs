@@ -81,6 +81,11 @@ impl ListFile {
         })
     }
 
+    /// How it is read.
+    pub fn dialect(&self) -> &Dialect {
+        &self.dialect
+    }
+
     /// The same list, read in another way.
     #[must_use]
     pub fn read_as(self, dialect: &Dialect) -> Self {
@@ -137,7 +142,7 @@ impl ListFile {
     }
 
     /// All its bytes, read once.
-    pub(super) fn contents(&self) -> Result<Vec<u8>, ListFailure> {
+    pub fn contents(&self) -> Result<Vec<u8>, ListFailure> {
         let mut all = Vec::new();
         self.read(|chunk| {
             all.extend_from_slice(chunk);

@@ -1,0 +1,449 @@
+//! `pytf check`: what a farm would run, found without a workdir and without starting a task.
+//!
+//! Guarantee: the list is read, and its lines are turned into programs, as a farm on this
+//! node would do it; nothing is executed but the shell, with `-n`, which executes nothing.
+
+use std::collections::HashMap;
+use std::ffi::OsStr;
+use std::io::Read;
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
+use std::process::{Command, Stdio};
+
+use serde_json::{Value, json};
+
+use super::node_setup::{Node, dialect, task_variables};
+use super::options::{Options, TaskList};
+use super::prepare::counted;
+use super::source::Source;
+use super::start_error::StartError;
+use crate::history::run::Run;
+use crate::model::escape::{clip, escape};
+use crate::model::figures::grouped;
+use crate::model::task::{TaskId, fingerprint};
+use crate::model::tasklist::{Dialect, Occurrences, Parser};
+use crate::runner::shell::Kind;
+use crate::runner::{How, Runner, explain};
+use crate::ui::summary::quoted;
+use crate::workdir::resume::ListFailure;
+
+/// How many lines that differ in more than a word the shell is asked about.
+const MOST_SHAPES: usize = 1000;
+/// How many faults are shown as text.
+const MOST_SHOWN: usize = 20;
+/// The longest command line that is shown.
+const SHOWN: usize = 4000;
+
+/// A list that was checked.
+#[derive(Debug)]
+pub struct Check {
+    tasks: u64,
+    /// How many are executed without a shell.
+    direct: u64,
+    /// The shell for the others.
+    shell: String,
+    /// The line that a farm begins with.
+    opening: String,
+    slots: u32,
+    /// What a farm would say of the node, the list and the workdir.
+    notes: Vec<String>,
+    faults: Vec<Fault>,
+    /// How many tasks have a fault.
+    faulty: u64,
+}
+
+/// Why tasks would fail.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Fault {
+    why: String,
+    /// The lines of these tasks.
+    lines: Occurrences,
+    /// The id of the first of them.
+    id: TaskId,
+}
+
+/// Checks the list of a farm with these options.
+pub fn check(options: &Options) -> Result<Check, StartError> {
+    let env = task_variables(options);
+    let (bytes, dialect) = read(options, dialect(&env, options.plain))?;
+    let node = Node::read(options, env)?;
+    let mut checker = Checker::new(node.runner.clone());
+    let (remarks, tasks) = each(options, &bytes, &dialect, |line, id, task| {
+        checker.see(line, id, task);
+    })?;
+    let mut notes = node.warnings.clone();
+    notes.extend(node.plan.remarks.iter().cloned());
+    notes.extend(checker.notes());
+    notes.extend(remarks);
+    notes.extend(in_workdir(&options.workdir));
+    Ok(Check {
+        tasks,
+        direct: checker.direct,
+        shell: node.runner.shell().path.display().to_string(),
+        opening: node
+            .opening(options, counted(tasks, "task", "tasks"))
+            .text(),
+        slots: node.slots,
+        notes,
+        faulty: checker.faulty,
+        faults: checker.faults,
+    })
+}
+
+/// The command line by which a farm would execute this task of the list, or why it cannot;
+/// none: the list has no such task.
+pub fn command_line(options: &Options, wanted: TaskId) -> Result<Option<String>, StartError> {
+    let env = task_variables(options);
+    let (bytes, dialect) = read(options, dialect(&env, options.plain))?;
+    let mut runner = Node::read(options, env)?.runner;
+    let mut found = None;
+    each(options, &bytes, &dialect, |_, id, task| {
+        if id == wanted {
+            found = Some(match runner.to_argv(task) {
+                How::Exec { program, argv } => {
+                    let words = [program].into_iter().chain(argv.into_iter().skip(1));
+                    let words = words.map(|word| quoted(&word.to_string_lossy()));
+                    words.collect::<Vec<_>>().join(" ")
+                }
+                How::Script => format!(
+                    "{} scripts/task_{id}, a file with the line, which is longer than an argument \
+                     may be",
+                    runner.shell().path.display()
+                ),
+                How::Cannot { code, why } => format!("exit status {code}: {why}"),
+            });
+        }
+    })?;
+    Ok(found.map(|text| clip(&escape(text.as_bytes()), SHOWN)))
+}
+
+/// The bytes of the list and how they are read. A FIFO is not read: that would empty it.
+fn read(options: &Options, dialect: Dialect) -> Result<(Vec<u8>, Dialect), StartError> {
+    match Source::open(&options.tasks, dialect)? {
+        Source::File(list) => Ok((list.contents()?, list.dialect().clone())),
+        Source::Stream(None, dialect) => {
+            let mut bytes = Vec::new();
+            let read = std::io::stdin().read_to_end(&mut bytes);
+            read.map_err(|error| StartError::System("read standard input", error))?;
+            Ok((bytes, dialect))
+        }
+        Source::Stream(Some(path), _) => {
+            let path = path.display();
+            let why = format!("{path} is not a regular file: to check it would use up its tasks");
+            Err(ListFailure::Refused(why).into())
+        }
+    }
+}
+
+/// Shows each task with the number of its last line, from 1, and its id; returns what is to be
+/// said about the list, and the number of tasks.
+fn each(
+    options: &Options,
+    bytes: &[u8],
+    dialect: &Dialect,
+    mut see: impl FnMut(u64, TaskId, &[u8]),
+) -> Result<(Vec<String>, u64), ListFailure> {
+    let wrong = |source| ListFailure::Wrong {
+        list: match &options.tasks {
+            TaskList::Stdin => "standard input".to_owned(),
+            TaskList::File(path) => path.display().to_string(),
+            TaskList::Template(_) => "after --".to_owned(),
+        },
+        source,
+    };
+    let (mut parser, mut id) = (Parser::of(dialect.clone()), 0);
+    for line in bytes.split_inclusive(|&byte| byte == b'\n') {
+        let number = parser.lines() + 1;
+        let mut emit = |task: &[u8]| {
+            see(number, TaskId(id), task);
+            id += 1;
+        };
+        parser.feed(line, &mut emit).map_err(wrong)?;
+    }
+    let number = parser.lines() + 1;
+    let mut emit = |task: &[u8]| {
+        see(number, TaskId(id), task);
+        id += 1;
+    };
+    parser.finish(&mut emit).map_err(wrong)?;
+    Ok((parser.remarks().messages(), id))
+}
+
+/// What is to be said of a workdir that has a run already.
+fn in_workdir(path: &Path) -> Option<String> {
+    let counts = Run::open(path).ok()?.counts;
+    let (finished, failed) = (grouped(counts.finished), grouped(counts.failed));
+    let left = grouped(counts.left());
+    Some(format!(
+        "the workdir has a run, which would be resumed: {finished} finished, {failed} failed, \
+         {left} to go"
+    ))
+}
+
+/// Looks at one task after the other.
+struct Checker {
+    runner: Runner,
+    direct: u64,
+    faults: Vec<Fault>,
+    /// Where in `faults` each reason is.
+    places: HashMap<String, usize>,
+    faulty: u64,
+    /// The line where each text was first.
+    texts: HashMap<(u64, u64), u64>,
+    repeated: Occurrences,
+    /// The line that the first repeated one repeats.
+    repeats: u64,
+    /// What the shell said of lines of each shape.
+    shapes: HashMap<Vec<u8>, Option<String>>,
+    unchecked: u64,
+    programs: HashMap<Vec<u8>, Option<String>>,
+}
+
+impl Checker {
+    fn new(runner: Runner) -> Self {
+        Self {
+            runner,
+            direct: 0,
+            faults: Vec::new(),
+            places: HashMap::new(),
+            faulty: 0,
+            texts: HashMap::new(),
+            repeated: Occurrences::default(),
+            repeats: 0,
+            shapes: HashMap::new(),
+            unchecked: 0,
+            programs: HashMap::new(),
+        }
+    }
+
+    fn see(&mut self, line: u64, id: TaskId, task: &[u8]) {
+        let first = *self.texts.entry(fingerprint(task)).or_insert(line);
+        if first != line {
+            self.repeated.add(line);
+            if self.repeated.count == 1 {
+                self.repeats = first;
+            }
+        }
+        let Some(why) = self.fault(task) else { return };
+        self.faulty += 1;
+        let at = self.places.get(&why).copied().unwrap_or_else(|| {
+            self.places.insert(why.clone(), self.faults.len());
+            let lines = Occurrences::default();
+            self.faults.push(Fault { why, lines, id });
+            self.faults.len() - 1
+        });
+        self.faults[at].lines.add(line);
+    }
+
+    /// Why a task would fail.
+    fn fault(&mut self, task: &[u8]) -> Option<String> {
+        match self.runner.to_argv(task) {
+            How::Cannot { why, .. } => Some(why),
+            How::Exec { program, .. } if !self.is_shell(program.as_bytes()) => {
+                self.direct += 1;
+                self.program(program.as_bytes())
+            }
+            How::Exec { .. } => self.syntax(task).or_else(|| self.first_word(task)),
+            How::Script => None,
+        }
+    }
+
+    fn is_shell(&self, program: &[u8]) -> bool {
+        program == self.runner.shell().path.as_os_str().as_bytes()
+    }
+
+    /// Why a program with a path cannot be executed.
+    fn program(&mut self, path: &[u8]) -> Option<String> {
+        if let Some(known) = self.programs.get(path) {
+            return known.clone();
+        }
+        let program = Path::new(OsStr::from_bytes(path));
+        let why = explain::before_start(program).map(|(_, why)| why);
+        self.programs.insert(path.to_owned(), why.clone());
+        why
+    }
+
+    /// What the shell says of the syntax of a line. It is asked once for each shape.
+    fn syntax(&mut self, task: &[u8]) -> Option<String> {
+        let shape = shape(task);
+        if let Some(known) = self.shapes.get(&shape) {
+            return known.clone();
+        }
+        if self.shapes.len() >= MOST_SHAPES || self.runner.shell().kind == Kind::Other {
+            self.unchecked += 1;
+            return None;
+        }
+        let why = syntax_error(&self.runner, task);
+        self.shapes.insert(shape, why.clone());
+        why
+    }
+
+    /// Why the first command of a line for the shell will not be found, where it is a plain
+    /// word.
+    fn first_word(&mut self, task: &[u8]) -> Option<String> {
+        let is_end = |byte: &u8| matches!(byte, b' ' | b'\t' | b';' | b'|' | b'&' | b'>' | b'<');
+        let end = task.iter().position(is_end).unwrap_or(task.len());
+        match self.runner.to_argv(&task[..end]) {
+            How::Cannot { why, .. } => Some(why),
+            How::Exec { program, .. } if !self.is_shell(program.as_bytes()) => {
+                self.program(program.as_bytes())
+            }
+            _ => None,
+        }
+    }
+
+    fn notes(&self) -> Vec<String> {
+        let mut notes = Vec::new();
+        if self.repeated.count > 0 {
+            notes.push(format!(
+                "{}: the same task as in line {}, which runs once more",
+                self.repeated, self.repeats
+            ));
+        }
+        if self.unchecked > 0 {
+            notes.push(format!(
+                "the syntax of {} was not checked",
+                counted(self.unchecked, "line", "lines")
+            ));
+        }
+        notes
+    }
+}
+
+/// A line without the letters and digits of its words, so that lines with the same syntax are
+/// equal. Words that mean something to a shell stay.
+fn shape(line: &[u8]) -> Vec<u8> {
+    const WORDS: [&[u8]; 17] = [
+        b"if",
+        b"then",
+        b"elif",
+        b"else",
+        b"fi",
+        b"for",
+        b"in",
+        b"while",
+        b"until",
+        b"do",
+        b"done",
+        b"case",
+        b"esac",
+        b"select",
+        b"function",
+        b"time",
+        b"coproc",
+    ];
+    let is_word = |byte: &u8| byte.is_ascii_alphanumeric() || b"_-./,:+@%".contains(byte);
+    let mut shape = Vec::new();
+    let mut rest = line;
+    while let Some(&byte) = rest.first() {
+        let len = rest.iter().take_while(|byte| is_word(byte)).count();
+        let (word, after) = rest.split_at(len.max(1));
+        rest = after;
+        match len {
+            0 => shape.push(byte),
+            _ if WORDS.contains(&word) => shape.extend_from_slice(word),
+            _ => shape.push(b'w'),
+        }
+    }
+    shape
+}
+
+/// What the shell says of a line that it only reads (`-n`).
+fn syntax_error(runner: &Runner, line: &[u8]) -> Option<String> {
+    let How::Exec { program, argv } = runner.shell_exec(line) else {
+        return None;
+    };
+    let mut command = Command::new(OsStr::from_bytes(program.as_bytes()));
+    let words = argv.iter().skip(1);
+    command
+        .arg("-n")
+        .args(words.map(|word| OsStr::from_bytes(word.as_bytes())))
+        .env_clear()
+        .env("LC_ALL", "C");
+    let done = command.stdin(Stdio::null()).output().ok()?;
+    if done.status.success() {
+        return None;
+    }
+    let said = String::from_utf8_lossy(&done.stderr).into_owned();
+    let first = said.lines().next().unwrap_or("a syntax error");
+    // bash: -c: line 1: unexpected EOF … sh: 1: Syntax error: …
+    let is_place = |part: &str| {
+        part.starts_with('/')
+            || part == "-c"
+            || part.trim_start_matches("line ").parse::<u32>().is_ok()
+    };
+    let mut what = first;
+    while let Some((_, rest)) = what.split_once(": ").filter(|(part, _)| is_place(part)) {
+        what = rest;
+    }
+    Some(format!("the shell cannot read it: {what}"))
+}
+
+impl Check {
+    /// Whether no task is known to fail.
+    pub fn is_good(&self) -> bool {
+        self.faulty == 0
+    }
+
+    /// For people.
+    pub fn text(&self) -> String {
+        let shell = self.tasks - self.direct;
+        let mut text = format!("{}\n", self.opening);
+        if shell > 0 {
+            text += &format!(
+                "{} executed directly, {} by {}\n",
+                grouped(self.direct),
+                grouped(shell),
+                self.shell
+            );
+        }
+        for note in &self.notes {
+            text += &format!("{}\n", escape(note.as_bytes()));
+        }
+        for Fault { why, lines, id } in self.faults.iter().take(MOST_SHOWN) {
+            let why = escape(why.as_bytes());
+            text += &format!("{lines} (task {id}): {why}\n");
+        }
+        if self.faults.len() > MOST_SHOWN {
+            text += &format!("and {} other faults\n", self.faults.len() - MOST_SHOWN);
+        }
+        text += &match self.faulty {
+            0 => "no fault found\n".to_owned(),
+            n => format!("{} would fail here\n", counted(n, "task", "tasks")),
+        };
+        text
+    }
+
+    /// For programs: one object.
+    pub fn json(&self) -> Value {
+        let faults = self.faults.iter().map(|Fault { why, lines, id }| {
+            json!({ "why": why, "line": lines.first, "task": id, "tasks": lines.count })
+        });
+        json!({
+            "tasks": self.tasks,
+            "direct": self.direct,
+            "shell": self.shell,
+            "slots": self.slots,
+            "faulty": self.faulty,
+            "faults": faults.collect::<Vec<_>>(),
+            "notes": self.notes,
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lines_of_one_syntax_have_one_shape() {
+        let same = |a: &str, b: &str| shape(a.as_bytes()) == shape(b.as_bytes());
+        assert!(same("./sim --seed 1 > out.1", "./sim --seed 22 > out.22"));
+        assert!(!same("echo 'a'", "echo 'a"));
+        assert!(!same(
+            "for i in 1; do echo; done",
+            "for i in 1; do echo; end"
+        ));
+        assert!(!same("a b", "a  b"));
+    }
+}
