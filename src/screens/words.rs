@@ -4,6 +4,8 @@ use std::time::Duration;
 
 use crate::history::run::Run;
 use crate::model::durations;
+use crate::model::forecast::Forecast;
+use crate::ui::rate::show_rate;
 use crate::ui::style::Paint;
 
 /// The state of a run in one word.
@@ -64,11 +66,22 @@ pub(super) fn counts(run: &Run) -> Vec<(u64, &'static str, Paint)> {
     all
 }
 
+/// How fast a run goes, and how long it may take.
+pub(super) fn speed(run: &Run) -> Vec<String> {
+    let rate = run.rate().map(|rate| format!("rate {}", show_rate(rate)));
+    let left = match run.forecast() {
+        Forecast::Over => None,
+        Forecast::Range(low, high) => Some(format!("left {}", range(low, high))),
+        Forecast::Unknown(why) => Some(format!("left unknown: {why}")),
+    };
+    rate.into_iter().chain(left).collect()
+}
+
 /// The colour of a node, from its word.
 pub(super) fn node_paint(word: &str) -> Paint {
     match word {
         "alive" => Paint::Good,
-        "silent" | "lost" => Paint::Warn,
+        "draining" | "unsure" | "silent" | "lost" => Paint::Warn,
         "left" => Paint::Faint,
         _ => Paint::Bad,
     }

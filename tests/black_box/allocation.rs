@@ -363,11 +363,13 @@ fn usr1_with_a_known_end_lets_what_runs_end_and_starts_nothing() {
     let is_draining = || {
         let done = farm.pytf(["status", "w", "--json"]).run().leaves(0);
         let seen: Value = serde_json::from_slice(&done.stdout).unwrap();
-        seen["nodes"][0]["draining"] == true
+        seen["nodes"][0]["draining"] == true && seen["nodes"][0]["words"] == "draining"
     };
     until("it is seen to drain", is_draining);
     let screen = farm.pytf(["status", "w"]).run().leaves(0);
     screen.says(&["  draining  "]);
+    let page = farm.pytf(["report", "w", "-o", "-"]).run().leaves(0);
+    page.says(&["<td class=\"warn\">draining</td>"]);
     gate.open(1);
     pytf.wait()
         .exits(75)

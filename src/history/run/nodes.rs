@@ -47,11 +47,12 @@ impl Node<'_> {
         all
     }
 
-    /// How it is, in one word: of one that lives, whether it claims tasks.
+    /// How it is, in one word: of one that is alive, whether it claims tasks.
     pub fn word(&self) -> &'static str {
-        match self.health {
-            NodeHealth::Suspect if self.state.is_live() => "unsure",
-            NodeHealth::Unhealthy if self.state.is_live() => "sick",
+        match (self.state, self.health) {
+            (FarmerState::Alive, NodeHealth::Suspect) => "unsure",
+            (FarmerState::Alive, NodeHealth::Unhealthy) => "sick",
+            (FarmerState::Alive, _) if self.is_draining => "draining",
             _ => self.state.word(),
         }
     }

@@ -15,12 +15,10 @@ use crate::history::run::{FarmerState, Run};
 use crate::model::durations;
 use crate::model::escape::escape;
 use crate::model::figures::{grouped, micros, share, show_kib};
-use crate::model::forecast::Forecast;
 use crate::model::record::NodeHealth;
 use crate::model::task::TaskId;
-use crate::screens::words::{self, range, word};
+use crate::screens::words::{self, node_paint, word};
 use crate::ui::advice::advice;
-use crate::ui::rate::show_rate;
 use crate::ui::style::{OutputStyle, Paint};
 use crate::ui::summary::{push_commands, push_wrapped, quoted};
 
@@ -143,15 +141,7 @@ impl Screen<'_> {
     }
 
     fn time(&mut self, run: &Run) {
-        let mut parts = Vec::new();
-        if let Some(rate) = run.rate() {
-            parts.push(format!("rate {}", show_rate(rate)));
-        }
-        match run.forecast() {
-            Forecast::Over => {}
-            Forecast::Range(low, high) => parts.push(format!("left {}", range(low, high))),
-            Forecast::Unknown(why) => parts.push(format!("left unknown: {why}")),
-        }
+        let mut parts = words::speed(run);
         if let Some(busy) = run.busy(&run.farmers) {
             parts.push(format!("slots {:.0} % busy", busy * 100.0));
         }
@@ -250,28 +240,14 @@ impl Screen<'_> {
 
     fn node(&mut self, node: &Node, width: usize) {
         let host = escape(node.host.as_bytes());
-        let (state, paint) = match node.state {
-            FarmerState::Alive => match node.health {
-                NodeHealth::Healthy if node.is_draining => ("draining".to_owned(), Paint::Warn),
-                NodeHealth::Healthy => ("alive".to_owned(), Paint::Good),
-                NodeHealth::Suspect => (
-                    "unsure: others try what fails there".to_owned(),
-                    Paint::Warn,
-                ),
-                NodeHealth::Unhealthy => (
-                    "sick: what fails there succeeds elsewhere".to_owned(),
-                    Paint::Bad,
-                ),
-            },
-            FarmerState::Silent(time) => {
-                (format!("silent for {}", durations::show(time)), Paint::Warn)
-            }
-            FarmerState::Dead => (
-                "dead: the next farmer takes its tasks over".to_owned(),
-                Paint::Bad,
-            ),
-            FarmerState::Lost => ("lost: its tasks were given back".to_owned(), Paint::Warn),
-            FarmerState::Left => ("left".to_owned(), Paint::Faint),
+        let word = node.word();
+        let state = match (word, node.state) {
+            (_, FarmerState::Silent(time)) => format!("silent for {}", durations::show(time)),
+            ("unsure", _) => "unsure: others try what fails there".to_owned(),
+            ("sick", _) => "sick: what fails there succeeds elsewhere".to_owned(),
+            ("dead", _) => "dead: the next farmer takes its tasks over".to_owned(),
+            ("lost", _) => "lost: its tasks were given back".to_owned(),
+            _ => word.to_owned(),
         };
         let mut parts = Vec::new();
         if node.state.is_live() {
@@ -297,7 +273,7 @@ impl Screen<'_> {
         }
         // What does not fit beside the name is below it.
         let taken = 2 + width + 2 + measure_text_width(&state) + 2;
-        let state = self.style.paint(paint, &state);
+        let state = self.style.paint(node_paint(word), &state);
         let mut lines = self.side_by_side(&parts, self.style.width.saturating_sub(taken));
         if lines.len() > 1 {
             let below = self.style.width.saturating_sub(width + 4);

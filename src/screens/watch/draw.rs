@@ -323,6 +323,7 @@ silent: its farmer sent no heartbeat for 30 s
 dead: its farmer is dead: no process, or no heartbeat for 2 minutes
 lost: its farmer is dead, and its tasks were requeued
 left: its farmers have left in good order
+draining: it finishes its running tasks, and starts no more
 unsure, sick: its failures are tried on other nodes
 
 any key: back";

@@ -3,6 +3,12 @@
 //! One thread reads the workdir, one the keys, one waits for signals; the thread that called
 //! draws, and waits on one channel for all of them. `state` decides and `draw` paints, both
 //! without a terminal. Guarantee: it only reads, and however it ends, the terminal is restored.
+//!
+//! The widgets are those of ratatui: `Table`, `LineGauge`, `Sparkline`, `Paragraph`. Our own is what
+//! they do not have: a row that stays chosen while rows come and go around it (a `TableState` knows
+//! only its number), filters over three panels at once, a log that is followed and scrolled, what
+//! to omit on a small terminal, and the terminal during signals and Ctrl-Z (`ratatui::init`
+//! restores neither the cursor after a panic that aborts nor the screen after SIGCONT).
 
 mod draw;
 mod message;

@@ -13,10 +13,8 @@ use crate::history::run::{Run, Running};
 use crate::model::durations;
 use crate::model::escape::escape;
 use crate::model::figures::{float, grouped, micros};
-use crate::model::forecast::Forecast;
 use crate::model::task::TaskId;
-use crate::screens::words::{counts, node_paint, range, state};
-use crate::ui::rate::show_rate;
+use crate::screens::words::{self, counts, node_paint, state};
 use crate::ui::style::Paint;
 
 /// How many running tasks and how many failures can be scrolled through.
@@ -107,13 +105,7 @@ impl Snapshot {
 }
 
 fn speed(run: &Run, usual: Option<(u64, u64)>) -> Vec<String> {
-    let mut parts = Vec::new();
-    parts.extend(run.rate().map(|rate| format!("rate {}", show_rate(rate))));
-    match run.forecast() {
-        Forecast::Over => {}
-        Forecast::Range(low, high) => parts.push(format!("left {}", range(low, high))),
-        Forecast::Unknown(_) => parts.push("left unknown".to_owned()),
-    }
+    let mut parts = words::speed(run);
     if run.counts.feeding > 0 {
         parts.push("more may arrive".to_owned());
     }
@@ -142,7 +134,9 @@ fn problem(run: &Run) -> Option<String> {
 
 /// How many nodes are in which state.
 fn node_states(nodes: &[Node]) -> String {
-    let words = ["alive", "unsure", "sick", "silent", "dead", "lost", "left"];
+    let words = [
+        "alive", "draining", "unsure", "sick", "silent", "dead", "lost", "left",
+    ];
     let count = |word: &str| nodes.iter().filter(|node| node.word() == word).count();
     let parts = words.map(|word| (count(word), word));
     let parts = parts.iter().filter(|(count, _)| *count > 0);
