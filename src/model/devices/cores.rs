@@ -91,11 +91,11 @@ fn numa(cpus: &[Cpu], near: &[BTreeSet<usize>]) -> Option<Vec<Vec<usize>>> {
         ids.map(|cpu| cpu.id).collect::<BTreeSet<_>>()
     };
     let slots = near.iter().enumerate().map(|(slot, devices)| {
-        let home = cpus.iter().find(|cpu| devices.contains(&cpu.id));
+        let first = cpus.iter().find(|cpu| devices.contains(&cpu.id));
         // Neighbouring slots have the same node.
         let spread = nodes.get(slot * nodes.len() / near.len())?;
         Some(
-            of(home.map_or(*spread, |cpu| cpu.numa))
+            of(first.map_or(*spread, |cpu| cpu.numa))
                 .into_iter()
                 .collect(),
         )

@@ -4,6 +4,7 @@
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
+use console::measure_text_width;
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender};
 
 use super::message::{LogTail, Message};
@@ -129,7 +130,7 @@ fn lines(bytes: &[u8]) -> Vec<String> {
         let mut out = String::new();
         for (number, piece) in line.split(|&byte| byte == b'\t').enumerate() {
             if number > 0 {
-                out += &" ".repeat(8 - out.chars().count() % 8);
+                out += &" ".repeat(8 - measure_text_width(&out) % 8);
             }
             out += &escape(piece);
         }
@@ -151,6 +152,7 @@ mod tests {
             (b"one\ntwo\n", &["one", "two"]),
             (b"dos\r\n\x1b[31mred\x1b[0m", &["dos", "red"]),
             (b"a\tb\n\x1b[2J", &["a       b", "^[[2J"]),
+            ("雪雪\tb".as_bytes(), &["雪雪    b"]),
             (b"\n\xff", &["", "\\xff"]),
         ] {
             assert_eq!(lines(bytes), expected);
