@@ -224,7 +224,15 @@ pub(crate) fn export(args: &Export) -> Result<(), Failed> {
         export::Form::Jsonl
     };
     let path = args.output.as_deref().unwrap_or(Path::new("-"));
-    let damaged = export::write_file(&args.workdir, form, path)?;
+    let tasks = args.tasks.then(|| {
+        let mut ids = IdSet::default();
+        args.ids.iter().for_each(|some| ids.insert(some));
+        (!args.ids.is_empty()).then_some(ids)
+    });
+    let damaged = match tasks {
+        Some(ids) => export::write_tasks(&args.workdir, ids.as_ref(), form, path)?,
+        None => export::write_file(&args.workdir, form, path)?,
+    };
     if damaged > 0 {
         warn(&format!(
             "{damaged} lines of the journals are not records, what they recorded is missing: \

@@ -103,9 +103,14 @@ pub struct Wait {
 
 /// Write the results for other tools: joblog, csv or jsonl.
 ///
-/// One line per ended attempt, in the order of the journals. It works at any time.
+/// One line per ended attempt, in the order of the journals, or with --tasks one per task. It
+/// works at any time.
 #[derive(Clone, Debug, Args)]
 #[command(group = clap::ArgGroup::new("form").required(true))]
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "each is an option of its own on the command line"
+)]
 pub struct Export {
     /// The workdir of the run
     pub workdir: PathBuf,
@@ -118,6 +123,14 @@ pub struct Export {
     /// One JSON object per line
     #[arg(long, group = "form")]
     pub jsonl: bool,
+    /// One line per task that has ended, with its last attempt
+    ///
+    /// The member or column place says where it is: finished or failed.
+    #[arg(long, conflicts_with = "joblog")]
+    pub tasks: bool,
+    /// Which tasks: ids and ranges such as 17 or 3-9,12; with --tasks [default: all]
+    #[arg(requires = "tasks")]
+    pub ids: Vec<Ids>,
     /// The file to write, - is standard output [default: -]
     #[arg(short, long, value_name = "FILE")]
     pub output: Option<PathBuf>,

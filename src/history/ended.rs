@@ -1,18 +1,43 @@
-//! Which of some tasks have ended: read from `finished` and `failed`, as they grow.
+//! Which tasks have ended: read from `finished` and `failed`, for some as they grow.
 //!
-//! Guarantee: a line of `finished` is read once, however often the tasks are looked for.
+//! Guarantee: what is not committed has not ended. A line of `finished` is read once, however
+//! often the same tasks are looked for.
 
 use std::collections::BTreeMap;
 use std::io;
 use std::path::Path;
 
-use super::run::counts::{current, failed_ids};
+use super::run::counts::{Counts, current, failed_ids};
 use super::{lines, open_if_any};
 use crate::model::ids::{IdSet, Ids};
 use crate::model::task::{TaskId, parse_line};
 use crate::workdir::layout::{FINISHED, REQUEUED};
 use crate::workdir::state::State;
 use crate::workdir::transaction::RequeueReason;
+
+/// The tasks that have ended, each with whether it has finished; only these, if some are named.
+pub fn ended(workdir: &Path, only: Option<&IdSet>) -> io::Result<BTreeMap<TaskId, bool>> {
+    let counts = Counts::read(workdir)?;
+    if let Some(problem) = counts.problem {
+        return Err(io::Error::other(problem));
+    }
+    let state = counts.state.as_ref();
+    let is_wanted = |id: &TaskId| only.is_none_or(|only| only.contains(*id));
+    let failed = failed_ids(workdir, state)?.into_iter().map(TaskId);
+    let mut ended: BTreeMap<_, _> = failed.filter(is_wanted).map(|id| (id, false)).collect();
+    let end = state.map_or(u64::MAX, |state| state.finished.len);
+    if let Some(file) = open_if_any(&current(workdir, state, FINISHED))? {
+        lines::each(&file, 0, |line, at| {
+            let id = parse_line(line).map(|(id, _)| id);
+            ended.extend(
+                id.filter(|id| at < end && is_wanted(id))
+                    .map(|id| (id, true)),
+            );
+            Ok(())
+        })?;
+    }
+    Ok(ended)
+}
 
 /// Some tasks, by their ids.
 #[derive(Debug)]

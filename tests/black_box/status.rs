@@ -186,6 +186,51 @@ fn the_figures_are_those_of_the_workdir() {
     refused.exits(74).says(&["nowhere", "is not a workdir"]);
 }
 
+/// A task that failed, and finished when it was tried again, is one line with its last attempt;
+/// one that waits again is none.
+#[test]
+fn an_export_of_tasks_has_the_last_attempt_of_each_that_has_ended() {
+    let farm = Farm::of("true\ntest -e there\nfalse\ntest -e there_either\n");
+    farm.farm("--proc 1").run().exits(1);
+    farm.write("there", "");
+    farm.pytf(["retry", "w", "1,3"]).run().exits(0);
+    let rows = |words: &[&str]| {
+        let text = text(
+            &farm,
+            &[&["export", "w", "--jsonl", "--tasks"], words].concat(),
+        );
+        let row = |line| serde_json::from_str::<Value>(line).unwrap();
+        let mut rows: Vec<Value> = text.lines().map(row).collect();
+        rows.sort_by_key(|row| row["id"].as_u64());
+        let fact = |row: &Value| {
+            let numbers = [&row["id"], &row["attempt"], &row["status"]];
+            let place = row["place"].as_str().unwrap();
+            (
+                numbers.map(|value| value.as_u64().unwrap()),
+                place.to_owned(),
+            )
+        };
+        rows.iter().map(fact).collect::<Vec<_>>()
+    };
+    let row = |numbers: [u64; 3], place: &str| (numbers, place.to_owned());
+    assert_eq!(
+        rows(&[]),
+        [row([0, 1, 0], "finished"), row([2, 1, 1], "failed")]
+    );
+    farm.farm("--proc 1").run().exits(1);
+    assert_eq!(
+        rows(&["1-2", "3"]),
+        [
+            row([1, 2, 0], "finished"),
+            row([2, 1, 1], "failed"),
+            row([3, 2, 1], "failed")
+        ]
+    );
+    let csv = text(&farm, &["export", "w", "--csv", "--tasks", "1"]);
+    assert!(csv.starts_with("id,place,attempt,node,"), "{csv}");
+    assert!(csv.contains("\n1,finished,2,"), "{csv}");
+}
+
 #[test]
 fn what_tasks_are_called_and_print_reaches_no_terminal() {
     let farm = eventful();

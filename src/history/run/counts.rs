@@ -41,7 +41,7 @@ pub struct Counts {
 
 impl Counts {
     /// Reads a workdir.
-    pub(super) fn read(workdir: &Path) -> io::Result<Self> {
+    pub(in crate::history) fn read(workdir: &Path) -> io::Result<Self> {
         let looked = RealDir::open(workdir)
             .map_err(|error| error.to_string())
             .and_then(|dir| {
