@@ -51,6 +51,8 @@ pub(crate) fn farm(tasks: Tasks, workdir: PathBuf, args: FarmArgs) -> Options {
         shared_workdir: args.shared_workdir,
         linger: !args.no_linger,
         quarantine: !args.no_quarantine,
+        max_fail: args.max_fail,
+        halt_now: args.halt == cli::Halt::Now,
         write_timeline: (!args.no_timeline).then_some(crate::views::write_timeline),
         verbose: args.verbose,
         quiet: args.quiet,

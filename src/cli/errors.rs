@@ -11,7 +11,7 @@ use super::arguments::nearest_command;
 use crate::model::template::is_mark;
 
 /// Options of other programs, and what to use instead.
-const FOREIGN: [(&str, &str); 4] = [
+const FOREIGN: [(&str, &str); 3] = [
     (
         "--time",
         "--timeout ends the whole farm, --task-timeout each task; options cannot be abbreviated",
@@ -21,10 +21,6 @@ const FOREIGN: [(&str, &str); 4] = [
         "'pytf export WORKDIR --joblog' writes it, at any time",
     ),
     ("--resume", "the same command again resumes"),
-    (
-        "--halt",
-        "pytf continues when tasks fail, and ends with exit status 1",
-    ),
 ];
 
 /// The error in other words, where those of clap do not say what was meant.

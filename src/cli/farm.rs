@@ -17,6 +17,7 @@ use super::device_options::DeviceArgs;
 use super::groups::{ADVANCED, COMMON, LOGS, TIME, WORKDIR};
 use super::values::slots;
 use crate::model::durations;
+use crate::model::failure_limit::FailureLimit;
 use crate::model::template::Template;
 
 /// The options of the farm, by the groups in which the help shows them.
@@ -73,6 +74,14 @@ pub struct FarmArgs {
     #[arg(long, env = "PYTF_DRY_RUN", value_parser = BoolishValueParser::new(),
           help_heading = COMMON)]
     pub dry_run: bool,
+
+    /// Start nothing more after so many failures: 20, or 5%
+    ///
+    /// Tasks that failed in this run count, on all nodes; a percentage is of all tasks. Running
+    /// tasks go on (see --halt), waiting ones stay in the workdir, and the exit status is 1. The
+    /// same command again resumes the run, and counts from 0.
+    #[arg(long, env = "PYTF_MAX_FAIL", value_name = "N", help_heading = COMMON)]
+    pub max_fail: Option<FailureLimit>,
 
     /// Print more messages
     ///
@@ -245,6 +254,13 @@ pub struct FarmArgs {
           help_heading = ADVANCED)]
     pub no_linger: bool,
 
+    /// What --max-fail does to running tasks: soon, now [default: soon]
+    ///
+    /// What becomes of the tasks that run when too many have failed:
+    #[arg(long, env = "PYTF_HALT", value_name = "WHEN", default_value = "soon",
+          help_heading = ADVANCED)]
+    pub halt: Halt,
+
     /// Keep claiming tasks, whatever fails on this node
     ///
     /// Without it, a process whose tasks fail quickly one after the other claims no more
@@ -301,6 +317,15 @@ pub enum Lock {
     Fcntl,
     /// A file that only one process can create: works on every file system
     Link,
+}
+
+/// How a run ends in which too many tasks have failed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Halt {
+    /// Running tasks go on to their end
+    Soon,
+    /// They are stopped, and wait again
+    Now,
 }
 
 /// What becomes of the variables of the launcher that started us.

@@ -24,6 +24,7 @@ use super::message::{Event, LedgerRequest, ReceivedSignals, Report};
 use super::neighbours::Neighbours;
 use super::quarantine::Quarantine;
 use super::shared::Shared;
+use crate::model::failure_limit::FailureLimit;
 use crate::model::interruption::SUSPICION;
 use crate::model::liveness::heartbeat;
 use crate::model::pace::{Ends, Pace};
@@ -92,6 +93,8 @@ pub(super) struct Ledger {
     pub is_complete_reported: bool,
     /// Whether the run was paused when we looked last.
     pub is_paused: bool,
+    /// After how many failures nothing more is started; none: no limit, or it is reported.
+    pub max_fail: Option<FailureLimit>,
     /// Whether others have taken over.
     pub is_fenced: bool,
 }

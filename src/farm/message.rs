@@ -36,6 +36,8 @@ pub enum Event {
     StopTasks(bool),
     /// All farmers were ordered to stop.
     Stop,
+    /// So many tasks have failed, and no more may.
+    TooManyFailed(u64),
     /// We were ordered to finish what runs, and to leave.
     Drain,
     /// How long the job lasts, by the scheduler.

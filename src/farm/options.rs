@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use crate::history::run::Run;
 use crate::model::devices::Gpus;
+use crate::model::failure_limit::FailureLimit;
 use crate::model::logs::LogMode;
 use crate::model::template::Template;
 use crate::workdir::mechanism::Mechanism;
@@ -58,6 +59,10 @@ pub struct Options {
     pub linger: bool,
     /// Whether to stop claiming on a node that seems unhealthy.
     pub quarantine: bool,
+    /// After how many failed tasks nothing more is started.
+    pub max_fail: Option<FailureLimit>,
+    /// Whether running tasks are stopped then.
+    pub halt_now: bool,
     /// Writes `timeline.json`; none: it is not written.
     pub write_timeline: Option<WriteTimeline>,
     /// Whether to report more.

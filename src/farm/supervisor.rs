@@ -13,6 +13,7 @@ use nix::unistd::Pid;
 use super::anomalies::Anomalies;
 use super::lock_wait::CancelOnDrop;
 use super::message::{Event, FailedAttempt, LedgerRequest};
+use super::prepare::counted;
 use super::shared::{Farm, Shared};
 use super::suspension::Suspension;
 use super::walltime::Endgame;
@@ -277,6 +278,12 @@ impl Supervisor<'_> {
                 self.stop_tasks(false);
                 return Some(farmer::Event::Drain);
             }
+            Event::TooManyFailed(failed) => {
+                let stop = self.farm.options.halt_now;
+                self.stop_tasks(false);
+                self.report_too_many_failed(failed);
+                return Some(farmer::Event::TooManyFailed { stop });
+            }
             // We have stopped it ourselves.
             Event::Stopped(_) if self.suspension.is_on() => {}
             Event::Stopped(one) => self.anomalies.add_stopped(one),
@@ -303,6 +310,15 @@ impl Supervisor<'_> {
             quoted(&escape(workdir))
         ));
         self.note("the run is paused".into(), None);
+    }
+
+    fn report_too_many_failed(&mut self, failed: u64) {
+        if self.farm.node.allocation.speaks_for_all() {
+            self.report(&format!(
+                "{}, the limit of --max-fail",
+                counted(failed, "task has failed", "tasks have failed")
+            ));
+        }
     }
 
     /// Stops running tasks while the run is paused, or continues them. Those that were asked to
@@ -335,6 +351,7 @@ impl Supervisor<'_> {
         match action {
             Action::Hold => self.endgame.drain(match self.farmer.drained_by() {
                 Some(Cause::Drain) => "pytf drain; running tasks go on",
+                Some(Cause::Failures) => "--max-fail; running tasks go on",
                 _ => "the end of the allocation is near",
             }),
             Action::Close(_) => {
@@ -528,6 +545,7 @@ pub(super) fn why(cause: Cause) -> String {
         Cause::TimeUp => "the time limit".into(),
         Cause::Walltime => "the end of the allocation".into(),
         Cause::Drain => "pytf drain".into(),
+        Cause::Failures => "--max-fail".into(),
         Cause::Stop => "pytf stop".into(),
         Cause::Signal(signal) => signal_name(signal),
         Cause::WorkdirUnusable => "an error of the workdir".into(),

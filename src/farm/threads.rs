@@ -153,6 +153,7 @@ impl Farm<'_> {
             longest_wait: Duration::ZERO,
             is_complete_reported: false,
             is_paused: false,
+            max_fail: options.max_fail,
             is_fenced: false,
         };
         threads.ledger.run(move || ledger.run());

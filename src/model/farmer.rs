@@ -36,6 +36,8 @@ pub enum Cause {
     Walltime,
     /// It was ordered to finish what runs, and to leave.
     Drain,
+    /// Too many tasks have failed.
+    Failures,
     /// It was ordered to stop.
     Stop,
     /// It got this signal.
@@ -64,6 +66,11 @@ pub enum Event {
     WalltimeUp,
     /// It was ordered to start nothing more, and to leave when nothing runs.
     Drain,
+    /// Too many tasks have failed. Running tasks go on, or are stopped.
+    TooManyFailed {
+        /// Whether they are stopped.
+        stop: bool,
+    },
     /// It was ordered to stop.
     Stop,
     /// Nothing may be started for lack of time, and nothing runs any more.
@@ -199,7 +206,9 @@ impl Lifecycle {
             Event::Signal(signal) => self.signal(now, signal),
             Event::EndNear { signal, is_known } => self.end_near(now, signal, is_known),
             Event::WalltimeUp => self.stop(now, Cause::Walltime),
-            Event::Drain => self.drain(),
+            Event::Drain => self.drain(Cause::Drain),
+            Event::TooManyFailed { stop: true } => self.stop(now, Cause::Failures),
+            Event::TooManyFailed { stop: false } => self.drain(Cause::Failures),
             Event::Stop => self.stop(now, Cause::Stop),
             Event::Drained => self.drained(),
             Event::Complete => self.complete(),
@@ -254,11 +263,11 @@ impl Lifecycle {
         vec![Action::Hold]
     }
 
-    fn drain(&mut self) -> Vec<Action> {
+    fn drain(&mut self, cause: Cause) -> Vec<Action> {
         if self.phase != Phase::Running {
             return Vec::new();
         }
-        self.drained_by.get_or_insert(Cause::Drain);
+        self.drained_by.get_or_insert(cause);
         vec![Action::Hold]
     }
 
@@ -338,6 +347,8 @@ impl Lifecycle {
             (Cause::Complete, _) if self.is_input_wrong => RunExit::Usage,
             (_, Some(run)) if run.is_complete && run.failed == 0 => RunExit::Complete,
             (_, Some(run)) if run.is_complete => RunExit::SomeFailed,
+            // Tasks are left, but a job that goes on until it is complete must not.
+            (Cause::Failures, Some(_)) => RunExit::SomeFailed,
             (_, Some(run)) if run.others > 0 => RunExit::Complete,
             _ => RunExit::WorkLeft,
         }

@@ -10,6 +10,7 @@ pub mod cpus;
 pub mod devices;
 pub mod durations;
 pub mod escape;
+pub mod failure_limit;
 pub mod farmer;
 pub mod figures;
 pub mod forecast;

@@ -70,6 +70,7 @@ impl Stopping {
             (None, Cause::Walltime) => Some("the allocation ends".to_owned()),
             (None, Cause::Stop) => Some("pytf stop".to_owned()),
             (None, Cause::WorkdirUnusable) => Some("the workdir cannot be used".to_owned()),
+            (None, Cause::Failures) => Some("too many tasks have failed".to_owned()),
             (None, Cause::Fenced | Cause::Complete | Cause::Drain | Cause::Signal(_)) => None,
         }
     }

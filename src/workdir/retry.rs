@@ -82,6 +82,8 @@ pub(super) fn take_failed(
     taken.sort_by_key(|(task, _)| task.id);
     let known = stay.committed();
     txn.replace(FAILED, stay)?;
-    txn.state_mut().failed = known;
+    let state = txn.state_mut();
+    state.failed = known;
+    state.failed_before = state.failed_before.min(known.lines);
     Ok(taken)
 }

@@ -29,6 +29,7 @@ mod formats;
 mod input;
 mod kill_storm;
 mod logs;
+mod max_fail;
 mod on_end;
 mod oracle;
 mod pbs;

@@ -1,5 +1,5 @@
 //! What the ledger does about orders: it holds the queue of a paused run, and passes the
-//! orders to leave on to the supervisor.
+//! orders to leave, and the limit of failures, on to the supervisor.
 
 use super::Ledger;
 use crate::farm::message::Event;
@@ -17,6 +17,16 @@ impl Ledger {
         if std::mem::replace(&mut self.is_paused, is_paused) != is_paused {
             self.shared.queue.pause_run(is_paused);
             self.shared.send(Event::Paused(is_paused));
+        }
+        let state = self.state();
+        let all = state.tasks.lines.saturating_sub(state.dropped);
+        let failed = state.failed_in_run();
+        if self
+            .max_fail
+            .take_if(|limit| limit.is_reached(failed, all))
+            .is_some()
+        {
+            self.shared.send(Event::TooManyFailed(failed));
         }
         for order in self.session.new_orders()? {
             match order {

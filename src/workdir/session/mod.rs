@@ -130,6 +130,7 @@ impl Session {
             (state.interrupted, state.quarantined) = (0, 0);
             state.takeover = seconds(takeover);
             state.began = state.seq + 1;
+            state.failed_before = state.failed.lines;
         }
         let mut attempts = Attempts::default();
         txn.refresh(&mut attempts)?;

@@ -178,6 +178,9 @@ pub struct State {
     /// there was no other member.
     #[serde(default)]
     pub began: u64,
+    /// How many of the tasks in `failed` had failed before the present run began.
+    #[serde(default, skip_serializing_if = "crate::model::record::is_zero")]
+    pub failed_before: u64,
     /// Counts the times that the lock was broken.
     #[serde(default)]
     pub breaks: u32,
@@ -303,6 +306,11 @@ impl State {
     /// Whether the log is so long that a new segment begins, by a limit in bytes.
     pub fn has_long_log(&self, limit: u64) -> bool {
         self.log.is_long(limit)
+    }
+
+    /// How many tasks have failed in the present run and have not been put back.
+    pub fn failed_in_run(&self) -> u64 {
+        self.failed.lines.saturating_sub(self.failed_before)
     }
 
     /// Tasks that some farmer has claimed and not yet settled.
