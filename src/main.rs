@@ -1,5 +1,6 @@
 //! argv → command → exit status.
 
+mod add;
 mod completions;
 mod options;
 mod steer;
@@ -96,6 +97,7 @@ fn run(mut command: Command) -> RunExit {
         Command::Run(_) | Command::Check(_) => RunExit::Usage,
         Command::Log(args) => log(&args),
         Command::Retry(args) => reported(retry_failed(&args), &args.workdir),
+        Command::Add(args) => reported(add::add(&args), &args.workdir),
         Command::Pause(args) => ordered(Ok(Order::Pause { stop: args.stop }), &args.workdir),
         Command::Resume(args) => ordered(Ok(Order::Resume), &args.workdir),
         Command::Drain(args) => ordered(steer::drain(&args), &args.workdir),

@@ -16,6 +16,7 @@ pub(crate) fn farm(tasks: Tasks, workdir: PathBuf, args: FarmArgs) -> Options {
             Tasks::List(list) if list == Path::new("-") => TaskList::Stdin,
             Tasks::List(list) => TaskList::File(list),
             Tasks::Template(template) => TaskList::Template(template),
+            Tasks::Added => TaskList::Added,
         },
         workdir,
         slots: args.slots(),

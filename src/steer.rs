@@ -31,8 +31,18 @@ pub(crate) struct Outside {
 impl Outside {
     /// Opens a workdir as it is, for this command.
     pub(crate) fn open(path: &Path, command: &str) -> Result<Self> {
+        Self::with(path, command, false)
+    }
+
+    /// The same, and makes the workdir when it is not there.
+    pub(crate) fn create(path: &Path, command: &str) -> Result<Self> {
+        Self::with(path, command, true)
+    }
+
+    fn with(path: &Path, command: &str, create: bool) -> Result<Self> {
         let ownership = Ownership::AsItIs;
         let options = OpenOptions {
+            create,
             ownership,
             ..OpenOptions::default()
         };
@@ -134,7 +144,7 @@ fn said(order: &Order, state: &State, is_given: bool, path: &Path) -> String {
                  running tasks have ended"
             )
         }
-        (Order::Stop | Order::Drain { .. } | Order::Unknown(_), ..) => {
+        (Order::Stop | Order::Drain { .. } | Order::Add { .. } | Order::Unknown(_), ..) => {
             "no process works on the run: nothing to do".to_owned()
         }
     }

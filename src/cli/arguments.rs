@@ -19,9 +19,10 @@ pub(super) fn as_option(argv: Vec<OsString>) -> Vec<OsString> {
 }
 
 /// All commands.
-const COMMANDS: [&str; 18] = [
+const COMMANDS: [&str; 19] = [
     "run",
     "check",
+    "add",
     "wait",
     "pause",
     "resume",
@@ -40,7 +41,7 @@ const COMMANDS: [&str; 18] = [
     "help",
 ];
 /// Reserved for commands of a later pytf: a list of such a name would then not run.
-const RESERVED: [&str; 7] = ["add", "attach", "cancel", "close", "edit", "init", "plan"];
+const RESERVED: [&str; 6] = ["attach", "cancel", "close", "edit", "init", "plan"];
 
 /// What is wrong with a first word that is reserved.
 pub(super) fn reserved(argv: &[OsString]) -> Option<String> {

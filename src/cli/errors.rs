@@ -56,7 +56,7 @@ pub(super) fn clearer(
                 // whose name is misspelled.
                 Some(format!(
                     "unexpected '{word}': there is one TASKLIST, a file with a command on each \
-                     line; the other commands are check, status, watch, log, retry, wait, pause, \
+                     line; the other commands are check, status, watch, log, retry, add, wait, pause, \
                      resume, drain, stop, repair, report, timeline, export and devices"
                 ))
             }

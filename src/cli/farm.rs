@@ -29,8 +29,9 @@ pub struct FarmArgs {
     /// Blank lines and lines that begin with # are ignored. A simple command is executed
     /// directly, any other line by the shell. From standard input, tasks start as they
     /// arrive, and --workdir is required. A list that has the name of a command is given
-    /// with its folder: ./log.
-    #[arg(value_name = "TASKLIST", required_unless_present = "template")]
+    /// with its folder: ./log. Without a list, the tasks that wait in the workdir are run,
+    /// and --workdir is required.
+    #[arg(value_name = "TASKLIST", required_unless_present_any = ["template", "workdir"])]
     list: Option<PathBuf>,
 
     /// In place of a list: a command and its values
@@ -345,6 +346,7 @@ impl FarmArgs {
         let words: Vec<&[u8]> = self.template.iter().map(|word| word.as_bytes()).collect();
         let tasks = match self.list.take() {
             Some(list) => Tasks::List(list),
+            None if words.is_empty() => Tasks::Added,
             None => Tasks::Template(Template::of(&words).map_err(|error| error.to_string())?),
         };
         let workdir = match self.workdir.take() {
@@ -369,12 +371,15 @@ pub enum Tasks {
     List(PathBuf),
     /// A command and its values.
     Template(Template),
+    /// None: those that wait in the workdir.
+    Added,
 }
 
 impl Tasks {
     /// The workdir when none is given.
     fn default_workdir(&self) -> Result<PathBuf, String> {
         let what = match self {
+            Self::Added => return Err("no TASKLIST is given".into()),
             Self::Template(_) => "a command and its values",
             Self::List(list) => match default_workdir(list) {
                 Some(workdir) => return Ok(workdir),

@@ -23,6 +23,7 @@ use std::ffi::OsString;
 use std::path::PathBuf;
 
 use clap::error::ErrorKind;
+use clap::parser::ValueSource;
 use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum};
 
 pub use self::arguments::nearest_command;
@@ -30,7 +31,7 @@ use self::arguments::{as_option, reserved, tidy};
 pub use self::device_options::{Bind, DeviceArgs, Devices};
 use self::errors::clearer;
 pub use self::farm::{FarmArgs, Halt, Lock, Logs, SrunEnv, Tasks, default_workdir};
-pub use self::steer::{Drain, Pause, Resume, Stop};
+pub use self::steer::{Add, Drain, NewTasksFrom, Pause, Resume, Stop};
 pub use self::view::{Export, Format, Report, Status, Timeline, Wait, Watch};
 use crate::VERSION;
 use crate::model::ids::Ids;
@@ -77,6 +78,7 @@ pub enum Request {
     name = "pytf",
     version = VERSION,
     override_usage = "pytf [OPTIONS] <TASKLIST>\n       \
+                      pytf [OPTIONS] --workdir <DIR>\n       \
                       pytf [OPTIONS] --workdir <DIR> -- <COMMAND> ::: <VALUE>...\n       \
                       pytf <COMMAND>",
     args_conflicts_with_subcommands = true,
@@ -101,6 +103,7 @@ pub enum Command {
     Check(ExplicitCheck),
     Log(Log),
     Retry(Retry),
+    Add(Add),
     Pause(Pause),
     Resume(Resume),
     Drain(Drain),
@@ -121,6 +124,7 @@ impl Command {
     fn fault(&self) -> Option<String> {
         match self {
             Self::Status(status) => status.fault().map(str::to_owned),
+            Self::Add(add) => add.fault(),
             Self::Devices(devices) => devices.options.check().err(),
             _ => None,
         }
@@ -131,6 +135,7 @@ impl Command {
         match self {
             Self::Log(Log { workdir, .. })
             | Self::Retry(Retry { workdir, .. })
+            | Self::Add(Add { workdir, .. })
             | Self::Pause(Pause { workdir, .. })
             | Self::Resume(Resume { workdir })
             | Self::Drain(Drain { workdir, .. })
@@ -216,6 +221,7 @@ struct CheckAlone {
     name = "pytf run",
     version = VERSION,
     override_usage = "pytf run [OPTIONS] <TASKLIST>\n       \
+                      pytf run [OPTIONS] --workdir <DIR>\n       \
                       pytf run [OPTIONS] --workdir <DIR> -- <COMMAND> ::: <VALUE>...",
     about = "Run a list of commands on every node of an allocation",
     args_override_self = true,
@@ -336,7 +342,21 @@ impl Cli {
             Self::from_arg_matches(&matches).map(Self::request)
         };
         let request = request.map_err(|error| error.format(&mut command))?;
-        request.map_err(|(kind, why)| command.error(kind, why))
+        let request = request.map_err(|(kind, why)| command.error(kind, why))?;
+        let names_workdir = matches.value_source("workdir") == Some(ValueSource::CommandLine);
+        if matches!(
+            &request,
+            Request::Farm {
+                tasks: Tasks::Added,
+                ..
+            }
+        ) && !names_workdir
+        {
+            // A variable alone starts no tasks: it may be set for other commands.
+            let why = "no TASKLIST is given, and no --workdir in its place";
+            return Err(command.error(ErrorKind::MissingRequiredArgument, why));
+        }
+        Ok(request)
     }
 
     /// What is asked for, or what is wrong with it.
@@ -385,6 +405,10 @@ impl CheckAlone {
             .farm
             .check()
             .map_err(|why| (ErrorKind::MissingRequiredArgument, why))?;
+        if matches!(tasks, Tasks::Added) {
+            let why = "no TASKLIST is given: there is nothing to check";
+            return Err((ErrorKind::MissingRequiredArgument, why.into()));
+        }
         Ok(Request::Check {
             tasks,
             workdir,

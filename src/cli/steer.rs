@@ -1,8 +1,64 @@
 //! The commands that steer a run.
 
+use std::ffi::OsString;
 use std::path::PathBuf;
 
 use clap::Args;
+
+/// Add tasks to a run, whether processes work on it or not.
+///
+/// Prints the ids of the new tasks on a line, such as 17 or 17-20, in the order in which the
+/// tasks were given. They are checked as those of a list are; if one is refused, none is added.
+/// They run after the tasks that wait already. Running the same list again leaves them alone. A
+/// workdir that does not exist is created: 'pytf --workdir WORKDIR' then runs the tasks.
+#[derive(Clone, Debug, Args)]
+pub struct Add {
+    /// The workdir of the run
+    pub workdir: PathBuf,
+    /// The new tasks, each a command in quotes; - reads a list of them from standard input
+    ///
+    /// A word is never taken for the name of a task list: see --from.
+    #[arg(value_name = "COMMAND", required_unless_present = "from")]
+    pub commands: Vec<OsString>,
+    /// Add the tasks of a list, one command per line (- is standard input)
+    #[arg(long, value_name = "FILE", conflicts_with = "commands")]
+    pub from: Option<PathBuf>,
+    /// Read each line as one task, as it is
+    ///
+    /// As for a list that is run with --plain.
+    #[arg(long)]
+    pub plain: bool,
+}
+
+/// Where new tasks come from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum NewTasksFrom {
+    /// Standard input.
+    Stdin,
+    /// A task list.
+    File(PathBuf),
+    /// The command line: each is a task.
+    Commands(Vec<OsString>),
+}
+
+impl Add {
+    /// Where the tasks come from.
+    pub fn source(&self) -> NewTasksFrom {
+        let is_stdin = |word: &OsString| word == "-";
+        match &self.from {
+            Some(file) if file.as_os_str() == "-" => NewTasksFrom::Stdin,
+            Some(file) => NewTasksFrom::File(file.clone()),
+            None if self.commands.iter().all(is_stdin) => NewTasksFrom::Stdin,
+            None => NewTasksFrom::Commands(self.commands.clone()),
+        }
+    }
+
+    /// What is wrong with the request.
+    pub(super) fn fault(&self) -> Option<String> {
+        let is_mixed = self.commands.len() > 1 && self.commands.iter().any(|word| word == "-");
+        is_mixed.then(|| "- is standard input: give it alone, or commands".to_owned())
+    }
+}
 
 /// Let a run start no more tasks, until it is resumed.
 ///

@@ -12,7 +12,7 @@ use std::process::{Command, Stdio};
 
 use serde_json::{Value, json};
 
-use super::node_setup::{Node, dialect, task_variables};
+use super::node_setup::{Node, task_variables};
 use super::options::{Options, TaskList};
 use super::prepare::counted;
 use super::source::Source;
@@ -65,7 +65,10 @@ struct Fault {
 /// Checks the list of a farm with these options.
 pub fn check(options: &Options) -> Result<Check, StartError> {
     let env = task_variables(options);
-    let (bytes, dialect) = read(options, dialect(&env, options.plain))?;
+    let (bytes, dialect) = read(
+        options,
+        Dialect::of(options.plain, env.iter().map(|(name, _)| name.clone())),
+    )?;
     let node = Node::read(options, env)?;
     let mut checker = Checker::new(node.runner.clone());
     let (remarks, tasks) = each(options, &bytes, &dialect, |line, id, task| {
@@ -94,7 +97,10 @@ pub fn check(options: &Options) -> Result<Check, StartError> {
 /// none: the list has no such task.
 pub fn command_line(options: &Options, wanted: TaskId) -> Result<Option<String>, StartError> {
     let env = task_variables(options);
-    let (bytes, dialect) = read(options, dialect(&env, options.plain))?;
+    let (bytes, dialect) = read(
+        options,
+        Dialect::of(options.plain, env.iter().map(|(name, _)| name.clone())),
+    )?;
     let mut runner = Node::read(options, env)?.runner;
     let mut found = None;
     each(options, &bytes, &dialect, |_, id, task| {
@@ -132,6 +138,10 @@ fn read(options: &Options, dialect: Dialect) -> Result<(Vec<u8>, Dialect), Start
             let why = format!("{path} is not a regular file: to check it would use up its tasks");
             Err(ListFailure::Refused(why).into())
         }
+        Source::Workdir => {
+            let why = "the tasks of a workdir are checked when they are added";
+            Err(ListFailure::Refused(why.into()).into())
+        }
     }
 }
 
@@ -148,6 +158,7 @@ fn each(
             TaskList::Stdin => "standard input".to_owned(),
             TaskList::File(path) => path.display().to_string(),
             TaskList::Template(_) => "after --".to_owned(),
+            TaskList::Added => "the workdir".to_owned(),
         },
         source,
     };

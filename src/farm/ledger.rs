@@ -50,10 +50,6 @@ const NOTED_EVERY: Duration = Duration::from_millis(100);
 const MOST_WAITING: usize = 10_000;
 
 /// The ledger at work.
-#[expect(
-    clippy::struct_excessive_bools,
-    reason = "each is something that holds or not, whatever the others do"
-)]
 pub(super) struct Ledger {
     /// What it shares with the slots and the supervisor.
     pub shared: Arc<Shared>,
@@ -89,8 +85,8 @@ pub(super) struct Ledger {
     pub times: Times,
     /// The longest wait for the lock.
     pub longest_wait: Duration,
-    /// Whether the supervisor knows that nothing is left to do.
-    pub is_complete_reported: bool,
+    /// The state when we left, since nothing was left to do.
+    pub left: Option<State>,
     /// Whether the run was paused when we looked last.
     pub is_paused: bool,
     /// After how many failures nothing more is started; none: no limit, or it is reported.
@@ -144,14 +140,21 @@ impl Ledger {
             {
                 break self.wait_to_leave();
             }
+            if self.left.is_some() {
+                break self.wait_to_leave();
+            }
             if let Some(why) = self.wait() {
                 break why;
             }
         };
-        let left = if self.is_fenced {
-            Err(Error::Fenced)
-        } else {
-            self.leave(why)
+        let left = match self.left.take() {
+            Some(left) => {
+                // The last notes. Without them nothing is lost.
+                let _ = self.session.sync_journal();
+                Ok(left)
+            }
+            None if self.is_fenced => Err(Error::Fenced),
+            None => self.leave(why),
         };
         match &left {
             Err(Error::Fenced) => self.fenced(),
@@ -190,7 +193,9 @@ impl Ledger {
         }
         self.check_health()?;
         self.check_complete()?;
-        self.obey()?;
+        if self.left.is_none() {
+            self.obey()?;
+        }
         (self.times.refused_since, self.times.idle_since) = (None, None);
         Ok(())
     }

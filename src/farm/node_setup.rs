@@ -2,7 +2,6 @@
 //! slots of its tasks.
 
 use std::ffi::OsString;
-use std::sync::Arc;
 
 use super::node_share::NodeShare;
 use super::options::{AllocationEnd, Options};
@@ -15,7 +14,6 @@ use crate::host::scheduler::left_until;
 use crate::model::allocation::{Allocation, is_launchers};
 use crate::model::cpus::warnings;
 use crate::model::refusal::hint;
-use crate::model::tasklist::Dialect;
 use crate::runner::Runner;
 use crate::runner::shell::Shell;
 use crate::ui::opening::{Because, Opening};
@@ -118,13 +116,4 @@ pub(super) fn task_variables(options: &Options) -> Vec<(OsString, OsString)> {
     std::env::vars_os()
         .filter(|(name, _)| !is_hidden(name))
         .collect()
-}
-
-/// How lists are read where tasks have this environment.
-pub(super) fn dialect(env: &[(OsString, OsString)], plain: bool) -> Dialect {
-    let names = env.iter().filter_map(|(name, _)| name.to_str());
-    Dialect {
-        plain,
-        variables: Some(Arc::new(names.map(str::to_owned).collect())),
-    }
 }

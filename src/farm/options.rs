@@ -86,6 +86,8 @@ pub type WriteTimeline = fn(&Run) -> io::Result<Option<String>>;
 /// Where the tasks come from.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum TaskList {
+    /// From nowhere: those that were added to the workdir.
+    Added,
     /// Standard input.
     Stdin,
     /// A file, or a path that can be read like one.

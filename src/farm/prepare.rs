@@ -1,7 +1,6 @@
 //! Before a farmer joins: the workdir is brought up to date, its locks are tested, the tasks of
 //! dead farmers are requeued, and the task list is read.
 
-use std::os::unix::fs::MetadataExt;
 use std::time::Duration;
 
 use super::lock_wait::LockWaiter;
@@ -14,6 +13,7 @@ use crate::model::liveness::heartbeat;
 use crate::model::tasklist::Remarks;
 use crate::ui::progress::Progress;
 use crate::workdir::error::{Error, Result};
+use crate::workdir::folder::{current_folder, is_same_folder};
 use crate::workdir::journal::Journal;
 use crate::workdir::liveness::Waiting;
 use crate::workdir::resume::{
@@ -69,6 +69,9 @@ impl StartContext<'_> {
         // line has been removed. In a new workdir none of theirs counts yet.
         let known = peek(dir)?;
         let is_known = known.is_some();
+        if matches!(source, Source::Workdir) && !is_known {
+            return Err(self.no_tasks());
+        }
         self.compare_folders(known.and_then(|state| state.folder))?;
         let node = &self.farm.node;
         if is_known {
@@ -76,7 +79,7 @@ impl StartContext<'_> {
         }
         let prepared = match source {
             Source::File(list) => self.prepare_list(list, &me)?,
-            Source::Stream(..) => {
+            Source::Stream(..) | Source::Workdir => {
                 let here = current_folder();
                 prepare_stream(&self.farm.workdir, &me, &mut self.waiter, here.as_deref())?
             }
@@ -95,19 +98,23 @@ impl StartContext<'_> {
         Ok(prepared.is_new && !prepared.imported)
     }
 
+    /// Without a list, there must be a run.
+    fn no_tasks(&self) -> StartError {
+        let why = format!(
+            "there is no TASKLIST, and no run in the workdir {}: give the list of its tasks, or \
+             add some with pytf add",
+            self.farm.workdir.path.display()
+        );
+        Error::Refused(why).into()
+    }
+
     /// Relative paths in tasks lead to other files when a run is continued in another
     /// folder than that in which it was first started.
     fn compare_folders(&mut self, first: Option<String>) -> Result<()> {
         let (Some(first), Some(here)) = (first, current_folder()) else {
             return Ok(());
         };
-        // One folder may have several paths, above all on several nodes.
-        let identity = |path: &str| {
-            let stat = std::fs::metadata(path).ok()?;
-            Some((stat.dev(), stat.ino()))
-        };
-        let is_same = |first| identity(&here) == Some(first);
-        if first == here || identity(&first).is_some_and(is_same) {
+        if is_same_folder(&first, &here) {
             return Ok(());
         }
         let text = format!(
@@ -201,12 +208,6 @@ impl StartContext<'_> {
             self.say(&text);
         }
     }
-}
-
-/// The current folder, where it has a path that the state can hold.
-fn current_folder() -> Option<String> {
-    let here = std::env::current_dir().ok()?.into_os_string();
-    here.into_string().ok().filter(|path| path.len() <= 1024)
 }
 
 /// `1 task`, `2,000 tasks`.

@@ -1,4 +1,5 @@
-//! Where the tasks of a farm come from: a file that can be read again, or a stream.
+//! Where the tasks of a farm come from: a file that can be read again, a stream, or only the
+//! workdir, to which they were added.
 
 use std::fs::File;
 use std::io::Read;
@@ -10,7 +11,6 @@ use super::options::TaskList;
 use super::reserved_threads::ReservedThread;
 use super::{feeder, generated_list};
 use crate::model::tasklist::Dialect;
-use crate::workdir::layout::{FAILED, FINISHED, LOCK, NODES, REQUEUED, TASKS, TOPROCESS};
 use crate::workdir::resume::{ListFailure, ListFile};
 
 /// Where the tasks come from.
@@ -20,12 +20,15 @@ pub(super) enum Source {
     /// A stream, read as it arrives; standard input when there is no path. The thread
     /// that reads it opens the path, since opening a FIFO waits for its writer.
     Stream(Option<PathBuf>, Dialect),
+    /// What the workdir has.
+    Workdir,
 }
 
 impl Source {
     /// Opens the task list, to be read in this way. A file of a workdir is refused.
     pub(super) fn open(list: &TaskList, dialect: Dialect) -> Result<Self, ListFailure> {
         let path = match list {
+            TaskList::Added => return Ok(Self::Workdir),
             TaskList::Stdin => return Ok(Self::Stream(None, dialect)),
             TaskList::File(path) => path,
             TaskList::Template(template) => return generated_list::of(template).map(Self::File),
@@ -38,7 +41,7 @@ impl Source {
                 return Err(ListFailure::Unreadable { list, source });
             }
         };
-        refuse_file_of_workdir(path)?;
+        ListFile::refuse_file_of_workdir(path)?;
         Ok(source)
     }
 
@@ -84,23 +87,4 @@ impl Read for LazyFile {
         };
         file.read(buf)
     }
-}
-
-/// The files of a workdir look like lists, and their lines begin with ids.
-fn refuse_file_of_workdir(list: &Path) -> Result<(), ListFailure> {
-    const FILES: [&str; 6] = [LOCK, TASKS, TOPROCESS, FINISHED, FAILED, REQUEUED];
-    let real = list.canonicalize().unwrap_or_else(|_| list.to_owned());
-    let name = real.file_name().and_then(|name| name.to_str());
-    let Some((name, folder)) = name.zip(real.parent()) else {
-        return Ok(());
-    };
-    if !FILES.contains(&name) || !folder.join(LOCK).is_file() || !folder.join(NODES).is_dir() {
-        return Ok(());
-    }
-    Err(ListFailure::Refused(format!(
-        "{} is a file of a workdir, not a task list. The same command as before resumes the run; \
-         'pytf retry {}' lets failed tasks run again",
-        list.display(),
-        list.parent().unwrap_or(folder).display()
-    )))
 }

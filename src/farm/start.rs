@@ -10,7 +10,7 @@ use crossbeam_channel::{Sender, unbounded};
 use super::clock::Clock;
 use super::lock_wait::{CancelToken, LockWaiter, cancellation};
 use super::message::{Event, ReceivedSignals};
-use super::node_setup::{Node, dialect, task_variables};
+use super::node_setup::{Node, task_variables};
 use super::options::Options;
 use super::prepare::StartContext;
 use super::rejoin;
@@ -22,6 +22,7 @@ use super::task_files::{TaskFiles, open_workdir};
 use super::threads::Member;
 use crate::exit::RunExit;
 use crate::host::signals;
+use crate::model::tasklist::Dialect;
 use crate::ui::progress::{Mode, Progress};
 use crate::ui::style::{OutputStyle, Terminal};
 
@@ -32,7 +33,8 @@ pub fn run(options: &Options) -> Result<RunExit, StartError> {
     // First: a signal during the start stops the farm cleanly, too.
     let (cancel, received) = listen(&events)?;
     let env = task_variables(options);
-    let source = Source::open(&options.tasks, dialect(&env, options.plain))?;
+    let names = env.iter().map(|(name, _)| name.clone());
+    let source = Source::open(&options.tasks, Dialect::of(options.plain, names))?;
     let mut node = Node::read(options, env)?;
     source.check_for_new(&options.workdir)?;
     let threads = node.reserve_threads(source.is_stream())?;

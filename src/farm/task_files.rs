@@ -5,7 +5,7 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Component, Path, PathBuf};
 use std::sync::Arc;
 
-use super::options::Options;
+use super::options::{Options, TaskList};
 use super::start_error::StartError;
 use crate::workdir::error::{Error, Result};
 use crate::workdir::fs::RealDir;
@@ -65,7 +65,8 @@ pub(super) fn open_workdir(options: &Options) -> Result<Workdir> {
     let workdir = Workdir::open(
         &options.workdir,
         OpenOptions {
-            create: true,
+            // Without a list there must be tasks already.
+            create: options.tasks != TaskList::Added,
             ownership: ownership(options),
             lock: options.lock,
         },

@@ -151,7 +151,7 @@ impl Farm<'_> {
             ends: Ends::default(),
             times: Times::start(),
             longest_wait: Duration::ZERO,
-            is_complete_reported: false,
+            left: None,
             is_paused: false,
             max_fail: options.max_fail,
             is_fenced: false,

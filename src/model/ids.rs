@@ -73,6 +73,12 @@ impl IdSet {
         }
     }
 
+    /// Whether this id is in it.
+    pub fn contains(&self, id: TaskId) -> bool {
+        let before = self.0.range(..=id.0).next_back();
+        before.is_some_and(|(_, &last)| id.0 <= last)
+    }
+
     /// Takes one id out: whether it was in it.
     pub fn take(&mut self, id: TaskId) -> bool {
         let is_in = self.contains(id);
@@ -80,12 +86,6 @@ impl IdSet {
             self.cut((id.0, id.0));
         }
         is_in
-    }
-
-    /// Whether an id is in it.
-    pub fn contains(&self, id: TaskId) -> bool {
-        let before = self.0.range(..=id.0).next_back();
-        before.is_some_and(|(_, &last)| id.0 <= last)
     }
 
     /// The ids, in their order.

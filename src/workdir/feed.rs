@@ -1,7 +1,8 @@
 //! Tasks that arrive from a stream during the run.
 //!
 //! The same generator run again, or read by several farmers at once, adds
-//! nothing twice: the n-th line with some text is the n-th task with that text.
+//! nothing twice: the n-th line with some text is the n-th task with that text. Tasks of
+//! `pytf add` do not count: they are of no stream.
 
 use std::collections::HashMap;
 
@@ -10,6 +11,7 @@ use crate::workdir::error::{Context, Result};
 use crate::workdir::files::Lines;
 use crate::workdir::fs::Open;
 use crate::workdir::layout::TASKS;
+use crate::workdir::orders;
 use crate::workdir::transaction::Txn;
 
 /// What has arrived and what of it is new.
@@ -20,7 +22,9 @@ pub struct Feed {
     new: Vec<(u32, Vec<u8>)>,
     /// For each text: how often the workdir has it, and how often this stream had it.
     counts: HashMap<(u64, u64), (u32, u32)>,
+    /// How much of `tasks` and of `orders` was read.
     read: u64,
+    read_orders: u64,
     /// Nothing more arrives: whether the stream was read to its end.
     ended_whole: Option<bool>,
 }
@@ -89,19 +93,22 @@ impl Feed {
     }
 
     /// Reads what others, and we, have added since the last time.
-    fn refresh(&mut self, txn: &Txn<'_>) -> Result<()> {
+    fn refresh(&mut self, txn: &mut Txn<'_>) -> Result<()> {
         let known = txn.state().tasks.len;
         if self.read == known {
             return Ok(());
         }
+        let added = orders::added(txn, self.read_orders)?;
         let file = txn.dir().open(TASKS, Open::Create).context("open", TASKS)?;
         let mut lines = Lines::new(&*file, self.read, known);
         while let Some(line) = lines.next().context("read", TASKS)? {
-            if let Some((_, text)) = parse_line(line) {
+            if let Some((id, text)) = parse_line(line)
+                && !added.contains(id)
+            {
                 self.counts.entry(fingerprint(text)).or_default().0 += 1;
             }
         }
-        self.read = known;
+        (self.read, self.read_orders) = (known, txn.state().orders.len);
         Ok(())
     }
 }

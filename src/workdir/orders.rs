@@ -9,6 +9,7 @@
 use serde_json::{Map, Value, json};
 use std::sync::Arc;
 
+use crate::model::ids::{IdSet, Ids};
 use crate::workdir::error::{Context, Error, Result};
 use crate::workdir::files::{CHANGED, Committed, checksum, read_full};
 use crate::workdir::fs::{Dir, File, Open, Workdir};
@@ -34,6 +35,12 @@ pub enum Order {
         /// The node's name, as headers have it.
         node: Option<String>,
     },
+    /// These tasks, which the command added, are there: nothing to obey. The order records that
+    /// they are not of the list.
+    Add {
+        /// Their ids.
+        ids: Ids,
+    },
     /// An order of a later pytf, which is not obeyed: its word, or the whole line.
     Unknown(String),
 }
@@ -46,16 +53,18 @@ impl Order {
             Self::Resume => "resume",
             Self::Stop => "stop",
             Self::Drain { .. } => "drain",
+            Self::Add { .. } => "add",
             Self::Unknown(word) => word,
         }
     }
 
     /// Its line, given at this time in microseconds since 1970.
-    fn line(&self, at: u64) -> Vec<u8> {
+    pub(super) fn line(&self, at: u64) -> Vec<u8> {
         let mut line = json!({ "do": self.word(), "at": at });
         match self {
             Self::Drain { node: Some(node) } => line["node"] = json!(node),
             Self::Pause { stop: true } => line["stop"] = json!(true),
+            Self::Add { ids } => line["ids"] = json!(ids),
             _ => {}
         }
         format!("{line}\n").into_bytes()
@@ -63,7 +72,7 @@ impl Order {
 
     /// The order of a line. One with a field that is not known may mean less than the word
     /// alone: it is not obeyed, either.
-    fn of(line: &[u8]) -> Self {
+    pub(super) fn of(line: &[u8]) -> Self {
         let text = || String::from_utf8_lossy(line).into_owned();
         let Ok(mut fields) = serde_json::from_slice::<Map<String, Value>>(line) else {
             return Self::Unknown(text());
@@ -84,6 +93,10 @@ impl Order {
                 None => Self::Drain { node: None },
                 Some(Value::String(node)) => Self::Drain { node: Some(node) },
                 Some(_) => return Self::Unknown(word),
+            },
+            "add" => match fields.remove("ids").map(serde_json::from_value) {
+                Some(Ok(ids)) => Self::Add { ids },
+                _ => return Self::Unknown(word),
             },
             _ => return Self::Unknown(word),
         };
@@ -113,7 +126,7 @@ pub fn give(
     let is_needed = match order {
         Order::Pause { stop } => !state.paused || state.stopped != *stop,
         Order::Resume => state.paused,
-        Order::Stop | Order::Drain { .. } | Order::Unknown(_) => state.live > 0,
+        Order::Stop | Order::Drain { .. } | Order::Add { .. } | Order::Unknown(_) => state.live > 0,
     };
     if !is_needed {
         return Ok((state.clone(), false));
@@ -127,7 +140,22 @@ pub fn give(
         _ => (state.paused, state.stopped),
     };
     let order = order.word().to_owned();
-    Ok((txn.commit(Act::Order { order })?, true))
+    let ids = Ids::default();
+    Ok((txn.commit(Act::Order { order, ids })?, true))
+}
+
+/// The tasks that `pytf add` brought in, by the orders of a transaction that begin at `from` or
+/// later: those of the list, or of a stream, are all others.
+pub(super) fn added(txn: &mut Txn<'_>, from: u64) -> Result<IdSet> {
+    let mut added = IdSet::default();
+    if txn.state().orders.len > from {
+        txn.each_line_from(from, ORDERS, |line| {
+            if let Order::Add { ids } = Order::of(line) {
+                added.insert(&ids);
+            }
+        })?;
+    }
+    Ok(added)
 }
 
 /// The orders of a state that were given since `seen`, read without the lock. The error is not
@@ -160,6 +188,7 @@ fn current(dir: &Arc<dyn Dir>, state: &State) -> Result<Box<dyn File>> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::model::task::TaskId;
 
     #[test]
     fn an_order_is_read_as_it_was_written() {
@@ -171,6 +200,9 @@ mod tests {
             Order::Stop,
             Order::Drain { node: None },
             Order::Drain { node },
+            Order::Add {
+                ids: [3, 4, 7].map(TaskId).into_iter().collect(),
+            },
         ] {
             let line = order.line(17);
             assert_eq!(line.split(|byte| *byte == b'\n').count(), 2);
@@ -184,6 +216,8 @@ mod tests {
         for (line, word) in [
             (r#"{"do":"cancel","ids":"3-9"}"#, "cancel"),
             (r#"{"do":"stop","rank":3}"#, "stop"),
+            (r#"{"do":"stop","ids":"3-9"}"#, "stop"),
+            (r#"{"do":"add","ids":"x"}"#, "add"),
             (r#"{"do":"stop","node":"n1"}"#, "stop"),
             (r#"{"do":"drain","node":7}"#, "drain"),
             (r#"{"do":"pause","stop":1}"#, "pause"),

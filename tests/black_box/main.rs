@@ -13,6 +13,7 @@
 )]
 mod harness;
 
+mod add;
 mod allocation;
 mod bad_days;
 mod check;

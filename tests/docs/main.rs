@@ -155,10 +155,14 @@ fn every_word_in_the_lock_file_is_told() {
             forgotten: ids.clone(),
         },
         Act::Retry { ids: ids.clone() },
-        Act::Quarantine { by: 1, ids },
+        Act::Quarantine {
+            by: 1,
+            ids: ids.clone(),
+        },
         Act::Release { by: 1 },
         Act::Order {
-            order: "pause".into(),
+            order: "add".into(),
+            ids,
         },
         Act::Checkpoint {
             members: vec![Member {

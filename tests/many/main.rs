@@ -21,6 +21,7 @@
 #[path = "../black_box/harness.rs"]
 mod harness;
 
+mod add;
 mod cases;
 mod crew;
 mod damage;

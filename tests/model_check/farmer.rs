@@ -12,6 +12,8 @@ use pytf::model::liveness::{Verdict, good_for};
 use pytf::model::outcome::{Destination, Outcome};
 use pytf::model::record::{End, Header, Record};
 use pytf::model::task::{Task, TaskId};
+use pytf::model::tasklist::Dialect;
+use pytf::workdir::add::{NewTasks, add};
 use pytf::workdir::error::Error;
 use pytf::workdir::liveness;
 use pytf::workdir::liveness::own_node::Node as _;
@@ -135,6 +137,8 @@ pub(crate) struct Farmer {
     doubt: Option<OutcomeCursor>,
     /// It was ordered to finish what runs, and to leave.
     drains: bool,
+    /// It has left: nothing was left to do.
+    has_left: bool,
 }
 
 fn workdir(shared: &Arc<Shared>, me: usize, mechanism: Mechanism) -> Workdir {
@@ -191,6 +195,19 @@ pub(crate) fn run_order(shared: &Arc<Shared>, me: usize, mechanism: Mechanism, o
     match give(&workdir, &who, &mut waiting, order) {
         // There is no run yet.
         Ok(_) | Err(Error::Refused(_)) => {}
+        Err(error) => judge(shared, me, &error),
+    }
+}
+
+/// `pytf add`.
+pub(crate) fn run_add(shared: &Arc<Shared>, me: usize, mechanism: Mechanism, lines: &[u64]) {
+    let workdir = workdir(shared, me, mechanism);
+    let mut waiting = SimWaiting::new(shared, me);
+    let who = format!("pytf add, process {me}");
+    let text: Vec<Vec<u8>> = lines.iter().map(|line| crate::line(*line)).collect();
+    let tasks = NewTasks::of_stream(&text.join(&b'\n')[..], "lines", &Dialect::default());
+    match add(&workdir, &who, &mut waiting, &tasks.unwrap(), None) {
+        Ok((ids, _)) => shared.lock().oracle.answered(&ids, lines),
         Err(error) => judge(shared, me, &error),
     }
 }
@@ -283,6 +300,7 @@ impl Farmer {
             failures: Vec::new(),
             doubt: None,
             drains: false,
+            has_left: false,
         })
     }
 
@@ -352,8 +370,26 @@ impl Farmer {
         if self.session.state().live > 1 && now.saturating_sub(self.watched) > TAKEOVER / 8 {
             self.watch(is_idle)?;
         }
-        let is_over = self.is_over(now)?;
-        Ok(self.obey()? || is_over)
+        if self.is_over(now)? && self.leave_if_none_waits()? {
+            return Ok(true);
+        }
+        self.obey()
+    }
+
+    /// Leaves, unless tasks were added meanwhile.
+    fn leave_if_none_waits(&mut self) -> Result<bool, Error> {
+        self.sync()?;
+        let last = Record::Leave {
+            at: self.shared.now(),
+            why: String::new(),
+            longest_wait_us: 0,
+        };
+        let number = self.session.number();
+        self.shared.lock().oracle.is_idle(number, true);
+        let left = self.session.leave_if_none_waits(&last, &mut self.waiting);
+        self.shared.lock().oracle.is_idle(number, false);
+        self.has_left = left?.is_some();
+        Ok(self.has_left)
     }
 
     /// Whether it wants tasks.
@@ -664,6 +700,9 @@ impl Farmer {
     }
 
     fn leave(mut self) -> Result<(), Error> {
+        if self.has_left {
+            return Ok(());
+        }
         for slot in 0..self.slots.len() {
             if let Some(run) = self.slots[slot].take() {
                 self.end(run, Outcome::Interrupted);

@@ -46,6 +46,12 @@ pub(crate) fn line(id: u64) -> Vec<u8> {
     format!("echo task {id}").into_bytes()
 }
 
+/// Which line this is.
+pub(crate) fn number_of(line: &[u8]) -> Option<u64> {
+    let text = std::str::from_utf8(line).ok()?;
+    text.strip_prefix("echo task ")?.parse().ok()
+}
+
 /// Lists of any length, as files.
 fn list(n: u64) -> Arc<ListFile> {
     static FOLDER: OnceLock<tempfile::TempDir> = OnceLock::new();
@@ -94,6 +100,8 @@ struct Story {
     is_wide: bool,
     /// Whether it is paused, resumed, drained and stopped now and then.
     is_steered: bool,
+    /// Tasks are added once in so many rounds; 0: never.
+    adds_one_in: u64,
     /// Some farmers are given a list that is this short.
     shorter: Option<u64>,
 }
@@ -150,6 +158,7 @@ impl Story {
             retries: is_wide || random.one_in(3),
             is_wide,
             is_steered: random.one_in(3),
+            adds_one_in: if random.one_in(3) { 3 } else { 0 },
             shorter: random.one_in(4).then(|| random.between(1, tasks)),
             random,
         }
@@ -226,6 +235,11 @@ impl Story {
     }
 
     fn direct(&mut self, shared: &Arc<Shared>) {
+        if self.random.one_in(self.adds_one_in) {
+            // Before there is a run.
+            self.add(shared);
+            shared.sleep(0, self.random.between(1, 20_000));
+        }
         for nth in 0..self.farmers {
             self.start(shared, nth);
             let pause = self.random.below(200_000);
@@ -237,24 +251,7 @@ impl Story {
         let mut more = self.random.below(4);
         for round in 0..60 {
             shared.sleep(0, TAKEOVER / 4);
-            if self.retries && self.random.one_in(6) {
-                let mechanism = self.plan.mechanism;
-                shared.spawn("retry", self.node(), move |shared, me| {
-                    farmer::run_retry(&shared, me, mechanism);
-                });
-            }
-            if self.is_steered && self.random.one_in(3) {
-                let node = self.node();
-                let orders = [
-                    Order::Pause { stop: false },
-                    Order::Pause { stop: true },
-                    Order::Resume,
-                    Order::Drain { node: None },
-                    Order::Stop,
-                ];
-                let order = orders[usize::try_from(self.random.below(4)).unwrap()].clone();
-                self.order(shared, node, order);
-            }
+            self.steer(shared);
             let (alive, is_over) = {
                 let world = shared.lock();
                 let alive = world.actors[1..].iter().filter(|actor| !actor.is_done);
@@ -292,6 +289,41 @@ impl Story {
             });
             self.wait_for_all(shared);
         }
+    }
+
+    /// Gives commands from outside, now and then.
+    fn steer(&mut self, shared: &Arc<Shared>) {
+        if self.retries && self.random.one_in(6) {
+            let mechanism = self.plan.mechanism;
+            shared.spawn("retry", self.node(), move |shared, me| {
+                farmer::run_retry(&shared, me, mechanism);
+            });
+        }
+        if self.random.one_in(self.adds_one_in) {
+            self.add(shared);
+        }
+        if self.is_steered && self.random.one_in(3) {
+            let node = self.node();
+            let orders = [
+                Order::Pause { stop: false },
+                Order::Pause { stop: true },
+                Order::Resume,
+                Order::Drain { node: None },
+                Order::Stop,
+            ];
+            let order = orders[usize::try_from(self.random.below(4)).unwrap()].clone();
+            self.order(shared, node, order);
+        }
+    }
+
+    /// Adds some tasks: their lines are in the list, too.
+    fn add(&mut self, shared: &Arc<Shared>) {
+        let n = self.random.between(1, 4);
+        let lines: Vec<u64> = (0..n).map(|_| self.random.below(self.tasks + 2)).collect();
+        let (node, mechanism) = (self.node(), self.plan.mechanism);
+        shared.spawn("add", node, move |shared, me| {
+            farmer::run_add(&shared, me, mechanism, &lines);
+        });
     }
 
     fn order(&self, shared: &Arc<Shared>, node: usize, order: Order) {

@@ -76,6 +76,10 @@ struct Places {
     failed: BTreeSet<u64>,
     queue: BTreeSet<u64>,
     recorded: BTreeMap<u64, Recorded>,
+    /// Which line each task is.
+    lines: BTreeMap<u64, u64>,
+    /// The tasks that were added, and are not of the list.
+    added: BTreeSet<u64>,
     /// Since when the run is paused.
     paused: Option<u64>,
     /// By farmer's number: since when it is ordered to leave.
@@ -94,6 +98,10 @@ pub(crate) struct Oracle {
     running: Vec<Run>,
     /// Tasks may have left the list.
     may_drop: bool,
+    /// Those who leave since they see nothing left to do.
+    idle: BTreeSet<u32>,
+    /// What those who added tasks know of them: their ids and lines.
+    answered: Vec<(u64, u64)>,
     /// What time it is.
     pub(crate) at: u64,
 }
@@ -101,6 +109,8 @@ pub(crate) struct Oracle {
 /// One of the shared files, read.
 struct Shown {
     ids: BTreeSet<u64>,
+    /// Each task, and which line it is.
+    numbers: Vec<(u64, u64)>,
     lines: Vec<Vec<u8>>,
 }
 
@@ -180,6 +190,21 @@ impl Oracle {
         self.now.leaving.get(&number).copied()
     }
 
+    /// A farmer is about to leave because nothing waits, if that is so, or stays.
+    pub(crate) fn is_idle(&mut self, number: u32, is_so: bool) {
+        if is_so {
+            self.idle.insert(number);
+        } else {
+            self.idle.remove(&number);
+        }
+    }
+
+    /// Somebody has added these tasks, and knows it.
+    pub(crate) fn answered(&mut self, ids: &Ids, lines: &[u64]) {
+        let ids = ids.iter().map(|id| id.0);
+        self.answered.extend(ids.zip(lines.iter().copied()));
+    }
+
     /// A process is over, and with it its tasks.
     pub(crate) fn stopped(&mut self, actor: usize) {
         self.running.retain(|run| run.actor != actor);
@@ -219,12 +244,19 @@ impl Oracle {
         if numbers.iter().copied().ne(seq + 1..=now.seq) {
             return Err(format!("after {seq} the log has {numbers:?}"));
         }
-        let queue = Self::read(server, &now, TOPROCESS)?;
-        let finished = Self::read(server, &now, FINISHED)?;
-        let failed = Self::read(server, &now, FAILED)?;
-        Self::read(server, &now, REQUEUED)?;
-        let orders = Self::orders(server, &now)?;
+        let tasks = Self::read(server, &now, TASKS, None)?;
+        let lines: BTreeMap<u64, u64> = tasks.numbers.iter().copied().collect();
+        let is_other = |(id, line): (&u64, &u64)| lines.get(id) != Some(line);
+        if let Some((id, _)) = self.now.lines.iter().find(|known| is_other(*known)) {
+            return Err(format!("the line of task {id} has changed"));
+        }
+        let queue = Self::read(server, &now, TOPROCESS, Some(&lines))?;
+        let finished = Self::read(server, &now, FINISHED, Some(&lines))?;
+        let failed = Self::read(server, &now, FAILED, Some(&lines))?;
+        Self::read(server, &now, REQUEUED, None)?;
+        let (orders, added) = Self::orders(server, &now)?;
         self.before = self.now.clone();
+        self.now.lines = lines;
         let acts: Vec<Act> = entries.into_iter().map(|entry| entry.act).collect();
         for (nth, act) in acts.iter().enumerate() {
             let is_last = nth + 1 == acts.len();
@@ -242,6 +274,12 @@ impl Oracle {
             return Err(format!(
                 "paused: {now:?}, {orders:?}, {:?}",
                 self.now.paused
+            ));
+        }
+        if added != self.now.added {
+            return Err(format!(
+                "orders say that {added:?} were added, the log {:?}",
+                self.now.added
             ));
         }
         let seen = format!("state {} ({:?})", now.seq, acts);
@@ -319,7 +357,13 @@ impl Oracle {
         is_so
     }
 
-    fn read(server: &Server, now: &State, name: &str) -> Result<Shown, String> {
+    /// `lines`: which line each task is, in all files but `tasks`, which says so.
+    fn read(
+        server: &Server,
+        now: &State,
+        name: &str,
+        lines: Option<&BTreeMap<u64, u64>>,
+    ) -> Result<Shown, String> {
         let (from, known) = match name {
             FINISHED => (0, now.finished),
             FAILED => (0, now.failed),
@@ -349,6 +393,7 @@ impl Oracle {
         };
         let mut shown = Shown {
             ids: BTreeSet::new(),
+            numbers: Vec::new(),
             lines: Vec::new(),
         };
         let torn = |line: &[u8]| {
@@ -358,12 +403,13 @@ impl Oracle {
         for line in bytes.split_inclusive(|&b| b == b'\n') {
             let whole = line.strip_suffix(b"\n").ok_or_else(|| torn(line))?;
             let (id, text) = parse_line(whole).ok_or_else(|| torn(line))?;
-            let is_right = match name {
-                REQUEUED => true,
-                _ => text == crate::line(id.0),
-            };
-            if !is_right {
-                return Err(torn(line));
+            if name != REQUEUED {
+                let number = crate::number_of(text).ok_or_else(|| torn(line))?;
+                let known = lines.map(|lines| lines.get(&id.0).copied());
+                if known.is_some_and(|known| known != Some(number)) {
+                    return Err(torn(line));
+                }
+                shown.numbers.push((id.0, number));
             }
             if !shown.ids.insert(id.0) && name != REQUEUED {
                 return Err(format!("task {id} is twice in {name} (state {})", now.seq));
@@ -383,8 +429,8 @@ impl Oracle {
         Ok(shown)
     }
 
-    /// The words of all orders, each of which is whole.
-    fn orders(server: &Server, now: &State) -> Result<Vec<&'static str>, String> {
+    /// The words of all orders, each of which is whole, and the tasks that were added.
+    fn orders(server: &Server, now: &State) -> Result<(Vec<&'static str>, BTreeSet<u64>), String> {
         let coming = now.renames.iter().find(|rename| rename.to == ORDERS);
         let bytes = coming
             .and_then(|rename| server.file(&rename.from))
@@ -395,17 +441,22 @@ impl Oracle {
         if crc32fast::hash(bytes) != now.orders.sum {
             return Err(what());
         }
+        let mut added = BTreeSet::new();
         let lines = bytes.split_inclusive(|&byte| byte == b'\n');
         let words = lines.map(|line| {
             let order: serde_json::Value = serde_json::from_slice(line).ok()?;
-            let words = ["pause", "resume", "drain", "stop"];
+            if order["do"] == "add" {
+                let ids: Ids = order["ids"].as_str()?.parse().ok()?;
+                added.extend(ids.iter().map(|id| id.0));
+            }
+            let words = ["pause", "resume", "drain", "stop", "add"];
             words.into_iter().find(|word| order["do"] == **word)
         });
         let words: Vec<&str> = words.collect::<Option<_>>().ok_or_else(what)?;
         if words.len() as u64 != now.orders.lines {
             return Err(what());
         }
-        Ok(words)
+        Ok((words, added))
     }
 
     fn apply(
@@ -418,7 +469,10 @@ impl Oracle {
     ) -> Result<(), String> {
         match act {
             Act::Prepare | Act::Checkpoint { .. } => {}
-            Act::Order { order } => self.ordered(order),
+            Act::Order { order, ids } if order == "add" => {
+                self.now.added.extend(ids.iter().map(|id| id.0));
+            }
+            Act::Order { order, .. } => self.ordered(order),
             Act::Join {
                 by, farmer, claim, ..
             } => {
@@ -442,6 +496,9 @@ impl Oracle {
                 self.claimed(*by, claim)?;
                 if !claim.is_empty() && self.now.quarantined.contains(by) {
                     return Err(format!("farmer {by} claims in quarantine"));
+                }
+                if *leave && is_last && self.idle.contains(by) && !queue.is_empty() {
+                    return Err(format!("farmer {by} left {queue:?} for no reason"));
                 }
                 if *leave {
                     self.now.live.remove(by);
@@ -560,7 +617,7 @@ impl Oracle {
         let Some(now) = &self.now.state else {
             return Ok(());
         };
-        let tasks = Self::read(server, now, TASKS)?;
+        let tasks = Self::read(server, now, TASKS, None)?;
         let mut dropped = 0;
         for &id in &tasks.ids {
             let places = [
@@ -603,8 +660,22 @@ impl Oracle {
     /// At the end, when a farmer has left in good order.
     pub(crate) fn finish(&self, server: &Server, tasks: u64) -> Result<(), String> {
         let now = self.now.state.as_ref().ok_or("there is no state")?;
-        if !now.is_complete() || now.tasks.lines != tasks {
+        if !now.is_complete() {
             return Err(format!("the run did not complete: {now:?}"));
+        }
+        let (lines, added) = (&self.now.lines, &self.now.added);
+        let of_list = lines.iter().filter(|(id, _)| !added.contains(id));
+        let mut of_list: Vec<u64> = of_list.map(|(_, line)| *line).collect();
+        of_list.sort_unstable();
+        if of_list.iter().copied().ne(0..tasks) {
+            return Err(format!(
+                "the list has {tasks} lines, the run {of_list:?}, and {added:?} were added"
+            ));
+        }
+        for (id, line) in &self.answered {
+            if !added.contains(id) || lines.get(id) != Some(line) {
+                return Err(format!("task {id}, line {line}, was added and is lost"));
+            }
         }
         if now.dropped > 0 {
             return Err(format!("{} lines of the last list never ran", now.dropped));

@@ -4,6 +4,8 @@ use std::time::{Duration, Instant};
 
 use super::Ledger;
 use crate::farm::message::Event;
+use crate::farm::supervisor::why;
+use crate::model::farmer::Cause;
 use crate::model::polling::look_every;
 use crate::workdir::error::Result;
 use crate::workdir::liveness::Waiting;
@@ -20,9 +22,6 @@ impl Ledger {
             self.times.busy = Instant::now();
             return Ok(());
         }
-        if self.is_complete_reported {
-            return Ok(());
-        }
         if self.times.read.elapsed() >= self.look_every() {
             self.times.read = Instant::now();
             self.session.refresh_state()?;
@@ -34,7 +33,17 @@ impl Ledger {
         let is_clean =
             self.suspects.is_empty() && self.reports.is_empty() && !self.session.has_pending();
         if is_clean && (self.is_stream_cut() || !self.has_reason_to_stay()?) {
-            self.is_complete_reported = true;
+            self.leave_if_none_waits()?;
+        }
+        Ok(())
+    }
+
+    /// Leaves, unless tasks were added since we looked.
+    fn leave_if_none_waits(&mut self) -> Result<()> {
+        let last = self.leave_record(why(Cause::Complete));
+        self.left = self.session.leave_if_none_waits(&last, &mut self.waiter)?;
+        self.show();
+        if self.left.is_some() {
             self.shared.send(Event::Complete);
         }
         Ok(())

@@ -70,11 +70,25 @@ impl Ledger {
     }
 
     pub(super) fn wait_to_leave(&mut self) -> String {
+        let has_left = self.left.is_some();
         let leave = |request| match request {
             LedgerRequest::Leave(why) => Some(why),
+            LedgerRequest::Write(record) if has_left => {
+                self.session.journal().lock().push(&record);
+                None
+            }
             _ => None,
         };
         self.requests.iter().find_map(leave).unwrap_or_default()
+    }
+
+    /// The record by which we leave.
+    pub(super) fn leave_record(&self, why: String) -> Record {
+        Record::Leave {
+            at: self.shared.clock.micros(Instant::now()),
+            why,
+            longest_wait_us: u64::try_from(self.longest_wait.as_micros()).unwrap_or(u64::MAX),
+        }
     }
 
     /// Settles the last ends, gives back tasks that did not run, and leaves.
@@ -83,14 +97,8 @@ impl Ledger {
         for task in self.shared.queue.retract(u64::MAX) {
             self.session.give_back(task, None);
         }
-        let at = self.shared.clock.micros(Instant::now());
         let journal = self.session.journal();
-        let longest_wait_us = u64::try_from(self.longest_wait.as_micros()).unwrap_or(u64::MAX);
-        journal.lock().push(&Record::Leave {
-            at,
-            why,
-            longest_wait_us,
-        });
+        journal.lock().push(&self.leave_record(why));
         let upto = journal.lock().end();
         let since = Instant::now();
         loop {

@@ -41,7 +41,7 @@ impl Ledger {
                 // Whether it is paused, the state has.
                 Order::Pause { stop } => self.shared.send(Event::StopTasks(stop)),
                 Order::Resume => self.shared.send(Event::StopTasks(false)),
-                Order::Drain { .. } => {}
+                Order::Drain { .. } | Order::Add { .. } => {}
             }
         }
         Ok(())

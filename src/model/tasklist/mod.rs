@@ -11,6 +11,7 @@
 mod remarks;
 
 use std::collections::HashSet;
+use std::ffi::OsString;
 use std::sync::Arc;
 
 use memchr::{memchr, memchr3_iter};
@@ -78,6 +79,15 @@ pub struct Dialect {
 }
 
 impl Dialect {
+    /// How lists are read where tasks have variables of these names.
+    pub fn of(plain: bool, names: impl Iterator<Item = OsString>) -> Self {
+        let names = names.filter_map(|name| name.into_string().ok());
+        Self {
+            plain,
+            variables: Some(Arc::new(names.collect())),
+        }
+    }
+
     /// Whether tasks will have a variable.
     fn is_set(&self, name: &str) -> bool {
         /// What we, or a plan for devices, may set.

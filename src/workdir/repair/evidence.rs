@@ -1,12 +1,16 @@
 //! What can be read from the files of a damaged workdir.
 //!
 //! Guarantee: the newest attempt of a task counts; if an attempt has several ends, the best one
-//! counts; a file whose checksum is right takes precedence over all others.
+//! counts; a file whose checksum is right takes precedence over all others; of `orders` each
+//! line that can be read is kept, so that tasks that were added stay so.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::sync::Arc;
 
+use serde_json::Value;
+
+use crate::model::ids::IdSet;
 use crate::model::outcome::Destination;
 use crate::model::record::Record;
 use crate::model::task::{TaskId, parse_line};
@@ -14,8 +18,9 @@ use crate::model::tasklist::Dialect;
 use crate::workdir::error::{Context, Error, Result};
 use crate::workdir::files::{Lines, sum_of};
 use crate::workdir::fs::{Dir, File, NotAFile, Open};
-use crate::workdir::layout::{self, FAILED, FINISHED, REQUEUED, TASKS, TOPROCESS};
+use crate::workdir::layout::{self, FAILED, FINISHED, ORDERS, REQUEUED, TASKS, TOPROCESS};
 use crate::workdir::membership;
+use crate::workdir::orders::Order;
 use crate::workdir::resume::{ListFailure, ListFile};
 use crate::workdir::state::{self, FORMAT, Log, Members, State};
 use crate::workdir::transaction::{RequeueReason, parse_note};
@@ -38,6 +43,10 @@ pub(super) struct Findings {
     not_ended: BTreeSet<TaskId>,
     /// The tasks in `finished`.
     in_finished: BTreeSet<TaskId>,
+    /// The orders that can be read.
+    orders: Vec<Vec<u8>>,
+    /// Of these, the tasks that were added: they are not of the list.
+    added: IdSet,
     pub(super) unusable: u64,
     /// Nothing that is known belongs to a later transaction.
     pub(super) seq: u64,
@@ -61,7 +70,7 @@ impl Findings {
     pub(super) fn read(dir: &Arc<dyn Dir>, lock: &dyn File, state: Option<&State>) -> Result<Self> {
         let mut found = Self::default();
         if let Some(state) = state {
-            for name in [TASKS, FINISHED] {
+            for name in [TASKS, FINISHED, ORDERS] {
                 if is_whole(dir, state, name)? {
                     found.whole.insert(name);
                 }
@@ -90,6 +99,7 @@ impl Findings {
             found.read_tasks(dir, name, end)?;
         }
         found.read_requeued(dir)?;
+        found.read_orders(dir, state.map(|state| state.orders.len))?;
         Ok(found)
     }
 
@@ -208,7 +218,43 @@ impl Findings {
         Ok(())
     }
 
-    /// The k-th task of the list is task k, unless a file says otherwise.
+    /// Orders; where the file is as it was written, those that were given.
+    fn read_orders(&mut self, dir: &Arc<dyn Dir>, known: Option<u64>) -> Result<()> {
+        let known = known.filter(|_| self.whole.contains(ORDERS));
+        let mut at = 0;
+        self.unusable += count_unusable(dir, ORDERS, |line| {
+            at += line.len() as u64 + 1;
+            if known.is_some_and(|known| at > known) {
+                return true;
+            }
+            match Order::of(line) {
+                Order::Unknown(_) if serde_json::from_slice::<Value>(line).is_err() => {
+                    return false;
+                }
+                Order::Add { ids } => self.added.insert(&ids),
+                _ => {}
+            }
+            self.orders.push(line.to_vec());
+            true
+        })?;
+        Ok(())
+    }
+
+    /// The orders that a repaired workdir has, unless the file is as it was written.
+    pub(super) fn orders(&self) -> Option<Vec<u8>> {
+        let n = self.lines.len() as u64;
+        let is_of_run = |line: &&Vec<u8>| match Order::of(line) {
+            // It may have been cut off before its tasks were there.
+            Order::Add { ids } => ids.iter().all(|id| id.0 < n),
+            _ => true,
+        };
+        let kept = self.orders.iter().filter(is_of_run);
+        let lines = kept.flat_map(|line| [line, &b"\n"[..]].concat());
+        (!self.whole.contains(ORDERS)).then(|| lines.collect())
+    }
+
+    /// The k-th task of the list is task k, not counting those that were added, unless a file
+    /// says otherwise.
     pub(super) fn take_lines_of(
         &mut self,
         list: &Path,
@@ -225,6 +271,9 @@ impl Findings {
         let file = file.read_as(dialect);
         let mut next = 0;
         file.each(|line| {
+            while self.added.contains(TaskId(next)) {
+                next += 1;
+            }
             let id = TaskId(next);
             next += 1;
             let known = self.lines.entry(id).or_insert_with(|| line.to_vec());

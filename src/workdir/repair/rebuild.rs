@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use crate::model::outcome::Destination;
 use crate::workdir::error::{Context, Result};
-use crate::workdir::files::{Committed, NewFile, sum_of};
+use crate::workdir::files::NewFile;
 use crate::workdir::fs::{Dir, File, NotAFile, Open, Workdir, is_no_folder};
 use crate::workdir::layout::{FAILED, FINISHED, LOCK, ORDERS, REQUEUED, SHARED, TASKS, TOPROCESS};
 use crate::workdir::mechanism::Mechanism;
@@ -65,7 +65,6 @@ impl Findings {
         }
         let mut state = self.state(lock, workdir.mechanism);
         state.dropped = dropped;
-        state.orders = whole(dir, state.orders).unwrap_or_default();
         (state.tasks, state.requeued) = (tasks.committed(), requeued.committed());
         (state.finished, state.failed) = (finished.committed(), failed.committed());
         let generation = state.queue().generation + 1;
@@ -78,6 +77,12 @@ impl Findings {
             (TOPROCESS, left),
         ] {
             put(dir, &file.complete()?, name)?;
+        }
+        if let Some(lines) = self.orders() {
+            let mut orders = new(ORDERS)?;
+            orders.write(&lines).context("write", ORDERS)?;
+            state.orders = orders.committed();
+            put(dir, &orders.complete()?, ORDERS)?;
         }
         for farmer in membership::present(dir)? {
             membership::retire(dir, &farmer, state.seq)?;
@@ -116,14 +121,6 @@ impl Findings {
             ..State::new(old.mechanism)
         }
     }
-}
-
-/// The known part of `orders`, where that is as it was written. Lost orders do no harm: nobody
-/// is left that could obey them, and whether the run is paused is in the state.
-fn whole(dir: &Arc<dyn Dir>, known: Committed) -> Option<Committed> {
-    let file = dir.open(ORDERS, Open::Read).ok()?;
-    let sum = sum_of(&*file, known.len).ok()?;
-    (file.len().ok()? >= known.len && sum == known.sum).then_some(known)
 }
 
 fn write_state(dir: &Arc<dyn Dir>, state: &mut State) -> Result<()> {

@@ -2,20 +2,22 @@
 //!
 //! It is matched by the text of its lines, and the n-th occurrence of it: a line that was there
 //! keeps its id, a new one gets the next free id, a line that was removed leaves `toprocess`
-//! and `failed`. Guarantee: an id never means another line than before; a task that has ended
-//! or that a live farmer has claimed is not queued again; every other line of the list is in
-//! `toprocess` afterwards.
+//! and `failed`. Tasks of `pytf add` are not of the list: no line is matched with them, and they
+//! stay where they are. Guarantee: an id never means another line than before; a task that has
+//! ended or that a live farmer has claimed is not queued again; every other line of the list is
+//! in `toprocess` afterwards, and so is every added task that was there.
 
 use crate::workdir::state::{Act, Members, Queue};
 use std::collections::HashSet;
 
 use super::list::{ListFailure, ListFile};
-use crate::model::ids::Ids;
+use crate::model::ids::{IdSet, Ids};
 use crate::model::task::{TaskId, fingerprint, parse_line, push_line};
 use crate::model::tasklist::Remarks;
 use crate::workdir::error::{Context, Result};
 use crate::workdir::files::{NewFile, lines_of};
 use crate::workdir::layout::{FAILED, FINISHED, TASKS, TOPROCESS};
+use crate::workdir::orders;
 use crate::workdir::retry::take_failed;
 use crate::workdir::transaction::{RequeueReason, Txn};
 
@@ -45,17 +47,20 @@ pub struct EditPolicy {
     pub drop: bool,
 }
 
-/// The known tasks by text, and which occurrences the new list has used.
+/// The known tasks of the list by text, and which occurrences the new list has used.
 struct ByText {
     tasks: Vec<((u64, u64), u64)>,
     used: Vec<bool>,
 }
 
 impl ByText {
-    fn read(txn: &mut Txn<'_>) -> Result<Self> {
+    /// All but these.
+    fn read(txn: &mut Txn<'_>, added: &IdSet) -> Result<Self> {
         let mut tasks = Vec::new();
         txn.each_line(TASKS, |line| {
-            if let Some((id, text)) = parse_line(line) {
+            if let Some((id, text)) = parse_line(line)
+                && !added.contains(id)
+            {
                 tasks.push((fingerprint(text), id.0));
             }
         })?;
@@ -129,11 +134,15 @@ pub(super) fn matched(
 ) -> Result<Matched, ListFailure> {
     let was_known = txn.state().tasks.lines;
     let is_prepared = txn.state().seq > 0;
-    let mut by_text = ByText::read(txn)?;
+    let added = orders::added(txn, 0)?;
+    let mut by_text = ByText::read(txn, &added)?;
+    let of_list = by_text.tasks.len() as u64;
+    // The run began with tasks that were added.
+    let is_first_list = of_list == 0 && !added.is_empty();
     let places = places(txn, was_known)?;
     let mut queue = txn.new_file(TOPROCESS)?;
     let (mut new, mut next, mut lines) = (Vec::new(), was_known, 0);
-    let (mut in_order, mut restored) = (true, Vec::new());
+    let (mut in_order, mut above, mut restored) = (true, 0, Vec::new());
     let remarks = list.each(|line| {
         let known = by_text.take(line);
         let id = known.unwrap_or_else(|| {
@@ -141,7 +150,8 @@ pub(super) fn matched(
             next += 1;
             next - 1
         });
-        in_order &= id == lines;
+        in_order &= id >= above;
+        above = id + 1;
         lines += 1;
         match known.and_then(|id| places.get(index(id))) {
             Some(Place::Claimed | Place::Failed | Place::Finished) => return Ok(()),
@@ -151,7 +161,7 @@ pub(super) fn matched(
         let written = queue.write_task(TaskId(id), line);
         written.context("write", TOPROCESS)
     })?;
-    let is_same = in_order && lines == was_known;
+    let is_same = in_order && next == was_known && lines == of_list;
     if is_same && is_prepared && restored.is_empty() {
         return Ok(Matched::new(remarks, None, Gone::default()));
     }
@@ -164,10 +174,11 @@ pub(super) fn matched(
         forgotten: gone.failed.len() as u64,
         restored: restored.len() as u64,
     };
-    if is_prepared {
-        refuse(&changed, was_known, lines, is_same, list, edits)?;
+    if is_prepared && !is_first_list {
+        refuse(&changed, of_list, lines, is_same, list, edits)?;
         gone.check_may_drop(txn, list, edits)?;
     }
+    keep_added(txn, &added, &mut queue)?;
     txn.append(TASKS, &new)?;
     gone.drop_all(txn)?;
     if is_prepared {
@@ -177,8 +188,25 @@ pub(super) fn matched(
     // If a farmer still runs a task whose line was removed, the next start looks again.
     let is_settled = gone.claimed.is_empty();
     txn.state_mut().list = is_settled.then(|| list.identity.clone());
-    let is_reported = !is_same || changed.restored > 0;
+    let is_reported = !is_first_list && (!is_same || changed.restored > 0);
     Ok(Matched::new(remarks, is_reported.then_some(changed), gone))
+}
+
+/// Added tasks that wait go on waiting, after those of the list.
+fn keep_added(txn: &mut Txn<'_>, added: &IdSet, queue: &mut NewFile) -> Result<()> {
+    if added.is_empty() {
+        return Ok(());
+    }
+    let mut written = Ok(());
+    txn.each_line_from(txn.state().queue().cursor, TOPROCESS, |line| {
+        if let Some((id, text)) = parse_line(line)
+            && added.contains(id)
+            && written.is_ok()
+        {
+            written = queue.write_task(id, text);
+        }
+    })?;
+    written.context("write", TOPROCESS)
 }
 
 /// Makes a rewritten file the queue.
@@ -269,16 +297,16 @@ impl Gone {
 
 fn refuse(
     changed: &ListChanges,
-    was_known: u64,
+    of_list: u64,
     lines: u64,
     is_same: bool,
     list: &ListFile,
     edits: EditPolicy,
 ) -> Result<(), ListFailure> {
     let name = list.path.display();
-    if was_known > 0 && lines == 0 {
+    if of_list > 0 && lines == 0 {
         return Err(ListFailure::Refused(format!(
-            "{name} holds no task, but this workdir was made from a list of {was_known}: was it \
+            "{name} holds no task, but this workdir was made from a list of {of_list}: was it \
              cut off? For another list choose another workdir with --workdir"
         )));
     }
@@ -289,9 +317,9 @@ fn refuse(
             changed.new, changed.vanished
         )));
     }
-    if was_known > 0 && changed.new == lines {
+    if of_list > 0 && changed.new == lines {
         return Err(ListFailure::Refused(format!(
-            "no line of {name} is among the {was_known} tasks of this workdir: it belongs to another \
+            "no line of {name} is among the {of_list} tasks of this workdir: it belongs to another \
              list; choose another with --workdir"
         )));
     }

@@ -15,6 +15,7 @@ use crate::model::tasklist::{Dialect, ListError, Parser, Remarks};
 use crate::model::template::TemplateError;
 use crate::workdir::error::{Error, Result};
 use crate::workdir::fs::uninterrupted;
+use crate::workdir::layout::{FAILED, FINISHED, LOCK, NODES, REQUEUED, TASKS, TOPROCESS};
 use crate::workdir::state::ListIdentity;
 
 /// The bytes of a list, and an identity that changes with them.
@@ -84,6 +85,26 @@ impl ListFile {
     /// How it is read.
     pub fn dialect(&self) -> &Dialect {
         &self.dialect
+    }
+
+    /// Refuses a path that leads into a workdir: its files look like lists, and their lines begin
+    /// with ids.
+    pub fn refuse_file_of_workdir(list: &Path) -> Result<(), ListFailure> {
+        const FILES: [&str; 6] = [LOCK, TASKS, TOPROCESS, FINISHED, FAILED, REQUEUED];
+        let real = list.canonicalize().unwrap_or_else(|_| list.to_owned());
+        let name = real.file_name().and_then(|name| name.to_str());
+        let Some((name, folder)) = name.zip(real.parent()) else {
+            return Ok(());
+        };
+        if !FILES.contains(&name) || !folder.join(LOCK).is_file() || !folder.join(NODES).is_dir() {
+            return Ok(());
+        }
+        Err(ListFailure::Refused(format!(
+            "{} is a file of a workdir, not a task list. The same command as before resumes the \
+             run; 'pytf retry {}' lets failed tasks run again",
+            list.display(),
+            list.parent().unwrap_or(folder).display()
+        )))
     }
 
     /// The same list, read in another way.

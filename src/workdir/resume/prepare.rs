@@ -104,7 +104,8 @@ fn check_never_used(dir: &Arc<dyn Dir>) -> Result<()> {
     Ok(())
 }
 
-/// Makes the workdir ready for tasks from a stream; `folder` as for a list.
+/// Makes the workdir ready for tasks that are of no list: they come from a stream, or are
+/// added. `folder` as for a list.
 pub fn prepare_stream(
     workdir: &Workdir,
     who: &str,

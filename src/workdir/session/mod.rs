@@ -496,13 +496,42 @@ impl Session {
     /// it is about to be empty. In the result `state.feeding` counts our stream if it was not
     /// read to its end.
     pub fn leave(&mut self, upto: u64, waiting: &mut dyn Waiting) -> Result<State> {
-        self.guarded(waiting, |session, waiting| session.try_leave(upto, waiting))
+        self.guarded(waiting, |session, waiting| {
+            session.sync_journal()?;
+            let workdir = session.workdir.clone();
+            let txn = session.membership().begin(&workdir, waiting)?;
+            session.commit_leave(txn, upto)
+        })
     }
 
-    fn try_leave(&mut self, upto: u64, waiting: &mut dyn Waiting) -> Result<State> {
-        self.sync_journal()?;
+    /// Leaves as [`Self::leave`], with this record as the last of the journal, unless tasks
+    /// wait: they may have been added since we looked. `None` when we stay; then we know them.
+    ///
+    /// So who adds tasks to a run with members knows that one of them takes the tasks, or ends
+    /// for another reason than that nothing is left to do.
+    pub fn leave_if_none_waits(
+        &mut self,
+        last: &Record,
+        waiting: &mut dyn Waiting,
+    ) -> Result<Option<State>> {
+        self.guarded(waiting, |session, waiting| {
+            session.sync_journal()?;
+            let workdir = session.workdir.clone();
+            let txn = session.membership().begin(&workdir, waiting)?;
+            if txn.state().left() > 0 {
+                session.state = txn.state().clone();
+                return Ok(None);
+            }
+            // Others that see that we have left see why, too.
+            session.journal.lock().push(last);
+            session.sync_journal()?;
+            let upto = session.journal.lock().end();
+            session.commit_leave(txn, upto).map(Some)
+        })
+    }
+
+    fn commit_leave(&mut self, mut txn: Txn<'_>, upto: u64) -> Result<State> {
         self.back.sort_by_key(|(task, _)| task.id);
-        let mut txn = self.membership().begin(&self.workdir, waiting)?;
         txn.settle(self.unsettled.iter().map(as_result))?;
         if txn.state().live > 1 && txn.state().left() > 0 {
             txn.requeue(&self.back)?;

@@ -112,6 +112,9 @@ pub enum Act {
     Order {
         /// Its word in `orders`.
         order: String,
+        /// The tasks that it concerns.
+        #[serde(default, skip_serializing_if = "Ids::is_empty")]
+        ids: Ids,
     },
     /// Not a transaction: the members when a segment of the log began.
     Checkpoint {

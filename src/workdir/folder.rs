@@ -1,0 +1,19 @@
+//! The folder in which a run was first started: relative paths in its tasks lead to other files
+//! elsewhere.
+
+use std::os::unix::fs::MetadataExt;
+
+/// The current folder, where it has a path that the state can hold.
+pub fn current_folder() -> Option<String> {
+    let here = std::env::current_dir().ok()?.into_os_string();
+    here.into_string().ok().filter(|path| path.len() <= 1024)
+}
+
+/// Whether two paths mean one folder: it may have several, above all on several nodes.
+pub fn is_same_folder(one: &str, other: &str) -> bool {
+    let identity = |path: &str| {
+        let stat = std::fs::metadata(path).ok()?;
+        Some((stat.dev(), stat.ino()))
+    };
+    one == other || identity(one).is_some_and(|one| Some(one) == identity(other))
+}
