@@ -84,9 +84,13 @@ fn directive(comment: &[u8]) -> Option<String> {
                 .is_none_or(|b| matches!(b, b' ' | b'\t' | b':'))
         })
     };
+    if comment.starts_with(b"#PYTF:") {
+        return Some("a directive is written #PYTF, without a colon".to_owned());
+    }
     if is("#PYTF") {
         return Some(format!(
-            "this pytf has no directives, so '{}' would be ignored: remove it, {PLAIN}",
+            "a directive behind a command is not known to this pytf, so '{}' would be ignored: remove \
+             it, {PLAIN}",
             shown(comment)
         ));
     }
@@ -295,8 +299,7 @@ mod tests {
             ("#METAQ NODES 2", 0, "METAQ"),
             ("#HQ --cpus=2", 0, "HyperQueue"),
             ("#FLUX: -N4", 0, "Flux"),
-            ("#PYTF cpus=4", 0, "no directives"),
-            ("./sim 'a b' #PYTF mem=4G", 12, "no directives"),
+            ("./sim 'a b' #PYTF mem=4G", 12, "behind a command"),
             ("[# 3 #] ./sim 4", 0, "GREASY"),
             ("[#-1, 2-4 #] ./sim 4", 0, "GREASY"),
             ("[@ /work/a @] ./sim 4", 0, "GREASY"),

@@ -90,6 +90,9 @@ pub enum TemplateError {
         /// How many lists there are.
         lists: usize,
     },
+    /// Values that are in no task.
+    #[error("'{0}' is not in the command: without it the same task would run many times")]
+    Unused(String),
     /// A replacement string of GNU parallel that means nothing here.
     #[error("'{name}' of GNU parallel is not known here: {instead}")]
     Unknown {
@@ -164,7 +167,21 @@ impl Template {
         if inputs.is_empty() {
             return Err(TemplateError::NoValues);
         }
-        let pieces = pieces(&command.join(&b' '), inputs.len())?;
+        let command = command.join(&b' ');
+        let lists = inputs.len();
+        let mut pieces = pieces(&command, &|name| numbered(name, lists))?;
+        if !pieces.iter().any(|piece| !matches!(piece, Piece::Text(_))) {
+            let is_empty = command.trim_ascii().is_empty();
+            if !is_empty {
+                pieces.push(Piece::Text(b" ".to_vec()));
+            }
+            pieces.push(Piece::Value {
+                which: Which::All,
+                part: Part::Whole,
+                // Without a command the values are the commands.
+                quoting: (!is_empty).then_some(Quoting::Bare),
+            });
+        }
         Ok(Self { pieces, inputs })
     }
 
@@ -221,8 +238,17 @@ fn inputs(first: &[u8], words: &[&[u8]], is_first: bool) -> Result<Vec<Input>, T
     })
 }
 
-/// The parts of a command; one without replacement strings gets `{}` at its end.
-fn pieces(command: &[u8], lists: usize) -> Result<Vec<Piece>, TemplateError> {
+/// What a name between braces means; `None` where it is no replacement string.
+type Resolve<'a> = &'a dyn Fn(&str) -> Result<Option<Replacement>, TemplateError>;
+
+/// A replacement string.
+enum Replacement {
+    Number,
+    Value(Which, Part),
+}
+
+/// The parts of a command.
+fn pieces(command: &[u8], resolve: Resolve<'_>) -> Result<Vec<Piece>, TemplateError> {
     let command = command.trim_ascii();
     match command.first() {
         Some(b'#') => return Err(TemplateError::Comment),
@@ -242,33 +268,33 @@ fn pieces(command: &[u8], lists: usize) -> Result<Vec<Piece>, TemplateError> {
         let Some(name) = std::str::from_utf8(&command[at..close]).ok() else {
             continue;
         };
-        let Some(piece) = replacement(name, lists, &command[..open])? else {
-            continue;
+        let piece = match resolve(name)? {
+            None => continue,
+            Some(Replacement::Number) => Piece::Number,
+            Some(Replacement::Value(which, part)) => {
+                let name = || format!("{{{name}}}");
+                let quoting = quoting(&command[..open]);
+                let quoting = quoting.ok_or_else(|| TemplateError::Unsafe { name: name() })?;
+                let quoting = Some(quoting);
+                Piece::Value {
+                    which,
+                    part,
+                    quoting,
+                }
+            }
         };
         pieces.push(Piece::Text(command[text..open].to_vec()));
         pieces.push(piece);
         (at, text) = (close + 1, close + 1);
     }
-    let has_none = pieces.is_empty();
     pieces.push(Piece::Text(command[text..].to_vec()));
-    if has_none {
-        if !command.is_empty() {
-            pieces.push(Piece::Text(b" ".to_vec()));
-        }
-        pieces.push(Piece::Value {
-            which: Which::All,
-            part: Part::Whole,
-            // Without a command the values are the commands.
-            quoting: (!command.is_empty()).then_some(Quoting::Bare),
-        });
-    }
     Ok(pieces)
 }
 
-/// What stands for the name between braces; `None` where it is no replacement string.
-fn replacement(name: &str, lists: usize, before: &[u8]) -> Result<Option<Piece>, TemplateError> {
+/// GNU parallel's replacement strings, of so many lists.
+fn numbered(name: &str, lists: usize) -> Result<Option<Replacement>, TemplateError> {
     if name == "#" {
-        return Ok(Some(Piece::Number));
+        return Ok(Some(Replacement::Number));
     }
     if name == "%" {
         let instead = "write $PYTF_SLOT";
@@ -289,7 +315,6 @@ fn replacement(name: &str, lists: usize, before: &[u8]) -> Result<Option<Piece>,
     let Some((_, part)) = PARTS.into_iter().find(|(text, _)| *text == part) else {
         return Ok(None);
     };
-    let shown = || format!("{{{name}}}");
     let which = match number.parse::<i64>() {
         _ if number.is_empty() => Which::All,
         Err(_) => return Ok(None),
@@ -301,17 +326,11 @@ fn replacement(name: &str, lists: usize, before: &[u8]) -> Result<Option<Piece>,
                 number - 1
             };
             let of = usize::try_from(at).ok().filter(|at| *at < lists);
-            let name = shown();
+            let name = format!("{{{name}}}");
             Which::Of(of.ok_or(TemplateError::NoSuchList { name, lists })?)
         }
     };
-    let quoting = quoting(before).ok_or_else(|| TemplateError::Unsafe { name: shown() })?;
-    let quoting = Some(quoting);
-    Ok(Some(Piece::Value {
-        which,
-        part,
-        quoting,
-    }))
+    Ok(Some(Replacement::Value(which, part)))
 }
 
 /// The lines of a file of values.
@@ -350,6 +369,29 @@ struct Group {
 }
 
 impl Tasks {
+    /// Those of a command with `{NAME}` where the value of a list is inserted; each list has its
+    /// name. They are combined as the lists of [`Template`].
+    pub fn named(command: &[u8], lists: Vec<(&str, Vec<Vec<u8>>)>) -> Result<Self, TemplateError> {
+        let resolve = |name: &str| {
+            let list = lists.iter().position(|(known, _)| *known == name);
+            Ok(list.map(|list| Replacement::Value(Which::Of(list), Part::Whole)))
+        };
+        let pieces = pieces(command, &resolve)?;
+        let is_used = |list: usize| {
+            let is_it = |piece: &Piece| matches!(piece, Piece::Value { which: Which::Of(of), .. } if *of == list);
+            pieces.iter().any(is_it)
+        };
+        if let Some(list) = (0..lists.len()).find(|list| !is_used(*list)) {
+            return Err(TemplateError::Unused(format!("{{{}}}", lists[list].0)));
+        }
+        let group = |(_, values): (&str, Vec<Vec<u8>>)| Group {
+            len: values.len(),
+            lists: vec![values],
+        };
+        let groups = lists.into_iter().map(group).collect();
+        Ok(Self { pieces, groups })
+    }
+
     /// How many there are.
     pub fn count(&self) -> u64 {
         let lens = self.groups.iter().map(|group| group.len as u64);

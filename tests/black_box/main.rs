@@ -22,6 +22,7 @@ mod command_line;
 mod completions;
 mod damage;
 mod devices;
+mod directives;
 mod doubles;
 mod ending;
 mod exit_status;

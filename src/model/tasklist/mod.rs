@@ -1,13 +1,14 @@
 //! The task list: bytes → the lines that are tasks.
 //!
 //! One line, one task. Blank lines and lines whose first non-blank byte is `#` are not tasks; a
-//! line that ends in a backslash continues in the next one, as in a shell. Directives of other
-//! tools are errors: they would be ignored. The parser is fed chunks as they arrive, from a
+//! line that ends in a backslash continues in the next one, as in a shell. `#PYTF` begins a
+//! directive. Directives of other tools are errors: they would be ignored. The parser is fed chunks as they arrive, from a
 //! file of a million lines or from a pipe that stays open, and keeps no more than one
 //! unfinished line. Guarantee: where the chunks are cut never changes the result, a task is
 //! never empty, holds no line end and no NUL byte, and is otherwise byte for byte what the list
 //! says.
 
+mod directives;
 mod remarks;
 
 use std::collections::HashSet;
@@ -18,6 +19,8 @@ use memchr::{memchr, memchr3_iter};
 
 use super::foreign_syntax::{self, Suspicion};
 use super::setup;
+use super::template::Tasks;
+use directives::{Directives, Wrong, directive, is_nearly_one};
 pub use remarks::{Occurrences, Remarks};
 
 /// The longest line that is accepted, in bytes. Longer than any command that
@@ -52,6 +55,16 @@ pub enum ListError {
     /// The line says something to another tool.
     #[error("line {line}, column {column}: {what}")]
     ForeignSyntax {
+        /// The line.
+        line: u64,
+        /// The byte in it, counted from 1.
+        column: u64,
+        /// What it is and what to do.
+        what: String,
+    },
+    /// A directive that is not understood.
+    #[error("line {line}, column {column}: {what}")]
+    Directive {
         /// The line.
         line: u64,
         /// The byte in it, counted from 1.
@@ -122,6 +135,7 @@ pub struct Parser {
     suspicion: Suspicion,
     limit: usize,
     dialect: Dialect,
+    directives: Directives,
     remarks: Remarks,
 }
 
@@ -140,6 +154,7 @@ impl Parser {
             suspicion: Suspicion::default(),
             limit,
             dialect,
+            directives: Directives::default(),
             remarks: Remarks::default(),
         }
     }
@@ -280,25 +295,79 @@ impl Parser {
     ) -> Result<(), ListError> {
         let has_cr = std::mem::take(&mut self.has_cr);
         let task = trim(text);
+        // Where it begins in `text`.
+        let begin = task.as_ptr().addr() - text.as_ptr().addr();
+        if !self.dialect.plain && directive(task).is_some() {
+            let tasks = self.directives.take(task).map_err(|Wrong { at, what }| {
+                let (line, column) = self.place(begin + at, number);
+                ListError::Directive { line, column, what }
+            })?;
+            self.parts.clear();
+            return tasks.map_or(Ok(()), |tasks| self.repeat(&tasks, number, emit));
+        }
         let dialect = &self.dialect;
         let is_set = |name: &str| dialect.is_set(name);
-        let is_suspect = !dialect.plain && self.suspicion.falls_on(task);
-        if is_suspect && let Some(mark) = foreign_syntax::find(task, &is_set) {
-            let at = task.as_ptr().addr() - text.as_ptr().addr() + mark.at;
-            return Err(self.mark(at, number, mark.what));
+        if !dialect.plain
+            && self.suspicion.falls_on(task)
+            && let Some(mark) = foreign_syntax::find(task, &is_set)
+        {
+            let (line, column) = self.place(begin + mark.at, number);
+            let what = mark.what;
+            return Err(ListError::ForeignSyntax { line, column, what });
         }
-        let last = self.remarks.lines;
-        self.parts.clear();
         if task.is_empty() || task[0] == b'#' {
+            self.parts.clear();
+            if is_nearly_one(task) {
+                self.remarks.spaced.add(number);
+            }
             return Ok(());
         }
+        let around = self.directives.around(task).map_err(|at| {
+            let (line, column) = self.place(begin + at, number);
+            let what = "the suffix would be a part of this comment".to_owned();
+            ListError::Directive { line, column, what }
+        })?;
+        self.parts.clear();
+        let command = around.as_deref().unwrap_or(task);
+        self.command(command, number, has_cr);
+        emit(command);
+        Ok(())
+    }
+
+    /// The tasks of a command that is repeated.
+    fn repeat(
+        &mut self,
+        tasks: &Tasks,
+        number: u64,
+        emit: &mut dyn FnMut(&[u8]),
+    ) -> Result<(), ListError> {
+        let mut command = Vec::new();
+        for task in 0..tasks.count() {
+            command.clear();
+            tasks.push(&mut command, task);
+            let around = self.directives.around(&command).map_err(|_| {
+                let what = "the suffix would be a part of the comment of this command".to_owned();
+                let (line, column) = (number, 1);
+                ListError::Directive { line, column, what }
+            })?;
+            let command = around.as_deref().unwrap_or(&command);
+            self.command(command, number, false);
+            emit(command);
+        }
+        Ok(())
+    }
+
+    /// Notes what could surprise about a task.
+    fn command(&mut self, task: &[u8], number: u64, has_cr: bool) {
+        let dialect = &self.dialect;
+        let is_set = |name: &str| dialect.is_set(name);
         let seen = &mut self.remarks;
         seen.tasks += 1;
         if has_cr && memchr(b'\r', task).is_some() {
             seen.inner_cr.add(number);
         }
         if ends_in_escape(task) {
-            seen.backslash.add(last);
+            seen.backslash.add(seen.lines);
         }
         if setup::only_sets_up(task) {
             if seen.setup.count == 0 {
@@ -306,24 +375,18 @@ impl Parser {
             }
             seen.setup.add(number);
         }
-        if is_suspect {
+        if !dialect.plain && self.suspicion.falls_on(task) {
             for (_, name) in foreign_syntax::unset(task, &is_set) {
                 seen.add_unset(name, number);
             }
         }
-        emit(task);
-        Ok(())
     }
 
-    /// A mark at this byte of a task that may be joined from several lines.
-    fn mark(&self, at: usize, number: u64, what: String) -> ListError {
+    /// The line and the column of this byte of a text that may be joined from several lines.
+    fn place(&self, at: usize, number: u64) -> (u64, u64) {
         let part = self.parts.iter().rev().find(|(begin, _)| *begin <= at);
         let (begin, line) = part.copied().unwrap_or((0, number));
-        ListError::ForeignSyntax {
-            line,
-            column: (at - begin) as u64 + 1,
-            what,
-        }
+        (line, (at - begin) as u64 + 1)
     }
 }
 
@@ -410,6 +473,53 @@ mod tests {
     }
 
     #[test]
+    fn directives_change_the_tasks_below_and_are_comments_in_a_plain_list() {
+        let list =
+            b"a\n#PYTF prefix cd w &&\nb # c\n#PYTF repeat i=1-2 ./md {i}\n#PYTF defaults\nd\n";
+        let (found, remarks) = parse(&[list], 1000).unwrap();
+        let tasks = [
+            "a",
+            "cd w && b # c",
+            "cd w && ./md 1",
+            "cd w && ./md 2",
+            "d",
+        ];
+        assert_eq!(found, tasks.map(|task| task.as_bytes().to_vec()));
+        assert_eq!(remarks.tasks, 5);
+        let plain = Dialect {
+            plain: true,
+            ..Dialect::default()
+        };
+        let (found, _) = parse_as(plain, &[list], 1000).unwrap();
+        assert_eq!(
+            found,
+            ["a", "b # c", "d"].map(|task| task.as_bytes().to_vec())
+        );
+        for (list, at, part) in [
+            (&b"a\n  #PYTF perfix b\n"[..], (2, 9), "did you mean"),
+            (
+                b"#PYTF suffix > f\na # b\n",
+                (2, 3),
+                "a part of this comment",
+            ),
+            (
+                b"#PYTF suffix > f\na \\\n  # b\n",
+                (3, 3),
+                "a part of this comment",
+            ),
+        ] {
+            let error = parse(&[list], 1000).unwrap_err();
+            let ListError::Directive { line, column, what } = &error else {
+                panic!("{error}");
+            };
+            assert_eq!((*line, *column), at, "{what}");
+            assert!(what.contains(part), "{what}");
+        }
+        let (_, remarks) = parse(&[b"# PYTF prefix a\nb\n"], 1000).unwrap();
+        assert!(remarks.messages()[0].contains("a directive is written #PYTF"));
+    }
+
+    #[test]
     fn what_cannot_run_is_named_by_its_line() {
         let nul = |line, utf16| Err(ListError::Nul { line, utf16 });
         let long = |line| Err(ListError::TooLong { line, limit: 10 });
@@ -469,7 +579,7 @@ mod tests {
     fn directives_of_other_tools_are_errors_with_their_place() {
         for (list, line, column, what) in [
             ("a\n#DISBATCH BARRIER\nb\n", 2, 1, "disBatch"),
-            ("a\n\n  ./b  #PYTF mem=4G\n", 3, 8, "no directives"),
+            ("a\n\n  ./b  #PYTF mem=4G\n", 3, 8, "behind a command"),
             ("a \\\n  b \\\n c #@2", 3, 4, "runtask"),
             ("a\n 5,./b\n", 2, 2, "pylauncher"),
         ] {

@@ -29,6 +29,8 @@ pub struct Remarks {
     /// Tasks that end in a backslash after which nothing comes: the list ends there, or it is
     /// read as it is.
     pub backslash: Occurrences,
+    /// Comments that look like directives: `# PYTF`.
+    pub spaced: Occurrences,
     /// Tasks that only set up their own shell.
     pub setup: Occurrences,
     /// The first of them.
@@ -92,6 +94,10 @@ impl Remarks {
             (
                 self.inner_cr,
                 "a CR in the middle of the line does not end the task",
+            ),
+            (
+                self.spaced,
+                "a comment; a directive is written #PYTF, without a blank",
             ),
             (
                 self.backslash,

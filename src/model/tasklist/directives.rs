@@ -1,0 +1,424 @@
+//! `#PYTF` on a line of its own: text around the commands below, and a command that is repeated.
+//!
+//! | line | the tasks below |
+//! |---|---|
+//! | `#PYTF prefix TEXT` | begin with this text; without a text, with none |
+//! | `#PYTF suffix TEXT` | end with it |
+//! | `#PYTF env NAME=value …` | have these variables, as after the shell's `export` |
+//! | `#PYTF defaults` | have nothing of that |
+//! | `#PYTF repeat i=0-999:10 T=300,310 COMMAND` | is one task for each combination of the values, with `{i}` and `{T}` in the command |
+//!
+//! Guarantee: what is not understood is an error at its place; a list without `#PYTF` means what
+//! it says, byte for byte.
+
+use strsim::osa_distance;
+
+use crate::model::shell_text::comment;
+use crate::model::template::Tasks;
+
+/// The word by which a line is ours.
+const WORD: &[u8] = b"#PYTF";
+
+/// The most values of a range.
+const MOST: u64 = 10_000_000;
+
+/// What a line can say.
+const VERBS: [&str; 5] = ["prefix", "suffix", "env", "defaults", "repeat"];
+
+/// What is wrong with a directive.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Wrong {
+    /// The byte in the line, from 0.
+    pub(super) at: usize,
+    pub(super) what: String,
+}
+
+/// What holds for the tasks that follow.
+#[derive(Debug, Default)]
+pub(super) struct Directives {
+    prefix: Vec<u8>,
+    suffix: Vec<u8>,
+    /// The words after `export`.
+    env: Vec<u8>,
+}
+
+/// What follows the word in a line that is a directive. `#PYTF:` and `#PYTFX` are comments.
+pub(super) fn directive(line: &[u8]) -> Option<&[u8]> {
+    let rest = line.strip_prefix(WORD)?;
+    rest.first()
+        .is_none_or(|byte| matches!(byte, b' ' | b'\t'))
+        .then_some(rest)
+}
+
+/// Whether a comment was probably meant as a directive: `# PYTF …`.
+pub(super) fn is_nearly_one(line: &[u8]) -> bool {
+    let rest = line.strip_prefix(b"#").map(<[u8]>::trim_ascii_start);
+    let rest = rest.and_then(|rest| rest.strip_prefix(&WORD[1..]));
+    directive(line).is_none() && rest.is_some_and(|rest| matches!(rest.first(), Some(b' ' | b'\t')))
+}
+
+impl Directives {
+    /// Takes in a line, of which `rest` follows the word. Returns the tasks that it stands for.
+    pub(super) fn take(&mut self, line: &[u8]) -> Result<Option<Tasks>, Wrong> {
+        let (verb, text) = word(line, WORD.len());
+        let wrong = |at, what| Err(Wrong { at, what });
+        if line.ends_with(b"\\") {
+            return wrong(
+                line.len() - 1,
+                "a directive is one line: it cannot go on in the next".into(),
+            );
+        }
+        match verb.text {
+            b"prefix" => self.prefix = text.text.to_vec(),
+            b"suffix" => self.suffix = text.text.to_vec(),
+            b"env" => self.set(&text)?,
+            b"defaults" if text.text.is_empty() => *self = Self::default(),
+            b"defaults" => return wrong(text.at, "nothing follows 'defaults'".into()),
+            b"repeat" => return repeat(&text).map(Some),
+            other => return wrong(verb.at, unknown(other)),
+        }
+        Ok(None)
+    }
+
+    fn set(&mut self, text: &Text<'_>) -> Result<(), Wrong> {
+        let (first, _) = word(text.text, 0);
+        if name(first.text).is_none() {
+            let what = "NAME=value follows 'env', as after the shell's export".into();
+            return Err(Wrong { at: text.at, what });
+        }
+        if !self.env.is_empty() {
+            self.env.push(b' ');
+        }
+        self.env.extend_from_slice(text.text);
+        Ok(())
+    }
+
+    /// The command of a task with what stands around it; none where that is nothing. The error
+    /// is the place of a comment that would swallow the suffix.
+    pub(super) fn around(&self, command: &[u8]) -> Result<Option<Vec<u8>>, usize> {
+        if self.prefix.is_empty() && self.suffix.is_empty() && self.env.is_empty() {
+            return Ok(None);
+        }
+        let mut whole = Vec::new();
+        if !self.env.is_empty() {
+            whole.extend_from_slice(b"export ");
+            whole.extend_from_slice(&self.env);
+            whole.extend_from_slice(b"; ");
+        }
+        if !self.prefix.is_empty() {
+            whole.extend_from_slice(&self.prefix);
+            whole.push(b' ');
+        }
+        whole.extend_from_slice(command);
+        if !self.suffix.is_empty() {
+            if let Some(at) = comment(command) {
+                return Err(at);
+            }
+            whole.push(b' ');
+            whole.extend_from_slice(&self.suffix);
+        }
+        Ok(Some(whole))
+    }
+}
+
+/// A part of a line, and where it begins there.
+#[derive(Clone, Copy)]
+struct Text<'a> {
+    at: usize,
+    text: &'a [u8],
+}
+
+/// The first word of a line from this place on, and what follows it without the blanks around.
+fn word(line: &[u8], from: usize) -> (Text<'_>, Text<'_>) {
+    let is_blank = |byte: &u8| matches!(byte, b' ' | b'\t');
+    let skip = |from: usize| {
+        let blanks = line[from..].iter().take_while(|byte| is_blank(byte));
+        from + blanks.count()
+    };
+    let at = skip(from);
+    let len = line[at..].iter().take_while(|byte| !is_blank(byte)).count();
+    let rest = skip(at + len);
+    let first = Text {
+        at,
+        text: &line[at..at + len],
+    };
+    let text = line[rest..].trim_ascii_end();
+    (first, Text { at: rest, text })
+}
+
+/// The name before `=`, where this is one.
+fn name(word: &[u8]) -> Option<(&str, &[u8])> {
+    let equals = memchr::memchr(b'=', word)?;
+    let name = std::str::from_utf8(&word[..equals]).ok()?;
+    let is_name = name.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_');
+    (is_name && name.starts_with(|c: char| !c.is_ascii_digit()))
+        .then_some((name, &word[equals + 1..]))
+}
+
+/// Why this is not a verb.
+fn unknown(verb: &[u8]) -> String {
+    /// What a later pytf will know, and what sets it for all tasks now.
+    const LATER: [(&str, &str); 5] = [
+        ("cpus", "--cpus-per-task"),
+        ("gpus", "--gpus-per-task"),
+        ("time", "--task-timeout"),
+        ("cpus-per-task", "--cpus-per-task"),
+        ("gpus-per-task", "--gpus-per-task"),
+    ];
+    let text = String::from_utf8_lossy(&verb[..verb.len().min(40)])
+        .escape_debug()
+        .to_string();
+    let key = text
+        .trim_start_matches('-')
+        .split('=')
+        .next()
+        .unwrap_or_default()
+        .to_owned();
+    if text.is_empty() {
+        return format!("a word follows #PYTF: {}", VERBS.join(", "));
+    }
+    if let Some((key, option)) = LATER.iter().find(|(name, _)| *name == key) {
+        return format!("'{key}' is not known in lists: {option} sets it for all tasks");
+    }
+    let near = VERBS
+        .iter()
+        .map(|known| (osa_distance(&key, known), known))
+        .min();
+    match near.filter(|(edits, known)| *edits <= 2 && *edits < known.len()) {
+        Some((_, known)) => format!("'{text}' is not known; did you mean '{known}'?"),
+        None => format!(
+            "'{text}' is not known: the words are {}; --plain ignores all directives",
+            VERBS.join(", ")
+        ),
+    }
+}
+
+/// `i=0-999:10 T=300,310 COMMAND`
+fn repeat(text: &Text<'_>) -> Result<Tasks, Wrong> {
+    let mut lists: Vec<(&str, Vec<Vec<u8>>)> = Vec::new();
+    let mut rest = *text;
+    loop {
+        let (first, after) = word(rest.text, 0);
+        let at = rest.at;
+        let Some((name, values)) = name(first.text) else {
+            break;
+        };
+        let wrong = |what| Wrong { at, what };
+        if lists.iter().any(|(known, _)| *known == name) {
+            return Err(wrong(format!("'{name}' is there twice")));
+        }
+        let values = values.split(|&byte| byte == b',').map(range);
+        let values: Result<Vec<_>, _> = values.collect();
+        lists.push((name, values.map_err(wrong)?.concat()));
+        rest = Text {
+            at: at + after.at,
+            text: after.text,
+        };
+    }
+    let Text { at, text } = rest;
+    if lists.is_empty() || text.is_empty() {
+        let what = "NAME=VALUES and a command follow 'repeat', as in i=0-9 T=300,310 ./md {i} {T}";
+        return Err(Wrong {
+            at,
+            what: what.into(),
+        });
+    }
+    Tasks::named(text, lists).map_err(|error| {
+        let what = error.to_string();
+        Wrong { at, what }
+    })
+}
+
+/// The values of `0-20:5`, with the zeros of `001-100`; any other text is one value.
+fn range(item: &[u8]) -> Result<Vec<Vec<u8>>, String> {
+    let text = String::from_utf8_lossy(item);
+    if item.is_empty() {
+        return Err("a value is empty: write '' for it".to_owned());
+    }
+    let (span, step) = text.split_once(':').unwrap_or((&text, "1"));
+    let is_number = |text: &str| !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit());
+    let parts = span
+        .split_once('-')
+        .filter(|(from, to)| is_number(from) && is_number(to));
+    let Some((from, to)) = parts.filter(|_| is_number(step)) else {
+        let value = if item == b"''" { &item[..0] } else { item };
+        return Ok(vec![value.to_vec()]);
+    };
+    let number = |text: &str| {
+        text.parse::<u64>()
+            .map_err(|_| format!("{text} is too large"))
+    };
+    let (first, last, step) = (number(from)?, number(to)?, number(step)?);
+    if (last.saturating_sub(first)) / step.max(1) > MOST {
+        return Err(format!("the range {text} has more than {MOST} values"));
+    }
+    if first > last || step == 0 {
+        return Err(format!("the range {text} has no values"));
+    }
+    let width = if from.starts_with('0') { from.len() } else { 0 };
+    let mut values = Vec::new();
+    let mut next = Some(first);
+    while let Some(value) = next.filter(|value| *value <= last) {
+        values.push(format!("{value:0width$}").into_bytes());
+        next = value.checked_add(step);
+    }
+    Ok(values)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The tasks of a list whose lines are directives and commands, or what is wrong, with the
+    /// number of the line and the column.
+    fn tasks(list: &str) -> Result<Vec<String>, (usize, usize, String)> {
+        let mut directives = Directives::default();
+        let mut tasks = Vec::new();
+        for (number, line) in list.lines().enumerate() {
+            let mut add = |command: &[u8]| {
+                let whole = directives.around(command).unwrap();
+                let whole = whole.unwrap_or_else(|| command.to_vec());
+                tasks.push(String::from_utf8(whole).unwrap());
+            };
+            if directive(line.as_bytes()).is_none() {
+                add(line.as_bytes());
+                continue;
+            }
+            let wrong = |Wrong { at, what }| (number + 1, at + 1, what);
+            let Some(repeated) = directives.take(line.as_bytes()).map_err(wrong)? else {
+                continue;
+            };
+            for task in 0..repeated.count() {
+                let mut command = Vec::new();
+                repeated.push(&mut command, task);
+                let whole = directives.around(&command).unwrap().unwrap_or(command);
+                tasks.push(String::from_utf8(whole).unwrap());
+            }
+        }
+        Ok(tasks)
+    }
+
+    #[test]
+    fn what_stands_around_holds_until_it_is_changed() {
+        for (list, expected) in [
+            (
+                "#PYTF prefix cd /w &&\na\nb",
+                &["cd /w && a", "cd /w && b"][..],
+            ),
+            (
+                "a\n#PYTF suffix > log\nb\n#PYTF suffix\nc",
+                &["a", "b > log", "c"],
+            ),
+            (
+                "#PYTF env A=1\n#PYTF env B=\"x y\" C=3\na",
+                &["export A=1 B=\"x y\" C=3; a"],
+            ),
+            (
+                "#PYTF\tenv A=1\n#PYTF prefix p\n#PYTF suffix s\na\n#PYTF defaults\nb",
+                &["export A=1; p a s", "b"],
+            ),
+        ] {
+            assert_eq!(tasks(list).unwrap(), expected, "{list}");
+        }
+    }
+
+    #[test]
+    fn a_command_is_repeated_for_each_combination() {
+        for (list, expected) in [
+            (
+                "#PYTF repeat i=0-2 ./md {i}",
+                &["./md 0", "./md 1", "./md 2"][..],
+            ),
+            (
+                "#PYTF repeat i=08-12:2 T=a,b ./md {i}{T}",
+                &[
+                    "./md 08a", "./md 08b", "./md 10a", "./md 10b", "./md 12a", "./md 12b",
+                ],
+            ),
+            (
+                "#PYTF repeat f=x.dat,2024-01-05,'' ./md \"{f}\" {g}",
+                &[
+                    "./md \"x.dat\" {g}",
+                    "./md \"2024-01-05\" {g}",
+                    "./md \"\" {g}",
+                ],
+            ),
+            (
+                "#PYTF repeat v=$(id),it's echo {v} > out.{v}",
+                &[
+                    "echo '$(id)' > out.'$(id)'",
+                    "echo 'it'\\''s' > out.'it'\\''s'",
+                ],
+            ),
+            (
+                "#PYTF prefix cd w;\n#PYTF repeat i=1,5-6 ./md {i}",
+                &["cd w; ./md 1", "cd w; ./md 5", "cd w; ./md 6"],
+            ),
+        ] {
+            assert_eq!(tasks(list).unwrap(), expected, "{list}");
+        }
+    }
+
+    #[test]
+    fn what_is_not_understood_is_named_at_its_place() {
+        for (list, line, column, part) in [
+            ("a\n#PYTF perfix x", 2, 7, "did you mean 'prefix'"),
+            ("#PYTF", 1, 6, "a word follows #PYTF"),
+            (
+                "#PYTF cpus=4",
+                1,
+                7,
+                "--cpus-per-task sets it for all tasks",
+            ),
+            ("#PYTF --time=4h", 1, 7, "--task-timeout"),
+            ("#PYTF barrier", 1, 7, "'barrier' is not known"),
+            ("#PYTF defaults all", 1, 16, "nothing follows"),
+            ("#PYTF env 4", 1, 11, "NAME=value"),
+            ("#PYTF env A B=1", 1, 11, "NAME=value"),
+            ("#PYTF env 4=1", 1, 11, "NAME=value"),
+            ("#PYTF repeat ./md {i}", 1, 14, "NAME=VALUES"),
+            ("#PYTF repeat i=0-3", 1, 19, "and a command"),
+            (
+                "#PYTF repeat i=0-3 i=1 ./md {i}",
+                1,
+                20,
+                "'i' is there twice",
+            ),
+            ("#PYTF repeat i=3-0 ./md {i}", 1, 14, "has no values"),
+            ("#PYTF repeat i=0-9:0 ./md {i}", 1, 14, "has no values"),
+            (
+                "#PYTF repeat i=0-99999999999 ./md {i}",
+                1,
+                14,
+                "more than 10000000 values",
+            ),
+            ("#PYTF repeat i=1,,2 ./md {i}", 1, 14, "a value is empty"),
+            (
+                "#PYTF repeat i=0-3 T=1 ./md {T}",
+                1,
+                24,
+                "'{i}' is not in the command",
+            ),
+            ("#PYTF repeat i=0-3 `md {i}`", 1, 20, "backticks"),
+            ("#PYTF prefix a \\", 1, 16, "a directive is one line"),
+        ] {
+            let (at, place, what) = tasks(list).unwrap_err();
+            assert_eq!((at, place), (line, column), "{list}: {what}");
+            assert!(what.contains(part), "{list}: {what}");
+        }
+    }
+
+    #[test]
+    fn only_the_exact_word_is_ours() {
+        for line in [
+            "##PYTF prefix a",
+            "# PYTF prefix a",
+            "#PYTFX",
+            "#pytf prefix a",
+            "#SBATCH",
+        ] {
+            assert!(directive(line.as_bytes()).is_none(), "{line}");
+            assert_eq!(is_nearly_one(line.as_bytes()), line.starts_with("# PYTF"));
+        }
+    }
+}
