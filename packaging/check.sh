@@ -117,10 +117,18 @@ wheel_runs() {
     (cd "$venv" && echo true >tasks.txt && env -i PATH="$venv/bin:/usr/bin:/bin" pytf -q tasks.txt)
     [ -s "$venv/share/man/man1/pytf.1" ] || fail "the wheel has no man page"
     [ -s "$venv/share/bash-completion/completions/pytf" ] || fail "the wheel has no completions"
+    # The client finds the program that was installed with it, whatever is in PATH.
+    (cd "$venv" && env -i PATH=/usr/bin:/bin bin/python -B -c '
+from pytf_hpc import Run
+run = Run("tasks.txt_workdir")
+assert run.pytf.endswith("/bin/pytf") and run.status().state == "complete"
+(result,) = run.results()
+assert result.ok, result
+') || fail "the Python client of the wheel"
     "$venv/bin/pip" -q --disable-pip-version-check uninstall -y pytf-hpc
-    [ ! -e "$venv/bin/pytf" ] || fail "the wheel leaves the program behind"
+    [ ! -e "$venv/bin/pytf" ] && ! ls -d "$venv"/lib/python*/site-packages/pytf* 2>/dev/null || fail "the wheel leaves something behind"
     rm -r "$venv"
-    echo "the wheel: installed by pip, used and removed"
+    echo "the wheel: installed by pip, used, also from Python, and removed"
 }
 
 # EasyBuild installs the tarball as a module, and Lmod loads that and the module file of the tarball itself.

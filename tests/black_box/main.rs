@@ -35,6 +35,7 @@ mod max_fail;
 mod on_end;
 mod oracle;
 mod pbs;
+mod python;
 mod refused;
 mod resume;
 mod retry;

@@ -49,8 +49,9 @@ const MARKS: &[(&str, How)] = &[
     ("terminal", With(&["script"])),
     ("install", By("packaging/check.sh")),
     ("long", By(".ci/run --full")),
+    ("pandas", By("tests/python/check.sh")),
     ("slurm", By("tests/slurm/run.sh")),
-    ("workflow", By("tests/snakemake/run.sh")),
+    ("workflow", By("nothing yet")),
 ];
 
 /// The mark of blocks that are asked for.
@@ -269,7 +270,7 @@ fn mask(line: &str) -> String {
             if !out.ends_with('█') {
                 out.push('█');
             }
-        } else if first == ' ' {
+        } else if first == ' ' || first == '\t' {
             if !out.ends_with(' ') {
                 out.push(' ');
             }

@@ -81,7 +81,7 @@ pub struct RealDir {
 }
 
 impl RealDir {
-    /// Opens a directory to read its contents, regardless of the owner.
+    /// Opens a directory to read its contents, whoever owns them.
     pub fn open(path: &Path) -> io::Result<Arc<Self>> {
         Self::open_trusting(path, Trust::Any)
     }
