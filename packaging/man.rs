@@ -237,7 +237,7 @@ const FILES: [(&str, &str); 7] = [
 ];
 
 /// Commands and what each does, by the command of the page.
-const EXAMPLES: [(&str, &str, &str); 26] = [
+const EXAMPLES: [(&str, &str, &str); 27] = [
     (
         "pytf",
         "pytf tasks.txt",
@@ -322,6 +322,11 @@ const EXAMPLES: [(&str, &str, &str); 26] = [
         "repair",
         "pytf repair --check tasks.txt_workdir",
         "Is there damage?",
+    ),
+    (
+        "reset",
+        "pytf reset tasks.txt_workdir",
+        "Run all tasks once more; what there was is kept in reset-1.",
     ),
     (
         "status",

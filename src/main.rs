@@ -13,7 +13,7 @@ use std::process::ExitCode;
 use std::sync::Arc;
 
 use pytf::cli::{
-    Cli, Command, Devices, Log, Repair, Request, Retry, default_workdir, nearest_command,
+    Cli, Command, Devices, Log, Repair, Request, Reset, Retry, default_workdir, nearest_command,
 };
 use pytf::exit::RunExit;
 use pytf::farm::check::{self, command_line};
@@ -103,6 +103,7 @@ fn run(mut command: Command) -> RunExit {
         Command::Drain(args) => ordered(steer::drain(&args), &args.workdir),
         Command::Stop(args) => ordered(Ok(Order::Stop), &args.workdir),
         Command::Repair(args) => reported(repair(&args), &args.workdir),
+        Command::Reset(args) => reset(&args),
         Command::Status(args) => views::exit(views::status(&args)),
         Command::Watch(args) => views::exit(views::watch(&args)),
         Command::Wait(args) => views::wait(&args),
@@ -309,6 +310,15 @@ fn repair(args: &Repair) -> Result<RunExit, StartError> {
         args.workdir.join(made.kept).display()
     ));
     Ok(exit)
+}
+
+/// `pytf reset`
+fn reset(args: &Reset) -> RunExit {
+    if let Some(exit) = refuse_other_folder(&args.workdir, &[LOCK]) {
+        return exit;
+    }
+    let said = steer::reset(args).map(|text| say(&text));
+    reported(said, &args.workdir)
 }
 
 /// `pytf repair --check`

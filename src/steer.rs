@@ -3,19 +3,22 @@
 //!
 //! Guarantee: each is one transaction, and says what happens next.
 
+use std::io::{IsTerminal as _, Write as _};
 use std::path::Path;
 
-use pytf::cli::Drain;
+use pytf::cli::{Drain, Reset};
 use pytf::farm::lock_wait::{CancelOnDrop, LockWaiter, cancellation};
 use pytf::farm::start_error::StartError;
 use pytf::history::run::Run;
 use pytf::model::escape::escape;
+use pytf::model::figures::grouped;
 use pytf::model::liveness::{DEFAULT_TAKEOVER, heartbeat};
 use pytf::ui::summary::quoted;
+use pytf::workdir;
 use pytf::workdir::error::{Error, Result};
 use pytf::workdir::open::{OpenOptions, Ownership, Workdir};
 use pytf::workdir::orders::{Order, give};
-use pytf::workdir::state::State;
+use pytf::workdir::state::{State, peek};
 use pytf::workdir::upgrade::upgrade;
 
 /// A workdir that is changed by a process that is not a farmer.
@@ -98,6 +101,66 @@ pub(crate) fn drain(args: &Drain) -> std::result::Result<Order, StartError> {
         }
     }
     Ok(Order::Drain { node })
+}
+
+/// Resets a run, after a question; returns what is to be said of it.
+pub(crate) fn reset(args: &Reset) -> std::result::Result<String, StartError> {
+    let Outside {
+        workdir,
+        who,
+        mut waiter,
+        _cancel,
+    } = Outside::open(&args.workdir, "reset")?;
+    if !args.yes {
+        confirm(args, &peek(&workdir.dir)?.unwrap_or_default())?;
+    }
+    let reset = workdir::reset::reset(&workdir, &who, &mut waiter, args.from)?;
+    let kept = args.workdir.join(&reset.kept);
+    let kept = quoted(&escape(kept.as_os_str().as_encoded_bytes()));
+    let stay = match reset.ended {
+        0 => String::new(),
+        n => format!(", the results of {} stay", grouped(n)),
+    };
+    let wait = match reset.left {
+        1 => "1 task waits".to_owned(),
+        n => format!("{} tasks wait", grouped(n)),
+    };
+    Ok(format!(
+        "reset: {wait}{stay}; run the same command again\n\
+         what there was is kept: pytf status {kept}\n"
+    ))
+}
+
+/// Asks whether to go on, where there is somebody to ask.
+fn confirm(args: &Reset, state: &State) -> Result<()> {
+    let workdir = quoted(&escape(args.workdir.as_os_str().as_encoded_bytes()));
+    let refused = |why: String| Err(Error::Refused(why));
+    if !std::io::stdin().is_terminal() {
+        let what = "reset asks before it puts finished tasks back, and standard input is not a \
+                    terminal; with --yes it does not ask";
+        return refused(what.to_owned());
+    }
+    let from = match args.from.0 {
+        0 => String::new(),
+        from => format!(" from task {from} on"),
+    };
+    let mut stderr = std::io::stderr();
+    let asked = write!(
+        stderr,
+        "reset {workdir}{from}: {} finished and {} failed of {} tasks. They run again, and their \
+         results are moved into a folder of the workdir. Go on? [y/N] ",
+        grouped(state.finished.lines),
+        grouped(state.failed.lines),
+        grouped(state.tasks.lines.saturating_sub(state.dropped)),
+    );
+    let mut answer = String::new();
+    let answered = asked
+        .and_then(|()| stderr.flush())
+        .and_then(|()| std::io::stdin().read_line(&mut answer));
+    match (answered, &*answer.trim().to_lowercase()) {
+        (Ok(_), "y" | "yes") => Ok(()),
+        _ => refused("not reset: nothing was changed".to_owned()),
+    }
 }
 
 /// What happens next, and when.

@@ -19,7 +19,7 @@ pub(super) fn as_option(argv: Vec<OsString>) -> Vec<OsString> {
 }
 
 /// All commands.
-const COMMANDS: [&str; 19] = [
+const COMMANDS: [&str; 20] = [
     "run",
     "check",
     "add",
@@ -33,6 +33,7 @@ const COMMANDS: [&str; 19] = [
     "log",
     "retry",
     "repair",
+    "reset",
     "report",
     "timeline",
     "export",

@@ -109,6 +109,7 @@ pub enum Command {
     Drain(Drain),
     Stop(Stop),
     Repair(Repair),
+    Reset(Reset),
     Status(Status),
     Watch(Watch),
     Wait(Wait),
@@ -141,6 +142,7 @@ impl Command {
             | Self::Drain(Drain { workdir, .. })
             | Self::Stop(Stop { workdir })
             | Self::Repair(Repair { workdir, .. })
+            | Self::Reset(Reset { workdir, .. })
             | Self::Status(Status { workdir, .. })
             | Self::Watch(Watch { workdir })
             | Self::Wait(Wait { workdir, .. })
@@ -297,6 +299,28 @@ pub struct Repair {
     /// Only report damage and change nothing: exit status 74 if there is any
     #[arg(long, conflicts_with_all = ["tasklist", "plain"])]
     pub check: bool,
+}
+
+/// Reset a run, as if it had never run.
+///
+/// All tasks wait again, from attempt 1. Nothing is deleted: what there was of the run is moved
+/// into the folder reset-1, reset-2, ... of the workdir, a workdir of its own, which pytf status
+/// and the other views show. Refused while a pytf works on the run.
+#[derive(Clone, Debug, Args)]
+pub struct Reset {
+    /// The workdir of the run
+    pub workdir: PathBuf,
+    /// Only tasks with this id or a higher one; results of the others stay
+    #[arg(
+        long,
+        value_name = "ID",
+        default_value = "0",
+        hide_default_value = true
+    )]
+    pub from: TaskId,
+    /// Do not ask
+    #[arg(long)]
+    pub yes: bool,
 }
 
 /// The word by which a farmer starts its guard.

@@ -27,6 +27,9 @@ pub const LOGS: &str = "logs";
 /// The folder of the task lines that are too long for an argument.
 pub const SCRIPTS: &str = "scripts";
 
+/// The folders of what there was of a run before a reset begin with this, a number follows.
+pub const RESET: &str = "reset-";
+
 /// The journal of a farmer.
 pub fn journal(farmer: &str) -> String {
     format!("{NODES}/{farmer}.jsonl")

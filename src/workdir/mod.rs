@@ -25,7 +25,8 @@
 //! retry, quarantine, orders, feed, recovery, resume, add
 //!                                       what is done by transactions
 //! exclusion, open, folder, session      a workdir as a farmer uses it
-//! check, upgrade, repair                damage, and older formats
+//! copies, check, upgrade, repair        damage, and older formats
+//! reset                                 starting over
 //! ```
 //!
 //! Nothing in here starts a process, and a thread is only started to wait in the kernel's
@@ -61,5 +62,7 @@ pub mod open;
 pub mod session;
 // Damage and older formats.
 pub mod check;
+pub mod copies;
 pub mod repair;
+pub mod reset;
 pub mod upgrade;

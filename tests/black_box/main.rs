@@ -37,6 +37,7 @@ mod oracle;
 mod pbs;
 mod python;
 mod refused;
+mod reset;
 mod resume;
 mod retry;
 mod seeing;

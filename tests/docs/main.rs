@@ -164,6 +164,7 @@ fn every_word_in_the_lock_file_is_told() {
             order: "add".into(),
             ids,
         },
+        Act::Reset { from: TaskId(3) },
         Act::Checkpoint {
             members: vec![Member {
                 by: 1,
@@ -187,6 +188,7 @@ fn every_word_in_the_lock_file_is_told() {
             | Act::Quarantine { .. }
             | Act::Release { .. }
             | Act::Order { .. }
+            | Act::Reset { .. }
             | Act::Checkpoint { .. } => {}
         }
         assert_named(&serde_json::to_value(Entry { seq: 1, at: 0, act }).unwrap());
@@ -204,6 +206,7 @@ fn every_field_of_the_state_is_told() {
                 ..Committed::default()
             },
             paused: true,
+            stopped: true,
             renames: vec![Rename {
                 from: "a".into(),
                 to: "b".into(),

@@ -469,6 +469,7 @@ impl Oracle {
     ) -> Result<(), String> {
         match act {
             Act::Prepare | Act::Checkpoint { .. } => {}
+            Act::Reset { .. } => return Err("nobody resets the run here".into()),
             Act::Order { order, ids } if order == "add" => {
                 self.now.added.extend(ids.iter().map(|id| id.0));
             }

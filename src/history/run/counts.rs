@@ -236,7 +236,11 @@ fn before(act: &Act, left: u64) -> Option<u64> {
         Act::Join { claim, .. } => Some(left + claim.count()),
         Act::Order { order, ids } if order == "add" => left.checked_sub(ids.count()),
         Act::Release { .. } | Act::Order { .. } => Some(left),
-        Act::Seal { .. } | Act::Prepare | Act::Edit { .. } | Act::Checkpoint { .. } => None,
+        Act::Seal { .. }
+        | Act::Prepare
+        | Act::Edit { .. }
+        | Act::Reset { .. }
+        | Act::Checkpoint { .. } => None,
     }
 }
 

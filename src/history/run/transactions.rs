@@ -56,6 +56,7 @@ pub(super) fn by(act: &Act) -> Option<u32> {
         | Act::Edit { .. }
         | Act::Retry { .. }
         | Act::Order { .. }
+        | Act::Reset { .. }
         | Act::Checkpoint { .. } => None,
     }
 }

@@ -14,7 +14,7 @@ use crate::workdir::mechanism::Mechanism;
 use crate::workdir::{membership, state};
 
 /// The lock that we get is kept until `lock` is closed.
-pub(super) fn check_nobody_works(
+pub(in crate::workdir) fn check_nobody_works(
     workdir: &Workdir,
     lock: &dyn File,
     waiting: &mut dyn Waiting,

@@ -10,12 +10,13 @@ mod idle;
 mod rebuild;
 
 use evidence::Findings;
-use idle::check_nobody_works;
+pub(super) use idle::check_nobody_works;
 pub use rebuild::Repaired;
-use rebuild::{keep, make_folder, move_away_if_no_file};
+use rebuild::{make_folder, move_away_if_no_file};
 use std::path::Path;
 
 use crate::model::tasklist::Dialect;
+use crate::workdir::copies;
 use crate::workdir::error::{Context, Result};
 use crate::workdir::fs::{Open, Workdir};
 use crate::workdir::layout::{DONE, LOCK, LOGS, NODES};
@@ -54,7 +55,8 @@ pub fn repair(
         found.take_lines_of(list, dialect)?;
     }
     found.check_complete(list.is_some())?;
-    let kept = keep(dir)?;
+    let kept = format!("damaged-{}", copies::last(dir, "damaged-")? + 1);
+    copies::copy_into(dir, &kept)?;
     let mut repaired = found.write(workdir, &*lock)?;
     repaired.kept = kept;
     Ok(repaired)

@@ -1,4 +1,4 @@
-//! Rewriting the files of a workdir, and keeping the old ones.
+//! Rewriting the files of a workdir.
 //!
 //! Guarantee: the new `lock` takes its place last, so a repair that was interrupted is run
 //! again.
@@ -11,7 +11,7 @@ use crate::model::outcome::Destination;
 use crate::workdir::error::{Context, Result};
 use crate::workdir::files::NewFile;
 use crate::workdir::fs::{Dir, File, NotAFile, Open, Workdir, is_no_folder};
-use crate::workdir::layout::{FAILED, FINISHED, LOCK, ORDERS, REQUEUED, SHARED, TASKS, TOPROCESS};
+use crate::workdir::layout::{FAILED, FINISHED, LOCK, ORDERS, REQUEUED, TASKS, TOPROCESS};
 use crate::workdir::mechanism::Mechanism;
 use crate::workdir::membership;
 use crate::workdir::state::{self, Act, Log, Queue, State};
@@ -171,26 +171,4 @@ pub(super) fn make_folder(dir: &Arc<dyn Dir>, name: &str) -> Result<()> {
         Err(error) => return Err(error).context("list", name),
     }
     dir.make_dir(name).context("create", name)
-}
-
-/// Copies the files as they are into a new folder; returns its name.
-pub(super) fn keep(dir: &Arc<dyn Dir>) -> Result<String> {
-    let taken = dir.list("").context("list", "the workdir")?;
-    let last = taken
-        .iter()
-        .filter_map(|name| name.strip_prefix("damaged-")?.parse::<u32>().ok())
-        .max();
-    let folder = format!("damaged-{}", last.unwrap_or(0) + 1);
-    dir.make_dir(&folder).context("create", &folder)?;
-    for name in [LOCK].into_iter().chain(SHARED) {
-        let Ok(old) = dir.open(name, Open::Read) else {
-            // It is gone, or no file: there is nothing to keep, or it is moved.
-            continue;
-        };
-        let mut copy = NewFile::create(dir, &format!("{folder}/{name}"))?;
-        let end = old.len().context("look at", name)?;
-        copy.copy(&*old, 0, end).context("copy", name)?;
-        copy.complete()?;
-    }
-    Ok(folder)
 }

@@ -14,6 +14,7 @@ use super::fields::Log;
 use super::place::LOG_AT;
 use crate::model::ids::{IdSet, Ids};
 use crate::model::record::is_zero;
+use crate::model::task::TaskId;
 use crate::workdir::error::{Context, Error, Result};
 use crate::workdir::files::{checksum, read_full};
 use crate::workdir::fs::File;
@@ -115,6 +116,11 @@ pub enum Act {
         /// The tasks that it concerns.
         #[serde(default, skip_serializing_if = "Ids::is_empty")]
         ids: Ids,
+    },
+    /// The run was reset.
+    Reset {
+        /// From which task on.
+        from: TaskId,
     },
     /// Not a transaction: the members when a segment of the log began.
     Checkpoint {

@@ -90,7 +90,11 @@ impl Members {
                     member.quarantined = matches!(act, Act::Quarantine { .. });
                 }
             }
-            Act::Prepare | Act::Edit { .. } | Act::Retry { .. } | Act::Order { .. } => {}
+            Act::Prepare
+            | Act::Edit { .. }
+            | Act::Retry { .. }
+            | Act::Order { .. }
+            | Act::Reset { .. } => {}
         }
     }
 }

@@ -53,6 +53,12 @@ impl Txn<'_> {
         self.is_log_new = self.state.has_long_log(LONG_LOG.min(self.dir.segment()));
     }
 
+    /// Restarts the log: allowed when no farmer is alive. The older segments stay beside it.
+    pub fn restart_log(&mut self) {
+        debug_assert_eq!(self.state.live, 0);
+        self.is_log_new = true;
+    }
+
     /// Who was alive before this transaction, when a new segment of the log begins
     /// with it. The old one is kept, beside `lock`.
     pub(super) fn checkpoint(&self) -> Result<Option<Members>> {

@@ -3,7 +3,7 @@
 use crate::workdir::error::{Context, Error, Result};
 use crate::workdir::files::{NEW, NewFile};
 use crate::workdir::fs::{Dir, File, Open, Workdir};
-use crate::workdir::layout::{LOCK, SHARED};
+use crate::workdir::layout::{DONE, LOCK, LOGS, RESET, SHARED};
 use crate::workdir::liveness::Waiting;
 use crate::workdir::lock::{self, Held, acquire};
 use crate::workdir::state::{self, Act, FORMAT, Rename, State};
@@ -214,11 +214,31 @@ impl<'a> Txn<'a> {
             return Ok(());
         }
         for Rename { from, to } in renames {
+            if to.starts_with(RESET) {
+                self.move_away(from, to)?;
+                continue;
+            }
             // It may be renamed already: by a process that died since, or, under locks
             // by name, by the process whose committed state we have just seen.
             self.dir.rename(from, to).if_found("rename", from)?;
         }
         self.dir.sync_names().context("sync", "the workdir")
+    }
+
+    /// Moves what there was before a reset, unless that is done: what bears the old name then
+    /// is new. A farmer that is about to join expects its folders.
+    fn move_away(&self, from: &str, to: &str) -> Result<()> {
+        if self.dir.inode(to).context("look at", to)?.is_none() {
+            self.dir.rename(from, to).if_found("rename", from)?;
+            for name in [from, to] {
+                let folder = name.rsplit_once('/').map_or(".", |(folder, _)| folder);
+                self.dir.sync_names_in(folder).context("sync", folder)?;
+            }
+        }
+        if [DONE, LOGS].contains(&from) {
+            self.dir.make_dir(from).context("create", from)?;
+        }
+        Ok(())
     }
 }
 

@@ -1,0 +1,35 @@
+//! Copies of the files of a workdir in a folder of their own: `damaged-1`, `reset-1`.
+//!
+//! Guarantee: an existing copy is never overwritten; the copy of `lock` is made last, so a
+//! folder without it is not complete.
+
+use std::sync::Arc;
+
+use crate::workdir::error::{Context, Result};
+use crate::workdir::files::NewFile;
+use crate::workdir::fs::{Dir, Open};
+use crate::workdir::layout::{LOCK, SHARED};
+
+/// The highest number of a folder with this prefix; 0 when there is none.
+pub fn last(dir: &Arc<dyn Dir>, prefix: &str) -> Result<u32> {
+    let taken = dir.list("").context("list", "the workdir")?;
+    let numbers = taken.iter();
+    let numbers = numbers.filter_map(|name| name.strip_prefix(prefix)?.parse().ok());
+    Ok(numbers.max().unwrap_or(0))
+}
+
+/// Copies the files as they are into a folder.
+pub fn copy_into(dir: &Arc<dyn Dir>, folder: &str) -> Result<()> {
+    dir.make_dir(folder).context("create", folder)?;
+    for name in SHARED.into_iter().chain([LOCK]) {
+        let Ok(old) = dir.open(name, Open::Read) else {
+            // It is gone, or no file: there is nothing to keep, or it is moved.
+            continue;
+        };
+        let mut copy = NewFile::create(dir, &format!("{folder}/{name}"))?;
+        let end = old.len().context("look at", name)?;
+        copy.copy(&*old, 0, end).context("copy", name)?;
+        copy.complete()?;
+    }
+    dir.sync_names_in(folder).context("sync", folder)
+}
