@@ -258,7 +258,7 @@ impl Farmer {
             return Ok(());
         }
         let now = common.now;
-        let is_starved = self.slots.hungry.is_some();
+        let is_starved = self.slots.starved_since.is_some();
         if self.view(now).is_turn_due(&self.pace, is_starved) {
             return self.turn(common);
         }
@@ -365,7 +365,11 @@ impl Farmer {
     fn turned(&mut self, common: &mut Common) {
         let now = common.now;
         let turn = self.done.take().expect("a transaction that is over");
-        let idle = self.slots.hungry.take().map_or(0, |since| now - since);
+        let idle = self
+            .slots
+            .starved_since
+            .take()
+            .map_or(0, |since| now - since);
         let span = (now - std::mem::replace(&mut self.turned, now)).saturating_sub(idle);
         let ends = std::mem::take(&mut self.ends);
         let [took, held, span] =
@@ -466,7 +470,7 @@ impl Farmer {
 
     /// How long no turn may come.
     fn rest(&self, now: u64) -> Duration {
-        let is_starved = self.slots.hungry.is_some();
+        let is_starved = self.slots.starved_since.is_some();
         self.view(now).rest(&self.pace, is_starved)
     }
 

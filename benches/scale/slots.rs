@@ -27,8 +27,8 @@ pub(crate) struct Slots {
     /// Whose start is not in the journal yet.
     unnoted: Vec<u32>,
     /// Since when a slot has found the queue empty, since the last turn.
-    pub(crate) hungry: Option<u64>,
-    cried: usize,
+    pub(crate) starved_since: Option<u64>,
+    idle_reported: usize,
 }
 
 impl Slots {
@@ -39,8 +39,8 @@ impl Slots {
             idle: (0..slots).rev().collect(),
             queue: VecDeque::new(),
             unnoted: Vec::new(),
-            hungry: None,
-            cried: 0,
+            starved_since: None,
+            idle_reported: 0,
         }
     }
 
@@ -88,7 +88,7 @@ impl Slots {
 
     /// A turn has brought tasks.
     pub(crate) fn put(&mut self, tasks: Vec<Task>) {
-        self.cried = 0;
+        self.idle_reported = 0;
         self.queue.extend(tasks);
     }
 
@@ -113,9 +113,9 @@ impl Slots {
             self.unnoted.push(slot);
         }
         let (idle, slots) = (self.idle.len(), self.runs.len());
-        if idle > 0 && (self.cried == 0 || idle == slots && self.cried < slots) {
-            self.cried = idle;
-            self.hungry.get_or_insert(now);
+        if idle > 0 && (self.idle_reported == 0 || idle == slots && self.idle_reported < slots) {
+            self.idle_reported = idle;
+            self.starved_since.get_or_insert(now);
         }
     }
 

@@ -7,7 +7,7 @@ use crate::harness::{Done, Farm, has, skip, until};
 
 /// Two tasks that wait and one that fails, on a terminal of 80 columns; what
 /// it showed.
-fn on_a_terminal(env: &[(&str, &str)], sight: &str) -> Option<String> {
+fn on_a_terminal(env: &[(&str, &str)], shown: &str) -> Option<String> {
     if !has("script") {
         skip("there is no script(1) to make a terminal");
         return None;
@@ -26,7 +26,7 @@ fn on_a_terminal(env: &[(&str, &str)], sight: &str) -> Option<String> {
         pytf = pytf.env(name, value);
     }
     let pytf = pytf.start();
-    until("it is to be seen", || farm.text(".out0").contains(sight));
+    until("it is to be seen", || farm.text(".out0").contains(shown));
     gate.open(2);
     let done: Done = pytf.wait();
     done.exits(1);

@@ -1,4 +1,4 @@
-//! Several `pytf` processes on one workdir, some of which are always in trouble.
+//! Several `pytf` processes on one workdir, of which some are killed and replaced at any time.
 
 use std::path::PathBuf;
 use std::time::{Duration, Instant};

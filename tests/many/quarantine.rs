@@ -35,15 +35,15 @@ fn other_node(pytf: crate::harness::Pytf<'_>) -> crate::harness::Pytf<'_> {
 }
 
 /// What farmers have thought of their nodes, in order.
-fn opinions(farm: &Farm) -> Vec<String> {
+fn healths(farm: &Farm) -> Vec<String> {
     let records = farm.records("health");
-    let opinion = |record: &Value| record["opinion"].as_str().unwrap().to_owned();
-    records.iter().map(opinion).collect()
+    let health = |record: &Value| record["opinion"].as_str().unwrap().to_owned();
+    records.iter().map(health).collect()
 }
 
-fn thinks(farm: &Farm, opinion: &str) {
+fn judges(farm: &Farm, health: &str) {
     until("the farmer has made up its mind", || {
-        opinions(farm).last().is_some_and(|last| last == opinion)
+        healths(farm).last().is_some_and(|last| last == health)
     });
 }
 
@@ -59,9 +59,9 @@ fn what_a_sick_node_fails_is_done_by_the_others() {
     let farm = Farm::new();
     let gate = farm.gate("gate");
     let (well, sick) = two(&farm, &gate, "true", "");
-    thinks(&farm, "doubtful");
+    judges(&farm, "doubtful");
     gate.open(1);
-    thinks(&farm, "sick");
+    judges(&farm, "sick");
     // The last task is at the gate: both are there.
     gate.comer();
     until("all that failed was put back", || {
@@ -80,7 +80,7 @@ fn what_a_sick_node_fails_is_done_by_the_others() {
     wait(well).leaves(0);
     wait(sick).exits(0).says(&["this node is unhealthy"]);
     assert_complete(&farm, TASKS);
-    assert_eq!(opinions(&farm), ["doubtful", "sick"]);
+    assert_eq!(healths(&farm), ["doubtful", "sick"]);
     let bad: Vec<u64> = farm
         .ends()
         .iter()
@@ -114,9 +114,9 @@ fn a_node_is_not_sick_when_tasks_fail_everywhere() {
     let farm = Farm::new();
     let gate = farm.gate("gate");
     let (well, suspect) = two(&farm, &gate, "exit 4", "");
-    thinks(&farm, "doubtful");
+    judges(&farm, "doubtful");
     gate.open(1);
-    thinks(&farm, "well");
+    judges(&farm, "well");
     // Whoever has the last one, it fails.
     gate.open(1);
     wait(well).leaves(1);
@@ -129,11 +129,11 @@ fn the_last_process_that_claims_is_never_in_quarantine() {
     let farm = Farm::new();
     let gate = farm.gate("gate");
     let (well, sick) = two(&farm, &gate, "true", "");
-    thinks(&farm, "doubtful");
+    judges(&farm, "doubtful");
     well.signal(Signal::SIGTERM);
     wait(well).leaves(0);
     wait(sick).exits(1).says(&["no other farmer claims"]);
-    assert_eq!(opinions(&farm), ["doubtful", "well"]);
+    assert_eq!(healths(&farm), ["doubtful", "well"]);
     farm.assert_exact(TASKS, &[], &(0..TASKS).collect::<Vec<_>>());
 }
 
@@ -142,7 +142,7 @@ fn a_process_that_dies_in_quarantine_leaves_nothing_behind() {
     let farm = Farm::new();
     let gate = farm.gate("gate");
     let (well, sick) = two(&farm, &gate, "true", "");
-    thinks(&farm, "doubtful");
+    judges(&farm, "doubtful");
     sick.signal(Signal::SIGKILL);
     wait(sick);
     // What it had failed before the last eight stays failed: nobody has said that
@@ -170,5 +170,5 @@ fn without_quarantine_it_goes_on_failing() {
     gate.open(1);
     wait(well).leaves(1);
     wait(sick).exits(1);
-    assert_eq!(opinions(&farm), [""; 0]);
+    assert_eq!(healths(&farm), [""; 0]);
 }

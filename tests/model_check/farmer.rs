@@ -770,7 +770,7 @@ fn prelude(workdir: &Workdir, plan: &Plan, waiting: &mut SimWaiting) -> Result<(
         Source::List(list) => match prepare(workdir, "a start", waiting, source(list)) {
             Ok(_) => {}
             Err(ListFailure::Workdir(error)) => return Err(error),
-            Err(trouble) => panic!("{trouble}"),
+            Err(error) => panic!("{error}"),
         },
         Source::Changing(bytes) => loop {
             let list = bytes.list();
@@ -778,7 +778,7 @@ fn prelude(workdir: &Workdir, plan: &Plan, waiting: &mut SimWaiting) -> Result<(
                 Ok(_) => break,
                 Err(ListFailure::Changing { .. }) => {}
                 Err(ListFailure::Workdir(error)) => return Err(error),
-                Err(trouble) => panic!("{trouble}"),
+                Err(error) => panic!("{error}"),
             }
         },
         Source::Stream(_) => {
