@@ -93,12 +93,14 @@ impl Directives {
         Ok(())
     }
 
-    /// The command of a task with what stands around it; none where that is nothing. The error
-    /// is the place of a comment that would swallow the suffix.
-    pub(super) fn around(&self, command: &[u8]) -> Result<Option<Vec<u8>>, usize> {
-        if self.prefix.is_empty() && self.suffix.is_empty() && self.env.is_empty() {
-            return Ok(None);
-        }
+    /// Whether commands stay as they are.
+    pub(super) fn are_none(&self) -> bool {
+        self.prefix.is_empty() && self.suffix.is_empty() && self.env.is_empty()
+    }
+
+    /// The command of a task with what stands around it. The error is the place of a comment
+    /// that would swallow the suffix.
+    pub(super) fn around(&self, command: &[u8]) -> Result<Vec<u8>, usize> {
         let mut whole = Vec::new();
         if !self.env.is_empty() {
             whole.extend_from_slice(b"export ");
@@ -117,7 +119,7 @@ impl Directives {
             whole.push(b' ');
             whole.extend_from_slice(&self.suffix);
         }
-        Ok(Some(whole))
+        Ok(whole)
     }
 }
 
@@ -277,7 +279,6 @@ mod tests {
         for (number, line) in list.lines().enumerate() {
             let mut add = |command: &[u8]| {
                 let whole = directives.around(command).unwrap();
-                let whole = whole.unwrap_or_else(|| command.to_vec());
                 tasks.push(String::from_utf8(whole).unwrap());
             };
             if directive(line.as_bytes()).is_none() {
@@ -291,7 +292,7 @@ mod tests {
             for task in 0..repeated.count() {
                 let mut command = Vec::new();
                 repeated.push(&mut command, task);
-                let whole = directives.around(&command).unwrap().unwrap_or(command);
+                let whole = directives.around(&command).unwrap();
                 tasks.push(String::from_utf8(whole).unwrap());
             }
         }

@@ -297,7 +297,10 @@ impl Parser {
         let task = trim(text);
         // Where it begins in `text`.
         let begin = task.as_ptr().addr() - text.as_ptr().addr();
-        if !self.dialect.plain && directive(task).is_some() {
+        let dialect = &self.dialect;
+        let is_set = |name: &str| dialect.is_set(name);
+        let is_suspect = !dialect.plain && self.suspicion.falls_on(task);
+        if is_suspect && directive(task).is_some() {
             let tasks = self.directives.take(task).map_err(|Wrong { at, what }| {
                 let (line, column) = self.place(begin + at, number);
                 ListError::Directive { line, column, what }
@@ -305,12 +308,7 @@ impl Parser {
             self.parts.clear();
             return tasks.map_or(Ok(()), |tasks| self.repeat(&tasks, number, emit));
         }
-        let dialect = &self.dialect;
-        let is_set = |name: &str| dialect.is_set(name);
-        if !dialect.plain
-            && self.suspicion.falls_on(task)
-            && let Some(mark) = foreign_syntax::find(task, &is_set)
-        {
+        if is_suspect && let Some(mark) = foreign_syntax::find(task, &is_set) {
             let (line, column) = self.place(begin + mark.at, number);
             let what = mark.what;
             return Err(ListError::ForeignSyntax { line, column, what });
@@ -322,15 +320,20 @@ impl Parser {
             }
             return Ok(());
         }
-        let around = self.directives.around(task).map_err(|at| {
+        if self.directives.are_none() {
+            self.parts.clear();
+            self.note(task, number, has_cr, is_suspect);
+            emit(task);
+            return Ok(());
+        }
+        let command = self.directives.around(task).map_err(|at| {
             let (line, column) = self.place(begin + at, number);
             let what = "the suffix would be a part of this comment".to_owned();
             ListError::Directive { line, column, what }
         })?;
         self.parts.clear();
-        let command = around.as_deref().unwrap_or(task);
-        self.command(command, number, has_cr);
-        emit(command);
+        self.note(&command, number, has_cr, true);
+        emit(&command);
         Ok(())
     }
 
@@ -345,20 +348,19 @@ impl Parser {
         for task in 0..tasks.count() {
             command.clear();
             tasks.push(&mut command, task);
-            let around = self.directives.around(&command).map_err(|_| {
+            let command = self.directives.around(&command).map_err(|_| {
                 let what = "the suffix would be a part of the comment of this command".to_owned();
                 let (line, column) = (number, 1);
                 ListError::Directive { line, column, what }
             })?;
-            let command = around.as_deref().unwrap_or(&command);
-            self.command(command, number, false);
-            emit(command);
+            self.note(&command, number, false, true);
+            emit(&command);
         }
         Ok(())
     }
 
     /// Notes what could surprise about a task.
-    fn command(&mut self, task: &[u8], number: u64, has_cr: bool) {
+    fn note(&mut self, task: &[u8], number: u64, has_cr: bool, is_suspect: bool) {
         let dialect = &self.dialect;
         let is_set = |name: &str| dialect.is_set(name);
         let seen = &mut self.remarks;
@@ -375,7 +377,7 @@ impl Parser {
             }
             seen.setup.add(number);
         }
-        if !dialect.plain && self.suspicion.falls_on(task) {
+        if is_suspect {
             for (_, name) in foreign_syntax::unset(task, &is_set) {
                 seen.add_unset(name, number);
             }
