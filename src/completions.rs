@@ -20,7 +20,7 @@ use pytf::workdir::layout::{FAILED, LOCK};
 const VARIABLE: &str = "PYTF_COMPLETE";
 /// How much of a command is shown beside its id, in columns.
 const SHOWN: usize = 60;
-/// How many ids are offered at most: nobody reads more, and a shell is slow with them.
+/// How many ids are offered at most: no user reads more, and a shell is slow with them.
 const OFFERED: usize = 500;
 
 /// zsh loads a file `_pytf` of its folders at the first Tab, as a function, which must

@@ -79,7 +79,7 @@ pub(super) fn clearer(
         }
         Some(why) => command.error(kind, why),
         None => {
-            // "To pass '--delay' as a value, use '-- --delay'": nobody wants that.
+            // "To pass '--delay' as a value, use '-- --delay'": no user wants that.
             if kind == ErrorKind::UnknownArgument {
                 error.remove(ContextKind::Suggested);
             }

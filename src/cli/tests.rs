@@ -183,7 +183,7 @@ fn verbose_takes_a_value_only_when_it_says_yes_or_no() {
         assert_eq!(options.verbose, verbose, "'{line}'");
         assert_eq!(list, Path::new("t"), "'{line}'");
     }
-    // After -- a word is no option, and no list either.
+    // After -- a word is neither an option nor a list.
     assert!(error("-- -v").contains("a task list comes before --"));
 }
 

@@ -170,7 +170,7 @@ impl Ledger {
     /// Everything that is due now.
     fn work(&mut self) -> Result<()> {
         if !self.shared.queue.lease().is_valid() {
-            // Nothing is written before it is known that nobody has taken over.
+            // Nothing is written before it is known that no farmer has taken over.
             self.session.check_fence_unlocked()?;
         }
         if self.is_turn_due() {

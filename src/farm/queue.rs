@@ -54,7 +54,7 @@ impl Lease {
         }
     }
 
-    /// A heartbeat that began at this moment has been written, and nobody had taken over then.
+    /// A heartbeat that began at this moment has been written, and no farmer had taken over then.
     pub fn renew(&self, begun: Duration) {
         self.last.fetch_max(millis(begun), Ordering::Relaxed);
     }
@@ -155,7 +155,7 @@ impl Queue {
                 break None;
             }
             if !self.lease.is_valid() {
-                // The ledger renews it once it has checked that nobody has taken over.
+                // The ledger renews it once it has checked that no farmer has taken over.
                 let waited = self.changed.wait_timeout(inner, Duration::from_millis(100));
                 inner = waited.unwrap_or_else(PoisonError::into_inner).0;
                 continue;

@@ -23,7 +23,7 @@ const READ: u64 = 16 << 10;
 
 /// The last `lines` lines of a log that are not blank, fit to be printed;
 /// `part` is the offset and the length of a part of a packed log. Empty where there is no
-/// such log: that is no error for the caller.
+/// such log: that is not an error for the caller.
 pub fn log_tail(path: &Path, part: Option<(u64, u64)>, lines: usize) -> Vec<String> {
     let Ok((bytes, _)) = open(path).and_then(|file| read_end(file, part, READ)) else {
         return Vec::new();

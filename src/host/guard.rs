@@ -4,7 +4,7 @@
 //! It reads from a socket to which only we can write. While we live it sleeps; when the socket
 //! is closed without a message, we are dead. It then ends every group in the table that we
 //! share with it, and every process that has our mark in its environment, until none is left.
-//! Meanwhile it keeps our journal open and thus locked: **nobody can take over our tasks before
+//! Meanwhile it keeps our journal open and thus locked: **no farmer can take over our tasks before
 //! they are gone.**
 //!
 //! It is not our child: a scheduler that ends our descendants one by one (Slurm's
@@ -105,7 +105,7 @@ pub struct Row {
 impl Row {
     /// The group runs from now on; 0 when none does.
     pub fn set(&self, group: i32) {
-        // Memory: it cannot fail but for lack of it, and then the mark remains.
+        // Memory: it cannot fail but for lack of it, and then the mark stays.
         let _ = self.table.write_all_at(&group.to_ne_bytes(), self.at);
     }
 }

@@ -350,7 +350,7 @@ fn reap(pid: Pid) -> (Option<Status>, Used) {
     // SAFETY: an all-zero rusage is a valid value of a struct of integers.
     let mut usage: libc::rusage = unsafe { std::mem::zeroed() };
     let is_known = loop {
-        // SAFETY: both pointers are to live values that nobody else uses.
+        // SAFETY: both pointers are to live values that nothing else uses.
         let done = unsafe { libc::wait4(pid.as_raw(), &raw mut status, 0, &raw mut usage) };
         if done >= 0 || Errno::last() != Errno::EINTR {
             break done >= 0;

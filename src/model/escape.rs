@@ -160,7 +160,7 @@ impl Stream {
                 _ => {
                     let special = |&byte: &u8| matches!(byte, b'\n' | b'\t' | b'\r' | 0x1b);
                     let end = rest.iter().position(special).unwrap_or(rest.len());
-                    // A lone CR is no line end here, only a character.
+                    // A lone CR is not a line end here, only a character.
                     let end = end.max(1);
                     let whole = end - cut_tail(&rest[..end], end == rest.len());
                     push_line(out, &rest[..whole]);

@@ -59,14 +59,11 @@ pub fn show_kib(kib: u64) -> String {
     String::new()
 }
 
-/// Bins per octave.
-const PARTS: usize = 16;
-
 /// The distribution of values: exact sum, minimum and maximum; any quantile within 7 %. The
 /// memory does not grow with the number of values.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Histogram {
-    counts: Vec<u64>,
+    counts: hdrhistogram::Histogram<u64>,
     /// How many values.
     pub count: u64,
     /// Their sum.
@@ -80,7 +77,8 @@ pub struct Histogram {
 impl Default for Histogram {
     fn default() -> Self {
         Self {
-            counts: Vec::new(),
+            // One decimal digit: 16 bins per octave.
+            counts: hdrhistogram::Histogram::new(1).expect("0 to 5 digits are possible"),
             count: 0,
             sum: 0,
             min: u64::MAX,
@@ -92,11 +90,8 @@ impl Default for Histogram {
 impl Histogram {
     /// Adds a value.
     pub fn add(&mut self, value: u64) {
-        let place = place(value);
-        if self.counts.len() <= place {
-            self.counts.resize(place + 1, 0);
-        }
-        self.counts[place] += 1;
+        // It grows to any value, on machines of 64 bits.
+        let _ = self.counts.record(value);
         self.count += 1;
         self.sum = self.sum.saturating_add(value);
         self.min = self.min.min(value);
@@ -105,12 +100,7 @@ impl Histogram {
 
     /// Adds all values of another.
     pub fn merge(&mut self, other: &Self) {
-        if self.counts.len() < other.counts.len() {
-            self.counts.resize(other.counts.len(), 0);
-        }
-        for (mine, theirs) in self.counts.iter_mut().zip(&other.counts) {
-            *mine += theirs;
-        }
+        let _ = self.counts.add(&other.counts);
         self.count += other.count;
         self.sum = self.sum.saturating_add(other.sum);
         self.min = self.min.min(other.min);
@@ -124,47 +114,23 @@ impl Histogram {
 
     /// The value that a share `q` of all values does not exceed.
     pub fn quantile(&self, q: f64) -> Option<u64> {
-        if self.count == 0 {
-            return None;
-        }
-        let wanted = q.clamp(0.0, 1.0) * float(self.count);
-        let mut seen = 0;
-        for (place, count) in self.counts.iter().enumerate() {
-            seen += count;
-            if *count > 0 && float(seen) >= wanted {
-                let (from, to) = bounds(place);
-                return Some((from + (to - from) / 2).clamp(self.min, self.max));
-            }
-        }
-        Some(self.max)
+        let value = self.counts.value_at_quantile(q);
+        let middle = self.counts.median_equivalent(value);
+        (self.count > 0).then(|| middle.clamp(self.min, self.max))
     }
 
     /// The bins that are not empty: from, to (exclusive), how many.
     pub fn bins(&self) -> impl Iterator<Item = (u64, u64, u64)> + '_ {
-        let bins = self.counts.iter().enumerate();
-        bins.filter(|(_, count)| **count > 0).map(|(place, count)| {
-            let (from, to) = bounds(place);
-            (from, to, *count)
+        self.counts.iter_recorded().map(|bin| {
+            let value = bin.value_iterated_to();
+            let from = self.counts.lowest_equivalent(value);
+            (
+                from,
+                self.counts.next_non_equivalent(value),
+                bin.count_at_value(),
+            )
         })
     }
-}
-
-fn place(value: u64) -> usize {
-    if value < PARTS as u64 {
-        return usize::try_from(value).unwrap_or(0);
-    }
-    let octave = value.ilog2() - PARTS.ilog2();
-    let part = usize::try_from(value >> octave).unwrap_or(0) - PARTS;
-    (octave as usize + 1) * PARTS + part
-}
-
-fn bounds(place: usize) -> (u64, u64) {
-    if place < PARTS {
-        return (place as u64, place as u64 + 1);
-    }
-    let (octave, part) = (place / PARTS - 1, place % PARTS);
-    let from = ((PARTS + part) as u64) << octave;
-    (from, from.saturating_add(1 << octave))
 }
 
 #[cfg(test)]
@@ -202,10 +168,20 @@ mod tests {
 
     proptest! {
         #[test]
-        fn every_value_is_in_its_bin(value in any::<u64>()) {
-            let (from, to) = bounds(place(value));
+        fn every_value_is_in_its_bin(value in any::<u64>(), shift in 0_u32..64) {
+            let value = value >> shift;
+            let mut histogram = Histogram::default();
+            histogram.add(value);
+            let bins: Vec<_> = histogram.bins().collect();
+            prop_assert_eq!(bins.len(), 1);
+            let (from, to, count) = bins[0];
+            prop_assert_eq!(count, 1);
             prop_assert!(from <= value && (value < to || to == u64::MAX));
-            prop_assert!(to - from <= (from / PARTS as u64).max(1));
+            prop_assert!(to - from <= (from / 16).max(1));
+            let mut both = Histogram::default();
+            both.add(1);
+            both.merge(&histogram);
+            prop_assert_eq!(both.bins().map(|(.., count)| count).sum::<u64>(), 2);
         }
 
         #[test]

@@ -160,7 +160,7 @@ impl fmt::Display for Ids {
     }
 }
 
-/// Why a text is no set of ids.
+/// Why a text is not a set of ids.
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
 #[error("'{0}' is not a task id or a range of ids (like 17 or 3-9)")]
 pub struct NotIds(String);

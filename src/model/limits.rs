@@ -54,7 +54,7 @@ impl Limits {
         }
     }
 
-    /// Tells what is due, and when to ask again: no task can be due before that.
+    /// Returns what is due, and when to ask again: no task can be due before that.
     pub fn due(&mut self, now: Duration, running: &[RunningTask]) -> (Vec<LimitAction>, Duration) {
         let there = |key: &(u32, i32)| running.iter().any(|runs| (runs.slot, runs.pid) == *key);
         self.asked.retain(|key, _| there(key));

@@ -223,7 +223,7 @@ pub const LONG_WAIT: Duration = Duration::from_millis(250);
 /// served first. But tries, which take `effort` each, never make more than a small part of
 /// the time, since they are requests to the file server: a thousand `contenders` that
 /// tried every 16 ms would leave the server no time for the one that has the lock. Most of
-/// them wait only when all start or all leave. So nobody pauses as if more than a hundred
+/// them wait only when all start or all leave. So no farmer pauses as if more than a hundred
 /// waited: a farmer that was unlucky a few times would wait for minutes.
 pub fn lock_pause(tries: u32, waited: Duration, effort: Duration, contenders: u32) -> Duration {
     let pause = Duration::from_micros(200).mul_f64(1.3_f64.powi(tries.min(21).cast_signed()));
@@ -288,7 +288,7 @@ mod tests {
         let pace = pace(1, 6000, 6);
         let gap = pace.gap(1000);
         assert!(gap >= Duration::from_secs(10));
-        // One task a second of 64 s each, and a turn takes seconds: one a slot.
+        // One task a second of 64 s each, and a turn takes seconds: one per slot.
         assert_eq!(pace.lookahead(1000, 10_000_000), 64, "{pace:?}");
         assert!(pace.starved_gap(1000) > Duration::from_secs(5));
         assert_eq!(pace.starved_gap(10), Duration::ZERO);

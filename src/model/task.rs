@@ -20,7 +20,7 @@ impl fmt::Display for TaskId {
     }
 }
 
-/// Why a text is no task id.
+/// Why a text is not a task id.
 #[derive(Clone, Copy, Debug, thiserror::Error, PartialEq, Eq)]
 #[error("a task's id is the whole number before its command in finished or failed")]
 pub struct NotAnId;

@@ -2,7 +2,7 @@
 //! in a log file, nothing with --quiet.
 //!
 //! It costs nothing per task: the farm calls [`Progress::update`] a few times a
-//! second at most. Nothing here can fail: a closed or full stderr is no reason
+//! second at most. Nothing here can fail: a closed or full stderr is not a reason
 //! to stop a run, so errors of writing are dropped.
 
 mod bar;

@@ -67,7 +67,8 @@ pub fn cells(object: &Value, columns: &[&str]) -> Vec<String> {
 }
 
 /// Writes one row of values with commas between (RFC 4180, with a line feed). What a
-/// spreadsheet would take for a formula begins with an apostrophe.
+/// spreadsheet would take for a formula begins with an apostrophe. The crate csv writes the same
+/// bytes, apart from that apostrophe: six lines fewer here for two more crates and 15 KiB.
 pub fn csv<S: AsRef<str>>(out: &mut dyn Write, row: &[S]) -> io::Result<()> {
     for (number, cell) in row.iter().map(AsRef::as_ref).enumerate() {
         if number > 0 {

@@ -19,7 +19,7 @@ use nix::unistd::Uid;
 /// Which owner and mode of a workdir are accepted.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Ownership {
-    /// It belongs to us, and nobody else may write it.
+    /// It belongs to us, and no other user may write it.
     #[default]
     Ours,
     /// Anybody's, and what is in it is trusted as far as the folder is: for commands

@@ -208,7 +208,7 @@ fn unsettled<'e>(member: &Member, ends: &'e [(u64, End)]) -> (Vec<&'e End>, Vec<
         *at > member.settled && end.outcome.destination() != Destination::ToProcess
     };
     let results = ends.iter().filter(is_new).map(|(_, end)| end);
-    // An end without a claim is no result: it was never its to run.
+    // An end without a claim is not a result: it was never its to run.
     let results = results.filter(|end| open.take(end.id)).collect();
     (results, open.ids().iter().collect())
 }

@@ -104,7 +104,7 @@ fn processes_of_a_node_share_what_was_not_bound() {
     };
     assert_eq!(gpus(plan(&per_task(1), None, &step("0")).unwrap()), ["0"]);
     assert_eq!(gpus(plan(&per_task(1), None, &step("1")).unwrap()), ["1"]);
-    // As Slurm 22.05 tells a process that it has bound.
+    // As Slurm 22.05 informs a process that it has bound.
     for said in [
         ("SLURMD_TRES_BIND", "gpu:per_task:1"),
         ("SLURMD_TRES_BIND", "gpu:single:1"),

@@ -170,7 +170,7 @@ pub(super) fn placed(root: &Path, gpu: Gpu, pci: String) -> Gpu {
     }
 }
 
-/// The vendors of the compute GPUs of this node, whoever may use these. Cheap: it loads no
+/// The vendors of the compute GPUs of this node, no matter who may use these. Cheap: it loads no
 /// library.
 pub(crate) fn vendors(root: &Path) -> Vec<Vendor> {
     let entries = fs::read_dir(root.join("bus/pci/devices"));

@@ -2,7 +2,7 @@
 //! which of its processes we are. Pure functions from an environment.
 //!
 //! Correctness never depends on it: the workdir decides which process does what. It gives
-//! display names, and tells which scheduler to ask for the end of the job. Guarantee: if
+//! display names, and says which scheduler to ask for the end of the job. Guarantee: if
 //! several nested launchers have set their variables, the innermost one counts.
 
 mod job;

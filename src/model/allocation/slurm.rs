@@ -45,7 +45,7 @@ pub(super) fn job(env: &Env) -> Option<Allocation> {
         // srun takes its -c from it. SLURM_CPUS_PER_TASK may be that of the job only.
         found.own_cpus = env.number("SRUN_CPUS_PER_TASK");
     } else if env.has("SLURM_PROCID") && !env.has("SLURM_STEP_ID") {
-        // The batch script has a rank, too, though nobody launched it as one.
+        // The batch script has a rank, too, though it was not launched as one.
         found.launch = Launch::Script;
     } else {
         found.launch = Launch::Shell;

@@ -25,7 +25,7 @@ const STEP: &str = "HOSTNAME=node1 SLURMD_NODENAME=node4 SLURM_CPUS_ON_NODE=1 \
     SLURM_STEP_NODELIST=node[1-4] SLURM_STEP_NUM_NODES=4 SLURM_STEP_NUM_TASKS=4 \
     SLURM_STEP_TASKS_PER_NODE=1(x4) SLURM_TASKS_PER_NODE=1(x4) SLURM_TASK_PID=31066";
 
-/// The batch script of the same job: it has a rank, and is no step.
+/// The batch script of the same job: it has a rank, and is not a step.
 const SCRIPT: &str = "SLURM_JOB_ID=2 SLURM_JOB_NUM_NODES=4 SLURM_PROCID=0 SLURM_LOCALID=0 \
     SLURM_NODEID=0 SLURM_NTASKS=4 SLURM_GTIDS=0 SLURM_CPUS_ON_NODE=1 \
     SLURM_JOB_CPUS_PER_NODE=1(x4) SLURM_NNODES=4 SLURM_TASKS_PER_NODE=1(x4)";
@@ -213,7 +213,7 @@ fn the_innermost_launcher_is_believed() {
 #[test]
 fn without_variables_it_is_a_plain_host() {
     assert_eq!(seen(""), Allocation::default());
-    // A name that anybody may use is no sign of a scheduler.
+    // A name that anybody may use is not a sign of a scheduler.
     assert_eq!(
         seen("JOB_ID=5 HOSTNAME=node7 NCPUS=4"),
         Allocation::default()

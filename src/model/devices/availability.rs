@@ -120,7 +120,7 @@ impl Watched {
     }
 }
 
-/// Why it is not free; what is unknown is no reason.
+/// Why it is not free; what is unknown is not a reason.
 fn over(sample: &Sample, limits: BusyLimits) -> Option<String> {
     let above = |value: Option<f64>, limit: Option<f64>| {
         let (value, limit) = (value?, limit?);

@@ -109,7 +109,7 @@ pub fn parse_list(text: &str) -> Option<BTreeSet<usize>> {
     for part in text.trim().split(',').filter(|part| !part.is_empty()) {
         let (from, to) = part.split_once('-').unwrap_or((part, part));
         let (from, to) = (from.trim().parse().ok()?, to.trim().parse().ok()?);
-        // More than any kernel has is no list of CPUs.
+        // More than any kernel has is not a list of CPUs.
         if to >= 1 << 16 {
             return None;
         }

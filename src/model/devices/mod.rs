@@ -105,7 +105,7 @@ pub struct Visible {
 }
 
 /// Reads the value of a variable such as `CUDA_VISIBLE_DEVICES`. As the vendor's
-/// own library has it, the list ends before the first thing that is no device:
+/// own library has it, the list ends before the first thing that is not a device:
 /// `-1` and an empty value mean none. A device that is named twice counts once.
 pub fn visible(value: &str) -> Visible {
     let mut found = Visible::default();

@@ -124,7 +124,7 @@ impl Remarks {
     }
 }
 
-/// The messages, one a line.
+/// The messages, one per line.
 impl fmt::Display for Remarks {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.messages().join("\n"))

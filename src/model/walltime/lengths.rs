@@ -60,7 +60,7 @@ mod tests {
         assert_eq!(of([]).estimate(&[]), None);
         assert_eq!(of([7]).estimate(&[]), Some(S(7)));
         assert_eq!(of(1..=11).estimate(&[]), Some(S(10)));
-        // One freak among many is no measure.
+        // One extreme value among many is not a measure.
         assert_eq!(
             of([9, 9, 9, 9, 9, 9, 9, 9, 9, 9, 900]).estimate(&[]),
             Some(S(9))

@@ -139,7 +139,7 @@ mod tests {
             (Some(300), None, Some(540), 4575 - 300),
             (Some(300), None, Some(60), 4575 - 60),
             (Some(300), None, None, 4575 - 300),
-            // A limit that no job of this length can reach tells nothing.
+            // A limit that no job of this length can reach means nothing.
             (Some(7200), None, None, 4575),
             (Some(7200), None, Some(540), 4575 - 540),
             (Some(300), Some(900), Some(60), 4575 - 900),

@@ -25,7 +25,7 @@ fn timeline(dir: &Workdir) -> Value {
     let text = fs::read_to_string(&written.path).unwrap();
     let trace: Value = serde_json::from_str(&text).unwrap();
     let events = trace["traceEvents"].as_array().unwrap();
-    // One event a line, between the first and the last.
+    // One event per line, between the first and the last.
     assert_eq!(text.lines().count(), events.len() + 2);
     assert_eq!(trace["displayTimeUnit"], "ms");
     assert_eq!(trace["otherData"]["slices"], written.slices);

@@ -120,7 +120,7 @@ fn text(buffer: &Buffer) -> String {
         let (mut line, mut skip) = (String::new(), 0);
         for x in 0..width {
             let symbol = buffer[(x, y)].symbol();
-            // What is behind a wide character is no blank.
+            // What is behind a wide character is not a blank.
             if skip == 0 {
                 line += symbol;
                 skip = unicode_width(symbol);

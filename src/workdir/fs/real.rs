@@ -81,7 +81,7 @@ pub struct RealDir {
 }
 
 impl RealDir {
-    /// Opens a directory to read its contents, whoever owns them.
+    /// Opens a directory to read its contents, regardless of the owner.
     pub fn open(path: &Path) -> io::Result<Arc<Self>> {
         Self::open_trusting(path, Trust::Any)
     }

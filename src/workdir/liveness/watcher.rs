@@ -142,7 +142,7 @@ pub fn look_at(
 }
 
 /// The state of a journal's lock. Where no lock reaches other nodes, flock(2) still works
-/// on one node. An error is no answer.
+/// on one node. An error is not an answer.
 pub(in crate::workdir) fn lock_of(
     file: &dyn File,
     mechanism: Mechanism,

@@ -202,7 +202,7 @@ fn replace(
         })
     })?;
     new.write_at(&bytes, 0).context("write", &name)?;
-    // Read without the lock: what is torn is no damage.
+    // Read without the lock: what is torn is not damaged.
     let Ok(state) = state::read(&*new) else {
         return give_up();
     };

@@ -177,7 +177,7 @@ impl HolderNote {
     }
 
     /// Who keeps others from changing this state: the one that made it, until it has
-    /// done with it, or else the one that is about to change it. `None` when nobody does,
+    /// done with it, or else the one that is about to change it. `None` when no process does,
     /// or the state is one of the past.
     pub(super) fn of_holder(dir: &Arc<dyn Dir>, version: Version) -> Result<Option<Self>> {
         for version in [version, version.next()] {

@@ -114,7 +114,7 @@ impl ListFile {
         Self { dialect, ..self }
     }
 
-    /// Whether it can be worked on, as far as the list alone tells: nothing counts of a
+    /// Whether it can be worked on, as far as the list alone shows: nothing counts of a
     /// list of which any line cannot run. What changes meanwhile is read again later.
     pub fn check(&self) -> Result<(), ListFailure> {
         match self.each(|_| Ok(())) {

@@ -24,7 +24,7 @@ pub struct Queue {
     pub left: u64,
     /// Counts how often the file was rewritten.
     pub generation: u64,
-    /// Its bytes at the cursor: an older `toprocess` that somebody restored has other bytes
+    /// Its bytes at the cursor: an older `toprocess` that a user restored has other bytes
     /// there.
     #[serde(default)]
     pub head: Head,

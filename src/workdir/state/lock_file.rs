@@ -55,7 +55,7 @@ pub fn peek(dir: &Arc<dyn Dir>) -> Result<Option<State>> {
     }
 }
 
-/// What was seen without the lock is no verdict.
+/// What was seen without the lock is not a verdict.
 pub fn no_verdict(error: Error) -> Error {
     let Error::Damaged { file, what } = error else {
         return error;

@@ -218,7 +218,7 @@ fn a_new_segment_leaves_all_that_the_state_before_speaks_of() {
             assert_eq!(entries(&torn, &before.log, &Log::default()).unwrap(), lines);
         }
         assert!(before.log.is_intact(&state.log));
-        // A part of the first write is no segment.
+        // A part of the first write is not a segment.
         File::write_at(&file, b"torn", LOG_AT + state.log.at + 3).unwrap();
         assert_eq!(read(&file).unwrap(), Some(before).filter(|was| was.seq > 0));
         File::write_at(&file, &crashed[log_at..], LOG_AT).unwrap();
