@@ -24,14 +24,14 @@ pub struct DeviceArgs {
     #[arg(long, env = "PYTF_CPUS_PER_TASK", value_name = "N", value_parser = cpus_per_task)]
     pub cpus_per_task: Option<u32>,
 
-    /// How tasks are bound to CPUs: none, core, numa, gpu
+    /// Bind tasks to CPUs: none, core, numa, gpu
     ///
     /// Default: core with --cpus-per-task, and in a step that has its own CPUs, if
     /// there are enough; none otherwise.
     #[arg(long, env = "PYTF_BIND", value_name = "HOW")]
     pub bind: Option<Bind>,
 
-    /// How many GPUs each task gets [default: 1, once GPUs are used]
+    /// GPUs of each task [default: 1, if GPUs are used]
     ///
     /// Without --proc it determines the number of slots. 0 hides all GPUs from the tasks.
     #[arg(long, env = "PYTF_GPUS_PER_TASK", value_name = "G", value_parser = gpus_per_task)]
@@ -51,7 +51,7 @@ pub struct DeviceArgs {
     #[arg(long, env = "PYTF_GPUS", value_name = "LIST", value_parser = gpus)]
     pub gpus: Option<Gpus>,
 
-    /// Start tasks on a GPU only at this load or less: 0.1 or 10%
+    /// Use a GPU only at this load or less: 0.1 or 10%
     ///
     /// For machines that are shared with others. A task starts on a GPU that several
     /// measurements in a row have found free. The load of our own tasks does not count.
@@ -59,7 +59,7 @@ pub struct DeviceArgs {
     #[arg(long, env = "PYTF_GPU_MAX_LOAD", value_name = "LOAD", value_parser = fraction)]
     pub gpu_max_load: Option<f64>,
 
-    /// Start tasks on a GPU only with this memory use or less: 10%
+    /// Use a GPU only at this memory use or less: 10%
     ///
     /// As --gpu-max-load, for the part of the GPU's memory that is in use.
     #[arg(long, env = "PYTF_GPU_MAX_MEMORY", value_name = "PART", value_parser = fraction)]

@@ -45,7 +45,7 @@ pub struct FarmArgs {
     #[arg(value_name = "COMMAND", last = true, conflicts_with = "list")]
     template: Vec<OsString>,
 
-    /// How many tasks run at a time [default: one per usable CPU]
+    /// How many tasks run at a time [default: one per CPU]
     ///
     /// The number of slots of this pytf process, not of the whole run. Without it, or
     /// without its value, there is one slot per CPU that the process may use.
@@ -54,7 +54,7 @@ pub struct FarmArgs {
           value_parser = slots, help_heading = COMMON)]
     pub proc: Option<Option<u32>>,
 
-    /// The folder for state and logs [default: TASKLIST_workdir]
+    /// Folder for state and logs [default: TASKLIST_workdir]
     ///
     /// All processes of a run use the same workdir, on a file system that they share. It
     /// is created when it does not exist. When it holds a run, that run is resumed.
@@ -107,39 +107,40 @@ pub struct FarmArgs {
     #[arg(short = 'V', long, action = ArgAction::Version, help_heading = COMMON)]
     version: Option<bool>,
 
-    /// Stop the farm after this time; the run can be resumed
+    /// Stop the farm after this time, to be resumed later
     ///
-    /// Running tasks get TERM, then KILL after --grace, and are requeued. Forms: seconds
-    /// (3600), units (90s, 10m, 1h30m), or Slurm's [D-]HH:MM:SS (01:30:00). 0, the
-    /// default, means no limit. Choose a value below the time limit of the job.
-    #[arg(long, env = "PYTF_TIMEOUT", value_name = "DURATION", value_parser = durations::parse,
+    /// Running tasks get TERM, then KILL after --grace, and are requeued; the same command
+    /// resumes the run. Forms: seconds (3600), units (90s, 10m, 1h30m), or Slurm's
+    /// [D-]HH:MM:SS (01:30:00). 0, the default, means no limit. Choose a value below the
+    /// time limit of the job.
+    #[arg(long, env = "PYTF_TIMEOUT", value_name = "TIME", value_parser = durations::parse,
           help_heading = TIME)]
     pub timeout: Option<Duration>,
 
-    /// Stop each task that runs longer; it counts as failed
+    /// Stop a task that runs longer; it counts as failed
     ///
     /// The task gets TERM, then KILL after --grace. Forms: seconds (3600), units (90s,
     /// 10m, 1h30m), or Slurm's [D-]HH:MM:SS. 0, the default, means no limit.
-    #[arg(long, env = "PYTF_TASK_TIMEOUT", value_name = "DURATION", value_parser = durations::parse,
+    #[arg(long, env = "PYTF_TASK_TIMEOUT", value_name = "TIME", value_parser = durations::parse,
           help_heading = TIME)]
     pub task_timeout: Option<Duration>,
 
-    /// The grace period of a task between TERM and KILL [default: 10s]
+    /// Grace period between TERM and KILL [default: 10s]
     ///
-    /// Forms: seconds (20), units (20s, 1m30s), or Slurm's MM:SS. With 0, tasks are
-    /// killed at once. Choose a value below that of the scheduler (Slurm: KillWait,
-    /// 30 s).
-    #[arg(long, env = "PYTF_GRACE", value_name = "DURATION", value_parser = durations::parse,
+    /// How long a task that is stopped has to end. Forms: seconds (20), units (20s, 1m30s),
+    /// or Slurm's MM:SS. With 0, tasks are killed at once. Choose a value below that of the
+    /// scheduler (Slurm: KillWait, 30 s).
+    #[arg(long, env = "PYTF_GRACE", value_name = "TIME", value_parser = durations::parse,
           default_value = "10s", help_heading = TIME)]
     pub grace: Duration,
 
-    /// How long the job lasts from now [default: asks the scheduler]
+    /// Time left of the job [default: asks the scheduler]
     ///
     /// Near the end of the job no task is started that is not expected to end before it,
     /// and shortly before the end running tasks are stopped; the run can be resumed.
     /// Without the option Slurm and PBS are asked. Forms: seconds (3600), units (90s,
     /// 10m, 1h30m), or Slurm's [D-]HH:MM:SS (01:30:00). 0 means no end.
-    #[arg(long, env = "PYTF_WALLTIME", value_name = "DURATION", value_parser = durations::parse,
+    #[arg(long, env = "PYTF_WALLTIME", value_name = "TIME", value_parser = durations::parse,
           help_heading = TIME)]
     pub walltime: Option<Duration>,
 
@@ -151,12 +152,12 @@ pub struct FarmArgs {
           help_heading = TIME)]
     pub no_walltime: bool,
 
-    /// How long a task takes [default: from finished tasks]
+    /// How long a task takes [default: from past tasks]
     ///
     /// When less than this time is left before the end of the job, no task is started.
     /// Without the option, the 90th percentile of the tasks that finished here is used.
     /// Forms: seconds (3600), units (90s, 10m, 1h30m), or Slurm's [D-]HH:MM:SS.
-    #[arg(long, env = "PYTF_TASK_ESTIMATE", value_name = "DURATION", value_parser = durations::parse,
+    #[arg(long, env = "PYTF_TASK_ESTIMATE", value_name = "TIME", value_parser = durations::parse,
           help_heading = TIME)]
     pub task_estimate: Option<Duration>,
 
@@ -201,7 +202,7 @@ pub struct FarmArgs {
           help_heading = WORKDIR)]
     pub strict: bool,
 
-    /// Drop waiting tasks whose lines are no longer in the task list
+    /// Drop waiting tasks that are no longer in the list
     ///
     /// Without it, a list that lacks lines of waiting tasks is refused: it may be
     /// truncated, or the wrong list. Finished and failed tasks are kept in any case.
@@ -217,7 +218,7 @@ pub struct FarmArgs {
           help_heading = WORKDIR)]
     pub plain: bool,
 
-    /// Accept a workdir that belongs to or is writable by others
+    /// Accept a workdir that others own or may write to
     ///
     /// Everyone who may write to the workdir decides which commands run as you.
     #[arg(long, env = "PYTF_SHARED_WORKDIR", value_parser = BoolishValueParser::new(),
@@ -232,13 +233,13 @@ pub struct FarmArgs {
     #[arg(long, env = "PYTF_LOCK", value_name = "WAY", default_value = "auto", help_heading = WORKDIR)]
     pub lock: Lock,
 
-    /// The shell for tasks that need one [default: bash, else sh]
+    /// Shell of tasks that need one [default: bash, else sh]
     ///
     /// A path, or a name that is looked up in PATH. It must take -c COMMAND.
     #[arg(long, env = "PYTF_SHELL", value_name = "PATH", help_heading = ADVANCED)]
     pub shell: Option<OsString>,
 
-    /// Launcher's variables in tasks: keep, scrub [default: keep]
+    /// Launcher's variables: keep, scrub [default: keep]
     ///
     /// A task that is an MPI program and finds the variables of the srun or mpiexec that
     /// started pytf takes itself for a rank of that launch. What becomes of these
@@ -255,7 +256,7 @@ pub struct FarmArgs {
           help_heading = ADVANCED)]
     pub no_linger: bool,
 
-    /// What --max-fail does to running tasks: soon, now [default: soon]
+    /// How --max-fail ends the run: soon, now [default: soon]
     ///
     /// What becomes of the tasks that run when too many have failed:
     #[arg(long, env = "PYTF_HALT", value_name = "WHEN", default_value = "soon",
@@ -289,7 +290,7 @@ pub struct FarmArgs {
     /// After which silence others take over the tasks of a process
     ///
     /// Forms: seconds (120), units (2m), or Slurm's MM:SS. Default: 120s.
-    #[arg(long, env = "PYTF_TAKEOVER", value_name = "DURATION", value_parser = durations::parse,
+    #[arg(long, env = "PYTF_TAKEOVER", value_name = "TIME", value_parser = durations::parse,
           default_value = "120s", hide = true, help_heading = ADVANCED)]
     pub takeover: Duration,
 }

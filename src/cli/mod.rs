@@ -236,7 +236,7 @@ struct FarmAlone {
     farm: FarmArgs,
 }
 
-/// Make a shell complete options, workdirs and the ids of failed tasks.
+/// Make a shell complete options, workdirs and ids of failed tasks.
 ///
 /// Add this line to ~/.bashrc: source <(pytf completions bash). To ~/.zshrc, after
 /// compinit: source <(pytf completions zsh). For fish:

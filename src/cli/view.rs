@@ -97,7 +97,7 @@ pub struct Wait {
     ///
     /// Forms: seconds (3600), units (90s, 10m, 1h30m), or Slurm's [D-]HH:MM:SS. 0, the
     /// default, means no limit.
-    #[arg(long, value_name = "DURATION", value_parser = durations::parse)]
+    #[arg(long, value_name = "TIME", value_parser = durations::parse)]
     pub timeout: Option<Duration>,
 }
 
@@ -150,7 +150,7 @@ pub struct Timeline {
     #[arg(long)]
     pub gzip: bool,
     /// Only the last part of the run, of this length (90s, 10m, 1h30m)
-    #[arg(long, value_name = "DURATION", value_parser = durations::parse)]
+    #[arg(long, value_name = "TIME", value_parser = durations::parse)]
     pub since: Option<Duration>,
 }
 
