@@ -21,7 +21,12 @@ pub(crate) fn farm(n: u64, most: u64, random: &mut crate::crew::Random) -> Farm 
     farm
 }
 
-fn storm_task(id: u64, ms: u64) -> String {
+/// A task as those of [`farm`], for `pytf add`: the id that it gets is its own.
+pub(crate) fn added_task(ms: u64) -> String {
+    storm_task("$PYTF_TASK_ID", ms)
+}
+
+fn storm_task(id: impl std::fmt::Display, ms: u64) -> String {
     let note = |what: &str| format!("echo {what} $$ >> events/{id}");
     format!(
         "echo start $$ $PYTF_FARMER $PYTF_ATTEMPT >> events/{id}; {}; sleep 0.{ms:03}; {}",

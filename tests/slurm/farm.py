@@ -43,6 +43,15 @@ class Farm:
                 self.size += 1
         return self
 
+    def added(self, *lines):
+        """A file of tasks as above that are not in the list, for `pytf add`."""
+        path = self.folder / "added.txt"
+        with open(path, "w", encoding="utf-8") as file:
+            for line in lines:
+                file.write(f"./work {self.size} {line}\n")
+                self.size += 1
+        return path
+
     def script(self, pytf="", srun="-c 4", before="", after=""):
         """A batch script. Its exit status is srun's, and so pytf's."""
         path = self.folder / "job.sh"
@@ -76,6 +85,10 @@ class Farm:
 
     def check(self, **expected):
         return checker.check(self.workdir, self.effects, **expected)
+
+    def books(self):
+        """The files of the workdir as they are, unjudged."""
+        return checker.Books(self.workdir)
 
     def resume(self, **expected):
         """The same command in a new job finishes the rest, exactly."""

@@ -14,6 +14,7 @@ import scenario_docs  # noqa: F401
 import scenario_faults  # noqa: F401
 import scenario_mpi  # noqa: F401
 import scenario_scripts  # noqa: F401
+import scenario_steer  # noqa: F401
 import scenario_stops  # noqa: F401
 import scenario_strays  # noqa: F401
 from cluster import Cluster, Failure
