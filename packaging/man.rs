@@ -237,7 +237,7 @@ const FILES: [(&str, &str); 7] = [
 ];
 
 /// Commands and what each does, by the command of the page.
-const EXAMPLES: [(&str, &str, &str); 27] = [
+const EXAMPLES: [(&str, &str, &str); 29] = [
     (
         "pytf",
         "pytf tasks.txt",
@@ -312,6 +312,16 @@ const EXAMPLES: [(&str, &str, &str); 27] = [
         "drain",
         "pytf drain tasks.txt_workdir --node n17",
         "Only those on node n17.",
+    ),
+    (
+        "cancel",
+        "pytf cancel tasks.txt_workdir 3-9 --reason 'wrong seed'",
+        "These never run, or are stopped.",
+    ),
+    (
+        "cancel",
+        "pytf cancel tasks.txt_workdir --waiting",
+        "All that wait; running tasks go on.",
     ),
     (
         "stop",

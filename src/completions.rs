@@ -2,10 +2,11 @@
 //! answers when the shell runs it.
 //!
 //! The shell runs `pytf` with [`VARIABLE`] and the words so far, so that the candidates come
-//! from this version and from the existing files: workdirs, and the ids of failed tasks.
+//! from this version and from the existing files: workdirs, and the ids of failed or waiting tasks.
 
 use std::ffi::OsStr;
-use std::io;
+use std::fs::File;
+use std::io::{self, BufRead, BufReader, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
 
 use clap::{Arg, Command, ValueHint};
@@ -13,8 +14,9 @@ use clap_complete::CompleteEnv;
 use clap_complete::engine::{ArgValueCompleter, CompletionCandidate, PathCompleter};
 use clap_complete::env::{Bash, EnvCompleter, Fish, Zsh};
 use pytf::cli::{Shell, default_workdir, definition};
+use pytf::history::run::counts::cursor;
 use pytf::model::escape::{clip, escape};
-use pytf::workdir::layout::{FAILED, LOCK};
+use pytf::workdir::layout::{FAILED, LOCK, TOPROCESS};
 
 /// The variable by which the shell asks.
 const VARIABLE: &str = "PYTF_COMPLETE";
@@ -63,9 +65,13 @@ pub(crate) fn answer() -> Option<io::Result<()>> {
 
 /// The command line, with what completes its values.
 fn completing() -> Command {
-    definition()
-        .mut_args(with_values)
-        .mut_subcommands(|sub| sub.mut_args(with_values))
+    definition().mut_args(with_values).mut_subcommands(|sub| {
+        let cancels = sub.get_name() == "cancel";
+        sub.mut_args(|arg| match arg.get_id().as_str() {
+            "ids" if cancels => arg.add(ArgValueCompleter::new(waiting_ids)),
+            _ => with_values(arg),
+        })
+    })
 }
 
 fn with_values(arg: Arg) -> Arg {
@@ -86,6 +92,16 @@ fn is_workdir(path: &Path) -> bool {
 
 /// The ids of failed tasks in the workdir that the command line names before.
 fn failed_ids(word: &OsStr) -> Vec<CompletionCandidate> {
+    ids_in(word, FAILED, |_| 0)
+}
+
+/// The ids of tasks that no farmer has claimed.
+fn waiting_ids(word: &OsStr) -> Vec<CompletionCandidate> {
+    ids_in(word, TOPROCESS, |workdir| cursor(workdir).unwrap_or(0))
+}
+
+/// The ids in a file of that workdir, from a line on.
+fn ids_in(word: &OsStr, file: &str, from: impl Fn(&Path) -> u64) -> Vec<CompletionCandidate> {
     let words = std::env::args_os()
         .skip_while(|word| word != "--")
         .map(PathBuf::from);
@@ -96,15 +112,23 @@ fn failed_ids(word: &OsStr) -> Vec<CompletionCandidate> {
     else {
         return Vec::new();
     };
-    let failed = std::fs::read(workdir.join(FAILED)).unwrap_or_default();
-    let failed = String::from_utf8_lossy(&failed);
+    let Ok(mut file) = File::open(workdir.join(file)) else {
+        return Vec::new();
+    };
+    if file.seek(SeekFrom::Start(from(&workdir))).is_err() {
+        return Vec::new();
+    }
     let typed = word.to_string_lossy();
-    let lines = failed.lines().filter_map(|line| line.split_once(' '));
+    let lines = BufReader::new(file).split(b'\n').map_while(Result::ok);
     lines
-        .filter(|(id, _)| id.starts_with(&*typed))
-        .take(OFFERED)
-        .map(|(id, command)| {
-            CompletionCandidate::new(id).help(Some(clip(&escape(command.as_bytes()), SHOWN).into()))
+        .filter_map(|line| {
+            let line = String::from_utf8_lossy(&line);
+            let (id, command) = line.split_once(' ')?;
+            id.starts_with(&*typed).then(|| {
+                let help = clip(&escape(command.as_bytes()), SHOWN);
+                CompletionCandidate::new(id).help(Some(help.into()))
+            })
         })
+        .take(OFFERED)
         .collect()
 }

@@ -42,7 +42,7 @@ pub const TABLE: [(RunExit, &str, &str); 9] = [
     (
         RunExit::SomeFailed,
         "some-failed",
-        "the run is complete, but some tasks failed (pytf retry WORKDIR); or --max-fail ended it",
+        "the run is complete, but some tasks failed or were cancelled (pytf retry WORKDIR); or --max-fail ended it",
     ),
     (
         RunExit::Usage,

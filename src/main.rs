@@ -13,7 +13,8 @@ use std::process::ExitCode;
 use std::sync::Arc;
 
 use pytf::cli::{
-    Cli, Command, Devices, Log, Repair, Request, Reset, Retry, default_workdir, nearest_command,
+    Cancel, Cli, Command, Devices, Log, Repair, Request, Reset, Retry, default_workdir,
+    nearest_command,
 };
 use pytf::exit::RunExit;
 use pytf::farm::check::{self, command_line};
@@ -36,7 +37,7 @@ use pytf::workdir::layout::LOCK;
 use pytf::workdir::layout::{NODES, TASKS};
 use pytf::workdir::open::{Ownership, Workdir, open_dir};
 use pytf::workdir::orders::Order;
-use pytf::workdir::retry::retry;
+use pytf::workdir::retry::{Wanted, retry};
 use pytf::workdir::state::peek;
 use pytf::workdir::{self, exclusion};
 use steer::Outside;
@@ -101,6 +102,7 @@ fn run(mut command: Command) -> RunExit {
         Command::Pause(args) => ordered(Ok(Order::Pause { stop: args.stop }), &args.workdir),
         Command::Resume(args) => ordered(Ok(Order::Resume), &args.workdir),
         Command::Drain(args) => ordered(steer::drain(&args), &args.workdir),
+        Command::Cancel(args) => cancel(&args),
         Command::Stop(args) => ordered(Ok(Order::Stop), &args.workdir),
         Command::Repair(args) => reported(repair(&args), &args.workdir),
         Command::Reset(args) => reset(&args),
@@ -230,6 +232,22 @@ fn ordered(order: Result<Order, StartError>, workdir: &Path) -> RunExit {
     reported(said.map(|text| say(&text)), workdir)
 }
 
+/// `pytf cancel`
+fn cancel(args: &Cancel) -> RunExit {
+    if let Some(exit) = refuse_other_folder(&args.workdir, &[LOCK]) {
+        return exit;
+    }
+    let said = steer::cancel(args).map(|(text, left_alone)| {
+        let exit = say(&text);
+        if left_alone.is_empty() {
+            return exit;
+        }
+        warn(&format!("not cancelled: {left_alone}"));
+        RunExit::Usage
+    });
+    reported(said, &args.workdir)
+}
+
 /// `pytf retry`
 fn retry_failed(args: &Retry) -> Result<RunExit, StartError> {
     if let Some(exit) = refuse_other_folder(&args.workdir, &[LOCK]) {
@@ -237,18 +255,30 @@ fn retry_failed(args: &Retry) -> Result<RunExit, StartError> {
     }
     let mut wanted = Ids::default();
     args.ids.iter().for_each(|ids| wanted.extend(ids));
-    let wanted = (!args.ids.is_empty()).then_some(&wanted);
+    let wanted = match (args.ids.is_empty(), args.cancelled) {
+        (false, _) => Wanted::Ids(wanted),
+        (true, true) => Wanted::All,
+        (true, false) => Wanted::Failed,
+    };
     let mut outside = Outside::open(&args.workdir, "retry")?;
-    let retried = retry(&outside.workdir, &outside.who, &mut outside.waiter, wanted)?;
+    let retried = retry(&outside.workdir, &outside.who, &mut outside.waiter, &wanted)?;
     let back = retried.back.count();
-    let exit = say(&match back {
+    let mut text = match back {
         0 => "no failed task to put back\n".to_owned(),
         n => format!(
             "{n} {} back in toprocess ({}): run the same command again\n",
             if n == 1 { "task is" } else { "tasks are" },
             sorted(&retried.back)
         ),
-    });
+    };
+    if retried.cancelled > 0 {
+        let tasks = match retried.cancelled {
+            1 => "1 cancelled task stays".to_owned(),
+            n => format!("{n} cancelled tasks stay"),
+        };
+        text += &format!("{tasks} in failed: name them, or add --cancelled\n");
+    }
+    let exit = say(&text);
     if retried.not_failed.is_empty() {
         return Ok(exit);
     }
@@ -347,7 +377,7 @@ fn check(dir: &Arc<dyn Dir>, path: &Path) -> workdir::error::Result<RunExit> {
 }
 
 /// Ids in order, at most as many as fit into a line.
-fn sorted(ids: &Ids) -> String {
+pub(crate) fn sorted(ids: &Ids) -> String {
     let mut ids: Vec<_> = ids.iter().collect();
     ids.sort_unstable();
     clip(&ids.into_iter().collect::<Ids>().to_string(), 200)

@@ -3,18 +3,23 @@
 //!
 //! Guarantee: each is one transaction, and says what happens next.
 
+use std::fmt::Write as _;
 use std::io::{IsTerminal as _, Write as _};
 use std::path::Path;
 
-use pytf::cli::{Drain, Reset};
+use crate::sorted;
+use pytf::cli::{Cancel, Drain, Reset};
 use pytf::farm::lock_wait::{CancelOnDrop, LockWaiter, cancellation};
 use pytf::farm::start_error::StartError;
 use pytf::history::run::Run;
+use pytf::host::allocation::host_name;
 use pytf::model::escape::escape;
 use pytf::model::figures::grouped;
+use pytf::model::ids::Ids;
 use pytf::model::liveness::{DEFAULT_TAKEOVER, heartbeat};
 use pytf::ui::summary::quoted;
 use pytf::workdir;
+use pytf::workdir::cancel::{self, Author, Cancelled, Wanted};
 use pytf::workdir::error::{Error, Result};
 use pytf::workdir::open::{OpenOptions, Ownership, Workdir};
 use pytf::workdir::orders::{Order, give};
@@ -163,6 +168,100 @@ fn confirm(args: &Reset, state: &State) -> Result<()> {
     }
 }
 
+/// Cancels tasks; returns what is to be said of it, and of which tasks nothing was to cancel,
+/// and why.
+pub(crate) fn cancel(args: &Cancel) -> std::result::Result<(String, String), StartError> {
+    let mut ids = Ids::default();
+    args.ids.iter().for_each(|some| ids.extend(some));
+    let wanted = match (args.all, args.waiting) {
+        (true, _) => Wanted::All,
+        (_, true) => Wanted::Waiting,
+        _ => Wanted::Ids(ids),
+    };
+    let author = Author {
+        by: format!("{}@{}", user_name(), host_name()),
+        reason: args.reason.clone(),
+    };
+    let Outside {
+        workdir,
+        who,
+        mut waiter,
+        _cancel,
+    } = Outside::open(&args.workdir, "cancel")?;
+    let (state, done) = cancel::cancel(&workdir, &who, &mut waiter, &wanted, &author)?;
+    Ok((
+        said_of_cancel(&state, &done, &args.workdir),
+        left_alone(&done),
+    ))
+}
+
+fn said_of_cancel(state: &State, done: &Cancelled, path: &Path) -> String {
+    let mut text = String::new();
+    let within = heartbeat(state.takeover().unwrap_or(DEFAULT_TAKEOVER));
+    let within = within.as_secs_f64().ceil();
+    let shown = |ids: &Ids| match ids.count() {
+        1 => format!("task {ids}"),
+        n => format!("{} tasks ({})", grouped(n), sorted(ids)),
+    };
+    if !done.waiting.is_empty() {
+        let _ = writeln!(text, "cancelled: {} will not run", shown(&done.waiting));
+    }
+    if !done.claimed.is_empty() {
+        let they = if done.claimed.count() == 1 {
+            "it is"
+        } else {
+            "they are"
+        };
+        let _ = writeln!(
+            text,
+            "cancelled: {}; within {within:.0}s {they} stopped, or not started",
+            shown(&done.claimed)
+        );
+    }
+    if !done.ordered.is_empty() {
+        let _ = writeln!(
+            text,
+            "cancelled already, and about to stop: {}",
+            shown(&done.ordered)
+        );
+    }
+    let mut all = done.waiting.clone();
+    all.extend(&done.claimed);
+    if all.is_empty() {
+        if text.is_empty() {
+            text += "no task to cancel\n";
+        }
+        return text;
+    }
+    let workdir = quoted(&escape(path.as_os_str().as_encoded_bytes()));
+    let _ = writeln!(text, "'pytf retry {workdir} IDS' puts cancelled tasks back");
+    text
+}
+
+/// The tasks that were asked for and not cancelled, and why.
+fn left_alone(done: &Cancelled) -> String {
+    let all = [
+        (&done.finished, "finished already"),
+        (&done.failed, "in failed already"),
+        (&done.dropped, "dropped from the list"),
+        (&done.unknown, "no such task"),
+    ];
+    let all = all.iter().filter(|(ids, _)| !ids.is_empty());
+    let all: Vec<String> = all
+        .map(|(ids, why)| format!("{} ({why})", sorted(ids)))
+        .collect();
+    all.join(", ")
+}
+
+/// The user's name, or the number where the node does not know it.
+fn user_name() -> String {
+    let user = nix::unistd::getuid();
+    let known = nix::unistd::User::from_uid(user).ok().flatten();
+    let name = known.map(|known| known.name);
+    name.or_else(|| std::env::var("USER").ok())
+        .unwrap_or_else(|| user.to_string())
+}
+
 /// What happens next, and when.
 fn said(order: &Order, state: &State, is_given: bool, path: &Path) -> String {
     let workdir = quoted(&escape(path.as_os_str().as_encoded_bytes()));
@@ -207,8 +306,7 @@ fn said(order: &Order, state: &State, is_given: bool, path: &Path) -> String {
                  running tasks have ended"
             )
         }
-        (Order::Stop | Order::Drain { .. } | Order::Add { .. } | Order::Unknown(_), ..) => {
-            "no process works on the run: nothing to do".to_owned()
-        }
+        // Also those that are not given in this way.
+        _ => "no process works on the run: nothing to do".to_owned(),
     }
 }

@@ -151,13 +151,17 @@ pub(crate) fn wait(args: &Wait) -> RunExit {
     let ended = ended.unwrap_or(Ended {
         finished: counts.finished,
         failed: counts.failed,
+        cancelled: counts.cancelled,
         left: counts.left(),
     });
-    let text = format!(
+    let mut text = format!(
         "{} finished, {} failed",
         grouped(ended.finished),
         grouped(ended.failed)
     );
+    if ended.cancelled > 0 {
+        text += &format!(", {} cancelled", grouped(ended.cancelled));
+    }
     let paused = if run.is_paused() {
         ", and the run is paused (pytf resume)"
     } else {
@@ -177,7 +181,7 @@ pub(crate) fn wait(args: &Wait) -> RunExit {
             };
             let said = writeln!(io::stdout(), "{word}: {text}{dropped}");
             return match exit(said.map_err(Failed::from)) {
-                RunExit::Complete if ended.failed > 0 => RunExit::SomeFailed,
+                RunExit::Complete if ended.failed + ended.cancelled > 0 => RunExit::SomeFailed,
                 exit => exit,
             };
         }

@@ -19,7 +19,7 @@ pub(super) fn as_option(argv: Vec<OsString>) -> Vec<OsString> {
 }
 
 /// All commands.
-const COMMANDS: [&str; 20] = [
+const COMMANDS: [&str; 21] = [
     "run",
     "check",
     "add",
@@ -28,6 +28,7 @@ const COMMANDS: [&str; 20] = [
     "resume",
     "drain",
     "stop",
+    "cancel",
     "status",
     "watch",
     "log",
@@ -42,7 +43,7 @@ const COMMANDS: [&str; 20] = [
     "help",
 ];
 /// Reserved for commands of a later pytf: a list of such a name would then not run.
-const RESERVED: [&str; 6] = ["attach", "cancel", "close", "edit", "init", "plan"];
+const RESERVED: [&str; 5] = ["attach", "close", "edit", "init", "plan"];
 
 /// What is wrong with a first word that is reserved.
 pub(super) fn reserved(argv: &[OsString]) -> Option<String> {

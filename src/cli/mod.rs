@@ -31,7 +31,7 @@ use self::arguments::{as_option, reserved, tidy};
 pub use self::device_options::{Bind, DeviceArgs, Devices};
 use self::errors::clearer;
 pub use self::farm::{FarmArgs, Halt, Lock, Logs, SrunEnv, Tasks, default_workdir};
-pub use self::steer::{Add, Drain, NewTasksFrom, Pause, Resume, Stop};
+pub use self::steer::{Add, Cancel, Drain, NewTasksFrom, Pause, Resume, Stop};
 pub use self::view::{Export, Format, Report, Status, Timeline, Wait, Watch};
 use crate::VERSION;
 use crate::model::ids::Ids;
@@ -108,6 +108,7 @@ pub enum Command {
     Resume(Resume),
     Drain(Drain),
     Stop(Stop),
+    Cancel(Cancel),
     Repair(Repair),
     Reset(Reset),
     Status(Status),
@@ -141,6 +142,7 @@ impl Command {
             | Self::Resume(Resume { workdir })
             | Self::Drain(Drain { workdir, .. })
             | Self::Stop(Stop { workdir })
+            | Self::Cancel(Cancel { workdir, .. })
             | Self::Repair(Repair { workdir, .. })
             | Self::Reset(Reset { workdir, .. })
             | Self::Status(Status { workdir, .. })
@@ -273,13 +275,18 @@ pub struct Log {
 /// Requeue failed tasks, to be run again.
 ///
 /// They move from failed to toprocess. A farm that runs starts them, or the next run of
-/// the same command. The number of attempts goes on.
+/// the same command. The number of attempts goes on. Cancelled tasks stay in failed unless
+/// they are named.
 #[derive(Clone, Debug, Args)]
 pub struct Retry {
     /// The workdir of the run
     pub workdir: PathBuf,
-    /// Which failed tasks: ids and ranges such as 17 or 3-9,12 [default: all]
+    /// Which failed tasks: ids and ranges such as 17 or 3-9,12 [default: all that were not
+    /// cancelled]
     pub ids: Vec<Ids>,
+    /// Also all that were cancelled
+    #[arg(long, conflicts_with = "ids")]
+    pub cancelled: bool,
 }
 
 /// Repair a damaged workdir.

@@ -5,6 +5,8 @@ use std::path::PathBuf;
 
 use clap::Args;
 
+use crate::model::ids::Ids;
+
 /// Add tasks to a run, whether processes work on it or not.
 ///
 /// Prints the ids of the new tasks on a line, such as 17 or 17-20, in the order in which the
@@ -109,4 +111,28 @@ pub struct Drain {
     /// Only the processes on this node, by its name in pytf status
     #[arg(long, value_name = "NAME")]
     pub node: Option<String>,
+}
+
+/// Cancel tasks: those that wait never run, those that run are stopped.
+///
+/// A waiting task moves from toprocess to failed at once. A running one gets TERM within ten
+/// seconds, then KILL after the grace period of its process; if it had succeeded by then, it
+/// stays so. Cancelled tasks are counted apart from those that failed, and the run can be
+/// complete without them. 'pytf retry WORKDIR IDS' puts them back.
+#[derive(Clone, Debug, Args)]
+pub struct Cancel {
+    /// The workdir of the run
+    pub workdir: PathBuf,
+    /// Which tasks: ids and ranges such as 17 or 3-9,12
+    #[arg(required_unless_present_any = ["all", "waiting"])]
+    pub ids: Vec<Ids>,
+    /// All tasks that wait or run
+    #[arg(long, conflicts_with_all = ["ids", "waiting"])]
+    pub all: bool,
+    /// All tasks that wait: running ones go on
+    #[arg(long, conflicts_with = "ids")]
+    pub waiting: bool,
+    /// Why: pytf status shows it
+    #[arg(long, value_name = "TEXT")]
+    pub reason: Option<String>,
 }

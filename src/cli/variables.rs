@@ -75,7 +75,7 @@ fn is_read(name: &str, variable: &dyn Fn(&str) -> Option<OsString>) -> bool {
 }
 
 /// What tasks, and the command of `--on-end`, find in their environment. These are not options.
-const OF_TASKS: [&str; 9] = [
+const OF_TASKS: [&str; 10] = [
     "PYTF_TASK_ID",
     "PYTF_ATTEMPT",
     "PYTF_SLOT",
@@ -84,6 +84,7 @@ const OF_TASKS: [&str; 9] = [
     "PYTF_RUN_WORKDIR",
     "PYTF_RUN_FINISHED",
     "PYTF_RUN_FAILED",
+    "PYTF_RUN_CANCELLED",
     "PYTF_RUN_STATUS",
 ];
 

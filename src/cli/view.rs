@@ -125,7 +125,7 @@ pub struct Export {
     pub jsonl: bool,
     /// One line per task that has ended, with its last attempt
     ///
-    /// The member or column place says where it is: finished or failed.
+    /// The member or column place says where it is: finished, failed or cancelled.
     #[arg(long, conflicts_with = "joblog")]
     pub tasks: bool,
     /// Which tasks: ids and ranges such as 17 or 3-9,12; with --tasks [default: all]

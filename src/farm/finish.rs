@@ -134,7 +134,8 @@ impl Finish<'_> {
         let summary = Summary {
             workdir: self.farm.workdir.path.display().to_string(),
             finished: state.finished.lines,
-            failed: state.failed.lines,
+            failed: state.failures(),
+            cancelled: state.cancelled,
             left: state.left() + state.claimed(),
             interrupted: state.interrupted,
             stopped: stopped(self.ended),

@@ -14,6 +14,7 @@ use crate::model::record::{End, LogAt, Record};
 use crate::model::task::{Task, TaskId};
 use crate::model::walltime::answer::Left;
 use crate::workdir::error::Error;
+use crate::workdir::orders::Cancel;
 use crate::workdir::state::State;
 
 /// To the supervisor.
@@ -40,6 +41,8 @@ pub enum Event {
     TooManyFailed(u64),
     /// We were ordered to finish what runs, and to leave.
     Drain,
+    /// These tasks were cancelled; those that run are to be ended.
+    Cancel(Cancel),
     /// How long the job lasts, by the scheduler.
     Ends(Left),
     /// A line about the start or the end of a task.

@@ -154,10 +154,11 @@ fn start(
 /// Our environment, and what the command may want to know of the run.
 fn environment(farm: &Farm, state: &State, exit: RunExit) -> Vec<CString> {
     let ours = std::env::vars_os().filter(|(name, _)| name != OPTION);
-    let known: [(&str, OsString); 4] = [
+    let known: [(&str, OsString); 5] = [
         ("PYTF_RUN_WORKDIR", farm.files.path.as_os_str().to_owned()),
         ("PYTF_RUN_FINISHED", state.finished.lines.to_string().into()),
         ("PYTF_RUN_FAILED", state.failed.lines.to_string().into()),
+        ("PYTF_RUN_CANCELLED", state.cancelled.to_string().into()),
         ("PYTF_RUN_STATUS", exit.code().to_string().into()),
     ];
     let known = known.map(|(name, value)| (OsString::from(name), value));

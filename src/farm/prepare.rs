@@ -19,7 +19,7 @@ use crate::workdir::liveness::Waiting;
 use crate::workdir::resume::{
     EditPolicy, ListFailure, ListFile, ListSource, Prepared, prepare, prepare_stream,
 };
-use crate::workdir::retry::retry;
+use crate::workdir::retry::{Wanted, retry};
 use crate::workdir::state::peek;
 use crate::workdir::upgrade::upgrade;
 use crate::workdir::{exclusion, membership};
@@ -89,7 +89,7 @@ impl StartContext<'_> {
             self.takeover(&me).of_dead(&node.name)?;
         }
         if self.farm.options.retry_failed {
-            let retried = retry(&self.farm.workdir, &me, &mut self.waiter, None)?;
+            let retried = retry(&self.farm.workdir, &me, &mut self.waiter, &Wanted::Failed)?;
             if !retried.back.is_empty() {
                 let tasks = counted(retried.back.count(), "failed task", "failed tasks");
                 self.say(&format!("{tasks} will be tried again"));

@@ -279,6 +279,15 @@ impl Queue {
         }
     }
 
+    /// Takes certain tasks out again, to give them back.
+    pub fn take_out(&self, is_wanted: impl Fn(&Task) -> bool) -> Vec<Task> {
+        let mut inner = self.lock();
+        let all = std::mem::take(&mut inner.tasks).into_iter();
+        let (out, stay) = all.partition::<VecDeque<_>, _>(is_wanted);
+        inner.tasks = stay;
+        out.into()
+    }
+
     /// Takes the last `n` tasks out again, to give them back.
     pub fn retract(&self, n: u64) -> Vec<Task> {
         let mut inner = self.lock();

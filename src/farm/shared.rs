@@ -5,7 +5,8 @@
 //! a thread can still read from it.
 
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
 use crossbeam_channel::{Receiver, Sender};
@@ -22,8 +23,9 @@ use super::task_files::TaskFiles;
 use super::task_times::TaskTimes;
 use crate::host::memory::OomKills;
 use crate::host::process::{Running, SlotProcess};
+use crate::model::ids::{AttemptSet, Ids};
 use crate::model::record::End;
-use crate::model::task::Task;
+use crate::model::task::{Task, TaskId};
 use crate::ui::task_log::TaskLog;
 use crate::workdir::fs::RealDir;
 use crate::workdir::journal::SharedJournal;
@@ -55,6 +57,8 @@ pub(super) struct Shared {
     pub processes: Vec<SlotProcess>,
     /// The farmer's journal.
     pub journal: SharedJournal,
+    /// The attempts that were cancelled while this process worked.
+    pub cancelled: CancelledAttempts,
     /// The state of the run, as the ledger read it last.
     pub state: Mutex<State>,
     /// How long tasks took.
@@ -75,6 +79,36 @@ pub(super) struct Shared {
     pub requests: Sender<LedgerRequest>,
     /// From the slots to the ledger.
     pub reports: Sender<Report>,
+}
+
+/// The attempts that were cancelled, to be asked before each start: mostly there are none.
+#[derive(Default)]
+pub(super) struct CancelledAttempts {
+    has_any: AtomicBool,
+    all: Mutex<AttemptSet>,
+}
+
+impl CancelledAttempts {
+    /// These are cancelled from now on.
+    pub(super) fn add(&self, attempt: u32, ids: &Ids) {
+        let mut all = self.all.lock().unwrap_or_else(PoisonError::into_inner);
+        all.insert(attempt, ids);
+        self.has_any.store(true, Ordering::Release);
+    }
+
+    /// Whether there are any.
+    pub(super) fn has_any(&self) -> bool {
+        self.has_any.load(Ordering::Acquire)
+    }
+
+    /// Whether this attempt is one of them.
+    pub(super) fn contains(&self, id: TaskId, attempt: u32) -> bool {
+        if !self.has_any() {
+            return false;
+        }
+        let all = self.all.lock().unwrap_or_else(PoisonError::into_inner);
+        all.contains(id, attempt)
+    }
 }
 
 impl Shared {

@@ -158,7 +158,7 @@ impl Slot {
     }
 
     /// One attempt of a task; `None` when it was not started because nothing
-    /// may start any more.
+    /// may start any more, or because it was cancelled.
     fn attempt(&mut self, task: &Task) -> Option<(End, Option<Instant>)> {
         let permits = self.shared.permits.clone();
         let permit = permits.as_deref().map(LogPermits::acquire);
@@ -199,7 +199,7 @@ impl Slot {
         };
         let end = self.record(task, log, (started, now), outcome, used);
         let is_suspect = is_suspect(&end.outcome);
-        if end.outcome.destination() == Destination::Failed && !is_suspect {
+        if end.outcome.is_failure() && !is_suspect {
             self.shared
                 .send(Event::TaskFailed(FailedAttempt::of(task, &end)));
         }
@@ -237,6 +237,7 @@ impl Slot {
     fn outcome(&self, ended: &ProcessEnd) -> Outcome {
         match (ended.stop_reason, ended.status) {
             (Some(StopReason::TimeLimit), _) => Outcome::TimeLimit,
+            (Some(StopReason::Cancel), _) => Outcome::Cancelled,
             (Some(StopReason::Stop), _) => Outcome::Interrupted,
             // A shell whose child was killed ends with exit status 137.
             (None, Status::Signaled(9) | Status::Exited(137)) if self.shared.oom.explain_end() => {
@@ -342,6 +343,9 @@ impl Slot {
         self.env.set_task(task);
         let mut pause = Duration::from_millis(10);
         loop {
+            if self.shared.cancelled.contains(task.id, task.attempt) {
+                return Ok(Started::NotNow);
+            }
             let at = Instant::now();
             let null: &File = self.logs.null();
             let spawn = Spawn {

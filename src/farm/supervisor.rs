@@ -17,16 +17,19 @@ use super::prepare::counted;
 use super::shared::{Farm, Shared};
 use super::suspension::Suspension;
 use super::walltime::Endgame;
-use crate::host::process::{StopReason, end_orphans, stop_self};
+use crate::host::process::{Running, StopReason, end_orphans, stop_self};
 use crate::host::signals::SUSPENDS;
-use crate::model::escape::escape;
+use crate::model::escape::{clip, escape};
 use crate::model::farmer::{self, Action, Cause, Lifecycle, Phase};
+use crate::model::ids::Ids;
 use crate::model::limits::{LimitAction, Limits, RunningTask};
 use crate::model::outcome::signal_name;
 use crate::model::record::{Mark, Record};
+use crate::model::task::TaskId;
 use crate::ui::progress::{Progress, ProgressCounts};
 use crate::ui::stopping::Stopping;
 use crate::ui::summary::quoted;
+use crate::workdir::orders::Cancel;
 use crate::workdir::state::State;
 
 /// Progress is shown and orphans are reaped this often, which is also the
@@ -36,6 +39,8 @@ const SHOW: Duration = Duration::from_millis(500);
 pub(super) const FIRST_SHOW: Duration = Duration::from_millis(100);
 /// When a wait lasts so much longer than planned, the process was frozen.
 const FROZEN: Duration = Duration::from_secs(2);
+/// How much of a reason is shown.
+const SHOWN: usize = 200;
 /// How many failures are kept for the summary.
 const FAILURES_KEPT: usize = 5;
 /// The time of a slot between taking a task and its process.
@@ -49,9 +54,9 @@ pub(super) struct Supervisor<'a> {
     pub shared: Arc<Shared>,
     /// Decides.
     pub farmer: Lifecycle,
-    /// The time limit of tasks.
-    pub limits: Option<Limits>,
-    /// When a task can be over it.
+    /// The time limit of tasks, and the end of cancelled ones.
+    pub limits: Limits,
+    /// When a task can be over it, or is to be killed.
     pub limit_at: Option<Duration>,
     /// The end of the allocation.
     pub endgame: Endgame,
@@ -103,10 +108,11 @@ impl Supervisor<'_> {
         let (mut state, mut frozen) = (None, self.frozen);
         // The farmer's time stands still while we are frozen; all other times
         // here are the clock's.
-        self.limit_at = self.limits.as_ref().map(|_| Duration::ZERO);
+        self.limit_at = self.farm.options.task_timeout.map(|_| Duration::ZERO);
         while self.farmer.phase() != Phase::Done {
             let farmer_at = self.farmer.deadline().map(|at| at + frozen);
-            let limit_at = self.limit_at.filter(|_| !self.suspension.is_on());
+            let may_end = !self.suspension.is_on() || self.shared.cancelled.has_any();
+            let limit_at = self.limit_at.filter(|_| may_end);
             let wakes = [Some(self.show_at), farmer_at, limit_at];
             let planned = wakes.into_iter().flatten().min().unwrap_or_default();
             let event = self
@@ -119,8 +125,9 @@ impl Supervisor<'_> {
                 frozen += late;
                 self.thawed(now, late);
             }
-            if limit_at.is_some_and(|at| now >= at) {
-                self.limit_at = self.enforce_limits(now);
+            let is_cancel = matches!(event, Ok(Event::Cancel(_)));
+            if is_cancel || limit_at.is_some_and(|at| now >= at) {
+                self.limit_at = Some(self.enforce_limits(now));
             }
             let signal = match &event {
                 Ok(Event::Signal(signal)) => Some(*signal),
@@ -284,6 +291,7 @@ impl Supervisor<'_> {
                 self.report_too_many_failed(failed);
                 return Some(farmer::Event::TooManyFailed { stop });
             }
+            Event::Cancel(cancel) => self.report_cancelled(&cancel),
             // We have stopped it ourselves.
             Event::Stopped(_) if self.suspension.is_on() => {}
             Event::Stopped(one) => self.anomalies.add_stopped(one),
@@ -341,10 +349,34 @@ impl Supervisor<'_> {
     fn continued(&mut self, now: Duration, length: Duration) {
         self.anomalies.forget_stopped();
         self.shared.times.thawed();
-        self.limit_at = self.limit_at.map(|at| at + length);
-        if let Some(limits) = &mut self.limits {
-            limits.frozen(now, length);
+        self.limit_at = self.limit_at.map(|_| now);
+        self.limits.stopped(now, length);
+    }
+
+    /// Says which of our tasks are ended.
+    fn report_cancelled(&mut self, cancel: &Cancel) {
+        let of_order = |running: &Running| {
+            running.attempt == cancel.attempt && cancel.ids.contains(running.id)
+        };
+        let mut ids: Vec<TaskId> = (self.shared.running())
+            .filter(of_order)
+            .map(|running| running.id)
+            .collect();
+        if ids.is_empty() {
+            return;
         }
+        ids.sort_unstable();
+        let ids: Ids = ids.into_iter().collect();
+        let tasks = match ids.count() {
+            1 => "task",
+            _ => "tasks",
+        };
+        let reason = cancel.reason.as_ref().map_or_else(String::new, |reason| {
+            format!(": {}", clip(&escape(reason.as_bytes()), SHOWN))
+        });
+        let text = format!("pytf cancel: running {tasks} {ids} asked to end{reason}");
+        self.say(&text);
+        self.note(text, None);
     }
 
     fn act(&mut self, action: Action) {
@@ -388,8 +420,8 @@ impl Supervisor<'_> {
     }
 
     /// Asks tasks that are over their limit to end; returns when the next can be.
-    fn enforce_limits(&mut self, now: Duration) -> Option<Duration> {
-        let limits = self.limits.as_mut()?;
+    fn enforce_limits(&mut self, now: Duration) -> Duration {
+        let cancelled = &self.shared.cancelled;
         let began = self.shared.clock.began();
         let running: Vec<RunningTask> = (0..)
             .zip(self.shared.processes.iter())
@@ -400,18 +432,26 @@ impl Supervisor<'_> {
                     slot,
                     pid: running.pid.as_raw(),
                     since,
+                    is_cancelled: cancelled.contains(running.id, running.attempt),
                 })
             })
+            // A task that is stopped does not reach its time limit.
+            .filter(|task| task.is_cancelled || !self.suspension.is_on())
             .collect();
-        let (due, next) = limits.due(now, &running);
+        let (due, next) = self.limits.due(now, &running);
         for over in due {
             let (slot, signals): (u32, &[Signal]) = match over {
                 LimitAction::Terminate(slot) => (slot, &[Signal::SIGTERM, Signal::SIGCONT]),
                 LimitAction::Kill(slot) => (slot, &[Signal::SIGKILL]),
             };
-            self.shared.processes[slot as usize].stop(StopReason::TimeLimit, signals);
+            let is_cancelled = |task: &&RunningTask| task.slot == slot && task.is_cancelled;
+            let why = match running.iter().find(is_cancelled) {
+                Some(_) => StopReason::Cancel,
+                None => StopReason::TimeLimit,
+            };
+            self.shared.processes[slot as usize].stop(why, signals);
         }
-        Some(next)
+        next
     }
 
     /// Stops the tasks and then this process, as a suspension requires; continues both
@@ -474,9 +514,7 @@ impl Supervisor<'_> {
     fn thawed(&mut self, now: Duration, length: Duration) {
         self.endgame.thawed(length);
         self.suspension.thawed(length);
-        if let Some(limits) = &mut self.limits {
-            limits.frozen(now, length);
-        }
+        self.limits.frozen(now, length);
         let text = format!(
             "frozen for {:.1}s, which is not charged",
             length.as_secs_f64()
@@ -531,7 +569,8 @@ impl Supervisor<'_> {
 pub(super) fn counts(state: &State, running: u64) -> ProgressCounts {
     ProgressCounts {
         done: state.finished.lines,
-        failed: state.failed.lines,
+        failed: state.failures(),
+        cancelled: state.cancelled,
         running,
         left: state.left() + state.claimed().saturating_sub(running),
         total: (state.feeding == 0).then(|| state.tasks.lines.saturating_sub(state.dropped)),

@@ -10,6 +10,7 @@ use std::time::Duration;
 use nix::sys::signal::Signal;
 
 use super::shared::Shared;
+use crate::host::process::Running;
 
 /// Whether the tasks of this farmer are stopped, and since when.
 pub(super) struct Suspension {
@@ -35,17 +36,25 @@ impl Suspension {
         self.repeat();
     }
 
-    /// Stops those that run.
+    /// Stops those that run and were not asked to end.
     pub(super) fn repeat(&self) {
-        if self.is_on() {
-            self.signal(Signal::SIGSTOP);
+        if !self.is_on() {
+            return;
+        }
+        for process in &self.shared.processes {
+            let is_asked = |running: Running| running.stop_reason.is_some();
+            if !process.running().is_some_and(is_asked) {
+                process.signal(Signal::SIGSTOP);
+            }
         }
     }
 
     /// Continues them. Returns for how long they were stopped; none when they were not.
     pub(super) fn end(&mut self, now: Duration) -> Option<Duration> {
         let length = self.lift(now)?;
-        self.signal(Signal::SIGCONT);
+        for process in &self.shared.processes {
+            process.signal(Signal::SIGCONT);
+        }
         Some(length)
     }
 
@@ -59,12 +68,6 @@ impl Suspension {
     pub(super) fn thawed(&mut self, length: Duration) {
         if let Some(since) = &mut self.since {
             *since += length;
-        }
-    }
-
-    fn signal(&self, signal: Signal) {
-        for process in &self.shared.processes {
-            process.signal(signal);
         }
     }
 }

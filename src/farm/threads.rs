@@ -24,7 +24,7 @@ use super::prepare::StartContext;
 use super::quarantine::Quarantine;
 use super::queue::{Lease, Queue};
 use super::reserved_threads::{ReservedThread, ReservedThreads};
-use super::shared::{Farm, Shared};
+use super::shared::{CancelledAttempts, Farm, Shared};
 use super::slot::Slot;
 use super::slot_plan::NoPlan;
 use super::start_error::StartError;
@@ -157,11 +157,10 @@ impl Farm<'_> {
             is_fenced: false,
         };
         threads.ledger.run(move || ledger.run());
-        let limit = options.task_timeout;
         let supervisor = Supervisor {
             farm: self,
             farmer: Lifecycle::new(options.timeout, options.grace),
-            limits: limit.map(|limit| Limits::new(limit, options.grace)),
+            limits: Limits::new(options.task_timeout, options.grace),
             limit_at: None,
             endgame,
             anomalies: Anomalies::new(shared.clone()),
@@ -194,6 +193,7 @@ impl Farm<'_> {
             queue: queue.clone(),
             processes: (0..slots).map(|_| SlotProcess::default()).collect(),
             journal: session.journal(),
+            cancelled: CancelledAttempts::default(),
             state: Mutex::new(session.state().clone()),
             times: self.times.clone(),
             oom: OomKills::new(),

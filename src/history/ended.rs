@@ -7,6 +7,8 @@ use std::collections::BTreeMap;
 use std::io;
 use std::path::Path;
 
+use super::failures::failures;
+use super::run::Run;
 use super::run::counts::{Counts, current, failed_ids};
 use super::{lines, open_if_any};
 use crate::model::ids::{IdSet, Ids};
@@ -54,8 +56,10 @@ pub struct Named {
 pub struct Ended {
     /// In `finished`.
     pub finished: u64,
-    /// In `failed`.
+    /// In `failed`, without those that are known to be cancelled.
     pub failed: u64,
+    /// In `failed` since they were cancelled, where that was asked for.
+    pub cancelled: u64,
     /// Neither.
     pub left: u64,
 }
@@ -98,6 +102,19 @@ impl Named {
         Ok(dropped.map(|(id, _)| id).collect())
     }
 
+    /// Counts the cancelled ones among those that failed, by the run as it was read.
+    pub fn tell_cancelled(&self, run: &Run, ended: &mut Ended) {
+        if run.counts.cancelled == 0 {
+            return;
+        }
+        let failures = failures(run).into_iter();
+        let cancelled = failures
+            .filter(|failed| failed.cancelled.is_some() && self.open.contains(TaskId(failed.id)))
+            .count() as u64;
+        ended.cancelled = cancelled.min(ended.failed);
+        ended.failed -= ended.cancelled;
+    }
+
     /// How many have ended, by this state.
     pub fn look(&mut self, workdir: &Path, state: &State) -> io::Result<Ended> {
         if state.finished.len < self.read {
@@ -124,6 +141,7 @@ impl Named {
         Ok(Ended {
             finished: self.all.count() - open.count(),
             failed,
+            cancelled: 0,
             left: open.count() - failed,
         })
     }

@@ -1,9 +1,11 @@
 //! The tasks in `failed`, each with its last failure, and grouped by cause.
 
-use std::collections::{HashMap, HashSet};
+use std::cmp::Reverse;
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::fs::File;
 use std::os::unix::fs::FileExt as _;
 
+use super::cancellations::Cancellation;
 use super::journals::Journal;
 use super::run::farmer::FailedAttempt;
 use super::run::{Farmer, Run};
@@ -18,6 +20,8 @@ const NEAR: usize = 64;
 pub struct FailedTask<'a> {
     /// Its last failure; unknown where no journal records it.
     pub last: Option<(&'a Farmer, &'a FailedAttempt)>,
+    /// Who cancelled it, if that is why it is in `failed`.
+    pub cancelled: Option<&'a Cancellation>,
     /// The task.
     pub id: u64,
 }
@@ -25,6 +29,9 @@ pub struct FailedTask<'a> {
 impl<'a> FailedTask<'a> {
     /// How it ended, in words.
     pub fn words(&self) -> String {
+        if self.cancelled.is_some() {
+            return Outcome::Cancelled.to_string();
+        }
         self.last.map_or_else(
             || "failed, but no journal records how".to_owned(),
             |(_, failed)| failed.outcome.to_string(),
@@ -33,6 +40,9 @@ impl<'a> FailedTask<'a> {
 
     /// How it ended.
     pub fn outcome(&self) -> Option<&'a Outcome> {
+        if self.cancelled.is_some() {
+            return Some(&Outcome::Cancelled);
+        }
         self.last.map(|(_, failed)| &failed.outcome)
     }
 }
@@ -41,6 +51,7 @@ impl<'a> FailedTask<'a> {
 pub fn failures(run: &Run) -> Vec<FailedTask<'_>> {
     let failure = |id: &u64| FailedTask {
         last: None,
+        cancelled: None,
         id: *id,
     };
     let mut all: Vec<FailedTask> = run.failed.iter().map(failure).collect();
@@ -57,7 +68,58 @@ pub fn failures(run: &Run) -> Vec<FailedTask<'_>> {
             near = place;
         }
     }
+    mark_cancelled(run, &mut all);
     all
+}
+
+/// A task was cancelled if no later attempt of it failed.
+fn mark_cancelled<'a>(run: &'a Run, all: &mut [FailedTask<'a>]) {
+    for one in &run.cancellations.all {
+        for (first, last) in one.ids.ranges() {
+            let from = all.partition_point(|task| task.id < first.0);
+            let those = all[from..].iter_mut().take_while(|task| task.id <= last.0);
+            for task in those {
+                let is_last = task
+                    .last
+                    .is_none_or(|(_, last)| last.attempt <= one.attempt);
+                let is_newer = task
+                    .cancelled
+                    .is_none_or(|other| other.attempt <= one.attempt);
+                if is_last && is_newer {
+                    task.cancelled = Some(one);
+                }
+            }
+        }
+    }
+}
+
+/// Tasks in `failed` that were cancelled together.
+#[derive(Clone, Copy, Debug)]
+pub struct CancelledTasks<'a> {
+    /// By whom, when and why.
+    pub of: &'a Cancellation,
+    /// How many of them are in `failed` now.
+    pub tasks: u64,
+    /// The first of them.
+    pub first: u64,
+}
+
+/// Groups cancelled tasks by the command that cancelled them, the newest first.
+pub fn cancelled<'a>(failures: &[FailedTask<'a>]) -> Vec<CancelledTasks<'a>> {
+    // The attempts of one command may differ.
+    let key = |one: &'a Cancellation| (Reverse(one.at), &*one.by, one.reason.as_deref());
+    let mut groups: BTreeMap<_, CancelledTasks> = BTreeMap::new();
+    for task in failures {
+        let Some(of) = task.cancelled else { continue };
+        let first = task.id;
+        let group = groups.entry(key(of)).or_insert(CancelledTasks {
+            of,
+            tasks: 0,
+            first,
+        });
+        group.tasks += 1;
+    }
+    groups.into_values().collect()
 }
 
 /// Where a task is. Tasks end about in the order of their ids, so one that has
@@ -85,10 +147,13 @@ pub struct FailureCause<'a> {
     pub first: FailedTask<'a>,
 }
 
-/// Groups failed tasks by their causes, the most frequent first.
+/// Groups failed tasks by their causes, the most frequent first; without cancelled ones.
 pub fn causes<'a>(failures: &[FailedTask<'a>]) -> Vec<FailureCause<'a>> {
     let mut groups: HashMap<Option<&Outcome>, (FailureCause, HashSet<&str>)> = HashMap::new();
-    for failure in failures {
+    for failure in failures
+        .iter()
+        .filter(|failure| failure.cancelled.is_none())
+    {
         let new = || {
             let cause = FailureCause {
                 words: failure.words(),
@@ -104,7 +169,7 @@ pub fn causes<'a>(failures: &[FailedTask<'a>]) -> Vec<FailureCause<'a>> {
         cause.nodes = nodes.len() as u64;
     }
     let mut causes: Vec<FailureCause> = groups.into_values().map(|(cause, _)| cause).collect();
-    causes.sort_by_key(|cause| (std::cmp::Reverse(cause.tasks), cause.first.id));
+    causes.sort_by_key(|cause| (Reverse(cause.tasks), cause.first.id));
     causes
 }
 

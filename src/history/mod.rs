@@ -6,6 +6,7 @@
 //! is shown.
 
 pub(crate) mod attempts;
+pub mod cancellations;
 pub mod commands;
 pub mod ended;
 pub mod failures;

@@ -181,6 +181,8 @@ pub fn is_passing(error: Errno) -> bool {
 pub enum StopReason {
     /// Its time limit.
     TimeLimit,
+    /// It was cancelled.
+    Cancel,
     /// The farm stops.
     Stop,
 }

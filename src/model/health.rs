@@ -94,7 +94,9 @@ impl HealthMonitor {
                 self.streak.clear();
                 self.has_recovered = true;
             }
-            Destination::Failed if Duration::from_micros(end.us) < QUICK => {
+            Destination::Failed
+                if end.outcome.is_failure() && Duration::from_micros(end.us) < QUICK =>
+            {
                 if self.streak.len() < REMEMBERED {
                     self.streak.push(end.id);
                 }

@@ -40,6 +40,11 @@ impl Ids {
         self.0.extend_from_slice(&other.0);
     }
 
+    /// The first and the last id of each range, in order of addition.
+    pub fn ranges(&self) -> impl Iterator<Item = (TaskId, TaskId)> + '_ {
+        self.0.iter().map(|&(a, b)| (TaskId(a), TaskId(b)))
+    }
+
     /// Every id, in order of addition.
     pub fn iter(&self) -> impl Iterator<Item = TaskId> + '_ {
         self.0.iter().flat_map(|&(a, b)| (a..=b).map(TaskId))
@@ -88,6 +93,21 @@ impl IdSet {
         is_in
     }
 
+    /// Takes out those from this one on, and returns them.
+    #[must_use]
+    pub fn split_off(&mut self, first: TaskId) -> Self {
+        let mut rest = self.0.split_off(&first.0);
+        if let Some(mut before) = self.0.last_entry()
+            && let last = *before.get()
+            && last >= first.0
+        {
+            rest.insert(first.0, last);
+            // There are ids before it: the range began there.
+            *before.get_mut() = first.0 - 1;
+        }
+        Self(rest)
+    }
+
     /// The ids, in their order.
     pub fn ids(&self) -> Ids {
         let mut ids: Vec<(u64, u64)> = Vec::with_capacity(self.0.len());
@@ -119,6 +139,32 @@ impl IdSet {
                 self.0.insert(to + 1, last);
             }
         }
+    }
+}
+
+/// Attempts of tasks; its cost depends on the number of ranges of ids.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct AttemptSet(BTreeMap<u32, IdSet>);
+
+impl AttemptSet {
+    /// Puts the attempt of this number of each task in.
+    pub fn insert(&mut self, attempt: u32, ids: &Ids) {
+        self.0.entry(attempt).or_default().insert(ids);
+    }
+
+    /// Whether an attempt is in it.
+    pub fn contains(&self, id: TaskId, attempt: u32) -> bool {
+        self.0.get(&attempt).is_some_and(|ids| ids.contains(id))
+    }
+
+    /// Whether nothing is in it.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// The tasks, by the number of the attempt.
+    pub fn iter(&self) -> impl Iterator<Item = (u32, Ids)> + '_ {
+        self.0.iter().map(|(&attempt, ids)| (attempt, ids.ids()))
     }
 }
 
@@ -230,6 +276,30 @@ mod tests {
         }
         assert!(set.take(TaskId(30)) && !set.take(TaskId(30)) && !set.take(TaskId(15)));
         assert_eq!(set.ids().to_string(), "14");
+        for (from, before, after) in [
+            (0, "", "3-9,12"),
+            (5, "3-4", "5-9,12"),
+            (9, "3-8", "9,12"),
+            (10, "3-9", "12"),
+            (99, "3-9,12", ""),
+        ] {
+            let mut set = IdSet::from(ids("3-9,12"));
+            let rest = set.split_off(TaskId(from));
+            let split = (set.ids().to_string(), rest.ids().to_string());
+            assert_eq!(split, (before.to_owned(), after.to_owned()), "{from}");
+        }
+    }
+
+    #[test]
+    fn one_attempt_of_a_task_is_not_another() {
+        let mut set = AttemptSet::default();
+        set.insert(2, &"3-9,5".parse().unwrap());
+        set.insert(1, &"7".parse().unwrap());
+        for (id, attempt, is_in) in [(3, 2, true), (9, 2, true), (3, 1, false), (7, 1, true)] {
+            assert_eq!(set.contains(TaskId(id), attempt), is_in, "{id}, {attempt}");
+        }
+        let all: Vec<_> = set.iter().map(|(n, ids)| (n, ids.to_string())).collect();
+        assert_eq!(all, [(1, "7".to_owned()), (2, "3-9".to_owned())]);
     }
 
     #[test]

@@ -1,4 +1,5 @@
-//! The time limit of tasks: which tasks exceed it, and what is done about it.
+//! Which tasks are asked to end while the farm goes on, and killed when they do not: those
+//! that exceed the time limit, and those that were cancelled.
 //!
 //! Time in which the farmer itself was frozen is not charged.
 
@@ -14,6 +15,8 @@ pub struct RunningTask {
     pub pid: i32,
     /// When it started, by the same clock as all times here.
     pub since: Duration,
+    /// Whether it was cancelled.
+    pub is_cancelled: bool,
 }
 
 /// What to do to a task.
@@ -25,10 +28,14 @@ pub enum LimitAction {
     Kill(u32),
 }
 
+/// While there is no time limit, a cancelled task is seen after so long: it may have been about
+/// to start.
+const LOOK: Duration = Duration::from_millis(500);
+
 /// The time limit, and the tasks that were asked to end.
 #[derive(Clone, Debug)]
 pub struct Limits {
-    limit: Duration,
+    limit: Option<Duration>,
     grace: Duration,
     asked: HashMap<(u32, i32), Duration>,
     /// When the farmer was frozen, and for how long.
@@ -37,7 +44,7 @@ pub struct Limits {
 
 impl Limits {
     /// Every task may run for `limit`, and has `grace` to end after it.
-    pub fn new(limit: Duration, grace: Duration) -> Self {
+    pub fn new(limit: Option<Duration>, grace: Duration) -> Self {
         Self {
             limit,
             grace,
@@ -54,11 +61,16 @@ impl Limits {
         }
     }
 
+    /// Tasks that were not asked to end were stopped for `length` until `now`.
+    pub fn stopped(&mut self, now: Duration, length: Duration) {
+        self.gaps.push((now, length));
+    }
+
     /// Returns what is due, and when to ask again: no task can be due before that.
     pub fn due(&mut self, now: Duration, running: &[RunningTask]) -> (Vec<LimitAction>, Duration) {
         let there = |key: &(u32, i32)| running.iter().any(|runs| (runs.slot, runs.pid) == *key);
         self.asked.retain(|key, _| there(key));
-        let (mut due, mut next) = (Vec::new(), now + self.limit);
+        let (mut due, mut next) = (Vec::new(), now + self.limit.unwrap_or(LOOK));
         for runs in running {
             let key = (runs.slot, runs.pid);
             let frozen: Duration = self
@@ -67,7 +79,10 @@ impl Limits {
                 .filter(|(at, _)| *at >= runs.since)
                 .map(|(_, length)| *length)
                 .sum();
-            let over_at = runs.since + self.limit + frozen;
+            let over_at = match self.limit {
+                _ if runs.is_cancelled => Some(now),
+                limit => limit.map(|limit| runs.since + limit + frozen),
+            };
             match self.asked.get(&key).copied() {
                 Some(kill_at) if now >= kill_at => {
                     due.push(LimitAction::Kill(runs.slot));
@@ -76,12 +91,12 @@ impl Limits {
                     next = next.min(now + Duration::from_secs(1));
                 }
                 Some(kill_at) => next = next.min(kill_at),
-                None if now >= over_at => {
+                None if over_at.is_some_and(|at| now >= at) => {
                     due.push(LimitAction::Terminate(runs.slot));
                     self.asked.insert(key, now + self.grace);
                     next = next.min(now + self.grace);
                 }
-                None => next = next.min(over_at),
+                None => next = over_at.map_or(next, |at| next.min(at)),
             }
         }
         (due, next)
@@ -99,12 +114,29 @@ mod tests {
             slot,
             pid,
             since: S(since),
+            is_cancelled: false,
         }
     }
 
     #[test]
+    fn a_cancelled_task_is_asked_at_once_and_killed_after_the_grace() {
+        let mut limits = Limits::new(None, S(3));
+        let cancelled = RunningTask {
+            is_cancelled: true,
+            ..runs(0, 7, 5)
+        };
+        let both = [cancelled, runs(1, 8, 0)];
+        let terminate = vec![LimitAction::Terminate(0)];
+        assert_eq!(limits.due(S(6), &both), (terminate, S(6) + LOOK));
+        assert_eq!(limits.due(S(8), &both), (vec![], S(8) + LOOK));
+        assert_eq!(limits.due(S(9), &both).0, [LimitAction::Kill(0)]);
+        // A task that starts in its place is not cancelled.
+        assert_eq!(limits.due(S(10), &[runs(0, 9, 9)]).0, []);
+    }
+
+    #[test]
     fn asked_at_the_limit_killed_after_the_grace_forgotten_when_gone() {
-        let mut limits = Limits::new(S(10), S(3));
+        let mut limits = Limits::new(Some(S(10)), S(3));
         let task = [runs(0, 7, 5)];
         assert_eq!(limits.due(S(6), &task), (vec![], S(15)));
         assert_eq!(
@@ -122,13 +154,13 @@ mod tests {
 
     #[test]
     fn a_task_that_starts_later_cannot_be_due_before_the_next_look() {
-        let mut limits = Limits::new(S(10), S(3));
+        let mut limits = Limits::new(Some(S(10)), S(3));
         assert_eq!(limits.due(S(0), &[]), (vec![], S(10)));
     }
 
     #[test]
     fn frozen_time_is_not_charged() {
-        let mut limits = Limits::new(S(10), S(3));
+        let mut limits = Limits::new(Some(S(10)), S(3));
         limits.frozen(S(60), S(55));
         assert_eq!(
             limits.due(S(60), &[runs(0, 7, 0), runs(1, 8, 60)]),

@@ -20,6 +20,8 @@ pub enum Outcome {
     NotStarted(i32),
     /// It ended, but it is not known how: wait4(2) failed.
     Unknown,
+    /// It was stopped since its task was cancelled.
+    Cancelled,
     /// We were stopped while it ran; it goes back to `toprocess`.
     Interrupted,
     /// Its farmer died while it had it; it goes back to `toprocess`.
@@ -47,9 +49,15 @@ impl Outcome {
             | Self::TimeLimit
             | Self::OutOfMemory
             | Self::NotStarted(_)
-            | Self::Unknown => Destination::Failed,
+            | Self::Unknown
+            | Self::Cancelled => Destination::Failed,
             Self::Interrupted | Self::Lost => Destination::ToProcess,
         }
+    }
+
+    /// Whether the task failed: what was cancelled is in `failed` and did not.
+    pub fn is_failure(&self) -> bool {
+        self.destination() == Destination::Failed && *self != Self::Cancelled
     }
 
     /// One word for machines: `exit`, `signal`, `time-limit`, …
@@ -61,6 +69,7 @@ impl Outcome {
             Self::OutOfMemory => "out-of-memory",
             Self::NotStarted(_) => "not-started",
             Self::Unknown => "unknown",
+            Self::Cancelled => "cancelled",
             Self::Interrupted => "interrupted",
             Self::Lost => "lost",
         }
@@ -78,6 +87,7 @@ impl fmt::Display for Outcome {
             Self::OutOfMemory => f.write_str("out of memory"),
             Self::NotStarted(code) => write!(f, "could not start ({code})"),
             Self::Unknown => f.write_str("its end is not known"),
+            Self::Cancelled => f.write_str("cancelled"),
             Self::Interrupted => f.write_str("interrupted"),
             Self::Lost => f.write_str("lost with its farmer"),
         }
@@ -113,6 +123,7 @@ mod tests {
             (Outcome::OutOfMemory, Failed, "out of memory"),
             (Outcome::NotStarted(127), Failed, "could not start (127)"),
             (Outcome::Unknown, Failed, "its end is not known"),
+            (Outcome::Cancelled, Failed, "cancelled"),
             (Outcome::Interrupted, ToProcess, "interrupted"),
             (Outcome::Lost, ToProcess, "lost with its farmer"),
         ] {

@@ -1,5 +1,6 @@
 //! An attempt as JSON, for `status` and `export`.
 
+use crate::history::cancellations::Cancellation;
 use serde_json::{Value, json};
 
 use crate::model::escape::escape;
@@ -43,5 +44,14 @@ pub(super) fn attempt(host: &str, farmer: &str, of: &Attempt, log: Option<&LogAt
         "written_kib": of.used.map(|used| used.written),
         "log": log.map(|log| escape(log.file.as_bytes())),
         "part": log.and_then(|log| log.part),
+    })
+}
+
+/// By whom a task was cancelled, when and why.
+pub(super) fn cancellation(one: &Cancellation) -> Value {
+    json!({
+        "at": seconds(one.at),
+        "by": escape(one.by.as_bytes()),
+        "reason": one.reason.as_ref().map(|reason| escape(reason.as_bytes())),
     })
 }

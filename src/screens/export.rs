@@ -16,6 +16,7 @@ use crate::history::ended::ended;
 use crate::history::is_workdir;
 use crate::history::journals::{Journal, journals};
 use crate::history::run::RunError;
+use crate::history::run::counts::cancellations_now;
 use crate::model::escape::escape;
 use crate::model::ids::IdSet;
 use crate::model::outcome::Outcome;
@@ -34,6 +35,9 @@ pub enum Form {
     /// One JSON object per line.
     Jsonl,
 }
+
+/// The place of a task that is in `failed` since it was cancelled.
+const CANCELLED: &str = "cancelled";
 
 /// The columns of [`Form::Csv`].
 const COLUMNS: [&str; 17] = [
@@ -63,7 +67,7 @@ pub fn write_file(workdir: &Path, form: Form, path: &Path) -> Result<u64, RunErr
 }
 
 /// The same for the tasks that have ended, all or these: each with its last attempt, and with
-/// the file that it is in as its `place`.
+/// the file that it is in as its `place`; that of a cancelled task is `cancelled`.
 pub fn write_tasks(
     workdir: &Path,
     ids: Option<&IdSet>,
@@ -136,6 +140,17 @@ impl Tasks {
                 Ok(())
             })?;
             damage += damaged.lines;
+        }
+        for one in cancellations_now(workdir)?.all {
+            for (first, end) in one.ids.ranges() {
+                for (_, task) in last.range_mut(first..=end) {
+                    // A later attempt is not cancelled.
+                    let is_last = task.attempt.is_none_or(|attempt| attempt <= one.attempt);
+                    if task.place == FAILED && is_last {
+                        task.place = CANCELLED;
+                    }
+                }
+            }
         }
         Ok(Self {
             last,
@@ -247,7 +262,11 @@ fn joblog(out: &mut dyn Write, host: &str, end: &End, command: &[u8]) -> io::Res
         Outcome::Exit(status) | Outcome::NotStarted(status) => (status, 0),
         Outcome::Signal(signal) => (0, signal),
         Outcome::OutOfMemory => (0, 9),
-        Outcome::TimeLimit | Outcome::Interrupted | Outcome::Lost | Outcome::Unknown => (-1, 15),
+        Outcome::TimeLimit
+        | Outcome::Cancelled
+        | Outcome::Interrupted
+        | Outcome::Lost
+        | Outcome::Unknown => (-1, 15),
     };
     write!(
         out,

@@ -63,6 +63,9 @@ pub fn wait(
         unreadable: 0,
     };
     let waited = wait.until_over(timeout, pause)?;
+    if let (Some(named), Some(ended)) = (&wait.named, &mut wait.ended) {
+        named.tell_cancelled(&wait.run, ended);
+    }
     Ok(Done {
         waited,
         run: wait.run,

@@ -1,9 +1,12 @@
 //! The words and the colours that all views use for the same things.
 
-use std::time::Duration;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use crate::history::cancellations::Cancellation;
 use crate::history::run::Run;
 use crate::model::durations;
+use crate::model::escape::escape;
+use crate::model::figures::micros;
 use crate::model::forecast::Forecast;
 use crate::ui::rate::show_rate;
 use crate::ui::style::Paint;
@@ -23,19 +26,21 @@ pub(crate) fn word(run: &Run) -> &'static str {
 /// The state of a run for people.
 pub(super) fn state(run: &Run) -> (&'static str, Paint) {
     let (is_paused, is_stopped) = (run.is_paused(), run.is_stopped());
-    run_state(word(run), is_paused, is_stopped, run.counts.failed)
+    let counts = (run.counts.failed, run.counts.cancelled);
+    run_state(word(run), is_paused, is_stopped, counts)
 }
 
 /// The state of a run for people, from its [`word`], whether it is paused, whether its tasks
-/// are stopped, and the number of failed tasks.
+/// are stopped, and the numbers of failed and of cancelled tasks.
 pub(super) fn run_state(
     word: &str,
     is_paused: bool,
     is_stopped: bool,
-    failed: u64,
+    (failed, cancelled): (u64, u64),
 ) -> (&'static str, Paint) {
     match word {
         "complete" if failed > 0 => ("complete, some tasks failed", Paint::Bad),
+        "complete" if cancelled > 0 => ("complete, some tasks were cancelled", Paint::Warn),
         "complete" => ("complete", Paint::Good),
         "running" if is_stopped => {
             let text = "paused, running tasks stopped (pytf resume continues them)";
@@ -55,13 +60,14 @@ pub(super) fn counts(run: &Run) -> Vec<(u64, &'static str, Paint)> {
     let mut all = vec![
         (counts.finished, "finished", Paint::Good),
         (counts.failed, "failed", Paint::Bad),
+        (counts.cancelled, "cancelled", Paint::Warn),
         (running, "running", Paint::Strong),
         (claimed, "claimed", Paint::Faint),
         (counts.waiting, "waiting", Paint::Faint),
         (counts.dropped, "dropped from the list", Paint::Faint),
     ];
     all.retain(|(count, word, _)| {
-        *count > 0 || !["claimed", "dropped from the list"].contains(word)
+        *count > 0 || !["cancelled", "claimed", "dropped from the list"].contains(word)
     });
     all
 }
@@ -101,4 +107,17 @@ pub(crate) fn range(low: Duration, high: Duration) -> String {
     } else {
         format!("{low} to {high}")
     }
+}
+
+/// By whom tasks were cancelled, when and why, in a line.
+pub(super) fn cancellation(one: &Cancellation, now: SystemTime) -> String {
+    let at = UNIX_EPOCH + micros(one.at);
+    let ago = durations::show(now.duration_since(at).unwrap_or_default());
+    let reason = one.reason.as_ref().map_or_else(String::new, |reason| {
+        format!(": {}", escape(reason.as_bytes()))
+    });
+    format!(
+        "cancelled by {} {ago} ago{reason}",
+        escape(one.by.as_bytes())
+    )
 }

@@ -187,8 +187,12 @@ fn sentence(counts: &ProgressCounts, rate: &RecentRate, now: Duration) -> String
     let eta = eta(counts, rate, now);
     let rate = rate.rate(now);
     let rate = rate.map(|rate| format!(", {}", show_rate(rate)));
+    let cancelled = match counts.cancelled {
+        0 => String::new(),
+        n => format!(", {} cancelled", grouped(n)),
+    };
     format!(
-        "{} of {} finished, {} failed, {} running, {} waiting{}, eta {eta}",
+        "{} of {} finished, {} failed{cancelled}, {} running, {} waiting{}, eta {eta}",
         grouped(counts.done),
         counts.known(),
         grouped(counts.failed),

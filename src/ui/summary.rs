@@ -32,8 +32,10 @@ pub struct Summary {
     pub workdir: String,
     /// Tasks in `finished`, from all runs of the workdir.
     pub finished: u64,
-    /// Tasks in `failed`.
+    /// Tasks in `failed`, without the cancelled ones.
     pub failed: u64,
+    /// Tasks that were cancelled.
+    pub cancelled: u64,
     /// Tasks that are neither, the interrupted ones too.
     pub left: u64,
     /// Tasks among `left` that were stopped while they ran.
@@ -100,7 +102,7 @@ impl Summary {
     pub fn text(&self, style: &OutputStyle) -> String {
         let mut out = String::new();
         self.push_headline(&mut out, style);
-        if self.finished + self.failed + self.left > 0 {
+        if self.finished + self.failed + self.cancelled + self.left > 0 {
             self.push_numbers(&mut out, style);
         }
         self.push_short(&mut out, style);
@@ -134,7 +136,7 @@ impl Summary {
     /// The headline.
     fn push_headline(&self, out: &mut String, style: &OutputStyle) {
         let marks = style.marks();
-        let all = self.finished + self.failed + self.left;
+        let all = self.finished + self.failed + self.cancelled + self.left;
         let total = grouped(all);
         let of = |number| match all {
             1 => "the task".to_owned(),
@@ -161,6 +163,10 @@ impl Summary {
             (Paint::Warn, marks.more, text)
         } else if self.failed > 0 {
             (Paint::Bad, marks.bad, format!("{} failed", of(self.failed)))
+        } else if self.cancelled > 0 {
+            let were = if self.cancelled == 1 { "was" } else { "were" };
+            let text = format!("{} {were} cancelled", of(self.cancelled));
+            (Paint::Warn, marks.more, text)
         } else if self.finished == 0 {
             let text = "nothing to do, the list has no tasks".to_owned();
             (Paint::Good, marks.good, text)
@@ -181,6 +187,9 @@ impl Summary {
         let mut parts = vec![format!("{} finished", grouped(self.finished))];
         if self.failed > 0 {
             parts.push(format!("{} failed", grouped(self.failed)));
+        }
+        if self.cancelled > 0 {
+            parts.push(format!("{} cancelled", grouped(self.cancelled)));
         }
         if self.left > 0 {
             parts.push(format!("{} left{}", grouped(self.left), self.whereof()));
@@ -250,7 +259,8 @@ impl Summary {
                 String::new(),
             ));
         }
-        let is_good = self.left == 0 && self.failed == 0 && self.finished > 0;
+        let ended_badly = self.failed + self.cancelled;
+        let is_good = self.left == 0 && ended_badly == 0 && self.finished > 0;
         if let Some(output) = self.output.as_ref().filter(|_| is_good) {
             next.push((format!("pytf log {workdir} ID"), output.clone()));
         }
@@ -267,6 +277,11 @@ impl Summary {
                 _ => "requeues the failed tasks; then run the same command",
             };
             next.push((format!("pytf retry {workdir}"), what.to_owned()));
+        }
+        if self.cancelled > 0 && self.failed == 0 {
+            let command = format!("pytf retry {workdir} --cancelled");
+            let what = "requeues the cancelled tasks, if they are to run after all";
+            next.push((command, what.to_owned()));
         }
         if !next.is_empty() {
             out.push('\n');

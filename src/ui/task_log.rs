@@ -6,7 +6,7 @@ use std::time::Duration;
 use crate::model::durations::show;
 use crate::model::escape::escape;
 use crate::model::figures::date;
-use crate::model::outcome::Destination;
+use crate::model::outcome::{Destination, Outcome};
 use crate::model::record::End;
 use crate::model::task::Task;
 
@@ -37,6 +37,7 @@ impl TaskLog {
         let (outcome, us) = (&end.outcome, end.us);
         let word = match outcome.destination() {
             Destination::Finished => "finished",
+            Destination::Failed if *outcome == Outcome::Cancelled => "cancelled",
             Destination::Failed => "failed",
             Destination::ToProcess => "interrupted",
         };

@@ -8,7 +8,7 @@
 //! finished    "id command": ended with exit status 0
 //! failed      "id command": ended otherwise
 //! requeued    "id attempt why": put back into toprocess
-//! orders      what farmers were asked to do, and which tasks were added
+//! orders      what farmers were asked to do, and which tasks were added or cancelled
 //! nodes/      one journal per farmer: what it started and how it ended; its lock
 //!             shows that the farmer is alive
 //! nodes/done/ the journals of farmers that have left or were fenced
@@ -22,7 +22,7 @@
 //! state, journal, membership            what is recorded: state and log, journals, who is alive
 //! liveness, lock                        who is alive as others see it; the lock
 //! transaction, fencing                  how shared files change; how a farmer learns it is fenced
-//! retry, quarantine, orders, feed, recovery, resume, add
+//! orders, cancel, retry, quarantine, feed, recovery, resume, add
 //!                                       what is done by transactions
 //! exclusion, open, folder, session      a workdir as a farmer uses it
 //! copies, check, upgrade, repair        damage, and older formats
@@ -47,6 +47,7 @@ pub mod liveness;
 pub mod lock;
 // The transaction, and what is done by it.
 pub mod add;
+pub mod cancel;
 pub mod feed;
 pub mod fencing;
 pub mod orders;

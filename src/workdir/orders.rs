@@ -41,8 +41,23 @@ pub enum Order {
         /// Their ids.
         ids: Ids,
     },
+    /// Let these attempts end, or never start.
+    Cancel(Cancel),
     /// An order of a later pytf, which is not obeyed: its word, or the whole line.
     Unknown(String),
+}
+
+/// Tasks that were cancelled by one command, all in the same attempt.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Cancel {
+    /// The number of the attempt: a later one is not cancelled.
+    pub attempt: u32,
+    /// The tasks.
+    pub ids: Ids,
+    /// Who cancelled them: `USER@HOST`.
+    pub by: String,
+    /// Why, in the words of who did.
+    pub reason: Option<String>,
 }
 
 impl Order {
@@ -54,6 +69,7 @@ impl Order {
             Self::Stop => "stop",
             Self::Drain { .. } => "drain",
             Self::Add { .. } => "add",
+            Self::Cancel(_) => "cancel",
             Self::Unknown(word) => word,
         }
     }
@@ -65,6 +81,14 @@ impl Order {
             Self::Drain { node: Some(node) } => line["node"] = json!(node),
             Self::Pause { stop: true } => line["stop"] = json!(true),
             Self::Add { ids } => line["ids"] = json!(ids),
+            Self::Cancel(cancel) => {
+                line["attempt"] = json!(cancel.attempt);
+                line["ids"] = json!(cancel.ids);
+                line["by"] = json!(cancel.by);
+                if let Some(reason) = &cancel.reason {
+                    line["reason"] = json!(reason);
+                }
+            }
             _ => {}
         }
         format!("{line}\n").into_bytes()
@@ -72,7 +96,7 @@ impl Order {
 
     /// The order of a line. One with a field that is not known may mean less than the word
     /// alone: it is not obeyed, either.
-    pub(super) fn of(line: &[u8]) -> Self {
+    pub fn of(line: &[u8]) -> Self {
         let text = || String::from_utf8_lossy(line).into_owned();
         let Ok(mut fields) = serde_json::from_slice::<Map<String, Value>>(line) else {
             return Self::Unknown(text());
@@ -89,6 +113,7 @@ impl Order {
             },
             "resume" => Self::Resume,
             "stop" => Self::Stop,
+            "cancel" => return Cancel::of(fields).map_or(Self::Unknown(word), Self::Cancel),
             "drain" => match fields.remove("node") {
                 None => Self::Drain { node: None },
                 Some(Value::String(node)) => Self::Drain { node: Some(node) },
@@ -105,6 +130,30 @@ impl Order {
         } else {
             Self::Unknown(word)
         }
+    }
+}
+
+impl Cancel {
+    /// That of a line, from its other fields.
+    fn of(mut fields: Map<String, Value>) -> Option<Self> {
+        let attempt = fields.remove("attempt")?.as_u64()?;
+        let Some(Value::String(ids)) = fields.remove("ids") else {
+            return None;
+        };
+        let text = |value: Option<Value>| match value {
+            None => Some(None),
+            Some(Value::String(text)) => Some(Some(text)),
+            Some(_) => None,
+        };
+        let by = text(fields.remove("by"))?.unwrap_or_default();
+        let reason = text(fields.remove("reason"))?;
+        let cancel = Self {
+            attempt: attempt.try_into().ok()?,
+            ids: ids.parse().ok()?,
+            by,
+            reason,
+        };
+        fields.is_empty().then_some(cancel)
     }
 }
 
@@ -127,6 +176,8 @@ pub fn give(
         Order::Pause { stop } => !state.paused || state.stopped != *stop,
         Order::Resume => state.paused,
         Order::Stop | Order::Drain { .. } | Order::Add { .. } | Order::Unknown(_) => state.live > 0,
+        // Tasks are cancelled by a transaction of their own.
+        Order::Cancel(_) => false,
     };
     if !is_needed {
         return Ok((state.clone(), false));
@@ -161,16 +212,52 @@ pub(super) fn added(txn: &mut Txn<'_>, from: u64) -> Result<IdSet> {
 /// The orders of a state that were given since `seen`, read without the lock. The error is not
 /// a verdict: what the node remembers of the file may be older than the state.
 pub(super) fn since(dir: &Arc<dyn Dir>, state: &State, seen: Committed) -> Result<Vec<Order>> {
+    read_since(&*current(dir, state)?, state, seen)
+}
+
+/// The same, read from this file.
+pub(super) fn read_since(file: &dyn File, state: &State, seen: Committed) -> Result<Vec<Order>> {
+    let bytes = bytes_since(file, state, seen)?;
+    Ok(lines(&bytes).map(Order::of).collect())
+}
+
+/// What is committed of the file since `seen`.
+fn bytes_since(file: &dyn File, state: &State, seen: Committed) -> Result<Vec<u8>> {
     let length = state.orders.len.saturating_sub(seen.len);
     let mut bytes = vec![0; usize::try_from(length).unwrap_or(0)];
-    let read = read_full(&*current(dir, state)?, &mut bytes, seen.len).context("read", ORDERS)?;
+    let read = read_full(file, &mut bytes, seen.len).context("read", ORDERS)?;
     let sum = checksum::rest(state.orders.sum, seen.sum, length);
     if read < bytes.len() || crc32fast::hash(&bytes) != sum {
         return Err(no_verdict(Error::damaged(ORDERS, CHANGED)));
     }
+    Ok(bytes)
+}
+
+/// The cancels of a state that were given since `seen`, with their times in microseconds since
+/// 1970; read as [`since`] does.
+pub fn cancels_since(
+    dir: &Arc<dyn Dir>,
+    state: &State,
+    seen: Committed,
+) -> Result<Vec<(u64, Cancel)>> {
+    let bytes = bytes_since(&*current(dir, state)?, state, seen)?;
+    let cancels = lines(&bytes).filter_map(|line| match Order::of(line) {
+        Order::Cancel(cancel) => Some((at(line), cancel)),
+        _ => None,
+    });
+    Ok(cancels.collect())
+}
+
+/// When the order of a line was given.
+fn at(line: &[u8]) -> u64 {
+    let fields: Option<Map<String, Value>> = serde_json::from_slice(line).ok();
+    let at = fields.and_then(|fields| fields.get("at")?.as_u64());
+    at.unwrap_or(0)
+}
+
+fn lines(bytes: &[u8]) -> impl Iterator<Item = &[u8]> {
     let lines = bytes.split(|&byte| byte == b'\n');
-    let lines = lines.filter(|line| !line.is_empty());
-    Ok(lines.map(Order::of).collect())
+    lines.filter(|line| !line.is_empty())
 }
 
 /// The file `orders` of a state: under its new name while it is about to be renamed.
@@ -193,6 +280,14 @@ mod tests {
     #[test]
     fn an_order_is_read_as_it_was_written() {
         let node = Some("n17\n\"x".to_owned());
+        let cancel = |reason: Option<&str>| {
+            Order::Cancel(Cancel {
+                attempt: 2,
+                ids: "3-9,12".parse().unwrap(),
+                by: "eva@login1".into(),
+                reason: reason.map(str::to_owned),
+            })
+        };
         for order in [
             Order::Pause { stop: false },
             Order::Pause { stop: true },
@@ -203,6 +298,8 @@ mod tests {
             Order::Add {
                 ids: [3, 4, 7].map(TaskId).into_iter().collect(),
             },
+            cancel(None),
+            cancel(Some("wrong\n\"seed\" \u{1b}[31m")),
         ] {
             let line = order.line(17);
             assert_eq!(line.split(|byte| *byte == b'\n').count(), 2);
@@ -215,6 +312,16 @@ mod tests {
     fn an_order_that_is_not_known_in_whole_is_not_obeyed() {
         for (line, word) in [
             (r#"{"do":"cancel","ids":"3-9"}"#, "cancel"),
+            (r#"{"do":"cancel","ids":"3-9","attempt":"1"}"#, "cancel"),
+            (r#"{"do":"cancel","ids":"9-3","attempt":1}"#, "cancel"),
+            (
+                r#"{"do":"cancel","ids":"3","attempt":1,"node":"n1"}"#,
+                "cancel",
+            ),
+            (
+                r#"{"do":"cancel","ids":"3","attempt":1,"reason":7}"#,
+                "cancel",
+            ),
             (r#"{"do":"stop","rank":3}"#, "stop"),
             (r#"{"do":"stop","ids":"3-9"}"#, "stop"),
             (r#"{"do":"add","ids":"x"}"#, "add"),

@@ -9,11 +9,12 @@ use std::collections::HashSet;
 use crate::model::ids::Ids;
 use crate::model::outcome::Destination;
 use crate::model::task::{TaskId, parse_line};
+use crate::workdir::cancel::Cancels;
 use crate::workdir::error::Result;
 use crate::workdir::layout::{FAILED, FINISHED};
 use crate::workdir::retry::take_failed;
 use crate::workdir::state::{Act, Log, State};
-use crate::workdir::transaction::{RequeueReason, Txn};
+use crate::workdir::transaction::{Attempts, RequeueReason, Txn};
 
 /// Up to where it is known what ended.
 #[derive(Clone, Copy, Debug)]
@@ -50,13 +51,23 @@ impl OutcomeCursor {
             // `failed` was rewritten, without what was taken out; or may have been.
             self.failed = 0;
         }
+        // They say nothing about the node, nor about the tasks.
+        let (mut attempts, mut cancels) = (Attempts::default(), Cancels::default());
+        if txn.state().cancelled > 0 {
+            txn.refresh(&mut attempts)?;
+            cancels.refresh(txn)?;
+        }
+        let is_cancelled = |id| cancels.contains(id, attempts.of(id));
         let mut news = Vec::new();
         for (from, name, to) in [
             (self.finished, FINISHED, Destination::Finished),
             (self.failed, FAILED, Destination::Failed),
         ] {
             txn.each_line_from(from, name, |line| {
-                news.extend(parse_line(line).map(|(id, _)| (id, to)));
+                let ended = parse_line(line).map(|(id, _)| (id, to));
+                news.extend(
+                    ended.filter(|(id, to)| *to == Destination::Finished || !is_cancelled(*id)),
+                );
             })?;
         }
         *self = Self::all(txn.state());
@@ -76,7 +87,8 @@ pub(super) fn enter(
         return Ok(None);
     }
     let wanted: HashSet<TaskId> = wanted.iter().collect();
-    let back = take_failed(&mut txn, |id| wanted.contains(&id), RequeueReason::Doubted)?;
+    let is_wanted = |id, is_cancelled: bool| !is_cancelled && wanted.contains(&id);
+    let back = take_failed(&mut txn, is_wanted, RequeueReason::Doubted)?;
     let ids: Ids = back.iter().map(|(task, _)| task.id).collect();
     if back.is_empty() {
         return Ok(Some((ids, txn.state().clone())));

@@ -12,6 +12,7 @@ use crate::model::liveness::LockState;
 use crate::model::outcome::Destination;
 use crate::model::record::End;
 use crate::model::task::{Task, TaskId, parse_line};
+use crate::workdir::cancel::Cancels;
 use crate::workdir::error::{Context, Result};
 use crate::workdir::fencing::OwnMembership;
 use crate::workdir::files::lines_of;
@@ -110,9 +111,13 @@ pub fn fence(
             attempt: attempts.of(id),
         };
         let back = lost.iter().map(|id| (task(id), Some(RequeueReason::Lost)));
-        txn.requeue(&back.collect::<Vec<_>>())?;
+        let (mut back, mut cancels) = (back.collect(), Cancels::default());
+        let cancelled = cancels.take_cancelled(&mut txn, &mut back)?;
+        cancels.settle(&mut txn, &cancelled, results.iter().copied())?;
+        txn.requeue(&back)?;
         txn.cut_tails()?;
-        (found.settled, found.lost) = (results.len() as u64, lost.len() as u64);
+        found.settled = (results.len() + cancelled.len()) as u64;
+        found.lost = back.len() as u64;
         let state = txn.state_mut();
         state.remove_member(member.feeds, member.quarantined);
         state.interrupted += found.lost;

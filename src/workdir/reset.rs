@@ -11,6 +11,7 @@ use serde_json::{Map, Value};
 
 use crate::model::ids::Ids;
 use crate::model::task::{TaskId, parse_line};
+use crate::workdir::cancel::Cancels;
 use crate::workdir::copies::{copy_into, last};
 use crate::workdir::error::{Context, Error, Result};
 use crate::workdir::files::NewFile;
@@ -23,7 +24,7 @@ use crate::workdir::membership;
 use crate::workdir::recovery::{self, Fencer, Suspect};
 use crate::workdir::repair::check_nobody_works;
 use crate::workdir::state::{self, Act, Queue, Rename};
-use crate::workdir::transaction::{RequeueReason, Txn, note, parse_note};
+use crate::workdir::transaction::{Attempts, RequeueReason, Txn, note, parse_note};
 
 /// What a reset has made of a run.
 #[derive(Debug, Default, PartialEq, Eq)]
@@ -51,6 +52,8 @@ struct NewFiles {
     failed: NewFile,
     requeued: NewFile,
     orders: NewFile,
+    /// How many of those in `failed` were cancelled.
+    cancelled: u64,
 }
 
 /// Resets the tasks from the id `from` on. Refused while a farmer is alive, and when the
@@ -127,7 +130,11 @@ impl NewFiles {
             failed: txn.new_file(FAILED)?,
             requeued: txn.new_file(REQUEUED)?,
             orders: txn.new_file(ORDERS)?,
+            cancelled: 0,
         };
+        let (mut attempts, mut cancels) = (Attempts::default(), Cancels::default());
+        txn.refresh(&mut attempts)?;
+        cancels.refresh(txn)?;
         let place = |id: TaskId| {
             let at = usize::try_from(id.0).unwrap_or(usize::MAX);
             places.get(at).copied().unwrap_or(Place::Nowhere)
@@ -138,10 +145,12 @@ impl NewFiles {
                 result = file.write(&[line, b"\n"].concat());
             }
         };
-        let is_before = |line: &[u8]| parse_line(line).is_some_and(|(id, _)| id < from);
         for (name, file) in [(FINISHED, &mut new.finished), (FAILED, &mut new.failed)] {
             txn.each_line(name, |line| {
-                if is_before(line) {
+                let id = parse_line(line).map(|(id, _)| id);
+                if let Some(id) = id.filter(|id| *id < from) {
+                    let is_cancelled = name == FAILED && cancels.contains(id, attempts.of(id));
+                    new.cancelled += u64::from(is_cancelled);
                     write(file, line);
                 }
             })?;
@@ -184,11 +193,13 @@ impl NewFiles {
             failed,
             requeued,
             orders,
+            cancelled,
         } = self;
         let state = txn.state_mut();
         let had_orders = !state.orders.is_empty();
         (state.finished, state.failed) = (finished.committed(), failed.committed());
         (state.requeued, state.orders) = (requeued.committed(), orders.committed());
+        state.cancelled = cancelled;
         (state.paused, state.stopped, state.interrupted) = (false, false, 0);
         let generation = state.queue().generation + 1;
         state.set_queue(Queue::unclaimed(left.committed(), left.head(), generation));

@@ -4,6 +4,7 @@ use std::collections::HashSet;
 
 use crate::model::ids::Ids;
 use crate::model::task::{Task, TaskId, parse_line};
+use crate::workdir::cancel::Cancels;
 use crate::workdir::error::{Context, Result};
 use crate::workdir::fs::Workdir;
 use crate::workdir::layout::FAILED;
@@ -18,26 +19,52 @@ pub struct Retried {
     pub back: Ids,
     /// Asked for, but not in `failed`.
     pub not_failed: Ids,
+    /// How many stay in `failed` since they were cancelled.
+    pub cancelled: u64,
 }
 
-/// Moves tasks from `failed` back to `toprocess`: all, or those asked for.
+/// Which failed tasks are to be put back.
+#[derive(Clone, Debug, Default)]
+pub enum Wanted {
+    /// All but those that were cancelled.
+    #[default]
+    Failed,
+    /// All.
+    All,
+    /// These.
+    Ids(Ids),
+}
+
+/// Moves tasks from `failed` back to `toprocess`.
 /// Their next attempt counts one higher.
 pub fn retry(
     workdir: &Workdir,
     who: &str,
     waiting: &mut dyn Waiting,
-    wanted: Option<&Ids>,
+    wanted: &Wanted,
 ) -> Result<Retried> {
     let mut txn = Txn::begin(workdir, who, waiting)?;
-    // A range may be far longer than the list.
-    let is_wanted = |id| wanted.is_none_or(|wanted| wanted.contains(id));
+    let is_wanted = |id, is_cancelled: bool| match wanted {
+        Wanted::Failed => !is_cancelled,
+        Wanted::All => true,
+        // A range may be far longer than the list.
+        Wanted::Ids(wanted) => wanted.contains(id),
+    };
     let failed = take_failed(&mut txn, is_wanted, RequeueReason::Retry)?;
     let found: HashSet<TaskId> = failed.iter().map(|(task, _)| task.id).collect();
-    let others = wanted.into_iter().flat_map(Ids::iter);
+    let asked = match wanted {
+        Wanted::Ids(ids) => Some(ids),
+        _ => None,
+    };
+    let others = asked.into_iter().flat_map(Ids::iter);
     let others = others.filter(|id| !found.contains(id));
     let retried = Retried {
         back: failed.iter().map(|(task, _)| task.id).collect(),
         not_failed: others.take(1000).collect(),
+        cancelled: match wanted {
+            Wanted::Failed => txn.state().cancelled,
+            _ => 0,
+        },
     };
     if failed.is_empty() {
         return Ok(retried);
@@ -49,19 +76,23 @@ pub fn retry(
     Ok(retried)
 }
 
-/// Takes the wanted tasks out of `failed`. Returns them sorted, to be put back into
+/// Takes the wanted tasks out of `failed`; `is_wanted` is told whether a task was cancelled. Returns them sorted, to be put back into
 /// `toprocess`. If there are none, nothing is written.
 pub(super) fn take_failed(
     txn: &mut Txn<'_>,
-    is_wanted: impl Fn(TaskId) -> bool,
+    is_wanted: impl Fn(TaskId, bool) -> bool,
     why: RequeueReason,
 ) -> Result<Vec<(Task, Option<RequeueReason>)>> {
-    let mut attempts = Attempts::default();
+    let (mut attempts, mut cancels) = (Attempts::default(), Cancels::default());
     txn.refresh(&mut attempts)?;
+    cancels.refresh(txn)?;
+    let is_cancelled = |id| cancels.contains(id, attempts.of(id));
+    let mut n_cancelled = 0;
     let mut stay = txn.new_file(FAILED)?;
     let (mut taken, mut write) = (Vec::new(), Ok(()));
     txn.each_line(FAILED, |line| match parse_line(line) {
-        Some((id, text)) if is_wanted(id) => {
+        Some((id, text)) if is_wanted(id, is_cancelled(id)) => {
+            n_cancelled += u64::from(is_cancelled(id));
             let task = Task {
                 id,
                 line: text.to_vec(),
@@ -84,6 +115,7 @@ pub(super) fn take_failed(
     txn.replace(FAILED, stay)?;
     let state = txn.state_mut();
     state.failed = known;
-    state.failed_before = state.failed_before.min(known.lines);
+    state.cancelled = state.cancelled.saturating_sub(n_cancelled);
+    state.failed_before = state.failed_before.min(state.failures());
     Ok(taken)
 }

@@ -44,6 +44,9 @@ fn completes(shell: &str, start: &str, file: &str, lines: &str) {
     offers("pytf retry w", &["pytf retry w/"]);
     let ids = offers("pytf retry w ", &["17", "18"]).unwrap_or_default();
     assert!(!ids.contains("16") && !ids.contains("19"), "{ids}");
+    farm.pytf(["retry", "w"]).run().leaves(0);
+    let ids = offers("pytf cancel w 1", &["17", "18"]).unwrap_or_default();
+    assert!(!ids.contains("16") && !ids.contains("19"), "{ids}");
 }
 
 #[test]

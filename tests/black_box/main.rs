@@ -16,6 +16,7 @@ mod harness;
 mod add;
 mod allocation;
 mod bad_days;
+mod cancel;
 mod check;
 mod clocks;
 mod command_line;

@@ -165,6 +165,7 @@ fn every_word_in_the_lock_file_is_told() {
             ids,
         },
         Act::Reset { from: TaskId(3) },
+        Act::Cancel { waiting: 2 },
         Act::Checkpoint {
             members: vec![Member {
                 by: 1,
@@ -189,6 +190,7 @@ fn every_word_in_the_lock_file_is_told() {
             | Act::Release { .. }
             | Act::Order { .. }
             | Act::Reset { .. }
+            | Act::Cancel { .. }
             | Act::Checkpoint { .. } => {}
         }
         assert_named(&serde_json::to_value(Entry { seq: 1, at: 0, act }).unwrap());
@@ -293,6 +295,7 @@ fn every_word_in_a_journal_is_told() {
         Outcome::OutOfMemory,
         Outcome::NotStarted(127),
         Outcome::Unknown,
+        Outcome::Cancelled,
         Outcome::Interrupted,
         Outcome::Lost,
     ];
@@ -347,6 +350,7 @@ fn every_word_in_a_journal_is_told() {
                 | Outcome::OutOfMemory
                 | Outcome::NotStarted(_)
                 | Outcome::Unknown
+                | Outcome::Cancelled
                 | Outcome::Interrupted
                 | Outcome::Lost => {}
             },

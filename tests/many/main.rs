@@ -22,6 +22,7 @@
 mod harness;
 
 mod add;
+mod cancel;
 mod cases;
 mod crew;
 mod damage;

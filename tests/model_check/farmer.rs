@@ -7,13 +7,14 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use pytf::model::ids::Ids;
+use pytf::model::ids::{AttemptSet, Ids};
 use pytf::model::liveness::{Verdict, good_for};
 use pytf::model::outcome::{Destination, Outcome};
 use pytf::model::record::{End, Header, Record};
 use pytf::model::task::{Task, TaskId};
 use pytf::model::tasklist::Dialect;
 use pytf::workdir::add::{NewTasks, add};
+use pytf::workdir::cancel::{Author, Wanted, cancel};
 use pytf::workdir::error::Error;
 use pytf::workdir::liveness;
 use pytf::workdir::liveness::own_node::Node as _;
@@ -21,13 +22,13 @@ use pytf::workdir::liveness::{JournalView, Waiting as _};
 use pytf::workdir::mechanism::Mechanism;
 use pytf::workdir::membership;
 use pytf::workdir::open::Workdir;
-use pytf::workdir::orders::{Order, give};
+use pytf::workdir::orders::{Cancel, Order, give};
 use pytf::workdir::quarantine::OutcomeCursor;
 use pytf::workdir::recovery::{self, Fencer, Suspect};
 use pytf::workdir::resume::{
     Bytes, EditPolicy, ListFailure, ListFile, ListSource, prepare, prepare_stream,
 };
-use pytf::workdir::retry::retry;
+use pytf::workdir::retry::{Wanted as Retried, retry};
 use pytf::workdir::session::Session;
 use pytf::workdir::state::ListIdentity;
 use pytf::workdir::transaction::RequeueReason;
@@ -139,6 +140,8 @@ pub(crate) struct Farmer {
     drains: bool,
     /// It has left: nothing was left to do.
     has_left: bool,
+    /// What it knows to be cancelled.
+    cancelled: AttemptSet,
 }
 
 fn workdir(shared: &Arc<Shared>, me: usize, mechanism: Mechanism) -> Workdir {
@@ -177,12 +180,12 @@ fn judge(shared: &Shared, me: usize, error: &Error) {
 }
 
 /// `pytf retry`.
-pub(crate) fn run_retry(shared: &Arc<Shared>, me: usize, mechanism: Mechanism) {
+pub(crate) fn run_retry(shared: &Arc<Shared>, me: usize, mechanism: Mechanism, wanted: &Retried) {
     let workdir = workdir(shared, me, mechanism);
     let mut waiting = SimWaiting::new(shared, me);
     // As the program calls itself: with blanks, since it is no farmer and has no journal.
     let who = format!("pytf retry, process {me}");
-    if let Err(error) = retry(&workdir, &who, &mut waiting, None) {
+    if let Err(error) = retry(&workdir, &who, &mut waiting, wanted) {
         judge(shared, me, &error);
     }
 }
@@ -208,6 +211,18 @@ pub(crate) fn run_add(shared: &Arc<Shared>, me: usize, mechanism: Mechanism, lin
     let tasks = NewTasks::of_stream(&text.join(&b'\n')[..], "lines", &Dialect::default());
     match add(&workdir, &who, &mut waiting, &tasks.unwrap(), None) {
         Ok((ids, _)) => shared.lock().oracle.answered(&ids, lines),
+        Err(error) => judge(shared, me, &error),
+    }
+}
+
+/// `pytf cancel`.
+pub(crate) fn run_cancel(shared: &Arc<Shared>, me: usize, mechanism: Mechanism, wanted: &Wanted) {
+    let workdir = workdir(shared, me, mechanism);
+    let mut waiting = SimWaiting::new(shared, me);
+    let who = format!("pytf cancel, process {me}");
+    let author = Author::default();
+    match cancel(&workdir, &who, &mut waiting, wanted, &author) {
+        Ok(_) | Err(Error::Refused(_)) => {}
         Err(error) => judge(shared, me, &error),
     }
 }
@@ -301,6 +316,7 @@ impl Farmer {
             doubt: None,
             drains: false,
             has_left: false,
+            cancelled: AttemptSet::default(),
         })
     }
 
@@ -404,6 +420,7 @@ impl Farmer {
             match order {
                 Order::Stop => leaves = true,
                 Order::Drain { .. } => self.drains = true,
+                Order::Cancel(cancel) => self.cancel(&cancel),
                 _ => {}
             }
         }
@@ -414,6 +431,29 @@ impl Farmer {
         }
         let runs = self.slots.iter().any(Option::is_some);
         Ok(leaves || self.drains && !runs && !self.session.has_pending())
+    }
+
+    /// Ends what was cancelled. What ends by itself at that moment keeps its own end.
+    fn cancel(&mut self, cancel: &Cancel) {
+        self.cancelled.insert(cancel.attempt, &cancel.ids);
+        let is_cancelled =
+            |task: &Task| task.attempt == cancel.attempt && cancel.ids.contains(task.id);
+        let queue = std::mem::take(&mut self.queue);
+        let (out, stay) = queue.into_iter().partition::<VecDeque<_>, _>(is_cancelled);
+        self.queue = stay;
+        for task in out {
+            self.session.give_back(task, None);
+        }
+        for slot in 0..self.slots.len() {
+            let runs = self.slots[slot].take_if(|run| is_cancelled(&run.task));
+            let Some(run) = runs else { continue };
+            let outcome = match self.shared.between(0, 5) {
+                0 => Outcome::Exit(0),
+                1 => Outcome::Exit(1),
+                _ => Outcome::Cancelled,
+            };
+            self.end(run, outcome);
+        }
     }
 
     /// What it decides at a time so long after an order that it must know it is a fault, unless
@@ -462,6 +502,14 @@ impl Farmer {
     fn begin(&mut self, slot: usize, task: Task, now: u64) {
         let paused = self.shared.lock().oracle.paused_since();
         self.is_late(now, "starts a task of a run that is paused", paused);
+        let (id, attempt) = (task.id, task.attempt);
+        let cancelled = self.shared.lock().oracle.cancelled_since(id.0, attempt);
+        self.is_late(now, "starts a task that is cancelled", cancelled);
+        if self.cancelled.contains(id, attempt) {
+            let name = self.session.farmer();
+            let what = format!("{name} starts task {id}, and knows that it is cancelled");
+            self.shared.lock().violated(what);
+        }
         let mut world = self.shared.lock();
         if world.actors[self.me].is_dead {
             // Since it gave the lock back, which tells nobody of an error.
@@ -517,7 +565,7 @@ impl Farmer {
                 .give_back(task, Some(RequeueReason::Interrupted));
             return;
         }
-        if to == Destination::Failed {
+        if end.outcome.is_failure() {
             self.failures.push(task.id);
         }
         self.unsynced.push((task.id.0, to));
@@ -791,7 +839,7 @@ fn prelude(workdir: &Workdir, plan: &Plan, waiting: &mut SimWaiting) -> Result<(
         }
     }
     if plan.retries {
-        retry(workdir, "a start", waiting, None)?;
+        retry(workdir, "a start", waiting, &Retried::All)?;
     }
     Ok(())
 }

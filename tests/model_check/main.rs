@@ -25,9 +25,12 @@ use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, OnceLock};
 
+use pytf::model::task::TaskId;
+use pytf::workdir::cancel::Wanted;
 use pytf::workdir::mechanism::Mechanism;
 use pytf::workdir::orders::Order;
 use pytf::workdir::resume::ListFile;
+use pytf::workdir::retry::Wanted as Retried;
 
 use farmer::{ChangingList, Plan, Source};
 use oracle::Oracle;
@@ -98,7 +101,7 @@ struct Story {
     nodes: usize,
     retries: bool,
     is_wide: bool,
-    /// Whether it is paused, resumed, drained and stopped now and then.
+    /// Whether it is paused, resumed, drained and stopped now and then, and tasks are cancelled.
     is_steered: bool,
     /// Tasks are added once in so many rounds; 0: never.
     adds_one_in: u64,
@@ -291,16 +294,23 @@ impl Story {
         }
     }
 
-    /// Gives commands from outside, now and then.
+    /// What somebody asks of the run at this moment: mostly nothing.
     fn steer(&mut self, shared: &Arc<Shared>) {
         if self.retries && self.random.one_in(6) {
             let mechanism = self.plan.mechanism;
+            let wanted = match self.random.below(2) {
+                0 => Retried::Failed,
+                _ => Retried::All,
+            };
             shared.spawn("retry", self.node(), move |shared, me| {
-                farmer::run_retry(&shared, me, mechanism);
+                farmer::run_retry(&shared, me, mechanism, &wanted);
             });
         }
         if self.random.one_in(self.adds_one_in) {
             self.add(shared);
+        }
+        if self.is_steered && self.random.one_in(4) {
+            self.cancel(shared);
         }
         if self.is_steered && self.random.one_in(3) {
             let node = self.node();
@@ -311,7 +321,7 @@ impl Story {
                 Order::Drain { node: None },
                 Order::Stop,
             ];
-            let order = orders[usize::try_from(self.random.below(4)).unwrap()].clone();
+            let order = orders[usize::try_from(self.random.below(5)).unwrap()].clone();
             self.order(shared, node, order);
         }
     }
@@ -323,6 +333,23 @@ impl Story {
         let (node, mechanism) = (self.node(), self.plan.mechanism);
         shared.spawn("add", node, move |shared, me| {
             farmer::run_add(&shared, me, mechanism, &lines);
+        });
+    }
+
+    /// Cancels some tasks, or all.
+    fn cancel(&mut self, shared: &Arc<Shared>) {
+        let wanted = match self.random.below(6) {
+            0 => Wanted::All,
+            1 => Wanted::Waiting,
+            _ => {
+                let first = self.random.below(self.tasks);
+                let last = first + self.random.below(self.tasks / 4 + 1);
+                Wanted::Ids((first..=last).map(TaskId).collect())
+            }
+        };
+        let mechanism = self.plan.mechanism;
+        shared.spawn("cancel", self.node(), move |shared, me| {
+            farmer::run_cancel(&shared, me, mechanism, &wanted);
         });
     }
 

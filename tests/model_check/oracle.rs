@@ -16,6 +16,7 @@ use pytf::workdir::files::Committed;
 use pytf::workdir::fs::File;
 use pytf::workdir::layout::{FAILED, FINISHED, ORDERS, REQUEUED, TASKS, TOPROCESS};
 use pytf::workdir::mechanism::Mechanism;
+use pytf::workdir::orders::{Cancel, Order};
 use pytf::workdir::state::{self, Act, Entry, Log, Member, State};
 
 use crate::sim_fs::Server;
@@ -82,6 +83,10 @@ struct Places {
     added: BTreeSet<u64>,
     /// Since when the run is paused.
     paused: Option<u64>,
+    /// The attempt in which each task was claimed last.
+    claims: BTreeMap<u64, u32>,
+    /// Since when attempts are cancelled.
+    cancelled: BTreeMap<(u64, u32), u64>,
     /// By farmer's number: since when it is ordered to leave.
     leaving: BTreeMap<u32, u64>,
 }
@@ -96,6 +101,8 @@ pub(crate) struct Oracle {
     /// By farmer's name: the process.
     names: BTreeMap<String, usize>,
     running: Vec<Run>,
+    /// The number of the next attempt of each task that was put back.
+    attempts: BTreeMap<u64, u32>,
     /// Tasks may have left the list.
     may_drop: bool,
     /// Those who leave since they see nothing left to do.
@@ -105,6 +112,9 @@ pub(crate) struct Oracle {
     /// What time it is.
     pub(crate) at: u64,
 }
+
+/// The words of the orders, what they cancel, and what they say was added.
+type OrdersRead = (Vec<&'static str>, Vec<Cancel>, BTreeSet<u64>);
 
 /// One of the shared files, read.
 struct Shown {
@@ -185,6 +195,11 @@ impl Oracle {
         self.now.paused
     }
 
+    /// Since when an attempt is cancelled.
+    pub(crate) fn cancelled_since(&self, id: u64, attempt: u32) -> Option<u64> {
+        self.now.cancelled.get(&(id, attempt)).copied()
+    }
+
     /// Since when the farmer with that number is to leave.
     pub(crate) fn leaving_since(&self, number: u32) -> Option<u64> {
         self.now.leaving.get(&number).copied()
@@ -253,13 +268,16 @@ impl Oracle {
         let queue = Self::read(server, &now, TOPROCESS, Some(&lines))?;
         let finished = Self::read(server, &now, FINISHED, Some(&lines))?;
         let failed = Self::read(server, &now, FAILED, Some(&lines))?;
-        Self::read(server, &now, REQUEUED, None)?;
-        let (orders, added) = Self::orders(server, &now)?;
+        self.attempts = attempts(&Self::read(server, &now, REQUEUED, None)?);
+        let (orders, cancels, added) = Self::orders(server, &now)?;
         self.before = self.now.clone();
         self.now.lines = lines;
         let acts: Vec<Act> = entries.into_iter().map(|entry| entry.act).collect();
         for (nth, act) in acts.iter().enumerate() {
             let is_last = nth + 1 == acts.len();
+            if let Act::Cancel { waiting } = act {
+                self.cancelled(&cancels, *waiting, (acts.len() == 1).then_some(&failed.ids))?;
+            }
             self.apply(act, &finished.ids, &failed.ids, &queue.ids, is_last)
                 .map_err(|what| format!("{what} (state {}, {act:?})", now.seq))?;
         }
@@ -283,6 +301,8 @@ impl Oracle {
             ));
         }
         let seen = format!("state {} ({:?})", now.seq, acts);
+        self.check_cancelled(&now)
+            .map_err(|what| format!("{what} at {seen}"))?;
         self.now.state = Some(now);
         self.partition(server)
             .map_err(|what| format!("{what} at {seen}"))
@@ -429,8 +449,9 @@ impl Oracle {
         Ok(shown)
     }
 
-    /// The words of all orders, each of which is whole, and the tasks that were added.
-    fn orders(server: &Server, now: &State) -> Result<(Vec<&'static str>, BTreeSet<u64>), String> {
+    /// The words of all orders, each of which is whole, the attempts that they cancel, and the
+    /// tasks that were added.
+    fn orders(server: &Server, now: &State) -> Result<OrdersRead, String> {
         let coming = now.renames.iter().find(|rename| rename.to == ORDERS);
         let bytes = coming
             .and_then(|rename| server.file(&rename.from))
@@ -443,20 +464,77 @@ impl Oracle {
         }
         let mut added = BTreeSet::new();
         let lines = bytes.split_inclusive(|&byte| byte == b'\n');
+        let cancels = lines.clone().filter_map(|line| match Order::of(line) {
+            Order::Cancel(cancel) => Some(cancel),
+            _ => None,
+        });
+        let cancels = cancels.collect();
         let words = lines.map(|line| {
             let order: serde_json::Value = serde_json::from_slice(line).ok()?;
             if order["do"] == "add" {
                 let ids: Ids = order["ids"].as_str()?.parse().ok()?;
                 added.extend(ids.iter().map(|id| id.0));
             }
-            let words = ["pause", "resume", "drain", "stop", "add"];
+            let words = ["pause", "resume", "drain", "stop", "cancel", "add"];
             words.into_iter().find(|word| order["do"] == **word)
         });
         let words: Vec<&str> = words.collect::<Option<_>>().ok_or_else(what)?;
         if words.len() as u64 != now.orders.lines {
             return Err(what());
         }
-        Ok((words, added))
+        Ok((words, cancels, added))
+    }
+
+    /// More attempts are cancelled; `waiting` of them were in `toprocess`.
+    fn cancelled(
+        &mut self,
+        cancels: &[Cancel],
+        waiting: u64,
+        failed: Option<&BTreeSet<u64>>,
+    ) -> Result<(), String> {
+        for cancel in cancels {
+            for id in cancel.ids.iter() {
+                let since = self.now.cancelled.entry((id.0, cancel.attempt));
+                since.or_insert(self.at);
+            }
+        }
+        let moved = failed.map(|failed| failed.intersection(&self.now.queue).count() as u64);
+        match moved {
+            Some(moved) if moved != waiting => Err(format!(
+                "{moved} waiting tasks were cancelled, not {waiting}"
+            )),
+            _ => Ok(()),
+        }
+    }
+
+    fn is_cancelled(&self, id: u64) -> bool {
+        let attempt = self.attempts.get(&id).copied().unwrap_or(1);
+        self.now.cancelled.contains_key(&(id, attempt))
+    }
+
+    /// What goes back to `toprocess` was not cancelled when it was claimed last, or since.
+    fn check_not_cancelled(&self, ids: &Ids) -> Result<(), String> {
+        let was_cancelled = |id: &u64| {
+            let attempt = self.now.claims.get(id).copied().unwrap_or(1);
+            self.now.cancelled.contains_key(&(*id, attempt))
+        };
+        match ids.iter().map(|id| id.0).find(was_cancelled) {
+            Some(id) => Err(format!("task {id} is put back, though it is cancelled")),
+            None => Ok(()),
+        }
+    }
+
+    /// What is cancelled does not wait, and is counted when it is in `failed`.
+    fn check_cancelled(&self, now: &State) -> Result<(), String> {
+        if let Some(id) = self.now.queue.iter().find(|id| self.is_cancelled(**id)) {
+            return Err(format!("task {id} waits, though it is cancelled"));
+        }
+        let failed = self.now.failed.iter().filter(|id| self.is_cancelled(**id));
+        let failed = failed.count() as u64;
+        if failed != now.cancelled {
+            return Err(format!("{failed} are cancelled, known: {}", now.cancelled));
+        }
+        Ok(())
     }
 
     fn apply(
@@ -468,7 +546,7 @@ impl Oracle {
         is_last: bool,
     ) -> Result<(), String> {
         match act {
-            Act::Prepare | Act::Checkpoint { .. } => {}
+            Act::Prepare | Act::Checkpoint { .. } | Act::Cancel { .. } => {}
             Act::Reset { .. } => return Err("nobody resets the run here".into()),
             Act::Order { order, ids } if order == "add" => {
                 self.now.added.extend(ids.iter().map(|id| id.0));
@@ -524,17 +602,24 @@ impl Oracle {
             }
             Act::Retry { ids } | Act::Edit { forgotten: ids } => self.put_back(ids),
             Act::Quarantine { by, ids } => {
-                self.put_back(ids);
-                self.now.quarantined.insert(*by);
-                if self.now.quarantined.len() >= self.now.live.len() {
-                    return Err("nobody is left that claims".into());
-                }
+                self.doubts(*by, ids)?;
             }
             Act::Release { by } => {
                 if !self.now.quarantined.remove(by) {
                     return Err(format!("farmer {by} was released from nothing"));
                 }
             }
+        }
+        Ok(())
+    }
+
+    /// A farmer claims nothing more, and these tasks are tried by others.
+    fn doubts(&mut self, by: u32, ids: &Ids) -> Result<(), String> {
+        self.check_not_cancelled(ids)?;
+        self.put_back(ids);
+        self.now.quarantined.insert(by);
+        if self.now.quarantined.len() >= self.now.live.len() {
+            return Err("nobody is left that claims".into());
         }
         Ok(())
     }
@@ -563,6 +648,11 @@ impl Oracle {
             return Err(format!("farmer {by} claims while the run is paused"));
         }
         for id in claim.iter().map(|id| id.0) {
+            let attempt = self.attempts.get(&id).copied().unwrap_or(1);
+            self.now.claims.insert(id, attempt);
+            if self.is_cancelled(id) {
+                return Err(format!("farmer {by} claims task {id}, which is cancelled"));
+            }
             if let Some(owner) = self.now.owners.insert(id, by) {
                 return Err(format!("task {id} of farmer {owner} was claimed by {by}"));
             }
@@ -602,6 +692,7 @@ impl Oracle {
     }
 
     fn given_back(&mut self, by: u32, ids: &Ids) -> Result<(), String> {
+        self.check_not_cancelled(ids)?;
         for id in ids.iter().map(|id| id.0) {
             if self.now.owners.remove(&id) != Some(by) {
                 return Err(format!("task {id}, given back, was not farmer {by}'s"));
@@ -697,6 +788,18 @@ impl Oracle {
         }
         Ok(())
     }
+}
+
+/// The numbers of the next attempts, by `requeued`.
+fn attempts(requeued: &Shown) -> BTreeMap<u64, u32> {
+    let lines = requeued.lines.iter();
+    let notes = lines.filter_map(|line| {
+        let text = std::str::from_utf8(line).ok()?;
+        let (id, rest) = text.split_once(' ')?;
+        let attempt = rest.split(' ').next()?.parse().ok()?;
+        Some((id.parse().ok()?, attempt))
+    });
+    notes.collect()
 }
 
 fn index(n: u64) -> usize {

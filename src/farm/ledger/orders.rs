@@ -1,11 +1,13 @@
-//! What the ledger does about orders: it holds the queue of a paused run, and passes the
-//! orders to leave, and the limit of failures, on to the supervisor.
+//! What the ledger does about orders: it holds the queue of a paused run, gives back claimed
+//! tasks that were cancelled, and passes the orders to leave or to end tasks, and the limit of
+//! failures, on to the supervisor.
 
 use super::Ledger;
 use crate::farm::message::Event;
 use crate::model::escape::{clip, escape};
+use crate::model::task::Task;
 use crate::workdir::error::Result;
-use crate::workdir::orders::Order;
+use crate::workdir::orders::{Cancel, Order};
 
 /// How much of an order that is not known is shown.
 const SHOWN: usize = 60;
@@ -34,6 +36,7 @@ impl Ledger {
                 Order::Drain { node } if node.as_ref().is_none_or(|node| *node == self.node) => {
                     self.shared.send(Event::Drain);
                 }
+                Order::Cancel(cancel) => self.cancel(cancel),
                 Order::Unknown(order) => self.shared.warn(format!(
                     "an order of a later pytf is not obeyed here: {}",
                     clip(&escape(order.as_bytes()), SHOWN)
@@ -45,5 +48,16 @@ impl Ledger {
             }
         }
         Ok(())
+    }
+
+    /// From now on none of these starts; the next turn settles those that have not started.
+    fn cancel(&mut self, cancel: Cancel) {
+        let cancelled = &self.shared.cancelled;
+        cancelled.add(cancel.attempt, &cancel.ids);
+        let is_cancelled = |task: &Task| cancelled.contains(task.id, task.attempt);
+        for task in self.shared.queue.take_out(is_cancelled) {
+            self.session.give_back(task, None);
+        }
+        self.shared.send(Event::Cancel(cancel));
     }
 }

@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::transactions;
+use crate::history::cancellations::Cancellations;
 use crate::history::{lines, open, open_if_any};
 use crate::model::task::parse_line;
 use crate::workdir::fs::{Dir, RealDir};
@@ -23,8 +24,10 @@ pub struct Counts {
     pub total: u64,
     /// In `finished`.
     pub finished: u64,
-    /// In `failed`.
+    /// In `failed`, without those that were cancelled.
     pub failed: u64,
+    /// In `failed` since they were cancelled.
+    pub cancelled: u64,
     /// No farmer has claimed them.
     pub waiting: u64,
     /// A farmer has claimed them; they may have started.
@@ -71,7 +74,8 @@ impl Counts {
         Ok(Self {
             total: state.tasks.lines.saturating_sub(state.dropped),
             finished: state.finished.lines,
-            failed: state.failed.lines,
+            failed: state.failures(),
+            cancelled: state.cancelled,
             waiting: state.left(),
             claimed: state.claimed(),
             dropped: state.dropped,
@@ -100,7 +104,7 @@ impl Counts {
 
     /// Tasks that have ended.
     pub fn done(&self) -> u64 {
-        self.finished + self.failed
+        self.finished + self.failed + self.cancelled
     }
 
     /// Tasks that have not.
@@ -164,6 +168,15 @@ pub fn cursor(workdir: &Path) -> io::Result<u64> {
 /// The tasks in `failed` now, in the order of their ids.
 pub fn failed_now(workdir: &Path) -> io::Result<Vec<u64>> {
     failed_ids(workdir, Counts::read(workdir)?.state.as_ref())
+}
+
+/// What was cancelled up to now.
+pub fn cancellations_now(workdir: &Path) -> io::Result<Cancellations> {
+    let mut all = Cancellations::default();
+    if let Some(state) = Counts::read(workdir)?.state {
+        all.refresh(workdir, &state)?;
+    }
+    Ok(all)
 }
 
 /// The tasks in `failed`, in the order of their ids.
@@ -233,6 +246,7 @@ fn before(act: &Act, left: u64) -> Option<u64> {
             claim, back, fed, ..
         } => (left + claim.count()).checked_sub(back.count() + fed),
         Act::Retry { ids } | Act::Quarantine { ids, .. } => left.checked_sub(ids.count()),
+        Act::Cancel { waiting } => Some(left + waiting),
         Act::Join { claim, .. } => Some(left + claim.count()),
         Act::Order { order, ids } if order == "add" => left.checked_sub(ids.count()),
         Act::Release { .. } | Act::Order { .. } => Some(left),

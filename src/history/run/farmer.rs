@@ -93,6 +93,8 @@ pub struct Farmer {
     pub finished: u64,
     /// Attempts that failed.
     pub failures: Vec<FailedAttempt>,
+    /// How many of them were cancelled.
+    pub cancelled: u64,
     /// Attempts that were stopped with it.
     pub interrupted: u64,
     /// Tasks that finished in a later attempt than the first: which may have
@@ -181,7 +183,7 @@ impl Farmer {
 
     /// Attempts that failed.
     pub fn failed(&self) -> u64 {
-        self.failures.len() as u64
+        (self.failures.len() as u64).saturating_sub(self.cancelled)
     }
 
     /// The time of its slots, all together, in microseconds, up to `now` by its clock.
@@ -255,10 +257,11 @@ impl Farmer {
             return;
         };
         self.slots.end(&attempt, offset);
-        let failed = outcome.destination() == Destination::Failed;
+        let is_cancelled = outcome == Outcome::Cancelled;
+        self.cancelled += u64::from(is_cancelled);
         self.ended += 1;
         self.ran = self.ran.saturating_add(attempt.us);
-        if outcome.destination() != Destination::ToProcess {
+        if outcome.destination() != Destination::ToProcess && !is_cancelled {
             self.durations.add(attempt.us);
             keep(&mut self.longest, attempt.us, &attempt);
         }
@@ -266,7 +269,7 @@ impl Farmer {
         self.series.attempt(attempt.at, attempt.end(), cpu);
         if outcome.destination() != Destination::ToProcess {
             // An interrupted task is still to do.
-            self.series.end(attempt.end(), failed);
+            self.series.end(attempt.end(), outcome.is_failure());
         }
         if attempt.used.is_some() {
             self.spend(used);

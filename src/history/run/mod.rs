@@ -31,6 +31,7 @@ pub use self::counts::Counts;
 pub use self::farmer::Farmer;
 use self::faults::Faults;
 pub use self::liveness::FarmerState;
+use super::cancellations::Cancellations;
 use super::is_workdir;
 use super::journals::journals_again;
 use crate::model::figures::Histogram;
@@ -84,6 +85,8 @@ pub struct Run {
     pub farmers: Vec<Farmer>,
     /// The tasks in `failed`, in the order of their ids.
     pub failed: Vec<u64>,
+    /// What was cancelled.
+    pub cancellations: Cancellations,
     /// When it was read, by our clock.
     pub now: SystemTime,
     node: Here,
@@ -101,6 +104,7 @@ impl Run {
             counts: Counts::default(),
             farmers: Vec::new(),
             failed: Vec::new(),
+            cancellations: Cancellations::default(),
             now: SystemTime::now(),
             node: Here::read(),
             files: liveness::FileTime::default(),
@@ -132,6 +136,12 @@ impl Run {
         self.counts = Counts::read(&self.workdir)?;
         if before.is_none() || before != self.counts.failed_version() {
             self.failed = counts::failed_ids(&self.workdir, self.counts.state.as_ref())?;
+        }
+        if let Some(state) = &self.counts.state
+            && let Err(error) = self.cancellations.refresh(&self.workdir, state)
+        {
+            // A farmer may be rewriting the file: a live view reads it again.
+            self.counts.problem.get_or_insert_with(|| error.to_string());
         }
         self.now = SystemTime::now();
         self.files.learn(&self.farmers);

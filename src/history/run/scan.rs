@@ -82,6 +82,7 @@ fn outcome(text: &mut Text) -> Option<Outcome> {
         return match text.string()? {
             b"time-limit" => Some(Outcome::TimeLimit),
             b"out-of-memory" => Some(Outcome::OutOfMemory),
+            b"cancelled" => Some(Outcome::Cancelled),
             b"interrupted" => Some(Outcome::Interrupted),
             b"lost" => Some(Outcome::Lost),
             b"unknown" => Some(Outcome::Unknown),
@@ -222,6 +223,7 @@ mod tests {
             any::<i32>().prop_map(Outcome::NotStarted),
             Just(Outcome::TimeLimit),
             Just(Outcome::OutOfMemory),
+            Just(Outcome::Cancelled),
             Just(Outcome::Interrupted),
             Just(Outcome::Lost),
             Just(Outcome::Unknown),

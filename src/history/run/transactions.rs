@@ -57,6 +57,7 @@ pub(super) fn by(act: &Act) -> Option<u32> {
         | Act::Retry { .. }
         | Act::Order { .. }
         | Act::Reset { .. }
+        | Act::Cancel { .. }
         | Act::Checkpoint { .. } => None,
     }
 }

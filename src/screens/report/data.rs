@@ -66,7 +66,7 @@ impl ReportData {
     /// Reads what a run has; all journals once more.
     pub(super) fn of(run: &Run) -> io::Result<Self> {
         let workdir = &run.workdir;
-        let failed = failed_entries(run)?.take(FAILURES);
+        let failed = failed_entries(run, |failed| failed.cancelled.is_none())?.take(FAILURES);
         Ok(Self {
             path: std::fs::canonicalize(workdir).unwrap_or_else(|_| workdir.clone()),
             status: status(run),

@@ -163,7 +163,7 @@ impl Gantt {
             from: attempt.at,
             to,
             count: 1,
-            failed: u64::from(destination == Some(Destination::Failed)),
+            failed: u64::from(attempt.outcome.as_ref().is_some_and(Outcome::is_failure)),
             interrupted: u64::from(matches!(destination, None | Some(Destination::ToProcess))),
             id: attempt.id,
             is_short: to.saturating_sub(attempt.at) < self.grain,
@@ -192,7 +192,9 @@ impl Gantt {
             return;
         };
         let destination = attempt.outcome.as_ref().map(Outcome::destination);
-        if destination == Some(Destination::ToProcess) {
+        if destination == Some(Destination::ToProcess)
+            || attempt.outcome == Some(Outcome::Cancelled)
+        {
             // It was stopped: its full duration and memory are not known.
             return;
         }

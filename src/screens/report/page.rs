@@ -110,19 +110,24 @@ fn text(value: &Value) -> &str {
 fn head(name: &str, path: &Path, status: &Value) -> Markup {
     let tasks = &status["tasks"];
     let failed = tasks["failed"].as_u64().unwrap_or(0);
+    let cancelled = tasks["cancelled"].as_u64().unwrap_or(0);
     let (state, paint) = run_state(
         text(&status["state"]),
         status["paused"] == true,
         status["tasks_stopped"] == true,
-        failed,
+        (failed, cancelled),
     );
     let total = float(tasks["total"].as_u64().unwrap_or(0).max(1));
     let width = |part: &str| {
         let part = float(tasks[part].as_u64().unwrap_or(0));
         format!("width:{:.3}%", part / total * 100.0)
     };
+    let were_cancelled = match cancelled {
+        0 => String::new(),
+        n => format!("{} cancelled, ", grouped(n)),
+    };
     let label = format!(
-        "{} finished, {} failed, {} left",
+        "{} finished, {} failed, {were_cancelled}{} left",
         count(&tasks["finished"]),
         count(&tasks["failed"]),
         count(&tasks["left"])
@@ -161,6 +166,10 @@ fn figures(status: &Value) -> Vec<(&'static str, &'static str, String)> {
         ("f-failed", "failed", count(&tasks["failed"])),
         ("f-left", "left", count(&tasks["left"])),
     ];
+    if tasks["cancelled"].as_u64() > Some(0) {
+        let cancelled = count(&tasks["cancelled"]);
+        all.insert(3, ("f-cancelled", "cancelled", cancelled));
+    }
     if let (Some(first), Some(last)) = (status["first"].as_f64(), status["last"].as_f64()) {
         all.push(("f-wall", "wall time", time(&(last - first).into())));
     }
@@ -400,6 +409,15 @@ fn failures(report: &ReportData) -> Markup {
                 }
             }
             @if failed.is_empty() { p.none { "No task has failed." } }
+            ul.causes {
+                @for one in each(&status["cancellations"]) {
+                    li {
+                        b { (count(&one["tasks"])) } " cancelled by " (text(&one["by"])) " at "
+                        (date_of(one["at"].as_f64().unwrap_or(0.0)))
+                        @if let Some(reason) = one["reason"].as_str() { ": " (reason) }
+                    }
+                }
+            }
             @for (number, task) in first.iter().enumerate() { (failure(task, number == 0)) }
             @if !more.is_empty() {
                 details.more {

@@ -14,7 +14,7 @@ use crate::model::figures::{micros, show_kib};
 use crate::model::outcome::{Outcome, signal_name};
 use crate::model::record::{End, LogAt};
 use crate::model::task::TaskId;
-use crate::screens::attempt_json::{numbers, seconds};
+use crate::screens::attempt_json::{cancellation, numbers, seconds};
 
 const LIST: List = List {
     kind: "failed",
@@ -24,22 +24,25 @@ const LIST: List = List {
     ],
     columns: &[
         "id", "attempts", "outcome", "status", "signal", "node", "start", "seconds", "peak_kib",
-        "log", "command",
+        "log", "command", "reason",
     ],
 };
 
 /// Shows all failed tasks.
 pub(super) fn show(run: &Run, form: Form, out: &mut dyn Write) -> io::Result<()> {
-    LIST.show(form, out, failed_entries(run)?)
+    LIST.show(form, out, failed_entries(run, |_| true)?)
 }
 
-/// The failed tasks by their ids.
+/// The tasks in `failed` by their ids, those that are wanted.
 pub(crate) fn failed_entries(
     run: &Run,
+    is_wanted: impl Fn(&FailedTask) -> bool,
 ) -> io::Result<impl ExactSizeIterator<Item = io::Result<FailedEntry<'_>>>> {
     let mut commands = Commands::open(&run.workdir)?;
     let mut details = Details::default();
-    Ok(failures(run).into_iter().map(move |failure| {
+    let mut failures = failures(run);
+    failures.retain(is_wanted);
+    Ok(failures.into_iter().map(move |failure| {
         let command = commands.text(TaskId(failure.id), COMMAND)?;
         Ok(FailedEntry {
             end: details.of(&failure),
@@ -81,6 +84,19 @@ impl FailedEntry<'_> {
         self.end.as_ref()?.log.as_ref()
     }
 
+    fn reason(&self) -> Option<String> {
+        let reason = self.failure.cancelled?.reason.as_ref()?;
+        Some(escape(reason.as_bytes()))
+    }
+
+    /// How it ended, and why it was cancelled.
+    fn text_words(&self) -> String {
+        match self.reason() {
+            Some(reason) => format!("{}: {}", self.failure.words(), clip(&reason, 60)),
+            None => self.failure.words(),
+        }
+    }
+
     /// As `--json` has it.
     pub(crate) fn as_json(&self) -> Value {
         let (status, signal) = numbers(self.failure.outcome());
@@ -97,6 +113,7 @@ impl FailedEntry<'_> {
             "peak_kib": self.peak(),
             "log": self.log(),
             "command": self.command,
+            "cancelled": self.failure.cancelled.map(cancellation),
         })
     }
 }
@@ -109,7 +126,7 @@ impl Entry for FailedEntry<'_> {
         vec![
             self.failure.id.to_string(),
             or_dash(self.attempts().map(|attempts| attempts.to_string())),
-            self.failure.words(),
+            self.text_words(),
             self.node(),
             or_dash(time),
             or_dash(self.peak().map(show_kib)),
@@ -126,6 +143,7 @@ impl Entry for FailedEntry<'_> {
         let mut row = self.as_json();
         let (outcome, (_, signal)) = (self.failure.outcome(), numbers(self.failure.outcome()));
         row["outcome"] = outcome.map_or("unknown", Outcome::word).into();
+        row["reason"] = self.reason().into();
         row["signal"] = signal.map(signal_name).into();
         row
     }

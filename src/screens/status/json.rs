@@ -7,7 +7,7 @@ use std::path::Path;
 
 use serde_json::{Value, json};
 
-use crate::history::failures::{FailureCause, causes, failures};
+use crate::history::failures::{CancelledTasks, FailureCause, cancelled, causes, failures};
 use crate::history::run::gpus::Gpu;
 use crate::history::run::nodes::{Node, nodes};
 use crate::history::run::{ClockDifference, Farmer, FarmerState, Run};
@@ -15,7 +15,7 @@ use crate::model::escape::escape;
 use crate::model::figures::{Histogram, float, share};
 use crate::model::forecast::Forecast;
 use crate::model::outcome::Outcome;
-use crate::screens::attempt_json::{numbers, seconds};
+use crate::screens::attempt_json::{self, numbers, seconds};
 use crate::screens::words::word;
 use crate::ui::advice::advice;
 
@@ -54,6 +54,7 @@ pub fn status(run: &Run) -> Value {
             "total": counts.total,
             "finished": counts.finished,
             "failed": counts.failed,
+            "cancelled": counts.cancelled,
             "running": run.running(),
             "claimed": counts.claimed,
             "waiting": counts.waiting,
@@ -65,6 +66,7 @@ pub fn status(run: &Run) -> Value {
             "ended": sum(|farmer| farmer.ended),
             "finished": sum(|farmer| farmer.finished),
             "failed": sum(Farmer::failed),
+            "cancelled": sum(|farmer| farmer.cancelled),
             "interrupted": sum(|farmer| farmer.interrupted),
         },
         "rate": run.rate(),
@@ -82,6 +84,7 @@ pub fn status(run: &Run) -> Value {
         "nodes": nodes.iter().map(|one| node(one, clocks.as_ref())).collect::<Vec<_>>(),
         "gpus": nodes.iter().flat_map(|node| gpus(run, node)).collect::<Vec<_>>(),
         "causes": causes(&failures).iter().map(cause).collect::<Vec<_>>(),
+        "cancellations": cancelled(&failures).iter().map(cancellation).collect::<Vec<_>>(),
         "advice": advice(run).iter().map(|advice| {
             json!({ "kind": advice.kind, "text": advice.text })
         }).collect::<Vec<_>>(),
@@ -107,6 +110,14 @@ fn cause(cause: &FailureCause) -> Value {
         "nodes": cause.nodes,
         "first": cause.first.id,
     })
+}
+
+/// Tasks that were cancelled together.
+fn cancellation(cancelled: &CancelledTasks) -> Value {
+    let mut json = attempt_json::cancellation(cancelled.of);
+    json["tasks"] = cancelled.tasks.into();
+    json["first"] = cancelled.first.into();
+    json
 }
 
 /// The GPUs of a node.

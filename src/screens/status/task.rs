@@ -18,11 +18,12 @@ use crate::model::durations;
 use crate::model::escape::escape;
 use crate::model::figures::{grouped, micros, show_kib};
 use crate::model::logs::log_name;
-use crate::model::outcome::{Destination, Outcome};
+use crate::model::outcome::Outcome;
 use crate::model::record::LogAt;
 use crate::model::task::TaskId;
 use crate::screens::attempt_json;
 use crate::screens::log::{place, place_in_queue};
+use crate::screens::words::cancellation;
 use crate::ui::style::{OutputStyle, Paint};
 use crate::workdir::layout::{FAILED, FINISHED, REQUEUED};
 use crate::workdir::transaction::RequeueReason;
@@ -37,6 +38,8 @@ pub(super) struct Task {
     place: &'static str,
     why: String,
     attempts: BTreeMap<u32, TaskAttempt>,
+    /// Who cancelled it, when and why, if that is why it has not finished; for people, too.
+    cancelled: Option<(Value, String)>,
     /// Why it was put back, by the number of the attempt that followed.
     requeued: Vec<(u32, String)>,
     tail: Vec<String>,
@@ -69,8 +72,15 @@ pub(super) fn of(run: &Run, id: TaskId) -> io::Result<Option<Task>> {
     let is_running = attempts.values().any(|attempt| attempt.is_running);
     let last = requeued.last().map(|(_, why)| &**why);
     let is_dropped = last == Some(RequeueReason::Dropped.word());
+    let last_attempt = attempts.keys().next_back().copied().unwrap_or(0);
+    let cancelled = run.cancellations.of(id.0);
+    let cancelled = cancelled.filter(|one| file != Some(FINISHED) && one.attempt >= last_attempt);
+    let next_attempt = requeued.last().map_or(1, |(attempt, _)| *attempt);
+    // A later attempt is not cancelled.
+    let cancelled = cancelled.filter(|one| one.attempt >= next_attempt);
     let (place, why) = match file {
         _ if is_running => ("running", String::new()),
+        Some(FAILED) if cancelled.is_some() => ("cancelled", String::new()),
         Some(file @ (FINISHED | FAILED)) => (file, String::new()),
         _ if is_dropped => (
             "dropped",
@@ -95,6 +105,10 @@ pub(super) fn of(run: &Run, id: TaskId) -> io::Result<Option<Task>> {
         place,
         why,
         attempts,
+        cancelled: cancelled.map(|one| {
+            let json = attempt_json::cancellation(one);
+            (json, cancellation(one, run.now))
+        }),
         requeued,
         tail: tail.unwrap_or_default(),
     }))
@@ -121,12 +135,12 @@ fn task_attempts(run: &Run, id: TaskId) -> io::Result<BTreeMap<u32, TaskAttempt>
                 attempt.outcome = Some(Outcome::Lost);
             }
         }
-        let destination = attempt.outcome.as_ref().map(Outcome::destination);
         let host = &journal.header.host;
         let attempt = TaskAttempt {
             host: escape(host.as_bytes()),
             farmer: escape(journal.header.farmer.as_bytes()),
-            is_nodes: destination == Some(Destination::Failed) && faults.is_nodes(id.0, host),
+            is_nodes: attempt.outcome.as_ref().is_some_and(Outcome::is_failure)
+                && faults.is_nodes(id.0, host),
             attempt,
             log,
             is_running,
@@ -201,7 +215,7 @@ impl TaskAttempt {
         match &self.attempt.outcome {
             None => Paint::Strong,
             Some(Outcome::Exit(0)) => Paint::Good,
-            Some(Outcome::Interrupted | Outcome::Lost) => Paint::Warn,
+            Some(Outcome::Interrupted | Outcome::Lost | Outcome::Cancelled) => Paint::Warn,
             Some(_) => Paint::Bad,
         }
     }
@@ -283,7 +297,9 @@ impl Task {
             }
         });
         let why = Some(self.why.clone()).filter(|why| !why.is_empty());
-        for line in self.command.clone().into_iter().chain(why).chain(requeued) {
+        let cancelled = self.cancelled.as_ref().map(|(_, words)| words.clone());
+        let command = self.command.clone().into_iter();
+        for line in command.chain(why).chain(requeued).chain(cancelled) {
             push(&mut out, style, "  ", &line);
         }
         for attempt in self.attempts.values() {
@@ -308,6 +324,7 @@ impl Task {
             "command": self.command,
             "place": self.place,
             "why": (!self.why.is_empty()).then_some(&self.why),
+            "cancelled": self.cancelled.as_ref().map(|(json, _)| json),
             "requeued": self.requeued.iter().map(|(attempt, why)| {
                 json!({ "attempt": attempt, "why": why })
             }).collect::<Vec<_>>(),

@@ -7,7 +7,7 @@ use console::{Alignment, measure_text_width, pad_str};
 
 use super::json::shown;
 use crate::history::commands::Commands;
-use crate::history::failures::{Details, FailureCause, causes, failures};
+use crate::history::failures::{Details, FailedTask, FailureCause, cancelled, causes, failures};
 use crate::history::run::attempt::Attempt;
 use crate::history::run::gpus::{Gpu, Gpus, load_with_tasks};
 use crate::history::run::nodes::{Node, nodes};
@@ -17,7 +17,7 @@ use crate::model::escape::escape;
 use crate::model::figures::{grouped, micros, share, show_kib};
 use crate::model::record::NodeHealth;
 use crate::model::task::TaskId;
-use crate::screens::words::{self, node_paint, word};
+use crate::screens::words::{self, cancellation, node_paint, word};
 use crate::ui::advice::advice;
 use crate::ui::style::{OutputStyle, Paint};
 use crate::ui::summary::{push_commands, push_wrapped, quoted};
@@ -322,6 +322,7 @@ impl Screen<'_> {
 
     fn causes(&mut self, run: &Run) -> io::Result<()> {
         let failures = failures(run);
+        self.cancelled(run, &failures);
         let causes = causes(&failures);
         if causes.is_empty() {
             return Ok(());
@@ -336,6 +337,29 @@ impl Screen<'_> {
             self.painted(Paint::Faint, &more);
         }
         Ok(())
+    }
+
+    /// By whom tasks were cancelled, when and why.
+    fn cancelled(&mut self, run: &Run, failures: &[FailedTask]) {
+        let all = cancelled(failures);
+        if all.is_empty() {
+            return;
+        }
+        self.title("cancelled tasks");
+        for one in all.iter().take(CAUSES) {
+            let tasks = match one.tasks {
+                1 => format!("task {}", one.first),
+                n => format!("{} tasks, the first is {}", grouped(n), one.first),
+            };
+            self.line(&format!("  {tasks}: {}", cancellation(one.of, run.now)));
+        }
+        if all.len() > CAUSES {
+            let more = format!(
+                "  and {} other cancellations: --json has all",
+                all.len() - CAUSES
+            );
+            self.painted(Paint::Faint, &more);
+        }
     }
 
     fn cause(
@@ -410,6 +434,10 @@ impl Screen<'_> {
             let command = format!("pytf status {workdir} --failed");
             add(command, "all failed tasks");
             add(format!("pytf retry {workdir}"), "puts them back");
+        }
+        if run.counts.cancelled > 0 {
+            let command = format!("pytf retry {workdir} --cancelled");
+            add(command, "puts the cancelled ones back, too");
         }
         if state != "running" && !run.farmers.is_empty() {
             let command = format!("pytf report {workdir}");

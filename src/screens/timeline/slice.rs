@@ -15,7 +15,7 @@ use crate::history::run::Farmer;
 use crate::history::run::attempt::Attempt;
 use crate::history::run::faults::Faults;
 use crate::model::escape::{clip, escape};
-use crate::model::outcome::{Destination, Outcome};
+use crate::model::outcome::Outcome;
 use crate::model::task::TaskId;
 use crate::screens::attempt_json::numbers;
 
@@ -115,7 +115,7 @@ impl<'a> Slices<'a> {
         }
         write!(event, ",\"attempt\":{},\"slot\":{slot}", attempt.attempt)?;
         let header = farmer.header();
-        let is_failure = outcome.map(Outcome::destination) == Some(Destination::Failed);
+        let is_failure = outcome.is_some_and(Outcome::is_failure);
         if is_failure && self.faults.is_nodes(id, &header.host) {
             event.extend_from_slice(b",\"fault\":\"node\"");
         }

@@ -204,7 +204,10 @@ fn running_rows(
 fn failed_rows(run: &Run, commands: &mut Commands) -> io::Result<Vec<Row>> {
     let now = run.span().map_or(0, |(_, last)| last);
     let failures = failures(run).into_iter();
-    let mut all: Vec<_> = failures.filter_map(|failure| failure.last).collect();
+    let mut all: Vec<_> = failures
+        .filter(|failure| failure.cancelled.is_none())
+        .filter_map(|failure| failure.last)
+        .collect();
     all.sort_by_key(|(_, failed)| (Reverse(failed.at), failed.id));
     let rows = all.into_iter().take(KEPT).map(|(farmer, failed)| {
         let id = failed.id;

@@ -76,6 +76,9 @@ pub(super) fn beside_bar(
     if counts.failed > 0 {
         parts.push(format!("{} failed", grouped(counts.failed)));
     }
+    if counts.cancelled > 0 {
+        parts.push(format!("{} cancelled", grouped(counts.cancelled)));
+    }
     parts.push(format!("{} running", grouped(counts.running)));
     parts.push(format!("eta {}", eta(counts, rate, now)));
     parts.push(format!("{} left", grouped(counts.left)));

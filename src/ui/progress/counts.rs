@@ -14,6 +14,8 @@ pub struct ProgressCounts {
     pub done: u64,
     /// Tasks that failed.
     pub failed: u64,
+    /// Tasks that were cancelled.
+    pub cancelled: u64,
     /// Tasks that run now.
     pub running: u64,
     /// Tasks that wait.
@@ -32,7 +34,7 @@ impl ProgressCounts {
     }
 
     pub(super) fn ended(&self) -> u64 {
-        self.done + self.failed
+        self.done + self.failed + self.cancelled
     }
 }
 

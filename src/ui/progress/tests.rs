@@ -39,6 +39,7 @@ fn counts(done: u64, running: u64, total: u64) -> ProgressCounts {
     ProgressCounts {
         done,
         failed: 0,
+        cancelled: 0,
         running,
         left: total - done - running,
         total: Some(total),
@@ -164,6 +165,7 @@ fn the_text_beside_the_bar_fits_and_failures_come_first() {
     let counts = ProgressCounts {
         done: 1000,
         failed: 3,
+        cancelled: 0,
         running: 16,
         left: 981,
         total: Some(2000),

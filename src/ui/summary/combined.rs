@@ -42,7 +42,10 @@ impl Combined {
         let mut commands = Commands::open(&run.workdir).unwrap_or_default();
         let all = failures(run);
         let failed = all.iter().filter(|failure| {
-            let last = failure.last.as_ref();
+            let last = failure
+                .last
+                .as_ref()
+                .filter(|_| failure.cancelled.is_none());
             last.is_some_and(|(farmer, _)| is_joined(farmer))
         });
         let failed: Vec<failures::FailedTask> = failed.copied().collect();

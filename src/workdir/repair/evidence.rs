@@ -10,7 +10,7 @@ use std::sync::Arc;
 
 use serde_json::Value;
 
-use crate::model::ids::IdSet;
+use crate::model::ids::{AttemptSet, IdSet};
 use crate::model::outcome::Destination;
 use crate::model::record::Record;
 use crate::model::task::{TaskId, parse_line};
@@ -34,6 +34,8 @@ pub(super) struct Findings {
     pub(super) fates: BTreeMap<TaskId, LastAttempt>,
     /// Their lines had vanished from the list.
     pub(super) dropped: BTreeSet<TaskId>,
+    /// The attempts that were cancelled.
+    cancelled: AttemptSet,
     /// How many tasks there were, by `tasks`.
     n_tasks: u64,
     /// The files that have the checksums which the state knows.
@@ -98,8 +100,10 @@ impl Findings {
         for (name, end) in files {
             found.read_tasks(dir, name, end)?;
         }
-        found.read_requeued(dir)?;
         found.read_orders(dir, state.map(|state| state.orders.len))?;
+        found.take_cancelled();
+        // After that: a task that was put back is not cancelled any more.
+        found.read_requeued(dir)?;
         Ok(found)
     }
 
@@ -191,6 +195,26 @@ impl Findings {
         self.unusable += strangers.len() as u64;
     }
 
+    /// A cancelled attempt failed, unless it succeeded. A later one is another.
+    fn take_cancelled(&mut self) {
+        let end = Some(Destination::Failed);
+        for (attempt, ids) in self.cancelled.iter() {
+            let cancelled = LastAttempt { attempt, end };
+            // Not those that have no line: a range may be longer than the list.
+            for id in ids.iter().take_while(|id| self.lines.contains_key(id)) {
+                let fate = self.fates.entry(id).or_insert(cancelled);
+                if fate.attempt <= attempt && !fate.is(Destination::Finished) {
+                    *fate = cancelled;
+                }
+            }
+        }
+    }
+
+    /// Whether a task is in `failed` since it was cancelled.
+    pub(super) fn is_cancelled(&self, id: TaskId, fate: LastAttempt) -> bool {
+        self.cancelled.contains(id, fate.attempt)
+    }
+
     /// A task that was put back is not over, though its last attempt is; unless that
     /// succeeded: such a task is not put back.
     fn read_requeued(&mut self, dir: &Arc<dyn Dir>) -> Result<()> {
@@ -232,6 +256,7 @@ impl Findings {
                     return false;
                 }
                 Order::Add { ids } => self.added.insert(&ids),
+                Order::Cancel(cancel) => self.cancelled.insert(cancel.attempt, &cancel.ids),
                 _ => {}
             }
             self.orders.push(line.to_vec());

@@ -39,7 +39,7 @@ impl Findings {
         let new = |name: &str| NewFile::create(dir, &format!("{name}.repair.new"));
         let (mut tasks, mut requeued) = (new(TASKS)?, new(REQUEUED)?);
         let [mut finished, mut failed, mut left] = [new(FINISHED)?, new(FAILED)?, new(TOPROCESS)?];
-        let mut dropped = 0;
+        let (mut dropped, mut cancelled) = (0, 0);
         for (&id, line) in &self.lines {
             tasks.write_task(id, line).context("write", TASKS)?;
             let fate = self.fates.get(&id).copied();
@@ -54,7 +54,10 @@ impl Findings {
             }
             let (file, next) = match fate {
                 Some(fate) if fate.is(Destination::Finished) => (&mut finished, fate.attempt),
-                Some(fate) if fate.is(Destination::Failed) => (&mut failed, fate.attempt),
+                Some(fate) if fate.is(Destination::Failed) => {
+                    cancelled += u64::from(self.is_cancelled(id, fate));
+                    (&mut failed, fate.attempt)
+                }
                 fate => (&mut left, fate.map_or(1, |fate| fate.attempt + 1)),
             };
             file.write_task(id, line).context("write", "a list")?;
@@ -64,7 +67,7 @@ impl Findings {
             }
         }
         let mut state = self.state(lock, workdir.mechanism);
-        state.dropped = dropped;
+        (state.dropped, state.cancelled) = (dropped, cancelled);
         (state.tasks, state.requeued) = (tasks.committed(), requeued.committed());
         (state.finished, state.failed) = (finished.committed(), failed.committed());
         let generation = state.queue().generation + 1;

@@ -286,7 +286,7 @@ impl Gone {
     fn drop_all(&self, txn: &mut Txn<'_>) -> Result<()> {
         let failed: HashSet<TaskId> = self.failed.iter().copied().collect();
         if !failed.is_empty() {
-            take_failed(txn, |id| failed.contains(&id), RequeueReason::Dropped)?;
+            take_failed(txn, |id, _| failed.contains(&id), RequeueReason::Dropped)?;
         }
         txn.note_dropped(&self.waiting, &self.failed)?;
         let dropped = self.waiting.len() + self.failed.len();

@@ -15,6 +15,7 @@ use crate::model::ids::Ids;
 use crate::model::outcome::Destination;
 use crate::model::record::{End, Header, Record};
 use crate::model::task::{Task, TaskId};
+use crate::workdir::cancel::Cancels;
 use crate::workdir::error::{Error, Result};
 use crate::workdir::feed::Feed;
 use crate::workdir::files::Committed;
@@ -58,6 +59,10 @@ pub struct Session {
     heartbeats: u32,
     /// The orders that we know: those before we joined do not concern us.
     orders: Committed,
+    /// The attempts that were cancelled.
+    cancels: Cancels,
+    /// Cancelled tasks that were to be given back: the next turn puts them into `failed`.
+    cancelled: Vec<Task>,
 }
 
 /// What a turn gave.
@@ -130,7 +135,7 @@ impl Session {
             (state.interrupted, state.quarantined) = (0, 0);
             state.takeover = seconds(takeover);
             state.began = state.seq + 1;
-            state.failed_before = state.failed.lines;
+            state.failed_before = state.failures();
         }
         let mut attempts = Attempts::default();
         txn.refresh(&mut attempts)?;
@@ -155,6 +160,8 @@ impl Session {
             is_over: false,
             heartbeats: 0,
             orders: before.orders,
+            cancels: Cancels::default(),
+            cancelled: Vec::new(),
         };
         let waited = locked.saturating_sub(asked);
         let turn = Turn {
@@ -213,7 +220,8 @@ impl Session {
     /// Whether the next turn has anything to settle or to give back.
     pub fn has_pending(&self) -> bool {
         let fed = self.feed.as_ref().is_some_and(Feed::has_pending);
-        fed || !self.unsettled.is_empty() || !self.back.is_empty()
+        let has_back = !self.back.is_empty() || !self.cancelled.is_empty();
+        fed || has_back || !self.unsettled.is_empty()
     }
 
     /// Takes a turn: commits all results and all tasks to give back, and claims as many tasks
@@ -279,7 +287,9 @@ impl Session {
         let asked = waiting.now();
         let mut txn = self.membership().begin(&self.workdir, waiting)?;
         let locked = txn.now();
-        txn.settle(self.unsettled.iter().map(as_result))?;
+        let cancelled = self.cancels.take_cancelled(&mut txn, &mut self.back)?;
+        self.cancelled.extend(cancelled);
+        settle(&mut txn, &self.unsettled, (&self.cancels, &self.cancelled))?;
         let (fed, fed_all) = match &mut self.feed {
             Some(feed) => feed.add(&mut txn)?,
             None => (0, false),
@@ -306,6 +316,7 @@ impl Session {
         self.state = txn.commit(act)?;
         self.attempts = attempts;
         self.unsettled.clear();
+        self.cancelled.clear();
         self.back.clear();
         if let Some(feed) = &mut self.feed {
             feed.added();
@@ -325,7 +336,10 @@ impl Session {
     fn ended(&self) -> Ids {
         let is_over = |end: &End| end.outcome.destination() != Destination::ToProcess;
         let over = self.unsettled.iter().filter(|(_, end)| is_over(end));
-        let mut ids: Vec<TaskId> = over.map(|(task, _)| task.id).collect();
+        let over = over.map(|(task, _)| task.id);
+        let mut ids: Vec<TaskId> = over
+            .chain(self.cancelled.iter().map(|task| task.id))
+            .collect();
         ids.sort_unstable();
         ids.into_iter().collect()
     }
@@ -532,7 +546,9 @@ impl Session {
 
     fn commit_leave(&mut self, mut txn: Txn<'_>, upto: u64) -> Result<State> {
         self.back.sort_by_key(|(task, _)| task.id);
-        txn.settle(self.unsettled.iter().map(as_result))?;
+        let cancelled = self.cancels.take_cancelled(&mut txn, &mut self.back)?;
+        self.cancelled.extend(cancelled);
+        settle(&mut txn, &self.unsettled, (&self.cancels, &self.cancelled))?;
         if txn.state().live > 1 && txn.state().left() > 0 {
             txn.requeue(&self.back)?;
         } else {
@@ -568,6 +584,16 @@ impl Session {
 /// Whole seconds, and no fewer than there are.
 fn seconds(time: Duration) -> u64 {
     time.as_secs() + u64::from(time.subsec_nanos() > 0)
+}
+
+/// Records results, and cancelled tasks that have none.
+fn settle(
+    txn: &mut Txn<'_>,
+    ends: &[(Task, End)],
+    (cancels, cancelled): (&Cancels, &[Task]),
+) -> Result<()> {
+    txn.settle(ends.iter().map(as_result))?;
+    cancels.settle(txn, cancelled, ends.iter().map(|(_, end)| end))
 }
 
 fn as_result((task, end): &(Task, End)) -> (&[u8], &End) {

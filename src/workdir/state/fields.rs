@@ -4,6 +4,7 @@
 
 use std::time::Duration;
 
+use crate::model::record::is_zero;
 use crate::workdir::files::{Committed, Head, checksum};
 use crate::workdir::layout::{FAILED, FINISHED, ORDERS, REQUEUED, SHARED, TASKS};
 use crate::workdir::mechanism::Mechanism;
@@ -158,6 +159,9 @@ pub struct State {
     pub finished: Committed,
     /// `failed`.
     pub failed: Committed,
+    /// How many of the lines of `failed` are those of cancelled tasks.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub cancelled: u64,
     /// `requeued`.
     pub requeued: Committed,
     /// `tasks`; its number of lines is the next new task's id.
@@ -281,6 +285,11 @@ impl State {
         }
     }
 
+    /// Number of tasks that failed, without those that were cancelled.
+    pub fn failures(&self) -> u64 {
+        self.failed.lines.saturating_sub(self.cancelled)
+    }
+
     /// Number of unclaimed tasks, of all classes.
     pub fn left(&self) -> u64 {
         self.queues.iter().map(|queue| queue.left).sum()
@@ -310,7 +319,7 @@ impl State {
 
     /// How many tasks have failed in the present run and have not been put back.
     pub fn failed_in_run(&self) -> u64 {
-        self.failed.lines.saturating_sub(self.failed_before)
+        self.failures().saturating_sub(self.failed_before)
     }
 
     /// Tasks that some farmer has claimed and not yet settled.

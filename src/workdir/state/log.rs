@@ -122,6 +122,11 @@ pub enum Act {
         /// From which task on.
         from: TaskId,
     },
+    /// Tasks were cancelled: `orders` has which.
+    Cancel {
+        /// How many of them waited: they went from `toprocess` to `failed`.
+        waiting: u64,
+    },
     /// Not a transaction: the members when a segment of the log began.
     Checkpoint {
         /// The members, in the order in which they joined.

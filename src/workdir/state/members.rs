@@ -94,7 +94,8 @@ impl Members {
             | Act::Edit { .. }
             | Act::Retry { .. }
             | Act::Order { .. }
-            | Act::Reset { .. } => {}
+            | Act::Reset { .. }
+            | Act::Cancel { .. } => {}
         }
     }
 }

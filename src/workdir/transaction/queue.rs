@@ -12,7 +12,7 @@ use crc32fast::Hasher;
 
 use super::requeued::{Attempts, RequeueReason};
 use super::txn::Txn;
-use crate::model::task::{Task, parse_line};
+use crate::model::task::{Task, TaskId, parse_line};
 use crate::workdir::error::{Context, Result};
 use crate::workdir::fs::{Dir, Open};
 use crate::workdir::layout::{TASKS, TOPROCESS};
@@ -137,6 +137,37 @@ impl Txn<'_> {
             ..rest
         });
         Ok(())
+    }
+
+    /// Takes the wanted tasks out of `toprocess`, and shows each to `taken`. If there are none,
+    /// nothing is written.
+    pub fn take_waiting(
+        &mut self,
+        is_wanted: impl Fn(TaskId) -> bool,
+        mut taken: impl FnMut(TaskId, &[u8]),
+    ) -> Result<u64> {
+        let queue = self.state.queue();
+        let mut stay = self.new_file(TOPROCESS)?;
+        let (mut n, mut write) = (0, Ok(()));
+        self.each_line_from(queue.cursor, TOPROCESS, |line| match parse_line(line) {
+            Some((id, text)) if is_wanted(id) => {
+                n += 1;
+                taken(id, text);
+            }
+            _ => {
+                if write.is_ok() {
+                    write = stay.write(line).and_then(|()| stay.write(b"\n"));
+                }
+            }
+        })?;
+        write.context("write", TOPROCESS)?;
+        if n == 0 {
+            return Ok(0);
+        }
+        let rest = Queue::unclaimed(stay.committed(), stay.head(), queue.generation + 1);
+        self.replace(TOPROCESS, stay)?;
+        self.state.set_queue(rest);
+        Ok(n)
     }
 
     /// Lets a copy of the unclaimed part, made without the lock, be the new `toprocess`;
