@@ -63,7 +63,7 @@ class Result:
 
     id: int
     command: str
-    #: The file that it is in: "finished" or "failed".
+    #: "finished", "failed" or "cancelled".
     place: str
     #: How often it was tried.
     attempts: Optional[int]
@@ -106,6 +106,7 @@ class Status:
     total: int
     finished: int
     failed: int
+    cancelled: int
     claimed: int
     running: int
     waiting: int
@@ -211,8 +212,8 @@ class Run:
         """How the run stands."""
         said = json.loads(self._run("status", "--json"))
         tasks = said["tasks"]
-        names = ["total", "finished", "failed", "claimed", "running", "waiting", "left"]
-        counts = {name: int(tasks[name]) for name in names}
+        names = ["total", "finished", "failed", "cancelled", "claimed", "running", "waiting", "left"]
+        counts = {name: int(tasks.get(name, 0)) for name in names}
         return Status(state=said["state"], paused=bool(said["paused"]), json=said, **counts)
 
     def task(self, id: int) -> Dict[str, Any]:
@@ -231,6 +232,13 @@ class Run:
         """What a task printed, in its last attempt or in this one."""
         more = [] if attempt is None else ["--attempt", str(attempt)]
         return self._run("log", str(id), *more)
+
+    def cancel(self, ids: Ids, reason: Optional[str] = None) -> None:
+        """Cancels tasks: those that wait never run, those that run are stopped."""
+        chosen = self._chosen(ids)
+        if chosen != [""]:
+            more = [] if reason is None else ["--reason=" + reason]
+            self._run("cancel", *(chosen + more))
 
     def retry(self, ids: Optional[Ids] = None) -> None:
         """Puts failed tasks back, all or these."""

@@ -113,6 +113,15 @@ class Client(unittest.TestCase):
         run.stop()
         run.drain()
 
+    def test_cancels_tasks(self):
+        run = self.run_
+        waiting, left = run.add(["true", "true"])
+        run.cancel([waiting], reason="not needed")
+        self.start().wait()
+        (result,) = run.results(waiting)
+        self.assertEqual((result.ok, result.place), (False, "cancelled"))
+        self.assertTrue(run.wait([left]))
+
     def test_what_is_refused_is_an_error_with_its_reason(self):
         with self.assertRaises(PytfError) as raised:
             self.run_.status()
