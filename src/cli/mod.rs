@@ -187,7 +187,7 @@ pub struct ExplicitCheck {
         allow_hyphen_values = true
     )]
     list: Vec<OsString>,
-    /// Show the command line by which this task would be executed
+    /// Show the command line by which a task would be run
     #[arg(long, value_name = "ID")]
     show: Option<TaskId>,
     /// One JSON object
@@ -211,7 +211,7 @@ pub struct ExplicitCheck {
 struct CheckAlone {
     #[command(flatten)]
     farm: FarmArgs,
-    /// Show the command line by which this task would be executed
+    /// Show the command line by which a task would be run
     #[arg(long, value_name = "ID")]
     show: Option<TaskId>,
     /// One JSON object
@@ -265,7 +265,7 @@ pub enum Shell {
 pub struct Log {
     /// The workdir of the run
     pub workdir: PathBuf,
-    /// The id of the task: the number before its command in finished or failed
+    /// The id of the task, as the files finished and failed have it
     pub id: TaskId,
     /// The attempt, counted from 1 [default: the last]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
@@ -281,8 +281,7 @@ pub struct Log {
 pub struct Retry {
     /// The workdir of the run
     pub workdir: PathBuf,
-    /// Which failed tasks: ids and ranges such as 17 or 3-9,12 [default: all that were not
-    /// cancelled]
+    /// Which tasks: ids, ranges such as 3-9 [default: all but cancelled]
     pub ids: Vec<Ids>,
     /// Also all that were cancelled
     #[arg(long, conflicts_with = "ids")]
@@ -298,12 +297,12 @@ pub struct Retry {
 pub struct Repair {
     /// The workdir of the run
     pub workdir: PathBuf,
-    /// The task list of the run, for lines that are in no file of the workdir
+    /// The task list of the run, for lines that are in no other file
     pub tasklist: Option<PathBuf>,
-    /// Read each line of the list as one task, as a run with --plain does
+    /// Read each line of the list as one task, as it is
     #[arg(long)]
     pub plain: bool,
-    /// Only report damage and change nothing: exit status 74 if there is any
+    /// Change nothing, only report damage: then exit status 74
     #[arg(long, conflicts_with_all = ["tasklist", "plain"])]
     pub check: bool,
 }
@@ -317,7 +316,7 @@ pub struct Repair {
 pub struct Reset {
     /// The workdir of the run
     pub workdir: PathBuf,
-    /// Only tasks with this id or a higher one; results of the others stay
+    /// Only tasks with this id or a higher one
     #[arg(
         long,
         value_name = "ID",

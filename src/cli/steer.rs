@@ -17,12 +17,12 @@ use crate::model::ids::Ids;
 pub struct Add {
     /// The workdir of the run
     pub workdir: PathBuf,
-    /// The new tasks, each a command in quotes; - reads a list of them from standard input
+    /// The new tasks, each in quotes, or - for a list on standard input
     ///
     /// A word is never taken for the name of a task list: see --from.
     #[arg(value_name = "COMMAND", required_unless_present = "from")]
     pub commands: Vec<OsString>,
-    /// Add the tasks of a list, one command per line (- is standard input)
+    /// Add the tasks of a list; - is standard input
     #[arg(long, value_name = "FILE", conflicts_with = "commands")]
     pub from: Option<PathBuf>,
     /// Read each line as one task, as it is

@@ -110,6 +110,21 @@ fn short_help_is_a_line_a_flag() {
     }
     assert!(!short.contains("\nOptions:"), "without a group: {short}");
     assert!(short.lines().all(|line| line.len() <= 80), "{short}");
+    for sub in command(&|_| None).get_subcommands() {
+        let name = sub.get_name();
+        // Their help is that of the farm.
+        if sub.is_hide_set() || ["run", "check"].contains(&name) {
+            continue;
+        }
+        let pytf = command(&|_| None).term_width(80);
+        let help = pytf.try_get_matches_from(["pytf", name, "-h"]);
+        let short = help.expect_err("help is asked for").to_string();
+        for line in short.lines().filter(|line| line.starts_with("  ")) {
+            let text = line.trim_start().split_once("  ");
+            let is_whole = !line.starts_with("         ") && text.is_some();
+            assert!(is_whole, "more than a line in {name}: {short}");
+        }
+    }
     assert!(!short.contains("takeover") && !short.contains("__guard"));
     let long = command(&|_| None).render_long_help().to_string();
     assert!(long.contains("75  stopped by a signal"), "{long}");

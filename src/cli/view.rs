@@ -17,7 +17,7 @@ use crate::model::task::TaskId;
 pub struct Status {
     /// The workdir of the run
     pub workdir: PathBuf,
-    /// List failed tasks: attempts, outcome, node, time, memory, log
+    /// List failed tasks: outcome, node, time, memory, log
     #[arg(long, conflicts_with = "task")]
     pub failed: bool,
     /// List running tasks: run time, node, slot, process
@@ -33,7 +33,8 @@ pub struct Status {
         long,
         value_name = "FORM",
         default_value = "text",
-        hide_default_value = true
+        hide_default_value = true,
+        hide_possible_values = true
     )]
     pub format: Format,
     /// The same as --format json: see docs/status-json.md
@@ -128,7 +129,7 @@ pub struct Export {
     /// The member or column place says where it is: finished, failed or cancelled.
     #[arg(long, conflicts_with = "joblog")]
     pub tasks: bool,
-    /// Which tasks: ids and ranges such as 17 or 3-9,12; with --tasks [default: all]
+    /// With --tasks: ids and ranges such as 17 or 3-9,12 [default: all]
     #[arg(requires = "tasks")]
     pub ids: Vec<Ids>,
     /// The file to write, - is standard output [default: -]
@@ -143,13 +144,13 @@ pub struct Export {
 pub struct Timeline {
     /// The workdir of the run
     pub workdir: PathBuf,
-    /// The file to write, - is standard output [default: timeline.json in WORKDIR]
+    /// File, or - for stdout [default: WORKDIR/timeline.json]
     #[arg(short, long, value_name = "FILE")]
     pub output: Option<PathBuf>,
     /// Compress the file; Perfetto opens .gz files directly
     #[arg(long)]
     pub gzip: bool,
-    /// Only the last part of the run, of this length (90s, 10m, 1h30m)
+    /// Only the last part of the run: 90s, 10m, 1h30m
     #[arg(long, value_name = "TIME", value_parser = durations::parse)]
     pub since: Option<Duration>,
 }
@@ -159,7 +160,7 @@ pub struct Timeline {
 pub struct Report {
     /// The workdir of the run
     pub workdir: PathBuf,
-    /// The file to write, - is standard output [default: report.html in WORKDIR]
+    /// File, or - for stdout [default: WORKDIR/report.html]
     #[arg(short, long, value_name = "FILE")]
     pub output: Option<PathBuf>,
 }
