@@ -103,6 +103,7 @@ fn run(mut command: Command) -> RunExit {
         Command::Resume(args) => ordered(Ok(Order::Resume), &args.workdir),
         Command::Drain(args) => ordered(steer::drain(&args), &args.workdir),
         Command::Cancel(args) => cancel(&args),
+        Command::Close(args) => ordered(Ok(Order::Close), &args.workdir),
         Command::Stop(args) => ordered(Ok(Order::Stop), &args.workdir),
         Command::Repair(args) => reported(repair(&args), &args.workdir),
         Command::Reset(args) => reset(&args),

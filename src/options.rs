@@ -51,6 +51,7 @@ pub(crate) fn farm(tasks: Tasks, workdir: PathBuf, args: FarmArgs) -> Options {
         drop: args.drop,
         shared_workdir: args.shared_workdir,
         linger: !args.no_linger,
+        follow: args.follow,
         quarantine: !args.no_quarantine,
         max_fail: args.max_fail,
         halt_now: args.halt == cli::Halt::Now,

@@ -306,6 +306,10 @@ fn said(order: &Order, state: &State, is_given: bool, path: &Path) -> String {
                  running tasks have ended"
             )
         }
+        (Order::Close, true, _) => format!(
+            "close: no more tasks are expected; processes that wait for them with --follow leave \
+             within {within:.0}s, or when the run is complete"
+        ),
         // Also those that are not given in this way.
         _ => "no process works on the run: nothing to do".to_owned(),
     }

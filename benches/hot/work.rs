@@ -185,6 +185,7 @@ fn header(nth: u32) -> Header {
         step: None,
         restart: None,
         slots: 64,
+        follows: false,
         devices: Vec::new(),
         at: 0,
         pytf: String::new(),

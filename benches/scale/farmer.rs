@@ -132,6 +132,7 @@ impl Farmer {
             step: None,
             restart: None,
             slots,
+            follows: false,
             devices: Vec::new(),
             cpus: None,
             memory: None,

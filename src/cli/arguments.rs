@@ -19,7 +19,7 @@ pub(super) fn as_option(argv: Vec<OsString>) -> Vec<OsString> {
 }
 
 /// All commands.
-const COMMANDS: [&str; 21] = [
+const COMMANDS: &[&str] = &[
     "run",
     "check",
     "add",
@@ -29,6 +29,7 @@ const COMMANDS: [&str; 21] = [
     "drain",
     "stop",
     "cancel",
+    "close",
     "status",
     "watch",
     "log",
@@ -43,7 +44,7 @@ const COMMANDS: [&str; 21] = [
     "help",
 ];
 /// Reserved for commands of a later pytf: a list of such a name would then not run.
-const RESERVED: [&str; 5] = ["attach", "close", "edit", "init", "plan"];
+const RESERVED: &[&str] = &["attach", "edit", "init", "plan"];
 
 /// What is wrong with a first word that is reserved.
 pub(super) fn reserved(argv: &[OsString]) -> Option<String> {

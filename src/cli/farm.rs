@@ -15,7 +15,7 @@ use clap::{ArgAction, Args, ValueEnum};
 
 use super::device_options::DeviceArgs;
 use super::groups::{ADVANCED, COMMON, LOGS, TIME, WORKDIR};
-use super::values::slots;
+use super::values::{follow, slots};
 use crate::model::durations;
 use crate::model::failure_limit::FailureLimit;
 use crate::model::template::Template;
@@ -75,6 +75,17 @@ pub struct FarmArgs {
     #[arg(long, env = "PYTF_DRY_RUN", value_parser = BoolishValueParser::new(),
           help_heading = COMMON)]
     pub dry_run: bool,
+
+    /// Stay for tasks that are added (pytf add)
+    ///
+    /// Until 'pytf close', the end of the allocation, or a signal; with a TIME also until
+    /// nothing has run or waited for so long. 'pytf add' adds tasks. No TASKLIST is needed;
+    /// --workdir is, then. Forms: seconds (600), units (90s, 10m, 1h30m), or Slurm's
+    /// [D-]HH:MM:SS.
+    #[arg(long, env = "PYTF_FOLLOW", value_name = "TIME", num_args = 0..=1,
+          require_equals = true, default_missing_value = "always", value_parser = follow,
+          help_heading = COMMON)]
+    pub follow: Option<Duration>,
 
     /// Start nothing more after so many failures: 20, or 5%
     ///
@@ -355,6 +366,7 @@ impl FarmArgs {
             None => tasks.default_workdir()?,
         };
         self.timeout = self.timeout.filter(|limit| !limit.is_zero());
+        self.follow = self.follow.filter(|limit| !limit.is_zero());
         self.task_timeout = self.task_timeout.filter(|limit| !limit.is_zero());
         Ok((tasks, workdir, self))
     }

@@ -31,7 +31,7 @@ use self::arguments::{as_option, reserved, tidy};
 pub use self::device_options::{Bind, DeviceArgs, Devices};
 use self::errors::clearer;
 pub use self::farm::{FarmArgs, Halt, Lock, Logs, SrunEnv, Tasks, default_workdir};
-pub use self::steer::{Add, Cancel, Drain, NewTasksFrom, Pause, Resume, Stop};
+pub use self::steer::{Add, Cancel, Close, Drain, NewTasksFrom, Pause, Resume, Stop};
 pub use self::view::{Export, Format, Report, Status, Timeline, Wait, Watch};
 use crate::VERSION;
 use crate::model::ids::Ids;
@@ -109,6 +109,7 @@ pub enum Command {
     Drain(Drain),
     Stop(Stop),
     Cancel(Cancel),
+    Close(Close),
     Repair(Repair),
     Reset(Reset),
     Status(Status),
@@ -143,6 +144,7 @@ impl Command {
             | Self::Drain(Drain { workdir, .. })
             | Self::Stop(Stop { workdir })
             | Self::Cancel(Cancel { workdir, .. })
+            | Self::Close(Close { workdir })
             | Self::Repair(Repair { workdir, .. })
             | Self::Reset(Reset { workdir, .. })
             | Self::Status(Status { workdir, .. })
@@ -374,13 +376,13 @@ impl Cli {
         let request = request.map_err(|error| error.format(&mut command))?;
         let request = request.map_err(|(kind, why)| command.error(kind, why))?;
         let names_workdir = matches.value_source("workdir") == Some(ValueSource::CommandLine);
-        if matches!(
-            &request,
-            Request::Farm {
-                tasks: Tasks::Added,
-                ..
-            }
-        ) && !names_workdir
+        if let Request::Farm {
+            tasks: Tasks::Added,
+            options,
+            ..
+        } = &request
+            && !names_workdir
+            && options.follow.is_none()
         {
             // A variable alone starts no tasks: it may be set for other commands.
             let why = "no TASKLIST is given, and no --workdir in its place";

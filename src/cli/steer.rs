@@ -136,3 +136,13 @@ pub struct Cancel {
     #[arg(long, value_name = "TEXT")]
     pub reason: Option<String>,
 }
+
+/// Tell the processes of a run that no more tasks will be added.
+///
+/// Those that were started with --follow leave within ten seconds, or when all tasks have
+/// ended. Tasks may still be added; processes that start later with --follow stay for them.
+#[derive(Clone, Debug, Args)]
+pub struct Close {
+    /// The workdir of the run
+    pub workdir: PathBuf,
+}

@@ -1,6 +1,9 @@
 //! How the values of options are read, and what is wrong with those that cannot be.
 
+use std::time::Duration;
+
 use crate::model::devices::{Gpus, kind};
+use crate::model::durations;
 
 /// More slots than any node has threads for; a larger number is a slip.
 const MOST_SLOTS: u32 = 65_536;
@@ -11,6 +14,14 @@ pub(super) fn slots(text: &str) -> Result<u32, String> {
         _ => Err(format!(
             "the number of tasks at a time is a whole number from 1 to {MOST_SLOTS}"
         )),
+    }
+}
+
+/// A duration, or `always`.
+pub(super) fn follow(text: &str) -> Result<Duration, String> {
+    match text.trim() {
+        "always" => Ok(Duration::MAX),
+        text => durations::parse(text).map_err(|error| format!("{error}, or always")),
     }
 }
 

@@ -184,6 +184,7 @@ impl StartContext<'_> {
             step: node.allocation.step.clone(),
             restart: node.allocation.restarts,
             slots: node.slots,
+            follows: self.farm.options.follow.is_some(),
             devices: node.plan.table(),
             at: self.farm.clock.micros(self.farm.clock.began()),
             pytf: VERSION.to_owned(),

@@ -71,6 +71,8 @@ pub(super) struct Ledger {
     pub waiter: LockWaiter,
     /// Whether to stay while other farmers still run tasks.
     pub linger: bool,
+    /// For how long to stay when the run is complete, since tasks may be added.
+    pub follow: Option<Duration>,
     /// What to do when the node seems unhealthy; none: nothing.
     pub quarantine: Option<Quarantine>,
     /// The signals that this process has received.
@@ -109,6 +111,8 @@ pub(super) struct Times {
     refused_since: Option<Instant>,
     /// Since when nothing has run, while operations on the workdir fail.
     idle_since: Option<Instant>,
+    /// Since when the run is complete, and how many tasks there are and have ended.
+    over: Option<(Instant, (u64, u64))>,
     /// Since when a slot has no task, or other farmers have left some.
     starved_since: Option<Instant>,
 }
@@ -126,6 +130,7 @@ impl Times {
             compacted: now,
             refused_since: None,
             idle_since: None,
+            over: None,
             starved_since: Some(now),
         }
     }

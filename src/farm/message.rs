@@ -35,6 +35,8 @@ pub enum Event {
     Paused(bool),
     /// Running tasks are stopped while the run is paused, or are continued.
     StopTasks(bool),
+    /// All tasks have ended, and we stay for more.
+    Waiting,
     /// All farmers were ordered to stop.
     Stop,
     /// So many tasks have failed, and no more may.

@@ -57,6 +57,8 @@ pub struct Options {
     pub shared_workdir: bool,
     /// Whether to stay while other farmers still run tasks.
     pub linger: bool,
+    /// For how long to stay when all tasks have ended, since more may be added; none: not at all.
+    pub follow: Option<Duration>,
     /// Whether to stop claiming on a node that seems unhealthy.
     pub quarantine: bool,
     /// After how many failed tasks nothing more is started.

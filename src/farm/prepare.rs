@@ -69,7 +69,8 @@ impl StartContext<'_> {
         // line has been removed. In a new workdir none of theirs counts yet.
         let known = peek(dir)?;
         let is_known = known.is_some();
-        if matches!(source, Source::Workdir) && !is_known {
+        let follows = self.farm.options.follow.is_some();
+        if matches!(source, Source::Workdir) && !is_known && !follows {
             return Err(self.no_tasks());
         }
         self.compare_folders(known.and_then(|state| state.folder))?;

@@ -60,7 +60,7 @@ pub fn run(options: &Options) -> Result<RunExit, StartError> {
         progress,
     };
     let joined = start.join(&source)?;
-    let counts = counts(joined.session.state(), 0);
+    let counts = counts(joined.session.state(), 0, options.follow.is_some());
     start.progress.update(clock.now(), &counts);
     let member = Member::new(joined, start);
     rejoin::run(farm, member, source, threads)

@@ -19,6 +19,7 @@ use super::suspension::Suspension;
 use super::walltime::Endgame;
 use crate::host::process::{Running, StopReason, end_orphans, stop_self};
 use crate::host::signals::SUSPENDS;
+use crate::model::durations;
 use crate::model::escape::{clip, escape};
 use crate::model::farmer::{self, Action, Cause, Lifecycle, Phase};
 use crate::model::ids::Ids;
@@ -80,6 +81,8 @@ pub(super) struct Supervisor<'a> {
     pub frozen: Duration,
     /// The first failures so far.
     pub failures: Vec<FailedAttempt>,
+    /// Whether it was said that we wait for tasks.
+    pub has_waited: bool,
 }
 
 /// How a farmer ended.
@@ -278,6 +281,7 @@ impl Supervisor<'_> {
             }
             Event::Fenced => return Some(farmer::Event::Fenced),
             Event::Paused(is_paused) => self.report_paused(is_paused),
+            Event::Waiting => self.report_waiting(),
             Event::Stop => return Some(farmer::Event::Stop),
             Event::StopTasks(is_on) => self.stop_tasks(is_on),
             Event::Drain => {
@@ -305,6 +309,26 @@ impl Supervisor<'_> {
             }
         }
         None
+    }
+
+    /// Once: tasks may come one by one.
+    fn report_waiting(&mut self) {
+        if std::mem::replace(&mut self.has_waited, true) {
+            return;
+        }
+        let path = self.farm.workdir.path.as_os_str().as_encoded_bytes();
+        let workdir = quoted(&escape(path));
+        let idle = self
+            .farm
+            .options
+            .follow
+            .filter(|idle| *idle < Duration::MAX);
+        let idle = idle.map_or_else(String::new, |idle| {
+            format!(", or until none has come for {}", durations::show(idle))
+        });
+        self.report(&format!(
+            "waiting for tasks of 'pytf add {workdir}', until 'pytf close {workdir}'{idle}"
+        ));
     }
 
     fn report_paused(&mut self, is_paused: bool) {
@@ -561,19 +585,21 @@ impl Supervisor<'_> {
             .unwrap_or_else(PoisonError::into_inner)
             .clone();
         let running = self.running();
-        self.progress.update(now, &counts(&state, running));
+        let follows = self.farm.options.follow.is_some();
+        self.progress.update(now, &counts(&state, running, follows));
     }
 }
 
-/// The state of the run, as it is shown.
-pub(super) fn counts(state: &State, running: u64) -> ProgressCounts {
+/// The state of the run, as it is shown; `follows`: more tasks may be added.
+pub(super) fn counts(state: &State, running: u64, follows: bool) -> ProgressCounts {
     ProgressCounts {
         done: state.finished.lines,
         failed: state.failures(),
         cancelled: state.cancelled,
         running,
         left: state.left() + state.claimed().saturating_sub(running),
-        total: (state.feeding == 0).then(|| state.tasks.lines.saturating_sub(state.dropped)),
+        total: (state.feeding == 0 && !follows)
+            .then(|| state.tasks.lines.saturating_sub(state.dropped)),
     }
 }
 

@@ -66,7 +66,7 @@ pub(super) fn open_workdir(options: &Options) -> Result<Workdir> {
         &options.workdir,
         OpenOptions {
             // Without a list there must be tasks already.
-            create: options.tasks != TaskList::Added,
+            create: options.tasks != TaskList::Added || options.follow.is_some(),
             ownership: ownership(options),
             lock: options.lock,
         },

@@ -144,6 +144,7 @@ impl Farm<'_> {
             fed,
             waiter: waiter.with(member.watcher).renewing(queue),
             linger: options.linger,
+            follow: options.follow,
             quarantine: options.quarantine.then(|| Quarantine::new(shared.clone())),
             received: self.received.clone(),
             shared: shared.clone(),
@@ -173,6 +174,7 @@ impl Farm<'_> {
             suspended: Duration::ZERO,
             frozen: member.frozen,
             failures: member.failures,
+            has_waited: false,
             shared,
         };
         let ended = supervisor.run();

@@ -63,6 +63,7 @@ pub(crate) fn header(host: &str, at: u64, slots: u32) -> Record {
         step: None,
         restart: None,
         slots,
+        follows: false,
         devices: Vec::new(),
         at,
         pytf: "0.1.0".to_owned(),

@@ -11,6 +11,7 @@ use std::time::Duration;
 /// since the last tasks of a run mostly end together.
 const LOOK_FIRST: Duration = Duration::from_millis(50);
 const LOOK_EVERY: Duration = Duration::from_millis(700);
+const FOLLOW_EVERY: Duration = Duration::from_secs(5);
 /// All farmers together do not read more often than this.
 const LOOK_OF_ALL: Duration = Duration::from_millis(2);
 
@@ -32,6 +33,11 @@ pub fn first_watch(number: u32, live: u32, takeover: Duration) -> Duration {
 /// How often a farmer that has had nothing to do for `idle` reads the state of the run.
 pub fn look_every(idle: Duration, live: u32) -> Duration {
     (idle / 4).clamp(LOOK_FIRST, LOOK_EVERY.max(LOOK_OF_ALL * live))
+}
+
+/// The same, where tasks may come after hours: less and less often, down to this.
+pub fn follow_every(idle: Duration, live: u32) -> Duration {
+    look_every(idle, live).max((idle / 60).min(FOLLOW_EVERY))
 }
 
 /// How often a process that only waits for the end of the run looks at it after `waited`: the

@@ -150,6 +150,9 @@ pub struct Header {
     pub restart: Option<u32>,
     /// How many tasks it runs at a time.
     pub slots: u32,
+    /// Whether it stays for tasks that are added when the run is complete.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub follows: bool,
     /// The GPUs and CPUs of each slot, in their order; none when tasks use whatever
     /// there is.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]

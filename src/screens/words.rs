@@ -23,11 +23,18 @@ pub(crate) fn word(run: &Run) -> &'static str {
     }
 }
 
+/// In place of the [`word`] `complete`, while processes stay for tasks that are added.
+pub(super) const WAITING: &str = "waiting";
+
 /// The state of a run for people.
 pub(super) fn state(run: &Run) -> (&'static str, Paint) {
     let (is_paused, is_stopped) = (run.is_paused(), run.is_stopped());
+    let word = match word(run) {
+        "complete" if run.is_followed() => WAITING,
+        word => word,
+    };
     let counts = (run.counts.failed, run.counts.cancelled);
-    run_state(word(run), is_paused, is_stopped, counts)
+    run_state(word, is_paused, is_stopped, counts)
 }
 
 /// The state of a run for people, from its [`word`], whether it is paused, whether its tasks
@@ -39,6 +46,8 @@ pub(super) fn run_state(
     (failed, cancelled): (u64, u64),
 ) -> (&'static str, Paint) {
     match word {
+        WAITING if failed > 0 => ("waiting for tasks, some failed", Paint::Bad),
+        WAITING => ("waiting for tasks (pytf close ends that)", Paint::Good),
         "complete" if failed > 0 => ("complete, some tasks failed", Paint::Bad),
         "complete" if cancelled > 0 => ("complete, some tasks were cancelled", Paint::Warn),
         "complete" => ("complete", Paint::Good),

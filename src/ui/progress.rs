@@ -184,6 +184,13 @@ impl Progress {
 
 /// The state as one line of a log.
 fn sentence(counts: &ProgressCounts, rate: &RecentRate, now: Duration) -> String {
+    if counts.is_waiting() {
+        return format!(
+            "{} finished, {} failed, waiting for tasks",
+            grouped(counts.done),
+            grouped(counts.failed)
+        );
+    }
     let eta = eta(counts, rate, now);
     let rate = rate.rate(now);
     let rate = rate.map(|rate| format!(", {}", show_rate(rate)));

@@ -43,6 +43,8 @@ pub enum Order {
     },
     /// Let these attempts end, or never start.
     Cancel(Cancel),
+    /// No more tasks are expected: who stays for them leaves when the run is complete.
+    Close,
     /// An order of a later pytf, which is not obeyed: its word, or the whole line.
     Unknown(String),
 }
@@ -70,6 +72,7 @@ impl Order {
             Self::Drain { .. } => "drain",
             Self::Add { .. } => "add",
             Self::Cancel(_) => "cancel",
+            Self::Close => "close",
             Self::Unknown(word) => word,
         }
     }
@@ -114,6 +117,7 @@ impl Order {
             "resume" => Self::Resume,
             "stop" => Self::Stop,
             "cancel" => return Cancel::of(fields).map_or(Self::Unknown(word), Self::Cancel),
+            "close" => Self::Close,
             "drain" => match fields.remove("node") {
                 None => Self::Drain { node: None },
                 Some(Value::String(node)) => Self::Drain { node: Some(node) },
@@ -175,7 +179,11 @@ pub fn give(
     let is_needed = match order {
         Order::Pause { stop } => !state.paused || state.stopped != *stop,
         Order::Resume => state.paused,
-        Order::Stop | Order::Drain { .. } | Order::Add { .. } | Order::Unknown(_) => state.live > 0,
+        Order::Stop
+        | Order::Drain { .. }
+        | Order::Add { .. }
+        | Order::Close
+        | Order::Unknown(_) => state.live > 0,
         // Tasks are cancelled by a transaction of their own.
         Order::Cancel(_) => false,
     };
@@ -293,6 +301,7 @@ mod tests {
             Order::Pause { stop: true },
             Order::Resume,
             Order::Stop,
+            Order::Close,
             Order::Drain { node: None },
             Order::Drain { node },
             Order::Add {
@@ -325,6 +334,7 @@ mod tests {
             (r#"{"do":"stop","rank":3}"#, "stop"),
             (r#"{"do":"stop","ids":"3-9"}"#, "stop"),
             (r#"{"do":"add","ids":"x"}"#, "add"),
+            (r#"{"do":"close","node":"n1"}"#, "close"),
             (r#"{"do":"stop","node":"n1"}"#, "stop"),
             (r#"{"do":"drain","node":7}"#, "drain"),
             (r#"{"do":"pause","stop":1}"#, "pause"),

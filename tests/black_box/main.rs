@@ -28,6 +28,7 @@ mod doubles;
 mod ending;
 mod exit_status;
 mod farm;
+mod follow;
 mod formats;
 mod input;
 mod kill_storm;

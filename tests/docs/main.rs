@@ -267,6 +267,7 @@ fn header() -> Header {
         step: Some("0".into()),
         restart: Some(1),
         slots: 1,
+        follows: true,
         devices: vec![SlotDevices {
             gpus: vec!["0".into()],
             cpus: Some("0-3".into()),

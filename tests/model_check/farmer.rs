@@ -104,6 +104,8 @@ pub(crate) struct Plan {
     pub(crate) retries: bool,
     /// One task in so many fails at its first attempt.
     pub(crate) fails: u64,
+    /// For how long it stays when the run is complete; 0: it does not.
+    pub(crate) follows: u64,
     /// Whether it doubts its node now and then.
     pub(crate) doubts: bool,
 }
@@ -138,6 +140,8 @@ pub(crate) struct Farmer {
     doubt: Option<OutcomeCursor>,
     /// It was ordered to finish what runs, and to leave.
     drains: bool,
+    /// Since when the run is complete.
+    over_since: Option<u64>,
     /// It has left: nothing was left to do.
     has_left: bool,
     /// What it knows to be cancelled.
@@ -278,6 +282,7 @@ impl Farmer {
                 step: None,
                 restart: None,
                 slots: 1,
+                follows: false,
                 devices: Vec::new(),
                 at: 0,
                 pytf: String::new(),
@@ -315,6 +320,7 @@ impl Farmer {
             failures: Vec::new(),
             doubt: None,
             drains: false,
+            over_since: None,
             has_left: false,
             cancelled: AttemptSet::default(),
         })
@@ -421,6 +427,7 @@ impl Farmer {
                 Order::Stop => leaves = true,
                 Order::Drain { .. } => self.drains = true,
                 Order::Cancel(cancel) => self.cancel(&cancel),
+                Order::Close => self.plan.follows = 0,
                 _ => {}
             }
         }
@@ -744,7 +751,12 @@ impl Farmer {
         self.looked = now;
         self.session.refresh_state()?;
         let state = self.session.state();
-        Ok(state.is_complete() || state.live < 2 && state.left() == 0)
+        if !state.is_complete() {
+            self.over_since = None;
+            return Ok(state.live < 2 && state.left() == 0);
+        }
+        let since = *self.over_since.get_or_insert(now);
+        Ok(now - since >= self.plan.follows)
     }
 
     fn leave(mut self) -> Result<(), Error> {

@@ -151,6 +151,7 @@ impl Story {
                 leaves_at: u64::MAX,
                 retries: false,
                 fails: if is_wide { 2 } else { 5 },
+                follows: 0,
                 doubts: random.one_in(3),
             },
             farmers: random.between(1, 4),
@@ -320,8 +321,10 @@ impl Story {
                 Order::Resume,
                 Order::Drain { node: None },
                 Order::Stop,
+                Order::Close,
             ];
-            let order = orders[usize::try_from(self.random.below(5)).unwrap()].clone();
+            let nth = self.random.below(orders.len() as u64);
+            let order = orders[usize::try_from(nth).unwrap()].clone();
             self.order(shared, node, order);
         }
     }
@@ -378,6 +381,9 @@ impl Story {
             let (at, comment) = (self.random.below(10), self.random.below(40));
             plan.source = Source::Changing(changing(from, self.tasks, at, comment));
         }
+        if self.adds_one_in > 0 && self.random.one_in(2) {
+            plan.follows = [TAKEOVER, u64::MAX][usize::try_from(self.random.below(2)).unwrap()];
+        }
         if self.random.one_in(3) {
             let now = shared.now();
             plan.leaves_at = now + self.random.between(10_000, TAKEOVER * 2);
@@ -404,6 +410,8 @@ impl Story {
                 self.order(shared, 0, Order::Resume);
             } else if is_over {
                 return;
+            } else if self.adds_one_in > 0 {
+                self.order(shared, 0, Order::Close);
             }
         }
     }

@@ -475,7 +475,7 @@ impl Oracle {
                 let ids: Ids = order["ids"].as_str()?.parse().ok()?;
                 added.extend(ids.iter().map(|id| id.0));
             }
-            let words = ["pause", "resume", "drain", "stop", "cancel", "add"];
+            let words = ["pause", "resume", "drain", "stop", "cancel", "add", "close"];
             words.into_iter().find(|word| order["do"] == **word)
         });
         let words: Vec<&str> = words.collect::<Option<_>>().ok_or_else(what)?;
@@ -628,6 +628,7 @@ impl Oracle {
         match order {
             "pause" => self.now.paused = Some(self.at),
             "resume" => self.now.paused = None,
+            "close" => {}
             _ => {
                 let members = self.now.live.iter().map(|by| (*by, self.at));
                 self.now.leaving.extend(members);

@@ -6,7 +6,7 @@ use super::Ledger;
 use crate::farm::message::Event;
 use crate::farm::supervisor::why;
 use crate::model::farmer::Cause;
-use crate::model::polling::look_every;
+use crate::model::polling::{follow_every, look_every};
 use crate::workdir::error::Result;
 use crate::workdir::liveness::Waiting;
 use crate::workdir::membership;
@@ -32,10 +32,37 @@ impl Ledger {
         }
         let is_clean =
             self.suspects.is_empty() && self.reports.is_empty() && !self.session.has_pending();
-        if is_clean && (self.is_stream_cut() || !self.has_reason_to_stay()?) {
+        if is_clean
+            && (self.is_stream_cut() || !self.is_following() && !self.has_reason_to_stay()?)
+        {
             self.leave_if_none_waits()?;
         }
         Ok(())
+    }
+
+    /// Whether to stay although nothing is left to do, since tasks may be added.
+    fn is_following(&mut self) -> bool {
+        let state = self.session.state();
+        let extent = (state.tasks.lines, state.finished.lines + state.failed.lines);
+        let is_over = state.is_complete();
+        // Others may have run a short one between two looks.
+        self.times.over = self
+            .times
+            .over
+            .filter(|(_, known)| is_over && *known == extent);
+        let Some(limit) = self.follow else {
+            return false;
+        };
+        let since = match self.times.over {
+            Some((since, _)) => since,
+            None if !is_over => return true,
+            None => {
+                self.shared.send(Event::Waiting);
+                Instant::now()
+            }
+        };
+        self.times.over = Some((since, extent));
+        since.elapsed() < limit
     }
 
     /// Leaves, unless tasks were added since we looked.
@@ -50,7 +77,12 @@ impl Ledger {
     }
 
     pub(super) fn look_every(&self) -> Duration {
-        look_every(self.times.busy.elapsed(), self.state().live)
+        let every = if self.follow.is_some() {
+            follow_every
+        } else {
+            look_every
+        };
+        every(self.times.busy.elapsed(), self.state().live)
     }
 
     /// Whether our stream ended early: others that wait for its rest wait for us.

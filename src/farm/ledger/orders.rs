@@ -32,6 +32,7 @@ impl Ledger {
         }
         for order in self.session.new_orders()? {
             match order {
+                Order::Close => self.follow = None,
                 Order::Stop => self.shared.send(Event::Stop),
                 Order::Drain { node } if node.as_ref().is_none_or(|node| *node == self.node) => {
                     self.shared.send(Event::Drain);

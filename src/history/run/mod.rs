@@ -188,6 +188,11 @@ impl Run {
             .filter(|farmer| self.state_of(farmer).is_live())
     }
 
+    /// Whether any of them stays for tasks that are added.
+    pub fn is_followed(&self) -> bool {
+        self.living().any(|farmer| farmer.header().follows)
+    }
+
     /// Whose fault failures were.
     pub fn faults(&self) -> Faults<'_> {
         Faults::of(&self.farmers)

@@ -14,7 +14,7 @@ use super::data::{FailedDetails, ReportData, TopAttempt};
 use crate::model::durations;
 use crate::model::escape::{clip, escape};
 use crate::model::figures::{date, float, grouped, micros, show_kib};
-use crate::screens::words::{node_paint, range, run_state};
+use crate::screens::words::{WAITING, node_paint, range, run_state};
 use crate::ui::rate::show_rate;
 use crate::ui::style::Paint;
 
@@ -111,8 +111,12 @@ fn head(name: &str, path: &Path, status: &Value) -> Markup {
     let tasks = &status["tasks"];
     let failed = tasks["failed"].as_u64().unwrap_or(0);
     let cancelled = tasks["cancelled"].as_u64().unwrap_or(0);
+    let word = match text(&status["state"]) {
+        "complete" if status["followed"] == true => WAITING,
+        word => word,
+    };
     let (state, paint) = run_state(
-        text(&status["state"]),
+        word,
         status["paused"] == true,
         status["tasks_stopped"] == true,
         (failed, cancelled),

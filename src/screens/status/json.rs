@@ -48,6 +48,7 @@ pub fn status(run: &Run) -> Value {
         "state": word(run),
         "paused": run.is_paused(),
         "tasks_stopped": run.is_stopped(),
+        "followed": run.is_followed(),
         "first": span.map(|(first, _)| seconds(first)),
         "last": span.map(|(_, last)| seconds(last)),
         "tasks": {

@@ -79,10 +79,14 @@ pub(super) fn beside_bar(
     if counts.cancelled > 0 {
         parts.push(format!("{} cancelled", grouped(counts.cancelled)));
     }
-    parts.push(format!("{} running", grouped(counts.running)));
-    parts.push(format!("eta {}", eta(counts, rate, now)));
-    parts.push(format!("{} left", grouped(counts.left)));
-    parts.extend(rate.rate(now).map(show_rate));
+    if counts.is_waiting() {
+        parts.push("waiting for tasks".to_owned());
+    } else {
+        parts.push(format!("{} running", grouped(counts.running)));
+        parts.push(format!("eta {}", eta(counts, rate, now)));
+        parts.push(format!("{} left", grouped(counts.left)));
+        parts.extend(rate.rate(now).map(show_rate));
+    }
     // The bar keeps a quarter of the line, if there is no need for it.
     let room = (columns * 3 / 4).saturating_sub(measure_text_width(&before) + 2);
     let mut behind = String::new();

@@ -33,6 +33,11 @@ impl ProgressCounts {
         }
     }
 
+    /// Whether nothing is left to do until more tasks come.
+    pub(super) fn is_waiting(&self) -> bool {
+        self.total.is_none() && self.running == 0 && self.left == 0
+    }
+
     pub(super) fn ended(&self) -> u64 {
         self.done + self.failed + self.cancelled
     }
