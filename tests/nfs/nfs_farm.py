@@ -89,6 +89,26 @@ class Farm:
 
         until(have_joined, f"the farmers of {self.name} have joined", within)
 
+    def pytf(self, node, command, *words):
+        """A command about the run, from a client."""
+        return node.run(f"cd {self.folder} && /mnt/host/pytf {command} tasks.txt_workdir {' '.join(words)} 2>&1")
+
+    def notes(self, text):
+        """How often farmers have noted this, by the journals that the server has."""
+        nodes = f"/srv/disk/export/{self.name}/tasks.txt_workdir/nodes"
+        return int(self.rig.server.run(f"grep -rhoF '{text}' {nodes} | wc -l"))
+
+    def obeyed(self, node, command, *words, note):
+        """Gives an order from a client, and waits until every farmer has noted that it obeys."""
+        count = self.notes(note) + len(self.running())
+        self.pytf(node, command, *words)
+        until(lambda: self.notes(note) >= count, f"the farmers of {self.name} note: {note}", 120)
+
+    def is_quiet(self):
+        """Whether no task runs."""
+        happened = checker.effects(self.effects, may_overlap=True)
+        return all(attempts[-1].end is not None for attempts in happened.values() if attempts)
+
     def has_work_on(self, node):
         """Whether tasks run on a node at this moment."""
         happened = checker.effects(self.effects, may_overlap=True)

@@ -85,10 +85,43 @@ def reboot(rig, farms):
     rig.reboot_server()
 
 
+def steer(rig, farms):
+    """A run is steered from each client in turn, and obeyed on both."""
+
+    def on(farm):
+        one, two = rig.clients
+        farm.tasks(500, seconds=1.5)
+        farm.start_all(each=2)
+        farm.wait_for_farmers()
+        farm.wait_for_starts(0.05)
+        farm.obeyed(one, "pause", note="the run is paused")
+        until(farm.is_quiet, f"what ran of {farm.name} has ended", 60)
+        begun = farm.started()
+        farm.obeyed(two, "resume", note="the run is resumed")
+        until(lambda: farm.started() > begun, f"tasks of {farm.name} are started again", 60)
+        farm.obeyed(two, "pause", "--stop", note="running tasks are stopped")
+        farm.obeyed(one, "resume", note="running tasks are continued")
+        farm.pytf(one, "drain", "--node", two.name)
+        until(
+            lambda: all(farmer.node is one for farmer in farm.running()),
+            f"the farmers of {farm.name} on {two.name} leave",
+            60,
+        )
+        farm.pytf(two, "stop")
+        farm.wait_for_all()
+        # The rest is too much for the last one alone.
+        farm.start_all(each=2)
+        farm.wait_for_all()
+
+    with ThreadPoolExecutor() as pool:
+        list(pool.map(on, farms))
+
+
 KILLED = {-9, 0, 1}
 SCENARIOS["storm"] = Scenario(storm, KILLED, is_short=True)
 SCENARIOS["storm_link"] = Scenario(storm, KILLED, ("4", "3"), lock="link")
 SCENARIOS["storm_fcntl"] = Scenario(storm, KILLED, ("4", "3"), lock="fcntl")
+SCENARIOS["steer"] = Scenario(steer, {0, 1, 75})
 SCENARIOS["power"] = Scenario(power, {0, 1, None}, is_short=True)
 SCENARIOS["cut"] = Scenario(cut, {0, 1, 75, 76}, is_short=True, may_overlap=tuple(MOUNTS))
 # No client is heard for as long as the server is gone, and in its grace period.
