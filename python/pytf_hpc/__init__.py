@@ -7,7 +7,7 @@
     for result in run.as_completed(ids):                # as the tasks end
         print(result.id, result.outcome, result.seconds)
 
-The farm itself is started as ever, here or by a job: ``pytf --workdir sweep``.
+The farm itself is started as ever, here or by a job: ``pytf --workdir sweep --follow``.
 
 Everything is done by the program ``pytf``, whose JSON is read; so a run can be used from any
 machine that sees its workdir. The program is the argument ``pytf`` of Run, else the variable
@@ -262,6 +262,11 @@ class Run:
     def stop(self) -> None:
         """Stops all processes in good order; their running tasks wait again."""
         self._run("stop")
+
+    def close(self) -> None:
+        """Says that no more tasks will be added: processes that stay for more (`--follow`) leave
+        when none is left."""
+        self._run("close")
 
     def _chosen(self, ids: Optional[Ids]) -> List[str]:
         """Ids as words of a command line; [""] for no tasks at all, [] for all."""

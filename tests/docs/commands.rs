@@ -51,7 +51,7 @@ const MARKS: &[(&str, How)] = &[
     ("long", By(".ci/run --full")),
     ("pandas", By("tests/python/check.sh")),
     ("slurm", By("tests/slurm/run.sh")),
-    ("workflow", By("nothing yet")),
+    ("workflow", By("tests/snakemake/run.sh")),
 ];
 
 /// The mark of blocks that are asked for.

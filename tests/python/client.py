@@ -122,6 +122,17 @@ class Client(unittest.TestCase):
         self.assertEqual((result.ok, result.place), (False, "cancelled"))
         self.assertTrue(run.wait([left]))
 
+    def test_a_farm_that_follows_ends_when_the_run_is_closed(self):
+        run = self.run_
+        first = run.add("echo first")
+        farm = self.start("--follow")
+        self.assertTrue(run.wait(first, timeout=60))
+        second = run.add(["echo second", "echo 'it is # one \"line\"' $((1 + 1))"])
+        self.assertTrue(run.wait(second, timeout=60))
+        self.assertEqual(run.log(second[1]), 'it is # one "line" 2\n')
+        run.close()
+        self.assertEqual(farm.wait(), 0)
+
     def test_what_is_refused_is_an_error_with_its_reason(self):
         with self.assertRaises(PytfError) as raised:
             self.run_.status()
