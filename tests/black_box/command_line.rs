@@ -213,7 +213,7 @@ fn a_slip_in_a_command_names_the_command() {
     ] {
         farm.pytf(args).run().exits(2).says(&[command]);
     }
-    for word in ["plan", "attach", "submit"] {
+    for word in ["plan", "attach", "init"] {
         farm.pytf([word, "w"])
             .run()
             .exits(2)
