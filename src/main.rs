@@ -2,6 +2,7 @@
 
 mod add;
 mod completions;
+mod edit;
 mod options;
 mod steer;
 mod views;
@@ -103,6 +104,10 @@ fn run(mut command: Command) -> RunExit {
         Command::Resume(args) => ordered(Ok(Order::Resume), &args.workdir),
         Command::Drain(args) => ordered(steer::drain(&args), &args.workdir),
         Command::Cancel(args) => cancel(&args),
+        Command::Edit(args) => match refuse_other_folder(&args.workdir, &[LOCK]) {
+            Some(exit) => exit,
+            None => reported(edit::edit(&args), &args.workdir),
+        },
         Command::Close(args) => ordered(Ok(Order::Close), &args.workdir),
         Command::Stop(args) => ordered(Ok(Order::Stop), &args.workdir),
         Command::Repair(args) => reported(repair(&args), &args.workdir),

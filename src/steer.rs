@@ -179,7 +179,7 @@ pub(crate) fn cancel(args: &Cancel) -> std::result::Result<(String, String), Sta
         _ => Wanted::Ids(ids),
     };
     let author = Author {
-        by: format!("{}@{}", user_name(), host_name()),
+        by: this_user(),
         reason: args.reason.clone(),
     };
     let Outside {
@@ -251,6 +251,11 @@ fn left_alone(done: &Cancelled) -> String {
         .map(|(ids, why)| format!("{} ({why})", sorted(ids)))
         .collect();
     all.join(", ")
+}
+
+/// Who gives an order: `USER@HOST`.
+pub(crate) fn this_user() -> String {
+    format!("{}@{}", user_name(), host_name())
 }
 
 /// The user's name, or the number where the node does not know it.

@@ -29,6 +29,7 @@ const COMMANDS: &[&str] = &[
     "drain",
     "stop",
     "cancel",
+    "edit",
     "close",
     "status",
     "watch",
@@ -44,7 +45,7 @@ const COMMANDS: &[&str] = &[
     "help",
 ];
 /// Reserved for commands of a later pytf: a list of such a name would then not run.
-const RESERVED: &[&str] = &["attach", "edit", "init", "plan"];
+const RESERVED: &[&str] = &["attach", "init", "plan"];
 
 /// What is wrong with a first word that is reserved.
 pub(super) fn reserved(argv: &[OsString]) -> Option<String> {

@@ -57,7 +57,7 @@ pub(super) fn clearer(
                 Some(format!(
                     "unexpected '{word}': there is one TASKLIST, a file with a command on each \
                      line; the other commands are check, status, watch, log, retry, add, wait, pause, \
-                     resume, drain, stop, close, repair, report, timeline, export and devices"
+                     resume, drain, stop, cancel, edit, close, repair, report, timeline, export and devices"
                 ))
             }
         }

@@ -31,7 +31,7 @@ use self::arguments::{as_option, reserved, tidy};
 pub use self::device_options::{Bind, DeviceArgs, Devices};
 use self::errors::clearer;
 pub use self::farm::{FarmArgs, Halt, Lock, Logs, SrunEnv, Tasks, default_workdir};
-pub use self::steer::{Add, Cancel, Close, Drain, NewTasksFrom, Pause, Resume, Stop};
+pub use self::steer::{Add, Cancel, Close, Drain, Edit, NewTasksFrom, Pause, Resume, Stop};
 pub use self::view::{Export, Format, Report, Status, Timeline, Wait, Watch};
 use crate::VERSION;
 use crate::model::ids::Ids;
@@ -109,6 +109,7 @@ pub enum Command {
     Drain(Drain),
     Stop(Stop),
     Cancel(Cancel),
+    Edit(Edit),
     Close(Close),
     Repair(Repair),
     Reset(Reset),
@@ -144,6 +145,7 @@ impl Command {
             | Self::Drain(Drain { workdir, .. })
             | Self::Stop(Stop { workdir })
             | Self::Cancel(Cancel { workdir, .. })
+            | Self::Edit(Edit { workdir, .. })
             | Self::Close(Close { workdir })
             | Self::Repair(Repair { workdir, .. })
             | Self::Reset(Reset { workdir, .. })

@@ -137,6 +137,21 @@ pub struct Cancel {
     pub reason: Option<String>,
 }
 
+/// Edit the tasks that wait, in $VISUAL or $EDITOR.
+///
+/// Each line has a task's number and its command, in the order in which the tasks will run. Move
+/// lines, change or delete them, or add some. A task whose line is deleted or changed is
+/// cancelled, and a changed command is a new task. Nothing is locked meanwhile: tasks that are
+/// claimed before the text is saved are left alone and named.
+#[derive(Clone, Debug, Args)]
+pub struct Edit {
+    /// The workdir of the run
+    pub workdir: PathBuf,
+    /// Take new commands as they are, as a run with --plain does
+    #[arg(long)]
+    pub plain: bool,
+}
+
 /// Tell the processes of a run that no more tasks will be added.
 ///
 /// Those that were started with --follow leave within ten seconds, or when all tasks have

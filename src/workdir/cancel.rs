@@ -208,7 +208,7 @@ fn outstanding(txn: &Txn<'_>) -> Result<Ids> {
 }
 
 /// One order for each number of attempt.
-fn orders(done: &Cancelled, attempts: &Attempts, author: &Author) -> Vec<Order> {
+pub(super) fn orders(done: &Cancelled, attempts: &Attempts, author: &Author) -> Vec<Order> {
     let mut by_attempt: BTreeMap<u32, IdSet> = BTreeMap::new();
     for ids in [&done.waiting, &done.claimed] {
         let mut runs: BTreeMap<u32, Ids> = BTreeMap::new();

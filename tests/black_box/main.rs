@@ -25,6 +25,7 @@ mod damage;
 mod devices;
 mod directives;
 mod doubles;
+mod edit;
 mod ending;
 mod exit_status;
 mod farm;

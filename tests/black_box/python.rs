@@ -10,7 +10,7 @@ fn the_python_client_uses_a_run() {
     let python = |words: &[&str]| {
         let mut python = Command::new("python3");
         python.args(["-B"]).args(words);
-        python.env("PYTHONPATH", format!("{root}/python"));
+        python.env("PYTHONPATH", format!("{root}/packaging/python"));
         python.env("PYTF", env!("CARGO_BIN_EXE_pytf"));
         python.output()
     };

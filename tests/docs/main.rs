@@ -166,6 +166,10 @@ fn every_word_in_the_lock_file_is_told() {
         },
         Act::Reset { from: TaskId(3) },
         Act::Cancel { waiting: 2 },
+        Act::EditQueue {
+            cancelled: 1,
+            added: "7".parse().unwrap(),
+        },
         Act::Checkpoint {
             members: vec![Member {
                 by: 1,
@@ -191,6 +195,7 @@ fn every_word_in_the_lock_file_is_told() {
             | Act::Order { .. }
             | Act::Reset { .. }
             | Act::Cancel { .. }
+            | Act::EditQueue { .. }
             | Act::Checkpoint { .. } => {}
         }
         assert_named(&serde_json::to_value(Entry { seq: 1, at: 0, act }).unwrap());

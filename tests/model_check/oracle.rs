@@ -546,7 +546,7 @@ impl Oracle {
         is_last: bool,
     ) -> Result<(), String> {
         match act {
-            Act::Prepare | Act::Checkpoint { .. } | Act::Cancel { .. } => {}
+            Act::Prepare | Act::Checkpoint { .. } | Act::Cancel { .. } | Act::EditQueue { .. } => {}
             Act::Reset { .. } => return Err("nobody resets the run here".into()),
             Act::Order { order, ids } if order == "add" => {
                 self.now.added.extend(ids.iter().map(|id| id.0));

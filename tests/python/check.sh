@@ -14,6 +14,6 @@ if [ ! -x "$venv/bin/mypy" ]; then
     python3 -m venv "$venv" || exit 2
     "$venv/bin/pip" -q install mypy==2.4.1 pandas==3.1.1 || exit 2
 fi
-"$venv/bin/mypy" --strict --cache-dir target/mypy python/pytf_hpc
+"$venv/bin/mypy" --strict --cache-dir target/mypy packaging/python/pytf_hpc
 PATH=$venv/bin:$PATH DOCS_RUN=pandas cargo test -q --test docs commands_print
 echo "the Python client: mypy --strict, and a table of pandas"

@@ -247,6 +247,7 @@ fn before(act: &Act, left: u64) -> Option<u64> {
         } => (left + claim.count()).checked_sub(back.count() + fed),
         Act::Retry { ids } | Act::Quarantine { ids, .. } => left.checked_sub(ids.count()),
         Act::Cancel { waiting } => Some(left + waiting),
+        Act::EditQueue { cancelled, added } => (left + cancelled).checked_sub(added.count()),
         Act::Join { claim, .. } => Some(left + claim.count()),
         Act::Order { order, ids } if order == "add" => left.checked_sub(ids.count()),
         Act::Release { .. } | Act::Order { .. } => Some(left),

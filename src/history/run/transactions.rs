@@ -58,6 +58,7 @@ pub(super) fn by(act: &Act) -> Option<u32> {
         | Act::Order { .. }
         | Act::Reset { .. }
         | Act::Cancel { .. }
+        | Act::EditQueue { .. }
         | Act::Checkpoint { .. } => None,
     }
 }

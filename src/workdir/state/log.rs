@@ -127,6 +127,15 @@ pub enum Act {
         /// How many of them waited: they went from `toprocess` to `failed`.
         waiting: u64,
     },
+    /// The tasks that wait were edited: `toprocess` was rewritten.
+    EditQueue {
+        /// How many of them went into `failed`.
+        #[serde(default, skip_serializing_if = "is_zero")]
+        cancelled: u64,
+        /// New tasks.
+        #[serde(default, skip_serializing_if = "Ids::is_empty")]
+        added: Ids,
+    },
     /// Not a transaction: the members when a segment of the log began.
     Checkpoint {
         /// The members, in the order in which they joined.

@@ -95,7 +95,8 @@ impl Members {
             | Act::Retry { .. }
             | Act::Order { .. }
             | Act::Reset { .. }
-            | Act::Cancel { .. } => {}
+            | Act::Cancel { .. }
+            | Act::EditQueue { .. } => {}
         }
     }
 }

@@ -115,6 +115,17 @@ impl Txn<'_> {
         self.rewrite_queue(&lines)
     }
 
+    /// Lets these lines be `toprocess`.
+    pub fn set_waiting(&mut self, lines: &[u8]) -> Result<()> {
+        let generation = self.state.queue().generation + 1;
+        let mut new = self.new_file(TOPROCESS)?;
+        new.write(lines).context("write", TOPROCESS)?;
+        let queue = Queue::unclaimed(new.committed(), new.head(), generation);
+        self.replace(TOPROCESS, new)?;
+        self.state.set_queue(queue);
+        Ok(())
+    }
+
     /// Rewrites `toprocess`: `front` first, then the unclaimed tasks.
     fn rewrite_queue(&mut self, front: &[u8]) -> Result<()> {
         let queue = self.state.queue();

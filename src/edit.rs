@@ -1,0 +1,256 @@
+//! `pytf edit`: the tasks that wait, in the user's editor.
+//!
+//! Guarantee: nothing is changed before the whole text is understood; an editor that fails, a text
+//! that was not changed and a text without a task change nothing.
+
+use std::collections::{HashMap, HashSet};
+use std::fs;
+use std::io::{self, IsTerminal, Write};
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use pytf::cli::Edit;
+use pytf::exit::RunExit;
+use pytf::farm::start_error::StartError;
+use pytf::model::escape::escape;
+use pytf::model::figures::grouped;
+use pytf::model::task::{TaskId, parse_line};
+use pytf::model::tasklist::{Dialect, Parser};
+use pytf::ui::progress::warn;
+use pytf::ui::summary::quoted;
+use pytf::workdir::cancel::Author;
+use pytf::workdir::edit::{Edited, Line, edit as edit_waiting, tasks, waiting_tasks};
+use pytf::workdir::error::Error;
+use pytf::workdir::state::State;
+
+use crate::steer::{Outside, this_user};
+use crate::{say, sorted};
+
+/// Lets the user edit; applies it.
+pub(crate) fn edit(args: &Edit) -> Result<RunExit, StartError> {
+    let mut outside = Outside::open(&args.workdir, "edit")?;
+    let before = waiting_tasks(&outside.workdir, &outside.who, &mut outside.waiter)?;
+    if before.is_empty() {
+        return Ok(say("no task waits: nothing to edit\n"));
+    }
+    let file = TextFile::new(&before, &args.workdir).map_err(|error| {
+        let what = format!("cannot write a file for the editor: {error}");
+        StartError::Workdir(Error::Refused(what))
+    })?;
+    let dialect = Dialect::of(args.plain, std::env::vars_os().map(|(name, _)| name));
+    let text = loop {
+        let text = file.edited().map_err(refused)?;
+        if text == file.text {
+            return Ok(say("not edited: nothing was changed\n"));
+        }
+        match parse(&text, &before, &dialect) {
+            Ok(_) => break text,
+            Err(why) if asks_again(&why) => {}
+            Err(why) => {
+                let path = file.keep();
+                let path = quoted(&escape(path.as_os_str().as_bytes()));
+                return Err(refused(format!(
+                    "{why}; nothing was changed, and the text is in {path}"
+                )));
+            }
+        }
+    };
+    let after = parse(&text, &before, &dialect).map_err(refused)?;
+    let author = Author {
+        by: this_user(),
+        reason: Some("edited".into()),
+    };
+    let Outside {
+        workdir,
+        who,
+        waiter,
+        ..
+    } = &mut outside;
+    let done = edit_waiting(workdir, who, waiter, (&before, &after), &author)?;
+    let Some((state, edited)) = done else {
+        return Ok(say("nothing was changed\n"));
+    };
+    let exit = say(&said(&state, &edited));
+    if edited.left_alone.is_empty() {
+        return Ok(exit);
+    }
+    warn(&format!(
+        "claimed meanwhile, and not changed: {}",
+        sorted(&edited.left_alone)
+    ));
+    Ok(RunExit::Usage)
+}
+
+fn refused(why: String) -> StartError {
+    Error::Refused(why).into()
+}
+
+/// The file that the editor opens. It is removed in the end.
+struct TextFile {
+    path: PathBuf,
+    text: Vec<u8>,
+}
+
+impl TextFile {
+    fn new(lines: &[u8], workdir: &Path) -> io::Result<Self> {
+        let workdir = escape(workdir.as_os_str().as_bytes());
+        let head = format!(
+            "# The tasks that wait in {workdir}, in the order in which they will run.\n\
+             #   Move lines to change the order.\n\
+             #   Delete a line to cancel its task.\n\
+             #   Change a command: the task is cancelled, and the new command is a new task.\n\
+             #   A line that begins with + and a blank is a new task: + ./simulate --seed 7\n\
+             # Tasks that are claimed meanwhile are not changed. Leave the editor without a\n\
+             # change, or delete all tasks, and nothing happens.\n"
+        );
+        let text = [head.as_bytes(), lines].concat();
+        let name = format!("pytf-edit-{}.txt", std::process::id());
+        let path = std::env::temp_dir().join(name);
+        let mut options = fs::File::options();
+        let mut file = options
+            .write(true)
+            .create_new(true)
+            .mode(0o600)
+            .open(&path)?;
+        let new = Self { path, text };
+        file.write_all(&new.text)?;
+        Ok(new)
+    }
+
+    /// What the user leaves in it.
+    fn edited(&self) -> Result<Vec<u8>, String> {
+        let variable = |name| std::env::var_os(name).filter(|value| !value.is_empty());
+        let editor = variable("VISUAL").or_else(|| variable("EDITOR"));
+        let editor = editor.unwrap_or_else(|| "vi".into());
+        let shown = editor.display();
+        // The variable may have options, as for git.
+        let mut script = editor.clone();
+        script.push(" \"$@\"");
+        let mut command = Command::new("/bin/sh");
+        let status = command
+            .arg("-c")
+            .arg(&script)
+            .arg(&editor)
+            .arg(&self.path)
+            .status();
+        match status {
+            Err(error) => return Err(format!("cannot start the editor {shown}: {error}")),
+            Ok(status) if !status.success() => {
+                return Err(format!(
+                    "the editor {shown} ended with {status}: nothing was changed"
+                ));
+            }
+            Ok(_) => {}
+        }
+        let read = fs::read(&self.path);
+        read.map_err(|error| format!("cannot read what was edited: {error}; nothing was changed"))
+    }
+
+    /// Leaves it where it is; returns where.
+    fn keep(self) -> PathBuf {
+        let mut file = std::mem::ManuallyDrop::new(self);
+        std::mem::take(&mut file.path)
+    }
+}
+
+impl Drop for TextFile {
+    fn drop(&mut self) {
+        let _ = fs::remove_file(&self.path);
+    }
+}
+
+/// Whether the user wants to correct the text.
+fn asks_again(why: &str) -> bool {
+    let mut stderr = io::stderr();
+    if !io::stdin().is_terminal() || !stderr.is_terminal() {
+        return false;
+    }
+    let mut answer = String::new();
+    let asked = write!(stderr, "pytf: {why}. Edit again? [Y/n] ").and_then(|()| stderr.flush());
+    asked.is_ok()
+        && io::stdin()
+            .read_line(&mut answer)
+            .is_ok_and(|read| read > 0)
+        && !matches!(&*answer.trim().to_lowercase(), "n" | "no")
+}
+
+/// The lines of an edited text, each checked.
+fn parse<'a>(text: &'a [u8], before: &[u8], dialect: &Dialect) -> Result<Vec<Line<'a>>, String> {
+    let known: HashMap<TaskId, &[u8]> = tasks(before).collect();
+    let mut seen = HashSet::new();
+    let mut lines = Vec::new();
+    for (number, line) in (1..).zip(text.split(|&byte| byte == b'\n')) {
+        let line = line.strip_suffix(b"\r").unwrap_or(line).trim_ascii_start();
+        let wrong = |what: String| format!("line {number}: {what}");
+        if line.trim_ascii_end().is_empty() || line[0] == b'#' {
+            continue;
+        }
+        let line = if let Some(command) = line.strip_prefix(b"+ ") {
+            Line::New(command.trim_ascii())
+        } else if let Some((id, command)) = parse_line(line) {
+            match known.get(&id) {
+                None => {
+                    return Err(wrong(format!(
+                        "no task {id} waits; a new task begins with +"
+                    )));
+                }
+                Some(_) if !seen.insert(id) => {
+                    return Err(wrong(format!("task {id} is there twice")));
+                }
+                Some(same) if *same == command => Line::Task(id, command),
+                Some(_) => Line::Task(id, command.trim_ascii()),
+            }
+        } else {
+            let what =
+                "neither a task with its number nor a new one, which begins with + and a blank";
+            return Err(wrong(what.into()));
+        };
+        let (command, is_new) = match line {
+            Line::New(command) => (command, true),
+            Line::Task(id, command) => (command, known.get(&id) != Some(&command)),
+        };
+        if is_new {
+            check(command, dialect).map_err(wrong)?;
+        }
+        lines.push(line);
+    }
+    if lines.is_empty() {
+        return Err(
+            "no task is left in the text ('pytf cancel WORKDIR --waiting' cancels all)".into(),
+        );
+    }
+    Ok(lines)
+}
+
+/// Whether a command is one task as it is.
+fn check(command: &[u8], dialect: &Dialect) -> Result<(), String> {
+    let mut parser = Parser::of(dialect.clone());
+    let mut is_same = false;
+    let mut emit = |task: &[u8]| is_same = task == command;
+    let parsed = parser
+        .feed(command, &mut emit)
+        .and_then(|()| parser.finish(&mut emit));
+    parsed.map_err(|error| error.to_string())?;
+    if is_same {
+        Ok(())
+    } else {
+        Err("it is empty, a comment or a directive, and no task".into())
+    }
+}
+
+fn said(state: &State, edited: &Edited) -> String {
+    let mut text = String::new();
+    for (ids, what) in [(&edited.cancelled, "cancelled"), (&edited.added, "added")] {
+        if !ids.is_empty() {
+            text += &format!("{what}: {}\n", sorted(ids));
+        }
+    }
+    let waiting = grouped(state.left());
+    text += &format!("{waiting} tasks wait in the order of the text");
+    if state.live == 0 {
+        text += "; no process works on the run: run the same command again";
+    }
+    text + "\n"
+}
