@@ -136,7 +136,7 @@ pub(crate) fn reset(args: &Reset) -> std::result::Result<String, StartError> {
     ))
 }
 
-/// Asks whether to go on, where there is somebody to ask.
+/// Asks whether to go on, where a user can answer.
 fn confirm(args: &Reset, state: &State) -> Result<()> {
     let workdir = quoted(&escape(args.workdir.as_os_str().as_encoded_bytes()));
     let refused = |why: String| Err(Error::Refused(why));

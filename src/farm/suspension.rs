@@ -1,7 +1,7 @@
 //! The tasks of a run that is paused with `--stop`: their processes are stopped, too.
 //!
 //! Guarantee: until it ends, every process group of a task is stopped again and again. So one
-//! that was about to be started, or that somebody has continued, stops as well. A task that is
+//! that was about to be started, or that another process has continued, stops as well. A task that is
 //! asked to end is continued, or it could not.
 
 use std::sync::Arc;

@@ -103,7 +103,7 @@ impl Named {
     }
 
     /// Counts the cancelled ones among those that failed, by the run as it was read.
-    pub fn tell_cancelled(&self, run: &Run, ended: &mut Ended) {
+    pub fn count_cancelled(&self, run: &Run, ended: &mut Ended) {
         if run.counts.cancelled == 0 {
             return;
         }
@@ -116,7 +116,7 @@ impl Named {
     }
 
     /// How many have ended, by this state.
-    pub fn look(&mut self, workdir: &Path, state: &State) -> io::Result<Ended> {
+    pub fn count(&mut self, workdir: &Path, state: &State) -> io::Result<Ended> {
         if state.finished.len < self.read {
             *self = Self::new(std::mem::take(&mut self.all));
         }

@@ -64,7 +64,7 @@ pub fn wait(
     };
     let waited = wait.until_over(timeout, pause)?;
     if let (Some(named), Some(ended)) = (&wait.named, &mut wait.ended) {
-        named.tell_cancelled(&wait.run, ended);
+        named.count_cancelled(&wait.run, ended);
     }
     Ok(Done {
         waited,
@@ -92,7 +92,7 @@ impl Wait {
             return Ok(refused);
         }
         loop {
-            if let Some(waited) = self.look() {
+            if let Some(waited) = self.outcome() {
                 return Ok(waited);
             }
             let read = Instant::now();
@@ -131,12 +131,12 @@ impl Wait {
     }
 
     /// Whether the wait is over, by the run as it was read.
-    fn look(&mut self) -> Option<Waited> {
+    fn outcome(&mut self) -> Option<Waited> {
         let (run, counts) = (&self.run, &self.run.counts);
         let mut problem = counts.problem.clone();
         if let Some(named) = &mut self.named {
             match counts.state.as_ref() {
-                Some(state) => match named.look(&run.workdir, state) {
+                Some(state) => match named.count(&run.workdir, state) {
                     Ok(ended) if ended.left == 0 => {
                         self.ended = Some(ended);
                         return Some(Waited::Ended);
@@ -172,7 +172,7 @@ impl Wait {
         let Some(named) = &mut self.named else {
             return true;
         };
-        let looked = named.look(workdir, &state);
-        looked.is_ok_and(|ended| ended.left > 0)
+        let counted = named.count(workdir, &state);
+        counted.is_ok_and(|ended| ended.left > 0)
     }
 }

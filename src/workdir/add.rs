@@ -126,7 +126,7 @@ pub fn add(
     let mut txn = Txn::begin(workdir, who, waiting)?;
     if txn.state().seq == 0 {
         // Its own transaction: what a process that dies has written before there is a state
-        // would be taken for somebody else's.
+        // would be taken for another tool's.
         drop(txn);
         prepare_stream(workdir, who, waiting, folder)?;
         txn = Txn::begin(workdir, who, waiting)?;

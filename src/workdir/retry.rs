@@ -76,8 +76,8 @@ pub fn retry(
     Ok(retried)
 }
 
-/// Takes the wanted tasks out of `failed`; `is_wanted` is told whether a task was cancelled. Returns them sorted, to be put back into
-/// `toprocess`. If there are none, nothing is written.
+/// Takes the wanted tasks out of `failed`; `is_wanted` gets a task and whether it was cancelled.
+/// Returns them sorted, to be put back into `toprocess`. If there are none, nothing is written.
 pub(super) fn take_failed(
     txn: &mut Txn<'_>,
     is_wanted: impl Fn(TaskId, bool) -> bool,

@@ -2,36 +2,38 @@
 
 use crate::harness::{Farm, until};
 
-/// A list of tasks that fail as long as there is no file `ok`.
-fn failing(tasks: usize) -> String {
-    "test -e ok\n".repeat(tasks)
+/// So many tasks that fail as long as there is no file `ok`, and then so many that run until
+/// there is a file `end`.
+fn list(failing: usize, others: usize) -> String {
+    let other = "until test -e end; do sleep 0.05; done\n";
+    "test -e ok\n".repeat(failing) + &other.repeat(others)
 }
+
+const SAID: &str = "the limit of --max-fail";
 
 #[test]
 fn after_so_many_failures_nothing_more_is_started() {
     for limit in ["--max-fail 10", "--max-fail 2.5%"] {
-        let farm = Farm::of(failing(400));
-        let done = farm.farm(limit).run().exits(1);
-        let (failed, left) = (farm.ids("failed").len(), farm.ids("toprocess").len());
-        assert_eq!(failed + left, 400);
-        assert!(failed >= 10 && left > 0, "{failed} failed, {left} left");
-        assert!(
-            done.stderr.contains("the limit of --max-fail"),
-            "{}",
-            done.stderr
-        );
+        let farm = Farm::of(list(10, 390));
+        let running = farm.farm(limit).start();
+        until("the limit is reported", || running.stderr().contains(SAID));
+        // The two that run end, and no other is started.
+        farm.write("end", "");
+        running.wait().exits(1);
+        assert_eq!(farm.ids("failed").len(), 10);
+        assert_eq!(farm.ids("finished").len(), 2);
+        assert_eq!(farm.ids("toprocess").len(), 388);
         // What failed before does not count again.
-        farm.write("ok", "");
         farm.farm(limit).run().exits(1);
-        assert_eq!(farm.ids("failed").len(), failed);
-        assert_eq!(farm.ids("finished").len(), left);
+        assert_eq!(farm.ids("failed").len(), 10);
+        assert_eq!(farm.ids("finished").len(), 390);
     }
 }
 
 #[test]
 fn fewer_failures_end_nothing() {
-    let list = failing(9) + &"true\n".repeat(91);
-    let farm = Farm::of(list);
+    let farm = Farm::of(list(9, 91));
+    farm.write("end", "");
     farm.farm("--max-fail 10").run().exits(1);
     assert_eq!(farm.ids("finished").len(), 91);
     assert_eq!(farm.ids("toprocess").len(), 0);
@@ -42,14 +44,12 @@ fn fewer_failures_end_nothing() {
 fn running_tasks_go_on_or_are_stopped() {
     for (halt, finished) in [("soon", 1), ("now", 0)] {
         let farm = Farm::of(
-            "touch began; while ! test -e end; do sleep 0.05; done\n\
+            "touch began; until test -e end; do sleep 0.05; done\n\
              until test -e began; do sleep 0.05; done; false\n",
         );
         let line = format!("--max-fail 1 --halt {halt} --grace 0");
         let running = farm.farm(&line).start();
-        until("the limit is reported", || {
-            running.stderr().contains("the limit of --max-fail")
-        });
+        until("the limit is reported", || running.stderr().contains(SAID));
         if finished == 1 {
             farm.write("end", "");
         }
@@ -60,16 +60,20 @@ fn running_tasks_go_on_or_are_stopped() {
     }
 }
 
-/// All processes of a run count together.
+/// All processes of a run count together, and each stops starting tasks.
 #[test]
 fn the_failures_of_all_processes_count() {
-    let farm = Farm::of(failing(4000));
-    let others: Vec<_> = (0..3).map(|_| farm.farm("--max-fail 40").start()).collect();
-    farm.farm("--max-fail 40").run().exits(1);
-    for other in others {
-        other.wait().exits(1);
+    let farm = Farm::of(list(40, 400));
+    let line = "--max-fail 40 --no-quarantine --takeover 6";
+    let all: Vec<_> = (0..4).map(|_| farm.farm(line).start()).collect();
+    until("all report the limit", || {
+        all.iter().all(|one| one.stderr().contains(SAID))
+    });
+    farm.write("end", "");
+    for one in all {
+        one.wait().leaves(1);
     }
-    let (failed, left) = (farm.ids("failed").len(), farm.ids("toprocess").len());
-    assert_eq!(failed + left, 4000);
-    assert!(failed >= 40 && left > 0, "{failed} failed, {left} left");
+    assert_eq!(farm.ids("failed").len(), 40);
+    assert_eq!(farm.ids("finished").len(), 8);
+    assert_eq!(farm.ids("toprocess").len(), 392);
 }
