@@ -466,7 +466,7 @@ fn the_promises_hold_in_every_story() {
         assert_eq!(what, None, "seed {seed}, {ops} operations");
         return;
     }
-    let seeds = number("MODEL_CHECK_SEEDS").unwrap_or(4_000);
+    let seeds = number("MODEL_CHECK_SEEDS").unwrap_or(2_500);
     let from = number("MODEL_CHECK_FROM").unwrap_or(0);
     let began = std::time::Instant::now();
     let (ops, found) = tell_all(from, from + seeds, Broken::Not, 10);
