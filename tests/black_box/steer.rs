@@ -38,7 +38,7 @@ fn wait_returns_when_the_last_task_has_ended_and_not_before() {
     early.says(&["not complete after 300ms: 0 finished, 0 failed, 1 to go"]);
     let wait = farm.pytf(["wait", "w"]).start();
     gate.open(1);
-    let done = wait.wait().exits(0);
+    let done = wait.wait().leaves(0);
     assert_eq!(done.stdout, b"complete: 1 finished, 0 failed\n");
     pytf.wait().exits(0);
 }
