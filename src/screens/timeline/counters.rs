@@ -17,6 +17,12 @@ use crate::model::series::Series;
 /// The process that the curves of the whole run are in.
 const RUN: u64 = 1_000_000;
 
+/// The last time that any farmer has recorded.
+fn last(plan: &Plan) -> u64 {
+    let times = plan.farmers().map(|(farmer, _)| farmer.last);
+    times.max().unwrap_or(0)
+}
+
 impl Trace<'_> {
     /// Draws all curves.
     pub(super) fn counters(&mut self, plan: &Plan) -> io::Result<()> {
@@ -50,15 +56,16 @@ impl Trace<'_> {
     /// Running tasks and CPUs in use.
     fn curves(&mut self, plan: &Plan, pid: u64, series: &Series) -> io::Result<()> {
         let width = float(series.width());
-        let mut last = None;
-        let mut end = 0;
+        let mut before = None;
+        // Of a run that is too short for a stretch.
+        let mut end = last(plan);
         for (at, stretch) in series.iter() {
             end = at + series.width();
             let found = (stretch.busy, stretch.cpu);
-            if !plan.is_in(end) || last == Some(found) {
+            if !plan.is_in(end) || before == Some(found) {
                 continue;
             }
-            last = Some(found);
+            before = Some(found);
             self.counter(pid, "running tasks", at, float(stretch.busy) / width)?;
             self.counter(pid, "CPUs in use", at, float(stretch.cpu) / width)?;
         }
@@ -70,6 +77,9 @@ impl Trace<'_> {
     fn left(&mut self, plan: &Plan, series: &Series) -> io::Result<()> {
         let mut left = plan.run.counts.left();
         let mut points = Vec::new();
+        if series.iter().next().is_none() {
+            points.push((last(plan), left));
+        }
         for (at, stretch) in series.iter().rev() {
             points.push((at + series.width(), left));
             left += stretch.ended;

@@ -356,6 +356,21 @@ proptest! {
     }
 }
 
+/// A farmer that was killed as soon as its first task had started.
+#[test]
+fn a_run_that_is_too_short_for_a_curve_has_its_points() {
+    let dir = workdir(&["a", "b"]);
+    dir.journal("n1.0.1.1", &[header("n1", T, 1), start(0, 1, 0, T)]);
+    let trace = timeline(&dir);
+    let events = trace["traceEvents"].as_array().unwrap();
+    for name in ["running tasks", "CPUs in use", "tasks left"] {
+        let of_run = |event: &&Value| event["ph"] == "C" && event["name"] == name;
+        let times: Vec<_> = events.iter().filter(of_run).map(|e| &e["ts"]).collect();
+        assert!(!times.is_empty(), "no curve {name}");
+        assert!(times.iter().all(|at| **at == 0), "{name}: {times:?}");
+    }
+}
+
 #[test]
 fn a_workdir_without_journals_has_an_empty_timeline() {
     let dir = workdir(&["true"]);
