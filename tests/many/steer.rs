@@ -15,7 +15,7 @@ const SIZE: usize = 4;
 /// nothing, the model check sees.)
 #[test]
 fn orders_during_a_storm_of_kills_lose_and_double_nothing() {
-    let strikes = setting("PYTF_TEST_KILLS", 20);
+    let strikes = setting("PYTF_TEST_KILLS", 8);
     let n = strikes * 50;
     let mut random = Random::new();
     let farm = farm(n, 200, &mut random);
