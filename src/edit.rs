@@ -40,13 +40,13 @@ pub(crate) fn edit(args: &Edit) -> Result<RunExit, StartError> {
         StartError::Workdir(Error::Refused(what))
     })?;
     let dialect = Dialect::of(args.plain, std::env::vars_os().map(|(name, _)| name));
-    let text = loop {
+    loop {
         let text = file.edited().map_err(refused)?;
         if text == file.text {
             return Ok(say("not edited: nothing was changed\n"));
         }
         match parse(&text, &before, &dialect) {
-            Ok(_) => break text,
+            Ok(after) => return apply(&mut outside, &before, &after),
             Err(why) if asks_again(&why) => {}
             Err(why) => {
                 let path = file.keep();
@@ -56,8 +56,11 @@ pub(crate) fn edit(args: &Edit) -> Result<RunExit, StartError> {
                 )));
             }
         }
-    };
-    let after = parse(&text, &before, &dialect).map_err(refused)?;
+    }
+}
+
+/// Applies an edit; says what it has done.
+fn apply(outside: &mut Outside, before: &[u8], after: &[Line<'_>]) -> Result<RunExit, StartError> {
     let author = Author {
         by: this_user(),
         reason: Some("edited".into()),
@@ -67,8 +70,8 @@ pub(crate) fn edit(args: &Edit) -> Result<RunExit, StartError> {
         who,
         waiter,
         ..
-    } = &mut outside;
-    let done = edit_waiting(workdir, who, waiter, (&before, &after), &author)?;
+    } = outside;
+    let done = edit_waiting(workdir, who, waiter, (before, after), &author)?;
     let Some((state, edited)) = done else {
         return Ok(say("nothing was changed\n"));
     };

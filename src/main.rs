@@ -14,7 +14,7 @@ use std::process::ExitCode;
 use std::sync::Arc;
 
 use pytf::cli::{
-    Cancel, Cli, Command, Devices, Log, Repair, Request, Reset, Retry, default_workdir,
+    Cancel, CheckArgs, Cli, Command, Devices, Log, Repair, Request, Reset, Retry, default_workdir,
     nearest_command,
 };
 use pytf::exit::RunExit;
@@ -29,7 +29,6 @@ use pytf::model::escape::clip;
 use pytf::model::ids::Ids;
 use pytf::model::liveness::DEFAULT_TAKEOVER;
 use pytf::model::refusal::hint;
-use pytf::model::task::TaskId;
 use pytf::model::tasklist::Dialect;
 use pytf::screens::log::{LogRequest, show};
 use pytf::ui::progress::warn;
@@ -69,9 +68,8 @@ fn main() -> ExitCode {
             tasks,
             workdir,
             options,
-            show,
-            json,
-        } => check_list(&options::farm(tasks, workdir, *options), show, json),
+            check,
+        } => check_list(&options::farm(tasks, workdir, *options), &check),
         Request::Command(command) => {
             // It starts no process that would inherit it.
             open_files::raise();
@@ -169,8 +167,8 @@ fn not_started(error: &StartError, workdir: &Path) -> RunExit {
 }
 
 /// `pytf check`
-fn check_list(options: &Options, show: Option<TaskId>, json: bool) -> RunExit {
-    let done = match show {
+fn check_list(options: &Options, args: &CheckArgs) -> RunExit {
+    let done = match args.show {
         Some(id) => command_line(options, id).map(|line| {
             if let Some(line) = line {
                 return say(&(line + "\n"));
@@ -179,7 +177,7 @@ fn check_list(options: &Options, show: Option<TaskId>, json: bool) -> RunExit {
             RunExit::Usage
         }),
         None => check::check(options).map(|check| {
-            let text = if json {
+            let text = if args.json {
                 format!("{}\n", check.json())
             } else {
                 check.text()

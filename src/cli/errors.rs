@@ -7,7 +7,7 @@ use std::os::unix::ffi::OsStrExt;
 use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::{Arg, Command};
 
-use super::arguments::nearest_command;
+use super::arguments::{COMMANDS, nearest_command};
 use crate::model::template::is_mark;
 
 /// Options of other programs, and what to use instead.
@@ -54,10 +54,11 @@ pub(super) fn clearer(
             } else {
                 // A second task list. Mostly a task is meant, with its arguments, or a command
                 // whose name is misspelled.
+                let (last, others) = COMMANDS.split_last().unwrap_or((&"", &[]));
                 Some(format!(
                     "unexpected '{word}': there is one TASKLIST, a file with a command on each \
-                     line; the other commands are check, status, watch, log, retry, add, wait, pause, \
-                     resume, drain, stop, cancel, edit, close, repair, report, timeline, export and devices"
+                     line; the commands of pytf are {} and {last}",
+                    others.join(", ")
                 ))
             }
         }

@@ -36,9 +36,9 @@ pub struct FarmArgs {
 
     /// In place of a list: a command and its values
     ///
-    /// As in -- ./md -T {} ::: 300 310. The command runs once for each value after :::, or for each line of the files after
-    /// ::::. With several lists it runs for each combination of their values; :::+ and
-    /// ::::+ go along with the list before. The words mean what they mean to GNU parallel:
+    /// As in -- ./md -T {} ::: 300 310. The command runs once for each value after :::, or
+    /// for each line of the files after ::::. With several lists it runs for each
+    /// combination of their values; :::+ and ::::+ go along with the list before. The words mean what they mean to GNU parallel:
     /// {} is the value, {2} that of the second list, {.} without extension, {/} without
     /// folder, {//} the folder, {/.} the name alone, {#} the number of the task. Values are
     /// quoted for the shell; the command is not. --workdir is required.

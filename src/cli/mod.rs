@@ -57,10 +57,8 @@ pub enum Request {
         workdir: PathBuf,
         /// The options of the farm.
         options: Box<FarmArgs>,
-        /// Only show how this task would be executed.
-        show: Option<TaskId>,
-        /// Whether the answer is for programs.
-        json: bool,
+        /// What is asked.
+        check: CheckArgs,
     },
     /// One of the other commands.
     Command(Command),
@@ -183,20 +181,22 @@ pub struct ExplicitFarm {
 /// made. All options of the farm are allowed. The exit status is 1 when a task would fail.
 #[derive(Clone, Debug, Args)]
 pub struct ExplicitCheck {
-    /// The task list and the options of the farm
-    #[arg(
-        value_name = "TASKLIST",
-        required = true,
-        trailing_var_arg = true,
-        allow_hyphen_values = true
-    )]
-    list: Vec<OsString>,
+    #[command(flatten)]
+    farm: ExplicitFarm,
+    #[command(flatten)]
+    check: CheckArgs,
+}
+
+// Without a comment for the help: it would replace that of the command.
+#[expect(missing_docs, reason = "each has its help")]
+#[derive(Clone, Debug, Default, Args)]
+pub struct CheckArgs {
     /// Show the command line by which a task would be run
     #[arg(long, value_name = "ID")]
-    show: Option<TaskId>,
+    pub show: Option<TaskId>,
     /// One JSON object
     #[arg(long)]
-    json: bool,
+    pub json: bool,
 }
 
 /// The command line of `pytf check`.
@@ -215,12 +215,8 @@ pub struct ExplicitCheck {
 struct CheckAlone {
     #[command(flatten)]
     farm: FarmArgs,
-    /// Show the command line by which a task would be run
-    #[arg(long, value_name = "ID")]
-    show: Option<TaskId>,
-    /// One JSON object
-    #[arg(long)]
-    json: bool,
+    #[command(flatten)]
+    check: CheckArgs,
 }
 
 /// The command line of the farm alone: no word in it is a command.
@@ -369,9 +365,10 @@ impl Cli {
             .try_get_matches_from_mut(&argv)
             .map_err(|error| clearer(error, &mut command, &argv, &variable))?;
         let request = if is_check {
-            CheckAlone::from_arg_matches(&matches).map(CheckAlone::request)
+            let alone = CheckAlone::from_arg_matches(&matches);
+            alone.map(|alone| alone.farm.request(Some(alone.check)))
         } else if command.get_subcommands().next().is_none() {
-            FarmAlone::from_arg_matches(&matches).map(|alone| alone.farm.request())
+            FarmAlone::from_arg_matches(&matches).map(|alone| alone.farm.request(None))
         } else {
             Self::from_arg_matches(&matches).map(Self::request)
         };
@@ -396,7 +393,7 @@ impl Cli {
     /// What is asked for, or what is wrong with it.
     fn request(self) -> Result<Request, Fault> {
         let Some(given) = self.command else {
-            return self.farm.request();
+            return self.farm.request(None);
         };
         match given.fault() {
             None => Ok(Request::Command(given)),
@@ -409,46 +406,27 @@ impl Cli {
 type Fault = (ErrorKind, String);
 
 impl FarmArgs {
-    /// A farm with these options, or with `--dry-run` what it would run.
-    fn request(self) -> Result<Request, Fault> {
-        let (tasks, workdir, options) = self
-            .check()
-            .map_err(|why| (ErrorKind::MissingRequiredArgument, why))?;
+    /// A farm with these options, or what it would run: if that is asked, or with `--dry-run`.
+    fn request(self, check: Option<CheckArgs>) -> Result<Request, Fault> {
+        let missing = |why| (ErrorKind::MissingRequiredArgument, why);
+        let (tasks, workdir, options) = self.check().map_err(missing)?;
         let options = Box::new(options);
-        Ok(if options.dry_run {
-            Request::Check {
+        let Some(check) = check.or_else(|| options.dry_run.then(CheckArgs::default)) else {
+            return Ok(Request::Farm {
                 tasks,
                 workdir,
                 options,
-                show: None,
-                json: false,
-            }
-        } else {
-            Request::Farm {
-                tasks,
-                workdir,
-                options,
-            }
-        })
-    }
-}
-
-impl CheckAlone {
-    fn request(self) -> Result<Request, Fault> {
-        let (tasks, workdir, options) = self
-            .farm
-            .check()
-            .map_err(|why| (ErrorKind::MissingRequiredArgument, why))?;
+            });
+        };
         if matches!(tasks, Tasks::Added) {
             let why = "no TASKLIST is given: there is nothing to check";
-            return Err((ErrorKind::MissingRequiredArgument, why.into()));
+            return Err(missing(why.into()));
         }
         Ok(Request::Check {
             tasks,
             workdir,
-            options: Box::new(options),
-            show: self.show,
-            json: self.json,
+            options,
+            check,
         })
     }
 }

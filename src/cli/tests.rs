@@ -271,6 +271,8 @@ fn a_command_and_its_values_stand_in_place_of_a_list() {
         ("-w w -- ./md 300", "no values follow the command"),
         ("-w w -- ./md ::: ", "no values follow ':::'"),
         ("tasks.txt -w w -- ./md ::: a", "TASKLIST"),
+        ("--dry-run -w w", "nothing to check"),
+        ("check -w w", "nothing to check"),
     ] {
         let error = error(line);
         assert!(error.contains(part), "'{line}': {error}");

@@ -3,6 +3,7 @@
 //! Guarantee: the list is read, and its lines are turned into programs, as a farm on this
 //! node would do it; nothing is executed but the shell, with `-n`, which executes nothing.
 
+use std::cell::Cell;
 use std::collections::HashMap;
 use std::ffi::OsStr;
 use std::io::Read;
@@ -22,6 +23,7 @@ use crate::model::escape::{clip, escape};
 use crate::model::figures::grouped;
 use crate::model::task::{TaskId, fingerprint};
 use crate::model::tasklist::{Dialect, Occurrences, Parser};
+use crate::runner::direct::is_taken;
 use crate::runner::shell::Kind;
 use crate::runner::{How, Runner, explain};
 use crate::ui::summary::quoted;
@@ -64,28 +66,21 @@ struct Fault {
 
 /// Checks the list of a farm with these options.
 pub fn check(options: &Options) -> Result<Check, StartError> {
-    let env = task_variables(options);
-    let (bytes, dialect) = read(
-        options,
-        Dialect::of(options.plain, env.iter().map(|(name, _)| name.clone())),
-    )?;
-    let node = Node::read(options, env)?;
+    let list = List::read(options)?;
+    let node = &list.node;
     let mut checker = Checker::new(node.runner.clone());
-    let (remarks, tasks) = each(options, &bytes, &dialect, |line, id, task| {
-        checker.see(line, id, task);
-    })?;
+    let (remarks, tasks) = list.each(options, |line, id, task| checker.see(line, id, task))?;
     let mut notes = node.warnings.clone();
     notes.extend(node.plan.remarks.iter().cloned());
     notes.extend(checker.notes());
     notes.extend(remarks);
     notes.extend(in_workdir(&options.workdir));
+    let opening = node.opening(options, counted(tasks, "task", "tasks"));
     Ok(Check {
         tasks,
         direct: checker.direct,
         shell: node.runner.shell().path.display().to_string(),
-        opening: node
-            .opening(options, counted(tasks, "task", "tasks"))
-            .text(),
+        opening: opening.text(),
         slots: node.slots,
         notes,
         faulty: checker.faulty,
@@ -96,14 +91,9 @@ pub fn check(options: &Options) -> Result<Check, StartError> {
 /// The command line by which a farm would execute this task of the list, or why it cannot;
 /// none: the list has no such task.
 pub fn command_line(options: &Options, wanted: TaskId) -> Result<Option<String>, StartError> {
-    let env = task_variables(options);
-    let (bytes, dialect) = read(
-        options,
-        Dialect::of(options.plain, env.iter().map(|(name, _)| name.clone())),
-    )?;
-    let mut runner = Node::read(options, env)?.runner;
-    let mut found = None;
-    each(options, &bytes, &dialect, |_, id, task| {
+    let list = List::read(options)?;
+    let (mut runner, mut found) = (list.node.runner.clone(), None);
+    list.each(options, |_, id, task| {
         if id == wanted {
             found = Some(match runner.to_argv(task) {
                 How::Exec { program, argv } => {
@@ -123,66 +113,78 @@ pub fn command_line(options: &Options, wanted: TaskId) -> Result<Option<String>,
     Ok(found.map(|text| clip(&escape(text.as_bytes()), SHOWN)))
 }
 
-/// The bytes of the list and how they are read. A FIFO is not read: that would empty it.
-fn read(options: &Options, dialect: Dialect) -> Result<(Vec<u8>, Dialect), StartError> {
-    match Source::open(&options.tasks, dialect)? {
-        Source::File(list) => Ok((list.contents()?, list.dialect().clone())),
-        Source::Stream(None, dialect) => {
-            let mut bytes = Vec::new();
-            let read = std::io::stdin().read_to_end(&mut bytes);
-            read.map_err(|error| StartError::System("read standard input", error))?;
-            Ok((bytes, dialect))
-        }
-        Source::Stream(Some(path), _) => {
-            let path = path.display();
-            let why = format!("{path} is not a regular file: to check it would use up its tasks");
-            Err(ListFailure::Refused(why).into())
-        }
-        Source::Workdir => {
-            let why = "the tasks of a workdir are checked when they are added";
-            Err(ListFailure::Refused(why.into()).into())
-        }
-    }
+/// A task list as a farm on this node reads it.
+struct List {
+    bytes: Vec<u8>,
+    dialect: Dialect,
+    node: Node,
 }
 
-/// Shows each task with the number of its last line, from 1, and its id; returns what is to be
-/// said about the list, and the number of tasks.
-fn each(
-    options: &Options,
-    bytes: &[u8],
-    dialect: &Dialect,
-    mut see: impl FnMut(u64, TaskId, &[u8]),
-) -> Result<(Vec<String>, u64), ListFailure> {
-    let wrong = |source| ListFailure::Wrong {
-        list: match &options.tasks {
-            TaskList::Stdin => "standard input".to_owned(),
-            TaskList::File(path) => path.display().to_string(),
-            TaskList::Template(_) => "after --".to_owned(),
-            TaskList::Added => "the workdir".to_owned(),
-        },
-        source,
-    };
-    let (mut parser, mut id) = (Parser::of(dialect.clone()), 0);
-    for line in bytes.split_inclusive(|&byte| byte == b'\n') {
-        let number = parser.lines() + 1;
+impl List {
+    /// Reads it. A FIFO is not read: that would empty it.
+    fn read(options: &Options) -> Result<Self, StartError> {
+        let env = task_variables(options);
+        let dialect = Dialect::of(options.plain, env.iter().map(|(name, _)| name.clone()));
+        let refused = |why| Err(ListFailure::Refused(why).into());
+        let (bytes, dialect) = match Source::open(&options.tasks, dialect)? {
+            Source::File(list) => (list.contents()?, list.dialect().clone()),
+            Source::Stream(None, dialect) => {
+                let mut bytes = Vec::new();
+                let read = std::io::stdin().read_to_end(&mut bytes);
+                read.map_err(|error| StartError::System("read standard input", error))?;
+                (bytes, dialect)
+            }
+            Source::Stream(Some(path), _) => {
+                let path = path.display();
+                return refused(format!(
+                    "{path} is not a regular file: to check it would use up its tasks"
+                ));
+            }
+            Source::Workdir => {
+                return refused("the tasks of a workdir are checked when they are added".into());
+            }
+        };
+        let node = Node::read(options, env)?;
+        Ok(Self {
+            bytes,
+            dialect,
+            node,
+        })
+    }
+
+    /// Shows each task with the number of its last line, from 1, and its id; returns what is to
+    /// be said about the list, and the number of tasks.
+    fn each(
+        &self,
+        options: &Options,
+        mut see: impl FnMut(u64, TaskId, &[u8]),
+    ) -> Result<(Vec<String>, u64), ListFailure> {
+        let wrong = |source| ListFailure::Wrong {
+            list: match &options.tasks {
+                TaskList::Stdin => "standard input".to_owned(),
+                TaskList::File(path) => path.display().to_string(),
+                TaskList::Template(_) => "after --".to_owned(),
+                TaskList::Added => "the workdir".to_owned(),
+            },
+            source,
+        };
+        let (mut parser, number, mut id) = (Parser::of(self.dialect.clone()), Cell::new(0), 0);
         let mut emit = |task: &[u8]| {
-            see(number, TaskId(id), task);
+            see(number.get(), TaskId(id), task);
             id += 1;
         };
-        parser.feed(line, &mut emit).map_err(wrong)?;
+        for line in self.bytes.split_inclusive(|&byte| byte == b'\n') {
+            number.set(parser.lines() + 1);
+            parser.feed(line, &mut emit).map_err(wrong)?;
+        }
+        parser.finish(&mut emit).map_err(wrong)?;
+        Ok((parser.remarks().messages(), id))
     }
-    let number = parser.lines() + 1;
-    let mut emit = |task: &[u8]| {
-        see(number, TaskId(id), task);
-        id += 1;
-    };
-    parser.finish(&mut emit).map_err(wrong)?;
-    Ok((parser.remarks().messages(), id))
 }
 
 /// What is to be said of a workdir that has a run already.
 fn in_workdir(path: &Path) -> Option<String> {
-    let counts = Run::open(path).ok()?.counts;
+    let counts = Run::counts_of(path).ok()?;
     let (finished, failed) = (grouped(counts.finished), grouped(counts.failed));
     let left = grouped(counts.left());
     Some(format!(
@@ -324,25 +326,6 @@ impl Checker {
 /// A line without the letters and digits of its words, so that lines with the same syntax are
 /// equal. Words that mean something to a shell stay.
 fn shape(line: &[u8]) -> Vec<u8> {
-    const WORDS: [&[u8]; 17] = [
-        b"if",
-        b"then",
-        b"elif",
-        b"else",
-        b"fi",
-        b"for",
-        b"in",
-        b"while",
-        b"until",
-        b"do",
-        b"done",
-        b"case",
-        b"esac",
-        b"select",
-        b"function",
-        b"time",
-        b"coproc",
-    ];
     let is_word = |byte: &u8| byte.is_ascii_alphanumeric() || b"_-./,:+@%".contains(byte);
     let mut shape = Vec::new();
     let mut rest = line;
@@ -352,7 +335,7 @@ fn shape(line: &[u8]) -> Vec<u8> {
         rest = after;
         match len {
             0 => shape.push(byte),
-            _ if WORDS.contains(&word) => shape.extend_from_slice(word),
+            _ if is_taken(word) => shape.extend_from_slice(word),
             _ => shape.push(b'w'),
         }
     }

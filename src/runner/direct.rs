@@ -140,7 +140,7 @@ pub fn is_same(name: &[u8]) -> bool {
 
 /// Whether the word is a reserved word, a builtin or a predefined alias of one of the
 /// shells.
-fn is_taken(name: &[u8]) -> bool {
+pub fn is_taken(name: &[u8]) -> bool {
     TAKEN.split(' ').any(|taken| taken.as_bytes() == name)
 }
 

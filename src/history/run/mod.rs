@@ -113,6 +113,14 @@ impl Run {
         Ok(run)
     }
 
+    /// Reads the counts of a workdir alone, without the journals.
+    pub fn counts_of(workdir: &Path) -> Result<Counts, RunError> {
+        if !is_workdir(workdir) {
+            return Err(RunError::NoWorkdir(workdir.to_owned()));
+        }
+        Ok(Counts::read(workdir)?)
+    }
+
     /// Reads what is new.
     pub fn refresh(&mut self) -> Result<(), RunError> {
         let mut known: HashMap<String, Farmer> = self

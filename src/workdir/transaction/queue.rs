@@ -117,9 +117,14 @@ impl Txn<'_> {
 
     /// Lets these lines be `toprocess`.
     pub fn set_waiting(&mut self, lines: &[u8]) -> Result<()> {
-        let generation = self.state.queue().generation + 1;
         let mut new = self.new_file(TOPROCESS)?;
         new.write(lines).context("write", TOPROCESS)?;
+        self.replace_queue(new)
+    }
+
+    /// Lets a new file, of which all tasks wait, be `toprocess`.
+    fn replace_queue(&mut self, new: NewFile) -> Result<()> {
+        let generation = self.state.queue().generation + 1;
         let queue = Queue::unclaimed(new.committed(), new.head(), generation);
         self.replace(TOPROCESS, new)?;
         self.state.set_queue(queue);
@@ -141,12 +146,11 @@ impl Txn<'_> {
             let rest = checksum::rest(sum, front.sum, len - front.len);
             self.check_sum(TOPROCESS, rest, queue.rest())?;
         }
-        let rest = Queue::unclaimed(new.committed(), new.head(), queue.generation + 1);
-        self.replace(TOPROCESS, new)?;
-        self.state.set_queue(Queue {
-            left: queue.left + front.lines,
-            ..rest
-        });
+        self.replace_queue(new)?;
+        // Lines that are copied are not counted.
+        let left = queue.left + front.lines;
+        let queue = self.state.queue();
+        self.state.set_queue(Queue { left, ..queue });
         Ok(())
     }
 
@@ -175,9 +179,7 @@ impl Txn<'_> {
         if n == 0 {
             return Ok(0);
         }
-        let rest = Queue::unclaimed(stay.committed(), stay.head(), queue.generation + 1);
-        self.replace(TOPROCESS, stay)?;
-        self.state.set_queue(rest);
+        self.replace_queue(stay)?;
         Ok(n)
     }
 
