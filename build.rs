@@ -11,7 +11,7 @@ fn main() {
         Some(commit) => format!("{version} ({commit})"),
         None => version,
     };
-    println!("cargo:rustc-env=PYTF_BUILD={build}");
+    println!("cargo:rustc-env=BUILD_VERSION={build}");
 }
 
 /// The checkout's commit. A copy of the sources inside another repository (as

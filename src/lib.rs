@@ -15,4 +15,4 @@ pub mod ui;
 pub mod workdir;
 
 /// Version and commit of this build.
-pub const VERSION: &str = env!("PYTF_BUILD");
+pub const VERSION: &str = env!("BUILD_VERSION");

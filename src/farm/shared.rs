@@ -96,14 +96,9 @@ impl CancelledAttempts {
         self.has_any.store(true, Ordering::Release);
     }
 
-    /// Whether there are any.
-    pub(super) fn has_any(&self) -> bool {
-        self.has_any.load(Ordering::Acquire)
-    }
-
     /// Whether this attempt is one of them.
     pub(super) fn contains(&self, id: TaskId, attempt: u32) -> bool {
-        if !self.has_any() {
+        if !self.has_any.load(Ordering::Acquire) {
             return false;
         }
         let all = self.all.lock().unwrap_or_else(PoisonError::into_inner);

@@ -114,9 +114,7 @@ impl Supervisor<'_> {
         self.limit_at = self.farm.options.task_timeout.map(|_| Duration::ZERO);
         while self.farmer.phase() != Phase::Done {
             let farmer_at = self.farmer.deadline().map(|at| at + frozen);
-            let may_end = !self.suspension.is_on() || self.shared.cancelled.has_any();
-            let limit_at = self.limit_at.filter(|_| may_end);
-            let wakes = [Some(self.show_at), farmer_at, limit_at];
+            let wakes = [Some(self.show_at), farmer_at, self.limit_at];
             let planned = wakes.into_iter().flatten().min().unwrap_or_default();
             let event = self
                 .farm
@@ -129,7 +127,7 @@ impl Supervisor<'_> {
                 self.thawed(now, late);
             }
             let is_cancel = matches!(event, Ok(Event::Cancel(_)));
-            if is_cancel || limit_at.is_some_and(|at| now >= at) {
+            if is_cancel || self.limit_at.is_some_and(|at| now >= at) {
                 self.limit_at = Some(self.enforce_limits(now));
             }
             let signal = match &event {
@@ -451,16 +449,20 @@ impl Supervisor<'_> {
             .zip(self.shared.processes.iter())
             .filter_map(|(slot, process)| {
                 let running = process.running()?;
-                let since = running.started.saturating_duration_since(began);
+                let is_cancelled = cancelled.contains(running.id, running.attempt);
+                // A task that is stopped does not reach its time limit. One that was asked to
+                // end is not stopped.
+                let is_asked = running.stop_reason.is_some();
+                if self.suspension.is_on() && !is_cancelled && !is_asked {
+                    return None;
+                }
                 Some(RunningTask {
                     slot,
                     pid: running.pid.as_raw(),
-                    since,
-                    is_cancelled: cancelled.contains(running.id, running.attempt),
+                    since: running.started.saturating_duration_since(began),
+                    is_cancelled,
                 })
             })
-            // A task that is stopped does not reach its time limit.
-            .filter(|task| task.is_cancelled || !self.suspension.is_on())
             .collect();
         let (due, next) = self.limits.due(now, &running);
         for over in due {
@@ -468,10 +470,11 @@ impl Supervisor<'_> {
                 LimitAction::Terminate(slot) => (slot, &[Signal::SIGTERM, Signal::SIGCONT]),
                 LimitAction::Kill(slot) => (slot, &[Signal::SIGKILL]),
             };
-            let is_cancelled = |task: &&RunningTask| task.slot == slot && task.is_cancelled;
-            let why = match running.iter().find(is_cancelled) {
-                Some(_) => StopReason::Cancel,
-                None => StopReason::TimeLimit,
+            let is_it = |task: &RunningTask| task.slot == slot && task.is_cancelled;
+            let why = if running.iter().any(is_it) {
+                StopReason::Cancel
+            } else {
+                StopReason::TimeLimit
             };
             self.shared.processes[slot as usize].stop(why, signals);
         }

@@ -304,6 +304,22 @@ fn the_time_limit_of_a_stopped_task_does_not_run() {
     farm.assert_exact(2, &[0, 1], &[]);
 }
 
+/// A task that was asked to end before the pause is not stopped, and is killed in time.
+#[test]
+fn a_pause_does_not_save_a_task_that_is_over_its_time_limit() {
+    let farm = Farm::of("trap 'touch asked' TERM; while :; do sleep 0.1; done\n");
+    let limits = "--takeover 6 --task-timeout 0.3s --grace 4";
+    let pytf = farm.farm(limits).start();
+    until("it is asked to end", || farm.path("asked").exists());
+    farm.pytf(["pause", "w", "--stop"]).run().leaves(0);
+    until("the pause is obeyed", || {
+        pytf.stderr().contains("running tasks are stopped")
+    });
+    until("it was killed", || farm.ids("failed") == [0]);
+    assert!(farm.text("w/lock").contains("\"stopped\":true"));
+    pytf.wait().exits(1);
+}
+
 /// All processes that are there stop, as after SIGTERM; one that starts later runs the rest.
 #[test]
 fn stop_ends_the_processes_that_are_there_and_no_later_one() {

@@ -114,7 +114,7 @@ fn node<'a>(run: &Run, host: &'a str, farmers: Vec<&'a Farmer>, faults: &Faults<
         ),
         busy: run.busy(farmers.iter().copied()),
         forgiven: failures
-            .filter(|failure| faults.is_nodes(failure.id, host))
+            .filter(|failure| failure.outcome.is_failure() && faults.is_nodes(failure.id, host))
             .count() as u64,
         farmers,
     }
