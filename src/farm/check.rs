@@ -309,7 +309,7 @@ impl Checker {
         let mut notes = Vec::new();
         if self.repeated.count > 0 {
             notes.push(format!(
-                "{}: the same task as in line {}, which runs once more",
+                "{}: the same task as in line {}: it runs again",
                 self.repeated, self.repeats
             ));
         }

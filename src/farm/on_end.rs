@@ -19,6 +19,7 @@ use super::message::Event;
 use super::shared::Farm;
 use super::summary_scope::{FEW, are_dead};
 use super::supervisor::FarmerEnd;
+use super::task_env::var;
 use crate::exit::RunExit;
 use crate::history::run::{Farmer, Run as Record};
 use crate::host::process::{ProcessEnd, Running, SlotProcess, Spawn, Status, StopReason};
@@ -163,9 +164,7 @@ fn environment(farm: &Farm, state: &State, exit: RunExit) -> Vec<CString> {
     ];
     let known = known.map(|(name, value)| (OsString::from(name), value));
     ours.chain(known)
-        .filter_map(|(name, value)| {
-            CString::new([name.as_bytes(), b"=", value.as_bytes()].concat()).ok()
-        })
+        .filter_map(|(name, value)| var(name.as_bytes(), value.as_bytes()))
         .collect()
 }
 

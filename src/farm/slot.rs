@@ -369,6 +369,10 @@ impl Slot {
                         noted: false,
                     };
                     self.shared.processes[self.number as usize].set(running);
+                    // Whoever cancelled it in between has not found it.
+                    if self.shared.cancelled.contains(id, attempt) {
+                        self.shared.send(Event::CancelledRuns);
+                    }
                     return Ok(Started::Runs { pid, at });
                 }
                 Err(errno) if is_passing(errno) => {

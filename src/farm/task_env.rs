@@ -85,6 +85,6 @@ impl TaskEnv {
 }
 
 /// `name=value`; none if it has a NUL byte, which an environment cannot hold.
-fn var(name: &[u8], value: &[u8]) -> Option<CString> {
+pub(super) fn var(name: &[u8], value: &[u8]) -> Option<CString> {
     CString::new([name, b"=", value].concat()).ok()
 }

@@ -60,28 +60,21 @@ pub struct Ended {
     pub failed: u64,
     /// In `failed` since they were cancelled, where that was asked for.
     pub cancelled: u64,
-    /// Neither.
+    /// In neither file.
     pub left: u64,
 }
 
 impl Named {
     /// These tasks.
     pub fn new(all: Ids) -> Self {
-        let mut open = IdSet::default();
-        open.insert(&all);
+        let open = IdSet::from(all.clone());
         let read = 0;
         Self { all, open, read }
     }
 
     /// Those that are not among the first `known`, which are all that there are.
     pub fn unknown(&self, known: u64) -> Ids {
-        let mut unknown = self.open.clone();
-        if let Some(last) = known.checked_sub(1)
-            && let Ok(there) = format!("0-{last}").parse()
-        {
-            unknown.remove(&there);
-        }
-        unknown.ids()
+        self.open.clone().split_off(TaskId(known)).ids()
     }
 
     /// Those that were dropped: their lines are no longer in the task list.

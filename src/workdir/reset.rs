@@ -23,7 +23,7 @@ use crate::workdir::liveness::{self, Waiting};
 use crate::workdir::membership;
 use crate::workdir::recovery::{self, Fencer, Suspect};
 use crate::workdir::repair::check_nobody_works;
-use crate::workdir::state::{self, Act, Queue, Rename};
+use crate::workdir::state::{self, Act, Rename};
 use crate::workdir::transaction::{Attempts, RequeueReason, Txn, note, parse_note};
 
 /// What a reset has made of a run.
@@ -65,11 +65,11 @@ pub fn reset(
     from: TaskId,
 ) -> Result<Reset> {
     let dir = &workdir.dir;
-    {
+    let dead = {
         let lock = dir.open(LOCK, Open::Create).context("open", LOCK)?;
-        check_nobody_works(workdir, &*lock, waiting)?;
-    }
-    fence_dead(workdir, who, waiting)?;
+        check_nobody_works(workdir, &*lock, waiting)?
+    };
+    fence_dead(workdir, who, waiting, &dead)?;
     membership::check_age(dir)?;
     let mut txn = Txn::begin(workdir, who, waiting)?;
     let known = txn.state().tasks.lines;
@@ -95,12 +95,18 @@ pub fn reset(
     Ok(reset)
 }
 
-/// Fences the farmers that are dead: all, since nobody works.
-fn fence_dead(workdir: &Workdir, who: &str, waiting: &mut dyn Waiting) -> Result<()> {
+/// Fences these farmers, which are dead, and those without a journal. One that has started since
+/// they were judged is left alone: it may have been silent for only a moment.
+fn fence_dead(
+    workdir: &Workdir,
+    who: &str,
+    waiting: &mut dyn Waiting,
+    dead: &[String],
+) -> Result<()> {
     let dir = &workdir.dir;
     let present = membership::present(dir)?;
     let without = membership::without_journal(dir, &present)?;
-    for farmer in &present {
+    for farmer in dead {
         let Some((seen, _)) = liveness::judge(workdir, farmer, waiting)? else {
             // It has left meanwhile.
             continue;
@@ -201,8 +207,8 @@ impl NewFiles {
         (state.requeued, state.orders) = (requeued.committed(), orders.committed());
         state.cancelled = cancelled;
         (state.paused, state.stopped, state.interrupted) = (false, false, 0);
-        let generation = state.queue().generation + 1;
-        state.set_queue(Queue::unclaimed(left.committed(), left.head(), generation));
+        txn.replace_queue(left)?;
+        let state = txn.state();
         if let Some(what) = state.contradiction() {
             return Err(txn.damaged(LOCK, what));
         }
@@ -211,7 +217,6 @@ impl NewFiles {
             left: state.left(),
             ended: state.finished.lines + state.failed.lines,
         };
-        txn.replace(TOPROCESS, left)?;
         txn.replace(FINISHED, finished)?;
         txn.replace(FAILED, failed)?;
         txn.replace(REQUEUED, requeued)?;

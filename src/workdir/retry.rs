@@ -86,24 +86,27 @@ pub(super) fn take_failed(
     let (mut attempts, mut cancels) = (Attempts::default(), Cancels::default());
     txn.refresh(&mut attempts)?;
     cancels.refresh(txn)?;
-    let is_cancelled = |id| cancels.contains(id, attempts.of(id));
-    let mut n_cancelled = 0;
+    // Of the failures, which are not cancelled ones, the first are those of earlier runs.
+    let (mut n_cancelled, mut n_failures, mut n_before) = (0, 0, 0);
+    let before = txn.state().failed_before;
     let mut stay = txn.new_file(FAILED)?;
     let (mut taken, mut write) = (Vec::new(), Ok(()));
-    txn.each_line(FAILED, |line| match parse_line(line) {
-        Some((id, text)) if is_wanted(id, is_cancelled(id)) => {
-            n_cancelled += u64::from(is_cancelled(id));
+    txn.each_line(FAILED, |line| {
+        let task = parse_line(line);
+        let is_cancelled = task.is_some_and(|(id, _)| cancels.contains(id, attempts.of(id)));
+        let is_before = !is_cancelled && n_failures < before;
+        n_failures += u64::from(!is_cancelled);
+        if let Some((id, text)) = task.filter(|(id, _)| is_wanted(*id, is_cancelled)) {
+            n_cancelled += u64::from(is_cancelled);
+            n_before += u64::from(is_before);
             let task = Task {
                 id,
                 line: text.to_vec(),
                 attempt: attempts.of(id),
             };
             taken.push((task, Some(why)));
-        }
-        _ => {
-            if write.is_ok() {
-                write = stay.write(&[line, b"\n"].concat());
-            }
+        } else if write.is_ok() {
+            write = stay.write(&[line, b"\n"].concat());
         }
     })?;
     write.context("write", FAILED)?;
@@ -116,6 +119,6 @@ pub(super) fn take_failed(
     let state = txn.state_mut();
     state.failed = known;
     state.cancelled = state.cancelled.saturating_sub(n_cancelled);
-    state.failed_before = state.failed_before.min(state.failures());
+    state.failed_before = before.saturating_sub(n_before);
     Ok(taken)
 }

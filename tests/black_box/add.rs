@@ -5,7 +5,7 @@ use std::io::Write;
 
 use nix::sys::signal::Signal;
 
-use crate::harness::{Done, Farm, has, os, skip, tasks, until};
+use crate::harness::{Done, Farm, cut_at_each, has, os, skip, tasks, until};
 use crate::resume::ran;
 
 /// A task that notes its own word, so that "what ran" does not depend on ids.
@@ -416,40 +416,31 @@ fn tasks_are_added_in_whole_or_not_at_all() {
         return skip("no strace here");
     }
     for is_new in [false, true] {
-        for (call, least) in [("pwrite64", 6), ("fdatasync", 4), ("rename", 0)] {
-            for nth in 1.. {
-                let farm = Farm::of(list("a"));
-                if !is_new {
-                    farm.farm("--quiet --no-timeline").run().exits(0);
-                }
-                let inject = format!("inject={call}:signal=KILL:when={nth}");
-                let cut = farm
-                    .pytf(["add", "w", "true", "true"])
-                    .injected(&inject, None)
-                    .run();
-                let is_whole = cut.status.code() == Some(0);
-                let added = add(&farm, "b");
-                let before = u64::from(!is_new);
-                let first: u64 = String::from_utf8(added.stdout)
-                    .unwrap()
-                    .trim()
-                    .parse()
-                    .unwrap();
-                assert!(
-                    [before, before + 2].contains(&first),
-                    "{nth} x {call}: {first}"
-                );
-                farm.pytf(["repair", "--check", "w"]).run().exits(0);
+        let calls = [("pwrite64", 6), ("fdatasync", 4), ("rename", 0)];
+        cut_at_each(&calls, |inject, _| {
+            let farm = Farm::of(list("a"));
+            if !is_new {
                 farm.farm("--quiet --no-timeline").run().exits(0);
-                let n = first + 1 + u64::from(is_new);
-                farm.assert_exact(n, &(0..n).collect::<Vec<_>>(), &[]);
-                assert_eq!(ran(&farm), "a b");
-                if is_whole {
-                    assert!(nth > least, "{nth} x {call}");
-                    break;
-                }
             }
-        }
+            let cut = farm
+                .pytf(["add", "w", "true", "true"])
+                .injected(inject, None)
+                .run();
+            let added = add(&farm, "b");
+            let before = u64::from(!is_new);
+            let first: u64 = String::from_utf8(added.stdout)
+                .unwrap()
+                .trim()
+                .parse()
+                .unwrap();
+            assert!([before, before + 2].contains(&first), "{inject}: {first}");
+            farm.pytf(["repair", "--check", "w"]).run().exits(0);
+            farm.farm("--quiet --no-timeline").run().exits(0);
+            let n = first + 1 + u64::from(is_new);
+            farm.assert_exact(n, &(0..n).collect::<Vec<_>>(), &[]);
+            assert_eq!(ran(&farm), "a b");
+            cut.status.code()
+        });
     }
 }
 

@@ -3,7 +3,7 @@
 
 use std::fs;
 
-use crate::harness::{Farm, Pytf, has, skip, until};
+use crate::harness::{Farm, Pytf, cut_at_each, has, skip, until};
 
 /// A run without a process, with five tasks that wait.
 fn waiting() -> Farm {
@@ -196,30 +196,25 @@ fn an_edit_that_is_cut_off_happens_in_whole_or_not_at_all() {
         return skip("no strace here");
     }
     let mut wholes = 0;
-    for (call, least) in [("pwrite64", 6), ("fdatasync", 4), ("/rename", 1)] {
-        for nth in 1.. {
-            let farm = waiting();
-            let before = queue(&farm);
-            let editor = "sed -i -e '/^0 /d' -e 's/^1 .*/1 echo B/' -e '$a + echo n'";
-            let inject = format!("inject={call}:signal=KILL:when={nth}");
-            let cut = edit(&farm, editor).injected(&inject, None).run();
-            farm.pytf(["repair", "--check", "w"]).run().leaves(0);
-            // The next transaction completes it.
-            farm.pytf(["-w", "w", "--proc", "1"]).run();
-            let is_whole = farm.ids("failed") == [0, 1];
-            wholes += u64::from(is_whole);
-            if is_whole {
-                farm.assert_exact(7, &[2, 3, 4, 5, 6], &[0, 1]);
-                assert_eq!(farm.text("w/logs/log_5"), "B\n");
-            } else {
-                farm.assert_exact(before.len() as u64, &[0, 1, 2, 3, 4], &[]);
-            }
-            if cut.status.code() == Some(0) {
-                assert!(nth > least, "{nth} x {call}");
-                break;
-            }
+    let calls = [("pwrite64", 6), ("fdatasync", 4), ("/rename", 1)];
+    cut_at_each(&calls, |inject, _| {
+        let farm = waiting();
+        let before = queue(&farm);
+        let editor = "sed -i -e '/^0 /d' -e 's/^1 .*/1 echo B/' -e '$a + echo n'";
+        let cut = edit(&farm, editor).injected(inject, None).run();
+        farm.pytf(["repair", "--check", "w"]).run().leaves(0);
+        // The next transaction completes it.
+        farm.pytf(["-w", "w", "--proc", "1"]).run();
+        let is_whole = farm.ids("failed") == [0, 1];
+        wholes += u64::from(is_whole);
+        if is_whole {
+            farm.assert_exact(7, &[2, 3, 4, 5, 6], &[0, 1]);
+            assert_eq!(farm.text("w/logs/log_5"), "B\n");
+        } else {
+            farm.assert_exact(before.len() as u64, &[0, 1, 2, 3, 4], &[]);
         }
-    }
+        cut.status.code()
+    });
     assert!(wholes >= 3, "{wholes}");
 }
 

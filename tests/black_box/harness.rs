@@ -28,8 +28,10 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use serde_json::Value;
 
+pub(crate) use facts::{
+    cut_at_each, has, is_alive, is_root, marked, pause, side_by_side, skip, state, until,
+};
 use facts::{guards, program};
-pub(crate) use facts::{has, is_alive, is_root, marked, pause, side_by_side, skip, state, until};
 pub(crate) use gate::Gate;
 pub(crate) use run::{Done, Pytf, Running};
 

@@ -39,6 +39,28 @@ fn fewer_failures_end_nothing() {
     assert_eq!(farm.ids("toprocess").len(), 0);
 }
 
+/// What is put back of the failures of an earlier run takes nothing from those of this one.
+#[test]
+fn failures_of_this_run_count_when_older_ones_are_put_back() {
+    let farm = Farm::of("test -e ok\n".repeat(5));
+    farm.farm("").run().exits(1);
+    let gate = farm.gate("gate");
+    let last = "until test -e end; do sleep 0.05; done\n".repeat(2);
+    let new = format!("{}{}; false\n{last}", "false\n".repeat(3), gate.stand());
+    farm.write("tasks.txt", "test -e ok\n".repeat(5) + &new);
+    let running = farm.farm("-n 6 --max-fail 4").start();
+    gate.comer();
+    until("three have failed", || farm.ids("failed").len() == 8);
+    farm.write("ok", "");
+    farm.pytf(["retry", "w", "0-4"]).run().leaves(0);
+    until("they have run again", || farm.ids("finished").len() == 5);
+    gate.open(1);
+    until("the limit is reported", || running.stderr().contains(SAID));
+    farm.write("end", "");
+    running.wait().exits(1);
+    assert_eq!(farm.ids("failed"), [5, 6, 7, 8]);
+}
+
 /// With `--halt now` what runs is stopped, and waits again; else it goes on to its end.
 #[test]
 fn running_tasks_go_on_or_are_stopped() {

@@ -6,7 +6,7 @@ use std::process::Command;
 
 use nix::sys::signal::Signal;
 
-use crate::harness::{Farm, Gate, has, skip, tasks, until};
+use crate::harness::{Farm, Gate, cut_at_each, has, skip, tasks, until};
 
 /// Tasks 0 and 3 finish, 1 is interrupted and finishes in its second attempt, 2 fails.
 fn a_run(farm: &Farm) {
@@ -243,40 +243,35 @@ fn a_reset_that_is_cut_off_is_done_or_not_and_loses_nothing() {
     farm.farm("").run().exits(1);
     fs::rename(farm.path("w"), farm.path("before")).unwrap();
     let journal = contents(&farm, "before/nodes/done").remove(0).0;
-    for (call, least) in [
+    let calls = [
         ("pwrite64", 8),
         ("fsync", 4),
         ("renameat,renameat2", 4),
         ("mkdirat", 3),
-    ] {
-        for nth in 1.. {
-            let copied = Command::new("cp")
-                .args(["-a", "before", "w"])
-                .current_dir(farm.path(""))
-                .status();
-            assert!(copied.unwrap().success());
-            let inject = format!("inject={call}:signal=KILL:when={nth}");
-            let reset = farm.pytf(["reset", "w", "--yes"]);
-            let cut = reset.injected(&inject, None).run();
-            farm.pytf(["repair", "--check", "w"]).run().exits(0);
-            if nth % 2 == 0 {
-                farm.pytf(["reset", "w", "--yes"]).run().exits(0);
-                farm.assert_exact(3, &[], &[]);
-            }
-            farm.farm("").run().exits(1);
-            farm.assert_exact(3, &[0, 2], &[1]);
-            // The journal and the log of the first run are in one place.
-            let all = contents(&farm, "w");
-            let count = |end: &str| all.iter().filter(|(name, _)| name.ends_with(end)).count();
-            assert_eq!(count(&journal), 1, "{call} {nth}: {journal}");
-            let was_reset = farm.path("w/reset-1/nodes/done").exists();
-            let logs = 1 + usize::from(was_reset);
-            assert_eq!(count("logs/log_0"), logs, "{call} {nth}");
-            fs::remove_dir_all(farm.path("w")).unwrap();
-            if cut.status.code() == Some(0) {
-                assert!(nth > least, "{nth} x {call}");
-                break;
-            }
+    ];
+    cut_at_each(&calls, |inject, nth| {
+        let copied = Command::new("cp")
+            .args(["-a", "before", "w"])
+            .current_dir(farm.path(""))
+            .status();
+        assert!(copied.unwrap().success());
+        let reset = farm.pytf(["reset", "w", "--yes"]);
+        let cut = reset.injected(inject, None).run();
+        farm.pytf(["repair", "--check", "w"]).run().exits(0);
+        if nth % 2 == 0 {
+            farm.pytf(["reset", "w", "--yes"]).run().exits(0);
+            farm.assert_exact(3, &[], &[]);
         }
-    }
+        farm.farm("").run().exits(1);
+        farm.assert_exact(3, &[0, 2], &[1]);
+        // The journal and the log of the first run are in one place.
+        let all = contents(&farm, "w");
+        let count = |end: &str| all.iter().filter(|(name, _)| name.ends_with(end)).count();
+        assert_eq!(count(&journal), 1, "{inject}: {journal}");
+        let was_reset = farm.path("w/reset-1/nodes/done").exists();
+        let logs = 1 + usize::from(was_reset);
+        assert_eq!(count("logs/log_0"), logs, "{inject}");
+        fs::remove_dir_all(farm.path("w")).unwrap();
+        cut.status.code()
+    });
 }

@@ -8,7 +8,7 @@ use pytf::farm::lock_wait::{LockWaiter, cancellation};
 use pytf::workdir::open::{OpenOptions, Ownership, Workdir};
 use pytf::workdir::orders::{Order, give};
 
-use crate::harness::{Farm, Gate, Running, has, is_alive, skip, state, tasks, until};
+use crate::harness::{Farm, Gate, Running, cut_at_each, has, is_alive, skip, state, tasks, until};
 
 #[test]
 fn wait_ends_with_the_status_of_the_run() {
@@ -430,19 +430,13 @@ fn an_order_that_is_cut_off_is_given_in_whole_or_not_at_all() {
     }
     let farm = Farm::of("true\n");
     farm.farm("").run().exits(0);
-    for (call, least) in [("pwrite64", 4), ("fdatasync", 2)] {
-        for nth in 1.. {
-            let inject = format!("inject={call}:signal=KILL:when={nth}");
-            let cut = farm.pytf(["pause", "w"]).injected(&inject, None).run();
-            farm.pytf(["repair", "--check", "w"]).run().exits(0);
-            farm.pytf(["pause", "w"]).run().exits(0);
-            farm.pytf(["resume", "w"]).run().exits(0);
-            if cut.status.code() == Some(0) {
-                assert!(nth >= least, "{nth} x {call}");
-                break;
-            }
-        }
-    }
+    cut_at_each(&[("pwrite64", 3), ("fdatasync", 1)], |inject, _| {
+        let cut = farm.pytf(["pause", "w"]).injected(inject, None).run();
+        farm.pytf(["repair", "--check", "w"]).run().exits(0);
+        farm.pytf(["pause", "w"]).run().exits(0);
+        farm.pytf(["resume", "w"]).run().exits(0);
+        cut.status.code()
+    });
     let orders = farm.text("w/orders");
     assert!(orders.lines().all(|line| line.ends_with("\"}")), "{orders}");
     farm.farm("").run().exits(0);

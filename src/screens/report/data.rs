@@ -66,13 +66,14 @@ impl ReportData {
     /// Reads what a run has; all journals once more.
     pub(super) fn of(run: &Run) -> io::Result<Self> {
         let workdir = &run.workdir;
+        let mut commands = Commands::open(workdir)?;
         let failed = failed_entries(run, |failed| failed.cancelled.is_none())?.take(FAILURES);
         Ok(Self {
             path: std::fs::canonicalize(workdir).unwrap_or_else(|_| workdir.clone()),
             status: status(run),
             charts: charts(run)?,
-            longest: top(run, |farmer| &farmer.longest)?,
-            largest: top(run, |farmer| &farmer.largest)?,
+            longest: top(run, &mut commands, |farmer| &farmer.longest)?,
+            largest: top(run, &mut commands, |farmer| &farmer.largest)?,
             failed: failed
                 .map(|entry| Ok(FailedDetails::of(run, &entry?)))
                 .collect::<io::Result<_>>()?,
@@ -100,8 +101,11 @@ impl FailedDetails {
 }
 
 /// The attempts with the greatest values.
-fn top(run: &Run, of: fn(&Farmer) -> &Vec<Top>) -> io::Result<Vec<TopAttempt>> {
-    let mut commands = Commands::open(&run.workdir)?;
+fn top(
+    run: &Run,
+    commands: &mut Commands,
+    of: fn(&Farmer) -> &Vec<Top>,
+) -> io::Result<Vec<TopAttempt>> {
     let farmers = run.farmers.iter();
     let all = farmers.flat_map(|farmer| of(farmer).iter().map(move |top| (top, farmer)));
     let mut all: Vec<_> = all.collect();

@@ -17,12 +17,6 @@ use crate::model::series::Series;
 /// The process that the curves of the whole run are in.
 const RUN: u64 = 1_000_000;
 
-/// The last time that any farmer has recorded.
-fn last(plan: &Plan) -> u64 {
-    let times = plan.farmers().map(|(farmer, _)| farmer.last);
-    times.max().unwrap_or(0)
-}
-
 impl Trace<'_> {
     /// Draws all curves.
     pub(super) fn counters(&mut self, plan: &Plan) -> io::Result<()> {
@@ -58,7 +52,7 @@ impl Trace<'_> {
         let width = float(series.width());
         let mut before = None;
         // Of a run that is too short for a stretch.
-        let mut end = last(plan);
+        let mut end = plan.last;
         for (at, stretch) in series.iter() {
             end = at + series.width();
             let found = (stretch.busy, stretch.cpu);
@@ -78,7 +72,7 @@ impl Trace<'_> {
         let mut left = plan.run.counts.left();
         let mut points = Vec::new();
         if series.iter().next().is_none() {
-            points.push((last(plan), left));
+            points.push((plan.last, left));
         }
         for (at, stretch) in series.iter().rev() {
             points.push((at + series.width(), left));

@@ -11,6 +11,8 @@ pub(super) struct Plan<'a> {
     farmers: Vec<(&'a Farmer, FarmerRows)>,
     /// The time that is 0 in the trace.
     pub(super) origin: u64,
+    /// The last time that any farmer has recorded.
+    pub(super) last: u64,
     /// What ended before is not drawn.
     pub(super) since: u64,
     /// How many attempts our journals have.
@@ -39,6 +41,7 @@ impl<'a> Plan<'a> {
             run,
             origin: firsts.into_iter().flatten().min().unwrap_or(0),
             since,
+            last,
             attempts: farmers.iter().map(|f| f.ended + f.slots.open()).sum(),
             farmers: farmers.into_iter().zip(rows).collect(),
         }

@@ -198,10 +198,13 @@ impl Findings {
     /// A cancelled attempt failed, unless it succeeded. A later one is another.
     fn take_cancelled(&mut self) {
         let end = Some(Destination::Failed);
+        let Some(last) = self.lines.keys().next_back().copied() else {
+            return;
+        };
         for (attempt, ids) in self.cancelled.iter() {
             let cancelled = LastAttempt { attempt, end };
-            // Not those that have no line: a range may be longer than the list.
-            for id in ids.iter().take_while(|id| self.lines.contains_key(id)) {
+            // A range may be longer than the list. A line within it may be missing.
+            for id in ids.iter().take_while(|id| *id <= last) {
                 let fate = self.fates.entry(id).or_insert(cancelled);
                 if fate.attempt <= attempt && !fate.is(Destination::Finished) {
                     *fate = cancelled;

@@ -13,12 +13,13 @@ use crate::workdir::liveness::{self, Waiting};
 use crate::workdir::mechanism::Mechanism;
 use crate::workdir::{membership, state};
 
-/// The lock that we get is kept until `lock` is closed.
+/// Returns the farmers that are dead and not fenced. The lock that we get is kept until `lock` is
+/// closed.
 pub(in crate::workdir) fn check_nobody_works(
     workdir: &Workdir,
     lock: &dyn File,
     waiting: &mut dyn Waiting,
-) -> Result<()> {
+) -> Result<Vec<String>> {
     // It may be the state that is damaged.
     let state = state::read(lock).ok().flatten();
     let mechanism = state.map_or(workdir.mechanism, |state| state.mechanism);
@@ -40,13 +41,13 @@ pub(in crate::workdir) fn check_nobody_works(
     }
     let now = stamp(dir)?;
     membership::retire_marked(dir)?;
-    let mut open = membership::present(dir)?;
+    let (mut open, mut dead) = (membership::present(dir)?, Vec::new());
     let (began, mut rounds) = (waiting.now(), 0_u32);
     while !open.is_empty() {
         let watched = waiting.now().saturating_sub(began);
         for farmer in std::mem::take(&mut open) {
             match look_at(workdir, &farmer, now, watched, waiting)? {
-                Judgement::Over => {}
+                Judgement::Over => dead.push(farmer),
                 Judgement::Dying if rounds < 300 => open.push(farmer),
                 Judgement::Unproved => {
                     if rounds == 0 {
@@ -68,7 +69,7 @@ pub(in crate::workdir) fn check_nobody_works(
             return Err(Error::Canceled);
         }
     }
-    Ok(())
+    Ok(dead)
 }
 
 /// What is known of a farmer whose journal is in `nodes/`.

@@ -7,7 +7,7 @@
 //! ended or that a live farmer has claimed is not queued again; every other line of the list is
 //! in `toprocess` afterwards, and so is every added task that was there.
 
-use crate::workdir::state::{Act, Members, Queue};
+use crate::workdir::state::{Act, Members};
 use std::collections::HashSet;
 
 use super::list::{ListFailure, ListFile};
@@ -184,7 +184,7 @@ pub(super) fn matched(
     if is_prepared {
         txn.note_restored(&restored)?;
     }
-    adopt(txn, queue)?;
+    txn.replace_queue(queue)?;
     // If a farmer still runs a task whose line was removed, the next start looks again.
     let is_settled = gone.claimed.is_empty();
     txn.state_mut().list = is_settled.then(|| list.identity.clone());
@@ -207,17 +207,6 @@ fn keep_added(txn: &mut Txn<'_>, added: &IdSet, queue: &mut NewFile) -> Result<(
         }
     })?;
     written.context("write", TOPROCESS)
-}
-
-/// Makes a rewritten file the queue.
-fn adopt(txn: &mut Txn<'_>, queue: NewFile) -> Result<()> {
-    let generation = txn.state().queue().generation + 1;
-    txn.state_mut().set_queue(Queue::unclaimed(
-        queue.committed(),
-        queue.head(),
-        generation,
-    ));
-    txn.replace(TOPROCESS, queue)
 }
 
 /// The known tasks whose lines are not in the list, by where they are.

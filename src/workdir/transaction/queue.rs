@@ -123,7 +123,7 @@ impl Txn<'_> {
     }
 
     /// Lets a new file, of which all tasks wait, be `toprocess`.
-    fn replace_queue(&mut self, new: NewFile) -> Result<()> {
+    pub(in crate::workdir) fn replace_queue(&mut self, new: NewFile) -> Result<()> {
         let generation = self.state.queue().generation + 1;
         let queue = Queue::unclaimed(new.committed(), new.head(), generation);
         self.replace(TOPROCESS, new)?;
@@ -160,13 +160,13 @@ impl Txn<'_> {
         &mut self,
         is_wanted: impl Fn(TaskId) -> bool,
         mut taken: impl FnMut(TaskId, &[u8]),
-    ) -> Result<u64> {
+    ) -> Result<()> {
         let queue = self.state.queue();
         let mut stay = self.new_file(TOPROCESS)?;
-        let (mut n, mut write) = (0, Ok(()));
+        let (mut has_any, mut write) = (false, Ok(()));
         self.each_line_from(queue.cursor, TOPROCESS, |line| match parse_line(line) {
             Some((id, text)) if is_wanted(id) => {
-                n += 1;
+                has_any = true;
                 taken(id, text);
             }
             _ => {
@@ -176,11 +176,10 @@ impl Txn<'_> {
             }
         })?;
         write.context("write", TOPROCESS)?;
-        if n == 0 {
-            return Ok(0);
+        if has_any {
+            self.replace_queue(stay)?;
         }
-        self.replace_queue(stay)?;
-        Ok(n)
+        Ok(())
     }
 
     /// Lets a copy of the unclaimed part, made without the lock, be the new `toprocess`;

@@ -79,6 +79,21 @@ pub(crate) fn side_by_side<C: Sync>(cases: &[C], run: impl Fn(&C) + Sync) {
 }
 
 /// Lets time pass where time itself is what a test is about (a suspended
+/// Kills a command at the first, the second, ... of these calls, until it is not killed any more: then
+/// there were more than `least` of them. `cut` gets what `Pytf::injected` takes, and the number of the
+/// call; it returns the command's exit status.
+pub(crate) fn cut_at_each(calls: &[(&str, u64)], mut cut: impl FnMut(&str, u64) -> Option<i32>) {
+    for (call, least) in calls {
+        for nth in 1.. {
+            let inject = format!("inject={call}:signal=KILL:when={nth}");
+            if cut(&inject, nth) == Some(0) {
+                assert!(nth > *least, "{nth} x {call}");
+                break;
+            }
+        }
+    }
+}
+
 /// farmer, a random moment); never to wait for something.
 #[expect(clippy::disallowed_methods, reason = "see above")]
 pub(crate) fn pause(time: Duration) {
