@@ -6,6 +6,7 @@
 //! generated histories can test it.
 
 pub mod allocation;
+pub mod attributes;
 pub mod cpus;
 pub mod devices;
 pub mod durations;
