@@ -9,7 +9,8 @@ use clap::builder::BoolishValueParser;
 use clap::{Args, ValueEnum};
 
 use super::groups::RESOURCES;
-use super::values::{cpus_per_task, fraction, gpus, gpus_per_task, slots, tasks_per_gpu};
+use super::values::{fraction, gpus, slots, tasks_per_gpu};
+use crate::model::attributes::values;
 use crate::model::devices::Gpus;
 
 /// The options for GPUs and CPUs.
@@ -21,7 +22,7 @@ pub struct DeviceArgs {
     /// Without --proc it determines the number of slots. Each slot is bound to its own
     /// CPUs where there are enough, and OMP_NUM_THREADS is set unless it is set
     /// already.
-    #[arg(long, env = "PYTF_CPUS_PER_TASK", value_name = "N", value_parser = cpus_per_task)]
+    #[arg(long, env = "PYTF_CPUS_PER_TASK", value_name = "N", value_parser = values::cpus)]
     pub cpus_per_task: Option<u32>,
 
     /// Bind tasks to CPUs: none, core, numa, gpu
@@ -34,7 +35,7 @@ pub struct DeviceArgs {
     /// GPUs of each task [default: 1, if GPUs are used]
     ///
     /// Without --proc it determines the number of slots. 0 hides all GPUs from the tasks.
-    #[arg(long, env = "PYTF_GPUS_PER_TASK", value_name = "G", value_parser = gpus_per_task)]
+    #[arg(long, env = "PYTF_GPUS_PER_TASK", value_name = "G", value_parser = values::gpus)]
     pub gpus_per_task: Option<u32>,
 
     /// How many tasks may share a GPU at a time

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use crate::model::attributes::values::whole;
 use crate::model::devices::{Gpus, kind};
 use crate::model::durations;
 
@@ -48,42 +49,11 @@ pub(super) fn gpus(text: &str) -> Result<Gpus, String> {
     Ok(Gpus::List(list))
 }
 
-pub(super) fn gpus_per_task(text: &str) -> Result<u32, String> {
-    whole(text, 0, "the number of GPUs of a task", |part| {
-        let tasks = (1.0 / part).floor();
-        format!("a task cannot have part of a GPU: to share one, use --tasks-per-gpu {tasks:.0}")
-    })
-}
-
 pub(super) fn tasks_per_gpu(text: &str) -> Result<u32, String> {
     whole(text, 1, "the number of tasks on a GPU", |part| {
         let gpus = (1.0 / part).ceil();
         format!("for several GPUs in one task, use --gpus-per-task {gpus:.0}")
     })
-}
-
-pub(super) fn cpus_per_task(text: &str) -> Result<u32, String> {
-    whole(text, 1, "the number of CPUs of a task", |_| {
-        "a task cannot have part of a CPU: for more tasks than CPUs, use --proc".to_owned()
-    })
-}
-
-/// A whole number; `cure` says what to do about a fraction below 1.
-fn whole(text: &str, least: u32, what: &str, cure: impl Fn(f64) -> String) -> Result<u32, String> {
-    let text = text.trim();
-    match text.parse::<u32>() {
-        Ok(n) if n >= least && n <= 65_536 => return Ok(n),
-        _ => {}
-    }
-    let fraction = match text.split_once('/') {
-        Some((one, many)) => one.parse::<f64>().ok().zip(many.parse::<f64>().ok()),
-        None => text.parse::<f64>().ok().map(|n| (n, 1.0)),
-    };
-    let part = fraction.map(|(one, many)| one / many);
-    match part.filter(|part| *part > 0.0 && *part < 1.0) {
-        Some(part) => Err(cure(part)),
-        None => Err(format!("{what} is a whole number from {least} to 65536")),
-    }
 }
 
 pub(super) fn fraction(text: &str) -> Result<f64, String> {

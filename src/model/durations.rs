@@ -6,6 +6,7 @@
 //! take the same forms: humantime's units, and Slurm's forms, which are read here. Guarantee:
 //! no span is longer than `LONGEST`, so adding one to an `Instant` never overflows.
 
+use std::fmt::Write as _;
 use std::time::Duration;
 
 /// The longest span: a hundred years. A longer one is taken as this.
@@ -114,6 +115,30 @@ pub fn show(span: Duration) -> String {
     } else {
         format!("{}d{:02}h", hours / 24, hours % 24)
     }
+}
+
+/// Without loss and without blanks: `1h30m`, `1s500ms`. It reads back with `parse` as the same
+/// span, up to `LONGEST`.
+pub fn exact(span: Duration) -> String {
+    if span.is_zero() {
+        return "0s".into();
+    }
+    let (seconds, ns) = (span.as_secs(), u64::from(span.subsec_nanos()));
+    let parts = [
+        (seconds / DAY, "d"),
+        (seconds % DAY / HOUR, "h"),
+        (seconds % HOUR / MINUTE, "m"),
+        (seconds % MINUTE, "s"),
+        (ns / 1_000_000, "ms"),
+        (ns / 1000 % 1000, "us"),
+        (ns % 1000, "ns"),
+    ];
+    let mut text = String::new();
+    for (number, unit) in parts.iter().filter(|(number, _)| *number > 0) {
+        // A write into a String cannot fail.
+        let _ = write!(text, "{number}{unit}");
+    }
+    text
 }
 
 /// How many times `unit` seconds `span` is, rounded to the nearest.
