@@ -30,7 +30,7 @@ use pytf::model::ids::Ids;
 use pytf::model::liveness::DEFAULT_TAKEOVER;
 use pytf::model::refusal::hint;
 use pytf::model::tasklist::Dialect;
-use pytf::screens::log::{LogRequest, show};
+use pytf::screens::log::{LogRequest, Output, show};
 use pytf::ui::progress::warn;
 use pytf::workdir::fs::Dir;
 use pytf::workdir::layout::LOCK;
@@ -216,6 +216,11 @@ fn log(args: &Log) -> RunExit {
     let ask = LogRequest {
         id: args.id,
         attempt: args.attempt,
+        output: match (args.stdout, args.stderr) {
+            (true, _) => Output::Stdout,
+            (_, true) => Output::Stderr,
+            _ => Output::Both,
+        },
         to_terminal,
     };
     match show(&args.workdir, &ask, &mut stdout, &mut stderr) {

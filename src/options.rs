@@ -34,6 +34,7 @@ pub(crate) fn farm(tasks: Tasks, workdir: PathBuf, args: FarmArgs) -> Options {
         hides_launcher: args.srun_env == cli::SrunEnv::Scrub,
         logs: match args.logs {
             cli::Logs::Files => LogMode::Files,
+            cli::Logs::Split => LogMode::Split,
             cli::Logs::Packed => LogMode::Packed,
             cli::Logs::Failed => LogMode::Failed,
             cli::Logs::None => LogMode::None,

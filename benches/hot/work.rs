@@ -72,10 +72,7 @@ pub(crate) fn end(id: TaskId) -> End {
             peak: 6800,
             ..Used::default()
         }),
-        log: Some(LogAt {
-            file: format!("logs/log_{id}"),
-            part: None,
-        }),
+        log: Some(LogAt::whole(format!("logs/log_{id}"))),
     }
 }
 

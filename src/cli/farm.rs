@@ -176,7 +176,7 @@ pub struct FarmArgs {
     #[command(flatten)]
     pub devices: DeviceArgs,
 
-    /// Task output: files, packed, failed, none [default: files]
+    /// Task output: files, split, packed, failed, none
     ///
     /// What becomes of the output of tasks:
     #[arg(long, env = "PYTF_LOGS", value_name = "FORM", default_value = "files", help_heading = LOGS)]
@@ -311,6 +311,8 @@ pub struct FarmArgs {
 pub enum Logs {
     /// One file per task: logs/log_ID
     Files,
+    /// Two files per task: logs/log_ID, and standard error in logs/log_ID.err
+    Split,
     /// One file per slot; `pytf log` finds the part of a task
     Packed,
     /// One file per task, kept only when the task failed

@@ -261,6 +261,8 @@ pub enum Shell {
 }
 
 /// Show what a task printed.
+///
+/// With --logs split first its standard output, then its standard error, or one of them.
 #[derive(Clone, Debug, Args)]
 pub struct Log {
     /// The workdir of the run
@@ -270,6 +272,12 @@ pub struct Log {
     /// The attempt, counted from 1 [default: the last]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     pub attempt: Option<u32>,
+    /// Only its standard output (--logs split)
+    #[arg(long, conflicts_with = "stderr")]
+    pub stdout: bool,
+    /// Only its standard error (--logs split)
+    #[arg(long)]
+    pub stderr: bool,
 }
 
 /// Requeue failed tasks, to be run again.

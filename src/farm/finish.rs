@@ -15,6 +15,7 @@ use crate::history::run::{Farmer, Run as Record, RunError};
 use crate::host::open_files;
 use crate::model::farmer::{Cause, RunSummary};
 use crate::model::logs::LogMode;
+use crate::model::record::LogAt;
 use crate::ui::advice;
 use crate::ui::progress::warn;
 use crate::ui::style::{OutputStyle, Terminal};
@@ -160,7 +161,7 @@ impl Finish<'_> {
     /// What there is of the output of tasks that finished.
     fn output(&self) -> Option<String> {
         match self.farm.options.logs {
-            LogMode::Files => {
+            LogMode::Files | LogMode::Split => {
                 let logs = self.farm.workdir.path.join("logs/log_ID");
                 Some(format!("what a task printed: {}", logs.display()))
             }
@@ -205,20 +206,17 @@ impl Finish<'_> {
     }
 
     fn failure(&self, failure: &FailedAttempt) -> Failure {
-        let tail = failure.log.as_ref().map_or_else(Vec::new, |log| {
-            log_tail(&self.farm.workdir.path.join(&log.file), log.part, TAIL)
-        });
+        let tail = failure
+            .log
+            .as_ref()
+            .map_or_else(Vec::new, |log| log_tail(&self.farm.workdir.path, log, TAIL));
         Failure {
             id: failure.id,
             command: failure.line.clone(),
             outcome: failure.outcome.clone(),
             more: 0,
             node: self.farm.node.name.clone(),
-            log: failure
-                .log
-                .as_ref()
-                .filter(|log| log.part.is_none())
-                .map(|log| log.file.clone()),
+            log: failure.log.as_ref().and_then(LogAt::names),
             tail,
         }
     }

@@ -1,4 +1,4 @@
-//! The output of tasks: the four forms of `--logs`.
+//! The output of tasks: the forms of `--logs`.
 //!
 //! Output goes directly from the task to the file, nothing is copied. A log is never
 //! overwritten: a later attempt gets another name.
@@ -16,7 +16,7 @@ use nix::fcntl::{AtFlags, OFlag, openat, renameat};
 use nix::sys::stat::{Mode, fstatat};
 use nix::unistd::{UnlinkatFlags, unlinkat};
 
-use crate::model::logs::{LogMode, log_name, packed_name};
+use crate::model::logs::{LogMode, log_name, packed_name, stderr_name};
 use crate::model::record::LogAt;
 use crate::model::task::Task;
 use crate::workdir::fs::{Dir, RealDir};
@@ -36,10 +36,11 @@ pub(super) struct LogPermits {
 pub(super) struct Permit<'d>(&'d LogPermits);
 
 impl LogPermits {
-    /// The permits when `left` files may still be opened; none when there are enough for a
-    /// log per slot.
-    pub(super) fn plan(slots: u32, left: u64) -> Option<Arc<Self>> {
-        let free = left.saturating_sub(RESERVE);
+    /// The permits when `left` files may still be opened; none when there are enough for the
+    /// logs of all slots at once.
+    pub(super) fn plan(slots: u32, left: u64, mode: LogMode) -> Option<Arc<Self>> {
+        let files = if mode == LogMode::Split { 2 } else { 1 };
+        let free = left.saturating_sub(RESERVE) / files;
         (free < u64::from(slots)).then(|| {
             Arc::new(Self {
                 free: Mutex::new(free.max(1)),
@@ -90,26 +91,39 @@ pub(super) struct SlotLogs {
 /// The open log of an attempt.
 pub(super) struct OpenLog {
     file: Arc<File>,
+    /// That of standard error, where it is not the same.
+    stderr: Option<File>,
     written: Written,
 }
 
 /// Where the output of an attempt is.
 pub(super) struct Written {
     name: String,
+    /// The file of standard error, where it is not the same.
+    stderr: Option<String>,
     /// Where the output of the attempt begins, in a file that several attempts share.
     from: Option<u64>,
 }
 
 impl OpenLog {
-    /// What the task writes to.
-    pub(super) fn fd(&self) -> BorrowedFd<'_> {
+    /// What the task writes its standard output to.
+    pub(super) fn stdout(&self) -> BorrowedFd<'_> {
         self.file.as_fd()
+    }
+
+    /// What the task writes its standard error to.
+    pub(super) fn stderr(&self) -> BorrowedFd<'_> {
+        self.stderr_file().as_fd()
     }
 
     /// Adds a line of pytf to the output of the task.
     pub(super) fn say(&self, text: &str) {
         // A full disk is reported elsewhere.
-        let _ = writeln!(&*self.file, "pytf: {text}");
+        let _ = writeln!(self.stderr_file(), "pytf: {text}");
+    }
+
+    fn stderr_file(&self) -> &File {
+        self.stderr.as_ref().unwrap_or(&self.file)
     }
 
     /// Closes the file: the task has its own descriptor.
@@ -140,9 +154,15 @@ impl SlotLogs {
 
     /// Opens the log of an attempt.
     pub(super) fn open(&mut self, task: &Task) -> io::Result<OpenLog> {
+        let mut split = None;
         let (file, name, from) = match self.config.mode {
             LogMode::Files => {
                 let (file, name) = self.create_for(task)?;
+                (Arc::new(file), name, None)
+            }
+            LogMode::Split => {
+                let (file, name, stderr) = self.create_both(task)?;
+                split = Some((stderr, stderr_name(&name)));
                 (Arc::new(file), name, None)
             }
             LogMode::Packed | LogMode::Failed => {
@@ -152,15 +172,24 @@ impl SlotLogs {
             }
             LogMode::None => (self.config.null.clone(), String::new(), None),
         };
-        let written = Written { name, from };
-        Ok(OpenLog { file, written })
+        let (stderr, stderr_name) = split.unzip();
+        Ok(OpenLog {
+            file,
+            stderr,
+            written: Written {
+                name,
+                stderr: stderr_name,
+                from,
+            },
+        })
     }
 
     /// The attempt is over; returns where its output is, if it is kept.
     pub(super) fn close(&mut self, log: Written, task: &Task, is_good: bool) -> Option<LogAt> {
         match self.config.mode {
-            LogMode::Files => Some(LogAt {
+            LogMode::Files | LogMode::Split => Some(LogAt {
                 file: log.name,
+                stderr: log.stderr,
                 part: None,
             }),
             LogMode::Packed => Some(self.part(log)),
@@ -219,6 +248,7 @@ impl SlotLogs {
         let from = log.from.unwrap_or(0);
         LogAt {
             file: log.name,
+            stderr: None,
             part: Some((from, self.own_len().saturating_sub(from))),
         }
     }
@@ -232,21 +262,43 @@ impl SlotLogs {
         renameat(dir, &*log.name, dir, &*name).ok()?;
         self.own = None;
         self.is_made = false;
-        Some(LogAt {
-            file: name,
-            part: None,
-        })
+        Some(LogAt::whole(name))
     }
 
     /// A separate log for an attempt, under the first free name.
     fn create_for(&self, task: &Task) -> io::Result<(File, String)> {
-        let mut attempt = task.attempt;
+        let (file, name, _) = self.create_from(task, task.attempt)?;
+        Ok((file, name))
+    }
+
+    /// As [`Self::create_for`], for a number of at least this; the number, too.
+    fn create_from(&self, task: &Task, mut attempt: u32) -> io::Result<(File, String, u32)> {
         loop {
             let name = log_name(task.id, attempt);
             match self.create(&name, OFlag::O_EXCL) {
                 Err(error) if error.kind() == io::ErrorKind::AlreadyExists => attempt += 1,
                 Err(error) if error.kind() == io::ErrorKind::NotFound => self.make_folder(&name)?,
-                created => return Ok((created?, name)),
+                created => return Ok((created?, name, attempt)),
+            }
+        }
+    }
+
+    /// Separate logs for both outputs of an attempt, under the first name of which both are
+    /// free: standard output, its name, and standard error.
+    fn create_both(&self, task: &Task) -> io::Result<(File, String, File)> {
+        let mut from = task.attempt;
+        loop {
+            let (file, name, attempt) = self.create_from(task, from)?;
+            match self.create(&stderr_name(&name), OFlag::O_EXCL) {
+                Ok(stderr) => return Ok((file, name, stderr)),
+                Err(error) => {
+                    // It was made just now, and is empty.
+                    let _ = unlinkat(&self.config.dir, &*name, UnlinkatFlags::NoRemoveDir);
+                    if error.kind() != io::ErrorKind::AlreadyExists {
+                        return Err(error);
+                    }
+                    from = attempt + 1;
+                }
             }
         }
     }
@@ -293,13 +345,15 @@ mod tests {
 
     #[test]
     fn permits_are_for_processes_with_too_few_files() {
-        assert!(LogPermits::plan(100, 1000).is_none());
-        let permits = LogPermits::plan(1000, RESERVE + 2).unwrap();
+        assert!(LogPermits::plan(100, 1000, LogMode::Files).is_none());
+        let few = LogPermits::plan(100, RESERVE + 150, LogMode::Split).unwrap();
+        assert_eq!(*few.free.lock().unwrap(), 75, "two files for each");
+        let permits = LogPermits::plan(1000, RESERVE + 2, LogMode::Files).unwrap();
         let (first, second) = (permits.acquire(), permits.acquire());
         assert_eq!(*permits.free.lock().unwrap(), 0);
         drop((first, second));
         // Even with none left one may go through: it tries, and waits.
-        drop(LogPermits::plan(1000, 0).unwrap().acquire());
+        drop(LogPermits::plan(1000, 0, LogMode::Files).unwrap().acquire());
     }
 
     #[test]

@@ -353,8 +353,8 @@ impl Slot {
                 argv,
                 env: self.env.all(),
                 stdin: null.as_fd(),
-                stdout: log.fd(),
-                stderr: log.fd(),
+                stdout: log.stdout(),
+                stderr: log.stderr(),
             };
             match spawn.start() {
                 Ok(pid) => {

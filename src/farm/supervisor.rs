@@ -25,7 +25,7 @@ use crate::model::farmer::{self, Action, Cause, Lifecycle, Phase};
 use crate::model::ids::Ids;
 use crate::model::limits::{LimitAction, Limits, RunningTask};
 use crate::model::outcome::signal_name;
-use crate::model::record::{Mark, Record};
+use crate::model::record::{LogAt, Mark, Record};
 use crate::model::task::TaskId;
 use crate::ui::progress::{Progress, ProgressCounts};
 use crate::ui::stopping::Stopping;
@@ -555,10 +555,8 @@ impl Supervisor<'_> {
             // It has a line already.
             return;
         }
-        let log = match &failure.log {
-            Some(log) if log.part.is_none() => format!(" [{}]", log.file),
-            _ => String::new(),
-        };
+        let log = failure.log.as_ref().and_then(LogAt::names);
+        let log = log.map_or_else(String::new, |log| format!(" [{log}]"));
         let attempt = match failure.attempt {
             1 => String::new(),
             n => format!(", attempt {n}"),

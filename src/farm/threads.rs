@@ -199,7 +199,8 @@ impl Farm<'_> {
             state: Mutex::new(session.state().clone()),
             times: self.times.clone(),
             oom: OomKills::new(),
-            permits: open_files::left().and_then(|left| LogPermits::plan(slots, left)),
+            permits: open_files::left()
+                .and_then(|left| LogPermits::plan(slots, left, self.options.logs)),
             workdir: self.files.path.clone(),
             dir: self.files.dir.clone(),
             task_log: self

@@ -8,7 +8,9 @@ use std::path::{Component, Path, PathBuf};
 
 use super::open;
 use crate::model::escape::{escape, without_colours};
+use crate::model::logs::{log_name, stderr_name};
 use crate::model::record::LogAt;
+use crate::model::task::TaskId;
 
 /// The file that a journal names as a log; `None` when it is not in the workdir.
 pub(crate) fn log_path(workdir: &Path, log: &LogAt) -> Option<PathBuf> {
@@ -18,13 +20,36 @@ pub(crate) fn log_path(workdir: &Path, log: &LogAt) -> Option<PathBuf> {
     is_inside.then(|| workdir.join(&log.file))
 }
 
+/// The file of standard error in a split log, as [`log_path`] has that of standard output.
+pub(crate) fn stderr_path(workdir: &Path, log: &LogAt) -> Option<PathBuf> {
+    log_path(workdir, &LogAt::whole(log.stderr.clone()?))
+}
+
+/// The log of an attempt that no end names yet, if it has files of its own.
+pub(crate) fn unrecorded_log(workdir: &Path, id: TaskId, attempt: u32) -> LogAt {
+    let file = log_name(id, attempt);
+    let stderr = stderr_name(&file);
+    LogAt {
+        stderr: workdir.join(&stderr).exists().then_some(stderr),
+        ..LogAt::whole(file)
+    }
+}
+
 /// How much of the end of a log is read.
 const READ: u64 = 16 << 10;
 
-/// The last `lines` lines of a log that are not blank, fit to be printed;
-/// `part` is the offset and the length of a part of a packed log. Empty where there is no
-/// such log: that is not an error for the caller.
-pub fn log_tail(path: &Path, part: Option<(u64, u64)>, lines: usize) -> Vec<String> {
+/// The last `lines` lines of a log that are not blank, fit to be printed: those of standard
+/// error, or where that has none those of standard output. Empty where there is no such log:
+/// that is not an error for the caller.
+pub fn log_tail(workdir: &Path, log: &LogAt, lines: usize) -> Vec<String> {
+    let of_stderr = stderr_path(workdir, log).map(|path| tail(&path, None, lines));
+    let of_stderr = of_stderr.filter(|lines| !lines.is_empty());
+    let of_stdout = || log_path(workdir, log).map(|path| tail(&path, log.part, lines));
+    of_stderr.or_else(of_stdout).unwrap_or_default()
+}
+
+/// The same of one file; `part` is the offset and the length of a part of a packed log.
+fn tail(path: &Path, part: Option<(u64, u64)>, lines: usize) -> Vec<String> {
     let Ok((bytes, _)) = open(path).and_then(|file| read_end(file, part, READ)) else {
         return Vec::new();
     };
@@ -96,11 +121,32 @@ mod tests {
             ),
         ] {
             let path = dir.file("logs/log_0", log);
-            assert_eq!(log_tail(&path, part, 3), tail);
+            assert_eq!(super::tail(&path, part, 3), tail);
         }
         let path = dir.file("logs/log_0", one_long.as_bytes());
-        assert_eq!(log_tail(&path, None, 3).len(), 1);
-        assert!(log_tail(&dir.path().join("none"), None, 3).is_empty());
-        assert!(log_tail(dir.path(), None, 3).is_empty());
+        assert_eq!(tail(&path, None, 3).len(), 1);
+        assert!(tail(&dir.path().join("none"), None, 3).is_empty());
+        assert!(tail(dir.path(), None, 3).is_empty());
+    }
+
+    /// Why a task failed is mostly in standard error; where that is empty, in the other.
+    #[test]
+    fn the_tail_of_a_split_log_is_that_of_standard_error() {
+        let dir = workdir(&[]);
+        dir.file("logs/log_0", b"out\n");
+        let split = |stderr: &str| LogAt {
+            stderr: Some(stderr.to_owned()),
+            ..LogAt::whole("logs/log_0".to_owned())
+        };
+        dir.file("logs/log_0.err", b"err\n");
+        assert_eq!(
+            unrecorded_log(dir.path(), TaskId(0), 1),
+            split("logs/log_0.err")
+        );
+        assert_eq!(log_tail(dir.path(), &split("logs/log_0.err"), 3), ["err"]);
+        dir.file("logs/log_0.err", b" \n");
+        for stderr in ["logs/log_0.err", "logs/none", "../logs/log_0"] {
+            assert_eq!(log_tail(dir.path(), &split(stderr), 3), ["out"], "{stderr}");
+        }
     }
 }

@@ -32,6 +32,12 @@ pub fn log_name(id: TaskId, attempt: u32) -> String {
     }
 }
 
+/// The file of standard error, beside that of standard output: `logs/log_17.err`,
+/// `logs/log_17.2.err`.
+pub fn stderr_name(log: &str) -> String {
+    format!("{log}.err")
+}
+
 /// The file that a slot of a farmer appends the output of all its tasks to.
 pub fn packed_name(farmer: &str, slot: u32) -> String {
     format!("logs/packed_{farmer}_{slot}")
@@ -43,6 +49,8 @@ pub enum LogMode {
     /// A file for every attempt.
     #[default]
     Files,
+    /// Two files for every attempt: standard output, and standard error.
+    Split,
     /// One file for every slot; the journal knows who wrote which part.
     Packed,
     /// A file for every attempt that failed.
@@ -53,8 +61,9 @@ pub enum LogMode {
 
 impl LogMode {
     /// All of them with their names, in the order of the help text.
-    pub const ALL: [(Self, &'static str); 4] = [
+    pub const ALL: [(Self, &'static str); 5] = [
         (Self::Files, "files"),
+        (Self::Split, "split"),
         (Self::Packed, "packed"),
         (Self::Failed, "failed"),
         (Self::None, "none"),
@@ -70,7 +79,7 @@ impl fmt::Display for LogMode {
 
 /// Why a text names no form of logs.
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
-#[error("'{0}' is not one of files, packed, failed, none")]
+#[error("'{0}' is not one of files, split, packed, failed, none")]
 pub struct NoLogMode(String);
 
 impl FromStr for LogMode {
@@ -102,6 +111,7 @@ mod tests {
         ] {
             assert_eq!(log_name(TaskId(id), attempt), name);
         }
+        assert_eq!(stderr_name("logs/log_17.2"), "logs/log_17.2.err");
         assert_eq!(packed_name("n1.7.42.0", 3), "logs/packed_n1.7.42.0_3");
     }
 

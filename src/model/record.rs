@@ -262,13 +262,33 @@ pub fn is_zero(n: &u64) -> bool {
 }
 
 /// Where the output of an attempt is.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LogAt {
     /// The file, relative to the workdir.
     pub file: String,
+    /// The file of standard error, where it is not the same; then `file` has standard output.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub stderr: Option<String>,
     /// In a packed log: where the attempt's part of it begins, and its length.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub part: Option<(u64, u64)>,
+}
+
+impl LogAt {
+    /// The log of an attempt in a file of its own.
+    pub fn whole(file: String) -> Self {
+        Self {
+            file,
+            ..Self::default()
+        }
+    }
+
+    /// Its files, as words of a command line; none where other attempts are in the same file.
+    pub fn names(&self) -> Option<String> {
+        let name = |stderr: &String| format!("{} {stderr}", self.file);
+        let names = self.stderr.as_ref().map_or_else(|| self.file.clone(), name);
+        self.part.is_none().then_some(names)
+    }
 }
 
 impl Record {
@@ -380,10 +400,7 @@ mod tests {
                 peak: 3,
                 ..Used::default()
             }),
-            log: Some(LogAt {
-                file: "logs/log_7.2".into(),
-                part: None,
-            }),
+            log: Some(LogAt::whole("logs/log_7.2".into())),
         });
         let mut out = Vec::new();
         end.push_to(&mut out);

@@ -44,6 +44,7 @@ pub(super) fn attempt(host: &str, farmer: &str, of: &Attempt, log: Option<&LogAt
         "written_kib": of.used.map(|used| used.written),
         "log": log.map(|log| escape(log.file.as_bytes())),
         "part": log.and_then(|log| log.part),
+        "stderr": log.and_then(|log| Some(escape(log.stderr.as_ref()?.as_bytes()))),
     })
 }
 

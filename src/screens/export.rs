@@ -40,7 +40,7 @@ pub enum Form {
 const CANCELLED: &str = "cancelled";
 
 /// The columns of [`Form::Csv`].
-const COLUMNS: [&str; 17] = [
+const COLUMNS: [&str; 18] = [
     "id",
     "attempt",
     "node",
@@ -58,6 +58,7 @@ const COLUMNS: [&str; 17] = [
     "written_kib",
     "log",
     "command",
+    "stderr",
 ];
 
 /// Writes all attempts into a file, which it replaces when it is whole, or to standard

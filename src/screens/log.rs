@@ -14,7 +14,7 @@ use crate::exit::RunExit;
 use crate::history::attempts::{Recorded, attempts};
 use crate::history::commands::Commands;
 use crate::history::journals::{Journal, journals};
-use crate::history::logs::log_path;
+use crate::history::logs::{log_path, stderr_path, unrecorded_log};
 use crate::history::run::counts;
 use crate::history::{is_workdir, lines, open, open_if_any};
 use crate::model::durations;
@@ -22,6 +22,7 @@ use crate::model::escape::{Stream, clip, escape};
 use crate::model::figures::micros;
 use crate::model::logs::log_name;
 use crate::model::outcome::Outcome;
+use crate::model::record::LogAt;
 use crate::model::refusal::{hint, is_resource};
 use crate::model::task::TaskId;
 use crate::workdir::layout::{FAILED, FINISHED, TOPROCESS};
@@ -36,8 +37,22 @@ pub struct LogRequest {
     pub id: TaskId,
     /// Which attempt; the latest one by default.
     pub attempt: Option<u32>,
+    /// Which of its outputs.
+    pub output: Output,
     /// Whether the output goes to a terminal: then control characters are escaped.
     pub to_terminal: bool,
+}
+
+/// Which output of a task.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Output {
+    /// Standard output, then standard error where it has a file of its own.
+    #[default]
+    Both,
+    /// Standard output alone.
+    Stdout,
+    /// Standard error alone.
+    Stderr,
 }
 
 /// Why there is nothing to show.
@@ -75,8 +90,8 @@ pub enum LogError {
     NotYet(TaskId),
     /// It has ended, and its output was not kept.
     #[error(
-        "no log was kept of attempt {attempt} of task {id} ({outcome}): --logs files keeps \
-         all of them, --logs failed those of failures"
+        "no log was kept of attempt {attempt} of task {id} ({outcome}): --logs files and \
+         --logs split keep all of them, --logs failed those of failures"
     )]
     NotKept {
         /// The task.
@@ -86,6 +101,12 @@ pub enum LogError {
         /// How it ended.
         outcome: String,
     },
+    /// Both outputs are in one file.
+    #[error(
+        "both outputs of task {0} are in one log: only --logs split keeps them apart; omit \
+         --stdout and --stderr"
+    )]
+    NotSplit(TaskId),
     /// The log was deleted.
     #[error("{0}: the log is gone")]
     Gone(PathBuf),
@@ -108,6 +129,7 @@ impl LogError {
             | Self::NotStarted(_)
             | Self::NotYet(_)
             | Self::NotKept { .. }
+            | Self::NotSplit(_)
             | Self::Gone(_)
             | Self::Outside(_) => RunExit::Usage,
         }
@@ -139,6 +161,8 @@ pub(crate) struct Found {
     pub(crate) path: PathBuf,
     /// The part of the file that is meant: offset and length.
     pub(crate) part: Option<(u64, u64)>,
+    /// The file of standard error, where it is not the same.
+    pub(crate) stderr: Option<PathBuf>,
 }
 
 /// Finds the log of an attempt, or of the latest one. `note` gets what is known of it
@@ -173,12 +197,24 @@ pub(crate) fn find(
     if let Some(command) = command {
         add_note(format!("command: {}", clip(&escape(&command), COMMAND)));
     }
-    let (path, part) = attempt.log(workdir, id, number)?;
-    add_note(format!(
-        "log: {}",
-        escape(path.as_os_str().as_encoded_bytes())
-    ));
-    Ok(Found { notes, path, part })
+    let log = attempt.log(workdir, id, number)?;
+    let outside = |name: &str| LogError::Outside(escape(name.as_bytes()));
+    let path = log_path(workdir, &log).ok_or_else(|| outside(&log.file))?;
+    let stderr = log.stderr.as_ref().map(|name| {
+        let path = stderr_path(workdir, &log);
+        path.ok_or_else(|| outside(name))
+    });
+    add_note(format!("log: {}", shown(&path)));
+    Ok(Found {
+        notes,
+        path,
+        part: log.part,
+        stderr: stderr.transpose()?,
+    })
+}
+
+fn shown(path: &Path) -> String {
+    escape(path.as_os_str().as_encoded_bytes())
 }
 
 /// Opens a log that was found.
@@ -196,8 +232,22 @@ pub fn show(
     let found = find(workdir, ask.id, ask.attempt, |line| {
         let _ = writeln!(notes, "{line}");
     })?;
-    let file = open_log(&found.path)?;
-    Ok(copy(file, found.part, ask.to_terminal, out)?)
+    if ask.output != Output::Both && found.stderr.is_none() {
+        return Err(LogError::NotSplit(ask.id));
+    }
+    let stdout = (ask.output != Output::Stderr).then(|| open_log(&found.path));
+    let stdout = stdout.transpose()?;
+    let stderr = found.stderr.filter(|_| ask.output != Output::Stdout);
+    let stderr = stderr.map(|path| Ok::<_, LogError>((open_log(&path)?, path)));
+    let stderr = stderr.transpose()?;
+    if let Some(file) = stdout {
+        copy(file, found.part, ask.to_terminal, out)?;
+    }
+    if let Some((file, path)) = stderr {
+        let _ = writeln!(notes, "standard error: {}", shown(&path));
+        copy(file, None, ask.to_terminal, out)?;
+    }
+    Ok(())
 }
 
 /// All attempts of a task, by their number.
@@ -318,13 +368,8 @@ impl Known<'_> {
         }
     }
 
-    /// Its log, and the part of it that is meant.
-    fn log(
-        &self,
-        workdir: &Path,
-        id: TaskId,
-        number: u32,
-    ) -> Result<(PathBuf, Option<(u64, u64)>), LogError> {
+    /// Its log.
+    fn log(&self, workdir: &Path, id: TaskId, number: u32) -> Result<LogAt, LogError> {
         let not_kept = |outcome| {
             Err(LogError::NotKept {
                 id,
@@ -336,18 +381,14 @@ impl Known<'_> {
         if let Self::Recorded(recorded) = self {
             let outcome = &recorded.attempt.outcome;
             match (&recorded.log, outcome) {
-                (Some(log), _) => {
-                    let outside = || LogError::Outside(escape(log.file.as_bytes()));
-                    let path = log_path(workdir, log).ok_or_else(outside)?;
-                    return Ok((path, log.part));
-                }
+                (Some(log), _) => return Ok(log.clone()),
                 (None, Some(outcome)) => return not_kept(outcome.to_string()),
                 (None, None) => runs = !recorded.journal.is_sealed,
             }
         }
-        let path = workdir.join(log_name(id, number));
-        match path.exists() {
-            true => Ok((path, None)),
+        let log = unrecorded_log(workdir, id, number);
+        match workdir.join(&log.file).exists() {
+            true => Ok(log),
             false if runs => Err(LogError::NotYet(id)),
             false => not_kept(self.in_words()),
         }

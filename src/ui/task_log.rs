@@ -7,7 +7,7 @@ use crate::model::durations::show;
 use crate::model::escape::escape;
 use crate::model::figures::date;
 use crate::model::outcome::{Destination, Outcome};
-use crate::model::record::End;
+use crate::model::record::{End, LogAt};
 use crate::model::task::Task;
 
 /// Words the lines of one farmer.
@@ -45,9 +45,8 @@ impl TaskLog {
         let _ = write!(text, ", after {}", show(Duration::from_micros(us)));
         if word == "failed" {
             let _ = write!(text, ": {outcome}");
-            let log = end.log.as_ref().filter(|log| log.part.is_none());
-            if let Some(log) = log {
-                let _ = write!(text, " [{}]", log.file);
+            if let Some(log) = end.log.as_ref().and_then(LogAt::names) {
+                let _ = write!(text, " [{log}]");
             }
         }
         let _ = write!(text, ": {}", escape(&task.line));

@@ -52,6 +52,88 @@ fn log_shows_what_a_task_printed_in_every_form() {
     }
 }
 
+/// Standard error in a file of its own; what failed is told by its last lines. A file that is
+/// there already is left as it is, whichever of the two it is.
+#[test]
+fn split_keeps_both_outputs_apart() {
+    let farm = Farm::of("echo out; echo err >&2; exit 3\necho fine\nno-such-program\n");
+    farm.make_dir("w/logs");
+    farm.write("w/logs/log_1.err", "foreign\n");
+    farm.write("w/logs/log_2", "foreign\n");
+    let done = farm.farm("--logs split").run().exits(1);
+    assert!(
+        done.stderr
+            .contains("exit status 3 [logs/log_0 logs/log_0.err]"),
+        "{}",
+        done.stderr
+    );
+    let summary = String::from_utf8_lossy(&done.stdout).into_owned();
+    assert!(
+        summary.contains("err\n") && !summary.contains(" out\n"),
+        "{summary}"
+    );
+    let all = [
+        ("log_0", "out\n"),
+        ("log_0.err", "err\n"),
+        ("log_1.2", "fine\n"),
+        ("log_1.2.err", ""),
+        ("log_1.err", "foreign\n"),
+        ("log_2", "foreign\n"),
+        ("log_2.2", ""),
+    ];
+    for (name, text) in all {
+        assert_eq!(farm.text(format!("w/logs/{name}")), text, "{name}");
+    }
+    assert_eq!(files(&farm, "log_").len(), all.len() + 1);
+    assert!(
+        farm.text("w/logs/log_2.2.err").starts_with("pytf: "),
+        "why it could not be started"
+    );
+    for (args, text) in [
+        (&["0"][..], "out\nerr\n"),
+        (&["0", "--stdout"], "out\n"),
+        (&["0", "--stderr"], "err\n"),
+        (&["1"], "fine\n"),
+    ] {
+        assert_eq!(String::from_utf8_lossy(&log(&farm, args)), text, "{args:?}");
+    }
+    farm.pytf(["log", "w", "0", "--stdout", "--stderr"])
+        .run()
+        .exits(2);
+    let end = &farm.ends()[0]["log"];
+    assert_eq!(
+        (end["file"].as_str(), end["stderr"].as_str()),
+        (Some("logs/log_0"), Some("logs/log_0.err"))
+    );
+    let failed = farm
+        .pytf(["status", "w", "--failed", "--json"])
+        .run()
+        .exits(0);
+    let failed: serde_json::Value = serde_json::from_slice(&failed.stdout).unwrap();
+    assert_eq!(failed["failed"][0]["stderr"], "logs/log_0.err");
+    let task = farm.pytf(["status", "w", "--task", "0"]).run().exits(0);
+    let task = String::from_utf8_lossy(&task.stdout).into_owned();
+    assert!(
+        task.contains("| err\n") && task.contains("logs/log_0.err"),
+        "{task}"
+    );
+    farm.pytf(["report", "w", "-o", "report.html"])
+        .run()
+        .exits(0);
+    assert!(farm.text("report.html").contains("logs/log_0.err"));
+}
+
+/// Each slot opens two files more than with one log for both.
+#[test]
+fn split_logs_work_where_few_files_may_be_open() {
+    let farm = Farm::of(tasks(60, |id| format!("echo {id}; echo {id} >&2")));
+    farm.farm("--logs split --proc 20")
+        .under(["prlimit", "--nofile=64:64"])
+        .run()
+        .exits(0);
+    assert_eq!(files(&farm, "log_").len(), 120);
+}
+
 #[test]
 fn packed_logs_are_as_many_files_as_slots() {
     let farm = Farm::of(tasks(60, |id| format!("echo {id}")));
@@ -114,7 +196,7 @@ fn log_tells_how_the_task_ended() {
 
 #[test]
 fn every_attempt_keeps_its_log() {
-    side_by_side(&["files", "packed", "failed"], |form| {
+    side_by_side(&["files", "split", "packed", "failed"], |form| {
         let farm = Farm::of("echo attempt $PYTF_ATTEMPT; exit 1\n");
         farm.farm(&format!("--logs {form}")).run().exits(1);
         for _ in 2..=3 {

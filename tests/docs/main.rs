@@ -250,6 +250,7 @@ fn end(outcome: Outcome) -> Record {
         }),
         log: Some(LogAt {
             file: "logs/log_1".into(),
+            stderr: Some("logs/log_1.err".into()),
             part: Some((0, 1)),
         }),
     })

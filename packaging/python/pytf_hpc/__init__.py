@@ -87,6 +87,8 @@ class Result:
     #: The path of its log, and offset and length in it where several tasks share a log.
     log: Optional[str]
     part: Optional[Tuple[int, int]]
+    #: The path of the log of its standard error, where it has one of its own (--logs split).
+    stderr: Optional[str] = None
 
     @property
     def ok(self) -> bool:
@@ -276,7 +278,7 @@ class Run:
         return [text]
 
     def _result(self, row: Dict[str, Any]) -> Result:
-        log, part = row.get("log"), row.get("part")
+        log, part, stderr = row.get("log"), row.get("part"), row.get("stderr")
         names = ["outcome", "status", "signal", "node", "farmer", "slot", "start", "seconds"]
         names += ["user", "sys", "peak_kib", "read_kib", "written_kib"]
         return Result(
@@ -286,6 +288,7 @@ class Run:
             attempts=row.get("attempt"),
             log=None if log is None else os.path.join(self.workdir, log),
             part=None if part is None else (part[0], part[1]),
+            stderr=None if stderr is None else os.path.join(self.workdir, stderr),
             **{name: row.get(name) for name in names}
         )
 

@@ -250,7 +250,7 @@ mod tests {
                 id: TaskId(id), attempt, slot, at, us,
                 outcome: outcome.clone(),
                 used: used.map(|(user, sys, peak)| Used { user, sys, peak, ..Used::default() }),
-                log: file.map(|file| LogAt { file, part: Some((1, 2)) }),
+                log: file.map(|file| LogAt { file, stderr: None, part: Some((1, 2)) }),
             });
             // -2147483648 has no positive twin; no exit status is like that.
             let is_least = [Outcome::Exit(i32::MIN), Outcome::Signal(i32::MIN), Outcome::NotStarted(i32::MIN)]

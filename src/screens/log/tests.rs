@@ -14,6 +14,7 @@ fn logged(id: u64, attempt: u32, file: &str, part: Option<(u64, u64)>) -> Record
     record.log = Some(LogAt {
         file: file.into(),
         part,
+        stderr: None,
     });
     Record::End(record)
 }
@@ -63,9 +64,20 @@ fn all_kinds() -> Workdir {
 
 /// What is printed, and what is said about it or why nothing is printed.
 fn shown(dir: &Workdir, id: u64, attempt: Option<u32>, to_terminal: bool) -> (String, String) {
+    shown_as(dir, id, attempt, to_terminal, Output::Both)
+}
+
+fn shown_as(
+    dir: &Workdir,
+    id: u64,
+    attempt: Option<u32>,
+    to_terminal: bool,
+    output: Output,
+) -> (String, String) {
     let ask = LogRequest {
         id: TaskId(id),
         attempt,
+        output,
         to_terminal,
     };
     let (mut out, mut notes) = (Vec::new(), Vec::new());
@@ -139,6 +151,51 @@ fn what_cannot_be_shown_has_its_reason() {
     );
 }
 
+/// Both outputs, or one of them; a journal leads to no file outside of the workdir.
+#[test]
+fn the_outputs_of_a_split_log_are_shown_together_or_alone() {
+    let dir = all_kinds();
+    let split = |id, stderr: &str| {
+        let Record::End(mut record) = logged(id, 1, "logs/log_0", None) else {
+            unreachable!("an end");
+        };
+        record.log.as_mut().unwrap().stderr = Some(stderr.to_owned());
+        Record::End(record)
+    };
+    let at = 1_800_000_000_000_000;
+    dir.file("logs/log_0.err", b"why\n");
+    dir.journal(
+        "n3.0.1.1",
+        &[
+            header("n3", at, 1),
+            split(3, "logs/log_0.err"),
+            split(4, "../log_0"),
+        ],
+    );
+    for (output, printed) in [
+        (Output::Both, "first\nwhy\n"),
+        (Output::Stdout, "first\n"),
+        (Output::Stderr, "why\n"),
+    ] {
+        let (found, notes) = shown_as(&dir, 3, Some(1), false, output);
+        assert_eq!(found, printed);
+        let is_named = notes.ends_with("/logs/log_0.err\n");
+        assert_eq!(is_named, output != Output::Stdout, "{notes}");
+        let (none, why) = shown_as(&dir, 4, Some(1), false, output);
+        assert_eq!(none, "");
+        assert!(why.contains("a journal names '../log_0'"), "{why}");
+    }
+    let (none, why) = shown_as(&dir, 0, None, false, Output::Stderr);
+    assert_eq!(none, "");
+    assert!(
+        why.contains("both outputs of task 0 are in one log"),
+        "{why}"
+    );
+    // One that runs, and has no record of its log yet.
+    dir.file("logs/log_2.err", b"warning\n");
+    assert_eq!(shown(&dir, 2, None, false).0, "so farwarning\n");
+}
+
 #[test]
 fn a_workdir_of_pytaskfarmer_has_logs_and_no_journals() {
     let dir = workdir(&[]);
@@ -182,6 +239,7 @@ fn a_reader_may_go_away_and_a_full_disk_is_reported() {
     let ask = LogRequest {
         id: TaskId(0),
         attempt: None,
+        output: Output::Both,
         to_terminal: false,
     };
     for (kind, is_fine) in [

@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 
 use super::gantt::Gantt;
 use crate::history::commands::Commands;
-use crate::history::logs::{log_path, log_tail};
+use crate::history::logs::log_tail;
 use crate::history::run::farmer::Top;
 use crate::history::run::nodes::{Node, nodes};
 use crate::history::run::{Farmer, Run};
@@ -89,10 +89,7 @@ impl ReportData {
 
 impl FailedDetails {
     fn of(run: &Run, entry: &FailedEntry<'_>) -> Self {
-        let tail = entry.log_at().and_then(|log| {
-            let path = log_path(&run.workdir, log)?;
-            Some(log_tail(&path, log.part, TAIL))
-        });
+        let tail = entry.log_at().map(|log| log_tail(&run.workdir, log, TAIL));
         Self {
             entry: entry.as_json(),
             tail: tail.unwrap_or_default(),

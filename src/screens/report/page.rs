@@ -457,7 +457,9 @@ fn failure(task: &FailedDetails, is_open: bool) -> Markup {
             }
             p {
                 (facts.join(" · "))
-                @if let Some(log) = one["log"].as_str() { " · " code { (log) } }
+                @for log in ["log", "stderr"] {
+                        @if let Some(log) = one[log].as_str() { " · " code { (log) } }
+                    }
             }
             @if tail.is_empty() {
                 p.none { "It printed nothing, or no log was kept." }

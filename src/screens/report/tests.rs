@@ -19,10 +19,7 @@ fn nothing_that_a_task_says_is_markup() {
     let Record::End(mut ended) = end(0, 1, 0, T, 5_000_000, Outcome::Exit(3)) else {
         unreachable!("it is an end");
     };
-    ended.log = Some(LogAt {
-        file: "logs/log_0".into(),
-        part: None,
-    });
+    ended.log = Some(LogAt::whole("logs/log_0".into()));
     records.push(Record::End(ended));
     dir.journal("x.0.1.1", &records);
     dir.file("logs/log_0", format!("{evil}\n").as_bytes());

@@ -24,7 +24,7 @@ const LIST: List = List {
     ],
     columns: &[
         "id", "attempts", "outcome", "status", "signal", "node", "start", "seconds", "peak_kib",
-        "log", "command", "reason",
+        "log", "command", "reason", "stderr",
     ],
 };
 
@@ -75,6 +75,10 @@ impl FailedEntry<'_> {
         Some(escape(self.log_at()?.file.as_bytes()))
     }
 
+    fn stderr(&self) -> Option<String> {
+        Some(escape(self.log_at()?.stderr.as_ref()?.as_bytes()))
+    }
+
     fn peak(&self) -> Option<u64> {
         self.end.as_ref()?.used.map(|used| used.peak)
     }
@@ -112,6 +116,7 @@ impl FailedEntry<'_> {
             "seconds": self.failure.last.map(|(_, failed)| seconds(failed.us)),
             "peak_kib": self.peak(),
             "log": self.log(),
+            "stderr": self.stderr(),
             "command": self.command,
             "cancelled": self.failure.cancelled.map(cancellation),
         })
@@ -130,7 +135,13 @@ impl Entry for FailedEntry<'_> {
             self.node(),
             or_dash(time),
             or_dash(self.peak().map(show_kib)),
-            or_dash(self.log()),
+            or_dash(self.log().map(|log| {
+                [Some(log), self.stderr()]
+                    .into_iter()
+                    .flatten()
+                    .collect::<Vec<_>>()
+                    .join(" ")
+            })),
             clip(&self.command, 200),
         ]
     }

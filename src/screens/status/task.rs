@@ -10,14 +10,13 @@ use super::form::COMMAND;
 use super::json::SCHEMA;
 use crate::history::attempts::{Recorded, attempts};
 use crate::history::commands::Commands;
-use crate::history::logs::{log_path, log_tail};
+use crate::history::logs::{log_tail, unrecorded_log};
 use crate::history::run::Run;
 use crate::history::run::attempt::Attempt;
 use crate::history::{lines, open_if_any};
 use crate::model::durations;
 use crate::model::escape::escape;
 use crate::model::figures::{grouped, micros, show_kib};
-use crate::model::logs::log_name;
 use crate::model::outcome::Outcome;
 use crate::model::record::LogAt;
 use crate::model::task::TaskId;
@@ -92,12 +91,12 @@ pub(super) fn of(run: &Run, id: TaskId) -> io::Result<Option<Task>> {
         },
     };
     let tail = attempts.iter().next_back().and_then(|(number, attempt)| {
-        let (path, part) = match &attempt.log {
-            Some(log) => (log_path(&run.workdir, log)?, log.part),
-            None if attempt.is_running => (run.workdir.join(log_name(id, *number)), None),
+        let log = match &attempt.log {
+            Some(log) => log.clone(),
+            None if attempt.is_running => unrecorded_log(&run.workdir, id, *number),
             None => return None,
         };
-        Some(log_tail(&path, part, TAIL))
+        Some(log_tail(&run.workdir, &log, TAIL))
     });
     Ok(Some(Task {
         id,
@@ -254,6 +253,14 @@ impl TaskAttempt {
         }
         if let Some(log) = &self.log {
             push(out, style, "    log ", &escape(log.file.as_bytes()));
+            if let Some(stderr) = &log.stderr {
+                push(
+                    out,
+                    style,
+                    "    standard error ",
+                    &escape(stderr.as_bytes()),
+                );
+            }
         }
     }
 

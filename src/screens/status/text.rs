@@ -380,7 +380,8 @@ impl Screen<'_> {
             line += &format!(" on {}", escape(farmer.header().host.as_bytes()));
         }
         if let Some(log) = details.of(&cause.first).and_then(|end| end.log) {
-            line += &format!(" [{}]", escape(log.file.as_bytes()));
+            let names = log.names().unwrap_or(log.file);
+            line += &format!(" [{}]", escape(names.as_bytes()));
         }
         if let Some(command) = commands.get(TaskId(id))? {
             line += &format!(": {}", escape(command));

@@ -115,6 +115,12 @@ impl Log {
         let (bytes, is_cut) = read_end(open_log(&found.path)?, found.part, TAIL)?;
         snapshot.is_cut = is_cut;
         snapshot.lines = lines(&bytes);
+        if let Some(path) = &found.stderr {
+            let (bytes, is_cut) = read_end(open_log(path)?, None, TAIL)?;
+            snapshot.is_cut |= is_cut;
+            snapshot.lines.push("-- standard error --".to_owned());
+            snapshot.lines.extend(lines(&bytes));
+        }
         Ok(())
     }
 }
@@ -157,6 +163,18 @@ mod tests {
         ] {
             assert_eq!(lines(bytes), expected);
         }
+    }
+
+    #[test]
+    fn standard_error_follows_in_a_split_log() {
+        let dir = workdir(&["echo a"]);
+        let at = 1_800_000_000_000_000;
+        dir.journal("n1.0.1.1", &[header("n1", at, 1), start(0, 1, 0, at)]);
+        dir.file("logs/log_0", b"out\n");
+        dir.file("logs/log_0.err", b"err\n");
+        let run = Run::open(dir.path()).unwrap();
+        let seen = Log::new(dir.path().to_owned(), 0, 1).read(&run);
+        assert_eq!(seen.lines, ["out", "-- standard error --", "err"]);
     }
 
     #[test]

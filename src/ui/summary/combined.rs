@@ -7,10 +7,10 @@ use std::time::Duration;
 use super::{FAILURES, Failure, TAIL};
 use crate::history::commands::Commands;
 use crate::history::failures::{self, Details, causes, failures};
-use crate::history::logs::{log_path, log_tail};
+use crate::history::logs::log_tail;
 use crate::history::run::{Farmer, Run};
 use crate::model::figures::micros;
-use crate::model::record::Header;
+use crate::model::record::{Header, LogAt};
 use crate::model::task::TaskId;
 
 /// Several farmers as if they were one.
@@ -76,17 +76,14 @@ fn failure(
     let id = TaskId(failure.id);
     let command = commands.get(id).ok().flatten().unwrap_or_default();
     let log = details.of(failure).and_then(|end| end.log);
-    let tail = log.as_ref().and_then(|log| {
-        let path = log_path(&run.workdir, log)?;
-        Some(log_tail(&path, log.part, TAIL))
-    });
+    let tail = log.as_ref().map(|log| log_tail(&run.workdir, log, TAIL));
     Some(Failure {
         id,
         command: command.to_vec(),
         outcome: failed.outcome.clone(),
         more: 0,
         node: farmer.header().host.clone(),
-        log: log.filter(|log| log.part.is_none()).map(|log| log.file),
+        log: log.as_ref().and_then(LogAt::names),
         tail: tail.unwrap_or_default(),
     })
 }
