@@ -6,6 +6,7 @@
 //! generated histories can test it.
 
 pub mod allocation;
+pub mod allocator;
 pub mod attributes;
 pub mod cpus;
 pub mod devices;
@@ -23,6 +24,7 @@ pub mod interruption;
 pub mod limits;
 pub mod liveness;
 pub mod logs;
+pub mod needs;
 pub mod outcome;
 pub mod pace;
 pub mod polling;

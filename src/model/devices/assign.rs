@@ -4,6 +4,8 @@
 //! units are then assigned to slots. All processes of a node compute the same assignment
 //! for the whole node, and each takes its own part of it, so they exchange no messages.
 
+use std::collections::BTreeMap;
+
 /// A device as far as its neighbours matter.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Locality {
@@ -156,21 +158,62 @@ fn ours(units: &[Vec<usize>], slots: u64, part: Share) -> Vec<Vec<usize>> {
         .collect()
 }
 
+/// `n` devices for one task, of those that may take one more; `used` is how many tasks each of
+/// these has, `None` is a device that takes none. Neighbours come first, as for [`assign`], and
+/// devices with few tasks; among equal groups of neighbours the one with the fewest devices
+/// left, so that others stay whole. `None` when there are too few.
+pub fn choose(localities: &[Locality], used: &[Option<u32>], n: usize) -> Option<Vec<usize>> {
+    if n == 0 {
+        return Some(Vec::new());
+    }
+    let free: Vec<(u32, usize)> = (0..)
+        .zip(used)
+        .filter_map(|(device, used)| Some(((*used)?, device)))
+        .collect();
+    for level in 0..3 {
+        let mut groups: BTreeMap<_, Vec<(u32, usize)>> = BTreeMap::new();
+        for &(used, device) in &free {
+            let group = group(&localities[device], level);
+            groups.entry(group).or_default().push((used, device));
+        }
+        let chosen = groups.into_values().filter(|group| group.len() >= n);
+        let chosen = chosen.map(|mut group| {
+            let size = group.len();
+            group.sort_unstable();
+            group.truncate(n);
+            let tasks: u32 = group.iter().map(|(used, _)| used).sum();
+            let mut devices: Vec<usize> = group.iter().map(|(_, device)| *device).collect();
+            devices.sort_unstable();
+            (tasks, size, devices)
+        });
+        if let Some((_, _, devices)) = chosen.min() {
+            return Some(devices);
+        }
+    }
+    None
+}
+
+/// What neighbours have in common, from the closest to the farthest.
+fn group(locality: &Locality, level: usize) -> (Option<u32>, Option<u32>) {
+    match level {
+        0 => (locality.numa, locality.links),
+        1 => (locality.numa, None),
+        _ => (None, None),
+    }
+}
+
 /// As many groups of `size` devices as there can be, neighbours together: first
 /// those with fast links, then those of a NUMA node, then what is left over.
 fn units(localities: &[Locality], size: usize) -> Vec<Vec<usize>> {
     let mut units = Vec::new();
     let mut left: Vec<usize> = (0..localities.len()).collect();
     for level in 0..3 {
-        let key = |locality: &Locality| match level {
-            0 => (locality.numa, locality.links),
-            1 => (locality.numa, None),
-            _ => (None, None),
-        };
         let mut rest = Vec::new();
         while let Some(&first) = left.first() {
-            let group = key(&localities[first]);
-            let (same, others) = left.iter().partition(|&&n| key(&localities[n]) == group);
+            let shared = group(&localities[first], level);
+            let (same, others) = left
+                .iter()
+                .partition(|&&n| group(&localities[n], level) == shared);
             left = others;
             let same: Vec<usize> = same;
             let chunks = same.chunks_exact(size);
@@ -289,6 +332,47 @@ mod tests {
             assign(&odd, wish(0, 2, 0), Share::WHOLE),
             Ok(vec![vec![0, 1], vec![2, 5], vec![3, 4]])
         );
+    }
+
+    #[test]
+    fn one_task_gets_neighbours_and_leaves_others_whole() {
+        let place = |numa, links| Locality {
+            numa: Some(numa),
+            links: Some(links),
+        };
+        let pairs = [place(0, 1), place(0, 1), place(1, 2), place(1, 2)];
+        let free = [Some(0); 4];
+        for (name, used, n, expected) in [
+            ("none", free, 0, Some(vec![])),
+            ("one", free, 1, Some(vec![0])),
+            (
+                "of the broken pair",
+                [None, Some(0), Some(0), Some(0)],
+                1,
+                Some(vec![1]),
+            ),
+            (
+                "a whole pair",
+                [None, Some(0), Some(0), Some(0)],
+                2,
+                Some(vec![2, 3]),
+            ),
+            (
+                "the less used",
+                [Some(1), Some(0), Some(2), Some(1)],
+                1,
+                Some(vec![1]),
+            ),
+            (
+                "what is left",
+                [None, Some(0), None, Some(0)],
+                2,
+                Some(vec![1, 3]),
+            ),
+            ("too many", [None, Some(0), None, None], 2, None),
+        ] {
+            assert_eq!(choose(&pairs, &used, n), expected, "{name}");
+        }
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! Which CPUs a slot's tasks run on.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde::Serialize;
 
@@ -81,6 +81,52 @@ fn own(cpus: &[Cpu], each: usize, near: &[BTreeSet<usize>]) -> Option<Vec<Vec<us
         slot.sort_unstable();
     }
     Some(slots)
+}
+
+/// `n` of the free CPUs for one task, in ascending order; `None` when there are fewer. Those near
+/// its devices come first, then those of a NUMA node that has enough and little more, and
+/// everywhere whole cores before the rest of a core that is in use.
+pub fn choose(
+    all: &[Cpu],
+    free: &BTreeSet<usize>,
+    n: usize,
+    near: &BTreeSet<usize>,
+) -> Option<Vec<usize>> {
+    if n > free.len() {
+        return None;
+    }
+    let mut used_cores = BTreeSet::new();
+    let mut left: BTreeMap<u32, usize> = BTreeMap::new();
+    for cpu in all {
+        if free.contains(&cpu.id) {
+            *left.entry(cpu.numa).or_default() += 1;
+        } else {
+            used_cores.insert((cpu.numa, cpu.core));
+        }
+    }
+    let rank = |cpu: &Cpu| {
+        let left = left[&cpu.numa];
+        // Where none is large enough, the largest first: the task is on few nodes.
+        let fit = if left >= n {
+            (false, left)
+        } else {
+            (true, usize::MAX - left)
+        };
+        let is_used = used_cores.contains(&(cpu.numa, cpu.core));
+        (
+            !near.contains(&cpu.id),
+            fit,
+            cpu.numa,
+            is_used,
+            cpu.core,
+            cpu.id,
+        )
+    };
+    let mut chosen: Vec<&Cpu> = all.iter().filter(|cpu| free.contains(&cpu.id)).collect();
+    chosen.sort_unstable_by_key(|cpu| rank(cpu));
+    let mut ids: Vec<usize> = chosen.iter().take(n).map(|cpu| cpu.id).collect();
+    ids.sort_unstable();
+    (ids.len() == n).then_some(ids)
 }
 
 fn numa(cpus: &[Cpu], near: &[BTreeSet<usize>]) -> Option<Vec<Vec<usize>>> {
@@ -181,6 +227,31 @@ mod tests {
                 expected,
                 "{name}"
             );
+        }
+    }
+
+    #[test]
+    fn a_task_gets_whole_cores_of_one_node_near_its_devices() {
+        let cpus = node(2);
+        let far = BTreeSet::from([2, 3, 6, 7]);
+        for (name, used, n, near, expected) in [
+            ("a core", &[][..], 2, BTreeSet::new(), Some(vec![0, 4])),
+            (
+                "not half a core",
+                &[0],
+                2,
+                BTreeSet::new(),
+                Some(vec![1, 5]),
+            ),
+            ("the fuller node", &[2], 1, BTreeSet::new(), Some(vec![3])),
+            ("one node", &[0], 4, BTreeSet::new(), Some(vec![2, 3, 6, 7])),
+            ("near", &[2], 2, far.clone(), Some(vec![3, 7])),
+            ("more than are near", &[2, 3, 6], 2, far, Some(vec![0, 7])),
+            ("all", &[], 8, BTreeSet::new(), Some((0..8).collect())),
+            ("too many", &[0], 8, BTreeSet::new(), None),
+        ] {
+            let free = (0..8).filter(|id| !used.contains(id)).collect();
+            assert_eq!(choose(&cpus, &free, n, &near), expected, "{name}");
         }
     }
 
