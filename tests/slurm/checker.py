@@ -54,6 +54,8 @@ class Books:
         self.failed = self._lines("failed")
         self.waiting = self._lines("toprocess", self.state["queues"][0]["cursor"])
         self.requeued = [line.split() for line in self._text("requeued").splitlines()]
+        self.attempts = {int(task): int(attempt) for task, attempt, _ in self.requeued}
+        self.cancelled = self._cancelled()
         paths = sorted((self.workdir / "nodes").rglob("*.jsonl"))
         # A farmer that another looks at before it has locked its journal leaves
         # that one empty, and makes another.
@@ -81,6 +83,25 @@ class Books:
             require(number.isdigit() and blank, f"{name} holds a line that is none: {line!r}")
             pairs.append((int(number), command))
         return pairs
+
+    def _cancelled(self):
+        """Ids of the failed tasks that were cancelled in their last attempt: they need not have
+        begun, nor have come to their end."""
+        orders = [json.loads(line) for line in self._text("orders").splitlines()]
+        attempts = {
+            (task, order["attempt"])
+            for order in orders
+            if order["do"] == "cancel"
+            for first, _, last in (part.partition("-") for part in order["ids"].split(","))
+            for task in range(int(first), int(last or first) + 1)
+        }
+        return {task for task, _ in self.failed if (task, self.attempts.get(task, 1)) in attempts}
+
+    def is_result(self, end):
+        """Whether an end in a journal is one of its task's, and not of an attempt of which nothing
+        counts: it was put back, or it was cancelled and the task ran again."""
+        was_cancelled = end["outcome"] == "cancelled" and end["attempt"] != self.attempts.get(end["id"], 1)
+        return end["outcome"] not in ("interrupted", "lost") and not was_cancelled
 
     def _journal(self, path):
         records = [json.loads(line) for line in path.read_text().splitlines(keepends=True) if line.endswith("\n")]
@@ -151,11 +172,15 @@ def _results_are_true(books, happened, at_rest, may_overlap):
     results, doubted = Counter(), books.doubted()
     for journal in books.journals:
         for end in journal.ends:
-            if end["outcome"] not in ("interrupted", "lost"):
-                results[end["id"]] += 1
+            results[end["id"]] += books.is_result(end)
+    counted = books.state.get("cancelled", 0)
+    require(counted == len(books.cancelled) or not at_rest, f"{counted} are counted as cancelled: {books.cancelled}")
     for name, pairs, good in (("finished", books.finished, True), ("failed", books.failed, False)):
         for task, command in pairs:
             told = results[task] - doubted[task]
+            if task in books.cancelled:
+                require(told <= 1 or may_overlap, f"task {task} was cancelled and has {told} results in the journals")
+                continue
             # A farmer that was sealed may have written on: nobody reads that.
             require(told == 1 or may_overlap and told > 1, f"task {task} is in {name} and has {told} results in the journals")
             status = int(command.partition("./work ")[2].split()[2])
@@ -185,12 +210,12 @@ def _timeline(books, nodes, may_overlap):
     for event in events:
         if event["ph"] == "X" and event["cat"] == "task":
             slices[event["args"]["id"], event["args"]["attempt"]] += 1
-            if event["args"]["outcome"] not in ("interrupted", "lost", "running", "unknown"):
-                results[event["args"]["id"]] += 1
+            args = event["args"]
+            results[args["id"]] += args["outcome"] not in ("running", "unknown") and books.is_result(args)
     twice = [attempt for attempt, times in slices.items() if times > 1]
     require(not twice, f"the timeline has an attempt twice: {twice[:20]}")
     doubted = books.doubted()
-    counts = {task: results[task] - doubted[task] for task in books.done()}
+    counts = {task: results[task] - doubted[task] for task in books.done() if task not in books.cancelled}
     wrong = [task for task, ends in counts.items() if ends < 1 or ends > 1 and not may_overlap]
     require(not wrong, f"the timeline has no end, or two, of tasks {wrong[:20]}")
 

@@ -38,18 +38,18 @@ class Farm:
     def tasks(self, *lines):
         """Adds tasks, each "SECONDS STATUS [stubborn|litter|not-on=NODE]"."""
         with open(self.folder / "tasks.txt", "a", encoding="utf-8") as file:
-            for line in lines:
-                file.write(f"./work {self.size} {line}\n")
-                self.size += 1
+            file.writelines(f"{self.line(line)}\n" for line in lines)
         return self
+
+    def line(self, task):
+        """The command of one more task, as above."""
+        self.size += 1
+        return f"./work {self.size - 1} {task}"
 
     def added(self, *lines):
         """A file of tasks as above that are not in the list, for `pytf add`."""
         path = self.folder / "added.txt"
-        with open(path, "w", encoding="utf-8") as file:
-            for line in lines:
-                file.write(f"./work {self.size} {line}\n")
-                self.size += 1
+        path.write_text("".join(f"{self.line(line)}\n" for line in lines))
         return path
 
     def script(self, pytf="", srun="-c 4", before="", after=""):
