@@ -338,6 +338,8 @@ fn a_cancelled_task_of_a_killed_farmer_is_not_requeued() {
     farm.pytf(["cancel", "w", "0"]).run().leaves(0);
     pytf.signal(Signal::SIGKILL);
     pytf.wait();
+    // Or they would be let through below.
+    until("its tasks are gone", || farm.survivors().is_empty());
     farm.pytf(["status", "w", "--task", "0"])
         .run()
         .leaves(0)
