@@ -17,6 +17,7 @@ use super::threads::Member;
 use crate::exit::RunExit;
 use crate::model::record::Record;
 use crate::ui::progress::warn;
+use crate::workdir::orders::continue_from;
 
 /// After this many farmers in a row that were taken over within the takeover time of
 /// their joining, the process gives up on this node.
@@ -63,7 +64,11 @@ pub(super) fn run(
         }
         threads = farm.node.reserve_threads(false)?;
         member = join_again(&farm, ended, &farmer, takeover)?;
-        member.joined.session.obey_since(orders);
+        let session = &mut member.joined.session;
+        // What cannot be read now, the ledger reads later.
+        if continue_from(&session.workdir().dir, session.state(), orders).unwrap_or(true) {
+            session.obey_since(orders);
+        }
     }
 }
 

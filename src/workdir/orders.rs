@@ -11,7 +11,7 @@ use std::sync::Arc;
 
 use crate::model::ids::{IdSet, Ids};
 use crate::workdir::error::{Context, Error, Result};
-use crate::workdir::files::{CHANGED, Committed, checksum, read_full};
+use crate::workdir::files::{CHANGED, Committed, checksum, read_full, sum_of};
 use crate::workdir::fs::{Dir, File, Open, Workdir};
 use crate::workdir::layout::ORDERS;
 use crate::workdir::liveness::Waiting;
@@ -215,6 +215,19 @@ pub(super) fn added(txn: &mut Txn<'_>, from: u64) -> Result<IdSet> {
         })?;
     }
     Ok(added)
+}
+
+/// Whether the orders of a state are the `seen` ones and what was given since. They are not when the
+/// run was reset meanwhile: what is in the file then was ordered to other farmers.
+pub fn continue_from(dir: &Arc<dyn Dir>, state: &State, seen: Committed) -> Result<bool> {
+    if state.orders.len < seen.len {
+        return Ok(false);
+    }
+    if seen.is_empty() {
+        return Ok(true);
+    }
+    let file = current(dir, state)?;
+    Ok(sum_of(&*file, seen.len).context("read", ORDERS)? == seen.sum)
 }
 
 /// The orders of a state that were given since `seen`, read without the lock. The error is not

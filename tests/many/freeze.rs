@@ -79,6 +79,40 @@ fn a_frozen_process_records_nothing_of_what_ended_meanwhile() {
     nothing_recorded(&farm, &name);
 }
 
+/// A run that was reset while the process was frozen is another one: orders of before do not
+/// concern the process, and those that are there now are not what it knows the rest of.
+#[test]
+fn a_frozen_process_joins_the_run_that_was_reset_meanwhile() {
+    let farm = Farm::new();
+    let gate = farm.gate("gate");
+    farm.pytf(["add", "w", "true"]).run().leaves(0);
+    let pause_and_resume = || {
+        for word in ["pause", "resume"] {
+            farm.pytf([word, "w"]).run().leaves(0);
+        }
+    };
+    pause_and_resume();
+    standing(&farm, &gate);
+    let one = farm.farm(ARGS).start();
+    gate.comers(2);
+    let other = farm.farm(ARGS).start();
+    until("the other has joined", || farm.farmers().len() == 2);
+    one.signal(Signal::SIGSTOP);
+    wait(other).leaves(0).says(&["missed its heartbeats"]);
+    farm.pytf(["reset", "w", "--yes"]).run().leaves(0);
+    pause_and_resume();
+    pause_and_resume();
+    one.signal(Signal::SIGCONT);
+    gate.comers(2);
+    gate.open(2);
+    let done = wait(one).exits(0);
+    let said = &done.stderr;
+    assert!(said.contains("joins again"), "{said}");
+    assert!(!said.contains("orders"), "{said}");
+    assert_complete(&farm, 3);
+    assert!(good_ends(&farm).values().all(|&ends| ends == 1));
+}
+
 /// As a client of NFS that could not be reached: its first writes afterwards fail.
 #[test]
 #[expect(clippy::disallowed_methods, reason = "strace is no task")]
