@@ -1,7 +1,7 @@
 //! A simulated farmer: it drives a `Session` as the ledger of the farm does,
 //! with slots that only let time pass.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -15,16 +15,19 @@ use pytf::model::task::{Task, TaskId};
 use pytf::model::tasklist::Dialect;
 use pytf::workdir::add::{NewTasks, add};
 use pytf::workdir::cancel::{Author, Wanted, cancel};
+use pytf::workdir::edit::{Line, edit, tasks, waiting_tasks};
 use pytf::workdir::error::Error;
+use pytf::workdir::files::Committed;
 use pytf::workdir::liveness;
 use pytf::workdir::liveness::own_node::Node as _;
 use pytf::workdir::liveness::{JournalView, Waiting as _};
 use pytf::workdir::mechanism::Mechanism;
 use pytf::workdir::membership;
 use pytf::workdir::open::Workdir;
-use pytf::workdir::orders::{Cancel, Order, give};
+use pytf::workdir::orders::{Cancel, Order, continue_from, give};
 use pytf::workdir::quarantine::OutcomeCursor;
 use pytf::workdir::recovery::{self, Fencer, Suspect};
+use pytf::workdir::reset::reset;
 use pytf::workdir::resume::{
     Bytes, EditPolicy, ListFailure, ListFile, ListSource, prepare, prepare_stream,
 };
@@ -231,6 +234,78 @@ pub(crate) fn run_cancel(shared: &Arc<Shared>, me: usize, mechanism: Mechanism, 
     }
 }
 
+/// `pytf reset`.
+pub(crate) fn run_reset(shared: &Arc<Shared>, me: usize, mechanism: Mechanism, from: u64) {
+    let workdir = workdir(shared, me, mechanism);
+    let mut waiting = SimWaiting::new(shared, me);
+    let who = format!("pytf reset, process {me}");
+    match reset(&workdir, &who, &mut waiting, TaskId(from)) {
+        // Somebody works on the run, or there is none with such a task.
+        Ok(_) | Err(Error::InUse { .. } | Error::Refused(_)) => {}
+        Err(error) => judge(shared, me, &error),
+    }
+}
+
+/// `pytf edit`, by a user who deletes, changes, moves and adds lines, one of `numbers`.
+pub(crate) fn run_edit(shared: &Arc<Shared>, me: usize, mechanism: Mechanism, numbers: u64) {
+    let workdir = workdir(shared, me, mechanism);
+    let mut waiting = SimWaiting::new(shared, me);
+    let who = format!("pytf edit, process {me}");
+    let before = match waiting_tasks(&workdir, &who, &mut waiting) {
+        Ok(before) => before,
+        // There is no run yet.
+        Err(Error::Refused(_)) => return,
+        Err(error) => return judge(shared, me, &error),
+    };
+    let copy = tasks(&before).map(|(id, line)| (id.0, crate::number_of(line).unwrap()));
+    let copy: BTreeMap<u64, u64> = copy.collect();
+    // The editor is open.
+    let time = shared.between(0, TAKEOVER / 2);
+    shared.sleep(me, time);
+    let text = edited_text(shared, &before, numbers);
+    if text.is_empty() {
+        // The program takes that for a mistake.
+        return;
+    }
+    let lines: Vec<Vec<u8>> = text.iter().map(|(_, line)| crate::line(*line)).collect();
+    let after = text.iter().zip(&lines).map(|((id, _), line)| match id {
+        Some(id) => Line::Task(TaskId(*id), line),
+        None => Line::New(line),
+    });
+    let after: Vec<Line<'_>> = after.collect();
+    let author = Author::default();
+    match edit(&workdir, &who, &mut waiting, (&before, &after), &author) {
+        Ok(None) => {}
+        Ok(Some((state, edited))) => {
+            let mut world = shared.lock();
+            let judged = world.oracle.edited(state.seq, &copy, &text, &edited);
+            if let Err(what) = judged {
+                world.violated(what);
+            }
+        }
+        Err(error) => judge(shared, me, &error),
+    }
+}
+
+/// What a user makes of the lines of tasks: each an id, or none, and which line it is.
+fn edited_text(shared: &Shared, before: &[u8], numbers: u64) -> Vec<(Option<u64>, u64)> {
+    let mut text = Vec::new();
+    for (id, line) in tasks(before) {
+        let old = (Some(id.0), crate::number_of(line).unwrap());
+        match shared.between(0, 11) {
+            0 => {}
+            1 => text.push((old.0, shared.between(0, numbers))),
+            2 => text.extend([old, (None, shared.between(0, numbers))]),
+            _ => text.push(old),
+        }
+    }
+    if shared.chance(2) && !text.is_empty() {
+        let by = shared.between(0, text.len() as u64 - 1);
+        text.rotate_left(usize::try_from(by).unwrap());
+    }
+    text
+}
+
 /// So often at most it joins again.
 const LIVES: u32 = 4;
 
@@ -238,9 +313,17 @@ const LIVES: u32 = 4;
 /// again, under another name.
 pub(crate) fn run(shared: &Arc<Shared>, me: usize, plan: &Plan) {
     let mut before = None;
+    let mut orders: Option<Committed> = None;
     for life in 0..LIVES {
         match Farmer::start(shared.clone(), me, plan.clone(), (life, before)) {
-            Ok(farmer) => before = farmer.work_and_leave(),
+            Ok(mut farmer) => {
+                let known = *orders.get_or_insert(farmer.session.known_orders());
+                let dir = farmer.session.workdir().dir.clone();
+                if continue_from(&dir, farmer.session.state(), known).unwrap_or(true) {
+                    farmer.session.obey_since(known);
+                }
+                before = farmer.work_and_leave();
+            }
             Err(error) => return judge(shared, me, &error),
         }
         let is_over = shared.now() > plan.leaves_at || matches!(plan.source, Source::Stream(_));
@@ -343,6 +426,7 @@ impl Farmer {
                         return Some(name);
                     }
                     let since = *self.refused_since.get_or_insert(now);
+                    self.check_verdict(&error, since);
                     if !matches!(error, Error::Io { .. } | Error::HeldTooLong)
                         || now.saturating_sub(since) > 2 * TAKEOVER
                     {
@@ -358,6 +442,19 @@ impl Farmer {
             self.shared.sleep(self.me, pause);
         }
         matches!(self.leave(), Err(Error::Fenced)).then_some(name)
+    }
+
+    /// What cannot be read at one moment is read at the next, unless it is not there.
+    fn check_verdict(&self, error: &Error, since: u64) {
+        let mut world = self.shared.lock();
+        let actor = &world.actors[self.me];
+        let is_excused = actor.was_refused || actor.frozen > 0;
+        let is_verdict = matches!(error, Error::Io { source, .. }
+            if source.kind() == std::io::ErrorKind::InvalidData);
+        if is_verdict && !is_excused && world.now > since + TAKEOVER {
+            let name = self.session.farmer();
+            world.violated(format!("{name} cannot go on since {since}: {error}"));
+        }
     }
 
     /// What runs is another's: its end is not recorded.

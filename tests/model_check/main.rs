@@ -20,6 +20,7 @@ mod oracle;
 mod sim_fs;
 mod world;
 
+use std::collections::BTreeMap;
 use std::io::Write;
 use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -43,6 +44,27 @@ const MOST_TASKS: u64 = 24;
 /// which each second one fails once. When all have ended there is a retry, and one more
 /// farmer joins alone with a claim of a thousand scattered ids: several KB in one line.
 const WIDE: u64 = 800;
+
+/// What the stories must have: a protocol is not checked by what never happens.
+const ACTS: [&str; 17] = [
+    "cancel",
+    "edit",
+    "edit-queue",
+    "join",
+    "order to add",
+    "order to close",
+    "order to drain",
+    "order to pause",
+    "order to resume",
+    "order to stop",
+    "prepare",
+    "quarantine",
+    "release",
+    "reset",
+    "retry",
+    "seal",
+    "turn",
+];
 
 /// The line of a task.
 pub(crate) fn line(id: u64) -> Vec<u8> {
@@ -91,6 +113,16 @@ fn changing(from: u64, to: u64, at: u64, comment: u64) -> Arc<ChangingList> {
     })
 }
 
+/// What happened in a story.
+struct Told {
+    /// Operations of the file system.
+    ops: u64,
+    /// How often there was each act.
+    acts: BTreeMap<String, u64>,
+    /// The promise that was broken.
+    broken: Option<String>,
+}
+
 /// A story in the making.
 struct Story {
     random: Random,
@@ -101,8 +133,12 @@ struct Story {
     nodes: usize,
     retries: bool,
     is_wide: bool,
-    /// Whether it is paused, resumed, drained and stopped now and then, and tasks are cancelled.
+    /// Whether it is paused, resumed, drained and stopped now and then, and tasks are cancelled
+    /// and edited.
     is_steered: bool,
+    /// It is reset once in so many rounds in which nobody works on it, and seldom in others; 0:
+    /// never.
+    resets_one_in: u64,
     /// Tasks are added once in so many rounds; 0: never.
     adds_one_in: u64,
     /// Some farmers are given a list that is this short.
@@ -162,6 +198,7 @@ impl Story {
             retries: is_wide || random.one_in(3),
             is_wide,
             is_steered: random.one_in(3),
+            resets_one_in: if !is_wide && random.one_in(3) { 2 } else { 0 },
             adds_one_in: if random.one_in(3) { 3 } else { 0 },
             shorter: random.one_in(4).then(|| random.between(1, tasks)),
             random,
@@ -191,7 +228,7 @@ impl Story {
     }
 
     /// Tells the story; what it says when a promise was broken.
-    fn tell(mut self, broken: Broken, is_traced: bool) -> (u64, Option<String>) {
+    fn tell(mut self, broken: Broken, is_traced: bool) -> Told {
         let faults = self.faults();
         let lease = match self.random.below(3) {
             0 => 0,
@@ -235,7 +272,11 @@ impl Story {
                 world.violated(what);
             }
         }
-        (world.ops, world.violation.take())
+        Told {
+            ops: world.ops,
+            acts: std::mem::take(&mut world.oracle.acts),
+            broken: world.violation.take(),
+        }
     }
 
     fn direct(&mut self, shared: &Arc<Shared>) {
@@ -263,6 +304,12 @@ impl Story {
             };
             if is_over || alive == 0 && more == 0 {
                 break;
+            }
+            let is_seldom = if alive == 0 { 1 } else { 5 };
+            if self.random.one_in(self.resets_one_in * is_seldom) {
+                self.reset(shared);
+                // Others may start before it has ended.
+                shared.sleep(0, self.random.below(TAKEOVER));
             }
             if more > 0 && (alive == 0 || self.random.one_in(6)) {
                 more -= 1;
@@ -313,6 +360,12 @@ impl Story {
         if self.is_steered && self.random.one_in(4) {
             self.cancel(shared);
         }
+        if self.is_steered && self.random.one_in(4) {
+            let (numbers, mechanism) = (self.tasks + 1, self.plan.mechanism);
+            shared.spawn("edit", self.node(), move |shared, me| {
+                farmer::run_edit(&shared, me, mechanism, numbers);
+            });
+        }
         if self.is_steered && self.random.one_in(3) {
             let node = self.node();
             let orders = [
@@ -353,6 +406,18 @@ impl Story {
         let mechanism = self.plan.mechanism;
         shared.spawn("cancel", self.node(), move |shared, me| {
             farmer::run_cancel(&shared, me, mechanism, &wanted);
+        });
+    }
+
+    /// Resets the run, mostly all of it.
+    fn reset(&mut self, shared: &Arc<Shared>) {
+        let from = match self.random.below(3) {
+            0 => self.random.below(self.tasks),
+            _ => 0,
+        };
+        let (node, mechanism) = (self.node(), self.plan.mechanism);
+        shared.spawn("reset", node, move |shared, me| {
+            farmer::run_reset(&shared, me, mechanism, from);
         });
     }
 
@@ -430,57 +495,73 @@ fn pin(core: usize) {
     }
 }
 
-/// Tells many stories; the seeds that break a promise, with what they say.
-fn tell_all(from: u64, to: u64, broken: Broken, enough: usize) -> (u64, Vec<(u64, String)>) {
+/// What happened in many stories.
+#[derive(Default)]
+struct AllTold {
+    ops: u64,
+    acts: BTreeMap<String, u64>,
+    /// The seeds that break a promise, with what they say.
+    found: Vec<(u64, String)>,
+}
+
+/// Tells many stories.
+fn tell_all(from: u64, to: u64, broken: Broken, enough: usize) -> AllTold {
     let next = AtomicU64::new(from);
-    let ops = AtomicU64::new(0);
-    let found = Mutex::new(Vec::new());
+    let all = Mutex::new(AllTold::default());
     let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
     std::thread::scope(|scope| {
         for core in 0..cores {
-            let (next, ops, found) = (&next, &ops, &found);
+            let (next, all) = (&next, &all);
             scope.spawn(move || {
                 pin(core);
                 loop {
                     let seed = next.fetch_add(1, Ordering::Relaxed);
-                    if seed >= to || found.lock().unwrap().len() >= enough {
+                    if seed >= to || all.lock().unwrap().found.len() >= enough {
                         return;
                     }
-                    let (n, what) = Story::of(seed).tell(broken, false);
-                    ops.fetch_add(n, Ordering::Relaxed);
-                    if let Some(what) = what {
-                        found.lock().unwrap().push((seed, what));
+                    let told = Story::of(seed).tell(broken, false);
+                    let mut all = all.lock().unwrap();
+                    all.ops += told.ops;
+                    for (act, times) in told.acts {
+                        *all.acts.entry(act).or_default() += times;
                     }
+                    all.found.extend(told.broken.map(|what| (seed, what)));
                 }
             });
         }
     });
-    (ops.into_inner(), found.into_inner().unwrap())
+    all.into_inner().unwrap()
 }
 
 #[test]
 fn the_promises_hold_in_every_story() {
     if let Some(seed) = number("MODEL_CHECK_SEED") {
         pin(0);
-        let (ops, what) = Story::of(seed).tell(Broken::Not, true);
-        assert_eq!(what, None, "seed {seed}, {ops} operations");
+        let told = Story::of(seed).tell(Broken::Not, true);
+        assert_eq!(told.broken, None, "seed {seed}, {} operations", told.ops);
         return;
     }
     let seeds = number("MODEL_CHECK_SEEDS").unwrap_or(2_500);
     let from = number("MODEL_CHECK_FROM").unwrap_or(0);
     let began = std::time::Instant::now();
-    let (ops, found) = tell_all(from, from + seeds, Broken::Not, 10);
+    let AllTold { ops, acts, found } = tell_all(from, from + seeds, Broken::Not, 10);
     let time = began.elapsed();
     let rate = u128::from(seeds) * 1000 / time.as_millis().max(1);
     println!("{seeds} seeds, {ops} operations in {time:.1?}: {rate} seeds a second");
     for (seed, what) in &found {
         println!("MODEL_CHECK_SEED={seed}: {what}");
     }
+    println!("{acts:?}");
     assert!(found.is_empty(), "{} seeds break a promise", found.len());
+    let seen: Vec<&str> = acts.keys().map(String::as_str).collect();
+    assert!(
+        seeds < 1000 || seen == ACTS,
+        "never there, or not known: {seen:?}"
+    );
 }
 
 fn is_found(broken: Broken) {
-    let (_, found) = tell_all(0, 3000, broken, 1);
+    let AllTold { found, .. } = tell_all(0, 3000, broken, 1);
     assert!(!found.is_empty(), "{broken:?} is not found in 3000 seeds");
 }
 

@@ -11,7 +11,8 @@ use std::os::fd::OwnedFd;
 
 use pytf::model::ids::Ids;
 use pytf::model::outcome::Destination;
-use pytf::model::task::parse_line;
+use pytf::model::task::{TaskId, parse_line};
+use pytf::workdir::edit::Edited;
 use pytf::workdir::files::Committed;
 use pytf::workdir::fs::File;
 use pytf::workdir::layout::{FAILED, FINISHED, ORDERS, REQUEUED, TASKS, TOPROCESS};
@@ -76,6 +77,8 @@ struct Places {
     finished: BTreeSet<u64>,
     failed: BTreeSet<u64>,
     queue: BTreeSet<u64>,
+    /// What waits, in its order: the tasks, and which line each is.
+    order: Vec<(u64, u64)>,
     recorded: BTreeMap<u64, Recorded>,
     /// Which line each task is.
     lines: BTreeMap<u64, u64>,
@@ -109,6 +112,11 @@ pub(crate) struct Oracle {
     idle: BTreeSet<u32>,
     /// What those who added tasks know of them: their ids and lines.
     answered: Vec<(u64, u64)>,
+    /// By transaction: the tasks that waited before and after it was edited which, in their
+    /// order.
+    edits: BTreeMap<u64, [Vec<(u64, u64)>; 2]>,
+    /// How often there was each act, by its word in the log, and each order.
+    pub(crate) acts: BTreeMap<String, u64>,
     /// What time it is.
     pub(crate) at: u64,
 }
@@ -220,6 +228,67 @@ impl Oracle {
         self.answered.extend(ids.zip(lines.iter().copied()));
     }
 
+    /// Somebody has edited the tasks of `copy`, each an id and which line it is, into this
+    /// text, in that transaction, and knows what became of them.
+    pub(crate) fn edited(
+        &mut self,
+        seq: u64,
+        copy: &BTreeMap<u64, u64>,
+        text: &[(Option<u64>, u64)],
+        edited: &Edited,
+    ) -> Result<(), String> {
+        let is_kept = |(id, line): &(Option<u64>, u64)| {
+            let id = id.filter(|id| copy.get(id) == Some(line));
+            id.map(|id| (id, *line))
+        };
+        let kept: BTreeSet<u64> = text.iter().filter_map(is_kept).map(|(id, _)| id).collect();
+        let gone = |ids: &Ids| {
+            ids.iter()
+                .find(|id| kept.contains(&id.0) || !copy.contains_key(&id.0))
+        };
+        if let Some(id) = gone(&edited.cancelled).or_else(|| gone(&edited.left_alone)) {
+            return Err(format!("task {id} was not edited, and {edited:?}"));
+        }
+        let changed = !edited.cancelled.is_empty() || !edited.added.is_empty();
+        let is_committed = changed || edited.left_alone.is_empty();
+        let edit = self.edits.get(&seq).filter(|_| is_committed);
+        let Some([before, after]) = edit else {
+            // Nothing waited of what was edited, or two transactions were seen at once.
+            return Ok(());
+        };
+        let waited: BTreeSet<u64> = before.iter().map(|(id, _)| *id).collect();
+        let mut added = edited.added.iter().map(|id| id.0);
+        let mut expected = Vec::new();
+        for line in text {
+            match (is_kept(line), line.0) {
+                (Some(kept), _) if waited.contains(&kept.0) => expected.push(kept),
+                (Some(_), _) => {}
+                (None, Some(id)) if !waited.contains(&id) => {}
+                (None, _) => {
+                    let new = (added.next().unwrap_or(u64::MAX), line.1);
+                    self.answered.push(new);
+                    expected.push(new);
+                }
+            }
+        }
+        let since = before.iter().filter(|(id, _)| !copy.contains_key(id));
+        expected.extend(since);
+        let out = copy.keys().filter(|id| !kept.contains(id));
+        let (cancelled, left_alone) = out
+            .map(|id| TaskId(*id))
+            .partition::<Vec<_>, _>(|id| waited.contains(&id.0));
+        let is_so = |ids: Vec<TaskId>, known: &Ids| ids.into_iter().collect::<Ids>() == *known;
+        if *after != expected
+            || !is_so(cancelled, &edited.cancelled)
+            || !is_so(left_alone, &edited.left_alone)
+        {
+            return Err(format!(
+                "{before:?} was edited as {text:?} and is {after:?}, not {expected:?}: {edited:?}"
+            ));
+        }
+        Ok(())
+    }
+
     /// A process is over, and with it its tasks.
     pub(crate) fn stopped(&mut self, actor: usize) {
         self.running.retain(|run| run.actor != actor);
@@ -272,34 +341,23 @@ impl Oracle {
         let (orders, cancels, added) = Self::orders(server, &now)?;
         self.before = self.now.clone();
         self.now.lines = lines;
+        self.now.order.clone_from(&queue.numbers);
         let acts: Vec<Act> = entries.into_iter().map(|entry| entry.act).collect();
         for (nth, act) in acts.iter().enumerate() {
             let is_last = nth + 1 == acts.len();
-            if let Act::Cancel { waiting } = act {
-                self.cancelled(&cancels, *waiting, (acts.len() == 1).then_some(&failed.ids))?;
+            *self.acts.entry(word(act)).or_default() += 1;
+            let is_alone = acts.len() == 1;
+            self.moved(act, &cancels, is_alone.then_some((now.seq, &failed.ids)))?;
+            if let (Act::Reset { from }, true) = (act, is_last) {
+                self.is_kept(server, &now)?;
+                self.is_anew(from.0, &cancels)?;
             }
             self.apply(act, &finished.ids, &failed.ids, &queue.ids, is_last)
                 .map_err(|what| format!("{what} (state {}, {act:?})", now.seq))?;
         }
         (self.now.queue, self.now.finished, self.now.failed) =
             (queue.ids, finished.ids, failed.ids);
-        let last = orders.iter().rev();
-        let last = last
-            .copied()
-            .find(|word| ["pause", "resume"].contains(word));
-        let is_paused = self.now.paused.is_some();
-        if (is_paused, is_paused) != (now.paused, last == Some("pause")) {
-            return Err(format!(
-                "paused: {now:?}, {orders:?}, {:?}",
-                self.now.paused
-            ));
-        }
-        if added != self.now.added {
-            return Err(format!(
-                "orders say that {added:?} were added, the log {:?}",
-                self.now.added
-            ));
-        }
+        self.check_orders(&now, &orders, &added)?;
         let seen = format!("state {} ({:?})", now.seq, acts);
         self.check_cancelled(&now)
             .map_err(|what| format!("{what} at {seen}"))?;
@@ -485,6 +543,55 @@ impl Oracle {
         Ok((words, cancels, added))
     }
 
+    /// What a command takes out of the tasks that wait: `alone` has the number of its transaction,
+    /// and what is in `failed` after it, when no other transaction is seen at the same time.
+    fn moved(
+        &mut self,
+        act: &Act,
+        cancels: &[Cancel],
+        alone: Option<(u64, &BTreeSet<u64>)>,
+    ) -> Result<(), String> {
+        let waiting = match act {
+            Act::Cancel { waiting } => *waiting,
+            Act::EditQueue { cancelled, .. } => {
+                if let Some((seq, _)) = alone {
+                    let order = [self.before.order.clone(), self.now.order.clone()];
+                    self.edits.insert(seq, order);
+                }
+                *cancelled
+            }
+            _ => return Ok(()),
+        };
+        self.cancelled(cancels, waiting, alone.map(|(_, failed)| failed))
+    }
+
+    /// The orders and the state agree, and the log with them.
+    fn check_orders(
+        &self,
+        now: &State,
+        orders: &[&str],
+        added: &BTreeSet<u64>,
+    ) -> Result<(), String> {
+        let last = orders.iter().rev();
+        let last = last
+            .copied()
+            .find(|word| ["pause", "resume"].contains(word));
+        let is_paused = self.now.paused.is_some();
+        if (is_paused, is_paused) != (now.paused, last == Some("pause")) {
+            return Err(format!(
+                "paused: {now:?}, {orders:?}, {:?}",
+                self.now.paused
+            ));
+        }
+        if *added != self.now.added {
+            return Err(format!(
+                "orders say that {added:?} were added, the log {:?}",
+                self.now.added
+            ));
+        }
+        Ok(())
+    }
+
     /// More attempts are cancelled; `waiting` of them were in `toprocess`.
     fn cancelled(
         &mut self,
@@ -546,12 +653,12 @@ impl Oracle {
         is_last: bool,
     ) -> Result<(), String> {
         match act {
-            Act::Prepare | Act::Checkpoint { .. } | Act::Cancel { .. } | Act::EditQueue { .. } => {}
-            Act::Reset { .. } => return Err("nobody resets the run here".into()),
-            Act::Order { order, ids } if order == "add" => {
-                self.now.added.extend(ids.iter().map(|id| id.0));
+            Act::Prepare | Act::Checkpoint { .. } | Act::Cancel { .. } => {}
+            Act::EditQueue { added: ids, .. } => self.ordered("add", ids),
+            Act::Reset { from } => {
+                self.reset(from.0, is_last.then_some([finished, failed, queue]))?;
             }
-            Act::Order { order, .. } => self.ordered(order),
+            Act::Order { order, ids } => self.ordered(order, ids),
             Act::Join {
                 by, farmer, claim, ..
             } => {
@@ -594,7 +701,7 @@ impl Oracle {
                 self.now.quarantined.remove(of);
                 self.settled(*of, finished, failed)?;
                 let lost = self.now.owners.iter().filter(|(_, owner)| *owner == of);
-                let lost: Ids = lost.map(|(id, _)| pytf::model::task::TaskId(*id)).collect();
+                let lost: Ids = lost.map(|(id, _)| TaskId(*id)).collect();
                 if let Some(id) = lost.iter().find(|id| is_last && !queue.contains(&id.0)) {
                     return Err(format!("task {id} was lost with its farmer"));
                 }
@@ -613,6 +720,76 @@ impl Oracle {
         Ok(())
     }
 
+    /// The tasks from an id on wait as if they had never run, and nobody is there.
+    fn reset(&mut self, from: u64, are: Option<[&BTreeSet<u64>; 3]>) -> Result<(), String> {
+        let now = &mut self.now;
+        if !now.live.is_empty() || !now.owners.is_empty() {
+            return Err(format!(
+                "{:?} were alive, and had {:?}",
+                now.live, now.owners
+            ));
+        }
+        let [stay_finished, stay_failed] = [&now.finished, &now.failed]
+            .map(|ids| ids.range(..from).copied().collect::<BTreeSet<_>>());
+        let ended = now
+            .finished
+            .iter()
+            .chain(&now.failed)
+            .filter(|id| **id >= from);
+        let wait: BTreeSet<u64> = now.queue.iter().chain(ended).copied().collect();
+        if let Some(are) = are
+            && are != [&stay_finished, &stay_failed, &wait]
+        {
+            return Err(format!("finished, failed and waiting are {are:?}"));
+        }
+        (now.finished, now.failed, now.queue) = (stay_finished, stay_failed, wait);
+        now.recorded.clear();
+        now.leaving.clear();
+        now.paused = None;
+        now.claims.retain(|id, _| *id < from);
+        now.cancelled.retain(|(id, _), _| *id < from);
+        Ok(())
+    }
+
+    /// After a reset, tasks from this id on are in their first attempt, and none is cancelled.
+    fn is_anew(&self, from: u64, cancels: &[Cancel]) -> Result<(), String> {
+        let again = self.attempts.range(from..);
+        let again: Vec<_> = again.filter(|(_, attempt)| **attempt != 1).collect();
+        let mut cancelled = cancels.iter().flat_map(|cancel| cancel.ids.iter());
+        let cancelled = cancelled.find(|id| id.0 >= from);
+        if again.is_empty() && cancelled.is_none() {
+            return Ok(());
+        }
+        Err(format!(
+            "after a reset from {from}, again: {again:?}; cancelled: {cancelled:?}"
+        ))
+    }
+
+    /// What there was before a reset is in its folder when it is committed.
+    fn is_kept(&self, server: &Server, now: &State) -> Result<(), String> {
+        let folders = now
+            .renames
+            .iter()
+            .filter_map(|rename| rename.to.split_once('/'));
+        let folder = folders.map(|(folder, _)| folder).next();
+        let folder = folder.ok_or_else(|| format!("a reset keeps nothing: {now:?}"))?;
+        let was = self.before.state.as_ref().ok_or("a reset of nothing")?;
+        for (name, known) in [
+            (FINISHED, was.finished),
+            (FAILED, was.failed),
+            (REQUEUED, was.requeued),
+            (TASKS, was.tasks),
+            (ORDERS, was.orders),
+        ] {
+            let copy = server.file(&format!("{folder}/{name}")).unwrap_or_default();
+            let copy = copy.get(..index(known.len)).unwrap_or_default();
+            if crc32fast::hash(copy) != known.sum {
+                return Err(format!("{folder}/{name} is not as {name} was"));
+            }
+        }
+        Ok(())
+    }
+
     /// A farmer claims nothing more, and these tasks are tried by others.
     fn doubts(&mut self, by: u32, ids: &Ids) -> Result<(), String> {
         self.check_not_cancelled(ids)?;
@@ -624,8 +801,9 @@ impl Oracle {
         Ok(())
     }
 
-    fn ordered(&mut self, order: &str) {
+    fn ordered(&mut self, order: &str, ids: &Ids) {
         match order {
+            "add" => self.now.added.extend(ids.iter().map(|id| id.0)),
             "pause" => self.now.paused = Some(self.at),
             "resume" => self.now.paused = None,
             "close" => {}
@@ -801,6 +979,15 @@ fn attempts(requeued: &Shown) -> BTreeMap<u64, u32> {
         Some((id.parse().ok()?, attempt))
     });
     notes.collect()
+}
+
+/// What an act is called in the log; of an order, what is ordered.
+fn word(act: &Act) -> String {
+    let Act::Order { order, .. } = act else {
+        let act = serde_json::to_value(act).unwrap_or_default();
+        return act["did"].as_str().unwrap_or_default().to_owned();
+    };
+    format!("order to {order}")
 }
 
 fn index(n: u64) -> usize {

@@ -11,18 +11,21 @@
 //! With one node and no server it is a local file system: coherent, but a power
 //! cut also takes back names that were not synced.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::os::fd::OwnedFd;
 use std::sync::{Arc, MutexGuard};
 
 use pytf::workdir::fs::{Dir, File, Open};
+use pytf::workdir::layout::RESET;
 use pytf::workdir::mechanism::Mechanism;
 
 use crate::world::{Broken, Fate, Shared, TAKEOVER, World, die};
 
 /// So long, in bytes, is a segment of the log: some transactions.
 const SEGMENT: u64 = 300;
+/// The inode of every folder.
+const FOLDER: u64 = u64::MAX;
 
 /// What kind of file system.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -82,6 +85,9 @@ pub(crate) struct Server {
     /// Whether a file can be read past the cache of a node.
     has_fresh_reads: bool,
     pub(crate) names: BTreeMap<String, u64>,
+    /// The folders that were made or moved; those that the workdir has from the start are not
+    /// among them.
+    folders: BTreeSet<String>,
     pub(crate) inodes: Vec<Inode>,
     nodes: Vec<Node>,
     /// The names that are durable, and what has changed since (local only).
@@ -101,6 +107,7 @@ impl Server {
             has_local_locks: false,
             has_fresh_reads,
             names: BTreeMap::new(),
+            folders: BTreeSet::new(),
             inodes: Vec::new(),
             nodes: Vec::new(),
             durable: BTreeMap::new(),
@@ -248,6 +255,21 @@ impl Server {
         }
     }
 
+    /// What has a name: a file, or a folder.
+    fn there(&self, name: &str) -> Option<u64> {
+        let file = self.names.get(name).copied();
+        file.or_else(|| self.folders.contains(name).then_some(FOLDER))
+    }
+
+    /// The names of all files in a folder, at any depth.
+    fn names_in(&self, folder: &str) -> Vec<String> {
+        let is_in = |name: &&String| {
+            let rest = name.strip_prefix(folder);
+            rest.is_some_and(|rest| rest.starts_with('/'))
+        };
+        self.names.keys().filter(is_in).cloned().collect()
+    }
+
     fn folder(&self, sub: &str) -> Vec<String> {
         let names = self.names.keys().filter_map(|name| match sub {
             "" => (!name.contains('/')).then(|| name.clone()),
@@ -314,6 +336,36 @@ impl World {
     fn is_being_written(&self, node: usize, ino: u64) -> bool {
         let mut open = self.server.handles.values();
         open.any(|open| open.writes && open.ino == ino && self.actors[open.actor].node == node)
+    }
+
+    /// Moves a folder with all that is in it. One with files is not replaced.
+    fn move_folder(&mut self, node: usize, from: &str, to: &str) -> io::Result<()> {
+        let server = &mut self.server;
+        let names = server.names_in(from);
+        if names.is_empty() && !server.folders.contains(from) {
+            return Err(io::ErrorKind::NotFound.into());
+        }
+        if !server.names_in(to).is_empty() {
+            return Err(io::Error::from_raw_os_error(libc::ENOTEMPTY));
+        }
+        server.folders.remove(from);
+        server.folders.insert(to.into());
+        let moved = names.into_iter().flat_map(|name| {
+            let ino = server.names.get(&name).copied();
+            let new = format!("{to}{}", &name[from.len()..]);
+            [(name, ino, None), (new, None, ino)]
+        });
+        let changes: Vec<Change> = moved.collect();
+        let inodes: Vec<u64> = changes.iter().filter_map(|change| change.2).collect();
+        server.change_names(node, changes);
+        for ino in inodes {
+            server.inode(ino).gone_by = None;
+        }
+        for (name, seen) in [(from, None), (to, Some(FOLDER))] {
+            server.node(node).names.insert(name.into(), (seen, 0));
+        }
+        self.check();
+        Ok(())
     }
 
     fn close(&mut self, handle: u64) {
@@ -547,7 +599,7 @@ impl Dir for SimDir {
         let mut world = self.enter("rename", &format!("{from} -> {to}"), 4)?;
         let node = world.actors[self.me].node;
         let Some(&ino) = world.server.names.get(from) else {
-            return Err(io::ErrorKind::NotFound.into());
+            return world.move_folder(node, from, to);
         };
         let before = world.server.names.get(to).copied();
         let changes = vec![
@@ -581,7 +633,7 @@ impl Dir for SimDir {
         {
             return Ok(seen);
         }
-        let there = world.server.names.get(name).copied();
+        let there = world.server.there(name);
         let seen = (there, now);
         world.server.node(node).names.insert(name.into(), seen);
         Ok(there)
@@ -598,13 +650,18 @@ impl Dir for SimDir {
             return Ok(seen.clone());
         }
         let names = world.server.folder(sub);
+        if names.is_empty() && sub.starts_with(RESET) && world.server.there(sub).is_none() {
+            return Err(io::ErrorKind::NotFound.into());
+        }
         let seen = (names.clone(), now);
         world.server.node(node).lists.insert(sub.into(), seen);
         Ok(names)
     }
 
     fn make_dir(&self, name: &str) -> io::Result<()> {
-        self.enter("make folder", name, 1).map(drop)
+        let mut world = self.enter("make folder", name, 1)?;
+        world.server.folders.insert(name.into());
+        Ok(())
     }
 
     /// Short, so that new ones begin all the time.
