@@ -4,7 +4,9 @@ use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
 use pytf::cli::{self, DeviceArgs, FarmArgs, Tasks, unknown_variables};
-use pytf::farm::options::{AllocationEnd, Bind, DeviceOptions, Options, TaskList};
+use pytf::farm::options::{
+    AllocationEnd, Bind, DeviceOptions, KeepTaskDir, Options, TaskDirOptions, TaskList,
+};
 use pytf::model::escape::escape;
 use pytf::model::logs::LogMode;
 use pytf::workdir::mechanism::Mechanism;
@@ -39,6 +41,14 @@ pub(crate) fn farm(tasks: Tasks, workdir: PathBuf, args: FarmArgs) -> Options {
             cli::Logs::Failed => LogMode::Failed,
             cli::Logs::None => LogMode::None,
         },
+        task_dir: args.task_dir.map(|base| TaskDirOptions {
+            base: (base != Path::new(cli::TEMPORARY)).then_some(base),
+            keep: match args.keep_task_dir {
+                cli::KeepTaskDir::Never => KeepTaskDir::Never,
+                cli::KeepTaskDir::Failed => KeepTaskDir::Failed,
+                cli::KeepTaskDir::Always => KeepTaskDir::Always,
+            },
+        }),
         shell: args.shell,
         lock: match args.lock {
             cli::Lock::Auto => None,

@@ -73,6 +73,7 @@ pub(crate) fn end(id: TaskId) -> End {
             ..Used::default()
         }),
         log: Some(LogAt::whole(format!("logs/log_{id}"))),
+        dir: None,
     }
 }
 

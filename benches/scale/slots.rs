@@ -82,6 +82,7 @@ impl Slots {
                 written: 0,
             }),
             log: None,
+            dir: None,
         };
         (run.task, end)
     }

@@ -14,7 +14,7 @@ use clap::builder::BoolishValueParser;
 use clap::{ArgAction, Args, ValueEnum};
 
 use super::device_options::DeviceArgs;
-use super::groups::{ADVANCED, COMMON, LOGS, TIME, WORKDIR};
+use super::groups::{ADVANCED, COMMON, LOGS, RESOURCES, TIME, WORKDIR};
 use super::values::{follow, slots};
 use crate::model::durations;
 use crate::model::failure_limit::FailureLimit;
@@ -205,6 +205,22 @@ pub struct FarmArgs {
           help_heading = LOGS)]
     pub no_timeline: bool,
 
+    /// Run each task in a fresh folder
+    ///
+    /// The folder is made for each attempt below $SLURM_TMPDIR, $TMPDIR or /tmp, or below
+    /// DIR, is the task's current folder, and is removed at its end. PYTF_TASK_DIR is its path, PYTF_RUN_DIR that of
+    /// the folder in which pytf was started. The variable takes a DIR or auto.
+    #[arg(long, env = "PYTF_TASK_DIR", value_name = "DIR", num_args = 0..=1,
+          require_equals = true, default_missing_value = TEMPORARY, help_heading = RESOURCES)]
+    pub task_dir: Option<PathBuf>,
+
+    /// Keep folders of tasks: never, failed, always
+    ///
+    /// What becomes of the folders of --task-dir:
+    #[arg(long, env = "PYTF_KEEP_TASK_DIR", value_name = "WHEN", default_value = "never",
+          requires = "task_dir", help_heading = RESOURCES)]
+    pub keep_task_dir: KeepTaskDir,
+
     /// Refuse to resume when the task list has changed
     ///
     /// Without it, tasks are matched by their text: new lines are added, lines that come
@@ -319,6 +335,20 @@ pub enum Logs {
     Failed,
     /// No output is kept
     None,
+}
+
+/// As a value of --task-dir: where temporary files are.
+pub const TEMPORARY: &str = "auto";
+
+/// Which folders of tasks are kept.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum KeepTaskDir {
+    /// None
+    Never,
+    /// Those of attempts that failed; 'pytf log' names them
+    Failed,
+    /// All
+    Always,
 }
 
 /// How processes exclude each other.

@@ -30,7 +30,9 @@ pub use self::arguments::nearest_command;
 use self::arguments::{as_option, reserved, tidy};
 pub use self::device_options::{Bind, DeviceArgs, Devices};
 use self::errors::clearer;
-pub use self::farm::{FarmArgs, Halt, Lock, Logs, SrunEnv, Tasks, default_workdir};
+pub use self::farm::{
+    FarmArgs, Halt, KeepTaskDir, Lock, Logs, SrunEnv, TEMPORARY, Tasks, default_workdir,
+};
 pub use self::steer::{Add, Cancel, Close, Drain, Edit, NewTasksFrom, Pause, Resume, Stop};
 pub use self::view::{Export, Format, Report, Status, Timeline, Wait, Watch};
 use crate::VERSION;

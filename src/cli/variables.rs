@@ -65,22 +65,32 @@ fn documented(arg: Arg, variable: &str) -> Arg {
 }
 
 /// Whether a variable is read as an option. An empty one is not. In the environment of a
-/// task two of them describe the task: a pytf that is started there must not join the
+/// task some of them describe the task: a pytf that is started there must not join the
 /// run of its own parent, and finds its GPUs by the same variables as any other program. Nor
-/// does it run the command for the end of its parent.
+/// does it run the command for the end of its parent, or make folders as that does.
 fn is_read(name: &str, variable: &dyn Fn(&str) -> Option<OsString>) -> bool {
     let inside_a_task = variable("PYTF_TASK_ID").is_some();
     variable(name).is_some_and(|value| !value.is_empty())
-        && !(inside_a_task && ["PYTF_WORKDIR", "PYTF_GPUS", "PYTF_ON_END"].contains(&name))
+        && !(inside_a_task && NOT_IN_TASKS.contains(&name))
 }
 
+/// The variables of options that are not read inside a task.
+const NOT_IN_TASKS: [&str; 5] = [
+    "PYTF_WORKDIR",
+    "PYTF_GPUS",
+    "PYTF_ON_END",
+    "PYTF_TASK_DIR",
+    "PYTF_KEEP_TASK_DIR",
+];
+
 /// What tasks, and the command of `--on-end`, find in their environment. These are not options.
-const OF_TASKS: [&str; 10] = [
+const OF_TASKS: [&str; 11] = [
     "PYTF_TASK_ID",
     "PYTF_ATTEMPT",
     "PYTF_SLOT",
     "PYTF_NODE",
     "PYTF_FARMER",
+    "PYTF_RUN_DIR",
     "PYTF_RUN_WORKDIR",
     "PYTF_RUN_FINISHED",
     "PYTF_RUN_FAILED",

@@ -48,6 +48,7 @@ mod summary_scope;
 mod supervisor;
 mod suspension;
 mod takeover;
+mod task_dir;
 mod task_env;
 mod task_files;
 mod task_times;

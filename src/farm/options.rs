@@ -41,6 +41,8 @@ pub struct Options {
     pub hides_launcher: bool,
     /// What becomes of the output of tasks.
     pub logs: LogMode,
+    /// A fresh folder for each attempt; none: tasks run where the farm does.
+    pub task_dir: Option<TaskDirOptions>,
     /// The shell for tasks that need one; none: bash, else sh.
     pub shell: Option<OsString>,
     /// The locking mechanism; none: chosen by the file system.
@@ -79,6 +81,26 @@ pub struct Options {
     pub devices: DeviceOptions,
     /// What was wrong with the options and is ignored; shown once per job.
     pub ignored: Vec<String>,
+}
+
+/// A fresh folder for each attempt.
+#[derive(Clone, Debug)]
+pub struct TaskDirOptions {
+    /// In which folder they are made; none: that for temporary files.
+    pub base: Option<PathBuf>,
+    /// Whether they are kept.
+    pub keep: KeepTaskDir,
+}
+
+/// Which folders of attempts are kept.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum KeepTaskDir {
+    /// None.
+    Never,
+    /// Those of attempts that failed.
+    Failed,
+    /// All of them.
+    Always,
 }
 
 /// Writes the timeline of a run into its workdir; returns what of an earlier one is left out.

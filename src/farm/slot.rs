@@ -7,6 +7,7 @@
 
 use std::ffi::CString;
 use std::fs::File;
+use std::io;
 use std::os::fd::AsFd;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
@@ -20,6 +21,7 @@ use super::ledger::{RETRY_BUSY_FOR, RETRY_IDLE_FOR};
 use super::logs::{LogPermits, OpenLog, SlotLogs, Written};
 use super::message::{Event, FailedAttempt, Report, Stopped};
 use super::shared::Shared;
+use super::task_dir::TaskDirs;
 use super::task_env::TaskEnv;
 use crate::host::cpus;
 use crate::host::guard::Row;
@@ -55,6 +57,8 @@ pub(super) struct Slot {
     pub logs: SlotLogs,
     /// The environment of its tasks.
     pub env: TaskEnv,
+    /// Makes a folder for each attempt, where that is asked for.
+    pub dirs: Option<TaskDirs>,
     /// The CPUs that its tasks are bound to.
     pub cpus: Option<Vec<usize>>,
     /// Where it waits for its GPUs.
@@ -69,6 +73,9 @@ impl Slot {
             match self.attempt_with_devices(&task) {
                 Some((end, suspect)) => self.report(task, end, suspect),
                 None => drop(self.shared.reports.send(Report::Unstarted(task))),
+            }
+            if let Some(Err(why)) = self.dirs.as_mut().map(TaskDirs::clean_up) {
+                self.shared.warn(why);
             }
         }
         self.shared.send(Event::SlotDone);
@@ -163,8 +170,7 @@ impl Slot {
         let permits = self.shared.permits.clone();
         let permit = permits.as_deref().map(LogPermits::acquire);
         let log = self.open_log(task)?;
-        let how = self.runner.to_argv(&task.line);
-        let start = self.start(task, how, &log);
+        let (start, folder) = self.start_in_folder(task, &log);
         if let Started::Cannot { why, .. } = &start {
             log.say(why);
         }
@@ -189,6 +195,9 @@ impl Slot {
             Started::Cannot { code, .. } => (Instant::now(), Err(code)),
             Started::NotNow => {
                 self.logs.close(log, task, true);
+                if let Some((dirs, folder)) = self.dirs.as_mut().zip(folder) {
+                    dirs.unused(folder);
+                }
                 return None;
             }
         };
@@ -197,7 +206,12 @@ impl Slot {
             Ok(ended) => (self.outcome(&ended), Some(ended.used)),
             Err(code) => (Outcome::NotStarted(code), None),
         };
-        let end = self.record(task, log, (started, now), outcome, used);
+        let dirs = self.dirs.as_mut().zip(folder);
+        let dir = dirs.and_then(|(dirs, folder)| dirs.end(folder, &outcome));
+        let end = End {
+            dir,
+            ..self.record(task, log, (started, now), outcome, used)
+        };
         let is_suspect = is_suspect(&end.outcome);
         if end.outcome.is_failure() && !is_suspect {
             self.shared
@@ -231,6 +245,7 @@ impl Slot {
             outcome,
             used,
             log,
+            dir: None,
         }
     }
 
@@ -249,14 +264,48 @@ impl Slot {
         }
     }
 
-    /// Opens the log of the task. When that fails, the slot tries again up to a time limit, or
-    /// until the farm stops. A lack of resources does not stop running tasks: a task that ends
-    /// releases some.
+    /// Opens the log of the task; without one the workdir cannot be used.
     fn open_log(&mut self, task: &Task) -> Option<OpenLog> {
+        // Words only where they are needed: this is done for each task.
+        let error = match self.logs.open(task) {
+            Ok(log) => return Some(log),
+            Err(error) => error,
+        };
+        let file = format!("a log of task {} in {}", task.id, self.logs_folder());
+        let mut first = Some(error);
+        let opened = self.try_for_a_while(&format!("open {file}"), |slot| {
+            first.take().map_or_else(|| slot.logs.open(task), Err)
+        });
+        match opened {
+            Ok(log) => Some(log),
+            Err(error) => {
+                let unusable = |source| {
+                    let doing = "open";
+                    let error = Error::Io {
+                        doing,
+                        file,
+                        source,
+                    };
+                    self.shared.send(Event::WorkdirUnusable(error));
+                };
+                error.map(unusable);
+                None
+            }
+        }
+    }
+
+    /// Does something without which a task cannot be started. When it fails, the slot tries
+    /// again up to a time limit, and then returns the error; none when nothing may start any
+    /// more. A lack of resources does not stop running tasks: a task that ends releases some.
+    fn try_for_a_while<T>(
+        &mut self,
+        what: &str,
+        mut try_it: impl FnMut(&mut Self) -> io::Result<T>,
+    ) -> Result<T, Option<io::Error>> {
         let (began, mut pause) = (Instant::now(), Duration::from_millis(50));
         loop {
-            let error = match self.logs.open(task) {
-                Ok(log) => return Some(log),
+            let error = match try_it(self) {
+                Ok(done) => return Ok(done),
                 Err(error) => error,
             };
             let runs = self.shared.running().next().is_some();
@@ -272,26 +321,15 @@ impl Slot {
                 ),
             };
             if began.elapsed() > limit {
-                let file = format!("a log of task {} in {}", task.id, self.logs_folder());
-                let (doing, source) = ("open", error);
-                let error = Error::Io {
-                    doing,
-                    file,
-                    source,
-                };
-                self.shared.send(Event::WorkdirUnusable(error));
-                return None;
+                return Err(Some(error));
             }
             if pause == Duration::from_millis(400) {
-                let (folder, hint) = (self.logs_folder(), hint(&error));
-                let text = format!(
-                    "cannot open a log of task {} in {folder}: {error}{hint}; retrying {for_how_long}",
-                    task.id
-                );
+                let hint = hint(&error);
+                let text = format!("cannot {what}: {error}{hint}; retrying {for_how_long}");
                 self.shared.warn(text);
             }
             if self.shared.queue.is_closed_within(pause) {
-                return None;
+                return Err(None);
             }
             pause = (pause * 2).min(Duration::from_secs(5));
         }
@@ -301,8 +339,36 @@ impl Slot {
         self.shared.workdir.join(LOGS).display().to_string()
     }
 
-    fn start(&mut self, task: &Task, how: How, log: &OpenLog) -> Started {
-        let how = match how {
+    /// Starts the task, in a folder of its own where that is asked for. Without one it is not
+    /// started.
+    fn start_in_folder(&mut self, task: &Task, log: &OpenLog) -> (Started, Option<PathBuf>) {
+        let Some(dirs) = self.dirs.take() else {
+            return (self.start(task, log), None);
+        };
+        let what = format!(
+            "make the folder of task {} in {}",
+            task.id,
+            dirs.base().display()
+        );
+        let cannot = |error: io::Error| {
+            let why = format!("cannot {what}: {error}{}", hint(&error));
+            Started::Cannot { code: 126, why }
+        };
+        let started = match self.try_for_a_while(&what, |_| dirs.make(task)) {
+            Err(None) => (Started::NotNow, None),
+            Err(Some(error)) => (cannot(error), None),
+            Ok(folder) => {
+                self.env.set_folder(&folder);
+                let started = dirs.within(&folder, || self.start(task, log));
+                (started.unwrap_or_else(cannot), Some(folder))
+            }
+        };
+        self.dirs = Some(dirs);
+        started
+    }
+
+    fn start(&mut self, task: &Task, log: &OpenLog) -> Started {
+        let how = match self.runner.to_argv(&task.line) {
             How::Script => match self.write_script(task) {
                 Ok(script) => self.runner.script_exec(&script),
                 Err(error) => {

@@ -23,6 +23,10 @@ const OURS: [&str; 7] = [
     "PYTF_ATTEMPT",
     "PROC_NUMBER",
 ];
+/// The folder of an attempt (`--task-dir`).
+const FOLDER: &str = "PYTF_TASK_DIR";
+/// The folder in which the farm was started.
+const START: &str = "PYTF_RUN_DIR";
 /// How many of them change from task to task.
 const CHANGING: usize = 3;
 
@@ -37,7 +41,7 @@ impl TaskEnv {
     ) -> Self {
         let mut vars: Vec<CString> = ours
             .iter()
-            .filter(|(name, _)| !OURS.iter().any(|own| name == own))
+            .filter(|(name, _)| !OURS.iter().chain(&[FOLDER, START]).any(|own| name == own))
             .filter_map(|(name, value)| var(name.as_bytes(), value.as_bytes()))
             .collect();
         let slot = slot.to_string();
@@ -52,6 +56,8 @@ impl TaskEnv {
             .zip(values)
             .filter_map(|(name, value)| var(name.as_bytes(), value));
         vars.extend(fixed);
+        let start = std::env::current_dir().ok();
+        vars.extend(start.and_then(|start| var(START.as_bytes(), start.as_os_str().as_bytes())));
         vars.extend([c"", c"", c""].map(CString::from));
         Self { vars }
     }
@@ -75,6 +81,22 @@ impl TaskEnv {
             if let Some(var) = var(name.as_bytes(), value.as_bytes()) {
                 *place = var;
             }
+        }
+    }
+
+    /// The next program starts in this folder, which was made for it.
+    pub(super) fn set_folder(&mut self, folder: &Path) {
+        let Some(new) = var(FOLDER.as_bytes(), folder.as_os_str().as_bytes()) else {
+            return;
+        };
+        let is_it = |var: &&mut CString| {
+            let value = var.as_bytes().strip_prefix(FOLDER.as_bytes());
+            value.is_some_and(|value| value.starts_with(b"="))
+        };
+        match self.vars.iter_mut().find(is_it) {
+            Some(var) => *var = new,
+            // What changes with each task is at the end.
+            None => self.vars.insert(0, new),
         }
     }
 

@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use super::options::{Options, TaskList};
 use super::start_error::StartError;
+use super::task_dir::TaskDirPlan;
 use crate::workdir::error::{Error, Result};
 use crate::workdir::fs::RealDir;
 use crate::workdir::open::{OpenOptions, Ownership, Workdir, open_dir};
@@ -19,6 +20,8 @@ pub(super) struct TaskFiles {
     pub(super) dir: Arc<RealDir>,
     /// `/dev/null`, open for reading and writing.
     pub(super) null: Arc<File>,
+    /// How the folders of tasks are made, where each has one.
+    pub(super) task_dirs: Option<TaskDirPlan>,
 }
 
 impl TaskFiles {
@@ -30,10 +33,13 @@ impl TaskFiles {
         let dir = open_dir(&path, ownership(options))?;
         let null = File::options().read(true).write(true).open("/dev/null");
         let null = null.map_err(|error| StartError::System("open /dev/null", error))?;
+        let task_dirs = options.task_dir.as_ref().map(TaskDirPlan::new);
+        let refused = |error| StartError::System("give tasks a current folder of their own", error);
         Ok(Self {
             path: Arc::new(path),
             dir,
             null: Arc::new(null),
+            task_dirs: task_dirs.transpose().map_err(refused)?,
         })
     }
 }

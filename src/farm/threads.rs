@@ -286,6 +286,7 @@ impl Farm<'_> {
                 runner: node.runner.clone(),
                 logs: SlotLogs::new(logs.clone(), farmer, number),
                 env,
+                dirs: self.files.task_dirs.as_ref().map(|plan| plan.of(farmer)),
                 cpus: plan.cpus.clone(),
                 gates: gates.clone(),
             };

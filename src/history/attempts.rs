@@ -16,6 +16,8 @@ pub(crate) struct Recorded<'a> {
     pub(crate) attempt: Attempt,
     /// Its log, where the end names one.
     pub(crate) log: Option<LogAt>,
+    /// The folder that was made for it, on its node, where that was kept.
+    pub(crate) dir: Option<String>,
 }
 
 /// The attempts of a task by their numbers.
@@ -26,11 +28,11 @@ pub(crate) fn attempts<'a>(
     let mut found: BTreeMap<u32, Recorded> = BTreeMap::new();
     for journal in journals {
         journal.each_record_of(id, |record| {
-            let (attempt, log) = match record {
-                Record::Start(start) => (Attempt::from(start), None),
+            let (attempt, log, dir) = match record {
+                Record::Start(start) => (Attempt::from(start), None, None),
                 Record::End(mut end) => {
-                    let log = end.log.take();
-                    (Attempt::from(end), log)
+                    let (log, dir) = (end.log.take(), end.dir.take());
+                    (Attempt::from(end), log, dir)
                 }
                 _ => return Ok(()),
             };
@@ -42,6 +44,7 @@ pub(crate) fn attempts<'a>(
                     journal,
                     attempt,
                     log,
+                    dir,
                 };
                 found.insert(recorded.attempt.attempt, recorded);
             }

@@ -119,5 +119,6 @@ pub(crate) fn end(id: u64, attempt: u32, slot: u32, at: u64, us: u64, outcome: O
         outcome,
         used: None,
         log: None,
+        dir: None,
     })
 }

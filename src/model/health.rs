@@ -223,6 +223,7 @@ mod tests {
             outcome,
             used: None,
             log: None,
+            dir: None,
         }
     }
 

@@ -237,6 +237,9 @@ pub struct End {
     /// Where its output is, when it was kept.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub log: Option<LogAt>,
+    /// The folder that was made for it, on its node, when that was kept.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub dir: Option<String>,
 }
 
 /// What an attempt used, from wait4(2): its own process and those it waited for.
@@ -401,6 +404,7 @@ mod tests {
                 ..Used::default()
             }),
             log: Some(LogAt::whole("logs/log_7.2".into())),
+            dir: None,
         });
         let mut out = Vec::new();
         end.push_to(&mut out);

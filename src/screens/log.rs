@@ -197,6 +197,12 @@ pub(crate) fn find(
     if let Some(command) = command {
         add_note(format!("command: {}", clip(&escape(&command), COMMAND)));
     }
+    if let Known::Recorded(Recorded { journal, dir, .. }) = attempt
+        && let Some(dir) = dir
+    {
+        let host = escape(journal.header.host.as_bytes());
+        add_note(format!("folder: {} on {host}", escape(dir.as_bytes())));
+    }
     let log = attempt.log(workdir, id, number)?;
     let outside = |name: &str| LogError::Outside(escape(name.as_bytes()));
     let path = log_path(workdir, &log).ok_or_else(|| outside(&log.file))?;

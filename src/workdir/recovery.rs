@@ -251,6 +251,7 @@ mod tests {
                 outcome,
                 used: None,
                 log: None,
+                dir: None,
             },
         )
     }

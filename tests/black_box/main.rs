@@ -46,6 +46,7 @@ mod retry;
 mod seeing;
 mod status;
 mod steer;
+mod task_dir;
 mod template;
 mod terminal;
 mod timeline;

@@ -253,6 +253,7 @@ fn end(outcome: Outcome) -> Record {
             stderr: Some("logs/log_1.err".into()),
             part: Some((0, 1)),
         }),
+        dir: Some("/tmp/pytf-n1.0.42.7-1.2".into()),
     })
 }
 

@@ -657,6 +657,7 @@ impl Farmer {
             outcome,
             used: None,
             log: None,
+            dir: None,
         };
         let to = end.outcome.destination();
         let journal = self.session.journal();

@@ -280,6 +280,7 @@ fn attempts(count: u64, slots: u32, used: Used, outcome: &Outcome) -> Vec<Record
             outcome,
             used,
             log: None,
+            dir: None,
         };
         Record::End(end)
     });

@@ -53,6 +53,8 @@ struct TaskAttempt {
     /// is lost if its farmer is over.
     attempt: Attempt,
     log: Option<LogAt>,
+    /// The folder of the attempt that was kept.
+    dir: Option<String>,
     is_running: bool,
     /// Whether it failed and the task finished on another node.
     is_nodes: bool,
@@ -121,6 +123,7 @@ fn task_attempts(run: &Run, id: TaskId) -> io::Result<BTreeMap<u32, TaskAttempt>
             journal,
             mut attempt,
             log,
+            dir,
         } = recorded;
         let mut farmers = run.farmers.iter();
         let farmer = farmers.find(|farmer| farmer.journal.name == journal.name);
@@ -142,6 +145,7 @@ fn task_attempts(run: &Run, id: TaskId) -> io::Result<BTreeMap<u32, TaskAttempt>
                 && faults.is_nodes(id.0, host),
             attempt,
             log,
+            dir: dir.map(|dir| escape(dir.as_bytes())),
             is_running,
         };
         (number, attempt)
@@ -262,6 +266,9 @@ impl TaskAttempt {
                 );
             }
         }
+        if let Some(dir) = &self.dir {
+            push(out, style, "    folder ", dir);
+        }
     }
 
     fn json(&self) -> Value {
@@ -276,6 +283,7 @@ impl TaskAttempt {
             json["outcome"] = word.into();
         }
         json["words"] = self.words().into();
+        json["dir"] = self.dir.clone().into();
         json["fault"] = self.is_nodes.then_some("node").into();
         json["pid"] = (attempt.pid > 0).then_some(attempt.pid).into();
         json
