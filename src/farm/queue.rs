@@ -39,6 +39,8 @@ pub struct Lease {
     last: AtomicU64,
     /// Only a heartbeat that began later counts.
     doubted: AtomicU64,
+    /// When it was last renewed after it had run out, in milliseconds; 0: never.
+    revived: AtomicU64,
     is_revoked: AtomicBool,
 }
 
@@ -50,12 +52,17 @@ impl Lease {
             good_for,
             last: AtomicU64::new(millis(joined)),
             doubted: AtomicU64::new(0),
+            revived: AtomicU64::new(0),
             is_revoked: AtomicBool::new(false),
         }
     }
 
     /// A heartbeat that began at this moment has been written, and no farmer had taken over then.
     pub fn renew(&self, begun: Duration) {
+        if !self.is_valid() {
+            let now = millis(since_boot());
+            self.revived.fetch_max(now, Ordering::Relaxed);
+        }
         self.last.fetch_max(millis(begun), Ordering::Relaxed);
     }
 
@@ -63,6 +70,13 @@ impl Lease {
     pub fn doubt(&self) {
         let now = millis(since_boot());
         self.doubted.fetch_max(now, Ordering::Relaxed);
+    }
+
+    /// Whether it has run out, or had within the last `span`: others may have begun to take our
+    /// tasks over.
+    pub fn has_lapsed_within(&self, span: Duration) -> bool {
+        let since = millis(since_boot().saturating_sub(span));
+        !self.is_valid() || self.revived.load(Ordering::Relaxed) > since
     }
 
     /// Others have taken our tasks over.
@@ -312,8 +326,16 @@ mod tests {
         // After a freeze of that length others may have taken over.
         let late = Lease::new(SECOND, now.saturating_sub(2 * SECOND));
         assert!(!late.is_valid());
+        assert!(late.has_lapsed_within(Duration::ZERO));
         late.renew(now + 3600 * SECOND);
         assert!(late.is_valid());
+        assert!(late.has_lapsed_within(3600 * SECOND));
+        assert!(!late.has_lapsed_within(Duration::ZERO));
+        late.renew(now + 3601 * SECOND);
+        assert!(
+            !late.has_lapsed_within(Duration::ZERO),
+            "it had not run out"
+        );
     }
 
     /// A heartbeat that began before something was refused does not tell whether others

@@ -6,7 +6,8 @@ use std::process::Command;
 use std::time::Duration;
 
 use nix::fcntl::{FcntlArg, fcntl};
-use nix::sys::signal::Signal;
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
 
 use crate::crew::{Crew, Random, setting, wait};
 use crate::harness::{Farm, Gate, Running, has, is_alive, pause, skip, tasks, until};
@@ -77,6 +78,32 @@ fn a_frozen_process_records_nothing_of_what_ended_meanwhile() {
     one.signal(Signal::SIGCONT);
     wait(one).leaves(0).says(&["joins again"]);
     nothing_recorded(&farm, &name);
+}
+
+/// Whoever takes a process for dead kills its tasks, and may die before it has fenced it. The
+/// process that wakes then must not take that for a failure of the tasks.
+#[test]
+fn tasks_that_were_killed_while_their_process_was_frozen_run_again() {
+    let farm = Farm::new();
+    let gate = farm.gate("gate");
+    standing(&farm, &gate);
+    let one = farm.farm(ARGS).start();
+    let its = gate.comers(2);
+    let journal = farm.path(farm.journal(&farm.farmers().remove(0)));
+    one.signal(Signal::SIGSTOP);
+    for (_, pid) in &its {
+        kill(Pid::from_raw(-pid), Signal::SIGKILL).unwrap();
+    }
+    until("its lease is over", || {
+        let written = fs::metadata(&journal).unwrap().modified().unwrap();
+        written.elapsed().is_ok_and(|age| age.as_secs() >= 2)
+    });
+    one.signal(Signal::SIGCONT);
+    wait(one).exits(0);
+    assert_complete(&farm, 2);
+    let mut notes: Vec<String> = farm.text("w/requeued").lines().map(str::to_owned).collect();
+    notes.sort();
+    assert_eq!(notes, ["0 2 interrupted", "1 2 interrupted"]);
 }
 
 /// A run that was reset while the process was frozen is another one: orders of before do not

@@ -131,7 +131,8 @@ impl Ledger {
             // The queue is closed: the task was killed a moment before the farm was
             // asked to stop, for the same reason.
             let is_over = is_last || self.shared.queue.is_closed_within(Duration::ZERO);
-            if is_over || self.was_interrupted(&end, ended) {
+            if is_over || self.was_interrupted(&end, ended) || self.was_ended_by_others(&end, ended)
+            {
                 end.outcome = Outcome::Interrupted;
             } else {
                 let failure = Event::TaskFailed(FailedAttempt::of(&task, &end));
@@ -191,6 +192,15 @@ impl Ledger {
         received
             .unwrap_or_else(PoisonError::into_inner)
             .explain(&end.outcome, span)
+    }
+
+    /// Whether a farmer that takes us for dead has killed the task. Its own death, or an error,
+    /// may keep it from fencing us afterwards.
+    fn was_ended_by_others(&self, end: &End, ended: Instant) -> bool {
+        let span = ended.elapsed() + SUSPICION;
+        // A shell whose child was killed ends with exit status 137.
+        let was_killed = matches!(end.outcome, Outcome::Signal(9) | Outcome::Exit(137));
+        was_killed && self.shared.queue.lease().has_lapsed_within(span)
     }
 
     pub(super) fn is_suspect_due(&self) -> bool {
