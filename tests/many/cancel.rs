@@ -17,6 +17,9 @@ fn cancelled(farm: &Farm) -> BTreeMap<u64, Vec<u64>> {
     let mut all: BTreeMap<u64, Vec<u64>> = BTreeMap::new();
     for line in farm.text("w/orders").lines() {
         let order: Value = serde_json::from_str(line).unwrap();
+        if order["do"] != "cancel" {
+            continue;
+        }
         for range in order["ids"].as_str().unwrap().split(',') {
             let (first, last) = range.split_once('-').unwrap_or((range, range));
             let (first, last): (u64, u64) = (first.parse().unwrap(), last.parse().unwrap());
@@ -41,7 +44,7 @@ fn attempts(farm: &Farm) -> BTreeMap<u64, u64> {
 }
 
 /// All tasks have ended; those in `failed` were cancelled in their last attempt. Returns them.
-fn assert_cancelled(farm: &Farm, n: u64) -> Vec<u64> {
+pub(crate) fn assert_cancelled(farm: &Farm, n: u64) -> Vec<u64> {
     let (cancels, attempts) = (cancelled(farm), attempts(farm));
     let failed = farm.ids("failed");
     for id in &failed {
@@ -49,7 +52,11 @@ fn assert_cancelled(farm: &Farm, n: u64) -> Vec<u64> {
         let is_cancelled = cancels.get(id).is_some_and(|all| all.contains(&attempt));
         assert!(
             is_cancelled,
-            "task {id}, attempt {attempt}, was not cancelled"
+            "task {id}, attempt {attempt}, was not cancelled: {:?}",
+            farm.ends()
+                .iter()
+                .filter(|end| end["id"] == *id)
+                .collect::<Vec<_>>()
         );
     }
     let status = farm.pytf(["status", "w", "--json"]).run().exits(0);
