@@ -85,7 +85,7 @@ fn of_file(path: &Path, dialect: &Dialect) -> Result<NewTasks, ListFailure> {
             return NewTasks::of_stream(stream, &path.display().to_string(), dialect);
         };
         ListFile::refuse_file_of_workdir(path)?;
-        match NewTasks::of_list(&list.read_as(dialect)) {
+        match NewTasks::of_list(&list.read_as(&dialect.of_added())) {
             Err(ListFailure::Changing { .. }) if nth < LIST_READS => {
                 let _ = never::<()>().recv_timeout(LIST_PAUSE);
             }

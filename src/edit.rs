@@ -46,7 +46,10 @@ pub(crate) fn edit(args: &Edit) -> Result<RunExit, StartError> {
             return Ok(say("not edited: nothing was changed\n"));
         }
         match parse(&text, &before, &dialect) {
-            Ok(after) => return apply(&mut outside, &before, &after),
+            Ok(after) => {
+                let after: Vec<_> = after.iter().map(NewLine::as_line).collect();
+                return apply(&mut outside, &before, &after);
+            }
             Err(why) if asks_again(&why) => {}
             Err(why) => {
                 let path = file.keep();
@@ -103,7 +106,7 @@ impl TextFile {
             "# The tasks that wait in {workdir}, in the order in which they will run.\n\
              #   Move lines to change the order.\n\
              #   Delete a line to cancel its task.\n\
-             #   Change a command: the task is cancelled, and the new command is a new task.\n\
+             #   Change a line, also after #PYTF: the task is cancelled, and the line is a new one.\n\
              #   A line that begins with + and a blank is a new task: + ./simulate --seed 7\n\
              # Tasks that are claimed meanwhile are not changed. Leave the editor without a\n\
              # change, or delete all tasks, and nothing happens.\n"
@@ -179,8 +182,24 @@ fn asks_again(why: &str) -> bool {
         && !matches!(&*answer.trim().to_lowercase(), "n" | "no")
 }
 
+/// A line of an edited text, as it is stored.
+struct NewLine {
+    /// The task that it was.
+    id: Option<TaskId>,
+    text: Vec<u8>,
+}
+
+impl NewLine {
+    fn as_line(&self) -> Line<'_> {
+        match self.id {
+            Some(id) => Line::Task(id, &self.text),
+            None => Line::New(&self.text),
+        }
+    }
+}
+
 /// The lines of an edited text, each checked.
-fn parse<'a>(text: &'a [u8], before: &[u8], dialect: &Dialect) -> Result<Vec<Line<'a>>, String> {
+fn parse(text: &[u8], before: &[u8], dialect: &Dialect) -> Result<Vec<NewLine>, String> {
     let known: HashMap<TaskId, &[u8]> = tasks(before).collect();
     let mut seen = HashSet::new();
     let mut lines = Vec::new();
@@ -190,8 +209,8 @@ fn parse<'a>(text: &'a [u8], before: &[u8], dialect: &Dialect) -> Result<Vec<Lin
         if line.trim_ascii_end().is_empty() || line[0] == b'#' {
             continue;
         }
-        let line = if let Some(command) = line.strip_prefix(b"+ ") {
-            Line::New(command.trim_ascii())
+        let (id, text) = if let Some(command) = line.strip_prefix(b"+ ") {
+            (None, command)
         } else if let Some((id, command)) = parse_line(line) {
             match known.get(&id) {
                 None => {
@@ -202,22 +221,20 @@ fn parse<'a>(text: &'a [u8], before: &[u8], dialect: &Dialect) -> Result<Vec<Lin
                 Some(_) if !seen.insert(id) => {
                     return Err(wrong(format!("task {id} is there twice")));
                 }
-                Some(same) if *same == command => Line::Task(id, command),
-                Some(_) => Line::Task(id, command.trim_ascii()),
+                Some(_) => (Some(id), command),
             }
         } else {
             let what =
                 "neither a task with its number nor a new one, which begins with + and a blank";
             return Err(wrong(what.into()));
         };
-        let (command, is_new) = match line {
-            Line::New(command) => (command, true),
-            Line::Task(id, command) => (command, known.get(&id) != Some(&command)),
+        let is_known = id.and_then(|id| known.get(&id)) == Some(&text);
+        let text = if is_known {
+            text.to_vec()
+        } else {
+            stored(text.trim_ascii(), dialect).map_err(wrong)?
         };
-        if is_new {
-            check(command, dialect).map_err(wrong)?;
-        }
-        lines.push(line);
+        lines.push(NewLine { id, text });
     }
     if lines.is_empty() {
         return Err(
@@ -227,19 +244,18 @@ fn parse<'a>(text: &'a [u8], before: &[u8], dialect: &Dialect) -> Result<Vec<Lin
     Ok(lines)
 }
 
-/// Whether a command is one task as it is.
-fn check(command: &[u8], dialect: &Dialect) -> Result<(), String> {
-    let mut parser = Parser::of(dialect.clone());
-    let mut is_same = false;
-    let mut emit = |task: &[u8]| is_same = task == command;
+/// The line of one task, as it is stored.
+fn stored(line: &[u8], dialect: &Dialect) -> Result<Vec<u8>, String> {
+    let mut parser = Parser::of(dialect.of_added());
+    let mut lines = Vec::new();
+    let mut emit = |task: &[u8]| lines.push(task.to_vec());
     let parsed = parser
-        .feed(command, &mut emit)
+        .feed(line, &mut emit)
         .and_then(|()| parser.finish(&mut emit));
     parsed.map_err(|error| error.to_string())?;
-    if is_same {
-        Ok(())
-    } else {
-        Err("it is empty, a comment or a directive, and no task".into())
+    match &mut lines[..] {
+        [stored] if !line.starts_with(b"#") => Ok(std::mem::take(stored)),
+        _ => Err("it is empty, a comment or a directive, and no task".into()),
     }
 }
 

@@ -4,7 +4,8 @@
 //! node would do it; nothing is executed but the shell, with `-n`, which executes nothing.
 
 use std::cell::Cell;
-use std::collections::HashMap;
+use std::cmp::Reverse;
+use std::collections::{BTreeMap, HashMap};
 use std::ffi::OsStr;
 use std::io::Read;
 use std::os::unix::ffi::OsStrExt;
@@ -19,6 +20,7 @@ use super::prepare::counted;
 use super::source::Source;
 use super::start_error::StartError;
 use crate::history::run::Run;
+use crate::model::attributes::{Attributes, split};
 use crate::model::escape::{clip, escape};
 use crate::model::figures::grouped;
 use crate::model::task::{TaskId, fingerprint};
@@ -52,6 +54,46 @@ pub struct Check {
     faults: Vec<Fault>,
     /// How many tasks have a fault.
     faulty: u64,
+    /// In the order in which they would run.
+    groups: Vec<Group>,
+}
+
+/// Tasks of which the same is said, but for what concerns one of them alone.
+#[derive(Clone, Debug)]
+struct Group {
+    attributes: Attributes,
+    tasks: u64,
+    first: TaskId,
+}
+
+impl Group {
+    /// The attributes that many tasks share.
+    fn shared(attributes: Attributes) -> Attributes {
+        Attributes {
+            name: None,
+            after: Vec::new(),
+            after_any: Vec::new(),
+            creates: None,
+            ..attributes
+        }
+    }
+
+    /// For people.
+    fn text(&self) -> String {
+        let Self {
+            attributes,
+            tasks,
+            first,
+        } = self;
+        let said = match attributes.to_string() {
+            said if said.is_empty() => "no attributes".to_owned(),
+            said => said,
+        };
+        format!(
+            "  {} from task {first}: {said}",
+            counted(*tasks, "task", "tasks")
+        )
+    }
 }
 
 /// Why tasks would fail.
@@ -84,6 +126,7 @@ pub fn check(options: &Options) -> Result<Check, StartError> {
         slots: node.slots,
         notes,
         faulty: checker.faulty,
+        groups: checker.in_order(),
         faults: checker.faults,
     })
 }
@@ -95,7 +138,7 @@ pub fn command_line(options: &Options, wanted: TaskId) -> Result<Option<String>,
     let (mut runner, mut found) = (list.node.runner.clone(), None);
     list.each(options, |_, id, task| {
         if id == wanted {
-            found = Some(match runner.to_argv(task) {
+            found = Some(match runner.to_argv(split(task).0) {
                 How::Exec { program, argv } => {
                     let words = [program].into_iter().chain(argv.into_iter().skip(1));
                     let words = words.map(|word| quoted(&word.to_string_lossy()));
@@ -210,6 +253,8 @@ struct Checker {
     shapes: HashMap<Vec<u8>, Option<String>>,
     unchecked: u64,
     programs: HashMap<Vec<u8>, Option<String>>,
+    /// By the text of their shared attributes.
+    groups: HashMap<String, Group>,
 }
 
 impl Checker {
@@ -226,7 +271,38 @@ impl Checker {
             shapes: HashMap::new(),
             unchecked: 0,
             programs: HashMap::new(),
+            groups: HashMap::new(),
         }
+    }
+
+    /// Takes in what is said of a task.
+    fn group(&mut self, id: TaskId, said: Option<&[u8]>) {
+        // The parser has made the text.
+        let attributes = Attributes::parse(said.unwrap_or_default()).unwrap_or_default();
+        let attributes = Group::shared(attributes);
+        let group = self.groups.entry(attributes.to_string());
+        let group = group.or_insert(Group {
+            attributes,
+            tasks: 0,
+            first: id,
+        });
+        group.tasks += 1;
+    }
+
+    /// The groups by stage, priority and the order of the list; none if nothing is said of any
+    /// task.
+    fn in_order(&mut self) -> Vec<Group> {
+        let groups = std::mem::take(&mut self.groups).into_values();
+        let place = |group: &Group| {
+            let Attributes {
+                stage, priority, ..
+            } = group.attributes;
+            (stage.number, Reverse(priority), group.first)
+        };
+        let groups: BTreeMap<_, _> = groups.map(|group| (place(&group), group)).collect();
+        let groups: Vec<_> = groups.into_values().collect();
+        let is_said = groups.iter().any(|group| !group.attributes.is_empty());
+        if is_said { groups } else { Vec::new() }
     }
 
     fn see(&mut self, line: u64, id: TaskId, task: &[u8]) {
@@ -237,7 +313,11 @@ impl Checker {
                 self.repeats = first;
             }
         }
-        let Some(why) = self.fault(task) else { return };
+        let (command, said) = split(task);
+        self.group(id, said);
+        let Some(why) = self.fault(command) else {
+            return;
+        };
         self.faulty += 1;
         let at = self.places.get(&why).copied().unwrap_or_else(|| {
             self.places.insert(why.clone(), self.faults.len());
@@ -394,6 +474,18 @@ impl Check {
         for note in &self.notes {
             text += &format!("{}\n", escape(note.as_bytes()));
         }
+        if !self.groups.is_empty() {
+            text += "in this order, as far as tasks need not wait for others by name:\n";
+        }
+        for group in self.groups.iter().take(MOST_SHOWN) {
+            text += &format!("{}\n", escape(group.text().as_bytes()));
+        }
+        if self.groups.len() > MOST_SHOWN {
+            text += &format!(
+                "  and {} other kinds of tasks\n",
+                self.groups.len() - MOST_SHOWN
+            );
+        }
         for Fault { why, lines, id } in self.faults.iter().take(MOST_SHOWN) {
             let why = escape(why.as_bytes());
             text += &format!("{lines} (task {id}): {why}\n");
@@ -413,8 +505,13 @@ impl Check {
         let faults = self.faults.iter().map(|Fault { why, lines, id }| {
             json!({ "why": why, "line": lines.first, "task": id, "tasks": lines.count })
         });
+        let groups = self.groups.iter().map(|group| {
+            let attributes = group.attributes.json();
+            json!({ "attributes": attributes, "tasks": group.tasks, "first": group.first })
+        });
         json!({
             "tasks": self.tasks,
+            "groups": groups.collect::<Vec<_>>(),
             "direct": self.direct,
             "shell": self.shell,
             "slots": self.slots,

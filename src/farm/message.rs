@@ -97,7 +97,7 @@ impl FailedAttempt {
     pub fn of(task: &Task, end: &End) -> Self {
         Self {
             id: task.id,
-            line: task.line.clone(),
+            line: task.command().to_vec(),
             attempt: end.attempt,
             outcome: end.outcome.clone(),
             log: end.log.clone(),

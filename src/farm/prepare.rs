@@ -206,6 +206,10 @@ impl StartContext<'_> {
                 let are = counted(changed.restored, "line is", "lines are");
                 text += &format!("; {are} back and will run");
             }
+            if changed.attributes > 0 {
+                let are = counted(changed.attributes, "task", "tasks");
+                text += &format!("; something else is said of {are}");
+            }
             self.say(&text);
         }
     }

@@ -368,7 +368,7 @@ impl Slot {
     }
 
     fn start(&mut self, task: &Task, log: &OpenLog) -> Started {
-        let how = match self.runner.to_argv(&task.line) {
+        let how = match self.runner.to_argv(task.command()) {
             How::Script => match self.write_script(task) {
                 Ok(script) => self.runner.script_exec(&script),
                 Err(error) => {
@@ -385,7 +385,7 @@ impl Slot {
         };
         let started = self.spawn(task, &program, &argv, log);
         match started {
-            Err(Errno::ENOEXEC) => match self.runner.shell_exec(&task.line) {
+            Err(Errno::ENOEXEC) => match self.runner.shell_exec(task.command()) {
                 How::Exec { program, argv } => {
                     let again = self.spawn(task, &program, &argv, log);
                     again.unwrap_or_else(|errno| Started::cannot(&program, errno))
@@ -458,14 +458,14 @@ impl Slot {
         }
     }
 
-    /// Writes the task's line to a file; where it is, for the shell.
+    /// Writes the task's command to a file; where it is, for the shell.
     fn write_script(&self, task: &Task) -> std::io::Result<PathBuf> {
         self.shared.dir.make_dir(SCRIPTS)?;
         let name = format!("{SCRIPTS}/task_{}", task.id);
         // Not into an existing file: the shell of an earlier attempt may still read it.
         self.shared.dir.remove(&name)?;
         let file = self.shared.dir.open(&name, Open::CreateNew)?;
-        file.write_at(&[&task.line[..], b"\n"].concat(), 0)?;
+        file.write_at(&[task.command(), b"\n"].concat(), 0)?;
         Ok(self.shared.workdir.join(name))
     }
 }

@@ -29,13 +29,13 @@ impl Source {
     pub(super) fn open(list: &TaskList, dialect: Dialect) -> Result<Self, ListFailure> {
         let path = match list {
             TaskList::Added => return Ok(Self::Workdir),
-            TaskList::Stdin => return Ok(Self::Stream(None, dialect)),
+            TaskList::Stdin => return Ok(Self::Stream(None, dialect.of_stream())),
             TaskList::File(path) => path,
             TaskList::Template(template) => return generated_list::of(template).map(Self::File),
         };
         let source = match ListFile::at(path) {
             Ok(Some(file)) => Self::File(file.read_as(&dialect)),
-            Ok(None) => Self::Stream(Some(path.clone()), dialect),
+            Ok(None) => Self::Stream(Some(path.clone()), dialect.of_stream()),
             Err(source) => {
                 let list = path.display().to_string();
                 return Err(ListFailure::Unreadable { list, source });

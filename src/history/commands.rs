@@ -1,4 +1,4 @@
-//! The command of a task, looked up in `tasks` by its id.
+//! The command of a task, and what is said of it, looked up in `tasks` by its id.
 //!
 //! The file may list many millions of tasks, and a view must not need more memory for them:
 //! only the offset of a line every few kilobytes is kept, and the lines around those that were
@@ -10,6 +10,7 @@ use std::os::unix::fs::FileExt as _;
 use std::path::Path;
 
 use super::open_if_any;
+use crate::model::attributes::split;
 use crate::model::escape::{clip, escape};
 use crate::model::task::{TaskId, parse_line};
 use crate::workdir::layout::TASKS;
@@ -86,6 +87,16 @@ impl Commands {
     /// The command of a task, or its first kilobytes when it is very long;
     /// `None` for a task that is not in the list.
     pub fn get(&mut self, id: TaskId) -> io::Result<Option<&[u8]>> {
+        Ok(self.line(id)?.map(|line| split(line).0))
+    }
+
+    /// The text of the attributes of a task; `None` where nothing is said of it.
+    pub fn attributes(&mut self, id: TaskId) -> io::Result<Option<&[u8]>> {
+        Ok(self.line(id)?.and_then(|line| split(line).1))
+    }
+
+    /// The stored line of a task.
+    fn line(&mut self, id: TaskId) -> io::Result<Option<&[u8]>> {
         let Some(file) = &self.file else {
             return Ok(None);
         };

@@ -1,5 +1,5 @@
 //! Parts of a line that mean something to another tool and not to a shell: directives of
-//! other task farmers, variables that only they set, and directives of a later pytf.
+//! other task farmers, and variables that only they set.
 //!
 //! Such a line would run, but not do what its author meant: a barrier would be a comment, and
 //! the tasks before and after it would run at the same time. Guarantee: only forms that never
@@ -86,13 +86,6 @@ fn directive(comment: &[u8]) -> Option<String> {
     };
     if comment.starts_with(b"#PYTF:") {
         return Some("a directive is written #PYTF, without a colon".to_owned());
-    }
-    if is("#PYTF") {
-        return Some(format!(
-            "a directive behind a command is not known to this pytf, so '{}' would be ignored: remove \
-             it, {PLAIN}",
-            shown(comment)
-        ));
     }
     let (_, tool) = DIRECTIVES.iter().find(|(word, _)| is(word))?;
     Some(format!(
@@ -299,7 +292,6 @@ mod tests {
             ("#METAQ NODES 2", 0, "METAQ"),
             ("#HQ --cpus=2", 0, "HyperQueue"),
             ("#FLUX: -N4", 0, "Flux"),
-            ("./sim 'a b' #PYTF mem=4G", 12, "behind a command"),
             ("[# 3 #] ./sim 4", 0, "GREASY"),
             ("[#-1, 2-4 #] ./sim 4", 0, "GREASY"),
             ("[@ /work/a @] ./sim 4", 0, "GREASY"),

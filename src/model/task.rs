@@ -8,6 +8,8 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
+use super::attributes::command;
+
 /// The permanent number of a task in a workdir, counted from 0 over the lines
 /// of the task list that are tasks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -38,10 +40,18 @@ impl FromStr for TaskId {
 pub struct Task {
     /// Its number.
     pub id: TaskId,
-    /// The command, byte for byte as written in the list (without the line end).
+    /// Its line as it is stored: the command, byte for byte as written in the list, and after it
+    /// what is said of the task.
     pub line: Vec<u8>,
     /// 1 for the first time it is started.
     pub attempt: u32,
+}
+
+impl Task {
+    /// What is executed.
+    pub fn command(&self) -> &[u8] {
+        command(&self.line)
+    }
 }
 
 /// Appends the `id command` line of a task, PyTaskFarmer's format, to `out`.
@@ -52,12 +62,13 @@ pub fn push_line(out: &mut Vec<u8>, id: TaskId, line: &[u8]) {
     out.push(b'\n');
 }
 
-/// Two independent hashes of the text of a task: what is kept of a line where lines are
-/// compared.
+/// Two independent hashes of the command of a stored line: what is kept of it where tasks are
+/// compared. What is said of a task is not a part of its identity.
 pub fn fingerprint(line: &[u8]) -> (u64, u64) {
+    let command = command(line);
     let hash = |salt: u8| {
         let mut hasher = DefaultHasher::new();
-        (salt, line).hash(&mut hasher);
+        (salt, command).hash(&mut hasher);
         hasher.finish()
     };
     (hash(1), hash(2))

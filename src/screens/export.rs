@@ -40,7 +40,7 @@ pub enum Form {
 const CANCELLED: &str = "cancelled";
 
 /// The columns of [`Form::Csv`].
-const COLUMNS: [&str; 18] = [
+const COLUMNS: [&str; 19] = [
     "id",
     "attempt",
     "node",
@@ -59,6 +59,7 @@ const COLUMNS: [&str; 18] = [
     "log",
     "command",
     "stderr",
+    "attributes",
 ];
 
 /// Writes all attempts into a file, which it replaces when it is whole, or to standard
@@ -248,6 +249,8 @@ impl<'a> Table<'a> {
         }
         let command = self.commands.get(id)?.unwrap_or_default();
         row["command"] = escape(command).into();
+        let attributes = self.commands.attributes(id)?.map(escape);
+        row["attributes"] = attributes.into();
         if self.form == Form::Csv {
             return table::csv(self.out, &table::cells(&row, &self.columns));
         }

@@ -28,7 +28,7 @@ impl TaskLog {
     /// process.
     pub fn started(&self, task: &Task, at: u64, slot: u32, pid: i32) -> String {
         let mut text = self.begin(task, at, "started", slot);
-        let _ = write!(text, ", process {pid}: {}", escape(&task.line));
+        let _ = write!(text, ", process {pid}: {}", escape(task.command()));
         text
     }
 
@@ -49,7 +49,7 @@ impl TaskLog {
                 let _ = write!(text, " [{log}]");
             }
         }
-        let _ = write!(text, ": {}", escape(&task.line));
+        let _ = write!(text, ": {}", escape(task.command()));
         text
     }
 

@@ -10,11 +10,12 @@ use std::os::unix::ffi::OsStrExt;
 
 use crate::model::ids::Ids;
 use crate::model::task::{TaskId, push_line};
-use crate::model::tasklist::{Dialect, Parser, Remarks};
+use crate::model::tasklist::{Dialect, ListError, Parser, Remarks, check_added};
 use crate::workdir::error::{Error, Result};
 use crate::workdir::fs::Workdir;
 use crate::workdir::layout::ORDERS;
 use crate::workdir::liveness::Waiting;
+use crate::workdir::names::check_names;
 use crate::workdir::orders::Order;
 use crate::workdir::resume::{ListFailure, ListFile, prepare_stream};
 use crate::workdir::state::{Act, State};
@@ -45,6 +46,12 @@ impl NewTasks {
                 return Err(ListFailure::Refused(format!("{name} {what}")));
             }
         }
+        check_added(tasks.each()).map_err(|error| match error {
+            ListError::Directive { line, what, .. } => {
+                ListFailure::Refused(format!("command {line}: {what}"))
+            }
+            other => ListFailure::Refused(other.to_string()),
+        })?;
         // That they have no final line feed is no news.
         tasks.remarks = Remarks::default();
         Ok(tasks)
@@ -77,7 +84,7 @@ impl NewTasks {
         name: &str,
         dialect: &Dialect,
     ) -> Result<(), ListFailure> {
-        let mut parser = Parser::of(dialect.clone());
+        let mut parser = Parser::of(dialect.of_added());
         let mut emit = |line: &[u8]| put(&mut self.lines, line);
         let mut chunk = vec![0; 1 << 16];
         let list = || name.to_owned();
@@ -140,6 +147,7 @@ pub fn add(
         return Err(Error::Refused("there is no task to add".into()));
     }
     txn.add(&lines)?;
+    check_names(&mut txn, &lines)?;
     let order = Order::Add { ids: ids.clone() };
     txn.append(ORDERS, &order.line(txn.micros()))?;
     let (order, ids) = (order.word().to_owned(), ids);

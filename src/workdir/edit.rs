@@ -13,6 +13,7 @@ use crate::workdir::error::{Error, Result};
 use crate::workdir::fs::Workdir;
 use crate::workdir::layout::{FAILED, ORDERS, TASKS, TOPROCESS};
 use crate::workdir::liveness;
+use crate::workdir::names::check_names;
 use crate::workdir::orders::Order;
 use crate::workdir::state::{Act, State};
 use crate::workdir::transaction::{Attempts, Txn};
@@ -96,6 +97,7 @@ pub fn edit(
         edited,
     } = change;
     txn.append(TASKS, &added)?;
+    check_names(&mut txn, &added)?;
     txn.append(FAILED, &cancelled)?;
     txn.set_waiting(&queue)?;
     txn.state_mut().cancelled += edited.cancelled.count();

@@ -22,7 +22,7 @@
 //! state, journal, membership            what is recorded: state and log, journals, who is alive
 //! liveness, lock                        who is alive as others see it; the lock
 //! transaction, fencing                  how shared files change; how a farmer learns it is fenced
-//! orders, cancel, retry, quarantine, feed, recovery, resume, add, edit
+//! orders, cancel, retry, quarantine, feed, recovery, names, resume, add, edit
 //!                                       what is done by transactions
 //! exclusion, open, folder, session      a workdir as a farmer uses it
 //! copies, check, upgrade, repair        damage, and older formats
@@ -51,6 +51,7 @@ pub mod cancel;
 pub mod edit;
 pub mod feed;
 pub mod fencing;
+mod names;
 pub mod orders;
 pub mod quarantine;
 pub mod recovery;

@@ -365,7 +365,7 @@ fn directives_of_other_tools_are_refused_before_anything_runs() {
         ("./b $LAUNCHER_TSK_ID", 5, "launcher"),
         ("./b PYL_ID", 5, "pylauncher"),
         ("./b %TASKFARM_TASKNUM%", 5, "TaskFarm"),
-        ("./b #PYTF mem=4G", 5, "directive"),
+        ("./b #HYPERSHELL cores:4", 5, "directive"),
     ];
     side_by_side(&cases, |(line, column, word)| {
         let farm = Farm::of(format!("touch started\n{line}\n"));

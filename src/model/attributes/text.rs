@@ -6,6 +6,8 @@
 
 use std::fmt::{self, Write as _};
 
+use serde_json::{Map, Value};
+
 use super::line::split;
 use super::types::{Attributes, Stage};
 use super::values;
@@ -85,6 +87,18 @@ impl Attributes {
             }
         }
         Ok(())
+    }
+
+    /// For programs: an object with the same members as in a list of JSON lines.
+    pub fn json(&self) -> Value {
+        let value = |key: Key, text: String| match text.parse::<i64>() {
+            _ if key.is_list() => text.split(',').map(Value::from).collect(),
+            Ok(number) if key.is_number() => number.into(),
+            _ => Value::from(text),
+        };
+        let members = self.entries();
+        let members = members.map(|(key, text)| (key.word().to_owned(), value(key, text)));
+        Value::Object(members.collect::<Map<_, _>>())
     }
 
     /// Whether nothing is said.
@@ -433,6 +447,8 @@ mod tests {
             prop_assert!(!stored.contains(['#', '\t', '\n']), "{}", stored);
             prop_assert_eq!(stored.split(' ').filter(|word| !word.is_empty()).count(), attributes.entries().count());
             prop_assert_eq!(stored.is_empty(), attributes.is_empty());
+            let json = attributes.json();
+            prop_assert_eq!(json.as_object().map(Map::len), Some(attributes.entries().count()));
         }
 
         #[test]

@@ -86,7 +86,7 @@ impl Key {
     }
 
     /// The key of a word, with or without dashes before it; or what is wrong with the word.
-    pub(super) fn of(word: &str) -> Result<Self, String> {
+    pub fn of(word: &str) -> Result<Self, String> {
         let bare = word.strip_prefix("--").unwrap_or(word);
         let mut known = STORED.iter().chain(&OPTIONS);
         if let Some((_, key)) = known.find(|(known, _)| *known == bare) {
@@ -103,6 +103,20 @@ impl Key {
         let known: Vec<_> = Self::words().take(OF_USERS).collect();
         let known = known.join(", ");
         Err(format!("'{word}' is not known: the words are {known}"))
+    }
+
+    /// Whether it may have several values.
+    pub fn is_list(self) -> bool {
+        matches!(
+            self,
+            Self::Mem | Self::RetryOn | Self::After | Self::AfterAny
+        )
+    }
+
+    /// Whether its value is a whole number.
+    pub fn is_number(self) -> bool {
+        use Key::{Cpus, Gpus, Priority, Retries, Stage, StageOk};
+        matches!(self, Cpus | Gpus | Priority | Retries | Stage | StageOk)
     }
 
     /// The words that users write, shortest forms first.

@@ -1,18 +1,24 @@
-//! `#PYTF` on a line of its own: text around the commands below, and a command that is repeated.
+//! `#PYTF`: on a line of its own, what holds for the tasks below, and a command that is repeated;
+//! at the end of a command, what is said of this task.
 //!
 //! | line | the tasks below |
 //! |---|---|
 //! | `#PYTF prefix TEXT` | begin with this text; without a text, with none |
 //! | `#PYTF suffix TEXT` | end with it |
 //! | `#PYTF env NAME=value …` | have these variables, as after the shell's `export` |
+//! | `#PYTF cpus=4 mem=8G …` | have these attributes, unless their own lines say otherwise |
 //! | `#PYTF defaults` | have nothing of that |
+//! | `#PYTF barrier` | start when all tasks above have ended |
+//! | `#PYTF barrier ok` | start when all tasks since the barrier above have finished |
 //! | `#PYTF repeat i=0-999:10 T=300,310 COMMAND` | is one task for each combination of the values, with `{i}` and `{T}` in the command |
 //!
 //! Guarantee: what is not understood is an error at its place; a list without `#PYTF` means what
 //! it says, byte for byte.
 
-use strsim::osa_distance;
+use memchr::memmem;
 
+use super::dialect::Dialect;
+use crate::model::attributes::{self, Attributes, Key, Stage};
 use crate::model::shell_text::comment;
 use crate::model::template::Tasks;
 
@@ -22,8 +28,8 @@ const WORD: &[u8] = b"#PYTF";
 /// The most values of a range.
 const MOST: u64 = 10_000_000;
 
-/// What a line can say.
-const VERBS: [&str; 5] = ["prefix", "suffix", "env", "defaults", "repeat"];
+/// What a line can say beside attributes.
+const VERBS: [&str; 6] = ["prefix", "suffix", "env", "defaults", "repeat", "barrier"];
 
 /// What is wrong with a directive.
 #[derive(Debug, PartialEq, Eq)]
@@ -40,6 +46,18 @@ pub(super) struct Directives {
     suffix: Vec<u8>,
     /// The words after `export`.
     env: Vec<u8>,
+    /// What holds for all tasks.
+    base: Attributes,
+    /// What holds for those below.
+    attributes: Attributes,
+    /// The stored form of the attributes of a task of which its line says nothing.
+    stored: Vec<u8>,
+    /// The next task is the first since a barrier.
+    is_first: bool,
+    /// What is understood, but not acted on yet.
+    not_yet: &'static [Key],
+    /// Whether there may be barriers.
+    has_barriers: bool,
 }
 
 /// What follows the word in a line that is a directive. `#PYTF:` and `#PYTFX` are comments.
@@ -50,6 +68,19 @@ pub(super) fn directive(line: &[u8]) -> Option<&[u8]> {
         .then_some(rest)
 }
 
+/// Where the directive at the end of a command begins: a comment with the exact word in it.
+pub(super) fn trailing(task: &[u8]) -> Option<usize> {
+    let is_word = |at: &usize| {
+        let before = task[..*at].last();
+        matches!(before, Some(b' ' | b'\t')) && directive(&task[*at..]).is_some()
+    };
+    let last = memmem::find_iter(task, WORD).filter(is_word).last()?;
+    // Only now: to follow the quotes costs more.
+    let comment = comment(task)?;
+    let mut all = memmem::find_iter(&task[..=last], &WORD[..1]).filter(is_word);
+    all.find(|at| *at >= comment)
+}
+
 /// Whether a comment was probably meant as a directive: `# PYTF …`.
 pub(super) fn is_nearly_one(line: &[u8]) -> bool {
     let rest = line.strip_prefix(b"#").map(<[u8]>::trim_ascii_start);
@@ -58,6 +89,19 @@ pub(super) fn is_nearly_one(line: &[u8]) -> bool {
 }
 
 impl Directives {
+    /// None yet.
+    pub(super) fn of(dialect: &Dialect) -> Self {
+        let mut new = Self {
+            base: dialect.attributes.clone(),
+            is_first: true,
+            not_yet: dialect.not_yet,
+            has_barriers: dialect.has_barriers,
+            ..Self::default()
+        };
+        new.clear();
+        new
+    }
+
     /// Takes in a line, of which `rest` follows the word. Returns the tasks that it stands for.
     pub(super) fn take(&mut self, line: &[u8]) -> Result<Option<Tasks>, Wrong> {
         let (verb, text) = word(line, WORD.len());
@@ -72,12 +116,113 @@ impl Directives {
             b"prefix" => self.prefix = text.text.to_vec(),
             b"suffix" => self.suffix = text.text.to_vec(),
             b"env" => self.set(&text)?,
-            b"defaults" if text.text.is_empty() => *self = Self::default(),
+            b"defaults" if text.text.is_empty() => self.clear(),
             b"defaults" => return wrong(text.at, "nothing follows 'defaults'".into()),
             b"repeat" => return repeat(&text).map(Some),
+            b"barrier" => self.barrier(verb.at, &text)?,
+            other if is_attribute(other) => {
+                let mut attributes = self.attributes.clone();
+                self.read(&mut attributes, line, verb.at)?;
+                self.attributes = attributes;
+                self.store();
+            }
             other => return wrong(verb.at, unknown(other)),
         }
         Ok(None)
+    }
+
+    /// Nothing holds any more for the tasks below but what holds for all, and the barriers.
+    fn clear(&mut self) {
+        let stage = self.attributes.stage;
+        self.prefix.clear();
+        self.suffix.clear();
+        self.env.clear();
+        self.attributes = Attributes {
+            stage,
+            ..self.base.clone()
+        };
+        self.store();
+    }
+
+    fn store(&mut self) {
+        self.stored = self.attributes.to_string().into_bytes();
+    }
+
+    fn barrier(&mut self, at: usize, text: &Text<'_>) -> Result<(), Wrong> {
+        let ok = match text.text {
+            b"" => false,
+            b"ok" => true,
+            _ => {
+                let what = "only 'ok' follows 'barrier'".into();
+                return Err(Wrong { at: text.at, what });
+            }
+        };
+        self.check_known(Key::Stage, "barrier", at)?;
+        if !self.has_barriers {
+            let what = "tasks that are added have no barrier: use name= and after=".into();
+            return Err(Wrong { at, what });
+        }
+        let stage = self.attributes.stage;
+        // Of barriers without a task between them, the strictest counts; above all tasks, none.
+        self.attributes.stage = match (self.is_first, stage.number) {
+            (true, 0) => stage,
+            (true, number) => Stage {
+                number,
+                ok: stage.ok || ok,
+            },
+            (false, number) => Stage {
+                number: number + 1,
+                ok,
+            },
+        };
+        self.is_first = true;
+        self.store();
+        Ok(())
+    }
+
+    fn check_known(&self, key: Key, word: &str, at: usize) -> Result<(), Wrong> {
+        if self.not_yet.contains(&key) {
+            let what = format!("'{word}' is not supported yet");
+            return Err(Wrong { at, what });
+        }
+        Ok(())
+    }
+
+    /// Takes in the attributes that a line has from this place on.
+    fn read(&self, attributes: &mut Attributes, line: &[u8], from: usize) -> Result<(), Wrong> {
+        let moved = |attributes::Wrong { at, what }| Wrong {
+            at: from + at,
+            what,
+        };
+        let keys = attributes.take(&line[from..]).map_err(moved)?;
+        keys.iter()
+            .try_for_each(|(key, at)| self.check(*key, from + at))
+    }
+
+    /// Whether users may write this key.
+    pub(super) fn check(&self, key: Key, at: usize) -> Result<(), Wrong> {
+        if matches!(key, Key::Stage | Key::StageOk) {
+            let what = "a stage begins with a line of its own: #PYTF barrier".into();
+            return Err(Wrong { at, what });
+        }
+        self.check_known(key, key.word(), at)
+    }
+
+    /// The attributes of a task whose own ones begin at this place in its line.
+    pub(super) fn of_task(&self, line: &[u8], from: usize) -> Result<Attributes, Wrong> {
+        let mut attributes = self.attributes.clone();
+        self.read(&mut attributes, line, from + WORD.len())?;
+        Ok(attributes)
+    }
+
+    /// The attributes of a task of which its line says nothing, and their stored form.
+    pub(super) fn of_all(&self) -> (&Attributes, &[u8]) {
+        (&self.attributes, &self.stored)
+    }
+
+    /// A task was read.
+    pub(super) fn note_task(&mut self) {
+        self.is_first = false;
     }
 
     fn set(&mut self, text: &Text<'_>) -> Result<(), Wrong> {
@@ -93,9 +238,12 @@ impl Directives {
         Ok(())
     }
 
-    /// Whether commands stay as they are.
+    /// Whether commands stay as they are and nothing is said of them.
     pub(super) fn are_none(&self) -> bool {
-        self.prefix.is_empty() && self.suffix.is_empty() && self.env.is_empty()
+        self.prefix.is_empty()
+            && self.suffix.is_empty()
+            && self.env.is_empty()
+            && self.stored.is_empty()
     }
 
     /// The command of a task with what stands around it. The error is the place of a comment
@@ -157,40 +305,28 @@ fn name(word: &[u8]) -> Option<(&str, &[u8])> {
         .then_some((name, &word[equals + 1..]))
 }
 
+/// Whether a word was meant as an attribute.
+fn is_attribute(word: &[u8]) -> bool {
+    let bare = word.strip_prefix(b"--").unwrap_or(word);
+    let is_key = |known: &str| known.as_bytes() == bare;
+    memchr::memchr(b'=', word).is_some() || Key::words().any(is_key)
+}
+
 /// Why this is not a verb.
 fn unknown(verb: &[u8]) -> String {
-    /// What a later pytf will know, and what sets it for all tasks now.
-    const LATER: [(&str, &str); 5] = [
-        ("cpus", "--cpus-per-task"),
-        ("gpus", "--gpus-per-task"),
-        ("time", "--task-timeout"),
-        ("cpus-per-task", "--cpus-per-task"),
-        ("gpus-per-task", "--gpus-per-task"),
-    ];
     let text = String::from_utf8_lossy(&verb[..verb.len().min(40)])
         .escape_debug()
         .to_string();
-    let key = text
-        .trim_start_matches('-')
-        .split('=')
-        .next()
-        .unwrap_or_default()
-        .to_owned();
+    let verbs = VERBS.join(", ");
     if text.is_empty() {
-        return format!("a word follows #PYTF: {}", VERBS.join(", "));
+        return format!("a word follows #PYTF: {verbs}, or attributes, as in cpus=4");
     }
-    if let Some((key, option)) = LATER.iter().find(|(name, _)| *name == key) {
-        return format!("'{key}' is not known in lists: {option} sets it for all tasks");
-    }
-    let near = VERBS
-        .iter()
-        .map(|known| (osa_distance(&key, known), known))
-        .min();
-    match near.filter(|(edits, known)| *edits <= 2 && *edits < known.len()) {
-        Some((_, known)) => format!("'{text}' is not known; did you mean '{known}'?"),
+    let known = VERBS.into_iter().chain(Key::words());
+    match attributes::nearest(&text, known) {
+        Some(known) => format!("'{text}' is not known; did you mean '{known}'?"),
         None => format!(
-            "'{text}' is not known: the words are {}; --plain ignores all directives",
-            VERBS.join(", ")
+            "'{text}' is not known: the words are {verbs}, or attributes, as in cpus=4; --plain \
+             ignores all directives"
         ),
     }
 }
@@ -274,7 +410,7 @@ mod tests {
     /// The tasks of a list whose lines are directives and commands, or what is wrong, with the
     /// number of the line and the column.
     fn tasks(list: &str) -> Result<Vec<String>, (usize, usize, String)> {
-        let mut directives = Directives::default();
+        let mut directives = Directives::of(&Dialect::default());
         let mut tasks = Vec::new();
         for (number, line) in list.lines().enumerate() {
             let mut add = |command: &[u8]| {
@@ -366,13 +502,17 @@ mod tests {
             ("a\n#PYTF perfix x", 2, 7, "did you mean 'prefix'"),
             ("#PYTF", 1, 6, "a word follows #PYTF"),
             (
-                "#PYTF cpus=4",
+                "#PYTF name=a priority=4",
                 1,
-                7,
-                "--cpus-per-task sets it for all tasks",
+                14,
+                "'priority' is not supported yet",
             ),
-            ("#PYTF --time=4h", 1, 7, "--task-timeout"),
-            ("#PYTF barrier", 1, 7, "'barrier' is not known"),
+            ("#PYTF barrier", 1, 7, "'barrier' is not supported yet"),
+            ("#PYTF barrier all", 1, 15, "only 'ok' follows"),
+            ("#PYTF stage=4", 1, 7, "#PYTF barrier"),
+            ("#PYTF name a", 1, 7, "write name=VALUE"),
+            ("#PYTF nmae=a", 1, 7, "did you mean 'name'?"),
+            ("#PYTF barier", 1, 7, "did you mean 'barrier'?"),
             ("#PYTF defaults all", 1, 16, "nothing follows"),
             ("#PYTF env 4", 1, 11, "NAME=value"),
             ("#PYTF env A B=1", 1, 11, "NAME=value"),

@@ -2,123 +2,43 @@
 //!
 //! One line, one task. Blank lines and lines whose first non-blank byte is `#` are not tasks; a
 //! line that ends in a backslash continues in the next one, as in a shell. `#PYTF` begins a
-//! directive. Directives of other tools are errors: they would be ignored. The parser is fed chunks as they arrive, from a
-//! file of a million lines or from a pipe that stays open, and keeps no more than one
-//! unfinished line. Guarantee: where the chunks are cut never changes the result, a task is
+//! directive, alone in a line or after a command. A list whose first task begins with `{"` is one
+//! JSON object per line. Directives of other tools are errors: they would be ignored. What comes
+//! out is the line of a task as it is stored: its command, and what is said of it.
+//!
+//! The parser is fed chunks as they arrive, from a file of a million lines or from a pipe that
+//! stays open, and keeps no more than one unfinished line and the names of tasks. Guarantee: where the chunks are cut never changes the result, a task is
 //! never empty, holds no line end and no NUL byte, and is otherwise byte for byte what the list
 //! says.
 
+mod dialect;
 mod directives;
+mod error;
+mod json;
+mod names;
 mod remarks;
-
-use std::collections::HashSet;
-use std::ffi::OsString;
-use std::sync::Arc;
+mod text;
 
 use memchr::{memchr, memchr3_iter};
 
+use super::attributes::{Attributes, joined};
 use super::foreign_syntax::{self, Suspicion};
 use super::setup;
+use super::shell_text::comment;
 use super::template::Tasks;
-use directives::{Directives, Wrong, directive, is_nearly_one};
+pub use dialect::{Dialect, NameScope};
+use directives::{Directives, Wrong, directive, is_nearly_one, trailing};
+pub use error::ListError;
+pub use names::check_added;
+use names::{Names, Place};
 pub use remarks::{Occurrences, Remarks};
+use text::{ends_in_escape, trim};
 
 /// The longest line that is accepted, in bytes. Longer than any command that
 /// was meant; a list of one endless line must not fill the memory.
 pub const LONGEST_LINE: usize = 16 << 20;
 
 const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
-
-/// Why a list cannot be used. Lines count from 1.
-#[derive(Clone, Debug, thiserror::Error, PartialEq, Eq)]
-pub enum ListError {
-    /// No command can hold a NUL byte.
-    #[error(
-        "line {line} holds a NUL byte: {}",
-        if *utf16 { "the list seems to be UTF-16; write it as UTF-8" }
-        else { "is this a list of commands, one per line?" }
-    )]
-    Nul {
-        /// The line.
-        line: u64,
-        /// Whether the list begins like UTF-16 text.
-        utf16: bool,
-    },
-    /// The line is longer than `LONGEST_LINE`.
-    #[error("line {line} is longer than {limit} bytes: is this a list of commands, one per line?")]
-    TooLong {
-        /// The line.
-        line: u64,
-        /// The limit that it exceeds.
-        limit: usize,
-    },
-    /// The line says something to another tool.
-    #[error("line {line}, column {column}: {what}")]
-    ForeignSyntax {
-        /// The line.
-        line: u64,
-        /// The byte in it, counted from 1.
-        column: u64,
-        /// What it is and what to do.
-        what: String,
-    },
-    /// A directive that is not understood.
-    #[error("line {line}, column {column}: {what}")]
-    Directive {
-        /// The line.
-        line: u64,
-        /// The byte in it, counted from 1.
-        column: u64,
-        /// What it is and what to do.
-        what: String,
-    },
-    /// Lines end in CR alone, so the whole list is one.
-    #[error(
-        "its lines end in CR alone, as on old Macs, so it is a single line: \
-         tr '\\r' '\\n' <LIST >NEW makes it a list"
-    )]
-    OldMac,
-}
-
-/// How a list is read.
-#[derive(Clone, Debug, Default)]
-pub struct Dialect {
-    /// As it is: no line is joined with the next, no directive of another tool is looked
-    /// for (`--plain`).
-    pub plain: bool,
-    /// The names of the variables that tasks inherit. Without them nothing is said about
-    /// variables.
-    pub variables: Option<Arc<HashSet<String>>>,
-}
-
-impl Dialect {
-    /// How lists are read where tasks have variables of these names.
-    pub fn of(plain: bool, names: impl Iterator<Item = OsString>) -> Self {
-        let names = names.filter_map(|name| name.into_string().ok());
-        Self {
-            plain,
-            variables: Some(Arc::new(names.collect())),
-        }
-    }
-
-    /// Whether tasks will have a variable.
-    fn is_set(&self, name: &str) -> bool {
-        /// What we, or a plan for devices, may set.
-        const OURS: [&str; 4] = ["PYTF_", "CUDA_", "ROCR_", "HIP_"];
-        const NAMES: [&str; 5] = [
-            "PROC_NUMBER",
-            "OMP_NUM_THREADS",
-            "GPU_DEVICE_ORDINAL",
-            "ZE_AFFINITY_MASK",
-            "ONEAPI_DEVICE_SELECTOR",
-        ];
-        self.variables
-            .as_ref()
-            .is_none_or(|there| there.contains(name))
-            || NAMES.contains(&name)
-            || OURS.iter().any(|family| name.starts_with(family))
-    }
-}
 
 /// Turns the bytes of a list into tasks. After an error it cannot be used any more.
 #[derive(Debug)]
@@ -136,6 +56,9 @@ pub struct Parser {
     limit: usize,
     dialect: Dialect,
     directives: Directives,
+    /// Whether the list is JSON lines; not known before the first task.
+    is_json: Option<bool>,
+    names: Names,
     remarks: Remarks,
 }
 
@@ -153,8 +76,10 @@ impl Parser {
             has_cr: false,
             suspicion: Suspicion::default(),
             limit,
+            directives: Directives::of(&dialect),
             dialect,
-            directives: Directives::default(),
+            is_json: None,
+            names: Names::default(),
             remarks: Remarks::default(),
         }
     }
@@ -205,7 +130,7 @@ impl Parser {
             let first = self.parts[0].1;
             self.task(&task, first, emit)?;
         }
-        Ok(())
+        self.names.check(self.dialect.names)
     }
 
     /// How many lines were read so far.
@@ -295,45 +220,165 @@ impl Parser {
     ) -> Result<(), ListError> {
         let has_cr = std::mem::take(&mut self.has_cr);
         let task = trim(text);
-        // Where it begins in `text`.
-        let begin = task.as_ptr().addr() - text.as_ptr().addr();
-        let dialect = &self.dialect;
-        let is_set = |name: &str| dialect.is_set(name);
-        let is_suspect = !dialect.plain && self.suspicion.falls_on(task);
-        if is_suspect && directive(task).is_some() {
-            let tasks = self.directives.take(task).map_err(|Wrong { at, what }| {
-                let (line, column) = self.place(begin + at, number);
-                ListError::Directive { line, column, what }
-            })?;
-            self.parts.clear();
-            return tasks.map_or(Ok(()), |tasks| self.repeat(&tasks, number, emit));
-        }
-        if is_suspect && let Some(mark) = foreign_syntax::find(task, &is_set) {
-            let (line, column) = self.place(begin + mark.at, number);
-            let what = mark.what;
-            return Err(ListError::ForeignSyntax { line, column, what });
-        }
+        let seen = Seen {
+            // Where it begins in `text`.
+            begin: task.as_ptr().addr() - text.as_ptr().addr(),
+            number,
+            has_cr,
+            is_suspect: !self.dialect.plain && self.suspicion.falls_on(task),
+        };
+        let done = if self.dialect.plain {
+            self.plain_task(task, seen, emit)
+        } else {
+            self.entry(task, seen, emit)
+        };
+        self.parts.clear();
+        done
+    }
+
+    /// A line of a list that is read as it is.
+    fn plain_task(
+        &mut self,
+        task: &[u8],
+        seen: Seen,
+        emit: &mut dyn FnMut(&[u8]),
+    ) -> Result<(), ListError> {
         if task.is_empty() || task[0] == b'#' {
-            self.parts.clear();
-            if is_nearly_one(task) {
-                self.remarks.spaced.add(number);
-            }
+            self.note_comment(task, seen);
             return Ok(());
         }
-        if self.directives.are_none() {
-            self.parts.clear();
-            self.note(task, number, has_cr, is_suspect);
+        self.note(task, seen);
+        let (attributes, stored) = self.directives.of_all();
+        if stored.is_empty() && memchr(b'#', task).is_none() {
             emit(task);
             return Ok(());
         }
-        let command = self.directives.around(task).map_err(|at| {
-            let (line, column) = self.place(begin + at, number);
+        let column = seen.begin as u64 + 1;
+        let place = Place {
+            line: seen.number,
+            column,
+        };
+        self.names.note(attributes, place, self.dialect.names)?;
+        // What looks like attributes belongs to the command.
+        emit(&joined(task, stored));
+        Ok(())
+    }
+
+    /// A directive, a task or nothing.
+    fn entry(
+        &mut self,
+        task: &[u8],
+        seen: Seen,
+        emit: &mut dyn FnMut(&[u8]),
+    ) -> Result<(), ListError> {
+        if seen.is_suspect && directive(task).is_some() {
+            let tasks = self.directives.take(task);
+            return match tasks.map_err(|wrong| self.wrong(wrong, seen))? {
+                Some(tasks) => self.repeat(&tasks, seen, emit),
+                None => Ok(()),
+            };
+        }
+        if task.is_empty() || task[0] == b'#' {
+            self.check_foreign(task, seen)?;
+            self.note_comment(task, seen);
+            return Ok(());
+        }
+        let is_json = json::is_json(task);
+        if is_json != *self.is_json.get_or_insert(is_json) {
+            let what = if is_json {
+                "this is JSON, but the tasks above are commands; --plain takes it as a command"
+            } else {
+                "the tasks above are JSON, so this has to be a JSON object with a member 'command'"
+            };
+            let what = what.to_owned();
+            return Err(self.wrong(Wrong { at: 0, what }, seen));
+        }
+        if is_json {
+            return self.json(task, seen, emit);
+        }
+        self.command(task, seen, emit)
+    }
+
+    /// A command, and what is said after it.
+    fn command(
+        &mut self,
+        task: &[u8],
+        seen: Seen,
+        emit: &mut dyn FnMut(&[u8]),
+    ) -> Result<(), ListError> {
+        let at = seen.is_suspect.then(|| trailing(task)).flatten();
+        let Some(at) = at else {
+            self.check_foreign(task, seen)?;
+            return self.put(task, None, seen, emit);
+        };
+        let command = trim(&task[..at]);
+        self.check_foreign(command, seen)?;
+        let attributes = self.directives.of_task(task, at);
+        let attributes = attributes.map_err(|wrong| self.wrong(wrong, seen))?;
+        self.put(command, Some((&attributes, at)), seen, emit)
+    }
+
+    /// A task that is a JSON object.
+    fn json(
+        &mut self,
+        task: &[u8],
+        seen: Seen,
+        emit: &mut dyn FnMut(&[u8]),
+    ) -> Result<(), ListError> {
+        let mut attributes = self.directives.of_all().0.clone();
+        let check = |key, at| self.directives.check(key, at);
+        let command = json::task(task, &mut attributes, check);
+        let command = command.map_err(|wrong| self.wrong(wrong, seen))?;
+        self.check_foreign(&command, seen)?;
+        self.put(&command, Some((&attributes, 0)), seen, emit)
+    }
+
+    /// Refuses what means something to another tool.
+    fn check_foreign(&self, command: &[u8], seen: Seen) -> Result<(), ListError> {
+        let is_set = |name: &str| self.dialect.is_set(name);
+        let suspect = seen.is_suspect.then_some(command);
+        let Some(mark) = suspect.and_then(|command| foreign_syntax::find(command, &is_set)) else {
+            return Ok(());
+        };
+        let Place { line, column } = self.place(seen.begin + mark.at, seen.number);
+        let what = mark.what;
+        Err(ListError::ForeignSyntax { line, column, what })
+    }
+
+    /// Hands a task on: its command with what stands around it, and its attributes; without
+    /// own ones, which were read at this place, those that hold for all.
+    fn put(
+        &mut self,
+        command: &[u8],
+        own: Option<(&Attributes, usize)>,
+        seen: Seen,
+        emit: &mut dyn FnMut(&[u8]),
+    ) -> Result<(), ListError> {
+        self.directives.note_task();
+        if own.is_none() && self.directives.are_none() {
+            self.note(command, seen);
+            if seen.is_suspect && memchr(b'#', command).is_some() {
+                emit(&joined(command, b""));
+            } else {
+                emit(command);
+            }
+            return Ok(());
+        }
+        let around = self.directives.around(command).map_err(|at| {
             let what = "the suffix would be a part of this comment".to_owned();
-            ListError::Directive { line, column, what }
+            self.wrong(Wrong { at, what }, seen)
         })?;
-        self.parts.clear();
-        self.note(&command, number, has_cr, true);
-        emit(&command);
+        let (of_all, stored) = self.directives.of_all();
+        let (attributes, at) = own.unwrap_or((of_all, 0));
+        let stored = match own {
+            None => joined(&around, stored),
+            Some((own, _)) => joined(&around, own.to_string().as_bytes()),
+        };
+        let place = self.place(seen.begin + at, seen.number);
+        self.names.note(attributes, place, self.dialect.names)?;
+        let is_suspect = true;
+        self.note(&around, Seen { is_suspect, ..seen });
+        emit(&stored);
         Ok(())
     }
 
@@ -341,26 +386,43 @@ impl Parser {
     fn repeat(
         &mut self,
         tasks: &Tasks,
-        number: u64,
+        seen: Seen,
         emit: &mut dyn FnMut(&[u8]),
     ) -> Result<(), ListError> {
-        let mut command = Vec::new();
+        let (mut command, mut parts) = (Vec::new(), std::mem::take(&mut self.parts));
+        // The values have moved what is wrong: only its line is known.
+        let (begin, has_cr, is_suspect) = (0, false, true);
+        let seen = Seen {
+            begin,
+            has_cr,
+            is_suspect,
+            ..seen
+        };
+        parts.clear();
         for task in 0..tasks.count() {
             command.clear();
             tasks.push(&mut command, task);
-            let command = self.directives.around(&command).map_err(|_| {
-                let what = "the suffix would be a part of the comment of this command".to_owned();
-                let (line, column) = (number, 1);
-                ListError::Directive { line, column, what }
-            })?;
-            self.note(&command, number, false, true);
-            emit(&command);
+            self.command(&command, seen, emit)
+                .map_err(in_first_column)?;
         }
         Ok(())
     }
 
+    /// Notes a line that is not a task.
+    fn note_comment(&mut self, text: &[u8], seen: Seen) {
+        if is_nearly_one(text) {
+            self.remarks.spaced.add(seen.number);
+        }
+    }
+
     /// Notes what could surprise about a task.
-    fn note(&mut self, task: &[u8], number: u64, has_cr: bool, is_suspect: bool) {
+    fn note(&mut self, task: &[u8], seen: Seen) {
+        let Seen {
+            number,
+            has_cr,
+            is_suspect,
+            ..
+        } = seen;
         let dialect = &self.dialect;
         let is_set = |name: &str| dialect.is_set(name);
         let seen = &mut self.remarks;
@@ -381,15 +443,48 @@ impl Parser {
             for (_, name) in foreign_syntax::unset(task, &is_set) {
                 seen.add_unset(name, number);
             }
+            if memchr::memmem::find(task, b"PYTF").is_some()
+                && comment(task).is_some_and(|at| is_nearly_one(&task[at..]))
+            {
+                seen.spaced.add(number);
+            }
         }
     }
 
     /// The line and the column of this byte of a text that may be joined from several lines.
-    fn place(&self, at: usize, number: u64) -> (u64, u64) {
+    fn place(&self, at: usize, number: u64) -> Place {
         let part = self.parts.iter().rev().find(|(begin, _)| *begin <= at);
         let (begin, line) = part.copied().unwrap_or((0, number));
-        (line, (at - begin) as u64 + 1)
+        let column = (at - begin) as u64 + 1;
+        Place { line, column }
     }
+
+    fn wrong(&self, Wrong { at, what }: Wrong, seen: Seen) -> ListError {
+        let Place { line, column } = self.place(seen.begin + at, seen.number);
+        ListError::Directive { line, column, what }
+    }
+}
+
+/// What is known of a line beside its text.
+#[derive(Clone, Copy)]
+struct Seen {
+    /// Where it begins in what was read, which may be joined from several lines.
+    begin: usize,
+    /// The number of its first line.
+    number: u64,
+    has_cr: bool,
+    /// It may hold a mark or a variable.
+    is_suspect: bool,
+}
+
+/// An error of a line of which the columns are not those that the user sees.
+fn in_first_column(mut error: ListError) -> ListError {
+    if let ListError::Directive { column, .. } | ListError::ForeignSyntax { column, .. } =
+        &mut error
+    {
+        *column = 1;
+    }
+    error
 }
 
 /// A buffer to be used again; what a long line needed is given back.
@@ -399,27 +494,14 @@ fn emptied(mut buffer: Vec<u8>) -> Vec<u8> {
     buffer
 }
 
-/// Without the blanks around it, as PyTaskFarmer; but a blank that a backslash
-/// escapes belongs to the command: `rm my\ ` names a file that ends in a blank.
-fn trim(line: &[u8]) -> &[u8] {
-    let blank = |b: &u8| matches!(b, b' ' | b'\t');
-    let begin = line.iter().position(|b| !blank(b)).unwrap_or(line.len());
-    let line = &line[begin..];
-    let end = line
-        .iter()
-        .rposition(|b| !blank(b) && *b != b'\r')
-        .map_or(0, |last| last + 1);
-    let escaped = line.get(end).is_some_and(blank) && ends_in_escape(&line[..end]);
-    &line[..end + usize::from(escaped)]
-}
-
-/// Whether the last byte is a backslash that is not itself escaped.
-fn ends_in_escape(text: &[u8]) -> bool {
-    text.iter().rev().take_while(|&&b| b == b'\\').count() % 2 == 1
-}
+#[cfg(test)]
+mod directive_tests;
 
 #[cfg(test)]
 mod tests {
+    use std::collections::HashSet;
+    use std::sync::Arc;
+
     use super::*;
     use proptest::prelude::*;
 
@@ -581,7 +663,7 @@ mod tests {
     fn directives_of_other_tools_are_errors_with_their_place() {
         for (list, line, column, what) in [
             ("a\n#DISBATCH BARRIER\nb\n", 2, 1, "disBatch"),
-            ("a\n\n  ./b  #PYTF mem=4G\n", 3, 8, "behind a command"),
+            ("a\n\n  ./b  #SWARM -g 5\n", 3, 8, "swarm"),
             ("a \\\n  b \\\n c #@2", 3, 4, "runtask"),
             ("a\n 5,./b\n", 2, 2, "pylauncher"),
         ] {
@@ -615,8 +697,8 @@ mod tests {
     fn what_does_not_reach_other_tasks_is_reported() {
         let variables = Some(Arc::new(HashSet::from(["USER".to_owned()])));
         let dialect = Dialect {
-            plain: false,
             variables,
+            ..Dialect::default()
         };
         let list = "cd a\n./b $SEED\nmodule load c\n./d $USER $PYTF_SLOT $SEED $N\n";
         let (tasks, remarks) = parse_as(dialect, &[list.as_bytes()], 1000).unwrap();

@@ -14,6 +14,7 @@ use crate::history::logs::{log_tail, unrecorded_log};
 use crate::history::run::Run;
 use crate::history::run::attempt::Attempt;
 use crate::history::{lines, open_if_any};
+use crate::model::attributes::Attributes;
 use crate::model::durations;
 use crate::model::escape::escape;
 use crate::model::figures::{grouped, micros, show_kib};
@@ -34,6 +35,8 @@ const TAIL: usize = 10;
 pub(super) struct Task {
     id: TaskId,
     command: Option<String>,
+    /// The text of what is said of it.
+    attributes: Vec<u8>,
     place: &'static str,
     why: String,
     attempts: BTreeMap<u32, TaskAttempt>,
@@ -64,6 +67,7 @@ struct TaskAttempt {
 pub(super) fn of(run: &Run, id: TaskId) -> io::Result<Option<Task>> {
     let mut commands = Commands::open(&run.workdir)?;
     let command = commands.text(id, COMMAND)?;
+    let attributes = commands.attributes(id)?.unwrap_or_default().to_vec();
     let attempts = task_attempts(run, id)?;
     let file = place(&run.workdir, id)?;
     if command.is_none() && attempts.is_empty() && file.is_none() {
@@ -103,6 +107,7 @@ pub(super) fn of(run: &Run, id: TaskId) -> io::Result<Option<Task>> {
     Ok(Some(Task {
         id,
         command,
+        attributes,
         place,
         why,
         attempts,
@@ -314,6 +319,8 @@ impl Task {
         let why = Some(self.why.clone()).filter(|why| !why.is_empty());
         let cancelled = self.cancelled.as_ref().map(|(_, words)| words.clone());
         let command = self.command.clone().into_iter();
+        let attributes = escape(&self.attributes);
+        let command = command.chain((!attributes.is_empty()).then_some(attributes));
         for line in command.chain(why).chain(requeued).chain(cancelled) {
             push(&mut out, style, "  ", &line);
         }
@@ -337,6 +344,7 @@ impl Task {
             "kind": "task",
             "id": self.id,
             "command": self.command,
+            "attributes": Attributes::parse(&self.attributes).unwrap_or_default().json(),
             "place": self.place,
             "why": (!self.why.is_empty()).then_some(&self.why),
             "cancelled": self.cancelled.as_ref().map(|(json, _)| json),

@@ -10,6 +10,7 @@ use std::sync::Arc;
 
 use serde_json::Value;
 
+use crate::model::attributes::command;
 use crate::model::ids::{AttemptSet, IdSet};
 use crate::model::outcome::Destination;
 use crate::model::record::Record;
@@ -146,7 +147,9 @@ impl Findings {
         id: TaskId,
         text: &[u8],
     ) -> bool {
-        let known = self.lines.get(&id).map(|known| &known[..] == text);
+        // What is said of a task may have changed since it ended.
+        let known = self.lines.get(&id);
+        let known = known.map(|known| command(known) == command(text));
         if self.whole.contains(TASKS) && name != TASKS && known != Some(true) {
             return false;
         }
@@ -162,6 +165,9 @@ impl Findings {
                 self.in_finished.insert(id);
             }
             _ => {}
+        }
+        if self.whole.contains(TASKS) && name != TASKS {
+            return true;
         }
         if let Some(other) = self.lines.insert(id, text.to_vec())
             && known == Some(false)
@@ -306,7 +312,9 @@ impl Findings {
             next += 1;
             let known = self.lines.entry(id).or_insert_with(|| line.to_vec());
             let others = self.disputed.get(&id).map(Vec::as_slice);
-            if others.is_some_and(|others| others.iter().any(|other| other == line)) {
+            if others
+                .is_some_and(|others| others.iter().any(|other| command(other) == command(line)))
+            {
                 *known = line.to_vec();
             }
             Ok(())

@@ -3,14 +3,17 @@
 //! It is matched by the text of its lines, and the n-th occurrence of it: a line that was there
 //! keeps its id, a new one gets the next free id, a line that was removed leaves `toprocess`
 //! and `failed`. Tasks of `pytf add` are not of the list: no line is matched with them, and they
-//! stay where they are. Guarantee: an id never means another line than before; a task that has
+//! stay where they are. What is said of a task is not matched: where it has changed, the new line
+//! takes the place of the old one in `tasks`, `toprocess` and `failed`. Guarantee: an id never means another command than before; a task that has
 //! ended or that a live farmer has claimed is not queued again; every other line of the list is
 //! in `toprocess` afterwards, and so is every added task that was there.
 
 use crate::workdir::state::{Act, Members};
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
+use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 
 use super::list::{ListFailure, ListFile};
+use crate::model::attributes::split;
 use crate::model::ids::{IdSet, Ids};
 use crate::model::task::{TaskId, fingerprint, parse_line, push_line};
 use crate::model::tasklist::Remarks;
@@ -36,6 +39,8 @@ pub struct ListChanges {
     pub forgotten: u64,
     /// Tasks that had been dropped and wait again, since their lines are back.
     pub restored: u64,
+    /// Tasks of which something else is said than before.
+    pub attributes: u64,
 }
 
 /// What may become of a workdir whose list has changed.
@@ -49,8 +54,23 @@ pub struct EditPolicy {
 
 /// The known tasks of the list by text, and which occurrences the new list has used.
 struct ByText {
-    tasks: Vec<((u64, u64), u64)>,
+    tasks: Vec<((u64, u64), Known)>,
     used: Vec<bool>,
+}
+
+/// A task that the workdir knows.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+struct Known {
+    id: u64,
+    /// A hash of what is said of it.
+    said: u64,
+}
+
+/// A hash of what is said of the task of a line.
+fn said(line: &[u8]) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    split(line).1.unwrap_or_default().hash(&mut hasher);
+    hasher.finish()
 }
 
 impl ByText {
@@ -61,7 +81,8 @@ impl ByText {
             if let Some((id, text)) = parse_line(line)
                 && !added.contains(id)
             {
-                tasks.push((fingerprint(text), id.0));
+                let (id, said) = (id.0, said(text));
+                tasks.push((fingerprint(text), Known { id, said }));
             }
         })?;
         tasks.sort_unstable();
@@ -70,7 +91,7 @@ impl ByText {
     }
 
     /// The first task with this text that is not yet used.
-    fn take(&mut self, line: &[u8]) -> Option<u64> {
+    fn take(&mut self, line: &[u8]) -> Option<Known> {
         let key = fingerprint(line);
         let from = self.tasks.partition_point(|(there, _)| *there < key);
         let same = self.tasks[from..]
@@ -87,7 +108,7 @@ impl ByText {
             .iter()
             .zip(&self.used)
             .filter(|(_, used)| !**used)
-            .map(|((_, id), _)| *id)
+            .map(|((_, known), _)| known.id)
     }
 }
 
@@ -143,17 +164,24 @@ pub(super) fn matched(
     let mut queue = txn.new_file(TOPROCESS)?;
     let (mut new, mut next, mut lines) = (Vec::new(), was_known, 0);
     let (mut in_order, mut above, mut restored) = (true, 0, Vec::new());
+    let mut resaid = HashMap::new();
     let remarks = list.each(|line| {
         let known = by_text.take(line);
-        let id = known.unwrap_or_else(|| {
-            push_line(&mut new, TaskId(next), line);
-            next += 1;
-            next - 1
-        });
+        let id = known.map_or(next, |known| known.id);
+        match known {
+            None => {
+                push_line(&mut new, TaskId(next), line);
+                next += 1;
+            }
+            Some(known) if known.said != said(line) => {
+                resaid.insert(TaskId(id), line.to_vec());
+            }
+            Some(_) => {}
+        }
         in_order &= id >= above;
         above = id + 1;
         lines += 1;
-        match known.and_then(|id| places.get(index(id))) {
+        match known.and_then(|known| places.get(index(known.id))) {
             Some(Place::Claimed | Place::Failed | Place::Finished) => return Ok(()),
             Some(Place::Dropped) => restored.push(TaskId(id)),
             Some(Place::Waiting) | None => {}
@@ -162,7 +190,7 @@ pub(super) fn matched(
         written.context("write", TOPROCESS)
     })?;
     let is_same = in_order && next == was_known && lines == of_list;
-    if is_same && is_prepared && restored.is_empty() {
+    if is_same && is_prepared && restored.is_empty() && resaid.is_empty() {
         return Ok(Matched::new(remarks, None, Gone::default()));
     }
     let gone = Gone::of(&by_text, &places);
@@ -173,12 +201,14 @@ pub(super) fn matched(
         dropped: gone.waiting.len() as u64,
         forgotten: gone.failed.len() as u64,
         restored: restored.len() as u64,
+        attributes: resaid.len() as u64,
     };
     if is_prepared && !is_first_list {
         refuse(&changed, of_list, lines, is_same, list, edits)?;
         gone.check_may_drop(txn, list, edits)?;
     }
     keep_added(txn, &added, &mut queue)?;
+    replace_lines(txn, &resaid)?;
     txn.append(TASKS, &new)?;
     gone.drop_all(txn)?;
     if is_prepared {
@@ -188,8 +218,41 @@ pub(super) fn matched(
     // If a farmer still runs a task whose line was removed, the next start looks again.
     let is_settled = gone.claimed.is_empty();
     txn.state_mut().list = is_settled.then(|| list.identity.clone());
-    let is_reported = !is_first_list && (!is_same || changed.restored > 0);
+    let is_changed = !is_same || changed.restored > 0 || changed.attributes > 0;
+    let is_reported = !is_first_list && is_changed;
     Ok(Matched::new(remarks, is_reported.then_some(changed), gone))
+}
+
+/// Lets these lines take the place of the old ones in `tasks` and `failed`. A task that is
+/// claimed now ends with its old line.
+fn replace_lines(txn: &mut Txn<'_>, lines: &HashMap<TaskId, Vec<u8>>) -> Result<(), ListFailure> {
+    if lines.is_empty() {
+        return Ok(());
+    }
+    if txn.state().feeding > 0 {
+        // It reads on where it has stopped in `tasks`.
+        let what = "something else is said of tasks than before, which cannot be changed while a \
+                    process reads a stream of tasks: run again when it has ended";
+        return Err(ListFailure::Refused(what.into()));
+    }
+    for name in [TASKS, FAILED] {
+        let (mut new, mut written) = (txn.new_file(name)?, Ok(()));
+        txn.each_line(name, |line| {
+            let id = parse_line(line).map(|(id, _)| id);
+            let change = id.and_then(|id| Some((id, lines.get(&id)?)));
+            if written.is_ok() {
+                written = match change {
+                    Some((id, line)) => new.write_task(id, line),
+                    None => new.write(&[line, b"\n"].concat()),
+                };
+            }
+        })?;
+        written.context("write", name)?;
+        let known = new.committed();
+        txn.replace(name, new)?;
+        txn.state_mut().set_committed(name, known);
+    }
+    Ok(())
 }
 
 /// Added tasks that wait go on waiting, after those of the list.

@@ -1,0 +1,124 @@
+//! How a list is read.
+
+use std::collections::HashSet;
+use std::ffi::OsString;
+use std::sync::Arc;
+
+use crate::model::attributes::{Attributes, Key};
+
+/// What is understood, but not acted on yet: it is an error, so that nothing is ignored.
+pub(super) const NOT_YET: &[Key] = &[
+    Key::Cpus,
+    Key::Gpus,
+    Key::Mem,
+    Key::Time,
+    Key::Node,
+    Key::Priority,
+    Key::Retries,
+    Key::RetryOn,
+    Key::After,
+    Key::AfterAny,
+    Key::Creates,
+    // Barriers.
+    Key::Stage,
+];
+
+/// Which names a task may wait for.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum NameScope {
+    /// Those of the list.
+    #[default]
+    List,
+    /// Those of the tasks above it: the list is a stream, whose tasks start while it is read.
+    /// A name that is waited for gets no more tasks.
+    Above,
+    /// Those that a workdir has, too, which are not known here.
+    Workdir,
+}
+
+/// How a list is read.
+#[derive(Clone, Debug)]
+pub struct Dialect {
+    /// As it is: no line is joined with the next, no directive is looked for (`--plain`).
+    pub plain: bool,
+    /// Which names a task may wait for.
+    pub names: NameScope,
+    /// Whether there may be barriers.
+    pub has_barriers: bool,
+    /// What is said of each task, unless the list says otherwise.
+    pub attributes: Attributes,
+    /// Attributes that are understood, but not acted on yet.
+    pub not_yet: &'static [Key],
+    /// The names of the variables that tasks inherit. Without them nothing is said about
+    /// variables.
+    pub variables: Option<Arc<HashSet<String>>>,
+}
+
+impl Default for Dialect {
+    fn default() -> Self {
+        Self {
+            plain: false,
+            names: NameScope::default(),
+            has_barriers: true,
+            attributes: Attributes::default(),
+            not_yet: NOT_YET,
+            variables: None,
+        }
+    }
+}
+
+impl Dialect {
+    /// The same for tasks that are added to a workdir.
+    #[must_use]
+    pub fn of_added(&self) -> Self {
+        Self {
+            names: NameScope::Workdir,
+            has_barriers: false,
+            ..self.clone()
+        }
+    }
+
+    /// The same where this is said of each task, unless the list says otherwise.
+    pub fn with(self, attributes: Attributes) -> Result<Self, String> {
+        let unsupported = |(key, _): &(Key, String)| self.not_yet.contains(key);
+        if let Some((key, _)) = attributes.entries().find(unsupported) {
+            return Err(format!("'{}' is not supported yet", key.word()));
+        }
+        Ok(Self { attributes, ..self })
+    }
+
+    /// The same for a stream.
+    #[must_use]
+    pub fn of_stream(self) -> Self {
+        let names = NameScope::Above;
+        Self { names, ..self }
+    }
+
+    /// How lists are read where tasks have variables of these names.
+    pub fn of(plain: bool, names: impl Iterator<Item = OsString>) -> Self {
+        let names = names.filter_map(|name| name.into_string().ok());
+        Self {
+            plain,
+            variables: Some(Arc::new(names.collect())),
+            ..Self::default()
+        }
+    }
+
+    /// Whether tasks will have a variable.
+    pub(super) fn is_set(&self, name: &str) -> bool {
+        /// What we, or a plan for devices, may set.
+        const OURS: [&str; 4] = ["PYTF_", "CUDA_", "ROCR_", "HIP_"];
+        const NAMES: [&str; 5] = [
+            "PROC_NUMBER",
+            "OMP_NUM_THREADS",
+            "GPU_DEVICE_ORDINAL",
+            "ZE_AFFINITY_MASK",
+            "ONEAPI_DEVICE_SELECTOR",
+        ];
+        self.variables
+            .as_ref()
+            .is_none_or(|there| there.contains(name))
+            || NAMES.contains(&name)
+            || OURS.iter().any(|family| name.starts_with(family))
+    }
+}
