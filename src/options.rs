@@ -9,6 +9,7 @@ use pytf::farm::options::{
 };
 use pytf::model::escape::escape;
 use pytf::model::logs::LogMode;
+use pytf::model::retry::RetryRule;
 use pytf::workdir::mechanism::Mechanism;
 
 /// The options of a farm.
@@ -55,6 +56,11 @@ pub(crate) fn farm(tasks: Tasks, workdir: PathBuf, args: FarmArgs) -> Options {
             cli::Lock::Flock => Some(Mechanism::Flock),
             cli::Lock::Fcntl => Some(Mechanism::Fcntl),
             cli::Lock::Link => Some(Mechanism::Link),
+        },
+        retry: RetryRule {
+            retries: args.retries,
+            on: args.retry_on.map_or_else(Vec::new, |causes| causes.0),
+            delay: args.retry_delay,
         },
         retry_failed: args.retry_failed,
         strict: args.strict,

@@ -66,6 +66,7 @@ pub(crate) fn end(id: TaskId) -> End {
         at: 1_800_000_000_000_000 + id.0,
         us: 1500,
         outcome: Outcome::Exit(0),
+        again: None,
         used: Some(Used {
             user: 700,
             sys: 600,

@@ -74,6 +74,7 @@ impl Slots {
             at: micros(run.began),
             us: (now - run.began) / 1000,
             outcome: Outcome::Exit(0),
+            again: None,
             used: Some(Used {
                 user: 1000,
                 sys: 1000,

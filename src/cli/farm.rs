@@ -15,7 +15,8 @@ use clap::{ArgAction, Args, ValueEnum};
 
 use super::device_options::DeviceArgs;
 use super::groups::{ADVANCED, COMMON, LOGS, RESOURCES, TIME, WORKDIR};
-use super::values::{follow, slots};
+use super::values::{Causes, causes, follow, slots};
+use crate::model::attributes::values;
 use crate::model::durations;
 use crate::model::failure_limit::FailureLimit;
 use crate::model::template::Template;
@@ -67,6 +68,16 @@ pub struct FarmArgs {
     #[arg(long, env = "PYTF_RETRY_FAILED", value_parser = BoolishValueParser::new(),
           help_heading = COMMON)]
     pub retry_failed: bool,
+
+    /// Try a task that fails again, so many times
+    ///
+    /// With 2, a task has failed when three attempts have. It is tried again after --retry-delay,
+    /// on another node while one claims tasks. Exit statuses 126 and 127 are not tried again unless
+    /// --retry-on names them. An attempt that was stopped with its farmer does not count; nor does the loss
+    /// of a node, up to five times for a task. A task may have its own number (#PYTF retries=2).
+    #[arg(long, env = "PYTF_RETRIES", value_name = "N", default_value = "0",
+          value_parser = values::retries, help_heading = COMMON)]
+    pub retries: u32,
 
     /// Say what would run, and start nothing
     ///
@@ -189,6 +200,25 @@ pub struct FarmArgs {
     /// when none has ended since the run was started.
     #[arg(long, env = "PYTF_ON_END", value_name = "COMMAND", help_heading = TIME)]
     pub on_end: Option<OsString>,
+
+    /// Outcomes that --retries is for [default: all]
+    ///
+    /// A list of outcomes, separated by commas: exit (any exit status but 126 and 127), exit:75
+    /// (this one), signal (killed by a signal), timeout (--task-timeout), oom (out of memory).
+    /// Without it, all of these. lost (its node died) is accepted: such a task is tried again in
+    /// any case.
+    #[arg(long, env = "PYTF_RETRY_ON", value_name = "LIST", value_parser = causes,
+          help_heading = TIME)]
+    pub retry_on: Option<Causes>,
+
+    /// Wait before a task is tried again [default: 1s]
+    ///
+    /// After each further failure of the task twice as long, at most a minute, or this time if it
+    /// is longer. The task takes no slot meanwhile. Forms: seconds (5), units (5s, 1m30s), or
+    /// Slurm's MM:SS. With 0 it is tried again at once.
+    #[arg(long, env = "PYTF_RETRY_DELAY", value_name = "TIME", value_parser = durations::parse,
+          default_value = "1s", help_heading = TIME)]
+    pub retry_delay: Duration,
 
     /// Print a line when a task starts, and one when it ends
     ///

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use crate::model::attributes::values::whole;
+use crate::model::attributes::{self, RetryCause};
 use crate::model::devices::{Gpus, kind};
 use crate::model::durations;
 
@@ -16,6 +17,14 @@ pub(super) fn slots(text: &str) -> Result<u32, String> {
             "the number of tasks at a time is a whole number from 1 to {MOST_SLOTS}"
         )),
     }
+}
+
+/// Outcomes after which a task is tried again: one value of the command line.
+#[derive(Clone, Debug)]
+pub struct Causes(pub Vec<RetryCause>);
+
+pub(super) fn causes(text: &str) -> Result<Causes, String> {
+    attributes::values::causes(text).map(Causes)
 }
 
 /// A duration, or `always`.

@@ -18,6 +18,7 @@ use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, Select, never};
 
+use super::backoff::Backoff;
 use super::feeder::Fed;
 use super::lock_wait::LockWaiter;
 use super::message::{Event, LedgerRequest, ReceivedSignals, Report};
@@ -34,6 +35,7 @@ use crate::workdir::error::{Error, Result};
 use crate::workdir::liveness::Waiting;
 use crate::workdir::session::Session;
 use crate::workdir::state::State;
+use crate::workdir::transaction::RequeueReason;
 
 /// How long the ledger retries when operations on the workdir fail and no task runs.
 pub(super) const RETRY_IDLE_FOR: Duration = Duration::from_secs(10);
@@ -79,6 +81,8 @@ pub(super) struct Ledger {
     pub received: ReceivedSignals,
     /// The other farmers.
     pub neighbours: Neighbours,
+    /// Tasks that failed here and are tried again.
+    pub backoff: Backoff,
     /// Ends that are held back: they may be due to a signal that is about to arrive.
     pub suspects: VecDeque<(Instant, Task, End)>,
     /// What has ended since the last turn.
@@ -178,6 +182,7 @@ impl Ledger {
             // Nothing is written before it is known that no farmer has taken over.
             self.session.check_fence_unlocked()?;
         }
+        self.give_back_due();
         if self.is_turn_due() {
             self.turn()?;
         }
@@ -211,12 +216,9 @@ impl Ledger {
 
     /// Whether tasks fail on this node that succeed elsewhere.
     fn check_health(&mut self) -> Result<()> {
+        let are_held = self.are_held();
         if let Some(quarantine) = &mut self.quarantine
-            && let Some(text) = quarantine.run_due(
-                &mut self.session,
-                !self.suspects.is_empty(),
-                &mut self.waiter,
-            )?
+            && let Some(text) = quarantine.run_due(&mut self.session, are_held, &mut self.waiter)?
         {
             self.shared.warn(text);
         }
@@ -225,7 +227,29 @@ impl Ledger {
 
     fn quarantine_due_at(&self) -> Option<Instant> {
         let quarantine = self.quarantine.as_ref()?;
-        quarantine.due_at(&self.session, !self.suspects.is_empty())
+        quarantine.due_at(&self.session, self.are_held())
+    }
+
+    /// Whether failed tasks are neither in `failed` nor in `toprocess` yet.
+    fn are_held(&self) -> bool {
+        !self.suspects.is_empty() || !self.backoff.is_empty()
+    }
+
+    /// Gives tasks back that have been kept back for long enough. While nothing is started here,
+    /// others may have all of them.
+    fn give_back_due(&mut self) {
+        if self.backoff.is_empty() {
+            return;
+        }
+        let due = if self.shared.queue.counts().is_paused {
+            self.backoff.take_all()
+        } else {
+            let claiming = self.state().claiming();
+            self.backoff.take_due(claiming, Instant::now())
+        };
+        for task in due {
+            self.session.give_back(task, Some(RequeueReason::Again));
+        }
     }
 
     fn beat_every(&self) -> Duration {
@@ -358,13 +382,15 @@ impl Ledger {
         }
     }
 
-    fn next_deadline(&self, now: Instant) -> Instant {
+    fn next_deadline(&mut self, now: Instant) -> Instant {
         if self.times.refused_since.is_some() {
             return now + RETRY_EVERY;
         }
+        let backoff_at = self.backoff.next_at(now);
         let state = self.state();
         let view = self.view();
         [
+            backoff_at,
             Some(self.times.beat + self.beat_every()),
             (state.live > 1).then(|| self.neighbours.due_at(state.live)),
             self.quarantine_due_at(),

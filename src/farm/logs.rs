@@ -375,6 +375,7 @@ mod tests {
             let mut logs = SlotLogs::new(config, "f", 0);
             let mut run = |id: u64, text: &str, is_good: bool| {
                 let task = Task {
+                    failures: 0,
                     id: TaskId(id),
                     line: Vec::new(),
                     attempt: 1,

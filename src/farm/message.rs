@@ -3,7 +3,7 @@
 //! Events go to the supervisor, requests and reports to the ledger.
 
 use std::sync::{Arc, Mutex};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use nix::sys::signal::Signal;
 use nix::unistd::Pid;
@@ -88,6 +88,8 @@ pub struct FailedAttempt {
     pub attempt: u32,
     /// How it ended.
     pub outcome: Outcome,
+    /// When the task is tried again: after how long.
+    pub again: Option<Duration>,
     /// Where its output is.
     pub log: Option<LogAt>,
 }
@@ -100,6 +102,7 @@ impl FailedAttempt {
             line: task.command().to_vec(),
             attempt: end.attempt,
             outcome: end.outcome.clone(),
+            again: end.again.map(Duration::from_micros),
             log: end.log.clone(),
         }
     }
@@ -116,6 +119,7 @@ pub enum LedgerRequest {
 }
 
 /// From a slot to the ledger.
+#[expect(clippy::large_enum_variant, reason = "almost all are ends")]
 pub(super) enum Report {
     /// An attempt has ended.
     Ended {

@@ -15,6 +15,7 @@
 //! `finish` writes the timeline and prints the summary.
 
 mod anomalies;
+mod backoff;
 pub mod check;
 mod clock;
 mod cpu_binding;

@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 
 use crate::model::liveness::{Evidence, Verdict};
 use crate::model::polling::{first_watch, watch_every};
+use crate::model::retry::CRASH_LIMIT;
 use crate::workdir::error::Result;
 use crate::workdir::liveness::Waiting;
 use crate::workdir::recovery::Recovered;
@@ -144,8 +145,14 @@ fn forget(farmer: &str, waiting: &mut dyn Waiting) {
 }
 
 fn message(found: &Recovered, how: &str) -> String {
+    let given_up = if found.given_up.is_empty() {
+        String::new()
+    } else {
+        let ids = &found.given_up;
+        format!("; given up, since {CRASH_LIMIT} farmers died with them: {ids}")
+    };
     format!(
-        "farmer {} {how}: {} results settled, {} tasks back in toprocess",
+        "farmer {} {how}: {} results settled, {} tasks back in toprocess{given_up}",
         found.farmer, found.settled, found.lost
     )
 }

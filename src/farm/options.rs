@@ -11,6 +11,7 @@ use crate::history::run::Run;
 use crate::model::devices::Gpus;
 use crate::model::failure_limit::FailureLimit;
 use crate::model::logs::LogMode;
+use crate::model::retry::RetryRule;
 use crate::model::template::Template;
 use crate::workdir::mechanism::Mechanism;
 
@@ -47,6 +48,8 @@ pub struct Options {
     pub shell: Option<OsString>,
     /// The locking mechanism; none: chosen by the file system.
     pub lock: Option<Mechanism>,
+    /// When a task that fails is tried again by itself.
+    pub retry: RetryRule,
     /// Whether failed tasks run again.
     pub retry_failed: bool,
     /// Whether a changed task list is refused.

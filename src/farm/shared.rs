@@ -23,8 +23,10 @@ use super::task_files::TaskFiles;
 use super::task_times::TaskTimes;
 use crate::host::memory::OomKills;
 use crate::host::process::{Running, SlotProcess};
+use crate::model::attributes::Attributes;
 use crate::model::ids::{AttemptSet, Ids};
 use crate::model::record::End;
+use crate::model::retry::RetryRule;
 use crate::model::task::{Task, TaskId};
 use crate::ui::task_log::TaskLog;
 use crate::workdir::fs::RealDir;
@@ -71,6 +73,8 @@ pub(super) struct Shared {
     pub workdir: Arc<PathBuf>,
     /// The workdir.
     pub dir: Arc<RealDir>,
+    /// When a task is tried again that says nothing of that itself.
+    pub retry: RetryRule,
     /// Words a line for each start and each end of a task, where that is asked for.
     pub task_log: Option<TaskLog>,
     /// To the supervisor.
@@ -121,6 +125,15 @@ impl Shared {
         if let Some(log) = &self.task_log {
             self.send(Event::LogTask(log.ended(task, end)));
         }
+    }
+
+    /// Decides whether a task is tried again after an attempt that failed, before that is
+    /// recorded.
+    pub(super) fn decide_again(&self, task: &Task, end: &mut End) {
+        // What cannot be read was said by a later pytf: then our options hold.
+        let own = Attributes::of_line(&task.line).unwrap_or_default();
+        let delay = self.retry.of(&own).again(&end.outcome, task.failures);
+        end.again = delay.map(|delay| u64::try_from(delay.as_micros()).unwrap_or(u64::MAX));
     }
 
     /// Sends an event to the supervisor. When that is gone, the process ends.

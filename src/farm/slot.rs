@@ -208,12 +208,13 @@ impl Slot {
         };
         let dirs = self.dirs.as_mut().zip(folder);
         let dir = dirs.and_then(|(dirs, folder)| dirs.end(folder, &outcome));
-        let end = End {
+        let mut end = End {
             dir,
             ..self.record(task, log, (started, now), outcome, used)
         };
         let is_suspect = is_suspect(&end.outcome);
         if end.outcome.is_failure() && !is_suspect {
+            self.shared.decide_again(task, &mut end);
             self.shared
                 .send(Event::TaskFailed(FailedAttempt::of(task, &end)));
         }
@@ -243,6 +244,7 @@ impl Slot {
             at: self.shared.clock.micros(started),
             us,
             outcome,
+            again: None,
             used,
             log,
             dir: None,

@@ -254,7 +254,7 @@ impl Supervisor<'_> {
             }
             Event::TaskFailed(failure) => {
                 self.report_failure(&failure);
-                if self.failures.len() < FAILURES_KEPT {
+                if failure.again.is_none() && self.failures.len() < FAILURES_KEPT {
                     self.failures.push(failure);
                 }
             }
@@ -551,8 +551,9 @@ impl Supervisor<'_> {
     }
 
     fn report_failure(&mut self, failure: &FailedAttempt) {
-        if self.farm.options.log_tasks {
-            // It has a line already.
+        let is_final = failure.again.is_none();
+        if self.farm.options.log_tasks || self.farm.options.quiet && !is_final {
+            // It has a line already, or it is none of the failures of the run.
             return;
         }
         let log = failure.log.as_ref().and_then(LogAt::names);
@@ -561,8 +562,11 @@ impl Supervisor<'_> {
             1 => String::new(),
             n => format!(", attempt {n}"),
         };
+        let again = failure.again.map_or_else(String::new, |delay| {
+            format!(", tried again in {}", durations::show(delay))
+        });
         let text = format!(
-            "pytf: task {}{attempt}: {}{log}: {}",
+            "pytf: task {}{attempt}: {}{again}{log}: {}",
             failure.id,
             failure.outcome,
             escape(&failure.line)

@@ -198,6 +198,7 @@ mod tests {
         };
         let mut dirs = TaskDirPlan::new(&options).unwrap().of("f");
         let task = Task {
+            failures: 0,
             id: TaskId(3),
             line: Vec::new(),
             attempt: 2,

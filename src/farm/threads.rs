@@ -11,6 +11,7 @@ use std::time::Duration;
 use crossbeam_channel::{Receiver, Sender, unbounded};
 
 use super::anomalies::Anomalies;
+use super::backoff::Backoff;
 use super::feeder::Fed;
 use super::gates::Gates;
 use super::join::Joined;
@@ -135,6 +136,7 @@ impl Farm<'_> {
         let waiter = LockWaiter::new(cancel, Some(self.events.clone()), session.takeover());
         let ledger = Ledger {
             neighbours: Neighbours::new(session.number(), session.takeover()),
+            backoff: Backoff::default(),
             session,
             pace,
             job: node.allocation.job.clone(),
@@ -199,6 +201,7 @@ impl Farm<'_> {
             state: Mutex::new(session.state().clone()),
             times: self.times.clone(),
             oom: OomKills::new(),
+            retry: self.options.retry.clone(),
             permits: open_files::left()
                 .and_then(|left| LogPermits::plan(slots, left, self.options.logs)),
             workdir: self.files.path.clone(),

@@ -11,6 +11,7 @@ use super::run::farmer::FailedAttempt;
 use super::run::{Farmer, Run};
 use crate::model::outcome::Outcome;
 use crate::model::record::{End, Record};
+use crate::model::retry::CRASH_LIMIT;
 
 /// How far from the last failure the search for the next one begins.
 const NEAR: usize = 64;
@@ -20,6 +21,8 @@ const NEAR: usize = 64;
 pub struct FailedTask<'a> {
     /// Its last failure; unknown where no journal records it.
     pub last: Option<(&'a Farmer, &'a FailedAttempt)>,
+    /// Its last attempt, if it is in `failed` since it has lost too many farmers.
+    pub given_up: Option<u32>,
     /// Who cancelled it, if that is why it is in `failed`.
     pub cancelled: Option<&'a Cancellation>,
     /// The task.
@@ -32,6 +35,9 @@ impl<'a> FailedTask<'a> {
         if self.cancelled.is_some() {
             return Outcome::Cancelled.to_string();
         }
+        if self.given_up.is_some() {
+            return format!("{}, {CRASH_LIMIT} times", Outcome::Lost);
+        }
         self.last.map_or_else(
             || "failed, but no journal records how".to_owned(),
             |(_, failed)| failed.outcome.to_string(),
@@ -43,6 +49,9 @@ impl<'a> FailedTask<'a> {
         if self.cancelled.is_some() {
             return Some(&Outcome::Cancelled);
         }
+        if self.given_up.is_some() {
+            return Some(&Outcome::Lost);
+        }
         self.last.map(|(_, failed)| &failed.outcome)
     }
 }
@@ -51,6 +60,7 @@ impl<'a> FailedTask<'a> {
 pub fn failures(run: &Run) -> Vec<FailedTask<'_>> {
     let failure = |id: &u64| FailedTask {
         last: None,
+        given_up: None,
         cancelled: None,
         id: *id,
     };
@@ -68,8 +78,20 @@ pub fn failures(run: &Run) -> Vec<FailedTask<'_>> {
             near = place;
         }
     }
+    mark_given_up(run, &mut all);
     mark_cancelled(run, &mut all);
     all
+}
+
+/// A task was given up if no later attempt of it failed.
+fn mark_given_up(run: &Run, all: &mut [FailedTask]) {
+    for (id, attempt) in run.given_up.iter() {
+        if let Some(place) = find(all, id, 0) {
+            let last = all[place].last;
+            let is_last = last.is_none_or(|(_, last)| last.attempt <= attempt);
+            all[place].given_up = is_last.then_some(attempt);
+        }
+    }
 }
 
 /// A task was cancelled if no later attempt of it failed.
@@ -81,7 +103,8 @@ fn mark_cancelled<'a>(run: &'a Run, all: &mut [FailedTask<'a>]) {
             for task in those {
                 let is_last = task
                     .last
-                    .is_none_or(|(_, last)| last.attempt <= one.attempt);
+                    .is_none_or(|(_, last)| last.attempt <= one.attempt)
+                    && task.given_up.is_none_or(|last| last < one.attempt);
                 let is_newer = task
                     .cancelled
                     .is_none_or(|other| other.attempt <= one.attempt);

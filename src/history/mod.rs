@@ -11,6 +11,7 @@ pub mod commands;
 pub mod ended;
 pub mod failures;
 pub mod farmer_rows;
+pub mod given_up;
 pub mod journals;
 pub(crate) mod lines;
 pub mod logs;

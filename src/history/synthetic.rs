@@ -117,6 +117,7 @@ pub(crate) fn end(id: u64, attempt: u32, slot: u32, at: u64, us: u64, outcome: O
         at,
         us,
         outcome,
+        again: None,
         used: None,
         log: None,
         dir: None,

@@ -221,6 +221,7 @@ mod tests {
             at: 0,
             us,
             outcome,
+            again: None,
             used: None,
             log: None,
             dir: None,

@@ -30,6 +30,7 @@ pub mod pace;
 pub mod polling;
 pub mod record;
 pub mod refusal;
+pub mod retry;
 pub mod series;
 pub mod setup;
 pub mod shell_text;

@@ -8,7 +8,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::outcome::Outcome;
+use super::outcome::{Destination, Outcome};
 use super::task::TaskId;
 
 /// No clock and no counter of a run reaches this: the year 2255, in microseconds. A greater
@@ -231,6 +231,10 @@ pub struct End {
     pub us: u64,
     /// How it ended.
     pub outcome: Outcome,
+    /// When the task is tried again after it: for how long its farmer keeps the task back, in
+    /// microseconds.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub again: Option<u64>,
     /// What it used, when it ran at all.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub used: Option<Used>,
@@ -331,6 +335,14 @@ impl Record {
 }
 
 impl End {
+    /// Where the task goes after it.
+    pub fn destination(&self) -> Destination {
+        match self.again {
+            Some(_) => Destination::ToProcess,
+            None => self.outcome.destination(),
+        }
+    }
+
     /// As for [`Record::parse`], for callers that know already that it is an end.
     pub fn is_possible(&self) -> bool {
         let Used {
@@ -340,7 +352,8 @@ impl End {
             read,
             written,
         } = self.used.unwrap_or_default();
-        let numbers = [self.at, self.us, user, sys, peak, read, written];
+        let again = self.again.unwrap_or(0);
+        let numbers = [self.at, self.us, again, user, sys, peak, read, written];
         is_attempt(self.id, self.attempt) && numbers.iter().all(|&number| number < LATEST)
     }
 }
@@ -397,6 +410,7 @@ mod tests {
             at: 1_800_000_000_000_000,
             us: 1500,
             outcome: Outcome::Signal(9),
+            again: None,
             used: Some(Used {
                 user: 1,
                 sys: 2,

@@ -45,6 +45,8 @@ pub struct Task {
     pub line: Vec<u8>,
     /// 1 for the first time it is started.
     pub attempt: u32,
+    /// How often it has failed and was tried again, since a person put it back.
+    pub failures: u32,
 }
 
 impl Task {

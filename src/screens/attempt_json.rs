@@ -37,6 +37,7 @@ pub(super) fn attempt(host: &str, farmer: &str, of: &Attempt, log: Option<&LogAt
         "outcome": of.outcome.as_ref().map(Outcome::word),
         "status": status,
         "signal": signal,
+        "again": of.again.map(seconds),
         "user": of.used.map(|used| seconds(used.user)),
         "sys": of.used.map(|used| seconds(used.sys)),
         "peak_kib": of.used.map(|used| used.peak),

@@ -16,7 +16,7 @@ use crate::history::ended::ended;
 use crate::history::is_workdir;
 use crate::history::journals::{Journal, journals};
 use crate::history::run::RunError;
-use crate::history::run::counts::cancellations_now;
+use crate::history::run::counts::{cancellations_now, given_up_now};
 use crate::model::escape::escape;
 use crate::model::ids::IdSet;
 use crate::model::outcome::Outcome;
@@ -40,7 +40,7 @@ pub enum Form {
 const CANCELLED: &str = "cancelled";
 
 /// The columns of [`Form::Csv`].
-const COLUMNS: [&str; 19] = [
+const COLUMNS: [&str; 20] = [
     "id",
     "attempt",
     "node",
@@ -60,6 +60,7 @@ const COLUMNS: [&str; 19] = [
     "command",
     "stderr",
     "attributes",
+    "again",
 ];
 
 /// Writes all attempts into a file, which it replaces when it is whole, or to standard
@@ -100,7 +101,12 @@ pub fn write_tasks(
         }
         for (id, last) in tasks.last.iter().filter(|(_, last)| !last.is_written) {
             let nothing = COLUMNS.iter().map(|column| (*column, Value::Null));
-            table.row(*id, nothing.collect(), Some(last.place))?;
+            let mut row: Value = nothing.collect();
+            if let Some(attempt) = last.given_up {
+                row["attempt"] = attempt.into();
+                row["outcome"] = Outcome::Lost.word().into();
+            }
+            table.row(*id, row, Some(last.place))?;
         }
         Ok(tasks.damage)
     })
@@ -120,6 +126,8 @@ struct Last {
     /// Its last attempt, until it is written; none where no journal has one.
     attempt: Option<u32>,
     is_written: bool,
+    /// Its last attempt, if it has lost too many farmers.
+    given_up: Option<u32>,
 }
 
 impl Tasks {
@@ -128,6 +136,7 @@ impl Tasks {
             place: if is_finished { FINISHED } else { FAILED },
             attempt: None,
             is_written: false,
+            given_up: None,
         };
         let ended = ended(workdir, ids)?.into_iter();
         let mut last: BTreeMap<TaskId, Last> = ended.map(|(id, done)| (id, last(done))).collect();
@@ -143,11 +152,20 @@ impl Tasks {
             })?;
             damage += damaged.lines;
         }
+        for (id, attempt) in given_up_now(workdir)?.iter() {
+            if let Some(task) = last.get_mut(&TaskId(id))
+                && task.place == FAILED
+                && task.attempt.is_none_or(|last| last <= attempt)
+            {
+                (task.attempt, task.given_up) = (None, Some(attempt));
+            }
+        }
         for one in cancellations_now(workdir)?.all {
             for (first, end) in one.ids.ranges() {
                 for (_, task) in last.range_mut(first..=end) {
                     // A later attempt is not cancelled.
-                    let is_last = task.attempt.is_none_or(|attempt| attempt <= one.attempt);
+                    let is_last = task.attempt.is_none_or(|attempt| attempt <= one.attempt)
+                        && task.given_up.is_none_or(|attempt| attempt < one.attempt);
                     if task.place == FAILED && is_last {
                         task.place = CANCELLED;
                     }

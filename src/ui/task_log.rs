@@ -45,6 +45,10 @@ impl TaskLog {
         let _ = write!(text, ", after {}", show(Duration::from_micros(us)));
         if word == "failed" {
             let _ = write!(text, ": {outcome}");
+            if let Some(again) = end.again {
+                let delay = show(Duration::from_micros(again));
+                let _ = write!(text, ", tried again in {delay}");
+            }
             if let Some(log) = end.log.as_ref().and_then(LogAt::names) {
                 let _ = write!(text, " [{log}]");
             }

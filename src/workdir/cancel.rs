@@ -80,7 +80,7 @@ impl Cancels {
             return Ok(());
         }
         let failed = results.filter(|end| {
-            end.outcome.destination() == Destination::Failed && self.contains(end.id, end.attempt)
+            end.destination() == Destination::Failed && self.contains(end.id, end.attempt)
         });
         let failed = failed.count() as u64;
         let mut lines = Vec::new();

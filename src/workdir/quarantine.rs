@@ -6,21 +6,23 @@
 
 use std::collections::HashSet;
 
-use crate::model::ids::Ids;
+use crate::model::ids::{IdSet, Ids};
 use crate::model::outcome::Destination;
 use crate::model::task::{TaskId, parse_line};
 use crate::workdir::cancel::Cancels;
 use crate::workdir::error::Result;
-use crate::workdir::layout::{FAILED, FINISHED};
+use crate::workdir::layout::{FAILED, FINISHED, REQUEUED};
 use crate::workdir::retry::take_failed;
 use crate::workdir::state::{Act, Log, State};
-use crate::workdir::transaction::{Attempts, RequeueReason, Txn};
+use crate::workdir::transaction::{Attempts, RequeueReason, Txn, parse_note};
 
 /// Up to where it is known what ended.
 #[derive(Clone, Copy, Debug)]
 pub struct OutcomeCursor {
     finished: u64,
     failed: u64,
+    /// There are failures after which a task is tried again.
+    requeued: u64,
     log: Log,
 }
 
@@ -30,13 +32,15 @@ impl OutcomeCursor {
         Self {
             finished: state.finished.len,
             failed: state.failed.len,
+            requeued: state.requeued.len,
             log: state.log,
         }
     }
 
     /// Whether something has ended since.
     pub fn is_behind(&self, state: &State) -> bool {
-        (self.finished, self.failed) != (state.finished.len, state.failed.len)
+        let now = Self::all(state);
+        (self.finished, self.failed, self.requeued) != (now.finished, now.failed, now.requeued)
     }
 
     /// What has ended since, and where it went.
@@ -70,6 +74,13 @@ impl OutcomeCursor {
                 );
             })?;
         }
+        if txn.state().requeued.len > self.requeued {
+            txn.each_line_from(self.requeued, REQUEUED, |line| {
+                let note = parse_note(line);
+                let again = note.filter(|(.., why)| *why == RequeueReason::Again.word());
+                news.extend(again.map(|(id, ..)| (id, Destination::Failed)));
+            })?;
+        }
         *self = Self::all(txn.state());
         Ok(news)
     }
@@ -88,17 +99,27 @@ pub(super) fn enter(
     }
     let wanted: HashSet<TaskId> = wanted.iter().collect();
     let is_wanted = |id, is_cancelled: bool| !is_cancelled && wanted.contains(&id);
-    let back = take_failed(&mut txn, is_wanted, RequeueReason::Doubted)?;
-    let ids: Ids = back.iter().map(|(task, _)| task.id).collect();
+    let mut back = take_failed(&mut txn, is_wanted, RequeueReason::Doubted)?;
+    let mut ids: IdSet = back.iter().map(|(task, _)| task.id).collect::<Ids>().into();
+    let doubted = ids.ids();
+    if !is_in_it {
+        // They are tried again in any case, but behind all others.
+        let (mut attempts, mut waiting) = (Attempts::default(), Vec::new());
+        txn.refresh(&mut attempts)?;
+        txn.take_waiting(
+            |id| wanted.contains(&id),
+            |id, line| waiting.push((attempts.task(id, line), None)),
+        )?;
+        waiting.sort_by_key(|(task, _)| task.id);
+        ids.insert(&waiting.iter().map(|(task, _)| task.id).collect());
+        back.extend(waiting);
+    }
     if back.is_empty() {
-        return Ok(Some((ids, txn.state().clone())));
+        return Ok(Some((ids.ids(), txn.state().clone())));
     }
     // In front: the farmer waits for their results.
     txn.requeue_in_front(&back)?;
     txn.state_mut().quarantined += u32::from(!is_in_it);
-    let state = txn.commit(Act::Quarantine {
-        by,
-        ids: ids.clone(),
-    })?;
-    Ok(Some((ids, state)))
+    let state = txn.commit(Act::Quarantine { by, ids: doubted })?;
+    Ok(Some((ids.ids(), state)))
 }

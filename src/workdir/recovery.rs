@@ -8,9 +8,11 @@
 use crate::workdir::{journal, membership};
 use std::collections::HashSet;
 
+use crate::model::ids::Ids;
 use crate::model::liveness::LockState;
-use crate::model::outcome::Destination;
+use crate::model::outcome::{Destination, Outcome};
 use crate::model::record::End;
+use crate::model::retry::is_given_up;
 use crate::model::task::{Task, TaskId, parse_line};
 use crate::workdir::cancel::Cancels;
 use crate::workdir::error::{Context, Result};
@@ -31,6 +33,8 @@ pub struct Recovered {
     pub settled: u64,
     /// Tasks that it had claimed and that will run again.
     pub lost: u64,
+    /// Tasks that it had claimed and that are in `failed` now: they have lost too many farmers.
+    pub given_up: Ids,
 }
 
 /// Who takes over from a dead farmer.
@@ -105,22 +109,23 @@ pub fn fence(
         let mut attempts = Attempts::default();
         txn.refresh(&mut attempts)?;
         txn.settle(results.iter().map(|end| (&lines[&end.id][..], *end)))?;
-        let task = |&id| Task {
-            id,
-            line: lines[&id].clone(),
-            attempt: attempts.of(id),
-        };
-        let back = lost.iter().map(|id| (task(id), Some(RequeueReason::Lost)));
+        let back = lost.iter().map(|id| {
+            let task = attempts.task(*id, &lines[id]);
+            let why = why_back(&task, &ends);
+            (task, Some(why))
+        });
         let (mut back, mut cancels) = (back.collect(), Cancels::default());
         let cancelled = cancels.take_cancelled(&mut txn, &mut back)?;
         cancels.settle(&mut txn, &cancelled, results.iter().copied())?;
+        let given_up = take_given_up(&mut back, &attempts);
         txn.requeue(&back)?;
+        txn.give_up(&given_up)?;
         txn.cut_tails()?;
         found.settled = (results.len() + cancelled.len()) as u64;
         found.lost = back.len() as u64;
+        found.given_up = given_up.iter().map(|task| task.id).collect();
         let state = txn.state_mut();
         state.remove_member(member.feeds, member.quarantined);
-        state.interrupted += found.lost;
         state.seals += 1;
         let of = member.by;
         seq = txn.commit(Act::Seal { of, by })?.seq;
@@ -171,7 +176,7 @@ impl DeadJournal {
     fn check_is_known(&self, txn: &mut Txn<'_>) -> Result<()> {
         let ends = self.ends()?;
         let ends = ends.iter().map(|(_, end)| end);
-        let good = ends.filter(|end| end.outcome.destination() == Destination::Finished);
+        let good = ends.filter(|end| end.destination() == Destination::Finished);
         let good: HashSet<TaskId> = good.map(|end| end.id).collect();
         let mut is_known = good.is_empty();
         if !is_known {
@@ -210,7 +215,7 @@ fn is_named(entries: &[Entry], farmer: &str) -> bool {
 fn unsettled<'e>(member: &Member, ends: &'e [(u64, End)]) -> (Vec<&'e End>, Vec<TaskId>) {
     let mut open = member.open.clone();
     let is_new = |(at, end): &&(u64, End)| {
-        *at > member.settled && end.outcome.destination() != Destination::ToProcess
+        *at > member.settled && end.destination() != Destination::ToProcess
     };
     let results = ends.iter().filter(is_new).map(|(_, end)| end);
     // An end without a claim is not a result: it was never its to run.
@@ -218,10 +223,29 @@ fn unsettled<'e>(member: &Member, ends: &'e [(u64, End)]) -> (Vec<&'e End>, Vec<
     (results, open.ids().iter().collect())
 }
 
+/// Why a task without a result goes back: its attempt may have ended, and its farmer have decided
+/// that the task is to run again.
+fn why_back(task: &Task, ends: &[(u64, End)]) -> RequeueReason {
+    let is_of = |end: &&End| (end.id, end.attempt) == (task.id, task.attempt);
+    let end = ends.iter().rev().map(|(_, end)| end).find(is_of);
+    match end {
+        Some(end) if end.again.is_some() => RequeueReason::Again,
+        Some(end) if end.outcome == Outcome::Interrupted => RequeueReason::Interrupted,
+        _ => RequeueReason::Lost,
+    }
+}
+
+/// Takes those out of the tasks that go back that have lost too many farmers.
+fn take_given_up(back: &mut Vec<(Task, Option<RequeueReason>)>, attempts: &Attempts) -> Vec<Task> {
+    let is_over = |(task, why): &mut (Task, Option<RequeueReason>)| {
+        *why == Some(RequeueReason::Lost) && is_given_up(attempts.losses(task.id) + 1)
+    };
+    back.extract_if(.., is_over).map(|(task, _)| task).collect()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::outcome::Outcome;
     use crate::workdir::state::samples::{entry, join, leave};
 
     fn turn(settled: u64, ended: &str, claim: &str, back: &str) -> Entry {
@@ -249,6 +273,7 @@ mod tests {
                 at: 0,
                 us: 0,
                 outcome,
+                again: None,
                 used: None,
                 log: None,
                 dir: None,

@@ -99,12 +99,7 @@ pub(super) fn take_failed(
         if let Some((id, text)) = task.filter(|(id, _)| is_wanted(*id, is_cancelled)) {
             n_cancelled += u64::from(is_cancelled);
             n_before += u64::from(is_before);
-            let task = Task {
-                id,
-                line: text.to_vec(),
-                attempt: attempts.of(id),
-            };
-            taken.push((task, Some(why)));
+            taken.push((attempts.task(id, text), Some(why)));
         } else if write.is_ok() {
             write = stay.write(&[line, b"\n"].concat());
         }

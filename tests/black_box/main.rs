@@ -42,6 +42,7 @@ mod python;
 mod refused;
 mod reset;
 mod resume;
+mod retries;
 mod retry;
 mod seeing;
 mod status;

@@ -225,6 +225,8 @@ fn every_field_of_the_state_is_told() {
     for why in [
         RequeueReason::Interrupted,
         RequeueReason::Lost,
+        RequeueReason::Again,
+        RequeueReason::LostLimit,
         RequeueReason::Retry,
         RequeueReason::Doubted,
     ] {
@@ -241,6 +243,7 @@ fn end(outcome: Outcome) -> Record {
         at: 1,
         us: 1,
         outcome,
+        again: Some(1),
         used: Some(Used {
             user: 1,
             sys: 1,

@@ -11,6 +11,7 @@ use pytf::model::ids::{AttemptSet, Ids};
 use pytf::model::liveness::{Verdict, good_for};
 use pytf::model::outcome::{Destination, Outcome};
 use pytf::model::record::{End, Header, Record};
+use pytf::model::retry::RetryRule;
 use pytf::model::task::{Task, TaskId};
 use pytf::model::tasklist::Dialect;
 use pytf::workdir::add::{NewTasks, add};
@@ -107,10 +108,14 @@ pub(crate) struct Plan {
     pub(crate) retries: bool,
     /// One task in so many fails at its first attempt.
     pub(crate) fails: u64,
+    /// 1 when such tasks may fail more than once, after each time that they are put back.
+    pub(crate) fails_again: u64,
     /// For how long it stays when the run is complete; 0: it does not.
     pub(crate) follows: u64,
     /// Whether it doubts its node now and then.
     pub(crate) doubts: bool,
+    /// When it tries a task again by itself.
+    pub(crate) again: RetryRule,
 }
 
 /// A task that runs.
@@ -139,6 +144,8 @@ pub(crate) struct Farmer {
     fed: u64,
     /// Failed here.
     failures: Vec<TaskId>,
+    /// Failed here, and kept back until then.
+    held: Vec<(u64, Task)>,
     /// While it claims nothing: what it knows to have ended.
     doubt: Option<OutcomeCursor>,
     /// It was ordered to finish what runs, and to leave.
@@ -401,6 +408,7 @@ impl Farmer {
             refused_since: None,
             fed: 0,
             failures: Vec::new(),
+            held: Vec::new(),
             doubt: None,
             drains: false,
             over_since: None,
@@ -469,6 +477,8 @@ impl Farmer {
     fn work(&mut self) -> Result<bool, Error> {
         self.feed();
         let now = self.shared.now();
+        let is_kept = self.claims();
+        self.give_back_held(|until, _| !is_kept || until <= now);
         let is_idle = self.slots.iter().any(Option::is_none) && self.queue.is_empty();
         self.doubt()?;
         let may_claim = is_idle && self.claims() && self.session.state().left() > 0;
@@ -511,6 +521,16 @@ impl Farmer {
         Ok(self.has_left)
     }
 
+    /// Gives tasks back that are kept back.
+    fn give_back_held(&mut self, is_due: impl Fn(u64, &Task) -> bool) {
+        for (_, task) in self
+            .held
+            .extract_if(.., |(until, task)| is_due(*until, task))
+        {
+            self.session.give_back(task, Some(RequeueReason::Again));
+        }
+    }
+
     /// Whether it wants tasks.
     fn claims(&self) -> bool {
         self.doubt.is_none() && !self.drains && !self.session.state().paused
@@ -548,6 +568,7 @@ impl Farmer {
         for task in out {
             self.session.give_back(task, None);
         }
+        self.give_back_held(|_, task| is_cancelled(task));
         for slot in 0..self.slots.len() {
             let runs = self.slots[slot].take_if(|run| is_cancelled(&run.task));
             let Some(run) = runs else { continue };
@@ -591,7 +612,9 @@ impl Farmer {
                 && let Some(run) = self.slots[slot].take()
             {
                 let is_due = run.task.id.0 % self.plan.fails == self.plan.fails / 2;
-                let is_failure = is_due && run.task.attempt == 1;
+                let most = self.plan.fails_again * run.task.id.0 % 4;
+                let is_failure =
+                    is_due && (run.task.attempt == 1 || u64::from(run.task.failures) < most);
                 self.end(run, Outcome::Exit(i32::from(is_failure)));
             }
             if self.slots[slot].is_none()
@@ -648,6 +671,7 @@ impl Farmer {
         world.trace(self.me, || format!("task {} ends: {outcome}", task.id));
         world.oracle.ends(self.me, task.id.0);
         drop(world);
+        let again = self.plan.again.again(&outcome, task.failures);
         let end = End {
             id: task.id,
             attempt: task.attempt,
@@ -655,17 +679,18 @@ impl Farmer {
             at: began,
             us: now.saturating_sub(began),
             outcome,
+            again: again.map(|delay| u64::try_from(delay.as_micros()).unwrap()),
             used: None,
             log: None,
             dir: None,
         };
-        let to = end.outcome.destination();
+        let to = end.destination();
         let journal = self.session.journal();
         let mut journal = journal.lock();
         journal.push(&Record::End(end.clone()));
         let is_written = journal.write().is_ok();
         drop(journal);
-        if to == Destination::ToProcess {
+        if to == Destination::ToProcess && again.is_none() {
             self.session
                 .give_back(task, Some(RequeueReason::Interrupted));
             return;
@@ -677,7 +702,10 @@ impl Farmer {
         if is_written {
             self.recorded(task.id.0, to, false);
         }
-        self.session.settle(task, end);
+        match end.again {
+            Some(delay) => self.held.push((now + delay, task)),
+            None => self.session.settle(task, end),
+        }
     }
 
     /// A result is recorded; one of a farmer that was frozen may come too late.
@@ -750,7 +778,7 @@ impl Farmer {
 
     /// Gives what failed here to others, listens to them, and claims again.
     fn doubt(&mut self) -> Result<(), Error> {
-        if !self.plan.doubts || self.session.has_pending() {
+        if !self.plan.doubts || self.session.has_pending() || !self.held.is_empty() {
             return Ok(());
         }
         if self.doubt.is_none() {
@@ -838,6 +866,7 @@ impl Farmer {
 
     fn is_over(&mut self, now: u64) -> Result<bool, Error> {
         let is_idle = self.slots.iter().all(Option::is_none) && self.queue.is_empty();
+        let is_idle = is_idle && self.held.is_empty();
         let is_feeding = self.session.feed().is_some_and(|feed| feed.is_open());
         let has_more = self.session.has_pending() || self.session.state().left() > 0;
         if !is_idle || is_feeding || has_more {
@@ -869,6 +898,7 @@ impl Farmer {
         for task in std::mem::take(&mut self.queue) {
             self.session.give_back(task, None);
         }
+        self.give_back_held(|_, _| true);
         let (at, why) = (self.shared.now(), String::new());
         let journal = self.session.journal();
         journal.lock().push(&Record::Leave {

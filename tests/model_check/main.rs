@@ -25,7 +25,9 @@ use std::io::Write;
 use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, OnceLock};
+use std::time::Duration;
 
+use pytf::model::retry::RetryRule;
 use pytf::model::task::TaskId;
 use pytf::workdir::cancel::Wanted;
 use pytf::workdir::mechanism::Mechanism;
@@ -188,7 +190,9 @@ impl Story {
                 retries: false,
                 fails: if is_wide { 2 } else { 5 },
                 follows: 0,
+                fails_again: 0,
                 doubts: random.one_in(3),
+                again: RetryRule::default(),
             },
             farmers: random.between(1, 4),
             nodes: match kind {
@@ -203,6 +207,18 @@ impl Story {
             shorter: random.one_in(4).then(|| random.between(1, tasks)),
             random,
         }
+        .with_retries()
+    }
+
+    /// Some tasks are tried again by themselves.
+    fn with_retries(mut self) -> Self {
+        if !self.is_wide && self.random.one_in(2) {
+            self.plan.fails = self.random.between(1, 3);
+            self.plan.fails_again = 1;
+            self.plan.again.retries = u32::try_from(self.random.between(1, 2)).unwrap();
+            self.plan.again.delay = Duration::from_micros(self.random.below(TAKEOVER / 4));
+        }
+        self
     }
 
     /// What goes wrong in it.
@@ -254,7 +270,7 @@ impl Story {
             random,
             actors: vec![director],
             server: Server::new(kind, lease, has_fresh_reads),
-            oracle: Oracle::new(self.shorter.is_some()),
+            oracle: Oracle::new(self.shorter.is_some(), self.plan.again.retries),
             faults,
             broken,
             violation: None,

@@ -106,6 +106,13 @@ pub(crate) struct Oracle {
     running: Vec<Run>,
     /// The number of the next attempt of each task that was put back.
     attempts: BTreeMap<u64, u32>,
+    /// By task: how often it failed and was tried again, and how often it was lost, since a
+    /// person put it back.
+    counts: BTreeMap<u64, (u32, u32)>,
+    /// How often a task may be tried again.
+    retries: u32,
+    /// Tasks whose attempt is known to have failed, and that were put back since.
+    again: Vec<u64>,
     /// Tasks may have left the list.
     may_drop: bool,
     /// Those who leave since they see nothing left to do.
@@ -133,9 +140,11 @@ struct Shown {
 }
 
 impl Oracle {
-    /// Nothing seen yet; `may_drop`: tasks may vanish from the list.
-    pub(crate) fn new(may_drop: bool) -> Self {
+    /// Nothing seen yet; `may_drop`: tasks may vanish from the list; `retries`: how often one may
+    /// be tried again.
+    pub(crate) fn new(may_drop: bool, retries: u32) -> Self {
         Self {
+            retries,
             may_drop,
             ..Self::default()
         }
@@ -337,7 +346,8 @@ impl Oracle {
         let queue = Self::read(server, &now, TOPROCESS, Some(&lines))?;
         let finished = Self::read(server, &now, FINISHED, Some(&lines))?;
         let failed = Self::read(server, &now, FAILED, Some(&lines))?;
-        self.attempts = attempts(&Self::read(server, &now, REQUEUED, None)?);
+        let requeued = Self::read(server, &now, REQUEUED, None)?;
+        self.attempts = attempts(&requeued);
         let (orders, cancels, added) = Self::orders(server, &now)?;
         self.before = self.now.clone();
         self.now.lines = lines;
@@ -363,7 +373,43 @@ impl Oracle {
             .map_err(|what| format!("{what} at {seen}"))?;
         self.now.state = Some(now);
         self.partition(server)
+            .and_then(|()| self.check_counts(&requeued))
             .map_err(|what| format!("{what} at {seen}"))
+    }
+
+    /// No task is tried again more often than it may be, or goes on to lose its farmers; a failure
+    /// that is on record is counted as one.
+    fn check_counts(&mut self, requeued: &Shown) -> Result<(), String> {
+        self.counts.clear();
+        let mut last = BTreeMap::new();
+        for line in &requeued.lines {
+            let text = String::from_utf8_lossy(line);
+            let mut words = text.trim_end().splitn(3, ' ');
+            let id: u64 = words
+                .next()
+                .and_then(|id| id.parse().ok())
+                .unwrap_or(u64::MAX);
+            let why = words.nth(1).unwrap_or_default().to_owned();
+            let (failures, losses) = self.counts.entry(id).or_default();
+            match &*why {
+                "again" => *failures += 1,
+                "lost" | "lost-limit" => *losses += 1,
+                "retry" | "dropped" | "restored" => (*failures, *losses) = (0, 0),
+                _ => {}
+            }
+            if *failures > self.retries {
+                return Err(format!("task {id} is tried again {failures} times"));
+            }
+            if (why == "lost" && *losses >= 5) || (why == "lost-limit" && *losses != 5) {
+                return Err(format!("task {id} is {why} after {losses} losses"));
+            }
+            last.insert(id, why);
+        }
+        let is_other = |id: &&u64| last.get(id).is_none_or(|why| why != "again");
+        match std::mem::take(&mut self.again).iter().find(is_other) {
+            Some(id) => Err(format!("the failure of task {id} is lost")),
+            None => Ok(()),
+        }
     }
 
     /// What the log says of the transactions after `seq`. A checkpoint of that very
@@ -656,6 +702,7 @@ impl Oracle {
             Act::Prepare | Act::Checkpoint { .. } | Act::Cancel { .. } => {}
             Act::EditQueue { added: ids, .. } => self.ordered("add", ids),
             Act::Reset { from } => {
+                self.again.clear();
                 self.reset(from.0, is_last.then_some([finished, failed, queue]))?;
             }
             Act::Order { order, ids } => self.ordered(order, ids),
@@ -859,8 +906,12 @@ impl Oracle {
                 }
                 was.insert(id);
                 self.now.owners.remove(&id);
-                if let Some(recorded) = self.now.recorded.remove(&id)
+                let recorded = self.now.recorded.remove(&id);
+                let attempt = self.now.claims.get(&id).copied().unwrap_or(1);
+                let is_cancelled = self.now.cancelled.contains_key(&(id, attempt));
+                if let Some(recorded) = recorded
                     && recorded.to != to
+                    && !(is_cancelled && recorded.to == Destination::ToProcess)
                 {
                     let says = recorded.to;
                     return Err(format!("task {id} is {to:?}, its record says {says:?}"));
@@ -876,8 +927,10 @@ impl Oracle {
             if self.now.owners.remove(&id) != Some(by) {
                 return Err(format!("task {id}, given back, was not farmer {by}'s"));
             }
-            if self.now.recorded.remove(&id).is_some() {
-                return Err(format!("the recorded result of task {id} is lost"));
+            match self.now.recorded.remove(&id) {
+                Some(recorded) if recorded.to == Destination::ToProcess => self.again.push(id),
+                Some(_) => return Err(format!("the recorded result of task {id} is lost")),
+                None => {}
             }
         }
         Ok(())

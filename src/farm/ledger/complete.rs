@@ -30,8 +30,7 @@ impl Ledger {
         if self.state().left() > 0 {
             return Ok(());
         }
-        let is_clean =
-            self.suspects.is_empty() && self.reports.is_empty() && !self.session.has_pending();
+        let is_clean = !self.are_held() && self.reports.is_empty() && !self.session.has_pending();
         if is_clean
             && (self.is_stream_cut() || !self.is_following() && !self.has_reason_to_stay()?)
         {

@@ -10,6 +10,7 @@ use crate::model::refusal::is_resource;
 use crate::workdir::error::{Error, Result};
 use crate::workdir::liveness::Waiting;
 use crate::workdir::state::State;
+use crate::workdir::transaction::RequeueReason;
 
 impl Ledger {
     /// An operation on the workdir failed: whether to give up.
@@ -96,6 +97,9 @@ impl Ledger {
         self.take_reports(true);
         for task in self.shared.queue.retract(u64::MAX) {
             self.session.give_back(task, None);
+        }
+        for task in self.backoff.take_all() {
+            self.session.give_back(task, Some(RequeueReason::Again));
         }
         let journal = self.session.journal();
         journal.lock().push(&self.leave_record(why));

@@ -8,6 +8,7 @@ use crate::model::escape::{clip, escape};
 use crate::model::task::Task;
 use crate::workdir::error::Result;
 use crate::workdir::orders::{Cancel, Order};
+use crate::workdir::transaction::RequeueReason;
 
 /// How much of an order that is not known is shown.
 const SHOWN: usize = 60;
@@ -58,6 +59,9 @@ impl Ledger {
         let is_cancelled = |task: &Task| cancelled.contains(task.id, task.attempt);
         for task in self.shared.queue.take_out(is_cancelled) {
             self.session.give_back(task, None);
+        }
+        for task in self.backoff.take_out(is_cancelled) {
+            self.session.give_back(task, Some(RequeueReason::Again));
         }
         self.shared.send(Event::Cancel(cancel));
     }

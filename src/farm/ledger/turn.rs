@@ -22,6 +22,7 @@ impl Ledger {
     pub(super) fn view(&self) -> LedgerView {
         let counts = self.shared.queue.counts();
         let (queue, live) = (self.state().queue(), self.state().live);
+        let left = self.backoff.left(Instant::now());
         LedgerView {
             slots: self.shared.processes.len() as u64,
             idle: counts.idle,
@@ -31,7 +32,7 @@ impl Ledger {
             live,
             farmer: self.session.number(),
             generation: queue.generation,
-            left: queue.left,
+            left: queue.left.saturating_sub(left),
             cursor: queue.cursor,
             rest: queue.len - queue.cursor,
             has_pending: self.session.has_pending()
@@ -72,6 +73,7 @@ impl Ledger {
         let generation = self.state().queue().generation;
         let (pace, queue) = (&self.pace, &self.shared.queue);
         let quarantine = self.quarantine.as_ref();
+        let for_others = self.backoff.left(Instant::now());
         let claim = |state: &State| {
             let counts = queue.counts();
             let most = match quarantine {
@@ -79,10 +81,16 @@ impl Ledger {
                 Some(quarantine) if quarantine.is_wary(state) => counts.idle,
                 _ => u64::MAX,
             };
-            let wanted = pace.claim(counts.idle, counts.queued, state.live, state.left());
-            wanted.min(most)
+            let left = state.left().saturating_sub(for_others);
+            let wanted = pace.claim(counts.idle, counts.queued, state.live, left);
+            wanted.min(most).min(left)
         };
-        let turn = self.session.turn(upto, copy, claim, &mut self.waiter)?;
+        let mut turn = self.session.turn(upto, copy, claim, &mut self.waiter)?;
+        let claiming = self.state().claiming();
+        let others = (self.backoff).take_left(&mut turn.tasks, claiming, Instant::now());
+        for task in others {
+            self.session.give_back(task, None);
+        }
         let (now, ended) = (Instant::now(), self.waiter.now());
         let took = |since| ended.saturating_sub(since);
         self.longest_wait = self.longest_wait.max(turn.waited);
@@ -118,7 +126,7 @@ impl Ledger {
                     }
                     match suspect {
                         Some(at) => self.suspects.push_back((at, task, end)),
-                        None => self.enter(task, end),
+                        None => self.enter(task, end, Instant::now()),
                     }
                 }
                 Report::Unstarted(task) => self.session.give_back(task, None),
@@ -135,12 +143,13 @@ impl Ledger {
             {
                 end.outcome = Outcome::Interrupted;
             } else {
+                self.shared.decide_again(&task, &mut end);
                 let failure = Event::TaskFailed(FailedAttempt::of(&task, &end));
                 self.shared.send(failure);
             }
             self.shared.log_end(&task, &end);
             journal.push(&Record::End(end.clone()));
-            self.enter(task, end);
+            self.enter(task, end, ended);
         }
         self.times.noted = Instant::now();
         self.note_starts(&mut journal, self.times.noted);
@@ -169,11 +178,16 @@ impl Ledger {
         Some((oldest + NOTED_AFTER).max(self.times.noted + NOTED_EVERY))
     }
 
-    /// An end that is in the journal.
-    pub(super) fn enter(&mut self, task: Task, end: End) {
+    /// An end that is in the journal, of an attempt that ended at this moment.
+    pub(super) fn enter(&mut self, task: Task, end: End, ended: Instant) {
         self.ends.count += 1;
         self.ends.ran += Duration::from_micros(end.us);
-        if end.outcome.destination() == Destination::ToProcess {
+        if let Some(again) = end.again {
+            let until = ended + Duration::from_micros(again);
+            if let Some(task) = self.backoff.hold(task, until, Instant::now()) {
+                self.session.give_back(task, Some(RequeueReason::Again));
+            }
+        } else if end.destination() == Destination::ToProcess {
             self.session
                 .give_back(task, Some(RequeueReason::Interrupted));
         } else {

@@ -20,6 +20,8 @@ pub struct Attempt {
     pub us: u64,
     /// How it ended; `None` in a start.
     pub outcome: Option<Outcome>,
+    /// When the task is tried again after it: for how long it is kept back, in microseconds.
+    pub again: Option<u64>,
     /// What it used, when that is known.
     pub used: Option<Used>,
 }
@@ -59,6 +61,7 @@ impl From<End> for Attempt {
             at: end.at,
             us: end.us,
             outcome: Some(end.outcome),
+            again: end.again,
             used: end.used,
         }
     }

@@ -11,10 +11,11 @@ use std::sync::Arc;
 
 use super::transactions;
 use crate::history::cancellations::Cancellations;
+use crate::history::given_up::GivenUp;
 use crate::history::{lines, open, open_if_any};
 use crate::model::task::parse_line;
 use crate::workdir::fs::{Dir, RealDir};
-use crate::workdir::layout::{FAILED, FINISHED, LOCK, TASKS, TOPROCESS};
+use crate::workdir::layout::{FAILED, FINISHED, LOCK, REQUEUED, TASKS, TOPROCESS};
 use crate::workdir::state::{Act, State, parse_entries, peek};
 
 /// How many tasks are where.
@@ -175,6 +176,15 @@ pub fn cancellations_now(workdir: &Path) -> io::Result<Cancellations> {
     let mut all = Cancellations::default();
     if let Some(state) = Counts::read(workdir)?.state {
         all.refresh(workdir, &state)?;
+    }
+    Ok(all)
+}
+
+/// What was given up up to now.
+pub fn given_up_now(workdir: &Path) -> io::Result<GivenUp> {
+    let mut all = GivenUp::default();
+    if let Some(state) = Counts::read(workdir)?.state {
+        all.refresh(&current(workdir, Some(&state), REQUEUED), &state)?;
     }
     Ok(all)
 }

@@ -95,6 +95,8 @@ pub struct Farmer {
     pub failures: Vec<FailedAttempt>,
     /// How many of them were cancelled.
     pub cancelled: u64,
+    /// How many of them are no failures of the run: their tasks were tried again.
+    pub retried: u64,
     /// Attempts that were stopped with it.
     pub interrupted: u64,
     /// Tasks that finished in a later attempt than the first: which may have
@@ -261,14 +263,16 @@ impl Farmer {
         self.cancelled += u64::from(is_cancelled);
         self.ended += 1;
         self.ran = self.ran.saturating_add(attempt.us);
+        let is_over = attempt.again.is_none() && outcome.destination() != Destination::ToProcess;
+        self.retried += u64::from(attempt.again.is_some());
         if outcome.destination() != Destination::ToProcess && !is_cancelled {
             self.durations.add(attempt.us);
             keep(&mut self.longest, attempt.us, &attempt);
         }
         let cpu = used.user.saturating_add(used.sys);
         self.series.attempt(attempt.at, attempt.end(), cpu);
-        if outcome.destination() != Destination::ToProcess {
-            // An interrupted task is still to do.
+        if is_over {
+            // An interrupted task, or one that is tried again, is still to do.
             self.series.end(attempt.end(), outcome.is_failure());
         }
         if attempt.used.is_some() {

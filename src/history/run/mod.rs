@@ -32,6 +32,7 @@ pub use self::farmer::Farmer;
 use self::faults::Faults;
 pub use self::liveness::FarmerState;
 use super::cancellations::Cancellations;
+use super::given_up::GivenUp;
 use super::is_workdir;
 use super::journals::journals_again;
 use crate::model::figures::Histogram;
@@ -39,6 +40,7 @@ use crate::model::forecast::{Forecast, Known, forecast};
 use crate::model::liveness::DEFAULT_TAKEOVER;
 use crate::model::record::Header;
 use crate::model::series::Series;
+use crate::workdir::layout::REQUEUED;
 use crate::workdir::liveness::own_node::Here;
 use crate::workdir::state::State;
 
@@ -87,6 +89,8 @@ pub struct Run {
     pub failed: Vec<u64>,
     /// What was cancelled.
     pub cancellations: Cancellations,
+    /// What was given up.
+    pub given_up: GivenUp,
     /// When it was read, by our clock.
     pub now: SystemTime,
     node: Here,
@@ -105,6 +109,7 @@ impl Run {
             farmers: Vec::new(),
             failed: Vec::new(),
             cancellations: Cancellations::default(),
+            given_up: GivenUp::default(),
             now: SystemTime::now(),
             node: Here::read(),
             files: liveness::FileTime::default(),
@@ -145,11 +150,13 @@ impl Run {
         if before.is_none() || before != self.counts.failed_version() {
             self.failed = counts::failed_ids(&self.workdir, self.counts.state.as_ref())?;
         }
-        if let Some(state) = &self.counts.state
-            && let Err(error) = self.cancellations.refresh(&self.workdir, state)
-        {
-            // A farmer may be rewriting the file: a live view reads it again.
-            self.counts.problem.get_or_insert_with(|| error.to_string());
+        if let Some(state) = &self.counts.state {
+            let read = self.cancellations.refresh(&self.workdir, state);
+            let requeued = counts::current(&self.workdir, Some(state), REQUEUED);
+            if let Err(error) = read.and_then(|()| self.given_up.refresh(&requeued, state)) {
+                // A farmer may be rewriting the file: a live view reads it again.
+                self.counts.problem.get_or_insert_with(|| error.to_string());
+            }
         }
         self.now = SystemTime::now();
         self.files.learn(&self.farmers);

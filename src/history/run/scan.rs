@@ -35,6 +35,10 @@ pub fn parse(line: &[u8]) -> Option<Attempt> {
                 attempt.used = Some(spent(text)?);
                 return Some(());
             }
+            b"again" => {
+                attempt.again = Some(text.number()?);
+                return Some(());
+            }
             b"pid" => {
                 attempt.pid = u32::try_from(text.number()?).ok()?;
                 return Some(());
@@ -238,51 +242,54 @@ mod tests {
     }
 
     proptest! {
-            #[test]
-            fn what_the_writer_writes_is_read(
-                (id, attempt, slot) in (any::<u64>(), any::<u32>(), any::<u32>()),
-                (at, us) in (any::<u64>(), any::<u64>()),
-                outcome in outcomes(),
-                used in prop::option::of((any::<u64>(), any::<u64>(), any::<u64>())),
-                file in prop::option::of(".*"),
-            ) {
-                let end = Record::End(End {
-                    id: TaskId(id), attempt, slot, at, us,
-                    outcome: outcome.clone(),
-                    used: used.map(|(user, sys, peak)| Used { user, sys, peak, ..Used::default() }),
-                    log: file.map(|file| LogAt { file, stderr: None, part: Some((1, 2)) }),
-     dir: None,
-    });
-                // -2147483648 has no positive twin; no exit status is like that.
-                let is_least = [Outcome::Exit(i32::MIN), Outcome::Signal(i32::MIN), Outcome::NotStarted(i32::MIN)]
-                    .contains(&outcome);
-                let found = parse(&written(&end));
-                if !is_least {
-                    let found = found.unwrap();
-                    prop_assert_eq!((found.id, found.attempt, found.slot), (id, attempt, slot));
-                    prop_assert_eq!((found.at, found.us, found.outcome), (at, us, Some(outcome)));
-                    let found = found.used.map(|used| (used.user, used.sys, used.peak));
-                    prop_assert_eq!(found, used);
-                }
-            }
-
-            #[test]
-            fn no_bytes_are_too_strange(line in prop::collection::vec(any::<u8>(), 0..200)) {
-                prop_assert_eq!(parse(&line), None);
-            }
-
-            #[test]
-            fn what_is_cut_is_none(length in 0_usize..100) {
-                let start = Record::Start(Start { id: TaskId(1), attempt: 1, slot: 2, pid: 3, at: 4 });
-                let line = written(&start);
-                if length < line.len() {
-                    prop_assert_eq!(parse(&line[..length]), None);
-                } else {
-                    let found = parse(&line).unwrap();
-                    prop_assert_eq!((found.outcome, found.pid), (None, 3));
-                }
+        #[test]
+        fn what_the_writer_writes_is_read(
+            (id, attempt, slot) in (any::<u64>(), any::<u32>(), any::<u32>()),
+            (at, us) in (any::<u64>(), any::<u64>()),
+            outcome in outcomes(),
+            again in prop::option::of(any::<u64>()),
+            used in prop::option::of((any::<u64>(), any::<u64>(), any::<u64>())),
+            file in prop::option::of(".*"),
+        ) {
+            let end = Record::End(End {
+                id: TaskId(id), attempt, slot, at, us,
+                outcome: outcome.clone(),
+                again,
+                used: used.map(|(user, sys, peak)| Used { user, sys, peak, ..Used::default() }),
+                log: file.map(|file| LogAt { file, stderr: None, part: Some((1, 2)) }),
+                dir: None,
+            });
+            // -2147483648 has no positive twin; no exit status is like that.
+            let is_least = [Outcome::Exit(i32::MIN), Outcome::Signal(i32::MIN), Outcome::NotStarted(i32::MIN)]
+                .contains(&outcome);
+            let found = parse(&written(&end));
+            if !is_least {
+                let found = found.unwrap();
+                prop_assert_eq!((found.id, found.attempt, found.slot), (id, attempt, slot));
+                prop_assert_eq!((found.at, found.us, found.outcome), (at, us, Some(outcome)));
+                prop_assert_eq!(found.again, again);
+                let found = found.used.map(|used| (used.user, used.sys, used.peak));
+                prop_assert_eq!(found, used);
             }
         }
+
+        #[test]
+        fn no_bytes_are_too_strange(line in prop::collection::vec(any::<u8>(), 0..200)) {
+            prop_assert_eq!(parse(&line), None);
+        }
+
+        #[test]
+        fn what_is_cut_is_none(length in 0_usize..100) {
+            let start = Record::Start(Start { id: TaskId(1), attempt: 1, slot: 2, pid: 3, at: 4 });
+            let line = written(&start);
+            if length < line.len() {
+                prop_assert_eq!(parse(&line[..length]), None);
+            } else {
+                let found = parse(&line).unwrap();
+                prop_assert_eq!((found.outcome, found.pid), (None, 3));
+            }
+        }
+    }
 
     #[test]
     fn new_fields_are_ignored_and_missing_ones_are_damage() {

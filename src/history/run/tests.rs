@@ -278,6 +278,7 @@ fn attempts(count: u64, slots: u32, used: Used, outcome: &Outcome) -> Vec<Record
             at,
             us: S,
             outcome,
+            again: None,
             used,
             log: None,
             dir: None,

@@ -7,7 +7,8 @@ use serde_json::{Value, json};
 use super::form::{COMMAND, Entry, Form, List};
 use crate::history::commands::Commands;
 use crate::history::failures::{Details, FailedTask, failures};
-use crate::history::run::Run;
+use crate::history::run::farmer::FailedAttempt;
+use crate::history::run::{Farmer, Run};
 use crate::model::durations;
 use crate::model::escape::{clip, escape};
 use crate::model::figures::{micros, show_kib};
@@ -45,7 +46,11 @@ pub(crate) fn failed_entries(
     Ok(failures.into_iter().map(move |failure| {
         let command = commands.text(TaskId(failure.id), COMMAND)?;
         Ok(FailedEntry {
-            end: details.of(&failure),
+            end: failure
+                .given_up
+                .is_none()
+                .then(|| details.of(&failure))
+                .flatten(),
             command: command.unwrap_or_default(),
             failure,
         })
@@ -61,11 +66,19 @@ pub(crate) struct FailedEntry<'a> {
 
 impl FailedEntry<'_> {
     fn attempts(&self) -> Option<u32> {
-        self.failure.last.map(|(_, failed)| failed.attempt)
+        let last = self.failure.last.map(|(_, failed)| failed.attempt);
+        self.failure.given_up.or(last)
+    }
+
+    /// Its last failure, where a journal has it.
+    fn last(&self) -> Option<(&Farmer, &FailedAttempt)> {
+        self.failure
+            .last
+            .filter(|_| self.failure.given_up.is_none())
     }
 
     fn node(&self) -> String {
-        let last = self.failure.last;
+        let last = self.last();
         last.map_or_else(String::new, |(farmer, _)| {
             escape(farmer.header().host.as_bytes())
         })
@@ -113,7 +126,7 @@ impl FailedEntry<'_> {
             "words": self.failure.words(),
             "node": self.node(),
             "start": self.end.as_ref().map(|end| seconds(end.at)),
-            "seconds": self.failure.last.map(|(_, failed)| seconds(failed.us)),
+            "seconds": self.last().map(|(_, failed)| seconds(failed.us)),
             "peak_kib": self.peak(),
             "log": self.log(),
             "stderr": self.stderr(),
@@ -126,8 +139,9 @@ impl FailedEntry<'_> {
 impl Entry for FailedEntry<'_> {
     fn text(&self) -> Vec<String> {
         let or_dash = |text: Option<String>| text.unwrap_or_else(|| "-".to_owned());
-        let last = self.failure.last;
-        let time = last.map(|(_, failed)| durations::show(micros(failed.us)));
+        let time = self
+            .last()
+            .map(|(_, failed)| durations::show(micros(failed.us)));
         vec![
             self.failure.id.to_string(),
             or_dash(self.attempts().map(|attempts| attempts.to_string())),

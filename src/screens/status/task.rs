@@ -20,6 +20,7 @@ use crate::model::escape::escape;
 use crate::model::figures::{grouped, micros, show_kib};
 use crate::model::outcome::Outcome;
 use crate::model::record::LogAt;
+use crate::model::retry::CRASH_LIMIT;
 use crate::model::task::TaskId;
 use crate::screens::attempt_json;
 use crate::screens::log::{place, place_in_queue};
@@ -58,6 +59,8 @@ struct TaskAttempt {
     log: Option<LogAt>,
     /// The folder of the attempt that was kept.
     dir: Option<String>,
+    /// What time it is there.
+    now: u64,
     is_running: bool,
     /// Whether it failed and the task finished on another node.
     is_nodes: bool,
@@ -93,7 +96,10 @@ pub(super) fn of(run: &Run, id: TaskId) -> io::Result<Option<Task>> {
         ),
         _ => match file.map(|_| why_it_waits(run, id)).transpose()?.flatten() {
             Some(why) => ("waiting", why),
-            None => ("claimed", claimed(run).to_owned()),
+            None => (
+                "claimed",
+                held(&attempts, next_attempt).unwrap_or_else(|| claimed(run).to_owned()),
+            ),
         },
     };
     let tail = attempts.iter().next_back().and_then(|(number, attempt)| {
@@ -132,6 +138,7 @@ fn task_attempts(run: &Run, id: TaskId) -> io::Result<BTreeMap<u32, TaskAttempt>
         } = recorded;
         let mut farmers = run.farmers.iter();
         let farmer = farmers.find(|farmer| farmer.journal.name == journal.name);
+        let now = farmer.map_or(0, |farmer| run.now_of(farmer));
         let mut is_running = false;
         if let Some(farmer) = farmer.filter(|_| attempt.outcome.is_none()) {
             attempt.us = run.now_of(farmer).saturating_sub(attempt.at);
@@ -151,6 +158,7 @@ fn task_attempts(run: &Run, id: TaskId) -> io::Result<BTreeMap<u32, TaskAttempt>
             attempt,
             log,
             dir: dir.map(|dir| escape(dir.as_bytes())),
+            now,
             is_running,
         };
         (number, attempt)
@@ -159,6 +167,25 @@ fn task_attempts(run: &Run, id: TaskId) -> io::Result<BTreeMap<u32, TaskAttempt>
         .into_iter()
         .map(with_state)
         .collect())
+}
+
+/// Of a claimed task whose last attempt has failed: when its farmer puts it back, so that it is
+/// tried again.
+fn held(attempts: &BTreeMap<u32, TaskAttempt>, next: u32) -> Option<String> {
+    let (number, last) = attempts.iter().next_back()?;
+    let again = last.attempt.again.filter(|_| *number >= next)?;
+    let left = last
+        .attempt
+        .end()
+        .saturating_add(again)
+        .saturating_sub(last.now);
+    Some(match left {
+        0 => "it failed, and is about to be tried again".to_owned(),
+        left => format!(
+            "it failed, and is tried again in {}",
+            durations::show(micros(left))
+        ),
+    })
 }
 
 /// What is known of a task that is claimed and that no journal has yet.
@@ -213,6 +240,7 @@ fn why_it_waits(run: &Run, id: TaskId) -> io::Result<Option<String>> {
 impl TaskAttempt {
     fn words(&self) -> String {
         match &self.attempt.outcome {
+            Some(outcome) if self.attempt.again.is_some() => format!("{outcome}, tried again"),
             Some(outcome) => outcome.to_string(),
             None if self.is_running => "running".to_owned(),
             None => "ended, but how is not recorded".to_owned(),
@@ -312,6 +340,10 @@ impl Task {
         let requeued = self.requeued.iter().map(|(attempt, why)| {
             if why == RequeueReason::Dropped.word() {
                 "dropped from the list".to_owned()
+            } else if why == RequeueReason::LostLimit.word() {
+                format!(
+                    "given up after attempt {attempt}: {CRASH_LIMIT} farmers died while they had it"
+                )
             } else {
                 format!("put back for attempt {attempt}: {why}")
             }

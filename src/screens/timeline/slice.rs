@@ -114,6 +114,9 @@ impl<'a> Slices<'a> {
             )?;
         }
         write!(event, ",\"attempt\":{},\"slot\":{slot}", attempt.attempt)?;
+        if attempt.again.is_some() {
+            event.extend_from_slice(b",\"again\":true");
+        }
         let header = farmer.header();
         let is_failure = outcome.is_some_and(Outcome::is_failure);
         if is_failure && self.faults.is_nodes(id, &header.host) {

@@ -46,7 +46,7 @@ impl Combined {
                 .last
                 .as_ref()
                 .filter(|_| failure.cancelled.is_none());
-            last.is_some_and(|(farmer, _)| is_joined(farmer))
+            failure.given_up.is_some() || last.is_some_and(|(farmer, _)| is_joined(farmer))
         });
         let failed: Vec<failures::FailedTask> = failed.copied().collect();
         let causes = causes(&failed);
@@ -72,7 +72,10 @@ fn failure(
     details: &mut Details,
     commands: &mut Commands,
 ) -> Option<Failure> {
-    let (farmer, failed) = failure.last?;
+    let outcome = failure.outcome()?.clone();
+    // Where a task lost its farmers, no journal says.
+    let node = failure.last.filter(|_| failure.given_up.is_none());
+    let node = node.map_or_else(String::new, |(farmer, _)| farmer.header().host.clone());
     let id = TaskId(failure.id);
     let command = commands.get(id).ok().flatten().unwrap_or_default();
     let log = details.of(failure).and_then(|end| end.log);
@@ -80,9 +83,9 @@ fn failure(
     Some(Failure {
         id,
         command: command.to_vec(),
-        outcome: failed.outcome.clone(),
+        outcome,
         more: 0,
-        node: farmer.header().host.clone(),
+        node,
         log: log.as_ref().and_then(LogAt::names),
         tail: tail.unwrap_or_default(),
     })

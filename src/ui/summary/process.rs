@@ -17,6 +17,8 @@ pub struct ProcessSummary {
     pub ended: u64,
     /// Those of them that failed.
     pub failed: u64,
+    /// Those that failed, and whose tasks were tried again.
+    pub retried: u64,
     /// Those that were stopped with it.
     pub interrupted: u64,
 }
@@ -28,7 +30,8 @@ impl ProcessSummary {
             node: node.to_owned(),
             stopped,
             ended: farmer.map_or(0, |farmer| farmer.ended),
-            failed: farmer.map_or(0, Farmer::failed),
+            failed: farmer.map_or(0, |farmer| farmer.failed().saturating_sub(farmer.retried)),
+            retried: farmer.map_or(0, |farmer| farmer.retried),
             interrupted: farmer.map_or(0, |farmer| farmer.interrupted),
         }
     }
@@ -47,7 +50,11 @@ impl ProcessSummary {
             1 => "1 task ran here".to_owned(),
             n => format!("{} tasks ran here", grouped(n)),
         };
-        for (number, word) in [(self.failed, "failed"), (self.interrupted, "interrupted")] {
+        for (number, word) in [
+            (self.failed, "failed"),
+            (self.retried, "tried again"),
+            (self.interrupted, "interrupted"),
+        ] {
             if number > 0 {
                 let _ = write!(out, ", {} {word}", grouped(number));
             }
@@ -66,6 +73,7 @@ mod tests {
     #[test]
     fn a_process_summary_is_one_line_or_empty() {
         let part = |stopped: Option<&str>, ended, failed, interrupted| ProcessSummary {
+            retried: failed / 3 * 2,
             node: "node17".into(),
             stopped: stopped.map(str::to_owned),
             ended,
@@ -76,7 +84,7 @@ mod tests {
             (part(None, 0, 0, 0), ""),
             (
                 part(None, 1412, 3, 0),
-                "pytf on node17: 1,412 tasks ran here, 3 failed; others work on\n",
+                "pytf on node17: 1,412 tasks ran here, 3 failed, 2 tried again; others work on\n",
             ),
             (
                 part(Some("SIGTERM"), 1, 0, 1),

@@ -113,7 +113,7 @@ impl Findings {
             let record = Record::parse(line);
             let (id, attempt, end) = match &record {
                 Some(Record::Start(start)) => (start.id, start.attempt, None),
-                Some(Record::End(end)) => (end.id, end.attempt, Some(end.outcome.destination())),
+                Some(Record::End(end)) => (end.id, end.attempt, Some(end.destination())),
                 _ => return record.is_some(),
             };
             let (fate, seen) = (self.fates.entry(id), LastAttempt { attempt, end });
@@ -239,8 +239,13 @@ impl Findings {
             } else {
                 self.dropped.remove(&id);
             }
-            let attempt = attempt.saturating_sub(1);
-            let end = Some(Destination::ToProcess);
+            // That one is not put back: it has lost too many farmers.
+            let is_given_up = why == RequeueReason::LostLimit.word();
+            let (attempt, end) = if is_given_up {
+                (attempt, Some(Destination::Failed))
+            } else {
+                (attempt.saturating_sub(1), Some(Destination::ToProcess))
+            };
             let back = LastAttempt { attempt, end };
             let fate = self.fates.entry(id).or_insert(back);
             if fate.attempt <= attempt && !fate.is(Destination::Finished) {

@@ -295,7 +295,6 @@ impl Session {
             None => (0, false),
         };
         txn.requeue(&self.back)?;
-        count_interrupted(txn.state_mut(), &self.back);
         // If this turn fails, what it read may never be committed.
         let mut attempts = std::mem::take(&mut self.attempts);
         txn.refresh(&mut attempts)?;
@@ -334,7 +333,7 @@ impl Session {
 
     /// What the next turn puts into `finished` or `failed`.
     fn ended(&self) -> Ids {
-        let is_over = |end: &End| end.outcome.destination() != Destination::ToProcess;
+        let is_over = |end: &End| end.destination() != Destination::ToProcess;
         let over = self.unsettled.iter().filter(|(_, end)| is_over(end));
         let over = over.map(|(task, _)| task.id);
         let mut ids: Vec<TaskId> = over
@@ -561,7 +560,6 @@ impl Session {
             txn.cut_tails()?;
         }
         let state = txn.state_mut();
-        count_interrupted(state, &self.back);
         state.remove_member(self.feed.is_some(), self.is_quarantined);
         let back: Ids = self.back.iter().map(|(task, _)| task.id).collect();
         let mut state = txn.commit(Act::Turn {
@@ -598,8 +596,4 @@ fn settle(
 
 fn as_result((task, end): &(Task, End)) -> (&[u8], &End) {
     (&task.line, end)
-}
-
-fn count_interrupted(state: &mut State, back: &[(Task, Option<RequeueReason>)]) {
-    state.interrupted += back.iter().filter(|(_, why)| why.is_some()).count() as u64;
 }

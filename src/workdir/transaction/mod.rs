@@ -20,6 +20,6 @@ mod shared_files;
 mod txn;
 
 pub use queue::QueueCopy;
-pub use requeued::{Attempts, RequeueReason};
-pub(super) use requeued::{note, parse_note};
+pub(super) use requeued::note;
+pub use requeued::{Attempts, RequeueReason, parse_note};
 pub use txn::Txn;

@@ -71,11 +71,7 @@ impl Txn<'_> {
                 );
                 return Err(self.damaged(TOPROCESS, what));
             };
-            tasks.push(Task {
-                id,
-                line: line.to_vec(),
-                attempt: attempts.of(id),
-            });
+            tasks.push(attempts.task(id, line));
         }
         let head = Head::of(lines.head().context("read", TOPROCESS)?);
         let claimed = Queue {

@@ -23,7 +23,7 @@ impl Txn<'_> {
     pub fn settle<'e>(&mut self, results: impl Iterator<Item = (&'e [u8], &'e End)>) -> Result<()> {
         let (mut finished, mut failed) = (Vec::new(), Vec::new());
         for (line, end) in results {
-            match end.outcome.destination() {
+            match end.destination() {
                 Destination::Finished => push_line(&mut finished, end.id, line),
                 Destination::Failed => push_line(&mut failed, end.id, line),
                 Destination::ToProcess => {}
