@@ -14,7 +14,7 @@ use clap_complete::CompleteEnv;
 use clap_complete::engine::{ArgValueCompleter, CompletionCandidate, PathCompleter};
 use clap_complete::env::{Bash, EnvCompleter, Fish, Zsh};
 use pytf::cli::{Shell, default_workdir, definition};
-use pytf::history::run::counts::cursor;
+use pytf::history::run::counts::queues;
 use pytf::model::escape::{clip, escape};
 use pytf::workdir::layout::{FAILED, LOCK, TOPROCESS};
 
@@ -97,7 +97,10 @@ fn failed_ids(word: &OsStr) -> Vec<CompletionCandidate> {
 
 /// The ids of tasks that no farmer has claimed.
 fn waiting_ids(word: &OsStr) -> Vec<CompletionCandidate> {
-    ids_in(word, TOPROCESS, |workdir| cursor(workdir).unwrap_or(0))
+    ids_in(word, TOPROCESS, |workdir| {
+        let queues = queues(workdir).unwrap_or_default();
+        queues.first().map_or(0, |queue| queue.cursor)
+    })
 }
 
 /// The ids in a file of that workdir, from a line on.

@@ -71,6 +71,7 @@ pub(crate) fn farm(tasks: Tasks, workdir: PathBuf, args: FarmArgs) -> Options {
         follow: args.follow,
         quarantine: !args.no_quarantine,
         max_fail: args.max_fail,
+        labels: args.label.iter().cloned().collect(),
         halt_now: args.halt == cli::Halt::Now,
         write_timeline: (!args.no_timeline).then_some(crate::views::write_timeline),
         verbose: args.verbose,

@@ -279,7 +279,7 @@ impl Farmer {
         let view = self.view(now);
         if view.is_compaction_due(&self.pace) {
             self.compacted = now;
-            self.copy = self.session().copy_queue()?;
+            self.copy = self.session().copy_queue(0)?;
         }
         self.take_reports(now);
         for _ in 0..view.surplus(&self.pace) {

@@ -183,6 +183,14 @@ pub struct FarmArgs {
           help_heading = TIME)]
     pub task_estimate: Option<Duration>,
 
+    /// What this node is called in `node=` of tasks
+    ///
+    /// A task with node=fat runs only on nodes with --label fat, or with this name. Several
+    /// labels are separated by commas.
+    #[arg(long, env = "PYTF_LABEL", value_name = "NAME", value_delimiter = ',',
+          help_heading = RESOURCES)]
+    pub label: Vec<String>,
+
     /// GPUs and CPUs.
     #[command(flatten)]
     pub devices: DeviceArgs,

@@ -1,7 +1,7 @@
 //! What happens after the last task: the timeline, the summary, the command of `--on-end`, the
 //! status.
 
-use std::io::Write;
+use std::io::{BufRead, BufReader, Write};
 
 use super::message::FailedAttempt;
 use super::on_end;
@@ -13,15 +13,18 @@ use crate::history::logs::log_tail;
 use crate::history::run::counts::failed_now;
 use crate::history::run::{Farmer, Run as Record, RunError};
 use crate::host::open_files;
+use crate::model::attributes;
 use crate::model::farmer::{Cause, RunSummary};
 use crate::model::logs::LogMode;
 use crate::model::record::LogAt;
+use crate::model::task::parse_line;
 use crate::ui::advice;
 use crate::ui::progress::warn;
 use crate::ui::style::{OutputStyle, Terminal};
 use crate::ui::summary::combined::Combined;
 use crate::ui::summary::process::ProcessSummary;
 use crate::ui::summary::{Failure, Summary, TAIL};
+use crate::workdir::layout;
 use crate::workdir::state::{State, peek};
 
 /// What is left when every task of ours has ended.
@@ -44,6 +47,7 @@ impl Finish<'_> {
             .or_else(|| peek(&self.farm.workdir.dir).ok().flatten());
         let run = ended.state.as_ref().map(|state| RunSummary {
             is_complete: state.is_complete(),
+            is_stranded: state.left() + state.pending() > 0,
             failed: state.failed.lines,
             others: state.live,
         });
@@ -137,7 +141,9 @@ impl Finish<'_> {
             finished: state.finished.lines,
             failed: state.failures(),
             cancelled: state.cancelled,
-            left: state.left() + state.claimed(),
+            left: state.left() + state.claimed() + state.pending(),
+            blocked: if state.live > 0 { 0 } else { state.pending() },
+            unfit: self.unfit(state),
             interrupted: state.interrupted,
             stopped: stopped(self.ended),
             others_work: state.live > not_others,
@@ -156,6 +162,18 @@ impl Finish<'_> {
         };
         let style = OutputStyle::new(Terminal::of_stdout(), |name| std::env::var(name).ok());
         summary.text(&style)
+    }
+
+    /// The tasks that are left because they fit none of the processes, and what the first of
+    /// them ask for.
+    fn unfit(&self, state: &State) -> Option<(u64, String)> {
+        let is_complete = self.ended.farmer.cause() == Cause::Complete && state.live == 0;
+        let left = is_complete.then(|| state.left()).filter(|left| *left > 0)?;
+        let path = self.farm.workdir.path.join(layout::TOPROCESS);
+        let waiting = std::fs::File::open(path).ok()?;
+        let first = BufReader::new(waiting).split(b'\n').next()?.ok()?;
+        let asked = attributes::split(parse_line(&first)?.1).1?;
+        Some((left, String::from_utf8_lossy(asked).into_owned()))
     }
 
     /// What there is of the output of tasks that finished.

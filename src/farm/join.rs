@@ -145,7 +145,11 @@ impl StartContext<'_> {
         names.push(me);
         let slots = self.farm.node.slots.into();
         let mut pace = Pace::new(self.farm.node.allocation.launched());
-        let claim = |state: &State| pace.claim(slots, 0, state.live, state.left());
+        let placement = self.farm.placement();
+        let claim = |state: &State| {
+            let most = pace.claim(slots, 0, state.live, state.left());
+            placement.claim(state, most)
+        };
         let (session, before, turn) =
             Session::join(&self.farm.workdir, journal, feeds, claim, &mut self.waiter)?;
         let held = self.waiter.now().saturating_sub(turn.locked);

@@ -23,6 +23,7 @@ use super::feeder::Fed;
 use super::lock_wait::LockWaiter;
 use super::message::{Event, LedgerRequest, ReceivedSignals, Report};
 use super::neighbours::Neighbours;
+use super::placement::Placement;
 use super::quarantine::Quarantine;
 use super::shared::Shared;
 use crate::model::failure_limit::FailureLimit;
@@ -77,6 +78,10 @@ pub(super) struct Ledger {
     pub follow: Option<Duration>,
     /// What to do when the node seems unhealthy; none: nothing.
     pub quarantine: Option<Quarantine>,
+    /// Which tasks can run here.
+    pub placement: Placement,
+    /// None of the waiting tasks fitted: those that had arrived by then.
+    pub unfit: Option<(u64, u64)>,
     /// The signals that this process has received.
     pub received: ReceivedSignals,
     /// The other farmers.
@@ -398,7 +403,7 @@ impl Ledger {
             self.suspects.front().map(|(at, ..)| *at + SUSPICION),
             view.wants_look()
                 .then(|| self.times.read + self.look_every()),
-            (state.queue().cursor > 0)
+            (view.cursor > 0)
                 .then(|| {
                     self.times.compacted + view.compact_every(&self.pace) + Duration::from_millis(1)
                 })

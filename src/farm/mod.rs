@@ -34,6 +34,7 @@ mod node_setup;
 mod node_share;
 mod on_end;
 pub mod options;
+mod placement;
 mod prepare;
 mod quarantine;
 mod queue;

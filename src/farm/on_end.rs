@@ -44,7 +44,11 @@ const SHOWN: usize = 100;
 /// Whether this process has to start the command: it was the last one to leave, the run is
 /// complete, and a task has ended in it.
 pub(super) fn is_due(farm: &Farm, me: &str, ended: &FarmerEnd) -> bool {
-    let Some(left) = ended.state.as_ref().filter(|left| left.is_complete()) else {
+    let Some(left) = ended
+        .state
+        .as_ref()
+        .filter(|left| left.is_complete() && left.pending() == 0)
+    else {
         return false;
     };
     if ended.farmer.cause() == Cause::Fenced {

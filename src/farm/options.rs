@@ -2,6 +2,7 @@
 //! command line, with its defaults. Where an option is `None`, the farm decides: the number of
 //! slots, the shell, the lock, the binding.
 
+use std::collections::HashSet;
 use std::ffi::OsString;
 use std::io;
 use std::path::PathBuf;
@@ -68,6 +69,8 @@ pub struct Options {
     pub quarantine: bool,
     /// After how many failed tasks nothing more is started.
     pub max_fail: Option<FailureLimit>,
+    /// What this node is called in `node=` of tasks, beside its name.
+    pub labels: HashSet<String>,
     /// Whether running tasks are stopped then.
     pub halt_now: bool,
     /// Writes `timeline.json`; none: it is not written.

@@ -21,6 +21,7 @@ use super::logs::{LogConfig, LogPermits, SlotLogs};
 use super::message::{Event, FailedAttempt, LedgerRequest, Report};
 use super::neighbours::Neighbours;
 use super::options::AllocationEnd;
+use super::placement::Placement;
 use super::prepare::StartContext;
 use super::quarantine::Quarantine;
 use super::queue::{Lease, Queue};
@@ -158,6 +159,8 @@ impl Farm<'_> {
             is_paused: false,
             max_fail: options.max_fail,
             is_fenced: false,
+            placement: self.placement(),
+            unfit: None,
         };
         threads.ledger.run(move || ledger.run());
         let supervisor = Supervisor {
@@ -214,6 +217,14 @@ impl Farm<'_> {
             requests,
             reports,
         })
+    }
+
+    /// Which tasks can run here.
+    pub(super) fn placement(&self) -> Placement {
+        Placement {
+            node: self.node.name.clone(),
+            labels: self.options.labels.clone(),
+        }
     }
 
     /// What the end of the allocation means, and the thread that asks for it.

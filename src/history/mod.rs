@@ -6,6 +6,7 @@
 //! is shown.
 
 pub(crate) mod attempts;
+pub(crate) mod blocked;
 pub mod cancellations;
 pub mod commands;
 pub mod ended;

@@ -345,6 +345,9 @@ impl Lifecycle {
             (Cause::WorkdirUnusable, _) => RunExit::WorkdirUnusable,
             _ if self.is_impatient => RunExit::Interrupted,
             (Cause::Complete, _) if self.is_input_wrong => RunExit::Usage,
+            (Cause::Complete, Some(run)) if run.is_stranded && run.others == 0 => {
+                RunExit::SomeFailed
+            }
             (_, Some(run)) if run.is_complete && run.failed == 0 => RunExit::Complete,
             (_, Some(run)) if run.is_complete => RunExit::SomeFailed,
             // Tasks are left, but a job that goes on until it is complete must not.
@@ -358,8 +361,10 @@ impl Lifecycle {
 /// The state of the run when a farmer has left it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct RunSummary {
-    /// Whether every task is in `finished` or `failed`.
+    /// Whether nothing is left that can run.
     pub is_complete: bool,
+    /// Whether tasks are left that cannot run: they wait for a task that failed, or fit no node.
+    pub is_stranded: bool,
     /// How many tasks are in `failed`.
     pub failed: u64,
     /// How many other farmers work on it.
@@ -517,6 +522,7 @@ mod tests {
         let run = |is_complete, failed, others| {
             Some(RunSummary {
                 is_complete,
+                is_stranded: false,
                 failed,
                 others,
             })

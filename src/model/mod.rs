@@ -8,6 +8,7 @@
 pub mod allocation;
 pub mod allocator;
 pub mod attributes;
+pub mod class;
 pub mod cpus;
 pub mod devices;
 pub mod durations;

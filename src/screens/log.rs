@@ -25,7 +25,7 @@ use crate::model::outcome::Outcome;
 use crate::model::record::LogAt;
 use crate::model::refusal::{hint, is_resource};
 use crate::model::task::TaskId;
-use crate::workdir::layout::{FAILED, FINISHED, TOPROCESS};
+use crate::workdir::layout::{self, FAILED, FINISHED, TOPROCESS};
 
 /// How much of a command is shown above its output.
 const COMMAND: usize = 500;
@@ -289,7 +289,7 @@ fn why_none(
             attempt: 1,
             outcome: file.to_owned(),
         },
-        Some(_) if !is_claimed(workdir, id)? => LogError::NotStarted(id),
+        _ if place_in_queue(workdir, id)?.is_some() => LogError::NotStarted(id),
         // Claimed, or in a list that is still being written.
         _ if is_in_list => LogError::NotYet(id),
         _ => LogError::NoTask {
@@ -299,29 +299,27 @@ fn why_none(
     })
 }
 
-/// Whether a task whose line is in `toprocess` has been claimed since that was written.
-fn is_claimed(workdir: &Path, id: TaskId) -> io::Result<bool> {
-    let cursor = counts::cursor(workdir)?;
-    let found = place_in_queue(workdir, id, cursor)?;
-    Ok(found.is_none_or(|(at, _)| at < cursor))
-}
-
-/// Where the line of a task begins in `toprocess`, and how many unclaimed lines are
-/// before it; `cursor` is up to where lines are claimed.
-pub(crate) fn place_in_queue(
-    workdir: &Path,
-    id: TaskId,
-    cursor: u64,
-) -> io::Result<Option<(u64, u64)>> {
-    let (begin, mut before, mut found) = (format!("{id} "), 0, None);
-    lines::each(&open(&workdir.join(TOPROCESS))?, 0, |line, at| {
-        if line.starts_with(begin.as_bytes()) {
-            found = Some((at, before));
+/// How many unclaimed tasks are before this one in its queue; `None` when it waits in none.
+pub(crate) fn place_in_queue(workdir: &Path, id: TaskId) -> io::Result<Option<u64>> {
+    let begin = format!("{id} ");
+    for (class, queue) in counts::queues(workdir)?.iter().enumerate() {
+        let Some(file) = open_if_any(&workdir.join(layout::queue(class)))? else {
+            continue;
+        };
+        let (mut before, mut found) = (0, None);
+        // It begins with tasks that have been claimed since it was written.
+        lines::each(&file, queue.cursor, |line, _| {
+            if line.starts_with(begin.as_bytes()) {
+                found = Some(before);
+            }
+            before += 1;
+            Ok(())
+        })?;
+        if found.is_some() {
+            return Ok(found);
         }
-        before += u64::from(at >= cursor);
-        Ok(())
-    })?;
-    Ok(found)
+    }
+    Ok(None)
 }
 
 /// Which of the three files a task is in.

@@ -166,7 +166,9 @@ impl Wait {
         let state = RealDir::open(workdir)
             .ok()
             .and_then(|dir| peek(&(dir as Arc<dyn Dir>)).ok()?);
-        let Some(state) = state.filter(|state| state.live > 0 && !state.is_complete()) else {
+        let Some(state) =
+            state.filter(|state| state.live > 0 && !(state.is_complete() && state.pending() == 0))
+        else {
             return false;
         };
         let Some(named) = &mut self.named else {

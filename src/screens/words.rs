@@ -73,10 +73,11 @@ pub(super) fn counts(run: &Run) -> Vec<(u64, &'static str, Paint)> {
         (running, "running", Paint::Strong),
         (claimed, "claimed", Paint::Faint),
         (counts.waiting, "waiting", Paint::Faint),
+        (counts.blocked, "blocked", Paint::Faint),
         (counts.dropped, "dropped from the list", Paint::Faint),
     ];
     all.retain(|(count, word, _)| {
-        *count > 0 || !["cancelled", "claimed", "dropped from the list"].contains(word)
+        *count > 0 || !["cancelled", "claimed", "blocked", "dropped from the list"].contains(word)
     });
     all
 }

@@ -38,6 +38,10 @@ pub struct Summary {
     pub cancelled: u64,
     /// Tasks that are neither, the interrupted ones too.
     pub left: u64,
+    /// Tasks among `left` that wait for a task that failed.
+    pub blocked: u64,
+    /// Tasks among `left` that no process could run, and what they ask for.
+    pub unfit: Option<(u64, String)>,
     /// Tasks among `left` that were stopped while they ran.
     pub interrupted: u64,
     /// Why the run was stopped, when it was: "the time limit", "SIGTERM".
@@ -106,6 +110,7 @@ impl Summary {
             self.push_numbers(&mut out, style);
         }
         self.push_short(&mut out, style);
+        self.push_stranded(&mut out, style);
         for failure in self.failures.iter().take(FAILURES) {
             failure.push_to(&mut out, style);
         }
@@ -230,9 +235,11 @@ impl Summary {
 
     /// What became of the tasks that are left, as far as that is final.
     fn whereof(&self) -> String {
-        let interrupted = self.interrupted.min(self.left);
+        let stranded = self.blocked + self.unfit.as_ref().map_or(0, |(tasks, _)| *tasks);
+        let interrupted = self.interrupted.min(self.left - stranded.min(self.left));
         match (interrupted, self.left - interrupted) {
             _ if self.others_work => String::new(),
+            _ if stranded >= self.left => String::new(),
             (0, _) => " (not started)".to_owned(),
             (_, 0) => " (interrupted)".to_owned(),
             (interrupted, rest) => format!(
@@ -240,6 +247,39 @@ impl Summary {
                 grouped(interrupted),
                 grouped(rest)
             ),
+        }
+    }
+
+    /// Whether the same command again would run more.
+    fn can_go_on(&self) -> bool {
+        let unfit = self.unfit.as_ref().map_or(0, |(tasks, _)| *tasks);
+        self.left > self.blocked + unfit
+    }
+
+    /// Why tasks are left that nothing will run as things are.
+    fn push_stranded(&self, out: &mut String, style: &OutputStyle) {
+        if self.others_work {
+            return;
+        }
+        let count = |tasks, one: &str, more: &str| match tasks {
+            1 => format!("1 {one}"),
+            tasks => format!("{} {more}", grouped(tasks)),
+        };
+        let mut lines = Vec::new();
+        if self.blocked > 0 {
+            let what = ["waits for a task that failed", "wait for tasks that failed"];
+            lines.push(count(self.blocked, what[0], what[1]));
+        }
+        if let Some((tasks, asked)) = &self.unfit {
+            let tasks = count(
+                *tasks,
+                "fits no process of this run",
+                "fit no process of this run",
+            );
+            lines.push(format!("{tasks}: {}", escape(asked.as_bytes())));
+        }
+        for line in lines {
+            let _ = writeln!(out, "  {}", style.clip(&line, style.width - 2));
         }
     }
 
@@ -253,7 +293,7 @@ impl Summary {
                 "lifts the pause: until then no task is started".to_owned(),
             ));
         }
-        if self.left > 0 && !self.others_work {
+        if self.can_go_on() && !self.others_work {
             next.push((
                 "run the same command again to continue".to_owned(),
                 String::new(),

@@ -19,7 +19,7 @@ use crate::workdir::files::Committed;
 use crate::workdir::fs::Workdir;
 use crate::workdir::layout::{FAILED, FINISHED, ORDERS};
 use crate::workdir::liveness::Waiting;
-use crate::workdir::state::{Act, Members, State};
+use crate::workdir::state::{Act, State};
 use crate::workdir::transaction::{Attempts, RequeueReason, Txn};
 
 /// The attempts that were cancelled, as far as a process has read `orders`.
@@ -163,7 +163,7 @@ pub fn cancel(
     let is_wanted = |id| asked.as_ref().is_none_or(|asked| asked.contains(id));
     let mut done = Cancelled::default();
     if !matches!(wanted, Wanted::Waiting) {
-        for id in outstanding(&txn)?.iter().filter(|id| is_wanted(*id)) {
+        for id in txn.outstanding()?.iter().filter(|id| is_wanted(*id)) {
             let is_ordered = cancels.contains(id, attempts.of(id));
             let to = if is_ordered {
                 &mut done.ordered
@@ -175,6 +175,7 @@ pub fn cancel(
     }
     let mut lines = Vec::new();
     let mut ids = Vec::new();
+    txn.gather_all()?;
     txn.take_waiting(is_wanted, |id, line| {
         ids.push(id);
         push_line(&mut lines, id, line);
@@ -188,6 +189,7 @@ pub fn cancel(
         return Ok((txn.state().clone(), done));
     }
     txn.append(FAILED, &lines)?;
+    txn.deal()?;
     let waiting = done.waiting.count();
     txn.state_mut().cancelled += waiting;
     let orders = orders(&done, &attempts, author);
@@ -195,16 +197,6 @@ pub fn cancel(
     let orders: Vec<u8> = orders.iter().flat_map(|order| order.line(at)).collect();
     txn.append(ORDERS, &orders)?;
     Ok((txn.commit(Act::Cancel { waiting })?, done))
-}
-
-/// What members have claimed, and neither ended nor given back.
-fn outstanding(txn: &Txn<'_>) -> Result<Ids> {
-    let members = Members::after(&txn.entries()?);
-    let mut open = IdSet::default();
-    members
-        .iter()
-        .for_each(|member| open.insert(&member.open.ids()));
-    Ok(open.ids())
 }
 
 /// One order for each number of attempt.

@@ -6,9 +6,9 @@
 use crate::workdir::error::{Context, Error, Result};
 use crate::workdir::files::{CHANGED, sum_of};
 use crate::workdir::fs::{Dir, Open};
-use crate::workdir::layout::{FAILED, FINISHED, LOCK, ORDERS, REQUEUED, TASKS, TOPROCESS};
+use crate::workdir::layout::LOCK;
 use crate::workdir::membership;
-use crate::workdir::state::{self, FORMAT, Log, State};
+use crate::workdir::state::{self, Log, PLAIN, State};
 use std::sync::Arc;
 
 /// How often a workdir that changes meanwhile is checked.
@@ -50,8 +50,8 @@ fn check_once(dir: &Arc<dyn Dir>) -> Result<Checked> {
         checked.take(contradiction.map_or(Ok(()), |what| damaged(LOCK, what)))?;
         checked.take(membership::check_age(dir))?;
         checked.take(check_log(dir, &state))?;
-        for name in [TASKS, TOPROCESS, FINISHED, FAILED, REQUEUED, ORDERS] {
-            checked.take(check_file(dir, &state, name))?;
+        for name in state.shared_files() {
+            checked.take(check_file(dir, &state, &name))?;
         }
     }
     Ok(checked)
@@ -72,7 +72,7 @@ impl Checked {
 
 /// The log has its checksum; format 1 had none.
 fn check_log(dir: &Arc<dyn Dir>, state: &State) -> Result<()> {
-    if state.format < FORMAT {
+    if state.format < PLAIN {
         return Ok(());
     }
     let file = dir.open(LOCK, Open::Fresh).context("open", LOCK)?;
@@ -93,7 +93,7 @@ fn check_file(dir: &Arc<dyn Dir>, state: &State, name: &str) -> Result<()> {
             return damaged(name, what);
         }
         // Format 1 had no checksums.
-        if state.format == FORMAT && sum_of(&*file, known.len).context("read", name)? != known.sum {
+        if state.format >= PLAIN && sum_of(&*file, known.len).context("read", name)? != known.sum {
             return damaged(name, CHANGED);
         }
         return Ok(());

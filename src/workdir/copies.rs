@@ -8,7 +8,7 @@ use std::sync::Arc;
 use crate::workdir::error::{Context, Result};
 use crate::workdir::files::NewFile;
 use crate::workdir::fs::{Dir, Open};
-use crate::workdir::layout::{LOCK, SHARED};
+use crate::workdir::layout::{LOCK, is_shared};
 
 /// The highest number of a folder with this prefix; 0 when there is none.
 pub fn last(dir: &Arc<dyn Dir>, prefix: &str) -> Result<u32> {
@@ -21,7 +21,10 @@ pub fn last(dir: &Arc<dyn Dir>, prefix: &str) -> Result<u32> {
 /// Copies the files as they are into a folder.
 pub fn copy_into(dir: &Arc<dyn Dir>, folder: &str) -> Result<()> {
     dir.make_dir(folder).context("create", folder)?;
-    for name in SHARED.into_iter().chain([LOCK]) {
+    let mut names = dir.list("").context("list", "the workdir")?;
+    names.retain(|name| is_shared(name));
+    names.push(LOCK.to_owned());
+    for name in &names {
         let Ok(old) = dir.open(name, Open::Read) else {
             // It is gone, or no file: there is nothing to keep, or it is moved.
             continue;

@@ -9,14 +9,14 @@ use std::collections::{HashMap, HashSet};
 use crate::model::ids::Ids;
 use crate::model::task::{TaskId, parse_line, push_line};
 use crate::workdir::cancel::{Author, Cancelled, orders};
-use crate::workdir::error::{Error, Result};
+use crate::workdir::error::{Context, Error, Result};
 use crate::workdir::fs::Workdir;
 use crate::workdir::layout::{FAILED, ORDERS, TASKS, TOPROCESS};
 use crate::workdir::liveness;
 use crate::workdir::names::check_names;
 use crate::workdir::orders::Order;
 use crate::workdir::state::{Act, State};
-use crate::workdir::transaction::{Attempts, Txn};
+use crate::workdir::transaction::{Attempts, Txn, has_attributes};
 
 /// A line of an edited list.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -49,6 +49,7 @@ pub fn waiting_tasks(
         let what = "the run has not begun: its workdir has no tasks yet";
         return Err(Error::Refused(what.into()));
     }
+    txn.gather_all()?;
     lines(&mut txn)
 }
 
@@ -78,6 +79,7 @@ pub fn edit(
     author: &Author,
 ) -> Result<Option<(State, Edited)>> {
     let mut txn = Txn::begin(workdir, who, waiting)?;
+    txn.gather_all()?;
     let now = lines(&mut txn)?;
     let before: HashMap<TaskId, &[u8]> = tasks(before).collect();
     let next = txn.state().tasks.lines;
@@ -99,7 +101,11 @@ pub fn edit(
     txn.append(TASKS, &added)?;
     check_names(&mut txn, &added)?;
     txn.append(FAILED, &cancelled)?;
-    txn.set_waiting(&queue)?;
+    let mut new = txn.new_file(TOPROCESS)?;
+    new.write(&queue).context("write", TOPROCESS)?;
+    txn.replace_queue(new)?;
+    txn.state_mut().attributes |= tasks(&added).any(|(_, line)| has_attributes(line));
+    txn.deal()?;
     txn.state_mut().cancelled += edited.cancelled.count();
     let done = Cancelled {
         waiting: edited.cancelled.clone(),

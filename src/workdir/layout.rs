@@ -16,8 +16,12 @@ pub const FAILED: &str = "failed";
 pub const REQUEUED: &str = "requeued";
 /// One line of JSON for each order to the farmers; absent while there was none.
 pub const ORDERS: &str = "orders";
-/// The files whose known parts are in the state.
-pub const SHARED: [&str; 6] = [FINISHED, FAILED, REQUEUED, TASKS, TOPROCESS, ORDERS];
+/// `id after any command` of the tasks that wait for others; absent while there was none.
+pub const BLOCKED: &str = "blocked";
+/// The ids of those that wait no longer.
+pub const RELEASED: &str = "released";
+/// The shared files that are always there.
+pub const ALWAYS: [&str; 5] = [FINISHED, FAILED, REQUEUED, TASKS, TOPROCESS];
 /// The folder of the journals of farmers that live.
 pub const NODES: &str = "nodes";
 /// The folder of the journals of farmers that are over.
@@ -29,6 +33,33 @@ pub const SCRIPTS: &str = "scripts";
 
 /// The folders of what there was of a run before a reset begin with this, a number follows.
 pub const RESET: &str = "reset-";
+
+/// The file of the queue of a class of tasks; that of class 0 is [`TOPROCESS`].
+pub fn queue(class: usize) -> String {
+    match class {
+        0 => TOPROCESS.to_owned(),
+        class => format!("{TOPROCESS}.{class}"),
+    }
+}
+
+/// The class whose queue has this name.
+pub fn class_of(name: &str) -> Option<usize> {
+    match name.strip_prefix(TOPROCESS)? {
+        "" => Some(0),
+        rest => rest
+            .strip_prefix('.')?
+            .parse()
+            .ok()
+            .filter(|&class| class > 0),
+    }
+}
+
+/// Whether it is the name of a file whose known part is in the state.
+pub fn is_shared(name: &str) -> bool {
+    ALWAYS.contains(&name)
+        || [ORDERS, BLOCKED, RELEASED].contains(&name)
+        || class_of(name).is_some()
+}
 
 /// The journal of a farmer.
 pub fn journal(farmer: &str) -> String {

@@ -8,6 +8,7 @@
 //! finished    "id command": ended with exit status 0
 //! failed      "id command": ended otherwise
 //! requeued    "id attempt why": put back into toprocess
+//! toprocess.N the same, of a class of tasks; blocked, released: tasks that wait for others
 //! orders      what farmers were asked to do, and which tasks were added or cancelled
 //! nodes/      one journal per farmer: what it started and how it ended; its lock
 //!             shows that the farmer is alive
@@ -22,7 +23,7 @@
 //! state, journal, membership            what is recorded: state and log, journals, who is alive
 //! liveness, lock                        who is alive as others see it; the lock
 //! transaction, fencing                  how shared files change; how a farmer learns it is fenced
-//! orders, cancel, retry, quarantine, feed, recovery, names, resume, add, edit
+//! orders, blocked, cancel, retry, quarantine, feed, recovery, names, resume, add, edit
 //!                                       what is done by transactions
 //! exclusion, open, folder, session      a workdir as a farmer uses it
 //! copies, check, upgrade, repair        damage, and older formats
@@ -47,6 +48,7 @@ pub mod liveness;
 pub mod lock;
 // The transaction, and what is done by it.
 pub mod add;
+mod blocked;
 pub mod cancel;
 pub mod edit;
 pub mod feed;

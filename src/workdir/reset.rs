@@ -85,6 +85,7 @@ pub fn reset(
     }
     txn.cut_tails()?;
     txn.check_sums()?;
+    txn.gather_all()?;
     let files = NewFiles::write(&mut txn, from)?;
     let kept = keep(dir, txn.state().seq)?;
     let moves = moves(dir, &kept)?;

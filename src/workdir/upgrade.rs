@@ -12,7 +12,7 @@ use crate::workdir::layout::{FAILED, FINISHED, LOCK, REQUEUED, TASKS, TOPROCESS}
 use crate::workdir::liveness::Waiting;
 use crate::workdir::lock::{Held, acquire};
 use crate::workdir::membership;
-use crate::workdir::state::{self, Act, FORMAT, Log, Queue, Rename, State, peek};
+use crate::workdir::state::{self, Act, Log, PLAIN, Queue, Rename, State, peek};
 use std::sync::Arc;
 
 /// Makes a workdir of format 1 one of the present format; any other is left as it is.
@@ -34,7 +34,7 @@ pub fn upgrade(workdir: &Workdir, who: &str, waiting: &mut dyn Waiting) -> Resul
 
 /// The state, when it is of an older format.
 fn old(state: Option<&State>) -> Result<Option<&State>> {
-    let Some(state) = state.filter(|state| state.format < FORMAT) else {
+    let Some(state) = state.filter(|state| state.format < PLAIN) else {
         return Ok(None);
     };
     if state.live > 0 {
@@ -55,11 +55,11 @@ fn replace_lock(
     for Rename { from, to } in &old.renames {
         dir.rename(from, to).if_found("rename", from)?;
     }
-    let name = format!("{LOCK}.format{FORMAT}{NEW}");
+    let name = format!("{LOCK}.format{PLAIN}{NEW}");
     dir.remove(&name).context("remove", &name)?;
     let file = dir.open(&name, Open::CreateNew).context("create", &name)?;
     let mut state = State {
-        format: FORMAT,
+        format: PLAIN,
         seq: old.seq + 1,
         // The log is restarted.
         log: Log {

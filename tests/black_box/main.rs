@@ -37,6 +37,7 @@ mod logs;
 mod max_fail;
 mod on_end;
 mod oracle;
+mod order;
 mod pbs;
 mod python;
 mod refused;

@@ -515,7 +515,9 @@ impl Farmer {
         };
         let number = self.session.number();
         self.shared.lock().oracle.is_idle(number, true);
-        let left = self.session.leave_if_none_waits(&last, &mut self.waiting);
+        let left =
+            self.session
+                .leave_if_none_waits(&last, |state| state.left() > 0, &mut self.waiting);
         self.shared.lock().oracle.is_idle(number, false);
         self.has_left = left?.is_some();
         Ok(self.has_left)
@@ -730,7 +732,8 @@ impl Farmer {
 
     fn turn(&mut self) -> Result<(), Error> {
         let copy = if self.shared.chance(4) {
-            self.session.copy_queue()?
+            self.session
+                .copy_queue(self.session.state().most_claimed())?
         } else {
             None
         };

@@ -10,6 +10,7 @@ use crate::model::polling::{follow_every, look_every};
 use crate::workdir::error::Result;
 use crate::workdir::liveness::Waiting;
 use crate::workdir::membership;
+use crate::workdir::state::State;
 
 impl Ledger {
     /// Without tasks: whether the run is complete for us.
@@ -27,7 +28,9 @@ impl Ledger {
             self.session.refresh_state()?;
             self.show();
         }
-        if self.state().left() > 0 {
+        let (state, placement) = (self.state(), &self.placement);
+        let may_be_released = state.pending() > 0 && state.claimed() > 0;
+        if may_be_released || self.left_for_us() > 0 || placement.has_work(state) {
             return Ok(());
         }
         let is_clean = !self.are_held() && self.reports.is_empty() && !self.session.has_pending();
@@ -67,7 +70,11 @@ impl Ledger {
     /// Leaves, unless tasks were added since we looked.
     fn leave_if_none_waits(&mut self) -> Result<()> {
         let last = self.leave_record(why(Cause::Complete));
-        self.left = self.session.leave_if_none_waits(&last, &mut self.waiter)?;
+        self.left = {
+            let has_work = |state: &State| self.placement.has_work(state);
+            self.session
+                .leave_if_none_waits(&last, has_work, &mut self.waiter)?
+        };
         self.show();
         if self.left.is_some() {
             self.shared.send(Event::Complete);

@@ -21,8 +21,9 @@ impl Ledger {
     /// What the decisions about turns are made from.
     pub(super) fn view(&self) -> LedgerView {
         let counts = self.shared.queue.counts();
-        let (queue, live) = (self.state().queue(), self.state().live);
-        let left = self.backoff.left(Instant::now());
+        let (state, live) = (self.state(), self.state().live);
+        let queue = &state.queues[state.most_claimed()];
+        let for_others = self.backoff.left(Instant::now());
         LedgerView {
             slots: self.shared.processes.len() as u64,
             idle: counts.idle,
@@ -32,7 +33,7 @@ impl Ledger {
             live,
             farmer: self.session.number(),
             generation: queue.generation,
-            left: queue.left.saturating_sub(left),
+            left: self.left_for_us().saturating_sub(for_others),
             cursor: queue.cursor,
             rest: queue.len - queue.cursor,
             has_pending: self.session.has_pending()
@@ -40,6 +41,14 @@ impl Ledger {
                 || self.is_suspect_due(),
             since_turn: self.times.turned.elapsed(),
             since_compaction: self.times.compacted.elapsed(),
+        }
+    }
+
+    /// How many tasks wait that we may claim.
+    pub(super) fn left_for_us(&self) -> u64 {
+        match self.unfit {
+            Some(arrived) if arrived == self.state().arrivals() => 0,
+            _ => self.state().left(),
         }
     }
 
@@ -57,7 +66,7 @@ impl Ledger {
         let mut copy = None;
         if self.view().is_compaction_due(&self.pace) {
             self.times.compacted = Instant::now();
-            copy = self.session.copy_queue()?;
+            copy = self.session.copy_queue(self.state().most_claimed())?;
         }
         let is_doubtful = !self.shared.queue.lease().is_valid();
         if is_doubtful {
@@ -70,10 +79,11 @@ impl Ledger {
         for task in self.shared.queue.retract(self.view().surplus(&self.pace)) {
             self.session.give_back(task, None);
         }
-        let generation = self.state().queue().generation;
+        let generation = self.view().generation;
         let (pace, queue) = (&self.pace, &self.shared.queue);
-        let quarantine = self.quarantine.as_ref();
+        let (quarantine, placement) = (self.quarantine.as_ref(), &self.placement);
         let for_others = self.backoff.left(Instant::now());
+        let mut wanted = 0;
         let claim = |state: &State| {
             let counts = queue.counts();
             let most = match quarantine {
@@ -82,10 +92,13 @@ impl Ledger {
                 _ => u64::MAX,
             };
             let left = state.left().saturating_sub(for_others);
-            let wanted = pace.claim(counts.idle, counts.queued, state.live, left);
-            wanted.min(most).min(left)
+            let claimed = pace.claim(counts.idle, counts.queued, state.live, left);
+            wanted = claimed.min(most).min(left);
+            placement.claim(state, wanted)
         };
         let mut turn = self.session.turn(upto, copy, claim, &mut self.waiter)?;
+        let is_unfit = wanted > 0 && turn.tasks.is_empty() && !self.state().paused;
+        self.unfit = is_unfit.then(|| self.state().arrivals());
         let claiming = self.state().claiming();
         let others = (self.backoff).take_left(&mut turn.tasks, claiming, Instant::now());
         for task in others {
@@ -100,7 +113,7 @@ impl Ledger {
         let (ends, slots) = (std::mem::take(&mut self.ends), self.shared.processes.len());
         self.pace
             .measured(turn_took, held, ends, span.saturating_sub(idle), slots);
-        if self.state().queue().generation != generation {
+        if self.view().generation != generation {
             self.times.compacted = now;
         }
         self.times.read = now;

@@ -16,7 +16,7 @@ use crate::history::{lines, open, open_if_any};
 use crate::model::task::parse_line;
 use crate::workdir::fs::{Dir, RealDir};
 use crate::workdir::layout::{FAILED, FINISHED, LOCK, REQUEUED, TASKS, TOPROCESS};
-use crate::workdir::state::{Act, State, parse_entries, peek};
+use crate::workdir::state::{Act, Queue, State, parse_entries, peek};
 
 /// How many tasks are where.
 #[derive(Clone, Debug, Default)]
@@ -31,6 +31,8 @@ pub struct Counts {
     pub cancelled: u64,
     /// No farmer has claimed them.
     pub waiting: u64,
+    /// Tasks that wait for others.
+    pub blocked: u64,
     /// A farmer has claimed them; they may have started.
     pub claimed: u64,
     /// Removed from the list before they ran.
@@ -78,6 +80,7 @@ impl Counts {
             failed: state.failures(),
             cancelled: state.cancelled,
             waiting: state.left(),
+            blocked: state.pending(),
             claimed: state.claimed(),
             dropped: state.dropped,
             feeding: u64::from(state.feeding),
@@ -110,7 +113,7 @@ impl Counts {
 
     /// Tasks that have not.
     pub fn left(&self) -> u64 {
-        self.waiting + self.claimed
+        self.waiting + self.claimed + self.blocked
     }
 
     /// What changes whenever `failed` does.
@@ -160,10 +163,10 @@ pub(in crate::history) fn current(workdir: &Path, state: Option<&State>, name: &
         .unwrap_or_else(|| workdir.join(name))
 }
 
-/// Up to where the lines of `toprocess` have been claimed, in bytes.
-pub fn cursor(workdir: &Path) -> io::Result<u64> {
+/// The queues of the waiting tasks, that of class 0 first.
+pub fn queues(workdir: &Path) -> io::Result<Vec<Queue>> {
     let state = Counts::read(workdir)?.state;
-    Ok(state.map_or(0, |state| state.queue().cursor))
+    Ok(state.map_or_else(|| vec![Queue::default()], |state| state.queues))
 }
 
 /// The tasks in `failed` now, in the order of their ids.

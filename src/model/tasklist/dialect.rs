@@ -12,15 +12,9 @@ pub(super) const NOT_YET: &[Key] = &[
     Key::Gpus,
     Key::Mem,
     Key::Time,
-    Key::Node,
-    Key::Priority,
     Key::Retries,
     Key::RetryOn,
-    Key::After,
-    Key::AfterAny,
     Key::Creates,
-    // Barriers.
-    Key::Stage,
 ];
 
 /// Which names a task may wait for.

@@ -383,12 +383,6 @@ fn what_holds_for_all_tasks_is_said_of_each() {
     ];
     assert_eq!(read(false), all);
     assert_eq!(read(true)[1], "b #PYTF name=m #PYTF cpus=2 name=n");
-    let what = Dialect::default().with(Attributes::parse(b"name=n priority=1").unwrap());
-    assert!(
-        what.unwrap_err()
-            .contains("'priority' is not supported yet")
-            || !NOT_YET.contains(&Key::Priority)
-    );
 }
 
 #[test]

@@ -501,13 +501,6 @@ mod tests {
         for (list, line, column, part) in [
             ("a\n#PYTF perfix x", 2, 7, "did you mean 'prefix'"),
             ("#PYTF", 1, 6, "a word follows #PYTF"),
-            (
-                "#PYTF name=a priority=4",
-                1,
-                14,
-                "'priority' is not supported yet",
-            ),
-            ("#PYTF barrier", 1, 7, "'barrier' is not supported yet"),
             ("#PYTF barrier all", 1, 15, "only 'ok' follows"),
             ("#PYTF stage=4", 1, 7, "#PYTF barrier"),
             ("#PYTF name a", 1, 7, "write name=VALUE"),

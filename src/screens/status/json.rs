@@ -59,6 +59,7 @@ pub fn status(run: &Run) -> Value {
             "running": run.running(),
             "claimed": counts.claimed,
             "waiting": counts.waiting,
+            "blocked": counts.blocked,
             "left": counts.left(),
             "dropped": counts.dropped,
             "arriving": counts.feeding > 0,

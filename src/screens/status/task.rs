@@ -9,10 +9,12 @@ use serde_json::{Value, json};
 use super::form::COMMAND;
 use super::json::SCHEMA;
 use crate::history::attempts::{Recorded, attempts};
+use crate::history::blocked::{Waits, waits_for};
 use crate::history::commands::Commands;
 use crate::history::logs::{log_tail, unrecorded_log};
 use crate::history::run::Run;
 use crate::history::run::attempt::Attempt;
+use crate::history::run::counts::failed_now;
 use crate::history::{lines, open_if_any};
 use crate::model::attributes::Attributes;
 use crate::model::durations;
@@ -94,7 +96,8 @@ pub(super) fn of(run: &Run, id: TaskId) -> io::Result<Option<Task>> {
             "dropped",
             "its line is no longer in the task list".to_owned(),
         ),
-        _ => match file.map(|_| why_it_waits(run, id)).transpose()?.flatten() {
+        None if let Some(why) = why_it_is_blocked(run, id)? => ("blocked", why),
+        _ => match why_it_waits(run, id)? {
             Some(why) => ("waiting", why),
             None => (
                 "claimed",
@@ -214,14 +217,31 @@ fn requeued(run: &Run, id: TaskId) -> io::Result<Vec<(u32, String)>> {
     Ok(found)
 }
 
-/// Whether a task whose line is in `toprocess` is claimed already, and why it
-/// waits if it is not.
+/// For which tasks a task waits, and the first of them that failed; `None` when for none.
+fn why_it_is_blocked(run: &Run, id: TaskId) -> io::Result<Option<String>> {
+    let Some(state) = &run.counts.state else {
+        return Ok(None);
+    };
+    let Some(Waits { after, any }) = waits_for(&run.workdir, state, id)? else {
+        return Ok(None);
+    };
+    let failed = failed_now(&run.workdir)?;
+    if let Some(one) = failed.iter().find(|id| after.contains(TaskId(**id))) {
+        let what = "pytf retry lets it run again";
+        return Ok(Some(format!("waits for task {one}, which failed: {what}")));
+    }
+    let all = [after, any].map(|ids| ids.to_string());
+    let all: Vec<&str> = all
+        .iter()
+        .map(|ids| &**ids)
+        .filter(|ids| !ids.is_empty())
+        .collect();
+    Ok(Some(format!("waits for tasks {}", all.join(","))))
+}
+
+/// Why a task waits; `None` when it is in no queue.
 fn why_it_waits(run: &Run, id: TaskId) -> io::Result<Option<String>> {
-    // The file begins with tasks that have been claimed since it was written.
-    let state = run.counts.state.as_ref();
-    let cursor = state.map_or(0, |state| state.queue().cursor);
-    let found = place_in_queue(&run.workdir, id, cursor)?;
-    let Some((_, before)) = found.filter(|(at, _)| *at >= cursor) else {
+    let Some(before) = place_in_queue(&run.workdir, id)? else {
         return Ok(None);
     };
     Ok(Some(match (run.slots(), before) {

@@ -18,7 +18,7 @@ use crate::workdir::fs::{File, Open, Workdir};
 use crate::workdir::layout::LOCK;
 use crate::workdir::liveness::{self, Waiting};
 use crate::workdir::mechanism::Mechanism;
-use crate::workdir::state::{self, FORMAT, State};
+use crate::workdir::state::{self, PLAIN, State};
 
 /// A waiter observes the holder at least this often.
 const LOOK: Duration = Duration::from_secs(5);
@@ -207,7 +207,7 @@ fn replace(
         return give_up();
     };
     let mut state = state.unwrap_or_else(|| State::new(workdir.mechanism));
-    if state.format != FORMAT {
+    if state.format < PLAIN {
         // Programs of that format do not know locks of our format.
         return give_up();
     }

@@ -19,12 +19,12 @@ use crate::model::tasklist::Dialect;
 use crate::workdir::error::{Context, Error, Result};
 use crate::workdir::files::{Lines, sum_of};
 use crate::workdir::fs::{Dir, File, NotAFile, Open};
-use crate::workdir::layout::{self, FAILED, FINISHED, ORDERS, REQUEUED, TASKS, TOPROCESS};
+use crate::workdir::layout::{self, BLOCKED, FAILED, FINISHED, ORDERS, REQUEUED, TASKS, class_of};
 use crate::workdir::membership;
 use crate::workdir::orders::Order;
 use crate::workdir::resume::{ListFailure, ListFile};
-use crate::workdir::state::{self, FORMAT, Log, Members, State};
-use crate::workdir::transaction::{RequeueReason, parse_note};
+use crate::workdir::state::{self, Log, Members, PLAIN, State};
+use crate::workdir::transaction::{BlockedLine, RequeueReason, parse_note};
 
 /// What was read from the files.
 #[derive(Default)]
@@ -89,17 +89,18 @@ impl Findings {
         }
         // `tasks` last: where two files know a line, it is right. First when it has its
         // checksum: then no other line is believed.
-        let mut files = [
-            (TOPROCESS, None),
-            (FAILED, Some(Destination::Failed)),
-            (FINISHED, Some(Destination::Finished)),
-            (TASKS, None),
-        ];
+        let queues = dir.list("").context("list", "the workdir")?;
+        let queues = queues.into_iter().filter(|name| class_of(name).is_some());
+        let mut files: Vec<(String, _)> = queues.map(|name| (name, None)).collect();
+        files.push((BLOCKED.into(), None));
+        files.push((FAILED.into(), Some(Destination::Failed)));
+        files.push((FINISHED.into(), Some(Destination::Finished)));
+        files.push((TASKS.into(), None));
         if found.whole.contains(TASKS) {
             files.rotate_right(1);
         }
         for (name, end) in files {
-            found.read_tasks(dir, name, end)?;
+            found.read_tasks(dir, &name, end)?;
         }
         found.read_orders(dir, state.map(|state| state.orders.len))?;
         found.take_cancelled();
@@ -129,10 +130,10 @@ impl Findings {
     fn read_tasks(
         &mut self,
         dir: &Arc<dyn Dir>,
-        name: &'static str,
+        name: &str,
         end: Option<Destination>,
     ) -> Result<()> {
-        self.unusable += count_unusable(dir, name, |line| match parse_line(line) {
+        self.unusable += count_unusable(dir, name, |line| match task_in(name, line) {
             Some((id, text)) if !text.contains(&0) => self.take_task(name, end, id, text),
             _ => false,
         })?;
@@ -140,13 +141,7 @@ impl Findings {
     }
 
     /// A line of a task in this file; whether it may be right.
-    fn take_task(
-        &mut self,
-        name: &'static str,
-        end: Option<Destination>,
-        id: TaskId,
-        text: &[u8],
-    ) -> bool {
+    fn take_task(&mut self, name: &str, end: Option<Destination>, id: TaskId, text: &[u8]) -> bool {
         // What is said of a task may have changed since it ended.
         let known = self.lines.get(&id);
         let known = known.map(|known| command(known) == command(text));
@@ -381,6 +376,14 @@ fn count_unusable(
     Ok(unusable + u64::from(lines.at() < len))
 }
 
+/// The task in a line of this file.
+fn task_in<'l>(name: &str, line: &'l [u8]) -> Option<(TaskId, &'l [u8])> {
+    match name {
+        BLOCKED => BlockedLine::parse(line).map(|task| (task.id, task.line)),
+        _ => parse_line(line),
+    }
+}
+
 /// Whether a file is what the state knows; format 1 knew no more than lengths and
 /// numbers of lines.
 fn is_whole(dir: &Arc<dyn Dir>, state: &State, name: &str) -> Result<bool> {
@@ -391,7 +394,7 @@ fn is_whole(dir: &Arc<dyn Dir>, state: &State, name: &str) -> Result<bool> {
     if file.len().context("look at", name)? < known.len {
         return Ok(false);
     }
-    if state.format < FORMAT {
+    if state.format < PLAIN {
         let mut lines = Lines::new(&*file, 0, known.len);
         let mut n = 0;
         while lines.next().context("read", name)?.is_some() {
@@ -403,16 +406,20 @@ fn is_whole(dir: &Arc<dyn Dir>, state: &State, name: &str) -> Result<bool> {
 }
 
 /// The tasks that have not ended, as far as that is certain: those that are unclaimed,
-/// by a `toprocess` that has its checksum, and those that are open, by a log that has it.
+/// by a queue that has its checksum, and those that are open, by a log that has it.
 fn not_ended(dir: &Arc<dyn Dir>, lock: &dyn File, state: &State) -> Result<BTreeSet<TaskId>> {
     let mut ids = BTreeSet::new();
-    if state.format < FORMAT {
+    if state.format < PLAIN {
         return Ok(ids);
     }
-    if is_whole(dir, state, TOPROCESS)? {
-        let file = dir.open(TOPROCESS, Open::Read).context("open", TOPROCESS)?;
-        let mut lines = Lines::new(&*file, state.queue().cursor, state.queue().len);
-        while let Some(line) = lines.next().context("read", TOPROCESS)? {
+    for (class, queue) in state.queues.iter().enumerate() {
+        let name = &*layout::queue(class);
+        if !is_whole(dir, state, name)? {
+            continue;
+        }
+        let file = dir.open(name, Open::Read).context("open", name)?;
+        let mut lines = Lines::new(&*file, queue.cursor, queue.len);
+        while let Some(line) = lines.next().context("read", name)? {
             ids.extend(parse_line(line).map(|(id, _)| id));
         }
     }

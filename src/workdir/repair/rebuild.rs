@@ -15,7 +15,7 @@ use crate::workdir::layout::{FAILED, FINISHED, LOCK, ORDERS, REQUEUED, TASKS, TO
 use crate::workdir::mechanism::Mechanism;
 use crate::workdir::membership;
 use crate::workdir::state::{self, Act, Log, Queue, State};
-use crate::workdir::transaction::{RequeueReason, note};
+use crate::workdir::transaction::{RequeueReason, has_attributes, note};
 
 /// What a repair made of a workdir.
 #[derive(Debug, Default, PartialEq, Eq)]
@@ -70,6 +70,8 @@ impl Findings {
         (state.dropped, state.cancelled) = (dropped, cancelled);
         (state.tasks, state.requeued) = (tasks.committed(), requeued.committed());
         (state.finished, state.failed) = (finished.committed(), failed.committed());
+        let has_any = self.lines.values().any(|line| has_attributes(line));
+        state.attributes = has_any;
         let generation = state.queue().generation + 1;
         state.set_queue(Queue::unclaimed(left.committed(), left.head(), generation));
         for (name, file) in [
@@ -116,7 +118,9 @@ impl Findings {
             seals: old.seals,
             breaks: old.breaks + 1,
             renewed: old.breaks + 1,
-            queues: old.queues,
+            // The first farmer that joins deals the tasks to their classes again.
+            queues: old.queues.into_iter().take(1).collect(),
+            dealt: old.dealt,
             folder: old.folder,
             orders: old.orders,
             paused: old.paused,

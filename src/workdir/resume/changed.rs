@@ -22,7 +22,7 @@ use crate::workdir::files::{NewFile, lines_of};
 use crate::workdir::layout::{FAILED, FINISHED, TASKS, TOPROCESS};
 use crate::workdir::orders;
 use crate::workdir::retry::take_failed;
-use crate::workdir::transaction::{RequeueReason, Txn};
+use crate::workdir::transaction::{RequeueReason, Txn, has_attributes};
 
 /// How a list differs from the one that the workdir knows.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -153,6 +153,7 @@ pub(super) fn matched(
     list: &ListFile,
     edits: EditPolicy,
 ) -> Result<Matched, ListFailure> {
+    txn.gather_all()?;
     let was_known = txn.state().tasks.lines;
     let is_prepared = txn.state().seq > 0;
     let added = orders::added(txn, 0)?;
@@ -191,6 +192,7 @@ pub(super) fn matched(
     })?;
     let is_same = in_order && next == was_known && lines == of_list;
     if is_same && is_prepared && restored.is_empty() && resaid.is_empty() {
+        deal(txn)?;
         return Ok(Matched::new(remarks, None, Gone::default()));
     }
     let gone = Gone::of(&by_text, &places);
@@ -215,6 +217,8 @@ pub(super) fn matched(
         txn.note_restored(&restored)?;
     }
     txn.replace_queue(queue)?;
+    note_attributes(txn, &new, &resaid);
+    deal(txn)?;
     // If a farmer still runs a task whose line was removed, the next start looks again.
     let is_settled = gone.claimed.is_empty();
     txn.state_mut().list = is_settled.then(|| list.identity.clone());
@@ -253,6 +257,22 @@ fn replace_lines(txn: &mut Txn<'_>, lines: &HashMap<TaskId, Vec<u8>>) -> Result<
         txn.state_mut().set_committed(name, known);
     }
     Ok(())
+}
+
+/// The run has attributes as soon as one of its tasks has.
+fn note_attributes(txn: &mut Txn<'_>, new: &[u8], resaid: &HashMap<TaskId, Vec<u8>>) {
+    let mut new = new.split(|&byte| byte == b'\n');
+    let has_any = new.any(has_attributes) || resaid.values().any(|line| has_attributes(line));
+    txn.state_mut().attributes |= has_any;
+}
+
+/// While farmers work; else the first that joins does it.
+fn deal(txn: &mut Txn<'_>) -> Result<()> {
+    if txn.state().live > 0 {
+        txn.deal()
+    } else {
+        Ok(())
+    }
 }
 
 /// Added tasks that wait go on waiting, after those of the list.

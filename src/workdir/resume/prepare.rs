@@ -12,7 +12,7 @@ use crate::workdir::error::{Context, Error, Result};
 use crate::workdir::fs::{Dir, Open, Workdir};
 use crate::workdir::layout::{self, FAILED, FINISHED, LOCK, REQUEUED, TASKS, TOPROCESS};
 use crate::workdir::liveness::Waiting;
-use crate::workdir::transaction::Txn;
+use crate::workdir::transaction::{Txn, has_attributes};
 use crate::workdir::{journal, membership};
 
 /// What preparing found.
@@ -136,7 +136,7 @@ pub fn prepare_stream(
 fn fresh(txn: &mut Txn<'_>, list: &ListFile) -> Result<Remarks, ListFailure> {
     let mut tasks = txn.new_file(TASKS)?;
     let mut queue = txn.new_file(TOPROCESS)?;
-    let mut next = 0;
+    let (mut next, mut has_any) = (0, false);
     let remarks = list.each(|line| {
         tasks
             .write_task(TaskId(next), line)
@@ -144,6 +144,7 @@ fn fresh(txn: &mut Txn<'_>, list: &ListFile) -> Result<Remarks, ListFailure> {
         queue
             .write_task(TaskId(next), line)
             .context("write", TOPROCESS)?;
+        has_any |= has_attributes(line);
         next += 1;
         Ok(())
     })?;
@@ -152,6 +153,7 @@ fn fresh(txn: &mut Txn<'_>, list: &ListFile) -> Result<Remarks, ListFailure> {
     }
     let known = tasks.committed();
     txn.state_mut().tasks = known;
+    txn.state_mut().attributes = has_any;
     txn.state_mut()
         .set_queue(Queue::unclaimed(queue.committed(), queue.head(), 1));
     txn.replace(TASKS, tasks)?;

@@ -15,19 +15,20 @@ use crate::model::ids::Ids;
 use crate::model::outcome::Destination;
 use crate::model::record::{End, Header, Record};
 use crate::model::task::{Task, TaskId};
+use crate::workdir::blocked::Blocked;
 use crate::workdir::cancel::Cancels;
 use crate::workdir::error::{Error, Result};
 use crate::workdir::feed::Feed;
 use crate::workdir::files::Committed;
 use crate::workdir::journal::{Journal, SharedJournal};
-use crate::workdir::layout::TOPROCESS;
+use crate::workdir::layout;
 use crate::workdir::liveness::{JournalView, Waiting};
 use crate::workdir::membership;
 use crate::workdir::open::Workdir;
 use crate::workdir::orders::{self, Order};
 use crate::workdir::quarantine::{self, OutcomeCursor};
 use crate::workdir::recovery::{self, Fencer, Recovered, Suspect};
-use crate::workdir::transaction::{Attempts, QueueCopy, RequeueReason, Txn};
+use crate::workdir::transaction::{Attempts, Claim, QueueCopy, RequeueReason, Txn};
 use heartbeat::WithHeartbeats;
 
 /// One heartbeat of this number reads the log.
@@ -63,6 +64,8 @@ pub struct Session {
     cancels: Cancels,
     /// Cancelled tasks that were to be given back: the next turn puts them into `failed`.
     cancelled: Vec<Task>,
+    /// The tasks that wait for others.
+    blocked: Blocked,
 }
 
 /// What a turn gave.
@@ -88,11 +91,11 @@ impl Session {
 
     /// Joins: enters the log, and claims as many tasks as `claim` says from the
     /// state it is shown, in which it is alive. Returns the state before as well.
-    pub fn join(
+    pub fn join<'c, C: Into<Claim<'c>>>(
         workdir: &Workdir,
         journal: Journal,
         feeds: bool,
-        claim: impl FnOnce(&State) -> u64,
+        claim: impl FnOnce(&State) -> C,
         waiting: &mut dyn Waiting,
     ) -> Result<(Self, State, Turn)> {
         let journal = SharedJournal::new(journal);
@@ -101,11 +104,11 @@ impl Session {
         waiting.ended(joined)
     }
 
-    fn try_join(
+    fn try_join<'c, C: Into<Claim<'c>>>(
         workdir: &Workdir,
         journal: SharedJournal,
         feeds: bool,
-        claim: impl FnOnce(&State) -> u64,
+        claim: impl FnOnce(&State) -> C,
         waiting: &mut WithHeartbeats<'_>,
     ) -> Result<(Self, State, Turn)> {
         let farmer = journal.lock().farmer().to_owned();
@@ -124,6 +127,8 @@ impl Session {
             }
             txn.cut_tails()?;
             txn.sweep()?;
+            txn.gather_all()?;
+            txn.deal()?;
         }
         let before = txn.state().clone();
         let state = txn.state_mut();
@@ -162,6 +167,7 @@ impl Session {
             orders: before.orders,
             cancels: Cancels::default(),
             cancelled: Vec::new(),
+            blocked: Blocked::default(),
         };
         let waited = locked.saturating_sub(asked);
         let turn = Turn {
@@ -217,22 +223,23 @@ impl Session {
         self.back.push((task, why));
     }
 
-    /// Whether the next turn has anything to settle or to give back.
+    /// Whether the next turn has anything to settle, to give back, or perhaps to release.
     pub fn has_pending(&self) -> bool {
         let fed = self.feed.as_ref().is_some_and(Feed::has_pending);
         let has_back = !self.back.is_empty() || !self.cancelled.is_empty();
-        fed || has_back || !self.unsettled.is_empty()
+        let may_release = self.blocked.is_behind(&self.state);
+        fed || has_back || may_release || !self.unsettled.is_empty()
     }
 
     /// Takes a turn: commits all results and all tasks to give back, and claims as many tasks
     /// as `claim` says for the state that it is given.
     /// `upto` is the end of the journal when the last of the results was put
     /// into it.
-    pub fn turn(
+    pub fn turn<'c, C: Into<Claim<'c>>>(
         &mut self,
         upto: u64,
         copy: Option<QueueCopy>,
-        claim: impl FnOnce(&State) -> u64,
+        claim: impl FnOnce(&State) -> C,
         waiting: &mut dyn Waiting,
     ) -> Result<Turn> {
         self.guarded(waiting, |session, waiting| {
@@ -276,11 +283,11 @@ impl Session {
         done
     }
 
-    fn try_turn(
+    fn try_turn<'c, C: Into<Claim<'c>>>(
         &mut self,
         upto: u64,
         copy: Option<QueueCopy>,
-        claim: impl FnOnce(&State) -> u64,
+        claim: impl FnOnce(&State) -> C,
         waiting: &mut dyn Waiting,
     ) -> Result<Turn> {
         self.sync_journal()?;
@@ -297,7 +304,9 @@ impl Session {
         txn.requeue(&self.back)?;
         // If this turn fails, what it read may never be committed.
         let mut attempts = std::mem::take(&mut self.attempts);
+        let mut blocked = std::mem::take(&mut self.blocked);
         txn.refresh(&mut attempts)?;
+        blocked.release(&mut txn, &attempts)?;
         let tasks = txn.claim(claim(txn.state()), &attempts)?;
         if let Some(copy) = copy {
             txn.adopt_queue(copy)?;
@@ -313,7 +322,7 @@ impl Session {
             leave: false,
         };
         self.state = txn.commit(act)?;
-        self.attempts = attempts;
+        (self.attempts, self.blocked) = (attempts, blocked);
         self.unsettled.clear();
         self.cancelled.clear();
         self.back.clear();
@@ -343,17 +352,18 @@ impl Session {
         ids.into_iter().collect()
     }
 
-    /// A copy of the queue for the next turn to adopt, made without the lock;
+    /// A copy of the queue of a class for the next turn to adopt, made without the lock;
     /// none when another farmer rewrote it at the same moment.
-    pub fn copy_queue(&mut self) -> Result<Option<QueueCopy>> {
+    pub fn copy_queue(&mut self, class: usize) -> Result<Option<QueueCopy>> {
         let Some(state) = peek(&self.workdir.dir)? else {
             return Ok(None);
         };
-        if state.renames.iter().any(|rename| rename.to == TOPROCESS) {
+        let name = layout::queue(class);
+        if class >= state.queues.len() || state.renames.iter().any(|rename| rename.to == name) {
             // What bears the name now may still be the file before.
             return Ok(None);
         }
-        match QueueCopy::make(&self.workdir.dir, &state, self.number) {
+        match QueueCopy::make(&self.workdir.dir, &state, class, self.number) {
             Ok(copy) => Ok(Some(copy)),
             // Rewritten meanwhile, or a full disk: the old file remains the queue.
             Err(Error::Io { .. }) => Ok(None),
@@ -518,21 +528,25 @@ impl Session {
     }
 
     /// Leaves as [`Self::leave`], with this record as the last of the journal, unless tasks
-    /// wait: they may have been added since we looked. `None` when we stay; then we know them.
+    /// wait that can run here, which `has_work` decides: they may have been added since we looked. `None` when we stay; then we know them.
     ///
     /// So who adds tasks to a run with members knows that one of them takes the tasks, or ends
     /// for another reason than that nothing is left to do.
     pub fn leave_if_none_waits(
         &mut self,
         last: &Record,
+        has_work: impl FnOnce(&State) -> bool,
         waiting: &mut dyn Waiting,
     ) -> Result<Option<State>> {
         self.guarded(waiting, |session, waiting| {
             session.sync_journal()?;
             let workdir = session.workdir.clone();
-            let txn = session.membership().begin(&workdir, waiting)?;
-            if txn.state().left() > 0 {
-                session.state = txn.state().clone();
+            let mut txn = session.membership().begin(&workdir, waiting)?;
+            let known = txn.state().clone();
+            session.blocked.release(&mut txn, &session.attempts)?;
+            if has_work(txn.state()) {
+                // What would be released is left to the next turn.
+                (session.state, session.blocked) = (known, Blocked::default());
                 return Ok(None);
             }
             // Others that see that we have left see why, too.
@@ -558,6 +572,9 @@ impl Session {
         let live = txn.state().live;
         if live <= 1 || live <= MANY && txn.state().is_complete() {
             txn.cut_tails()?;
+        }
+        if live <= 1 {
+            txn.gather()?;
         }
         let state = txn.state_mut();
         state.remove_member(self.feed.is_some(), self.is_quarantined);

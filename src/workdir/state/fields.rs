@@ -4,19 +4,29 @@
 
 use std::time::Duration;
 
+use crate::model::class::Class;
 use crate::model::record::is_zero;
 use crate::workdir::files::{Committed, Head, checksum};
-use crate::workdir::layout::{FAILED, FINISHED, ORDERS, REQUEUED, SHARED, TASKS};
+use crate::workdir::layout::{
+    ALWAYS, BLOCKED, FAILED, FINISHED, ORDERS, RELEASED, REQUEUED, TASKS, class_of, queue,
+};
 use crate::workdir::mechanism::Mechanism;
 use serde::{Deserialize, Serialize};
 
-/// The newest format of a workdir that this program reads and writes.
-pub const FORMAT: u32 = 2;
+/// The newest format of a workdir that this program reads and writes: that of a run with
+/// attributes. A program that knows only [`PLAIN`] would forget what it does not know.
+pub const FORMAT: u32 = 3;
+
+/// The format of a run without attributes.
+pub const PLAIN: u32 = 2;
 
 /// A queue of tasks of one class: its file from the cursor on. That of class 0 is
 /// `toprocess`.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Queue {
+    /// What the tasks in it need, and their priority; absent for class 0.
+    #[serde(default, skip_serializing_if = "Class::is_plain")]
+    pub class: Class,
     /// The length of the file in bytes.
     pub len: u64,
     /// Offset of the first unclaimed line.
@@ -49,6 +59,7 @@ impl Queue {
             head,
             sum: file.sum,
             taken: 0,
+            class: Class::default(),
         }
     }
 
@@ -166,6 +177,19 @@ pub struct State {
     pub requeued: Committed,
     /// `tasks`; its number of lines is the next new task's id.
     pub tasks: Committed,
+    /// `blocked`: tasks that wait for others, and for which.
+    #[serde(default, skip_serializing_if = "Committed::is_empty")]
+    pub blocked: Committed,
+    /// `released`: which of them wait no longer.
+    #[serde(default, skip_serializing_if = "Committed::is_empty")]
+    pub released: Committed,
+    /// The transaction that last distributed the waiting tasks to the queues of their classes
+    /// and to `blocked`.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub dealt: u64,
+    /// Whether something is said of tasks beside their commands.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub attributes: bool,
     /// Tasks that vanished from the list before they ran.
     pub dropped: u64,
     /// Farmers that joined and have neither left nor been fenced.
@@ -228,7 +252,7 @@ impl State {
     /// The state of a workdir that is not prepared.
     pub fn new(mechanism: Mechanism) -> Self {
         Self {
-            format: FORMAT,
+            format: PLAIN,
             mechanism,
             queues: vec![Queue::default()],
             ..Self::default()
@@ -243,7 +267,9 @@ impl State {
             REQUEUED => self.requeued,
             TASKS => self.tasks,
             ORDERS => self.orders,
-            _ => self.queue().committed(),
+            BLOCKED => self.blocked,
+            RELEASED => self.released,
+            _ => self.queue_named(name).committed(),
         }
     }
 
@@ -255,26 +281,39 @@ impl State {
             REQUEUED => self.requeued = known,
             TASKS => self.tasks = known,
             ORDERS => self.orders = known,
-            _ => self.set_queue(Queue {
-                len: known.len,
-                left: known.lines,
-                sum: known.sum,
-                ..self.queue()
-            }),
+            BLOCKED => self.blocked = known,
+            RELEASED => self.released = known,
+            _ => {
+                let queue = class_of(name).and_then(|class| self.queues.get_mut(class));
+                if let Some(queue) = queue {
+                    (queue.len, queue.left, queue.sum) = (known.len, known.lines, known.sum);
+                }
+            }
         }
     }
 
-    /// The files of which a part is known: `orders` only once there was an order.
-    pub fn shared_files(&self) -> impl Iterator<Item = &'static str> + use<> {
-        let has_orders = !self.orders.is_empty();
-        SHARED
-            .into_iter()
-            .filter(move |&name| has_orders || name != ORDERS)
+    /// The files of which a part is known; some only once they are needed.
+    pub fn shared_files(&self) -> Vec<String> {
+        let optional = [
+            (ORDERS, self.orders),
+            (BLOCKED, self.blocked),
+            (RELEASED, self.released),
+        ];
+        let optional = optional.into_iter().filter(|(_, known)| !known.is_empty());
+        let names = ALWAYS.into_iter().chain(optional.map(|(name, _)| name));
+        let others = (1..self.queues.len()).map(queue);
+        names.map(str::to_owned).chain(others).collect()
+    }
+
+    /// The queue of which this is the file; an empty one when there is none.
+    pub fn queue_named(&self, name: &str) -> Queue {
+        let class = class_of(name).and_then(|class| self.queues.get(class));
+        class.cloned().unwrap_or_default()
     }
 
     /// The queue of class 0.
     pub fn queue(&self) -> Queue {
-        self.queues.first().copied().unwrap_or_default()
+        self.queues.first().cloned().unwrap_or_default()
     }
 
     /// Changes the queue of class 0.
@@ -285,12 +324,39 @@ impl State {
         }
     }
 
+    /// The class of which the most has been claimed that is still in its file.
+    pub fn most_claimed(&self) -> usize {
+        let classes = 0..self.queues.len();
+        classes
+            .max_by_key(|&class| self.queues[class].cursor)
+            .unwrap_or(0)
+    }
+
+    /// What changes when a task is put into a queue.
+    pub fn arrivals(&self) -> (u64, u64) {
+        let queues = self.queues.iter();
+        queues.fold((0, 0), |(len, generations), queue| {
+            (len + queue.len, generations + queue.generation)
+        })
+    }
+
     /// Number of tasks that failed, without those that were cancelled.
     pub fn failures(&self) -> u64 {
         self.failed.lines.saturating_sub(self.cancelled)
     }
 
-    /// Number of unclaimed tasks, of all classes.
+    /// Number of tasks that wait for others.
+    pub fn pending(&self) -> u64 {
+        self.blocked.lines.saturating_sub(self.released.lines)
+    }
+
+    /// Number of tasks that have ended, wait, or were dropped: all but the claimed ones.
+    fn unclaimed(&self) -> u64 {
+        let ended = self.finished.lines + self.failed.lines;
+        ended + self.dropped + self.left() + self.pending()
+    }
+
+    /// Number of unclaimed tasks, of all classes, that wait for no other task.
     pub fn left(&self) -> u64 {
         self.queues.iter().map(|queue| queue.left).sum()
     }
@@ -324,15 +390,14 @@ impl State {
 
     /// Tasks that some farmer has claimed and not yet settled.
     pub fn claimed(&self) -> u64 {
-        let elsewhere = self.finished.lines + self.failed.lines + self.dropped + self.left();
-        self.tasks.lines.saturating_sub(elsewhere)
+        self.tasks.lines.saturating_sub(self.unclaimed())
     }
 
     /// A contradiction between its numbers: each task is in one place, and a claimed task
     /// needs a member. `None` when there is none.
     pub fn contradiction(&self) -> Option<String> {
         let known = self.tasks.lines;
-        let elsewhere = self.finished.lines + self.failed.lines + self.dropped + self.left();
+        let elsewhere = self.unclaimed();
         if elsewhere > known {
             return Some(format!(
                 "it counts {elsewhere} tasks that ended, wait or were dropped, of {known}"
@@ -343,7 +408,8 @@ impl State {
             .then(|| format!("{claimed} tasks are claimed, but no farmer is alive"))
     }
 
-    /// Whether every task is in `finished` or `failed` and no more can come.
+    /// Whether nothing is left that can run, and no more can come: every task is in `finished`
+    /// or `failed`, or waits for one that is in `failed`.
     pub fn is_complete(&self) -> bool {
         self.left() == 0 && self.claimed() == 0 && self.feeding == 0
     }

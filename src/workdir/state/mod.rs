@@ -31,7 +31,7 @@ mod log;
 mod members;
 mod place;
 
-pub use fields::{FORMAT, ListIdentity, Log, Queue, Rename, State};
+pub use fields::{FORMAT, ListIdentity, Log, PLAIN, Queue, Rename, State};
 pub use lock_file::{
     mechanism_in, no_verdict, peek, read, read_holder, write, write_again, write_holder, write_new,
     write_place,

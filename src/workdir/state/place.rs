@@ -3,7 +3,7 @@
 //!
 //! Guarantee: what is read back is whole, or nothing.
 
-use super::fields::{FORMAT, State};
+use super::fields::{FORMAT, PLAIN, State};
 use crate::workdir::error::{Error, Result};
 use crate::workdir::layout::LOCK;
 use crate::workdir::mechanism::Mechanism;
@@ -35,7 +35,7 @@ pub(super) fn encode(state: &State) -> Result<Vec<u8>> {
 
 /// The first kilobyte of the file.
 pub(super) fn stamp() -> Vec<u8> {
-    let mut text = line_of(&format!("{{\"format\":{FORMAT}}}"));
+    let mut text = line_of(&format!("{{\"format\":{PLAIN}}}"));
     text.resize(STAMP - 1, b' ');
     text.push(b'\n');
     text

@@ -3,6 +3,7 @@ use std::sync::Arc;
 use super::lock_file::place_of;
 use super::place::{STEP, encode};
 use super::*;
+use crate::model::class::Class;
 use crate::workdir::error::Error;
 use crate::workdir::files::{Committed, Head, read_from};
 use crate::workdir::fs::{Dir, File, RealDir};
@@ -74,7 +75,7 @@ fn garbage_is_damage_and_a_newer_format_is_reported() {
     File::write_at(&file, format!("{text:<1023}\n").as_bytes(), 0).unwrap();
     assert!(matches!(
         read(&file),
-        Err(Error::Newer { found: 9, known: 2 })
+        Err(Error::Newer { found: 9, known: 3 })
     ));
 }
 
@@ -102,6 +103,7 @@ fn largest_state() -> State {
         sum: u32::MAX,
     };
     state.set_queue(Queue {
+        class: Class::default(),
         len: u64::MAX,
         cursor: u64::MAX,
         left: u64::MAX,

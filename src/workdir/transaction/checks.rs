@@ -8,7 +8,6 @@ use super::txn::Txn;
 use crate::workdir::error::{Context, Error, Result};
 use crate::workdir::files::{CHANGED, Head, read_full};
 use crate::workdir::fs::File;
-use crate::workdir::layout::TOPROCESS;
 use crate::workdir::lock;
 use crate::workdir::state::Queue;
 
@@ -65,9 +64,9 @@ impl Txn<'_> {
         Ok(length)
     }
 
-    /// What is at the cursor is what was there when the state was written.
-    pub(super) fn check_head(&self, bytes: &[u8]) -> Result<()> {
-        let Queue { cursor, head, .. } = self.state.queue();
+    /// What is at the cursor of a queue is what was there when the state was written.
+    pub(super) fn check_head(&self, name: &str, bytes: &[u8]) -> Result<()> {
+        let Queue { cursor, head, .. } = self.state.queue_named(name);
         if head.fits(bytes) {
             return Ok(());
         }
@@ -75,13 +74,13 @@ impl Txn<'_> {
             "at byte {cursor} it differs from what was recorded: it \
              and the file lock are of different times"
         );
-        Err(self.damaged(TOPROCESS, what))
+        Err(self.damaged(name, what))
     }
 
     /// The same, of an open file.
-    pub(super) fn check_queue(&self, file: &dyn File) -> Result<()> {
+    pub(super) fn check_queue(&self, name: &str, file: &dyn File) -> Result<()> {
         let mut bytes = [0; Head::MOST];
-        let read = read_full(file, &mut bytes, self.state.queue().cursor);
-        self.check_head(&bytes[..read.context("read", TOPROCESS)?])
+        let read = read_full(file, &mut bytes, self.state.queue_named(name).cursor);
+        self.check_head(name, &bytes[..read.context("read", name)?])
     }
 }

@@ -9,17 +9,19 @@
 //! there are: a claim reads k lines at the cursor, a result appends a line.
 //!
 //! Its parts: `checks` (what is checked before something is written), `shared_files` (reading,
-//! appending, replacing), `queue` (`toprocess`), `requeued` (why and how often tasks were put
+//! appending, replacing), `queue` (a queue of waiting tasks), `classes` (one queue per class), `requeued` (why and how often tasks were put
 //! back) and `segments` (the log).
 
 mod checks;
+mod classes;
 mod queue;
 mod requeued;
 mod segments;
 mod shared_files;
 mod txn;
 
-pub use queue::QueueCopy;
+pub(super) use classes::{BlockedLine, has_attributes};
+pub use queue::{Claim, QueueCopy};
 pub(super) use requeued::note;
 pub use requeued::{Attempts, RequeueReason, parse_note};
 pub use txn::Txn;

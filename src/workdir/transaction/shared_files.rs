@@ -13,7 +13,7 @@ use std::io::ErrorKind;
 use super::txn::Txn;
 use crate::workdir::error::{Context, Result};
 use crate::workdir::fs::{File, Open};
-use crate::workdir::layout::{FAILED, FINISHED, TOPROCESS};
+use crate::workdir::layout::{FAILED, FINISHED, class_of};
 use crate::workdir::state::State;
 use crc32fast::Hasher;
 
@@ -46,11 +46,11 @@ impl Txn<'_> {
         mut see: impl FnMut(&[u8]),
     ) -> Result<()> {
         let known = self.state.committed(name);
-        let queue = self.state.queue();
-        let before = match name {
+        let queue = self.state.queue_named(name);
+        let before = match class_of(name) {
             _ if from == 0 => Some(0),
-            TOPROCESS => (from == queue.cursor).then_some(queue.taken),
-            _ => None,
+            Some(_) => (from == queue.cursor).then_some(queue.taken),
+            None => None,
         };
         let file = self.current(name)?;
         let mut lines = Lines::new(&*file, from, known.len);
@@ -75,23 +75,23 @@ impl Txn<'_> {
 
     /// Lets a new file take the place of `name`; the caller sets what the state
     /// knows of it.
-    pub fn replace(&mut self, name: &'static str, new: NewFile) -> Result<()> {
+    pub fn replace(&mut self, name: &str, new: NewFile) -> Result<()> {
         self.may_write()?;
-        if let Some(at) = self.replacing.iter().position(|(to, _)| *to == name) {
+        if let Some(at) = self.replacing.iter().position(|(to, _)| to == name) {
             self.replacing.remove(at);
         }
-        self.replacing.push((name, new));
+        self.replacing.push((name.to_owned(), new));
         Ok(())
     }
 
     /// Appends lines at the committed end of a shared file.
-    pub(in crate::workdir) fn append(&mut self, name: &'static str, lines: &[u8]) -> Result<()> {
+    pub(in crate::workdir) fn append(&mut self, name: &str, lines: &[u8]) -> Result<()> {
         if lines.is_empty() {
             return Ok(());
         }
         let known = self.state.committed(name);
         let after = known.with(lines);
-        if let Some((_, new)) = self.replacing.iter_mut().find(|(to, _)| *to == name) {
+        if let Some((_, new)) = self.replacing.iter_mut().find(|(to, _)| to == name) {
             new.write(lines).context("append to", name)?;
             self.state.set_committed(name, after);
             return Ok(());
@@ -115,7 +115,7 @@ impl Txn<'_> {
 
     /// Opens the file that `name` means in this transaction, to read it; made when absent.
     pub(in crate::workdir) fn current(&mut self, name: &str) -> Result<Box<dyn File>> {
-        let Some((_, new)) = self.replacing.iter_mut().find(|(to, _)| *to == name) else {
+        let Some((_, new)) = self.replacing.iter_mut().find(|(to, _)| to == name) else {
             let opened = match self.dir.open(name, Open::Read) {
                 Err(error) if error.kind() == ErrorKind::NotFound => {
                     // It may stay open after the lock is released, or in a process that is
@@ -136,7 +136,7 @@ impl Txn<'_> {
 
     /// Cuts off what a dead or failed transaction left behind the known ends.
     pub fn cut_tails(&mut self) -> Result<()> {
-        for name in self.state.shared_files() {
+        for name in &self.state.shared_files() {
             let known = self.state.committed(name).len;
             let file = self.current(name)?;
             self.check_last_line(&*file, name, known)?;
@@ -150,7 +150,7 @@ impl Txn<'_> {
     /// Reads all shared files and the log, and compares their checksums.
     pub fn check_sums(&mut self) -> Result<()> {
         self.check_log()?;
-        for name in self.state.shared_files() {
+        for name in &self.state.shared_files() {
             let known = self.state.committed(name);
             let file = self.current(name)?;
             self.length_of(&*file, name, known.len)?;
@@ -161,7 +161,7 @@ impl Txn<'_> {
     }
 
     /// Lets a copy of the known part of a file take its place.
-    pub(super) fn copy(&mut self, name: &'static str) -> Result<()> {
+    pub(super) fn copy(&mut self, name: &str) -> Result<()> {
         let known = self.state.committed(name);
         let file = self.current(name)?;
         self.length_of(&*file, name, known.len)?;

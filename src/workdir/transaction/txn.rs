@@ -3,10 +3,13 @@
 use crate::workdir::error::{Context, Error, Result};
 use crate::workdir::files::{NEW, NewFile};
 use crate::workdir::fs::{Dir, File, Open, Workdir};
-use crate::workdir::layout::{DONE, LOCK, LOGS, RESET, SHARED};
+use crate::workdir::layout::{
+    ALWAYS, BLOCKED, DONE, LOCK, LOGS, ORDERS, RELEASED, RESET, is_shared,
+};
 use crate::workdir::liveness::Waiting;
 use crate::workdir::lock::{self, Held, acquire};
-use crate::workdir::state::{self, Act, FORMAT, Rename, State};
+use crate::workdir::state::{self, Act, FORMAT, PLAIN, Rename, State};
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -22,7 +25,7 @@ pub struct Txn<'a> {
     /// From then on the transaction reads and writes them instead. Dropped, they
     /// are removed: before the lock is given back, since the next one to hold it
     /// uses the same names.
-    pub(super) replacing: Vec<(&'static str, NewFile)>,
+    pub(super) replacing: Vec<(String, NewFile)>,
     pub(super) held: Held,
     /// Files that were only read. They are closed after the lock is released, so the field
     /// comes after it. No file may stay open for writing: NFS would not show us what others
@@ -40,7 +43,7 @@ impl<'a> Txn<'a> {
     pub fn begin(workdir: &'a Workdir, who: &str, waiting: &'a mut dyn Waiting) -> Result<Self> {
         let held = acquire(workdir, who, waiting)?;
         let state = state::read(&*held.file)?.unwrap_or_else(|| State::new(workdir.mechanism));
-        if state.format != FORMAT {
+        if state.format < PLAIN {
             return Err(Error::Older {
                 found: state.format,
                 live: state.live,
@@ -82,8 +85,11 @@ impl<'a> Txn<'a> {
         self.dir.sync_names().context("sync", "the workdir")?;
         if self.state.seq > 0 {
             // Also one of which nothing is known yet: the old holder may have made it.
-            for name in SHARED {
-                self.copy(name)?;
+            let known = self.state.shared_files();
+            let names = ALWAYS.into_iter().chain([ORDERS, BLOCKED, RELEASED]);
+            let names = names.map(str::to_owned).chain(known);
+            for name in names.collect::<BTreeSet<_>>() {
+                self.copy(&name)?;
             }
         }
         self.state.renewed = self.state.breaks;
@@ -127,11 +133,14 @@ impl<'a> Txn<'a> {
         // Checked after the listing, so it has no files of farmers that joined after we lost
         // the lock.
         self.may_write()?;
+        let known = self.state.shared_files();
         for name in names {
             let is_ours = self.replacing.iter().any(|(_, new)| new.name() == name);
             let is_kept = self.is_log_new && state::segment_of(&name).is_some();
             let is_past = is_kept || lock::is_past(&name, self.state.seq);
-            if name.ends_with(NEW) && !is_ours || is_past {
+            // A queue of a class that there is no more, and the like.
+            let is_unused = is_shared(&name) && !known.contains(&name) && name != ORDERS;
+            if name.ends_with(NEW) && !is_ours || is_past || is_unused {
                 self.dir.remove(&name).context("remove", &name)?;
             }
         }
@@ -143,7 +152,7 @@ impl<'a> Txn<'a> {
         for (to, new) in std::mem::take(&mut self.replacing) {
             let rename = Rename {
                 from: new.complete()?,
-                to: to.to_owned(),
+                to,
             };
             self.state.renames.push(rename);
         }
@@ -154,6 +163,7 @@ impl<'a> Txn<'a> {
         }
         self.may_write()?;
         self.state.seq += 1;
+        self.state.format = if self.state.attributes { FORMAT } else { PLAIN };
         self.held.begins();
         let written = {
             let at = self.waiting.micros();

@@ -1,0 +1,381 @@
+//! The waiting tasks of a run with attributes: dealt to one queue per class, and to `blocked`
+//! if they wait for others; gathered again into `toprocess`.
+//!
+//! Guarantee: each waiting task is in one place, a queue or `blocked`, and dealing and gathering
+//! change only the place; what a task waits for is decided when it is dealt, from the tasks that
+//! have not finished at that moment. A run without attributes has one queue and no `blocked`,
+//! and nothing here is called.
+
+use std::collections::btree_map::Entry;
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+
+use memchr::memmem::find;
+
+use super::requeued::Attempts;
+use super::txn::Txn;
+use crate::model::attributes::{Attributes, split};
+use crate::model::class::Class;
+use crate::model::ids::{IdSet, Ids};
+use crate::model::task::{TaskId, parse_line, push_line};
+use crate::workdir::error::{Context, Error, Result};
+use crate::workdir::files::{Committed, NewFile, lines_of};
+use crate::workdir::layout::{self, BLOCKED, FAILED, RELEASED, TOPROCESS};
+use crate::workdir::state::{Members, Queue};
+
+/// From so many classes on, a task joins a class with greater needs rather than a new one. The
+/// commit record has room for some more.
+const MANY: usize = 48;
+
+/// More classes do not fit into the commit record.
+const MOST: usize = 80;
+
+/// Whether something is said of the task with this line.
+pub(in crate::workdir) fn has_attributes(line: &[u8]) -> bool {
+    split(line).1.is_some_and(|text| !text.is_empty())
+}
+
+/// Whether a task may have to wait for others.
+pub(super) fn may_wait_for_others(line: &[u8]) -> bool {
+    let text = split(line).1.unwrap_or_default();
+    [&b"after"[..], b"stage"]
+        .iter()
+        .any(|word| find(text, word).is_some())
+}
+
+/// What is said of the task with this line. What is stored was checked before.
+fn attributes(line: &[u8]) -> Attributes {
+    let text = split(line).1.filter(|text| !text.is_empty());
+    text.and_then(|text| Attributes::parse(text).ok())
+        .unwrap_or_default()
+}
+
+/// The tasks in lines of a queue.
+fn tasks_in(lines: &[u8]) -> impl Iterator<Item = (TaskId, &[u8])> {
+    lines.split(|&byte| byte == b'\n').filter_map(parse_line)
+}
+
+/// The line of a task in `blocked`: its id, the tasks that have to finish before it, those that
+/// have to end, its command.
+pub(in crate::workdir) struct BlockedLine<'a> {
+    pub(in crate::workdir) id: TaskId,
+    pub(in crate::workdir) after: &'a str,
+    pub(in crate::workdir) any: &'a str,
+    pub(in crate::workdir) line: &'a [u8],
+}
+
+impl<'a> BlockedLine<'a> {
+    pub(in crate::workdir) fn parse(text: &'a [u8]) -> Option<Self> {
+        let (id, rest) = parse_line(text)?;
+        let mut words = rest.splitn(3, |&byte| byte == b' ');
+        let mut word = || std::str::from_utf8(words.next()?).ok();
+        let (after, any) = (word()?, word()?);
+        let line = words.next()?;
+        Some(Self {
+            id,
+            after,
+            any,
+            line,
+        })
+    }
+}
+
+/// The tasks that others may wait for: those that have not finished.
+#[derive(Default)]
+struct Unfinished {
+    /// By name: those that have not ended, and those that failed.
+    named: HashMap<String, [Vec<TaskId>; 2]>,
+    /// The same by stage.
+    staged: BTreeMap<u32, [Vec<TaskId>; 2]>,
+    /// The texts of what was asked for before.
+    known: HashMap<WaitsFor, Option<(String, String)>>,
+}
+
+/// For what a task waits, by its attributes.
+#[derive(Clone, PartialEq, Eq, Hash)]
+struct WaitsFor {
+    after: Vec<String>,
+    any: Vec<String>,
+    stage: (u32, bool),
+}
+
+const OPEN: usize = 0;
+const ENDED: usize = 1;
+
+impl Unfinished {
+    fn add(&mut self, id: TaskId, line: &[u8], place: usize) {
+        let text = split(line).1.unwrap_or_default();
+        if [&b"name"[..], b"stage"]
+            .iter()
+            .all(|word| find(text, word).is_none())
+        {
+            self.staged.entry(0).or_default()[place].push(id);
+            return;
+        }
+        let Attributes { name, stage, .. } = attributes(line);
+        if let Some(name) = name {
+            self.named.entry(name).or_default()[place].push(id);
+        }
+        self.staged.entry(stage.number).or_default()[place].push(id);
+    }
+
+    /// The tasks that have to finish before this one, and those that have to end; `None` when
+    /// it waits for none.
+    fn before(&mut self, attributes: &Attributes) -> Option<(String, String)> {
+        let key = WaitsFor {
+            after: attributes.after.clone(),
+            any: attributes.after_any.clone(),
+            stage: (attributes.stage.number, attributes.stage.ok),
+        };
+        if let Some(known) = self.known.get(&key) {
+            return known.clone();
+        }
+        let (mut after, mut any) = (BTreeSet::new(), BTreeSet::new());
+        for name in &key.after {
+            after.extend(self.named.get(name).into_iter().flatten().flatten());
+        }
+        for name in &key.any {
+            any.extend(
+                self.named
+                    .get(name)
+                    .map(|tasks| &tasks[OPEN])
+                    .into_iter()
+                    .flatten(),
+            );
+        }
+        let (number, ok) = key.stage;
+        // Those of earlier stages come before these.
+        let mut earlier = self.staged.range(..number).rev();
+        any.extend(
+            earlier
+                .find(|(_, tasks)| !tasks[OPEN].is_empty())
+                .iter()
+                .flat_map(|(_, tasks)| &tasks[OPEN]),
+        );
+        if ok
+            && let Some(tasks) = number
+                .checked_sub(1)
+                .and_then(|stage| self.staged.get(&stage))
+        {
+            after.extend(tasks.iter().flatten());
+        }
+        let text = |ids: BTreeSet<&TaskId>| {
+            let ids: Ids = ids.into_iter().copied().collect();
+            if ids.is_empty() {
+                "-".to_owned()
+            } else {
+                ids.to_string()
+            }
+        };
+        let waits = !after.is_empty() || !any.is_empty();
+        let found = waits.then(|| (text(after), text(any)));
+        self.known.insert(key, found.clone());
+        found
+    }
+}
+
+/// The new files into which tasks are dealt.
+struct NewFiles {
+    queues: BTreeMap<usize, NewFile>,
+    blocked: Option<NewFile>,
+}
+
+impl Txn<'_> {
+    /// Distributes what waits in `toprocess` to the queues of the classes, and to `blocked`.
+    pub fn deal(&mut self) -> Result<()> {
+        if !self.state.attributes {
+            return Ok(());
+        }
+        let mut attempts = Attempts::default();
+        self.refresh(&mut attempts)?;
+        let mut lines = Vec::new();
+        self.each_waiting(|id, line| push_line(&mut lines, id, line))?;
+        let mut unfinished = self.unfinished(&lines)?;
+        let mut new = NewFiles {
+            queues: BTreeMap::from([(0, self.new_file(TOPROCESS)?)]),
+            blocked: None,
+        };
+        for (id, line) in tasks_in(&lines) {
+            let attributes = attributes(line);
+            let before = unfinished.as_mut().and_then(|all| all.before(&attributes));
+            if let Some((after, any)) = before {
+                let text = [format!("{id} {after} {any} ").as_bytes(), line, b"\n"].concat();
+                let file = match &mut new.blocked {
+                    Some(file) => file,
+                    none => none.insert(self.new_file(BLOCKED)?),
+                };
+                file.write(&text).context("write", BLOCKED)?;
+                continue;
+            }
+            let class = self.class(Class::of(&attributes, attempts.of(id)))?;
+            let file = match new.queues.entry(class) {
+                Entry::Occupied(file) => file.into_mut(),
+                Entry::Vacant(none) => none.insert(self.new_file(&layout::queue(class))?),
+            };
+            file.write_task(id, line).context("write", "a queue")?;
+        }
+        for (class, file) in new.queues {
+            self.replace_queue_of(class, file)?;
+        }
+        if let Some(file) = new.blocked {
+            self.state.blocked = file.committed();
+            self.replace(BLOCKED, file)?;
+        }
+        self.state.dealt = self.state.seq + 1;
+        Ok(())
+    }
+
+    /// The tasks that those in these lines may wait for; `None` when none of them waits.
+    fn unfinished(&mut self, lines: &[u8]) -> Result<Option<Unfinished>> {
+        if !tasks_in(lines).any(|(_, line)| may_wait_for_others(line)) {
+            return Ok(None);
+        }
+        let mut unfinished = Unfinished::default();
+        for (id, line) in tasks_in(lines) {
+            unfinished.add(id, line, OPEN);
+        }
+        let claimed = self.outstanding()?;
+        for (id, line) in &lines_of(self.dir, self.state.tasks, &claimed)? {
+            unfinished.add(*id, line, OPEN);
+        }
+        self.each_line(FAILED, |line| {
+            if let Some((id, line)) = parse_line(line) {
+                unfinished.add(id, line, ENDED);
+            }
+        })?;
+        Ok(Some(unfinished))
+    }
+
+    /// Shows each task in `toprocess` that is not claimed.
+    fn each_waiting(&mut self, mut see: impl FnMut(TaskId, &[u8])) -> Result<()> {
+        let cursor = self.state.queue().cursor;
+        self.each_line_from(cursor, TOPROCESS, |line| {
+            if let Some((id, line)) = parse_line(line) {
+                see(id, line);
+            }
+        })
+    }
+
+    /// Puts all waiting tasks into `toprocess`, in the order of their ids, also those that wait
+    /// for others.
+    pub fn gather_all(&mut self) -> Result<()> {
+        if self.state.blocked.is_empty() {
+            return self.gather();
+        }
+        let mut released = IdSet::default();
+        self.each_line(RELEASED, |line| {
+            let id = std::str::from_utf8(line)
+                .ok()
+                .and_then(|id| id.parse().ok());
+            released.insert(&id.into_iter().collect());
+        })?;
+        let mut lines = Vec::new();
+        self.each_line(BLOCKED, |line| {
+            if let Some(task) = BlockedLine::parse(line).filter(|task| !released.contains(task.id))
+            {
+                push_line(&mut lines, task.id, task.line);
+            }
+        })?;
+        for name in [BLOCKED, RELEASED] {
+            let empty = self.new_file(name)?;
+            self.replace(name, empty)?;
+            self.state.set_committed(name, Committed::default());
+        }
+        self.gather_with(lines)
+    }
+
+    /// Puts the tasks of all queues into `toprocess`, in the order of their ids.
+    pub fn gather(&mut self) -> Result<()> {
+        if self.state.queues.len() == 1 {
+            return Ok(());
+        }
+        self.gather_with(Vec::new())
+    }
+
+    /// The same, with these lines.
+    fn gather_with(&mut self, mut lines: Vec<u8>) -> Result<()> {
+        for class in 0..self.state.queues.len() {
+            let name = layout::queue(class);
+            let cursor = self.state.queues[class].cursor;
+            self.each_line_from(cursor, &name, |line| {
+                lines.extend_from_slice(line);
+                lines.push(b'\n');
+            })?;
+            if class > 0 {
+                let empty = self.new_file(&name)?;
+                self.replace(&name, empty)?;
+            }
+        }
+        let mut tasks: Vec<_> = lines
+            .split(|&byte| byte == b'\n')
+            .filter_map(parse_line)
+            .collect();
+        tasks.sort_by_key(|(id, _)| *id);
+        let mut file = self.new_file(TOPROCESS)?;
+        for (id, line) in tasks {
+            file.write_task(id, line).context("write", TOPROCESS)?;
+        }
+        self.state.queues.truncate(1);
+        self.replace_queue(file)
+    }
+
+    /// Appends tasks, which wait for none, to the queues of their classes. Each is an id, a line,
+    /// and the number of the attempt that comes next.
+    pub(in crate::workdir) fn distribute(&mut self, tasks: &[(TaskId, &[u8], u32)]) -> Result<()> {
+        for (class, lines) in self.by_class(tasks)? {
+            self.enqueue(class, &lines)?;
+        }
+        Ok(())
+    }
+
+    /// The lines of such tasks for each class.
+    pub(super) fn by_class(
+        &mut self,
+        tasks: &[(TaskId, &[u8], u32)],
+    ) -> Result<BTreeMap<usize, Vec<u8>>> {
+        let mut by_class: BTreeMap<usize, Vec<u8>> = BTreeMap::new();
+        for (id, line, attempt) in tasks {
+            let class = self.class(Class::of(&attributes(line), *attempt))?;
+            push_line(by_class.entry(class).or_default(), *id, line);
+        }
+        Ok(by_class)
+    }
+
+    /// The number of a class; a new one when there is none.
+    fn class(&mut self, class: Class) -> Result<usize> {
+        let queues = &mut self.state.queues;
+        if let Some(known) = queues.iter().position(|queue| queue.class == class) {
+            return Ok(known);
+        }
+        if queues.len() >= MANY {
+            for (nth, queue) in queues.iter_mut().enumerate().skip(1) {
+                if let Some(greater) = queue.class.covering(&class) {
+                    queue.class = greater;
+                    return Ok(nth);
+                }
+            }
+        }
+        if queues.len() >= MOST {
+            let what = format!(
+                "the tasks have more than {MOST} different priorities and patterns of nodes, of \
+                 which a workdir cannot keep track: use fewer"
+            );
+            return Err(Error::Refused(what));
+        }
+        queues.push(Queue {
+            class,
+            generation: self.state.seq + 1,
+            ..Queue::default()
+        });
+        Ok(queues.len() - 1)
+    }
+
+    /// The tasks that farmers have claimed and not settled.
+    pub(in crate::workdir) fn outstanding(&self) -> Result<Ids> {
+        let members = Members::after(&self.entries()?);
+        let mut open = IdSet::default();
+        members
+            .iter()
+            .for_each(|member| open.insert(&member.open.ids()));
+        Ok(open.ids())
+    }
+}

@@ -1,0 +1,101 @@
+//! The order of tasks: priorities, barriers, tasks that wait for others, nodes.
+
+use crate::harness::{Done, Farm};
+
+fn said(done: &Done) -> String {
+    String::from_utf8_lossy(&done.stdout).into_owned()
+}
+
+/// What the tasks appended to `order`, a word per line.
+fn order(farm: &Farm) -> Vec<String> {
+    farm.text("order").lines().map(str::to_owned).collect()
+}
+
+/// Where a word stands there.
+fn place(order: &[String], word: &str) -> usize {
+    let found = order.iter().position(|there| there == word);
+    found.unwrap_or_else(|| panic!("{word} has not run: {order:?}"))
+}
+
+#[test]
+fn a_higher_priority_comes_first_then_the_order_of_the_list() {
+    let farm = Farm::of(
+        "echo a >>order\necho b >>order #PYTF priority=-1\necho c >>order #PYTF priority=5\n\
+         echo d >>order\necho e >>order #PYTF priority=5\n",
+    );
+    farm.farm("-n 1").run().exits(0);
+    assert_eq!(order(&farm), ["c", "e", "a", "d", "b"]);
+    assert_eq!(farm.ids("finished").len(), 5);
+    assert!(!farm.path("w/toprocess.1").exists() || farm.text("w/toprocess.1").is_empty());
+}
+
+#[test]
+fn tasks_wait_for_those_that_they_name() {
+    let farm = Farm::of(
+        "echo deployed >>order #PYTF name=deploy after=train\n\
+         sleep 0.3; echo trained >>order #PYTF name=train\n\
+         sleep 0.1; echo trained2 >>order #PYTF name=train\n\
+         echo tested >>order #PYTF after=deploy\n\
+         false #PYTF name=bad\n\
+         echo cleaned >>order #PYTF after-any=bad,train\n\
+         echo never >>order #PYTF after=bad\n",
+    );
+    let done = farm.farm("-n 4").run().exits(1);
+    let ran = order(&farm);
+    for (before, after) in [
+        ("trained", "deployed"),
+        ("trained2", "deployed"),
+        ("deployed", "tested"),
+        ("trained", "cleaned"),
+    ] {
+        assert!(place(&ran, before) < place(&ran, after), "{ran:?}");
+    }
+    assert_eq!(ran.len(), 5, "{ran:?}");
+    assert!(farm.text("w/blocked").contains("6 4 - echo never"));
+    assert!(
+        said(&done).contains("1 waits for a task that failed"),
+        "{}",
+        said(&done)
+    );
+    let status = farm.pytf(["status", "w"]).run().exits(0);
+    assert!(said(&status).contains("1 blocked"), "{}", said(&status));
+    // The same command again changes nothing; a retry that succeeds lets it run.
+    farm.farm("-n 4").run().exits(1);
+    farm.write("tasks.txt", farm.text("tasks.txt").replace("false", "true"));
+    let task = farm.pytf(["status", "w", "--task", "6"]).run().exits(0);
+    assert!(
+        said(&task).contains("waits for task 4, which failed"),
+        "{}",
+        said(&task)
+    );
+    farm.farm("-n 4").run().exits(0);
+    assert_eq!(order(&farm).last().unwrap(), "never");
+}
+
+#[test]
+fn barriers_divide_the_list_and_an_ok_barrier_stays_closed_behind_a_failure() {
+    let list = "sleep 0.2; echo a >>order\nfalse\n#PYTF barrier\necho b >>order\n\
+                test -e good\n#PYTF barrier ok\necho c >>order\necho d >>order\n";
+    let farm = Farm::of(list);
+    farm.farm("-n 4").run().exits(1);
+    assert_eq!(order(&farm), ["a", "b"]);
+    farm.write("good", "");
+    farm.pytf(["retry", "w", "3"]).run().exits(0);
+    farm.farm("-n 4").run().exits(1);
+    let mut ran = order(&farm);
+    ran.sort_unstable();
+    assert_eq!(ran, ["a", "b", "c", "d"]);
+    assert_eq!(farm.ids("failed"), [1]);
+}
+
+#[test]
+fn a_task_runs_on_the_nodes_that_it_names_and_never_blocks_others() {
+    let farm = Farm::of("echo fat >>order #PYTF node=fat*\necho any >>order\n");
+    let done = farm.farm("-n 1").run().exits(1);
+    assert_eq!(order(&farm), ["any"]);
+    assert!(said(&done).contains("node=fat*"), "{}", said(&done));
+    assert_eq!(farm.ids("toprocess"), [0]);
+    farm.farm("-n 1 --label fatnode").run().exits(1);
+    farm.farm("-n 1 --label big,fat*").run().exits(0);
+    assert_eq!(order(&farm), ["any", "fat"]);
+}
