@@ -22,6 +22,7 @@ class Farm:
         self.takeover = takeover
         self.may_overlap = may_overlap
         self.size = 0
+        self.cancelled = set()
         self.kills = 0
         self.random = random.Random()
         self.folder = f"/mnt/{mount}/{name}"
@@ -33,15 +34,17 @@ class Farm:
         self.abandoned = set()
         self.is_judged = False
 
-    def tasks(self, count, seconds):
-        """The list: so many tasks, of so many seconds on average."""
-        self.size = count
-        lines = (
-            f"/mnt/host/./work {self.name}/{number} {self.random.uniform(0, 2 * seconds):.3f} {int(number % 50 == 49)}\n"
-            for number in range(count)
-        )
+    def tasks(self, count, seconds, first=()):
+        """The list: so many tasks, of so many seconds on average; the first ones of exactly so many."""
+        times = [*first, *(self.random.uniform(0, 2 * seconds) for _ in range(count - len(first)))]
+        lines = [f"{self.line(time)}\n" for time in times]
         (self.home / "tasks.txt").write_text("".join(lines))
         self.rig.clients[0].run(f"mkdir {self.folder} && cp /mnt/host/{self.name}/tasks.txt {self.folder}/")
+
+    def line(self, seconds):
+        """The command of one more task: each fiftieth fails."""
+        number, self.size = self.size, self.size + 1
+        return f"/mnt/host/./work {self.name}/{number} {seconds:.3f} {int(number % 50 == 49)}"
 
     def start(self, node):
         """Starts a farmer on a node."""
@@ -93,6 +96,24 @@ class Farm:
         """A command about the run, from a client."""
         return node.run(f"cd {self.folder} && /mnt/host/pytf {command} tasks.txt_workdir {' '.join(words)} 2>&1")
 
+    def cancel(self, node, *tasks):
+        """Cancels tasks from a client, and waits until the journals that the server has say that
+        those of them that have begun were ended."""
+        ended = '"outcome":"cancelled"'
+        count = self.notes(ended) + sum((self.effects / str(task)).exists() for task in tasks)
+        self.pytf(node, "cancel", ",".join(map(str, tasks)))
+        self.cancelled.update(tasks)
+        until(lambda: self.notes(ended) >= count, f"cancelled tasks of {self.name} have ended", 120)
+
+    def edit(self, node, out, changed):
+        """Edits what waits, from a client: one task is taken out, one is another command, and one is
+        new."""
+        script = f"/^{out} /d; s|^{changed} .*|{changed} {self.line(0.1)}|; $a + {self.line(0.1)}"
+        (self.home / "editor").write_text(f"#!/bin/sh\nexec sed -i '{script}' \"$1\"\n")
+        (self.home / "editor").chmod(0o755)
+        node.run(f"cd {self.folder} && VISUAL=/mnt/host/{self.name}/editor /mnt/host/pytf edit tasks.txt_workdir 2>&1")
+        self.cancelled.update((out, changed))
+
     def notes(self, text):
         """How often farmers have noted this, by the journals that the server has."""
         nodes = f"/srv/disk/export/{self.name}/tasks.txt_workdir/nodes"
@@ -105,9 +126,10 @@ class Farm:
         until(lambda: self.notes(note) >= count, f"the farmers of {self.name} note: {note}", 120)
 
     def is_quiet(self):
-        """Whether no task runs."""
-        happened = checker.effects(self.effects, may_overlap=True)
-        return all(attempts[-1].end is not None for attempts in happened.values() if attempts)
+        """Whether no task runs: one that was cancelled never comes to its end."""
+        happened = checker.effects(self.effects, may_overlap=True).items()
+        last = [attempts[-1] for task, attempts in happened if attempts and task not in self.cancelled]
+        return all(attempt.end is not None for attempt in last)
 
     def has_work_on(self, node):
         """Whether tasks run on a node at this moment."""
@@ -137,7 +159,8 @@ class Farm:
         # As the server has it, whatever clients believe.
         self.rig.server.run(f"cp -r /srv/disk/export/{self.name}/tasks.txt_workdir /mnt/host/{self.name}/ && sync")
         workdir = self.home / "tasks.txt_workdir"
-        checker.check(workdir, self.effects, complete=True, may_rework=True, may_overlap=self.may_overlap)
+        books = checker.check(workdir, self.effects, complete=True, may_rework=True, may_overlap=self.may_overlap)
+        checker.require(books.cancelled == self.cancelled, f"cancelled are {sorted(books.cancelled)}")
         happened = checker.effects(self.effects, may_overlap=self.may_overlap)
         starts = sum(len(attempts) for attempts in happened.values())
         ends = sum(attempt.end is not None for attempts in happened.values() for attempt in attempts)
@@ -151,4 +174,4 @@ class Farm:
         """How many tasks have no result, as a client sees it."""
         said = node.run(f"cd {self.folder} && /mnt/host/pytf status --json tasks.txt_workdir 2>/dev/null || true")
         counts = json.loads(said)["tasks"]
-        return counts["total"] - counts["finished"] - counts["failed"]
+        return counts["total"] - counts["finished"] - counts["failed"] - counts["cancelled"]

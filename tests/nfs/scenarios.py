@@ -90,10 +90,15 @@ def steer(rig, farms):
 
     def on(farm):
         one, two = rig.clients
-        farm.tasks(500, seconds=1.5)
+        farm.tasks(500, seconds=1.5, first=(600, 600))
         farm.start_all(each=2)
         farm.wait_for_farmers()
         farm.wait_for_starts(0.05)
+        # One runs on each client, or both on the same one.
+        farm.cancel(one, 0, 480, 481)
+        farm.cancel(two, 1, 482)
+        farm.edit(one, out=483, changed=484)
+        farm.edit(two, out=485, changed=486)
         farm.obeyed(one, "pause", note="the run is paused")
         until(farm.is_quiet, f"what ran of {farm.name} has ended", 60)
         begun = farm.started()
