@@ -15,8 +15,8 @@ use crate::history::commands::Commands;
 use crate::history::ended::ended;
 use crate::history::is_workdir;
 use crate::history::journals::{Journal, journals};
-use crate::history::run::RunError;
-use crate::history::run::counts::{cancellations_now, given_up_now};
+use crate::history::run::counts::{Counts, cancellations_until, given_up_until};
+use crate::history::run::{Run, RunError};
 use crate::model::escape::escape;
 use crate::model::ids::IdSet;
 use crate::model::outcome::Outcome;
@@ -78,10 +78,8 @@ pub fn write_tasks(
     path: &Path,
 ) -> Result<u64, RunError> {
     replace(path, |out| {
-        if !is_workdir(workdir) {
-            return Err(RunError::NoWorkdir(workdir.to_owned()));
-        }
-        let mut tasks = Tasks::read(workdir, ids)?;
+        let counts = Run::counts_of(workdir)?;
+        let mut tasks = Tasks::read(workdir, &counts, ids)?;
         let mut table = Table::new(workdir, form, out, true)?;
         for journal in &tasks.journals {
             let farmer = Names::of(&journal.header);
@@ -131,14 +129,14 @@ struct Last {
 }
 
 impl Tasks {
-    fn read(workdir: &Path, ids: Option<&IdSet>) -> io::Result<Self> {
+    fn read(workdir: &Path, counts: &Counts, ids: Option<&IdSet>) -> io::Result<Self> {
         let last = |is_finished| Last {
             place: if is_finished { FINISHED } else { FAILED },
             attempt: None,
             is_written: false,
             given_up: None,
         };
-        let ended = ended(workdir, ids)?.into_iter();
+        let ended = ended(workdir, counts, ids)?.into_iter();
         let mut last: BTreeMap<TaskId, Last> = ended.map(|(id, done)| (id, last(done))).collect();
         let (journals, mut damage) = (journals(workdir)?, 0);
         for journal in &journals {
@@ -152,7 +150,8 @@ impl Tasks {
             })?;
             damage += damaged.lines;
         }
-        for (id, attempt) in given_up_now(workdir)?.iter() {
+        let state = counts.state.as_ref();
+        for (id, attempt) in given_up_until(workdir, state)?.iter() {
             if let Some(task) = last.get_mut(&TaskId(id))
                 && task.place == FAILED
                 && task.attempt.is_none_or(|last| last <= attempt)
@@ -160,7 +159,7 @@ impl Tasks {
                 (task.attempt, task.given_up) = (None, Some(attempt));
             }
         }
-        for one in cancellations_now(workdir)?.all {
+        for one in cancellations_until(workdir, state)?.all {
             for (first, end) in one.ids.ranges() {
                 for (_, task) in last.range_mut(first..=end) {
                     // A later attempt is not cancelled.

@@ -228,3 +228,14 @@ fn a_change_in_a_waiting_line_while_a_farmer_lives_is_told_at_the_latest_with_th
     farm.farm("").run().exits(0);
     farm.assert_exact(41, &(0..41).collect::<Vec<_>>(), &[]);
 }
+
+#[test]
+fn a_repair_makes_no_file_of_orders_where_none_was_given() {
+    let farm = Farm::of("true\n");
+    farm.farm("").run().exits(0);
+    fs::remove_file(farm.path("w/lock")).unwrap();
+    farm.pytf(["repair", "w"]).run().leaves(0);
+    assert!(!farm.path("w/orders").exists());
+    farm.farm("").run().exits(0);
+    farm.assert_exact(1, &[0], &[]);
+}

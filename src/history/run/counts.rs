@@ -14,6 +14,7 @@ use crate::history::cancellations::Cancellations;
 use crate::history::given_up::GivenUp;
 use crate::history::{lines, open, open_if_any};
 use crate::model::task::parse_line;
+use crate::workdir::files::Committed;
 use crate::workdir::fs::{Dir, RealDir};
 use crate::workdir::layout::{FAILED, FINISHED, LOCK, REQUEUED, TASKS, TOPROCESS};
 use crate::workdir::state::{Act, Queue, State, parse_entries, peek};
@@ -117,10 +118,19 @@ impl Counts {
     }
 
     /// What changes whenever `failed` does.
-    pub(super) fn failed_version(&self) -> Option<(u64, u64, u64)> {
-        let state = self.state.as_ref()?;
-        // A retry rewrites the file: it raises the number of requeued lines.
-        Some((state.failed.len, state.failed.lines, state.requeued.lines))
+    pub(super) fn failed_version(&self) -> Option<FailedVersion> {
+        Some(FailedVersion::of(self.state.as_ref()?))
+    }
+}
+
+/// What changes whenever `failed` does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(in crate::history) struct FailedVersion(Committed, u64);
+
+impl FailedVersion {
+    pub(in crate::history) fn of(state: &State) -> Self {
+        // A retry rewrites the file: it raises the number of requeued lines. A reset lowers it.
+        Self(state.failed, state.requeued.lines)
     }
 }
 
@@ -174,20 +184,20 @@ pub fn failed_now(workdir: &Path) -> io::Result<Vec<u64>> {
     failed_ids(workdir, Counts::read(workdir)?.state.as_ref())
 }
 
-/// What was cancelled up to now.
-pub fn cancellations_now(workdir: &Path) -> io::Result<Cancellations> {
+/// What was cancelled up to this state.
+pub fn cancellations_until(workdir: &Path, state: Option<&State>) -> io::Result<Cancellations> {
     let mut all = Cancellations::default();
-    if let Some(state) = Counts::read(workdir)?.state {
-        all.refresh(workdir, &state)?;
+    if let Some(state) = state {
+        all.refresh(workdir, state)?;
     }
     Ok(all)
 }
 
-/// What was given up up to now.
-pub fn given_up_now(workdir: &Path) -> io::Result<GivenUp> {
+/// What was given up up to this state.
+pub fn given_up_until(workdir: &Path, state: Option<&State>) -> io::Result<GivenUp> {
     let mut all = GivenUp::default();
-    if let Some(state) = Counts::read(workdir)?.state {
-        all.refresh(&current(workdir, Some(&state), REQUEUED), &state)?;
+    if let Some(state) = state {
+        all.refresh(&current(workdir, Some(state), REQUEUED), state)?;
     }
     Ok(all)
 }

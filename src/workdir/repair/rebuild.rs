@@ -83,7 +83,10 @@ impl Findings {
         ] {
             put(dir, &file.complete()?, name)?;
         }
-        if let Some(lines) = self.orders() {
+        let has_orders = dir.inode(ORDERS).context("look at", ORDERS)?.is_some();
+        if let Some(lines) = self.orders()
+            && (has_orders || !lines.is_empty())
+        {
             let mut orders = new(ORDERS)?;
             orders.write(&lines).context("write", ORDERS)?;
             state.orders = orders.committed();
