@@ -557,7 +557,7 @@ fn the_promises_hold_in_every_story() {
         assert_eq!(told.broken, None, "seed {seed}, {} operations", told.ops);
         return;
     }
-    let seeds = number("MODEL_CHECK_SEEDS").unwrap_or(2_500);
+    let seeds = number("MODEL_CHECK_SEEDS").unwrap_or(1_500);
     let from = number("MODEL_CHECK_FROM").unwrap_or(0);
     let began = std::time::Instant::now();
     let AllTold { ops, acts, found } = tell_all(from, from + seeds, Broken::Not, 10);
