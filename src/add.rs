@@ -63,6 +63,9 @@ pub(crate) fn add(args: &Add) -> Result<RunExit, StartError> {
 
 fn read(args: &Add) -> Result<NewTasks, ListFailure> {
     let dialect = Dialect::of(args.plain, std::env::vars_os().map(|(name, _)| name));
+    let said = args.said.attributes();
+    let dialect = said.and_then(|said| dialect.of_added().with(said));
+    let dialect = dialect.map_err(ListFailure::Refused)?;
     match args.source() {
         NewTasksFrom::Stdin => NewTasks::of_stream(io::stdin(), "standard input", &dialect),
         NewTasksFrom::File(path) => of_file(&path, &dialect),

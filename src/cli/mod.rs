@@ -33,7 +33,7 @@ use self::errors::clearer;
 pub use self::farm::{
     FarmArgs, Halt, KeepTaskDir, Lock, Logs, SrunEnv, TEMPORARY, Tasks, default_workdir,
 };
-pub use self::steer::{Add, Cancel, Close, Drain, Edit, NewTasksFrom, Pause, Resume, Stop};
+pub use self::steer::{Add, Cancel, Close, Drain, Edit, NewTasksFrom, Pause, Resume, Said, Stop};
 pub use self::view::{Export, Format, Report, Status, Timeline, Wait, Watch};
 use crate::VERSION;
 use crate::model::ids::Ids;

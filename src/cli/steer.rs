@@ -5,6 +5,7 @@ use std::path::PathBuf;
 
 use clap::Args;
 
+use crate::model::attributes::{Attributes, Key};
 use crate::model::ids::Ids;
 
 /// Add tasks to a run, whether processes work on it or not.
@@ -30,6 +31,90 @@ pub struct Add {
     /// As for a list that is run with --plain.
     #[arg(long)]
     pub plain: bool,
+    /// What is said of each of the tasks.
+    #[command(flatten)]
+    pub said: Box<Said>,
+}
+
+/// What is said of all tasks of a command, unless the line of a task says otherwise.
+///
+/// The values are those of attributes in a list.
+#[derive(Clone, Debug, Default, Args)]
+pub struct Said {
+    /// CPUs of each task
+    #[arg(long, value_name = "N")]
+    pub cpus_per_task: Option<String>,
+    /// GPUs of each task
+    #[arg(long, value_name = "N")]
+    pub gpus_per_task: Option<String>,
+    /// Memory of each task, as in 4G
+    ///
+    /// Several sizes, as in 4G,16G, are those of the attempts in turn.
+    #[arg(long, value_name = "SIZES")]
+    pub mem: Option<String>,
+    /// Time limit of each task
+    #[arg(long, value_name = "TIME")]
+    pub task_timeout: Option<String>,
+    /// The nodes on which they may run, as in fat*
+    ///
+    /// A name with * and ?, or a label.
+    #[arg(long, value_name = "PATTERN")]
+    pub node: Option<String>,
+    /// Larger comes first
+    #[arg(long, value_name = "N", allow_negative_numbers = true)]
+    pub priority: Option<String>,
+    /// How often each is tried again
+    #[arg(long, value_name = "N")]
+    pub retries: Option<String>,
+    /// After which outcomes, as in oom,exit:75
+    ///
+    /// Of exit, signal, timeout, oom, lost and exit:STATUS.
+    #[arg(long, value_name = "OUTCOMES")]
+    pub retry_on: Option<String>,
+    /// The name of the tasks
+    #[arg(long, value_name = "NAME")]
+    pub name: Option<String>,
+    /// The tasks that have to finish before these start
+    #[arg(long, value_name = "NAMES")]
+    pub after: Option<String>,
+    /// The tasks that have to end before these start
+    #[arg(long, value_name = "NAMES")]
+    pub after_any: Option<String>,
+    /// They are finished where this file exists
+    ///
+    /// Then they are not started.
+    #[arg(long, value_name = "FILE")]
+    pub creates: Option<String>,
+}
+
+impl Said {
+    /// The attributes that it stands for, or what is wrong with one.
+    pub fn attributes(&self) -> Result<Attributes, String> {
+        let mut attributes = Attributes::default();
+        for (option, value) in [
+            ("cpus-per-task", &self.cpus_per_task),
+            ("gpus-per-task", &self.gpus_per_task),
+            ("mem", &self.mem),
+            ("task-timeout", &self.task_timeout),
+            ("node", &self.node),
+            ("priority", &self.priority),
+            ("retries", &self.retries),
+            ("retry-on", &self.retry_on),
+            ("name", &self.name),
+            ("after", &self.after),
+            ("after-any", &self.after_any),
+            ("creates", &self.creates),
+        ] {
+            if let Some(value) = value {
+                let set = Key::of(option).and_then(|key| match &**value {
+                    "" => Err("it has no value".to_owned()),
+                    value => attributes.set(key, value),
+                });
+                set.map_err(|what| format!("--{option}: {what}"))?;
+            }
+        }
+        Ok(attributes)
+    }
 }
 
 /// Where new tasks come from.
@@ -57,8 +142,10 @@ impl Add {
 
     /// What is wrong with the request.
     pub(super) fn fault(&self) -> Option<String> {
-        let is_mixed = self.commands.len() > 1 && self.commands.iter().any(|word| word == "-");
-        is_mixed.then(|| "- is standard input: give it alone, or commands".to_owned())
+        if self.commands.len() > 1 && self.commands.iter().any(|word| word == "-") {
+            return Some("- is standard input: give it alone, or commands".to_owned());
+        }
+        self.said.attributes().err()
     }
 }
 
@@ -141,7 +228,7 @@ pub struct Cancel {
 ///
 /// Each line has a task's number and its command, in the order in which the tasks will run. Move
 /// lines, change or delete them, or add some. A task whose line is deleted or changed is
-/// cancelled, and a changed command is a new task. Nothing is locked meanwhile: tasks that are
+/// cancelled, and a changed line is a new task. Nothing is locked meanwhile: tasks that are
 /// claimed before the text is saved are left alone and named.
 #[derive(Clone, Debug, Args)]
 pub struct Edit {

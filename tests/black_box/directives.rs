@@ -148,6 +148,27 @@ fn added_and_edited_tasks_have_attributes() {
         done.stderr
     );
     assert_eq!(farm.text("w/toprocess"), "0 true #PYTF name=a\n");
+    let all = farm.pytf(["add", "x", "--name", "n", "true", "true #PYTF name=m"]);
+    all.run().exits(0);
+    assert_eq!(
+        farm.text("x/toprocess"),
+        "0 true #PYTF name=n\n1 true #PYTF name=m\n"
+    );
+    for (option, value, part) in [
+        (
+            "--mem",
+            "4000",
+            "--mem: '4000' has no unit: 4000M or 4000G?",
+        ),
+        ("--name", "a,b", "--name: a name has no comma"),
+    ] {
+        let done = farm
+            .pytf(["add", "y", option, value, "true"])
+            .run()
+            .exits(2);
+        assert!(done.stderr.contains(part), "{}", done.stderr);
+        assert!(!farm.path("y").exists());
+    }
     let editor = "sed -i 's/name=a/name=b/; $a + true #PYTF  name=c'";
     farm.pytf(["edit", "w"])
         .env("EDITOR", editor)

@@ -227,6 +227,12 @@ const WRONG_WORDS: &[Refused] = &[
     ("a \\\n b #PYTF \\\n time=30", 3, 7, "30s or 30m?"),
     ("#PYTF time=30", 1, 12, "30s or 30m?"),
     (
+        "\\\n#PYTF repeat i=1-3 c {i} #PYTF after=n",
+        1,
+        1,
+        "no task has the name 'n'",
+    ),
+    (
         "#PYTF repeat i=1-2 a {i} #PYTF cpu=4",
         1,
         1,
@@ -504,4 +510,45 @@ proptest! {
     fn rules_hold(list in lists(), cuts in proptest::collection::vec(0..400usize, 0..6)) {
         check_rules(&list, &cuts)?;
     }
+}
+
+/// The same rules for random lists, for as many seconds as `FUZZ_SECONDS` says:
+/// `FUZZ_SECONDS=600 cargo test --lib -- --ignored --nocapture fuzz_lists`
+#[test]
+#[ignore = "runs as long as it is asked to"]
+fn fuzz_lists() {
+    use proptest::strategy::ValueTree as _;
+    use proptest::test_runner::{Config, RngAlgorithm, TestRng, TestRunner};
+    let seconds = std::env::var("FUZZ_SECONDS").ok();
+    let seconds = seconds.and_then(|text| text.parse().ok()).unwrap_or(1);
+    let (begin, limit) = (
+        std::time::Instant::now(),
+        std::time::Duration::from_secs(seconds),
+    );
+    let seed: [u8; 32] = std::array::from_fn(|_| fastrand::u8(..));
+    println!("seed {seed:?}");
+    let rng = TestRng::from_seed(RngAlgorithm::ChaCha, &seed);
+    let mut runner = TestRunner::new_with_rng(Config::default(), rng);
+    let strategy = (lists(), proptest::collection::vec(0..400usize, 0..6));
+    let (mut inputs, mut good) = (0u64, 0u64);
+    while begin.elapsed() < limit {
+        for _ in 0..1000 {
+            let (mut list, cuts) = strategy.new_tree(&mut runner).unwrap().current();
+            // Also lists of which some bytes are any.
+            if fastrand::u8(..4) == 0 && !list.is_empty() {
+                let at = fastrand::usize(..list.len());
+                list[at] = fastrand::u8(..);
+            }
+            inputs += 1;
+            good +=
+                u64::from(tasks_as(complete(), &list, &[]).is_ok_and(|tasks| !tasks.is_empty()));
+            if let Err(error) = check_rules(&list, &cuts) {
+                panic!(
+                    "{:?}, cut at {cuts:?}: {error}",
+                    String::from_utf8_lossy(&list)
+                );
+            }
+        }
+    }
+    println!("{inputs} lists, {good} of them with tasks and without an error");
 }

@@ -226,6 +226,7 @@ impl Parser {
             number,
             has_cr,
             is_suspect: !self.dialect.plain && self.suspicion.falls_on(task),
+            is_made: false,
         };
         let done = if self.dialect.plain {
             self.plain_task(task, seen, emit)
@@ -253,11 +254,7 @@ impl Parser {
             emit(task);
             return Ok(());
         }
-        let column = seen.begin as u64 + 1;
-        let place = Place {
-            line: seen.number,
-            column,
-        };
+        let place = self.place(0, seen);
         self.names.note(attributes, place, self.dialect.names)?;
         // What looks like attributes belongs to the command.
         emit(&joined(task, stored));
@@ -340,7 +337,7 @@ impl Parser {
         let Some(mark) = suspect.and_then(|command| foreign_syntax::find(command, &is_set)) else {
             return Ok(());
         };
-        let Place { line, column } = self.place(seen.begin + mark.at, seen.number);
+        let Place { line, column } = self.place(mark.at, seen);
         let what = mark.what;
         Err(ListError::ForeignSyntax { line, column, what })
     }
@@ -374,7 +371,7 @@ impl Parser {
             None => joined(&around, stored),
             Some((own, _)) => joined(&around, own.to_string().as_bytes()),
         };
-        let place = self.place(seen.begin + at, seen.number);
+        let place = self.place(at, seen);
         self.names.note(attributes, place, self.dialect.names)?;
         let is_suspect = true;
         self.note(&around, Seen { is_suspect, ..seen });
@@ -389,21 +386,17 @@ impl Parser {
         seen: Seen,
         emit: &mut dyn FnMut(&[u8]),
     ) -> Result<(), ListError> {
-        let (mut command, mut parts) = (Vec::new(), std::mem::take(&mut self.parts));
-        // The values have moved what is wrong: only its line is known.
-        let (begin, has_cr, is_suspect) = (0, false, true);
+        let mut command = Vec::new();
         let seen = Seen {
-            begin,
-            has_cr,
-            is_suspect,
+            has_cr: false,
+            is_suspect: true,
+            is_made: true,
             ..seen
         };
-        parts.clear();
         for task in 0..tasks.count() {
             command.clear();
             tasks.push(&mut command, task);
-            self.command(&command, seen, emit)
-                .map_err(in_first_column)?;
+            self.command(&command, seen, emit)?;
         }
         Ok(())
     }
@@ -451,16 +444,24 @@ impl Parser {
         }
     }
 
-    /// The line and the column of this byte of a text that may be joined from several lines.
-    fn place(&self, at: usize, number: u64) -> Place {
+    /// The line and the column of this byte of what was read, which may be joined from several
+    /// lines.
+    fn place(&self, at: usize, seen: Seen) -> Place {
+        if seen.is_made {
+            return Place {
+                line: seen.number,
+                column: 1,
+            };
+        }
+        let at = seen.begin + at;
         let part = self.parts.iter().rev().find(|(begin, _)| *begin <= at);
-        let (begin, line) = part.copied().unwrap_or((0, number));
+        let (begin, line) = part.copied().unwrap_or((0, seen.number));
         let column = (at - begin) as u64 + 1;
         Place { line, column }
     }
 
     fn wrong(&self, Wrong { at, what }: Wrong, seen: Seen) -> ListError {
-        let Place { line, column } = self.place(seen.begin + at, seen.number);
+        let Place { line, column } = self.place(at, seen);
         ListError::Directive { line, column, what }
     }
 }
@@ -475,16 +476,8 @@ struct Seen {
     has_cr: bool,
     /// It may hold a mark or a variable.
     is_suspect: bool,
-}
-
-/// An error of a line of which the columns are not those that the user sees.
-fn in_first_column(mut error: ListError) -> ListError {
-    if let ListError::Directive { column, .. } | ListError::ForeignSyntax { column, .. } =
-        &mut error
-    {
-        *column = 1;
-    }
-    error
+    /// It is not a line of the list but made from one, so its columns are not those of the user.
+    is_made: bool,
 }
 
 /// A buffer to be used again; what a long line needed is given back.
