@@ -18,6 +18,8 @@ pub enum RunExit {
     SomeFailed = 1,
     /// The command line or the task list is wrong; nothing was started.
     Usage = 2,
+    /// The command of `--node-setup` failed.
+    NodeUnusable = 69,
     /// A bug in pytf.
     Bug = 70,
     /// The system refused what every process needs.
@@ -33,7 +35,7 @@ pub enum RunExit {
 }
 
 /// Every status with its name and its meaning, in order.
-pub const TABLE: [(RunExit, &str, &str); 9] = [
+pub const TABLE: [(RunExit, &str, &str); 10] = [
     (
         RunExit::Complete,
         "complete",
@@ -48,6 +50,11 @@ pub const TABLE: [(RunExit, &str, &str); 9] = [
         RunExit::Usage,
         "usage",
         "the command line or the task list is wrong; nothing was started",
+    ),
+    (
+        RunExit::NodeUnusable,
+        "node-unusable",
+        "--node-setup failed, and no task was claimed here: correct it, and run the same command again",
     ),
     (
         RunExit::Bug,
@@ -133,6 +140,7 @@ mod tests {
                 (0, "complete"),
                 (1, "some-failed"),
                 (2, "usage"),
+                (69, "node-unusable"),
                 (70, "bug"),
                 (71, "system"),
                 (74, "workdir-unusable"),
@@ -150,6 +158,7 @@ mod tests {
             Complete,
             SomeFailed,
             Usage,
+            NodeUnusable,
             Bug,
             System,
             WorkdirUnusable,
@@ -159,8 +168,8 @@ mod tests {
         ] {
             // A new variant must be added here, and then to the table.
             match exit {
-                Complete | SomeFailed | Usage | Bug | System | WorkdirUnusable | WorkLeft
-                | Fenced | Interrupted => (),
+                Complete | SomeFailed | Usage | NodeUnusable | Bug | System | WorkdirUnusable
+                | WorkLeft | Fenced | Interrupted => (),
             }
             assert!(exit.sentence().len() > 20);
             assert_eq!(exit.to_string(), exit.name());

@@ -78,6 +78,9 @@ pub(crate) fn farm(tasks: Tasks, workdir: PathBuf, args: FarmArgs) -> Options {
         quiet: args.quiet,
         log_tasks: args.log_tasks,
         on_end: args.on_end,
+        node_setup: args.node_setup,
+        node_teardown: args.node_teardown,
+        node_timeout: args.node_timeout,
         devices: devices(args.devices),
         ignored: ignored(std::env::vars_os().map(|(name, _)| name)),
     }

@@ -228,6 +228,29 @@ pub struct FarmArgs {
           default_value = "1s", help_heading = TIME)]
     pub retry_delay: Duration,
 
+    /// Run this command before the first task here
+    ///
+    /// Each process runs it once, with the shell, before it joins the run. If it fails, the
+    /// process claims nothing, and its exit status is 69. Its output is in WORKDIR/logs. What
+    /// is left of its process group is killed when it has ended.
+    #[arg(long, env = "PYTF_NODE_SETUP", value_name = "CMD", help_heading = TIME)]
+    pub node_setup: Option<OsString>,
+
+    /// Run this command after the last task here
+    ///
+    /// Each process runs it once when it has left the run, also after a signal (for --grace at
+    /// most) and when --node-setup failed. If it fails, a warning says so.
+    #[arg(long, env = "PYTF_NODE_TEARDOWN", value_name = "CMD", help_heading = TIME)]
+    pub node_teardown: Option<OsString>,
+
+    /// Time limit of --node-setup and --node-teardown
+    ///
+    /// Forms: seconds (600), units (90s, 10m, 1h30m), or Slurm's [D-]HH:MM:SS. 0, the
+    /// default, means no limit.
+    #[arg(long, env = "PYTF_NODE_TIMEOUT", value_name = "TIME", value_parser = durations::parse,
+          help_heading = TIME)]
+    pub node_timeout: Option<Duration>,
+
     /// Print a line when a task starts, and one when it ends
     ///
     /// Also with --quiet. Each has the time, the task's id, node and slot, the outcome, and
@@ -437,6 +460,7 @@ impl FarmArgs {
         };
         self.timeout = self.timeout.filter(|limit| !limit.is_zero());
         self.follow = self.follow.filter(|limit| !limit.is_zero());
+        self.node_timeout = self.node_timeout.filter(|limit| !limit.is_zero());
         self.task_timeout = self.task_timeout.filter(|limit| !limit.is_zero());
         Ok((tasks, workdir, self))
     }

@@ -75,10 +75,12 @@ fn is_read(name: &str, variable: &dyn Fn(&str) -> Option<OsString>) -> bool {
 }
 
 /// The variables of options that are not read inside a task.
-const NOT_IN_TASKS: [&str; 5] = [
+const NOT_IN_TASKS: [&str; 7] = [
     "PYTF_WORKDIR",
     "PYTF_GPUS",
     "PYTF_ON_END",
+    "PYTF_NODE_SETUP",
+    "PYTF_NODE_TEARDOWN",
     "PYTF_TASK_DIR",
     "PYTF_KEEP_TASK_DIR",
 ];

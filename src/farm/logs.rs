@@ -309,21 +309,26 @@ impl SlotLogs {
     }
 
     fn create(&self, name: &str, excl: OFlag) -> io::Result<File> {
-        let how = OFlag::O_WRONLY
-            | OFlag::O_APPEND
-            | OFlag::O_CREAT
-            | OFlag::O_CLOEXEC
-            | OFlag::O_NOFOLLOW
-            | OFlag::O_NOCTTY;
-        let rights = self.config.dir.rights();
-        let mode = Mode::from_bits_truncate(rights.file_mode());
-        let file = File::from(openat(&self.config.dir, name, how | excl, mode)?);
-        // Once for each task: only where the mode above is not enough.
-        if rights.must_settle() {
-            rights.settle(&file)?;
-        }
-        Ok(file)
+        create_log(&self.config.dir, name, excl)
     }
+}
+
+/// Opens a log in the workdir, to append to it.
+pub(super) fn create_log(dir: &RealDir, name: &str, excl: OFlag) -> io::Result<File> {
+    let how = OFlag::O_WRONLY
+        | OFlag::O_APPEND
+        | OFlag::O_CREAT
+        | OFlag::O_CLOEXEC
+        | OFlag::O_NOFOLLOW
+        | OFlag::O_NOCTTY;
+    let rights = dir.rights();
+    let mode = Mode::from_bits_truncate(rights.file_mode());
+    let file = File::from(openat(dir, name, how | excl, mode)?);
+    // Once for each task: only where the mode above is not enough.
+    if rights.must_settle() {
+        rights.settle(&file)?;
+    }
+    Ok(file)
 }
 
 impl Drop for SlotLogs {

@@ -9,26 +9,17 @@ use std::collections::HashSet;
 use std::ffi::{CString, OsStr, OsString};
 use std::os::fd::AsFd;
 use std::os::unix::ffi::OsStrExt;
-use std::sync::Arc;
-use std::time::Instant;
+use std::time::Duration;
 
-use crossbeam_channel::{Receiver, bounded, never, select};
-use nix::sys::signal::Signal;
-
-use super::message::Event;
+use super::command::{Command, CommandEnd, Patience};
 use super::shared::Farm;
 use super::summary_scope::{FEW, are_dead};
 use super::supervisor::FarmerEnd;
 use super::task_env::var;
 use crate::exit::RunExit;
 use crate::history::run::{Farmer, Run as Record};
-use crate::host::process::{ProcessEnd, Running, SlotProcess, Spawn, Status, StopReason};
-use crate::host::signals::SUSPENDS;
 use crate::model::escape::{clip, escape};
-use crate::model::farmer::{Cause, GIVE_UP};
-use crate::model::outcome::Outcome;
-use crate::model::task::TaskId;
-use crate::runner::How;
+use crate::model::farmer::Cause;
 use crate::ui::progress::warn;
 use crate::workdir::error::Result;
 use crate::workdir::membership::{Membership, departed, present};
@@ -99,61 +90,22 @@ fn has_ended_any(farm: &Farm, left: &State) -> Result<bool> {
 /// wrong is reported, and changes nothing else.
 pub(super) fn run(farm: &Farm, command: &OsStr, ended: &FarmerEnd, state: &State, exit: RunExit) {
     let shown = clip(&escape(command.as_bytes()), SHOWN);
-    let say = |what: String| warn(&format!("the command of --on-end {what}: {shown}"));
-    let process = Arc::new(SlotProcess::default());
-    let done = match start(farm, command, &process, state, exit) {
-        Ok(done) => done,
-        Err(why) => return say(format!("could not be started ({why})")),
-    };
-    match wait(farm, &process, &done, ended.stop_at) {
-        None => say("does not end, and is left behind".to_owned()),
-        Some(end) if end.stop_reason.is_some() => say("was stopped before its end".to_owned()),
-        Some(end) => match end.status {
-            Status::Exited(0) => {}
-            Status::Exited(code) => say(format!("ended with {}", Outcome::Exit(code))),
-            Status::Signaled(signal) => say(format!("was {}", Outcome::Signal(signal))),
-            Status::Unknown => say("ended, and it is not known how".to_owned()),
-        },
-    }
-}
-
-/// Starts it; its end comes through the channel.
-fn start(
-    farm: &Farm,
-    command: &OsStr,
-    process: &Arc<SlotProcess>,
-    state: &State,
-    exit: RunExit,
-) -> std::result::Result<Receiver<ProcessEnd>, String> {
-    let How::Exec { program, argv } = farm.node.runner.shell_exec(command.as_bytes()) else {
-        return Err("it has a NUL byte".to_owned());
-    };
+    let say = |what: &str| warn(&format!("the command of --on-end {what}: {shown}"));
     let env = environment(farm, state, exit);
     let (stdout, stderr) = (std::io::stdout(), std::io::stderr());
-    let spawn = Spawn {
-        program: &program,
-        argv: &argv,
-        env: &env,
-        stdin: farm.files.null.as_fd(),
-        stdout: stdout.as_fd(),
-        stderr: stderr.as_fd(),
+    let patience = Patience {
+        until: ended.stop_at,
+        after_signal: Duration::ZERO,
+        grace: Some(farm.options.grace),
     };
-    let pid = spawn.start().map_err(|errno| errno.desc().to_owned())?;
-    process.set(Running {
-        pid,
-        id: TaskId(0),
-        attempt: 0,
-        started: Instant::now(),
-        stop_reason: None,
-        noted: true,
-    });
-    let (done, end) = bounded(1);
-    let waited = process.clone();
-    std::thread::Builder::new()
-        .name("on-end".into())
-        .spawn(move || drop(done.send(waited.wait(pid, |_| {}, || {}))))
-        .map_err(|error| error.to_string())?;
-    Ok(end)
+    match Command::start(farm, command, &env, [stdout.as_fd(), stderr.as_fd()]) {
+        Err(why) => say(&format!("could not be started ({why})")),
+        Ok(command) => match command.wait(&farm.inbox, &patience) {
+            CommandEnd::Good => {}
+            CommandEnd::Bad(what) => say(&what),
+            CommandEnd::Signaled => say("was stopped before its end"),
+        },
+    }
 }
 
 /// Our environment, and what the command may want to know of the run.
@@ -170,38 +122,4 @@ fn environment(farm: &Farm, state: &State, exit: RunExit) -> Vec<CString> {
     ours.chain(known)
         .filter_map(|(name, value)| var(name.as_bytes(), value.as_bytes()))
         .collect()
-}
-
-/// Waits for its end. A signal to us, or the end of the allocation, asks it to end: TERM, and
-/// KILL after the grace period. None when it does not even end by that.
-fn wait(
-    farm: &Farm,
-    process: &SlotProcess,
-    done: &Receiver<ProcessEnd>,
-    stop_at: Option<Instant>,
-) -> Option<ProcessEnd> {
-    let stop = |signals: &[Signal]| process.stop(StopReason::Stop, signals);
-    let mut until = stop_at;
-    let mut next = [
-        (&[Signal::SIGTERM, Signal::SIGCONT][..], farm.options.grace),
-        (&[Signal::SIGKILL][..], GIVE_UP),
-    ]
-    .into_iter();
-    loop {
-        let timer = until.map_or_else(never, crossbeam_channel::at);
-        let is_late = select! {
-            recv(done) -> end => return end.ok(),
-            recv(timer) -> _ => true,
-            recv(farm.inbox) -> event => {
-                let is_stop = matches!(event, Ok(Event::Signal(signal)) if signal != SUSPENDS);
-                // Once it was asked to end, its time is over at the deadline.
-                is_stop && next.len() == 2
-            }
-        };
-        if is_late {
-            let (signals, time) = next.next()?;
-            stop(signals);
-            until = Some(Instant::now() + time);
-        }
-    }
 }

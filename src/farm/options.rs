@@ -79,6 +79,12 @@ pub struct Options {
     pub verbose: bool,
     /// Whether to report failures and errors only.
     pub quiet: bool,
+    /// What this process runs before its first task.
+    pub node_setup: Option<OsString>,
+    /// What it runs after its last task.
+    pub node_teardown: Option<OsString>,
+    /// How long each of the two may take; none: without a limit.
+    pub node_timeout: Option<Duration>,
     /// What the last process to leave a complete run runs.
     pub on_end: Option<OsString>,
     /// Whether to print a line when a task starts, and one when it ends.

@@ -7,6 +7,7 @@ use super::clock::since_boot;
 use super::finish::Finish;
 use super::join::Joined;
 use super::lock_wait::{LockWaiter, cancellation};
+use super::node_commands;
 use super::prepare::StartContext;
 use super::reserved_threads::ReservedThreads;
 use super::shared::Farm;
@@ -23,15 +24,33 @@ use crate::workdir::orders::continue_from;
 /// their joining, the process gives up on this node.
 const SHORT_LIVES: u32 = 3;
 
-/// Runs the farm until it is complete or is stopped. It does not join again when its tasks
-/// come from a stream, which the first farmer has read, nor while tasks run that cannot be
-/// ended.
+/// Runs the farm until it is complete or is stopped.
 pub(super) fn run(
-    mut farm: Farm,
+    farm: &mut Farm,
+    member: Member,
+    source: Source,
+    threads: ReservedThreads,
+) -> Result<RunExit, StartError> {
+    let ended = run_farmers(farm, member, source, threads);
+    node_commands::teardown(farm, ended.as_ref().ok().map(|(_, ended)| ended));
+    let (farmer, ended) = ended?;
+    Ok(Finish {
+        farm,
+        farmer: &farmer,
+        ended: &ended,
+    }
+    .exit())
+}
+
+/// Runs one farmer after the other. It does not join again when its tasks come from a stream,
+/// which the first farmer has read, nor while tasks run that cannot be ended. Returns the name
+/// of the last one, and how it ended.
+fn run_farmers(
+    farm: &mut Farm,
     mut member: Member,
     source: Source,
     mut threads: ReservedThreads,
-) -> Result<RunExit, StartError> {
+) -> Result<(String, FarmerEnd), StartError> {
     let is_stream = source.is_stream();
     let mut fed = source.feed(threads.feeder.take());
     let mut short_lives = 0;
@@ -44,7 +63,7 @@ pub(super) fn run(
         let protection = match farm.protect(&member.joined.session) {
             Ok(protection) => protection,
             Err(error) => {
-                leave_at_once(&farm, member.joined, &error);
+                leave_at_once(farm, member.joined, &error);
                 return Err(error);
             }
         };
@@ -54,16 +73,10 @@ pub(super) fn run(
         let is_last = is_stream || ended.slots > 0 || short_lives == SHORT_LIVES;
         if is_last || !ended.farmer.joins_again() {
             ended.progress.finish();
-            let (farm, farmer, ended) = (&farm, &farmer, &ended);
-            return Ok(Finish {
-                farm,
-                farmer,
-                ended,
-            }
-            .exit());
+            return Ok((farmer, ended));
         }
         threads = farm.node.reserve_threads(false)?;
-        member = join_again(&farm, ended, &farmer, takeover)?;
+        member = join_again(farm, ended, &farmer, takeover)?;
         let session = &mut member.joined.session;
         // What cannot be read now, the ledger reads later.
         if continue_from(&session.workdir().dir, session.state(), orders).unwrap_or(true) {

@@ -4,6 +4,7 @@
 //! Guarantee: [`Shared`] keeps a sender of each channel, so a channel is not disconnected while
 //! a thread can still read from it.
 
+use std::ffi::OsString;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -47,6 +48,8 @@ pub(super) struct Farm<'a> {
     /// Ends waits for the lock while no task runs.
     pub(super) cancel: CancelToken,
     pub(super) times: Arc<TaskTimes>,
+    /// The command of `--node-teardown`, as long as it has not been run.
+    pub(super) node_teardown: Option<OsString>,
 }
 
 /// What the threads of one farmer share.

@@ -10,10 +10,12 @@ use crossbeam_channel::{Sender, unbounded};
 use super::clock::Clock;
 use super::lock_wait::{CancelToken, LockWaiter, cancellation};
 use super::message::{Event, ReceivedSignals};
+use super::node_commands;
 use super::node_setup::{Node, task_variables};
 use super::options::Options;
 use super::prepare::StartContext;
 use super::rejoin;
+use super::reserved_threads::ReservedThreads;
 use super::shared::Farm;
 use super::source::Source;
 use super::start_error::StartError;
@@ -40,7 +42,7 @@ pub fn run(options: &Options) -> Result<RunExit, StartError> {
     let threads = node.reserve_threads(source.is_stream())?;
     let progress = begin_progress(options, &node);
     let workdir = open_workdir(options)?;
-    let farm = Farm {
+    let mut farm = Farm {
         files: TaskFiles::open(&workdir.path, options)?,
         workdir,
         node,
@@ -51,12 +53,29 @@ pub fn run(options: &Options) -> Result<RunExit, StartError> {
         received,
         cancel,
         times: Arc::default(),
+        node_teardown: options.node_teardown.clone(),
     };
+    let ran =
+        node_commands::setup(&farm).and_then(|()| run_farm(&mut farm, progress, source, threads));
+    if ran.is_err() && options.node_setup.is_some() {
+        node_commands::teardown(&mut farm, None);
+    }
+    ran
+}
+
+/// Joins the run, and works on it to its end.
+fn run_farm(
+    farm: &mut Farm,
+    progress: Progress,
+    source: Source,
+    threads: ReservedThreads,
+) -> Result<RunExit, StartError> {
+    let (options, clock) = (farm.options, farm.clock);
     let events = Some(farm.events.clone());
     let waiter = LockWaiter::new(farm.cancel.clone(), events, options.takeover);
     let mut start = StartContext {
         waiter: waiter.among(farm.node.allocation.launched()),
-        farm: &farm,
+        farm,
         progress,
     };
     let joined = start.join(&source)?;

@@ -24,6 +24,9 @@ pub enum StartError {
     /// There is no plan for GPUs and CPUs.
     #[error(transparent)]
     Devices(#[from] NoPlan),
+    /// The command of `--node-setup` failed.
+    #[error("{0}")]
+    NodeSetup(String),
     /// The system refuses what every farm needs.
     #[error("cannot {0}: {1}{hint}", hint = hint(.1))]
     System(&'static str, std::io::Error),
@@ -40,6 +43,7 @@ impl StartError {
             Some(_) => RunExit::WorkdirUnusable,
             None => match self {
                 Self::System(..) => RunExit::System,
+                Self::NodeSetup(_) => RunExit::NodeUnusable,
                 Self::List(ListFailure::Unreadable { source, .. }) => refusal::exit(source),
                 // The other processes of the node work.
                 Self::Devices(NoPlan::NoShare { .. }) => RunExit::Complete,

@@ -35,6 +35,7 @@ mod input;
 mod kill_storm;
 mod logs;
 mod max_fail;
+mod node_commands;
 mod on_end;
 mod oracle;
 mod order;
