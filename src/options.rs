@@ -78,6 +78,8 @@ pub(crate) fn farm(tasks: Tasks, workdir: PathBuf, args: FarmArgs) -> Options {
         quiet: args.quiet,
         log_tasks: args.log_tasks,
         on_end: args.on_end,
+        start_delay: args.start_delay,
+        start_interval: args.start_rate.unwrap_or_default(),
         node_setup: args.node_setup,
         node_teardown: args.node_teardown,
         node_timeout: args.node_timeout,

@@ -15,7 +15,7 @@ use clap::{ArgAction, Args, ValueEnum};
 
 use super::device_options::DeviceArgs;
 use super::groups::{ADVANCED, COMMON, LOGS, RESOURCES, TIME, WORKDIR};
-use super::values::{Causes, causes, follow, slots};
+use super::values::{Causes, causes, follow, slots, start_rate};
 use crate::model::attributes::values;
 use crate::model::durations;
 use crate::model::failure_limit::FailureLimit;
@@ -227,6 +227,22 @@ pub struct FarmArgs {
     #[arg(long, env = "PYTF_RETRY_DELAY", value_name = "TIME", value_parser = durations::parse,
           default_value = "1s", help_heading = TIME)]
     pub retry_delay: Duration,
+
+    /// The time between the first starts of two slots
+    ///
+    /// The second slot of this process starts its first task so long after the first one, the
+    /// third twice as long, and so on. Forms: seconds (0.5), units (500ms, 2s), or Slurm's MM:SS.
+    #[arg(long, env = "PYTF_START_DELAY", value_name = "TIME", value_parser = durations::parse,
+          default_value = "0s", help_heading = TIME)]
+    pub start_delay: Duration,
+
+    /// Start at most so many tasks per second: 10/s, 30/m
+    ///
+    /// Of this process, not of the whole run. Without a unit, the number is per second; 30/m is
+    /// per minute, 100/h per hour.
+    #[arg(long, env = "PYTF_START_RATE", value_name = "N", value_parser = start_rate,
+          help_heading = TIME)]
+    pub start_rate: Option<Duration>,
 
     /// Run this command before the first task here
     ///

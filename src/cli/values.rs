@@ -35,6 +35,22 @@ pub(super) fn follow(text: &str) -> Result<Duration, String> {
     }
 }
 
+/// A number of starts per second, or per another unit: the time between two.
+pub(super) fn start_rate(text: &str) -> Result<Duration, String> {
+    let text = text.trim();
+    let (number, unit) = match text.split_once('/') {
+        None => (text, 1.0),
+        Some((number, "s")) => (number, 1.0),
+        Some((number, "m")) => (number, 60.0),
+        Some((number, "h")) => (number, 3600.0),
+        Some(_) => ("", 1.0),
+    };
+    let rate = number.trim().parse::<f64>().ok();
+    rate.filter(|rate| *rate > 0.0)
+        .and_then(|rate| Duration::try_from_secs_f64(unit / rate).ok())
+        .ok_or_else(|| "a number of starts, such as 10/s, 30/m or 0.5 (per second)".to_owned())
+}
+
 pub(super) fn gpus(text: &str) -> Result<Gpus, String> {
     match text.trim() {
         "all" => return Ok(Gpus::All),

@@ -79,6 +79,10 @@ pub struct Options {
     pub verbose: bool,
     /// Whether to report failures and errors only.
     pub quiet: bool,
+    /// The time between the first starts of two slots.
+    pub start_delay: Duration,
+    /// The least time between two starts.
+    pub start_interval: Duration,
     /// What this process runs before its first task.
     pub node_setup: Option<OsString>,
     /// What it runs after its last task.

@@ -21,6 +21,8 @@ const ASK_EVERY: Duration = Duration::from_millis(500);
 /// The queue of one farmer.
 pub struct Queue {
     slots: u64,
+    /// The least time between two starts.
+    interval: Duration,
     inner: Mutex<Inner>,
     changed: Condvar,
     /// For threads that wait for something else than a task: a notification to one of
@@ -123,6 +125,8 @@ struct Inner {
     is_closed: bool,
     /// How many slots were idle when that was last reported to the ledger.
     idle_reported: u64,
+    /// Before this moment nothing is started, since a task was started a moment ago.
+    next_start: Option<Instant>,
     /// After this moment nothing is started.
     paused_after: Option<Instant>,
     is_quarantined: bool,
@@ -143,12 +147,19 @@ impl Queue {
     pub fn new(slots: u32, requests: Sender<LedgerRequest>, lease: Lease) -> Self {
         Self {
             slots: slots.into(),
+            interval: Duration::ZERO,
             inner: Mutex::default(),
             changed: Condvar::new(),
             closed: Condvar::new(),
             requests,
             lease,
         }
+    }
+
+    /// The same, with at least this time between two starts.
+    #[must_use]
+    pub fn starting_every(self, interval: Duration) -> Self {
+        Self { interval, ..self }
     }
 
     /// The farmer's lease.
@@ -183,7 +194,13 @@ impl Queue {
                 continue;
             }
             if let Some(task) = inner.tasks.pop_front() {
-                break Some(task);
+                let Some(time) = self.until_next_start(&mut inner) else {
+                    break Some(task);
+                };
+                inner.tasks.push_front(task);
+                let waited = self.changed.wait_timeout(inner, time);
+                inner = waited.unwrap_or_else(PoisonError::into_inner).0;
+                continue;
             }
             let is_last = inner.idle + inner.barred == self.slots;
             if inner.idle_reported == 0 || is_last && inner.idle_reported < self.slots {
@@ -198,6 +215,20 @@ impl Queue {
         };
         inner.idle -= 1;
         task
+    }
+
+    /// For how long nothing may be started, since another task was started a moment ago. None:
+    /// a task is started now.
+    fn until_next_start(&self, inner: &mut Inner) -> Option<Duration> {
+        if self.interval.is_zero() {
+            return None;
+        }
+        let now = Instant::now();
+        if let Some(at) = inner.next_start.filter(|at| *at > now) {
+            return Some(at - now);
+        }
+        inner.next_start = now.checked_add(self.interval);
+        None
     }
 
     /// Adds claimed tasks at the end.
@@ -282,6 +313,15 @@ impl Queue {
         is_open
     }
 
+    /// Waits for this time, or until the queue is closed; whether it is. Meanwhile the slot is
+    /// not idle: no task is claimed for it.
+    pub fn is_closed_before(&self, time: Duration) -> bool {
+        self.lock().barred += 1;
+        let is_closed = self.is_closed_within(time);
+        self.lock().barred -= 1;
+        is_closed
+    }
+
     /// Its state at this moment.
     pub fn counts(&self) -> QueueCounts {
         let inner = self.lock();
@@ -336,6 +376,31 @@ mod tests {
             !late.has_lapsed_within(Duration::ZERO),
             "it had not run out"
         );
+    }
+
+    /// The next start waits, whoever asks, and not beyond the end of the farm.
+    #[test]
+    fn between_two_starts_is_the_interval() {
+        let (requests, _requests) = crossbeam_channel::unbounded();
+        let lease = Lease::new(3600 * SECOND, since_boot());
+        let queue = Queue::new(2, requests, lease).starting_every(3600 * SECOND);
+        let task = |id| Task {
+            id: crate::model::task::TaskId(id),
+            line: Vec::new(),
+            attempt: 1,
+            failures: 0,
+        };
+        queue.put(vec![task(0), task(1)]);
+        assert_eq!(queue.take().map(|task| task.id.0), Some(0));
+        std::thread::scope(|scope| {
+            let second = scope.spawn(|| queue.take());
+            while queue.counts().idle == 0 {
+                std::thread::yield_now();
+            }
+            queue.close();
+            assert!(second.join().unwrap().is_none());
+        });
+        assert_eq!(queue.counts().queued, 1, "it can be given back");
     }
 
     /// A heartbeat that began before something was refused does not tell whether others

@@ -63,12 +63,17 @@ pub(super) struct Slot {
     pub cpus: Option<Vec<usize>>,
     /// Where it waits for its GPUs.
     pub gates: Option<Arc<Gates>>,
+    /// How long it waits before its first task.
+    pub delay: Duration,
 }
 
 impl Slot {
     /// Runs tasks until the queue is closed.
     pub(super) fn run(mut self) {
         self.bind();
+        if !self.delay.is_zero() && self.shared.queue.is_closed_before(self.delay) {
+            return self.shared.send(Event::SlotDone);
+        }
         while let Some(task) = self.next() {
             match self.attempt_with_devices(&task) {
                 Some((end, suspect)) => self.report(task, end, suspect),

@@ -126,7 +126,9 @@ impl Farm<'_> {
         let (requests, requests_in) = unbounded();
         let (reports, reports_in) = unbounded();
         let lease = Lease::new(good_for(session.takeover()), locked);
-        let queue = Arc::new(Queue::new(node.slots, requests.clone(), lease));
+        let queue = Arc::new(
+            Queue::new(node.slots, requests.clone(), lease).starting_every(options.start_interval),
+        );
         queue.put(tasks);
         let shared = self.share(&session, &queue, requests, reports);
         // Before the slots: it may hold the queue.
@@ -303,6 +305,7 @@ impl Farm<'_> {
                 dirs: self.files.task_dirs.as_ref().map(|plan| plan.of(farmer)),
                 cpus: plan.cpus.clone(),
                 gates: gates.clone(),
+                delay: self.options.start_delay.saturating_mul(number),
             };
             thread.run(move || slot.run());
         }

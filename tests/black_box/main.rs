@@ -47,6 +47,7 @@ mod resume;
 mod retries;
 mod retry;
 mod seeing;
+mod start_rate;
 mod status;
 mod steer;
 mod task_dir;
