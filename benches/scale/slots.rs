@@ -84,6 +84,7 @@ impl Slots {
             }),
             log: None,
             dir: None,
+            skipped: None,
         };
         (run.task, end)
     }

@@ -7,7 +7,7 @@
 
 use std::ffi::CString;
 use std::fs::File;
-use std::io;
+use std::io::{self, ErrorKind};
 use std::os::fd::AsFd;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
@@ -26,7 +26,9 @@ use super::task_env::TaskEnv;
 use crate::host::cpus;
 use crate::host::guard::Row;
 use crate::host::process::{ProcessEnd, Running, Spawn, Status, StopReason, is_passing};
+use crate::model::attributes::{Attributes, split};
 use crate::model::durations;
+use crate::model::escape::escape;
 use crate::model::interruption::is_suspect;
 use crate::model::outcome::{Destination, Outcome};
 use crate::model::record::{End, Record, Used};
@@ -172,10 +174,18 @@ impl Slot {
     /// One attempt of a task; `None` when it was not started because nothing
     /// may start any more, or because it was cancelled.
     fn attempt(&mut self, task: &Task) -> Option<(End, Option<Instant>)> {
+        let unknown = match self.is_done(task) {
+            Ok(None) => None,
+            Ok(Some(file)) => return Some((self.skip(task, file), None)),
+            Err(error) => Some(error?),
+        };
         let permits = self.shared.permits.clone();
         let permit = permits.as_deref().map(LogPermits::acquire);
         let log = self.open_log(task)?;
-        let (start, folder) = self.start_in_folder(task, &log);
+        let (start, folder) = match unknown {
+            None => self.start_in_folder(task, &log),
+            Some(why) => (Started::Cannot { code: 126, why }, None),
+        };
         if let Started::Cannot { why, .. } = &start {
             log.say(why);
         }
@@ -226,6 +236,42 @@ impl Slot {
         Some((end, is_suspect.then_some(now)))
     }
 
+    /// The file by which a task is known to be done (`creates`), where it has one and that is
+    /// there. It proves nothing when an attempt was made before, which may have been stopped
+    /// while it wrote. The error says why it is not known whether the file is there: the task
+    /// would do its work again, or would not do it. None: nothing may start any more.
+    fn is_done(&mut self, task: &Task) -> Result<Option<String>, Option<String>> {
+        let Some(file) = file_of(task) else {
+            return Ok(None);
+        };
+        let what = format!(
+            "find out whether {} of task {} is there",
+            escape(file.as_bytes()),
+            task.id
+        );
+        match self.try_for_a_while(&what, |_| exists(Path::new(&file))) {
+            Ok(is_there) => Ok(is_there.then_some(file)),
+            Err(error) => Err(error.map(|error| format!("cannot {what}: {error}{}", hint(&error)))),
+        }
+    }
+
+    /// The end of a task that was done already.
+    fn skip(&self, task: &Task, file: String) -> End {
+        End {
+            id: task.id,
+            attempt: task.attempt,
+            slot: self.number,
+            at: self.shared.clock.micros(Instant::now()),
+            us: 0,
+            outcome: Outcome::Exit(0),
+            again: None,
+            used: None,
+            log: None,
+            skipped: Some(file),
+            dir: None,
+        }
+    }
+
     fn record(
         &mut self,
         task: &Task,
@@ -252,6 +298,7 @@ impl Slot {
             again: None,
             used,
             log,
+            skipped: None,
             dir: None,
         }
     }
@@ -477,6 +524,24 @@ impl Slot {
     }
 }
 
+/// The file that a task creates, if that would prove that it is done: before its first attempt.
+fn file_of(task: &Task) -> Option<String> {
+    let (_, text) = split(&task.line);
+    let attributes = text.filter(|_| task.attempt == 1).map(Attributes::parse);
+    attributes?.ok()?.creates
+}
+
+/// Whether there is something of this name, seen from the folder in which the farm was started.
+fn exists(path: &Path) -> io::Result<bool> {
+    match std::fs::metadata(path) {
+        Ok(_) => Ok(true),
+        Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) => {
+            Ok(false)
+        }
+        Err(error) => Err(error),
+    }
+}
+
 enum Started {
     Runs { pid: nix::unistd::Pid, at: Instant },
     Cannot { code: i32, why: String },
@@ -488,5 +553,47 @@ impl Started {
         let program = Path::new(std::ffi::OsStr::from_bytes(program.as_bytes()));
         let (code, why) = explain::spawn_error(program, errno as i32);
         Self::Cannot { code, why }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::task::TaskId;
+
+    /// An attempt that was stopped may have left a part of the file.
+    #[test]
+    fn a_file_proves_something_before_the_first_attempt_only() {
+        let file = |line: &str, attempt| {
+            let task = Task {
+                id: TaskId(1),
+                line: line.as_bytes().to_vec(),
+                attempt,
+                failures: 0,
+            };
+            file_of(&task)
+        };
+        assert_eq!(file("make a", 1), None);
+        assert_eq!(file("make a #PYTF cpus=2", 1), None);
+        let line = "make a #PYTF cpus=2 creates=out/a";
+        assert_eq!(file(line, 1).as_deref(), Some("out/a"));
+        assert_eq!(file(line, 2), None);
+    }
+
+    /// What cannot be found out is neither: the task would be done twice, or not at all.
+    #[test]
+    fn an_error_does_not_say_that_a_file_is_absent() {
+        let folder = tempfile::tempdir().unwrap();
+        let is_there = |name: &str| exists(&folder.path().join(name)).map_err(|error| error.kind());
+        std::fs::write(folder.path().join("file"), "").unwrap();
+        std::os::unix::fs::symlink("loop", folder.path().join("loop")).unwrap();
+        std::os::unix::fs::symlink("nowhere", folder.path().join("dangling")).unwrap();
+        assert_eq!(is_there("file"), Ok(true));
+        assert_eq!(is_there("."), Ok(true));
+        for absent in ["none", "file/none", "dangling"] {
+            assert_eq!(is_there(absent), Ok(false), "{absent}");
+        }
+        assert!(is_there("loop").is_err());
+        assert!(is_there(&"long".repeat(100)).is_err());
     }
 }

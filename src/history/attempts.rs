@@ -5,6 +5,7 @@ use std::io;
 
 use super::journals::Journal;
 use super::run::attempt::Attempt;
+use crate::model::escape::escape;
 use crate::model::record::{LogAt, Record};
 use crate::model::task::TaskId;
 
@@ -18,6 +19,22 @@ pub(crate) struct Recorded<'a> {
     pub(crate) log: Option<LogAt>,
     /// The folder that was made for it, on its node, where that was kept.
     pub(crate) dir: Option<String>,
+    /// The file by which it was found to be done, if it was not started.
+    pub(crate) skipped: Option<String>,
+}
+
+impl Recorded<'_> {
+    /// How it ended, in words; none while that is not recorded.
+    pub(crate) fn end_in_words(&self) -> Option<String> {
+        let outcome = self.attempt.outcome.as_ref()?;
+        Some(match &self.skipped {
+            Some(file) => format!(
+                "{outcome} without a start: {} is there",
+                escape(file.as_bytes())
+            ),
+            None => outcome.to_string(),
+        })
+    }
 }
 
 /// The attempts of a task by their numbers.
@@ -28,11 +45,12 @@ pub(crate) fn attempts<'a>(
     let mut found: BTreeMap<u32, Recorded> = BTreeMap::new();
     for journal in journals {
         journal.each_record_of(id, |record| {
-            let (attempt, log, dir) = match record {
-                Record::Start(start) => (Attempt::from(start), None, None),
+            let (attempt, log, dir, skipped) = match record {
+                Record::Start(start) => (Attempt::from(start), None, None, None),
                 Record::End(mut end) => {
                     let (log, dir) = (end.log.take(), end.dir.take());
-                    (Attempt::from(end), log, dir)
+                    let skipped = end.skipped.clone();
+                    (Attempt::from(end), log, dir, skipped)
                 }
                 _ => return Ok(()),
             };
@@ -45,6 +63,7 @@ pub(crate) fn attempts<'a>(
                     attempt,
                     log,
                     dir,
+                    skipped,
                 };
                 found.insert(recorded.attempt.attempt, recorded);
             }

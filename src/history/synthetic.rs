@@ -121,5 +121,6 @@ pub(crate) fn end(id: u64, attempt: u32, slot: u32, at: u64, us: u64, outcome: O
         used: None,
         log: None,
         dir: None,
+        skipped: None,
     })
 }

@@ -225,6 +225,7 @@ mod tests {
             used: None,
             log: None,
             dir: None,
+            skipped: None,
         }
     }
 

@@ -241,6 +241,9 @@ pub struct End {
     /// Where its output is, when it was kept.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub log: Option<LogAt>,
+    /// The file by which it was found to be done: it was not started.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub skipped: Option<String>,
     /// The folder that was made for it, on its node, when that was kept.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub dir: Option<String>,
@@ -419,6 +422,7 @@ mod tests {
             }),
             log: Some(LogAt::whole("logs/log_7.2".into())),
             dir: None,
+            skipped: None,
         });
         let mut out = Vec::new();
         end.push_to(&mut out);

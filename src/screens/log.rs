@@ -351,18 +351,20 @@ pub(crate) fn place(workdir: &Path, id: TaskId) -> io::Result<Option<&'static st
 
 impl Known<'_> {
     fn in_words(&self) -> String {
-        let Recorded {
-            journal, attempt, ..
-        } = match self {
+        let recorded = match self {
             Self::Recorded(recorded) => recorded,
             Self::Unrecorded(Some(file @ (FINISHED | FAILED))) => return (*file).to_owned(),
             Self::Unrecorded(_) => return "just started, or lost with its farmer".to_owned(),
         };
+        let Recorded {
+            journal, attempt, ..
+        } = recorded;
         let host = escape(journal.header.host.as_bytes());
-        match &attempt.outcome {
-            Some(outcome) => {
+        match recorded.end_in_words() {
+            Some(words) if attempt.is_skipped => format!("{words}, on {host}"),
+            Some(words) => {
                 let time = durations::show(micros(attempt.us));
-                format!("{outcome} after {time} on {host}")
+                format!("{words} after {time} on {host}")
             }
             None if journal.is_sealed => format!("{} on {host}", Outcome::Lost),
             None => format!(
@@ -386,7 +388,13 @@ impl Known<'_> {
             let outcome = &recorded.attempt.outcome;
             match (&recorded.log, outcome) {
                 (Some(log), _) => return Ok(log.clone()),
-                (None, Some(outcome)) => return not_kept(outcome.to_string()),
+                (None, Some(outcome)) => {
+                    return not_kept(
+                        recorded
+                            .end_in_words()
+                            .unwrap_or_else(|| outcome.to_string()),
+                    );
+                }
                 (None, None) => runs = !recorded.journal.is_sealed,
             }
         }

@@ -42,7 +42,18 @@ impl TaskLog {
             Destination::ToProcess => "interrupted",
         };
         let mut text = self.begin(task, end.at.saturating_add(us), word, end.slot);
-        let _ = write!(text, ", after {}", show(Duration::from_micros(us)));
+        match &end.skipped {
+            Some(file) => {
+                let _ = write!(
+                    text,
+                    " without a start: {} is there",
+                    escape(file.as_bytes())
+                );
+            }
+            None => {
+                let _ = write!(text, ", after {}", show(Duration::from_micros(us)));
+            }
+        }
         if word == "failed" {
             let _ = write!(text, ": {outcome}");
             if let Some(again) = end.again {

@@ -277,6 +277,7 @@ mod tests {
                 used: None,
                 log: None,
                 dir: None,
+                skipped: None,
             },
         )
     }

@@ -21,6 +21,7 @@ mod check;
 mod clocks;
 mod command_line;
 mod completions;
+mod creates;
 mod damage;
 mod devices;
 mod directives;

@@ -257,6 +257,7 @@ fn end(outcome: Outcome) -> Record {
             part: Some((0, 1)),
         }),
         dir: Some("/tmp/pytf-n1.0.42.7-1.2".into()),
+        skipped: Some("out/1".into()),
     })
 }
 

@@ -685,6 +685,7 @@ impl Farmer {
             used: None,
             log: None,
             dir: None,
+            skipped: None,
         };
         let to = end.destination();
         let journal = self.session.journal();

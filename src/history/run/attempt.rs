@@ -24,6 +24,8 @@ pub struct Attempt {
     pub again: Option<u64>,
     /// What it used, when that is known.
     pub used: Option<Used>,
+    /// Whether it was done already, and not started.
+    pub is_skipped: bool,
 }
 
 impl Attempt {
@@ -63,6 +65,7 @@ impl From<End> for Attempt {
             outcome: Some(end.outcome),
             again: end.again,
             used: end.used,
+            is_skipped: end.skipped.is_some(),
         }
     }
 }

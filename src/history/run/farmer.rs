@@ -91,6 +91,8 @@ pub struct Farmer {
     pub ran: u64,
     /// Attempts that finished.
     pub finished: u64,
+    /// Those of them that were done already, and were not started.
+    pub skipped: u64,
     /// Attempts that failed.
     pub failures: Vec<FailedAttempt>,
     /// How many of them were cancelled.
@@ -265,7 +267,9 @@ impl Farmer {
         self.ran = self.ran.saturating_add(attempt.us);
         let is_over = attempt.again.is_none() && outcome.destination() != Destination::ToProcess;
         self.retried += u64::from(attempt.again.is_some());
-        if outcome.destination() != Destination::ToProcess && !is_cancelled {
+        self.skipped += u64::from(attempt.is_skipped);
+        let has_run = !attempt.is_skipped && !is_cancelled;
+        if outcome.destination() != Destination::ToProcess && has_run {
             self.durations.add(attempt.us);
             keep(&mut self.longest, attempt.us, &attempt);
         }

@@ -39,6 +39,10 @@ pub fn parse(line: &[u8]) -> Option<Attempt> {
                 attempt.again = Some(text.number()?);
                 return Some(());
             }
+            b"skipped" => {
+                attempt.is_skipped = true;
+                return text.skip();
+            }
             b"pid" => {
                 attempt.pid = u32::try_from(text.number()?).ok()?;
                 return Some(());
@@ -257,6 +261,7 @@ mod tests {
                 again,
                 used: used.map(|(user, sys, peak)| Used { user, sys, peak, ..Used::default() }),
                 log: file.map(|file| LogAt { file, stderr: None, part: Some((1, 2)) }),
+                skipped: None,
                 dir: None,
             });
             // -2147483648 has no positive twin; no exit status is like that.
@@ -289,6 +294,19 @@ mod tests {
                 prop_assert_eq!((found.outcome, found.pid), (None, 3));
             }
         }
+    }
+
+    #[test]
+    fn an_end_without_a_start_is_told_from_others() {
+        let end = |more: &str| {
+            let line =
+                r#"{"event":"end","id":1,"attempt":1,"slot":0,"at":5,"us":0,"outcome":{"exit":0}"#;
+            parse(format!("{line}{more}}}").as_bytes())
+                .unwrap()
+                .is_skipped
+        };
+        assert!(end(r#","skipped":"out/\"a""#));
+        assert!(!end(""));
     }
 
     #[test]

@@ -282,6 +282,7 @@ fn attempts(count: u64, slots: u32, used: Used, outcome: &Outcome) -> Vec<Record
             used,
             log: None,
             dir: None,
+            skipped: None,
         };
         Record::End(end)
     });

@@ -14,7 +14,6 @@ pub(super) const NOT_YET: &[Key] = &[
     Key::Time,
     Key::Retries,
     Key::RetryOn,
-    Key::Creates,
 ];
 
 /// Which names a task may wait for.

@@ -196,6 +196,22 @@ fn the_outputs_of_a_split_log_are_shown_together_or_alone() {
     assert_eq!(shown(&dir, 2, None, false).0, "so farwarning\n");
 }
 
+/// A task that was done already has no log; why, is told.
+#[test]
+fn an_attempt_that_was_not_started_is_no_lost_log() {
+    let dir = all_kinds();
+    let at = 1_800_000_000_000_000;
+    let Record::End(mut record) = end(4, 1, 0, 20, 0, Outcome::Exit(0)) else {
+        unreachable!();
+    };
+    record.skipped = Some("out/\u{1b}4".to_owned());
+    dir.journal("n3.0.1.1", &[header("n3", at, 1), Record::End(record)]);
+    let (none, why) = shown(&dir, 4, None, false);
+    assert_eq!(none, "");
+    let words = "task 4 (finished without a start: out/^[4 is there)";
+    assert!(why.contains(words), "{why}");
+}
+
 #[test]
 fn a_workdir_of_pytaskfarmer_has_logs_and_no_journals() {
     let dir = workdir(&[]);

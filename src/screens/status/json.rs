@@ -70,6 +70,7 @@ pub fn status(run: &Run) -> Value {
             "failed": sum(Farmer::failed),
             "cancelled": sum(|farmer| farmer.cancelled),
             "interrupted": sum(|farmer| farmer.interrupted),
+            "skipped": sum(|farmer| farmer.skipped),
         },
         "rate": run.rate(),
         "eta": { "low": low, "high": high, "unknown": unknown },

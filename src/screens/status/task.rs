@@ -63,6 +63,8 @@ struct TaskAttempt {
     dir: Option<String>,
     /// What time it is there.
     now: u64,
+    /// The file by which it was found to be done.
+    skipped: Option<String>,
     is_running: bool,
     /// Whether it failed and the task finished on another node.
     is_nodes: bool,
@@ -138,6 +140,7 @@ fn task_attempts(run: &Run, id: TaskId) -> io::Result<BTreeMap<u32, TaskAttempt>
             mut attempt,
             log,
             dir,
+            skipped,
         } = recorded;
         let mut farmers = run.farmers.iter();
         let farmer = farmers.find(|farmer| farmer.journal.name == journal.name);
@@ -162,6 +165,7 @@ fn task_attempts(run: &Run, id: TaskId) -> io::Result<BTreeMap<u32, TaskAttempt>
             log,
             dir: dir.map(|dir| escape(dir.as_bytes())),
             now,
+            skipped: skipped.map(|file| escape(file.as_bytes())),
             is_running,
         };
         (number, attempt)
@@ -261,6 +265,10 @@ impl TaskAttempt {
     fn words(&self) -> String {
         match &self.attempt.outcome {
             Some(outcome) if self.attempt.again.is_some() => format!("{outcome}, tried again"),
+            Some(outcome) if self.skipped.is_some() => {
+                let file = self.skipped.as_deref().unwrap_or_default();
+                format!("{outcome} without a start: {file} is there")
+            }
             Some(outcome) => outcome.to_string(),
             None if self.is_running => "running".to_owned(),
             None => "ended, but how is not recorded".to_owned(),
@@ -280,11 +288,10 @@ impl TaskAttempt {
     fn push_to(&self, out: &mut String, style: &OutputStyle) {
         let attempt = &self.attempt;
         let time = durations::show(micros(attempt.us));
-        let head = format!(
-            "  attempt {}  {}  after {time}",
-            attempt.attempt,
-            self.words()
-        );
+        let mut head = format!("  attempt {}  {}", attempt.attempt, self.words());
+        if self.skipped.is_none() {
+            head += &format!("  after {time}");
+        }
         let head = style.clip(&head, style.width);
         let _ = writeln!(out, "\n{}", style.paint(self.paint(), &head));
         let pid = format!(", pid {}", attempt.pid);
@@ -336,6 +343,7 @@ impl TaskAttempt {
             json["outcome"] = word.into();
         }
         json["words"] = self.words().into();
+        json["skipped"] = self.skipped.clone().into();
         json["dir"] = self.dir.clone().into();
         json["fault"] = self.is_nodes.then_some("node").into();
         json["pid"] = (attempt.pid > 0).then_some(attempt.pid).into();

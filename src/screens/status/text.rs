@@ -150,6 +150,13 @@ impl Screen<'_> {
             parts.push(format!("{ago} from the first start"));
         }
         self.facts(&parts);
+        let skipped: u64 = run.farmers.iter().map(|farmer| farmer.skipped).sum();
+        if skipped > 0 {
+            let skipped = grouped(skipped);
+            self.facts(&[format!(
+                "{skipped} finished without a start: their files were there"
+            )]);
+        }
         let (times, peaks) = (run.durations(), run.peaks());
         if let (Some(median), Some(most)) = (times.quantile(0.5), times.quantile(0.95)) {
             let show = |us| durations::show(micros(us));
