@@ -25,6 +25,7 @@ pub(crate) fn farm(tasks: Tasks, workdir: PathBuf, args: FarmArgs) -> Options {
         slots: args.slots(),
         timeout: args.timeout,
         task_timeout: args.task_timeout,
+        mem_kib: args.mem,
         grace: args.grace,
         takeover: args.takeover,
         end: match args.walltime {
@@ -51,12 +52,7 @@ pub(crate) fn farm(tasks: Tasks, workdir: PathBuf, args: FarmArgs) -> Options {
             },
         }),
         shell: args.shell,
-        lock: match args.lock {
-            cli::Lock::Auto => None,
-            cli::Lock::Flock => Some(Mechanism::Flock),
-            cli::Lock::Fcntl => Some(Mechanism::Fcntl),
-            cli::Lock::Link => Some(Mechanism::Link),
-        },
+        lock: mechanism(args.lock),
         retry: RetryRule {
             retries: args.retries,
             on: args.retry_on.map_or_else(Vec::new, |causes| causes.0),
@@ -85,6 +81,16 @@ pub(crate) fn farm(tasks: Tasks, workdir: PathBuf, args: FarmArgs) -> Options {
         node_timeout: args.node_timeout,
         devices: devices(args.devices),
         ignored: ignored(std::env::vars_os().map(|(name, _)| name)),
+    }
+}
+
+/// The locking mechanism; none: chosen by the file system.
+fn mechanism(lock: cli::Lock) -> Option<Mechanism> {
+    match lock {
+        cli::Lock::Auto => None,
+        cli::Lock::Flock => Some(Mechanism::Flock),
+        cli::Lock::Fcntl => Some(Mechanism::Fcntl),
+        cli::Lock::Link => Some(Mechanism::Link),
     }
 }
 

@@ -16,6 +16,7 @@ pub(crate) fn journal(tasks: u64) -> Vec<u8> {
             slot: 7,
             pid: 12345,
             at: 1_800_000_000_000_000,
+            lease: None,
         };
         Record::Start(start).push_to(&mut out);
         Record::End(super::work::end(TaskId(id))).push_to(&mut out);

@@ -76,6 +76,7 @@ pub(crate) fn end(id: TaskId) -> End {
         log: Some(LogAt::whole(format!("logs/log_{id}"))),
         dir: None,
         skipped: None,
+        lease: None,
     }
 }
 

@@ -85,6 +85,7 @@ impl Slots {
             log: None,
             dir: None,
             skipped: None,
+            lease: None,
         };
         (run.task, end)
     }
@@ -132,6 +133,7 @@ impl Slots {
                     slot,
                     pid: 4_000_000,
                     at: micros(run.began),
+                    lease: None,
                 }));
             }
         }

@@ -147,6 +147,15 @@ pub struct FarmArgs {
           help_heading = TIME)]
     pub task_timeout: Option<Duration>,
 
+    /// How much memory a task may have: 4000M, 4G, 1.5T
+    ///
+    /// Tasks run at the same time only as far as the memory of the node, or of the job on it,
+    /// suffices for all of them. A task that has more is killed, and fails as out of memory.
+    /// By default nothing is counted or limited.
+    #[arg(long, env = "PYTF_MEM", value_name = "SIZE", value_parser = values::size,
+          help_heading = RESOURCES)]
+    pub mem: Option<u64>,
+
     /// Grace period between TERM and KILL [default: 10s]
     ///
     /// How long a task that is stopped has to end. Forms: seconds (20), units (20s, 1m30s),

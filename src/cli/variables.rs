@@ -75,9 +75,10 @@ fn is_read(name: &str, variable: &dyn Fn(&str) -> Option<OsString>) -> bool {
 }
 
 /// The variables of options that are not read inside a task.
-const NOT_IN_TASKS: [&str; 7] = [
+const NOT_IN_TASKS: [&str; 8] = [
     "PYTF_WORKDIR",
     "PYTF_GPUS",
+    "PYTF_MEM",
     "PYTF_ON_END",
     "PYTF_NODE_SETUP",
     "PYTF_NODE_TEARDOWN",
@@ -86,7 +87,8 @@ const NOT_IN_TASKS: [&str; 7] = [
 ];
 
 /// What tasks, and the command of `--on-end`, find in their environment. These are not options.
-const OF_TASKS: [&str; 11] = [
+const OF_TASKS: [&str; 12] = [
+    "PYTF_CPUS",
     "PYTF_TASK_ID",
     "PYTF_ATTEMPT",
     "PYTF_SLOT",

@@ -76,6 +76,8 @@ impl Command {
             started: Instant::now(),
             stop_reason: None,
             noted: true,
+            limit: None,
+            mem_kib: 0,
         });
         let (done, end) = bounded(1);
         let waited = process.clone();

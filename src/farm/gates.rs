@@ -10,11 +10,14 @@ use std::time::{Duration, Instant};
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded};
 
 use super::inventory::key;
+use super::lease_plan::GpuTasks;
 use super::message::LedgerRequest;
 use super::options::DeviceOptions;
 use super::shared::Shared;
 use super::slot_plan::Plan;
-use crate::model::devices::availability::{Admission, BusyLimits, Sample, Watched, out_of_service};
+use crate::model::devices::availability::{
+    Admission, BusyLimits, GpuState, Sample, Watched, out_of_service,
+};
 use crate::model::record::{GpuLoad, Record};
 
 /// How often GPUs are measured while a slot waits for one of them.
@@ -50,13 +53,17 @@ struct Inner {
     reported_lost: Vec<bool>,
     reported_blind: bool,
     reported_silent: bool,
+    /// Whether a task waits for a device that others use, where tasks get leases.
+    is_wanted: bool,
+    /// The devices of which it was reported that tasks wait for them.
+    reported_busy: BTreeSet<usize>,
 }
 
 impl Inner {
     /// How long until the next measurement.
     fn pause(&self) -> Duration {
         let mut waiting = self.waiting.iter();
-        if waiting.any(|&slot| !self.out[slot]) {
+        if self.is_wanted || waiting.any(|&slot| !self.out[slot]) {
             OFTEN
         } else {
             SELDOM
@@ -109,6 +116,8 @@ impl Gates {
                 reported_lost: vec![false; count],
                 reported_blind: false,
                 reported_silent: false,
+                is_wanted: false,
+                reported_busy: BTreeSet::new(),
             }),
             wake,
             shared: shared.clone(),
@@ -221,10 +230,36 @@ impl Gates {
         }
     }
 
-    fn may(&self, inner: &mut Inner, slot: usize) -> bool {
-        if inner.out[slot] {
-            return false;
+    fn state(&self, inner: &mut Inner, device: usize) -> GpuState {
+        let name = &self.names[device];
+        match inner.devices[device].may(self.limits) {
+            Admission::Start => {}
+            Admission::StartBlindly => self.report_blind(inner, device),
+            Admission::Lost(_) => return GpuState::Lost,
+            Admission::NotYet => return GpuState::Busy,
+            Admission::Busy(why) => {
+                if inner.reported_busy.insert(device) {
+                    let text = format!("tasks wait for GPU {name}: {why}");
+                    self.shared.say(text);
+                }
+                return GpuState::Busy;
+            }
         }
+        inner.reported_busy.remove(&device);
+        GpuState::Usable
+    }
+
+    fn report_blind(&self, inner: &mut Inner, device: usize) {
+        if !std::mem::replace(&mut inner.reported_blind, true) && !inner.reported_silent {
+            let name = &self.names[device];
+            self.shared.say(format!(
+                "the load of GPU {name} cannot be measured: tasks do not wait for it"
+            ));
+        }
+    }
+
+    /// Where the devices have not answered for long, their state counts as unknown.
+    fn check_silence(&self, inner: &mut Inner) {
         let age = inner.answered.elapsed();
         if age > SELDOM + SILENCE {
             inner.devices.iter_mut().for_each(Watched::silent);
@@ -235,20 +270,19 @@ impl Gates {
                 ));
             }
         }
+    }
+
+    fn may(&self, inner: &mut Inner, slot: usize) -> bool {
+        if inner.out[slot] {
+            return false;
+        }
+        self.check_silence(inner);
         let mut may = true;
         for &device in &self.slots[slot] {
             match inner.devices[device].may(self.limits) {
                 // A slot with a lost device is in service only when it is the last one.
                 Admission::Start | Admission::Lost(_) => {}
-                Admission::StartBlindly => {
-                    if !std::mem::replace(&mut inner.reported_blind, true) && !inner.reported_silent
-                    {
-                        let name = &self.names[device];
-                        self.shared.say(format!(
-                            "the load of GPU {name} cannot be measured: tasks do not wait for it"
-                        ));
-                    }
-                }
+                Admission::StartBlindly => self.report_blind(inner, device),
                 Admission::NotYet => may = false,
                 Admission::Busy(why) => {
                     may = false;
@@ -261,6 +295,38 @@ impl Gates {
             }
         }
         may
+    }
+}
+
+impl GpuTasks for Gates {
+    fn states(&self) -> Vec<GpuState> {
+        let mut inner = self.lock();
+        self.check_silence(&mut inner);
+        let devices = 0..inner.devices.len();
+        let states: Vec<GpuState> = devices
+            .map(|device| self.state(&mut inner, device))
+            .collect();
+        let is_wanted = states.contains(&GpuState::Busy);
+        if is_wanted && !std::mem::replace(&mut inner.is_wanted, is_wanted) {
+            // When the channel is full, the thread is about to wake anyway.
+            let _ = self.wake.try_send(());
+        }
+        inner.is_wanted = is_wanted;
+        states
+    }
+
+    fn enter_devices(&self, devices: &[usize]) {
+        let mut inner = self.lock();
+        for &device in devices {
+            inner.devices[device].enter();
+        }
+    }
+
+    fn leave_devices(&self, devices: &[usize]) {
+        let mut inner = self.lock();
+        for &device in devices {
+            inner.devices[device].leave();
+        }
     }
 }
 

@@ -145,10 +145,10 @@ impl StartContext<'_> {
         names.push(me);
         let slots = self.farm.node.slots.into();
         let mut pace = Pace::new(self.farm.node.allocation.launched());
-        let placement = self.farm.placement();
+        let placement = self.farm.placement(None);
         let claim = |state: &State| {
             let most = pace.claim(slots, 0, state.live, state.left());
-            placement.claim(state, most)
+            placement.claim(state, most, 0)
         };
         let (session, before, turn) =
             Session::join(&self.farm.workdir, journal, feeds, claim, &mut self.waiter)?;

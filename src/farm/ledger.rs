@@ -19,6 +19,7 @@ use std::time::{Duration, Instant};
 use crossbeam_channel::{Receiver, Select, never};
 
 use super::backoff::Backoff;
+use super::dealer::Dealer;
 use super::feeder::Fed;
 use super::lock_wait::LockWaiter;
 use super::message::{Event, LedgerRequest, ReceivedSignals, Report};
@@ -80,14 +81,17 @@ pub(super) struct Ledger {
     pub quarantine: Option<Quarantine>,
     /// Which tasks can run here.
     pub placement: Placement,
-    /// None of the waiting tasks fitted: those that had arrived by then.
-    pub unfit: Option<(u64, u64)>,
+    /// None of the waiting tasks fitted: those that had arrived by then, and how
+    /// often something had become free.
+    pub unfit: Option<((u64, u64), u64)>,
     /// The signals that this process has received.
     pub received: ReceivedSignals,
     /// The other farmers.
     pub neighbours: Neighbours,
     /// Tasks that failed here and are tried again.
     pub backoff: Backoff,
+    /// Deals the resources of the node to tasks.
+    pub dealer: Dealer,
     /// Ends that are held back: they may be due to a signal that is about to arrive.
     pub suspects: VecDeque<(Instant, Task, End)>,
     /// What has ended since the last turn.

@@ -184,6 +184,16 @@ impl SlotLogs {
         })
     }
 
+    /// Adds a line of pytf to the output of an attempt that is over.
+    pub(super) fn say_to(&self, log: &Written, text: &str) {
+        let name = log.stderr.as_deref().unwrap_or(&log.name);
+        let flags = OFlag::O_WRONLY | OFlag::O_APPEND | OFlag::O_CLOEXEC | OFlag::O_NOFOLLOW;
+        if let Ok(file) = openat(&self.config.dir, name, flags, Mode::empty()) {
+            // A full disk is reported elsewhere.
+            let _ = writeln!(File::from(file), "pytf: {text}");
+        }
+    }
+
     /// The attempt is over; returns where its output is, if it is kept.
     pub(super) fn close(&mut self, log: Written, task: &Task, is_good: bool) -> Option<LogAt> {
         match self.config.mode {

@@ -45,8 +45,8 @@ pub enum Event {
     Drain,
     /// These tasks were cancelled; those that run are to be ended.
     Cancel(Cancel),
-    /// A task has started that was cancelled at the same moment.
-    CancelledRuns,
+    /// A task has started that was cancelled at the same moment, or has a time limit of its own.
+    LimitRuns,
     /// How long the job lasts, by the scheduler.
     Ends(Left),
     /// A line about the start or the end of a task.

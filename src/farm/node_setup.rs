@@ -6,13 +6,15 @@ use std::ffi::OsString;
 use super::node_share::NodeShare;
 use super::options::{AllocationEnd, Options};
 use super::reserved_threads::ReservedThreads;
-use super::slot_plan::Plan;
+use super::slot_plan::{NoPlan, Plan};
 use super::start_error::StartError;
 use crate::host::allocation::{here, host_name};
 use crate::host::cpus;
+use crate::host::memory::usable_kib;
 use crate::host::scheduler::left_until;
 use crate::model::allocation::{Allocation, is_launchers};
 use crate::model::cpus::warnings;
+use crate::model::figures::show_kib;
 use crate::model::refusal::hint;
 use crate::runner::Runner;
 use crate::runner::shell::Shell;
@@ -47,6 +49,7 @@ impl Node {
         let (counts, allocation) = (cpus::usable(), here(&name));
         let share = NodeShare::read(&allocation, counts);
         let plan = Plan::make(&options.devices, options.slots, &share)?;
+        check_memory(options.mem_kib, &share)?;
         Ok(Self {
             slots: u32::try_from(plan.slots.len()).unwrap_or(u32::MAX),
             warnings: warnings(options.slots, counts, &allocation, &name),
@@ -106,6 +109,19 @@ impl Node {
         job.chars()
             .map(|c| if c.is_ascii_alphanumeric() { c } else { '_' })
             .collect()
+    }
+}
+
+/// Refuses a limit of memory that no task could have here.
+fn check_memory(wanted: Option<u64>, share: &NodeShare) -> Result<(), NoPlan> {
+    let there = usable_kib().map(|kib| kib / u64::from(share.part().of.max(1)));
+    match (wanted, there) {
+        (Some(wanted), Some(there)) if wanted > there => Err(NoPlan::Cannot(format!(
+            "--mem {}: this process has only {} of memory",
+            show_kib(wanted),
+            show_kib(there)
+        ))),
+        _ => Ok(()),
     }
 }
 

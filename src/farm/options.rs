@@ -31,6 +31,8 @@ pub struct Options {
     pub timeout: Option<Duration>,
     /// After this time a task is stopped.
     pub task_timeout: Option<Duration>,
+    /// How much memory a task may have, in KiB; none: as much as there is.
+    pub mem_kib: Option<u64>,
     /// How long a task has between TERM and KILL.
     pub grace: Duration,
     /// The takeover time of a run that this process is the first to join.

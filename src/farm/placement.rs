@@ -1,29 +1,51 @@
-//! Which of the waiting tasks this farmer may claim, by what is said of them.
+//! Which of the waiting tasks this farmer may claim, by what is said of them and by what is free.
 
 use std::collections::HashSet;
+use std::sync::Arc;
 
 use wildmatch::WildMatch;
 
+use super::offer::Offer;
+use super::queue::Queue;
 use crate::model::class::Class;
+use crate::model::needs::Needs;
 use crate::workdir::state::State;
 use crate::workdir::transaction::Claim;
 
 /// What this farmer offers.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone)]
 pub(super) struct Placement {
     /// The name of its node.
     pub(super) node: String,
     /// What `--label` says.
     pub(super) labels: HashSet<String>,
+    /// What its node has.
+    pub(super) offer: Offer,
+    /// What deals it, once the farmer has joined.
+    pub(super) queue: Option<Arc<Queue>>,
 }
 
 impl Placement {
-    /// How the farmer claims at most so many.
-    pub(super) fn claim<'a>(&'a self, state: &State, most: u64) -> Claim<'a> {
+    /// How the farmer claims at most so many, of which `ahead` may wait until others have ended.
+    pub(super) fn claim<'a>(&'a self, state: &State, most: u64, ahead: u64) -> Claim<'a> {
         if state.queues.iter().all(|queue| queue.class.is_plain()) {
             return most.into();
         }
-        Claim::fitting(most, |class| self.can_hold(class))
+        let queue = self.queue.as_deref();
+        let claimer = queue.and_then(|queue| queue.claimer(ahead));
+        let has_needs = state.queues.iter().any(|queue| says_needs(&queue.class));
+        let mut claimer = claimer.or_else(|| {
+            let fresh = || self.offer.allocator::<()>().claimer(ahead);
+            (has_needs && queue.is_none()).then(fresh)
+        });
+        Claim::fitting(most, move |class| {
+            // First: a task that may not run here takes no room.
+            self.may_run(class)
+                && claimer.as_mut().is_none_or(|claimer| {
+                    let needs = class.needs(&self.offer.defaults);
+                    claimer.one_more(&needs)
+                })
+        })
     }
 
     /// Whether a task waits that can run here.
@@ -34,8 +56,24 @@ impl Placement {
 
     /// Whether tasks of a class can ever run here.
     pub(super) fn can_hold(&self, class: &Class) -> bool {
+        let needs = class.needs(&self.offer.defaults);
+        self.may_run(class) && self.has_room(&needs)
+    }
+
+    /// Whether the class may run on this node, by its name.
+    fn may_run(&self, class: &Class) -> bool {
         class.node.as_deref().is_none_or(|wanted| {
             self.labels.contains(wanted) || WildMatch::new(wanted).matches(&self.node)
         })
     }
+
+    fn has_room(&self, needs: &Needs) -> bool {
+        let dealt = self.queue.as_ref();
+        dealt.is_none_or(|queue| queue.can_ever_hold(needs))
+    }
+}
+
+/// Whether tasks of a class have needs of their own.
+pub(super) fn says_needs(class: &Class) -> bool {
+    class.cpus.is_some() || class.gpus.is_some() || class.mem.is_some() || class.time.is_some()
 }

@@ -13,6 +13,10 @@ use crossbeam_channel::Sender;
 
 use super::clock::since_boot;
 use super::message::LedgerRequest;
+use crate::model::allocator::{Allocator, Claimer, ResourceLease};
+use crate::model::attributes::Attributes;
+use crate::model::devices::availability::GpuState;
+use crate::model::needs::Needs;
 use crate::model::task::Task;
 
 /// How often a slot asks again whether it may start a task.
@@ -117,9 +121,90 @@ pub struct QueueCounts {
     pub is_paused: bool,
 }
 
+/// Tells the state of each GPU.
+pub(super) type GpuStates = Box<dyn Fn() -> Vec<GpuState> + Send + Sync>;
+
+/// What deals resources to tasks, once the first one has needs of its own.
+pub(super) struct Dealing {
+    allocator: Allocator<Task>,
+    /// What a task needs that says nothing.
+    defaults: Needs,
+    states: Option<GpuStates>,
+    /// Whether the GPUs of the node are known.
+    knows_gpus: bool,
+    /// The leases of tasks that were started without one, by their slots.
+    adopted: Vec<Option<ResourceLease>>,
+    began: Instant,
+}
+
+impl Dealing {
+    /// With this allocator; a task that says nothing has the needs of `defaults`.
+    pub(super) fn new(allocator: Allocator<Task>, defaults: Needs, knows_gpus: bool) -> Self {
+        Self {
+            allocator,
+            defaults,
+            knows_gpus,
+            states: None,
+            adopted: Vec::new(),
+            began: Instant::now(),
+        }
+    }
+
+    fn put(&mut self, task: Task) {
+        // A line that cannot be read is one of a later version, and runs as it is.
+        let attributes = Attributes::of_line(&task.line).unwrap_or_default();
+        let needs = Needs::of(&attributes, task.attempt, &self.defaults);
+        self.allocator.put(task, needs);
+    }
+
+    /// Asks which GPUs can be used; whether all can.
+    fn look_at_gpus(&mut self) -> bool {
+        let states = self.states.as_ref().map(|states| states());
+        let mut are_all = true;
+        for (gpu, state) in states.into_iter().flatten().enumerate() {
+            self.allocator.set_usable(gpu, state == GpuState::Usable);
+            if state == GpuState::Lost {
+                self.allocator.lose(gpu);
+            }
+            are_all &= state != GpuState::Busy;
+        }
+        are_all
+    }
+
+    fn take(&mut self) -> Option<(Task, ResourceLease)> {
+        self.allocator.take(self.began.elapsed())
+    }
+
+    fn give_back(&mut self, lease: &ResourceLease) {
+        self.allocator.give_back(lease, self.began.elapsed());
+    }
+
+    /// For how many of these idle slots a task could start that says nothing. One for which
+    /// resources are collected waits beside them.
+    fn wanting(&self, idle: u64) -> u64 {
+        let (used, ..) = self.allocator.in_use();
+        let free = self.allocator.capacity().cpus.saturating_sub(used);
+        let reserved = u64::from(self.allocator.reserved_for().is_some());
+        idle.min(u64::from(free / self.defaults.cpus.max(1))) + reserved
+    }
+}
+
+/// A task to be started.
+pub(super) struct Taken {
+    /// The task.
+    pub task: Task,
+    /// What it has of the node; `None`: what its slot has.
+    pub lease: Option<ResourceLease>,
+}
+
 #[derive(Default)]
 struct Inner {
     tasks: VecDeque<Task>,
+    dealing: Option<Dealing>,
+    /// The slots whose tasks were started without a lease.
+    plain: Vec<bool>,
+    /// How often something became free.
+    returned: u64,
     idle: u64,
     barred: u64,
     is_closed: bool,
@@ -134,6 +219,58 @@ struct Inner {
 }
 
 impl Inner {
+    /// For how long nothing may be started, since another task was started a moment ago.
+    fn until_next_start(&self, interval: Duration) -> Option<Duration> {
+        let at = self.next_start.filter(|_| !interval.is_zero())?;
+        Some(at.saturating_duration_since(Instant::now())).filter(|time| !time.is_zero())
+    }
+
+    /// A task is started now.
+    fn has_started(&mut self, interval: Duration) {
+        if !interval.is_zero() {
+            self.next_start = Instant::now().checked_add(interval);
+        }
+    }
+
+    /// The next task that may start; marks the slot as busy.
+    fn next(&mut self, slot: usize) -> Option<Taken> {
+        if let Some(dealing) = &mut self.dealing {
+            let (task, lease) = dealing.take()?;
+            let lease = Some(lease);
+            return Some(Taken { task, lease });
+        }
+        let task = self.tasks.pop_front()?;
+        self.plain[slot] = true;
+        Some(Taken { task, lease: None })
+    }
+
+    /// The task of a slot that had no lease has ended.
+    fn ended(&mut self, slot: usize) {
+        self.plain[slot] = false;
+        if let Some(dealing) = &mut self.dealing
+            && let Some(lease) = dealing.adopted.get_mut(slot).and_then(Option::take)
+        {
+            dealing.give_back(&lease);
+            self.returned += 1;
+        }
+    }
+
+    fn queued(&self) -> u64 {
+        let waiting = self.dealing.as_ref();
+        let waiting = waiting.map_or(0, |dealing| dealing.allocator.waiting());
+        (self.tasks.len() + waiting) as u64
+    }
+
+    /// The slots for which tasks are to be claimed.
+    fn wanting(&self) -> u64 {
+        match &self.dealing {
+            Some(dealing) if self.queued() > 0 || dealing.allocator.in_use().0 > 0 => {
+                dealing.wanting(self.idle)
+            }
+            _ => self.idle,
+        }
+    }
+
     fn is_paused(&self) -> bool {
         self.is_quarantined
             || self.is_run_paused
@@ -148,7 +285,10 @@ impl Queue {
         Self {
             slots: slots.into(),
             interval: Duration::ZERO,
-            inner: Mutex::default(),
+            inner: Mutex::new(Inner {
+                plain: vec![false; slots as usize],
+                ..Inner::default()
+            }),
             changed: Condvar::new(),
             closed: Condvar::new(),
             requests,
@@ -171,11 +311,13 @@ impl Queue {
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The next task; waits for it. `None` when nothing may start any more.
-    pub fn take(&self) -> Option<Task> {
+    /// The next task for this slot, whose last one has ended; waits for it. `None` when nothing
+    /// may start any more.
+    pub(super) fn take(&self, slot: usize) -> Option<Taken> {
         let mut inner = self.lock();
+        inner.ended(slot);
         inner.idle += 1;
-        let task = loop {
+        let taken = loop {
             if inner.is_closed {
                 break None;
             }
@@ -193,50 +335,145 @@ impl Queue {
                     .unwrap_or_else(PoisonError::into_inner);
                 continue;
             }
-            if let Some(task) = inner.tasks.pop_front() {
-                let Some(time) = self.until_next_start(&mut inner) else {
-                    break Some(task);
-                };
-                inner.tasks.push_front(task);
+            let dealing = inner.dealing.as_mut();
+            let waits_for_gpu = dealing.is_some_and(|dealing| !dealing.look_at_gpus());
+            if inner.queued() > 0
+                && let Some(time) = inner.until_next_start(self.interval)
+            {
                 let waited = self.changed.wait_timeout(inner, time);
                 inner = waited.unwrap_or_else(PoisonError::into_inner).0;
                 continue;
             }
+            if let Some(taken) = inner.next(slot) {
+                inner.has_started(self.interval);
+                if inner.dealing.is_some() && inner.idle > 1 && inner.queued() > 0 {
+                    // Others may start beside it.
+                    self.changed.notify_one();
+                }
+                break Some(taken);
+            }
             let is_last = inner.idle + inner.barred == self.slots;
-            if inner.idle_reported == 0 || is_last && inner.idle_reported < self.slots {
+            let is_starved = inner.dealing.is_none() || inner.wanting() > inner.queued();
+            if is_starved
+                && (inner.idle_reported == 0 || is_last && inner.idle_reported < self.slots)
+            {
                 inner.idle_reported = inner.idle;
                 // The ledger is gone only when the queue is closed.
                 let _ = self.requests.send(LedgerRequest::Starved);
             }
-            inner = self
-                .changed
-                .wait(inner)
-                .unwrap_or_else(PoisonError::into_inner);
+            inner = if waits_for_gpu && inner.queued() > 0 {
+                let waited = self.changed.wait_timeout(inner, ASK_EVERY);
+                waited.unwrap_or_else(PoisonError::into_inner).0
+            } else {
+                let waited = self.changed.wait(inner);
+                waited.unwrap_or_else(PoisonError::into_inner)
+            };
         };
         inner.idle -= 1;
-        task
+        taken
     }
 
-    /// For how long nothing may be started, since another task was started a moment ago. None:
-    /// a task is started now.
-    fn until_next_start(&self, inner: &mut Inner) -> Option<Duration> {
-        if self.interval.is_zero() {
-            return None;
+    /// A task has ended, and what it had is free.
+    pub fn give_back(&self, lease: &ResourceLease) {
+        let mut inner = self.lock();
+        if let Some(dealing) = &mut inner.dealing {
+            dealing.give_back(lease);
         }
-        let now = Instant::now();
-        if let Some(at) = inner.next_start.filter(|at| *at > now) {
-            return Some(at - now);
+        inner.returned += 1;
+        inner.idle_reported = 0;
+        if inner.queued() > 0 {
+            self.changed.notify_one();
         }
-        inner.next_start = now.checked_add(self.interval);
-        None
     }
 
-    /// Adds claimed tasks at the end.
-    pub fn put(&self, tasks: Vec<Task>) {
+    /// Deals resources from now on. `fixed` has the CPUs and GPUs of each slot, for the tasks
+    /// that run already.
+    pub(super) fn deal(&self, mut dealing: Dealing, fixed: &[(Vec<usize>, Vec<usize>)]) {
+        let mut inner = self.lock();
+        dealing.adopted = vec![None; fixed.len()];
+        for (slot, (cpus, gpus)) in fixed
+            .iter()
+            .enumerate()
+            .filter(|(slot, _)| inner.plain[*slot])
+        {
+            let needs = dealing.defaults;
+            let lease = dealing.allocator.adopt(needs, cpus, gpus.clone());
+            dealing.adopted[slot] = Some(lease);
+        }
+        for task in std::mem::take(&mut inner.tasks) {
+            dealing.put(task);
+        }
+        inner.dealing = Some(dealing);
+    }
+
+    /// The GPUs of the node are known from now on: the allocator gets them.
+    pub(super) fn give_gpus(&self, give: impl FnOnce(&mut Allocator<Task>)) {
+        let mut inner = self.lock();
+        inner.returned += 1;
+        if let Some(dealing) = &mut inner.dealing {
+            dealing.knows_gpus = true;
+            give(&mut dealing.allocator);
+        }
+    }
+
+    /// What is dealt: CPUs, GPUs, and KiB of memory if that is known.
+    pub(super) fn has(&self) -> Option<(u32, u32, Option<u64>)> {
+        let inner = self.lock();
+        let allocator = &inner.dealing.as_ref()?.allocator;
+        let capacity = allocator.capacity();
+        Some((capacity.cpus, allocator.gpus(), capacity.mem_kib))
+    }
+
+    /// Whether such a task can run here when nothing else does; also while that is unknown.
+    pub(super) fn can_ever_hold(&self, needs: &Needs) -> bool {
+        let inner = self.lock();
+        inner.dealing.as_ref().is_none_or(|dealing| {
+            let mut needs = *needs;
+            if !dealing.knows_gpus {
+                needs.gpus = 0;
+            }
+            dealing.allocator.can_ever_hold(&needs)
+        })
+    }
+
+    /// What decides which tasks to claim, once leases are dealt.
+    pub(super) fn claimer(&self, ahead: u64) -> Option<Claimer> {
+        let inner = self.lock();
+        let dealing = inner.dealing.as_ref()?;
+        Some(dealing.allocator.claimer(ahead))
+    }
+
+    /// How often something became free: what did not fit before may fit now.
+    pub(super) fn returned(&self) -> u64 {
+        self.lock().returned
+    }
+
+    /// Whether tasks may start on each of the GPUs, to be asked before each start.
+    pub(super) fn ask_about_gpus(&self, states: GpuStates) {
+        if let Some(dealing) = &mut self.lock().dealing {
+            dealing.states = Some(states);
+        }
+    }
+
+    /// Adds claimed tasks at the end. Returns those that this node can never hold.
+    pub fn put(&self, tasks: Vec<Task>) -> Vec<Task> {
         let mut inner = self.lock();
         inner.idle_reported = 0;
         let n = tasks.len();
-        inner.tasks.extend(tasks);
+        let Some(dealing) = &mut inner.dealing else {
+            inner.tasks.extend(tasks);
+            self.notify(inner, n);
+            return Vec::new();
+        };
+        for task in tasks {
+            dealing.put(task);
+        }
+        let unfit = dealing.allocator.take_unfit();
+        self.notify(inner, n);
+        unfit
+    }
+
+    fn notify(&self, inner: MutexGuard<'_, Inner>, n: usize) {
         let idle = inner.idle;
         drop(inner);
         if n == 1 || idle == 1 {
@@ -326,8 +563,8 @@ impl Queue {
     pub fn counts(&self) -> QueueCounts {
         let inner = self.lock();
         QueueCounts {
-            idle: inner.idle,
-            queued: inner.tasks.len() as u64,
+            idle: inner.wanting(),
+            queued: inner.queued(),
             barred: inner.barred,
             is_paused: inner.is_paused(),
         }
@@ -336,6 +573,9 @@ impl Queue {
     /// Takes certain tasks out again, to give them back.
     pub fn take_out(&self, is_wanted: impl Fn(&Task) -> bool) -> Vec<Task> {
         let mut inner = self.lock();
+        if let Some(dealing) = &mut inner.dealing {
+            return dealing.allocator.take_out(|task, _| is_wanted(task));
+        }
         let all = std::mem::take(&mut inner.tasks).into_iter();
         let (out, stay) = all.partition::<VecDeque<_>, _>(is_wanted);
         inner.tasks = stay;
@@ -345,6 +585,14 @@ impl Queue {
     /// Takes the last `n` tasks out again, to give them back.
     pub fn retract(&self, n: u64) -> Vec<Task> {
         let mut inner = self.lock();
+        if let Some(dealing) = &mut inner.dealing {
+            let mut keep = (dealing.allocator.waiting() as u64).saturating_sub(n);
+            return dealing.allocator.take_out(|_, _| {
+                let is_kept = keep > 0;
+                keep = keep.saturating_sub(1);
+                !is_kept
+            });
+        }
         let keep = (inner.tasks.len() as u64).saturating_sub(n);
         inner
             .tasks
@@ -391,9 +639,9 @@ mod tests {
             failures: 0,
         };
         queue.put(vec![task(0), task(1)]);
-        assert_eq!(queue.take().map(|task| task.id.0), Some(0));
+        assert_eq!(queue.take(0).map(|taken| taken.task.id.0), Some(0));
         std::thread::scope(|scope| {
-            let second = scope.spawn(|| queue.take());
+            let second = scope.spawn(|| queue.take(1));
             while queue.counts().idle == 0 {
                 std::thread::yield_now();
             }

@@ -69,6 +69,17 @@ impl ReservedThreads {
     }
 }
 
+/// These threads and as many more as make so many slots, if the system allows them.
+pub(super) fn with_more(mut threads: Vec<ReservedThread>, wanted: u32) -> Vec<ReservedThread> {
+    while threads.len() < wanted as usize {
+        match ReservedThread::reserve(&format!("slot-{}", threads.len())) {
+            Ok(thread) => threads.push(thread),
+            Err(_) => break,
+        }
+    }
+    threads
+}
+
 /// The threads of the wanted slots. When the system refuses one, half of those that were
 /// started are kept, since each slot also needs a process for its task.
 fn slots(wanted: u32) -> io::Result<Vec<ReservedThread>> {

@@ -14,6 +14,7 @@ use crossbeam_channel::{Receiver, Sender};
 use nix::unistd::Pid;
 
 use super::clock::Clock;
+use super::lease_plan::Leases;
 use super::lock_wait::CancelToken;
 use super::logs::LogPermits;
 use super::message::{Event, LedgerRequest, ReceivedSignals, Report};
@@ -68,6 +69,8 @@ pub(super) struct Shared {
     pub state: Mutex<State>,
     /// How long tasks took.
     pub times: Arc<TaskTimes>,
+    /// How leases become CPUs and variables, once tasks have needs of their own.
+    pub leases: Leases,
     /// Evidence of kills for lack of memory.
     pub oom: OomKills,
     /// Limits the number of open files, where few may be open.

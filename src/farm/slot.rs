@@ -20,15 +20,18 @@ use super::gates::Gates;
 use super::ledger::{RETRY_BUSY_FOR, RETRY_IDLE_FOR};
 use super::logs::{LogPermits, OpenLog, SlotLogs, Written};
 use super::message::{Event, FailedAttempt, Report, Stopped};
+use super::queue::Taken;
 use super::shared::Shared;
 use super::task_dir::TaskDirs;
 use super::task_env::TaskEnv;
 use crate::host::cpus;
 use crate::host::guard::Row;
 use crate::host::process::{ProcessEnd, Running, Spawn, Status, StopReason, is_passing};
+use crate::model::allocator::ResourceLease;
 use crate::model::attributes::{Attributes, split};
 use crate::model::durations;
 use crate::model::escape::escape;
+use crate::model::figures::show_kib;
 use crate::model::interruption::is_suspect;
 use crate::model::outcome::{Destination, Outcome};
 use crate::model::record::{End, Record, Used};
@@ -67,17 +70,27 @@ pub(super) struct Slot {
     pub gates: Option<Arc<Gates>>,
     /// How long it waits before its first task.
     pub delay: Duration,
+    /// The time limit of its task, where that has one of its own.
+    pub limit: Option<Duration>,
+    /// The limit of the memory of its task, in KiB; 0 is none.
+    pub mem_kib: u64,
 }
 
 impl Slot {
     /// Runs tasks until the queue is closed.
     pub(super) fn run(mut self) {
-        self.bind();
+        if let Some(cpus) = &self.cpus {
+            self.bind(cpus);
+        }
         if !self.delay.is_zero() && self.shared.queue.is_closed_before(self.delay) {
             return self.shared.send(Event::SlotDone);
         }
-        while let Some(task) = self.next() {
-            match self.attempt_with_devices(&task) {
+        while let Some(Taken { task, lease }) = self.next() {
+            let ended = match &lease {
+                None => self.attempt_with_devices(&task),
+                Some(lease) => self.attempt_with_lease(&task, lease),
+            };
+            match ended {
                 Some((end, suspect)) => self.report(task, end, suspect),
                 None => drop(self.shared.reports.send(Report::Unstarted(task))),
             }
@@ -88,9 +101,8 @@ impl Slot {
         self.shared.send(Event::SlotDone);
     }
 
-    /// Binds this thread to the slot's CPUs: what it spawns inherits that.
-    fn bind(&self) {
-        let Some(cpus) = &self.cpus else { return };
+    /// Binds this thread to these CPUs: what it spawns inherits that.
+    fn bind(&self, cpus: &[usize]) {
         if let Err(error) = cpus::bind(cpus) {
             let text = format!(
                 "slot {} cannot be bound to its CPUs: {}",
@@ -102,14 +114,61 @@ impl Slot {
     }
 
     /// The next task, once the slot's devices may be used.
-    fn next(&self) -> Option<Task> {
+    fn next(&self) -> Option<Taken> {
         let slot = self.number as usize;
         if let Some(gates) = &self.gates
-            && !self.shared.queue.is_open_for(|| gates.are_open(slot))
+            && !self.has_leases()
+            && !self
+                .shared
+                .queue
+                .is_open_for(|| self.has_leases() || gates.are_open(slot))
         {
             return None;
         }
-        self.shared.queue.take()
+        self.shared.queue.take(slot)
+    }
+
+    /// Whether each attempt has a lease of its own.
+    fn has_leases(&self) -> bool {
+        self.shared.leases.plan().is_some()
+    }
+
+    /// An attempt with what its lease has of the node.
+    fn attempt_with_lease(
+        &mut self,
+        task: &Task,
+        lease: &ResourceLease,
+    ) -> Option<(End, Option<Instant>)> {
+        // It was there before the queue dealt.
+        let plan = self.shared.leases.plan()?;
+        let cpus = Some(plan.cpus(lease)).filter(|cpus| !cpus.is_empty());
+        if self.cpus != cpus {
+            match &cpus {
+                Some(cpus) => self.bind(cpus),
+                None => self.bind(&plan.all_cpus()),
+            }
+            self.cpus = cpus;
+        }
+        let vars = plan.environment(lease);
+        self.env.replace(&vars);
+        let record = Box::new(plan.record(lease));
+        let shared = self.shared.clone();
+        let process = &shared.processes[self.number as usize];
+        process.lease(Some(record.clone()));
+        (self.limit, self.mem_kib) = (lease.needs.time, lease.needs.mem_kib);
+        if let Some(gates) = &plan.gates {
+            gates.enter_devices(&lease.gpus);
+        }
+        let ended = self.attempt(task);
+        if let Some(gates) = &plan.gates {
+            gates.leave_devices(&lease.gpus);
+        }
+        process.lease(None);
+        shared.queue.give_back(lease);
+        ended.map(|(mut end, suspect)| {
+            end.lease = Some(record);
+            (end, suspect)
+        })
     }
 
     /// An attempt, unless the slot's devices were taken by others meanwhile.
@@ -217,6 +276,15 @@ impl Slot {
             }
         };
         let now = Instant::now();
+        if let Ok(ProcessEnd {
+            stop_reason: Some(StopReason::Memory(used)),
+            ..
+        }) = &ended
+        {
+            let (used, limit) = (show_kib(*used), show_kib(self.mem_kib));
+            let text = format!("killed: it had {used} of memory, and its limit is {limit}");
+            self.logs.say_to(&log, &text);
+        }
         let (outcome, used) = match ended {
             Ok(ended) => (self.outcome(&ended), Some(ended.used)),
             Err(code) => (Outcome::NotStarted(code), None),
@@ -269,6 +337,7 @@ impl Slot {
             log: None,
             skipped: Some(file),
             dir: None,
+            lease: None,
         }
     }
 
@@ -300,12 +369,14 @@ impl Slot {
             log,
             skipped: None,
             dir: None,
+            lease: None,
         }
     }
 
     fn outcome(&self, ended: &ProcessEnd) -> Outcome {
         match (ended.stop_reason, ended.status) {
             (Some(StopReason::TimeLimit), _) => Outcome::TimeLimit,
+            (Some(StopReason::Memory(_)), _) => Outcome::OutOfMemory,
             (Some(StopReason::Cancel), _) => Outcome::Cancelled,
             (Some(StopReason::Stop), _) => Outcome::Interrupted,
             // A shell whose child was killed ends with exit status 137.
@@ -487,11 +558,13 @@ impl Slot {
                         started: at,
                         stop_reason: None,
                         noted: false,
+                        limit: self.limit,
+                        mem_kib: self.mem_kib,
                     };
                     self.shared.processes[self.number as usize].set(running);
                     // Whoever cancelled it in between has not found it.
-                    if self.shared.cancelled.contains(id, attempt) {
-                        self.shared.send(Event::CancelledRuns);
+                    if self.limit.is_some() || self.shared.cancelled.contains(id, attempt) {
+                        self.shared.send(Event::LimitRuns);
                     }
                     return Ok(Started::Runs { pid, at });
                 }

@@ -10,7 +10,8 @@ use super::cpu_binding;
 use super::node_share::NodeShare;
 use super::options::DeviceOptions;
 use crate::host::gpus::{self, Probe};
-use crate::model::devices::assign::{Share, Wish, assign};
+use crate::model::allocator::GpuPlace;
+use crate::model::devices::assign::{Locality, Share, Wish, assign};
 use crate::model::devices::cores::show_list;
 use crate::model::devices::pool::{Pool, is_given, pool};
 use crate::model::devices::{Gpus, Kind, VARIABLES, Vendor, kind};
@@ -37,7 +38,7 @@ pub enum NoPlan {
 
 /// How the variables of tasks are changed.
 #[derive(Clone, Debug, PartialEq, Eq)]
-enum Pinning {
+pub(super) enum Pinning {
     /// Not at all.
     Untouched,
     /// Tasks see no GPU of these vendors.
@@ -58,7 +59,10 @@ pub(super) struct Plan {
     pub cpus: BTreeSet<usize>,
     /// Messages for the user.
     pub remarks: Vec<String>,
-    pinning: Pinning,
+    /// The devices that this process may use, by their indices in the pool.
+    pub ours: BTreeSet<usize>,
+    /// How the variables of tasks are changed.
+    pub pinning: Pinning,
     /// The number of OpenMP threads of a task.
     threads: Option<usize>,
 }
@@ -88,6 +92,7 @@ impl Plan {
             probe: None,
             cpus,
             remarks: Vec::new(),
+            ours: BTreeSet::new(),
             pinning: Pinning::Untouched,
             threads: None,
         };
@@ -146,8 +151,10 @@ impl Plan {
             per_task: options.gpus_per_task,
             per_gpu: options.tasks_per_gpu,
         };
-        let assigned = assign(&pool.localities(found), wish, part)
-            .map_err(|error| NoPlan::Cannot(error.to_string()))?;
+        let localities = pool.localities(found);
+        let assigned =
+            assign(&localities, wish, part).map_err(|error| NoPlan::Cannot(error.to_string()))?;
+        self.ours = each(&localities, part);
         if assigned.is_empty() {
             let Share { rank, of } = part;
             return Err(NoPlan::NoShare { rank, of });
@@ -239,11 +246,31 @@ impl Plan {
 
     /// The CPUs near the devices of a slot.
     fn near(&self, slot: &SlotPlan) -> BTreeSet<usize> {
+        self.near_devices(&slot.devices)
+    }
+
+    /// The CPUs near some devices; none where that is unknown.
+    pub(super) fn near_devices(&self, devices: &[usize]) -> BTreeSet<usize> {
         let (Some(pool), Some(probe)) = (&self.pool, &self.probe) else {
             return BTreeSet::new();
         };
-        let gpus = slot.devices.iter().filter_map(|&n| pool.devices[n].gpu);
+        let gpus = devices.iter().filter_map(|&n| pool.devices[n].gpu);
         gpus.flat_map(|gpu| probe.gpus[gpu].cpus.clone()).collect()
+    }
+
+    /// The devices with their neighbours, as the allocator deals them.
+    pub(super) fn places(&self) -> Vec<GpuPlace> {
+        let Some(pool) = &self.pool else {
+            return Vec::new();
+        };
+        let found = self.probe.as_ref().map_or(&[][..], |probe| &probe.gpus);
+        let localities = pool.localities(found).into_iter().enumerate();
+        localities
+            .map(|(device, locality)| GpuPlace {
+                locality,
+                near: self.near_devices(&[device]),
+            })
+            .collect()
     }
 
     /// The environment of the tasks of a slot.
@@ -252,26 +279,38 @@ impl Plan {
         slot: usize,
         ours: &[(OsString, OsString)],
     ) -> Vec<(OsString, OsString)> {
+        self.pinning
+            .environment(&self.slots[slot].gpus, self.threads, ours)
+    }
+}
+
+impl Pinning {
+    /// The environment of a task with these GPUs and so many threads.
+    pub(super) fn environment(
+        &self,
+        gpus: &[String],
+        threads: Option<usize>,
+        ours: &[(OsString, OsString)],
+    ) -> Vec<(OsString, OsString)> {
         let mut env = ours.to_vec();
         let mut set = |name: &str, value: String| {
             env.retain(|(known, _)| known != name);
             env.push((name.into(), value.into()));
         };
-        let slot = &self.slots[slot];
         let is_unset = !ours.iter().any(|(name, _)| name == "OMP_NUM_THREADS");
-        if let (Some(threads), true) = (self.threads, is_unset) {
+        if let (Some(threads), true) = (threads, is_unset) {
             set("OMP_NUM_THREADS", threads.to_string());
         }
-        match &self.pinning {
-            Pinning::Untouched => {}
-            Pinning::Hidden(vendors) => {
+        match self {
+            Self::Untouched => {}
+            Self::Hidden(vendors) => {
                 for vendor in vendors {
                     set(vendor.variable(), String::new());
                 }
                 set("PYTF_GPUS", String::new());
             }
-            Pinning::Own(vendor) => {
-                let gpus = slot.gpus.join(",");
+            Self::Own(vendor) => {
+                let gpus = gpus.join(",");
                 if *vendor == Vendor::Nvidia {
                     // So that indices mean the same as for NVML and nvidia-smi.
                     set("CUDA_DEVICE_ORDER", "PCI_BUS_ID".to_owned());
@@ -285,7 +324,9 @@ impl Plan {
         }
         env
     }
+}
 
+impl Plan {
     /// The devices of the slots, for the journal; empty when no slot has any.
     pub(super) fn table(&self) -> Vec<SlotDevices> {
         let is_plain = |slot: &SlotPlan| slot.gpus.is_empty() && slot.cpus.is_none();
@@ -303,6 +344,16 @@ impl Plan {
         };
         self.slots.iter().map(row).collect()
     }
+}
+
+/// The devices of one process, whatever its slots.
+fn each(localities: &[Locality], part: Share) -> BTreeSet<usize> {
+    let wish = Wish {
+        per_task: Some(1),
+        ..Wish::default()
+    };
+    let ours = assign(localities, wish, part).unwrap_or_default();
+    ours.into_iter().flatten().collect()
 }
 
 /// As many slots as there are CPUs for. The quota of a cgroup may allow fewer CPUs than

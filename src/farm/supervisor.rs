@@ -126,7 +126,7 @@ impl Supervisor<'_> {
                 frozen += late;
                 self.thawed(now, late);
             }
-            let is_cancel = matches!(event, Ok(Event::Cancel(_) | Event::CancelledRuns));
+            let is_cancel = matches!(event, Ok(Event::Cancel(_) | Event::LimitRuns));
             if is_cancel || self.limit_at.is_some_and(|at| now >= at) {
                 self.limit_at = Some(self.enforce_limits(now));
             }
@@ -294,7 +294,7 @@ impl Supervisor<'_> {
                 return Some(farmer::Event::TooManyFailed { stop });
             }
             Event::Cancel(cancel) => self.report_cancelled(&cancel),
-            Event::CancelledRuns => {}
+            Event::LimitRuns => {}
             // We have stopped it ourselves.
             Event::Stopped(_) if self.suspension.is_on() => {}
             Event::Stopped(one) => self.anomalies.add_stopped(one),
@@ -462,6 +462,7 @@ impl Supervisor<'_> {
                     pid: running.pid.as_raw(),
                     since: running.started.saturating_duration_since(began),
                     is_cancelled,
+                    limit: running.limit,
                 })
             })
             .collect();

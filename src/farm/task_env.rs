@@ -11,6 +11,8 @@ use crate::model::task::Task;
 /// change from task to task.
 pub(super) struct TaskEnv {
     vars: Vec<CString>,
+    /// How many of them, at the end, describe where a task runs.
+    own: usize,
 }
 
 /// The variables that we set for a task.
@@ -55,17 +57,29 @@ impl TaskEnv {
             .iter()
             .zip(values)
             .filter_map(|(name, value)| var(name.as_bytes(), value));
+        let of_node = vars.len();
         vars.extend(fixed);
         let start = std::env::current_dir().ok();
         vars.extend(start.and_then(|start| var(START.as_bytes(), start.as_os_str().as_bytes())));
         vars.extend([c"", c"", c""].map(CString::from));
-        Self { vars }
+        let own = vars.len() - of_node;
+        Self { vars, own }
     }
 
     /// Adds variables, in front of those that change.
     pub(super) fn extend<'a>(&mut self, more: impl Iterator<Item = &'a (OsString, OsString)>) {
         let more = more.filter_map(|(name, value)| var(name.as_bytes(), value.as_bytes()));
         self.vars.splice(0..0, more);
+    }
+
+    /// Other variables of the node for the next program. What describes where a task runs stays.
+    pub(super) fn replace(&mut self, node: &[(OsString, OsString)]) {
+        let own = self.vars.split_off(self.vars.len() - self.own);
+        self.vars = (node.iter())
+            .filter(|(name, _)| !OURS.iter().chain(&[FOLDER, START]).any(|own| name == own))
+            .filter_map(|(name, value)| var(name.as_bytes(), value.as_bytes()))
+            .chain(own)
+            .collect();
     }
 
     /// Sets what changes: the next program starts as this task.

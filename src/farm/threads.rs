@@ -12,20 +12,23 @@ use crossbeam_channel::{Receiver, Sender, unbounded};
 
 use super::anomalies::Anomalies;
 use super::backoff::Backoff;
+use super::dealer::Dealer;
 use super::feeder::Fed;
 use super::gates::Gates;
 use super::join::Joined;
+use super::lease_plan::Leases;
 use super::ledger::{Ledger, Times};
 use super::lock_wait::{LockWaiter, cancellation};
 use super::logs::{LogConfig, LogPermits, SlotLogs};
 use super::message::{Event, FailedAttempt, LedgerRequest, Report};
 use super::neighbours::Neighbours;
+use super::offer::Offer;
 use super::options::AllocationEnd;
 use super::placement::Placement;
 use super::prepare::StartContext;
 use super::quarantine::Quarantine;
 use super::queue::{Lease, Queue};
-use super::reserved_threads::{ReservedThread, ReservedThreads};
+use super::reserved_threads::{ReservedThread, ReservedThreads, with_more};
 use super::shared::{CancelledAttempts, Farm, Shared};
 use super::slot::Slot;
 use super::slot_plan::NoPlan;
@@ -73,6 +76,10 @@ impl Member {
     }
 }
 
+fn count(slots: &[ReservedThread]) -> u32 {
+    u32::try_from(slots.len()).unwrap_or(u32::MAX)
+}
+
 /// What must run before a task does.
 pub(super) struct Protection {
     mps: Option<Mps>,
@@ -108,6 +115,10 @@ impl Farm<'_> {
     }
 
     /// Runs one farmer, from its first task to its last.
+    #[expect(
+        clippy::too_many_lines,
+        reason = "a list of what its threads are made of"
+    )]
     pub(super) fn run(
         &self,
         member: Member,
@@ -115,6 +126,11 @@ impl Farm<'_> {
         fed: Option<Receiver<Fed>>,
         threads: ReservedThreads,
     ) -> FarmerEnd {
+        let ReservedThreads {
+            ledger: ledger_thread,
+            slots: threads,
+            ..
+        } = threads;
         let Joined {
             session,
             tasks,
@@ -126,14 +142,26 @@ impl Farm<'_> {
         let (requests, requests_in) = unbounded();
         let (reports, reports_in) = unbounded();
         let lease = Lease::new(good_for(session.takeover()), locked);
-        let queue = Arc::new(
-            Queue::new(node.slots, requests.clone(), lease).starting_every(options.start_interval),
+        let slots = with_more(
+            threads,
+            Dealer::slots(options, node, session.state(), &tasks),
         );
-        queue.put(tasks);
-        let shared = self.share(&session, &queue, requests, reports);
+        let queue = Queue::new(count(&slots), requests.clone(), lease);
+        let queue = Arc::new(queue.starting_every(options.start_interval));
+        let shared = self.share(&session, &queue, count(&slots), requests, reports);
+        let gates = Gates::open(&node.plan, &options.devices, &shared);
+        let placement = self.placement(Some(queue.clone()));
+        let mut dealer = self.dealer(&shared, &placement, &protection, gates.as_ref());
+        let mut session = session;
+        for task in dealer.put(tasks) {
+            session.give_back(task, None);
+        }
+        dealer.observe(session.state(), &placement);
         // Before the slots: it may hold the queue.
         let endgame = self.endgame(&shared, session.farmer());
-        self.start_slots(&shared, session.farmer(), &protection, threads.slots);
+        let running = slots.len();
+        let farmer = session.farmer().to_owned();
+        self.start_slots(&shared, &farmer, &protection, gates.as_ref(), slots);
         // Dropping the first ends the ledger's waits for the lock.
         let (cancel_on_drop, cancel) = cancellation();
         let waiter = LockWaiter::new(cancel, Some(self.events.clone()), session.takeover());
@@ -153,6 +181,7 @@ impl Farm<'_> {
             quarantine: options.quarantine.then(|| Quarantine::new(shared.clone())),
             received: self.received.clone(),
             shared: shared.clone(),
+            dealer,
             suspects: VecDeque::new(),
             ends: Ends::default(),
             times: Times::start(),
@@ -161,10 +190,10 @@ impl Farm<'_> {
             is_paused: false,
             max_fail: options.max_fail,
             is_fenced: false,
-            placement: self.placement(),
+            placement,
             unfit: None,
         };
-        threads.ledger.run(move || ledger.run());
+        ledger_thread.run(move || ledger.run());
         let supervisor = Supervisor {
             farm: self,
             farmer: Lifecycle::new(options.timeout, options.grace),
@@ -176,7 +205,7 @@ impl Farm<'_> {
             progress: member.progress,
             cancel: Some(cancel_on_drop),
             guard: protection.guard.pid(),
-            slots: node.slots as usize,
+            slots: running,
             show_at: self.clock.now() + FIRST_SHOW,
             suspended: Duration::ZERO,
             frozen: member.frozen,
@@ -193,10 +222,10 @@ impl Farm<'_> {
         &self,
         session: &Session,
         queue: &Arc<Queue>,
+        slots: u32,
         requests: Sender<LedgerRequest>,
         reports: Sender<Report>,
     ) -> Arc<Shared> {
-        let slots = self.node.slots;
         Arc::new(Shared {
             clock: self.clock,
             queue: queue.clone(),
@@ -205,6 +234,7 @@ impl Farm<'_> {
             cancelled: CancelledAttempts::default(),
             state: Mutex::new(session.state().clone()),
             times: self.times.clone(),
+            leases: Leases::default(),
             oom: OomKills::new(),
             retry: self.options.retry.clone(),
             permits: open_files::left()
@@ -221,11 +251,27 @@ impl Farm<'_> {
         })
     }
 
+    /// What deals the resources of this node, and begins to when tasks have needs of their own.
+    fn dealer(
+        &self,
+        shared: &Arc<Shared>,
+        placement: &Placement,
+        protection: &Protection,
+        gates: Option<&Arc<Gates>>,
+    ) -> Dealer {
+        let mut env = self.node.env.clone();
+        env.extend(protection.mps.iter().flat_map(Mps::client_vars));
+        let offer = placement.offer.clone();
+        Dealer::new(shared, offer, &self.node, &env, gates.cloned())
+    }
+
     /// Which tasks can run here.
-    pub(super) fn placement(&self) -> Placement {
+    pub(super) fn placement(&self, queue: Option<Arc<Queue>>) -> Placement {
         Placement {
             node: self.node.name.clone(),
             labels: self.options.labels.clone(),
+            offer: Offer::of(&self.node, self.options),
+            queue,
         }
     }
 
@@ -280,6 +326,7 @@ impl Farm<'_> {
         shared: &Arc<Shared>,
         farmer: &str,
         protection: &Protection,
+        gates: Option<&Arc<Gates>>,
         threads: Vec<ReservedThread>,
     ) {
         let node = &self.node;
@@ -290,9 +337,11 @@ impl Farm<'_> {
             keeps_open: shared.permits.is_none(),
         };
         let of_mps = protection.mps.as_ref().map(Mps::client_vars);
-        let gates = Gates::open(&node.plan, &self.options.devices, shared);
-        for ((number, plan), thread) in (0..).zip(&node.plan.slots).zip(threads) {
-            let env = node.plan.environment(number as usize, &node.env);
+        for (number, thread) in (0..).zip(threads) {
+            // A slot beyond those that were planned runs only tasks with leases.
+            let plan = node.plan.slots.get(number as usize);
+            let env = plan.map(|_| node.plan.environment(number as usize, &node.env));
+            let env = env.unwrap_or_else(|| node.env.clone());
             let mut env = TaskEnv::new(&env, &node.name, number, &self.files.path, farmer);
             env.extend(of_mps.iter().flatten());
             let slot = Slot {
@@ -303,8 +352,10 @@ impl Farm<'_> {
                 logs: SlotLogs::new(logs.clone(), farmer, number),
                 env,
                 dirs: self.files.task_dirs.as_ref().map(|plan| plan.of(farmer)),
-                cpus: plan.cpus.clone(),
-                gates: gates.clone(),
+                cpus: plan.and_then(|plan| plan.cpus.clone()),
+                gates: gates.cloned(),
+                limit: None,
+                mem_kib: 0,
                 delay: self.options.start_delay.saturating_mul(number),
             };
             thread.run(move || slot.run());

@@ -106,6 +106,7 @@ pub(crate) fn start(id: u64, attempt: u32, slot: u32, at: u64) -> Record {
         slot,
         pid: 100,
         at,
+        lease: None,
     })
 }
 
@@ -122,5 +123,6 @@ pub(crate) fn end(id: u64, attempt: u32, slot: u32, at: u64, us: u64, outcome: O
         log: None,
         dir: None,
         skipped: None,
+        lease: None,
     })
 }

@@ -4,6 +4,7 @@
 //! where there is one (`memory.events` of cgroup v2, `memory.oom_control` of
 //! v1), else the node's (`oom_kill` in /proc/vmstat, Linux 4.13).
 
+use std::collections::{BTreeMap, HashMap};
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -140,6 +141,76 @@ pub fn usable_kib() -> Option<u64> {
         .min()
 }
 
+/// The processes that belong to our tasks, with their resident memory in KiB: for each of these
+/// process groups its members and all their descendants.
+pub fn of_groups(groups: &[i32]) -> BTreeMap<i32, Vec<(i32, u64)>> {
+    let all = processes();
+    let by_pid: HashMap<i32, &Process> = all.iter().map(|process| (process.pid, process)).collect();
+    let mut found: BTreeMap<i32, Vec<_>> = groups.iter().map(|group| (*group, vec![])).collect();
+    for process in &all {
+        let mut ancestor = Some(process);
+        // What is read while it changes may have a circle.
+        for _ in 0..64 {
+            let Some(known) = ancestor else { break };
+            if let Some(members) = found.get_mut(&known.group) {
+                members.push((process.pid, process.kib));
+                break;
+            }
+            ancestor = by_pid.get(&known.parent).copied();
+        }
+    }
+    found
+}
+
+/// The memory of these processes in KiB. What several of them share counts once, where that
+/// can be read; else it counts for each.
+pub fn sum_of(processes: &[(i32, u64)]) -> u64 {
+    let pss = |(pid, kib): &(i32, u64)| {
+        let text = std::fs::read_to_string(format!("/proc/{pid}/smaps_rollup")).ok();
+        let pss = text.and_then(|text| {
+            let line = text.lines().find_map(|line| line.strip_prefix("Pss:"))?;
+            line.trim().strip_suffix("kB")?.trim().parse().ok()
+        });
+        pss.unwrap_or(*kib)
+    };
+    processes.iter().map(pss).sum()
+}
+
+/// A process as proc(5) has it.
+struct Process {
+    pid: i32,
+    parent: i32,
+    group: i32,
+    /// Resident memory.
+    kib: u64,
+}
+
+fn processes() -> Vec<Process> {
+    let page = nix::unistd::sysconf(nix::unistd::SysconfVar::PAGE_SIZE);
+    let page = page
+        .ok()
+        .flatten()
+        .and_then(|page| u64::try_from(page).ok());
+    let kib = page.unwrap_or(4096) / 1024;
+    let entries = std::fs::read_dir("/proc").into_iter().flatten().flatten();
+    let pids = entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok());
+    pids.filter_map(|pid: i32| {
+        let text = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+        // After the name: state, ppid, pgrp; resident pages are the 22nd.
+        let mut fields = text.rsplit_once(')')?.1.split_ascii_whitespace();
+        let parent = fields.nth(1)?.parse().ok()?;
+        let group = fields.next()?.parse().ok()?;
+        let pages: u64 = fields.nth(18)?.parse().ok()?;
+        Some(Process {
+            pid,
+            parent,
+            group,
+            kib: pages * kib,
+        })
+    })
+    .collect()
+}
+
 /// The files that may have the counters of these cgroups (the text of /proc/self/cgroup).
 fn counters_of(memberships: &str) -> Vec<PathBuf> {
     let root = Path::new("/sys/fs/cgroup");
@@ -179,6 +250,16 @@ mod tests {
         let text = std::fs::read_to_string("/proc/meminfo").unwrap();
         let total = text.split_whitespace().nth(1).unwrap().parse().unwrap();
         assert!((1024..=total).contains(&usable), "{usable} of {total}");
+    }
+
+    #[test]
+    fn our_own_group_has_memory_and_an_unknown_one_has_none() {
+        let group = nix::unistd::getpgrp().as_raw();
+        let found = of_groups(&[group, i32::MAX]);
+        let ours: u64 = found[&group].iter().map(|(_, kib)| kib).sum();
+        assert!(ours > 1024, "{found:?}");
+        assert!((1..=ours * 2).contains(&sum_of(&found[&group])));
+        assert_eq!(found[&i32::MAX], []);
     }
 
     #[test]

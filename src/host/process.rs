@@ -13,7 +13,7 @@ use std::collections::VecDeque;
 use std::ffi::{CStr, CString};
 use std::os::fd::{AsRawFd, BorrowedFd, RawFd};
 use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
 use nix::spawn::{PosixSpawnAttr, PosixSpawnFileActions, PosixSpawnFlags};
@@ -22,7 +22,7 @@ use nix::sys::wait::{Id, WaitPidFlag, WaitStatus, waitid, waitpid};
 use nix::unistd::{Pid, getpgid};
 
 use super::signals::ignored_signals;
-use crate::model::record::Used;
+use crate::model::record::{Leased, Used};
 use crate::model::task::TaskId;
 
 /// How to start a process.
@@ -183,6 +183,8 @@ pub enum StopReason {
     TimeLimit,
     /// It was cancelled.
     Cancel,
+    /// It had so many KiB of memory, which is over its limit.
+    Memory(u64),
     /// The farm stops.
     Stop,
 }
@@ -202,12 +204,18 @@ pub struct Running {
     pub stop_reason: Option<StopReason>,
     /// Whether the journal has its start.
     pub noted: bool,
+    /// Its own time limit, where it has one; without one the limit of all tasks holds.
+    pub limit: Option<Duration>,
+    /// The limit of its memory in KiB; 0 is none.
+    pub mem_kib: u64,
 }
 
 /// Where a slot's process is while it can be signalled.
 #[derive(Default)]
 pub struct SlotProcess {
     running: Mutex<Option<Running>>,
+    /// What it has of the node, where that is not what its slot has.
+    leased: Mutex<Option<Box<Leased>>>,
     /// The groups of the last tasks that ended by themselves.
     past: Mutex<VecDeque<(Pid, TaskId)>>,
 }
@@ -232,6 +240,17 @@ impl SlotProcess {
         *self.lock() = Some(running);
     }
 
+    /// The next process has this of the node; `None`: what its slot has.
+    pub fn lease(&self, leased: Option<Box<Leased>>) {
+        *self.leased.lock().unwrap_or_else(PoisonError::into_inner) = leased;
+    }
+
+    /// What the process has of the node, if that is not what its slot has.
+    pub fn leased(&self) -> Option<Box<Leased>> {
+        let leased = self.leased.lock();
+        leased.unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
     /// What is there now.
     pub fn running(&self) -> Option<Running> {
         *self.lock()
@@ -250,8 +269,18 @@ impl SlotProcess {
     /// Sends signals to the group of the process, and records why at the first time. A
     /// process that has already ended by itself gets no signal: its own end counts.
     pub fn stop(&self, why: StopReason, signals: &[Signal]) {
+        self.stop_if(|_| true, why, signals);
+    }
+
+    /// As [`Self::stop`], if the process is still this one.
+    pub fn stop_task(&self, task: &Running, why: StopReason, signals: &[Signal]) {
+        let is_it = |running: &Running| (running.pid, running.started) == (task.pid, task.started);
+        self.stop_if(is_it, why, signals);
+    }
+
+    fn stop_if(&self, is_it: impl Fn(&Running) -> bool, why: StopReason, signals: &[Signal]) {
         let mut current = self.lock();
-        let Some(running) = current.as_mut() else {
+        let Some(running) = current.as_mut().filter(|running| is_it(running)) else {
             return;
         };
         if running.stop_reason.is_none() {

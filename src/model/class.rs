@@ -11,6 +11,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use super::attributes::Attributes;
+use super::needs::Needs;
 
 /// What tasks need, where they may run, and their place in the order. What is not said is what
 /// the options of the farmer say.
@@ -64,6 +65,16 @@ impl Class {
     /// Whether nothing is said of its tasks.
     pub fn is_plain(&self) -> bool {
         *self == Self::default()
+    }
+
+    /// What one of its tasks needs; what is not said is that of `defaults`.
+    pub fn needs(&self, defaults: &Needs) -> Needs {
+        Needs {
+            cpus: self.cpus.unwrap_or(defaults.cpus).max(1),
+            gpus: self.gpus.unwrap_or(defaults.gpus),
+            mem_kib: self.mem.unwrap_or(defaults.mem_kib),
+            time: self.time().or(defaults.time),
+        }
     }
 
     /// The time limit of an attempt.

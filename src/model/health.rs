@@ -226,6 +226,7 @@ mod tests {
             log: None,
             dir: None,
             skipped: None,
+            lease: None,
         }
     }
 

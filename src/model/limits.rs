@@ -17,6 +17,8 @@ pub struct RunningTask {
     pub since: Duration,
     /// Whether it was cancelled.
     pub is_cancelled: bool,
+    /// Its own time limit; without one that of all tasks holds.
+    pub limit: Option<Duration>,
 }
 
 /// What to do to a task.
@@ -79,9 +81,9 @@ impl Limits {
                 .filter(|(at, _)| *at >= runs.since)
                 .map(|(_, length)| *length)
                 .sum();
-            let over_at = match self.limit {
+            let over_at = match runs.limit.or(self.limit) {
                 _ if runs.is_cancelled => Some(now),
-                limit => limit.map(|limit| runs.since + limit + frozen),
+                limit => limit.map(|limit| runs.since.saturating_add(limit) + frozen),
             };
             match self.asked.get(&key).copied() {
                 Some(kill_at) if now >= kill_at => {
@@ -115,6 +117,7 @@ mod tests {
             pid,
             since: S(since),
             is_cancelled: false,
+            limit: None,
         }
     }
 
@@ -150,6 +153,24 @@ mod tests {
         );
         // The next task of the slot has a limit of its own.
         assert_eq!(limits.due(S(19), &[runs(0, 8, 19)]), (vec![], S(29)));
+    }
+
+    #[test]
+    fn a_limit_of_its_own_holds_instead_of_that_of_all() {
+        let mut limits = Limits::new(Some(S(10)), S(3));
+        let own = |slot, pid, limit| RunningTask {
+            limit: Some(S(limit)),
+            ..runs(slot, pid, 0)
+        };
+        let both = [own(0, 7, 20), own(1, 8, 5), runs(2, 9, 0)];
+        assert_eq!(limits.due(S(4), &both), (vec![], S(5)));
+        assert_eq!(limits.due(S(5), &both).0, [LimitAction::Terminate(1)]);
+        assert_eq!(
+            limits.due(S(10), &both).0,
+            [LimitAction::Kill(1), LimitAction::Terminate(2)]
+        );
+        let mut none = Limits::new(None, S(3));
+        assert_eq!(none.due(S(20), &both).0.len(), 2);
     }
 
     #[test]

@@ -214,6 +214,28 @@ pub struct Start {
     pub pid: u32,
     /// When it started.
     pub at: u64,
+    /// What it has of its node, where tasks have needs of their own.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub lease: Option<Box<Leased>>,
+}
+
+/// What one attempt has of its node until its end.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Leased {
+    /// How many CPUs.
+    pub cpus: u32,
+    /// Which, when it is bound to them: `0-3,8`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub bound: Option<String>,
+    /// The GPUs, as it sees them.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub gpus: Vec<String>,
+    /// The limit of its memory in KiB; 0 is none.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub mem: u64,
+    /// Its time limit in seconds; 0 is none.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub time: u64,
 }
 
 /// The end of an attempt.
@@ -247,6 +269,9 @@ pub struct End {
     /// The folder that was made for it, on its node, when that was kept.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub dir: Option<String>,
+    /// What it had of its node, where tasks have needs of their own.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub lease: Option<Box<Leased>>,
 }
 
 /// What an attempt used, from wait4(2): its own process and those it waited for.
@@ -423,6 +448,7 @@ mod tests {
             log: Some(LogAt::whole("logs/log_7.2".into())),
             dir: None,
             skipped: None,
+            lease: None,
         });
         let mut out = Vec::new();
         end.push_to(&mut out);

@@ -43,6 +43,7 @@ pub(super) fn attempt(host: &str, farmer: &str, of: &Attempt, log: Option<&LogAt
         "peak_kib": of.used.map(|used| used.peak),
         "read_kib": of.used.map(|used| used.read),
         "written_kib": of.used.map(|used| used.written),
+        "lease": of.lease,
         "log": log.map(|log| escape(log.file.as_bytes())),
         "part": log.and_then(|log| log.part),
         "stderr": log.and_then(|log| Some(escape(log.stderr.as_ref()?.as_bytes()))),

@@ -147,7 +147,7 @@ fn times(count: u32) -> String {
 /// What is known of an attempt.
 enum Known<'a> {
     /// A start or an end in a journal.
-    Recorded(Recorded<'a>),
+    Recorded(Box<Recorded<'a>>),
     /// There is a log but no record, and in which file its task is now.
     Unrecorded(Option<&'static str>),
 }
@@ -197,7 +197,8 @@ pub(crate) fn find(
     if let Some(command) = command {
         add_note(format!("command: {}", clip(&escape(&command), COMMAND)));
     }
-    if let Known::Recorded(Recorded { journal, dir, .. }) = attempt
+    if let Known::Recorded(recorded) = attempt
+        && let Recorded { journal, dir, .. } = &**recorded
         && let Some(dir) = dir
     {
         let host = escape(journal.header.host.as_bytes());
@@ -264,7 +265,7 @@ fn known_attempts<'a>(
 ) -> io::Result<BTreeMap<u32, Known<'a>>> {
     let recorded = attempts(journals, id)?.into_iter();
     let mut found: BTreeMap<u32, Known> = recorded
-        .map(|(number, recorded)| (number, Known::Recorded(recorded)))
+        .map(|(number, recorded)| (number, Known::Recorded(Box::new(recorded))))
         .collect();
     // A task that was started a moment ago is in no journal yet.
     let next = found.keys().next_back().map_or(1, |last| last + 1);
@@ -352,7 +353,7 @@ pub(crate) fn place(workdir: &Path, id: TaskId) -> io::Result<Option<&'static st
 impl Known<'_> {
     fn in_words(&self) -> String {
         let recorded = match self {
-            Self::Recorded(recorded) => recorded,
+            Self::Recorded(recorded) => &**recorded,
             Self::Unrecorded(Some(file @ (FINISHED | FAILED))) => return (*file).to_owned(),
             Self::Unrecorded(_) => return "just started, or lost with its farmer".to_owned(),
         };

@@ -278,6 +278,7 @@ mod tests {
                 log: None,
                 dir: None,
                 skipped: None,
+                lease: None,
             },
         )
     }

@@ -18,12 +18,12 @@ fn nvml() -> Option<&'static Path> {
 }
 
 /// A node with so many GPUs; what they say is in the folder `gpus`.
-struct Node {
-    farm: Farm,
+pub(crate) struct Node {
+    pub(crate) farm: Farm,
 }
 
 impl Node {
-    fn of(gpus: u32, list: impl AsRef<[u8]>) -> Self {
+    pub(crate) fn of(gpus: u32, list: impl AsRef<[u8]>) -> Self {
         let node = Self {
             farm: Farm::of(list),
         };
@@ -36,7 +36,7 @@ impl Node {
         node
     }
 
-    fn say(&self, what: &str, value: u32) {
+    pub(crate) fn say(&self, what: &str, value: u32) {
         // Whoever reads it meanwhile sees the old or the new value.
         self.farm.write("gpus.new", value.to_string());
         std::fs::create_dir_all(self.farm.path("gpus")).unwrap();
@@ -54,13 +54,13 @@ impl Node {
             .env("FAKE_NVML", self.farm.path("gpus"))
     }
 
-    fn run(&self, args: &str) -> Pytf<'_> {
+    pub(crate) fn run(&self, args: &str) -> Pytf<'_> {
         let line = format!("tasks.txt --workdir w {args}");
         self.on(self.farm.pytf(line.split_whitespace()))
     }
 
     /// What a variable was in the environment of each task.
-    fn seen(&self, name: &str, count: usize) -> Vec<Option<String>> {
+    pub(crate) fn seen(&self, name: &str, count: usize) -> Vec<Option<String>> {
         let task = |id| {
             let env = self.farm.text(format!("w/logs/log_{id}"));
             let mut lines = env.lines().filter_map(|line| line.split_once('='));
@@ -72,11 +72,11 @@ impl Node {
     }
 }
 
-fn uuid(gpu: usize) -> String {
+pub(crate) fn uuid(gpu: usize) -> String {
     format!("GPU-{gpu}0000000-fake")
 }
 
-fn is_there() -> bool {
+pub(crate) fn is_there() -> bool {
     if nvml().is_none() {
         skip("there is no compiler for the double of NVML");
     }

@@ -36,6 +36,7 @@ mod input;
 mod kill_storm;
 mod logs;
 mod max_fail;
+mod needs;
 mod node_commands;
 mod on_end;
 mod oracle;

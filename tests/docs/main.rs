@@ -16,7 +16,7 @@ use pytf::exit::TABLE;
 use pytf::model::ids::Ids;
 use pytf::model::outcome::Outcome;
 use pytf::model::record::{
-    End, GpuLoad, Header, LogAt, Mark, NodeHealth, NodeId, Record, SlotDevices, Start, Used,
+    End, GpuLoad, Header, Leased, LogAt, Mark, NodeHealth, NodeId, Record, SlotDevices, Start, Used,
 };
 use pytf::model::task::TaskId;
 use pytf::workdir::files::Committed;
@@ -258,7 +258,19 @@ fn end(outcome: Outcome) -> Record {
         }),
         dir: Some("/tmp/pytf-n1.0.42.7-1.2".into()),
         skipped: Some("out/1".into()),
+        lease: Some(Box::new(leased())),
     })
+}
+
+/// A lease with all that can be in it.
+fn leased() -> Leased {
+    Leased {
+        cpus: 1,
+        bound: Some("0".into()),
+        gpus: vec!["0".into()],
+        mem: 1,
+        time: 1,
+    }
 }
 
 /// A header with all that can be in it.
@@ -318,6 +330,7 @@ fn every_word_in_a_journal_is_told() {
         slot: 0,
         pid: 1,
         at: 1,
+        lease: Some(Box::new(leased())),
     };
     let (text, why) = ("SIGTERM".to_owned(), "SIGTERM".to_owned());
     let others = [

@@ -686,6 +686,7 @@ impl Farmer {
             log: None,
             dir: None,
             skipped: None,
+            lease: None,
         };
         let to = end.destination();
         let journal = self.session.journal();

@@ -47,7 +47,12 @@ impl Ledger {
     /// How many tasks wait that we may claim.
     pub(super) fn left_for_us(&self) -> u64 {
         match self.unfit {
-            Some(arrived) if arrived == self.state().arrivals() => 0,
+            Some((arrived, returned))
+                if arrived == self.state().arrivals()
+                    && returned == self.shared.queue.returned() =>
+            {
+                0
+            }
             _ => self.state().left(),
         }
     }
@@ -61,6 +66,7 @@ impl Ledger {
     }
 
     pub(super) fn turn(&mut self) -> Result<()> {
+        self.dealer.observe(self.session.state(), &self.placement);
         let starved_since = self.times.starved_since.take();
         let began = self.waiter.now();
         let mut copy = None;
@@ -83,7 +89,7 @@ impl Ledger {
         let (pace, queue) = (&self.pace, &self.shared.queue);
         let (quarantine, placement) = (self.quarantine.as_ref(), &self.placement);
         let for_others = self.backoff.left(Instant::now());
-        let mut wanted = 0;
+        let (mut wanted, returned) = (0, queue.returned());
         let claim = |state: &State| {
             let counts = queue.counts();
             let most = match quarantine {
@@ -94,11 +100,12 @@ impl Ledger {
             let left = state.left().saturating_sub(for_others);
             let claimed = pace.claim(counts.idle, counts.queued, state.live, left);
             wanted = claimed.min(most).min(left);
-            placement.claim(state, wanted)
+            let ahead = pace.lookahead(state.live, left);
+            placement.claim(state, wanted, ahead)
         };
         let mut turn = self.session.turn(upto, copy, claim, &mut self.waiter)?;
         let is_unfit = wanted > 0 && turn.tasks.is_empty() && !self.state().paused;
-        self.unfit = is_unfit.then(|| self.state().arrivals());
+        self.unfit = is_unfit.then(|| (self.state().arrivals(), returned));
         let claiming = self.state().claiming();
         let others = (self.backoff).take_left(&mut turn.tasks, claiming, Instant::now());
         for task in others {
@@ -120,9 +127,16 @@ impl Ledger {
         if is_doubtful {
             self.shared.queue.lease().renew(began);
         }
-        self.shared.queue.put(turn.tasks);
+        self.put(turn.tasks);
         self.show();
         Ok(())
+    }
+
+    /// Puts claimed tasks into the queue. Those that this node can never hold are given back.
+    fn put(&mut self, tasks: Vec<Task>) {
+        for task in self.dealer.put(tasks) {
+            self.session.give_back(task, None);
+        }
     }
 
     /// Takes the reports of the slots, and the suspect ends whose time is over; returns the
@@ -179,6 +193,7 @@ impl Ledger {
                     slot,
                     pid: running.pid.as_raw().unsigned_abs(),
                     at: self.shared.clock.micros(running.started),
+                    lease: process.leased(),
                 }));
             }
         }

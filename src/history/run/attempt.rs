@@ -1,7 +1,7 @@
 //! One attempt of a task, as a start or an end in a journal records it.
 
 use crate::model::outcome::Outcome;
-use crate::model::record::{End, Start, Used};
+use crate::model::record::{End, Header, Leased, Start, Used};
 
 /// A start or an end, as far as figures are concerned.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -26,9 +26,19 @@ pub struct Attempt {
     pub used: Option<Used>,
     /// Whether it was done already, and not started.
     pub is_skipped: bool,
+    /// What it has of its node, where that is not what its slot has.
+    pub lease: Option<Box<Leased>>,
 }
 
 impl Attempt {
+    /// Its GPUs, by the header of its farmer.
+    pub fn gpus<'a>(&'a self, header: &'a Header) -> &'a [String] {
+        match &self.lease {
+            Some(lease) => &lease.gpus,
+            None => header.gpus(self.slot),
+        }
+    }
+
     /// When it ended.
     pub fn end(&self) -> u64 {
         self.at.saturating_add(self.us)
@@ -48,6 +58,7 @@ impl From<Start> for Attempt {
             slot: start.slot,
             pid: start.pid,
             at: start.at,
+            lease: start.lease,
             ..Self::default()
         }
     }
@@ -66,6 +77,7 @@ impl From<End> for Attempt {
             again: end.again,
             used: end.used,
             is_skipped: end.skipped.is_some(),
+            lease: end.lease,
         }
     }
 }

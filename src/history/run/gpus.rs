@@ -192,7 +192,7 @@ impl Gpus {
                 self.long.1 += u64::from(worked < UNUSED * time);
             }
         }
-        for name in header.gpus(attempt.slot) {
+        for name in attempt.gpus(header) {
             let gpu = self.of(name);
             gpu.tasks += 1;
             gpu.series.task(attempt.at, attempt.end());
@@ -232,7 +232,7 @@ impl Gpus {
         let mut gpus = self.clone();
         gpus.all.values_mut().for_each(|gpu| gpu.hold(now));
         for attempt in running {
-            for name in header.gpus(attempt.slot) {
+            for name in attempt.gpus(header) {
                 gpus.of(name).series.task(attempt.at, now);
             }
         }

@@ -263,6 +263,7 @@ mod tests {
                 log: file.map(|file| LogAt { file, stderr: None, part: Some((1, 2)) }),
                 skipped: None,
                 dir: None,
+                lease: None,
             });
             // -2147483648 has no positive twin; no exit status is like that.
             let is_least = [Outcome::Exit(i32::MIN), Outcome::Signal(i32::MIN), Outcome::NotStarted(i32::MIN)]
@@ -285,7 +286,7 @@ mod tests {
 
         #[test]
         fn what_is_cut_is_none(length in 0_usize..100) {
-            let start = Record::Start(Start { id: TaskId(1), attempt: 1, slot: 2, pid: 3, at: 4 });
+            let start = Record::Start(Start { id: TaskId(1), attempt: 1, slot: 2, pid: 3, at: 4, lease: None });
             let line = written(&start);
             if length < line.len() {
                 prop_assert_eq!(parse(&line[..length]), None);

@@ -283,6 +283,7 @@ fn attempts(count: u64, slots: u32, used: Used, outcome: &Outcome) -> Vec<Record
             log: None,
             dir: None,
             skipped: None,
+            lease: None,
         };
         Record::End(end)
     });

@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use super::capacity::Capacity;
+use super::capacity::{Capacity, GpuPlace};
 use crate::model::devices::assign::{Locality, choose};
 use crate::model::needs::Needs;
 
@@ -93,6 +93,28 @@ impl Book {
         }
     }
 
+    pub(super) fn add_gpus(&mut self, gpus: Vec<GpuPlace>, tasks_per_gpu: u32) {
+        self.localities.extend(gpus.iter().map(|gpu| gpu.locality));
+        self.capacity.gpus.extend(gpus);
+        self.capacity.tasks_per_gpu = tasks_per_gpu;
+        let all = self.localities.len();
+        self.usage.tasks.resize(all, 0);
+        self.usable.resize(all, true);
+        self.lost.resize(all, false);
+    }
+
+    /// A task runs that was not started here.
+    pub(super) fn adopt(&mut self, number: u64, needs: Needs, gpus: Vec<usize>) {
+        self.usage.add(&needs, &gpus);
+        self.runs.push(Runs {
+            number,
+            needs,
+            gpus,
+            ends: None,
+            has_passed: false,
+        });
+    }
+
     pub(super) fn capacity(&self) -> &Capacity {
         &self.capacity
     }
@@ -110,15 +132,23 @@ impl Book {
         self.usable[gpu] = is_usable;
     }
 
+    pub(super) fn gpus(&self) -> u32 {
+        let gpus = self.lost.iter().filter(|is_lost| !**is_lost).count();
+        u32::try_from(gpus).unwrap_or(u32::MAX)
+    }
+
+    pub(super) fn exclude(&mut self, gpu: usize) {
+        self.lost[gpu] = true;
+    }
+
     pub(super) fn lose(&mut self, gpu: usize) {
         let others = (0..self.lost.len()).filter(|other| *other != gpu && !self.lost[*other]);
-        self.lost[gpu] = others.count() > 0;
+        self.lost[gpu] |= others.count() > 0;
     }
 
     pub(super) fn can_ever_hold(&self, needs: &Needs) -> bool {
-        let gpus = self.lost.iter().filter(|is_lost| !**is_lost).count();
         needs.cpus <= self.capacity.cpus
-            && needs.gpus as usize <= gpus
+            && needs.gpus <= self.gpus()
             && (self.capacity.mem_kib).is_none_or(|mem_kib| needs.mem_kib <= mem_kib)
     }
 
@@ -130,6 +160,9 @@ impl Book {
         let is_too_much = needs.mem_kib > 0 && needs.mem_kib > mem.saturating_sub(usage.mem_kib);
         if needs.cpus > free || is_too_much {
             return None;
+        }
+        if needs.gpus == 0 {
+            return Some(Vec::new());
         }
         let most = self.capacity.tasks_per_gpu.max(1);
         let used: Vec<Option<u32>> = (usage.tasks.iter().enumerate())

@@ -26,6 +26,8 @@ pub struct ResourceLease {
     pub number: u64,
     /// What was asked for.
     pub needs: Needs,
+    /// When it began.
+    pub since: Duration,
     /// Its CPUs, in ascending order; empty when tasks are not bound.
     pub cpus: Vec<usize>,
     /// Its GPUs, by their places in [`Capacity::gpus`], in ascending order.
@@ -37,7 +39,6 @@ pub struct ResourceLease {
 struct Waiting<T> {
     number: u64,
     needs: Needs,
-    length: Option<Duration>,
     task: T,
 }
 
@@ -51,6 +52,8 @@ pub struct Allocator<T> {
     waiting: VecDeque<Waiting<T>>,
     next: u64,
     now: Duration,
+    /// The longest run so far of tasks with these needs.
+    usual: BTreeMap<Needs, Duration>,
 }
 
 impl<T> Allocator<T> {
@@ -70,6 +73,7 @@ impl<T> Allocator<T> {
             waiting: VecDeque::new(),
             next: 0,
             now: Duration::ZERO,
+            usual: BTreeMap::new(),
         }
     }
 
@@ -83,26 +87,72 @@ impl<T> Allocator<T> {
         self.book.can_ever_hold(needs)
     }
 
-    /// A claimed task waits from now on, behind all others. `usual` is how long tasks of its
-    /// kind took, if that is known.
-    pub fn put(&mut self, task: T, needs: Needs, usual: Option<Duration>) {
+    /// The node has these GPUs, which nobody had looked for before.
+    pub fn add_gpus(&mut self, gpus: Vec<GpuPlace>, tasks_per_gpu: u32) {
+        self.book.add_gpus(gpus, tasks_per_gpu);
+    }
+
+    /// A claimed task waits from now on, behind all others.
+    pub fn put(&mut self, task: T, needs: Needs) {
         let number = self.next;
         self.next += 1;
         self.waiting.push_back(Waiting {
             number,
             needs,
-            length: needs.time.or(usual),
             task,
         });
+    }
+
+    /// A task runs already, on these GPUs and, if it is bound, on these CPUs.
+    pub fn adopt(&mut self, needs: Needs, cpus: &[usize], gpus: Vec<usize>) -> ResourceLease {
+        let number = self.next;
+        self.next += 1;
+        let bound: Vec<usize> = (cpus.iter().copied())
+            .filter(|id| self.free_cpus.contains(id))
+            .collect();
+        let n = needs.cpus as usize;
+        let cpus = if bound.len() == n {
+            bound
+        } else {
+            // It may run anywhere: as many CPUs as it needs count as its own.
+            self.choose_cpus(n, &BTreeSet::new())
+        };
+        self.free_cpus.retain(|id| !cpus.contains(id));
+        self.cpus_of.insert(number, cpus.clone());
+        self.book.adopt(number, needs, gpus.clone());
+        ResourceLease {
+            number,
+            needs,
+            since: self.now,
+            cpus,
+            gpus,
+        }
+    }
+
+    fn choose_cpus(&self, n: usize, near: &BTreeSet<usize>) -> Vec<usize> {
+        if self.cpu_list.is_empty() {
+            return Vec::new();
+        }
+        cores::choose(&self.cpu_list, &self.free_cpus, n, near).unwrap_or_default()
+    }
+
+    /// Number, needs and expected length of those that wait, in their order.
+    fn queue(&self) -> impl Iterator<Item = (u64, Needs, Option<Duration>)> {
+        let all = self.waiting.iter();
+        all.map(|waits| (waits.number, waits.needs, self.length(&waits.needs)))
+    }
+
+    /// How long a task with these needs runs: its limit, or else what others took.
+    fn length(&self, needs: &Needs) -> Option<Duration> {
+        needs.time.or(self.usual.get(needs).copied())
     }
 
     /// The next task that may start at this moment, with its lease. Tasks that this node can
     /// never hold are passed over: see [`Self::take_out`].
     pub fn take(&mut self, now: Duration) -> Option<(T, ResourceLease)> {
         self.now = self.now.max(now);
-        let all = self.waiting.iter();
-        let all = all.map(|waits| (waits.number, waits.needs, waits.length));
-        let (index, gpus) = self.book.start_one(self.now, all)?;
+        let queue: Vec<_> = self.queue().collect();
+        let (index, gpus) = self.book.start_one(self.now, queue.into_iter())?;
         let Waiting {
             number,
             needs,
@@ -112,17 +162,13 @@ impl<T> Allocator<T> {
         let near: BTreeSet<usize> = (gpus.iter())
             .flat_map(|&gpu| self.book.capacity().gpus[gpu].near.iter().copied())
             .collect();
-        let cpus = if self.cpu_list.is_empty() {
-            Vec::new()
-        } else {
-            let n = needs.cpus as usize;
-            cores::choose(&self.cpu_list, &self.free_cpus, n, &near).unwrap_or_default()
-        };
+        let cpus = self.choose_cpus(needs.cpus as usize, &near);
         self.free_cpus.retain(|id| !cpus.contains(id));
         self.cpus_of.insert(number, cpus.clone());
         let lease = ResourceLease {
             number,
             needs,
+            since: self.now,
             cpus,
             gpus,
         };
@@ -130,19 +176,34 @@ impl<T> Allocator<T> {
     }
 
     /// An attempt has ended: what it had is free. Nothing is returned twice.
-    pub fn give_back(&mut self, lease: &ResourceLease) {
+    pub fn give_back(&mut self, lease: &ResourceLease, now: Duration) {
+        self.now = self.now.max(now);
+        let ran = self.now.saturating_sub(lease.since);
+        let usual = self.usual.entry(lease.needs).or_default();
+        *usual = ran.max(*usual);
         self.book.end(lease.number);
         let cpus = self.cpus_of.remove(&lease.number);
         self.free_cpus.extend(cpus.into_iter().flatten());
     }
 
-    /// Takes certain tasks out that wait: for example those that can never start here.
+    /// Takes certain tasks out that wait.
     pub fn take_out(&mut self, mut is_wanted: impl FnMut(&T, &Needs) -> bool) -> Vec<T> {
-        let all = std::mem::take(&mut self.waiting).into_iter();
-        let (out, stay) =
-            all.partition::<VecDeque<_>, _>(|waits| is_wanted(&waits.task, &waits.needs));
-        self.waiting = stay;
+        let out = self.split_off(|waits| is_wanted(&waits.task, &waits.needs));
         out.into_iter().map(|waits| waits.task).collect()
+    }
+
+    /// Takes the waiting tasks out that this node can never hold.
+    pub fn take_unfit(&mut self) -> Vec<T> {
+        let book = self.book.clone();
+        let out = self.split_off(|waits| !book.can_ever_hold(&waits.needs));
+        out.into_iter().map(|waits| waits.task).collect()
+    }
+
+    fn split_off(&mut self, is_wanted: impl FnMut(&Waiting<T>) -> bool) -> VecDeque<Waiting<T>> {
+        let all = std::mem::take(&mut self.waiting).into_iter();
+        let (out, stay) = all.partition::<VecDeque<_>, _>(is_wanted);
+        self.waiting = stay;
+        out
     }
 
     /// How many tasks wait.
@@ -167,6 +228,16 @@ impl<T> Allocator<T> {
         self.book.set_usable(gpu, is_usable);
     }
 
+    /// How many GPUs take tasks.
+    pub fn gpus(&self) -> u32 {
+        self.book.gpus()
+    }
+
+    /// A GPU is not ours.
+    pub fn exclude(&mut self, gpu: usize) {
+        self.book.exclude(gpu);
+    }
+
     /// A GPU is lost, and takes no task any more, unless it is the last one.
     pub fn lose(&mut self, gpu: usize) {
         self.book.lose(gpu);
@@ -177,44 +248,83 @@ impl<T> Allocator<T> {
         self.book.in_use()
     }
 
-    /// How many tasks of which class to claim now. For each class: what one of its tasks needs,
-    /// and how many can be claimed; the classes are in their order. The result is in the same
-    /// order, and `slots` tasks in all at most.
-    ///
-    /// These are the tasks that could start now beside what runs and waits here. Of the first
-    /// class of which none can start, one is claimed, which reserves what it needs, unless
-    /// another task does already.
-    pub fn claimable(&self, classes: &[(Needs, u64)], slots: u64) -> Vec<u64> {
+    /// What decides which tasks to claim now. `ahead` tasks may be claimed that cannot start yet.
+    pub fn claimer(&self, ahead: u64) -> Claimer {
         let mut book = self.book.clone();
-        let mut waiting: Vec<(u64, Needs, Option<Duration>)> = (self.waiting.iter())
-            .map(|waits| (waits.number, waits.needs, waits.length))
-            .collect();
+        let mut waiting: Vec<(u64, Needs, Option<Duration>)> = self.queue().collect();
         while let Some((index, _)) = book.start_one(self.now, waiting.iter().copied()) {
             waiting.remove(index);
         }
-        let (mut claims, mut left, mut next) = (Vec::new(), slots, self.next);
-        for (needs, there) in classes {
-            let mut claimed = 0;
-            while claimed < *there && left > 0 && self.can_ever_hold(needs) {
-                let one = (next, *needs, needs.time);
-                next += 1;
-                waiting.push(one);
-                let started = book.start_one(self.now, waiting.iter().copied());
-                let reserves = book.reserved_for() == Some(one.0);
-                if started.is_some() || !(reserves && claimed == 0) {
-                    waiting.pop();
-                }
-                if started.is_some() || reserves && claimed == 0 {
-                    claimed += 1;
-                    left -= 1;
-                }
-                if started.is_none() {
-                    break;
-                }
-            }
-            claims.push(claimed);
+        Claimer {
+            ahead: ahead.saturating_sub(waiting.len() as u64),
+            book,
+            waiting,
+            usual: self.usual.clone(),
+            now: self.now,
+            next: self.next,
+            started: Vec::new(),
         }
-        claims
+    }
+
+    /// How many tasks of which class to claim now. For each class: what one of its tasks needs,
+    /// and how many can be claimed; the classes are in their order. The result is in the same
+    /// order, and `slots` tasks in all at most.
+    pub fn claimable(&self, classes: &[(Needs, u64)], slots: u64) -> Vec<u64> {
+        let (mut decides, mut left) = (self.claimer(0), slots);
+        let of_class = |(needs, there): &(Needs, u64)| {
+            let mut count = 0;
+            while count < *there && left > 0 && decides.one_more(needs) {
+                count += 1;
+                left -= 1;
+            }
+            count
+        };
+        classes.iter().map(of_class).collect()
+    }
+}
+
+/// Decides which tasks to claim, one after the other in their order: those that could start now
+/// beside what runs and waits here. If none of its kind can start, one is claimed, which
+/// reserves what it needs, unless another task does already.
+#[derive(Clone, Debug)]
+pub struct Claimer {
+    book: Book,
+    waiting: Vec<(u64, Needs, Option<Duration>)>,
+    usual: BTreeMap<Needs, Duration>,
+    now: Duration,
+    next: u64,
+    ahead: u64,
+    /// The needs of those that could start.
+    started: Vec<Needs>,
+}
+
+impl Claimer {
+    /// Whether one more task with these needs is to be claimed. If so, it is counted.
+    pub fn one_more(&mut self, needs: &Needs) -> bool {
+        if !self.book.can_ever_hold(needs) {
+            return false;
+        }
+        let length = needs.time.or(self.usual.get(needs).copied());
+        let number = self.next;
+        self.next += 1;
+        self.waiting.push((number, *needs, length));
+        let all = self.waiting.iter().copied();
+        if self.book.start_one(self.now, all).is_some() {
+            self.waiting.pop();
+            if self.started.last() != Some(needs) {
+                self.started.push(*needs);
+            }
+            return true;
+        }
+        let reserves = self.book.reserved_for() == Some(number) && !self.started.contains(needs);
+        let is_ahead = !reserves && self.ahead > 0;
+        if is_ahead {
+            self.ahead -= 1;
+        }
+        if !reserves && !is_ahead {
+            self.waiting.pop();
+        }
+        reserves || is_ahead
     }
 }
 

@@ -41,7 +41,7 @@ fn node(n: u32, gpus: usize) -> Capacity {
 fn with(capacity: Capacity, all: &[Needs]) -> Allocator<usize> {
     let mut allocator = Allocator::new(capacity);
     for (name, needs) in all.iter().enumerate() {
-        allocator.put(name, *needs, None);
+        allocator.put(name, *needs);
     }
     allocator
 }
@@ -66,10 +66,10 @@ fn tasks_start_in_order_while_they_fit_and_have_cpus_and_gpus_of_their_own() {
         (&[2][..], &[0][..])
     );
     assert_eq!(allocator.reserved_for(), Some((&2, &gpus(2))));
-    allocator.give_back(&started[0].1);
+    allocator.give_back(&started[0].1, S(1));
     assert_eq!(names(&start_all(&mut allocator, 1)), [0; 0]);
-    allocator.give_back(&started[1].1);
-    allocator.give_back(&started[1].1);
+    allocator.give_back(&started[1].1, S(1));
+    allocator.give_back(&started[1].1, S(1));
     assert_eq!(names(&start_all(&mut allocator, 2)), [2]);
     assert_eq!(allocator.in_use(), (2, 2, 0), "nothing is returned twice");
     assert_eq!(allocator.reserved_for(), None);
@@ -128,18 +128,36 @@ fn who_ends_before_the_reservation_may_pass_and_who_does_not_may_not() {
 /// A reservation that is put off by each new estimate is none.
 #[test]
 fn a_wrong_estimate_delays_the_reservation_once() {
-    let mut allocator = Allocator::new(node(4, 0));
-    allocator.put(0, limited(cpus(3), 100), None);
-    allocator.put(1, cpus(4), None);
-    allocator.put(2, cpus(1), Some(S(100)));
-    let started = start_all(&mut allocator, 0);
+    let mut allocator = with(node(4, 0), &[cpus(1)]);
+    let first = start_all(&mut allocator, 0);
+    // That is how long such tasks take from now on.
+    allocator.give_back(&first[0].1, S(100));
+    allocator.put(0, limited(cpus(3), 100));
+    allocator.put(1, cpus(4));
+    allocator.put(2, cpus(1));
+    let started = start_all(&mut allocator, 100);
     assert_eq!(names(&started), [0, 2]);
     // The second of them takes longer than usual.
-    allocator.give_back(&started[0].1);
-    allocator.put(3, cpus(1), Some(S(50)));
-    assert_eq!(names(&start_all(&mut allocator, 110)), [0; 0]);
-    allocator.give_back(&started[1].1);
-    assert_eq!(names(&start_all(&mut allocator, 120)), [1]);
+    allocator.give_back(&started[0].1, S(150));
+    allocator.put(3, limited(cpus(1), 20));
+    assert_eq!(names(&start_all(&mut allocator, 210)), [0; 0]);
+    allocator.give_back(&started[1].1, S(230));
+    assert_eq!(names(&start_all(&mut allocator, 230)), [1]);
+}
+
+#[test]
+fn what_runs_already_counts() {
+    let mut allocator = with(node(4, 1), &[cpus(3), gpus(1)]);
+    let lease = allocator.adopt(gpus(1), &[2], vec![0]);
+    assert_eq!((&lease.cpus[..], allocator.in_use()), (&[2][..], (1, 1, 0)));
+    let started = start_all(&mut allocator, 0);
+    assert_eq!(started[0].1.cpus, [0, 1, 3]);
+    assert_eq!(names(&started), [0]);
+    allocator.give_back(&lease, S(1));
+    assert_eq!(names(&start_all(&mut allocator, 1)), [1]);
+    let mut later = with(node(2, 0), &[]);
+    later.add_gpus(vec![GpuPlace::default(); 2], 1);
+    assert!(later.can_ever_hold(&gpus(2)));
 }
 
 #[test]
@@ -225,6 +243,9 @@ fn what_is_claimed_could_start_and_one_reserves() {
     }
 }
 
+/// No task of a story runs for longer.
+const LONGEST: u64 = 60;
+
 /// For how long a task may run.
 fn may_run((needs, length): &(Needs, u64)) -> u64 {
     needs.time.map_or(*length, |limit| limit.as_secs())
@@ -246,21 +267,25 @@ fn story(capacity: &Capacity, tasks: &[(Needs, u64)], ahead: usize) -> Vec<(u64,
                 times[name].1 = Some(now);
                 running.push((now + tasks[name].1, name, lease));
                 may_end[name] = now + may_run(&tasks[name]);
-                if let Some((_, by)) = reserved.take_if(|(reserved, _)| *reserved == name) {
+                if let Some((_, since)) = reserved.take_if(|(reserved, _)| *reserved == name) {
+                    // No estimate is longer than the longest limit.
+                    let before = |at: &Option<u64>| at.is_some_and(|at| at <= since + LONGEST);
+                    let others = (0..tasks.len()).filter(|other| *other != name);
+                    let others = others.filter(|other| before(&times[*other].1));
+                    let by = others.map(|other| may_end[other]).max().unwrap_or(now);
                     assert!(now <= by, "{name} started at {now} and not by {by}");
                 }
             }
             let holds = allocator.reserved_for().map(|(name, _)| *name);
             if let Some(name) = holds.filter(|_| reserved.is_none()) {
-                let latest = running.iter().map(|(_, name, _)| may_end[*name]).max();
-                reserved = Some((name, latest.unwrap_or(now)));
+                reserved = Some((name, now));
             }
             assert_eq!(reserved.map(|(name, _)| name), holds, "it is kept");
             check(capacity, &allocator, &running);
             if next == tasks.len() || allocator.waiting() == ahead {
                 break;
             }
-            allocator.put(next, tasks[next].0, None);
+            allocator.put(next, tasks[next].0);
             times[next].0 = now;
             next += 1;
         }
@@ -270,7 +295,7 @@ fn story(capacity: &Capacity, tasks: &[(Needs, u64)], ahead: usize) -> Vec<(u64,
         now = at;
         running.retain(|(at, _, lease)| {
             if *at == now {
-                allocator.give_back(lease);
+                allocator.give_back(lease, S(now));
             }
             *at != now
         });
@@ -372,7 +397,7 @@ proptest! {
         for (claim, (needs, there)) in claims.iter().zip(&classes) {
             prop_assert!(claim <= there && (*claim == 0 || allocator.can_ever_hold(needs)));
             for _ in 0..*claim {
-                allocator.put(100, *needs, None);
+                allocator.put(100, *needs);
                 claimed += 1;
             }
         }

@@ -62,6 +62,17 @@ pub enum Admission {
     Lost(String),
 }
 
+/// Whether tasks with leases may start on a device now.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum GpuState {
+    /// They may.
+    Usable,
+    /// Other processes use it.
+    Busy,
+    /// It is lost.
+    Lost,
+}
+
 impl Watched {
     /// Takes a measurement.
     pub fn sample(&mut self, sample: Sample, limits: BusyLimits) {

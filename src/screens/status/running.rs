@@ -69,6 +69,7 @@ impl Entry for RunningEntry<'_> {
             "farmer": escape(farmer.farmer.as_bytes()),
             "start": seconds(attempt.at),
             "seconds": seconds(self.running.ran),
+            "lease": attempt.lease,
             "command": self.command,
         })
     }

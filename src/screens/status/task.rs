@@ -21,7 +21,7 @@ use crate::model::durations;
 use crate::model::escape::escape;
 use crate::model::figures::{grouped, micros, show_kib};
 use crate::model::outcome::Outcome;
-use crate::model::record::LogAt;
+use crate::model::record::{Leased, LogAt};
 use crate::model::retry::CRASH_LIMIT;
 use crate::model::task::TaskId;
 use crate::screens::attempt_json;
@@ -261,6 +261,31 @@ fn why_it_waits(run: &Run, id: TaskId) -> io::Result<Option<String>> {
     }))
 }
 
+/// What an attempt has of its node.
+fn words_of(lease: &Leased) -> String {
+    let counted = |n: u32, what: &str| match n {
+        1 => format!("1 {what}"),
+        n => format!("{n} {what}s"),
+    };
+    let mut words = counted(lease.cpus, "CPU");
+    if let Some(bound) = &lease.bound {
+        words += &format!(" ({bound})");
+    }
+    if !lease.gpus.is_empty() {
+        let gpus = u32::try_from(lease.gpus.len()).unwrap_or(u32::MAX);
+        let names = escape(lease.gpus.join(", ").as_bytes());
+        words += &format!(", {} ({names})", counted(gpus, "GPU"));
+    }
+    if lease.mem > 0 {
+        words += &format!(", memory limit {}", show_kib(lease.mem));
+    }
+    if lease.time > 0 {
+        let time = std::time::Duration::from_secs(lease.time);
+        words += &format!(", time limit {}", durations::show(time));
+    }
+    words
+}
+
 impl TaskAttempt {
     fn words(&self) -> String {
         match &self.attempt.outcome {
@@ -304,6 +329,9 @@ impl TaskAttempt {
         let (host, slot, farmer) = (&self.host, attempt.slot, &self.farmer);
         let place = format!("node {host}, slot {slot}{pid}, farmer {farmer}{fault}");
         push(out, style, "    ", &place);
+        if let Some(lease) = &attempt.lease {
+            push(out, style, "    ", &words_of(lease));
+        }
         if let Some(used) = &attempt.used {
             let line = format!(
                 "CPU {} user, {} system; peak memory {}; read {}, written {}",

@@ -122,7 +122,7 @@ impl<'a> Slices<'a> {
         if is_failure && self.faults.is_nodes(id, &header.host) {
             event.extend_from_slice(b",\"fault\":\"node\"");
         }
-        let gpus = header.gpus(slot);
+        let gpus = attempt.gpus(header);
         if !gpus.is_empty() {
             event.extend_from_slice(b",\"gpus\":");
             push_text(&mut event, &escape(gpus.join(",").as_bytes()))?;
