@@ -30,6 +30,7 @@ mod freeze;
 mod injected;
 mod linger;
 mod lost_lock;
+mod order;
 mod quarantine;
 mod record;
 mod scale;
