@@ -88,10 +88,25 @@ fn directive(comment: &[u8]) -> Option<String> {
         return Some("a directive is written #PYTF, without a colon".to_owned());
     }
     let (_, tool) = DIRECTIVES.iter().find(|(word, _)| is(word))?;
+    let instead = instead(comment).map_or("remove it".to_owned(), |ours| format!("write {ours}"));
     Some(format!(
-        "'{}' is a directive of {tool}, which pytf does not follow: remove it, {PLAIN}",
+        "'{}' is a directive of {tool}, which pytf does not follow: {instead}, {PLAIN}",
         shown(comment)
     ))
+}
+
+/// What of ours means the same as a directive of disBatch.
+fn instead(comment: &[u8]) -> Option<&'static str> {
+    let words = str::from_utf8(comment).ok()?.to_ascii_uppercase();
+    let words: Vec<&str> = words.split_whitespace().collect();
+    match words[..] {
+        ["#DISBATCH", "BARRIER", "CHECK", ..] => Some("'#PYTF barrier ok' in its place"),
+        ["#DISBATCH", "BARRIER", ..] => Some("'#PYTF barrier' in its place"),
+        ["#DISBATCH", "PREFIX", ..] => Some("'#PYTF prefix TEXT' in its place"),
+        ["#DISBATCH", "SUFFIX", ..] => Some("'#PYTF suffix TEXT' in its place"),
+        ["#DISBATCH", "REPEAT", ..] => Some("'#PYTF repeat i=FROM-TO COMMAND' in its place"),
+        _ => None,
+    }
 }
 
 /// GREASY's and pylauncher's forms, in front of a command.
@@ -101,7 +116,7 @@ fn prefix(line: &[u8]) -> Option<ForeignSyntax> {
     if let Some(form) = line.strip_prefix(b"[#").and_then(|_| has(b"#]")) {
         return of(format!(
             "'{form}' says to GREASY what the task waits for, which pytf does not follow: \
-             split the list into one for each step, {PLAIN}"
+             write '#PYTF name=NAME' behind that one and '#PYTF after=NAME' behind this, {PLAIN}"
         ));
     }
     if let Some(form) = line.strip_prefix(b"[@").and_then(|_| has(b"@]")) {
@@ -129,8 +144,8 @@ fn trailing(line: &[u8]) -> Option<ForeignSyntax> {
         is_runtask(comment).then(|| {
             format!(
                 "'{}' is a tag of runtask (DistributedTaskQueue), which pytf does not follow: \
-                 write what sets up the shell into each line, split the list where tasks must \
-                 wait, {PLAIN}",
+                 write what sets up the shell into each line, and '#PYTF after=NAME' where a task \
+                 must wait, {PLAIN}",
                 shown(comment)
             )
         })
