@@ -69,7 +69,7 @@ fn list(n: u64, random: &mut Random) -> (Vec<Said>, String) {
 
 /// When a task first started, first ended, and first finished, by its own clock.
 fn times(farm: &Farm, id: usize) -> [Option<u64>; 3] {
-    let marks = std::fs::read_to_string(farm.path(&format!("m/{id}"))).unwrap_or_default();
+    let marks = std::fs::read_to_string(farm.path(format!("m/{id}"))).unwrap_or_default();
     let first = |kinds: &[&str]| {
         let marks = marks.lines().filter_map(|line| line.split_once(' '));
         let times = marks.filter(|(kind, _)| kinds.contains(kind));
