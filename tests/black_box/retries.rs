@@ -90,6 +90,20 @@ fn only_what_can_be_better_next_time_is_tried_again() {
         .says(&["number of retries"]);
 }
 
+#[test]
+fn what_a_task_says_itself_is_more_than_the_options() {
+    let farm = Farm::of(format!(
+        "{0} #PYTF retries=2\n{0} #PYTF retries=0\n{0} #PYTF retry-on=signal\n{0}\n",
+        noted("false").trim_end()
+    ));
+    farm.farm("--retries 1 --retry-delay 0").run().exits(1);
+    assert_eq!(ran(&farm), "0.1 0.2 0.3 1.1 2.1 3.1 3.2");
+    // What is put back has it, too.
+    farm.pytf(["retry", "w", "0"]).run().leaves(0);
+    farm.farm("--retry-delay 0").run().exits(1);
+    assert_eq!(ran(&farm), "0.1 0.2 0.3 0.4 0.5 0.6 1.1 2.1 3.1 3.2");
+}
+
 /// The task is kept back by its farmer and takes no slot; who stops the farmer puts it back.
 #[test]
 fn a_task_is_kept_back_for_a_while_and_takes_no_slot() {

@@ -109,6 +109,28 @@ fn what_a_sick_node_fails_is_done_by_the_others() {
     assert_eq!(faults, bad.len());
 }
 
+/// What is tried again by itself is not in `failed`, from which others would take it: it is at
+/// the end of the queue, and comes first as well.
+#[test]
+fn what_a_sick_node_fails_and_tries_again_is_done_by_the_others() {
+    let farm = Farm::new();
+    let gate = farm.gate("gate");
+    let (well, sick) = two(&farm, &gate, "true", "--retries 2 --retry-delay 1h");
+    judges(&farm, "doubtful");
+    gate.open(1);
+    judges(&farm, "sick");
+    gate.comer();
+    gate.open(1);
+    wait(well).leaves(0);
+    wait(sick).exits(0).says(&["this node is unhealthy"]);
+    assert_complete(&farm, TASKS);
+    assert_eq!(healths(&farm), ["doubtful", "sick"]);
+    let notes = farm.text("w/requeued");
+    let again = notes.lines().filter(|line| line.ends_with(" 2 again"));
+    assert!(again.count() >= 8, "{notes}");
+    assert!(!notes.contains("doubted"), "{notes}");
+}
+
 #[test]
 fn a_node_is_not_sick_when_tasks_fail_everywhere() {
     let farm = Farm::new();

@@ -132,3 +132,57 @@ fn processes_come_and_go_all_the_time() {
     assert!(told.starts - n <= kills * SLOTS);
     all_ended_well(&left, &[0, 75]);
 }
+
+/// Each task fails up to two times. What a farmer has recorded of that is counted once, whoever
+/// puts the task back, and nothing else is.
+#[test]
+fn a_storm_of_kills_over_tasks_that_are_tried_again() {
+    let strikes = strikes(2);
+    let n = strikes * 20;
+    let mut random = Random::new();
+    let farm = farm(n, 20, &mut random);
+    let mut list = String::new();
+    for (id, line) in farm.text("tasks.txt").lines().enumerate() {
+        let most = id % 3;
+        let failed = format!("$(grep -c fail events/{id})");
+        list += &format!(
+            "{line}; [ {failed} -ge {most} ] || {{ echo fail $$ >> events/{id}; exit 1; }}\n"
+        );
+    }
+    farm.write("tasks.txt", list);
+    let args = "--lock flock --retries 2 --retry-delay 0.1 --max-fail 1";
+    let mut crew = Crew::of(&farm, SIZE, args);
+    for _ in 0..strikes {
+        random.moment(Duration::from_millis(700));
+        if !crew.is_at_work() || !crew.strike(&mut random, Signal::SIGKILL) {
+            break;
+        }
+    }
+    let left = crew.end();
+    farm.farm("--proc 4 --quiet --retries 2").run().exits(0);
+
+    assert_complete(&farm, n);
+    let told = told(&farm, n);
+    assert_eq!(told.overlapping, [""; 0]);
+    let decided = farm.ends().into_iter().filter(|end| end["again"].is_u64());
+    let mut decided: Vec<(u64, u64)> = decided
+        .map(|end| {
+            (
+                end["id"].as_u64().unwrap(),
+                end["attempt"].as_u64().unwrap() + 1,
+            )
+        })
+        .collect();
+    decided.sort_unstable();
+    let notes = farm.text("w/requeued");
+    let again = notes.lines().filter_map(|line| line.strip_suffix(" again"));
+    let mut again: Vec<(u64, u64)> = again
+        .map(|line| line.split_once(' ').unwrap())
+        .map(|(id, next)| (id.parse().unwrap(), next.parse().unwrap()))
+        .collect();
+    again.sort_unstable();
+    println!("{n} tasks, {} failures, {told:?}", again.len());
+    assert!(!again.is_empty());
+    assert_eq!(again, decided);
+    all_ended_well(&left, &[0]);
+}

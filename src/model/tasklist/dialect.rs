@@ -7,7 +7,7 @@ use std::sync::Arc;
 use crate::model::attributes::{Attributes, Key};
 
 /// What is understood, but not acted on yet: it is an error, so that nothing is ignored.
-pub(super) const NOT_YET: &[Key] = &[Key::Retries, Key::RetryOn];
+pub(super) const NOT_YET: &[Key] = &[];
 
 /// Which names a task may wait for.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
