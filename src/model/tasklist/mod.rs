@@ -230,11 +230,25 @@ impl Parser {
         };
         let done = if self.dialect.plain {
             self.plain_task(task, seen, emit)
+        } else if self.is_bare(task, seen) {
+            self.directives.note_task();
+            self.note(task, seen);
+            emit(task);
+            Ok(())
         } else {
             self.entry(task, seen, emit)
         };
         self.parts.clear();
         done
+    }
+
+    /// Whether a line is a command of which nothing is said, as nearly all lines are. Only a
+    /// shortcut: [`Self::entry`] does the same.
+    fn is_bare(&self, task: &[u8], seen: Seen) -> bool {
+        !seen.is_suspect
+            && self.is_json == Some(false)
+            && !matches!(task.first(), None | Some(b'{' | b'#'))
+            && self.directives.are_none()
     }
 
     /// A line of a list that is read as it is.
