@@ -16,11 +16,13 @@ use serde_json::{Value, json};
 
 use super::node_setup::{Node, task_variables};
 use super::options::{Options, TaskList};
+use super::placement::Placement;
 use super::prepare::counted;
 use super::source::Source;
 use super::start_error::StartError;
 use crate::history::run::Run;
 use crate::model::attributes::{Attributes, split};
+use crate::model::class::Class;
 use crate::model::escape::{clip, escape};
 use crate::model::figures::grouped;
 use crate::model::task::{TaskId, fingerprint};
@@ -64,6 +66,8 @@ struct Group {
     attributes: Attributes,
     tasks: u64,
     first: TaskId,
+    /// Whether a node like this one can run them.
+    fits: bool,
 }
 
 impl Group {
@@ -84,13 +88,19 @@ impl Group {
             attributes,
             tasks,
             first,
+            fits,
         } = self;
         let said = match attributes.to_string() {
             said if said.is_empty() => "no attributes".to_owned(),
             said => said,
         };
+        let fits = if *fits {
+            ""
+        } else {
+            " (not on a node like this)"
+        };
         format!(
-            "  {} from task {first}: {said}",
+            "  {} from task {first}: {said}{fits}",
             counted(*tasks, "task", "tasks")
         )
     }
@@ -118,6 +128,11 @@ pub fn check(options: &Options) -> Result<Check, StartError> {
     notes.extend(remarks);
     notes.extend(in_workdir(&options.workdir));
     let opening = node.opening(options, counted(tasks, "task", "tasks"));
+    let placement = Placement::of(node, options);
+    let mut groups = checker.in_order();
+    for group in &mut groups {
+        group.fits = placement.would_hold(&Class::of(&group.attributes, 1));
+    }
     Ok(Check {
         tasks,
         direct: checker.direct,
@@ -126,7 +141,7 @@ pub fn check(options: &Options) -> Result<Check, StartError> {
         slots: node.slots,
         notes,
         faulty: checker.faulty,
-        groups: checker.in_order(),
+        groups,
         faults: checker.faults,
     })
 }
@@ -285,6 +300,7 @@ impl Checker {
             attributes,
             tasks: 0,
             first: id,
+            fits: true,
         });
         group.tasks += 1;
     }
@@ -507,7 +523,12 @@ impl Check {
         });
         let groups = self.groups.iter().map(|group| {
             let attributes = group.attributes.json();
-            json!({ "attributes": attributes, "tasks": group.tasks, "first": group.first })
+            json!({
+                "attributes": attributes,
+                "tasks": group.tasks,
+                "first": group.first,
+                "fits": group.fits,
+            })
         });
         json!({
             "tasks": self.tasks,

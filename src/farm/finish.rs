@@ -158,7 +158,11 @@ impl Finish<'_> {
             output: self.output(),
             has_logs: self.farm.options.logs != LogMode::None,
             is_cut_off: self.ended.farmer.cause() == Cause::Fenced,
-            advice: advised(record),
+            advice: Vec::new(),
+        };
+        let summary = Summary {
+            advice: advised(record, summary.can_go_on()),
+            ..summary
         };
         let style = OutputStyle::new(Terminal::of_stdout(), |name| std::env::var(name).ok());
         summary.text(&style)
@@ -247,10 +251,11 @@ fn stopped(ended: &FarmerEnd) -> Option<String> {
 }
 
 /// Advice from the journals of the run; none when they cannot be read.
-fn advised(record: Option<&Record>) -> Vec<String> {
+fn advised(record: Option<&Record>, can_go_on: bool) -> Vec<String> {
     let advice = record.map_or_else(Vec::new, advice::advice);
     advice
         .into_iter()
+        .filter(|advice| can_go_on || advice.kind != advice::REST)
         .take(3)
         .map(|advice| advice.text)
         .collect()

@@ -5,7 +5,9 @@ use std::sync::Arc;
 
 use wildmatch::WildMatch;
 
+use super::node_setup::Node;
 use super::offer::Offer;
+use super::options::Options;
 use super::queue::Queue;
 use crate::model::class::Class;
 use crate::model::needs::Needs;
@@ -26,6 +28,16 @@ pub(super) struct Placement {
 }
 
 impl Placement {
+    /// That of a farmer on this node before it has joined.
+    pub(super) fn of(node: &Node, options: &Options) -> Self {
+        Self {
+            node: node.name.clone(),
+            labels: options.labels.clone(),
+            offer: Offer::of(node, options),
+            queue: None,
+        }
+    }
+
     /// How the farmer claims at most so many, of which `ahead` may wait until others have ended.
     pub(super) fn claim<'a>(&'a self, state: &State, most: u64, ahead: u64) -> Claim<'a> {
         if state.queues.iter().all(|queue| queue.class.is_plain()) {
@@ -58,6 +70,15 @@ impl Placement {
     pub(super) fn can_hold(&self, class: &Class) -> bool {
         let needs = class.needs(&self.offer.defaults);
         self.may_run(class) && self.has_room(&needs)
+    }
+
+    /// The same of a node on which no task has run yet. GPUs count if they were looked for.
+    pub(super) fn would_hold(&self, class: &Class) -> bool {
+        let mut needs = class.needs(&self.offer.defaults);
+        if !self.offer.knows_gpus {
+            needs.gpus = 0;
+        }
+        self.may_run(class) && self.offer.allocator::<()>().can_ever_hold(&needs)
     }
 
     /// Whether the class may run on this node, by its name.

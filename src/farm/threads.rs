@@ -22,7 +22,6 @@ use super::lock_wait::{LockWaiter, cancellation};
 use super::logs::{LogConfig, LogPermits, SlotLogs};
 use super::message::{Event, FailedAttempt, LedgerRequest, Report};
 use super::neighbours::Neighbours;
-use super::offer::Offer;
 use super::options::AllocationEnd;
 use super::placement::Placement;
 use super::prepare::StartContext;
@@ -268,10 +267,8 @@ impl Farm<'_> {
     /// Which tasks can run here.
     pub(super) fn placement(&self, queue: Option<Arc<Queue>>) -> Placement {
         Placement {
-            node: self.node.name.clone(),
-            labels: self.options.labels.clone(),
-            offer: Offer::of(&self.node, self.options),
             queue,
+            ..Placement::of(&self.node, self.options)
         }
     }
 

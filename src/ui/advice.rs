@@ -34,7 +34,7 @@ pub fn advice(run: &Run) -> Vec<Advice> {
         ("gpu-unused", gpus::none_needed(&seen).into_iter().collect()),
         ("out-of-memory", out_of_memory(run)),
         ("left-behind", left_behind(run)),
-        ("rest", rest(run, &durations).into_iter().collect()),
+        (REST, rest(run, &durations).into_iter().collect()),
         ("short-tasks", short(run, &durations).into_iter().collect()),
         ("idle", idle(run, &durations).into_iter().collect()),
         ("memory", memory(run).into_iter().collect()),
@@ -47,6 +47,9 @@ pub fn advice(run: &Run) -> Vec<Advice> {
         });
     each.collect()
 }
+
+/// The kind of the advice about the time that the remaining tasks need.
+pub const REST: &str = "rest";
 
 /// Nodes on which tasks fail that finish on others.
 fn sick(nodes: &[Node]) -> Vec<String> {
@@ -154,7 +157,7 @@ fn fitting(run: &Run) -> Option<(u64, u64)> {
 
 /// The time that the remaining tasks need.
 fn rest(run: &Run, durations: &Histogram) -> Option<String> {
-    let left = run.counts.left();
+    let left = run.counts.left() - run.counts.blocked;
     if left == 0 || run.living().next().is_some() || durations.count < 5 {
         return None;
     }

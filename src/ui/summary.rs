@@ -251,7 +251,7 @@ impl Summary {
     }
 
     /// Whether the same command again would run more.
-    fn can_go_on(&self) -> bool {
+    pub fn can_go_on(&self) -> bool {
         let unfit = self.unfit.as_ref().map_or(0, |(tasks, _)| *tasks);
         self.left > self.blocked + unfit
     }

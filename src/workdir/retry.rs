@@ -69,7 +69,7 @@ pub fn retry(
     if failed.is_empty() {
         return Ok(retried);
     }
-    txn.requeue(&failed)?;
+    txn.requeue_anew(&failed)?;
     txn.commit(Act::Retry {
         ids: retried.back.clone(),
     })?;

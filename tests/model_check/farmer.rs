@@ -652,6 +652,9 @@ impl Farmer {
                 task.id
             ));
         }
+        if let Err(what) = world.oracle.check_order(task.id.0) {
+            world.violated(what);
+        }
         // Whoever was cut off may run on for a while, but starts nothing that is another's.
         for other in world.oracle.starts(self.me, task.id.0) {
             if other == self.me || !world.actors[other].was_cut_off() {
@@ -886,6 +889,9 @@ impl Farmer {
         if !state.is_complete() {
             self.over_since = None;
             return Ok(state.live < 2 && state.left() == 0);
+        }
+        if state.pending() > 0 && state.claimed() > 0 {
+            return Ok(false);
         }
         let since = *self.over_since.get_or_insert(now);
         Ok(now - since >= self.plan.follows)

@@ -21,7 +21,6 @@ mod sim_fs;
 mod world;
 
 use std::collections::BTreeMap;
-use std::io::Write;
 use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, OnceLock};
@@ -76,25 +75,85 @@ pub(crate) fn line(id: u64) -> Vec<u8> {
 /// Which line this is.
 pub(crate) fn number_of(line: &[u8]) -> Option<u64> {
     let text = std::str::from_utf8(line).ok()?;
-    text.strip_prefix("echo task ")?.parse().ok()
+    let number = text.strip_prefix("echo task ")?;
+    number.split(' ').next()?.parse().ok()
+}
+
+/// Tasks for which one waits in a list in which tasks wait for others, by the numbers of their
+/// lines.
+pub(crate) struct Before {
+    /// They have to finish.
+    pub(crate) after: Vec<u64>,
+    /// They have to end.
+    pub(crate) any: Vec<u64>,
+}
+
+/// How many tasks are between two barriers of such a list; each second one is `barrier ok`.
+const STAGE: u64 = 7;
+
+/// Those of them that it names.
+fn named(number: u64) -> Before {
+    let other = |step: u64, back: u64| (number % step == back).then(|| number - back);
+    Before {
+        after: other(4, 1).into_iter().chain(other(5, 3)).collect(),
+        any: other(6, 2).into_iter().collect(),
+    }
+}
+
+/// For which tasks this one waits.
+pub(crate) fn before(number: u64) -> Before {
+    let stage = number / STAGE;
+    let mut all = named(number);
+    all.any.extend(0..stage * STAGE);
+    if stage > 0 && stage % 2 == 0 {
+        all.after.extend((stage - 1) * STAGE..stage * STAGE);
+    }
+    all
+}
+
+/// The line of a task in such a list, with a barrier above it where there is one.
+fn ordered_line(number: u64) -> Vec<u8> {
+    let stage = number / STAGE;
+    let mut text = match (number % STAGE, stage) {
+        (0, 1..) if stage % 2 == 0 => "#PYTF barrier ok\n".to_owned(),
+        (0, 1..) => "#PYTF barrier\n".to_owned(),
+        _ => String::new(),
+    };
+    text += &format!(
+        "echo task {number} #PYTF name=n{number} priority={}",
+        number % 3
+    );
+    let Before { after, any } = named(number);
+    for (key, numbers) in [("after", after), ("after-any", any)] {
+        let names: Vec<String> = numbers.iter().map(|other| format!("n{other}")).collect();
+        if !names.is_empty() {
+            text += &format!(" {key}={}", names.join(","));
+        }
+    }
+    text.into_bytes()
 }
 
 /// Lists of any length, as files.
 fn list(n: u64) -> Arc<ListFile> {
+    list_of(n, line)
+}
+
+/// Lists of such lines, as files.
+fn list_of(n: u64, line: fn(u64) -> Vec<u8>) -> Arc<ListFile> {
     static FOLDER: OnceLock<tempfile::TempDir> = OnceLock::new();
-    static LISTS: Mutex<Vec<(u64, Arc<ListFile>)>> = Mutex::new(Vec::new());
+    static LISTS: Mutex<Vec<(Vec<u8>, Arc<ListFile>)>> = Mutex::new(Vec::new());
+    let text = (0..n)
+        .flat_map(|id| [&line(id)[..], b"\n"].concat())
+        .collect::<Vec<u8>>();
     let mut lists = LISTS.lock().unwrap();
-    if let Some((_, list)) = lists.iter().find(|(there, _)| *there == n) {
+    if let Some((_, list)) = lists.iter().find(|(there, _)| *there == text) {
         return list.clone();
     }
     let folder = FOLDER.get_or_init(|| tempfile::tempdir().unwrap());
-    let path = folder.path().join(format!("list{n}"));
-    let mut file = std::fs::File::create(&path).unwrap();
-    for id in 0..n {
-        file.write_all(&[&line(id)[..], b"\n"].concat()).unwrap();
-    }
+    let path = folder.path().join(format!("list{}", lists.len()));
+    std::fs::write(&path, &text).unwrap();
     let made = Arc::new(ListFile::at(Path::new(&path)).unwrap().unwrap());
-    lists.push((n, made.clone()));
+    lists.push((text, made.clone()));
     made
 }
 
@@ -141,6 +200,8 @@ struct Story {
     /// It is reset once in so many rounds in which nobody works on it, and seldom in others; 0:
     /// never.
     resets_one_in: u64,
+    /// Whether tasks wait for others.
+    is_ordered: bool,
     /// Tasks are added once in so many rounds; 0: never.
     adds_one_in: u64,
     /// Some farmers are given a list that is this short.
@@ -202,12 +263,25 @@ impl Story {
             retries: is_wide || random.one_in(3),
             is_wide,
             is_steered: random.one_in(3),
+            is_ordered: false,
             resets_one_in: if !is_wide && random.one_in(3) { 2 } else { 0 },
             adds_one_in: if random.one_in(3) { 3 } else { 0 },
             shorter: random.one_in(4).then(|| random.between(1, tasks)),
             random,
         }
         .with_retries()
+        .with_order(seed)
+    }
+
+    /// In some, tasks wait for others.
+    fn with_order(mut self, seed: u64) -> Self {
+        let is_list = matches!(self.plan.source, Source::List(_));
+        self.is_ordered = !self.is_wide && is_list && seed % 3 == 1;
+        if self.is_ordered {
+            self.plan.source = Source::List(list_of(self.tasks, ordered_line));
+            self.shorter = None;
+        }
+        self
     }
 
     /// Some tasks are tried again by themselves.
@@ -270,7 +344,11 @@ impl Story {
             random,
             actors: vec![director],
             server: Server::new(kind, lease, has_fresh_reads),
-            oracle: Oracle::new(self.shorter.is_some(), self.plan.again.retries),
+            oracle: Oracle::new(
+                self.shorter.is_some(),
+                self.plan.again.retries,
+                self.is_ordered,
+            ),
             faults,
             broken,
             violation: None,
@@ -376,7 +454,7 @@ impl Story {
         if self.is_steered && self.random.one_in(4) {
             self.cancel(shared);
         }
-        if self.is_steered && self.random.one_in(4) {
+        if self.is_steered && !self.is_ordered && self.random.one_in(4) {
             let (numbers, mechanism) = (self.tasks + 1, self.plan.mechanism);
             shared.spawn("edit", self.node(), move |shared, me| {
                 farmer::run_edit(&shared, me, mechanism, numbers);
@@ -457,7 +535,8 @@ impl Story {
         {
             plan.source = Source::List(list(n));
         }
-        if matches!(plan.source, Source::List(_)) && self.random.one_in(4) {
+        let is_list = matches!(plan.source, Source::List(_)) && !self.is_ordered;
+        if is_list && self.random.one_in(4) {
             let from = self.shorter.unwrap_or(self.tasks);
             let (at, comment) = (self.random.below(10), self.random.below(40));
             plan.source = Source::Changing(changing(from, self.tasks, at, comment));

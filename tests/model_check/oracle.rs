@@ -15,7 +15,9 @@ use pytf::model::task::{TaskId, parse_line};
 use pytf::workdir::edit::Edited;
 use pytf::workdir::files::Committed;
 use pytf::workdir::fs::File;
-use pytf::workdir::layout::{FAILED, FINISHED, ORDERS, REQUEUED, TASKS, TOPROCESS};
+use pytf::workdir::layout::{
+    self, BLOCKED, FAILED, FINISHED, ORDERS, RELEASED, REQUEUED, TASKS, TOPROCESS,
+};
 use pytf::workdir::mechanism::Mechanism;
 use pytf::workdir::orders::{Cancel, Order};
 use pytf::workdir::state::{self, Act, Entry, Log, Member, State};
@@ -80,6 +82,8 @@ struct Places {
     /// What waits, in its order: the tasks, and which line each is.
     order: Vec<(u64, u64)>,
     recorded: BTreeMap<u64, Recorded>,
+    /// The tasks that wait for others, and for which.
+    blocked: BTreeMap<u64, [Ids; 2]>,
     /// Which line each task is.
     lines: BTreeMap<u64, u64>,
     /// The tasks that were added, and are not of the list.
@@ -117,6 +121,10 @@ pub(crate) struct Oracle {
     may_drop: bool,
     /// Those who leave since they see nothing left to do.
     idle: BTreeSet<u32>,
+    /// Whether tasks of the list wait for others.
+    is_ordered: bool,
+    /// The tasks that have ended at some time since the run began, or was reset.
+    ended: BTreeSet<u64>,
     /// What those who added tasks know of them: their ids and lines.
     answered: Vec<(u64, u64)>,
     /// By transaction: the tasks that waited before and after it was edited which, in their
@@ -142,10 +150,11 @@ struct Shown {
 impl Oracle {
     /// Nothing seen yet; `may_drop`: tasks may vanish from the list; `retries`: how often one may
     /// be tried again.
-    pub(crate) fn new(may_drop: bool, retries: u32) -> Self {
+    pub(crate) fn new(may_drop: bool, retries: u32, is_ordered: bool) -> Self {
         Self {
             retries,
             may_drop,
+            is_ordered,
             ..Self::default()
         }
     }
@@ -343,7 +352,13 @@ impl Oracle {
         if let Some((id, _)) = self.now.lines.iter().find(|known| is_other(*known)) {
             return Err(format!("the line of task {id} has changed"));
         }
-        let queue = Self::read(server, &now, TOPROCESS, Some(&lines))?;
+        let mut queue = Self::read(server, &now, TOPROCESS, Some(&lines))?;
+        for class in 1..now.queues.len() {
+            let more = Self::read(server, &now, &layout::queue(class), Some(&lines))?;
+            queue.numbers.extend(more.numbers);
+            queue.ids.extend(more.ids);
+        }
+        let blocked = Self::blocked(server, &now)?;
         let finished = Self::read(server, &now, FINISHED, Some(&lines))?;
         let failed = Self::read(server, &now, FAILED, Some(&lines))?;
         let requeued = Self::read(server, &now, REQUEUED, None)?;
@@ -365,8 +380,11 @@ impl Oracle {
             self.apply(act, &finished.ids, &failed.ids, &queue.ids, is_last)
                 .map_err(|what| format!("{what} (state {}, {act:?})", now.seq))?;
         }
-        (self.now.queue, self.now.finished, self.now.failed) =
-            (queue.ids, finished.ids, failed.ids);
+        let waiting = queue.ids.iter().chain(blocked.keys()).copied().collect();
+        (self.now.queue, self.now.finished, self.now.failed) = (waiting, finished.ids, failed.ids);
+        self.now.blocked = blocked;
+        self.ended.extend(&self.now.finished);
+        self.ended.extend(&self.now.failed);
         self.check_orders(&now, &orders, &added)?;
         let seen = format!("state {} ({:?})", now.seq, acts);
         self.check_cancelled(&now)
@@ -494,15 +512,9 @@ impl Oracle {
             REQUEUED => (0, now.requeued),
             TASKS => (0, now.tasks),
             _ => {
-                let (len, lines) = (now.queue().len, now.queue().left);
-                (
-                    now.queue().cursor,
-                    Committed {
-                        len,
-                        lines,
-                        sum: now.queue().rest(),
-                    },
-                )
+                let queue = now.queue_named(name);
+                let (len, lines, sum) = (queue.len, queue.left, queue.rest());
+                (queue.cursor, Committed { len, lines, sum })
             }
         };
         let coming = now.renames.iter().find(|rename| rename.to == name);
@@ -551,6 +563,80 @@ impl Oracle {
             return Err(format!("{name} has {n} lines, known are {}", known.lines));
         }
         Ok(shown)
+    }
+
+    /// The tasks that wait for others, and for which: those that have to finish, and those that
+    /// have to end.
+    fn blocked(server: &Server, now: &State) -> Result<BTreeMap<u64, [Ids; 2]>, String> {
+        let known = |name: &str, known: Committed| {
+            let coming = now.renames.iter().find(|rename| rename.to == name);
+            let bytes = coming.and_then(|rename| server.file(&rename.from));
+            let bytes = bytes.or_else(|| server.file(name)).unwrap_or_default();
+            let bytes = bytes.get(..index(known.len));
+            let bytes = bytes.filter(|bytes| crc32fast::hash(bytes) == known.sum);
+            let text = bytes.map(|bytes| String::from_utf8_lossy(bytes).into_owned());
+            text.ok_or_else(|| format!("{name} is not what state {} knows", now.seq))
+        };
+        let mut all = BTreeMap::new();
+        for line in known(BLOCKED, now.blocked)?.lines() {
+            let mut words = line.splitn(4, ' ');
+            let mut word = || words.next().unwrap_or_default();
+            let id = word()
+                .parse()
+                .map_err(|_| format!("{BLOCKED} has {line:?}"))?;
+            all.insert(
+                id,
+                [word(), word()].map(|ids| ids.parse().unwrap_or_default()),
+            );
+        }
+        for id in known(RELEASED, now.released)?.lines() {
+            if id
+                .parse()
+                .ok()
+                .and_then(|id: u64| all.remove(&id))
+                .is_none()
+            {
+                return Err(format!("task {id} is released, and was not blocked"));
+            }
+        }
+        Ok(all)
+    }
+
+    /// A task starts: those that it waits for have finished, or ended.
+    pub(crate) fn check_order(&self, id: u64) -> Result<(), String> {
+        let number = self.now.lines.get(&id);
+        let Some(number) = number.filter(|_| self.is_ordered && !self.now.added.contains(&id))
+        else {
+            return Ok(());
+        };
+        let before = crate::before(*number);
+        let of_list = self
+            .now
+            .lines
+            .iter()
+            .filter(|(id, _)| !self.now.added.contains(id));
+        for (other, line) in of_list {
+            let is_early = before.after.contains(line) && !self.now.finished.contains(other)
+                || before.any.contains(line) && !self.ended.contains(other);
+            if is_early {
+                return Err(format!("task {id} starts before task {other} has ended"));
+            }
+        }
+        Ok(())
+    }
+
+    /// Nothing is blocked at the end but by what failed.
+    fn check_none_is_stuck(&self) -> Result<(), String> {
+        for (id, [after, any]) in &self.now.blocked {
+            let is_blocked = |id: TaskId| self.now.blocked.contains_key(&id.0);
+            let is_behind = |id: TaskId| self.now.failed.contains(&id.0) || is_blocked(id);
+            if !after.iter().any(is_behind) && !any.iter().any(is_blocked) {
+                return Err(format!(
+                    "task {id} waits for {after}, {any}, and these have ended"
+                ));
+            }
+        }
+        Ok(())
     }
 
     /// The words of all orders, each of which is whole, the attempts that they cancel, and the
@@ -703,6 +789,7 @@ impl Oracle {
             Act::EditQueue { added: ids, .. } => self.ordered("add", ids),
             Act::Reset { from } => {
                 self.again.clear();
+                self.ended.clear();
                 self.reset(from.0, is_last.then_some([finished, failed, queue]))?;
             }
             Act::Order { order, ids } => self.ordered(order, ids),
@@ -987,6 +1074,7 @@ impl Oracle {
         if !now.is_complete() {
             return Err(format!("the run did not complete: {now:?}"));
         }
+        self.check_none_is_stuck()?;
         let (lines, added) = (&self.now.lines, &self.now.added);
         let of_list = lines.iter().filter(|(id, _)| !added.contains(id));
         let mut of_list: Vec<u64> = of_list.map(|(_, line)| *line).collect();

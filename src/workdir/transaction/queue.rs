@@ -240,7 +240,22 @@ impl Txn<'_> {
         self.distribute(&with_attempts(tasks))
     }
 
-    /// The same, but in front; afterwards the queues hold the unclaimed tasks and no others.
+    /// The same for tasks that may never have been claimed, such as cancelled ones: they may
+    /// have to wait for others still.
+    pub fn requeue_anew(&mut self, tasks: &[(Task, Option<RequeueReason>)]) -> Result<()> {
+        let mut waits = tasks
+            .iter()
+            .map(|(task, _)| may_wait_for_others(&task.line));
+        if self.is_gathered() || !waits.any(|waits| waits) {
+            return self.requeue(tasks);
+        }
+        self.gather_all()?;
+        let lines = self.note_requeued(tasks)?;
+        self.enqueue(0, &lines)?;
+        self.deal()
+    }
+
+    /// The same as [`Self::requeue`], but in front; afterwards the queues hold the unclaimed tasks and no others.
     pub fn requeue_in_front(&mut self, tasks: &[(Task, Option<RequeueReason>)]) -> Result<()> {
         let lines = self.note_requeued(tasks)?;
         let mut by_class = BTreeMap::from([(0, Vec::new())]);
