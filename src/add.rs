@@ -63,9 +63,8 @@ pub(crate) fn add(args: &Add) -> Result<RunExit, StartError> {
 
 fn read(args: &Add) -> Result<NewTasks, ListFailure> {
     let dialect = Dialect::of(args.plain, std::env::vars_os().map(|(name, _)| name));
-    let said = args.said.attributes();
-    let dialect = said.and_then(|said| dialect.of_added().with(said));
-    let dialect = dialect.map_err(ListFailure::Refused)?;
+    let said = args.said.attributes().map_err(ListFailure::Refused)?;
+    let dialect = dialect.of_added().with(said);
     match args.source() {
         NewTasksFrom::Stdin => NewTasks::of_stream(io::stdin(), "standard input", &dialect),
         NewTasksFrom::File(path) => of_file(&path, &dialect),

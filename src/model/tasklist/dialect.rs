@@ -4,10 +4,7 @@ use std::collections::HashSet;
 use std::ffi::OsString;
 use std::sync::Arc;
 
-use crate::model::attributes::{Attributes, Key};
-
-/// What is understood, but not acted on yet: it is an error, so that nothing is ignored.
-pub(super) const NOT_YET: &[Key] = &[];
+use crate::model::attributes::Attributes;
 
 /// Which names a task may wait for.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -33,8 +30,6 @@ pub struct Dialect {
     pub has_barriers: bool,
     /// What is said of each task, unless the list says otherwise.
     pub attributes: Attributes,
-    /// Attributes that are understood, but not acted on yet.
-    pub not_yet: &'static [Key],
     /// The names of the variables that tasks inherit. Without them nothing is said about
     /// variables.
     pub variables: Option<Arc<HashSet<String>>>,
@@ -47,7 +42,6 @@ impl Default for Dialect {
             names: NameScope::default(),
             has_barriers: true,
             attributes: Attributes::default(),
-            not_yet: NOT_YET,
             variables: None,
         }
     }
@@ -65,12 +59,9 @@ impl Dialect {
     }
 
     /// The same where this is said of each task, unless the list says otherwise.
-    pub fn with(self, attributes: Attributes) -> Result<Self, String> {
-        let unsupported = |(key, _): &(Key, String)| self.not_yet.contains(key);
-        if let Some((key, _)) = attributes.entries().find(unsupported) {
-            return Err(format!("'{}' is not supported yet", key.word()));
-        }
-        Ok(Self { attributes, ..self })
+    #[must_use]
+    pub fn with(self, attributes: Attributes) -> Self {
+        Self { attributes, ..self }
     }
 
     /// The same for a stream.

@@ -3,17 +3,7 @@
 
 use proptest::prelude::*;
 
-use super::dialect::NOT_YET;
 use super::*;
-use crate::model::attributes::Key;
-
-/// A parser to which no attribute is unsupported.
-fn complete() -> Dialect {
-    Dialect {
-        not_yet: &[],
-        ..Dialect::default()
-    }
-}
 
 fn tasks_as(dialect: Dialect, list: &[u8], cuts: &[usize]) -> Result<Vec<String>, ListError> {
     let mut parser = Parser::of(dialect);
@@ -29,7 +19,7 @@ fn tasks_as(dialect: Dialect, list: &[u8], cuts: &[usize]) -> Result<Vec<String>
 }
 
 fn tasks(list: &str) -> Result<Vec<String>, ListError> {
-    tasks_as(complete(), list.as_bytes(), &[])
+    tasks_as(Dialect::default(), list.as_bytes(), &[])
 }
 
 /// Lists of every kind, and their tasks.
@@ -203,7 +193,7 @@ fn only_the_exact_word_outside_quotes_is_ours() {
     }
     let plain = Dialect {
         plain: true,
-        ..complete()
+        ..Dialect::default()
     };
     let list = b"#PYTF cpus=x\necho a #PYTF cpus=x\necho b #PYTF\necho # c\n{\"a\":";
     let stored = [
@@ -339,7 +329,7 @@ fn what_is_wrong_is_named_at_its_place() {
 
 #[test]
 fn tasks_of_a_stream_wait_for_tasks_above_them() {
-    let stream = || complete().of_stream();
+    let stream = || Dialect::default().of_stream();
     let read = |list: &str| tasks_as(stream(), list.as_bytes(), &[]);
     assert!(read("a #PYTF name=a\nb #PYTF name=b after=a\nc #PYTF name=b").is_ok());
     for (list, part) in [
@@ -360,14 +350,14 @@ fn tasks_of_a_stream_wait_for_tasks_above_them() {
 
 #[test]
 fn added_tasks_may_wait_for_others_and_have_no_barrier() {
-    let mut parser = Parser::of(complete().of_added());
+    let mut parser = Parser::of(Dialect::default().of_added());
     let list = b"a #PYTF after=x,y\nb #PYTF name=y after=x";
     parser.feed(list, &mut |_| ()).unwrap();
     parser.finish(&mut |_| ()).unwrap();
     let added = [&b"a #PYTF name=x after=y"[..], b"b #PYTF name=y after=x"];
     let what = check_added(added.into_iter()).unwrap_err().to_string();
     assert!(what.contains("in a circle"), "{what}");
-    let what = tasks_as(complete().of_added(), b"a\n#PYTF barrier\nb", &[]).unwrap_err();
+    let what = tasks_as(Dialect::default().of_added(), b"a\n#PYTF barrier\nb", &[]).unwrap_err();
     assert!(what.to_string().contains("have no barrier"), "{what}");
 }
 
@@ -378,9 +368,9 @@ fn what_holds_for_all_tasks_is_said_of_each() {
     let read = |plain: bool| {
         let dialect = Dialect {
             plain,
-            ..complete()
+            ..Dialect::default()
         };
-        tasks_as(dialect.with(said.clone()).unwrap(), list, &[]).unwrap()
+        tasks_as(dialect.with(said.clone()), list, &[]).unwrap()
     };
     let all = [
         "a #PYTF cpus=2 name=n",
@@ -389,28 +379,6 @@ fn what_holds_for_all_tasks_is_said_of_each() {
     ];
     assert_eq!(read(false), all);
     assert_eq!(read(true)[1], "b #PYTF name=m #PYTF cpus=2 name=n");
-}
-
-#[test]
-fn what_is_not_acted_on_is_refused() {
-    for key in NOT_YET {
-        let value = match key {
-            Key::Mem => "4G",
-            Key::Time => "1h",
-            Key::RetryOn => "oom",
-            _ => "1",
-        };
-        let list = match key {
-            Key::Stage => "a\n#PYTF barrier\nb".to_owned(),
-            key => format!("a #PYTF name=1 {}={value}", key.word()),
-        };
-        assert!(
-            tasks(&list).is_ok() || matches!(key, Key::After | Key::AfterAny),
-            "{list}"
-        );
-        let what = tasks_as(Dialect::default(), list.as_bytes(), &[]).unwrap_err();
-        assert!(what.to_string().contains("is not supported yet"), "{what}");
-    }
 }
 
 #[test]
@@ -474,10 +442,10 @@ fn lists() -> impl Strategy<Value = Vec<u8>> {
 fn check_rules(list: &[u8], cuts: &[usize]) -> Result<(), TestCaseError> {
     let mut cuts: Vec<_> = cuts.iter().map(|at| at % (list.len() + 1)).collect();
     cuts.sort_unstable();
-    let whole = tasks_as(complete(), list, &[]);
+    let whole = tasks_as(Dialect::default(), list, &[]);
     let bytes: Vec<_> = (0..list.len()).collect();
-    prop_assert_eq!(&tasks_as(complete(), list, &cuts), &whole);
-    prop_assert_eq!(&tasks_as(complete(), list, &bytes), &whole);
+    prop_assert_eq!(&tasks_as(Dialect::default(), list, &cuts), &whole);
+    prop_assert_eq!(&tasks_as(Dialect::default(), list, &bytes), &whole);
     if let Err(ListError::Directive { line, column, .. }) = &whole {
         let mut lines = (1..).zip(list.split(|byte| *byte == b'\n'));
         let text = lines.find(|(number, _)| number == line);
@@ -494,7 +462,7 @@ fn check_rules(list: &[u8], cuts: &[usize]) -> Result<(), TestCaseError> {
     }
     let plain = Dialect {
         plain: true,
-        ..complete()
+        ..Dialect::default()
     };
     if let Ok(lines) = tasks_as(plain, list, &cuts) {
         for line in lines {
@@ -540,8 +508,9 @@ fn fuzz_lists() {
                 list[at] = fastrand::u8(..);
             }
             inputs += 1;
-            good +=
-                u64::from(tasks_as(complete(), &list, &[]).is_ok_and(|tasks| !tasks.is_empty()));
+            good += u64::from(
+                tasks_as(Dialect::default(), &list, &[]).is_ok_and(|tasks| !tasks.is_empty()),
+            );
             if let Err(error) = check_rules(&list, &cuts) {
                 panic!(
                     "{:?}, cut at {cuts:?}: {error}",

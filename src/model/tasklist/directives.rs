@@ -54,8 +54,6 @@ pub(super) struct Directives {
     stored: Vec<u8>,
     /// The next task is the first since a barrier.
     is_first: bool,
-    /// What is understood, but not acted on yet.
-    not_yet: &'static [Key],
     /// Whether there may be barriers.
     has_barriers: bool,
 }
@@ -94,7 +92,6 @@ impl Directives {
         let mut new = Self {
             base: dialect.attributes.clone(),
             is_first: true,
-            not_yet: dialect.not_yet,
             has_barriers: dialect.has_barriers,
             ..Self::default()
         };
@@ -122,7 +119,7 @@ impl Directives {
             b"barrier" => self.barrier(verb.at, &text)?,
             other if is_attribute(other) => {
                 let mut attributes = self.attributes.clone();
-                self.read(&mut attributes, line, verb.at)?;
+                Self::read(&mut attributes, line, verb.at)?;
                 self.attributes = attributes;
                 self.store();
             }
@@ -157,7 +154,6 @@ impl Directives {
                 return Err(Wrong { at: text.at, what });
             }
         };
-        self.check_known(Key::Stage, "barrier", at)?;
         if !self.has_barriers {
             let what = "tasks that are added have no barrier: use name= and after=".into();
             return Err(Wrong { at, what });
@@ -180,38 +176,30 @@ impl Directives {
         Ok(())
     }
 
-    fn check_known(&self, key: Key, word: &str, at: usize) -> Result<(), Wrong> {
-        if self.not_yet.contains(&key) {
-            let what = format!("'{word}' is not supported yet");
-            return Err(Wrong { at, what });
-        }
-        Ok(())
-    }
-
     /// Takes in the attributes that a line has from this place on.
-    fn read(&self, attributes: &mut Attributes, line: &[u8], from: usize) -> Result<(), Wrong> {
+    fn read(attributes: &mut Attributes, line: &[u8], from: usize) -> Result<(), Wrong> {
         let moved = |attributes::Wrong { at, what }| Wrong {
             at: from + at,
             what,
         };
         let keys = attributes.take(&line[from..]).map_err(moved)?;
         keys.iter()
-            .try_for_each(|(key, at)| self.check(*key, from + at))
+            .try_for_each(|(key, at)| Self::check(*key, from + at))
     }
 
     /// Whether users may write this key.
-    pub(super) fn check(&self, key: Key, at: usize) -> Result<(), Wrong> {
+    pub(super) fn check(key: Key, at: usize) -> Result<(), Wrong> {
         if matches!(key, Key::Stage | Key::StageOk) {
             let what = "a stage begins with a line of its own: #PYTF barrier".into();
             return Err(Wrong { at, what });
         }
-        self.check_known(key, key.word(), at)
+        Ok(())
     }
 
     /// The attributes of a task whose own ones begin at this place in its line.
     pub(super) fn of_task(&self, line: &[u8], from: usize) -> Result<Attributes, Wrong> {
         let mut attributes = self.attributes.clone();
-        self.read(&mut attributes, line, from + WORD.len())?;
+        Self::read(&mut attributes, line, from + WORD.len())?;
         Ok(attributes)
     }
 

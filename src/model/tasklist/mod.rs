@@ -337,7 +337,7 @@ impl Parser {
         emit: &mut dyn FnMut(&[u8]),
     ) -> Result<(), ListError> {
         let mut attributes = self.directives.of_all().0.clone();
-        let check = |key, at| self.directives.check(key, at);
+        let check = |key, at| Directives::check(key, at);
         let command = json::task(task, &mut attributes, check);
         let command = command.map_err(|wrong| self.wrong(wrong, seen))?;
         self.check_foreign(&command, seen)?;
