@@ -99,3 +99,26 @@ fn a_task_runs_on_the_nodes_that_it_names_and_never_blocks_others() {
     farm.farm("-n 1 --label big,fat*").run().exits(0);
     assert_eq!(order(&farm), ["any", "fat"]);
 }
+
+/// An added task may wait for one behind a barrier, which does not wait for the added one.
+#[test]
+fn an_added_task_may_wait_for_one_behind_a_barrier() {
+    let farm = Farm::new();
+    let gate = farm.gate("gate");
+    let list = format!(
+        "echo a >>order\n#PYTF barrier\n{}\necho t >>order #PYTF name=t\n",
+        gate.stand()
+    );
+    farm.write("tasks.txt", list);
+    let running = farm.farm("-n 1").start();
+    gate.comer();
+    let add = |command: &str, words: &[&str]| {
+        let words = [&["add", "w", command][..], words].concat();
+        farm.pytf(words).run().leaves(0);
+    };
+    add("echo x >>order", &["--after", "t", "--name", "x"]);
+    add("echo y >>order", &["--after", "x"]);
+    gate.open(1);
+    running.wait().exits(0);
+    assert_eq!(order(&farm), ["a", "t", "x", "y"]);
+}

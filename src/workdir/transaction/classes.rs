@@ -86,6 +86,8 @@ struct Unfinished {
     named: HashMap<String, [Vec<TaskId>; 2]>,
     /// The same by stage.
     staged: BTreeMap<u32, [Vec<TaskId>; 2]>,
+    /// The last stage of the tasks of a name.
+    stages: HashMap<String, u32>,
     /// The texts of what was asked for before.
     known: HashMap<WaitsFor, Option<(String, String)>>,
 }
@@ -102,20 +104,28 @@ const OPEN: usize = 0;
 const ENDED: usize = 1;
 
 impl Unfinished {
+    /// Takes in a task. Those that wait come in the order of their ids.
     fn add(&mut self, id: TaskId, line: &[u8], place: usize) {
         let text = split(line).1.unwrap_or_default();
-        if [&b"name"[..], b"stage"]
+        if [&b"name"[..], b"stage", b"after"]
             .iter()
             .all(|word| find(text, word).is_none())
         {
             self.staged.entry(0).or_default()[place].push(id);
             return;
         }
-        let Attributes { name, stage, .. } = attributes(line);
-        if let Some(name) = name {
+        let said = attributes(line);
+        // A task that was added has no stage. If it waits for one behind a barrier it is behind
+        // that, too: else the two would wait for each other.
+        let named = said.after.iter().chain(&said.after_any);
+        let stages = named.filter_map(|name| self.stages.get(name).copied());
+        let stage = stages.fold(said.stage.number, u32::max);
+        if let Some(name) = said.name {
+            let of_name = self.stages.entry(name.clone()).or_default();
+            *of_name = stage.max(*of_name);
             self.named.entry(name).or_default()[place].push(id);
         }
-        self.staged.entry(stage.number).or_default()[place].push(id);
+        self.staged.entry(stage).or_default()[place].push(id);
     }
 
     /// The tasks that have to finish before this one, and those that have to end; `None` when
@@ -230,18 +240,18 @@ impl Txn<'_> {
             return Ok(None);
         }
         let mut unfinished = Unfinished::default();
-        for (id, line) in tasks_in(lines) {
-            unfinished.add(id, line, OPEN);
-        }
-        let claimed = self.outstanding()?;
-        for (id, line) in &lines_of(self.dir, self.state.tasks, &claimed)? {
-            unfinished.add(*id, line, OPEN);
-        }
         self.each_line(FAILED, |line| {
             if let Some((id, line)) = parse_line(line) {
                 unfinished.add(id, line, ENDED);
             }
         })?;
+        let claimed = self.outstanding()?;
+        for (id, line) in &lines_of(self.dir, self.state.tasks, &claimed)? {
+            unfinished.add(*id, line, OPEN);
+        }
+        for (id, line) in tasks_in(lines) {
+            unfinished.add(id, line, OPEN);
+        }
         Ok(Some(unfinished))
     }
 
