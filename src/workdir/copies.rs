@@ -3,12 +3,13 @@
 //! Guarantee: an existing copy is never overwritten; the copy of `lock` is made last, so a
 //! folder without it is not complete.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use crate::workdir::error::{Context, Result};
 use crate::workdir::files::NewFile;
 use crate::workdir::fs::{Dir, Open};
-use crate::workdir::layout::{LOCK, is_shared};
+use crate::workdir::layout::{ALWAYS, BLOCKED, LOCK, ORDERS, RELEASED, is_shared, queue};
 
 /// The highest number of a folder with this prefix; 0 when there is none.
 pub fn last(dir: &Arc<dyn Dir>, prefix: &str) -> Result<u32> {
@@ -18,13 +19,22 @@ pub fn last(dir: &Arc<dyn Dir>, prefix: &str) -> Result<u32> {
     Ok(numbers.max().unwrap_or(0))
 }
 
+/// The files to copy, `lock` last. A list of names may be old, so each is also looked for by its
+/// name.
+fn names(dir: &Arc<dyn Dir>) -> Result<Vec<String>> {
+    let listed = dir.list("").context("list", "the workdir")?;
+    let listed = listed.into_iter().filter(|name| is_shared(name));
+    let known = ALWAYS.into_iter().chain([ORDERS, BLOCKED, RELEASED]);
+    let mut names: BTreeSet<String> = listed.chain(known.map(str::to_owned)).collect();
+    let classes = (1..).map(queue);
+    names.extend(classes.take_while(|name| dir.open(name, Open::Read).is_ok()));
+    Ok(names.into_iter().chain([LOCK.to_owned()]).collect())
+}
+
 /// Copies the files as they are into a folder.
 pub fn copy_into(dir: &Arc<dyn Dir>, folder: &str) -> Result<()> {
     dir.make_dir(folder).context("create", folder)?;
-    let mut names = dir.list("").context("list", "the workdir")?;
-    names.retain(|name| is_shared(name));
-    names.push(LOCK.to_owned());
-    for name in &names {
+    for name in &names(dir)? {
         let Ok(old) = dir.open(name, Open::Read) else {
             // It is gone, or no file: there is nothing to keep, or it is moved.
             continue;
