@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use crate::workdir::error::{Context, Result};
 use crate::workdir::files::NewFile;
-use crate::workdir::fs::{Dir, Open};
+use crate::workdir::fs::{Dir, File, NotAFile, Open};
 use crate::workdir::layout::{ALWAYS, BLOCKED, LOCK, ORDERS, RELEASED, is_shared, queue};
 
 /// The highest number of a folder with this prefix; 0 when there is none.
@@ -19,6 +19,14 @@ pub fn last(dir: &Arc<dyn Dir>, prefix: &str) -> Result<u32> {
     Ok(numbers.max().unwrap_or(0))
 }
 
+/// Opens a file; `None` when nothing has that name, or what has it is not a file.
+pub(super) fn open_if_file(dir: &Arc<dyn Dir>, name: &str) -> Result<Option<Box<dyn File>>> {
+    match dir.open(name, Open::Read) {
+        Err(error) if NotAFile::of(&error).is_some() => Ok(None),
+        opened => opened.if_found("open", name),
+    }
+}
+
 /// The files to copy, `lock` last. A list of names may be old, so each is also looked for by its
 /// name.
 fn names(dir: &Arc<dyn Dir>) -> Result<Vec<String>> {
@@ -26,8 +34,12 @@ fn names(dir: &Arc<dyn Dir>) -> Result<Vec<String>> {
     let listed = listed.into_iter().filter(|name| is_shared(name));
     let known = ALWAYS.into_iter().chain([ORDERS, BLOCKED, RELEASED]);
     let mut names: BTreeSet<String> = listed.chain(known.map(str::to_owned)).collect();
-    let classes = (1..).map(queue);
-    names.extend(classes.take_while(|name| dir.open(name, Open::Read).is_ok()));
+    for name in (1..).map(queue) {
+        if open_if_file(dir, &name)?.is_none() {
+            break;
+        }
+        names.insert(name);
+    }
     Ok(names.into_iter().chain([LOCK.to_owned()]).collect())
 }
 
@@ -35,8 +47,8 @@ fn names(dir: &Arc<dyn Dir>) -> Result<Vec<String>> {
 pub fn copy_into(dir: &Arc<dyn Dir>, folder: &str) -> Result<()> {
     dir.make_dir(folder).context("create", folder)?;
     for name in &names(dir)? {
-        let Ok(old) = dir.open(name, Open::Read) else {
-            // It is gone, or no file: there is nothing to keep, or it is moved.
+        let Some(old) = open_if_file(dir, name)? else {
+            // There is nothing to keep, or it is moved.
             continue;
         };
         let mut copy = NewFile::create(dir, &format!("{folder}/{name}"))?;

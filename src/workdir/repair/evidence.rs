@@ -16,9 +16,10 @@ use crate::model::outcome::Destination;
 use crate::model::record::Record;
 use crate::model::task::{TaskId, parse_line};
 use crate::model::tasklist::Dialect;
+use crate::workdir::copies::open_if_file;
 use crate::workdir::error::{Context, Error, Result};
 use crate::workdir::files::{Lines, sum_of};
-use crate::workdir::fs::{Dir, File, NotAFile, Open};
+use crate::workdir::fs::{Dir, File, Open};
 use crate::workdir::layout::{self, BLOCKED, FAILED, FINISHED, ORDERS, REQUEUED, TASKS, class_of};
 use crate::workdir::membership;
 use crate::workdir::orders::Order;
@@ -432,14 +433,6 @@ fn not_ended(dir: &Arc<dyn Dir>, lock: &dyn File, state: &State) -> Result<BTree
         }
     }
     Ok(ids)
-}
-
-/// Opens a file; `None` when nothing has that name, or what has it is not a file.
-fn open_if_file(dir: &Arc<dyn Dir>, name: &str) -> Result<Option<Box<dyn File>>> {
-    match dir.open(name, Open::Read) {
-        Err(error) if NotAFile::of(&error).is_some() => Ok(None),
-        opened => opened.if_found("open", name),
-    }
 }
 
 #[cfg(test)]
