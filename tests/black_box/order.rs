@@ -1,6 +1,6 @@
 //! The order of tasks: priorities, barriers, tasks that wait for others, nodes.
 
-use crate::harness::{Done, Farm};
+use crate::harness::{Done, Farm, until};
 
 fn said(done: &Done) -> String {
     String::from_utf8_lossy(&done.stdout).into_owned()
@@ -121,4 +121,30 @@ fn an_added_task_may_wait_for_one_behind_a_barrier() {
     gate.open(1);
     running.wait().exits(0);
     assert_eq!(order(&farm), ["a", "t", "x", "y"]);
+}
+
+/// What is said of waiting tasks may change while others are claimed.
+#[test]
+fn directives_may_change_while_a_task_runs() {
+    let farm = Farm::new();
+    let gate = farm.gate("gate");
+    let list = |priority: u32| {
+        format!(
+            "{}\necho a >>order #PYTF name=a\necho b >>order #PYTF after=a\n\
+             echo c >>order #PYTF priority={priority}\n",
+            gate.stand()
+        )
+    };
+    farm.write("tasks.txt", list(0));
+    let first = farm.farm("-n 1").start();
+    gate.comer();
+    farm.write("tasks.txt", list(2));
+    let second = farm.farm("-n 1").start();
+    until("the others have run", || farm.ids("finished").len() == 3);
+    gate.open(1);
+    first.wait().leaves(0);
+    let said = second.wait().exits(0).stderr;
+    assert!(said.contains("is said of 1 task"), "{said}");
+    assert_eq!(order(&farm), ["c", "a", "b"]);
+    assert_eq!(farm.ids("finished").len(), 4);
 }

@@ -18,8 +18,8 @@ use crate::model::class::Class;
 use crate::model::ids::{IdSet, Ids};
 use crate::model::task::{TaskId, parse_line, push_line};
 use crate::workdir::error::{Context, Error, Result};
-use crate::workdir::files::{Committed, NewFile, lines_of};
-use crate::workdir::layout::{self, BLOCKED, FAILED, RELEASED, TOPROCESS};
+use crate::workdir::files::{Committed, NewFile};
+use crate::workdir::layout::{self, BLOCKED, FAILED, RELEASED, TASKS, TOPROCESS};
 use crate::workdir::state::{Members, Queue};
 
 /// From so many classes on, a task joins a class with greater needs rather than a new one. The
@@ -245,9 +245,14 @@ impl Txn<'_> {
                 unfinished.add(id, line, ENDED);
             }
         })?;
-        let claimed = self.outstanding()?;
-        for (id, line) in &lines_of(self.dir, self.state.tasks, &claimed)? {
-            unfinished.add(*id, line, OPEN);
+        let claimed = IdSet::from(self.outstanding()?);
+        if !claimed.is_empty() {
+            // This transaction may have replaced the file.
+            self.each_line(TASKS, |line| {
+                if let Some((id, line)) = parse_line(line).filter(|(id, _)| claimed.contains(*id)) {
+                    unfinished.add(id, line, OPEN);
+                }
+            })?;
         }
         for (id, line) in tasks_in(lines) {
             unfinished.add(id, line, OPEN);
