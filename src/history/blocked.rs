@@ -1,14 +1,15 @@
 //! The tasks of a run that wait for others, and for which.
 
-use std::collections::HashSet;
 use std::io;
 use std::path::Path;
 
+use super::run::counts::current;
 use super::{lines, open_if_any};
 use crate::model::ids::Ids;
 use crate::model::task::TaskId;
 use crate::workdir::layout::{BLOCKED, RELEASED};
 use crate::workdir::state::State;
+use crate::workdir::transaction::{BlockedLine, parse_released};
 
 /// For what a task waits.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -21,40 +22,41 @@ pub(crate) struct Waits {
 
 /// For what this task waits; `None` when it waits for no task.
 pub(crate) fn waits_for(workdir: &Path, state: &State, id: TaskId) -> io::Result<Option<Waits>> {
-    if state.pending() == 0 || released(workdir)?.contains(&id) {
+    if state.pending() == 0 {
         return Ok(None);
     }
-    let Some(file) = open_if_any(&workdir.join(BLOCKED))? else {
+    let (mut is_released, mut found) = (false, None);
+    each_line(workdir, state, RELEASED, |line| {
+        is_released |= parse_released(line) == Some(id);
+    })?;
+    if is_released {
         return Ok(None);
-    };
-    let (begin, mut found) = (format!("{id} "), None);
-    lines::each(&file, 0, |line, _| {
-        if let Some(rest) = line.strip_prefix(begin.as_bytes()) {
-            let mut words = rest.splitn(3, |&byte| byte == b' ').map(|word| {
-                let word = str::from_utf8(word).ok();
-                word.and_then(|ids| ids.parse().ok()).unwrap_or_default()
-            });
-            found = words
-                .next()
-                .zip(words.next())
-                .map(|(after, any)| Waits { after, any });
+    }
+    each_line(workdir, state, BLOCKED, |line| {
+        if let Some(task) = BlockedLine::parse(line).filter(|task| task.id == id) {
+            let [after, any] = [task.after, task.any].map(|ids| ids.parse().unwrap_or_default());
+            found = Some(Waits { after, any });
         }
-        Ok(())
     })?;
     Ok(found)
 }
 
-fn released(workdir: &Path) -> io::Result<HashSet<TaskId>> {
-    let mut released = HashSet::new();
-    if let Some(file) = open_if_any(&workdir.join(RELEASED))? {
-        lines::each(&file, 0, |line, _| {
-            released.extend(
-                str::from_utf8(line)
-                    .ok()
-                    .and_then(|id| id.parse::<TaskId>().ok()),
-            );
-            Ok(())
-        })?;
-    }
-    Ok(released)
+/// Shows the lines of a file that are known in this state.
+fn each_line(
+    workdir: &Path,
+    state: &State,
+    name: &str,
+    mut see: impl FnMut(&[u8]),
+) -> io::Result<()> {
+    let known = state.committed(name).len;
+    let Some(file) = open_if_any(&current(workdir, Some(state), name))? else {
+        return Ok(());
+    };
+    lines::each(&file, 0, |line, at| {
+        if at < known {
+            see(line);
+        }
+        Ok(())
+    })?;
+    Ok(())
 }

@@ -16,7 +16,7 @@ use crate::workdir::error::{Context, Result};
 use crate::workdir::files::{Committed, Lines, read_full};
 use crate::workdir::layout::{BLOCKED, FAILED, FINISHED, RELEASED};
 use crate::workdir::state::State;
-use crate::workdir::transaction::{Attempts, BlockedLine, Txn};
+use crate::workdir::transaction::{Attempts, BlockedLine, Txn, parse_released};
 
 /// What is known of the tasks that wait for others.
 #[derive(Default)]
@@ -114,10 +114,7 @@ impl Blocked {
         }
         let from = self.released;
         txn.each_line_from(from, RELEASED, |line| {
-            let id = std::str::from_utf8(line)
-                .ok()
-                .and_then(|id| id.parse().ok());
-            if let Some(&set) = id.and_then(|id| self.set_of.get(&id)) {
+            if let Some(&set) = parse_released(line).and_then(|id| self.set_of.get(&id)) {
                 self.sets[set].is_released = true;
             }
         })?;

@@ -233,7 +233,8 @@ pub(in crate::history) fn failed_ids(
 /// the log is no longer kept.
 pub(super) fn queue_history(workdir: &Path, counts: &Counts) -> Option<Vec<(u64, u64)>> {
     let state = counts.state.as_ref()?;
-    let (mut left, mut points) = (state.left(), Vec::new());
+    // Also those that wait for others: when they are released is not recorded either.
+    let (mut left, mut points) = (state.left() + state.pending(), Vec::new());
     let kept = transactions::all_kept(workdir).ok()?;
     'segments: for segment in (0..=state.log.segment).rev() {
         let bytes = if segment == state.log.segment {

@@ -56,15 +56,26 @@ fn tasks_in(lines: &[u8]) -> impl Iterator<Item = (TaskId, &[u8])> {
 
 /// The line of a task in `blocked`: its id, the tasks that have to finish before it, those that
 /// have to end, its command.
-pub(in crate::workdir) struct BlockedLine<'a> {
-    pub(in crate::workdir) id: TaskId,
-    pub(in crate::workdir) after: &'a str,
-    pub(in crate::workdir) any: &'a str,
-    pub(in crate::workdir) line: &'a [u8],
+#[derive(Clone, Copy, Debug)]
+pub struct BlockedLine<'a> {
+    /// The task.
+    pub id: TaskId,
+    /// The ids of those that have to finish; `-` for none.
+    pub after: &'a str,
+    /// The ids of those that have to end; `-` for none.
+    pub any: &'a str,
+    /// Its own line.
+    pub line: &'a [u8],
+}
+
+/// The task in a line of `released`.
+pub fn parse_released(line: &[u8]) -> Option<TaskId> {
+    std::str::from_utf8(line).ok()?.parse().ok()
 }
 
 impl<'a> BlockedLine<'a> {
-    pub(in crate::workdir) fn parse(text: &'a [u8]) -> Option<Self> {
+    /// The parts of a line; `None` when it is none.
+    pub fn parse(text: &'a [u8]) -> Option<Self> {
         let (id, rest) = parse_line(text)?;
         let mut words = rest.splitn(3, |&byte| byte == b' ');
         let mut word = || std::str::from_utf8(words.next()?).ok();
@@ -278,10 +289,7 @@ impl Txn<'_> {
         }
         let mut released = IdSet::default();
         self.each_line(RELEASED, |line| {
-            let id = std::str::from_utf8(line)
-                .ok()
-                .and_then(|id| id.parse().ok());
-            released.insert(&id.into_iter().collect());
+            released.insert(&parse_released(line).into_iter().collect());
         })?;
         let mut lines = Vec::new();
         self.each_line(BLOCKED, |line| {

@@ -20,7 +20,8 @@ mod segments;
 mod shared_files;
 mod txn;
 
-pub(super) use classes::{BlockedLine, has_attributes};
+pub(super) use classes::has_attributes;
+pub use classes::{BlockedLine, parse_released};
 pub use queue::{Claim, QueueCopy};
 pub(super) use requeued::note;
 pub use requeued::{Attempts, RequeueReason, parse_note};
