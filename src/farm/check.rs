@@ -129,9 +129,10 @@ pub fn check(options: &Options) -> Result<Check, StartError> {
     notes.extend(in_workdir(&options.workdir));
     let opening = node.opening(options, counted(tasks, "task", "tasks"));
     let placement = Placement::of(node, options);
+    let would_hold = placement.would_hold();
     let mut groups = checker.in_order();
     for group in &mut groups {
-        group.fits = placement.would_hold(&Class::of(&group.attributes, 1));
+        group.fits = would_hold(&Class::of(&group.attributes, 1));
     }
     Ok(Check {
         tasks,

@@ -4,7 +4,7 @@
 //! Guarantee: a caller waits no longer than its [`Patience`] allows, and what is left of the
 //! command's process group when it has ended is killed.
 
-use std::ffi::{CString, OsStr};
+use std::ffi::{CString, OsStr, OsString};
 use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::sync::Arc;
@@ -15,6 +15,7 @@ use nix::sys::signal::Signal;
 
 use super::message::Event;
 use super::shared::Farm;
+use super::task_env::var;
 use crate::host::process::{ProcessEnd, Running, SlotProcess, Spawn, Status, StopReason};
 use crate::host::signals::SUSPENDS;
 use crate::model::farmer::GIVE_UP;
@@ -46,6 +47,22 @@ pub(super) enum CommandEnd {
     Bad(String),
     /// It was stopped: a signal came to us.
     Signaled,
+}
+
+/// The environment of a command: ours without these variables, which are options of ours, and
+/// what the command may want to know.
+pub(super) fn environment<const N: usize>(
+    farm: &Farm,
+    options: &[&str],
+    known: [(&str, OsString); N],
+) -> Vec<CString> {
+    let ours = std::env::vars_os().filter(|(name, _)| !options.iter().any(|own| name == own));
+    let workdir = farm.files.path.as_os_str().to_owned();
+    let known = [("PYTF_RUN_WORKDIR", workdir)].into_iter().chain(known);
+    let known = known.map(|(name, value)| (OsString::from(name), value));
+    ours.chain(known)
+        .filter_map(|(name, value)| var(name.as_bytes(), value.as_bytes()))
+        .collect()
 }
 
 impl Command {

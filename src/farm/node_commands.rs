@@ -5,7 +5,7 @@
 //! the setup was started, the teardown is run once, whatever becomes of the process, unless it
 //! is killed.
 
-use std::ffi::{CString, OsStr, OsString};
+use std::ffi::OsStr;
 use std::fs::File;
 use std::io;
 use std::os::fd::AsFd;
@@ -14,12 +14,11 @@ use std::time::{Duration, Instant};
 
 use nix::fcntl::OFlag;
 
-use super::command::{Command, CommandEnd, Patience};
+use super::command::{self, Command, CommandEnd, Patience};
 use super::logs::create_log;
 use super::shared::Farm;
 use super::start_error::StartError;
 use super::supervisor::FarmerEnd;
-use super::task_env::var;
 use crate::history::logs::log_tail;
 use crate::model::escape::{clip, escape};
 use crate::model::farmer::Cause;
@@ -123,25 +122,13 @@ pub(super) fn teardown(farm: &mut Farm, ended: Option<&FarmerEnd>) {
     warn(&told(farm, "teardown", &command, &name, &what));
 }
 
-fn run(farm: &Farm, command: &OsStr, log: &File, patience: &Patience) -> CommandEnd {
-    let env = environment(farm);
-    match Command::start(farm, command, &env, [log.as_fd(), log.as_fd()]) {
+fn run(farm: &Farm, text: &OsStr, log: &File, patience: &Patience) -> CommandEnd {
+    let known = [("PYTF_NODE", farm.node.name.clone().into())];
+    let env = command::environment(farm, &OPTIONS, known);
+    match Command::start(farm, text, &env, [log.as_fd(), log.as_fd()]) {
         Ok(command) => command.wait(&farm.inbox, patience),
         Err(why) => CommandEnd::Bad(format!("could not be started ({why})")),
     }
-}
-
-/// Our environment, and where the command runs.
-fn environment(farm: &Farm) -> Vec<CString> {
-    let ours = std::env::vars_os().filter(|(name, _)| !OPTIONS.iter().any(|own| name == own));
-    let known: [(&str, OsString); 2] = [
-        ("PYTF_RUN_WORKDIR", farm.files.path.as_os_str().to_owned()),
-        ("PYTF_NODE", farm.node.name.clone().into()),
-    ];
-    let known = known.map(|(name, value)| (OsString::from(name), value));
-    ours.chain(known)
-        .filter_map(|(name, value)| var(name.as_bytes(), value.as_bytes()))
-        .collect()
 }
 
 /// A log of ours under a free name, relative to the workdir.

@@ -10,7 +10,6 @@ use super::slot_plan::{NoPlan, Plan};
 use super::start_error::StartError;
 use crate::host::allocation::{here, host_name};
 use crate::host::cpus;
-use crate::host::memory::usable_kib;
 use crate::host::scheduler::left_until;
 use crate::model::allocation::{Allocation, is_launchers};
 use crate::model::cpus::warnings;
@@ -114,7 +113,7 @@ impl Node {
 
 /// Refuses a limit of memory that no task could have here.
 fn check_memory(wanted: Option<u64>, share: &NodeShare) -> Result<(), NoPlan> {
-    let there = usable_kib().map(|kib| kib / u64::from(share.part().of.max(1)));
+    let there = share.memory_kib();
     match (wanted, there) {
         (Some(wanted), Some(there)) if wanted > there => Err(NoPlan::Cannot(format!(
             "--mem {}: this process has only {} of memory",

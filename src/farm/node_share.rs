@@ -1,6 +1,7 @@
 //! What a process may use of its node, and where it reads that.
 
 use crate::host::gpus::Access;
+use crate::host::memory::usable_kib;
 use crate::model::allocation::Allocation;
 use crate::model::cpus::{Cpus, usable};
 use crate::model::devices::assign::Share;
@@ -26,6 +27,12 @@ impl<'a> NodeShare<'a> {
             allocation,
             usable: usable(cpus, allocation),
         }
+    }
+
+    /// The memory of this process and its tasks in KiB, if that is known.
+    pub(super) fn memory_kib(&self) -> Option<u64> {
+        let of = u64::from(self.part().of.max(1));
+        usable_kib().map(|kib| kib / of)
     }
 
     /// The part of the node that belongs to this process: the whole node, unless a launcher

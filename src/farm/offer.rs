@@ -6,7 +6,7 @@ use super::node_setup::Node;
 use super::node_share::NodeShare;
 use super::options::{DeviceOptions, Options};
 use super::slot_plan::{Plan, SlotPlan};
-use crate::host::{cpus, memory};
+use crate::host::cpus;
 use crate::model::allocation::Allocation;
 use crate::model::allocator::{Allocator, Capacity, GpuPlace};
 use crate::model::devices::Gpus;
@@ -70,14 +70,13 @@ impl Offer {
         let asked = self
             .slots
             .map_or(0, |slots| slots.saturating_mul(self.defaults.cpus));
-        let of = u64::from(share.part().of.max(1));
         let mut allocator = Allocator::new(Capacity {
             // Who asks for more slots than CPUs wants them.
             cpus: share.usable.max(asked).max(1),
             cpu_list: cpus::layout(&share.access.sysfs, &self.cpus),
             gpus: Vec::new(),
             tasks_per_gpu: self.tasks_per_gpu,
-            mem_kib: memory::usable_kib().map(|kib| kib / of),
+            mem_kib: share.memory_kib(),
         });
         self.give_gpus(&mut allocator);
         allocator

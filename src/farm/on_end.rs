@@ -6,16 +6,15 @@
 //! must not repeat what the job before it has started.
 
 use std::collections::HashSet;
-use std::ffi::{CString, OsStr, OsString};
+use std::ffi::{CString, OsStr};
 use std::os::fd::AsFd;
 use std::os::unix::ffi::OsStrExt;
 use std::time::Duration;
 
-use super::command::{Command, CommandEnd, Patience};
+use super::command::{self, Command, CommandEnd, Patience};
 use super::shared::Farm;
 use super::summary_scope::{FEW, are_dead};
 use super::supervisor::FarmerEnd;
-use super::task_env::var;
 use crate::exit::RunExit;
 use crate::history::run::{Farmer, Run as Record};
 use crate::model::escape::{clip, escape};
@@ -110,16 +109,11 @@ pub(super) fn run(farm: &Farm, command: &OsStr, ended: &FarmerEnd, state: &State
 
 /// Our environment, and what the command may want to know of the run.
 fn environment(farm: &Farm, state: &State, exit: RunExit) -> Vec<CString> {
-    let ours = std::env::vars_os().filter(|(name, _)| name != OPTION);
-    let known: [(&str, OsString); 5] = [
-        ("PYTF_RUN_WORKDIR", farm.files.path.as_os_str().to_owned()),
+    let known = [
         ("PYTF_RUN_FINISHED", state.finished.lines.to_string().into()),
         ("PYTF_RUN_FAILED", state.failed.lines.to_string().into()),
         ("PYTF_RUN_CANCELLED", state.cancelled.to_string().into()),
         ("PYTF_RUN_STATUS", exit.code().to_string().into()),
     ];
-    let known = known.map(|(name, value)| (OsString::from(name), value));
-    ours.chain(known)
-        .filter_map(|(name, value)| var(name.as_bytes(), value.as_bytes()))
-        .collect()
+    command::environment(farm, &[OPTION], known)
 }

@@ -73,12 +73,15 @@ impl Placement {
     }
 
     /// The same of a node on which no task has run yet. GPUs count if they were looked for.
-    pub(super) fn would_hold(&self, class: &Class) -> bool {
-        let mut needs = class.needs(&self.offer.defaults);
-        if !self.offer.knows_gpus {
-            needs.gpus = 0;
+    pub(super) fn would_hold(&self) -> impl Fn(&Class) -> bool {
+        let allocator = self.offer.allocator::<()>();
+        move |class| {
+            let mut needs = class.needs(&self.offer.defaults);
+            if !self.offer.knows_gpus {
+                needs.gpus = 0;
+            }
+            self.may_run(class) && allocator.can_ever_hold(&needs)
         }
-        self.may_run(class) && self.offer.allocator::<()>().can_ever_hold(&needs)
     }
 
     /// Whether the class may run on this node, by its name.
