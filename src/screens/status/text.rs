@@ -431,7 +431,7 @@ impl Screen<'_> {
                 let command = format!("pytf repair {workdir}");
                 add(command, "restores it from its journals");
             }
-        } else if state == "stopped" {
+        } else if state == "stopped" && run.counts.left() > run.counts.blocked {
             let command = "run the same command again".to_owned();
             add(command, "goes on where it ended");
         }
