@@ -36,7 +36,7 @@ pub fn run(options: &Options) -> Result<RunExit, StartError> {
     let (cancel, received) = listen(&events)?;
     let env = task_variables(options);
     let names = env.iter().map(|(name, _)| name.clone());
-    let source = Source::open(&options.tasks, Dialect::of(options.plain, names))?;
+    let source = Source::open(options, Dialect::of(options.plain, names))?;
     let mut node = Node::read(options, env)?;
     source.check_for_new(&options.workdir)?;
     let threads = node.reserve_threads(source.is_stream())?;
