@@ -278,6 +278,9 @@ impl Word {
     }
 
     fn key(&self) -> Result<Key, Wrong> {
+        if let Some(key) = Key::known(&self.key).filter(|_| self.has_value) {
+            return Ok(key);
+        }
         let wrong = |what| Wrong { at: self.at, what };
         let shown = String::from_utf8_lossy(&self.key[..self.key.len().min(40)]);
         let shown = shown.escape_debug().to_string();

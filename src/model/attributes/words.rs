@@ -85,13 +85,20 @@ impl Key {
         STORED[self as usize].0
     }
 
-    /// The key of a word, with or without dashes before it; or what is wrong with the word.
-    pub fn of(word: &str) -> Result<Self, String> {
-        let bare = word.strip_prefix("--").unwrap_or(word);
+    /// The key of a word, with or without dashes before it.
+    pub fn known(word: &[u8]) -> Option<Self> {
+        let bare = word.strip_prefix(b"--").unwrap_or(word);
         let mut known = STORED.iter().chain(&OPTIONS);
-        if let Some((_, key)) = known.find(|(known, _)| *known == bare) {
-            return Ok(*key);
+        let found = known.find(|(known, _)| known.as_bytes() == bare);
+        found.map(|(_, key)| *key)
+    }
+
+    /// The same, or what is wrong with the word.
+    pub fn of(word: &str) -> Result<Self, String> {
+        if let Some(key) = Self::known(word.as_bytes()) {
+            return Ok(key);
         }
+        let bare = word.strip_prefix("--").unwrap_or(word);
         if LATER.contains(&bare) {
             return Err(format!("'{bare}' is not supported yet"));
         }

@@ -4,6 +4,7 @@
 use proptest::prelude::*;
 
 use super::*;
+use crate::model::attributes::Attributes;
 
 fn tasks_as(dialect: Dialect, list: &[u8], cuts: &[usize]) -> Result<Vec<String>, ListError> {
     let mut parser = Parser::of(dialect);
@@ -451,6 +452,20 @@ fn check_rules(list: &[u8], cuts: &[usize]) -> Result<(), TestCaseError> {
         let text = lines.find(|(number, _)| number == line);
         let len = text.map_or(0, |(_, text)| text.len()) as u64;
         prop_assert!(*column <= len + 1, "column {} of {}", column, len);
+    }
+    if let Ok(tasks) = &whole {
+        // One that is known from before, as a list that was checked.
+        let known = Remarks {
+            tasks: 77,
+            ..Remarks::default()
+        };
+        let mut parser = Parser::of(Dialect::default()).again(Some(known.clone()));
+        let mut again = Vec::new();
+        let mut emit = |task: &[u8]| again.push(String::from_utf8_lossy(task).into_owned());
+        prop_assert!(parser.feed(list, &mut emit).is_ok());
+        prop_assert!(parser.finish(&mut emit).is_ok());
+        prop_assert_eq!(&again, tasks);
+        prop_assert_eq!(parser.remarks(), known);
     }
     for line in whole.unwrap_or_default() {
         let attributes = Attributes::of_line(line.as_bytes());

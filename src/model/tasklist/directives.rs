@@ -15,7 +15,10 @@
 //! Guarantee: what is not understood is an error at its place; a list without `#PYTF` means what
 //! it says, byte for byte.
 
-use memchr::memmem;
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use memchr::{memchr_iter, memrchr_iter};
 
 use super::dialect::Dialect;
 use crate::model::attributes::{self, Attributes, Key, Stage};
@@ -39,6 +42,24 @@ pub(super) struct Wrong {
     pub(super) what: String,
 }
 
+/// What is said of a task.
+#[derive(Debug)]
+pub(super) struct Said {
+    pub(super) attributes: Attributes,
+    /// Their stored form.
+    pub(super) stored: Vec<u8>,
+}
+
+impl Said {
+    pub(super) fn of(attributes: Attributes) -> Self {
+        let stored = attributes.to_string().into_bytes();
+        Self { attributes, stored }
+    }
+}
+
+/// How many texts are kept of those behind commands. Most lists have few, in many lines.
+const KEPT: usize = 256;
+
 /// What holds for the tasks that follow.
 #[derive(Debug, Default)]
 pub(super) struct Directives {
@@ -52,6 +73,8 @@ pub(super) struct Directives {
     attributes: Attributes,
     /// The stored form of the attributes of a task of which its line says nothing.
     stored: Vec<u8>,
+    /// What was said behind commands with these texts, under what holds for all.
+    known: HashMap<Vec<u8>, Arc<Said>>,
     /// The next task is the first since a barrier.
     is_first: bool,
     /// Whether there may be barriers.
@@ -72,10 +95,10 @@ pub(super) fn trailing(task: &[u8]) -> Option<usize> {
         let before = task[..*at].last();
         matches!(before, Some(b' ' | b'\t')) && directive(&task[*at..]).is_some()
     };
-    let last = memmem::find_iter(task, WORD).filter(is_word).last()?;
+    let last = memrchr_iter(WORD[0], task).find(is_word)?;
     // Only now: to follow the quotes costs more.
     let comment = comment(task)?;
-    let mut all = memmem::find_iter(&task[..=last], &WORD[..1]).filter(is_word);
+    let mut all = memchr_iter(WORD[0], &task[..=last]).filter(is_word);
     all.find(|at| *at >= comment)
 }
 
@@ -143,6 +166,7 @@ impl Directives {
 
     fn store(&mut self) {
         self.stored = self.attributes.to_string().into_bytes();
+        self.known.clear();
     }
 
     fn barrier(&mut self, at: usize, text: &Text<'_>) -> Result<(), Wrong> {
@@ -196,11 +220,20 @@ impl Directives {
         Ok(())
     }
 
-    /// The attributes of a task whose own ones begin at this place in its line.
-    pub(super) fn of_task(&self, line: &[u8], from: usize) -> Result<Attributes, Wrong> {
+    /// What is said of a task whose own attributes begin at this place in its line.
+    pub(super) fn of_task(&mut self, line: &[u8], from: usize) -> Result<Arc<Said>, Wrong> {
+        let from = from + WORD.len();
+        if let Some(said) = self.known.get(&line[from..]) {
+            return Ok(said.clone());
+        }
         let mut attributes = self.attributes.clone();
-        Self::read(&mut attributes, line, from + WORD.len())?;
-        Ok(attributes)
+        Self::read(&mut attributes, line, from)?;
+        let said = Arc::new(Said::of(attributes));
+        if self.known.len() >= KEPT {
+            self.known.clear();
+        }
+        self.known.insert(line[from..].to_vec(), said.clone());
+        Ok(said)
     }
 
     /// The attributes of a task of which its line says nothing, and their stored form.

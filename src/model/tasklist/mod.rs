@@ -22,13 +22,13 @@ mod text;
 
 use memchr::{memchr, memchr3_iter};
 
-use super::attributes::{Attributes, joined};
+use super::attributes::joined;
 use super::foreign_syntax::{self, Suspicion};
 use super::setup;
 use super::shell_text::comment;
 use super::template::Tasks;
 pub use dialect::{Dialect, NameScope};
-use directives::{Directives, Wrong, directive, is_nearly_one, trailing};
+use directives::{Directives, Said, Wrong, directive, is_nearly_one, trailing};
 pub use error::ListError;
 pub use names::check_added;
 use names::{Names, Place};
@@ -61,6 +61,9 @@ pub struct Parser {
     is_json: Option<bool>,
     names: Names,
     remarks: Remarks,
+    /// What was remarked about these bytes before; then they are not searched again for what
+    /// other tools mean, nor for what could surprise.
+    known: Option<Remarks>,
 }
 
 impl Parser {
@@ -82,7 +85,15 @@ impl Parser {
             is_json: None,
             names: Names::default(),
             remarks: Remarks::default(),
+            known: None,
         }
+    }
+
+    /// The same for a list that was read to its end before without an error, and of which this
+    /// was remarked. It makes the same tasks.
+    #[must_use]
+    pub fn again(self, known: Option<Remarks>) -> Self {
+        Self { known, ..self }
     }
 
     /// Takes the next bytes of the list and hands every task that is complete
@@ -141,7 +152,7 @@ impl Parser {
 
     /// What was seen so far.
     pub fn remarks(&self) -> Remarks {
-        self.remarks.clone()
+        self.known.as_ref().unwrap_or(&self.remarks).clone()
     }
 
     /// Checked before anything is copied, so no more than `limit` is ever held.
@@ -325,9 +336,9 @@ impl Parser {
         };
         let command = trim(&task[..at]);
         self.check_foreign(command, seen)?;
-        let attributes = self.directives.of_task(task, at);
-        let attributes = attributes.map_err(|wrong| self.wrong(wrong, seen))?;
-        self.put(command, Some((&attributes, at)), seen, emit)
+        let said = self.directives.of_task(task, at);
+        let said = said.map_err(|wrong| self.wrong(wrong, seen))?;
+        self.put(command, Some((&said, at)), seen, emit)
     }
 
     /// A task that is a JSON object.
@@ -342,13 +353,13 @@ impl Parser {
         let command = json::task(task, &mut attributes, check);
         let command = command.map_err(|wrong| self.wrong(wrong, seen))?;
         self.check_foreign(&command, seen)?;
-        self.put(&command, Some((&attributes, 0)), seen, emit)
+        self.put(&command, Some((&Said::of(attributes), 0)), seen, emit)
     }
 
     /// Refuses what means something to another tool.
     fn check_foreign(&self, command: &[u8], seen: Seen) -> Result<(), ListError> {
         let is_set = |name: &str| self.dialect.is_set(name);
-        let suspect = seen.is_suspect.then_some(command);
+        let suspect = (seen.is_suspect && self.known.is_none()).then_some(command);
         let Some(mark) = suspect.and_then(|command| foreign_syntax::find(command, &is_set)) else {
             return Ok(());
         };
@@ -362,7 +373,7 @@ impl Parser {
     fn put(
         &mut self,
         command: &[u8],
-        own: Option<(&Attributes, usize)>,
+        own: Option<(&Said, usize)>,
         seen: Seen,
         emit: &mut dyn FnMut(&[u8]),
     ) -> Result<(), ListError> {
@@ -380,12 +391,12 @@ impl Parser {
             let what = "the suffix would be a part of this comment".to_owned();
             self.wrong(Wrong { at, what }, seen)
         })?;
-        let (of_all, stored) = self.directives.of_all();
-        let (attributes, at) = own.unwrap_or((of_all, 0));
-        let stored = match own {
-            None => joined(&around, stored),
-            Some((own, _)) => joined(&around, own.to_string().as_bytes()),
-        };
+        let (attributes, stored) = own.map_or_else(
+            || self.directives.of_all(),
+            |(said, _)| (&said.attributes, &*said.stored),
+        );
+        let at = own.map_or(0, |(_, at)| at);
+        let stored = joined(&around, stored);
         let place = self.place(at, seen);
         self.names.note(attributes, place, self.dialect.names)?;
         let is_suspect = true;
@@ -435,6 +446,9 @@ impl Parser {
         let is_set = |name: &str| dialect.is_set(name);
         let seen = &mut self.remarks;
         seen.tasks += 1;
+        if self.known.is_some() {
+            return;
+        }
         if has_cr && memchr(b'\r', task).is_some() {
             seen.inner_cr.add(number);
         }
@@ -451,7 +465,8 @@ impl Parser {
             for (_, name) in foreign_syntax::unset(task, &is_set) {
                 seen.add_unset(name, number);
             }
-            if memchr::memmem::find(task, b"PYTF").is_some()
+            if memchr(b'#', task).is_some()
+                && memchr::memmem::find(task, b"PYTF").is_some()
                 && comment(task).is_some_and(|at| is_nearly_one(&task[at..]))
             {
                 seen.spaced.add(number);

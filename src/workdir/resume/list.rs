@@ -9,6 +9,7 @@ use std::fs::File;
 use std::io;
 use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
 
 use crate::model::refusal::hint;
 use crate::model::tasklist::{Dialect, ListError, Parser, Remarks};
@@ -49,6 +50,8 @@ pub struct ListFile {
     bytes: Box<dyn Bytes>,
     pub(super) identity: ListIdentity,
     dialect: Dialect,
+    /// What was remarked when it was checked.
+    checked: OnceLock<Box<Remarks>>,
 }
 
 impl ListFile {
@@ -79,6 +82,7 @@ impl ListFile {
             identity: bytes.identity()?,
             bytes,
             dialect: Dialect::default(),
+            checked: OnceLock::new(),
         })
     }
 
@@ -111,14 +115,23 @@ impl ListFile {
     #[must_use]
     pub fn read_as(self, dialect: &Dialect) -> Self {
         let dialect = dialect.clone();
-        Self { dialect, ..self }
+        Self {
+            dialect,
+            checked: OnceLock::new(),
+            ..self
+        }
     }
 
     /// Whether it can be worked on, as far as the list alone shows: nothing counts of a
-    /// list of which any line cannot run. What changes meanwhile is read again later.
+    /// list of which any line cannot run. What changes meanwhile is read again later. What was
+    /// checked is kept, so that reading the list for its tasks costs less.
     pub fn check(&self) -> Result<(), ListFailure> {
         match self.each(|_| Ok(())) {
-            Ok(_) | Err(ListFailure::Changing { .. }) => Ok(()),
+            Ok(remarks) => {
+                self.checked.get_or_init(|| Box::new(remarks));
+                Ok(())
+            }
+            Err(ListFailure::Changing { .. }) => Ok(()),
             Err(error) => Err(error),
         }
     }
@@ -142,7 +155,8 @@ impl ListFile {
         &self,
         mut task: impl FnMut(&[u8]) -> Result<()>,
     ) -> Result<Remarks, ListFailure> {
-        let mut parser = Parser::of(self.dialect.clone());
+        let mut parser = Parser::of(self.dialect.clone())
+            .again(self.checked.get().map(|known| (**known).clone()));
         let mut done = Ok(());
         let mut emit = |line: &[u8]| {
             if done.is_ok() {

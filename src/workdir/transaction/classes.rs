@@ -49,11 +49,6 @@ fn attributes(line: &[u8]) -> Attributes {
         .unwrap_or_default()
 }
 
-/// The tasks in lines of a queue.
-fn tasks_in(lines: &[u8]) -> impl Iterator<Item = (TaskId, &[u8])> {
-    lines.split(|&byte| byte == b'\n').filter_map(parse_line)
-}
-
 /// The line of a task in `blocked`: its id, the tasks that have to finish before it, those that
 /// have to end, its command.
 #[derive(Clone, Copy, Debug)]
@@ -194,6 +189,32 @@ impl Unfinished {
     }
 }
 
+/// The classes of tasks that were seen a moment ago, by what is said of them: most lists say the
+/// same few things of many tasks.
+#[derive(Default)]
+struct KnownClasses(HashMap<Vec<u8>, Vec<(u32, usize)>>);
+
+impl KnownClasses {
+    /// A list that says something else of each task must not fill the memory.
+    const MOST: usize = 1024;
+
+    /// The class of the task with this line before this attempt.
+    fn of(&mut self, txn: &mut Txn<'_>, line: &[u8], attempt: u32) -> Result<usize> {
+        let text = split(line).1.unwrap_or_default();
+        let known = self.0.get(text).into_iter().flatten();
+        if let Some((_, class)) = known.into_iter().find(|(of, _)| *of == attempt) {
+            return Ok(*class);
+        }
+        let class = txn.class(Class::of(&attributes(line), attempt))?;
+        if self.0.len() >= Self::MOST {
+            self.0.clear();
+        }
+        let known = self.0.entry(text.to_vec()).or_default();
+        known.push((attempt, class));
+        Ok(class)
+    }
+}
+
 /// The new files into which tasks are dealt.
 struct NewFiles {
     queues: BTreeMap<usize, NewFile>,
@@ -208,32 +229,33 @@ impl Txn<'_> {
         }
         let mut attempts = Attempts::default();
         self.refresh(&mut attempts)?;
-        let mut lines = Vec::new();
-        self.each_waiting(|id, line| push_line(&mut lines, id, line))?;
-        let mut unfinished = self.unfinished(&lines)?;
+        let mut unfinished = self.unfinished()?;
         let mut new = NewFiles {
             queues: BTreeMap::from([(0, self.new_file(TOPROCESS)?)]),
             blocked: None,
         };
-        for (id, line) in tasks_in(&lines) {
-            let attributes = attributes(line);
-            let before = unfinished.as_mut().and_then(|all| all.before(&attributes));
-            if let Some((after, any)) = before {
+        let mut classes = KnownClasses::default();
+        let cursor = self.state.queue().cursor;
+        self.each_line_with(cursor, TOPROCESS, |txn, text| {
+            let Some((id, line)) = parse_line(text) else {
+                return Ok(());
+            };
+            let waits = unfinished.as_mut().filter(|_| may_wait_for_others(line));
+            if let Some((after, any)) = waits.and_then(|all| all.before(&attributes(line))) {
                 let text = [format!("{id} {after} {any} ").as_bytes(), line, b"\n"].concat();
                 let file = match &mut new.blocked {
                     Some(file) => file,
-                    none => none.insert(self.new_file(BLOCKED)?),
+                    none => none.insert(txn.new_file(BLOCKED)?),
                 };
-                file.write(&text).context("write", BLOCKED)?;
-                continue;
+                return file.write(&text).context("write", BLOCKED);
             }
-            let class = self.class(Class::of(&attributes, attempts.of(id)))?;
+            let class = classes.of(txn, line, attempts.of(id))?;
             let file = match new.queues.entry(class) {
                 Entry::Occupied(file) => file.into_mut(),
-                Entry::Vacant(none) => none.insert(self.new_file(&layout::queue(class))?),
+                Entry::Vacant(none) => none.insert(txn.new_file(&layout::queue(class))?),
             };
-            file.write_task(id, line).context("write", "a queue")?;
-        }
+            file.write_task(id, line).context("write", "a queue")
+        })?;
         for (class, file) in new.queues {
             self.replace_queue_of(class, file)?;
         }
@@ -245,9 +267,11 @@ impl Txn<'_> {
         Ok(())
     }
 
-    /// The tasks that those in these lines may wait for; `None` when none of them waits.
-    fn unfinished(&mut self, lines: &[u8]) -> Result<Option<Unfinished>> {
-        if !tasks_in(lines).any(|(_, line)| may_wait_for_others(line)) {
+    /// The tasks that those in `toprocess` may wait for; `None` when none of them waits.
+    fn unfinished(&mut self) -> Result<Option<Unfinished>> {
+        let mut has_any = false;
+        self.each_waiting(|_, line| has_any = has_any || may_wait_for_others(line))?;
+        if !has_any {
             return Ok(None);
         }
         let mut unfinished = Unfinished::default();
@@ -265,9 +289,7 @@ impl Txn<'_> {
                 }
             })?;
         }
-        for (id, line) in tasks_in(lines) {
-            unfinished.add(id, line, OPEN);
-        }
+        self.each_waiting(|id, line| unfinished.add(id, line, OPEN))?;
         Ok(Some(unfinished))
     }
 

@@ -45,6 +45,19 @@ impl Txn<'_> {
         name: &str,
         mut see: impl FnMut(&[u8]),
     ) -> Result<()> {
+        self.each_line_with(from, name, |_, line| {
+            see(line);
+            Ok(())
+        })
+    }
+
+    /// The same, of the file as it is now; the transaction may go on meanwhile.
+    pub(super) fn each_line_with(
+        &mut self,
+        from: u64,
+        name: &str,
+        mut see: impl FnMut(&mut Self, &[u8]) -> Result<()>,
+    ) -> Result<()> {
         let known = self.state.committed(name);
         let queue = self.state.queue_named(name);
         let before = match class_of(name) {
@@ -58,7 +71,7 @@ impl Txn<'_> {
         while let Some(line) = lines.next().context("read", name)? {
             sum.update(line);
             sum.update(b"\n");
-            see(line);
+            see(self, line)?;
         }
         if before.is_some() {
             self.check_sum(name, sum.finalize(), known.sum)?;
