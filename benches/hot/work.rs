@@ -188,6 +188,7 @@ fn header(nth: u32) -> Header {
         slots: 64,
         follows: false,
         devices: Vec::new(),
+        labels: Vec::new(),
         at: 0,
         pytf: String::new(),
         cpus: None,

@@ -128,6 +128,7 @@ impl Farmer {
             began: None,
             node: None,
             job: None,
+            labels: Vec::new(),
             rank: None,
             step: None,
             restart: None,

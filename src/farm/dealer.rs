@@ -7,6 +7,7 @@
 use std::collections::HashSet;
 use std::ffi::OsString;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use super::gates::Gates;
 use super::lease_plan::{GpuTasks, LeasePlan};
@@ -24,6 +25,7 @@ use crate::model::attributes::Attributes;
 use crate::model::class::Class;
 use crate::model::figures::{grouped, show_kib};
 use crate::model::needs::Needs;
+use crate::model::record::{Deals, Record, Reserved};
 use crate::model::task::Task;
 use crate::workdir::state::State;
 
@@ -41,6 +43,8 @@ pub(super) struct Dealer {
     found: Option<Plan>,
     /// The classes of which it was said that no task of theirs can run here.
     reported: HashSet<Class>,
+    /// What the journal has of what is dealt, and since when.
+    noted: Option<(Deals, Instant)>,
 }
 
 impl Dealer {
@@ -63,7 +67,29 @@ impl Dealer {
             watches_memory: false,
             found: None,
             reported: HashSet::new(),
+            noted: None,
         }
+    }
+
+    /// What is dealt, for the journal, if that has changed; the task that waits for resources
+    /// changes at most once in this time.
+    pub(super) fn news(&mut self, every: Duration) -> Option<Record> {
+        let (mut deals, reserved) = self.shared.queue.dealt()?;
+        deals.reserved = reserved.map(|(id, since)| Reserved {
+            id,
+            since: self.shared.clock.micros(since),
+        });
+        if let Some((noted, at)) = &self.noted {
+            let is_same =
+                (noted.cpus, noted.gpus, noted.mem) == (deals.cpus, deals.gpus, deals.mem);
+            if *noted == deals || is_same && at.elapsed() < every {
+                return None;
+            }
+        }
+        let now = Instant::now();
+        self.noted = Some((deals.clone(), now));
+        let at = self.shared.clock.micros(now);
+        Some(Record::Deals { at, deals })
     }
 
     /// How many slots a farmer needs whose first tasks are these: one for each CPU, unless an

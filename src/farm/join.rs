@@ -176,6 +176,8 @@ impl StartContext<'_> {
             .watcher()
             .and_then(|watcher| watcher.node().id().cloned());
         let began = our_beginning();
+        let mut labels: Vec<String> = self.farm.options.labels.iter().cloned().collect();
+        labels.sort_unstable();
         let header = |nth: u32| Header {
             version: 1,
             farmer: format!("{host}.{job}.{pid}.{}", started + u128::from(nth)),
@@ -192,6 +194,7 @@ impl StartContext<'_> {
             devices: node.plan.table(),
             at: self.farm.clock.micros(self.farm.clock.began()),
             pytf: VERSION.to_owned(),
+            labels: labels.clone(),
             cpus: usable_cpus(),
             memory: memory::usable_kib(),
         };

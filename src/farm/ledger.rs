@@ -270,12 +270,14 @@ impl Ledger {
         let now = Instant::now();
         if self.start_due_at().is_some_and(|at| at <= now) {
             self.times.noted = now;
+            self.note_dealt();
             let journal = self.session.journal();
             let mut journal = journal.lock();
             self.note_starts(&mut journal, now.checked_sub(NOTED_AFTER).unwrap_or(now));
             journal.write()?;
         }
         if self.times.beat.elapsed() >= self.beat_every() {
+            self.note_dealt();
             let at = self.shared.clock.micros(Instant::now());
             let begun = self.waiter.now();
             let has_read = self.session.heartbeat(at)?;
@@ -288,6 +290,13 @@ impl Ledger {
             }
         }
         Ok(())
+    }
+
+    /// Lets the journal have what is dealt, for `pytf status`.
+    fn note_dealt(&mut self) {
+        if let Some(record) = self.dealer.news(self.beat_every()) {
+            self.session.journal().lock().push(&record);
+        }
     }
 
     /// Waits for work; `Some` when it is to leave.

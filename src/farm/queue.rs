@@ -17,7 +17,8 @@ use crate::model::allocator::{Allocator, Claimer, ResourceLease};
 use crate::model::attributes::Attributes;
 use crate::model::devices::availability::GpuState;
 use crate::model::needs::Needs;
-use crate::model::task::Task;
+use crate::model::record::Deals;
+use crate::model::task::{Task, TaskId};
 
 /// How often a slot asks again whether it may start a task.
 const ASK_EVERY: Duration = Duration::from_millis(500);
@@ -422,6 +423,24 @@ impl Queue {
         let allocator = &inner.dealing.as_ref()?.allocator;
         let capacity = allocator.capacity();
         Some((capacity.cpus, allocator.gpus(), capacity.mem_kib))
+    }
+
+    /// What is dealt, and the task for which something is collected, with since when; `None`
+    /// while no task has needs of its own.
+    pub(super) fn dealt(&self) -> Option<(Deals, Option<(TaskId, Instant)>)> {
+        let inner = self.lock();
+        let dealing = inner.dealing.as_ref()?;
+        let allocator = &dealing.allocator;
+        let capacity = allocator.capacity();
+        let deals = Deals {
+            cpus: capacity.cpus,
+            gpus: dealing.knows_gpus.then(|| allocator.gpus()),
+            mem: capacity.mem_kib,
+            reserved: None,
+        };
+        let reserved = allocator.reserved_for().zip(allocator.reserved_since());
+        let reserved = reserved.map(|((task, _), since)| (task.id, dealing.began + since));
+        Some((deals, reserved))
     }
 
     /// Whether such a task can run here when nothing else does; also while that is unknown.

@@ -17,6 +17,7 @@ pub mod journals;
 pub(crate) mod lines;
 pub mod logs;
 pub mod run;
+pub mod waiting;
 
 #[cfg(test)]
 pub(crate) mod synthetic;

@@ -67,6 +67,7 @@ pub(crate) fn header(host: &str, at: u64, slots: u32) -> Record {
         devices: Vec::new(),
         at,
         pytf: "0.1.0".to_owned(),
+        labels: Vec::new(),
         cpus: None,
         memory: None,
     })

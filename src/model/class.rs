@@ -11,6 +11,9 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use super::attributes::Attributes;
+use super::durations;
+use super::escape::escape;
+use super::figures::show_kib;
 use super::needs::Needs;
 
 /// What tasks need, where they may run, and their place in the order. What is not said is what
@@ -60,6 +63,24 @@ impl Class {
             node: attributes.node.clone(),
             priority: attributes.priority,
         }
+    }
+
+    /// What is said of its tasks, for people: `2 GPUs`, `time limit 8h`.
+    pub fn words(&self) -> Vec<String> {
+        let counted = |n: u32, what: &str| match n {
+            1 => format!("1 {what}"),
+            n => format!("{n} {what}s"),
+        };
+        let words = [
+            self.cpus.map(|n| counted(n, "CPU")),
+            self.gpus.map(|n| counted(n, "GPU")),
+            self.mem.map(|kib| format!("{} of memory", show_kib(kib))),
+            self.time()
+                .map(|time| format!("time limit {}", durations::show(time))),
+            (self.node.as_ref()).map(|node| format!("node {}", escape(node.as_bytes()))),
+            (self.priority != 0).then(|| format!("priority {}", self.priority)),
+        ];
+        words.into_iter().flatten().collect()
     }
 
     /// Whether nothing is said of its tasks.

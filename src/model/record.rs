@@ -51,6 +51,15 @@ pub enum Record {
         /// Why, for people.
         text: String,
     },
+    /// What the farmer deals to tasks with needs of their own. It is there when the farmer begins
+    /// to do so, and again when this has changed, at most once per heartbeat.
+    Deals {
+        /// When.
+        at: u64,
+        /// What it deals.
+        #[serde(flatten)]
+        deals: Deals,
+    },
     /// How busy the farmer's GPUs are.
     Gpus {
         /// When.
@@ -68,6 +77,31 @@ pub enum Record {
         #[serde(default)]
         longest_wait_us: u64,
     },
+}
+
+/// What a farmer deals to its tasks.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Deals {
+    /// Number of CPUs.
+    pub cpus: u32,
+    /// Number of GPUs; nobody looks for them before a task needs one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub gpus: Option<u32>,
+    /// Memory in KiB, where that is known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub mem: Option<u64>,
+    /// The task for which what it needs is collected, when there is one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reserved: Option<Reserved>,
+}
+
+/// The task that waits until all that it needs is free.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Reserved {
+    /// The task.
+    pub id: TaskId,
+    /// Since when.
+    pub since: u64,
 }
 
 /// What a note means.
@@ -161,6 +195,9 @@ pub struct Header {
     pub at: u64,
     /// The version of the program.
     pub pytf: String,
+    /// What `--label` says.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub labels: Vec<String>,
     /// The CPUs that it may use.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cpus: Option<u32>,
@@ -353,6 +390,13 @@ impl Record {
             | Self::Note { at, .. }
             | Self::Health { at, .. }
             | Self::Gpus { at, .. } => *at < LATEST,
+            Self::Deals { at, deals } => {
+                let numbers = [
+                    deals.mem.unwrap_or(0),
+                    deals.reserved.map_or(0, |one| one.since),
+                ];
+                *at < LATEST && numbers.iter().all(|&number| number < LATEST)
+            }
             Self::Leave {
                 at,
                 longest_wait_us,

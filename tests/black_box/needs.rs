@@ -3,6 +3,8 @@
 
 use std::collections::BTreeSet;
 
+use serde_json::Value;
+
 use crate::devices::{Node, is_there, uuid};
 use crate::harness::{Farm, skip, until};
 
@@ -94,6 +96,20 @@ fn a_wide_task_is_not_overtaken_but_by_who_is_over_in_time() {
     let pytf = farm.farm("--proc 2").start();
     gate.comers(1);
     until("the short task has run", || farm.text("order") == "short\n");
+    // Views know of it by the journal.
+    let view = |args: &[&str]| {
+        let all = [&["status", "w"], args].concat();
+        String::from_utf8(farm.pytf(all).run().leaves(0).stdout).unwrap()
+    };
+    let task = || view(&["--task", "1"]);
+    until("it is seen to wait", || task().contains("reserved on "));
+    assert!(task().contains("it needs 2 CPUs, of which 1 is free"));
+    let status = view(&[]);
+    assert!(status.contains("collects for task 1"), "{status}");
+    assert!(status.contains("1: time limit 20h"), "{status}");
+    let json: Value = serde_json::from_str(&view(&["--json"])).unwrap();
+    assert_eq!(json["nodes"][0]["reserved"], 1);
+    assert_eq!(json["waiting"].as_array().unwrap().len(), 2, "{json}");
     gate.open(1);
     pytf.wait().exits(0);
     assert_eq!(farm.text("order"), "short\nwide\nlong\nlong\n");
@@ -165,6 +181,20 @@ fn what_this_node_can_never_hold_is_given_back_and_blocks_nobody() {
         (farm.ids("finished"), farm.ids("toprocess")),
         (vec![2], vec![0, 1])
     );
+    // To run the same again would do nothing more.
+    let status = farm.pytf(["status", "w"]).run().exits(0);
+    let status = status.says(&["1: 5000 CPUs; it needs 5000 CPUs", "on other nodes"]);
+    let status = String::from_utf8(status.stdout).unwrap();
+    assert!(!status.contains("same command again"), "{status}");
+    for (task, need) in [("0", "5000 CPUs"), ("1", "900 TiB of memory")] {
+        let status = farm.pytf(["status", "w", "--task", task]).run().exits(0);
+        status.says(&[&format!(
+            "it needs {need}, and no node of the run has so much"
+        )]);
+    }
+    farm.pytf(["report", "w"]).run().exits(0);
+    let page = farm.text("w/report.html");
+    assert!(page.contains("<td>5000 CPUs</td>"), "{page}");
 }
 
 /// A task that only another node may run takes no room on this one.
@@ -177,6 +207,11 @@ fn a_task_of_another_node_reserves_nothing() {
         (farm.ids("finished"), farm.ids("toprocess")),
         (vec![1, 2, 3], vec![0])
     );
+    let status = farm.pytf(["status", "w", "--task", "0"]).run().exits(0);
+    status.says(&["no node of the run is 'elsewhere', which it needs"]);
+    farm.pytf(["timeline", "w"]).run().exits(0);
+    let timeline = farm.text("w/timeline.json");
+    assert!(timeline.contains("\"cpus\":2"), "{timeline}");
 }
 
 #[test]

@@ -16,7 +16,8 @@ use pytf::exit::TABLE;
 use pytf::model::ids::Ids;
 use pytf::model::outcome::Outcome;
 use pytf::model::record::{
-    End, GpuLoad, Header, Leased, LogAt, Mark, NodeHealth, NodeId, Record, SlotDevices, Start, Used,
+    Deals, End, GpuLoad, Header, Leased, LogAt, Mark, NodeHealth, NodeId, Record, Reserved,
+    SlotDevices, Start, Used,
 };
 use pytf::model::task::TaskId;
 use pytf::workdir::files::Committed;
@@ -273,6 +274,24 @@ fn leased() -> Leased {
     }
 }
 
+fn deals() -> Deals {
+    let (id, since) = (TaskId(1), 1);
+    Deals {
+        cpus: 8,
+        gpus: Some(1),
+        mem: Some(1),
+        reserved: Some(Reserved { id, since }),
+    }
+}
+
+fn load() -> GpuLoad {
+    GpuLoad {
+        gpu: "0".into(),
+        load: Some(50),
+        memory: Some(10),
+    }
+}
+
 /// A header with all that can be in it.
 fn header() -> Header {
     Header {
@@ -297,6 +316,7 @@ fn header() -> Header {
         }],
         at: 1,
         pytf: "0".into(),
+        labels: vec!["a".into()],
         cpus: Some(1),
         memory: Some(1),
     }
@@ -339,11 +359,11 @@ fn every_word_in_a_journal_is_told() {
         Record::Beat { at: 1 },
         Record::Gpus {
             at: 1,
-            gpus: vec![GpuLoad {
-                gpu: "0".into(),
-                load: Some(50),
-                memory: Some(10),
-            }],
+            gpus: vec![load()],
+        },
+        Record::Deals {
+            at: 1,
+            deals: deals(),
         },
         note(Mark::Drained),
         note(Mark::Resumed),
@@ -367,6 +387,7 @@ fn every_word_in_a_journal_is_told() {
             | Record::Note { .. }
             | Record::Health { .. }
             | Record::Gpus { .. }
+            | Record::Deals { .. }
             | Record::Leave { .. } => {}
             Record::End(end) => match end.outcome {
                 Outcome::Exit(_)

@@ -368,6 +368,7 @@ impl Farmer {
                 began: None,
                 node: node.clone(),
                 job: None,
+                labels: Vec::new(),
                 rank: None,
                 step: None,
                 restart: None,

@@ -17,7 +17,7 @@ use crate::history::journals::{Damage, Journal};
 use crate::history::lines;
 use crate::model::figures::Histogram;
 use crate::model::outcome::{Destination, Outcome};
-use crate::model::record::{Header, LATEST, Mark, NodeHealth, Record, Used};
+use crate::model::record::{Deals, Header, LATEST, Mark, NodeHealth, Record, Used};
 use crate::model::series::Series;
 
 /// How many of the longest and of the largest attempts are kept.
@@ -81,6 +81,8 @@ pub struct Farmer {
     pub left_behind: u64,
     /// Moments at which the kernel killed for lack of memory and no task ended by it.
     pub memory_kills: u64,
+    /// What it deals to tasks with needs of their own; the task that waits there is the latest.
+    pub deals: Option<Deals>,
     /// What it noted: signals and the like.
     pub notes: Vec<(u64, String)>,
     /// What its slots do.
@@ -251,6 +253,10 @@ impl Farmer {
             return;
         }
         self.saw(attempt.at, attempt.end());
+        if let Some(deals) = &mut self.deals {
+            // It has what it waited for.
+            deals.reserved = deals.reserved.filter(|one| one.id.0 != attempt.id);
+        }
         self.used_slots.insert(attempt.slot);
         if attempt.attempt > 1 && self.again.last() != Some(&attempt.id) {
             self.again.push(attempt.id);
@@ -324,6 +330,10 @@ impl Farmer {
             Record::Gpus { at, gpus } => {
                 self.saw(at, at);
                 self.gpus.measured(at, &gpus);
+            }
+            Record::Deals { at, deals } => {
+                self.saw(at, at);
+                self.deals = Some(deals);
             }
             Record::Health { at, health, text } => {
                 self.health = health;

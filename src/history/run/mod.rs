@@ -13,6 +13,7 @@ pub mod faults;
 pub mod gpus;
 pub mod liveness;
 pub mod nodes;
+pub mod room;
 pub mod scan;
 pub mod slots;
 mod transactions;

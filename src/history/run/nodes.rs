@@ -7,7 +7,7 @@ use super::gpus::Gpus;
 use super::liveness::FarmerState;
 use super::{Farmer, Run, Running};
 use crate::history::farmer_rows::natural;
-use crate::model::record::NodeHealth;
+use crate::model::record::{NodeHealth, Reserved};
 
 /// What is known of a node.
 #[derive(Debug)]
@@ -45,6 +45,13 @@ impl Node<'_> {
             all.merge(&farmer.gpus.at(now, farmer.header(), running));
         }
         all
+    }
+
+    /// The task for which what it needs is collected there, if there is one.
+    pub fn reserved(&self) -> Option<Reserved> {
+        let live = self.farmers.iter().filter(|_| self.state.is_live());
+        live.rev()
+            .find_map(|farmer| farmer.deals.as_ref()?.reserved)
     }
 
     /// How it is, in one word: of one that is alive, whether it claims tasks.

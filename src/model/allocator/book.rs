@@ -35,6 +35,8 @@ struct Reservation {
     /// When it starts at the latest, if all tasks end in time. It never moves back, so
     /// that wrong estimates delay it once only.
     by: Option<Duration>,
+    /// When it was made.
+    since: Duration,
 }
 
 /// How things stand when the reservation is fulfilled.
@@ -121,6 +123,10 @@ impl Book {
 
     pub(super) fn reserved_for(&self) -> Option<u64> {
         self.reservation.map(|reservation| reservation.number)
+    }
+
+    pub(super) fn reserved_since(&self) -> Option<Duration> {
+        self.reservation.map(|reservation| reservation.since)
     }
 
     pub(super) fn in_use(&self) -> (u32, u32, u64) {
@@ -233,7 +239,11 @@ impl Book {
     /// Reserves for this task, or goes on with it.
     fn reserve(&mut self, now: Duration, number: u64, needs: Needs) -> Shadow {
         if self.reserved_for() != Some(number) {
-            self.reservation = Some(Reservation { number, by: None });
+            self.reservation = Some(Reservation {
+                number,
+                by: None,
+                since: now,
+            });
             for runs in &mut self.runs {
                 runs.has_passed = false;
             }
@@ -241,7 +251,9 @@ impl Book {
         let (usage, at) = self.shadow(now, &needs);
         let known = self.reservation.and_then(|reservation| reservation.by);
         let by = known.map_or(at, |by| Some(at.map_or(by, |at| at.min(by))));
-        self.reservation = Some(Reservation { number, by });
+        if let Some(reservation) = &mut self.reservation {
+            reservation.by = by;
+        }
         Shadow { needs, usage, by }
     }
 

@@ -223,6 +223,11 @@ impl<T> Allocator<T> {
         Some((&waits.task, &waits.needs))
     }
 
+    /// Since when that is done, by the time of [`Self::take`].
+    pub fn reserved_since(&self) -> Option<Duration> {
+        self.book.reserved_since()
+    }
+
     /// Whether a GPU takes tasks now: other processes may use it.
     pub fn set_usable(&mut self, gpu: usize, is_usable: bool) {
         self.book.set_usable(gpu, is_usable);

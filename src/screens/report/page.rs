@@ -51,6 +51,7 @@ pub(super) fn page(report: &ReportData) -> String {
                     header { (head(&name, path, status)) }
                     (advice(status))
                     (over_time())
+                    (waiting(status))
                     (node_table(status))
                     (gpus(status))
                     (slots())
@@ -170,6 +171,9 @@ fn figures(status: &Value) -> Vec<(&'static str, &'static str, String)> {
         ("f-failed", "failed", count(&tasks["failed"])),
         ("f-left", "left", count(&tasks["left"])),
     ];
+    if tasks["blocked"].as_u64() > Some(0) {
+        all.push(("f-blocked", "of them blocked", count(&tasks["blocked"])));
+    }
     if tasks["cancelled"].as_u64() > Some(0) {
         let cancelled = count(&tasks["cancelled"]);
         all.insert(3, ("f-cancelled", "cancelled", cancelled));
@@ -232,6 +236,36 @@ fn over_time() -> Markup {
                     b { "Ends" } " per second " span.key.ok { "finished" } " " span.key.no { "failed" }
                 }
                 div.chart.low #pace {}
+            }
+        }
+    }
+}
+
+/// What the tasks that wait need; nothing where nothing is said of any.
+fn waiting(status: &Value) -> Markup {
+    const NEEDS: [&str; 6] = ["cpus", "gpus", "mem", "time", "node", "priority"];
+    let classes = each(&status["waiting"]);
+    let is_said = |one: &Value| {
+        NEEDS
+            .iter()
+            .any(|need| !one[need].is_null() && one[need] != 0)
+    };
+    html! {
+        @if classes.iter().any(is_said) {
+            section {
+                h2 { "Waiting tasks" }
+                div.wide { table #waiting {
+                    thead { tr { th.n { "tasks" } th { "what they need" } th {} } }
+                    tbody {
+                        @for one in classes {
+                            tr {
+                                td.n { (count(&one["tasks"])) }
+                                td { (text(&one["words"])) }
+                                td { (text(&one["nowhere"])) }
+                            }
+                        }
+                    }
+                } }
             }
         }
     }

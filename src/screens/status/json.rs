@@ -11,6 +11,8 @@ use crate::history::failures::{CancelledTasks, FailureCause, cancelled, causes, 
 use crate::history::run::gpus::Gpu;
 use crate::history::run::nodes::{Node, nodes};
 use crate::history::run::{ClockDifference, Farmer, FarmerState, Run};
+use crate::history::waiting::{WaitingClass, waiting_classes};
+use crate::model::class::Class;
 use crate::model::escape::escape;
 use crate::model::figures::{Histogram, float, share};
 use crate::model::forecast::Forecast;
@@ -84,6 +86,7 @@ pub fn status(run: &Run) -> Value {
             "read": sum(|farmer| farmer.spent.read),
             "written": sum(|farmer| farmer.spent.written),
         },
+        "waiting": waiting(run),
         "nodes": nodes.iter().map(|one| node(one, clocks.as_ref())).collect::<Vec<_>>(),
         "gpus": nodes.iter().flat_map(|node| gpus(run, node)).collect::<Vec<_>>(),
         "causes": causes(&failures).iter().map(cause).collect::<Vec<_>>(),
@@ -91,13 +94,46 @@ pub fn status(run: &Run) -> Value {
         "advice": advice(run).iter().map(|advice| {
             json!({ "kind": advice.kind, "text": advice.text })
         }).collect::<Vec<_>>(),
-        "damage": damaged.map(|farmer| json!({
-            "journal": shown(&farmer.journal.path),
-            "lines": farmer.damage.lines,
-            "first": farmer.damage.first,
-        })).collect::<Vec<_>>(),
+        "damage": damaged.map(damage).collect::<Vec<_>>(),
         "clocks": clocks.as_ref().map(ClockDifference::text),
         "problem": counts.problem.as_deref().map(|problem| escape(problem.as_bytes())),
+    })
+}
+
+/// What of a journal could not be read.
+fn damage(farmer: &Farmer) -> Value {
+    json!({
+        "journal": shown(&farmer.journal.path),
+        "lines": farmer.damage.lines,
+        "first": farmer.damage.first,
+    })
+}
+
+/// The tasks that wait, by what they need.
+fn waiting(run: &Run) -> Vec<Value> {
+    let classes = waiting_classes(run).unwrap_or_default();
+    classes.iter().map(waiting_class).collect()
+}
+
+fn waiting_class(of: &WaitingClass) -> Value {
+    let Class {
+        cpus,
+        gpus,
+        mem,
+        node,
+        priority,
+        ..
+    } = &of.class;
+    json!({
+        "tasks": of.waiting,
+        "cpus": cpus,
+        "gpus": gpus,
+        "mem": mem,
+        "time": of.class.time().map(|time| time.as_secs_f64()),
+        "node": node.as_ref().map(|node| escape(node.as_bytes())),
+        "priority": priority,
+        "words": of.words(),
+        "nowhere": of.nowhere,
     })
 }
 
@@ -176,6 +212,7 @@ fn node(node: &Node, clocks: Option<&ClockDifference>) -> Value {
             "ahead": seconds(us.unsigned_abs()) * if us < 0 { -1.0 } else { 1.0 },
             "within": Value::Null,
         })),
+        "reserved": node.reserved().map(|one| one.id),
         "slots": node.slots,
         "running": node.running.len(),
         "finished": node.ended.0,

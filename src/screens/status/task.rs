@@ -17,11 +17,12 @@ use crate::history::run::attempt::Attempt;
 use crate::history::run::counts::failed_now;
 use crate::history::{lines, open_if_any};
 use crate::model::attributes::Attributes;
+use crate::model::class::Class;
 use crate::model::durations;
 use crate::model::escape::escape;
 use crate::model::figures::{grouped, micros, show_kib};
 use crate::model::outcome::Outcome;
-use crate::model::record::{Leased, LogAt};
+use crate::model::record::{Leased, LogAt, Reserved};
 use crate::model::retry::CRASH_LIMIT;
 use crate::model::task::TaskId;
 use crate::screens::attempt_json;
@@ -99,13 +100,20 @@ pub(super) fn of(run: &Run, id: TaskId) -> io::Result<Option<Task>> {
             "its line is no longer in the task list".to_owned(),
         ),
         None if let Some(why) = why_it_is_blocked(run, id)? => ("blocked", why),
-        _ => match why_it_waits(run, id)? {
-            Some(why) => ("waiting", why),
-            None => (
-                "claimed",
-                held(&attempts, next_attempt).unwrap_or_else(|| claimed(run).to_owned()),
-            ),
-        },
+        _ => {
+            // A line that cannot be read is one of a later version, and runs as it is.
+            let said = Attributes::parse(&attributes).unwrap_or_default();
+            let class = Class::of(&said, next_attempt);
+            match why_it_waits(run, id, &class)? {
+                Some(why) => ("waiting", why),
+                None => (
+                    "claimed",
+                    held(&attempts, next_attempt)
+                        .or_else(|| reserved(run, id, &class))
+                        .unwrap_or_else(|| claimed(run).to_owned()),
+                ),
+            }
+        }
     };
     let tail = attempts.iter().next_back().and_then(|(number, attempt)| {
         let log = match &attempt.log {
@@ -195,6 +203,16 @@ fn held(attempts: &BTreeMap<u32, TaskAttempt>, next: u32) -> Option<String> {
     })
 }
 
+/// Of a claimed task for which what it needs is being collected: where, and what is lacking.
+fn reserved(run: &Run, id: TaskId, class: &Class) -> Option<String> {
+    let (farmer, Reserved { since, .. }) = run.reserved_on(id)?;
+    let host = escape(farmer.header().host.as_bytes());
+    let time = durations::show(micros(run.now_of(farmer).saturating_sub(since)));
+    let lacks = farmer.what_lacks(class);
+    let lacks = lacks.map_or_else(String::new, |lacks| format!(": it needs {lacks}"));
+    Some(format!("reserved on {host} for {time}{lacks}"))
+}
+
 /// What is known of a task that is claimed and that no journal has yet.
 fn claimed(run: &Run) -> &'static str {
     if run.living().next().is_some() {
@@ -244,13 +262,15 @@ fn why_it_is_blocked(run: &Run, id: TaskId) -> io::Result<Option<String>> {
 }
 
 /// Why a task waits; `None` when it is in no queue.
-fn why_it_waits(run: &Run, id: TaskId) -> io::Result<Option<String>> {
+fn why_it_waits(run: &Run, id: TaskId, class: &Class) -> io::Result<Option<String>> {
     let Some(before) = place_in_queue(&run.workdir, id)? else {
         return Ok(None);
     };
     Ok(Some(match (run.slots(), before) {
         _ if run.is_paused() => "the run is paused: pytf resume lifts it".to_owned(),
+        _ if let Some(why) = run.why_nowhere(class) => why,
         (0, _) => "no farmer works on the run: run the same command again".to_owned(),
+        (_, 0) if let Some(why) = run.why_not_now(class) => why,
         (_, 0) => "it is the next one".to_owned(),
         (slots, before) => format!(
             "{} {} before it; slots that take them: {}",

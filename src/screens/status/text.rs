@@ -12,6 +12,7 @@ use crate::history::run::attempt::Attempt;
 use crate::history::run::gpus::{Gpu, Gpus, load_with_tasks};
 use crate::history::run::nodes::{Node, nodes};
 use crate::history::run::{FarmerState, Run};
+use crate::history::waiting::{WaitingClass, waiting_classes};
 use crate::model::durations;
 use crate::model::escape::escape;
 use crate::model::figures::{grouped, micros, share, show_kib};
@@ -28,6 +29,9 @@ const NODES: usize = 12;
 /// How many running tasks are shown.
 const RUNNING: usize = 5;
 
+/// How many classes of waiting tasks are shown.
+const CLASSES: usize = 8;
+
 /// How many causes of failures are shown.
 const CAUSES: usize = 6;
 
@@ -43,6 +47,8 @@ pub(super) fn text(run: &Run, style: &OutputStyle) -> io::Result<String> {
     screen.head(run);
     screen.time(run);
     screen.nodes(run);
+    let waiting = waiting_classes(run)?;
+    screen.waiting(&waiting);
     screen.running(run)?;
     screen.causes(run)?;
     let found = advice(run);
@@ -53,7 +59,7 @@ pub(super) fn text(run: &Run, style: &OutputStyle) -> io::Result<String> {
         }
     }
     screen.faults(run);
-    screen.next(run);
+    screen.next(run, &waiting);
     Ok(screen.out)
 }
 
@@ -274,6 +280,9 @@ impl Screen<'_> {
         if let Some(busy) = node.busy {
             parts.push(format!("{:.0} % busy", busy * 100.0));
         }
+        if let Some(one) = node.reserved() {
+            parts.push(format!("collects for task {}", one.id));
+        }
         if let Some(one) = node.running.first() {
             let ran = durations::show(micros(one.ran));
             parts.push(format!("task {} for {ran}", one.attempt.id));
@@ -294,6 +303,25 @@ impl Screen<'_> {
         let _ = writeln!(self.out, "{}", first.trim_end());
         for line in lines {
             self.line(&format!("  {:width$}  {line}", ""));
+        }
+    }
+
+    /// What the tasks that wait need, unless nothing is said of any.
+    fn waiting(&mut self, classes: &[WaitingClass]) {
+        if classes.iter().all(|one| one.class.is_plain()) {
+            return;
+        }
+        self.title("waiting, by what the tasks need");
+        for one in classes.iter().take(CLASSES) {
+            let mut line = format!("  {}: {}", grouped(one.waiting), one.words());
+            if let Some(why) = &one.nowhere {
+                line += &format!("; {why}");
+            }
+            self.wrapped(line.trim_start());
+        }
+        if classes.len() > CLASSES {
+            let more = format!("  and {} more: --json has all", classes.len() - CLASSES);
+            self.painted(Paint::Faint, &more);
         }
     }
 
@@ -422,7 +450,7 @@ impl Screen<'_> {
         }
     }
 
-    fn next(&mut self, run: &Run) {
+    fn next(&mut self, run: &Run, waiting: &[WaitingClass]) {
         let workdir = quoted(&shown(&run.workdir));
         let (mut next, state) = (Vec::new(), word(run));
         let mut add = |command: String, what: &str| next.push((command, what.to_owned()));
@@ -431,6 +459,13 @@ impl Screen<'_> {
                 let command = format!("pytf repair {workdir}");
                 add(command, "restores it from its journals");
             }
+        } else if state == "stopped"
+            && run.counts.claimed == 0
+            && !waiting.is_empty()
+            && waiting.iter().all(|one| one.nowhere.is_some())
+        {
+            let command = "run the same command on other nodes".to_owned();
+            add(command, "those of the run cannot run what waits");
         } else if state == "stopped" && run.counts.left() > run.counts.blocked {
             let command = "run the same command again".to_owned();
             add(command, "goes on where it ended");

@@ -79,6 +79,10 @@ impl Drawing<'_, '_> {
             Record::Gpus { at, gpus } if self.slices.trace.is_in(at) => {
                 self.slices.trace.gpus(self.rows, at, &gpus)
             }
+            Record::Deals { at, deals } => match deals.reserved {
+                Some(one) => self.mark(at, &format!("resources are collected for task {}", one.id)),
+                None => Ok(()),
+            },
             Record::Header(_) | Record::Start(_) | Record::Beat { .. } | Record::Gpus { .. } => {
                 Ok(())
             }
@@ -126,6 +130,7 @@ fn end_of(record: &Record) -> u64 {
         | Record::Note { at, .. }
         | Record::Health { at, .. }
         | Record::Gpus { at, .. }
+        | Record::Deals { at, .. }
         | Record::Leave { at, .. } => *at,
     }
 }

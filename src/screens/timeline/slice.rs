@@ -122,6 +122,14 @@ impl<'a> Slices<'a> {
         if is_failure && self.faults.is_nodes(id, &header.host) {
             event.extend_from_slice(b",\"fault\":\"node\"");
         }
+        if let Some(lease) = &attempt.lease {
+            write!(event, ",\"cpus\":{}", lease.cpus)?;
+            for (name, number) in [("mem_kib", lease.mem), ("limit_s", lease.time)] {
+                if number > 0 {
+                    write!(event, ",\"{name}\":{number}")?;
+                }
+            }
+        }
         let gpus = attempt.gpus(header);
         if !gpus.is_empty() {
             event.extend_from_slice(b",\"gpus\":");

@@ -155,6 +155,10 @@ fn node_row(node: &Node) -> Row {
     let busy = format!("{}/{}", node.running.len(), node.slots);
     let paint = if failed > 0 { Paint::Bad } else { Paint::Faint };
     let longest = node.running.first();
+    let longest = longest.map(|one| format!("longest {}", time(one.ran)));
+    let reserved = node.reserved();
+    let reserved = reserved.map(|one| format!("collects for task {}", one.id));
+    let rest: Vec<String> = longest.into_iter().chain(reserved).collect();
     Row {
         text: format!("{name} {}", node.word()).to_lowercase(),
         cells: vec![
@@ -164,7 +168,7 @@ fn node_row(node: &Node) -> Row {
             (format!("{:>6} failed", grouped(failed)), paint),
             (format!("{:>6} finished", grouped(finished)), Paint::Faint),
         ],
-        rest: longest.map_or_else(String::new, |one| format!("longest {}", time(one.ran))),
+        rest: rest.join(", "),
         name,
         ..Row::default()
     }
