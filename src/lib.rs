@@ -8,6 +8,7 @@ pub mod exit;
 pub mod farm;
 pub mod history;
 pub mod host;
+pub mod hosts;
 pub mod model;
 pub mod runner;
 pub mod screens;

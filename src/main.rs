@@ -3,6 +3,7 @@
 mod add;
 mod completions;
 mod edit;
+mod on_hosts;
 mod options;
 mod steer;
 mod views;
@@ -63,7 +64,12 @@ fn main() -> ExitCode {
             tasks,
             workdir,
             options,
-        } => farm(&options::farm(tasks, workdir, *options)),
+        } => match options.hosts.clone() {
+            Some(hosts) => on_hosts::run(&hosts, tasks, workdir, *options),
+            None => farm(&options::farm(tasks, workdir, *options)),
+        },
+        Request::Host => on_hosts::answer(),
+        Request::Hosted { place, options } => on_hosts::hosted(place, *options),
         Request::Check {
             tasks,
             workdir,

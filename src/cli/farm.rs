@@ -10,7 +10,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use clap::builder::{BoolishValueParser, PossibleValuesParser};
+use clap::builder::BoolishValueParser;
 use clap::{ArgAction, Args, ValueEnum};
 
 use super::device_options::DeviceArgs;
@@ -19,7 +19,6 @@ use super::values::{Causes, causes, follow, slots, start_rate};
 use crate::model::attributes::values;
 use crate::model::durations;
 use crate::model::failure_limit::FailureLimit;
-use crate::model::tasklist::handlers::HANDLERS;
 use crate::model::template::Template;
 
 /// The options of the farm, by the groups in which the help shows them.
@@ -62,6 +61,21 @@ pub struct FarmArgs {
     /// is created when it does not exist. When it holds a run, that run is resumed.
     #[arg(short, long, env = "PYTF_WORKDIR", value_name = "DIR", help_heading = COMMON)]
     workdir: Option<PathBuf>,
+
+    /// Start a farmer on each of these hosts, by ssh
+    ///
+    /// HOSTS is a list (n1,n2:8,me@n3 with eight tasks at a time on n2), a file of hosts
+    /// (hosts.toml), or a file with a host in each line. : is this machine. The hosts must share the
+    /// folder of the workdir. Where a host has no pytf of this version, a copy is used. See
+    /// docs/hosts.md.
+    #[arg(long, env = "PYTF_HOSTS", value_name = "HOSTS", help_heading = COMMON)]
+    pub hosts: Option<String>,
+
+    /// An option of ssh, as ssh -o has it: Name=value
+    ///
+    /// For --hosts. It may be given several times. ~/.ssh/config is read, too.
+    #[arg(long, env = "PYTF_SSH_OPTION", value_name = "O", help_heading = ADVANCED)]
+    pub ssh_option: Vec<String>,
 
     /// Run failed tasks again, too
     ///
@@ -398,8 +412,7 @@ pub struct FarmArgs {
     ///
     /// One command per line. The option exists for command lines of PyTaskFarmer.
     #[arg(short, long, env = "PYTF_TASKLIST", value_name = "NAME", default_value = "default",
-          value_parser = PossibleValuesParser::new(HANDLERS.iter().map(|known| known.name)),
-          help_heading = ADVANCED)]
+          value_parser = ["default"], help_heading = ADVANCED)]
     pub tasklist: String,
 
     /// After which silence others take over the tasks of a process

@@ -66,6 +66,15 @@ pub enum Request {
     Command(Command),
     /// Be the guard of another farmer's tasks.
     Guard(Vec<OsString>),
+    /// Answer another pytf that asks this host, and become a farmer.
+    Host,
+    /// Run tasks of a workdir that another pytf has prepared, which controls this one.
+    Hosted {
+        /// The workdir, then the job, the rank and the size of the launch.
+        place: [OsString; 4],
+        /// The options; what they say of tasks and workdir does not count.
+        options: Box<FarmArgs>,
+    },
 }
 
 /// Run a list of commands on every node of an allocation.
@@ -341,6 +350,9 @@ pub struct Reset {
 
 /// The word by which a farmer starts its guard.
 const GUARD: &str = "__guard";
+/// The words by which `--hosts` starts a pytf elsewhere.
+const HOST: &str = "__host";
+const HOSTED: &str = "__hosted";
 
 impl Cli {
     /// Reads a command line. The error prints itself, on the right stream, and
@@ -355,6 +367,20 @@ impl Cli {
         // Once for each farmer: it does not pay to build all options for it.
         if argv.get(1).is_some_and(|word| word == GUARD) {
             return Ok(Request::Guard(argv[2..].to_vec()));
+        }
+        match argv.get(1).and_then(|word| word.to_str()) {
+            Some(HOST) => return Ok(Request::Host),
+            Some(HOSTED) => {
+                if let Some((place, words)) = argv[2..].split_first_chunk() {
+                    let words = [&argv[..1], &["run".into()], words].concat();
+                    let place = place.clone();
+                    return match Self::read(words, variable)? {
+                        Request::Farm { options, .. } => Ok(Request::Hosted { place, options }),
+                        other => Ok(other),
+                    };
+                }
+            }
+            _ => {}
         }
         let mut command = command(&variable);
         if let Some(why) = reserved(&argv) {
@@ -450,6 +476,17 @@ pub fn definition() -> clap::Command {
 /// not read.
 fn command(variable: &dyn Fn(&str) -> Option<OsString>) -> clap::Command {
     variables::complete(Cli::command(), variable)
+}
+
+/// The variables of all options.
+pub fn variable_names() -> Vec<String> {
+    let command = Cli::command();
+    let names = command
+        .get_arguments()
+        .filter_map(|option| option.get_env());
+    names
+        .map(|name| name.to_string_lossy().into_owned())
+        .collect()
 }
 
 /// The variables among these that look like options but are not, each with the option that

@@ -45,13 +45,18 @@ impl Node {
     ) -> Result<Self, StartError> {
         let shell = Shell::find(options.shell.as_deref(), |name| std::env::var_os(name))?;
         let name = host_name();
-        let (counts, allocation) = (cpus::usable(), here(&name));
+        let (counts, mut allocation) = (cpus::usable(), here(&name));
         let share = NodeShare::read(&allocation, counts);
         let plan = Plan::make(&options.devices, options.slots, &share)?;
         check_memory(options.mem_kib, &share)?;
+        let warnings = warnings(options.slots, counts, &allocation, &name);
+        if let Some(hosted) = &options.hosted {
+            // After all that concerns this node alone.
+            allocation.begin_launch(&hosted.job, hosted.rank, hosted.size);
+        }
         Ok(Self {
             slots: u32::try_from(plan.slots.len()).unwrap_or(u32::MAX),
-            warnings: warnings(options.slots, counts, &allocation, &name),
+            warnings,
             name,
             allocation,
             runner: Runner::new(shell, env.iter().cloned()),

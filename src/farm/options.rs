@@ -13,7 +13,6 @@ use crate::model::devices::Gpus;
 use crate::model::failure_limit::FailureLimit;
 use crate::model::logs::LogMode;
 use crate::model::retry::RetryRule;
-use crate::model::tasklist::handlers::Handler;
 use crate::model::template::Template;
 use crate::workdir::mechanism::Mechanism;
 
@@ -23,10 +22,11 @@ use crate::workdir::mechanism::Mechanism;
 pub struct Options {
     /// Where the tasks come from.
     pub tasks: TaskList,
-    /// What turns the list into one of ours.
-    pub handler: &'static Handler,
     /// The folder that holds the state of the run.
     pub workdir: PathBuf,
+    /// The run on hosts that this process is part of: another pytf has prepared the workdir and
+    /// started this one.
+    pub hosted: Option<Hosted>,
     /// How many tasks run at a time; none: one per usable CPU, or as many as the devices
     /// allow.
     pub slots: Option<u32>,
@@ -139,6 +139,17 @@ pub enum TaskList {
     File(PathBuf),
     /// A command and its values.
     Template(Template),
+}
+
+/// A process among those that one pytf has started on hosts.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Hosted {
+    /// What these processes call their job, as that of a scheduler.
+    pub job: String,
+    /// Which of the processes this is, from 0.
+    pub rank: u32,
+    /// How many there are.
+    pub size: u32,
 }
 
 /// When the allocation ends.

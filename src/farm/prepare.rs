@@ -4,18 +4,21 @@
 use std::time::Duration;
 
 use super::lock_wait::LockWaiter;
+use super::options::Options;
 use super::shared::Farm;
 use super::source::Source;
 use super::start_error::StartError;
 use super::takeover::Takeover;
+use crate::host::allocation::host_name;
 use crate::model::figures::grouped;
 use crate::model::liveness::heartbeat;
 use crate::model::tasklist::Remarks;
-use crate::ui::progress::Progress;
+use crate::ui::progress::{Progress, warn};
 use crate::workdir::error::{Error, Result};
 use crate::workdir::folder::{current_folder, is_same_folder};
 use crate::workdir::journal::Journal;
 use crate::workdir::liveness::Waiting;
+use crate::workdir::open::Workdir;
 use crate::workdir::resume::{
     EditPolicy, ListFailure, ListFile, ListSource, Prepared, prepare, prepare_stream,
 };
@@ -71,21 +74,31 @@ impl StartContext<'_> {
         let is_known = known.is_some();
         let follows = self.farm.options.follow.is_some();
         if matches!(source, Source::Workdir) && !is_known && !follows {
-            return Err(self.no_tasks());
+            return Err(no_tasks(&self.farm.workdir));
         }
-        self.compare_folders(known.and_then(|state| state.folder))?;
+        if self.farm.options.hosted.is_none() {
+            self.compare_folders(known.and_then(|state| state.folder))?;
+        }
         let node = &self.farm.node;
         if is_known {
             self.takeover(&me).of_dead(&node.name)?;
         }
         let prepared = match source {
-            Source::File(list) => self.prepare_list(list, &me)?,
+            Source::File(list) => prepare_list(
+                &self.farm.workdir,
+                self.farm.options,
+                &mut self.waiter,
+                list,
+                &me,
+            )?,
             Source::Stream(..) | Source::Workdir => {
                 let here = current_folder();
                 prepare_stream(&self.farm.workdir, &me, &mut self.waiter, here.as_deref())?
             }
         };
-        self.say_prepared(&prepared);
+        for text in messages(&prepared) {
+            self.say(&text);
+        }
         if !is_known {
             self.takeover(&me).of_dead(&node.name)?;
         }
@@ -97,16 +110,6 @@ impl StartContext<'_> {
             }
         }
         Ok(prepared.is_new && !prepared.imported)
-    }
-
-    /// Without a list, there must be a run.
-    fn no_tasks(&self) -> StartError {
-        let why = format!(
-            "there is no TASKLIST, and no run in the workdir {}: give the list of its tasks, or \
-             add some with pytf add",
-            self.farm.workdir.path.display()
-        );
-        Error::Refused(why).into()
     }
 
     /// Relative paths in tasks lead to other files when a run is continued in another
@@ -131,88 +134,139 @@ impl StartContext<'_> {
         }
         Ok(())
     }
+}
 
-    /// Prepares for a list. One that is being written is read again, for a short while.
-    fn prepare_list(
-        &mut self,
-        list: &ListFile,
-        me: &str,
-    ) -> std::result::Result<Prepared, ListFailure> {
-        let edits = EditPolicy {
-            strict: self.farm.options.strict,
-            drop: self.farm.options.drop,
-        };
-        let folder = current_folder();
-        let source = ListSource {
-            list,
-            folder: folder.as_deref(),
-            edits,
-        };
-        let waiter = &mut self.waiter;
-        let mut newer = None;
-        for _ in 0..LIST_READS {
-            let list = newer.as_ref().unwrap_or(list);
-            match prepare(
-                &self.farm.workdir,
-                me,
-                waiter,
-                ListSource { list, ..source },
-            ) {
-                Err(ListFailure::Changing { .. }) => {}
-                done => return done,
-            }
-            if !waiter.pause(LIST_PAUSE) {
-                break;
-            }
-            newer = list.again()?;
-        }
-        let list = newer.as_ref().unwrap_or(list);
-        prepare(
-            &self.farm.workdir,
-            me,
+/// Prepares the workdir for processes that start elsewhere, by one that runs no task itself:
+/// all that is said of the list is said once, and they need no list.
+pub(super) fn prepare_for_others(
+    workdir: &Workdir,
+    source: &Source,
+    options: &Options,
+    who: &str,
+    waiter: &mut LockWaiter,
+) -> std::result::Result<(), StartError> {
+    let state = upgrade(workdir, who, waiter)?;
+    if let Some(takeover) = state.and_then(|state| state.takeover()) {
+        waiter.set_takeover(takeover);
+    }
+    membership::check_age(&workdir.dir)?;
+    let is_known = peek(&workdir.dir)?.is_some();
+    if matches!(source, Source::Workdir) && !is_known && options.follow.is_none() {
+        return Err(no_tasks(workdir));
+    }
+    if is_known {
+        let mut takeover = Takeover {
+            workdir,
             waiter,
-            ListSource { list, ..source },
-        )
+            me: who,
+        };
+        takeover.of_dead(&host_name())?;
     }
+    let here = current_folder();
+    let prepared = match source {
+        Source::File(list) => prepare_list(workdir, options, waiter, list, who)?,
+        Source::Stream(..) | Source::Workdir => {
+            prepare_stream(workdir, who, waiter, here.as_deref())?
+        }
+    };
+    for text in &messages(&prepared) {
+        warn(text);
+    }
+    if options.retry_failed {
+        let retried = retry(workdir, who, waiter, &Wanted::Failed)?;
+        if !retried.back.is_empty() {
+            let tasks = counted(retried.back.count(), "failed task", "failed tasks");
+            warn(&format!("{tasks} will be tried again"));
+        }
+    }
+    Ok(())
+}
 
-    fn say_prepared(&mut self, prepared: &Prepared) {
-        for message in prepared.remarks.iter().flat_map(Remarks::messages) {
-            self.say(&message);
+/// Without a list, there must be a run.
+fn no_tasks(workdir: &Workdir) -> StartError {
+    let why = format!(
+        "there is no TASKLIST, and no run in the workdir {}: give the list of its tasks, or \
+         add some with pytf add",
+        workdir.path.display()
+    );
+    Error::Refused(why).into()
+}
+
+/// Prepares for a list. One that is being written is read again, for a short while.
+fn prepare_list(
+    workdir: &Workdir,
+    options: &Options,
+    waiter: &mut LockWaiter,
+    list: &ListFile,
+    me: &str,
+) -> std::result::Result<Prepared, ListFailure> {
+    let edits = EditPolicy {
+        strict: options.strict,
+        drop: options.drop,
+    };
+    let folder = current_folder();
+    let source = ListSource {
+        list,
+        folder: folder.as_deref(),
+        edits,
+    };
+    let mut newer = None;
+    for _ in 0..LIST_READS {
+        let list = newer.as_ref().unwrap_or(list);
+        match prepare(workdir, me, waiter, ListSource { list, ..source }) {
+            Err(ListFailure::Changing { .. }) => {}
+            done => return done,
         }
-        if prepared.imported {
-            self.say(
-                "the workdir has no state of pytf, only PyTaskFarmer's files: \
-                 what they say is finished or failed is believed, all else will run",
-            );
+        if !waiter.pause(LIST_PAUSE) {
+            break;
         }
-        if let Some(changed) = prepared.changed {
-            let mut text = format!(
-                "the task list has changed: {} new",
-                counted(changed.new, "line is", "lines are")
-            );
-            if changed.new > 0 {
-                text += &format!(" (ids from {})", changed.first_new);
-            }
-            text += &format!(", {} gone", counted(changed.vanished, "is", "are"));
-            if changed.dropped > 0 {
-                text += &format!(" ({} of them had not run and will not)", changed.dropped);
-            }
-            if changed.forgotten > 0 {
-                let (one, many) = ("had failed and counts", "had failed and count");
-                let were = counted(changed.forgotten, one, many);
-                text += &format!("; of those that are gone {were} no longer");
-            }
-            if changed.restored > 0 {
-                let are = counted(changed.restored, "line is", "lines are");
-                text += &format!("; {are} back and will run");
-            }
-            if changed.attributes > 0 {
-                let are = counted(changed.attributes, "task", "tasks");
-                text += &format!("; something else is said of {are}");
-            }
-            self.say(&text);
-        }
+        newer = list.again()?;
     }
+    let list = newer.as_ref().unwrap_or(list);
+    prepare(workdir, me, waiter, ListSource { list, ..source })
+}
+
+/// What is to be said of a list that was read.
+fn messages(prepared: &Prepared) -> Vec<String> {
+    let mut said = Vec::new();
+    for message in prepared.remarks.iter().flat_map(Remarks::messages) {
+        said.push(message);
+    }
+    if prepared.imported {
+        said.push(
+            "the workdir has no state of pytf, only PyTaskFarmer's files: \
+             what they say is finished or failed is believed, all else will run"
+                .to_owned(),
+        );
+    }
+    if let Some(changed) = prepared.changed {
+        let mut text = format!(
+            "the task list has changed: {} new",
+            counted(changed.new, "line is", "lines are")
+        );
+        if changed.new > 0 {
+            text += &format!(" (ids from {})", changed.first_new);
+        }
+        text += &format!(", {} gone", counted(changed.vanished, "is", "are"));
+        if changed.dropped > 0 {
+            text += &format!(" ({} of them had not run and will not)", changed.dropped);
+        }
+        if changed.forgotten > 0 {
+            let (one, many) = ("had failed and counts", "had failed and count");
+            let were = counted(changed.forgotten, one, many);
+            text += &format!("; of those that are gone {were} no longer");
+        }
+        if changed.restored > 0 {
+            let are = counted(changed.restored, "line is", "lines are");
+            text += &format!("; {are} back and will run");
+        }
+        if changed.attributes > 0 {
+            let are = counted(changed.attributes, "task", "tasks");
+            text += &format!("; something else is said of {are}");
+        }
+        said.push(text);
+    }
+    said
 }
 
 /// `1 task`, `2,000 tasks`.

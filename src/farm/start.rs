@@ -13,7 +13,7 @@ use super::message::{Event, ReceivedSignals};
 use super::node_commands;
 use super::node_setup::{Node, task_variables};
 use super::options::Options;
-use super::prepare::StartContext;
+use super::prepare::{self, StartContext};
 use super::rejoin;
 use super::reserved_threads::ReservedThreads;
 use super::shared::Farm;
@@ -27,6 +27,8 @@ use crate::host::signals;
 use crate::model::tasklist::Dialect;
 use crate::ui::progress::{Mode, Progress};
 use crate::ui::style::{OutputStyle, Terminal};
+use crate::workdir::error::Error;
+use crate::workdir::open::Workdir;
 
 /// Runs a farm to its end; returns the exit status.
 pub fn run(options: &Options) -> Result<RunExit, StartError> {
@@ -36,7 +38,7 @@ pub fn run(options: &Options) -> Result<RunExit, StartError> {
     let (cancel, received) = listen(&events)?;
     let env = task_variables(options);
     let names = env.iter().map(|(name, _)| name.clone());
-    let source = Source::open(options, Dialect::of(options.plain, names))?;
+    let source = Source::open(&options.tasks, Dialect::of(options.plain, names))?;
     let mut node = Node::read(options, env)?;
     source.check_for_new(&options.workdir)?;
     let threads = node.reserve_threads(source.is_stream())?;
@@ -61,6 +63,24 @@ pub fn run(options: &Options) -> Result<RunExit, StartError> {
         node_commands::teardown(&mut farm, None);
     }
     ran
+}
+
+/// Prepares the workdir for processes that are started elsewhere, and runs no task: a list or an
+/// option that is wrong is reported once.
+pub fn prepare_for_others(options: &Options, who: &str) -> Result<Workdir, StartError> {
+    let names = task_variables(options).into_iter().map(|(name, _)| name);
+    let source = Source::open(&options.tasks, Dialect::of(options.plain, names))?;
+    if source.is_stream() {
+        let why = "tasks from a stream cannot be run with --hosts: write them to a file, or start \
+                   with --follow and use pytf add";
+        return Err(Error::Refused(why.into()).into());
+    }
+    source.check_for_new(&options.workdir)?;
+    let workdir = open_workdir(options)?;
+    let (_keep, cancel) = cancellation();
+    let mut waiter = LockWaiter::new(cancel, None, options.takeover);
+    prepare::prepare_for_others(&workdir, &source, options, who, &mut waiter)?;
+    Ok(workdir)
 }
 
 /// Joins the run, and works on it to its end.

@@ -19,6 +19,7 @@ pub mod figures;
 pub mod forecast;
 pub mod foreign_syntax;
 pub mod health;
+pub mod hosts;
 pub mod identity;
 pub mod ids;
 pub mod interruption;

@@ -32,6 +32,7 @@ mod exit_status;
 mod farm;
 mod follow;
 mod formats;
+mod hosts;
 mod input;
 mod kill_storm;
 mod logs;

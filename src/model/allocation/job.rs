@@ -113,6 +113,14 @@ impl Allocation {
         }
     }
 
+    /// From now on it is one of `size` processes that were launched together as this job,
+    /// unless a scheduler has given it one.
+    pub fn begin_launch(&mut self, job: &str, rank: u32, size: u32) {
+        self.job.get_or_insert_with(|| job.to_owned());
+        self.launch = Launch::Launched;
+        (self.rank, self.size) = (Some(rank), Some(size));
+    }
+
     /// Whether a launcher started others with this process, mostly on other nodes.
     pub fn has_companions(&self) -> bool {
         self.launch == Launch::Launched && self.size.or(self.nodes).unwrap_or(1) > 1

@@ -14,7 +14,6 @@
 mod dialect;
 mod directives;
 mod error;
-pub mod handlers;
 mod json;
 mod names;
 mod remarks;

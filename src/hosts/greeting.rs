@@ -1,0 +1,51 @@
+//! What is said before a farmer starts on a host: a question, an answer, and what to start. Each
+//! is one line of JSON.
+
+use serde::{Deserialize, Serialize};
+
+/// The lines of the host begin with this: start files of a shell may print others.
+pub(super) const MARK: &str = "pytf-host ";
+/// After [`MARK`]: there is no pytf of this version. The kernel and the machine follow.
+pub(super) const NONE: &str = "none ";
+/// After [`MARK`]: the program that was copied there does not run.
+pub(super) const CANNOT: &str = "cannot ";
+
+/// Longer than a line may be.
+pub(super) const LONGEST: usize = 4 << 20;
+
+/// What a host is asked.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(super) struct Question {
+    /// The folder in which tasks are to run, where the user has said it.
+    pub(super) folder: Option<String>,
+    /// The current folder of who asks.
+    pub(super) here: String,
+    /// The workdir, absolute or relative to the folder.
+    pub(super) workdir: String,
+    /// A file in the workdir whose content is asked for.
+    pub(super) proof: String,
+}
+
+/// What a host answers.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(super) struct Answer {
+    /// What the file has, where there is one.
+    pub(super) proof: Option<String>,
+    /// Why tasks cannot run in the folder.
+    pub(super) problem: Option<String>,
+}
+
+/// What a host is to start.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(super) struct Start {
+    /// What its processes call their job.
+    pub(super) job: String,
+    /// Which of them this is, from 0.
+    pub(super) rank: usize,
+    /// How many there are.
+    pub(super) size: usize,
+    /// Options of the farm.
+    pub(super) args: Vec<String>,
+    /// Options of the farm that came from variables.
+    pub(super) variables: Vec<(String, String)>,
+}

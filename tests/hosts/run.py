@@ -1,0 +1,364 @@
+"""Hosts that are reached by ssh: run.py [SCENARIO]..., inside of the namespaces of run.sh.
+
+This machine's namespaces are the host from which the others are reached. The hosts n1, n2, n3
+share its folder, with their own homes; what scenarios ask for is in their names.
+"""
+
+import json
+import os
+import random
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+REPO = Path(__file__).resolve().parents[2]
+sys.path.insert(0, str(REPO / "tests/slurm"))
+
+import checker  # noqa: E402
+from cluster import Failure, output_of, until  # noqa: E402
+
+BASE = Path("/tmp/pytf-hosts")
+SHARED = BASE / "shared"
+PROGRAM = BASE / "bin/pytf"
+INIT = REPO / "tests/slurm/init.py"
+WORK = REPO / "tests/slurm/work"
+SSHD = shutil.which("sshd")
+
+
+class Host:
+    """A machine with an sshd."""
+
+    def __init__(self, number):
+        self.number = number
+        self.name = f"n{number}"
+        self.address = f"10.78.0.{number}"
+        self.home = BASE / "homes" / self.name
+        self.holder = None
+        self.init = None
+
+    def on(self, *command):
+        return ["nsenter", "-t", str(self.init), "-m", "-u", "-n", "-p", "--wd=/", "--"] + [str(word) for word in command]
+
+    def run(self, *command):
+        return output_of(*self.on(*command))
+
+    def boot(self):
+        self.home.mkdir(parents=True, exist_ok=True)
+        namespaces = ["--pid", "--fork", "--kill-child", "--mount-proc", "--mount", "--net", "--uts"]
+        self.holder = subprocess.Popen(
+            ["unshare", *namespaces, "--propagation", "private", sys.executable, INIT],
+            stdin=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,  # It complains when the power goes.
+        )
+        children = Path(f"/proc/{self.holder.pid}/task/{self.holder.pid}/children")
+        self.init = int(until(lambda: children.read_text().split(), f"{self.name} boots")[0])
+        until(lambda: b"init.py" in Path(f"/proc/{self.init}/cmdline").read_bytes(), f"{self.name} is up")
+        self.run("hostname", self.name)
+        port = f"h{self.number}"
+        until(lambda: f" {port}@" not in output_of("ip", "link"), f"{port} is gone")
+        output_of("ip", "link", "add", port, "type", "veth", "peer", "name", "eth0", "netns", self.init)
+        output_of("ip", "link", "set", port, "master", "br0", "up")
+        self.run("ip", "addr", "add", f"{self.address}/24", "dev", "eth0")
+        for link in ("eth0", "lo"):
+            self.run("ip", "link", "set", link, "up")
+        self.run("mount", "--bind", self.home, "/root")
+        # The program is the starting host's alone.
+        self.run("mount", "-t", "tmpfs", "none", PROGRAM.parent)
+        (self.home / ".ssh").mkdir(mode=0o700, exist_ok=True)
+        shutil.copy("/root/.ssh/id_ed25519.pub", self.home / ".ssh/authorized_keys")
+        self.run(SSHD, "-f", BASE / "sshd_config", "-E", BASE / f"sshd-{self.name}.log")
+
+    def power_off(self):
+        os.kill(self.init, 9)
+        self.holder.wait()
+
+    def cut(self):
+        self.run("ip", "link", "set", "eth0", "down")
+
+    def heal(self):
+        self.run("ip", "link", "set", "eth0", "up")
+
+    def processes(self, word):
+        """Those of this host whose command line has this word in it."""
+        try:
+            return processes_below(self.init, word)
+        except (OSError, ValueError):
+            return []
+
+
+def processes_below(root, word):
+    found, look = [], [root]
+    while look:
+        pid = look.pop()
+        try:
+            look += map(int, Path(f"/proc/{pid}/task/{pid}/children").read_text().split())
+            if word in Path(f"/proc/{pid}/cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace"):
+                found.append(pid)
+        except OSError:
+            pass
+    return found
+
+
+HOSTS = [Host(number) for number in (1, 2, 3)]
+
+
+def build():
+    """The network, the keys, the hosts."""
+    output_of("mount", "-t", "tmpfs", "none", "/run")
+    Path("/run/sshd").mkdir(mode=0o755)
+    BASE.mkdir(exist_ok=True)
+    output_of("mount", "-t", "tmpfs", "-o", "mode=755", "none", BASE)
+    for folder in (SHARED, PROGRAM.parent, BASE / "homes/master/.ssh"):
+        folder.mkdir(parents=True)
+    shutil.copy(os.environ["PYTF"], PROGRAM)
+    output_of("mount", "--bind", BASE / "homes/master", "/root")
+    output_of("hostname", "master")
+    output_of("ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", "/root/.ssh/id_ed25519")
+    output_of("ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", BASE / "host_key")
+    config = "".join(f"Host {host.name}\n  HostName {host.address}\n" for host in HOSTS)
+    Path("/root/.ssh/config").write_text(config + "Host *\n  StrictHostKeyChecking no\n  LogLevel ERROR\n")
+    (BASE / "sshd_config").write_text(
+        f"HostKey {BASE}/host_key\nPermitRootLogin prohibit-password\nStrictModes no\nUsePAM no\n"
+        "PidFile none\nMaxStartups 100\n"
+    )
+    output_of("ip", "link", "set", "lo", "up")
+    output_of("ip", "link", "add", "br0", "type", "bridge")
+    output_of("ip", "addr", "add", "10.78.0.254/24", "dev", "br0")
+    output_of("ip", "link", "set", "br0", "up")
+    for host in HOSTS:
+        host.boot()
+
+
+class Scene:
+    """A folder with a list, and what is done with it."""
+
+    def __init__(self, name, tasks, seconds="0.1"):
+        self.folder = SHARED / name
+        (self.folder / "effects").mkdir(parents=True)
+        shutil.copy(WORK, self.folder / "work")
+        lines = [f"./work {nth} {seconds} {nth % 7 == 6:d}\n" for nth in range(tasks)]
+        (self.folder / "tasks.txt").write_text("".join(lines))
+        self.tasks = tasks
+        self.workdir = self.folder / "tasks.txt_workdir"
+        self.output = self.folder / "output"
+
+    def start(self, *args):
+        with self.output.open("w") as output:
+            return subprocess.Popen(
+                [PROGRAM, "tasks.txt", *args],
+                cwd=self.folder,
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+            )
+
+    def run(self, *args):
+        return self.start(*args).wait(timeout=300)
+
+    def said(self):
+        return self.output.read_text()
+
+    def require(self, holds, what):
+        checker.require(holds, f"{what}\n{self.said()}")
+
+    def ended(self):
+        return sum(self.workdir.joinpath(name).read_bytes().count(b"\n") for name in ("finished", "failed"))
+
+    def check(self, **how):
+        books = checker.check(self.workdir, self.folder / "effects", **how)
+        checker.require(len(books.tasks) == self.tasks, f"{len(books.tasks)} tasks")
+        return books
+
+    def nobody_is_left(self):
+        """No farmer, guard or task runs on any host, and no file of ours is left."""
+        for host in HOSTS:
+            for word in ("__hosted", "__guard", "./work"):
+                until(lambda host=host, word=word: not host.processes(word), f"{word} has ended on {host.name}")
+        left = list((self.workdir / "logs").glob("hosts_*"))
+        checker.require(not left, f"left behind: {left}")
+
+
+def hosts_share_a_folder():
+    """Three hosts without pytf: each gets a copy, once, and has its share of the tasks."""
+    scene = Scene("share", 90)
+    (scene.folder / "hosts.toml").write_text(
+        'hosts = ["n1", "n2:3"]\n[defaults]\nslots = 2\n'
+        f'[[host]]\nname = "third"\naddress = "{HOSTS[2].address}"\nlabels = ["fat"]\n'
+    )
+    scene.require(scene.run("--hosts", "hosts.toml") == 1, "every seventh task fails")
+    scene.check(complete=True, nodes=["n1", "n2", "n3"])
+    copies = [path for host in HOSTS for path in (host.home / ".cache/pytf").iterdir()]
+    checker.require(len(copies) == 3, f"copies: {copies}")
+    checker.require(all(copy.read_bytes() == PROGRAM.read_bytes() for copy in copies), "the copies are whole")
+    before = [copy.stat().st_mtime_ns for copy in copies]
+    slots = {journal.host: journal.header["slots"] for journal in checker.Books(scene.workdir).journals}
+    checker.require(slots == {"n1": 2, "n2": 3, "n3": 2}, f"slots: {slots}")
+    # Only on the third, by its label, and with an option from a variable.
+    (scene.folder / "tasks.txt").write_text("test $(hostname) = n3  #PYTF node=third\ntest $(hostname) = n3  #PYTF node=fat\nfalse\n")
+    shutil.rmtree(scene.workdir)
+    os.environ["PYTF_RETRIES"] = "1"
+    try:
+        code = scene.run("--hosts", "hosts.toml")
+    finally:
+        del os.environ["PYTF_RETRIES"]
+    books = checker.Books(scene.workdir)
+    scene.require((code, len(books.finished), books.attempts) == (1, 2, {2: 2}), "labels, and options from variables")
+    scene.require(scene.said().count(" tasks failed") == 1, "one summary")
+    checker.require([copy.stat().st_mtime_ns for copy in copies] == before, "nothing was copied again")
+    scene.nobody_is_left()
+
+
+def hosts_that_cannot_be_used():
+    """They are reported with the way out, and the others go on."""
+    scene = Scene("unused", 20)
+    (scene.folder / "hosts.toml").write_text(
+        'hosts = ["n1", "10.78.0.99"]\n'
+        f'[[host]]\nname = "elsewhere"\naddress = "{HOSTS[1].address}"\nfolder = "/root"\n'
+        f'[[host]]\nname = "missing"\naddress = "{HOSTS[1].address}"\nfolder = "/nowhere"\n'
+        f'[[host]]\nname = "other"\naddress = "{HOSTS[1].address}"\npytf = "/bin/true"\n'
+        f'[[host]]\nname = "stranger"\nuser = "nobody"\naddress = "{HOSTS[1].address}"\n'
+    )
+    scene.require(scene.run("--hosts", "hosts.toml", "--ssh-option", "ConnectTimeout=2") == 1, "the run is complete")
+    scene.check(complete=True, nodes=["n1"])
+    for words in (
+        "elsewhere: not used: it does not share the workdir",
+        "missing: not used: the folder /nowhere there",
+        "other: not used: /bin/true there is not pytf",
+        "stranger: cannot be reached: nobody@10.78.0.2: Permission denied",
+        "try: ssh nobody@10.78.0.2 true",
+        "10.78.0.99: cannot be reached: ssh: connect to host 10.78.0.99",
+        "of 6 hosts these were not used: ",
+    ):
+        scene.require(words in scene.said(), f"it says: {words}")
+    # Nobody at all.
+    scene = Scene("nobody", 3)
+    code = scene.run("--hosts", "10.78.0.99", "--ssh-option", "ConnectTimeout=2")
+    scene.require(code == 69, f"no host can be used: {code}")
+
+
+def a_signal_stops_all():
+    """Ctrl-C once: tasks are stopped and wait again; the same command completes the run."""
+    scene = Scene("signal", 60, seconds="1")
+    for how in (signal.SIGINT, signal.SIGTERM):
+        pytf = scene.start("--hosts", "n1,n2,n3", "-n", "3")
+        ended = scene.ended() if scene.workdir.exists() else 0
+        until(lambda: scene.workdir.exists() and scene.ended() >= ended + 9, "some have ended")
+        pytf.send_signal(how)
+        scene.require(pytf.wait(timeout=60) == 75, "work is left")
+        scene.check()
+        scene.nobody_is_left()
+    scene.require(scene.run("--hosts", "n1,n2,n3", "-n", "8") == 1, "complete")
+    scene.check(complete=True)
+
+
+def death_of_the_starter():
+    """SIGKILL: all farmers leave in good order, whatever they have of it."""
+    scene = Scene("death", 60, seconds="1")
+    pytf = scene.start("--hosts", "n1,n2,n3", "-n", "3")
+    until(lambda: scene.workdir.exists() and scene.ended() >= 9, "some have ended")
+    pytf.kill()
+    pytf.wait()
+    for host in HOSTS:
+        until(lambda host=host: not host.processes("__hosted"), f"the farmer on {host.name} has left")
+    books = scene.check()
+    reasons = [journal.why for journal in books.journals]
+    scene.require(all(reasons), f"all have left in good order: {reasons}")
+    checker.require(not list((scene.workdir / "nodes").glob("*.jsonl")), "no journal of a live farmer")
+    scene.require(scene.run("--hosts", "n1,n2,n3", "-n", "8") == 1, "complete")
+    scene.check(complete=True)
+
+
+def a_cut_link():
+    """A host that is cut off stops after a minute of silence, and is used again when it is back."""
+    scene = Scene("cut", 400, seconds="1")
+    pytf = scene.start("--hosts", "n1,n2", "-n", "3", "--ssh-option", "ServerAliveInterval=1")
+    until(lambda: scene.workdir.exists() and scene.ended() >= 9, "some have ended")
+    HOSTS[0].cut()
+    # The shared folder of this test is there all the time: the farmer leaves by itself.
+    until(lambda: not HOSTS[0].processes("__hosted"), "the farmer that hears nothing has left", within=90)
+    HOSTS[0].heal()
+    until(lambda: HOSTS[0].processes("__hosted"), "it is started again", within=90)
+    scene.require("n1: the connection was lost" in scene.said(), "it is reported")
+    pytf.send_signal(signal.SIGTERM)
+    scene.require(pytf.wait(timeout=60) == 75, "work is left")
+    scene.check()
+    scene.nobody_is_left()
+
+
+def a_storm():
+    """Farmers, sshd, ssh and a host are killed at random: every task has one result."""
+    tasks, seconds = int(os.environ.get("PYTF_HOSTS_TASKS", "300")), float(os.environ.get("PYTF_HOSTS_SECONDS", "20"))
+    seed = int(os.environ.get("PYTF_HOSTS_SEED", time.time_ns() % 100_000))
+    chance = random.Random(seed)
+    print(f"  seed {seed}", flush=True)
+    scene = Scene("storm", tasks, seconds="0.5")
+    pytf = scene.start("--hosts", "n1,n2,n3", "-n", "4")
+    until(lambda: scene.workdir.exists() and scene.ended() >= 4, "some have ended")
+    kills, until_when = {}, time.monotonic() + seconds
+    while time.monotonic() < until_when and pytf.poll() is None:
+        time.sleep(chance.uniform(0.2, 2.0))
+        what = chance.choice(["__hosted", "sshd", "ssh", "host"])
+        host = chance.choice(HOSTS)
+        if what == "host" and kills.get("host", 0) < 2:
+            host.power_off()
+            host.boot()
+        elif what == "ssh":
+            victims = processes_below(pytf.pid, "ssh -T")
+            if not victims:
+                continue
+            os.kill(chance.choice(victims), 9)
+        else:
+            word = "__hosted" if what != "sshd" else "sshd: root"
+            victims = host.processes(word)
+            if not victims:
+                continue
+            try:
+                os.kill(chance.choice(victims), 9)
+            except ProcessLookupError:
+                continue
+        kills[what] = kills.get(what, 0) + 1
+    print(f"  {kills}", flush=True)
+    code = pytf.wait(timeout=300)
+    scene.require(code == 1, f"the run is complete: {code}")
+    scene.check(complete=True, may_rework=True, may_overlap=True)
+    scene.nobody_is_left()
+
+
+SCENARIOS = {
+    "share": hosts_share_a_folder,
+    "unused": hosts_that_cannot_be_used,
+    "signal": a_signal_stops_all,
+    "death": death_of_the_starter,
+    "storm": a_storm,
+    "cut": a_cut_link,
+}
+
+
+def main(names):
+    if names and names[0] == "--help":
+        print(__doc__, "\n".join(f"{name:8} {what.__doc__}" for name, what in SCENARIOS.items()), sep="\n")
+        return 0
+    # A cut is found after a minute.
+    names = list(SCENARIOS) if names == ["--all"] else names or [name for name in SCENARIOS if name != "cut"]
+    build()
+    failed = 0
+    for name in names:
+        began = time.monotonic()
+        try:
+            SCENARIOS[name]()
+            print(f"ok {name} {time.monotonic() - began:.1f} s", flush=True)
+        except (Failure, subprocess.TimeoutExpired) as error:
+            failed += 1
+            print(f"FAILED {name}: {error}", flush=True)
+            for path in sorted(BASE.glob("shared/*/output")):
+                print(f"--- {path}\n{path.read_text()[-3000:]}")
+    return 1 if failed else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
