@@ -81,7 +81,7 @@ fn with_values(arg: Arg) -> Arg {
         )),
         "id" | "ids" | "task" => arg.add(ArgValueCompleter::new(failed_ids)),
         "list" => arg.value_hint(ValueHint::FilePath),
-        "runner" | "tasklist" if !arg.is_positional() => arg.value_parser(["default"]),
+        "runner" => arg.value_parser(["default"]),
         _ => arg,
     }
 }

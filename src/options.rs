@@ -10,6 +10,7 @@ use pytf::farm::options::{
 use pytf::model::escape::escape;
 use pytf::model::logs::LogMode;
 use pytf::model::retry::RetryRule;
+use pytf::model::tasklist::handlers::Handler;
 use pytf::workdir::mechanism::Mechanism;
 
 /// The options of a farm.
@@ -21,6 +22,7 @@ pub(crate) fn farm(tasks: Tasks, workdir: PathBuf, args: FarmArgs) -> Options {
             Tasks::Template(template) => TaskList::Template(template),
             Tasks::Added => TaskList::Added,
         },
+        handler: Handler::named(&args.tasklist).unwrap_or_default(),
         workdir,
         hosted: None,
         slots: args.slots(),

@@ -10,7 +10,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use clap::builder::BoolishValueParser;
+use clap::builder::{BoolishValueParser, PossibleValuesParser};
 use clap::{ArgAction, Args, ValueEnum};
 
 use super::device_options::DeviceArgs;
@@ -19,6 +19,7 @@ use super::values::{Causes, causes, follow, slots, start_rate};
 use crate::model::attributes::values;
 use crate::model::durations;
 use crate::model::failure_limit::FailureLimit;
+use crate::model::tasklist::handlers::HANDLERS;
 use crate::model::template::Template;
 
 /// The options of the farm, by the groups in which the help shows them.
@@ -412,7 +413,8 @@ pub struct FarmArgs {
     ///
     /// One command per line. The option exists for command lines of PyTaskFarmer.
     #[arg(short, long, env = "PYTF_TASKLIST", value_name = "NAME", default_value = "default",
-          value_parser = ["default"], help_heading = ADVANCED)]
+          value_parser = PossibleValuesParser::new(HANDLERS.iter().map(|known| known.name)),
+          help_heading = ADVANCED)]
     pub tasklist: String,
 
     /// After which silence others take over the tasks of a process

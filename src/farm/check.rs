@@ -185,7 +185,7 @@ impl List {
         let env = task_variables(options);
         let dialect = Dialect::of(options.plain, env.iter().map(|(name, _)| name.clone()));
         let refused = |why| Err(ListFailure::Refused(why).into());
-        let (bytes, dialect) = match Source::open(&options.tasks, dialect)? {
+        let (bytes, dialect) = match Source::open(options, dialect)? {
             Source::File(list) => (list.contents()?, list.dialect().clone()),
             Source::Stream(None, dialect) => {
                 let mut bytes = Vec::new();

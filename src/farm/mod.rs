@@ -61,4 +61,5 @@ mod task_env;
 mod task_files;
 mod task_times;
 mod threads;
+mod translated_list;
 mod walltime;

@@ -13,6 +13,7 @@ use crate::model::devices::Gpus;
 use crate::model::failure_limit::FailureLimit;
 use crate::model::logs::LogMode;
 use crate::model::retry::RetryRule;
+use crate::model::tasklist::handlers::Handler;
 use crate::model::template::Template;
 use crate::workdir::mechanism::Mechanism;
 
@@ -22,6 +23,8 @@ use crate::workdir::mechanism::Mechanism;
 pub struct Options {
     /// Where the tasks come from.
     pub tasks: TaskList,
+    /// What turns the list into one of ours.
+    pub handler: &'static Handler,
     /// The folder that holds the state of the run.
     pub workdir: PathBuf,
     /// The run on hosts that this process is part of: another pytf has prepared the workdir and

@@ -7,9 +7,9 @@ use std::path::{Path, PathBuf};
 
 use crossbeam_channel::{Receiver, bounded};
 
-use super::options::TaskList;
+use super::options::{Options, TaskList};
 use super::reserved_threads::ReservedThread;
-use super::{feeder, generated_list};
+use super::{feeder, generated_list, translated_list};
 use crate::model::tasklist::Dialect;
 use crate::workdir::resume::{ListFailure, ListFile};
 
@@ -26,23 +26,40 @@ pub(super) enum Source {
 
 impl Source {
     /// Opens the task list, to be read in this way. A file of a workdir is refused.
-    pub(super) fn open(list: &TaskList, dialect: Dialect) -> Result<Self, ListFailure> {
-        let path = match list {
-            TaskList::Added => return Ok(Self::Workdir),
-            TaskList::Stdin => return Ok(Self::Stream(None, dialect.of_stream())),
-            TaskList::File(path) => path,
-            TaskList::Template(template) => return generated_list::of(template).map(Self::File),
-        };
-        let source = match ListFile::at(path) {
-            Ok(Some(file)) => Self::File(file.read_as(&dialect)),
-            Ok(None) => Self::Stream(Some(path.clone()), dialect.of_stream()),
-            Err(source) => {
-                let list = path.display().to_string();
-                return Err(ListFailure::Unreadable { list, source });
+    pub(super) fn open(options: &Options, dialect: Dialect) -> Result<Self, ListFailure> {
+        let translate = options.handler.translate;
+        let path = match (&options.tasks, translate) {
+            (TaskList::Added, _) => return Ok(Self::Workdir),
+            (TaskList::Stdin, None) => return Ok(Self::Stream(None, dialect.of_stream())),
+            (TaskList::Stdin, Some(translate)) => {
+                let path = Path::new("standard input");
+                let list = translated_list::of_stream(path, std::io::stdin(), translate)?;
+                return Ok(Self::File(list.read_as(&dialect)));
+            }
+            (TaskList::File(path), _) => path,
+            (TaskList::Template(template), _) => {
+                return generated_list::of(template).map(Self::File);
             }
         };
+        let unreadable = |source| {
+            let list = path.display().to_string();
+            ListFailure::Unreadable { list, source }
+        };
+        let file = ListFile::at(path).map_err(unreadable)?;
         ListFile::refuse_file_of_workdir(path)?;
-        Ok(source)
+        Ok(match (file, translate) {
+            (Some(file), None) => Self::File(file.read_as(&dialect)),
+            (Some(file), Some(translate)) => {
+                let list = translated_list::of_file(&file, translate)?;
+                Self::File(list.read_as(&dialect))
+            }
+            (None, None) => Self::Stream(Some(path.clone()), dialect.of_stream()),
+            (None, Some(translate)) => {
+                let stream = File::open(path).map_err(unreadable)?;
+                let list = translated_list::of_stream(path, stream, translate)?;
+                Self::File(list.read_as(&dialect))
+            }
+        })
     }
 
     /// Whether tasks arrive while others run.

@@ -38,7 +38,7 @@ pub fn run(options: &Options) -> Result<RunExit, StartError> {
     let (cancel, received) = listen(&events)?;
     let env = task_variables(options);
     let names = env.iter().map(|(name, _)| name.clone());
-    let source = Source::open(&options.tasks, Dialect::of(options.plain, names))?;
+    let source = Source::open(options, Dialect::of(options.plain, names))?;
     let mut node = Node::read(options, env)?;
     source.check_for_new(&options.workdir)?;
     let threads = node.reserve_threads(source.is_stream())?;
@@ -69,7 +69,7 @@ pub fn run(options: &Options) -> Result<RunExit, StartError> {
 /// option that is wrong is reported once.
 pub fn prepare_for_others(options: &Options, who: &str) -> Result<Workdir, StartError> {
     let names = task_variables(options).into_iter().map(|(name, _)| name);
-    let source = Source::open(&options.tasks, Dialect::of(options.plain, names))?;
+    let source = Source::open(options, Dialect::of(options.plain, names))?;
     if source.is_stream() {
         let why = "tasks from a stream cannot be run with --hosts: write them to a file, or start \
                    with --follow and use pytf add";

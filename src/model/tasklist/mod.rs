@@ -14,6 +14,7 @@
 mod dialect;
 mod directives;
 mod error;
+pub mod handlers;
 mod json;
 mod names;
 mod remarks;

@@ -1,0 +1,102 @@
+//! A task list whose text a handler has made from that of another (`--tasklist NAME`).
+//!
+//! Guarantee: its identity is that of the text, so it is the same for all processes for which the
+//! handler made the same tasks, and it never changes while it is read.
+
+use std::hash::{DefaultHasher, Hash, Hasher};
+use std::io::{self, Read};
+use std::path::Path;
+
+use crate::model::tasklist::handlers::Translate;
+use crate::workdir::resume::{Bytes, ListFailure, ListFile};
+use crate::workdir::state::ListIdentity;
+
+/// In the identity of such a list, where that of a file has nanoseconds.
+const TRANSLATED: i64 = -2;
+
+/// The list that a handler makes of a file.
+pub(super) fn of_file(list: &ListFile, translate: Translate) -> Result<ListFile, ListFailure> {
+    of(list.path(), &list.contents()?, translate)
+}
+
+/// The list that a handler makes of a stream, which is read to its end.
+pub(super) fn of_stream(
+    path: &Path,
+    mut stream: impl Read,
+    translate: Translate,
+) -> Result<ListFile, ListFailure> {
+    let mut bytes = Vec::new();
+    let read = stream.read_to_end(&mut bytes);
+    read.map_err(|source| unreadable(path, source))?;
+    of(path, &bytes, translate)
+}
+
+fn of(path: &Path, bytes: &[u8], translate: Translate) -> Result<ListFile, ListFailure> {
+    let text = translate(bytes).map_err(|source| ListFailure::Wrong {
+        list: path.display().to_string(),
+        source,
+    })?;
+    let list = ListFile::of(path, Box::new(Text(text)));
+    list.map_err(|source| unreadable(path, source))
+}
+
+fn unreadable(path: &Path, source: io::Error) -> ListFailure {
+    ListFailure::Unreadable {
+        list: path.display().to_string(),
+        source,
+    }
+}
+
+struct Text(Vec<u8>);
+
+impl Bytes for Text {
+    fn read_at(&self, buf: &mut [u8], offset: u64) -> io::Result<usize> {
+        let rest = usize::try_from(offset).ok().and_then(|at| self.0.get(at..));
+        let rest = rest.unwrap_or_default();
+        let read = rest.len().min(buf.len());
+        buf[..read].copy_from_slice(&rest[..read]);
+        Ok(read)
+    }
+
+    fn identity(&self) -> io::Result<ListIdentity> {
+        let hash = |salt: u8| {
+            let mut hasher = DefaultHasher::new();
+            (salt, &self.0).hash(&mut hasher);
+            hasher.finish()
+        };
+        Ok(ListIdentity {
+            len: self.0.len() as u64,
+            mtime: hash(1).cast_signed(),
+            mtime_nsec: TRANSLATED,
+            inode: hash(2),
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::tasklist::ListError;
+
+    fn doubled(list: &[u8]) -> Result<Vec<u8>, ListError> {
+        if list.contains(&0) {
+            let (line, utf16) = (1, false);
+            return Err(ListError::Nul { line, utf16 });
+        }
+        Ok([list, list].concat())
+    }
+
+    #[test]
+    fn the_tasks_are_those_that_the_handler_makes() {
+        let path = Path::new("list");
+        let read = |list: &'static [u8]| of_stream(path, list, doubled);
+        let list = read(b"a\n").unwrap();
+        assert_eq!(list.contents().unwrap(), b"a\na\n");
+        list.check().unwrap();
+        let error = read(b"\0").err().unwrap().to_string();
+        assert_eq!(
+            error,
+            "list: line 1 holds a NUL byte: is this a list of commands, one per line?"
+        );
+    }
+}
