@@ -28,10 +28,10 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use serde_json::Value;
 
+use facts::program;
 pub(crate) use facts::{
-    cut_at_each, has, is_alive, is_root, marked, pause, side_by_side, skip, state, until,
+    cut_at_each, guards, has, is_alive, is_root, marked, pause, side_by_side, skip, state, until,
 };
-use facts::{guards, program};
 pub(crate) use gate::Gate;
 pub(crate) use run::{Done, Pytf, Running};
 

@@ -2,7 +2,7 @@
 //!
 //! The real program, in numbers. By default each test is short; these show it
 //! all: `PYTF_TEST_KILLS=200` for the storms, `PYTF_TEST_TASKS=1000000` for the
-//! long list, `PYTF_TEST_DAMAGE=all` for every case of damage, `PYTF_TEST_SEED` to
+//! long list, `PYTF_TEST_ORDER=5000` for the storm over tasks that wait for others, `PYTF_TEST_DAMAGE=all` for every case of damage, `PYTF_TEST_SEED` to
 //! repeat a storm, and `PYTF_TEST_MOUNTS=A:B`
 //! for two mounts of one directory on a network file system, with a process on
 //! each in turn.
@@ -30,6 +30,7 @@ mod freeze;
 mod injected;
 mod linger;
 mod lost_lock;
+mod marks;
 mod order;
 mod quarantine;
 mod record;

@@ -18,7 +18,7 @@ pub(crate) fn marked(mark: &str) -> Vec<i32> {
 }
 
 /// The living guards of these farmers; a guard has no environment.
-pub(super) fn guards(farmers: &[String]) -> Vec<i32> {
+pub(crate) fn guards(farmers: &[String]) -> Vec<i32> {
     living(|pid| {
         let line = program(pid).1;
         line.contains("__guard") && farmers.iter().any(|farmer| line.contains(farmer))
