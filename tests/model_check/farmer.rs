@@ -38,7 +38,7 @@ use pytf::workdir::state::ListIdentity;
 use pytf::workdir::transaction::RequeueReason;
 
 use crate::sim_fs::SimDir;
-use crate::world::{Shared, SimNode, SimWaiting, TAKEOVER};
+use crate::world::{Shared, SimNode, SimWaiting, TAKEOVER, die};
 
 /// Where its tasks come from.
 #[derive(Clone)]
@@ -116,6 +116,8 @@ pub(crate) struct Plan {
     pub(crate) doubts: bool,
     /// When it tries a task again by itself.
     pub(crate) again: RetryRule,
+    /// Each task with such a number is the death of its farmer, one in so many; 0: none is.
+    pub(crate) kills: u64,
 }
 
 /// A task that runs.
@@ -614,6 +616,10 @@ impl Farmer {
             if self.slots[slot].as_ref().is_some_and(|run| run.ends <= now)
                 && let Some(run) = self.slots[slot].take()
             {
+                if self.plan.kills > 0 && run.task.id.0 % self.plan.kills == 1 {
+                    self.shared.lock().kill(self.me);
+                    die();
+                }
                 let is_due = run.task.id.0 % self.plan.fails == self.plan.fails / 2;
                 let most = self.plan.fails_again * run.task.id.0 % 4;
                 let is_failure =

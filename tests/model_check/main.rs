@@ -15,6 +15,7 @@
     reason = "a test may print and unwrap, also outside of its #[test] functions"
 )]
 
+mod crashes;
 mod farmer;
 mod oracle;
 mod sim_fs;
@@ -26,7 +27,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, OnceLock};
 use std::time::Duration;
 
-use pytf::model::retry::RetryRule;
+use pytf::model::retry::{CRASH_LIMIT, RetryRule};
 use pytf::model::task::TaskId;
 use pytf::workdir::cancel::Wanted;
 use pytf::workdir::mechanism::Mechanism;
@@ -34,6 +35,7 @@ use pytf::workdir::orders::Order;
 use pytf::workdir::resume::ListFile;
 use pytf::workdir::retry::Wanted as Retried;
 
+use crashes::{Crashes, Point, Write};
 use farmer::{ChangingList, Plan, Source};
 use oracle::Oracle;
 use sim_fs::{Kind, Server};
@@ -180,6 +182,7 @@ struct Told {
     ops: u64,
     /// How often there was each act.
     acts: BTreeMap<String, u64>,
+    crashes: Crashes,
     /// The promise that was broken.
     broken: Option<String>,
 }
@@ -255,6 +258,7 @@ impl Story {
                 fails_again: 0,
                 doubts: random.one_in(3),
                 again: RetryRule::default(),
+                kills: 0,
             },
             farmers: random.between(1, 4),
             nodes: match kind {
@@ -272,6 +276,17 @@ impl Story {
         }
         .with_retries()
         .with_order(seed)
+        .with_deadly_tasks(seed)
+    }
+
+    /// In some, tasks kill their farmers, which are replaced until such tasks are given up.
+    fn with_deadly_tasks(mut self, seed: u64) -> Self {
+        if !self.is_wide && seed % 8 == 6 {
+            self.plan.kills = self.random.between(3, self.tasks);
+            self.plan.longest = 20_000;
+            self.resets_one_in = 0;
+        }
+        self
     }
 
     /// In some, tasks wait for others.
@@ -296,6 +311,22 @@ impl Story {
         self
     }
 
+    /// The point at which somebody is killed: one that may come.
+    fn aim(&mut self) -> Option<(Write, Point)> {
+        let may_come = |write| match write {
+            Write::GiveUp => self.plan.kills > 0,
+            Write::Again => self.plan.again.retries > 0 && self.plan.kills == 0,
+            _ => self.is_ordered && self.plan.kills == 0,
+        };
+        // Few transactions gather.
+        let weight = |write| if write == Write::Gather { 3 } else { 1 };
+        let points = crashes::must().filter(|(write, _)| may_come(*write));
+        let points = points.flat_map(|point| std::iter::repeat_n(point, weight(point.0)));
+        let points: Vec<_> = points.collect();
+        let nth = usize::try_from(self.random.below(points.len() as u64 * 2)).unwrap();
+        points.get(nth).copied()
+    }
+
     /// What goes wrong in it.
     fn faults(&mut self) -> Faults {
         let random = &mut self.random;
@@ -315,12 +346,14 @@ impl Story {
             refuse: odds(500, 8),
             unlock: odds(400, 4),
             stall: odds(2000, 2),
+            aim: None,
         }
     }
 
     /// Tells the story; what it says when a promise was broken.
     fn tell(mut self, broken: Broken, is_traced: bool) -> Told {
-        let faults = self.faults();
+        let mut faults = self.faults();
+        faults.aim = self.aim();
         let lease = match self.random.below(3) {
             0 => 0,
             1 => TAKEOVER * 2,
@@ -356,6 +389,7 @@ impl Story {
             ops: 0,
             is_traced,
             stalled_until: 0,
+            crashes: Crashes::new(),
         });
         shared.lock().server.has_local_locks = self.plan.mechanism == Mechanism::Link;
         self.direct(&shared);
@@ -370,6 +404,7 @@ impl Story {
         Told {
             ops: world.ops,
             acts: std::mem::take(&mut world.oracle.acts),
+            crashes: std::mem::take(&mut world.crashes),
             broken: world.violation.take(),
         }
     }
@@ -389,6 +424,9 @@ impl Story {
             );
         }
         let mut more = self.random.below(4);
+        if self.plan.kills > 0 {
+            more += u64::from(CRASH_LIMIT) + 2;
+        }
         for round in 0..60 {
             shared.sleep(0, TAKEOVER / 4);
             self.steer(shared);
@@ -416,6 +454,7 @@ impl Story {
         // The last one, on a node of its own unless there is one only.
         self.plan.retries = false;
         self.plan.doubts = false;
+        self.plan.kills = 0;
         self.plan.leaves_at = u64::MAX;
         let node = if self.kind == Kind::Local {
             0
@@ -596,6 +635,7 @@ fn pin(core: usize) {
 struct AllTold {
     ops: u64,
     acts: BTreeMap<String, u64>,
+    crashes: Crashes,
     /// The seeds that break a promise, with what they say.
     found: Vec<(u64, String)>,
 }
@@ -621,6 +661,9 @@ fn tell_all(from: u64, to: u64, broken: Broken, enough: usize) -> AllTold {
                     for (act, times) in told.acts {
                         *all.acts.entry(act).or_default() += times;
                     }
+                    for (point, times) in told.crashes {
+                        *all.crashes.entry(point).or_default() += times;
+                    }
                     all.found.extend(told.broken.map(|what| (seed, what)));
                 }
             });
@@ -640,7 +683,12 @@ fn the_promises_hold_in_every_story() {
     let seeds = number("MODEL_CHECK_SEEDS").unwrap_or(1_500);
     let from = number("MODEL_CHECK_FROM").unwrap_or(0);
     let began = std::time::Instant::now();
-    let AllTold { ops, acts, found } = tell_all(from, from + seeds, Broken::Not, 10);
+    let AllTold {
+        ops,
+        acts,
+        crashes,
+        found,
+    } = tell_all(from, from + seeds, Broken::Not, 10);
     let time = began.elapsed();
     let rate = u128::from(seeds) * 1000 / time.as_millis().max(1);
     println!("{seeds} seeds, {ops} operations in {time:.1?}: {rate} seeds a second");
@@ -648,12 +696,17 @@ fn the_promises_hold_in_every_story() {
         println!("MODEL_CHECK_SEED={seed}: {what}");
     }
     println!("{acts:?}");
+    println!("{crashes:?}");
     assert!(found.is_empty(), "{} seeds break a promise", found.len());
     let seen: Vec<&str> = acts.keys().map(String::as_str).collect();
     assert!(
         seeds < 1000 || seen == ACTS,
         "never there, or not known: {seen:?}"
     );
+    let never: Vec<_> = crashes::must()
+        .filter(|point| !crashes.contains_key(point))
+        .collect();
+    assert!(seeds < 1000 || never.is_empty(), "no crash at {never:?}");
 }
 
 fn is_found(broken: Broken) {

@@ -20,6 +20,7 @@ use pytf::workdir::fs::{Dir, File, Open};
 use pytf::workdir::layout::RESET;
 use pytf::workdir::mechanism::Mechanism;
 
+use crate::crashes::{Point, Write};
 use crate::world::{Broken, Fate, Shared, TAKEOVER, World, die};
 
 /// So long, in bytes, is a segment of the log: some transactions.
@@ -487,7 +488,18 @@ struct SimFile {
 fn enter<'a>(
     shared: &'a Shared,
     me: usize,
+    step: (&str, &str, u64),
+    torn: impl FnOnce(&mut World, bool),
+) -> io::Result<MutexGuard<'a, World>> {
+    enter_aimed(shared, me, step, false, torn)
+}
+
+/// The same; `aimed_at`: it is killed over it.
+fn enter_aimed<'a>(
+    shared: &'a Shared,
+    me: usize,
     (what, name, weight): (&str, &str, u64),
+    aimed_at: bool,
     torn: impl FnOnce(&mut World, bool),
 ) -> io::Result<MutexGuard<'a, World>> {
     let dead = || io::Error::from_raw_os_error(libc::EIO);
@@ -500,7 +512,11 @@ fn enter<'a>(
     }
     let cost = world.random.between(50, 400);
     world.actors[me].ready_at = world.now + cost;
-    let fate = world.fate(me, weight);
+    let fate = if aimed_at || world.is_aimed_at(me, what) {
+        world.hit(me)
+    } else {
+        world.fate(me, weight)
+    };
     world = shared.switch(world, me);
     if world.actors[me].is_dead {
         drop(world);
@@ -512,6 +528,12 @@ fn enter<'a>(
         Fate::Goes => Ok(world),
         Fate::Dies => {
             torn(&mut world, true);
+            if what != "write" {
+                let World {
+                    actors, crashes, ..
+                } = &mut *world;
+                actors[me].progress.killed(what, crashes);
+            }
             world.kill(me);
             drop(world);
             die();
@@ -756,18 +778,35 @@ impl File for SimFile {
     }
 
     fn write_at(&self, buf: &[u8], offset: u64) -> io::Result<()> {
+        let write = Write::of(&self.name, buf);
+        let aimed_at = self.shared.lock().aims_at_write(write);
         let what = ("write", &self.name[..], 4);
-        let torn = |world: &mut World, _| {
-            let part = at(world.random.below(buf.len() as u64 + 1));
+        let torn = |world: &mut World, is_killed| {
+            let some = at(world.random.below(buf.len() as u64 + 1));
+            let part = match aimed_at {
+                Some(Point::Before) => 0,
+                Some(Point::Torn) => some.min(buf.len() - 1).max(1),
+                Some(Point::Written) => buf.len(),
+                _ => some,
+            };
+            if is_killed {
+                let World {
+                    actors, crashes, ..
+                } = world;
+                let write = (&self.name[..], buf, offset);
+                actors[self.me].progress.killed_over(write, part, crashes);
+            }
             self.put(world, &buf[..part], offset);
         };
-        let world = enter(&self.shared, self.me, what, torn)?;
+        let world = enter_aimed(&self.shared, self.me, what, aimed_at.is_some(), torn)?;
         let mut world = self.known(world)?;
         world.trace(self.me, || {
             let text = String::from_utf8_lossy(&buf[..buf.len().min(700)]);
             format!("  at {offset}: {}", text.trim_end())
         });
         self.put(&mut world, buf, offset);
+        let progress = &mut world.actors[self.me].progress;
+        progress.written(&self.name, buf, offset);
         world.check();
         Ok(())
     }
@@ -799,6 +838,7 @@ impl File for SimFile {
             world.write_back(node, self.ino, false);
             world.check();
         }
+        world.actors[self.me].progress.synced(&self.name);
         let ino = Some(self.ino);
         let made = |changes: &Vec<Change>| changes.iter().any(|change| change.2 == ino);
         if let Some(nth) = world.server.unsynced.iter().rposition(made) {

@@ -18,6 +18,7 @@ use pytf::workdir::liveness::Waiting;
 use pytf::workdir::liveness::Watcher;
 use pytf::workdir::liveness::own_node::Node;
 
+use crate::crashes::{Crashes, Point, Progress, Write};
 use crate::oracle::Oracle;
 use crate::sim_fs::{Kind, Server};
 
@@ -85,6 +86,8 @@ pub(crate) struct Faults {
     pub(crate) unlock: Odds,
     /// The server stands still, and everybody with it.
     pub(crate) stall: Odds,
+    /// Who comes to this point is killed there, once.
+    pub(crate) aim: Option<(Write, Point)>,
 }
 
 /// A way to break the file system, to show that the check finds it.
@@ -123,6 +126,8 @@ pub(crate) struct Actor {
     pub(crate) was_unlocked: bool,
     /// For so long it does not get the answer to its last operation.
     pub(crate) unanswered: u64,
+    /// Its transaction, for where crashes fall.
+    pub(crate) progress: Progress,
     thread: Thread,
 }
 
@@ -151,6 +156,8 @@ pub(crate) struct World {
     pub(crate) is_traced: bool,
     /// Until then no operation is done.
     pub(crate) stalled_until: u64,
+    /// Where crashes fell.
+    pub(crate) crashes: Crashes,
 }
 
 impl World {
@@ -202,6 +209,7 @@ impl World {
             }
             if actor.node == node && !actor.is_dead && !actor.is_done {
                 (actor.is_dead, actor.ready_at) = (true, self.now);
+                actor.progress.killed("", &mut self.crashes);
                 self.trace(at, || "POWER OFF".into());
                 self.oracle.stopped(at);
             }
@@ -237,6 +245,7 @@ impl Shared {
             was_refused: false,
             was_unlocked: false,
             unanswered: 0,
+            progress: Progress::default(),
             thread,
         }
     }
@@ -372,6 +381,32 @@ impl World {
             odds(&mut self.faults).most -= 1;
         }
         hit
+    }
+
+    /// At which of its points a write is aimed at.
+    pub(crate) fn aims_at_write(&self, write: Option<Write>) -> Option<Point> {
+        let (of, point) = self.faults.aim?;
+        let is_own = [Point::Before, Point::Torn, Point::Written].contains(&point);
+        (is_own && write == Some(of)).then_some(point)
+    }
+
+    /// Whether a process has come to the point that is aimed at.
+    pub(crate) fn is_aimed_at(&mut self, me: usize, operation: &str) -> bool {
+        let aim = self.faults.aim;
+        aim.is_some_and(|aim| self.actors[me].progress.is_at(aim, operation))
+            && self.random.one_in(2)
+    }
+
+    /// It is killed there, or its node loses power.
+    pub(crate) fn hit(&mut self, me: usize) -> Fate {
+        let aim = self.faults.aim.take();
+        let is_own = aim.is_some_and(|(_, point)| point < Point::Prepared);
+        if is_own || self.random.below(3) > 0 {
+            return Fate::Dies;
+        }
+        let node = self.actors[me].node;
+        self.power_off(node);
+        Fate::Goes
     }
 
     fn freeze(&mut self, me: usize) {
