@@ -133,9 +133,12 @@ class Settings:
     nodes: int = 4
     cpus: int = 32
     gpus: int = 4
+    # How many nodes have them, the last ones; 0: all.
+    gpu_nodes: int = 0
     proctrack: str = ""
     kill_wait: int = 5
     slurmd_timeout: int = 15
+    # With "{prefix}" for what comes before the numbers of the nodes.
     partitions: str = ""
     select: str = "CR_CPU"
     extra: str = ""
@@ -227,7 +230,9 @@ class Cluster:
                 if subprocess.run(["mknod", "-m", "666", device, "c", "1", "3"], check=False).returncode:
                     device.write_bytes(b"")
             names = f"{home}/dev/gpu[0-{settings.gpus - 1}]" if settings.gpus > 1 else f"{home}/dev/gpu0"
-            (home / "etc/gres.conf").write_text(f"NodeName={self.all_nodes} Name=gpu File={names}\n")
+            first = settings.nodes + 1 - (settings.gpu_nodes or settings.nodes)
+            with_gpus = f"{self.prefix}[{first}-{settings.nodes}]"
+            (home / "etc/gres.conf").write_text(f"NodeName={with_gpus} Name=gpu File={names}\n")
         partitions = settings.partitions or "PartitionName=farm Nodes=ALL Default=YES MaxTime=INFINITE"
         lines = f"""
             ClusterName=farm
@@ -266,11 +271,13 @@ class Cluster:
             {settings.extra}
         """.splitlines()
         for node in self.nodes:
+            has_gpus = node.number > settings.nodes - (settings.gpu_nodes or settings.nodes)
+            its_gres = gres if has_gpus else ""
             lines.append(
                 f"NodeName={node.name} NodeHostname={node.name} NodeAddr={node.address}"
-                f" Port={PORT + node.number} CPUs={settings.cpus} RealMemory=64000 {gres} State=UNKNOWN"
+                f" Port={PORT + node.number} CPUs={settings.cpus} RealMemory=64000 {its_gres} State=UNKNOWN"
             )
-        lines.append(partitions)
+        lines += partitions.replace("{prefix}", self.prefix).splitlines()
         text = "".join(line.strip() + "\n" for line in lines)
         (home / "etc/slurm.conf").write_text(text)
         (home / "etc/cgroup.conf").write_text(

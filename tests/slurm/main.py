@@ -12,6 +12,7 @@ from pathlib import Path
 import scenario_farms  # noqa: F401
 import scenario_docs  # noqa: F401
 import scenario_faults  # noqa: F401
+import scenario_mixed  # noqa: F401
 import scenario_mpi  # noqa: F401
 import scenario_scripts  # noqa: F401
 import scenario_steer  # noqa: F401
