@@ -44,7 +44,11 @@ pub enum Event {
     /// We were ordered to finish what runs, and to leave.
     Drain,
     /// These tasks were cancelled; those that run are to be ended.
-    Cancel(Cancel),
+    Cancel {
+        cancel: Cancel,
+        /// Which of them ran here when the order came.
+        running: Vec<TaskId>,
+    },
     /// A task has started that was cancelled at the same moment, or has a time limit of its own.
     LimitRuns,
     /// How long the job lasts, by the scheduler.

@@ -34,6 +34,7 @@ use crate::ui::task_log::TaskLog;
 use crate::workdir::fs::RealDir;
 use crate::workdir::journal::SharedJournal;
 use crate::workdir::open::Workdir;
+use crate::workdir::orders::Cancel;
 use crate::workdir::state::State;
 
 /// What one process keeps, however often it joins the run.
@@ -165,5 +166,13 @@ impl Shared {
     /// What runs now.
     pub(super) fn running(&self) -> impl Iterator<Item = Running> {
         self.processes.iter().filter_map(SlotProcess::running)
+    }
+
+    /// Those that run now of the attempts that an order cancels.
+    pub(super) fn running_of(&self, cancel: &Cancel) -> Vec<TaskId> {
+        self.running()
+            .filter(|it| it.attempt == cancel.attempt && cancel.ids.contains(it.id))
+            .map(|it| it.id)
+            .collect()
     }
 }

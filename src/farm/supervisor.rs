@@ -17,7 +17,7 @@ use super::prepare::counted;
 use super::shared::{Farm, Shared};
 use super::suspension::Suspension;
 use super::walltime::Endgame;
-use crate::host::process::{Running, StopReason, end_orphans, stop_self};
+use crate::host::process::{StopReason, end_orphans, stop_self};
 use crate::host::signals::SUSPENDS;
 use crate::model::durations;
 use crate::model::escape::{clip, escape};
@@ -126,7 +126,7 @@ impl Supervisor<'_> {
                 frozen += late;
                 self.thawed(now, late);
             }
-            let is_cancel = matches!(event, Ok(Event::Cancel(_) | Event::LimitRuns));
+            let is_cancel = matches!(event, Ok(Event::Cancel { .. } | Event::LimitRuns));
             if is_cancel || self.limit_at.is_some_and(|at| now >= at) {
                 self.limit_at = Some(self.enforce_limits(now));
             }
@@ -293,7 +293,7 @@ impl Supervisor<'_> {
                 self.report_too_many_failed(failed);
                 return Some(farmer::Event::TooManyFailed { stop });
             }
-            Event::Cancel(cancel) => self.report_cancelled(&cancel),
+            Event::Cancel { cancel, running } => self.report_cancelled(&cancel, running),
             Event::LimitRuns => {}
             // We have stopped it ourselves.
             Event::Stopped(_) if self.suspension.is_on() => {}
@@ -376,19 +376,15 @@ impl Supervisor<'_> {
         self.limits.stopped(now, length);
     }
 
-    /// Says which of our tasks are ended.
-    fn report_cancelled(&mut self, cancel: &Cancel) {
-        let of_order = |running: &Running| {
-            running.attempt == cancel.attempt && cancel.ids.contains(running.id)
-        };
-        let mut ids: Vec<TaskId> = (self.shared.running())
-            .filter(of_order)
-            .map(|running| running.id)
-            .collect();
+    /// Says which of our tasks are ended: those that ran when the order came, and those that
+    /// were about to start.
+    fn report_cancelled(&mut self, cancel: &Cancel, mut ids: Vec<TaskId>) {
+        ids.extend(self.shared.running_of(cancel));
         if ids.is_empty() {
             return;
         }
         ids.sort_unstable();
+        ids.dedup();
         let ids: Ids = ids.into_iter().collect();
         let tasks = match ids.count() {
             1 => "task",

@@ -55,6 +55,8 @@ impl Ledger {
     /// From now on none of these starts; the next turn settles those that have not started.
     fn cancel(&mut self, cancel: Cancel) {
         let cancelled = &self.shared.cancelled;
+        // Once they are marked, the supervisor may end them before it knows of the order.
+        let running = self.shared.running_of(&cancel);
         cancelled.add(cancel.attempt, &cancel.ids);
         let is_cancelled = |task: &Task| cancelled.contains(task.id, task.attempt);
         for task in self.shared.queue.take_out(is_cancelled) {
@@ -63,6 +65,6 @@ impl Ledger {
         for task in self.backoff.take_out(is_cancelled) {
             self.session.give_back(task, Some(RequeueReason::Again));
         }
-        self.shared.send(Event::Cancel(cancel));
+        self.shared.send(Event::Cancel { cancel, running });
     }
 }
