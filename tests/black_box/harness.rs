@@ -15,7 +15,7 @@ mod gate;
 mod run;
 
 use std::cell::RefCell;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::ffi::{OsStr, OsString};
 use std::fs;
 use std::io::Write;
@@ -179,7 +179,13 @@ impl Farm {
 
     /// All headers of journals, oldest first.
     pub(crate) fn headers(&self) -> Vec<Value> {
-        self.records("header")
+        // A process that was taken for dead on a slow machine joins again.
+        let mut processes = HashSet::new();
+        let mut headers = self.records("header");
+        headers.retain(|it| {
+            processes.insert(["host", "pid", "began"].map(|field| it[field].to_string()))
+        });
+        headers
     }
 
     pub(crate) fn journals(&self) -> Vec<PathBuf> {
