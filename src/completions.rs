@@ -9,6 +9,7 @@ use std::fs::File;
 use std::io::{self, BufRead, BufReader, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
 
+use clap::builder::PossibleValuesParser;
 use clap::{Arg, Command, ValueHint};
 use clap_complete::CompleteEnv;
 use clap_complete::engine::{ArgValueCompleter, CompletionCandidate, PathCompleter};
@@ -16,6 +17,8 @@ use clap_complete::env::{Bash, EnvCompleter, Fish, Zsh};
 use pytf::cli::{Shell, default_workdir, definition};
 use pytf::history::run::counts::queues;
 use pytf::model::escape::{clip, escape};
+use pytf::model::tasklist::handlers::HANDLERS;
+use pytf::runner::ready::READY;
 use pytf::workdir::layout::{FAILED, LOCK, TOPROCESS};
 
 /// The variable by which the shell asks.
@@ -81,7 +84,12 @@ fn with_values(arg: Arg) -> Arg {
         )),
         "id" | "ids" | "task" => arg.add(ArgValueCompleter::new(failed_ids)),
         "list" => arg.value_hint(ValueHint::FilePath),
-        "runner" => arg.value_parser(["default"]),
+        "runner" => arg.value_parser(PossibleValuesParser::new(
+            READY.iter().map(|ready| ready.name),
+        )),
+        "tasklist" if !arg.is_positional() => arg.value_parser(PossibleValuesParser::new(
+            HANDLERS.iter().map(|handler| handler.name),
+        )),
         _ => arg,
     }
 }

@@ -4,6 +4,7 @@
 //! Start reading at `farm::supervisor`; `docs/architecture.md` has the map.
 
 pub mod cli;
+pub mod definitions;
 pub mod exit;
 pub mod farm;
 pub mod history;

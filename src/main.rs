@@ -2,6 +2,7 @@
 
 mod add;
 mod completions;
+mod defined;
 mod edit;
 mod on_hosts;
 mod options;
@@ -18,6 +19,7 @@ use pytf::cli::{
     Cancel, CheckArgs, Cli, Command, Devices, Log, Repair, Request, Reset, Retry, default_workdir,
     nearest_command,
 };
+use pytf::definitions::What;
 use pytf::exit::RunExit;
 use pytf::farm::check::{self, command_line};
 use pytf::farm::inventory::inventory;
@@ -123,6 +125,8 @@ fn run(mut command: Command) -> RunExit {
         Command::Report(args) => views::exit(views::report(&args)),
         Command::Timeline(args) => views::exit(views::timeline(&args)),
         Command::Devices(args) => devices(*args),
+        Command::Runners(args) => defined::list(What::Runner, &args.config),
+        Command::Handlers(args) => defined::list(What::TaskList, &args.config),
         Command::Completions(args) => completions::script(args.shell)
             .map_or_else(|error| printed(Err(error)), |script| say(&script)),
     }

@@ -4,28 +4,35 @@ use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
 use pytf::cli::{self, DeviceArgs, FarmArgs, Tasks, unknown_variables};
+use pytf::definitions::Places;
 use pytf::farm::options::{
-    AllocationEnd, Bind, DeviceOptions, KeepTaskDir, Options, TaskDirOptions, TaskList,
+    AllocationEnd, Bind, DeviceOptions, HandlerChoice, KeepTaskDir, Options, TaskDirOptions,
+    TaskList,
 };
 use pytf::model::escape::escape;
 use pytf::model::logs::LogMode;
 use pytf::model::retry::RetryRule;
-use pytf::model::tasklist::handlers::Handler;
+use pytf::runner::chosen::RunnerChoice;
 use pytf::workdir::mechanism::Mechanism;
 
 /// The options of a farm.
 pub(crate) fn farm(tasks: Tasks, workdir: PathBuf, args: FarmArgs) -> Options {
+    let slots = args.slots();
+    let places = Places::of(|name| std::env::var_os(name), &args.config);
     Options {
-        tasks: match tasks {
-            Tasks::List(list) if list == Path::new("-") => TaskList::Stdin,
-            Tasks::List(list) => TaskList::File(list),
-            Tasks::Template(template) => TaskList::Template(template),
-            Tasks::Added => TaskList::Added,
+        tasks: task_list(tasks),
+        handler: HandlerChoice {
+            name: args.tasklist,
+            places: places.clone(),
         },
-        handler: Handler::named(&args.tasklist).unwrap_or_default(),
+        runner: RunnerChoice {
+            name: args.runner,
+            options: args.runner_key,
+            places,
+        },
         workdir,
         hosted: None,
-        slots: args.slots(),
+        slots,
         timeout: args.timeout,
         task_timeout: args.task_timeout,
         mem_kib: args.mem,
@@ -39,13 +46,7 @@ pub(crate) fn farm(tasks: Tasks, workdir: PathBuf, args: FarmArgs) -> Options {
         },
         task_estimate: args.task_estimate,
         hides_launcher: args.srun_env == cli::SrunEnv::Scrub,
-        logs: match args.logs {
-            cli::Logs::Files => LogMode::Files,
-            cli::Logs::Split => LogMode::Split,
-            cli::Logs::Packed => LogMode::Packed,
-            cli::Logs::Failed => LogMode::Failed,
-            cli::Logs::None => LogMode::None,
-        },
+        logs: logs(args.logs),
         task_dir: args.task_dir.map(|base| TaskDirOptions {
             base: (base != Path::new(cli::TEMPORARY)).then_some(base),
             keep: match args.keep_task_dir {
@@ -84,6 +85,27 @@ pub(crate) fn farm(tasks: Tasks, workdir: PathBuf, args: FarmArgs) -> Options {
         node_timeout: args.node_timeout,
         devices: devices(args.devices),
         ignored: ignored(std::env::vars_os().map(|(name, _)| name)),
+    }
+}
+
+/// Where the tasks come from.
+fn task_list(tasks: Tasks) -> TaskList {
+    match tasks {
+        Tasks::List(list) if list == Path::new("-") => TaskList::Stdin,
+        Tasks::List(list) => TaskList::File(list),
+        Tasks::Template(template) => TaskList::Template(template),
+        Tasks::Added => TaskList::Added,
+    }
+}
+
+/// What becomes of the output of tasks.
+fn logs(logs: cli::Logs) -> LogMode {
+    match logs {
+        cli::Logs::Files => LogMode::Files,
+        cli::Logs::Split => LogMode::Split,
+        cli::Logs::Packed => LogMode::Packed,
+        cli::Logs::Failed => LogMode::Failed,
+        cli::Logs::None => LogMode::None,
     }
 }
 

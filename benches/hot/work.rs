@@ -192,6 +192,7 @@ fn header(nth: u32) -> Header {
         at: 0,
         pytf: String::new(),
         cpus: None,
+        runner: None,
         memory: None,
     }
 }

@@ -136,6 +136,7 @@ impl Farmer {
             follows: false,
             devices: Vec::new(),
             cpus: None,
+            runner: None,
             memory: None,
             at: 0,
             pytf: String::new(),

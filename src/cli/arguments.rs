@@ -41,6 +41,8 @@ pub(super) const COMMANDS: &[&str] = &[
     "timeline",
     "export",
     "devices",
+    "runners",
+    "handlers",
     "completions",
     "help",
 ];

@@ -10,16 +10,15 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use clap::builder::{BoolishValueParser, PossibleValuesParser};
+use clap::builder::BoolishValueParser;
 use clap::{ArgAction, Args, ValueEnum};
 
 use super::device_options::DeviceArgs;
 use super::groups::{ADVANCED, COMMON, LOGS, RESOURCES, TIME, WORKDIR};
-use super::values::{Causes, causes, follow, slots, start_rate};
+use super::values::{Causes, causes, follow, key_value, slots, start_rate};
 use crate::model::attributes::values;
 use crate::model::durations;
 use crate::model::failure_limit::FailureLimit;
-use crate::model::tasklist::handlers::HANDLERS;
 use crate::model::template::Template;
 
 /// The options of the farm, by the groups in which the help shows them.
@@ -377,7 +376,7 @@ pub struct FarmArgs {
           help_heading = ADVANCED)]
     pub srun_env: SrunEnv,
 
-    /// Leave when no task waits, even if others still run some
+    /// Leave when no task waits, even if others run some
     ///
     /// Without it, a process without tasks stays until the last task of the run has ended,
     /// to take over the tasks of a node that dies.
@@ -401,21 +400,37 @@ pub struct FarmArgs {
           help_heading = ADVANCED)]
     pub no_quarantine: bool,
 
-    /// How a task becomes a process (default is the only one)
+    /// How a task becomes a process ('pytf runners')
     ///
-    /// The runner executes simple commands directly and passes all others to the shell.
-    /// The option exists for command lines of PyTaskFarmer.
+    /// The default runner executes simple commands directly and passes all others to the
+    /// shell. 'pytf runners' lists the others: those that are ready to use, and those that INI
+    /// files define, as for PyTaskFarmer.
     #[arg(short, long, env = "PYTF_RUNNER", value_name = "NAME", default_value = "default",
-          value_parser = ["default"], help_heading = ADVANCED)]
+          help_heading = ADVANCED)]
     pub runner: String,
 
-    /// How the task list is read (default is the only one)
+    /// A key of the runner, as in image=model.sif
     ///
-    /// One command per line. The option exists for command lines of PyTaskFarmer.
+    /// It replaces that of its definition. May be given several times.
+    #[arg(long, env = "PYTF_RUNNER_KEY", value_name = "K=V", value_parser = key_value,
+          help_heading = ADVANCED)]
+    pub runner_key: Vec<(String, String)>,
+
+    /// What makes the tasks of the list ('pytf handlers')
+    ///
+    /// The default is one command per line. 'pytf handlers' lists the others: those that are
+    /// part of pytf, and those that INI files define, as for PyTaskFarmer.
     #[arg(short, long, env = "PYTF_TASKLIST", value_name = "NAME", default_value = "default",
-          value_parser = PossibleValuesParser::new(HANDLERS.iter().map(|known| known.name)),
           help_heading = ADVANCED)]
     pub tasklist: String,
+
+    /// An INI file that defines runners or handlers
+    ///
+    /// May be given several times. Files in ~/.pytaskfarmer and ~/.config/pytf need not be
+    /// given; those in the current folder are read only so, since they decide which programs
+    /// run.
+    #[arg(long, env = "PYTF_CONFIG", value_name = "FILE", help_heading = ADVANCED)]
+    pub config: Vec<PathBuf>,
 
     /// After which silence others take over the tasks of a process
     ///

@@ -129,6 +129,8 @@ pub enum Command {
     Timeline(Timeline),
     Report(Report),
     Devices(Box<Devices>),
+    Runners(Runners),
+    Handlers(Handlers),
     Completions(Completions),
 }
 
@@ -164,7 +166,12 @@ impl Command {
             | Self::Export(Export { workdir, .. })
             | Self::Timeline(Timeline { workdir, .. })
             | Self::Report(Report { workdir, .. }) => Some(workdir),
-            Self::Run(_) | Self::Check(_) | Self::Devices(_) | Self::Completions(_) => None,
+            Self::Run(_)
+            | Self::Check(_)
+            | Self::Devices(_)
+            | Self::Runners(_)
+            | Self::Handlers(_)
+            | Self::Completions(_) => None,
         }
     }
 }
@@ -247,6 +254,27 @@ struct CheckAlone {
 struct FarmAlone {
     #[command(flatten)]
     farm: FarmArgs,
+}
+
+/// List the runners (--runner): how a task becomes a process
+///
+/// Those that are ready to use, with their keys, and those that INI files define, with their
+/// files.
+#[derive(Clone, Debug, Args)]
+pub struct Runners {
+    /// An INI file that defines runners
+    #[arg(long, env = "PYTF_CONFIG", value_name = "FILE")]
+    pub config: Vec<PathBuf>,
+}
+
+/// List the handlers (--tasklist): what makes the tasks of a list
+///
+/// Those that are part of pytf, and those that INI files define, with their files.
+#[derive(Clone, Debug, Args)]
+pub struct Handlers {
+    /// An INI file that defines handlers
+    #[arg(long, env = "PYTF_CONFIG", value_name = "FILE")]
+    pub config: Vec<PathBuf>,
 }
 
 /// Make a shell complete options, workdirs and ids of failed tasks.

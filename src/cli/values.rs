@@ -92,3 +92,10 @@ pub(super) fn fraction(text: &str) -> Result<f64, String> {
         _ => Err("a part of the whole: from 0 to 1, or from 0% to 100%".to_owned()),
     }
 }
+
+/// `KEY=VALUE`.
+pub(super) fn key_value(text: &str) -> Result<(String, String), String> {
+    let pair = text.split_once('=').filter(|(key, _)| !key.is_empty());
+    let pair = pair.map(|(key, value)| (key.to_owned(), value.to_owned()));
+    pair.ok_or_else(|| "it is written KEY=VALUE, as in image=model.sif".to_owned())
+}

@@ -14,19 +14,23 @@ use std::process::{Command, Stdio};
 
 use serde_json::{Value, json};
 
+use super::handler::Maker;
 use super::node_setup::{Node, task_variables};
 use super::options::{Options, TaskList};
 use super::placement::Placement;
 use super::prepare::counted;
 use super::source::Source;
+use super::start::judging;
 use super::start_error::StartError;
+use super::wrapping::Wrapping;
 use crate::history::run::Run;
 use crate::model::attributes::{Attributes, split};
 use crate::model::class::Class;
 use crate::model::escape::{clip, escape};
 use crate::model::figures::grouped;
-use crate::model::task::{TaskId, fingerprint};
+use crate::model::task::{Task, TaskId, fingerprint};
 use crate::model::tasklist::{Dialect, Occurrences, Parser};
+use crate::runner::chosen::Runners;
 use crate::runner::direct::is_taken;
 use crate::runner::shell::Kind;
 use crate::runner::{How, Runner, explain};
@@ -120,7 +124,8 @@ struct Fault {
 pub fn check(options: &Options) -> Result<Check, StartError> {
     let list = List::read(options)?;
     let node = &list.node;
-    let mut checker = Checker::new(node.runner.clone());
+    let wrapping = Wrapping::new(node, options, &options.workdir);
+    let mut checker = Checker::new(node.runner.clone(), wrapping);
     let (remarks, tasks) = list.each(options, |line, id, task| checker.see(line, id, task))?;
     let mut notes = node.warnings.clone();
     notes.extend(node.plan.remarks.iter().cloned());
@@ -152,9 +157,10 @@ pub fn check(options: &Options) -> Result<Check, StartError> {
 pub fn command_line(options: &Options, wanted: TaskId) -> Result<Option<String>, StartError> {
     let list = List::read(options)?;
     let (mut runner, mut found) = (list.node.runner.clone(), None);
+    let wrapping = Wrapping::new(&list.node, options, &options.workdir);
     list.each(options, |_, id, task| {
         if id == wanted {
-            found = Some(match runner.to_argv(split(task).0) {
+            found = Some(match how(&mut runner, &wrapping, id, task) {
                 How::Exec { program, argv } => {
                     let words = [program].into_iter().chain(argv.into_iter().skip(1));
                     let words = words.map(|word| quoted(&word.to_string_lossy()));
@@ -172,6 +178,24 @@ pub fn command_line(options: &Options, wanted: TaskId) -> Result<Option<String>,
     Ok(found.map(|text| clip(&escape(text.as_bytes()), SHOWN)))
 }
 
+/// How a task of the list is executed.
+fn how(runner: &mut Runner, wrapping: &Wrapping, id: TaskId, task: &[u8]) -> How {
+    let (command, said) = split(task);
+    match wrapping.runner(said) {
+        Err(why) => How::Cannot { code: 126, why },
+        Ok(None) => runner.to_argv(command),
+        Ok(Some(wrapper)) => {
+            let task = Task {
+                id,
+                line: task.to_vec(),
+                attempt: 1,
+                failures: 0,
+            };
+            runner.wrapped(&wrapper, &wrapping.values(&task, 0, None))
+        }
+    }
+}
+
 /// A task list as a farm on this node reads it.
 struct List {
     bytes: Vec<u8>,
@@ -185,7 +209,10 @@ impl List {
         let env = task_variables(options);
         let dialect = Dialect::of(options.plain, env.iter().map(|(name, _)| name.clone()));
         let refused = |why| Err(ListFailure::Refused(why).into());
-        let (bytes, dialect) = match Source::open(options, dialect)? {
+        let maker = Maker::choose(&options.handler, &options.workdir)?;
+        let runners = Runners::choose(&options.runner)?;
+        let dialect = judging(dialect, &runners);
+        let (bytes, dialect) = match Source::open(options, &maker, dialect)? {
             Source::File(list) => (list.contents()?, list.dialect().clone()),
             Source::Stream(None, dialect) => {
                 let mut bytes = Vec::new();
@@ -203,7 +230,7 @@ impl List {
                 return refused("the tasks of a workdir are checked when they are added".into());
             }
         };
-        let node = Node::read(options, env)?;
+        let node = Node::read(options, env, runners)?;
         Ok(Self {
             bytes,
             dialect,
@@ -255,6 +282,7 @@ fn in_workdir(path: &Path) -> Option<String> {
 /// Looks at one task after the other.
 struct Checker {
     runner: Runner,
+    wrapping: Wrapping,
     direct: u64,
     faults: Vec<Fault>,
     /// Where in `faults` each reason is.
@@ -274,9 +302,10 @@ struct Checker {
 }
 
 impl Checker {
-    fn new(runner: Runner) -> Self {
+    fn new(runner: Runner, wrapping: Wrapping) -> Self {
         Self {
             runner,
+            wrapping,
             direct: 0,
             faults: Vec::new(),
             places: HashMap::new(),
@@ -332,7 +361,17 @@ impl Checker {
         }
         let (command, said) = split(task);
         self.group(id, said);
-        let Some(why) = self.fault(command) else {
+        let is_wrapped = !matches!(self.wrapping.runner(said), Ok(None));
+        let why = if is_wrapped {
+            match how(&mut self.runner, &self.wrapping, id, task) {
+                How::Cannot { why, .. } => Some(why),
+                How::Exec { program, .. } => self.program(program.as_bytes()),
+                How::Script => None,
+            }
+        } else {
+            self.fault(command)
+        };
+        let Some(why) = why else {
             return;
         };
         self.faulty += 1;

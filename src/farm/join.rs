@@ -192,6 +192,7 @@ impl StartContext<'_> {
             slots: node.slots,
             follows: self.farm.options.follow.is_some(),
             devices: node.plan.table(),
+            runner: self.farm.options.runner.label().map(str::to_owned),
             at: self.farm.clock.micros(self.farm.clock.began()),
             pytf: VERSION.to_owned(),
             labels: labels.clone(),

@@ -2,6 +2,7 @@
 //! slots of its tasks.
 
 use std::ffi::OsString;
+use std::sync::Arc;
 
 use super::node_share::NodeShare;
 use super::options::{AllocationEnd, Options};
@@ -16,6 +17,7 @@ use crate::model::cpus::warnings;
 use crate::model::figures::show_kib;
 use crate::model::refusal::hint;
 use crate::runner::Runner;
+use crate::runner::chosen::Runners;
 use crate::runner::shell::Shell;
 use crate::ui::opening::{Because, Opening};
 
@@ -29,6 +31,8 @@ pub(super) struct Node {
     pub(super) env: Vec<(OsString, OsString)>,
     /// How lines become programs.
     pub(super) runner: Runner,
+    /// The runners that are not the default one.
+    pub(super) runners: Arc<Runners>,
     /// How many tasks run at a time.
     pub(super) slots: u32,
     /// What users should know about this node.
@@ -42,6 +46,7 @@ impl Node {
     pub(super) fn read(
         options: &Options,
         env: Vec<(OsString, OsString)>,
+        runners: Arc<Runners>,
     ) -> Result<Self, StartError> {
         let shell = Shell::find(options.shell.as_deref(), |name| std::env::var_os(name))?;
         let name = host_name();
@@ -60,6 +65,7 @@ impl Node {
             name,
             allocation,
             runner: Runner::new(shell, env.iter().cloned()),
+            runners,
             env,
             plan,
         })

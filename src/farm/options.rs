@@ -8,13 +8,14 @@ use std::io;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use crate::definitions::Places;
 use crate::history::run::Run;
 use crate::model::devices::Gpus;
 use crate::model::failure_limit::FailureLimit;
 use crate::model::logs::LogMode;
 use crate::model::retry::RetryRule;
-use crate::model::tasklist::handlers::Handler;
 use crate::model::template::Template;
+use crate::runner::chosen::RunnerChoice;
 use crate::workdir::mechanism::Mechanism;
 
 /// The options of a farm.
@@ -23,8 +24,10 @@ use crate::workdir::mechanism::Mechanism;
 pub struct Options {
     /// Where the tasks come from.
     pub tasks: TaskList,
-    /// What turns the list into one of ours.
-    pub handler: &'static Handler,
+    /// What makes the tasks of the list.
+    pub handler: HandlerChoice,
+    /// How tasks become processes.
+    pub runner: RunnerChoice,
     /// The folder that holds the state of the run.
     pub workdir: PathBuf,
     /// The run on hosts that this process is part of: another pytf has prepared the workdir and
@@ -105,6 +108,15 @@ pub struct Options {
     pub devices: DeviceOptions,
     /// What was wrong with the options and is ignored; shown once per job.
     pub ignored: Vec<String>,
+}
+
+/// What makes the tasks of a list.
+#[derive(Clone, Debug)]
+pub struct HandlerChoice {
+    /// Its name.
+    pub name: String,
+    /// Where definitions are looked for.
+    pub places: Places,
 }
 
 /// A fresh folder for each attempt.

@@ -13,6 +13,7 @@ use crate::host::allocation::host_name;
 use crate::model::figures::grouped;
 use crate::model::liveness::heartbeat;
 use crate::model::tasklist::Remarks;
+use crate::runner::chosen::DEFAULT;
 use crate::ui::progress::{Progress, warn};
 use crate::workdir::error::{Error, Result};
 use crate::workdir::folder::{current_folder, is_same_folder};
@@ -76,6 +77,9 @@ impl StartContext<'_> {
         if matches!(source, Source::Workdir) && !is_known && !follows {
             return Err(no_tasks(&self.farm.workdir));
         }
+        if let Some(known) = known.as_ref().filter(|known| known.began > 0) {
+            self.compare_runners(known.runner.as_deref())?;
+        }
         if self.farm.options.hosted.is_none() {
             self.compare_folders(known.and_then(|state| state.folder))?;
         }
@@ -93,7 +97,13 @@ impl StartContext<'_> {
             )?,
             Source::Stream(..) | Source::Workdir => {
                 let here = current_folder();
-                prepare_stream(&self.farm.workdir, &me, &mut self.waiter, here.as_deref())?
+                prepare_stream(
+                    &self.farm.workdir,
+                    &me,
+                    &mut self.waiter,
+                    here.as_deref(),
+                    self.farm.options.runner.label(),
+                )?
             }
         };
         for text in messages(&prepared) {
@@ -110,6 +120,29 @@ impl StartContext<'_> {
             }
         }
         Ok(prepared.is_new && !prepared.imported)
+    }
+
+    /// With another runner than that with which a run was first started, the same lines become
+    /// other processes: on another node, or after a resume.
+    fn compare_runners(&mut self, first: Option<&str>) -> Result<()> {
+        let ours = self.farm.options.runner.label();
+        if first == ours {
+            return Ok(());
+        }
+        let name = |label: Option<&str>| label.unwrap_or(DEFAULT).to_owned();
+        let (first, ours) = (name(first), name(ours));
+        let text = format!(
+            "this run was first started with the runner '{first}'; this process runs tasks with \
+             '{ours}'"
+        );
+        if self.farm.options.strict {
+            let text = format!("{text}: add --runner {first}, or omit --strict");
+            return Err(Error::Refused(text));
+        }
+        if self.farm.node.allocation.speaks_for_all() {
+            self.say(&text);
+        }
+        Ok(())
     }
 
     /// Relative paths in tasks lead to other files when a run is continued in another
@@ -165,9 +198,13 @@ pub(super) fn prepare_for_others(
     let here = current_folder();
     let prepared = match source {
         Source::File(list) => prepare_list(workdir, options, waiter, list, who)?,
-        Source::Stream(..) | Source::Workdir => {
-            prepare_stream(workdir, who, waiter, here.as_deref())?
-        }
+        Source::Stream(..) | Source::Workdir => prepare_stream(
+            workdir,
+            who,
+            waiter,
+            here.as_deref(),
+            options.runner.label(),
+        )?,
     };
     for text in &messages(&prepared) {
         warn(text);
@@ -208,6 +245,7 @@ fn prepare_list(
     let source = ListSource {
         list,
         folder: folder.as_deref(),
+        runner: options.runner.label(),
         edits,
     };
     let mut newer = None;

@@ -24,6 +24,7 @@ use super::queue::Taken;
 use super::shared::Shared;
 use super::task_dir::TaskDirs;
 use super::task_env::TaskEnv;
+use super::wrapping::Wrapping;
 use crate::host::cpus;
 use crate::host::guard::Row;
 use crate::host::process::{ProcessEnd, Running, Spawn, Status, StopReason, is_passing};
@@ -37,6 +38,7 @@ use crate::model::outcome::{Destination, Outcome};
 use crate::model::record::{End, Record, Used};
 use crate::model::refusal::{hint, is_resource};
 use crate::model::task::Task;
+use crate::runner::wrapper::Wrapper;
 use crate::runner::{How, Runner, explain};
 use crate::workdir::error::Error;
 use crate::workdir::fs::{Dir, Open};
@@ -58,6 +60,10 @@ pub(super) struct Slot {
     pub row: Row,
     /// How lines become programs.
     pub runner: Runner,
+    /// The other runners, and what is known where they make processes.
+    pub wrapping: Arc<Wrapping>,
+    /// The runner of the current task; none: the default one.
+    pub wrapper: Option<Arc<Wrapper>>,
     /// Where its tasks print.
     pub logs: SlotLogs,
     /// The environment of its tasks.
@@ -276,19 +282,12 @@ impl Slot {
             }
         };
         let now = Instant::now();
-        if let Ok(ProcessEnd {
-            stop_reason: Some(StopReason::Memory(used)),
-            ..
-        }) = &ended
-        {
-            let (used, limit) = (show_kib(*used), show_kib(self.mem_kib));
-            let text = format!("killed: it had {used} of memory, and its limit is {limit}");
-            self.logs.say_to(&log, &text);
-        }
+        self.note_memory(&ended, &log);
         let (outcome, used) = match ended {
             Ok(ended) => (self.outcome(&ended), Some(ended.used)),
             Err(code) => (Outcome::NotStarted(code), None),
         };
+        self.explain(&outcome, &log);
         let dirs = self.dirs.as_mut().zip(folder);
         let dir = dirs.and_then(|(dirs, folder)| dirs.end(folder, &outcome));
         let mut end = End {
@@ -302,6 +301,30 @@ impl Slot {
                 .send(Event::TaskFailed(FailedAttempt::of(task, &end)));
         }
         Some((end, is_suspect.then_some(now)))
+    }
+
+    /// Says in the log of a task what its exit status means to its runner.
+    fn explain(&self, outcome: &Outcome, log: &Written) {
+        if let (Some(wrapper), Outcome::Exit(code)) = (&self.wrapper, outcome)
+            && let Some(meaning) = wrapper.meaning(*code)
+        {
+            let name = &wrapper.name;
+            let text = format!("exit status {code} of the runner '{name}': {meaning}");
+            self.logs.say_to(log, &text);
+        }
+    }
+
+    /// The killing of a task by its memory limit, for its log.
+    fn note_memory(&self, ended: &Result<ProcessEnd, i32>, log: &Written) {
+        if let Ok(ProcessEnd {
+            stop_reason: Some(StopReason::Memory(used)),
+            ..
+        }) = ended
+        {
+            let (used, limit) = (show_kib(*used), show_kib(self.mem_kib));
+            let text = format!("killed: it had {used} of memory, and its limit is {limit}");
+            self.logs.say_to(log, &text);
+        }
     }
 
     /// The file by which a task is known to be done (`creates`), where it has one and that is
@@ -468,7 +491,7 @@ impl Slot {
     /// started.
     fn start_in_folder(&mut self, task: &Task, log: &OpenLog) -> (Started, Option<PathBuf>) {
         let Some(dirs) = self.dirs.take() else {
-            return (self.start(task, log), None);
+            return (self.start(task, log, None), None);
         };
         let what = format!(
             "make the folder of task {} in {}",
@@ -484,7 +507,7 @@ impl Slot {
             Err(Some(error)) => (cannot(error), None),
             Ok(folder) => {
                 self.env.set_folder(&folder);
-                let started = dirs.within(&folder, || self.start(task, log));
+                let started = dirs.within(&folder, || self.start(task, log, Some(&folder)));
                 (started.unwrap_or_else(cannot), Some(folder))
             }
         };
@@ -492,8 +515,16 @@ impl Slot {
         started
     }
 
-    fn start(&mut self, task: &Task, log: &OpenLog) -> Started {
-        let how = match self.runner.to_argv(task.command()) {
+    fn start(&mut self, task: &Task, log: &OpenLog, folder: Option<&Path>) -> Started {
+        let (command, said) = split(&task.line);
+        self.wrapper = match self.wrapping.runner(said) {
+            Ok(wrapper) => wrapper,
+            Err(why) => return Started::Cannot { code: 126, why },
+        };
+        if let Some(wrapper) = self.wrapper.clone() {
+            return self.start_wrapped(&wrapper, task, log, folder);
+        }
+        let how = match self.runner.to_argv(command) {
             How::Script => match self.write_script(task) {
                 Ok(script) => self.runner.script_exec(&script),
                 Err(error) => {
@@ -508,17 +539,43 @@ impl Slot {
             How::Cannot { code, why } => return Started::Cannot { code, why },
             How::Script => unreachable!("a script is executed by the shell"),
         };
-        let started = self.spawn(task, &program, &argv, log);
+        let started = self.spawn(task, &program, &argv, None, log);
         match started {
             Err(Errno::ENOEXEC) => match self.runner.shell_exec(task.command()) {
                 How::Exec { program, argv } => {
-                    let again = self.spawn(task, &program, &argv, log);
+                    let again = self.spawn(task, &program, &argv, None, log);
                     again.unwrap_or_else(|errno| Started::cannot(&program, errno))
                 }
                 _ => Started::cannot(&program, Errno::ENOEXEC),
             },
             Err(errno) => Started::cannot(&program, errno),
             Ok(started) => started,
+        }
+    }
+
+    /// Starts the task by a runner that is not the default one.
+    fn start_wrapped(
+        &mut self,
+        wrapper: &Wrapper,
+        task: &Task,
+        log: &OpenLog,
+        folder: Option<&Path>,
+    ) -> Started {
+        if wrapper.needs_folder && folder.is_none() {
+            let why = format!(
+                "the runner '{}' needs a folder for each task: run pytf with --task-dir",
+                wrapper.name
+            );
+            return Started::Cannot { code: 126, why };
+        }
+        let values = self.wrapping.values(task, self.number, folder);
+        match self.runner.wrapped(wrapper, &values) {
+            How::Exec { program, argv } => {
+                let started = self.spawn(task, &program, &argv, Some(wrapper), log);
+                started.unwrap_or_else(|errno| Started::cannot(&program, errno))
+            }
+            How::Cannot { code, why } => Started::Cannot { code, why },
+            How::Script => unreachable!("only the default runner writes scripts"),
         }
     }
 
@@ -529,9 +586,11 @@ impl Slot {
         task: &Task,
         program: &CString,
         argv: &[CString],
+        wrapper: Option<&Wrapper>,
         log: &OpenLog,
     ) -> Result<Started, Errno> {
         self.env.set_task(task);
+        let env = wrapper.map(|wrapper| wrapper.environment(self.env.all()));
         let mut pause = Duration::from_millis(10);
         loop {
             if self.shared.cancelled.contains(task.id, task.attempt) {
@@ -542,7 +601,7 @@ impl Slot {
             let spawn = Spawn {
                 program,
                 argv,
-                env: self.env.all(),
+                env: env.as_deref().unwrap_or_else(|| self.env.all()),
                 stdin: null.as_fd(),
                 stdout: log.stdout(),
                 stderr: log.stderr(),

@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 
 use crossbeam_channel::{Receiver, bounded};
 
+use super::handler::Maker;
 use super::options::{Options, TaskList};
 use super::reserved_threads::ReservedThread;
 use super::{feeder, generated_list, translated_list};
@@ -26,20 +27,16 @@ pub(super) enum Source {
 
 impl Source {
     /// Opens the task list, to be read in this way. A file of a workdir is refused.
-    pub(super) fn open(options: &Options, dialect: Dialect) -> Result<Self, ListFailure> {
-        let translate = options.handler.translate;
-        let path = match (&options.tasks, translate) {
-            (TaskList::Added, _) => return Ok(Self::Workdir),
-            (TaskList::Stdin, None) => return Ok(Self::Stream(None, dialect.of_stream())),
-            (TaskList::Stdin, Some(translate)) => {
-                let path = Path::new("standard input");
-                let list = translated_list::of_stream(path, std::io::stdin(), translate)?;
-                return Ok(Self::File(list.read_as(&dialect)));
-            }
-            (TaskList::File(path), _) => path,
-            (TaskList::Template(template), _) => {
-                return generated_list::of(template).map(Self::File);
-            }
+    pub(super) fn open(
+        options: &Options,
+        maker: &Maker,
+        dialect: Dialect,
+    ) -> Result<Self, ListFailure> {
+        let path = match &options.tasks {
+            TaskList::Added => return Ok(Self::Workdir),
+            TaskList::Stdin => return Self::of_stdin(maker, dialect),
+            TaskList::File(path) => path,
+            TaskList::Template(template) => return generated_list::of(template).map(Self::File),
         };
         let unreadable = |source| {
             let list = path.display().to_string();
@@ -47,19 +44,41 @@ impl Source {
         };
         let file = ListFile::at(path).map_err(unreadable)?;
         ListFile::refuse_file_of_workdir(path)?;
-        Ok(match (file, translate) {
-            (Some(file), None) => Self::File(file.read_as(&dialect)),
-            (Some(file), Some(translate)) => {
-                let list = translated_list::of_file(&file, translate)?;
-                Self::File(list.read_as(&dialect))
+        let Some(file) = file else {
+            return match maker {
+                Maker::Own => Ok(Self::Stream(Some(path.clone()), dialect.of_stream())),
+                Maker::Translate(translate) => {
+                    let stream = File::open(path).map_err(unreadable)?;
+                    let list = translated_list::of_stream(path, stream, *translate)?;
+                    Ok(Self::File(list.read_as(&dialect)))
+                }
+                _ => Err(needs_file(&path.display().to_string())),
+            };
+        };
+        let list = match maker {
+            Maker::Translate(translate) => translated_list::of_file(&file, *translate)?,
+            maker => match maker.list_of(&file, &options.workdir)? {
+                None => file,
+                Some((list, plain)) => {
+                    let plain = plain || dialect.plain;
+                    return Ok(Self::File(list.read_as(&Dialect { plain, ..dialect })));
+                }
+            },
+        };
+        Ok(Self::File(list.read_as(&dialect)))
+    }
+
+    fn of_stdin(maker: &Maker, dialect: Dialect) -> Result<Self, ListFailure> {
+        const NAME: &str = "standard input";
+        match maker {
+            Maker::Own => Ok(Self::Stream(None, dialect.of_stream())),
+            Maker::Translate(translate) => {
+                let (path, stdin) = (Path::new(NAME), std::io::stdin());
+                let list = translated_list::of_stream(path, stdin, *translate)?;
+                Ok(Self::File(list.read_as(&dialect)))
             }
-            (None, None) => Self::Stream(Some(path.clone()), dialect.of_stream()),
-            (None, Some(translate)) => {
-                let stream = File::open(path).map_err(unreadable)?;
-                let list = translated_list::of_stream(path, stream, translate)?;
-                Self::File(list.read_as(&dialect))
-            }
-        })
+            _ => Err(needs_file(NAME)),
+        }
     }
 
     /// Whether tasks arrive while others run.
@@ -88,6 +107,11 @@ impl Source {
         thread.run(move || feeder::read(stream, dialect, &fed));
         Some(lines)
     }
+}
+
+fn needs_file(list: &str) -> ListFailure {
+    let what = "a handler that INI files define reads a regular file: write the list into one";
+    ListFailure::Refused(format!("{list}: {what}"))
 }
 
 /// A file that is opened at the first read.

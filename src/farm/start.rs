@@ -8,6 +8,7 @@ use std::time::Instant;
 use crossbeam_channel::{Sender, unbounded};
 
 use super::clock::Clock;
+use super::handler::{Maker, OUTPUT};
 use super::lock_wait::{CancelToken, LockWaiter, cancellation};
 use super::message::{Event, ReceivedSignals};
 use super::node_commands;
@@ -24,10 +25,12 @@ use super::task_files::{TaskFiles, open_workdir};
 use super::threads::Member;
 use crate::exit::RunExit;
 use crate::host::signals;
-use crate::model::tasklist::Dialect;
+use crate::model::attributes::Attributes;
+use crate::model::tasklist::{Dialect, RunnerCheck};
+use crate::runner::chosen::Runners;
 use crate::ui::progress::{Mode, Progress};
 use crate::ui::style::{OutputStyle, Terminal};
-use crate::workdir::error::Error;
+use crate::workdir::error::{Context, Error};
 use crate::workdir::open::Workdir;
 
 /// Runs a farm to its end; returns the exit status.
@@ -38,14 +41,21 @@ pub fn run(options: &Options) -> Result<RunExit, StartError> {
     let (cancel, received) = listen(&events)?;
     let env = task_variables(options);
     let names = env.iter().map(|(name, _)| name.clone());
-    let source = Source::open(options, Dialect::of(options.plain, names))?;
-    let mut node = Node::read(options, env)?;
+    let maker = Maker::choose(&options.handler, &options.workdir)?;
+    let runners = Runners::choose(&options.runner)?;
+    let dialect = judging(Dialect::of(options.plain, names), &runners);
+    // What a class of the user makes in it must not be taken for files of others.
+    let opened = maker.needs_workdir().then(|| open_workdir(options));
+    let opened = opened.transpose()?;
+    let source = Source::open(options, &maker, dialect)?;
+    let mut node = Node::read(options, env, runners)?;
     source.check_for_new(&options.workdir)?;
     let threads = node.reserve_threads(source.is_stream())?;
     let progress = begin_progress(options, &node);
-    let workdir = open_workdir(options)?;
+    let workdir = opened.map_or_else(|| open_workdir(options), Ok)?;
+    make_output(&maker, &workdir)?;
     let mut farm = Farm {
-        files: TaskFiles::open(&workdir.path, options)?,
+        files: TaskFiles::open(&workdir.path, options, &node.runners)?,
         workdir,
         node,
         options,
@@ -69,18 +79,42 @@ pub fn run(options: &Options) -> Result<RunExit, StartError> {
 /// option that is wrong is reported once.
 pub fn prepare_for_others(options: &Options, who: &str) -> Result<Workdir, StartError> {
     let names = task_variables(options).into_iter().map(|(name, _)| name);
-    let source = Source::open(options, Dialect::of(options.plain, names))?;
+    let maker = Maker::choose(&options.handler, &options.workdir)?;
+    let runners = Runners::choose(&options.runner)?;
+    let dialect = judging(Dialect::of(options.plain, names), &runners);
+    let opened = maker.needs_workdir().then(|| open_workdir(options));
+    let opened = opened.transpose()?;
+    let source = Source::open(options, &maker, dialect)?;
     if source.is_stream() {
         let why = "tasks from a stream cannot be run with --hosts: write them to a file, or start \
                    with --follow and use pytf add";
         return Err(Error::Refused(why.into()).into());
     }
     source.check_for_new(&options.workdir)?;
-    let workdir = open_workdir(options)?;
+    let workdir = opened.map_or_else(|| open_workdir(options), Ok)?;
+    make_output(&maker, &workdir)?;
     let (_keep, cancel) = cancellation();
     let mut waiter = LockWaiter::new(cancel, None, options.takeover);
     prepare::prepare_for_others(&workdir, &source, options, who, &mut waiter)?;
     Ok(workdir)
+}
+
+/// Makes the folder into which tasks copy their results, where the handler lets them.
+fn make_output(maker: &Maker, workdir: &Workdir) -> Result<(), StartError> {
+    if maker.has_output() {
+        workdir.dir.make_dir(OUTPUT).context("create", OUTPUT)?;
+    }
+    Ok(())
+}
+
+/// A dialect that also judges the runners of tasks.
+pub(super) fn judging(dialect: Dialect, runners: &Arc<Runners>) -> Dialect {
+    let runners = runners.clone();
+    let check = move |attributes: &Attributes| runners.of_task(attributes).map(drop);
+    Dialect {
+        runners: Some(RunnerCheck::new(check)),
+        ..dialect
+    }
 }
 
 /// Joins the run, and works on it to its end.

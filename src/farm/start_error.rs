@@ -3,6 +3,7 @@
 use std::path::Path;
 
 use super::slot_plan::NoPlan;
+use crate::definitions::DefinitionError;
 use crate::exit::RunExit;
 use crate::model::refusal::{self, hint, is_resource};
 use crate::runner::shell::NoShell;
@@ -21,6 +22,9 @@ pub enum StartError {
     /// There is no shell.
     #[error(transparent)]
     Shell(#[from] NoShell),
+    /// A runner or a handler cannot be used.
+    #[error(transparent)]
+    Definition(#[from] DefinitionError),
     /// There is no plan for GPUs and CPUs.
     #[error(transparent)]
     Devices(#[from] NoPlan),

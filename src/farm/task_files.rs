@@ -5,9 +5,10 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Component, Path, PathBuf};
 use std::sync::Arc;
 
-use super::options::{Options, TaskList};
+use super::options::{KeepTaskDir, Options, TaskDirOptions, TaskList};
 use super::start_error::StartError;
 use super::task_dir::TaskDirPlan;
+use crate::runner::chosen::Runners;
 use crate::workdir::error::{Error, Result};
 use crate::workdir::fs::RealDir;
 use crate::workdir::open::{OpenOptions, Ownership, Workdir, open_dir};
@@ -26,14 +27,28 @@ pub(super) struct TaskFiles {
 
 impl TaskFiles {
     /// Opens them.
-    pub(super) fn open(workdir: &Path, options: &Options) -> std::result::Result<Self, StartError> {
+    pub(super) fn open(
+        workdir: &Path,
+        options: &Options,
+        runners: &Runners,
+    ) -> std::result::Result<Self, StartError> {
         let path =
             absolute(workdir).map_err(|error| StartError::System("find the workdir", error))?;
         // Checked again: the path may lead to another folder by now.
         let dir = open_dir(&path, ownership(options))?;
         let null = File::options().read(true).write(true).open("/dev/null");
         let null = null.map_err(|error| StartError::System("open /dev/null", error))?;
-        let task_dirs = options.task_dir.as_ref().map(TaskDirPlan::new);
+        let of_runner = TaskDirOptions {
+            base: None,
+            keep: KeepTaskDir::Never,
+        };
+        let is_needed = runners.of_farm().is_some_and(|runner| runner.needs_folder);
+        let of_runner = is_needed.then_some(&of_runner);
+        let task_dirs = options
+            .task_dir
+            .as_ref()
+            .or(of_runner)
+            .map(TaskDirPlan::new);
         let refused = |error| StartError::System("give tasks a current folder of their own", error);
         Ok(Self {
             path: Arc::new(path),

@@ -36,6 +36,7 @@ use super::supervisor::{FIRST_SHOW, FarmerEnd, Supervisor};
 use super::suspension::Suspension;
 use super::task_env::TaskEnv;
 use super::walltime::Endgame;
+use super::wrapping::Wrapping;
 use crate::host::guard::Guard;
 use crate::host::memory::OomKills;
 use crate::host::mps::Mps;
@@ -333,6 +334,7 @@ impl Farm<'_> {
             null: self.files.null.clone(),
             keeps_open: shared.permits.is_none(),
         };
+        let wrapping = Arc::new(Wrapping::new(node, self.options, &self.files.path));
         let of_mps = protection.mps.as_ref().map(Mps::client_vars);
         for (number, thread) in (0..).zip(threads) {
             // A slot beyond those that were planned runs only tasks with leases.
@@ -346,6 +348,8 @@ impl Farm<'_> {
                 shared: shared.clone(),
                 row: protection.guard.row(number),
                 runner: node.runner.clone(),
+                wrapping: wrapping.clone(),
+                wrapper: None,
                 logs: SlotLogs::new(logs.clone(), farmer, number),
                 env,
                 dirs: self.files.task_dirs.as_ref().map(|plan| plan.of(farmer)),

@@ -47,6 +47,31 @@ fn unreadable(path: &Path, source: io::Error) -> ListFailure {
     }
 }
 
+/// The identity of a list with this text.
+pub(super) fn identity_of(text: &[u8]) -> ListIdentity {
+    let hash = |salt: u8| {
+        let mut hasher = DefaultHasher::new();
+        (salt, text).hash(&mut hasher);
+        hasher.finish()
+    };
+    ListIdentity {
+        len: text.len() as u64,
+        mtime: hash(1).cast_signed(),
+        mtime_nsec: TRANSLATED,
+        inode: hash(2),
+    }
+}
+
+/// The identity of a list that is made of another by these means.
+pub(super) fn mixed_with(of: &ListIdentity, means: &[u8]) -> ListIdentity {
+    let numbers = [of.len, of.mtime.cast_unsigned(), of.inode];
+    let bytes: Vec<u8> = numbers
+        .iter()
+        .flat_map(|number| number.to_le_bytes())
+        .collect();
+    identity_of(&[&bytes, means].concat())
+}
+
 struct Text(Vec<u8>);
 
 impl Bytes for Text {
@@ -59,17 +84,7 @@ impl Bytes for Text {
     }
 
     fn identity(&self) -> io::Result<ListIdentity> {
-        let hash = |salt: u8| {
-            let mut hasher = DefaultHasher::new();
-            (salt, &self.0).hash(&mut hasher);
-            hasher.finish()
-        };
-        Ok(ListIdentity {
-            len: self.0.len() as u64,
-            mtime: hash(1).cast_signed(),
-            mtime_nsec: TRANSLATED,
-            inode: hash(2),
-        })
+        Ok(identity_of(&self.0))
     }
 }
 

@@ -65,6 +65,7 @@ pub(crate) fn header(host: &str, at: u64, slots: u32) -> Record {
         slots,
         follows: false,
         devices: Vec::new(),
+        runner: None,
         at,
         pytf: "0.1.0".to_owned(),
         labels: Vec::new(),

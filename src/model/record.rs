@@ -191,6 +191,9 @@ pub struct Header {
     /// there is.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub devices: Vec<SlotDevices>,
+    /// The runner of its tasks (`--runner`), unless it is the default one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub runner: Option<String>,
     /// When it started.
     pub at: u64,
     /// The version of the program.

@@ -1,17 +1,23 @@
 //! How a task's line becomes a program to execute. Nothing is started here.
 //!
-//! A simple command is executed directly, any other line by the shell, as make and ninja do.
-//! `direct` decides which, `shell` finds the shell, `explain` says why a program cannot be
-//! executed. Guarantee: direct execution changes the speed of a task and the text of an error,
+//! The default runner executes a simple command directly, any other line by the shell, as make
+//! and ninja do: `direct` decides which, `shell` finds the shell, `explain` says why a program
+//! cannot be executed. Another runner puts the line into the arguments of another program
+//! (`wrapper`): `ready` has those that are ready to use, `python` those that are classes of
+//! users, and `chosen` finds the one of a task. Guarantee: direct execution changes the speed of a task and the text of an error,
 //! never its arguments, its output or its exit status.
 //!
 //! A caller calls `to_argv` and spawns the result. When execve(2) fails with `ENOEXEC`, it
 //! spawns `shell_exec` instead, as a shell does. `explain::spawn_error` explains any other
 //! error that is the fault of the task.
 
+pub mod chosen;
 pub mod direct;
 pub mod explain;
+pub mod python;
+pub mod ready;
 pub mod shell;
+pub mod wrapper;
 
 use std::collections::HashMap;
 use std::ffi::{CString, OsStr, OsString};
@@ -20,10 +26,8 @@ use std::path::{Path, PathBuf};
 
 use direct::{Rules, direct_words};
 use shell::{Shell, is_executable};
-
-/// The longest line that fits into one argument: the kernel's `MAX_ARG_STRLEN`
-/// is 128 KiB, its NUL byte included, and a blank may be put in front.
-pub const LONGEST_ARGUMENT: usize = 128 * 1024 - 2;
+pub use wrapper::LONGEST_ARGUMENT;
+use wrapper::{Values, Wrapper, not_an_option};
 
 /// Where a program is looked for that the shell has as a builtin: not in `PATH`,
 /// since the shell would not look there either.
@@ -90,15 +94,30 @@ impl Runner {
         }
     }
 
+    /// Another program executes the line of these values.
+    pub fn wrapped(&mut self, wrapper: &Wrapper, values: &Values<'_>) -> How {
+        let arguments = match wrapper.arguments(values, &self.shell.path) {
+            Ok(arguments) => arguments,
+            Err(why) => return How::Cannot { code: 126, why },
+        };
+        let Some(name) = arguments.first() else {
+            let why = "the line has no word".to_owned();
+            return How::Cannot { code: 127, why };
+        };
+        let program = if name.contains(&b'/') {
+            name
+        } else {
+            match self.look_up(name) {
+                Ok(program) => program,
+                Err(cannot) => return cannot,
+            }
+        };
+        exec(program, arguments.iter().map(Vec::as_slice))
+    }
+
     /// The shell executes `line`, whatever it is.
     pub fn shell_exec(&self, line: &[u8]) -> How {
-        // After `-c` a line that begins so would be read as options.
-        let blank: &[u8] = if matches!(line.first(), Some(b'-' | b'+')) {
-            b" "
-        } else {
-            b""
-        };
-        self.shell_argv(&[b"-c", &[blank, line].concat()])
+        self.shell_argv(&[b"-c", &not_an_option(line)])
     }
 
     /// The shell executes the lines of the file `script`. A path with a slash,

@@ -135,7 +135,7 @@ pub fn add(
         // Its own transaction: what a process that dies has written before there is a state
         // would be taken for another tool's.
         drop(txn);
-        prepare_stream(workdir, who, waiting, folder)?;
+        prepare_stream(workdir, who, waiting, folder, None)?;
         txn = Txn::begin(workdir, who, waiting)?;
     }
     let (mut lines, mut ids) = (Vec::with_capacity(tasks.lines.len() * 2), Ids::default());

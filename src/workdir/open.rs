@@ -101,6 +101,12 @@ fn check_may_begin(dir: &Arc<dyn Dir>, path: &Path) -> Result<()> {
         // What is missing is reported where it is needed.
         return Ok(());
     }
+    if is_there(NODES, |name| {
+        DONE.strip_prefix(NODES) == Some(&format!("/{name}"))
+    })? {
+        // A start had begun, in which a handler of the user may have made files.
+        return Ok(());
+    }
     let is_pytaskfarmers = [TOPROCESS, FINISHED, FAILED]
         .iter()
         .any(|name| names.iter().any(|there| there == name));

@@ -42,10 +42,10 @@ fn the_command_lines_of_pytaskfarmer_work_as_they_are() {
 fn an_unknown_runner_or_task_list_handler_is_an_error_that_names_what_exists() {
     for flag in ["-r", "--runner", "-t", "--tasklist"] {
         let farm = Farm::of("true\n");
-        farm.farm(&format!("{flag} shifter"))
+        farm.farm(&format!("{flag} defalt"))
             .run()
             .exits(2)
-            .says(&["shifter", "default"]);
+            .says(&["'defalt'; did you mean 'default'? Known are default"]);
         assert!(!farm.path("w/finished").exists(), "nothing was started");
     }
 }

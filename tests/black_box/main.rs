@@ -49,6 +49,7 @@ mod reset;
 mod resume;
 mod retries;
 mod retry;
+mod runners;
 mod seeing;
 mod start_rate;
 mod status;

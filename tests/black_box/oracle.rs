@@ -13,7 +13,7 @@ use serde_json::Value;
 use crate::harness::{Farm, is_alive, skip, tasks, until};
 
 /// Where PyTaskFarmer is installed; `None` without Python, pip or the network.
-fn oracle() -> Option<&'static Path> {
+pub(crate) fn oracle() -> Option<&'static Path> {
     static ORACLE: OnceLock<Option<PathBuf>> = OnceLock::new();
     let install = || {
         let dir = Path::new(env!("CARGO_TARGET_TMPDIR")).join("PyTaskFarmer-0.1.0");
@@ -39,7 +39,7 @@ fn oracle() -> Option<&'static Path> {
     dir
 }
 
-fn python(farm: &Farm, oracle: &Path) -> Command {
+pub(crate) fn python(farm: &Farm, oracle: &Path) -> Command {
     // What it makes others could write otherwise, where that is usual.
     let mut python = Command::new("sh");
     python.args(["-c", "umask 022; exec python3 \"$@\"", "python3"]);

@@ -324,6 +324,7 @@ fn the_picture_of_the_dependencies_is_what_the_source_uses() {
     let parts = [
         "add",
         "completions",
+        "defined",
         "edit",
         "on_hosts",
         "options",

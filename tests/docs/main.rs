@@ -314,6 +314,7 @@ fn header() -> Header {
             gpus: vec!["0".into()],
             cpus: Some("0-3".into()),
         }],
+        runner: Some("apptainer".into()),
         at: 1,
         pytf: "0".into(),
         labels: vec!["a".into()],

@@ -381,6 +381,7 @@ impl Farmer {
                 pytf: String::new(),
                 cpus: None,
                 memory: None,
+                runner: None,
             }
         };
         let feeds = matches!(plan.source, Source::Stream(_));
@@ -965,6 +966,7 @@ fn source(list: &ListFile) -> ListSource<'_> {
     ListSource {
         list,
         folder: None,
+        runner: None,
         edits: EDITS,
     }
 }
@@ -988,7 +990,7 @@ fn prelude(workdir: &Workdir, plan: &Plan, waiting: &mut SimWaiting) -> Result<(
             }
         },
         Source::Stream(_) => {
-            prepare_stream(workdir, "a start", waiting, None)?;
+            prepare_stream(workdir, "a start", waiting, None, None)?;
         }
     }
     for farmer in membership::present(&workdir.dir)? {

@@ -78,6 +78,9 @@ impl Attributes {
             Key::After => self.after = values::names(value)?,
             Key::AfterAny => self.after_any = values::names(value)?,
             Key::Creates => self.creates = Some(value.to_owned()),
+            Key::Runner => self.runner = Some(value.to_owned()),
+            Key::Nodes => self.nodes = Some(values::nodes(value)?),
+            Key::Ntasks => self.ntasks = Some(values::ntasks(value)?),
             Key::Stage | Key::StageOk => {
                 let number = value
                     .parse()
@@ -130,6 +133,9 @@ impl Attributes {
             (Key::After, list(&self.after)),
             (Key::AfterAny, list(&self.after_any)),
             (Key::Creates, self.creates.clone()),
+            (Key::Runner, self.runner.clone()),
+            (Key::Nodes, number(self.nodes)),
+            (Key::Ntasks, number(self.ntasks)),
             (
                 Key::Stage,
                 stage_of(false).map(|stage| stage.number.to_string()),
@@ -338,6 +344,10 @@ mod tests {
             (r#"creates=a\ b"'\$"'#'"#, r"creates=$'a\x20b\x27\x24\x23'"),
             (r"creates=$'\t\x41'", r"creates=$'\x09A'"),
             ("creates=ö#", "creates=$'ö\\x23'"),
+            (
+                "ntasks=8 nodes=2 runner=srun",
+                "runner=srun nodes=2 ntasks=8",
+            ),
             ("stage-ok=2", "stage-ok=2"),
             ("priority=0", ""),
         ] {
@@ -377,7 +387,7 @@ mod tests {
             ("name=a,b", 5, "no comma"),
             ("after=a,,b", 6, "a name is empty"),
             ("retries=-1", 8, "from 0 to 1000"),
-            ("nodes=2", 0, "'nodes' is not supported yet"),
+            ("nodes=0", 6, "a whole number from 1"),
         ] {
             let Wrong { at: place, what } = Attributes::parse(text.as_bytes()).unwrap_err();
             assert_eq!(place, at, "{text}: {what}");
@@ -421,6 +431,7 @@ mod tests {
             names(),
             of(texts()),
             stage,
+            (of(texts()), of(1..=65_536u32), of(1..=65_536u32)),
         );
         let tries = (of(0..=1000u32), proptest::sample::subsequence(causes, 0..6));
         (needs, place, tries).prop_map(|(needs, place, tries)| Attributes {
@@ -437,6 +448,9 @@ mod tests {
             after_any: place.4,
             creates: place.5,
             stage: place.6,
+            runner: place.7.0,
+            nodes: place.7.1,
+            ntasks: place.7.2,
             retries: tries.0,
             retry_on: tries.1,
         })

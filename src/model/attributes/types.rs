@@ -30,6 +30,12 @@ pub struct Attributes {
     pub after_any: Vec<String>,
     /// Where this file exists the task is finished without a start (`creates`).
     pub creates: Option<String>,
+    /// The runner that makes a process of it (`runner`).
+    pub runner: Option<String>,
+    /// Number of nodes of its step (`nodes`).
+    pub nodes: Option<u32>,
+    /// Number of MPI ranks of its step (`ntasks`).
+    pub ntasks: Option<u32>,
     /// Number of barriers above it; no number is 0 (`stage`, `stage-ok`).
     pub stage: Stage,
 }

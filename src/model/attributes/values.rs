@@ -30,6 +30,20 @@ pub fn gpus(text: &str) -> Result<u32, String> {
     })
 }
 
+/// The number of nodes of a task.
+pub fn nodes(text: &str) -> Result<u32, String> {
+    whole(text, 1, "the number of nodes of a task", |_| {
+        "a task cannot have part of a node: use ntasks=".to_owned()
+    })
+}
+
+/// The number of MPI ranks of a task.
+pub fn ntasks(text: &str) -> Result<u32, String> {
+    whole(text, 1, "the number of MPI ranks of a task", |_| {
+        "there is no part of a rank".to_owned()
+    })
+}
+
 /// A whole number; `cure` says what to do about a fraction below 1.
 pub fn whole(
     text: &str,

@@ -30,6 +30,12 @@ pub enum Key {
     AfterAny,
     /// `creates`
     Creates,
+    /// `runner`
+    Runner,
+    /// `nodes`
+    Nodes,
+    /// `ntasks`
+    Ntasks,
     /// `stage`
     Stage,
     /// `stage-ok`
@@ -37,7 +43,7 @@ pub enum Key {
 }
 
 /// The stored forms, in the order of [`Key`].
-const STORED: [(&str, Key); 14] = [
+const STORED: [(&str, Key); 17] = [
     ("cpus", Key::Cpus),
     ("gpus", Key::Gpus),
     ("mem", Key::Mem),
@@ -50,6 +56,9 @@ const STORED: [(&str, Key); 14] = [
     ("after", Key::After),
     ("after-any", Key::AfterAny),
     ("creates", Key::Creates),
+    ("runner", Key::Runner),
+    ("nodes", Key::Nodes),
+    ("ntasks", Key::Ntasks),
     ("stage", Key::Stage),
     ("stage-ok", Key::StageOk),
 ];
@@ -76,9 +85,6 @@ const ELSEWHERE: [(&str, &str); 11] = [
     ("depends", "after"),
 ];
 
-/// Words that will have a meaning.
-const LATER: [&str; 3] = ["runner", "nodes", "ntasks"];
-
 impl Key {
     /// The word of the stored form.
     pub fn word(self) -> &'static str {
@@ -99,9 +105,6 @@ impl Key {
             return Ok(key);
         }
         let bare = word.strip_prefix("--").unwrap_or(word);
-        if LATER.contains(&bare) {
-            return Err(format!("'{bare}' is not supported yet"));
-        }
         let near = ELSEWHERE.iter().find(|(there, _)| *there == bare);
         let near = near.map(|(_, ours)| *ours);
         if let Some(known) = near.or_else(|| nearest(bare, Self::words())) {
@@ -122,8 +125,11 @@ impl Key {
 
     /// Whether its value is a whole number.
     pub fn is_number(self) -> bool {
-        use Key::{Cpus, Gpus, Priority, Retries, Stage, StageOk};
-        matches!(self, Cpus | Gpus | Priority | Retries | Stage | StageOk)
+        use Key::{Cpus, Gpus, Nodes, Ntasks, Priority, Retries, Stage, StageOk};
+        matches!(
+            self,
+            Cpus | Gpus | Priority | Retries | Nodes | Ntasks | Stage | StageOk
+        )
     }
 
     /// The words that users write, shortest forms first.
@@ -166,8 +172,8 @@ mod tests {
             ("memory", "did you mean 'mem'?"),
             ("retry_on", "did you mean 'retry-on'?"),
             ("walltime", "did you mean 'time'?"),
-            ("runner", "'runner' is not supported yet"),
-            ("--ntasks", "'ntasks' is not supported yet"),
+            ("runer", "did you mean 'runner'?"),
+            ("--ntask", "did you mean 'ntasks'?"),
             ("colour", "the words are cpus, gpus, mem"),
         ] {
             let what = Key::of(word).unwrap_err();

@@ -33,6 +33,27 @@ pub struct Dialect {
     /// The names of the variables that tasks inherit. Without them nothing is said about
     /// variables.
     pub variables: Option<Arc<HashSet<String>>>,
+    /// Judges the runners of tasks; none: nothing is known of them here.
+    pub runners: Option<RunnerCheck>,
+}
+
+/// Says why a task with these attributes has no runner.
+#[derive(Clone)]
+pub struct RunnerCheck(Arc<CheckRunner>);
+
+impl RunnerCheck {
+    /// Judges by this function, whose error is a sentence.
+    pub fn new(check: impl Fn(&Attributes) -> Result<(), String> + Send + Sync + 'static) -> Self {
+        Self(Arc::new(check))
+    }
+}
+
+type CheckRunner = dyn Fn(&Attributes) -> Result<(), String> + Send + Sync;
+
+impl std::fmt::Debug for RunnerCheck {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("RunnerCheck")
+    }
 }
 
 impl Default for Dialect {
@@ -43,6 +64,7 @@ impl Default for Dialect {
             has_barriers: true,
             attributes: Attributes::default(),
             variables: None,
+            runners: None,
         }
     }
 }
@@ -78,6 +100,14 @@ impl Dialect {
             plain,
             variables: Some(Arc::new(names.collect())),
             ..Self::default()
+        }
+    }
+
+    /// Whether a task with these attributes has a runner. The error is a sentence.
+    pub(super) fn check_runner(&self, attributes: &Attributes) -> Result<(), String> {
+        match &self.runners {
+            Some(RunnerCheck(check)) => check(attributes),
+            None => Ok(()),
         }
     }
 

@@ -229,7 +229,7 @@ const WRONG_WORDS: &[Refused] = &[
         1,
         "did you mean 'cpus'?",
     ),
-    ("a #PYTF runner=srun", 1, 9, "'runner' is not supported yet"),
+    ("a #PYTF nodes=none", 1, 15, "a whole number from 1"),
     ("a #PYTF:", 1, 3, "without a colon"),
 ];
 

@@ -27,7 +27,7 @@ use super::foreign_syntax::{self, Suspicion};
 use super::setup;
 use super::shell_text::comment;
 use super::template::Tasks;
-pub use dialect::{Dialect, NameScope};
+pub use dialect::{Dialect, NameScope, RunnerCheck};
 use directives::{Directives, Said, Wrong, directive, is_nearly_one, trailing};
 pub use error::ListError;
 pub use names::check_added;
@@ -280,6 +280,8 @@ impl Parser {
             emit(task);
             return Ok(());
         }
+        let runner = self.dialect.check_runner(attributes);
+        runner.map_err(|what| self.wrong(Wrong { at: 0, what }, seen))?;
         let place = self.place(0, seen);
         self.names.note(attributes, place, self.dialect.names)?;
         // What looks like attributes belongs to the command.
@@ -397,6 +399,8 @@ impl Parser {
         );
         let at = own.map_or(0, |(_, at)| at);
         let stored = joined(&around, stored);
+        let runner = self.dialect.check_runner(attributes);
+        runner.map_err(|what| self.wrong(Wrong { at, what }, seen))?;
         let place = self.place(at, seen);
         self.names.note(attributes, place, self.dialect.names)?;
         let is_suspect = true;

@@ -21,6 +21,10 @@ use crate::workdir::state::ListIdentity;
 
 /// The bytes of a list, and an identity that changes with them.
 pub trait Bytes: Send + Sync {
+    /// Makes them, where that takes a while: called before the lock is taken.
+    fn load(&self) -> io::Result<()> {
+        Ok(())
+    }
     /// Reads some bytes at an offset; 0 at the end.
     fn read_at(&self, buf: &mut [u8], offset: u64) -> io::Result<usize>;
     /// The identity of the file now, from stat(2).
@@ -174,6 +178,11 @@ impl ListFile {
         parsed?;
         done?;
         Ok(parser.remarks())
+    }
+
+    /// Makes its bytes, where that takes a while.
+    pub(super) fn load(&self) -> Result<(), ListFailure> {
+        self.bytes.load().map_err(|error| self.unreadable(error))
     }
 
     /// All its bytes, read once.
@@ -338,6 +347,7 @@ mod tests {
         let source = ListSource {
             list,
             folder: None,
+            runner: None,
             edits,
         };
         prepare(&dir.into(), "test", &mut Now, source).map(drop)

@@ -35,6 +35,8 @@ pub struct ListSource<'a> {
     pub list: &'a ListFile,
     /// The folder in which this process was started: a new workdir records it.
     pub folder: Option<&'a str>,
+    /// The runner of this process, unless it is the default one: so does a new workdir.
+    pub runner: Option<&'a str>,
     /// Which changes of the list are accepted.
     pub edits: EditPolicy,
 }
@@ -49,6 +51,7 @@ pub fn prepare(
     let ListSource {
         list,
         folder,
+        runner,
         edits,
     } = source;
     // Read without the lock: most processes find everything done. What cannot be understood is
@@ -57,6 +60,7 @@ pub fn prepare(
     if seen.is_some_and(|state| state.list.as_ref() == Some(&list.identity)) {
         return Ok(Prepared::default());
     }
+    list.load()?;
     let mut txn = Txn::begin(workdir, who, waiting)?;
     if txn.state().list.as_ref() == Some(&list.identity) {
         return Ok(Prepared::default());
@@ -73,6 +77,10 @@ pub fn prepare(
     txn.state_mut().list = Some(list.identity.clone());
     if prepared.is_new {
         txn.state_mut().folder = folder.map(str::to_owned);
+    }
+    // Tasks may have been added before the first process was started.
+    if txn.state().began == 0 {
+        txn.state_mut().runner = runner.map(str::to_owned);
     }
     let mut act = Act::Prepare;
     if prepared.is_new && !prepared.imported {
@@ -105,15 +113,20 @@ fn check_never_used(dir: &Arc<dyn Dir>) -> Result<()> {
 }
 
 /// Makes the workdir ready for tasks that are of no list: they come from a stream, or are
-/// added. `folder` as for a list.
+/// added. `folder` and `runner` as for a list.
 pub fn prepare_stream(
     workdir: &Workdir,
     who: &str,
     waiting: &mut dyn Waiting,
     folder: Option<&str>,
+    runner: Option<&str>,
 ) -> Result<Prepared> {
     let mut txn = Txn::begin(workdir, who, waiting)?;
     if txn.state().seq > 0 {
+        if txn.state().began == 0 && runner.is_some() {
+            txn.state_mut().runner = runner.map(str::to_owned);
+            txn.commit(Act::Prepare)?;
+        }
         return Ok(Prepared::default());
     }
     check_never_used(&workdir.dir).map_err(|error| txn.verdict(error))?;
@@ -125,6 +138,7 @@ pub fn prepare_stream(
         }
     }
     txn.state_mut().folder = folder.map(str::to_owned);
+    txn.state_mut().runner = runner.map(str::to_owned);
     txn.commit(Act::Prepare)?;
     Ok(Prepared {
         is_new: true,

@@ -243,6 +243,10 @@ pub struct State {
     /// The folder in which the run was first started.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub folder: Option<String>,
+    /// The runner with which the run was first started (`--runner`), unless it was the default
+    /// one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub runner: Option<String>,
     /// Files that still have to take their place.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub renames: Vec<Rename>,
