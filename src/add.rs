@@ -18,6 +18,7 @@ use pytf::model::escape::escape;
 use pytf::model::figures::grouped;
 use pytf::model::ids::Ids;
 use pytf::model::tasklist::Dialect;
+use pytf::model::tasklist::handlers::Handler;
 use pytf::ui::progress::warn;
 use pytf::ui::summary::quoted;
 use pytf::workdir::add::{NewTasks, add as add_to};
@@ -65,9 +66,10 @@ fn read(args: &Add) -> Result<NewTasks, ListFailure> {
     let dialect = Dialect::of(args.plain, std::env::vars_os().map(|(name, _)| name));
     let said = args.said.attributes().map_err(ListFailure::Refused)?;
     let dialect = dialect.of_added().with(said);
+    let handler = Handler::named(&args.tasklist).unwrap_or_default();
     match args.source() {
-        NewTasksFrom::Stdin => NewTasks::of_stream(io::stdin(), "standard input", &dialect),
-        NewTasksFrom::File(path) => of_file(&path, &dialect),
+        NewTasksFrom::Stdin => of_stream(io::stdin(), "standard input", &dialect, handler),
+        NewTasksFrom::File(path) => of_file(&path, &dialect, handler),
         NewTasksFrom::Commands(commands) => {
             commands.iter().try_for_each(refuse_list)?;
             NewTasks::of_commands(&commands, &dialect)
@@ -75,8 +77,31 @@ fn read(args: &Add) -> Result<NewTasks, ListFailure> {
     }
 }
 
+/// The tasks of a stream.
+fn of_stream(
+    mut stream: impl io::Read,
+    name: &str,
+    dialect: &Dialect,
+    handler: &Handler,
+) -> Result<NewTasks, ListFailure> {
+    let Some(translate) = handler.translate else {
+        return NewTasks::of_stream(stream, name, dialect);
+    };
+    let mut text = Vec::new();
+    let read = stream.read_to_end(&mut text);
+    read.map_err(|source| ListFailure::Unreadable {
+        list: name.to_owned(),
+        source,
+    })?;
+    let made = translate(&dialect.list(&text, name)).map_err(|source| ListFailure::Wrong {
+        list: name.to_owned(),
+        source,
+    })?;
+    NewTasks::of_made(&made, name, dialect)
+}
+
 /// The tasks of a list. One that is being written is read again, for a short while.
-fn of_file(path: &Path, dialect: &Dialect) -> Result<NewTasks, ListFailure> {
+fn of_file(path: &Path, dialect: &Dialect, handler: &Handler) -> Result<NewTasks, ListFailure> {
     let unreadable = |source| {
         let list = path.display().to_string();
         ListFailure::Unreadable { list, source }
@@ -84,10 +109,17 @@ fn of_file(path: &Path, dialect: &Dialect) -> Result<NewTasks, ListFailure> {
     for nth in 1.. {
         let Some(list) = ListFile::at(path).map_err(unreadable)? else {
             let stream = std::fs::File::open(path).map_err(unreadable)?;
-            return NewTasks::of_stream(stream, &path.display().to_string(), dialect);
+            return of_stream(stream, &path.display().to_string(), dialect, handler);
         };
         ListFile::refuse_file_of_workdir(path)?;
-        match NewTasks::of_list(&list.read_as(&dialect.of_added())) {
+        let list = list.read_as(&dialect.of_added());
+        let read = match handler.translate {
+            None => NewTasks::of_list(&list),
+            Some(_) => list
+                .contents()
+                .and_then(|text| of_stream(&*text, &path.display().to_string(), dialect, handler)),
+        };
+        match read {
             Err(ListFailure::Changing { .. }) if nth < LIST_READS => {
                 let _ = never::<()>().recv_timeout(LIST_PAUSE);
             }

@@ -2,6 +2,7 @@
 
 mod add;
 mod completions;
+mod convert;
 mod defined;
 mod edit;
 mod on_hosts;
@@ -105,6 +106,7 @@ fn run(mut command: Command) -> RunExit {
         Command::Run(_) | Command::Check(_) => RunExit::Usage,
         Command::Log(args) => log(&args),
         Command::Retry(args) => reported(retry_failed(&args), &args.workdir),
+        Command::Convert(args) => reported(convert::convert(&args), Path::new("")),
         Command::Add(args) => reported(add::add(&args), &args.workdir),
         Command::Pause(args) => ordered(Ok(Order::Pause { stop: args.stop }), &args.workdir),
         Command::Resume(args) => ordered(Ok(Order::Resume), &args.workdir),
@@ -142,8 +144,13 @@ fn reported(done: Result<RunExit, StartError>, workdir: &Path) -> RunExit {
 
 /// Prints to standard output; the status to end with.
 fn say(text: &str) -> RunExit {
+    write(text.as_bytes())
+}
+
+/// The same for any bytes.
+fn write(text: &[u8]) -> RunExit {
     let mut stdout = std::io::stdout();
-    let done = stdout.write_all(text.as_bytes());
+    let done = stdout.write_all(text);
     printed(done.and_then(|()| stdout.flush()))
 }
 

@@ -23,6 +23,7 @@ pub(super) const COMMANDS: &[&str] = &[
     "run",
     "check",
     "add",
+    "convert",
     "wait",
     "pause",
     "resume",

@@ -340,8 +340,8 @@ pub struct FarmArgs {
 
     /// Read each line of the list as one task, as it is
     ///
-    /// Without it, a list with directives of other tools is refused, since they would be
-    /// ignored, and a line that ends with a backslash continues in the next line.
+    /// Without it, a list with marks of another tool is read as that tool reads it, or refused,
+    /// and a line that ends with a backslash continues in the next line.
     #[arg(long, env = "PYTF_PLAIN", value_parser = BoolishValueParser::new(),
           help_heading = WORKDIR)]
     pub plain: bool,
@@ -418,8 +418,9 @@ pub struct FarmArgs {
 
     /// What makes the tasks of the list ('pytf handlers')
     ///
-    /// The default is one command per line. 'pytf handlers' lists the others: those that are
-    /// part of pytf, and those that INI files define, as for PyTaskFarmer.
+    /// The default is one command per line; a list of disBatch or another tool is recognized by its
+    /// marks, if it has any, and pytf says so. 'pytf handlers' lists the others: those that are
+    /// part of pytf, such as disbatch, and those that INI files define, as for PyTaskFarmer.
     #[arg(short, long, env = "PYTF_TASKLIST", value_name = "NAME", default_value = "default",
           help_heading = ADVANCED)]
     pub tasklist: String,

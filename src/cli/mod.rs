@@ -22,6 +22,7 @@ mod view;
 use std::ffi::OsString;
 use std::path::PathBuf;
 
+use clap::builder::PossibleValuesParser;
 use clap::error::ErrorKind;
 use clap::parser::ValueSource;
 use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum};
@@ -38,6 +39,7 @@ pub use self::view::{Export, Format, Report, Status, Timeline, Wait, Watch};
 use crate::VERSION;
 use crate::model::ids::Ids;
 use crate::model::task::TaskId;
+use crate::model::tool::Tool;
 
 /// What the user asks for.
 #[derive(Clone, Debug)]
@@ -113,6 +115,7 @@ pub enum Command {
     Log(Log),
     Retry(Retry),
     Add(Add),
+    Convert(Convert),
     Pause(Pause),
     Resume(Resume),
     Drain(Drain),
@@ -171,6 +174,7 @@ impl Command {
             | Self::Devices(_)
             | Self::Runners(_)
             | Self::Handlers(_)
+            | Self::Convert(_)
             | Self::Completions(_) => None,
         }
     }
@@ -275,6 +279,26 @@ pub struct Handlers {
     /// An INI file that defines handlers
     #[arg(long, env = "PYTF_CONFIG", value_name = "FILE")]
     pub config: Vec<PathBuf>,
+}
+
+/// Write the list of another tool as a list of pytf.
+///
+/// It is written to standard output, and means the same. Without --from the list is recognized by
+/// its marks; a list without any is written as it is.
+#[derive(Clone, Debug, Args)]
+pub struct Convert {
+    /// The list; - is standard input
+    pub list: PathBuf,
+    /// The tool whose list it is
+    ///
+    /// disbatch, runtask, greasy, launcher, pylauncher, swarm, dsq or parallel.
+    #[arg(long, value_name = "NAME", hide_possible_values = true,
+          value_parser = PossibleValuesParser::new(Tool::ALL.map(Tool::name)))]
+    pub from: Option<String>,
+    /// What is written: a list of pytf
+    #[arg(long, value_name = "NAME", default_value = "pytf", value_parser = ["pytf"],
+          hide_possible_values = true)]
+    pub to: String,
 }
 
 /// Make a shell complete options, workdirs and ids of failed tasks.

@@ -4,9 +4,11 @@ use std::ffi::OsString;
 use std::path::PathBuf;
 
 use clap::Args;
+use clap::builder::PossibleValuesParser;
 
 use crate::model::attributes::{Attributes, Key};
 use crate::model::ids::Ids;
+use crate::model::tasklist::handlers::HANDLERS;
 
 /// Add tasks to a run, whether processes work on it or not.
 ///
@@ -31,6 +33,12 @@ pub struct Add {
     /// As for a list that is run with --plain.
     #[arg(long)]
     pub plain: bool,
+    /// How the list is read
+    ///
+    /// As for a list that is run with --tasklist.
+    #[arg(short, long, value_name = "NAME", default_value = "default", hide_possible_values = true,
+          value_parser = PossibleValuesParser::new(HANDLERS.iter().map(|known| known.name)))]
+    pub tasklist: String,
     /// What is said of each of the tasks.
     #[command(flatten)]
     pub said: Box<Said>,

@@ -30,6 +30,7 @@ use crate::model::escape::{clip, escape};
 use crate::model::figures::grouped;
 use crate::model::task::{Task, TaskId, fingerprint};
 use crate::model::tasklist::{Dialect, Occurrences, Parser};
+use crate::model::tool::Translation;
 use crate::runner::chosen::Runners;
 use crate::runner::direct::is_taken;
 use crate::runner::shell::Kind;
@@ -196,9 +197,16 @@ fn how(runner: &mut Runner, wrapping: &Wrapping, id: TaskId, task: &[u8]) -> How
     }
 }
 
+/// The text of a task list.
+enum Text {
+    AsItIs(Vec<u8>),
+    /// It was made of a list of another tool.
+    Made(Translation),
+}
+
 /// A task list as a farm on this node reads it.
 struct List {
-    bytes: Vec<u8>,
+    text: Text,
     dialect: Dialect,
     node: Node,
 }
@@ -207,18 +215,26 @@ impl List {
     /// Reads it. A FIFO is not read: that would empty it.
     fn read(options: &Options) -> Result<Self, StartError> {
         let env = task_variables(options);
-        let dialect = Dialect::of(options.plain, env.iter().map(|(name, _)| name.clone()));
+        let dialect = options.dialect(env.iter().map(|(name, _)| name.clone()));
         let refused = |why| Err(ListFailure::Refused(why).into());
         let maker = Maker::choose(&options.handler, &options.workdir)?;
         let runners = Runners::choose(&options.runner)?;
         let dialect = judging(dialect, &runners);
-        let (bytes, dialect) = match Source::open(options, &maker, dialect)? {
-            Source::File(list) => (list.contents()?, list.dialect().clone()),
+        let (text, dialect) = match Source::open(options, &maker, dialect)? {
+            Source::File(list) => {
+                // What is wrong with it is told by reading it again, but whose list it is.
+                let _ = list.check();
+                let text = match list.translation() {
+                    Some(made) => Text::Made(made.clone()),
+                    None => Text::AsItIs(list.contents()?),
+                };
+                (text, list.dialect().clone())
+            }
             Source::Stream(None, dialect) => {
                 let mut bytes = Vec::new();
                 let read = std::io::stdin().read_to_end(&mut bytes);
                 read.map_err(|error| StartError::System("read standard input", error))?;
-                (bytes, dialect)
+                (Text::AsItIs(bytes), dialect)
             }
             Source::Stream(Some(path), _) => {
                 let path = path.display();
@@ -232,7 +248,7 @@ impl List {
         };
         let node = Node::read(options, env, runners)?;
         Ok(Self {
-            bytes,
+            text,
             dialect,
             node,
         })
@@ -259,12 +275,21 @@ impl List {
             see(number.get(), TaskId(id), task);
             id += 1;
         };
-        for line in self.bytes.split_inclusive(|&byte| byte == b'\n') {
+        let (text, lines, notes) = match &self.text {
+            Text::AsItIs(text) => (text, None, None),
+            Text::Made(made) => (&made.text, Some(&made.lines), Some(&made.notes)),
+        };
+        for (nth, line) in text.split_inclusive(|&byte| byte == b'\n').enumerate() {
+            if let Some(number) = lines.and_then(|lines| lines.get(nth)) {
+                parser.next_line_is(*number);
+            }
             number.set(parser.lines() + 1);
             parser.feed(line, &mut emit).map_err(wrong)?;
         }
         parser.finish(&mut emit).map_err(wrong)?;
-        Ok((parser.remarks().messages(), id))
+        let mut remarks = parser.remarks();
+        remarks.notes = notes.cloned().unwrap_or_default();
+        Ok((remarks.messages(), id))
     }
 }
 

@@ -14,7 +14,9 @@ use crate::model::devices::Gpus;
 use crate::model::failure_limit::FailureLimit;
 use crate::model::logs::LogMode;
 use crate::model::retry::RetryRule;
+use crate::model::tasklist::Dialect;
 use crate::model::template::Template;
+use crate::model::tool::NodeCommands;
 use crate::runner::chosen::RunnerChoice;
 use crate::workdir::mechanism::Mechanism;
 
@@ -199,6 +201,17 @@ pub struct DeviceOptions {
     pub cpus_per_task: Option<u32>,
     /// How slots are bound to CPUs; none: chosen by what is there.
     pub bind: Option<Bind>,
+}
+
+impl Options {
+    /// How the list is read where tasks have variables of these names.
+    pub(super) fn dialect(&self, names: impl Iterator<Item = OsString>) -> Dialect {
+        let node = NodeCommands {
+            setup: self.node_setup.is_some(),
+            teardown: self.node_teardown.is_some(),
+        };
+        Dialect::of(self.plain, names).with_node(node)
+    }
 }
 
 /// How slots are bound to CPUs.

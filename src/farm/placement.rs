@@ -86,9 +86,11 @@ impl Placement {
 
     /// Whether the class may run on this node, by its name.
     fn may_run(&self, class: &Class) -> bool {
-        class.node.as_deref().is_none_or(|wanted| {
+        let is_here = |wanted: &str| {
             self.labels.contains(wanted) || WildMatch::new(wanted).matches(&self.node)
-        })
+        };
+        let node = class.node.as_deref();
+        node.is_none_or(|wanted| wanted.split(',').any(is_here))
     }
 
     fn has_room(&self, needs: &Needs) -> bool {

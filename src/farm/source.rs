@@ -49,14 +49,16 @@ impl Source {
                 Maker::Own => Ok(Self::Stream(Some(path.clone()), dialect.of_stream())),
                 Maker::Translate(translate) => {
                     let stream = File::open(path).map_err(unreadable)?;
-                    let list = translated_list::of_stream(path, stream, *translate)?;
-                    Ok(Self::File(list.read_as(&dialect)))
+                    let list = translated_list::of_stream(path, stream, &dialect, *translate)?;
+                    Ok(Self::File(list))
                 }
                 _ => Err(needs_file(&path.display().to_string())),
             };
         };
         let list = match maker {
-            Maker::Translate(translate) => translated_list::of_file(&file, *translate)?,
+            Maker::Translate(translate) => {
+                return translated_list::of_file(&file, &dialect, *translate).map(Self::File);
+            }
             maker => match maker.list_of(&file, &options.workdir)? {
                 None => file,
                 Some((list, plain)) => {
@@ -74,8 +76,7 @@ impl Source {
             Maker::Own => Ok(Self::Stream(None, dialect.of_stream())),
             Maker::Translate(translate) => {
                 let (path, stdin) = (Path::new(NAME), std::io::stdin());
-                let list = translated_list::of_stream(path, stdin, *translate)?;
-                Ok(Self::File(list.read_as(&dialect)))
+                translated_list::of_stream(path, stdin, &dialect, *translate).map(Self::File)
             }
             _ => Err(needs_file(NAME)),
         }

@@ -43,7 +43,7 @@ pub fn run(options: &Options) -> Result<RunExit, StartError> {
     let names = env.iter().map(|(name, _)| name.clone());
     let maker = Maker::choose(&options.handler, &options.workdir)?;
     let runners = Runners::choose(&options.runner)?;
-    let dialect = judging(Dialect::of(options.plain, names), &runners);
+    let dialect = judging(options.dialect(names), &runners);
     // What a class of the user makes in it must not be taken for files of others.
     let opened = maker.needs_workdir().then(|| open_workdir(options));
     let opened = opened.transpose()?;
@@ -81,7 +81,7 @@ pub fn prepare_for_others(options: &Options, who: &str) -> Result<Workdir, Start
     let names = task_variables(options).into_iter().map(|(name, _)| name);
     let maker = Maker::choose(&options.handler, &options.workdir)?;
     let runners = Runners::choose(&options.runner)?;
-    let dialect = judging(Dialect::of(options.plain, names), &runners);
+    let dialect = judging(options.dialect(names), &runners);
     let opened = maker.needs_workdir().then(|| open_workdir(options));
     let opened = opened.transpose()?;
     let source = Source::open(options, &maker, dialect)?;

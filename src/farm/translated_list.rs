@@ -7,7 +7,9 @@ use std::hash::{DefaultHasher, Hash, Hasher};
 use std::io::{self, Read};
 use std::path::Path;
 
+use crate::model::tasklist::Dialect;
 use crate::model::tasklist::handlers::Translate;
+use crate::model::tool::Translation;
 use crate::workdir::resume::{Bytes, ListFailure, ListFile};
 use crate::workdir::state::ListIdentity;
 
@@ -15,29 +17,44 @@ use crate::workdir::state::ListIdentity;
 const TRANSLATED: i64 = -2;
 
 /// The list that a handler makes of a file.
-pub(super) fn of_file(list: &ListFile, translate: Translate) -> Result<ListFile, ListFailure> {
-    of(list.path(), &list.contents()?, translate)
+pub(super) fn of_file(
+    list: &ListFile,
+    dialect: &Dialect,
+    translate: Translate,
+) -> Result<ListFile, ListFailure> {
+    of(list.path(), &list.contents()?, dialect, translate)
 }
 
 /// The list that a handler makes of a stream, which is read to its end.
 pub(super) fn of_stream(
     path: &Path,
     mut stream: impl Read,
+    dialect: &Dialect,
     translate: Translate,
 ) -> Result<ListFile, ListFailure> {
     let mut bytes = Vec::new();
     let read = stream.read_to_end(&mut bytes);
     read.map_err(|source| unreadable(path, source))?;
-    of(path, &bytes, translate)
+    of(path, &bytes, dialect, translate)
 }
 
-fn of(path: &Path, bytes: &[u8], translate: Translate) -> Result<ListFile, ListFailure> {
-    let text = translate(bytes).map_err(|source| ListFailure::Wrong {
-        list: path.display().to_string(),
-        source,
-    })?;
-    let list = ListFile::of(path, Box::new(Text(text)));
-    list.map_err(|source| unreadable(path, source))
+fn of(
+    path: &Path,
+    bytes: &[u8],
+    dialect: &Dialect,
+    translate: Translate,
+) -> Result<ListFile, ListFailure> {
+    let name = path.display().to_string();
+    let made = translate(&dialect.list(bytes, &name));
+    let made = made.map_err(|source| ListFailure::Wrong { list: name, source })?;
+    let list = ListFile::of(path, Box::new(Text::of(&made)));
+    let list = list.map_err(|source| unreadable(path, source))?;
+    // What was made has directives.
+    let dialect = Dialect {
+        plain: false,
+        ..dialect.clone()
+    };
+    Ok(list.read_as(&dialect).made(made))
 }
 
 fn unreadable(path: &Path, source: io::Error) -> ListFailure {
@@ -72,19 +89,22 @@ pub(super) fn mixed_with(of: &ListIdentity, means: &[u8]) -> ListIdentity {
     identity_of(&[&bytes, means].concat())
 }
 
-struct Text(Vec<u8>);
+/// The text of such a list: only its identity, since the list itself is at hand.
+struct Text(ListIdentity);
+
+impl Text {
+    fn of(list: &Translation) -> Self {
+        Self(identity_of(&list.text))
+    }
+}
 
 impl Bytes for Text {
-    fn read_at(&self, buf: &mut [u8], offset: u64) -> io::Result<usize> {
-        let rest = usize::try_from(offset).ok().and_then(|at| self.0.get(at..));
-        let rest = rest.unwrap_or_default();
-        let read = rest.len().min(buf.len());
-        buf[..read].copy_from_slice(&rest[..read]);
-        Ok(read)
+    fn read_at(&self, _: &mut [u8], _: u64) -> io::Result<usize> {
+        Ok(0)
     }
 
     fn identity(&self) -> io::Result<ListIdentity> {
-        Ok(identity_of(&self.0))
+        Ok(self.0.clone())
     }
 }
 
@@ -92,21 +112,26 @@ impl Bytes for Text {
 mod tests {
     use super::*;
     use crate::model::tasklist::ListError;
+    use crate::model::tool::List;
 
-    fn doubled(list: &[u8]) -> Result<Vec<u8>, ListError> {
-        if list.contains(&0) {
+    fn doubled(list: &List<'_>) -> Result<Translation, ListError> {
+        if list.text.contains(&0) {
             let (line, utf16) = (1, false);
             return Err(ListError::Nul { line, utf16 });
         }
-        Ok([list, list].concat())
+        Ok(Translation {
+            text: [list.text, list.text].concat(),
+            lines: vec![1, 1],
+            notes: Vec::new(),
+        })
     }
 
     #[test]
     fn the_tasks_are_those_that_the_handler_makes() {
         let path = Path::new("list");
-        let read = |list: &'static [u8]| of_stream(path, list, doubled);
+        let read = |list: &'static [u8]| of_stream(path, list, &Dialect::default(), doubled);
         let list = read(b"a\n").unwrap();
-        assert_eq!(list.contents().unwrap(), b"a\na\n");
+        assert_eq!(list.translation().unwrap().text, b"a\na\n");
         list.check().unwrap();
         let error = read(b"\0").err().unwrap().to_string();
         assert_eq!(

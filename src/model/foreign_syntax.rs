@@ -8,34 +8,44 @@
 use std::collections::HashSet;
 
 use super::shell_text::{Piece, comment, pieces};
+use super::tool::Tool;
 
 /// A mark of another tool in a line.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ForeignSyntax {
     /// Where it begins in the line, in bytes from 0.
     pub at: usize,
-    /// What it is and what to do.
+    /// What it is.
     pub what: String,
+    /// What to do, where the list is not read as one of the tool already.
+    pub how: String,
+    /// The mark itself, for a message.
+    pub shown: String,
+    /// The tool, where its lists are understood.
+    pub tool: Option<Tool>,
 }
 
 /// Comments that are directives to a tool, alone in a line or after a command.
-const DIRECTIVES: [(&str, &str); 6] = [
-    ("#DISBATCH", "disBatch"),
-    ("#HYPERSHELL", "HyperShell"),
-    ("#SWARM", "swarm"),
-    ("#METAQ", "METAQ"),
-    ("#HQ", "HyperQueue"),
-    ("#FLUX", "Flux"),
+const DIRECTIVES: [(&str, &str, Option<Tool>); 7] = [
+    ("#DISBATCH", "disBatch", Some(Tool::DisBatch)),
+    ("#HYPERSHELL", "HyperShell", None),
+    ("#SWARM", "swarm", Some(Tool::Swarm)),
+    ("#METAQ", "METAQ", None),
+    ("#HQ", "HyperQueue", None),
+    ("#FLUX", "Flux", None),
+    ("#LASTWORKER", "runtask", Some(Tool::Runtask)),
 ];
 /// Variables that only another farmer sets, by how their names begin.
-const FAMILIES: [(&str, &str); 5] = [
-    ("LAUNCHER_", "launcher"),
-    ("DISBATCH_", "disBatch"),
-    ("HQ_", "HyperQueue"),
-    ("PARALLEL_SEQ", "GNU parallel"),
-    ("PARALLEL_JOBSLOT", "GNU parallel"),
+const FAMILIES: [(&str, &str, Option<Tool>); 8] = [
+    ("LAUNCHER_", "launcher", Some(Tool::Launcher)),
+    ("DISBATCH_", "disBatch", Some(Tool::DisBatch)),
+    ("HQ_", "HyperQueue", None),
+    ("PARALLEL_SEQ", "GNU parallel", Some(Tool::Parallel)),
+    ("PARALLEL_JOBSLOT", "GNU parallel", Some(Tool::Parallel)),
+    ("SWARM_COMM_ID", "swarm", Some(Tool::Swarm)),
+    ("SWARM_PROC_ID", "swarm", Some(Tool::Swarm)),
+    ("SWARM_ARRAY_TASK_ID", "swarm", Some(Tool::Swarm)),
 ];
-const PLAIN: &str = "or run the list as it is with --plain";
 
 /// What a list may hold. It is checked for many lines at once: to search for a byte costs far
 /// less than to search for such parts, and most lists have none.
@@ -67,7 +77,7 @@ impl Suspicion {
 /// variables tasks will have.
 pub fn find(line: &[u8], is_set: &dyn Fn(&str) -> bool) -> Option<ForeignSyntax> {
     if line.first() == Some(&b'#') {
-        return directive(line).map(|what| ForeignSyntax { at: 0, what });
+        return directive(line, 0).or_else(|| interpreter(line));
     }
     prefix(line)
         .or_else(|| trailing(line))
@@ -75,8 +85,38 @@ pub fn find(line: &[u8], is_set: &dyn Fn(&str) -> bool) -> Option<ForeignSyntax>
         .or_else(|| variable(line, is_set))
 }
 
-/// What a comment that begins with the word of a directive means.
-fn directive(comment: &[u8]) -> Option<String> {
+impl ForeignSyntax {
+    /// A mark of a tool whose lists are understood.
+    fn of(tool: Tool, at: usize, shown: String, what: String) -> Self {
+        // It is a stream, or no list at all: else its list would have been recognized.
+        let how = format!(
+            "with --tasklist {} a list is read as its list, with --plain as it is",
+            tool.name()
+        );
+        let tool = Some(tool);
+        Self {
+            at,
+            what,
+            how,
+            shown,
+            tool,
+        }
+    }
+
+    /// A mark of another tool.
+    fn unknown(at: usize, shown: String, what: String, how: &str) -> Self {
+        Self {
+            at,
+            what,
+            how: format!("{how}or run the list as it is with --plain"),
+            shown,
+            tool: None,
+        }
+    }
+}
+
+/// What a comment at this place of a line means that begins with the word of a directive.
+fn directive(comment: &[u8], at: usize) -> Option<ForeignSyntax> {
     let is = |word: &str| {
         let rest = comment.strip_prefix(word.as_bytes());
         rest.is_some_and(|rest| {
@@ -84,53 +124,55 @@ fn directive(comment: &[u8]) -> Option<String> {
                 .is_none_or(|b| matches!(b, b' ' | b'\t' | b':'))
         })
     };
+    let mark = shown(comment);
     if comment.starts_with(b"#PYTF:") {
-        return Some("a directive is written #PYTF, without a colon".to_owned());
+        let what = format!("'{mark}' is not followed");
+        let how = "a directive is written #PYTF, without a colon; write it so, ";
+        return Some(ForeignSyntax::unknown(at, mark, what, how));
     }
-    let (_, tool) = DIRECTIVES.iter().find(|(word, _)| is(word))?;
-    let instead = instead(comment).map_or("remove it".to_owned(), |ours| format!("write {ours}"));
-    Some(format!(
-        "'{}' is a directive of {tool}, which pytf does not follow: {instead}, {PLAIN}",
-        shown(comment)
-    ))
+    let (_, name, tool) = DIRECTIVES.iter().find(|(word, ..)| is(word))?;
+    let what = format!("'{mark}' is a directive of {name}");
+    Some(if let Some(tool) = tool {
+        ForeignSyntax::of(*tool, at, mark, what)
+    } else {
+        let how = "pytf does not follow it: remove it, ";
+        ForeignSyntax::unknown(at, mark, what, how)
+    })
 }
 
-/// What of ours means the same as a directive of disBatch.
-fn instead(comment: &[u8]) -> Option<&'static str> {
-    let words = str::from_utf8(comment).ok()?.to_ascii_uppercase();
-    let words: Vec<&str> = words.split_whitespace().collect();
-    match words[..] {
-        ["#DISBATCH", "BARRIER", "CHECK", ..] => Some("'#PYTF barrier ok' in its place"),
-        ["#DISBATCH", "BARRIER", ..] => Some("'#PYTF barrier' in its place"),
-        ["#DISBATCH", "PREFIX", ..] => Some("'#PYTF prefix TEXT' in its place"),
-        ["#DISBATCH", "SUFFIX", ..] => Some("'#PYTF suffix TEXT' in its place"),
-        ["#DISBATCH", "REPEAT", ..] => Some("'#PYTF repeat i=FROM-TO COMMAND' in its place"),
-        _ => None,
-    }
+/// A first line by which GNU parallel runs the lines below as arguments of its command.
+fn interpreter(line: &[u8]) -> Option<ForeignSyntax> {
+    let has = |word: &str| memchr::memmem::find(line, word.as_bytes()).is_some();
+    let is_it =
+        line.starts_with(b"#!") && has("parallel") && (has("--shebang") || has("--hashbang"));
+    is_it.then(|| {
+        let mark = shown(line);
+        let what = format!(
+            "'{mark}' makes the lines below arguments of a command of GNU parallel, which pytf \
+             would take for commands"
+        );
+        let how = "run 'pytf -w DIR -- COMMAND :::: LIST' with a list without this line, ";
+        ForeignSyntax::unknown(0, mark, what, how)
+    })
 }
 
 /// GREASY's and pylauncher's forms, in front of a command.
 fn prefix(line: &[u8]) -> Option<ForeignSyntax> {
     let has = |end: &[u8]| memchr::memmem::find(line, end).map(|at| shown(&line[..at + 2]));
-    let of = |what| Some(ForeignSyntax { at: 0, what });
+    let of = |form: String, what: &str, tool: Tool| {
+        let what = format!("'{form}' says to {what}");
+        Some(ForeignSyntax::of(tool, 0, form, what))
+    };
     if let Some(form) = line.strip_prefix(b"[#").and_then(|_| has(b"#]")) {
-        return of(format!(
-            "'{form}' says to GREASY what the task waits for, which pytf does not follow: \
-             write '#PYTF name=NAME' behind that one and '#PYTF after=NAME' behind this, {PLAIN}"
-        ));
+        return of(form, "GREASY what the task waits for", Tool::Greasy);
     }
     if let Some(form) = line.strip_prefix(b"[@").and_then(|_| has(b"@]")) {
-        return of(format!(
-            "'{form}' says to GREASY where the task runs: write cd DIR && COMMAND, {PLAIN}"
-        ));
+        return of(form, "GREASY where the task runs", Tool::Greasy);
     }
     let digits = line.iter().take_while(|b| b.is_ascii_digit()).count();
     if digits > 0 && line.get(digits) == Some(&b',') && line.len() > digits + 1 {
-        return of(format!(
-            "'{}' says to pylauncher how many cores the task has: remove it and run with \
-             --cpus-per-task, {PLAIN}",
-            shown(&line[..=digits])
-        ));
+        let what = "pylauncher how many cores the task has";
+        return of(shown(&line[..=digits]), what, Tool::Pylauncher);
     }
     None
 }
@@ -140,17 +182,13 @@ fn trailing(line: &[u8]) -> Option<ForeignSyntax> {
     memchr::memchr(b'#', line)?;
     let at = comment(line)?;
     let comment = &line[at..];
-    let what = directive(comment).or_else(|| {
+    directive(comment, at).or_else(|| {
         is_runtask(comment).then(|| {
-            format!(
-                "'{}' is a tag of runtask (DistributedTaskQueue), which pytf does not follow: \
-                 write what sets up the shell into each line, and '#PYTF after=NAME' where a task \
-                 must wait, {PLAIN}",
-                shown(comment)
-            )
+            let mark = shown(comment);
+            let what = format!("'{mark}' is a tag of runtask (DistributedTaskQueue)");
+            ForeignSyntax::of(Tool::Runtask, at, mark, what)
         })
-    })?;
-    Some(ForeignSyntax { at, what })
+    })
 }
 
 /// `#!`, `#@2`, `#:group`, `#+group`, and several of them, up to the line's end.
@@ -176,36 +214,37 @@ fn macro_word(line: &[u8]) -> Option<ForeignSyntax> {
             let alone = (at == 0 || !is_word(line[at - 1]))
                 && line.get(end).is_none_or(|&b| !is_word(b) && b != b'=');
             if alone {
-                let what = replaced(word, "pylauncher");
-                return Some(ForeignSyntax { at, what });
+                let what = format!("'{word}' is replaced by pylauncher only: write $PYTF_TASK_ID");
+                let mark = word.to_owned();
+                return Some(ForeignSyntax::of(Tool::Pylauncher, at, mark, what));
             }
         }
     }
     let at = memchr::memmem::find(line, b"%TASKFARM_")?;
     let rest = &line[at + 1..];
     let len = rest.iter().take_while(|&&b| is_word(b)).count();
-    (rest.get(len) == Some(&b'%')).then(|| ForeignSyntax {
-        at,
-        what: replaced(&shown(&line[at..at + len + 2]), "TaskFarm"),
+    (rest.get(len) == Some(&b'%')).then(|| {
+        let mark = shown(&line[at..at + len + 2]);
+        let what = format!("'{mark}' is replaced by TaskFarm only");
+        ForeignSyntax::unknown(at, mark, what, "write $PYTF_TASK_ID, ")
     })
-}
-
-fn replaced(word: &str, tool: &str) -> String {
-    format!("'{word}' is replaced by {tool} only: write $PYTF_TASK_ID, {PLAIN}")
 }
 
 /// A variable of another task farmer that is not set.
 fn variable(line: &[u8], is_set: &dyn Fn(&str) -> bool) -> Option<ForeignSyntax> {
     unset(line, is_set).find_map(|(at, name)| {
-        let (_, tool) = FAMILIES
+        let (_, setter, tool) = FAMILIES
             .iter()
-            .find(|(family, _)| name.starts_with(family))?;
+            .find(|(family, ..)| name.starts_with(family))?;
+        let mark = format!("${name}");
         let what = format!(
-            "${name} is set by {tool} only: a task of pytf has $PYTF_TASK_ID, $PYTF_SLOT and \
-             $PYTF_NODE; {}",
-            PLAIN.replacen("or ", "", 1)
+            "{mark} is set by {setter} only: a task of pytf has $PYTF_TASK_ID, $PYTF_SLOT and \
+             $PYTF_NODE"
         );
-        Some(ForeignSyntax { at, what })
+        Some(match tool {
+            Some(tool) => ForeignSyntax::of(*tool, at, mark, what),
+            None => ForeignSyntax::unknown(at, mark, what, "write one of these, "),
+        })
     })
 }
 
@@ -294,7 +333,7 @@ mod tests {
 
     fn found(line: &str) -> Option<(usize, String)> {
         let is_set = |name: &str| ["USER", "PYTF_TASK_ID", "LAUNCHER_DIR"].contains(&name);
-        find(line.as_bytes(), &is_set).map(|mark| (mark.at, mark.what))
+        find(line.as_bytes(), &is_set).map(|mark| (mark.at, mark.what + ": " + &mark.how))
     }
 
     #[test]
@@ -309,6 +348,9 @@ mod tests {
             ("#METAQ NODES 2", 0, "METAQ"),
             ("#HQ --cpus=2", 0, "HyperQueue"),
             ("#FLUX: -N4", 0, "Flux"),
+            ("#LASTWORKER 3", 0, "runtask"),
+            ("#!/usr/bin/parallel --shebang -r wget", 0, "GNU parallel"),
+            ("echo $SWARM_PROC_ID", 5, "swarm"),
             ("[# 3 #] ./sim 4", 0, "GREASY"),
             ("[#-1, 2-4 #] ./sim 4", 0, "GREASY"),
             ("[@ /work/a @] ./sim 4", 0, "GREASY"),
@@ -345,6 +387,7 @@ mod tests {
             "# PYTF",
             "#!/bin/bash",
             "#!/usr/bin/env pytf",
+            "#!/usr/bin/parallel",
             "#SBATCH --time=1",
             "#HQ2",
             "#DISBATCHED",

@@ -11,6 +11,7 @@ use std::os::unix::ffi::OsStrExt;
 use crate::model::ids::Ids;
 use crate::model::task::{TaskId, push_line};
 use crate::model::tasklist::{Dialect, ListError, Parser, Remarks, check_added};
+use crate::model::tool::Translation;
 use crate::workdir::error::{Error, Result};
 use crate::workdir::fs::Workdir;
 use crate::workdir::layout::ORDERS;
@@ -59,12 +60,14 @@ impl NewTasks {
 
     /// The tasks of a list in a regular file.
     pub fn of_list(list: &ListFile) -> Result<Self, ListFailure> {
-        let mut lines = Vec::new();
-        let remarks = list.each(|line| {
-            put(&mut lines, line);
-            Ok(())
-        })?;
-        Ok(Self { lines, remarks })
+        list.reading(|| {
+            let mut lines = Vec::new();
+            let remarks = list.each(|line| {
+                put(&mut lines, line);
+                Ok(())
+            })?;
+            Ok(Self { lines, remarks })
+        })
     }
 
     /// The tasks of a stream, which is read to its end; `name` is for messages.
@@ -75,6 +78,20 @@ impl NewTasks {
     ) -> Result<Self, ListFailure> {
         let mut tasks = Self::default();
         tasks.read(stream, name, dialect)?;
+        Ok(tasks)
+    }
+
+    /// The tasks of a list that was made from another; `name` is for messages.
+    pub fn of_made(list: &Translation, name: &str, dialect: &Dialect) -> Result<Self, ListFailure> {
+        let (mut tasks, mut parser) = (Self::default(), Parser::of(dialect.of_added()));
+        let mut emit = |line: &[u8]| put(&mut tasks.lines, line);
+        let fed = parser.feed_made(&list.text, &list.lines, &mut emit);
+        fed.map_err(|source| ListFailure::Wrong {
+            list: name.to_owned(),
+            source,
+        })?;
+        tasks.remarks = parser.remarks();
+        tasks.remarks.notes.clone_from(&list.notes);
         Ok(tasks)
     }
 

@@ -272,7 +272,7 @@ fn what_cannot_be_a_task_is_refused_and_nothing_is_added() {
     farm.write("more.txt", "echo 1\n\n#DISBATCH BARRIER\n");
     farm.write("good.txt", "echo 1\necho 2\n");
     let wrong: [(&[&str], &[&str]); 11] = [
-        (&["--from", "more.txt"], &["more.txt: line 3", "DISBATCH"]),
+        (&["--from", "more.txt"], &["more.txt: line 3", "no barrier"]),
         (
             &["echo 1", "#DISBATCH BARRIER"],
             &["command 2: line 1", "DISBATCH"],

@@ -116,7 +116,7 @@ fn the_command_line_of_a_task_is_shown() {
 
 #[test]
 fn lists_from_everywhere_are_checked_and_a_pipe_is_left_alone() {
-    let farm = Farm::of("#DISBATCH BARRIER\ntrue\n");
+    let farm = Farm::of("#METAQ NODES 2\ntrue\n");
     let done = farm.pytf(["check", "tasks.txt"]).run().exits(2);
     assert!(
         done.stderr.contains("tasks.txt: line 1, column 1"),

@@ -349,25 +349,17 @@ fn a_stream_that_says_nothing_can_be_stopped_and_ends_at_the_time_limit() {
 }
 
 #[test]
-fn directives_of_other_tools_are_refused_before_anything_runs() {
-    let cases = [
-        ("#DISBATCH BARRIER CHECK", 1, "disBatch"),
+fn directives_of_other_tools_are_refused_or_followed() {
+    // Of these tools no list is understood.
+    let refused = [
         ("./b #HYPERSHELL: cores:4", 5, "HyperShell"),
-        ("#SWARM -g 5", 1, "swarm"),
         ("#METAQ GPUS 2", 1, "METAQ"),
         ("#HQ --cpus=2", 1, "HyperQueue"),
-        ("[# 1 #] ./b", 1, "GREASY"),
-        ("[@ /tmp @] ./b", 1, "GREASY"),
-        ("5,./b", 1, "pylauncher"),
-        ("cd /tmp #!", 9, "runtask"),
-        ("./b #@1", 5, "runtask"),
-        ("./b #+group", 5, "runtask"),
-        ("./b $LAUNCHER_TSK_ID", 5, "launcher"),
-        ("./b PYL_ID", 5, "pylauncher"),
         ("./b %TASKFARM_TASKNUM%", 5, "TaskFarm"),
         ("./b #HYPERSHELL cores:4", 5, "directive"),
+        ("#!/usr/bin/parallel --shebang echo", 1, "GNU parallel"),
     ];
-    side_by_side(&cases, |(line, column, word)| {
+    side_by_side(&refused, |(line, column, word)| {
         let farm = Farm::of(format!("touch started\n{line}\n"));
         let place = format!("tasks.txt: line 2, column {column}: ");
         farm.farm("")
@@ -376,15 +368,48 @@ fn directives_of_other_tools_are_refused_before_anything_runs() {
             .says(&[&place, word, "--plain"]);
         assert!(!farm.path("started").exists(), "{line}");
         assert!(!farm.path("w").exists(), "a refused list leaves no workdir");
-        // On a stream what came before may run, nothing behind it does.
-        farm.write("tasks.txt", format!("{line}\ntouch started\n"));
-        let stdin = File::open(farm.path("tasks.txt")).unwrap();
-        farm.pytf(["-", "--workdir", "w"])
-            .stdin(stdin)
+    });
+    let followed = [
+        ("#DISBATCH BARRIER CHECK", "disBatch", "disbatch"),
+        ("#SWARM -t 1", "swarm", "swarm"),
+        ("[# 1 #] true", "GREASY", "greasy"),
+        ("[@ /tmp @] true", "GREASY", "greasy"),
+        ("1,true", "pylauncher", "pylauncher"),
+        ("cd /tmp #!", "runtask", "runtask"),
+        ("true #+group", "runtask", "runtask"),
+        ("true $LAUNCHER_TSK_ID", "launcher", "launcher"),
+        ("true PYL_ID", "pylauncher", "pylauncher"),
+    ];
+    side_by_side(&followed, |(line, word, name)| {
+        let first = match *line {
+            "1,true" => "1,touch started",
+            _ => "touch started",
+        };
+        let farm = Farm::of(format!("{first}\n{line}\n"));
+        let option = format!("read as with --tasklist {name}");
+        farm.farm("-n 1")
+            .run()
+            .exits(0)
+            .says(&["a list of", word, "by line", &option]);
+        assert!(farm.path("started").exists(), "{line}");
+        // On a stream it is not known in time: what came before may run, nothing behind it does.
+        std::fs::remove_file(farm.path("started")).unwrap();
+        farm.write("tasks.txt", format!("{line}\n{first}\n"));
+        let stdin = || File::open(farm.path("tasks.txt")).unwrap();
+        let option = format!("--tasklist {name}");
+        farm.pytf(["-", "--workdir", "v"])
+            .stdin(stdin())
             .run()
             .exits(2)
-            .says(&[word]);
+            .says(&[word, &option]);
         assert!(!farm.path("started").exists(), "{line}");
+        if *name != "greasy" && *line != "cd /tmp #!" {
+            farm.pytf(["-", "--workdir", "u", "--tasklist", name, "-n", "1"])
+                .stdin(stdin())
+                .run()
+                .exits(0);
+            assert!(farm.path("started").exists(), "{line}");
+        }
     });
 }
 

@@ -24,6 +24,7 @@ mod completions;
 mod creates;
 mod damage;
 mod devices;
+mod dialects;
 mod directives;
 mod doubles;
 mod edit;

@@ -324,6 +324,7 @@ fn the_picture_of_the_dependencies_is_what_the_source_uses() {
     let parts = [
         "add",
         "completions",
+        "convert",
         "defined",
         "edit",
         "on_hosts",

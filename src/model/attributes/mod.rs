@@ -9,8 +9,10 @@ mod text;
 mod types;
 pub mod values;
 mod words;
+mod written;
 
 pub use line::{command, joined, split};
 pub use text::Wrong;
 pub use types::{Attributes, RetryCause, Stage};
 pub use words::{Key, nearest};
+pub use written::{WORD, begin, directive};

@@ -13,8 +13,8 @@ pub struct Attributes {
     pub mem: Vec<u64>,
     /// The time limit of an attempt (`time`).
     pub time: Option<Duration>,
-    /// On which nodes it may run (`node`): a pattern with `*` and `?` for the name of the node,
-    /// or one of its labels.
+    /// On which nodes it may run (`node`): patterns with `*` and `?` for the name of the node, or
+    /// labels, with commas between them.
     pub node: Option<String>,
     /// Larger comes first (`priority`).
     pub priority: i32,

@@ -5,6 +5,7 @@ use std::ffi::OsString;
 use std::sync::Arc;
 
 use crate::model::attributes::Attributes;
+use crate::model::tool::{List, NodeCommands};
 
 /// Which names a task may wait for.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -33,6 +34,8 @@ pub struct Dialect {
     /// The names of the variables that tasks inherit. Without them nothing is said about
     /// variables.
     pub variables: Option<Arc<HashSet<String>>>,
+    /// Which commands of a node are given as options.
+    pub node: NodeCommands,
     /// Judges the runners of tasks; none: nothing is known of them here.
     pub runners: Option<RunnerCheck>,
 }
@@ -65,6 +68,7 @@ impl Default for Dialect {
             attributes: Attributes::default(),
             variables: None,
             runners: None,
+            node: NodeCommands::default(),
         }
     }
 }
@@ -84,6 +88,22 @@ impl Dialect {
     #[must_use]
     pub fn with(self, attributes: Attributes) -> Self {
         Self { attributes, ..self }
+    }
+
+    /// The same where these commands of a node are given as options.
+    #[must_use]
+    pub fn with_node(self, node: NodeCommands) -> Self {
+        Self { node, ..self }
+    }
+
+    /// A list of another tool that is to be read so.
+    pub fn list<'a>(&self, text: &'a [u8], path: &'a str) -> List<'a> {
+        List {
+            text,
+            path,
+            node: self.node,
+            is_added: self.names == NameScope::Workdir,
+        }
     }
 
     /// The same for a stream.

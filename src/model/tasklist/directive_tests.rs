@@ -318,6 +318,7 @@ fn what_is_wrong_is_named_at_its_place() {
                     line: at,
                     column: place,
                     what,
+                    ..
                 },
             ) => {
                 assert_eq!((at, place), (line, column), "{list}: {what}");

@@ -18,15 +18,12 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use memchr::{memchr_iter, memrchr_iter};
+use memchr::memmem;
 
 use super::dialect::Dialect;
-use crate::model::attributes::{self, Attributes, Key, Stage};
+use crate::model::attributes::{self, Attributes, Key, Stage, WORD, directive};
 use crate::model::shell_text::comment;
 use crate::model::template::Tasks;
-
-/// The word by which a line is ours.
-const WORD: &[u8] = b"#PYTF";
 
 /// The most values of a range.
 const MOST: u64 = 10_000_000;
@@ -79,27 +76,6 @@ pub(super) struct Directives {
     is_first: bool,
     /// Whether there may be barriers.
     has_barriers: bool,
-}
-
-/// What follows the word in a line that is a directive. `#PYTF:` and `#PYTFX` are comments.
-pub(super) fn directive(line: &[u8]) -> Option<&[u8]> {
-    let rest = line.strip_prefix(WORD)?;
-    rest.first()
-        .is_none_or(|byte| matches!(byte, b' ' | b'\t'))
-        .then_some(rest)
-}
-
-/// Where the directive at the end of a command begins: a comment with the exact word in it.
-pub(super) fn trailing(task: &[u8]) -> Option<usize> {
-    let is_word = |at: &usize| {
-        let before = task[..*at].last();
-        matches!(before, Some(b' ' | b'\t')) && directive(&task[*at..]).is_some()
-    };
-    let last = memrchr_iter(WORD[0], task).find(is_word)?;
-    // Only now: to follow the quotes costs more.
-    let comment = comment(task)?;
-    let mut all = memchr_iter(WORD[0], &task[..=last]).filter(is_word);
-    all.find(|at| *at >= comment)
 }
 
 /// Whether a comment was probably meant as a directive: `# PYTF …`.
@@ -257,6 +233,14 @@ impl Directives {
         }
         self.env.extend_from_slice(text.text);
         Ok(())
+    }
+
+    /// Whether tasks have this variable, so far as it can be told from the words after `env`.
+    pub(super) fn sets(&self, name: &str) -> bool {
+        memmem::find_iter(&self.env, name).any(|at| {
+            let is_word = at == 0 || self.env[at - 1] == b' ';
+            is_word && self.env.get(at + name.len()) == Some(&b'=')
+        })
     }
 
     /// Whether commands stay as they are and nothing is said of them.

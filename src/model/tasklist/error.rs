@@ -1,5 +1,7 @@
 //! Why a list cannot be used.
 
+use crate::model::tool::Tool;
+
 /// Why a list cannot be used. Lines count from 1.
 #[derive(Clone, Debug, thiserror::Error, PartialEq, Eq)]
 pub enum ListError {
@@ -32,6 +34,10 @@ pub enum ListError {
         column: u64,
         /// What it is and what to do.
         what: String,
+        /// The part of the line by which it was told.
+        mark: String,
+        /// The tool, where its lists are understood.
+        tool: Option<Tool>,
     },
     /// A directive that is not understood.
     #[error("line {line}, column {column}: {what}")]

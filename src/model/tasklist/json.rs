@@ -9,9 +9,9 @@ use serde::Deserialize;
 use serde::de::{MapAccess, Visitor};
 use serde_json::Value;
 
-use super::directives::{Wrong, trailing};
+use super::directives::Wrong;
 use super::text::trim;
-use crate::model::attributes::{Attributes, Key, nearest};
+use crate::model::attributes::{Attributes, Key, begin, nearest};
 
 /// The member with the command.
 const COMMAND: &str = "command";
@@ -86,7 +86,7 @@ fn command(value: &Value) -> Result<Vec<u8>, String> {
         Some(_) if text.iter().any(|byte| matches!(byte, b'\n' | 0)) => {
             Err("a command has no line feed and no NUL byte".into())
         }
-        Some(_) if trailing(text).is_some() => {
+        Some(_) if begin(text).is_some() => {
             Err("what is said of a task is in members of their own, not in the command".into())
         }
         Some(_) => Ok(text.to_vec()),

@@ -22,13 +22,13 @@ mod text;
 
 use memchr::{memchr, memchr3_iter};
 
-use super::attributes::joined;
+use super::attributes::{begin, directive, joined};
 use super::foreign_syntax::{self, Suspicion};
 use super::setup;
 use super::shell_text::comment;
 use super::template::Tasks;
 pub use dialect::{Dialect, NameScope, RunnerCheck};
-use directives::{Directives, Said, Wrong, directive, is_nearly_one, trailing};
+use directives::{Directives, Said, Wrong, is_nearly_one};
 pub use error::ListError;
 pub use names::check_added;
 use names::{Names, Place};
@@ -57,6 +57,8 @@ pub struct Parser {
     limit: usize,
     dialect: Dialect,
     directives: Directives,
+    /// The list was made from that of another tool.
+    is_made: bool,
     /// Whether the list is JSON lines; not known before the first task.
     is_json: Option<bool>,
     names: Names,
@@ -82,6 +84,7 @@ impl Parser {
             limit,
             directives: Directives::of(&dialect),
             dialect,
+            is_made: false,
             is_json: None,
             names: Names::default(),
             remarks: Remarks::default(),
@@ -123,6 +126,27 @@ impl Parser {
         self.check_length(rest)?;
         self.carry.extend_from_slice(rest);
         Ok(())
+    }
+
+    /// Takes the text of a whole list that was made from another, whose lines have these
+    /// numbers, and ends.
+    pub fn feed_made(
+        &mut self,
+        text: &[u8],
+        lines: &[u64],
+        emit: &mut dyn FnMut(&[u8]),
+    ) -> Result<(), ListError> {
+        for (line, number) in text.split_inclusive(|&byte| byte == b'\n').zip(lines) {
+            self.next_line_is(*number);
+            self.feed(line, emit)?;
+        }
+        self.finish(emit)
+    }
+
+    /// The line that follows has this number.
+    pub fn next_line_is(&mut self, number: u64) {
+        self.is_made = true;
+        self.remarks.lines = number.saturating_sub(1);
     }
 
     /// The list has ended: its last line may lack a line end.
@@ -189,6 +213,7 @@ impl Parser {
         let number = seen.lines;
         let mut line = line;
         if number == 1
+            && !self.is_made
             && let Some(rest) = line.strip_prefix(BYTE_ORDER_MARK)
         {
             seen.byte_order_mark = true;
@@ -331,7 +356,7 @@ impl Parser {
         seen: Seen,
         emit: &mut dyn FnMut(&[u8]),
     ) -> Result<(), ListError> {
-        let at = seen.is_suspect.then(|| trailing(task)).flatten();
+        let at = seen.is_suspect.then(|| begin(task)).flatten();
         let Some(at) = at else {
             self.check_foreign(task, seen)?;
             return self.put(task, None, seen, emit);
@@ -360,14 +385,25 @@ impl Parser {
 
     /// Refuses what means something to another tool.
     fn check_foreign(&self, command: &[u8], seen: Seen) -> Result<(), ListError> {
-        let is_set = |name: &str| self.dialect.is_set(name);
+        let is_set = |name: &str| self.dialect.is_set(name) || self.directives.sets(name);
         let suspect = (seen.is_suspect && self.known.is_none()).then_some(command);
         let Some(mark) = suspect.and_then(|command| foreign_syntax::find(command, &is_set)) else {
             return Ok(());
         };
         let Place { line, column } = self.place(mark.at, seen);
-        let what = mark.what;
-        Err(ListError::ForeignSyntax { line, column, what })
+        let what = if self.is_made {
+            mark.what
+        } else {
+            format!("{}: {}", mark.what, mark.how)
+        };
+        let (tool, mark) = (mark.tool, mark.shown);
+        Err(ListError::ForeignSyntax {
+            line,
+            column,
+            what,
+            mark,
+            tool,
+        })
     }
 
     /// Hands a task on: its command with what stands around it, and its attributes; without
@@ -481,7 +517,7 @@ impl Parser {
     /// The line and the column of this byte of what was read, which may be joined from several
     /// lines.
     fn place(&self, at: usize, seen: Seen) -> Place {
-        if seen.is_made {
+        if seen.is_made || self.is_made {
             return Place {
                 line: seen.number,
                 column: 1,

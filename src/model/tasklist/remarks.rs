@@ -14,6 +14,8 @@ pub struct Occurrences {
 /// What was seen in a list, above all what could surprise its author.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Remarks {
+    /// What was to be said when the list was made from another.
+    pub notes: Vec<String>,
     /// Lines of any kind.
     pub lines: u64,
     /// Tasks.
@@ -79,7 +81,7 @@ impl Remarks {
 
     /// One sentence for everything that could surprise; most often none.
     pub fn messages(&self) -> Vec<String> {
-        let mut messages = Vec::new();
+        let mut messages = self.notes.clone();
         if self.byte_order_mark {
             messages
                 .push("the list begins with a byte order mark: not taken as part of line 1".into());

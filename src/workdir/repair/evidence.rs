@@ -304,6 +304,8 @@ impl Findings {
             return Err(ListFailure::Refused(what.into()));
         };
         let file = file.read_as(dialect);
+        // Whose list it is has to be known before its first task is taken in.
+        file.check()?;
         let mut next = 0;
         file.each(|line| {
             while self.added.contains(TaskId(next)) {

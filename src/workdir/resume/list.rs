@@ -12,8 +12,9 @@ use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 
 use crate::model::refusal::hint;
-use crate::model::tasklist::{Dialect, ListError, Parser, Remarks};
+use crate::model::tasklist::{Dialect, ListError, Parser, Remarks, handlers};
 use crate::model::template::TemplateError;
+use crate::model::tool::{Tool, Translation};
 use crate::workdir::error::{Error, Result};
 use crate::workdir::fs::uninterrupted;
 use crate::workdir::layout::{FAILED, FINISHED, LOCK, NODES, REQUEUED, TASKS, TOPROCESS};
@@ -56,6 +57,8 @@ pub struct ListFile {
     dialect: Dialect,
     /// What was remarked when it was checked.
     checked: OnceLock<Box<Remarks>>,
+    /// The list of ours that was made of it, when it is one of another tool.
+    made: OnceLock<Translation>,
 }
 
 impl ListFile {
@@ -87,7 +90,20 @@ impl ListFile {
             bytes,
             dialect: Dialect::default(),
             checked: OnceLock::new(),
+            made: OnceLock::new(),
         })
+    }
+
+    /// The same list, of which this one of ours was made.
+    #[must_use]
+    pub fn made(self, list: Translation) -> Self {
+        let made = OnceLock::from(list);
+        Self { made, ..self }
+    }
+
+    /// The list of ours that was made of it, as far as that is known: after [`Self::check`].
+    pub fn translation(&self) -> Option<&Translation> {
+        self.made.get()
     }
 
     /// How it is read.
@@ -122,6 +138,7 @@ impl ListFile {
         Self {
             dialect,
             checked: OnceLock::new(),
+            made: OnceLock::new(),
             ..self
         }
     }
@@ -130,7 +147,7 @@ impl ListFile {
     /// list of which any line cannot run. What changes meanwhile is read again later. What was
     /// checked is kept, so that reading the list for its tasks costs less.
     pub fn check(&self) -> Result<(), ListFailure> {
-        match self.each(|_| Ok(())) {
+        match self.reading(|| self.each(|_| Ok(()))) {
             Ok(remarks) => {
                 self.checked.get_or_init(|| Box::new(remarks));
                 Ok(())
@@ -151,10 +168,41 @@ impl ListFile {
         &self.path
     }
 
+    /// Runs what reads the list; once more when the list turned out to be one of another tool.
+    pub(in crate::workdir) fn reading<T>(
+        &self,
+        mut read: impl FnMut() -> Result<T, ListFailure>,
+    ) -> Result<T, ListFailure> {
+        match read() {
+            Err(ListFailure::OtherTool) if self.made.get().is_some() => read(),
+            done => done,
+        }
+    }
+
+    /// Makes a list of ours of that of another tool, after the first mark of the tool.
+    fn translate(&self, tool: Tool, line: u64, mark: &str) -> ListFailure {
+        let text = match self.contents() {
+            Ok(text) => text,
+            Err(failure) => return failure,
+        };
+        let path = self.name();
+        match handlers::made(tool, &self.dialect.list(&text, &path)) {
+            Ok(mut list) => {
+                let note = handlers::recognized(tool, line, mark);
+                list.notes.insert(0, note);
+                // It is the first: where there is one, marks are errors.
+                self.made.get_or_init(|| list);
+                ListFailure::OtherTool
+            }
+            Err(source) => ListFailure::Wrong { list: path, source },
+        }
+    }
+
     /// Shows every task, once; returns what people should know about the list.
     ///
     /// What was shown counts only when this succeeds: a list that was written to
-    /// meanwhile is [`ListFailure::Changing`].
+    /// meanwhile is [`ListFailure::Changing`], and one that turned out to be another tool's is
+    /// [`ListFailure::OtherTool`]: the next time the tasks of that are shown.
     pub(in crate::workdir) fn each(
         &self,
         mut task: impl FnMut(&[u8]) -> Result<()>,
@@ -171,13 +219,33 @@ impl ListFile {
             list: self.name(),
             source,
         };
-        let parsed = self.read(|chunk| parser.feed(chunk, &mut emit).map_err(wrong));
-        let parsed = parsed.and_then(|()| parser.finish(&mut emit).map_err(wrong));
+        let made = self.made.get();
+        let parsed = if let Some(list) = made {
+            let fed = parser.feed_made(&list.text, &list.lines, &mut emit);
+            fed.map_err(wrong)
+        } else {
+            let parsed = self.read(|chunk| parser.feed(chunk, &mut emit).map_err(wrong));
+            parsed.and_then(|()| parser.finish(&mut emit).map_err(wrong))
+        };
         // Of a list that is being written nothing is believed, no fault either.
         self.check_unchanged()?;
-        parsed?;
+        match parsed {
+            Err(ListFailure::Wrong {
+                source:
+                    ListError::ForeignSyntax {
+                        line,
+                        mark,
+                        tool: Some(tool),
+                        ..
+                    },
+                ..
+            }) if made.is_none() => return Err(self.translate(tool, line, &mark)),
+            parsed => parsed?,
+        }
         done?;
-        Ok(parser.remarks())
+        let mut remarks = parser.remarks();
+        remarks.notes = made.map_or_else(Vec::new, |list| list.notes.clone());
+        Ok(remarks)
     }
 
     /// Makes its bytes, where that takes a while.
@@ -185,7 +253,7 @@ impl ListFile {
         self.bytes.load().map_err(|error| self.unreadable(error))
     }
 
-    /// All its bytes, read once.
+    /// All its bytes, read once; those of the list that was given.
     pub fn contents(&self) -> Result<Vec<u8>, ListFailure> {
         let mut all = Vec::new();
         self.read(|chunk| {
@@ -257,6 +325,9 @@ pub enum ListFailure {
     /// A template cannot be used.
     #[error(transparent)]
     Template(#[from] TemplateError),
+    /// It turned out to be one of another tool while it was read: to be read again.
+    #[error("the task list is that of another tool")]
+    OtherTool,
     /// It was written to while it was read.
     #[error(
         "the task list {list} changed while it was read: run again when nothing writes it any more"

@@ -48,6 +48,17 @@ pub fn prepare(
     waiting: &mut dyn Waiting,
     source: ListSource<'_>,
 ) -> Result<Prepared, ListFailure> {
+    source
+        .list
+        .reading(|| prepare_once(workdir, who, waiting, source))
+}
+
+fn prepare_once(
+    workdir: &Workdir,
+    who: &str,
+    waiting: &mut dyn Waiting,
+    source: ListSource<'_>,
+) -> Result<Prepared, ListFailure> {
     let ListSource {
         list,
         folder,
