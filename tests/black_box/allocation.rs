@@ -375,7 +375,7 @@ fn usr1_with_a_known_end_lets_what_runs_end_and_starts_nothing() {
         .exits(75)
         .says(&["2 of 3 tasks are left: stopped by SIGUSR1"]);
     farm.assert_exact(3, &[0], &[]);
-    let trace: Value = serde_json::from_str(&farm.text("w/timeline.json")).unwrap();
+    let trace = crate::timeline::trace(&farm.bytes("w/timeline.json"));
     let events = trace["traceEvents"].as_array().unwrap();
     let marks = events.iter().filter(|event| event["ph"] == "i");
     let marks: Vec<&str> = marks.map(|event| event["name"].as_str().unwrap()).collect();

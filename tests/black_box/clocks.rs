@@ -51,7 +51,7 @@ fn nodes_whose_clocks_differ_are_named() {
     page.says(&["the clock of n2 is at least"]);
 
     let trace = farm.pytf(["timeline", "w", "-o", "-"]).run().exits(0);
-    let trace: Value = serde_json::from_slice(&trace.stdout).unwrap();
+    let trace = crate::timeline::trace(&trace.stdout);
     let ahead_us = trace["otherData"]["clock_ahead_us"].as_object().unwrap();
     assert_eq!(ahead_us.keys().collect::<Vec<_>>(), ["n1", "n2"]);
 }

@@ -481,7 +481,7 @@ fn journal_and_timeline_name_the_gpus() {
     run_until_measured(&node);
     let header = node.farm.headers().remove(0);
     assert_eq!(header["devices"][1]["gpus"][0], uuid(1));
-    let trace: Value = serde_json::from_str(&node.farm.text("w/timeline.json")).unwrap();
+    let trace = crate::timeline::trace(&node.farm.bytes("w/timeline.json"));
     let events = trace["traceEvents"].as_array().unwrap();
     let named = |event: &&Value| event["ph"] == "X";
     for event in events.iter().filter(named) {

@@ -211,3 +211,64 @@ fn a_run_of_pytaskfarmer_that_was_killed_is_continued_with_the_tasks_it_lost() {
     ended_in_the_middle(&farm, oracle, |_| ());
     continues(&farm);
 }
+
+/// PyTaskFarmer on the workdir `w`, to its end.
+fn pytaskfarmer_to_its_end(farm: &Farm, oracle: &Path) {
+    #[expect(clippy::disallowed_methods, reason = "PyTaskFarmer is no task")]
+    let mut theirs = pytaskfarmer(farm, oracle, "w").spawn().unwrap();
+    until("PyTaskFarmer has ended", || {
+        theirs.try_wait().unwrap().is_some()
+    });
+    assert!(theirs.wait().unwrap().success());
+}
+
+/// From pytf to PyTaskFarmer and back: no task is lost, and what either finished runs once. It
+/// can append to our timeline, where it hung for ever before, with a task and the lock.
+#[test]
+fn a_run_goes_to_pytaskfarmer_and_back() {
+    let Some(oracle) = oracle() else { return };
+    let farm = Farm::new();
+    let gate = farm.gate("gate");
+    farm.write("stand", format!("[ -e pass ] || {{ {}; }}", gate.stand()));
+    farm.write("note", "echo $1 >> ran\n");
+    let line = |id| match id {
+        3 => "sh stand".into(),
+        id => format!("sh note {id}"),
+    };
+    farm.write("tasks.txt", tasks(12, line));
+    let pytf = farm.farm("--proc 1").start();
+    gate.comer();
+    pytf.signal(Signal::SIGTERM);
+    pytf.wait().exits(75);
+    assert_eq!(farm.ids("finished"), [0, 1, 2]);
+    farm.write("pass", "");
+    pytaskfarmer_to_its_end(&farm, oracle);
+    assert_eq!(farm.ids("finished"), (0..12).collect::<Vec<_>>());
+    farm.farm("").run().exits(74).says(&["pytf repair w"]);
+    farm.pytf(["repair", "w", "tasks.txt"]).run().exits(0);
+    farm.farm("").run().exits(0);
+    farm.assert_exact(12, &(0..12).collect::<Vec<_>>(), &[]);
+    let mut ran: Vec<u64> = farm
+        .text("ran")
+        .lines()
+        .map(|id| id.parse().unwrap())
+        .collect();
+    ran.sort_unstable();
+    let once: Vec<u64> = (0..12).filter(|id| *id != 3).collect();
+    assert_eq!(ran, once, "each ran once");
+    for _ in 0..2 {
+        // With nothing left to do, and once more: what it did stays in the timeline.
+        let trace = crate::timeline::trace(&farm.bytes("w/timeline.json"));
+        let slices = trace["traceEvents"].as_array().unwrap().iter();
+        let theirs = slices.filter(|event| {
+            let farmer = event["args"]["farmer"].as_str().unwrap_or_default();
+            farmer.starts_with("PyTaskFarmer")
+        });
+        assert_eq!(theirs.count(), 9, "what PyTaskFarmer ran");
+        pytaskfarmer_to_its_end(&farm, oracle);
+        farm.farm("").run().exits(74);
+        farm.pytf(["repair", "w", "tasks.txt"]).run().exits(0);
+        farm.farm("").run().exits(0);
+    }
+    farm.assert_exact(12, &(0..12).collect::<Vec<_>>(), &[]);
+}

@@ -7,13 +7,18 @@ use serde_json::Value;
 
 use crate::harness::{Farm, tasks};
 
+/// The events of a timeline, and the facts about it, which are its last event.
+pub(crate) fn trace(text: &[u8]) -> Value {
+    let mut events: Vec<Value> = serde_json::from_slice(text).expect("an array of events");
+    let facts = events.pop().expect("the facts");
+    assert_eq!(facts["name"], "pytf_trace");
+    serde_json::json!({"traceEvents": events, "otherData": facts["args"]})
+}
+
 /// The slices of the timeline, after checking what every reader relies on.
 fn slices(farm: &Farm) -> Vec<Value> {
-    let json: Value = serde_json::from_slice(&farm.bytes("w/timeline.json")).expect("valid JSON");
-    let events = json
-        .as_array()
-        .or_else(|| json["traceEvents"].as_array())
-        .expect("trace events");
+    let json = trace(&farm.bytes("w/timeline.json"));
+    let events = json["traceEvents"].as_array().expect("trace events");
     let mut tracks: BTreeMap<(u64, u64), Vec<(f64, f64)>> = BTreeMap::new();
     let mut names = BTreeMap::new();
     for event in events {
@@ -131,7 +136,7 @@ fn whatever_ends_in_whatever_way_is_one_slice_at_its_time_in_its_slot() {
     farm.farm("--proc 4 --task-timeout 1 --grace 1")
         .run()
         .exits(1);
-    let json: Value = serde_json::from_slice(&farm.bytes("w/timeline.json")).unwrap();
+    let json = trace(&farm.bytes("w/timeline.json"));
     let origin = json["otherData"]["start_unix"].as_f64().unwrap();
     #[expect(
         clippy::cast_possible_truncation,
@@ -335,7 +340,7 @@ fn it_can_be_made_of_a_run_that_was_killed_and_of_its_last_part() {
         .arg(farm.path("t.json.gz"))
         .output()
         .unwrap();
-    let trace: Value = serde_json::from_slice(&plain.stdout).unwrap();
+    let trace = trace(&plain.stdout);
     assert_eq!(trace["otherData"]["slices"], 3);
     assert!(
         trace["otherData"]["clock_offset_us"]

@@ -202,7 +202,7 @@ def reworked(books, happened):
 def _timeline(books, nodes, may_overlap):
     path = books.workdir / "timeline.json"
     require(path.exists(), "there is no timeline")
-    events = json.loads(path.read_text())["traceEvents"]
+    events = json.loads(path.read_text())
     names = {event["args"]["name"].split()[0] for event in events if event["name"] == "process_name"}
     require(names >= set(nodes), f"the timeline names {sorted(names)}, not {sorted(nodes)}")
     slices = Counter()

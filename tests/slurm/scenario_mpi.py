@@ -58,3 +58,40 @@ def mpi_on_one_node(cluster):
         require(len({journal.host for journal in books.journals}) == 1, f"{name}: not on one node")
         require("4 processes of pytf share" in farm.said(), f"{name}: no word of warning: {farm.said()}")
     return f"four ranks on one node by: {', '.join(launchers)}" if launchers else "not tried: no MPI is installed"
+
+
+RANK = """#!/bin/sh
+echo "$SLURM_PROCID $SLURM_NTASKS $(hostname)"
+sleep 0.3
+"""
+
+
+@scenario()
+def srun_runner(cluster):
+    """--runner srun: each task is a step of its own, of the size that it asks for, from the
+    batch script and from a step on each node."""
+    seen = {}
+    for name, start in {"batch": "pytf", "step": "srun -N2 --ntasks-per-node=1 pytf"}.items():
+        farm = Farm(cluster, f"srun_{name}")
+        rank = farm.folder / "rank"
+        rank.write_text(RANK)
+        rank.chmod(0o755)
+        lines = [f"./rank {nth} #PYTF ntasks=2 mem=100M" for nth in range(8)]
+        lines += ["./rank 8 | sort #PYTF nodes=2 ntasks=4", "./rank 9; exit 3", "true && ./rank 10"]
+        (farm.folder / "tasks.txt").write_text("\n".join(lines) + "\n")
+        script = farm.folder / "job.sh"
+        script.write_text(f"#!/bin/bash\n{start} tasks.txt --runner srun --proc 4\n")
+        job = cluster.sbatch("--nodes=2", "--ntasks-per-node=4", "--mem-per-cpu=100M", "--output=job.out", script, cwd=farm.folder)
+        job.ended()
+        books = farm.books()
+        require(sorted(books.done()) == [*range(11)], f"{name}: {books.done()}: {farm.said()}")
+        require([nth for nth, _ in books.failed] == [9], f"{name}: {books.failed}")
+        for nth, size in enumerate([2] * 8 + [4, 1, 1]):
+            log = (farm.workdir / f"logs/log_{nth}").read_text()
+            ranks = [line.split() for line in log.splitlines() if line[:1].isdigit()]
+            require(sorted(ranks)[-1][:2] == [str(size - 1), str(size)] and len(ranks) == size, f"{name}: task {nth}: {log}")
+            nodes = len({host for _, _, host in ranks})
+            require(nodes == (2 if nth == 8 else 1), f"{name}: task {nth} on {nodes} nodes: {log}")
+        logs = [path.read_text() for path in (farm.workdir / "logs").iterdir()]
+        seen[name] = sum("temporarily disabled" in log for log in logs)
+    return f"steps of 1, 2 and 4 ranks; steps that waited: {seen}"

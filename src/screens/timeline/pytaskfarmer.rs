@@ -2,7 +2,9 @@
 //!
 //! Its `timeline.json` is a bare array of complete events, of which each has
 //! the process ids of a farmer and of a worker as `pid` and `tid`. It is kept
-//! under another name, and drawn into each new timeline.
+//! under another name, and drawn into each new timeline. Ours is an array, too, to which
+//! `PyTaskFarmer` can append: it reads the whole array and writes it on one line. Its events
+//! follow the last of ours.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -15,9 +17,13 @@ use serde::Deserializer as _;
 use serde::de::{SeqAccess, Visitor};
 use serde_json::Value;
 
-use super::trace::{COMMAND, NAME, Trace, push_text};
+use super::super::output::replace;
+use super::trace::{COMMAND, FACTS, NAME, Trace, push_text};
 use crate::history::{open, open_if_any};
 use crate::model::escape::{clip, escape};
+
+/// The member of an event with its name.
+const WHAT: &str = "name";
 
 /// The name that the file is kept under.
 pub(super) const KEPT: &str = "timeline.pytaskfarmer.json";
@@ -40,8 +46,11 @@ pub(super) fn keep(workdir: &Path) -> io::Result<()> {
         Err(error) => return Err(error),
     }
     let file = open(&path)?;
-    if !is_array(&file)? {
+    if !is_theirs(&file)? {
         return Ok(());
+    }
+    if let Some(new) = appended(&open(&path)?)? {
+        return add(new, &kept);
     }
     let error = match fs::hard_link(&path, &kept) {
         Ok(()) => return Ok(()),
@@ -58,15 +67,46 @@ pub(super) fn keep(workdir: &Path) -> io::Result<()> {
     }
 }
 
+/// The events that `PyTaskFarmer` has appended to a timeline of ours; none: it is not ours.
+fn appended(file: &File) -> io::Result<Option<Vec<Value>>> {
+    if file.metadata()?.len() > LARGEST {
+        return Ok(None);
+    }
+    let reader = BufReader::with_capacity(1 << 18, file.try_clone()?.take(LARGEST));
+    // What is damaged is kept as it is.
+    let Ok(mut events) = serde_json::from_reader::<_, Vec<Value>>(reader) else {
+        return Ok(None);
+    };
+    let last = events.iter().rposition(|event| event[WHAT] == FACTS);
+    Ok(last.map(|last| events.split_off(last + 1)))
+}
+
+/// Adds events to those that are kept. Some may be there: an earlier start was interrupted.
+fn add(new: Vec<Value>, kept: &Path) -> io::Result<()> {
+    let mut events: Vec<Value> = match open_if_any(kept)? {
+        Some(file) => serde_json::from_reader(BufReader::new(file.take(LARGEST)))?,
+        None => Vec::new(),
+    };
+    for event in new {
+        if !events.contains(&event) {
+            events.push(event);
+        }
+    }
+    replace(kept, |out| {
+        serde_json::to_writer(out, &events).map_err(io::Error::from)
+    })
+}
+
 fn same(one: &fs::Metadata, other: &fs::Metadata) -> bool {
     (one.dev(), one.ino()) == (other.dev(), other.ino())
 }
 
-/// Whether a file begins as an array does. Ours is an object.
-fn is_array(file: &File) -> io::Result<bool> {
+/// Whether `PyTaskFarmer` wrote a file: an array, whose first event is on the first line. In
+/// ours a line end follows the bracket.
+fn is_theirs(file: &File) -> io::Result<bool> {
     let mut begin = Vec::new();
     file.take(1024).read_to_end(&mut begin)?;
-    Ok(begin.trim_ascii_start().first() == Some(&b'['))
+    Ok(begin.trim_ascii_start().first() == Some(&b'[') && !begin.starts_with(b"[\n"))
 }
 
 /// One task, as `PyTaskFarmer` wrote it down.

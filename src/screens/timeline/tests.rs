@@ -23,11 +23,13 @@ fn timeline(dir: &Workdir) -> Value {
     let written = write(dir.path()).unwrap();
     assert_eq!(written.path, dir.path().join("timeline.json"));
     let text = fs::read_to_string(&written.path).unwrap();
-    let trace: Value = serde_json::from_str(&text).unwrap();
-    let events = trace["traceEvents"].as_array().unwrap();
+    let mut events: Vec<Value> = serde_json::from_str(&text).unwrap();
     // One event per line, between the first and the last.
     assert_eq!(text.lines().count(), events.len() + 2);
-    assert_eq!(trace["displayTimeUnit"], "ms");
+    let facts = events.pop().unwrap();
+    assert_eq!(facts["name"], "pytf_trace");
+    let trace = json!({"traceEvents": events, "otherData": facts["args"]});
+    let events = trace["traceEvents"].as_array().unwrap();
     assert_eq!(trace["otherData"]["slices"], written.slices);
     check_rows(events);
     let names = fs::read_dir(dir.path()).unwrap();
@@ -542,6 +544,28 @@ fn no_old_timeline_is_written_over() {
     fs::hard_link(dir.path().join("timeline.json"), &kept).unwrap();
     timeline(&dir);
     assert_eq!(fs::read(&kept).unwrap(), b"[]");
+}
+
+/// It reads the whole array, appends a task, and writes all of it on one line.
+#[test]
+fn what_pytaskfarmer_appends_to_our_timeline_is_kept_once() {
+    let dir = workdir(&["a"]);
+    timeline(&dir);
+    let kept = dir.path().join(pytaskfarmer::KEPT);
+    for (nth, command) in [(1, "b"), (2, "c")] {
+        let path = dir.path().join("timeline.json");
+        let mut events: Vec<Value> = serde_json::from_slice(&fs::read(&path).unwrap()).unwrap();
+        events.push(old(7, 8, 2e15, 5.0, command));
+        let text = serde_json::to_string(&events).unwrap();
+        // The second time as if the first had been interrupted.
+        for _ in 0..2 {
+            fs::write(&path, &text).unwrap();
+            timeline(&dir);
+        }
+        let kept: Vec<Value> = serde_json::from_slice(&fs::read(&kept).unwrap()).unwrap();
+        assert_eq!(kept.len(), nth);
+        assert_eq!(kept.last().unwrap()["name"], command);
+    }
 }
 
 #[test]

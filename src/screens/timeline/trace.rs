@@ -15,6 +15,9 @@ pub(super) const NAME: usize = 200;
 /// How many characters of a command are shown when the slice is selected.
 pub(super) const COMMAND: usize = 1000;
 
+/// The name of the event with facts about the whole trace.
+pub(super) const FACTS: &str = "pytf_trace";
+
 /// A trace that is being written.
 pub(super) struct Trace<'a> {
     out: &'a mut dyn Write,
@@ -34,7 +37,7 @@ impl<'a> Trace<'a> {
     /// Begins a trace: `origin` is the time that is 0 in it, and what ended before
     /// `since` is not drawn.
     pub(super) fn begin(out: &'a mut dyn Write, origin: u64, since: u64) -> io::Result<Self> {
-        out.write_all(b"{\"traceEvents\":[")?;
+        out.write_all(b"[")?;
         Ok(Self {
             out,
             origin,
@@ -99,16 +102,15 @@ impl<'a> Trace<'a> {
         (from, to - from)
     }
 
-    /// Writes the end of the file. `other` has facts about the whole trace.
-    pub(super) fn finish(self, mut other: Map<String, Value>) -> io::Result<()> {
+    /// Writes the end of the file. `other` has facts about the whole trace: they are the
+    /// arguments of its last event.
+    pub(super) fn finish(mut self, mut other: Map<String, Value>) -> io::Result<()> {
         let start = format!("{}.{:06}", self.origin / 1_000_000, self.origin % 1_000_000);
         let start = start.parse::<f64>().unwrap_or(0.0);
         other.insert("start_unix".into(), start.into());
-        let other = Value::Object(other);
-        write!(
-            self.out,
-            "\n],\"displayTimeUnit\":\"ms\",\"otherData\":{other}}}\n"
-        )
+        let facts = json!({"name": FACTS, "ph": "M", "pid": 0, "tid": 0, "args": other});
+        self.event(facts.to_string().as_bytes())?;
+        self.out.write_all(b"\n]\n")
     }
 }
 

@@ -116,7 +116,9 @@ fn check_never_used(dir: &Arc<dyn Dir>) -> Result<()> {
     for name in living.chain(over) {
         let journal = dir.open(&name, Open::Read).context("open", &name)?;
         if !journal::ends(&*journal).context("read", &name)?.is_empty() {
-            let what = format!("it is missing or empty, but {name} holds results");
+            let what = format!(
+                "it is missing or empty, as PyTaskFarmer leaves it, but {name} holds results"
+            );
             return Err(Error::damaged(LOCK, what));
         }
     }
