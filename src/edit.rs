@@ -14,6 +14,7 @@ use std::process::Command;
 use pytf::cli::Edit;
 use pytf::exit::RunExit;
 use pytf::farm::start_error::StartError;
+use pytf::model::attributes::{Attributes, Stage};
 use pytf::model::escape::escape;
 use pytf::model::figures::grouped;
 use pytf::model::task::{TaskId, parse_line};
@@ -106,7 +107,7 @@ impl TextFile {
             "# The tasks that wait in {workdir}, in the order in which they will run.\n\
              #   Move lines to change the order.\n\
              #   Delete a line to cancel its task.\n\
-             #   Change a line, also after #PYTF: the task is cancelled, and the line is a new one.\n\
+             #   Change a command: it is a new task. Change what follows #PYTF: the task stays.\n\
              #   A line that begins with + and a blank is a new task: + ./simulate --seed 7\n\
              # Tasks that are claimed meanwhile are not changed. Leave the editor without a\n\
              # change, or delete all tasks, and nothing happens.\n"
@@ -232,7 +233,8 @@ fn parse(text: &[u8], before: &[u8], dialect: &Dialect) -> Result<Vec<NewLine>, 
         let text = if is_known {
             text.to_vec()
         } else {
-            stored(text.trim_ascii(), dialect).map_err(wrong)?
+            let stage = id.and_then(|id| known.get(&id)).map(|line| stage(line));
+            stored(text.trim_ascii(), stage.unwrap_or_default(), dialect).map_err(wrong)?
         };
         lines.push(NewLine { id, text });
     }
@@ -244,9 +246,28 @@ fn parse(text: &[u8], before: &[u8], dialect: &Dialect) -> Result<Vec<NewLine>, 
     Ok(lines)
 }
 
-/// The line of one task, as it is stored.
-fn stored(line: &[u8], dialect: &Dialect) -> Result<Vec<u8>, String> {
-    let mut parser = Parser::of(dialect.of_added());
+/// The stage of a task by its stored line.
+fn stage(line: &[u8]) -> Stage {
+    Attributes::of_line(line).unwrap_or_default().stage
+}
+
+/// The line of one task, as it is stored. A task of a list keeps its stage, which stands in its
+/// line.
+fn stored(line: &[u8], stage: Stage, dialect: &Dialect) -> Result<Vec<u8>, String> {
+    let said = Attributes {
+        stage,
+        ..Attributes::default()
+    };
+    let word = format!(" {said}");
+    let line = match line
+        .windows(word.len())
+        .rposition(|part| part == word.as_bytes())
+    {
+        Some(at) if !said.is_empty() => [&line[..at], &line[at + word.len()..]].concat(),
+        _ => line.to_vec(),
+    };
+    let line = &line[..];
+    let mut parser = Parser::of(dialect.of_added().with(said));
     let mut lines = Vec::new();
     let mut emit = |task: &[u8]| lines.push(task.to_vec());
     let parsed = parser
@@ -261,7 +282,11 @@ fn stored(line: &[u8], dialect: &Dialect) -> Result<Vec<u8>, String> {
 
 fn said(state: &State, edited: &Edited) -> String {
     let mut text = String::new();
-    for (ids, what) in [(&edited.cancelled, "cancelled"), (&edited.added, "added")] {
+    for (ids, what) in [
+        (&edited.cancelled, "cancelled"),
+        (&edited.added, "added"),
+        (&edited.changed, "changed"),
+    ] {
         if !ids.is_empty() {
             text += &format!("{what}: {}\n", sorted(ids));
         }

@@ -6,6 +6,7 @@
 
 use std::collections::{HashMap, HashSet};
 
+use crate::model::attributes::command;
 use crate::model::ids::Ids;
 use crate::model::task::{TaskId, parse_line, push_line};
 use crate::workdir::cancel::{Author, Cancelled, orders};
@@ -34,6 +35,8 @@ pub struct Edited {
     pub cancelled: Ids,
     /// New tasks: new lines, and the changed commands.
     pub added: Ids,
+    /// Something else is said of them than before.
+    pub changed: Ids,
     /// Their lines were deleted or changed, but a farmer has claimed them meanwhile.
     pub left_alone: Ids,
 }
@@ -96,16 +99,30 @@ pub fn edit(
         queue,
         added,
         cancelled,
+        changed,
         edited,
     } = change;
     txn.append(TASKS, &added)?;
-    check_names(&mut txn, &added)?;
+    let lines: Vec<u8> = (changed.iter())
+        .flat_map(|(id, text)| [format!("{id} ").as_bytes(), text, b"\n"].concat())
+        .collect();
+    if !changed.is_empty() && txn.state().feeding > 0 {
+        let what = "what is said of a task cannot be changed while a process reads a stream of tasks: \
+                    edit again when it has ended";
+        return Err(Error::Refused(what.into()));
+    }
+    txn.replace_lines(TASKS, &changed)?;
+    check_names(&mut txn, &[&added[..], &lines].concat())?;
     txn.append(FAILED, &cancelled)?;
     let mut new = txn.new_file(TOPROCESS)?;
     new.write(&queue).context("write", TOPROCESS)?;
     txn.replace_queue(new)?;
-    txn.state_mut().attributes |= tasks(&added).any(|(_, line)| has_attributes(line));
-    txn.deal()?;
+    let mut new = tasks(&added).chain(tasks(&lines));
+    txn.state_mut().attributes |= new.any(|(_, line)| has_attributes(line));
+    if txn.state().live > 0 {
+        // Else the first farmer that joins does it.
+        txn.deal()?;
+    }
     txn.state_mut().cancelled += edited.cancelled.count();
     let done = Cancelled {
         waiting: edited.cancelled.clone(),
@@ -135,6 +152,8 @@ struct Change {
     added: Vec<u8>,
     /// New lines of `failed`.
     cancelled: Vec<u8>,
+    /// The lines of tasks of which something else is said.
+    changed: HashMap<TaskId, Vec<u8>>,
     edited: Edited,
 }
 
@@ -158,6 +177,11 @@ impl Change {
                 match (waiting.get(&id), is_changed) {
                     (Some(_), false) => {
                         push_line(&mut change.queue, id, text);
+                        continue;
+                    }
+                    (Some(known), true) if command(known) == command(text) => {
+                        push_line(&mut change.queue, id, text);
+                        change.changed.insert(id, text.to_vec());
                         continue;
                     }
                     (Some(_), true) => cancelled.push(id),
@@ -192,6 +216,9 @@ impl Change {
             push_line(&mut change.cancelled, *id, waiting[id]);
         }
         change.edited.cancelled = cancelled.into_iter().collect();
+        let mut changed: Vec<TaskId> = change.changed.keys().copied().collect();
+        changed.sort_unstable();
+        change.edited.changed = changed.into_iter().collect();
         change.edited.left_alone = left_alone.into_iter().collect();
         change
     }
@@ -272,5 +299,27 @@ mod tests {
                 "{after:?}"
             );
         }
+    }
+
+    #[test]
+    fn where_only_what_is_said_of_a_task_is_changed_the_task_stays() {
+        let copy = "0 a\n1 b #PYTF cpus=4\n2 c\n";
+        let after = [
+            Line::Task(TaskId(0), b"a #PYTF cpus=2"),
+            Line::Task(TaskId(1), b"b"),
+            Line::Task(TaskId(2), b"x #PYTF cpus=2"),
+        ];
+        let before: HashMap<TaskId, &[u8]> = tasks(copy.as_bytes()).collect();
+        let change = Change::of(&before, &after, copy.as_bytes(), 9);
+        let queue = "0 a #PYTF cpus=2\n1 b\n9 x #PYTF cpus=2\n";
+        assert_eq!(String::from_utf8(change.queue).unwrap(), queue);
+        let Edited {
+            cancelled,
+            added,
+            changed,
+            ..
+        } = change.edited;
+        let ids = [cancelled, added, changed].map(|ids| ids.to_string());
+        assert_eq!(ids, ["2", "9", "0-1"]);
     }
 }

@@ -42,20 +42,27 @@ fn assert_nothing_left(farm: &Farm) {
 fn order_commands_and_tasks_are_what_was_edited() {
     let farm = waiting();
     // Task 0 after the last; 1 changed, 3 deleted, one more at the end.
-    let editor = "sed -i -e '/^0 /d' -e 's/^1 echo b/1 echo B/' -e '/^3 /d' -e '/^4 /a 0 echo a' \
+    let editor = "sed -i -e '/^0 /d' -e 's/^1 echo b/1 echo B/' -e '/^3 /d' -e '/^2 /s/$/ #PYTF retries=1/' -e '/^4 /a 0 echo a' \
                   -e '$a + echo new'";
     let done = edit(&farm, editor).run().exits(0);
     let said = text(&done.stdout);
     for part in [
         "cancelled: 1,3\n",
         "added: 5-6\n",
+        "changed: 2\n",
         "5 tasks wait in the order of the text",
     ] {
         assert!(said.contains(part), "{said}");
     }
     assert_eq!(
         queue(&farm),
-        ["5 echo B", "2 echo c", "4 echo e", "0 echo a", "6 echo new"]
+        [
+            "5 echo B",
+            "2 echo c #PYTF retries=1",
+            "4 echo e",
+            "0 echo a",
+            "6 echo new"
+        ]
     );
     assert_eq!(farm.ids("failed"), [1, 3]);
     assert_nothing_left(&farm);

@@ -240,21 +240,7 @@ fn replace_lines(txn: &mut Txn<'_>, lines: &HashMap<TaskId, Vec<u8>>) -> Result<
         return Err(ListFailure::Refused(what.into()));
     }
     for name in [TASKS, FAILED] {
-        let (mut new, mut written) = (txn.new_file(name)?, Ok(()));
-        txn.each_line(name, |line| {
-            let id = parse_line(line).map(|(id, _)| id);
-            let change = id.and_then(|id| Some((id, lines.get(&id)?)));
-            if written.is_ok() {
-                written = match change {
-                    Some((id, line)) => new.write_task(id, line),
-                    None => new.write(&[line, b"\n"].concat()),
-                };
-            }
-        })?;
-        written.context("write", name)?;
-        let known = new.committed();
-        txn.replace(name, new)?;
-        txn.state_mut().set_committed(name, known);
+        txn.replace_lines(name, lines)?;
     }
     Ok(())
 }

@@ -6,8 +6,9 @@
 
 use crate::model::outcome::Destination;
 use crate::model::record::End;
-use crate::model::task::push_line;
+use crate::model::task::{TaskId, parse_line, push_line};
 use crate::workdir::files::{Lines, NEW, NewFile, sum_of};
+use std::collections::HashMap;
 use std::io::ErrorKind;
 
 use super::txn::Txn;
@@ -94,6 +95,33 @@ impl Txn<'_> {
             self.replacing.remove(at);
         }
         self.replacing.push((name.to_owned(), new));
+        Ok(())
+    }
+
+    /// Lets these lines take the place of those of the same tasks in a file of tasks.
+    pub(in crate::workdir) fn replace_lines(
+        &mut self,
+        name: &str,
+        lines: &HashMap<TaskId, Vec<u8>>,
+    ) -> Result<()> {
+        if lines.is_empty() {
+            return Ok(());
+        }
+        let (mut new, mut written) = (self.new_file(name)?, Ok(()));
+        self.each_line(name, |line| {
+            let id = parse_line(line).map(|(id, _)| id);
+            let change = id.and_then(|id| Some((id, lines.get(&id)?)));
+            if written.is_ok() {
+                written = match change {
+                    Some((id, line)) => new.write_task(id, line),
+                    None => new.write(&[line, b"\n"].concat()),
+                };
+            }
+        })?;
+        written.context("write", name)?;
+        let known = new.committed();
+        self.replace(name, new)?;
+        self.state_mut().set_committed(name, known);
         Ok(())
     }
 
