@@ -23,6 +23,7 @@ use super::slot_plan::{Plan, SlotPlan};
 use crate::host::cpus;
 use crate::model::attributes::Attributes;
 use crate::model::class::Class;
+use crate::model::durations;
 use crate::model::figures::{grouped, show_kib};
 use crate::model::needs::Needs;
 use crate::model::record::{Deals, Record, Reserved};
@@ -111,8 +112,20 @@ impl Dealer {
             if says_needs(&queue.class) {
                 self.prepare(&queue.class);
             }
-            let is_new = |class: &Class| !self.reported.contains(class);
-            if self.is_dealing && is_new(&queue.class) && !placement.can_hold(&queue.class) {
+            let is_new = !self.reported.contains(&queue.class);
+            if let Some(left) = placement.too_little_time(&queue.class).filter(|_| is_new) {
+                self.reported.insert(queue.class.clone());
+                let tasks = match queue.left {
+                    1 => "1 task is not started here: its".to_owned(),
+                    n => format!("{} tasks are not started here: their", grouped(n)),
+                };
+                let limit = durations::show(queue.class.time().unwrap_or_default());
+                let left = durations::show(left);
+                self.shared.say(format!(
+                    "{tasks} time limit is {limit}, and {left} are left of the allocation"
+                ));
+            }
+            if self.is_dealing && is_new && !placement.can_hold(&queue.class) {
                 self.reported.insert(queue.class.clone());
                 if let Some(lacks) = self.lacks(&queue.class) {
                     let tasks = match queue.left {

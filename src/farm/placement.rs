@@ -2,6 +2,7 @@
 
 use std::collections::HashSet;
 use std::sync::Arc;
+use std::time::Duration;
 
 use wildmatch::WildMatch;
 
@@ -9,6 +10,7 @@ use super::node_setup::Node;
 use super::offer::Offer;
 use super::options::Options;
 use super::queue::Queue;
+use super::task_times::TaskTimes;
 use crate::model::class::Class;
 use crate::model::needs::Needs;
 use crate::workdir::state::State;
@@ -25,6 +27,8 @@ pub(super) struct Placement {
     pub(super) offer: Offer,
     /// What deals it, once the farmer has joined.
     pub(super) queue: Option<Arc<Queue>>,
+    /// What knows how much time is left, from then on.
+    pub(super) times: Option<Arc<TaskTimes>>,
 }
 
 impl Placement {
@@ -35,6 +39,7 @@ impl Placement {
             labels: options.labels.clone(),
             offer: Offer::of(node, options),
             queue: None,
+            times: None,
         }
     }
 
@@ -84,8 +89,23 @@ impl Placement {
         }
     }
 
-    /// Whether the class may run on this node, by its name.
+    /// How much time is left, if that is less than a task of this class may need: the limit that
+    /// is said of it, or what such tasks have needed here.
+    pub(super) fn too_little_time(&self, class: &Class) -> Option<Duration> {
+        let limit = class.time()?;
+        let left = self.times.as_ref()?.left()?;
+        let needs = class.needs(&self.offer.defaults);
+        let usual = self.queue.as_ref().and_then(|queue| queue.usual(&needs));
+        let need = usual.map_or(limit, |usual| usual.min(limit));
+        (need > left).then_some(left)
+    }
+
+    /// Whether the class may run on this node, by its name, and now.
     fn may_run(&self, class: &Class) -> bool {
+        self.too_little_time(class).is_none() && self.is_wanted(class)
+    }
+
+    fn is_wanted(&self, class: &Class) -> bool {
         let is_here = |wanted: &str| {
             self.labels.contains(wanted) || WildMatch::new(wanted).matches(&self.node)
         };

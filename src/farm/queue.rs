@@ -455,6 +455,12 @@ impl Queue {
         })
     }
 
+    /// The longest run so far here of a task with these needs.
+    pub(super) fn usual(&self, needs: &Needs) -> Option<Duration> {
+        let inner = self.lock();
+        inner.dealing.as_ref()?.allocator.usual(needs)
+    }
+
     /// What decides which tasks to claim, once leases are dealt.
     pub(super) fn claimer(&self, ahead: u64) -> Option<Claimer> {
         let inner = self.lock();
@@ -599,6 +605,22 @@ impl Queue {
         let (out, stay) = all.partition::<VecDeque<_>, _>(is_wanted);
         inner.tasks = stay;
         out.into()
+    }
+
+    /// Takes the tasks out that may need more time than is left: by the limit that is said of them,
+    /// or by what such tasks have needed here.
+    pub(super) fn take_late(&self, left: Option<Duration>) -> Vec<Task> {
+        let Some(left) = left else { return Vec::new() };
+        let mut inner = self.lock();
+        let Some(dealing) = &mut inner.dealing else {
+            return Vec::new();
+        };
+        let says_limit = |task: &Task| {
+            // A line that cannot be read is one of a later version, and runs as it is.
+            Attributes::of_line(&task.line).is_ok_and(|said| said.time.is_some())
+        };
+        let is_late = |task: &Task, needs: &Needs| needs.time > Some(left) && says_limit(task);
+        dealing.allocator.take_late(left, is_late)
     }
 
     /// Takes the last `n` tasks out again, to give them back.

@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
+use super::clock::since_boot;
 use crate::host::process::Running;
 use crate::model::walltime::lengths::Lengths;
 
@@ -14,6 +15,8 @@ pub(super) struct TaskTimes {
     /// All together, in microseconds.
     busy: AtomicU64,
     finished: Mutex<Finished>,
+    /// When all tasks are stopped, in milliseconds since the boot, and one more; 0: not known.
+    stop_at: AtomicU64,
 }
 
 /// The times of tasks that finished.
@@ -34,6 +37,19 @@ impl TaskTimes {
                 finished.lengths.push(Duration::from_micros(us));
             }
         }
+    }
+
+    /// Tasks are stopped at this moment, by the time since the boot; `None`: that is not known.
+    pub(super) fn stop_at(&self, at: Option<Duration>) {
+        let millis = |at: Duration| u64::try_from(at.as_millis()).unwrap_or(u64::MAX - 1);
+        let at = at.map_or(0, |at| millis(at) + 1);
+        self.stop_at.store(at, Ordering::Relaxed);
+    }
+
+    /// How long a task may run that starts now, if that is known.
+    pub(super) fn left(&self) -> Option<Duration> {
+        let at = self.stop_at.load(Ordering::Relaxed).checked_sub(1)?;
+        Some(Duration::from_millis(at).saturating_sub(since_boot()))
     }
 
     /// How long all tasks ran together.

@@ -156,9 +156,12 @@ impl Farm<'_> {
         for task in dealer.put(tasks) {
             session.give_back(task, None);
         }
-        dealer.observe(session.state(), &placement);
         // Before the slots: it may hold the queue.
         let endgame = self.endgame(&shared, session.farmer());
+        for task in queue.take_late(self.times.left()) {
+            session.give_back(task, None);
+        }
+        dealer.observe(session.state(), &placement);
         let running = slots.len();
         let farmer = session.farmer().to_owned();
         self.start_slots(&shared, &farmer, &protection, gates.as_ref(), slots);
@@ -268,6 +271,7 @@ impl Farm<'_> {
     /// Which tasks can run here.
     pub(super) fn placement(&self, queue: Option<Arc<Queue>>) -> Placement {
         Placement {
+            times: queue.as_ref().map(|_| self.times.clone()),
             queue,
             ..Placement::of(&self.node, self.options)
         }

@@ -168,6 +168,7 @@ impl Endgame {
     /// Checks the time; returns what follows for the farmer, if anything.
     pub(super) fn check(&mut self) -> Option<farmer::Event> {
         let now = since_boot();
+        self.shared.times.stop_at(self.walltime.stop_at());
         if self.walltime.stop_at().is_some_and(|at| now >= at) {
             self.note_short(now);
             self.shared.queue.pause_after(Some(Instant::now()));

@@ -170,6 +170,19 @@ fn memory_is_dealt() {
     }
 }
 
+/// A task that would be stopped with the allocation is left to another one, and holds up nobody.
+#[test]
+fn a_task_with_a_longer_limit_than_what_is_left_is_not_started() {
+    let farm = Farm::of("echo a #PYTF time=10h\necho b #PYTF time=1m\necho c\n");
+    let done = farm.farm("--walltime 1h --grace 0").run().exits(1);
+    done.says(&["1 task is not started here: its time limit is 10h00m, and 59m"]);
+    assert_eq!(
+        (farm.ids("finished"), farm.ids("toprocess")),
+        (vec![1, 2], vec![0])
+    );
+    farm.farm("--walltime 11h").run().exits(0);
+}
+
 #[test]
 fn what_this_node_can_never_hold_is_given_back_and_blocks_nobody() {
     let farm = Farm::of("echo a #PYTF cpus=5000\necho b #PYTF mem=900T\necho c\n");

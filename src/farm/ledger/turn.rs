@@ -82,6 +82,9 @@ impl Ledger {
             self.session.journal().lock().push(&beat);
         }
         let upto = self.take_reports(false);
+        for task in self.shared.queue.take_late(self.shared.times.left()) {
+            self.session.give_back(task, None);
+        }
         for task in self.shared.queue.retract(self.view().surplus(&self.pace)) {
             self.session.give_back(task, None);
         }

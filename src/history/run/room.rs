@@ -124,9 +124,12 @@ impl Farmer {
     /// Whether tasks of this class may run on its node, by the name of that.
     fn is_wanted(&self, class: &Class) -> bool {
         let header = self.header();
-        class.node.as_ref().is_none_or(|wanted| {
-            header.labels.contains(wanted) || WildMatch::new(wanted).matches(&header.host)
-        })
+        let is_here = |wanted: &str| {
+            let is_label = header.labels.iter().any(|label| label == wanted);
+            is_label || WildMatch::new(wanted).matches(&header.host)
+        };
+        let node = class.node.as_deref();
+        node.is_none_or(|wanted| wanted.split(',').any(is_here))
     }
 
     fn can_hold(&self, class: &Class) -> bool {

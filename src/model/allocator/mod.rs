@@ -147,6 +147,11 @@ impl<T> Allocator<T> {
         needs.time.or(self.usual.get(needs).copied())
     }
 
+    /// The longest run so far of a task with these needs.
+    pub fn usual(&self, needs: &Needs) -> Option<Duration> {
+        self.usual.get(needs).copied()
+    }
+
     /// The next task that may start at this moment, with its lease. Tasks that this node can
     /// never hold are passed over: see [`Self::take_out`].
     pub fn take(&mut self, now: Duration) -> Option<(T, ResourceLease)> {
@@ -190,6 +195,14 @@ impl<T> Allocator<T> {
     pub fn take_out(&mut self, mut is_wanted: impl FnMut(&T, &Needs) -> bool) -> Vec<T> {
         let out = self.split_off(|waits| is_wanted(&waits.task, &waits.needs));
         out.into_iter().map(|waits| waits.task).collect()
+    }
+
+    /// Takes certain tasks out that wait, unless all with their needs have run for at most this
+    /// time.
+    pub fn take_late(&mut self, left: Duration, is_late: impl Fn(&T, &Needs) -> bool) -> Vec<T> {
+        let usual = self.usual.clone();
+        let is_short = |needs: &Needs| usual.get(needs).is_some_and(|usual| *usual <= left);
+        self.take_out(|task, needs| is_late(task, needs) && !is_short(needs))
     }
 
     /// Takes the waiting tasks out that this node can never hold.
