@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use pytf::cli::{self, DeviceArgs, FarmArgs, Tasks, unknown_variables};
 use pytf::definitions::Places;
 use pytf::farm::options::{
-    AllocationEnd, Bind, DeviceOptions, HandlerChoice, KeepTaskDir, Options, TaskDirOptions,
+    AllocationEnd, Bind, DeviceOptions, HandlerChoice, KeepTaskDir, Options, Order, TaskDirOptions,
     TaskList,
 };
 use pytf::model::escape::escape;
@@ -30,6 +30,7 @@ pub(crate) fn farm(tasks: Tasks, workdir: PathBuf, args: FarmArgs) -> Options {
             options: args.runner_key,
             places,
         },
+        order: order(&args.order),
         workdir,
         hosted: None,
         slots,
@@ -106,6 +107,14 @@ fn logs(logs: cli::Logs) -> LogMode {
         cli::Logs::Packed => LogMode::Packed,
         cli::Logs::Failed => LogMode::Failed,
         cli::Logs::None => LogMode::None,
+    }
+}
+
+/// In which order waiting tasks start.
+fn order(order: &cli::Order) -> Order {
+    match order {
+        cli::Order::List => Order::List,
+        cli::Order::LongestFirst(workdir) => Order::LongestFirst(workdir.clone()),
     }
 }
 

@@ -15,7 +15,7 @@ use clap::{ArgAction, Args, ValueEnum};
 
 use super::device_options::DeviceArgs;
 use super::groups::{ADVANCED, COMMON, LOGS, RESOURCES, TIME, WORKDIR};
-use super::values::{Causes, causes, follow, key_value, slots, start_rate};
+use super::values::{Causes, Order, causes, follow, key_value, order, slots, start_rate};
 use crate::model::attributes::values;
 use crate::model::durations;
 use crate::model::failure_limit::FailureLimit;
@@ -321,6 +321,16 @@ pub struct FarmArgs {
     #[arg(long, env = "PYTF_KEEP_TASK_DIR", value_name = "WHEN", default_value = "never",
           requires = "task_dir", help_heading = RESOURCES)]
     pub keep_task_dir: KeepTaskDir,
+
+    /// Order of the tasks: list or longest-first[=DIR]
+    ///
+    /// longest-first needs the records of an earlier run with the same commands: those of the workdir
+    /// DIR, or of the run's own workdir, also from before a `pytf reset`. A task of which nothing is known is
+    /// taken to need as long as the others on average. Then the end of the run has short tasks, and few slots
+    /// wait for the last one. The waiting tasks are put in order when the first process starts.
+    #[arg(long, env = "PYTF_ORDER", value_name = "ORDER", default_value = "list",
+          value_parser = order, help_heading = WORKDIR)]
+    pub order: Order,
 
     /// Refuse to resume when the task list has changed
     ///

@@ -35,6 +35,7 @@ pub use self::farm::{
     FarmArgs, Halt, KeepTaskDir, Lock, Logs, SrunEnv, TEMPORARY, Tasks, default_workdir,
 };
 pub use self::steer::{Add, Cancel, Close, Drain, Edit, NewTasksFrom, Pause, Resume, Said, Stop};
+pub use self::values::Order;
 pub use self::view::{Export, Format, Report, Status, Timeline, Wait, Watch};
 use crate::VERSION;
 use crate::model::ids::Ids;

@@ -1,5 +1,6 @@
 //! How the values of options are read, and what is wrong with those that cannot be.
 
+use std::path::PathBuf;
 use std::time::Duration;
 
 use crate::model::attributes::values::whole;
@@ -16,6 +17,26 @@ pub(super) fn slots(text: &str) -> Result<u32, String> {
         _ => Err(format!(
             "the number of tasks at a time is a whole number from 1 to {MOST_SLOTS}"
         )),
+    }
+}
+
+/// In which order waiting tasks start.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Order {
+    /// That of the list.
+    List,
+    /// The longest first, by the records of this workdir; none: of the run's own.
+    LongestFirst(Option<PathBuf>),
+}
+
+pub(super) fn order(text: &str) -> Result<Order, String> {
+    match text.split_once('=') {
+        None if text == "list" => Ok(Order::List),
+        None if text == "longest-first" => Ok(Order::LongestFirst(None)),
+        Some(("longest-first", workdir)) if !workdir.is_empty() => {
+            Ok(Order::LongestFirst(Some(workdir.into())))
+        }
+        _ => Err("an order is list, longest-first or longest-first=WORKDIR".to_owned()),
     }
 }
 

@@ -20,6 +20,16 @@ use crate::model::tool::NodeCommands;
 use crate::runner::chosen::RunnerChoice;
 use crate::workdir::mechanism::Mechanism;
 
+/// In which order waiting tasks start.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum Order {
+    /// That of the list.
+    #[default]
+    List,
+    /// The longest first, by the records of this workdir; none: of the run's own.
+    LongestFirst(Option<PathBuf>),
+}
+
 /// The options of a farm.
 #[derive(Clone, Debug)]
 #[expect(clippy::struct_excessive_bools, reason = "each is a flag")]
@@ -30,6 +40,8 @@ pub struct Options {
     pub handler: HandlerChoice,
     /// How tasks become processes.
     pub runner: RunnerChoice,
+    /// In which order waiting tasks start.
+    pub order: Order,
     /// The folder that holds the state of the run.
     pub workdir: PathBuf,
     /// The run on hosts that this process is part of: another pytf has prepared the workdir and

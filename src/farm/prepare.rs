@@ -4,11 +4,12 @@
 use std::time::Duration;
 
 use super::lock_wait::LockWaiter;
-use super::options::Options;
+use super::options::{Options, Order};
 use super::shared::Farm;
 use super::source::Source;
 use super::start_error::StartError;
 use super::takeover::Takeover;
+use crate::history::run_times::RunTimes;
 use crate::host::allocation::host_name;
 use crate::model::figures::grouped;
 use crate::model::liveness::heartbeat;
@@ -24,6 +25,7 @@ use crate::workdir::resume::{
     EditPolicy, ListFailure, ListFile, ListSource, Prepared, prepare, prepare_stream,
 };
 use crate::workdir::retry::{Wanted, retry};
+use crate::workdir::sort::longest_first;
 use crate::workdir::state::peek;
 use crate::workdir::upgrade::upgrade;
 use crate::workdir::{exclusion, membership};
@@ -117,6 +119,12 @@ impl StartContext<'_> {
             if !retried.back.is_empty() {
                 let tasks = counted(retried.back.count(), "failed task", "failed tasks");
                 self.say(&format!("{tasks} will be tried again"));
+            }
+        }
+        if self.farm.options.hosted.is_none() {
+            let sorted = sort(&self.farm.workdir, self.farm.options, &mut self.waiter, &me)?;
+            if let Some(text) = sorted {
+                self.say(&text);
             }
         }
         Ok(prepared.is_new && !prepared.imported)
@@ -216,7 +224,37 @@ pub(super) fn prepare_for_others(
             warn(&format!("{tasks} will be tried again"));
         }
     }
+    let sorted = sort(workdir, options, waiter, who)?;
+    if let Some(text) = sorted {
+        warn(&text);
+    }
     Ok(())
+}
+
+/// Puts the waiting tasks in the order that was asked for; what there is to say about it.
+fn sort(
+    workdir: &Workdir,
+    options: &Options,
+    waiter: &mut LockWaiter,
+    me: &str,
+) -> Result<Option<String>> {
+    let Order::LongestFirst(records) = &options.order else {
+        return Ok(None);
+    };
+    let path = records.as_ref().unwrap_or(&workdir.path);
+    let read = || {
+        let refused = |error| Error::Refused(format!("--order: cannot read run times: {error}"));
+        RunTimes::read(path).map_err(refused)
+    };
+    let done = longest_first(workdir, me, waiter, read, RunTimes::of)?;
+    Ok(done.map(|times| match times.count() as u64 {
+        0 => "no run time is known, so the order stays".to_owned(),
+        1 => "the longest first: the run time of 1 command is known".to_owned(),
+        n => {
+            let n = grouped(n);
+            format!("the longest first: the run times of {n} commands are known")
+        }
+    }))
 }
 
 /// Without a list, there must be a run.

@@ -13,7 +13,7 @@ use super::lock_wait::{CancelToken, LockWaiter, cancellation};
 use super::message::{Event, ReceivedSignals};
 use super::node_commands;
 use super::node_setup::{Node, task_variables};
-use super::options::Options;
+use super::options::{Options, Order};
 use super::prepare::{self, StartContext};
 use super::rejoin;
 use super::reserved_threads::ReservedThreads;
@@ -24,6 +24,7 @@ use super::supervisor::counts;
 use super::task_files::{TaskFiles, open_workdir};
 use super::threads::Member;
 use crate::exit::RunExit;
+use crate::history::is_workdir;
 use crate::host::signals;
 use crate::model::attributes::Attributes;
 use crate::model::tasklist::{Dialect, RunnerCheck};
@@ -32,6 +33,7 @@ use crate::ui::progress::{Mode, Progress};
 use crate::ui::style::{OutputStyle, Terminal};
 use crate::workdir::error::{Context, Error};
 use crate::workdir::open::Workdir;
+use crate::workdir::resume::ListFailure;
 
 /// Runs a farm to its end; returns the exit status.
 pub fn run(options: &Options) -> Result<RunExit, StartError> {
@@ -41,6 +43,7 @@ pub fn run(options: &Options) -> Result<RunExit, StartError> {
     let (cancel, received) = listen(&events)?;
     let env = task_variables(options);
     let names = env.iter().map(|(name, _)| name.clone());
+    check_order(options)?;
     let maker = Maker::choose(&options.handler, &options.workdir)?;
     let runners = Runners::choose(&options.runner)?;
     let dialect = judging(options.dialect(names), &runners);
@@ -78,6 +81,7 @@ pub fn run(options: &Options) -> Result<RunExit, StartError> {
 /// Prepares the workdir for processes that are started elsewhere, and runs no task: a list or an
 /// option that is wrong is reported once.
 pub fn prepare_for_others(options: &Options, who: &str) -> Result<Workdir, StartError> {
+    check_order(options)?;
     let names = task_variables(options).into_iter().map(|(name, _)| name);
     let maker = Maker::choose(&options.handler, &options.workdir)?;
     let runners = Runners::choose(&options.runner)?;
@@ -114,6 +118,21 @@ pub(super) fn judging(dialect: Dialect, runners: &Arc<Runners>) -> Dialect {
     Dialect {
         runners: Some(RunnerCheck::new(check)),
         ..dialect
+    }
+}
+
+/// Refuses run times that are not there, before anything is made.
+fn check_order(options: &Options) -> Result<(), StartError> {
+    match &options.order {
+        // Where it was started from elsewhere, that is where the order was made.
+        Order::LongestFirst(Some(workdir)) if options.hosted.is_none() && !is_workdir(workdir) => {
+            let what = format!(
+                "--order longest-first={0}: {0} is not a workdir: name that of an earlier run",
+                workdir.display()
+            );
+            Err(ListFailure::Refused(what).into())
+        }
+        _ => Ok(()),
     }
 }
 

@@ -17,6 +17,7 @@ pub mod journals;
 pub(crate) mod lines;
 pub mod logs;
 pub mod run;
+pub mod run_times;
 pub mod waiting;
 
 #[cfg(test)]

@@ -27,7 +27,7 @@
 //!                                       what is done by transactions
 //! exclusion, open, folder, session      a workdir as a farmer uses it
 //! copies, check, upgrade, repair        damage, and older formats
-//! reset                                 starting over
+//! reset, sort                           starting over, or in another order
 //! ```
 //!
 //! Nothing in here starts a process, and a thread is only started to wait in the kernel's
@@ -65,6 +65,7 @@ pub mod exclusion;
 pub mod folder;
 pub mod open;
 pub mod session;
+pub mod sort;
 // Damage and older formats.
 pub mod check;
 pub mod copies;

@@ -1,5 +1,7 @@
 //! The order of tasks: priorities, barriers, tasks that wait for others, nodes.
 
+use std::time::{Duration, Instant};
+
 use crate::harness::{Done, Farm, until};
 
 fn said(done: &Done) -> String {
@@ -148,4 +150,33 @@ fn directives_may_change_while_a_task_runs() {
     assert!(said.contains("is said of 1 task"), "{said}");
     assert_eq!(order(&farm), ["c", "a", "b"]);
     assert_eq!(farm.ids("finished").len(), 4);
+}
+
+/// Run times that are not there are an error before anything is made; those of the run itself
+/// count after a reset.
+#[test]
+fn the_longest_come_first_by_the_records_of_the_run_itself() {
+    let farm = Farm::new();
+    let gate = farm.gate("gate");
+    farm.write("tasks.txt", format!("true\n{}\n", gate.stand()));
+    let wrong = farm.farm("--order longest-first=nowhere").run().exits(2);
+    wrong.says(&["nowhere is not a workdir: name that of an earlier run"]);
+    farm.farm("--order longest").run().exits(2);
+    assert!(!farm.path("w").exists(), "nothing was made");
+    let first = farm.farm("--proc 1 --order longest-first").start();
+    gate.comers(1);
+    let began = Instant::now();
+    until("the first task is recorded", || farm.ends().len() == 1);
+    let took = Duration::from_micros(farm.ends()[0]["us"].as_u64().unwrap());
+    until("this one takes longer", || began.elapsed() > took);
+    gate.open(1);
+    first.wait().exits(0).says(&["no run time is known"]);
+    farm.pytf(["reset", "w", "--yes"]).run().exits(0);
+    let again = farm.farm("--proc 1 --order longest-first").start();
+    assert_eq!(gate.comer().0, 1);
+    assert_eq!(farm.ids("finished"), [0; 0], "it comes first");
+    gate.open(1);
+    let again = again.wait().exits(0);
+    again.says(&["the run times of 2 commands are known"]);
+    assert_eq!(farm.ids("finished"), [0, 1]);
 }

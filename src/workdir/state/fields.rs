@@ -209,6 +209,9 @@ pub struct State {
     /// How many of the tasks in `failed` had failed before the present run began.
     #[serde(default, skip_serializing_if = "crate::model::record::is_zero")]
     pub failed_before: u64,
+    /// The transaction that put the waiting tasks in another order than that of the list.
+    #[serde(default, skip_serializing_if = "crate::model::record::is_zero")]
+    pub sorted: u64,
     /// Counts the times that the lock was broken.
     #[serde(default)]
     pub breaks: u32,
