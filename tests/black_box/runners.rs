@@ -635,7 +635,7 @@ fn what_is_defined_is_listed_with_its_place() {
     }
     let listed = text(farm.pytf(["handlers"]).run().exits(0).stdout);
     for part in [
-        "default  one command per line",
+        "one command per line, with #PYTF directives",
         "tasklists.d:\n  none\n",
         "gen  program  ",
     ] {
