@@ -72,7 +72,11 @@ fn main() -> ExitCode {
             None => farm(&options::farm(tasks, workdir, *options)),
         },
         Request::Host => on_hosts::answer(),
-        Request::Hosted { place, options } => on_hosts::hosted(place, *options),
+        Request::Hosted {
+            is_piped,
+            place,
+            options,
+        } => on_hosts::hosted(is_piped, place, *options),
         Request::Check {
             tasks,
             workdir,

@@ -1,17 +1,25 @@
 //! `--hosts`: from the options to farmers on other hosts; and how such a farmer begins there.
 
 use std::ffi::OsString;
+use std::io;
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use pytf::cli::{FarmArgs, Tasks, variable_names};
 use pytf::exit::RunExit;
-use pytf::farm::options::{Hosted, Options};
+use pytf::farm::options::{Hosted, Options, Piped};
 use pytf::farm::start;
 use pytf::farm::start_error::StartError;
+use pytf::history::run::Run as Record;
 use pytf::hosts::{Run, control, host_side, run as run_on};
 use pytf::model::hosts::{self, BadHosts, Host};
+use pytf::model::logs::LogMode;
 use pytf::ui::progress::warn;
 use pytf::workdir::error::Error;
+use pytf::workdir::layout::LOGS;
+use pytf::workdir::mechanism::Mechanism;
 
 use crate::options;
 
@@ -42,18 +50,43 @@ pub(crate) fn run(named: &str, tasks: Tasks, workdir: PathBuf, args: FarmArgs) -
     let prepared = start::prepare_for_others(&options, "pytf --hosts");
     let started = prepared.and_then(|workdir| {
         let args = passed_on(std::env::args_os().skip(1))?;
+        let has_pipes = Arc::new(AtomicBool::new(false));
         let run = Run {
+            has_pipes: has_pipes.clone(),
             hosts,
             ssh_options,
             workdir: &workdir,
             args,
             variables: variables(),
             labels,
+            must_share: options.on_end.is_some().then(|| {
+                "--on-end is run by the process that leaves last: it must see all files".to_owned()
+            }),
             quiet: options.quiet,
         };
-        run_on(&run).map_err(|error| StartError::System("start farmers on hosts", error))
+        let ran = run_on(&run);
+        if has_pipes.load(Ordering::Relaxed) {
+            write_timeline(&options);
+        }
+        ran.map_err(|error| StartError::System("start farmers on hosts", error))
     });
     started.unwrap_or_else(|error| failed(&error, &options))
+}
+
+/// Writes the timeline, which a host that does not share the workdir cannot.
+fn write_timeline(options: &Options) {
+    let Some(write) = options.write_timeline else {
+        return;
+    };
+    let written = match Record::open(&options.workdir) {
+        Ok(record) => write(&record).map_err(|error| error.to_string()),
+        Err(error) => Err(error.to_string()),
+    };
+    match written {
+        Ok(Some(left_out)) => warn(&format!("timeline.json: {left_out}")),
+        Ok(None) => {}
+        Err(error) => warn(&format!("cannot write timeline.json: {error}")),
+    }
 }
 
 fn failed(error: &StartError, options: &Options) -> RunExit {
@@ -128,29 +161,94 @@ pub(crate) fn answer() -> RunExit {
 }
 
 /// Runs tasks of a workdir that another process, which controls this one, has prepared.
-pub(crate) fn hosted(place: [OsString; 4], args: FarmArgs) -> RunExit {
+pub(crate) fn hosted(is_piped: bool, place: [OsString; 4], args: FarmArgs) -> RunExit {
     let [workdir, job, rank, size] = place;
     let number = |word: &OsString| word.to_str().and_then(|word| word.parse().ok());
-    let hosted = Hosted {
+    let mut hosted = Hosted {
         job: job.to_string_lossy().into_owned(),
         rank: number(&rank).unwrap_or(0),
         size: number(&size).unwrap_or(1),
+        pipe: None,
     };
-    let workdir = PathBuf::from(workdir);
-    let options = Options {
+    let mut path = PathBuf::from(&workdir);
+    let refused = |error| {
+        let error = StartError::System("listen to standard input", error);
+        warn(&error.to_string());
+        error.exit()
+    };
+    let spool = if is_piped {
+        match pipe(&workdir.to_string_lossy(), &hosted.job) {
+            Ok((pipe, spool)) => {
+                hosted.pipe = Some(pipe);
+                spool.path().clone_into(&mut path);
+                Some(spool)
+            }
+            Err(error) => return refused(error),
+        }
+    } else if let Err(error) = control::obey() {
+        return refused(error);
+    } else {
+        None
+    };
+    let mut options = Options {
         hosted: Some(hosted),
         // Done by the process that has prepared it.
         retry_failed: false,
         ignored: Vec::new(),
-        ..options::farm(Tasks::Added, workdir, args)
+        ..options::farm(Tasks::Added, path, args)
     };
-    if let Err(error) = control::obey() {
-        return failed(
-            &StartError::System("listen to standard input", error),
-            &options,
-        );
+    if is_piped {
+        // These need all files of the run.
+        options.write_timeline = None;
+        if options.logs == LogMode::Packed {
+            options.logs = LogMode::Files;
+        }
     }
-    crate::farm(&options)
+    let exit = crate::farm(&options);
+    drop(spool);
+    exit
+}
+
+/// The workdir at the other end of standard input and output, by how it is locked and its path,
+/// and a folder for what tasks print.
+fn pipe(place: &str, job: &str) -> io::Result<(Piped, Spool)> {
+    let all = [Mechanism::Flock, Mechanism::Fcntl, Mechanism::Link];
+    let (mechanism, shown) = place.split_once(':').unwrap_or((place, ""));
+    let mechanism = all.into_iter().find(|known| known.to_string() == mechanism);
+    let mechanism = mechanism.ok_or_else(|| io::Error::other("an unknown lock"))?;
+    let spool = Spool::make(job)?;
+    let piped = Piped {
+        dir: control::obey_and_ask()?,
+        shown: PathBuf::from(shown),
+        mechanism,
+    };
+    Ok((piped, spool))
+}
+
+/// A folder of this process, removed when it ends.
+struct Spool(PathBuf);
+
+impl Spool {
+    fn make(job: &str) -> io::Result<Self> {
+        let cache = std::env::var_os("XDG_CACHE_HOME").map(PathBuf::from);
+        let home = || std::env::home_dir().unwrap_or_default().join(".cache");
+        let cache = cache.filter(|path| path.is_absolute()).unwrap_or_else(home);
+        let name = format!("run-{job}-{}", std::process::id());
+        let path = cache.join("pytf").join(name);
+        std::fs::create_dir_all(path.join(LOGS))?;
+        std::fs::set_permissions(&path, PermissionsExt::from_mode(0o700))?;
+        Ok(Self(path))
+    }
+
+    fn path(&self) -> &Path {
+        &self.0
+    }
+}
+
+impl Drop for Spool {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_dir_all(&self.0);
+    }
 }
 
 #[cfg(test)]

@@ -65,9 +65,9 @@ pub struct FarmArgs {
     /// Start a farmer on each of these hosts, by ssh
     ///
     /// HOSTS is a list (n1,n2:8,me@n3 with eight tasks at a time on n2), a file of hosts
-    /// (hosts.toml), or a file with a host in each line. : is this machine. The hosts must share the
-    /// folder of the workdir. Where a host has no pytf of this version, a copy is used. See
-    /// docs/hosts.md.
+    /// (hosts.toml), or a file with a host in each line. : is this machine. Hosts that do not share the
+    /// folder of the workdir reach it by ssh. Where a host has no pytf of this version, a copy is
+    /// used. See docs/hosts.md.
     #[arg(long, env = "PYTF_HOSTS", value_name = "HOSTS", help_heading = COMMON)]
     pub hosts: Option<String>,
 

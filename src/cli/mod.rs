@@ -73,7 +73,9 @@ pub enum Request {
     Host,
     /// Run tasks of a workdir that another pytf has prepared, which controls this one.
     Hosted {
-        /// The workdir, then the job, the rank and the size of the launch.
+        /// Whether the workdir is at the other end of standard input and output.
+        is_piped: bool,
+        /// The workdir, or how it is locked; then the job, the rank and the size of the launch.
         place: [OsString; 4],
         /// The options; what they say of tasks and workdir does not count.
         options: Box<FarmArgs>,
@@ -406,6 +408,7 @@ const GUARD: &str = "__guard";
 /// The words by which `--hosts` starts a pytf elsewhere.
 const HOST: &str = "__host";
 const HOSTED: &str = "__hosted";
+const PIPED: &str = "__piped";
 
 impl Cli {
     /// Reads a command line. The error prints itself, on the right stream, and
@@ -423,12 +426,17 @@ impl Cli {
         }
         match argv.get(1).and_then(|word| word.to_str()) {
             Some(HOST) => return Ok(Request::Host),
-            Some(HOSTED) => {
+            Some(word @ (HOSTED | PIPED)) => {
+                let is_piped = word == PIPED;
                 if let Some((place, words)) = argv[2..].split_first_chunk() {
                     let words = [&argv[..1], &["run".into()], words].concat();
                     let place = place.clone();
                     return match Self::read(words, variable)? {
-                        Request::Farm { options, .. } => Ok(Request::Hosted { place, options }),
+                        Request::Farm { options, .. } => Ok(Request::Hosted {
+                            is_piped,
+                            place,
+                            options,
+                        }),
                         other => Ok(other),
                     };
                 }

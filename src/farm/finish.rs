@@ -58,6 +58,8 @@ impl Finish<'_> {
             && self.farm.options.write_timeline.is_some()
             && ended.farmer.cause() != Cause::Fenced;
         let wants_record = match &scope {
+            // At the other end of a pipe only the files of the transactions are seen.
+            _ if farm.options.piped().is_some() => false,
             Some(SummaryScope::Farmer) => is_last,
             Some(SummaryScope::Job(_)) => true,
             Some(SummaryScope::None) | None => false,
@@ -112,7 +114,7 @@ impl Finish<'_> {
         if state.is_some_and(State::is_complete) {
             return String::new();
         }
-        let farmer = Farmer::read(&self.farm.workdir.path, self.farmer);
+        let farmer = Farmer::read(&self.farm.files.path, self.farmer);
         let farmer = farmer.ok().flatten();
         ProcessSummary::of(&self.farm.node.name, stopped(self.ended), farmer.as_ref()).text()
     }
@@ -217,7 +219,7 @@ impl Finish<'_> {
     fn still_failed(&self) -> Vec<&FailedAttempt> {
         let failed = match self.ended.failures[..] {
             [] => None,
-            _ => failed_now(&self.farm.workdir.path).ok(),
+            _ => failed_now(&self.farm.files.path).ok(),
         };
         let all = self.ended.failures.iter();
         let has_failed = |id| {
@@ -231,7 +233,7 @@ impl Finish<'_> {
         let tail = failure
             .log
             .as_ref()
-            .map_or_else(Vec::new, |log| log_tail(&self.farm.workdir.path, log, TAIL));
+            .map_or_else(Vec::new, |log| log_tail(&self.farm.files.path, log, TAIL));
         Failure {
             id: failure.id,
             command: failure.line.clone(),

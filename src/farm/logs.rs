@@ -19,11 +19,14 @@ use nix::unistd::{UnlinkatFlags, unlinkat};
 use crate::model::logs::{LogMode, log_name, packed_name, stderr_name};
 use crate::model::record::LogAt;
 use crate::model::task::Task;
-use crate::workdir::fs::{Dir, RealDir};
+use crate::workdir::fs::{Dir, Open, PipeDir, RealDir};
 
 /// Descriptors that are reserved for the other threads: the ledger opens files of the
 /// workdir, the supervisor reads /proc, a program of the scheduler runs.
 const RESERVE: u64 = 24;
+
+/// A log is sent in pieces of so many bytes.
+const PIECE: u64 = 1 << 19;
 
 /// A semaphore for processes that may open few files: it limits how many slots are between
 /// opening a log and the start of its task.
@@ -76,6 +79,8 @@ pub(super) struct LogConfig {
     pub null: Arc<File>,
     /// Whether a slot's own file may stay open.
     pub keeps_open: bool,
+    /// Where logs go at the end of an attempt, where the workdir is at the other end of a pipe.
+    pub send_to: Option<Arc<PipeDir>>,
 }
 
 /// The logs of one slot.
@@ -196,6 +201,20 @@ impl SlotLogs {
 
     /// The attempt is over; returns where its output is, if it is kept.
     pub(super) fn close(&mut self, log: Written, task: &Task, is_good: bool) -> Option<LogAt> {
+        let at = self.close_here(log, task, is_good);
+        if let Some((at, to)) = at.as_ref().zip(self.config.send_to.as_ref()) {
+            for name in [Some(&at.file), at.stderr.as_ref()].into_iter().flatten() {
+                // It stays here where the pipe has ended: the attempt has no record, either. The
+                // summary shows the end of one that failed.
+                if send(&self.config.dir, name, to).is_ok() && is_good {
+                    let _ = self.config.dir.remove(name);
+                }
+            }
+        }
+        at
+    }
+
+    fn close_here(&mut self, log: Written, task: &Task, is_good: bool) -> Option<LogAt> {
         match self.config.mode {
             LogMode::Files | LogMode::Split => Some(LogAt {
                 file: log.name,
@@ -323,6 +342,36 @@ impl SlotLogs {
     }
 }
 
+/// Sends a log to the workdir at the other end of a pipe.
+fn send(from: &RealDir, name: &str, to: &PipeDir) -> io::Result<()> {
+    let file = from.open(name, Open::Read)?;
+    let len = file.len()?;
+    let read = |offset: u64| -> io::Result<Vec<u8>> {
+        let left = len.saturating_sub(offset).min(PIECE);
+        let mut bytes = vec![0; usize::try_from(left).unwrap_or(0)];
+        let read = file.read_at(&mut bytes, offset)?;
+        bytes.truncate(read);
+        Ok(bytes)
+    };
+    if len <= PIECE {
+        return to.put(name, read(0)?);
+    }
+    if let Some((folder, _)) = name.rsplit_once('/') {
+        to.make_dir(folder)?;
+    }
+    let there = to.open(name, Open::CreateNew)?;
+    let mut offset = 0;
+    while offset < len {
+        let bytes = read(offset)?;
+        if bytes.is_empty() {
+            break;
+        }
+        there.write_at(&bytes, offset)?;
+        offset += bytes.len() as u64;
+    }
+    there.sync()
+}
+
 /// Opens a log in the workdir, to append to it.
 pub(super) fn create_log(dir: &RealDir, name: &str, excl: OFlag) -> io::Result<File> {
     let how = OFlag::O_WRONLY
@@ -386,6 +435,7 @@ mod tests {
                 mode,
                 null: Arc::new(File::open("/dev/null").unwrap()),
                 keeps_open,
+                send_to: None,
             };
             let mut logs = SlotLogs::new(config, "f", 0);
             let mut run = |id: u64, text: &str, is_good: bool| {

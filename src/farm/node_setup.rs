@@ -107,7 +107,7 @@ impl Node {
             slots: self.slots,
             because,
             processes: self.allocation.launched(),
-            workdir: options.workdir.display().to_string(),
+            workdir: options.shown_workdir().display().to_string(),
             left,
             timeout: options.timeout,
         }

@@ -4,8 +4,10 @@
 
 use std::collections::HashSet;
 use std::ffi::OsString;
+use std::fmt;
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 use crate::definitions::Places;
@@ -18,6 +20,7 @@ use crate::model::tasklist::Dialect;
 use crate::model::template::Template;
 use crate::model::tool::NodeCommands;
 use crate::runner::chosen::RunnerChoice;
+use crate::workdir::fs::PipeDir;
 use crate::workdir::mechanism::Mechanism;
 
 /// In which order waiting tasks start.
@@ -171,7 +174,7 @@ pub enum TaskList {
 }
 
 /// A process among those that one pytf has started on hosts.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug)]
 pub struct Hosted {
     /// What these processes call their job, as that of a scheduler.
     pub job: String,
@@ -179,6 +182,38 @@ pub struct Hosted {
     pub rank: u32,
     /// How many there are.
     pub size: u32,
+    /// The workdir, where this host does not share it. Then [`Options::workdir`] is a folder of
+    /// this process, in which the output of tasks waits.
+    pub pipe: Option<Piped>,
+}
+
+/// A workdir at the other end of a pipe.
+#[derive(Clone)]
+pub struct Piped {
+    /// Its files.
+    pub dir: Arc<PipeDir>,
+    /// Where it is, as the user named it there.
+    pub shown: PathBuf,
+    /// How its lock is taken.
+    pub mechanism: Mechanism,
+}
+
+impl fmt::Debug for Piped {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "a workdir by a pipe, locked by {}", self.mechanism)
+    }
+}
+
+impl Options {
+    /// Where the workdir is, as the user named it.
+    pub(super) fn shown_workdir(&self) -> &Path {
+        self.piped().map_or(&self.workdir, |piped| &piped.shown)
+    }
+
+    /// The workdir at the other end of a pipe, where it is there.
+    pub(super) fn piped(&self) -> Option<&Piped> {
+        self.hosted.as_ref()?.pipe.as_ref()
+    }
 }
 
 /// When the allocation ends.

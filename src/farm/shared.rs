@@ -31,7 +31,7 @@ use crate::model::record::End;
 use crate::model::retry::RetryRule;
 use crate::model::task::{Task, TaskId};
 use crate::ui::task_log::TaskLog;
-use crate::workdir::fs::RealDir;
+use crate::workdir::fs::{Dir, RealDir};
 use crate::workdir::journal::SharedJournal;
 use crate::workdir::open::Workdir;
 use crate::workdir::orders::Cancel;
@@ -78,7 +78,9 @@ pub(super) struct Shared {
     pub permits: Option<Arc<LogPermits>>,
     /// The absolute path of the workdir, for tasks and for messages.
     pub workdir: Arc<PathBuf>,
-    /// The workdir.
+    /// The files that the run shares.
+    pub records: Arc<dyn Dir>,
+    /// The folder of what tasks print: the workdir, unless that is at the other end of a pipe.
     pub dir: Arc<RealDir>,
     /// When a task is tried again that says nothing of that itself.
     pub retry: RetryRule,

@@ -231,7 +231,7 @@ impl Slot {
         if lease.is_revoked() {
             return true;
         }
-        let dir: Arc<dyn Dir> = self.shared.dir.clone();
+        let dir = self.shared.records.clone();
         let farmer = self.shared.journal.lock().farmer().to_owned();
         has_departed(&dir, &farmer).unwrap_or(false)
     }

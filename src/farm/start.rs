@@ -58,7 +58,7 @@ pub fn run(options: &Options) -> Result<RunExit, StartError> {
     let workdir = opened.map_or_else(|| open_workdir(options), Ok)?;
     make_output(&maker, &workdir)?;
     let mut farm = Farm {
-        files: TaskFiles::open(&workdir.path, options, &node.runners)?,
+        files: TaskFiles::open(&options.workdir, options, &node.runners)?,
         workdir,
         node,
         options,

@@ -83,6 +83,13 @@ fn ownership(options: &Options) -> Ownership {
 /// Opens the workdir, and makes it where there is none. A task that would work on its own
 /// workdir is refused: it would wait for itself for ever.
 pub(super) fn open_workdir(options: &Options) -> Result<Workdir> {
+    if let Some(piped) = options.piped() {
+        return Ok(Workdir {
+            dir: piped.dir.clone(),
+            path: piped.shown.clone(),
+            mechanism: piped.mechanism,
+        });
+    }
     let workdir = Workdir::open(
         &options.workdir,
         OpenOptions {

@@ -243,6 +243,7 @@ impl Farm<'_> {
             permits: open_files::left()
                 .and_then(|left| LogPermits::plan(slots, left, self.options.logs)),
             workdir: self.files.path.clone(),
+            records: self.workdir.dir.clone(),
             dir: self.files.dir.clone(),
             task_log: self
                 .options
@@ -337,6 +338,7 @@ impl Farm<'_> {
             mode: self.options.logs,
             null: self.files.null.clone(),
             keeps_open: shared.permits.is_none(),
+            send_to: self.options.piped().map(|piped| piped.dir.clone()),
         };
         let wrapping = Arc::new(Wrapping::new(node, self.options, &self.files.path));
         let of_mps = protection.mps.as_ref().map(Mps::client_vars);

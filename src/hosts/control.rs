@@ -7,6 +7,7 @@
 use std::fs::File;
 use std::io::{self, Read};
 use std::os::fd::AsFd;
+use std::sync::Arc;
 use std::time::Duration;
 
 use crossbeam_channel::{Receiver, RecvTimeoutError, bounded};
@@ -14,19 +15,26 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::getpid;
 
 use crate::ui::progress::warn;
+use crate::workdir::fs::{PipeDir, read_frame};
 
 /// A sign of life; larger than the number of any signal that is sent.
 pub(super) const ALIVE: u8 = b'.';
 /// How often it is sent.
 pub(super) const ALIVE_EVERY: Duration = Duration::from_secs(5);
-/// After this silence the connection is taken to be lost.
+/// Before such bytes in a frame.
+pub(super) const ORDER: u8 = 1;
+/// Before an answer in a frame.
+pub(super) const ANSWER: u8 = 0;
+/// After this silence the connection is taken to be lost; and where the workdir is at its other
+/// end: there others take over tasks soon.
 const SILENCE: Duration = Duration::from_secs(60);
+const SILENCE_OF_WORKDIR: Duration = Duration::from_secs(20);
 
 /// From now on standard input controls this process, and nothing else reads it.
 pub fn obey() -> io::Result<()> {
     let input = File::from(io::stdin().as_fd().try_clone_to_owned()?);
     let null = File::open("/dev/null")?;
-    nix::unistd::dup2_stdin(&null)?;
+    nix::unistd::dup2_stdin(null)?;
     let (send, orders) = bounded(16);
     let named = |name: &str| std::thread::Builder::new().name(name.into());
     named("control").spawn(move || {
@@ -45,6 +53,34 @@ pub fn obey() -> io::Result<()> {
     Ok(())
 }
 
+/// The same where the workdir is at the other end of standard input and output: frames with
+/// [`ORDER`] have such bytes, those with [`ANSWER`] are for the workdir that is returned. What is
+/// printed goes to standard error.
+pub fn obey_and_ask() -> io::Result<Arc<PipeDir>> {
+    let mut input = File::from(io::stdin().as_fd().try_clone_to_owned()?);
+    let output = File::from(io::stdout().as_fd().try_clone_to_owned()?);
+    nix::unistd::dup2_stdin(File::open("/dev/null")?)?;
+    nix::unistd::dup2_stdout(io::stderr())?;
+    let (send, orders) = bounded(16);
+    let (answer, answers) = bounded(4);
+    let named = |name: &str| std::thread::Builder::new().name(name.into());
+    named("control").spawn(move || {
+        // An error is the end, too.
+        while let Ok(Some(frame)) = read_frame(&mut input) {
+            let is_taken = match frame.split_first() {
+                Some((&ORDER, rest)) => rest.iter().all(|byte| send.send(*byte).is_ok()),
+                Some((&ANSWER, rest)) => answer.send(rest.to_vec()).is_ok(),
+                _ => false,
+            };
+            if !is_taken {
+                return;
+            }
+        }
+    })?;
+    named("control-watch").spawn(move || watch(&orders, SILENCE_OF_WORKDIR, &end))?;
+    Ok(PipeDir::new(output, answers))
+}
+
 /// Passes signals on until the channel ends or is silent.
 fn watch(orders: &Receiver<u8>, silence: Duration, act: &dyn Fn(Signal)) {
     let why = loop {
@@ -55,7 +91,7 @@ fn watch(orders: &Receiver<u8>, silence: Duration, act: &dyn Fn(Signal)) {
                     act(signal);
                 }
             }
-            Err(RecvTimeoutError::Timeout) => break "has been silent for a minute",
+            Err(RecvTimeoutError::Timeout) => break "is silent",
             Err(RecvTimeoutError::Disconnected) => break "has ended",
         }
     };

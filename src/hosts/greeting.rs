@@ -31,13 +31,16 @@ pub(super) struct Question {
 pub(super) struct Answer {
     /// What the file has, where there is one.
     pub(super) proof: Option<String>,
-    /// Why tasks cannot run in the folder.
+    /// Why tasks cannot run in the folder that the user has named.
     pub(super) problem: Option<String>,
 }
 
 /// What a host is to start.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(super) struct Start {
+    /// How the workdir is locked, a colon and its path, where the host does not share it: its files
+    /// are reached by standard input and output.
+    pub(super) pipe: Option<String>,
     /// What its processes call their job.
     pub(super) job: String,
     /// Which of them this is, from 0.

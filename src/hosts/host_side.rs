@@ -19,6 +19,10 @@ pub const ASK: &str = "__host";
 /// and the options of the farm follow.
 pub const FARM: &str = "__hosted";
 
+/// The same, where the workdir is at the other end of standard input and output: how it is locked
+/// comes before it.
+pub const PIPED: &str = "__piped";
+
 /// No proof is longer.
 const LONGEST_PROOF: u64 = 1024;
 
@@ -43,9 +47,13 @@ fn answer_and_start() -> io::Result<io::Error> {
     let start: Start = read_line(&mut input)?;
     let folder = folder.map_err(io::Error::other)?;
     let program = std::env::current_exe()?;
+    let (word, place) = match &start.pipe {
+        None => (FARM, &question.workdir),
+        Some(mechanism) => (PIPED, mechanism),
+    };
     Ok(Command::new(program)
-        .arg(FARM)
-        .args([&question.workdir, &start.job])
+        .arg(word)
+        .args([place, &start.job])
         .args([start.rank.to_string(), start.size.to_string()])
         .args(&start.args)
         .envs(start.variables)
@@ -55,7 +63,11 @@ fn answer_and_start() -> io::Result<io::Error> {
 
 /// Where tasks run, or why they cannot.
 fn folder(question: &Question) -> Result<PathBuf, String> {
-    let named = question.folder.as_deref().unwrap_or(&question.here);
+    let Some(named) = question.folder.as_deref() else {
+        let here = PathBuf::from(&question.here);
+        let home = || std::env::home_dir().unwrap_or_default();
+        return Ok(if here.is_dir() { here } else { home() });
+    };
     let path = match named.strip_prefix("~/") {
         Some(rest) => std::env::home_dir().unwrap_or_default().join(rest),
         None => PathBuf::from(named),

@@ -5,6 +5,8 @@ use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{self, Read};
 use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, unbounded};
@@ -42,6 +44,10 @@ pub struct Run<'a> {
     pub variables: Vec<(String, String)>,
     /// `--label`.
     pub labels: Vec<String>,
+    /// Set when a host does not share the workdir.
+    pub has_pipes: Arc<AtomicBool>,
+    /// Why hosts must share the workdir, where they must.
+    pub must_share: Option<String>,
     /// Whether only errors are reported.
     pub quiet: bool,
 }
@@ -125,7 +131,11 @@ impl Run<'_> {
                 workdir: text(&self.workdir.path)?,
                 proof: proof.name.clone(),
             },
+            workdir: self.workdir.clone(),
+            has_pipes: self.has_pipes.clone(),
+            must_share: self.must_share.clone(),
             start: Start {
+                pipe: None,
                 job: format!("hosts_{}", proof.id),
                 rank,
                 size: self.hosts.len(),
@@ -339,8 +349,13 @@ impl Crew<'_> {
         let is_late = is_idle && self.idle_since.elapsed() > GIVE_UP_AFTER;
         for member in self.members.iter_mut().filter(|_| is_over || is_late) {
             if matches!(member.doing, Doing::Pausing(_)) {
-                let why = member.reported.clone();
-                member.doing = Doing::Over(Err(why.unwrap_or_default()));
+                let why = member.reported.clone().unwrap_or_default();
+                let end = if member.has_run {
+                    Ok(RunExit::WorkLeft)
+                } else {
+                    Err(why)
+                };
+                member.doing = Doing::Over(end);
             }
         }
     }

@@ -4,7 +4,9 @@
 
 use std::io::{self, BufRead, BufReader, Read, Write};
 use std::os::unix::process::{CommandExt, ExitStatusExt};
-use std::process::{Child, Command, ExitStatus, Stdio};
+use std::process::{Child, ChildStdin, Command, ExitStatus, Stdio};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use crossbeam_channel::{Receiver, Sender, after, bounded, never, select, tick};
@@ -13,10 +15,12 @@ use nix::sys::wait::{Id, WaitPidFlag, WaitStatus, waitid};
 use nix::unistd::Pid;
 use serde::Serialize;
 
-use super::control::{ALIVE, ALIVE_EVERY};
+use super::control::{ALIVE, ALIVE_EVERY, ANSWER, ORDER};
 use super::greeting::{Answer, CANNOT, LONGEST, MARK, NONE, Question, Start};
 use super::ssh::Ssh;
 use crate::model::hosts::Host;
+use crate::workdir::fs::{PipeServer, write_frame};
+use crate::workdir::open::{Ownership, Workdir, open_dir};
 
 /// How long a host may take to answer.
 const ANSWER_WITHIN: Duration = Duration::from_secs(60);
@@ -35,6 +39,12 @@ pub(super) struct Errand {
     pub(super) start: Start,
     /// What the file has that is asked for.
     pub(super) secret: String,
+    /// The workdir, for a host that does not share it.
+    pub(super) workdir: Workdir,
+    /// Set when a host does not share it.
+    pub(super) has_pipes: Arc<AtomicBool>,
+    /// Why hosts must share it, where they must.
+    pub(super) must_share: Option<String>,
 }
 
 /// How a session ended.
@@ -132,14 +142,31 @@ fn ask(
             "{problem}: name a folder of it (folder = PATH)"
         )));
     }
+    let mut start = errand.start.clone();
+    let mut next = Next::Lines;
     if answer.proof.as_ref() != Some(&errand.secret) {
-        return Ok(End::Unusable(format!(
-            "it does not share the workdir {}: put the workdir on a file system that all hosts \
-             share, or say where the folder is there (folder = PATH)",
-            errand.question.workdir
-        )));
+        if let Some(why) = &errand.must_share {
+            return Ok(End::Unusable(format!(
+                "it does not share the workdir {}, and {why}",
+                errand.question.workdir
+            )));
+        }
+        match open_dir(&errand.workdir.path, Ownership::AsItIs) {
+            Ok(dir) => next = Next::Serve(PipeServer::new(dir)),
+            Err(error) => return Ok(End::Unusable(error.to_string())),
+        }
+        errand.has_pipes.store(true, Ordering::Relaxed);
+        start.pipe = Some(format!(
+            "{}:{}",
+            errand.workdir.mechanism, errand.question.workdir
+        ));
     }
-    if process.tell(&errand.start).is_ok() {
+    let is_piped = start.pipe.is_some();
+    let told = process.tell(&start);
+    // It has nothing to read before it is told.
+    let _ = process.next.send(next);
+    process.is_piped = is_piped;
+    if told.is_ok() {
         running();
         return Ok(process.farm(&host.name, signals));
     }
@@ -166,9 +193,24 @@ fn copy(ssh: &Ssh, host: &Host, signals: &Receiver<i32>) -> Result<(), End> {
     }
 }
 
+/// What is read from a host after its answer.
+enum Next {
+    /// What it prints.
+    Lines,
+    /// Requests about the files of the workdir.
+    Serve(PipeServer),
+}
+
+/// The standard input of an ssh; none when it was closed.
+type Input = Arc<Mutex<Option<ChildStdin>>>;
+
 /// A running ssh.
 struct Process {
     child: Child,
+    input: Input,
+    next: Sender<Next>,
+    /// Whether requests are served: then each thing that is written is a frame.
+    is_piped: bool,
     lines: Receiver<Printed>,
     exited: Receiver<()>,
     /// What it has printed on standard error before the farmer ran, the last lines.
@@ -188,11 +230,18 @@ impl Process {
             .process_group(0)
             .spawn()?;
         let (send, lines) = bounded(256);
+        let input: Input = Arc::new(Mutex::new(child.stdin.take()));
+        let (next, theirs) = bounded(1);
         if let Some(out) = child.stdout.take() {
-            read_lines(out, send.clone(), Printed::Out)?;
+            let (send, input) = (send.clone(), input.clone());
+            std::thread::Builder::new().spawn(move || read_out(out, &send, &theirs, &input))?;
         }
         if let Some(err) = child.stderr.take() {
-            read_lines(err, send, Printed::Err)?;
+            std::thread::Builder::new().spawn(move || {
+                read_lines(&mut BufReader::new(err), |line| {
+                    send.send(Printed::Err(line)).is_ok()
+                });
+            })?;
         }
         let (ended, exited) = bounded(1);
         let child_pid = pid(&child);
@@ -203,6 +252,9 @@ impl Process {
         })?;
         Ok(Self {
             child,
+            input,
+            next,
+            is_piped: false,
             lines,
             exited,
             errors: Vec::new(),
@@ -217,10 +269,18 @@ impl Process {
     }
 
     fn write(&mut self, bytes: &[u8]) -> io::Result<()> {
-        match &mut self.child.stdin {
-            Some(stdin) => stdin.write_all(bytes),
-            None => Err(io::ErrorKind::BrokenPipe.into()),
-        }
+        write(&self.input, |input| input.write_all(bytes))
+    }
+
+    /// Writes a byte that the farmer obeys.
+    fn order(&mut self, byte: u8) {
+        // An ssh that does not read any more has ended, or will.
+        let _ = write(&self.input, |input| {
+            if self.is_piped {
+                return write_frame(input, &[ORDER, byte]);
+            }
+            input.write_all(&[byte])
+        });
     }
 
     /// The next line of the greeting, or how it ended without one.
@@ -278,10 +338,9 @@ impl Process {
                 },
                 recv(signals) -> signal => {
                     let byte = signal.ok().and_then(|signal| u8::try_from(signal).ok());
-                    // An ssh that does not read any more has ended, or will.
-                    let _ = self.write(&[byte.unwrap_or(15)]);
+                    self.order(byte.unwrap_or(15));
                 }
-                recv(beat) -> _ => drop(self.write(&[ALIVE])),
+                recv(beat) -> _ => self.order(ALIVE),
                 recv(exited) -> _ => break,
             }
         }
@@ -301,7 +360,7 @@ impl Process {
     }
 
     fn end(&mut self) -> &mut Self {
-        drop(self.child.stdin.take());
+        close(&self.input);
         if self.status.is_some() {
             return self;
         }
@@ -375,29 +434,65 @@ fn pid(child: &Child) -> Pid {
     Pid::from_raw(i32::try_from(child.id()).unwrap_or(i32::MAX))
 }
 
-/// Sends the lines of a stream until it ends.
-fn read_lines(
-    stream: impl Read + Send + 'static,
-    to: Sender<Printed>,
-    wrap: fn(Vec<u8>) -> Printed,
-) -> io::Result<()> {
-    std::thread::Builder::new().spawn(move || {
-        let mut stream = BufReader::new(stream);
-        loop {
-            let mut line = Vec::new();
-            let mut bounded = (&mut stream).take(LONGEST as u64);
-            if !matches!(bounded.read_until(b'\n', &mut line), Ok(1..)) {
-                return;
-            }
-            while line.last().is_some_and(|end| b"\r\n".contains(end)) {
-                line.pop();
-            }
-            if to.send(wrap(line)).is_err() {
-                return;
+/// Writes to an ssh.
+fn write(input: &Input, act: impl FnOnce(&mut ChildStdin) -> io::Result<()>) -> io::Result<()> {
+    match &mut *input.lock().unwrap_or_else(PoisonError::into_inner) {
+        Some(stdin) => act(stdin),
+        None => Err(io::ErrorKind::BrokenPipe.into()),
+    }
+}
+
+fn close(input: &Input) {
+    drop(input.lock().unwrap_or_else(PoisonError::into_inner).take());
+}
+
+/// Reads what a host prints; after its answer, what it was told to send.
+fn read_out(out: impl Read, to: &Sender<Printed>, next: &Receiver<Next>, input: &Input) {
+    let mut out = BufReader::new(out);
+    let mut is_greeting = true;
+    let mut serve = None;
+    read_lines(&mut out, |line| {
+        let is_answer = is_greeting && line.starts_with(MARK.as_bytes());
+        if to.send(Printed::Out(line)).is_err() {
+            return false;
+        }
+        if is_answer {
+            is_greeting = false;
+            match next.recv() {
+                Ok(Next::Serve(server)) => serve = Some(server),
+                Ok(Next::Lines) | Err(_) => {}
             }
         }
-    })?;
-    Ok(())
+        serve.is_none()
+    });
+    let Some(server) = serve else { return };
+    let end = server.serve(&mut out, |answer| {
+        let frame = [&[ANSWER][..], answer].concat();
+        write(input, |input| write_frame(input, &frame))
+    });
+    if let Err(error) = end {
+        let text = format!("pytf: its requests are not served any more: {error}");
+        let _ = to.send(Printed::Err(text.into_bytes()));
+    }
+    // A farmer without its workdir must end.
+    close(input);
+}
+
+/// Hands on the lines of a stream until it ends, or they are not taken any more.
+fn read_lines(stream: &mut impl BufRead, mut take: impl FnMut(Vec<u8>) -> bool) {
+    loop {
+        let mut line = Vec::new();
+        let mut bounded = stream.take(LONGEST as u64);
+        if !matches!(bounded.read_until(b'\n', &mut line), Ok(1..)) {
+            return;
+        }
+        while line.last().is_some_and(|end| b"\r\n".contains(end)) {
+            line.pop();
+        }
+        if !take(line) {
+            return;
+        }
+    }
 }
 
 /// Prints a line of a host, in one write, on the stream on which it printed it.

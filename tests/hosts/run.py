@@ -1,7 +1,7 @@
 """Hosts that are reached by ssh: run.py [SCENARIO]..., inside of the namespaces of run.sh.
 
 This machine's namespaces are the host from which the others are reached. The hosts n1, n2, n3
-share its folder, with their own homes; what scenarios ask for is in their names.
+share its folder, with their own homes; n4 and n5 do not share it.
 """
 
 import json
@@ -13,6 +13,7 @@ import signal
 import subprocess
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 REPO = Path(__file__).resolve().parents[2]
@@ -34,6 +35,7 @@ class Host:
 
     def __init__(self, number):
         self.number = number
+        self.shares = number < 4
         self.name = f"n{number}"
         self.address = f"10.78.0.{number}"
         self.home = BASE / "homes" / self.name
@@ -66,11 +68,21 @@ class Host:
         for link in ("eth0", "lo"):
             self.run("ip", "link", "set", link, "up")
         self.run("mount", "--bind", self.home, "/root")
+        if not self.shares:
+            self.run("mount", "--bind", SHARED, "/mnt")
+            self.run("mount", "-t", "tmpfs", "none", SHARED)
         # The program is the starting host's alone.
         self.run("mount", "-t", "tmpfs", "none", PROGRAM.parent)
         (self.home / ".ssh").mkdir(mode=0o700, exist_ok=True)
         shutil.copy("/root/.ssh/id_ed25519.pub", self.home / ".ssh/authorized_keys")
         self.run(SSHD, "-f", BASE / "sshd_config", "-E", BASE / f"sshd-{self.name}.log")
+
+    def prepare(self, scene):
+        """A host without the shared folder has the program of the tasks, and notes what they do."""
+        if not self.shares:
+            self.run("mkdir", "-p", scene.folder)
+            self.run("cp", f"/mnt/{scene.folder.name}/work", scene.folder)
+            self.run("ln", "-s", f"/mnt/{scene.folder.name}/effects", scene.folder / "effects")
 
     def power_off(self):
         os.kill(self.init, 9)
@@ -103,7 +115,7 @@ def processes_below(root, word):
     return found
 
 
-HOSTS = [Host(number) for number in (1, 2, 3)]
+HOSTS = [Host(number) for number in (1, 2, 3, 4, 5)]
 
 
 def build():
@@ -143,6 +155,8 @@ class Scene:
         lines = [f"./work {nth} {seconds} {nth % 7 == 6:d}\n" for nth in range(tasks)]
         (self.folder / "tasks.txt").write_text("".join(lines))
         self.tasks = tasks
+        for host in HOSTS:
+            host.prepare(self)
         self.workdir = self.folder / "tasks.txt_workdir"
         self.output = self.folder / "output"
 
@@ -177,7 +191,7 @@ class Scene:
     def nobody_is_left(self):
         """No farmer, guard or task runs on any host, and no file of ours is left."""
         for host in HOSTS:
-            for word in ("__hosted", "__guard", "./work"):
+            for word in ("__hosted", "__piped", "__guard", "./work"):
                 until(lambda host=host, word=word: not host.processes(word), f"{word} has ended on {host.name}")
         left = list((self.workdir / "logs").glob("hosts_*"))
         checker.require(not left, f"left behind: {left}")
@@ -192,7 +206,7 @@ def hosts_share_a_folder():
     )
     scene.require(scene.run("--hosts", "hosts.toml") == 1, "every seventh task fails")
     scene.check(complete=True, nodes=["n1", "n2", "n3"])
-    copies = [path for host in HOSTS for path in (host.home / ".cache/pytf").iterdir()]
+    copies = [path for host in HOSTS[:3] for path in (host.home / ".cache/pytf").iterdir()]
     checker.require(len(copies) == 3, f"copies: {copies}")
     checker.require(all(copy.read_bytes() == PROGRAM.read_bytes() for copy in copies), "the copies are whole")
     before = [copy.stat().st_mtime_ns for copy in copies]
@@ -218,12 +232,12 @@ def hosts_that_cannot_be_used():
     scene = Scene("unused", 20)
     (scene.folder / "hosts.toml").write_text(
         'hosts = ["n1", "10.78.0.99"]\n'
-        f'[[host]]\nname = "elsewhere"\naddress = "{HOSTS[1].address}"\nfolder = "/root"\n'
+        f'[[host]]\nname = "elsewhere"\naddress = "{HOSTS[3].address}"\n'
         f'[[host]]\nname = "missing"\naddress = "{HOSTS[1].address}"\nfolder = "/nowhere"\n'
         f'[[host]]\nname = "other"\naddress = "{HOSTS[1].address}"\npytf = "/bin/true"\n'
         f'[[host]]\nname = "stranger"\nuser = "nobody"\naddress = "{HOSTS[1].address}"\n'
     )
-    scene.require(scene.run("--hosts", "hosts.toml", "--ssh-option", "ConnectTimeout=2") == 1, "the run is complete")
+    scene.require(scene.run("--hosts", "hosts.toml", "--ssh-option", "ConnectTimeout=2", "--on-end", "true") == 1, "the run is complete")
     scene.check(complete=True, nodes=["n1"])
     for words in (
         "elsewhere: not used: it does not share the workdir",
@@ -273,6 +287,47 @@ def death_of_the_starter():
     scene.check(complete=True)
 
 
+def a_cut_link_of_a_pipe():
+    """Others take over what runs there, and the farmer there stops."""
+    scene = Scene("pipe-cut", 60, seconds="1")
+    pytf = scene.start("--hosts", "n1,n4", "-n", "3", "--ssh-option", "ServerAliveInterval=1")
+    until(lambda: scene.workdir.exists() and scene.ended() >= 9, "some have ended")
+    HOSTS[3].cut()
+    until(lambda: not HOSTS[3].processes("__piped"), "the farmer that hears nothing has ended", within=90)
+    HOSTS[3].heal()
+    scene.require(pytf.wait(timeout=120) == 1, "complete")
+    scene.require("n4: the connection was lost" in scene.said(), "it is reported")
+    # What ran there was not heard of when others took it over.
+    scene.check(complete=True, may_rework=True, may_overlap=True)
+    scene.nobody_is_left()
+
+
+def lost_answers():
+    """The nth answer to a request is lost, for each n: what was carried out counts once."""
+    spans = {}
+
+    def one(nth):
+        scene = Scene(f"lost-{nth}", 3, seconds="0")
+        path = f"{REPO}/tests/hosts/cut:{os.environ['PATH']}"
+        env = {**os.environ, "PATH": path, "CUT_AFTER": str(nth), "CUT_COUNT": str(scene.folder / "answers")}
+        with scene.output.open("w") as output:
+            # Where the last farmer was lost when it left, the next one puts the files in order.
+            for _ in range(2):
+                done = subprocess.run(
+                    [PROGRAM, "tasks.txt", "--hosts", "far", "-n", "2"],
+                    cwd=scene.folder, env=env, stdin=subprocess.DEVNULL, stdout=output, stderr=output, timeout=200, check=False,
+                )
+                scene.require(done.returncode == 0, f"answer {nth}: ended with {done.returncode}")
+                spans.setdefault(nth, int((scene.folder / "answers").read_text()))
+        scene.check(complete=True, may_rework=True)
+
+    with ThreadPoolExecutor(8) as pool:
+        one(10_000)
+        last = spans[10_000]
+        print(f"  {last} answers in a run of 3 tasks", flush=True)
+        list(pool.map(one, range(1, last + 1)))
+
+
 def a_cut_link():
     """A host that is cut off stops after a minute of silence, and is used again when it is back."""
     scene = Scene("cut", 400, seconds="1")
@@ -290,30 +345,84 @@ def a_cut_link():
     scene.nobody_is_left()
 
 
+def hosts_without_a_shared_folder():
+    """They work on the workdir by the pipe of ssh; what their tasks print is in its logs."""
+    scene = Scene("pipe", 120)
+    scene.require(scene.run("--hosts", "n1,n4,n5", "-n", "3") == 1, "every seventh task fails")
+    books = scene.check(complete=True, nodes=["n1", "n4", "n5"])
+    for journal in books.journals:
+        for end in journal.ends:
+            printed = (scene.workdir / end["log"]["file"]).read_text()
+            scene.require(printed == f"this is task {end['id']}\n", f"{end}: {printed}")
+    scene.nobody_is_left()
+    for host in HOSTS[3:]:
+        checker.require(not list((host.home / ".cache/pytf").glob("run-*")), "no folder is left")
+    # Alone, with other forms of logs, and large ones.
+    for mode in ("split", "packed", "failed"):
+        scene = Scene(f"pipe-{mode}", 14)
+        code = scene.run("--hosts", "n4,n5", "--logs", mode, "-n", "4")
+        scene.require(code == 1, f"{mode}: {code}")
+        scene.check(complete=True)
+        printed = (scene.workdir / "logs/log_6").read_text()
+        scene.require(printed == "this is task 6\n", f"{mode}: {printed}")
+        checker.require((scene.workdir / "logs/log_5").exists() == (mode != "failed"), mode)
+    (scene.folder / "tasks.txt").write_text("head -c 3000000 /dev/zero\n")
+    shutil.rmtree(scene.workdir)
+    scene.require(scene.run("--hosts", "n4") == 0, "a large log")
+    checker.require((scene.workdir / "logs/log_0").stat().st_size == 3000000, "a large log is whole")
+
+
+def signals_and_death_by_a_pipe():
+    """The same as with a shared folder; what the starter had claimed by its pipes is found."""
+    scene = Scene("pipe-signal", 60, seconds="1")
+    for how in (signal.SIGINT, signal.SIGKILL):
+        pytf = scene.start("--hosts", "n4,n5", "-n", "4", "--takeover", "12")
+        ended = scene.ended() if scene.workdir.exists() else 0
+        until(lambda: scene.workdir.exists() and scene.ended() >= ended + 9, "some have ended")
+        pytf.send_signal(how)
+        code = pytf.wait(timeout=60)
+        scene.require(code == 75 or how == signal.SIGKILL, f"work is left: {code}")
+        for host in HOSTS[3:]:
+            until(lambda host=host: not host.processes("__piped"), f"the farmer on {host.name} has left")
+        scene.check(at_rest=how != signal.SIGKILL, may_rework=True)
+    scene.require(scene.run("--hosts", "n4,n5", "-n", "8") == 1, "complete")
+    scene.check(complete=True, may_rework=True)
+
+
 def a_storm():
-    """Farmers, sshd, ssh and a host are killed at random: every task has one result."""
+    """Farmers, sshd, ssh and hosts are killed at random: every task has one result."""
+    storm("storm", HOSTS[:3])
+
+
+def a_storm_over_pipes():
+    """The same on two hosts without the folder, and one with it."""
+    storm("pipe-storm", [HOSTS[0], *HOSTS[3:]])
+
+
+def storm(name, hosts):
     tasks, seconds = int(os.environ.get("PYTF_HOSTS_TASKS", "300")), float(os.environ.get("PYTF_HOSTS_SECONDS", "20"))
     seed = int(os.environ.get("PYTF_HOSTS_SEED", time.time_ns() % 100_000))
     chance = random.Random(seed)
     print(f"  seed {seed}", flush=True)
-    scene = Scene("storm", tasks, seconds="0.5")
-    pytf = scene.start("--hosts", "n1,n2,n3", "-n", "4")
+    scene = Scene(name, tasks, seconds="0.5")
+    pytf = scene.start("--hosts", ",".join(host.name for host in hosts), "-n", "4")
     until(lambda: scene.workdir.exists() and scene.ended() >= 4, "some have ended")
     kills, until_when = {}, time.monotonic() + seconds
     while time.monotonic() < until_when and pytf.poll() is None:
         time.sleep(chance.uniform(0.2, 2.0))
         what = chance.choice(["__hosted", "sshd", "ssh", "host"])
-        host = chance.choice(HOSTS)
+        host = chance.choice(hosts)
         if what == "host" and kills.get("host", 0) < 2:
             host.power_off()
             host.boot()
+            host.prepare(scene)
         elif what == "ssh":
             victims = processes_below(pytf.pid, "ssh -T")
             if not victims:
                 continue
             os.kill(chance.choice(victims), 9)
         else:
-            word = "__hosted" if what != "sshd" else "sshd: root"
+            word = "sshd: root" if what == "sshd" else "__hosted" if host.shares else "__piped"
             victims = host.processes(word)
             if not victims:
                 continue
@@ -334,8 +443,13 @@ SCENARIOS = {
     "unused": hosts_that_cannot_be_used,
     "signal": a_signal_stops_all,
     "death": death_of_the_starter,
+    "pipe": hosts_without_a_shared_folder,
+    "pipe-signal": signals_and_death_by_a_pipe,
     "storm": a_storm,
+    "pipe-storm": a_storm_over_pipes,
+    "lost": lost_answers,
     "cut": a_cut_link,
+    "pipe-cut": a_cut_link_of_a_pipe,
 }
 
 
@@ -343,8 +457,9 @@ def main(names):
     if names and names[0] == "--help":
         print(__doc__, "\n".join(f"{name:8} {what.__doc__}" for name, what in SCENARIOS.items()), sep="\n")
         return 0
-    # A cut is found after a minute.
-    names = list(SCENARIOS) if names == ["--all"] else names or [name for name in SCENARIOS if name != "cut"]
+    # These take minutes.
+    long = ["lost", "cut", "pipe-cut", "storm"]
+    names = list(SCENARIOS) if names == ["--all"] else names or [name for name in SCENARIOS if name not in long]
     build()
     failed = 0
     for name in names:

@@ -2,7 +2,7 @@
 # pytf on hosts that are reached by ssh: real sshd, from Debian's packages, in namespaces of this
 # machine, each with a host name and a home of its own.
 #
-#     tests/hosts/run.sh               # all scenarios but cut, which takes a minute
+#     tests/hosts/run.sh               # all scenarios but those that take minutes
 #     tests/hosts/run.sh --all
 #     tests/hosts/run.sh storm death   # some; --help names them
 #

@@ -1,10 +1,16 @@
-//! The file system: a small trait, and the real one.
+//! The file system: a small trait, the real one, and one at the other end of a pipe.
 
 mod dir;
+mod pipe_dir;
+mod pipe_server;
 mod real;
 mod rights;
+mod wire;
 
 pub use dir::{Dir, File, NotAFile, Open, Workdir, is_no_folder};
+pub use pipe_dir::PipeDir;
+pub use pipe_server::PipeServer;
 pub use real::RealDir;
 pub(in crate::workdir) use real::uninterrupted;
 pub use rights::{Rights, Trust};
+pub use wire::{read_frame, write_frame};

@@ -1,0 +1,282 @@
+//! Carries out the requests of a [`PipeDir`](super::PipeDir): file operations below one workdir,
+//! and nothing else, whatever is asked.
+//!
+//! Guarantee: no name leads out of the workdir, no link is followed, no file is opened that
+//! [`RealDir`](super::RealDir) refuses; open files, lengths and answers are bounded. All locks are
+//! given back when it ends.
+
+use std::collections::HashMap;
+use std::io::{self, ErrorKind, Read};
+use std::sync::Arc;
+
+use super::dir::{Dir, File, Open};
+use super::real::RealDir;
+use super::wire::{self, Ask, Request};
+
+/// So many files are open at a time.
+const MOST_FILES: usize = 256;
+/// So many names a listing has: it fits into a frame.
+const LONGEST_LIST: usize = 1 << 20;
+
+/// The end of the pipe that has the workdir.
+pub struct PipeServer {
+    dir: Arc<RealDir>,
+    files: HashMap<u32, Opened>,
+}
+
+/// A file that the other end has open.
+struct Opened {
+    file: Box<dyn File>,
+    /// The first error of a request that is not answered.
+    error: Option<io::Error>,
+}
+
+impl PipeServer {
+    /// Serves this workdir.
+    pub fn new(dir: Arc<RealDir>) -> Self {
+        Self {
+            dir,
+            files: HashMap::new(),
+        }
+    }
+
+    /// Carries out requests until the pipe ends, or sends what is not a request; `answer` sends an
+    /// answer.
+    pub fn serve(
+        mut self,
+        from: &mut impl Read,
+        mut answer: impl FnMut(&[u8]) -> io::Result<()>,
+    ) -> io::Result<()> {
+        while let Some(frame) = wire::read_frame(from)? {
+            if let Some(bytes) = self.request(&frame)? {
+                answer(&bytes)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Carries out one request; its answer, where there is one.
+    fn request(&mut self, frame: &[u8]) -> io::Result<Option<Vec<u8>>> {
+        let request = Request::decode(frame).ok_or(ErrorKind::InvalidData)?;
+        let is_answered = request.is_answered();
+        let done = self.act(request);
+        Ok(is_answered.then(|| wire::encode_answer(done)))
+    }
+
+    fn act(&mut self, request: Request) -> io::Result<Vec<u8>> {
+        match request {
+            Request::Of { file, ask } => return self.ask(file, ask),
+            Request::Open { file, name, how } => {
+                if self.files.len() >= MOST_FILES || self.files.contains_key(&file) {
+                    return Err(io::Error::from_raw_os_error(libc::EMFILE));
+                }
+                self.check_folders(&name)?;
+                let opened = Opened {
+                    file: self.dir.open(&name, how)?,
+                    error: None,
+                };
+                self.files.insert(file, opened);
+            }
+            Request::Rename { from, to } => {
+                self.check_folders(&from)?;
+                self.check_folders(&to)?;
+                self.dir.rename(&from, &to)?;
+            }
+            Request::Remove(name) => {
+                self.check_folders(&name)?;
+                self.dir.remove(&name)?;
+            }
+            Request::InodeOf(name) => {
+                self.check_folders(&name)?;
+                return Ok(option(self.dir.inode(&name)?));
+            }
+            Request::List(sub) => {
+                self.check_folders(&sub)?;
+                let names = self.dir.list(&sub)?.join("\0").into_bytes();
+                if names.len() > LONGEST_LIST {
+                    return Err(io::Error::from_raw_os_error(libc::EMSGSIZE));
+                }
+                return Ok(names);
+            }
+            Request::MakeDir(name) => {
+                self.check_folders(&name)?;
+                self.dir.make_dir(&name)?;
+            }
+            Request::SyncNames(sub) if sub.is_empty() => self.dir.sync_names()?,
+            Request::SyncNames(sub) => {
+                self.check_folders(&sub)?;
+                self.dir.sync_names_in(&sub)?;
+            }
+            Request::Put { name, bytes } => {
+                self.check_folders(&name)?;
+                if let Some((folder, _)) = name.rsplit_once('/') {
+                    self.dir.make_dir(folder)?;
+                }
+                self.dir.open(&name, Open::CreateNew)?.write_at(&bytes, 0)?;
+            }
+        }
+        Ok(Vec::new())
+    }
+
+    fn ask(&mut self, number: u32, ask: Ask) -> io::Result<Vec<u8>> {
+        if ask == Ask::Close {
+            self.files.remove(&number);
+            return Ok(Vec::new());
+        }
+        let bad = || io::Error::from_raw_os_error(libc::EBADF);
+        let opened = self.files.get_mut(&number).ok_or_else(bad)?;
+        let file = &opened.file;
+        match ask {
+            Ask::Write { offset, bytes } => {
+                // What follows a write that failed must not be written.
+                if opened.error.is_none() {
+                    opened.error = file.write_at(&bytes, offset).err();
+                }
+                return Ok(Vec::new());
+            }
+            Ask::Unlock(by) => {
+                file.unlock(by);
+                return Ok(Vec::new());
+            }
+            _ => {}
+        }
+        if let Some(error) = opened.error.take() {
+            return Err(error);
+        }
+        match ask {
+            Ask::Len => Ok(file.len()?.to_le_bytes().to_vec()),
+            Ask::Inode => Ok(file.inode()?.to_le_bytes().to_vec()),
+            Ask::Read { offset, len } => {
+                let mut bytes = vec![0; len as usize];
+                let read = file.read_at(&mut bytes, offset)?;
+                bytes.truncate(read);
+                Ok(bytes)
+            }
+            Ask::Sync => file.sync().map(|()| Vec::new()),
+            Ask::TryLock(by) => Ok(vec![u8::from(file.try_lock(by)?)]),
+            Ask::IsLocked(by) => Ok(vec![u8::from(file.is_locked(by)?)]),
+            Ask::Modified => {
+                let micros = u64::try_from(file.modified()?.as_micros()).unwrap_or(u64::MAX);
+                Ok(micros.to_le_bytes().to_vec())
+            }
+            Ask::Write { .. } | Ask::Unlock(_) | Ask::Close => Ok(Vec::new()),
+        }
+    }
+
+    /// The folders above a name are folders: a link among them would lead elsewhere.
+    fn check_folders(&self, name: &str) -> io::Result<()> {
+        let ends = name.match_indices('/').map(|(at, _)| at);
+        for end in ends {
+            let folder = self.dir.path().join(&name[..end]);
+            match std::fs::symlink_metadata(folder) {
+                Ok(stat) if !stat.is_dir() => {
+                    return Err(io::Error::from_raw_os_error(libc::ENOTDIR));
+                }
+                Ok(_) => {}
+                Err(error) if error.kind() == ErrorKind::NotFound => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(())
+    }
+}
+
+/// A number that may not be there.
+fn option(number: Option<u64>) -> Vec<u8> {
+    number.map_or_else(Vec::new, |number| number.to_le_bytes().to_vec())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::workdir::mechanism::Mechanism;
+
+    /// A request about names good and bad, mostly with some bytes changed.
+    fn any_frame(random: &mut fastrand::Rng) -> Vec<u8> {
+        const NAMES: [&str; 8] = [
+            "lock",
+            "link",
+            "folder/x",
+            "nodes/a",
+            "nodes",
+            "../secret",
+            "folder",
+            "a/b/c",
+        ];
+        const HOWS: [Open; 5] = [
+            Open::Read,
+            Open::Write,
+            Open::Create,
+            Open::CreateNew,
+            Open::Fresh,
+        ];
+        let (name, to) = (
+            NAMES[random.usize(..8)].to_owned(),
+            NAMES[random.usize(..8)].to_owned(),
+        );
+        let bytes = vec![7; random.usize(..100)];
+        let (file, offset, len) = (
+            random.u32(..300),
+            random.u64(..1 << 16),
+            random.u32(..1 << 20),
+        );
+        let of = |ask| Request::Of { file, ask };
+        let request = match random.u8(..16) {
+            0..4 => Request::Open {
+                file,
+                name,
+                how: HOWS[random.usize(..5)],
+            },
+            4 => Request::Rename { from: name, to },
+            5 => Request::Remove(name),
+            6 => Request::List(name),
+            7 => Request::MakeDir(name),
+            8 => Request::Put { name, bytes },
+            9 => of(Ask::Write { offset, bytes }),
+            10 => of(Ask::Read { offset, len }),
+            11 => of(Ask::TryLock(Mechanism::Flock)),
+            12 => of(Ask::Close),
+            13 => of(Ask::Sync),
+            14 => Request::SyncNames(name),
+            _ => of(Ask::Len),
+        };
+        let mut frame = request.encode();
+        for _ in 0..random.usize(..3) {
+            let at = random.usize(..frame.len());
+            frame[at] = random.u8(..);
+        }
+        if random.u8(..10) == 0 {
+            frame.truncate(random.usize(..frame.len()));
+        }
+        frame
+    }
+
+    /// Random and mutated requests: nothing outside of the workdir is touched, nothing panics.
+    #[test]
+    fn nobody_gets_out() {
+        let outer = tempfile::tempdir().unwrap();
+        let (secret, workdir) = (outer.path().join("secret"), outer.path().join("w"));
+        std::fs::create_dir(&workdir).unwrap();
+        std::fs::create_dir(outer.path().join("other")).unwrap();
+        std::fs::write(&secret, "treasure").unwrap();
+        std::os::unix::fs::symlink("../secret", workdir.join("link")).unwrap();
+        std::os::unix::fs::symlink("../other", workdir.join("folder")).unwrap();
+        let rounds = std::env::var("PYTF_FUZZ").map_or(20_000, |rounds| rounds.parse().unwrap());
+        let mut random = fastrand::Rng::with_seed(fastrand::u64(..));
+        let seed = random.get_seed();
+        let mut server = PipeServer::new(RealDir::open(&workdir).unwrap());
+        for _ in 0..rounds {
+            let frame = any_frame(&mut random);
+            if let Ok(Some(answer)) = server.request(&frame) {
+                assert!(answer.len() <= wire::LONGEST, "seed {seed}");
+                let tells = answer.windows(8).any(|part| part == b"treasure");
+                assert!(!tells, "seed {seed}");
+            }
+            assert!(server.files.len() <= MOST_FILES);
+        }
+        assert_eq!(std::fs::read(&secret).unwrap(), b"treasure", "seed {seed}");
+        let names = |path: &std::path::Path| std::fs::read_dir(path).unwrap().count();
+        assert_eq!(names(outer.path()), 3, "seed {seed}");
+        assert_eq!(names(&outer.path().join("other")), 0, "seed {seed}");
+    }
+}
