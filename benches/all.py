@@ -163,21 +163,27 @@ def flat(args):
 def whole_farm(count):
     """Tasks a second of one farm, and its largest resident memory in MiB."""
     place = Place(["/bin/true"] * count)
-    start, peak = time.monotonic(), 0
+    start = time.monotonic()
     farm = place.start("--proc", "8", "--logs", "none")
-    ended = select.poll()
-    pidfd = os.pidfd_open(farm.pid)
-    ended.register(pidfd, select.POLLIN)
-    while not ended.poll(50):
-        peak = max(peak, high_water(farm.pid))
-    seconds = time.monotonic() - start
-    os.close(pidfd)
-    farm.wait()
+    seconds, peak = watched(farm, start)
     if farm.returncode:
         sys.exit(f"pytf ended with {farm.returncode}: {farm.stderr.read().decode()}")
     with open(place.list + "_workdir/finished") as file:
         assert sum(1 for _ in file) == count, "every task is finished"
     return count / seconds, peak
+
+
+def watched(process, start):
+    """Waits for the end of a process; the seconds since `start`, and its largest resident memory in MiB."""
+    ended, peak = select.poll(), 0
+    pidfd = os.pidfd_open(process.pid)
+    ended.register(pidfd, select.POLLIN)
+    while not ended.poll(50):
+        peak = max(peak, high_water(process.pid))
+    seconds = time.monotonic() - start
+    os.close(pidfd)
+    process.wait()
+    return seconds, peak
 
 
 def high_water(pid):

@@ -2,7 +2,7 @@
 
 xargs and GNU parallel come from Debian (`apt install findutils parallel`).
 PyTaskFarmer and disBatch come from PyPI, into a virtual environment that is made
-here, under target/; so does matplotlib, for the plots.
+here, under target/; so do matplotlib, for the plots, and HyperQueue (`benches/order.py`).
 """
 
 import os
@@ -14,7 +14,7 @@ import time
 import ratio
 
 VENV = os.path.abspath(os.path.join(ratio.RELEASE, "..", "peers"))
-PYPI = ["PyTaskFarmer", "disbatch", "matplotlib"]
+PYPI = ["PyTaskFarmer", "disbatch", "matplotlib", "hyperqueue"]
 
 # name, program, tasks, with --quick, rounds at most, goal
 PEERS = [
@@ -44,6 +44,12 @@ def install():
             open(done, "w").close()
     if os.path.exists(done):
         os.execv(python, [python, *sys.argv])
+
+
+def has(module):
+    """Whether a package of the virtual environment is there."""
+    python = os.path.join(VENV, "bin", "python")
+    return subprocess.run([python, "-c", f"import {module}"], stderr=subprocess.DEVNULL).returncode == 0
 
 
 def find(program):
