@@ -22,6 +22,10 @@ pub(crate) struct Plan {
     pub(crate) seed: u64,
     /// Whether the farmers know how many were launched with them.
     pub(crate) knows: bool,
+    /// Tasks of 1, 8 and all CPUs of a node, a third of the work each.
+    pub(crate) mix: bool,
+    /// The time limit that each of them says, in seconds.
+    pub(crate) limit: Option<u32>,
 }
 
 impl Plan {
@@ -75,6 +79,8 @@ pub(crate) struct Sums {
     pub(crate) dry: Option<u64>,
     /// When every farmer had its first tasks.
     pub(crate) full: u64,
+    /// How long tasks that need a whole node waited there, from the claim.
+    pub(crate) wide_waits: Vec<u64>,
     /// Busy time until it was dry, from when it was full.
     pub(crate) steady: u64,
     /// Farmers that have left.
@@ -84,14 +90,14 @@ pub(crate) struct Sums {
 }
 
 impl Sums {
-    /// A task that began at `began` ends now.
-    pub(crate) fn end(&mut self, began: u64, now: u64) {
+    /// A task on so many CPUs that began at `began` ends now.
+    pub(crate) fn end(&mut self, began: u64, now: u64, cpus: u64) {
         self.ends += 1;
-        self.busy += now - began;
+        self.busy += (now - began) * cpus;
         self.last_end = now;
         let (from, to) = (began.max(self.full), self.dry.unwrap_or(now));
         if self.full > 0 {
-            self.steady += to.saturating_sub(from);
+            self.steady += to.saturating_sub(from) * cpus;
         }
     }
 }
@@ -108,6 +114,28 @@ impl Common {
         self.random ^= self.random >> 7;
         self.random ^= self.random << 17;
         as_f64(self.random >> 11) / as_f64(1 << 53)
+    }
+
+    /// The line of a task.
+    pub(crate) fn line(&mut self) -> Vec<u8> {
+        let Plan {
+            mix, limit, slots, ..
+        } = self.plan;
+        if !mix {
+            return b"./t".to_vec();
+        }
+        // As many tasks of each kind as make the same work.
+        let wide = f64::from(slots);
+        let kinds = [(1.0, 1), (1.0 / 8.0, 8), (1.0 / wide, slots)];
+        let all: f64 = kinds.iter().map(|(part, _)| part).sum();
+        let mut at = self.chance() * all;
+        let of_kind = kinds.into_iter().find(|(part, _)| {
+            at -= part;
+            at < 0.0
+        });
+        let cpus = of_kind.map_or(1, |(_, cpus)| cpus);
+        let limit = limit.map_or_else(String::new, |limit| format!(" time={limit}s"));
+        format!("./t #PYTF cpus={cpus}{limit}").into_bytes()
     }
 
     pub(crate) fn length(&mut self) -> u64 {

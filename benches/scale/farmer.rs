@@ -7,6 +7,8 @@
 use std::time::Duration;
 
 use anyhow::{Result, ensure};
+use pytf::model::class::Class;
+use pytf::model::needs::Needs;
 use pytf::model::pace::{Ends, Pace};
 use pytf::model::polling::{first_watch, look_every, watch_every};
 use pytf::model::record::{End, Header, Record};
@@ -15,6 +17,7 @@ use pytf::model::turn::LedgerView;
 use pytf::workdir::open::Workdir;
 use pytf::workdir::session::{Session, Turn};
 use pytf::workdir::state::State;
+use pytf::workdir::transaction::Claim;
 
 use crate::common::{Common, Plan, What};
 use crate::slots::Slots;
@@ -62,6 +65,23 @@ pub(crate) struct Farmer {
     busy: u64,
     compacted: u64,
     wake_at: u64,
+    /// For how many tasks the last turn asked.
+    wanted: u64,
+    /// None of the waiting tasks fitted, and how often something had become free by then.
+    unfit: Option<u64>,
+}
+
+/// How a farmer claims, as in `farm::placement`.
+fn claim(pace: &Pace, slots: &Slots, state: &State, wanted: &mut u64) -> Claim<'static> {
+    let left = state.left();
+    let most = pace.claim(slots.idle(), slots.queued(), state.live, left);
+    *wanted = most.min(left);
+    match slots.claimer(pace.lookahead(state.live, left)) {
+        None => most.into(),
+        Some(mut claimer) => Claim::fitting(*wanted, move |class: &Class| {
+            claimer.one_more(&class.needs(&Needs::default()))
+        }),
+    }
 }
 
 impl Farmer {
@@ -74,7 +94,7 @@ impl Farmer {
             journal: None,
             phase: Phase::Joining,
             pace: Pace::new(plan.launched()),
-            slots: Slots::new(number, plan.slots),
+            slots: Slots::new(number, plan.slots, plan.mix),
             reports: Vec::new(),
             ends: Ends::default(),
             began: 0,
@@ -92,6 +112,8 @@ impl Farmer {
             busy: 0,
             compacted: 0,
             wake_at: u64::MAX,
+            wanted: 0,
+            unfit: None,
         }
     }
 
@@ -129,6 +151,7 @@ impl Farmer {
             node: None,
             job: None,
             labels: Vec::new(),
+            runner: None,
             rank: None,
             step: None,
             restart: None,
@@ -136,7 +159,6 @@ impl Farmer {
             follows: false,
             devices: Vec::new(),
             cpus: None,
-            runner: None,
             memory: None,
             at: 0,
             pytf: String::new(),
@@ -199,12 +221,12 @@ impl Farmer {
     fn join(&mut self, common: &mut Common) -> Result<()> {
         let journal = self.journal.take().expect("made before the lock is wanted");
         let waiting = self.waiting.as_mut().expect("it has begun");
-        let (idle, pace) = (self.slots.idle(), &self.pace);
-        let claim = |state: &State| pace.claim(idle, 0, state.live, state.left());
+        let (slots, pace, wanted) = (&self.slots, &self.pace, &mut self.wanted);
+        let claim = |state: &State| claim(pace, slots, state, wanted);
         let (session, _, turn) = Session::join(&self.workdir, journal, false, claim, waiting)?;
         common.alive = session.state().live;
         self.session = Some(session);
-        self.slots.put(turn.tasks);
+        self.slots.put(turn.tasks, common.now);
         Ok(())
     }
 
@@ -212,7 +234,9 @@ impl Farmer {
         let (slots, number) = (&self.slots, self.number);
         let session = self.session.as_ref().expect("a farmer that has joined");
         let state = session.state();
-        let (queue, live) = (state.queue(), state.live);
+        let (queue, live) = (&state.queues[state.most_claimed()], state.live);
+        let is_unfit = self.unfit == Some(slots.returned);
+        let left = if is_unfit { 0 } else { state.left() };
         let has_pending = !self.reports.is_empty() || session.has_pending();
         LedgerView {
             slots: slots.all() as u64,
@@ -223,7 +247,7 @@ impl Farmer {
             live,
             farmer: number,
             generation: queue.generation,
-            left: queue.left,
+            left,
             cursor: queue.cursor,
             rest: queue.len - queue.cursor,
             has_pending,
@@ -312,15 +336,15 @@ impl Farmer {
 
     /// Under the lock: the real transaction.
     fn transact(&mut self, common: &mut Common) -> Result<()> {
-        let (idle, queued) = (self.slots.idle(), self.slots.queued());
         let generation = self.session().state().queue().generation;
         let (upto, copy, pace) = (self.upto, self.copy.take(), &self.pace);
+        let (slots, wanted) = (&self.slots, &mut self.wanted);
         let waiting = self.waiting.as_mut().expect("it has begun");
         let session = self.session.as_mut().expect("it has joined");
         let turn = session.turn(
             upto,
             copy,
-            |state| pace.claim(idle, queued, state.live, state.left()),
+            |state| claim(pace, slots, state, wanted),
             waiting,
         )?;
         if session.state().queue().generation != generation {
@@ -379,7 +403,9 @@ impl Farmer {
             [now - self.began, now - self.locked, span].map(Duration::from_nanos);
         self.pace.measured(took, held, ends, span, self.slots.all());
         self.looked = now;
-        self.slots.put(turn.tasks);
+        let is_unfit = self.wanted > 0 && turn.tasks.is_empty();
+        self.unfit = is_unfit.then_some(self.slots.returned);
+        self.slots.put(turn.tasks, now);
         self.has_first_tasks(common);
         self.slots.feed(common);
     }

@@ -7,6 +7,9 @@
 //! `model::pace`, `model::turn` and `model::watch` decide when and how much, as in
 //! the ledger.
 //! Modelled are the time and the tasks. See docs/scale.md.
+//!
+//! `--mix yes`: tasks of 1, 8 and all CPUs of a node, a third of the work each, in one list in
+//! random order; the real allocator deals. `--limit 120`: each says `time=120s`.
 
 #![expect(clippy::print_stdout, reason = "its one result")]
 
@@ -34,6 +37,8 @@ fn main() -> Result<()> {
         launch: 2.0,
         seed: 1,
         knows: true,
+        mix: false,
+        limit: None,
     };
     let mut args = std::env::args().skip(1);
     while let Some(name) = args.next() {
@@ -52,6 +57,8 @@ fn main() -> Result<()> {
             "--run" => plan.run = value.parse()?,
             "--launch" => plan.launch = value.parse()?,
             "--seed" => plan.seed = value.parse()?,
+            "--mix" => plan.mix = value == "yes",
+            "--limit" => plan.limit = Some(value.parse()?),
             "--launcher" => plan.knows = value == "tells",
             _ => bail!("no option {name}"),
         }

@@ -41,6 +41,10 @@ impl World {
             order: 0,
         };
         let total = f64::from(plan.nodes) * f64::from(plan.slots) * plan.run / plan.task;
+        // With tasks of three kinds, each a third of the work.
+        let wide = f64::from(plan.slots);
+        let mean = 3.0 / (1.0 + 1.0 / 8.0 + 1.0 / wide);
+        let total = if plan.mix { total / mean } else { total };
         let total = as_u64(total).max(1);
         let dir = server.dir();
         let workdir = Workdir {
@@ -51,7 +55,7 @@ impl World {
         let mut waiting = SimWaiting::new(&server, 1);
         let mut txn = Txn::begin(&workdir, "the user", &mut waiting)?;
         let mut lines = Vec::new();
-        (0..total).for_each(|id| push_line(&mut lines, TaskId(id), b"./t"));
+        (0..total).for_each(|id| push_line(&mut lines, TaskId(id), &common.line()));
         txn.add(&lines)?;
         txn.commit(Act::Prepare)?;
         let count = server.lock().count;
@@ -102,6 +106,13 @@ impl World {
                     .unwrap_or(0),
             )
         };
+        sums.wide_waits.sort_unstable();
+        let wide_at = |part: f64| {
+            let at = as_u64(as_f64(sums.wide_waits.len() as u64) * part);
+            let last = sums.wide_waits.len().checked_sub(1)?;
+            let at = usize::try_from(at).unwrap_or(last).min(last);
+            Some(seconds(sums.wide_waits[at]))
+        };
         let all = f64::from(nodes) * f64::from(slots);
         let dry = sums.dry.unwrap_or(sums.last_end);
         let steady = dry.saturating_sub(sums.full);
@@ -114,6 +125,7 @@ impl World {
             "tasks": sums.ends, "seconds": span,
             "utilisation": work / span,
             "steady": (steady > 0).then(|| seconds(sums.steady) / all / seconds(steady)),
+            "wide_wait_p50": wide_at(0.5), "wide_wait_max": wide_at(1.0),
             "full_after": seconds(sums.full),
             "tail": span - seconds(dry),
             "lock": seconds(sums.locked) / seconds(sums.last_left),
