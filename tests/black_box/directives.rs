@@ -42,8 +42,8 @@ fn a_directive_with_an_error_starts_nothing() {
             "tasks.txt: line 2, column 7: 'perfix' is not known; did you mean 'prefix'?",
         ),
         (
-            "true\n#PYTF runner=srun\n",
-            "tasks.txt: line 2, column 7: 'runner' is not supported yet",
+            "#PYTF runner=nosuch\ntrue\n",
+            "tasks.txt: line 2, column 1: there is no runner 'nosuch'",
         ),
         (
             "true #PYTF mme=4G\n",
