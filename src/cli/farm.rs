@@ -356,6 +356,14 @@ pub struct FarmArgs {
           help_heading = WORKDIR)]
     pub plain: bool,
 
+    /// Split each value into columns at this text
+    ///
+    /// As in --colsep , -- ./md {1} -T {2} :::: table.csv: {2} is the second column, without the
+    /// blanks around it. A text or \\t, not a regular expression; all rows have as many columns.
+    #[arg(long, env = "PYTF_COLSEP", value_name = "TEXT", requires = "template",
+          help_heading = WORKDIR)]
+    colsep: Option<OsString>,
+
     /// Accept a workdir that others own or may write to
     ///
     /// Everyone who may write to the workdir decides which commands run as you.
@@ -520,7 +528,13 @@ impl FarmArgs {
         let tasks = match self.list.take() {
             Some(list) => Tasks::List(list),
             None if words.is_empty() => Tasks::Added,
-            None => Tasks::Template(Template::of(&words).map_err(|error| error.to_string())?),
+            None => {
+                let template = match &self.colsep {
+                    Some(separator) => Template::of_columns(&words, separator.as_bytes()),
+                    None => Template::of(&words),
+                };
+                Tasks::Template(template.map_err(|error| error.to_string())?)
+            }
         };
         let workdir = match self.workdir.take() {
             Some(workdir) => workdir,

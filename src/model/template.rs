@@ -17,6 +17,15 @@ use super::shell_text::{Quoting, push_quoted, quoting};
 pub struct Template {
     pieces: Vec<Piece>,
     inputs: Vec<Input>,
+    /// Each value is a row of columns; then the pieces are not known before the values.
+    columns: Option<Columns>,
+}
+
+/// How values are split.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Columns {
+    command: Vec<u8>,
+    separator: Vec<u8>,
 }
 
 /// A list of values.
@@ -113,6 +122,21 @@ pub enum TemplateError {
     /// It would be read as a comment.
     #[error("the command begins with #, so each task would be a comment")]
     Comment,
+    /// A text is expected.
+    #[error(
+        "--colsep '{0}' is a regular expression: only a text is understood, as in ',' or '\\t'"
+    )]
+    Separator(String),
+    /// `{3}` would be empty in some tasks.
+    #[error("the value '{value}' has {columns} columns, and the first has {first}")]
+    Ragged {
+        /// The row.
+        value: String,
+        /// How many it has.
+        columns: usize,
+        /// How many the first has.
+        first: usize,
+    },
     /// A task is one line of text.
     #[error("{0} holds {1}, which a task cannot hold")]
     Unusable(String, &'static str),
@@ -168,21 +192,44 @@ impl Template {
             return Err(TemplateError::NoValues);
         }
         let command = command.join(&b' ');
-        let lists = inputs.len();
-        let mut pieces = pieces(&command, &|name| numbered(name, lists))?;
-        if !pieces.iter().any(|piece| !matches!(piece, Piece::Text(_))) {
-            let is_empty = command.trim_ascii().is_empty();
-            if !is_empty {
-                pieces.push(Piece::Text(b" ".to_vec()));
-            }
-            pieces.push(Piece::Value {
-                which: Which::All,
-                part: Part::Whole,
-                // Without a command the values are the commands.
-                quoting: (!is_empty).then_some(Quoting::Bare),
-            });
+        let pieces = all_pieces(&command, inputs.len())?;
+        let columns = None;
+        Ok(Self {
+            pieces,
+            inputs,
+            columns,
+        })
+    }
+
+    /// The same where each value is a row, whose columns are separated by this text, as with
+    /// `--colsep` of GNU parallel: the columns are lists that are linked, without the blanks
+    /// around them.
+    pub fn of_columns(words: &[&[u8]], separator: &[u8]) -> Result<Self, TemplateError> {
+        const SPECIAL: &[u8] = b".*+?[](){}|^$\\";
+        let separator = match separator {
+            b"\\t" => b"\t",
+            b"\\|" => b"|",
+            text => text,
+        };
+        let is_special = |byte: &u8| SPECIAL.contains(byte) && separator != b"|";
+        if separator.is_empty() || separator.iter().any(is_special) {
+            let text = String::from_utf8_lossy(separator).into_owned();
+            return Err(TemplateError::Separator(text));
         }
-        Ok(Self { pieces, inputs })
+        let is_mark = |word: &&[u8]| mark(word).is_some();
+        let command = words.iter().position(is_mark).unwrap_or(words.len());
+        let command = words[..command].join(&b' ');
+        // What it says of lists can be judged when the columns are there.
+        let without = [
+            &[&b"{}"[..]],
+            &words[words.iter().position(is_mark).unwrap_or(words.len())..],
+        ]
+        .concat();
+        let separator = separator.to_vec();
+        Ok(Self {
+            columns: Some(Columns { command, separator }),
+            ..Self::of(&without)?
+        })
     }
 
     /// Reads the files among the lists with `read`; then it can make tasks.
@@ -200,20 +247,77 @@ impl Template {
                     lines(&bytes)
                 }
             };
+            let lists = match &self.columns {
+                None => vec![values],
+                Some(columns) => columns.of(&values)?,
+            };
+            let len = lists.first().map_or(0, Vec::len);
             match groups.last_mut().filter(|_| *is_linked) {
                 Some(group) => {
-                    group.len = group.len.min(values.len());
-                    group.lists.push(values);
+                    group.len = group.len.min(len);
+                    group.lists.extend(lists);
                 }
-                None => groups.push(Group {
-                    len: values.len(),
-                    lists: vec![values],
-                }),
+                None => groups.push(Group { lists, len }),
             }
         }
-        let pieces = self.pieces.clone();
+        let count = groups.iter().map(|group| group.lists.len()).sum();
+        let pieces = match &self.columns {
+            None => self.pieces.clone(),
+            Some(columns) => all_pieces(&columns.command, count)?,
+        };
         Ok(Tasks { pieces, groups })
     }
+}
+
+impl Columns {
+    /// The columns of rows.
+    fn of(&self, rows: &[Vec<u8>]) -> Result<Vec<Vec<Vec<u8>>>, TemplateError> {
+        let finder = memchr::memmem::Finder::new(&self.separator);
+        let mut columns: Vec<Vec<Vec<u8>>> = Vec::new();
+        for (number, row) in rows.iter().enumerate() {
+            let mut begin = 0;
+            let ends = finder.find_iter(row).chain([row.len()]);
+            let cells: Vec<_> = ends
+                .map(|end| {
+                    let cell = row[begin..end].trim_ascii().to_vec();
+                    begin = end + self.separator.len();
+                    cell
+                })
+                .collect();
+            if number == 0 {
+                columns.resize(cells.len(), Vec::new());
+            }
+            if cells.len() != columns.len() {
+                return Err(TemplateError::Ragged {
+                    value: String::from_utf8_lossy(row).into_owned(),
+                    columns: cells.len(),
+                    first: columns.len(),
+                });
+            }
+            for (column, cell) in columns.iter_mut().zip(cells) {
+                column.push(cell);
+            }
+        }
+        Ok(columns)
+    }
+}
+
+/// The parts of a command with so many lists; without a replacement string, all values follow it.
+fn all_pieces(command: &[u8], lists: usize) -> Result<Vec<Piece>, TemplateError> {
+    let mut pieces = pieces(command, &|name| numbered(name, lists))?;
+    if !pieces.iter().any(|piece| !matches!(piece, Piece::Text(_))) {
+        let is_empty = command.trim_ascii().is_empty();
+        if !is_empty {
+            pieces.push(Piece::Text(b" ".to_vec()));
+        }
+        pieces.push(Piece::Value {
+            which: Which::All,
+            part: Part::Whole,
+            // Without a command the values are the commands.
+            quoting: (!is_empty).then_some(Quoting::Bare),
+        });
+    }
+    Ok(pieces)
 }
 
 /// The lists of values after a mark.
@@ -581,6 +685,36 @@ mod tests {
                 };
                 assert_eq!(String::from_utf8(run.stdout).unwrap(), expected, "{line}");
             }
+        }
+    }
+
+    #[test]
+    fn rows_have_columns() {
+        let tasks = |words: &str, separator: &str| {
+            let words: Vec<&[u8]> = words.split('|').map(str::as_bytes).collect();
+            let template = Template::of_columns(&words, separator.as_bytes())?;
+            let tasks = template.tasks(|_| Ok::<_, TemplateError>(b"a, b c ,d\ne,f,g".to_vec()))?;
+            let text = |number| {
+                let mut out = Vec::new();
+                tasks.push(&mut out, number);
+                String::from_utf8(out).unwrap()
+            };
+            Ok::<_, TemplateError>((0..tasks.count()).map(text).collect::<Vec<_>>())
+        };
+        let read = tasks("e {2} {1} {-1}|::::|file", ",").unwrap();
+        assert_eq!(read, ["e 'b c' a d", "e f e g"]);
+        assert_eq!(tasks("e|::::|file", ",").unwrap()[1], "e e f g");
+        let read = tasks("e {3} {1}|:::|a b|:::|x y", " ").unwrap();
+        assert_eq!(read, ["e x a"]);
+        for (words, separator, part) in [
+            ("e {4}|::::|file", ",", "'{4}' means"),
+            ("e|:::|a,b|c", ",", "has 1 columns, and the first has 2"),
+            ("e|::::|file", "\\s+", "regular expression"),
+            ("e|::::|file", "", "regular expression"),
+            ("e", ",", "no values follow"),
+        ] {
+            let error = tasks(words, separator).unwrap_err().to_string();
+            assert!(error.contains(part), "{words}: {error}");
         }
     }
 

@@ -57,28 +57,51 @@ fn the_tasks_are_those_of_gnu_parallel() {
         &["true", "::::", "values"],
         &["true {2} {1}", "::::", "values", ":::", "p", "q"],
         &["true", "::::", "values", "::::+", "values"],
+        &["--colsep", ",", "true {2} {1}", "::::", "table"],
+        &[
+            "--colsep",
+            ",",
+            "true {3} {} {1/.}",
+            "::::",
+            "table",
+            ":::",
+            "x , y",
+        ],
+        &["--colsep", "\\t", "true", ":::", "a b\tc"],
     ] {
-        let farm = Farm::new();
-        farm.write("values", "a\n\nb c\nd'e");
-        farm.pytf(words(template)).run().exits(0);
-        let theirs = Command::new("parallel")
-            .args(["--dry-run", "-k", "--will-cite"])
-            .args(template)
-            .current_dir(farm.path(""))
-            .env("HOME", farm.path(""))
-            .stdin(Stdio::null())
-            .output()
-            .unwrap();
-        let theirs = String::from_utf8(theirs.stdout).unwrap();
-        let ours = commands(&farm);
-        let line = |text: &str| text.trim_end().replace("'\"'\"'", "\\'");
-        let theirs: Vec<String> = theirs.lines().map(line).collect();
-        let ours_quoted: Vec<String> = ours
-            .iter()
-            .map(|text| text.trim_end().replace("'\\''", "\\'"))
-            .collect();
-        assert_eq!(ours_quoted, theirs, "{template:?}");
+        compare(template);
     }
+}
+
+/// Compares the commands of a template, which may begin with `--colsep TEXT`.
+fn compare(template: &[&str]) {
+    let farm = Farm::new();
+    farm.write("values", "a\n\nb c\nd'e");
+    farm.write("table", "d/a.c, b c \n$HOME,it's");
+    let columns = template
+        .iter()
+        .take(2)
+        .filter(|_| template[0] == "--colsep");
+    let columns: Vec<_> = columns.map(|word| (*word).into()).collect();
+    let ours = [columns.clone(), words(&template[columns.len()..])].concat();
+    farm.pytf(ours).run().exits(0);
+    let theirs = Command::new("parallel")
+        .args(["--dry-run", "-k", "--will-cite"])
+        .args(template)
+        .current_dir(farm.path(""))
+        .env("HOME", farm.path(""))
+        .stdin(Stdio::null())
+        .output()
+        .unwrap();
+    let theirs = String::from_utf8(theirs.stdout).unwrap();
+    let ours = commands(&farm);
+    let line = |text: &str| text.trim_end().replace("'\"'\"'", "\\'");
+    let theirs: Vec<String> = theirs.lines().map(line).collect();
+    let ours_quoted: Vec<String> = ours
+        .iter()
+        .map(|text| text.trim_end().replace("'\\''", "\\'"))
+        .collect();
+    assert_eq!(ours_quoted, theirs, "{template:?}");
 }
 
 #[test]
