@@ -15,14 +15,14 @@ mod work;
 use std::hint::black_box;
 use std::process::Command;
 
-/// Instructions a task, and of which work.
+/// Instructions a task, and of which work. Since builds of tests do without optimisation
+/// across the parts of the crate they are 2 to 15 % more.
 const RECORD: [(&str, f64); 4] = [
-    // 1826 before each line was looked at for directives of other tools, 2304 before builds
-    // of tests were without optimisation across the parts of the crate.
+    // 1826 before each line was looked at for directives of other tools.
     ("parse", 2544.0),
     ("encode", 9094.0),
     ("decide", 5640.0),
-    // 16922 before files had checksums, 20709 before that change of builds.
+    // 16922 before files had checksums.
     ("turns", 21208.0),
 ];
 /// The compiler whose code was counted.
