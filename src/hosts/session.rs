@@ -18,6 +18,7 @@ use serde::Serialize;
 use super::control::{ALIVE, ALIVE_EVERY, ANSWER, ORDER};
 use super::greeting::{Answer, CANNOT, LONGEST, MARK, NONE, Question, Start};
 use super::ssh::Ssh;
+use crate::model::escape::{escape, push_line};
 use crate::model::hosts::Host;
 use crate::workdir::fs::{PipeServer, write_frame};
 use crate::workdir::open::{Ownership, Workdir, open_dir};
@@ -135,7 +136,10 @@ fn ask(
     }
     let answer: Answer = match serde_json::from_str(&answer) {
         Ok(answer) => answer,
-        Err(error) => return Ok(End::Unusable(format!("it answers '{answer}': {error}"))),
+        Err(error) => {
+            let answer = escape(answer.as_bytes());
+            return Ok(End::Unusable(format!("it answers '{answer}': {error}")));
+        }
     };
     if let Some(problem) = answer.problem {
         return Ok(End::Unusable(format!(
@@ -189,7 +193,10 @@ fn copy(ssh: &Ssh, host: &Host, signals: &Receiver<i32>) -> Result<(), End> {
                 process.last_words()
             ))),
         },
-        Ok(line) => Err(End::Unusable(format!("it answers '{line}' to a copy"))),
+        Ok(line) => {
+            let line = escape(line.as_bytes());
+            Err(End::Unusable(format!("it answers '{line}' to a copy")))
+        }
     }
 }
 
@@ -410,8 +417,8 @@ impl Process {
     /// What it has printed last on standard error.
     fn last_words(&self) -> String {
         let last = self.errors.iter().rev().map(|line| {
-            let line = String::from_utf8_lossy(line);
-            line.trim().trim_end_matches('.').to_owned()
+            let line = line.trim_ascii();
+            escape(line.strip_suffix(b".").unwrap_or(line))
         });
         let mut last = last.filter(|line| !line.is_empty());
         last.next().unwrap_or_else(|| match self.code() {
@@ -497,15 +504,35 @@ fn read_lines(stream: &mut impl BufRead, mut take: impl FnMut(Vec<u8>) -> bool) 
 
 /// Prints a line of a host, in one write, on the stream on which it printed it.
 fn print(name: &str, line: &Printed) {
-    let prefixed = |line: &[u8]| [name.as_bytes(), b": ", line, b"\n"].concat();
     // Nothing can be done when it fails.
     let _ = match line {
         Printed::Out(line) => {
             let mut stdout = io::stdout().lock();
             stdout
-                .write_all(&prefixed(line))
+                .write_all(prefixed(name, line).as_bytes())
                 .and_then(|()| stdout.flush())
         }
-        Printed::Err(line) => io::stderr().write_all(&prefixed(line)),
+        Printed::Err(line) => io::stderr().write_all(prefixed(name, line).as_bytes()),
     };
+}
+
+/// A line of a host, which cannot do anything to our terminal.
+fn prefixed(name: &str, line: &[u8]) -> String {
+    let mut text = format!("{name}: ");
+    push_line(&mut text, line);
+    text.push('\n');
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_host_cannot_write_to_our_terminal() {
+        assert_eq!(
+            prefixed("n1", b"\x1b]0;x\x07\rroot# "),
+            "n1: ^[]0;x^G^Mroot# \n"
+        );
+    }
 }
