@@ -18,7 +18,11 @@ use crate::workdir::layout::{BLOCKED, FAILED, FINISHED, RELEASED};
 use crate::workdir::state::State;
 use crate::workdir::transaction::{Attempts, BlockedLine, Txn, parse_released};
 
-/// What is known of the tasks that wait for others.
+/// Texts of what a task waits for up to this length are not searched for among the others: that
+/// would take more memory than to keep what they say again.
+const SHORT: usize = 64;
+
+/// What is known of the tasks that wait for others. A million may: each takes some dozen bytes.
 #[derive(Default)]
 pub(super) struct Blocked {
     /// When they were dealt.
@@ -28,32 +32,41 @@ pub(super) struct Blocked {
     failed: Committed,
     released: u64,
     sets: Vec<Set>,
-    /// For each task that others wait for, the sets with it.
-    dependents: HashMap<TaskId, Vec<Edge>>,
-    /// The set of each waiting task.
-    set_of: HashMap<TaskId, usize>,
+    /// The sets before which nothing stands any more, until they are released.
+    ready: Vec<u32>,
+    /// The waiting tasks, by their sets.
+    waiters: Vec<Waiter>,
+    /// The indices of `waiters`, by the ids.
+    by_id: Vec<u32>,
+    /// By the tasks that are waited for.
+    edges: Vec<Edge>,
 }
 
 /// Tasks that wait for the same others.
 struct Set {
     /// How many of these have not finished, or ended.
-    left: usize,
+    left: u32,
+    /// The index of its first waiter. The others follow.
+    first: u32,
     is_released: bool,
-    tasks: Vec<Waiter>,
 }
 
 /// Where the line of a task is in `blocked`.
+#[derive(Clone, Copy)]
 struct Waiter {
     id: TaskId,
     at: u64,
-    len: usize,
+    len: u32,
+    set: u32,
 }
 
-#[derive(Clone, Copy)]
+/// A set waits for a task.
 struct Edge {
-    set: usize,
+    before: TaskId,
+    set: u32,
     /// It is enough that the task ends.
     any: bool,
+    is_over: bool,
 }
 
 impl Blocked {
@@ -69,14 +82,11 @@ impl Blocked {
             return Ok(false);
         }
         self.refresh(txn)?;
-        let ready = self
-            .sets
-            .iter_mut()
-            .filter(|set| set.left == 0 && !set.is_released);
         let mut waiters = Vec::new();
-        for set in ready {
-            set.is_released = true;
-            waiters.append(&mut set.tasks);
+        for set in std::mem::take(&mut self.ready) {
+            if !std::mem::replace(&mut self.sets[set as usize].is_released, true) {
+                waiters.extend_from_slice(self.waiters_of(set));
+            }
         }
         if waiters.is_empty() {
             return Ok(false);
@@ -85,7 +95,7 @@ impl Blocked {
         let file = txn.current(BLOCKED)?;
         let mut lines = Vec::with_capacity(waiters.len());
         for waiter in &waiters {
-            let mut line = vec![0; waiter.len];
+            let mut line = vec![0; waiter.len as usize];
             let read = read_full(&*file, &mut line, waiter.at).context("read", BLOCKED)?;
             match BlockedLine::parse(&line[..read]) {
                 Some(task) if task.id == waiter.id => lines.push(task.line.to_vec()),
@@ -114,8 +124,8 @@ impl Blocked {
         }
         let from = self.released;
         txn.each_line_from(from, RELEASED, |line| {
-            if let Some(&set) = parse_released(line).and_then(|id| self.set_of.get(&id)) {
-                self.sets[set].is_released = true;
+            if let Some(set) = parse_released(line).and_then(|id| self.set_of(id)) {
+                self.sets[set as usize].is_released = true;
             }
         })?;
         self.released = txn.state().released.len;
@@ -138,17 +148,34 @@ impl Blocked {
     }
 
     fn ended(&mut self, id: TaskId, has_finished: bool) {
-        let Some(edges) = self.dependents.get_mut(&id) else {
-            return;
-        };
-        edges.retain(|edge| {
-            let is_over = edge.any || has_finished;
-            self.sets[edge.set].left -= usize::from(is_over);
-            !is_over
-        });
-        if edges.is_empty() {
-            self.dependents.remove(&id);
+        let from = self.edges.partition_point(|edge| edge.before < id);
+        for edge in self.edges[from..]
+            .iter_mut()
+            .take_while(|edge| edge.before == id)
+        {
+            if !edge.is_over && (edge.any || has_finished) {
+                edge.is_over = true;
+                let left = &mut self.sets[edge.set as usize].left;
+                *left -= 1;
+                if *left == 0 {
+                    self.ready.push(edge.set);
+                }
+            }
         }
+    }
+
+    fn waiters_of(&self, set: u32) -> &[Waiter] {
+        let first = |set: usize| self.sets.get(set).map(|set| set.first as usize);
+        let end = first(set as usize + 1).unwrap_or(self.waiters.len());
+        &self.waiters[first(set as usize).unwrap_or(end)..end]
+    }
+
+    fn set_of(&self, id: TaskId) -> Option<u32> {
+        let waiter = |&index: &u32| &self.waiters[index as usize];
+        let index = self
+            .by_id
+            .binary_search_by_key(&id, |index| waiter(index).id);
+        Some(waiter(&self.by_id[index.ok()?]).set)
     }
 
     fn read(txn: &mut Txn<'_>) -> Result<Self> {
@@ -156,7 +183,8 @@ impl Blocked {
             dealt: txn.state().dealt,
             ..Self::default()
         };
-        let mut by_text: HashMap<Vec<u8>, usize> = HashMap::new();
+        let mut by_text: HashMap<String, u32> = HashMap::new();
+        let mut last = (String::new(), None);
         let file = txn.current(BLOCKED)?;
         let mut lines = Lines::new(&*file, 0, txn.state().blocked.len);
         loop {
@@ -164,40 +192,72 @@ impl Blocked {
             let Some(line) = lines.next().context("read", BLOCKED)? else {
                 break;
             };
-            let (len, task) = (line.len(), BlockedLine::parse(line));
-            let Some(BlockedLine { id, after, any, .. }) = task else {
+            let (len, task) = (u32::try_from(line.len()), BlockedLine::parse(line));
+            let (Ok(len), Some(BlockedLine { id, after, any, .. })) = (len, task) else {
                 let what = format!("at byte {at} there is no task");
                 return Err(txn.damaged(BLOCKED, what));
             };
-            let key = format!("{after} {any}").into_bytes();
-            let set = by_text.entry(key);
-            let set = *set.or_insert_with(|| blocked.new_set(after, any));
-            blocked.set_of.insert(id, set);
-            blocked.sets[set].tasks.push(Waiter { id, at, len });
+            let text = format!("{after} {any}");
+            let set = match last {
+                (ref known, Some(set)) if *known == text => set,
+                _ if text.len() <= SHORT => blocked.new_set(after, any),
+                _ => *by_text
+                    .entry(text.clone())
+                    .or_insert_with(|| blocked.new_set(after, any)),
+            };
+            last = (text, Some(set));
+            blocked.waiters.push(Waiter { id, at, len, set });
         }
+        blocked.arrange();
         Ok(blocked)
     }
 
-    fn new_set(&mut self, after: &str, any: &str) -> usize {
-        let set = self.sets.len();
+    fn new_set(&mut self, after: &str, any: &str) -> u32 {
+        let set = index(self.sets.len());
         let mut left = 0;
         for (ids, any) in [(after, false), (any, true)] {
             let ids: Ids = ids.parse().unwrap_or_default();
-            for id in ids.iter() {
-                self.dependents
-                    .entry(id)
-                    .or_default()
-                    .push(Edge { set, any });
+            for before in ids.iter() {
+                self.edges.push(Edge {
+                    before,
+                    set,
+                    any,
+                    is_over: false,
+                });
                 left += 1;
             }
         }
+        if left == 0 {
+            self.ready.push(set);
+        }
         self.sets.push(Set {
             left,
+            first: 0,
             is_released: false,
-            tasks: Vec::new(),
         });
         set
     }
+
+    /// All have been read.
+    fn arrange(&mut self) {
+        self.edges.sort_unstable_by_key(|edge| edge.before);
+        self.edges.shrink_to_fit();
+        self.waiters
+            .sort_unstable_by_key(|waiter| (waiter.set, waiter.at));
+        self.waiters.shrink_to_fit();
+        for (nth, waiter) in self.waiters.iter().enumerate().rev() {
+            self.sets[waiter.set as usize].first = index(nth);
+        }
+        self.by_id = (0..index(self.waiters.len())).collect();
+        let waiters = &self.waiters;
+        self.by_id
+            .sort_unstable_by_key(|&index| waiters[index as usize].id);
+    }
+}
+
+/// A number of tasks or of sets.
+fn index(number: usize) -> u32 {
+    u32::try_from(number).expect("fewer than four billion")
 }
 
 #[cfg(test)]
