@@ -176,7 +176,7 @@ fn added_and_edited_tasks_have_attributes() {
         .exits(0);
     assert_eq!(
         farm.text("w/toprocess"),
-        "1 true #PYTF name=b\n2 true #PYTF name=c\n"
+        "0 true #PYTF name=b\n1 true #PYTF name=c\n"
     );
     let editor = "sed -i 's/name=b/nmae=b/'";
     let done = farm
