@@ -200,14 +200,15 @@ impl Options {
     ) -> Result<()> {
         let refused = |what: String| Err(Refusal::of(number, what));
         let bare = word.trim_start_matches('-');
+        let first = bare.chars().next().map_or(0, char::len_utf8);
         let is_long = word.starts_with("--")
-            || bare.len() > 1
+            || bare.len() > first
                 && bare.starts_with(char::is_alphabetic)
-                && !bare[1..].starts_with(|c: char| c.is_ascii_digit() || c == '=');
+                && !bare[first..].starts_with(|c: char| c.is_ascii_digit() || c == '=');
         let (name, joined) = match bare.split_once('=') {
             Some((name, value)) => (name, Some(value.to_owned())),
-            None if !is_long && bare.len() > 1 => {
-                let (name, value) = bare.split_at(1);
+            None if !is_long && bare.len() > first => {
+                let (name, value) = bare.split_at(first);
                 (name, Some(value.to_owned()))
             }
             None => (bare, None),
