@@ -2,6 +2,7 @@
 //! own: `source` opens the task list, `node_setup` plans the slots, `task_files` opens the
 //! workdir, `prepare` and `join` make this process a farmer of the run, `rejoin` runs it.
 
+use std::ffi::OsString;
 use std::sync::{Arc, PoisonError};
 use std::time::Instant;
 
@@ -42,21 +43,12 @@ pub fn run(options: &Options) -> Result<RunExit, StartError> {
     // First: a signal during the start stops the farm cleanly, too.
     let (cancel, received) = listen(&events)?;
     let env = task_variables(options);
-    let names = env.iter().map(|(name, _)| name.clone());
-    check_order(options)?;
-    let maker = Maker::choose(&options.handler, &options.workdir)?;
-    let runners = Runners::choose(&options.runner)?;
-    let dialect = judging(options.dialect(names), &runners);
-    // What a class of the user makes in it must not be taken for files of others.
-    let opened = maker.needs_workdir().then(|| open_workdir(options));
-    let opened = opened.transpose()?;
-    let source = Source::open(options, &maker, dialect)?;
-    let mut node = Node::read(options, env, runners)?;
-    source.check_for_new(&options.workdir)?;
-    let threads = node.reserve_threads(source.is_stream())?;
+    let opened = Opened::of(options, env.iter().map(|(name, _)| name.clone()))?;
+    let mut node = Node::read(options, env, opened.runners.clone())?;
+    opened.source.check_for_new(&options.workdir)?;
+    let threads = node.reserve_threads(opened.source.is_stream())?;
     let progress = begin_progress(options, &node);
-    let workdir = opened.map_or_else(|| open_workdir(options), Ok)?;
-    make_output(&maker, &workdir)?;
+    let (source, workdir) = opened.with_workdir(options)?;
     let mut farm = Farm {
         files: TaskFiles::open(&options.workdir, options, &node.runners)?,
         workdir,
@@ -81,34 +73,61 @@ pub fn run(options: &Options) -> Result<RunExit, StartError> {
 /// Prepares the workdir for processes that are started elsewhere, and runs no task: a list or an
 /// option that is wrong is reported once.
 pub fn prepare_for_others(options: &Options, who: &str) -> Result<Workdir, StartError> {
-    check_order(options)?;
     let names = task_variables(options).into_iter().map(|(name, _)| name);
-    let maker = Maker::choose(&options.handler, &options.workdir)?;
-    let runners = Runners::choose(&options.runner)?;
-    let dialect = judging(options.dialect(names), &runners);
-    let opened = maker.needs_workdir().then(|| open_workdir(options));
-    let opened = opened.transpose()?;
-    let source = Source::open(options, &maker, dialect)?;
-    if source.is_stream() {
+    let opened = Opened::of(options, names)?;
+    if opened.source.is_stream() {
         let why = "tasks from a stream cannot be run with --hosts: write them to a file, or start \
                    with --follow and use pytf add";
         return Err(Error::Refused(why.into()).into());
     }
-    source.check_for_new(&options.workdir)?;
-    let workdir = opened.map_or_else(|| open_workdir(options), Ok)?;
-    make_output(&maker, &workdir)?;
+    opened.source.check_for_new(&options.workdir)?;
+    let (source, workdir) = opened.with_workdir(options)?;
     let (_keep, cancel) = cancellation();
     let mut waiter = LockWaiter::new(cancel, None, options.takeover);
     prepare::prepare_for_others(&workdir, &source, options, who, &mut waiter)?;
     Ok(workdir)
 }
 
-/// Makes the folder into which tasks copy their results, where the handler lets them.
-fn make_output(maker: &Maker, workdir: &Workdir) -> Result<(), StartError> {
-    if maker.has_output() {
-        workdir.dir.make_dir(OUTPUT).context("create", OUTPUT)?;
+/// The task list, and what the options name to make it and to run its tasks.
+struct Opened {
+    maker: Maker,
+    runners: Arc<Runners>,
+    source: Source,
+    /// The workdir, where the maker needs it.
+    workdir: Option<Workdir>,
+}
+
+impl Opened {
+    /// `variables` are the names of those that tasks inherit.
+    fn of(
+        options: &Options,
+        variables: impl Iterator<Item = OsString>,
+    ) -> Result<Self, StartError> {
+        check_order(options)?;
+        let maker = Maker::choose(&options.handler, &options.workdir)?;
+        let runners = Runners::choose(&options.runner)?;
+        let dialect = judging(options.dialect(variables), &runners);
+        // What a class of the user makes in it must not be taken for files of others.
+        let workdir = maker.needs_workdir().then(|| open_workdir(options));
+        let workdir = workdir.transpose()?;
+        let source = Source::open(options, &maker, dialect)?;
+        Ok(Self {
+            maker,
+            runners,
+            source,
+            workdir,
+        })
     }
-    Ok(())
+
+    /// The list and the workdir, in which there is the folder into which tasks copy their
+    /// results, where the maker lets them.
+    fn with_workdir(self, options: &Options) -> Result<(Source, Workdir), StartError> {
+        let workdir = self.workdir.map_or_else(|| open_workdir(options), Ok)?;
+        if self.maker.has_output() {
+            workdir.dir.make_dir(OUTPUT).context("create", OUTPUT)?;
+        }
+        Ok((self.source, workdir))
+    }
 }
 
 /// A dialect that also judges the runners of tasks.
