@@ -20,53 +20,26 @@ REPO = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(REPO / "tests/slurm"))
 
 import checker  # noqa: E402
-from cluster import Failure, output_of, until  # noqa: E402
+from cluster import Failure, Machine, output_of, until  # noqa: E402
 
 BASE = Path("/tmp/pytf-hosts")
 SHARED = BASE / "shared"
 PROGRAM = BASE / "bin/pytf"
-INIT = REPO / "tests/slurm/init.py"
 WORK = REPO / "tests/slurm/work"
 SSHD = shutil.which("sshd")
 
 
-class Host:
+class Host(Machine):
     """A machine with an sshd."""
 
     def __init__(self, number):
-        self.number = number
+        super().__init__(number, f"n{number}", f"10.78.0.{number}", f"h{number}", "/")
         self.shares = number < 4
-        self.name = f"n{number}"
-        self.address = f"10.78.0.{number}"
         self.home = BASE / "homes" / self.name
-        self.holder = None
-        self.init = None
-
-    def on(self, *command):
-        return ["nsenter", "-t", str(self.init), "-m", "-u", "-n", "-p", "--wd=/", "--"] + [str(word) for word in command]
-
-    def run(self, *command):
-        return output_of(*self.on(*command))
 
     def boot(self):
+        super().boot()
         self.home.mkdir(parents=True, exist_ok=True)
-        namespaces = ["--pid", "--fork", "--kill-child", "--mount-proc", "--mount", "--net", "--uts"]
-        self.holder = subprocess.Popen(
-            ["unshare", *namespaces, "--propagation", "private", sys.executable, INIT],
-            stdin=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,  # It complains when the power goes.
-        )
-        children = Path(f"/proc/{self.holder.pid}/task/{self.holder.pid}/children")
-        self.init = int(until(lambda: children.read_text().split(), f"{self.name} boots")[0])
-        until(lambda: b"init.py" in Path(f"/proc/{self.init}/cmdline").read_bytes(), f"{self.name} is up")
-        self.run("hostname", self.name)
-        port = f"h{self.number}"
-        until(lambda: f" {port}@" not in output_of("ip", "link"), f"{port} is gone")
-        output_of("ip", "link", "add", port, "type", "veth", "peer", "name", "eth0", "netns", self.init)
-        output_of("ip", "link", "set", port, "master", "br0", "up")
-        self.run("ip", "addr", "add", f"{self.address}/24", "dev", "eth0")
-        for link in ("eth0", "lo"):
-            self.run("ip", "link", "set", link, "up")
         self.run("mount", "--bind", self.home, "/root")
         if not self.shares:
             self.run("mount", "--bind", SHARED, "/mnt")
@@ -83,16 +56,6 @@ class Host:
             self.run("mkdir", "-p", scene.folder)
             self.run("cp", f"/mnt/{scene.folder.name}/work", scene.folder)
             self.run("ln", "-s", f"/mnt/{scene.folder.name}/effects", scene.folder / "effects")
-
-    def power_off(self):
-        os.kill(self.init, 9)
-        self.holder.wait()
-
-    def cut(self):
-        self.run("ip", "link", "set", "eth0", "down")
-
-    def heal(self):
-        self.run("ip", "link", "set", "eth0", "up")
 
     def processes(self, word):
         """Those of this host whose command line has this word in it."""
@@ -181,7 +144,9 @@ class Scene:
         checker.require(holds, f"{what}\n{self.said()}")
 
     def ended(self):
-        return sum(self.workdir.joinpath(name).read_bytes().count(b"\n") for name in ("finished", "failed"))
+        """How many tasks have: none while the workdir is still being made."""
+        files = [self.workdir / name for name in ("finished", "failed")]
+        return sum(file.read_bytes().count(b"\n") for file in files if file.exists())
 
     def check(self, **how):
         books = checker.check(self.workdir, self.folder / "effects", **how)
@@ -260,8 +225,8 @@ def a_signal_stops_all():
     scene = Scene("signal", 60, seconds="1")
     for how in (signal.SIGINT, signal.SIGTERM):
         pytf = scene.start("--hosts", "n1,n2,n3", "-n", "3")
-        ended = scene.ended() if scene.workdir.exists() else 0
-        until(lambda: scene.workdir.exists() and scene.ended() >= ended + 9, "some have ended")
+        ended = scene.ended()
+        until(lambda: scene.ended() >= ended + 9, "some have ended")
         pytf.send_signal(how)
         scene.require(pytf.wait(timeout=60) == 75, "work is left")
         scene.check()
@@ -274,7 +239,7 @@ def death_of_the_starter():
     """SIGKILL: all farmers leave in good order, whatever they have of it."""
     scene = Scene("death", 60, seconds="1")
     pytf = scene.start("--hosts", "n1,n2,n3", "-n", "3")
-    until(lambda: scene.workdir.exists() and scene.ended() >= 9, "some have ended")
+    until(lambda: scene.ended() >= 9, "some have ended")
     pytf.kill()
     pytf.wait()
     for host in HOSTS:
@@ -291,7 +256,7 @@ def a_cut_link_of_a_pipe():
     """Others take over what runs there, and the farmer there stops."""
     scene = Scene("pipe-cut", 60, seconds="1")
     pytf = scene.start("--hosts", "n1,n4", "-n", "3", "--ssh-option", "ServerAliveInterval=1")
-    until(lambda: scene.workdir.exists() and scene.ended() >= 9, "some have ended")
+    until(lambda: scene.ended() >= 9, "some have ended")
     HOSTS[3].cut()
     until(lambda: not HOSTS[3].processes("__piped"), "the farmer that hears nothing has ended", within=90)
     HOSTS[3].heal()
@@ -332,7 +297,7 @@ def a_cut_link():
     """A host that is cut off stops after a minute of silence, and is used again when it is back."""
     scene = Scene("cut", 400, seconds="1")
     pytf = scene.start("--hosts", "n1,n2", "-n", "3", "--ssh-option", "ServerAliveInterval=1")
-    until(lambda: scene.workdir.exists() and scene.ended() >= 9, "some have ended")
+    until(lambda: scene.ended() >= 9, "some have ended")
     HOSTS[0].cut()
     # The shared folder of this test is there all the time: the farmer leaves by itself.
     until(lambda: not HOSTS[0].processes("__hosted"), "the farmer that hears nothing has left", within=90)
@@ -377,8 +342,8 @@ def signals_and_death_by_a_pipe():
     scene = Scene("pipe-signal", 60, seconds="1")
     for how in (signal.SIGINT, signal.SIGKILL):
         pytf = scene.start("--hosts", "n4,n5", "-n", "4", "--takeover", "12")
-        ended = scene.ended() if scene.workdir.exists() else 0
-        until(lambda: scene.workdir.exists() and scene.ended() >= ended + 9, "some have ended")
+        ended = scene.ended()
+        until(lambda: scene.ended() >= ended + 9, "some have ended")
         pytf.send_signal(how)
         code = pytf.wait(timeout=60)
         scene.require(code == 75 or how == signal.SIGKILL, f"work is left: {code}")
@@ -406,7 +371,7 @@ def storm(name, hosts):
     print(f"  seed {seed}", flush=True)
     scene = Scene(name, tasks, seconds="0.5")
     pytf = scene.start("--hosts", ",".join(host.name for host in hosts), "-n", "4")
-    until(lambda: scene.workdir.exists() and scene.ended() >= 4, "some have ended")
+    until(lambda: scene.ended() >= 4, "some have ended")
     kills, until_when = {}, time.monotonic() + seconds
     while time.monotonic() < until_when and pytf.poll() is None:
         time.sleep(chance.uniform(0.2, 2.0))

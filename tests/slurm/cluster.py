@@ -67,25 +67,29 @@ def freezer():
     return folder
 
 
-class Node:
-    """One machine of the cluster."""
+class Machine:
+    """A machine in namespaces of its own, on the bridge br0."""
 
-    def __init__(self, cluster, number):
-        self.cluster = cluster
+    def __init__(self, number, name, address, port, folder, env=None):
         self.number = number
-        self.name = f"{cluster.prefix}{number}"
-        self.address = f"10.77.0.{number}"
+        self.name = name
+        self.address = address
+        # The end of its cable at the bridge.
+        self.port = port
+        # Where commands begin, and their environment.
+        self.folder = folder
+        self.env = env
         self.holder = None
         self.init = None
 
     def on(self, *command):
-        """The command line that runs `command` on this node."""
-        return ["nsenter", "-t", str(self.init), "-m", "-u", "-n", "-p", f"--wd={os.getcwd()}", "--"] + [
+        """The command line that runs `command` on this machine."""
+        return ["nsenter", "-t", str(self.init), "-m", "-u", "-n", "-p", f"--wd={self.folder}", "--"] + [
             str(word) for word in command
         ]
 
     def run(self, *command):
-        return output_of(*self.on(*command), env=self.cluster.env)
+        return output_of(*self.on(*command), env=self.env)
 
     def boot(self):
         """Turns the power on."""
@@ -99,22 +103,16 @@ class Node:
         self.init = int(until(lambda: children.read_text().split(), f"{self.name} boots")[0])
         until(lambda: b"init.py" in Path(f"/proc/{self.init}/cmdline").read_bytes(), f"{self.name} is up")
         self.run("hostname", self.name)
-        port = f"v{self.number}"
-        # The other end of a cable whose node was turned off goes late.
-        until(lambda: f" {port}@" not in output_of("ip", "link"), f"{port} is gone")
-        output_of("ip", "link", "add", port, "type", "veth", "peer", "name", "eth0", "netns", self.init)
-        output_of("ip", "link", "set", port, "master", "br0", "up")
+        # The other end of a cable whose machine was turned off goes late.
+        until(lambda: f" {self.port}@" not in output_of("ip", "link"), f"{self.port} is gone")
+        output_of("ip", "link", "add", self.port, "type", "veth", "peer", "name", "eth0", "netns", self.init)
+        output_of("ip", "link", "set", self.port, "master", "br0", "up")
         self.run("ip", "addr", "add", f"{self.address}/24", "dev", "eth0")
-        self.run("ip", "link", "set", "eth0", "up")
-        self.run("ip", "link", "set", "lo", "up")
-        self.start_slurmd()
-
-    def start_slurmd(self):
-        (self.cluster.home / "spool" / self.name).mkdir(parents=True, exist_ok=True)
-        self.run("slurmd", "-N", self.name)
+        for link in ("eth0", "lo"):
+            self.run("ip", "link", "set", link, "up")
 
     def power_off(self):
-        """All that runs on the node dies at once, without a word."""
+        """All that runs on it dies at once, without a word."""
         os.kill(self.init, 9)
         self.holder.wait()
 
@@ -124,6 +122,22 @@ class Node:
 
     def heal(self):
         self.run("ip", "link", "set", "eth0", "up")
+
+
+class Node(Machine):
+    """One machine of the cluster."""
+
+    def __init__(self, cluster, number):
+        super().__init__(number, f"{cluster.prefix}{number}", f"10.77.0.{number}", f"v{number}", os.getcwd(), cluster.env)
+        self.cluster = cluster
+
+    def boot(self):
+        super().boot()
+        self.start_slurmd()
+
+    def start_slurmd(self):
+        (self.cluster.home / "spool" / self.name).mkdir(parents=True, exist_ok=True)
+        self.run("slurmd", "-N", self.name)
 
 
 @dataclass
