@@ -365,8 +365,8 @@ def a_storm_over_pipes():
 
 
 def storm(name, hosts):
-    tasks, seconds = int(os.environ.get("PYTF_HOSTS_TASKS", "300")), float(os.environ.get("PYTF_HOSTS_SECONDS", "20"))
-    seed = int(os.environ.get("PYTF_HOSTS_SEED", time.time_ns() % 100_000))
+    tasks, seconds = int(os.environ.get("HOSTS_TASKS", "300")), float(os.environ.get("HOSTS_SECONDS", "20"))
+    seed = int(os.environ.get("HOSTS_SEED", time.time_ns() % 100_000))
     chance = random.Random(seed)
     print(f"  seed {seed}", flush=True)
     scene = Scene(name, tasks, seconds="0.5")
@@ -422,6 +422,8 @@ def main(names):
     if names and names[0] == "--help":
         print(__doc__, "\n".join(f"{name:8} {what.__doc__}" for name, what in SCENARIOS.items()), sep="\n")
         return 0
+    # A shell starts what is in the background with Ctrl-C ignored, and pytf respects that.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     # These take minutes.
     long = ["lost", "cut", "pipe-cut", "storm"]
     names = list(SCENARIOS) if names == ["--all"] else names or [name for name in SCENARIOS if name not in long]

@@ -6,8 +6,8 @@
 #     tests/hosts/run.sh --all
 #     tests/hosts/run.sh storm death   # some; --help names them
 #
-# PYTF names the program (default: target/release/pytf, else target/debug/pytf), PYTF_HOSTS_TASKS
-# how many tasks the storm has (300), PYTF_HOSTS_SECONDS for how long it kills (20).
+# PYTF names the program (default: target/release/pytf, else target/debug/pytf), HOSTS_TASKS
+# how many tasks the storm has (300), HOSTS_SECONDS for how long it kills (20).
 #
 # Needs root and the packages below; says so and does nothing where something is missing. Changes
 # nothing on the machine: everything runs in namespaces, and goes with them.
