@@ -15,7 +15,14 @@ pub(super) const LONGEST: usize = 4 << 20;
 
 /// What a host is asked.
 #[derive(Clone, Debug, Serialize, Deserialize)]
-pub(super) struct Question {
+pub(super) enum Question {
+    /// Whether a farmer can run there. It becomes one.
+    Farm(FarmQuestion),
+}
+
+/// Whether and where a farmer can run.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(super) struct FarmQuestion {
     /// The folder in which tasks are to run, where the user has said it.
     pub(super) folder: Option<String>,
     /// The current folder of who asks.

@@ -10,7 +10,7 @@ use std::process::Command;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use super::greeting::{Answer, LONGEST, MARK, Question, Start};
+use super::greeting::{Answer, FarmQuestion, LONGEST, MARK, Question, Start};
 use crate::workdir::layout::LOGS;
 
 /// The word by which a host is asked.
@@ -34,8 +34,13 @@ pub fn answer() -> io::Error {
 fn answer_and_start() -> io::Result<io::Error> {
     // Not through a buffer: what follows is for the farmer.
     let mut input = File::from(io::stdin().as_fd().try_clone_to_owned()?);
-    let question: Question = read_line(&mut input)?;
-    let folder = folder(&question);
+    match read_line(&mut input)? {
+        Question::Farm(question) => become_farmer(&question, &mut input),
+    }
+}
+
+fn become_farmer(question: &FarmQuestion, input: &mut File) -> io::Result<io::Error> {
+    let folder = folder(question);
     let (proof, problem) = match &folder {
         Ok(folder) => (
             proof(&folder.join(&question.workdir), &question.proof),
@@ -44,7 +49,7 @@ fn answer_and_start() -> io::Result<io::Error> {
         Err(problem) => (None, Some(problem.clone())),
     };
     say(&Answer { proof, problem })?;
-    let start: Start = read_line(&mut input)?;
+    let start: Start = read_line(input)?;
     let folder = folder.map_err(io::Error::other)?;
     let program = std::env::current_exe()?;
     let (word, place) = match &start.pipe {
@@ -62,7 +67,7 @@ fn answer_and_start() -> io::Result<io::Error> {
 }
 
 /// Where tasks run, or why they cannot.
-fn folder(question: &Question) -> Result<PathBuf, String> {
+fn folder(question: &FarmQuestion) -> Result<PathBuf, String> {
     let Some(named) = question.folder.as_deref() else {
         let here = PathBuf::from(&question.here);
         let home = || std::env::home_dir().unwrap_or_default();

@@ -1,16 +1,18 @@
 //! Farmers on the hosts of `--hosts`: started by ssh from one process, watched and ended by it.
 //!
-//! `run` starts a `session` for each host. A session runs the user's own `ssh` (`ssh`), which
-//! starts `host_side` there. They exchange three lines (`greeting`), then the farmer takes the
-//! place of `host_side`, and its standard input becomes a `control` channel: signals, and signs
+//! `run` starts a `session` for each host. A session runs the user's own `ssh` (`ssh`, `process`),
+//! which starts `host_side` there; `contact` copies pytf there where it is missing. They exchange
+//! three lines (`greeting`), then the farmer takes the place of `host_side`, and its standard input becomes a `control` channel: signals, and signs
 //! of life.
 //!
 //! Guarantee: a farmer whose control channel ends or falls silent stops in good order, whatever
 //! has become of the process that started it, of ssh and of the network between them.
 
+mod contact;
 pub mod control;
 mod greeting;
 pub mod host_side;
+mod process;
 mod run;
 mod session;
 mod ssh;

@@ -13,8 +13,9 @@ use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, unbounded};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::getpid;
 
-use super::greeting::{Question, Start};
-use super::session::{self, End, Errand};
+use super::greeting::{FarmQuestion, Start};
+use super::process::End;
+use super::session::{self, Errand};
 use super::ssh::{Ssh, hex};
 use crate::exit::{RunExit, TABLE};
 use crate::host::signals;
@@ -125,7 +126,7 @@ impl Run<'_> {
             text.ok_or_else(|| io::Error::other(format!("{} is not UTF-8", path.display())))
         };
         Ok(Errand {
-            question: Question {
+            question: FarmQuestion {
                 folder: host.folder.clone(),
                 here: text(&std::env::current_dir()?)?,
                 workdir: text(&self.workdir.path)?,
@@ -377,8 +378,12 @@ impl Crew<'_> {
             }
         }
         if !unused.is_empty() && !self.run.quiet {
-            let (all, unused) = (self.members.len(), unused.join(", "));
-            warn(&format!("of {all} hosts these were not used: {unused}"));
+            let all = self.members.len();
+            let which = match unused.len() {
+                some if some < all => format!("of {all} hosts these were not used"),
+                _ => "no host was used".to_owned(),
+            };
+            warn(&format!("{which}: {}", unused.join(", ")));
         }
         let state = peek(&self.run.workdir.dir).ok().flatten();
         let worst = ends.into_values().next_back();

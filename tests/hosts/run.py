@@ -218,6 +218,7 @@ def hosts_that_cannot_be_used():
     scene = Scene("nobody", 3)
     code = scene.run("--hosts", "10.78.0.99", "--ssh-option", "ConnectTimeout=2")
     scene.require(code == 69, f"no host can be used: {code}")
+    scene.require("no host was used: 10.78.0.99" in scene.said(), "it says so")
 
 
 def a_signal_stops_all():
