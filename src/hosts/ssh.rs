@@ -73,6 +73,8 @@ impl Ssh {
             "ConnectTimeout=20",
             "ServerAliveInterval=10",
             "ServerAliveCountMax=3",
+            // Over a pipe, most of what is sent is the state of the run, which shrinks to a 16th.
+            "Compression=yes",
         ] {
             command.args(["-o", option]);
         }

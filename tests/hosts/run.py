@@ -404,6 +404,40 @@ def storm(name, hosts):
     scene.nobody_is_left()
 
 
+def figures():
+    """Not a test: what four hosts do with a shared folder, and without one over longer ways."""
+    print(f"  {'way':>8}{'kbit/s':>8}  {'tasks':20}{'s':>7}{'tasks/s':>9}{'kB/task':>9}{'turns/task':>11}", flush=True)
+    for way, rate in (("shared", 0), ("0.2", 0), ("2", 0), ("20", 0), ("50", 1000)):
+        for host in HOSTS[1:]:
+            host.power_off()
+            host.shares = way == "shared"
+            host.boot()
+        figure(way, rate, 2000, "true", 8)
+        figure(way, rate, 1000, "sleep 5", 32)
+
+
+def figure(way, rate, tasks, command, slots):
+    scene = Scene(f"{way}-{tasks}", 0)
+    (scene.folder / "tasks.txt").write_text(f"{command}\n" * tasks)
+    counts = scene.folder / "counts"
+    options = ["--hosts", ",".join(host.name for host in HOSTS[1:]), "-n", str(slots)]
+    if way != "shared":
+        options += ["--ssh-option", f"ProxyCommand={REPO}/tests/hosts/slow {way} {rate} %h 22 {counts}"]
+    began = time.monotonic()
+    scene.require(scene.run(*options) == 0, "complete")
+    took = time.monotonic() - began
+    finished = (scene.workdir / "finished").read_bytes().count(b"\n")
+    checker.require(finished == tasks, f"{finished} have finished")
+    there, back, turns = 0, 0, 0
+    for line in counts.read_text().splitlines() if counts.exists() else []:
+        there, back, turns = (sum(pair) for pair in zip((there, back, turns), map(int, line.split())))
+    print(
+        f"  {way:>8}{rate or '':>8}  {tasks:5} x {command:12}{took:7.1f}{tasks / took:9.1f}"
+        f"{(there + back) / 1000 / tasks:9.1f}{turns / tasks:11.2f}",
+        flush=True,
+    )
+
+
 SCENARIOS = {
     "share": hosts_share_a_folder,
     "unused": hosts_that_cannot_be_used,
@@ -416,6 +450,7 @@ SCENARIOS = {
     "lost": lost_answers,
     "cut": a_cut_link,
     "pipe-cut": a_cut_link_of_a_pipe,
+    "figures": figures,
 }
 
 
@@ -426,7 +461,7 @@ def main(names):
     # A shell starts what is in the background with Ctrl-C ignored, and pytf respects that.
     signal.signal(signal.SIGINT, signal.default_int_handler)
     # These take minutes.
-    long = ["lost", "cut", "pipe-cut", "storm"]
+    long = ["lost", "cut", "pipe-cut", "storm", "figures"]
     names = list(SCENARIOS) if names == ["--all"] else names or [name for name in SCENARIOS if name not in long]
     build()
     failed = 0

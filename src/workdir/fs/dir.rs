@@ -57,10 +57,46 @@ pub fn is_no_folder(error: &io::Error) -> bool {
 /// So long, in bytes, is a segment of the log of transactions.
 const SEGMENT: u64 = 4 << 20;
 
+/// What a try to lock a file by its name has come to.
+pub enum LockTry {
+    /// It is locked, and bore the name after that. It was opened twice: the second is to be
+    /// closed after the unlock.
+    Locked(Box<dyn File>, Box<dyn File>),
+    /// Another has locked it.
+    Busy(Box<dyn File>),
+    /// Another file took the name meanwhile.
+    Replaced,
+    /// Files cannot be locked here so.
+    Unusable(io::Error),
+}
+
 /// A directory: the workdir.
 pub trait Dir: Send + Sync {
     /// Opens a regular file; anything else is [`NotAFile`].
     fn open(&self, name: &str, how: Open) -> io::Result<Box<dyn File>>;
+    /// Opens a file to read and write, made when absent, and tries to lock it. Never waits.
+    fn try_lock(&self, name: &str, by: Mechanism) -> io::Result<LockTry> {
+        let file = self.open(name, Open::Create)?;
+        match file.try_lock(by) {
+            Ok(true) => self.confirm(name, file),
+            Ok(false) => Ok(LockTry::Busy(file)),
+            // Replaced and gone at the server: the next try opens the new one.
+            Err(error) if error.raw_os_error() == Some(libc::ESTALE) => Ok(LockTry::Replaced),
+            Err(error) => Ok(LockTry::Unusable(error)),
+        }
+    }
+    /// Whether a file that is locked still bears its name: another process may have replaced it
+    /// between our open and our lock. Only an open asks the server; what a name means may be
+    /// remembered for a minute.
+    fn confirm(&self, name: &str, locked: Box<dyn File>) -> io::Result<LockTry> {
+        let again = self.open(name, Open::Read)?;
+        let is_the_one = again.inode()? == locked.inode()?;
+        Ok(if is_the_one {
+            LockTry::Locked(locked, again)
+        } else {
+            LockTry::Replaced
+        })
+    }
     /// Renames over whatever bears the new name.
     fn rename(&self, from: &str, to: &str) -> io::Result<()>;
     /// Removes a file; one that is not there is no error.
@@ -128,6 +164,11 @@ pub trait File: Send + Sync {
     fn write_at(&self, buf: &[u8], offset: u64) -> io::Result<()>;
     /// Makes content and length durable.
     fn sync(&self) -> io::Result<()>;
+    /// The same, at the latest before anything that is written to this file later; until then an
+    /// error may be the answer to another request.
+    fn sync_first(&self) -> io::Result<()> {
+        self.sync()
+    }
     /// Tries to lock it exclusively until it is closed; `false` when another
     /// has it. Never waits.
     fn try_lock(&self, mechanism: Mechanism) -> io::Result<bool>;

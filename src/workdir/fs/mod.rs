@@ -7,7 +7,7 @@ mod real;
 mod rights;
 mod wire;
 
-pub use dir::{Dir, File, NotAFile, Open, Workdir, is_no_folder};
+pub use dir::{Dir, File, LockTry, NotAFile, Open, Workdir, is_no_folder};
 pub use pipe_dir::PipeDir;
 pub use pipe_server::PipeServer;
 pub use real::RealDir;

@@ -3,6 +3,10 @@
 //! Writes are not answered: what went wrong with one is the answer to the next request about its
 //! file, as where a file system writes behind. All other requests wait for their answer.
 //!
+//! Each answer costs a round trip, so some bring along what is asked next: an open the number and
+//! the length of the file, a read from its beginning the last bytes of it. These are used once, and
+//! not after a write or a lock.
+//!
 //! Guarantee: when the pipe has ended every request fails, and none is ever sent again. So an
 //! operation whose answer was lost was carried out once, or not at all.
 
@@ -10,13 +14,13 @@ use std::fs::File as StdFile;
 use std::io::{self, ErrorKind};
 use std::os::fd::OwnedFd;
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use crossbeam_channel::Receiver;
 
-use super::dir::{Dir, File, Open};
-use super::wire::{self, Ask, PIECE, Request};
+use super::dir::{Dir, File, LockTry, Open};
+use super::wire::{self, Ask, Begin, LockAnswer, PIECE, Request, Stat};
 use crate::workdir::mechanism::Mechanism;
 
 /// After this time without an answer, the pipe is taken to have ended.
@@ -105,15 +109,50 @@ impl Line {
     }
 }
 
-impl Dir for PipeDir {
-    fn open(&self, name: &str, how: Open) -> io::Result<Box<dyn File>> {
-        let file = self.pipe.next_file.fetch_add(1, Ordering::Relaxed);
-        let name = name.to_owned();
-        self.pipe.call(&Request::Open { file, name, how })?;
-        Ok(Box::new(PipeFile {
+impl PipeDir {
+    fn next_file(&self) -> u32 {
+        self.pipe.next_file.fetch_add(1, Ordering::Relaxed)
+    }
+
+    /// A file that the other end has opened by this number.
+    fn opened(&self, file: u32, stat: Stat) -> Box<dyn File> {
+        Box::new(PipeFile {
             pipe: self.pipe.clone(),
             file,
-        }))
+            inode: stat.inode,
+            ahead: Mutex::new(Ahead {
+                len: Some(stat.len),
+                end: None,
+            }),
+        })
+    }
+}
+
+impl Dir for PipeDir {
+    fn open(&self, name: &str, how: Open) -> io::Result<Box<dyn File>> {
+        let (file, name) = (self.next_file(), name.to_owned());
+        let answer = self.pipe.call(&Request::Open { file, name, how })?;
+        let stat = Stat::decode(&answer).ok_or(ErrorKind::InvalidData)?;
+        Ok(self.opened(file, stat))
+    }
+
+    fn try_lock(&self, name: &str, by: Mechanism) -> io::Result<LockTry> {
+        let (file, again, name) = (self.next_file(), self.next_file(), name.to_owned());
+        let answer = self.pipe.call(&Request::Lock {
+            file,
+            again,
+            by,
+            name,
+        })?;
+        let answer = LockAnswer::decode(&answer).ok_or(ErrorKind::InvalidData)?;
+        Ok(match answer {
+            LockAnswer::Locked(stat) => {
+                LockTry::Locked(self.opened(file, stat), self.opened(again, stat))
+            }
+            LockAnswer::Busy(stat) => LockTry::Busy(self.opened(file, stat)),
+            LockAnswer::Replaced => LockTry::Replaced,
+            LockAnswer::Unusable(error) => LockTry::Unusable(error),
+        })
     }
 
     fn rename(&self, from: &str, to: &str) -> io::Result<()> {
@@ -156,9 +195,38 @@ impl Dir for PipeDir {
 struct PipeFile {
     pipe: Arc<Pipe>,
     file: u32,
+    inode: u64,
+    ahead: Mutex<Ahead>,
+}
+
+/// What an answer has brought along.
+#[derive(Default)]
+struct Ahead {
+    /// The length of the file.
+    len: Option<u64>,
+    /// Its last bytes, and where they begin.
+    end: Option<(u64, Vec<u8>)>,
+}
+
+impl Ahead {
+    /// Fills `buf` from the last bytes, where all of it is among them.
+    fn fill(&mut self, buf: &mut [u8], offset: u64) -> Option<usize> {
+        let (begin, end) = self.end.take()?;
+        let from = usize::try_from(offset.checked_sub(begin)?).ok()?;
+        buf.copy_from_slice(end.get(from..from + buf.len())?);
+        Some(buf.len())
+    }
 }
 
 impl PipeFile {
+    fn ahead(&self) -> MutexGuard<'_, Ahead> {
+        self.ahead.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn forget_ahead(&self) {
+        *self.ahead() = Ahead::default();
+    }
+
     fn of(&self, ask: Ask) -> Request {
         Request::Of {
             file: self.file,
@@ -176,22 +244,32 @@ impl Drop for PipeFile {
 
 impl File for PipeFile {
     fn len(&self) -> io::Result<u64> {
-        self.pipe.call_u64(&self.of(Ask::Len))
+        let known = self.ahead().len.take();
+        known.map_or_else(|| self.pipe.call_u64(&self.of(Ask::Len)), Ok)
     }
 
     fn inode(&self) -> io::Result<u64> {
-        self.pipe.call_u64(&self.of(Ask::Inode))
+        Ok(self.inode)
     }
 
     fn read_at(&self, buf: &mut [u8], offset: u64) -> io::Result<usize> {
+        if let Some(read) = self.ahead().fill(buf, offset) {
+            return Ok(read);
+        }
         let len = u32::try_from(buf.len().min(PIECE)).unwrap_or(0);
-        let bytes = self.pipe.call(&self.of(Ask::Read { offset, len }))?;
+        let mut bytes = self.pipe.call(&self.of(Ask::Read { offset, len }))?;
+        if offset == 0 {
+            let begin = Begin::decode(&bytes).ok_or(ErrorKind::InvalidData)?;
+            self.ahead().end = Some((begin.end_at, begin.end));
+            bytes = begin.bytes;
+        }
         let into = buf.get_mut(..bytes.len()).ok_or(ErrorKind::InvalidData)?;
         into.copy_from_slice(&bytes);
         Ok(bytes.len())
     }
 
     fn write_at(&self, buf: &[u8], mut offset: u64) -> io::Result<()> {
+        self.forget_ahead();
         for piece in buf.chunks(PIECE) {
             let bytes = piece.to_vec();
             self.pipe.send(&self.of(Ask::Write { offset, bytes }))?;
@@ -204,7 +282,12 @@ impl File for PipeFile {
         self.pipe.call(&self.of(Ask::Sync)).map(drop)
     }
 
+    fn sync_first(&self) -> io::Result<()> {
+        self.pipe.send(&self.of(Ask::SyncFirst))
+    }
+
     fn try_lock(&self, mechanism: Mechanism) -> io::Result<bool> {
+        self.forget_ahead();
         self.pipe.call_bool(&self.of(Ask::TryLock(mechanism)))
     }
 
@@ -225,5 +308,77 @@ impl File for PipeFile {
     /// The lock is at the other end: there is nothing to be handed on.
     fn share(&self) -> io::Result<OwnedFd> {
         Ok(StdFile::open("/dev/null")?.into())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::workdir::fs::{PipeServer, RealDir};
+    use std::os::unix::net::UnixStream;
+    use std::sync::atomic::AtomicUsize;
+
+    /// A workdir over a pipe, and how many answers have come by it.
+    fn piped(path: &std::path::Path) -> (Arc<PipeDir>, Arc<AtomicUsize>) {
+        let (here, mut there) = UnixStream::pair().unwrap();
+        let server = PipeServer::new(RealDir::open(path).unwrap());
+        let (answer, answers) = crossbeam_channel::unbounded();
+        let count = Arc::new(AtomicUsize::new(0));
+        let counted = count.clone();
+        std::thread::spawn(move || {
+            server.serve(&mut there, |bytes| {
+                counted.fetch_add(1, Ordering::Relaxed);
+                answer.send(bytes.to_vec()).map_err(io::Error::other)
+            })
+        });
+        (PipeDir::new(OwnedFd::from(here).into(), answers), count)
+    }
+
+    #[test]
+    fn what_an_answer_brings_along_is_used_once_and_not_after_a_change() {
+        let folder = tempfile::tempdir().unwrap();
+        let (dir, _) = piped(folder.path());
+        let local = RealDir::open(folder.path()).unwrap();
+        let other = local.open("a", Open::Create).unwrap();
+        other.write_at(b"first", 0).unwrap();
+        let file = dir.open("a", Open::Write).unwrap();
+        other.write_at(b"longer", 0).unwrap();
+        assert_eq!((file.len().unwrap(), file.len().unwrap()), (5, 6));
+        let mut buf = [0; 3];
+        assert_eq!(file.read_at(&mut buf, 0).unwrap(), 3);
+        other.write_at(b"change", 0).unwrap();
+        file.write_at(b"C", 0).unwrap();
+        assert_eq!((file.read_at(&mut buf, 1).unwrap(), &buf), (3, b"han"));
+        assert_eq!((file.read_at(&mut buf, 0).unwrap(), &buf), (3, b"Cha"));
+        other.write_at(b"again!", 0).unwrap();
+        assert!(file.try_lock(Mechanism::Flock).unwrap());
+        assert_eq!((file.read_at(&mut buf, 3).unwrap(), &buf), (3, b"in!"));
+        assert_eq!(file.read_at(&mut buf, 4).unwrap(), 2);
+        assert_eq!(file.read_at(&mut buf, 9).unwrap(), 0);
+    }
+
+    #[test]
+    fn a_lock_and_the_end_of_a_file_cost_one_answer_each() {
+        let folder = tempfile::tempdir().unwrap();
+        let (dir, count) = piped(folder.path());
+        let LockTry::Locked(file, again) = dir.try_lock("lock", Mechanism::Flock).unwrap() else {
+            panic!("nobody else has it");
+        };
+        file.sync_first().unwrap();
+        file.write_at(&[b'x'; 5000], 0).unwrap();
+        let mut begin = [0; 4000];
+        assert_eq!(file.read_at(&mut begin, 0).unwrap(), 4000);
+        assert_eq!(file.read_at(&mut begin[..100], 4900).unwrap(), 100);
+        assert_eq!(begin[99], b'x');
+        assert_eq!(count.load(Ordering::Relaxed), 2);
+
+        let busy = dir.try_lock("lock", Mechanism::Flock).unwrap();
+        assert!(matches!(busy, LockTry::Busy(_)));
+        drop((busy, again));
+        file.unlock(Mechanism::Flock);
+        drop(file);
+        let free = dir.try_lock("lock", Mechanism::Flock).unwrap();
+        assert!(matches!(free, LockTry::Locked(..)));
+        assert!(dir.try_lock("no/lock", Mechanism::Flock).is_err());
     }
 }

@@ -9,9 +9,9 @@ use std::collections::HashMap;
 use std::io::{self, ErrorKind, Read};
 use std::sync::Arc;
 
-use super::dir::{Dir, File, Open};
+use super::dir::{Dir, File, LockTry, Open};
 use super::real::RealDir;
-use super::wire::{self, Ask, Request};
+use super::wire::{self, Ask, Begin, LockAnswer, Request, Stat};
 
 /// So many files are open at a time.
 const MOST_FILES: usize = 256;
@@ -67,15 +67,24 @@ impl PipeServer {
         match request {
             Request::Of { file, ask } => return self.ask(file, ask),
             Request::Open { file, name, how } => {
-                if self.files.len() >= MOST_FILES || self.files.contains_key(&file) {
-                    return Err(io::Error::from_raw_os_error(libc::EMFILE));
-                }
+                self.check_number(file)?;
                 self.check_folders(&name)?;
-                let opened = Opened {
-                    file: self.dir.open(&name, how)?,
-                    error: None,
-                };
-                self.files.insert(file, opened);
+                let opened = self.dir.open(&name, how)?;
+                let stat = Stat::of(&*opened)?;
+                self.keep(file, opened);
+                return Ok(stat.encode());
+            }
+            Request::Lock {
+                file,
+                again,
+                by,
+                name,
+            } => {
+                self.check_number(file)?;
+                self.check_number(again)?;
+                self.check_folders(&name)?;
+                let tried = self.dir.try_lock(&name, by)?;
+                return Ok(self.tried(tried, file, again)?.encode());
             }
             Request::Rename { from, to } => {
                 self.check_folders(&from)?;
@@ -118,6 +127,38 @@ impl PipeServer {
         Ok(Vec::new())
     }
 
+    /// What a try to lock has come to; keeps what is open now.
+    fn tried(&mut self, tried: LockTry, file: u32, again: u32) -> io::Result<LockAnswer> {
+        Ok(match tried {
+            LockTry::Locked(locked, second) => {
+                let stat = Stat::of(&*locked)?;
+                self.keep(file, locked);
+                self.keep(again, second);
+                LockAnswer::Locked(stat)
+            }
+            LockTry::Busy(busy) => {
+                let stat = Stat::of(&*busy)?;
+                self.keep(file, busy);
+                LockAnswer::Busy(stat)
+            }
+            LockTry::Replaced => LockAnswer::Replaced,
+            LockTry::Unusable(error) => LockAnswer::Unusable(error),
+        })
+    }
+
+    /// Whether a file can have this number.
+    fn check_number(&self, file: u32) -> io::Result<()> {
+        // A lock opens two.
+        if self.files.len() + 2 > MOST_FILES || self.files.contains_key(&file) {
+            return Err(io::Error::from_raw_os_error(libc::EMFILE));
+        }
+        Ok(())
+    }
+
+    fn keep(&mut self, number: u32, file: Box<dyn File>) {
+        self.files.insert(number, Opened { file, error: None });
+    }
+
     fn ask(&mut self, number: u32, ask: Ask) -> io::Result<Vec<u8>> {
         if ask == Ask::Close {
             self.files.remove(&number);
@@ -131,6 +172,12 @@ impl PipeServer {
                 // What follows a write that failed must not be written.
                 if opened.error.is_none() {
                     opened.error = file.write_at(&bytes, offset).err();
+                }
+                return Ok(Vec::new());
+            }
+            Ask::SyncFirst => {
+                if opened.error.is_none() {
+                    opened.error = file.sync().err();
                 }
                 return Ok(Vec::new());
             }
@@ -150,7 +197,14 @@ impl PipeServer {
                 let mut bytes = vec![0; len as usize];
                 let read = file.read_at(&mut bytes, offset)?;
                 bytes.truncate(read);
-                Ok(bytes)
+                if offset > 0 {
+                    return Ok(bytes);
+                }
+                let end_at = file.len()?.saturating_sub(Begin::END.into());
+                let mut end = vec![0; Begin::END.into()];
+                let read = file.read_at(&mut end, end_at)?;
+                end.truncate(read);
+                Ok(Begin { bytes, end_at, end }.encode())
             }
             Ask::Sync => file.sync().map(|()| Vec::new()),
             Ask::TryLock(by) => Ok(vec![u8::from(file.try_lock(by)?)]),
@@ -159,7 +213,7 @@ impl PipeServer {
                 let micros = u64::try_from(file.modified()?.as_micros()).unwrap_or(u64::MAX);
                 Ok(micros.to_le_bytes().to_vec())
             }
-            Ask::Write { .. } | Ask::Unlock(_) | Ask::Close => Ok(Vec::new()),
+            Ask::Write { .. } | Ask::SyncFirst | Ask::Unlock(_) | Ask::Close => Ok(Vec::new()),
         }
     }
 
@@ -221,7 +275,14 @@ mod tests {
             random.u32(..1 << 20),
         );
         let of = |ask| Request::Of { file, ask };
-        let request = match random.u8(..16) {
+        let request = match random.u8(..18) {
+            16 => of(Ask::SyncFirst),
+            17 => Request::Lock {
+                file,
+                again: random.u32(..300),
+                by: Mechanism::Flock,
+                name,
+            },
             0..4 => Request::Open {
                 file,
                 name,

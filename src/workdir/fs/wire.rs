@@ -5,7 +5,7 @@
 
 use std::io::{self, ErrorKind, Read, Write};
 
-use super::dir::{NotAFile, Open};
+use super::dir::{File, NotAFile, Open};
 use crate::workdir::mechanism::Mechanism;
 
 /// No frame is longer, in bytes.
@@ -23,9 +23,17 @@ const DEEPEST: usize = 4;
 pub(super) enum Ask {
     Len,
     Inode,
-    Read { offset: u64, len: u32 },
-    Write { offset: u64, bytes: Vec<u8> },
+    Read {
+        offset: u64,
+        len: u32,
+    },
+    Write {
+        offset: u64,
+        bytes: Vec<u8>,
+    },
     Sync,
+    /// A sync that is not answered.
+    SyncFirst,
     TryLock(Mechanism),
     IsLocked(Mechanism),
     Unlock(Mechanism),
@@ -44,6 +52,13 @@ pub(super) enum Request {
     Of {
         file: u32,
         ask: Ask,
+    },
+    /// Opens a file and tries to lock it; `again` is the number of the second handle.
+    Lock {
+        file: u32,
+        again: u32,
+        by: Mechanism,
+        name: String,
     },
     Rename {
         from: String,
@@ -65,7 +80,10 @@ impl Request {
     /// Whether the asking side waits for an answer. What went wrong with another is the answer to
     /// the next request about its file.
     pub(super) fn is_answered(&self) -> bool {
-        let silent = |ask: &Ask| matches!(ask, Ask::Write { .. } | Ask::Unlock(_) | Ask::Close);
+        let silent = |ask: &Ask| {
+            use Ask::{Close, SyncFirst, Unlock, Write};
+            matches!(ask, Write { .. } | SyncFirst | Unlock(_) | Close)
+        };
         match self {
             Self::Of { ask, .. } => !silent(ask),
             Self::Put { .. } => false,
@@ -98,10 +116,20 @@ impl Request {
                     Ask::Unlock(by) => (8, vec![number(*by)]),
                     Ask::Modified => (9, Vec::new()),
                     Ask::Close => (10, Vec::new()),
+                    Ask::SyncFirst => (19, Vec::new()),
                 };
                 out.push(op);
                 out.extend(file.to_le_bytes());
                 out.extend(rest);
+            }
+            Self::Lock {
+                file,
+                again,
+                by,
+                name,
+            } => {
+                let [file, again] = [file, again].map(|number| number.to_le_bytes());
+                out = named(18, &[&file, &again, &[number(*by)], name.as_bytes()]);
             }
             Self::Rename { from, to } => out = named(11, &[from.as_bytes(), b"\0", to.as_bytes()]),
             Self::Remove(name) => out = named(12, &[name.as_bytes()]),
@@ -127,7 +155,7 @@ impl Request {
                     how: *HOWS.get(usize::from(*how))?,
                 }
             }
-            1..=10 => {
+            1..=10 | 19 => {
                 let (file, rest) = split_number(rest)?;
                 Self::Of {
                     file,
@@ -151,6 +179,17 @@ impl Request {
                 Self::Put {
                     name: file_name(&rest[..at])?,
                     bytes: rest[at + 1..].to_vec(),
+                }
+            }
+            18 => {
+                let (file, rest) = split_number(rest)?;
+                let (again, rest) = split_number(rest)?;
+                let (by, name) = rest.split_first()?;
+                Self::Lock {
+                    file,
+                    again,
+                    by: mechanism(&[*by])?,
+                    name: file_name(name)?,
                 }
             }
             _ => return None,
@@ -181,6 +220,7 @@ fn ask(op: u8, rest: &[u8]) -> Option<Ask> {
         5 => Ask::Sync,
         9 => Ask::Modified,
         10 => Ask::Close,
+        19 => Ask::SyncFirst,
         _ => return None,
     })
 }
@@ -284,6 +324,88 @@ pub(super) fn decode_answer(bytes: &[u8]) -> io::Result<Vec<u8>> {
     })
 }
 
+/// What is known of a file as it is opened.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Stat {
+    pub(super) inode: u64,
+    pub(super) len: u64,
+}
+
+impl Stat {
+    pub(super) fn of(file: &dyn File) -> io::Result<Self> {
+        let (inode, len) = (file.inode()?, file.len()?);
+        Ok(Self { inode, len })
+    }
+
+    pub(super) fn encode(self) -> Vec<u8> {
+        [self.inode.to_le_bytes(), self.len.to_le_bytes()].concat()
+    }
+
+    pub(super) fn decode(bytes: &[u8]) -> Option<Self> {
+        let (inode, rest) = bytes.split_first_chunk()?;
+        let (inode, len) = (u64::from_le_bytes(*inode), rest.try_into().ok()?);
+        let len = u64::from_le_bytes(len);
+        Some(Self { inode, len })
+    }
+}
+
+/// The answer to [`Request::Lock`].
+#[derive(Debug)]
+pub(super) enum LockAnswer {
+    Locked(Stat),
+    Busy(Stat),
+    Replaced,
+    Unusable(io::Error),
+}
+
+impl LockAnswer {
+    pub(super) fn encode(self) -> Vec<u8> {
+        match self {
+            Self::Locked(stat) => [&[0][..], &stat.encode()].concat(),
+            Self::Busy(stat) => [&[1][..], &stat.encode()].concat(),
+            Self::Replaced => vec![2],
+            Self::Unusable(error) => [&[3][..], &encode_answer(Err(error))].concat(),
+        }
+    }
+
+    pub(super) fn decode(bytes: &[u8]) -> Option<Self> {
+        Some(match bytes {
+            [0, stat @ ..] => Self::Locked(Stat::decode(stat)?),
+            [1, stat @ ..] => Self::Busy(Stat::decode(stat)?),
+            [2] => Self::Replaced,
+            [3, error @ ..] => Self::Unusable(decode_answer(error).err()?),
+            _ => return None,
+        })
+    }
+}
+
+/// What a read from the beginning of a file has given: the bytes that were asked for, and the
+/// last ones of the file, read after those.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct Begin {
+    pub(super) bytes: Vec<u8>,
+    pub(super) end_at: u64,
+    pub(super) end: Vec<u8>,
+}
+
+impl Begin {
+    /// So many last bytes: what is at the end of a log.
+    pub(super) const END: u16 = 512;
+
+    pub(super) fn encode(self) -> Vec<u8> {
+        let len = u32::try_from(self.bytes.len()).unwrap_or(0).to_le_bytes();
+        [&len[..], &self.bytes, &self.end_at.to_le_bytes(), &self.end].concat()
+    }
+
+    pub(super) fn decode(bytes: &[u8]) -> Option<Self> {
+        let (len, rest) = split_number(bytes)?;
+        let (bytes, rest) = rest.split_at_checked(len as usize)?;
+        let (end_at, end) = split_offset(rest)?;
+        let (bytes, end) = (bytes.to_vec(), end.to_vec());
+        Some(Self { bytes, end_at, end })
+    }
+}
+
 /// Writes a frame, in one write.
 pub fn write_frame(to: &mut impl Write, bytes: &[u8]) -> io::Result<()> {
     let len = u32::try_from(bytes.len()).map_err(|_| ErrorKind::InvalidInput)?;
@@ -326,6 +448,7 @@ mod tests {
                 bytes: vec![0, 255],
             },
             Ask::Sync,
+            Ask::SyncFirst,
             Ask::TryLock(by),
             Ask::IsLocked(by),
             Ask::Unlock(by),
@@ -339,6 +462,12 @@ mod tests {
                 file: 1,
                 name: name(),
                 how: Open::CreateNew,
+            },
+            Request::Lock {
+                file: 1,
+                again: 2,
+                by,
+                name: name(),
             },
             Request::Rename {
                 from: name(),
@@ -356,6 +485,34 @@ mod tests {
         ];
         for request in asks.into_iter().chain(named) {
             assert_eq!(Request::decode(&request.encode()), Some(request));
+        }
+    }
+
+    #[test]
+    fn answers_survive_the_way() {
+        let stat = Stat { inode: 7, len: 9 };
+        let decoded = LockAnswer::decode(&LockAnswer::Locked(stat).encode());
+        assert!(matches!(decoded, Some(LockAnswer::Locked(there)) if there == stat));
+        let decoded = LockAnswer::decode(&LockAnswer::Busy(stat).encode());
+        assert!(matches!(decoded, Some(LockAnswer::Busy(there)) if there == stat));
+        let decoded = LockAnswer::decode(&LockAnswer::Replaced.encode());
+        assert!(matches!(decoded, Some(LockAnswer::Replaced)));
+        let refused = io::Error::from_raw_os_error(libc::ENOLCK);
+        match LockAnswer::decode(&LockAnswer::Unusable(refused).encode()) {
+            Some(LockAnswer::Unusable(error)) => {
+                assert_eq!(error.raw_os_error(), Some(libc::ENOLCK));
+            }
+            other => panic!("{other:?}"),
+        }
+        let (bytes, end) = (vec![1, 2], vec![3]);
+        let begin = Begin {
+            bytes,
+            end_at: 9,
+            end,
+        };
+        assert_eq!(Begin::decode(&begin.clone().encode()), Some(begin));
+        for bad in [&[][..], &[9, 0, 0, 0, 1], &[0, 0, 0, 0, 1]] {
+            assert_eq!(Begin::decode(bad), None);
         }
     }
 

@@ -10,7 +10,7 @@ use std::time::Duration;
 use super::held::Held;
 use crate::model::pace;
 use crate::workdir::error::{self, Context, Error, Result};
-use crate::workdir::fs::{File, Open, Workdir};
+use crate::workdir::fs::{LockTry, Open, Workdir};
 use crate::workdir::layout::LOCK;
 use crate::workdir::liveness::Waiting;
 use crate::workdir::mechanism::Mechanism;
@@ -45,7 +45,7 @@ pub fn acquire(workdir: &Workdir, owner: &str, waiting: &mut dyn Waiting) -> Res
         if let Some(held) = held {
             // A process that died after it had written a state may not have
             // synced it; the state before it must stay until it is.
-            held.file.sync().context("sync", LOCK)?;
+            held.file.sync_first().context("sync", LOCK)?;
             state::write_holder(&*held.file, owner, waiting.micros())?;
             if tries >= FIRST_LOOK {
                 announce(&workdir.dir, &*held.file, owner, waiting)?;
@@ -87,48 +87,29 @@ fn try_file(
     since: Duration,
     queued: &mut Option<QueuedLock>,
 ) -> Result<Option<Held>> {
-    let Some(file) = locked_file(workdir, queued)? else {
-        return Ok(None);
+    let dir = &workdir.dir;
+    let tried = match queued.take().map(|place| place.wait(dir)) {
+        None => dir.try_lock(LOCK, workdir.mechanism),
+        Some(Queued::Acquired(file)) => dir.confirm(LOCK, file),
+        Some(Queued::Pending(place)) => {
+            *queued = Some(place);
+            return Ok(None);
+        }
+        Some(Queued::Stale) => return Ok(None),
     };
-    // Another process may have replaced the file between our open and our lock. Only
-    // an open asks the server; what a name means may be remembered for a minute.
-    let again = workdir.dir.open(LOCK, Open::Read).context("open", LOCK)?;
-    let inode = |file: &dyn File| file.inode().context("look at", LOCK);
-    let is_the_one = inode(&*again)? == inode(&*file)?;
-    Ok(is_the_one.then(|| Held {
-        file,
-        again: Some(again),
-        mechanism: workdir.mechanism,
-        since,
-        name: None,
-    }))
-}
-
-/// A file that bore the lock's name a moment ago, locked: at once, or after waiting
-/// in the queue for it.
-fn locked_file(
-    workdir: &Workdir,
-    queued: &mut Option<QueuedLock>,
-) -> Result<Option<Box<dyn File>>> {
-    if let Some(place) = queued.take() {
-        return Ok(match place.wait(&workdir.dir) {
-            Queued::Acquired(file) => Some(file),
-            Queued::Pending(place) => {
-                *queued = Some(place);
-                None
-            }
-            Queued::Stale => None,
-        });
-    }
-    let file = workdir.dir.open(LOCK, Open::Create).context("open", LOCK)?;
-    match file.try_lock(workdir.mechanism) {
-        Ok(true) => Ok(Some(file)),
-        Ok(false) => {
-            *queued = QueuedLock::join(&workdir.dir, file, workdir.mechanism);
+    match tried.context("open", LOCK)? {
+        LockTry::Locked(file, again) => Ok(Some(Held {
+            file,
+            again: Some(again),
+            mechanism: workdir.mechanism,
+            since,
+            name: None,
+        })),
+        LockTry::Busy(file) => {
+            *queued = QueuedLock::join(dir, file, workdir.mechanism);
             Ok(None)
         }
-        // Replaced and gone at the server: the next try opens the new one.
-        Err(error) if error.raw_os_error() == Some(libc::ESTALE) => Ok(None),
-        Err(error) => Err(error::unusable(workdir.mechanism, LOCK, error)),
+        LockTry::Replaced => Ok(None),
+        LockTry::Unusable(error) => Err(error::unusable(workdir.mechanism, LOCK, error)),
     }
 }
