@@ -197,24 +197,6 @@ def _pbs_mpiexec(cluster):
     return "; ".join(notes)
 
 
-@tries("ssh-loop.sh")
-def _ssh_loop(cluster):
-    farm = Farm(cluster, "ssh-loop").tasks(*["0.3 0"] * 300)
-    for is_first in (True, False):
-        loop = subprocess.Popen(
-            ["bash", SCRIPTS / "ssh-loop.sh", *farm.names()],
-            cwd=farm.folder, env=cluster.env, stdin=subprocess.DEVNULL,
-        )
-        if is_first:
-            farm.wait_for_starts(40)
-            loop.terminate()
-        status = loop.wait(timeout=60)
-        require(status == (75 if is_first else 0), f"ssh-loop.sh ended with {status}: {farm.said()}")
-        if is_first:
-            farm.check()
-    farm.check(complete=True, nodes=farm.names())
-
-
 def _with_ssh(cluster):
     """Whether scripts that need ssh can be tried."""
     if subprocess.run(["which", "sshd", "ssh-keygen"], capture_output=True, check=False).returncode:
@@ -237,10 +219,10 @@ def slurm_scripts(cluster):
 
 
 @scenario()
-def other_scripts(cluster):
-    """The scripts for PBS and for no scheduler at all."""
+def pbs_scripts(cluster):
+    """The scripts for PBS, each run as it is."""
     _every_script_is_tried()
     if not _with_ssh(cluster):
         return "not tried: there is no sshd (apt-get install openssh-server)"
-    notes = [function(cluster) for function in (_ssh_loop, _pbsdsh, _pbs_mpiexec)]
-    return "; ".join(["each run as it is", *filter(None, notes)])
+    notes = [function(cluster) for function in (_pbsdsh, _pbs_mpiexec)]
+    return "; ".join(filter(None, notes))
