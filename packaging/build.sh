@@ -38,6 +38,7 @@ share() {
     target/debug/pytf completions fish >"$share/fish/vendor_completions.d/pytf.fish"
     cp -r README.md CHANGELOG.md LICENSE-APACHE LICENSE-MIT docs slurm examples "$share/doc/pytf/"
     rm -rf "$share"/doc/pytf/examples/*/*_workdir
+    python3 packaging/licences.py x86_64-unknown-linux-gnu >"$share/doc/pytf/LICENSES-THIRD-PARTY"
 }
 
 # tarball TRIPLE SUFFIX NAME: builds the program for the triple, and packs it.
@@ -104,9 +105,10 @@ wheel() {
     local share=packaging/wheel/data/share
     rm -rf $share/{man,bash-completion,zsh,fish}
     cp -r "$out"/share/{man,bash-completion,zsh,fish} $share/
+    cp "$out/share/doc/pytf/LICENSES-THIRD-PARTY" $share/doc/pytf/
     PATH=$out/venv/bin:$PATH maturin build -q --release --zig --target "$1" --compatibility manylinux2014 \
         --config 'profile.release.strip=true' --out "$out"
-    rm -r $share/{man,bash-completion,zsh,fish}
+    rm -r $share/{man,bash-completion,zsh,fish} $share/doc/pytf/LICENSES-THIRD-PARTY
 }
 
 targets=("$@")

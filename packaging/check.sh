@@ -8,6 +8,7 @@
 #   man pages, completions. So does the .deb, and the .rpm, and both are removed without a trace.
 # - The wheel is installed by pip into a new environment, and removed.
 # - EasyBuild makes a module of it, which Lmod loads, as it does the module file of the tarball.
+# - rattler-build reads the recipe of conda-forge.
 # - The commands of docs/install.md are run as they are.
 # - The program for aarch64 starts in qemu.
 #
@@ -81,6 +82,7 @@ tarball_runs() {
     mkdir -p "$root/opt/pytf"
     tar -C "$root/opt/pytf" --strip-components=1 -xzf "$out/$1.tar.gz"
     used /opt/pytf
+    grep -q "^clap 4" "$root/opt/pytf/share/doc/pytf/LICENSES-THIRD-PARTY" || fail "$1 has no licences of others"
     rm -r "$root/opt/pytf"
     echo "$1.tar.gz: runs on $OLD, glibc $(inside 'ldd --version' | sed -n '1s/.* //p')"
 }
@@ -117,6 +119,7 @@ wheel_runs() {
     (cd "$venv" && echo true >tasks.txt && env -i PATH="$venv/bin:/usr/bin:/bin" pytf -q tasks.txt)
     [ -s "$venv/share/man/man1/pytf.1" ] || fail "the wheel has no man page"
     [ -s "$venv/share/bash-completion/completions/pytf" ] || fail "the wheel has no completions"
+    [ -s "$venv/share/doc/pytf/LICENSES-THIRD-PARTY" ] || fail "the wheel has no licences of others"
     # The client finds the program that was installed with it, whatever is in PATH.
     (cd "$venv" && env -i PATH=/usr/bin:/bin bin/python -B -c '
 from pytf_hpc import Run
@@ -155,6 +158,24 @@ modules_load() {
     echo "pytf/$version: a module by EasyBuild, and one by the tarball; Lmod loads both"
 }
 
+# rattler-build reads the recipe of conda-forge; conda's packages, which a build needs, are not to be had here.
+recipe_is_read() {
+    local venv=$out/rattler
+    if [ ! -d "$venv/bin" ]; then
+        python3 -m venv "$venv"
+        "$venv/bin/pip" -q install py-rattler-build==0.73.0 || { rm -r "$venv"; skip "recipe.yaml: no rattler-build"; return; }
+    fi
+    "$venv/bin/python" - packaging/recipes/recipe.yaml "$version" <<'END' || fail "packaging/recipes/recipe.yaml"
+import sys
+from rattler_build import Stage0Recipe, VariantConfig
+with open(sys.argv[1]) as file:
+    recipe = Stage0Recipe.from_yaml(file.read())
+(variant,) = recipe.render(VariantConfig.from_yaml("c_stdlib: [sysroot]"))
+assert variant.recipe.to_dict()["package"] == {"name": "pytf", "version": sys.argv[2]}
+END
+    echo "recipe.yaml: rattler-build reads it"
+}
+
 # The commands of docs/install.md, as they are, by tests/docs. Its `sudo` is the old root's.
 page_holds() {
     cargo test -q --test docs --no-run
@@ -190,6 +211,7 @@ else
     skip "an old root: neither root nor debootstrap, or no network"
 fi
 [ ! -e "$out/$native.tar.gz" ] || wheel_runs
+recipe_is_read
 if [ -e /usr/share/lmod/lmod/init/bash ] && [ -e "$out/$native.tar.gz" ]; then
     modules_load
 else
