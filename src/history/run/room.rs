@@ -204,10 +204,10 @@ impl Run {
         let (farmer, nearest) = lacking.min_by_key(|(_, one)| one.lacks.len())?;
         let host = escape(nearest.host.as_bytes());
         let reserved = farmer.deals.as_ref().and_then(|deals| deals.reserved);
-        match reserved {
-            _ if let Some(lacks) = nearest.words() => Some(format!("it needs {lacks} on {host}")),
-            Some(one) => Some(format!("{host} collects for task {} first", one.id)),
-            None => None,
+        match (nearest.words(), reserved) {
+            (Some(lacks), _) => Some(format!("it needs {lacks} on {host}")),
+            (None, Some(one)) => Some(format!("{host} collects for task {} first", one.id)),
+            (None, None) => None,
         }
     }
 

@@ -91,15 +91,19 @@ pub(super) fn of(run: &Run, id: TaskId) -> io::Result<Option<Task>> {
     let next_attempt = requeued.last().map_or(1, |(attempt, _)| *attempt);
     // A later attempt is not cancelled.
     let cancelled = cancelled.filter(|one| one.attempt >= next_attempt);
-    let (place, why) = match file {
+    let blocked = match file {
+        None => why_it_is_blocked(run, id)?,
+        Some(_) => None,
+    };
+    let (place, why) = match (file, blocked) {
         _ if is_running => ("running", String::new()),
-        Some(FAILED) if cancelled.is_some() => ("cancelled", String::new()),
-        Some(file @ (FINISHED | FAILED)) => (file, String::new()),
+        (Some(FAILED), _) if cancelled.is_some() => ("cancelled", String::new()),
+        (Some(file @ (FINISHED | FAILED)), _) => (file, String::new()),
         _ if is_dropped => (
             "dropped",
             "its line is no longer in the task list".to_owned(),
         ),
-        None if let Some(why) = why_it_is_blocked(run, id)? => ("blocked", why),
+        (_, Some(why)) => ("blocked", why),
         _ => {
             // A line that cannot be read is one of a later version, and runs as it is.
             let said = Attributes::parse(&attributes).unwrap_or_default();
@@ -266,12 +270,18 @@ fn why_it_waits(run: &Run, id: TaskId, class: &Class) -> io::Result<Option<Strin
     let Some(before) = place_in_queue(&run.workdir, id)? else {
         return Ok(None);
     };
+    if run.is_paused() {
+        return Ok(Some("the run is paused: pytf resume lifts it".to_owned()));
+    }
+    if let Some(why) = run.why_nowhere(class) {
+        return Ok(Some(why));
+    }
     Ok(Some(match (run.slots(), before) {
-        _ if run.is_paused() => "the run is paused: pytf resume lifts it".to_owned(),
-        _ if let Some(why) = run.why_nowhere(class) => why,
         (0, _) => "no farmer works on the run: run the same command again".to_owned(),
-        (_, 0) if let Some(why) = run.why_not_now(class) => why,
-        (_, 0) => "it is the next one".to_owned(),
+        (_, 0) => match run.why_not_now(class) {
+            Some(why) => why,
+            None => "it is the next one".to_owned(),
+        },
         (slots, before) => format!(
             "{} {} before it; slots that take them: {}",
             grouped(before),
