@@ -54,7 +54,7 @@ pub const TABLE: [(RunExit, &str, &str); 10] = [
     (
         RunExit::NodeUnusable,
         "node-unusable",
-        "--node-setup failed, and no task was claimed here; or no host of --hosts could be used: correct it, and run the same command again",
+        "--node-setup failed, and no task was claimed here; or no host could be used (--hosts, a workdir by ssh): correct it, and run the same command again",
     ),
     (
         RunExit::Bug,

@@ -5,6 +5,7 @@ mod completions;
 mod convert;
 mod defined;
 mod edit;
+mod far_workdir;
 mod on_hosts;
 mod options;
 mod steer;
@@ -30,6 +31,7 @@ use pytf::farm::start;
 use pytf::farm::start_error::StartError;
 use pytf::host::{guard, open_files};
 use pytf::model::escape::clip;
+use pytf::model::far_workdir::FarWorkdir;
 use pytf::model::ids::Ids;
 use pytf::model::liveness::DEFAULT_TAKEOVER;
 use pytf::model::refusal::hint;
@@ -67,9 +69,10 @@ fn main() -> ExitCode {
             tasks,
             workdir,
             options,
-        } => match options.hosts.clone() {
-            Some(hosts) => on_hosts::run(&hosts, tasks, workdir, *options),
-            None => farm(&options::farm(tasks, workdir, *options)),
+        } => match (FarWorkdir::of(&workdir), options.hosts.clone()) {
+            (Some(far), _) => far_workdir::run(far, tasks, *options),
+            (None, Some(hosts)) => on_hosts::run(&hosts, tasks, workdir, *options),
+            (None, None) => farm(&options::farm(tasks, workdir, *options)),
         },
         Request::Host => on_hosts::answer(),
         Request::Hosted {
@@ -99,6 +102,12 @@ fn main() -> ExitCode {
 
 /// Runs a command beside the farm.
 fn run(mut command: Command) -> RunExit {
+    if let Some(exit) = command
+        .workdir_mut()
+        .and_then(|path| far_workdir::refuse_command(path))
+    {
+        return exit;
+    }
     // A task list in place of a workdir, as a shell completes it, means its own workdir.
     if let Some(workdir) = command.workdir_mut().filter(|path| path.is_file())
         && let Some(own) = default_workdir(workdir).filter(|own| own.is_dir())

@@ -154,7 +154,9 @@ fn variables() -> Vec<(String, String)> {
 
 /// Answers the pytf that asks this host, and becomes a farmer.
 pub(crate) fn answer() -> RunExit {
-    let error = host_side::answer();
+    let Err(error) = host_side::answer() else {
+        return RunExit::Complete;
+    };
     // Who has asked and is gone does not read it.
     warn(&format!("cannot begin here: {error}"));
     RunExit::System
@@ -164,11 +166,10 @@ pub(crate) fn answer() -> RunExit {
 pub(crate) fn hosted(is_piped: bool, place: [OsString; 4], args: FarmArgs) -> RunExit {
     let [workdir, job, rank, size] = place;
     let number = |word: &OsString| word.to_str().and_then(|word| word.parse().ok());
-    let mut hosted = Hosted {
+    let hosted = Hosted {
         job: job.to_string_lossy().into_owned(),
         rank: number(&rank).unwrap_or(0),
         size: number(&size).unwrap_or(1),
-        pipe: None,
     };
     let mut path = PathBuf::from(&workdir);
     let refused = |error| {
@@ -176,37 +177,41 @@ pub(crate) fn hosted(is_piped: bool, place: [OsString; 4], args: FarmArgs) -> Ru
         warn(&error.to_string());
         error.exit()
     };
-    let spool = if is_piped {
+    let (pipe, spool) = if is_piped {
         match pipe(&workdir.to_string_lossy(), &hosted.job) {
             Ok((pipe, spool)) => {
-                hosted.pipe = Some(pipe);
                 spool.path().clone_into(&mut path);
-                Some(spool)
+                (Some(pipe), Some(spool))
             }
             Err(error) => return refused(error),
         }
     } else if let Err(error) = control::obey() {
         return refused(error);
     } else {
-        None
+        (None, None)
     };
     let mut options = Options {
         hosted: Some(hosted),
+        pipe,
         // Done by the process that has prepared it.
         retry_failed: false,
         ignored: Vec::new(),
         ..options::farm(Tasks::Added, path, args)
     };
     if is_piped {
-        // These need all files of the run.
-        options.write_timeline = None;
-        if options.logs == LogMode::Packed {
-            options.logs = LogMode::Files;
-        }
+        without_files_of_run(&mut options);
     }
     let exit = crate::farm(&options);
     drop(spool);
     exit
+}
+
+/// Leaves out what needs all files of the run.
+pub(crate) fn without_files_of_run(options: &mut Options) {
+    options.write_timeline = None;
+    if options.logs == LogMode::Packed {
+        options.logs = LogMode::Files;
+    }
 }
 
 /// The workdir at the other end of standard input and output, by how it is locked and its path,
@@ -226,10 +231,10 @@ fn pipe(place: &str, job: &str) -> io::Result<(Piped, Spool)> {
 }
 
 /// A folder of this process, removed when it ends.
-struct Spool(PathBuf);
+pub(crate) struct Spool(PathBuf);
 
 impl Spool {
-    fn make(job: &str) -> io::Result<Self> {
+    pub(crate) fn make(job: &str) -> io::Result<Self> {
         let cache = std::env::var_os("XDG_CACHE_HOME").map(PathBuf::from);
         let home = || std::env::home_dir().unwrap_or_default().join(".cache");
         let cache = cache.filter(|path| path.is_absolute()).unwrap_or_else(home);
@@ -240,7 +245,7 @@ impl Spool {
         Ok(Self(path))
     }
 
-    fn path(&self) -> &Path {
+    pub(crate) fn path(&self) -> &Path {
         &self.0
     }
 }

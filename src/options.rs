@@ -2,6 +2,7 @@
 
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use pytf::cli::{self, DeviceArgs, FarmArgs, Tasks, unknown_variables};
 use pytf::definitions::Places;
@@ -33,18 +34,14 @@ pub(crate) fn farm(tasks: Tasks, workdir: PathBuf, args: FarmArgs) -> Options {
         order: order(&args.order),
         workdir,
         hosted: None,
+        pipe: None,
         slots,
         timeout: args.timeout,
         task_timeout: args.task_timeout,
         mem_kib: args.mem,
         grace: args.grace,
         takeover: args.takeover,
-        end: match args.walltime {
-            _ if args.no_walltime => AllocationEnd::Ignored,
-            None => AllocationEnd::Asked,
-            Some(span) if span.is_zero() => AllocationEnd::Ignored,
-            Some(span) => AllocationEnd::After(span),
-        },
+        end: end(args.walltime, args.no_walltime),
         task_estimate: args.task_estimate,
         hides_launcher: args.srun_env == cli::SrunEnv::Scrub,
         logs: logs(args.logs),
@@ -86,6 +83,16 @@ pub(crate) fn farm(tasks: Tasks, workdir: PathBuf, args: FarmArgs) -> Options {
         node_timeout: args.node_timeout,
         devices: devices(args.devices),
         ignored: ignored(std::env::vars_os().map(|(name, _)| name)),
+    }
+}
+
+/// When the allocation ends.
+fn end(walltime: Option<Duration>, is_ignored: bool) -> AllocationEnd {
+    match walltime {
+        _ if is_ignored => AllocationEnd::Ignored,
+        None => AllocationEnd::Asked,
+        Some(span) if span.is_zero() => AllocationEnd::Ignored,
+        Some(span) => AllocationEnd::After(span),
     }
 }
 

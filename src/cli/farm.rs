@@ -58,7 +58,8 @@ pub struct FarmArgs {
     /// Folder for state and logs [default: TASKLIST_workdir]
     ///
     /// All processes of a run use the same workdir, on a file system that they share. It
-    /// is created when it does not exist. When it holds a run, that run is resumed.
+    /// is created when it does not exist. When it holds a run, that run is resumed. One on another
+    /// host is ssh://[USER@]HOST[:PORT]/PATH: see docs/hosts.md.
     #[arg(short, long, env = "PYTF_WORKDIR", value_name = "DIR", help_heading = COMMON)]
     workdir: Option<PathBuf>,
 
@@ -73,7 +74,7 @@ pub struct FarmArgs {
 
     /// An option of ssh, as ssh -o has it: Name=value
     ///
-    /// For --hosts. It may be given several times. ~/.ssh/config is read, too.
+    /// For --hosts, and a workdir on another host. It may be given several times. ~/.ssh/config is read, too.
     #[arg(long, env = "PYTF_SSH_OPTION", value_name = "O", help_heading = ADVANCED)]
     pub ssh_option: Vec<String>,
 

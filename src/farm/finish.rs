@@ -39,8 +39,10 @@ impl Finish<'_> {
     /// Writes the timeline and the summary; returns the exit status of the run.
     pub(super) fn exit(&self) -> RunExit {
         let (farm, ended) = (self.farm, self.ended);
-        // Nothing more is started that would inherit it.
-        open_files::raise();
+        if farm.options.piped().is_none() {
+            // Many journals may be read, and nothing more is started that would inherit it.
+            open_files::raise();
+        }
         let state = ended
             .state
             .clone()

@@ -50,6 +50,9 @@ pub struct Options {
     /// The run on hosts that this process is part of: another pytf has prepared the workdir and
     /// started this one.
     pub hosted: Option<Hosted>,
+    /// The workdir, where it is at the other end of a pipe. Then [`Options::workdir`] is a folder of
+    /// this process, in which the output of tasks waits.
+    pub pipe: Option<Piped>,
     /// How many tasks run at a time; none: one per usable CPU, or as many as the devices
     /// allow.
     pub slots: Option<u32>,
@@ -182,9 +185,6 @@ pub struct Hosted {
     pub rank: u32,
     /// How many there are.
     pub size: u32,
-    /// The workdir, where this host does not share it. Then [`Options::workdir`] is a folder of
-    /// this process, in which the output of tasks waits.
-    pub pipe: Option<Piped>,
 }
 
 /// A workdir at the other end of a pipe.
@@ -212,7 +212,7 @@ impl Options {
 
     /// The workdir at the other end of a pipe, where it is there.
     pub(super) fn piped(&self) -> Option<&Piped> {
-        self.hosted.as_ref()?.pipe.as_ref()
+        self.pipe.as_ref()
     }
 }
 

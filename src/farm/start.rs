@@ -88,6 +88,31 @@ pub fn prepare_for_others(options: &Options, who: &str) -> Result<Workdir, Start
     Ok(workdir)
 }
 
+/// Refuses a list or options that are wrong before a workdir on another host is asked for, and
+/// those that need its files here.
+pub fn check_for_far(options: &Options, host: &str) -> Result<(), StartError> {
+    let names = task_variables(options).into_iter().map(|(name, _)| name);
+    let opened = Opened::of(options, names)?;
+    let is_made = !matches!(opened.maker, Maker::Own | Maker::Translate(_));
+    let why = match &options.order {
+        _ if opened.source.is_stream() => {
+            "tasks from a stream: write them to a file, or use pytf add there"
+        }
+        _ if is_made => "a handler that an INI file defines: make the list with it there",
+        _ if options.on_end.is_some() => "--on-end: give it to a pytf there",
+        Order::LongestFirst(None) => {
+            "--order longest-first: name a workdir here with an earlier run \
+             (--order longest-first=DIR), or start a pytf with this option there first"
+        }
+        _ => match &opened.source {
+            Source::File(list) => return list.check().map_err(StartError::from),
+            _ => return Ok(()),
+        },
+    };
+    let what = format!("with a workdir on {host}, pytf here cannot have {why}");
+    Err(Error::Refused(what).into())
+}
+
 /// The task list, and what the options name to make it and to run its tasks.
 struct Opened {
     maker: Maker,

@@ -28,7 +28,7 @@ pub(super) const ANSWER: u8 = 0;
 /// After this silence the connection is taken to be lost; and where the workdir is at its other
 /// end: there others take over tasks soon.
 const SILENCE: Duration = Duration::from_secs(60);
-const SILENCE_OF_WORKDIR: Duration = Duration::from_secs(20);
+pub(super) const SILENCE_OF_WORKDIR: Duration = Duration::from_secs(20);
 
 /// From now on standard input controls this process, and nothing else reads it.
 pub fn obey() -> io::Result<()> {

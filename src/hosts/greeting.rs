@@ -3,6 +3,8 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::workdir::mechanism::Mechanism;
+
 /// The lines of the host begin with this: start files of a shell may print others.
 pub(super) const MARK: &str = "pytf-host ";
 /// After [`MARK`]: there is no pytf of this version. The kernel and the machine follow.
@@ -18,6 +20,30 @@ pub(super) const LONGEST: usize = 4 << 20;
 pub(super) enum Question {
     /// Whether a farmer can run there. It becomes one.
     Farm(FarmQuestion),
+    /// To carry out operations on the files of a workdir.
+    Serve(Wanted),
+}
+
+/// The workdir that is wanted.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Wanted {
+    /// Where it is: absolute, or `~/` and a path in the home folder.
+    pub path: String,
+    /// Whether it is made where there is none.
+    pub create: bool,
+    /// `--shared-workdir`
+    pub is_shared: bool,
+    /// `--lock`; none is `auto`.
+    pub lock: Option<Mechanism>,
+}
+
+/// What is said of it.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(super) enum Served {
+    /// Its files are served: its path, and how it is locked.
+    Here(String, Mechanism),
+    /// It cannot be used: why, and the exit status that says so.
+    Refused(String, u8),
 }
 
 /// Whether and where a farmer can run.

@@ -6,12 +6,18 @@ use std::os::fd::AsFd;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::sync::{Arc, Mutex, PoisonError};
 
+use crossbeam_channel::{RecvTimeoutError, bounded, tick};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use super::greeting::{Answer, FarmQuestion, LONGEST, MARK, Question, Start};
+use super::control::{ALIVE, ALIVE_EVERY, ANSWER, ORDER, SILENCE_OF_WORKDIR};
+use super::greeting::{Answer, FarmQuestion, LONGEST, MARK, Question, Served, Start, Wanted};
+use crate::exit::RunExit;
+use crate::workdir::fs::{PipeServer, read_frame, write_frame};
 use crate::workdir::layout::LOGS;
+use crate::workdir::open::{OpenOptions, Ownership, Workdir, open_dir};
 
 /// The word by which a host is asked.
 pub const ASK: &str = "__host";
@@ -26,16 +32,13 @@ pub const PIPED: &str = "__piped";
 /// No proof is longer.
 const LONGEST_PROOF: u64 = 1024;
 
-/// Answers, and becomes the farmer; returns only with an error.
-pub fn answer() -> io::Error {
-    answer_and_start().unwrap_or_else(|error| error)
-}
-
-fn answer_and_start() -> io::Result<io::Error> {
+/// Answers, and does what is asked: that may be to become a farmer.
+pub fn answer() -> io::Result<()> {
     // Not through a buffer: what follows is for the farmer.
     let mut input = File::from(io::stdin().as_fd().try_clone_to_owned()?);
     match read_line(&mut input)? {
-        Question::Farm(question) => become_farmer(&question, &mut input),
+        Question::Farm(question) => Err(become_farmer(&question, &mut input)?),
+        Question::Serve(wanted) => serve(&wanted, input),
     }
 }
 
@@ -66,6 +69,76 @@ fn become_farmer(question: &FarmQuestion, input: &mut File) -> io::Result<io::Er
         .exec())
 }
 
+/// Carries out operations on the files of a workdir, until the connection ends or falls silent.
+fn serve(wanted: &Wanted, mut input: File) -> io::Result<()> {
+    let ownership = if wanted.is_shared {
+        Ownership::Shared
+    } else {
+        Ownership::Ours
+    };
+    let options = OpenOptions {
+        create: wanted.create,
+        ownership,
+        lock: wanted.lock,
+    };
+    let path = std::path::absolute(in_home(&wanted.path))?;
+    let opened = Workdir::open(&path, options).and_then(|workdir| {
+        let dir = open_dir(&path, ownership)?;
+        Ok((workdir.mechanism, dir))
+    });
+    let (mechanism, dir) = match opened {
+        Ok(opened) => opened,
+        Err(error) => {
+            let exit = if error.is_wrong_usage() {
+                RunExit::Usage
+            } else {
+                RunExit::WorkdirUnusable
+            };
+            say(&Served::Refused(error.to_string(), exit.code()))?;
+            return Ok(());
+        }
+    };
+    say(&Served::Here(path.display().to_string(), mechanism))?;
+    let output = Arc::new(Mutex::new(io::stdout()));
+    let send = |output: &Mutex<io::Stdout>, frame: &[u8]| {
+        let mut output = output.lock().unwrap_or_else(PoisonError::into_inner);
+        write_frame(&mut *output, frame).and_then(|()| output.flush())
+    };
+    let (frame, frames) = bounded(4);
+    std::thread::Builder::new().spawn(move || {
+        // An error is the end, too.
+        while let Ok(Some(read)) = read_frame(&mut input) {
+            if frame.send(read).is_err() {
+                return;
+            }
+        }
+    })?;
+    let to = output.clone();
+    std::thread::Builder::new().spawn(move || {
+        for _ in tick(ALIVE_EVERY) {
+            if send(&to, &[ORDER, ALIVE]).is_err() {
+                return;
+            }
+        }
+    })?;
+    PipeServer::new(dir).serve_frames(
+        || match frames.recv_timeout(SILENCE_OF_WORKDIR) {
+            Ok(frame) => Ok(Some(frame)),
+            Err(RecvTimeoutError::Disconnected) => Ok(None),
+            Err(RecvTimeoutError::Timeout) => Err(ErrorKind::TimedOut.into()),
+        },
+        |answer| send(&output, &[&[ANSWER][..], answer].concat()),
+    )
+}
+
+/// A path, which may be in the home folder.
+fn in_home(path: &str) -> PathBuf {
+    match path.strip_prefix("~/") {
+        Some(rest) => std::env::home_dir().unwrap_or_default().join(rest),
+        None => PathBuf::from(path),
+    }
+}
+
 /// Where tasks run, or why they cannot.
 fn folder(question: &FarmQuestion) -> Result<PathBuf, String> {
     let Some(named) = question.folder.as_deref() else {
@@ -73,10 +146,7 @@ fn folder(question: &FarmQuestion) -> Result<PathBuf, String> {
         let home = || std::env::home_dir().unwrap_or_default();
         return Ok(if here.is_dir() { here } else { home() });
     };
-    let path = match named.strip_prefix("~/") {
-        Some(rest) => std::env::home_dir().unwrap_or_default().join(rest),
-        None => PathBuf::from(named),
-    };
+    let path = in_home(named);
     match std::fs::metadata(&path) {
         Ok(stat) if stat.is_dir() => Ok(path),
         Ok(_) => Err(format!("{named} is not a folder there")),

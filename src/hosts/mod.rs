@@ -10,6 +10,7 @@
 
 mod contact;
 pub mod control;
+mod far;
 mod greeting;
 pub mod host_side;
 mod process;
@@ -17,4 +18,6 @@ mod run;
 mod session;
 mod ssh;
 
+pub use far::{Far, NoFar, Reach};
+pub use greeting::Wanted;
 pub use run::{Run, run};

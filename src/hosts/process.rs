@@ -129,6 +129,12 @@ impl Process {
         self.input.clone()
     }
 
+    /// Its standard input, which it leaves to somebody else.
+    pub(super) fn take_input(&self) -> Option<ChildStdin> {
+        let mut input = self.input.lock().unwrap_or_else(PoisonError::into_inner);
+        input.take()
+    }
+
     /// What it prints, and a message when it has ended.
     pub(super) fn outputs(&self) -> (Receiver<Printed>, Receiver<()>) {
         (self.lines.clone(), self.exited.clone())

@@ -60,7 +60,7 @@ impl Host {
     }
 
     /// What is wrong with it.
-    fn fault(&self) -> Option<String> {
+    pub(super) fn fault(&self) -> Option<String> {
         if self.name.is_empty() {
             return Some("a host has no name".into());
         }

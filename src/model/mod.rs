@@ -15,6 +15,7 @@ pub mod dialects;
 pub mod durations;
 pub mod escape;
 pub mod failure_limit;
+pub mod far_workdir;
 pub mod farmer;
 pub mod figures;
 pub mod forecast;

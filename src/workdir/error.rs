@@ -205,6 +205,11 @@ impl Error {
         )
     }
 
+    /// Whether the workdir was at the other end of a pipe that has ended.
+    pub fn is_lost_pipe(&self) -> bool {
+        matches!(self, Self::Io { source, .. } if source.kind() == io::ErrorKind::ConnectionAborted)
+    }
+
     /// A line for the end of the message: the command that repairs it, where there is one. `workdir` is the workdir as the user names it.
     pub fn way_out(&self, workdir: &str) -> Option<String> {
         match self {

@@ -34,10 +34,14 @@ fn farm(list: impl AsRef<[u8]>) -> Farm {
 
 /// `pytf tasks.txt --workdir w ARGS`
 fn pytf<'f>(farm: &'f Farm, args: &str) -> Pytf<'f> {
+    with_ssh(farm, &format!("tasks.txt --workdir w {args}"))
+}
+
+/// `pytf ARGS`, with the ssh of the farm.
+fn with_ssh<'f>(farm: &'f Farm, args: &str) -> Pytf<'f> {
     let path = std::env::var("PATH").unwrap();
     let path = format!("{}:{path}", farm.path("bin").display());
-    let line = format!("tasks.txt --workdir w {args}");
-    farm.pytf(line.split_whitespace())
+    farm.pytf(args.split_whitespace())
         .env("PATH", path)
         .env("FARM_ROOT", farm.path(""))
 }
@@ -157,4 +161,106 @@ fn what_is_wrong_is_reported_before_anything_starts() {
     assert!(!farm.path("w").exists(), "nothing was made");
     assert!(!farm.path("ssh.log").exists(), "nothing was started");
     pytf(&farm, "--hosts down").run().exits(69);
+}
+
+/// A workdir on another host, for `pytf tasks.txt`.
+fn far(farm: &Farm) -> String {
+    format!("ssh://me@n4:22{}", farm.path("w").display())
+}
+
+/// A farmer here works on a workdir there; another one without a list, too.
+#[test]
+fn a_workdir_may_be_on_another_host() {
+    let farm = farm("echo $PYTF_TASK_ID\n".repeat(20) + "false\n");
+    let far = far(&farm);
+    let args = format!("tasks.txt -w {far} --logs packed --lock fcntl");
+    let done = with_ssh(&farm, &args).run().exits(1);
+    done.says(&["21 tasks; ", "1 of 21 tasks failed"]);
+    farm.assert_exact(21, &(0..20).collect::<Vec<_>>(), &[20]);
+    assert_eq!(farm.text("w/logs/log_7"), "7\n");
+    assert!(
+        farm.text("ssh.log")
+            .contains("-p 22 -l me -- n4 exec sh -c ")
+    );
+    // Without a list, and with one that has grown.
+    with_ssh(&farm, &format!("-w {far}")).run().exits(1);
+    farm.write("tasks.txt", farm.text("tasks.txt") + "echo new\n");
+    let done = with_ssh(&farm, &format!("tasks.txt -w {far}")).run();
+    done.exits(1).says(&["1 line is new"]);
+    assert_eq!(farm.ids("finished").len(), 21);
+    let cache = farm.path("home/.cache/pytf");
+    let left = std::fs::read_dir(&cache).map_or(0, std::iter::Iterator::count);
+    assert_eq!(left, 0, "no folder is left in {}", cache.display());
+}
+
+/// When the connection is lost, its tasks are stopped and it joins again, under another name.
+#[test]
+fn a_lost_connection_is_made_again() {
+    let farm = farm("");
+    let gate = farm.gate("gate");
+    farm.write("tasks.txt", format!("{}\n", gate.stand()).repeat(2));
+    let args = format!("tasks.txt -w {} --proc 2 --takeover 10", far(&farm));
+    let run = with_ssh(&farm, &args).start();
+    let first = gate.comers(2);
+    let server = with_word(&farm, "__host");
+    kill(Pid::from_raw(server[0]), Signal::SIGKILL).unwrap();
+    until("it is reported", || {
+        run.stderr()
+            .contains("n4: the connection was lost: joining again")
+    });
+    let again = gate.comers(2);
+    assert!(
+        first
+            .iter()
+            .all(|(_, pid)| !again.iter().any(|(_, other)| pid == other))
+    );
+    gate.open(2);
+    run.wait().exits(0);
+    farm.assert_exact(2, &[0, 1], &[]);
+    assert_eq!(farm.farmers().len(), 2);
+    assert!(with_word(&farm, "__host").is_empty(), "no server is left");
+}
+
+/// What needs the files of the workdir is refused with what to do, before anything is made.
+#[test]
+fn what_needs_the_files_is_refused_for_a_far_workdir() {
+    let farm = farm("echo a\n");
+    let far = far(&farm);
+    let path = farm.path("w").display().to_string();
+    for (args, words) in [
+        (
+            format!("tasks.txt -w {far} --on-end true"),
+            "--on-end: give it to a pytf there",
+        ),
+        (
+            format!("tasks.txt -w {far} --order longest-first"),
+            "--order longest-first=DIR",
+        ),
+        (
+            format!("tasks.txt -w {far} --hosts n1"),
+            "start it there, or leave --hosts out",
+        ),
+        (format!("- -w {far}"), "tasks from a stream"),
+        (
+            format!("status {far}"),
+            &*format!("ssh -p 22 me@n4 pytf status {path}"),
+        ),
+        (
+            "tasks.txt -w ssh://n4".to_owned(),
+            "ssh://[USER@]HOST[:PORT]/PATH",
+        ),
+        ("none.txt -w ssh://n4/w".to_owned(), "none.txt"),
+    ] {
+        with_ssh(&farm, &args).run().exits(2).says(&[words]);
+    }
+    assert!(!farm.path("w").exists(), "nothing was made");
+    assert!(!farm.path("ssh.log").exists(), "nothing was started");
+    let down = with_ssh(&farm, "tasks.txt -w ssh://down/w").run().exits(69);
+    down.says(&[
+        "down: cannot be reached: ssh: connect to host down",
+        "try: ssh down true",
+    ]);
+    farm.write("file", "");
+    let file = format!("tasks.txt -w ssh://n4{}", farm.path("file").display());
+    with_ssh(&farm, &file).run().exits(74).says(&["n4: "]);
 }

@@ -327,6 +327,7 @@ fn the_picture_of_the_dependencies_is_what_the_source_uses() {
         "convert",
         "defined",
         "edit",
+        "far_workdir",
         "on_hosts",
         "options",
         "steer",

@@ -48,6 +48,8 @@ class Host(Machine):
         self.run("mount", "-t", "tmpfs", "none", PROGRAM.parent)
         (self.home / ".ssh").mkdir(mode=0o700, exist_ok=True)
         shutil.copy("/root/.ssh/id_ed25519.pub", self.home / ".ssh/authorized_keys")
+        for name in ("id_ed25519", "config"):
+            shutil.copy(Path("/root/.ssh") / name, self.home / ".ssh")
         self.run(SSHD, "-f", BASE / "sshd_config", "-E", BASE / f"sshd-{self.name}.log")
 
     def prepare(self, scene):
@@ -56,6 +58,19 @@ class Host(Machine):
             self.run("mkdir", "-p", scene.folder)
             self.run("cp", f"/mnt/{scene.folder.name}/work", scene.folder)
             self.run("ln", "-s", f"/mnt/{scene.folder.name}/effects", scene.folder / "effects")
+
+    def start(self, scene, *args, program="/root/pytf"):
+        """Starts pytf there, in the folder of a scene; its output is in a file of its own."""
+        if not (self.home / "pytf").exists():
+            shutil.copy(PROGRAM, self.home / "pytf")
+        output = scene.folder / f"output-{self.name}"
+        with output.open("a") as file:
+            return subprocess.Popen(
+                self.on("sh", "-c", 'cd "$1" && shift && exec "$@"', "sh", scene.folder, program, *args),
+                stdin=subprocess.DEVNULL, stdout=file, stderr=file,
+                start_new_session=True,
+                env={**os.environ, "HOME": "/root"},
+            )
 
     def processes(self, word):
         """Those of this host whose command line has this word in it."""
@@ -70,7 +85,9 @@ def processes_below(root, word):
     while look:
         pid = look.pop()
         try:
-            look += map(int, Path(f"/proc/{pid}/task/{pid}/children").read_text().split())
+            # A child is that of the thread that has started it.
+            for thread in Path(f"/proc/{pid}/task").iterdir():
+                look += map(int, (thread / "children").read_text().split())
             if word in Path(f"/proc/{pid}/cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace"):
                 found.append(pid)
         except OSError:
@@ -355,6 +372,47 @@ def signals_and_death_by_a_pipe():
     scene.check(complete=True, may_rework=True)
 
 
+def machines_join_by_ssh():
+    """They log in to the host that has the workdir, which has no pytf; another works there."""
+    scene = Scene("far", 200, seconds="1")
+    # n4 has the folder of all scenes in another place.
+    scene.workdir, far = scene.folder / "w", f"ssh://n4/mnt/{scene.folder.name}/w"
+    n1, n2, n4, n5 = (HOSTS[nth] for nth in (0, 1, 3, 4))
+    ask = ("--ssh-option", "ServerAliveInterval=1", "-n", "2", "--takeover", "12")
+    farmers = {n1: n1.start(scene, "tasks.txt", "-w", far, *ask)}
+    until(lambda: scene.ended() >= 2, "some have ended")
+    # Without a list, since the run is there; and beside a farmer that has the folder.
+    farmers[n5] = n5.start(scene, "-w", far, *ask)
+    farmers[n2] = n2.start(scene, "tasks.txt", "-w", far, *ask)
+    copy = next((n4.home / ".cache/pytf").iterdir())
+    copy = f"/root/.cache/pytf/{copy.name}"
+    local = n4.start(scene, "-w", f"/mnt/{scene.folder.name}/w", "-n", "1", program=copy)
+    until(lambda: all(processes_below(farmer.pid, "./work") for farmer in farmers.values()), "all have work")
+    # Below the process that went into the namespaces.
+    os.kill(int(Path(f"/proc/{farmers[n2].pid}/task/{farmers[n2].pid}/children").read_text().split()[0]), 9)
+    farmers.pop(n2).wait()
+    n1.cut()
+    said = lambda host: (scene.folder / f"output-{host.name}").read_text()
+    until(lambda: "joining again" in said(n1), "the cut is noticed", within=60)
+    until(lambda: len(n4.processes("__host")) == 1, "nothing is left of it on the other side", within=60)
+    n1.heal()
+    for host, farmer in farmers.items():
+        checker.require(farmer.wait(timeout=120) in (0, 1), f"{host.name}: {said(host)}")
+    checker.require(local.wait(timeout=60) in (0, 1), said(n4))
+    again = n1.start(scene, "tasks.txt", "-w", far, *ask)
+    checker.require(again.wait(timeout=60) == 1, f"nothing is left to do: {said(n1)}")
+    # The timeline is written where the files are.
+    last = n4.start(scene, "-w", f"/mnt/{scene.folder.name}/w", program=copy)
+    checker.require(last.wait(timeout=60) == 1, said(n4))
+    books = scene.check(complete=True, may_rework=True, may_overlap=True)
+    names = {journal.host for journal in books.journals}
+    checker.require(names == {"n1", "n2", "n4", "n5"}, f"all had a part: {names}")
+    scene.nobody_is_left()
+    until(lambda: not n4.processes("__host"), "no server is left")
+    for host in (n1, n5):
+        checker.require(not list((host.home / ".cache/pytf").glob("run-*")), f"no folder is left on {host.name}")
+
+
 def a_storm():
     """Farmers, sshd, ssh and hosts are killed at random: every task has one result."""
     storm("storm", HOSTS[:3])
@@ -445,6 +503,7 @@ SCENARIOS = {
     "death": death_of_the_starter,
     "pipe": hosts_without_a_shared_folder,
     "pipe-signal": signals_and_death_by_a_pipe,
+    "far": machines_join_by_ssh,
     "storm": a_storm,
     "pipe-storm": a_storm_over_pipes,
     "lost": lost_answers,
@@ -473,7 +532,7 @@ def main(names):
         except (Failure, subprocess.TimeoutExpired) as error:
             failed += 1
             print(f"FAILED {name}: {error}", flush=True)
-            for path in sorted(BASE.glob("shared/*/output")):
+            for path in sorted(BASE.glob("shared/*/output*")):
                 print(f"--- {path}\n{path.read_text()[-3000:]}")
     return 1 if failed else 0
 

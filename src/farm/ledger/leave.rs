@@ -30,6 +30,8 @@ impl Ledger {
             self.shared.queue.lease().doubt();
         }
         match error {
+            // A pipe to the workdir that has ended does not come back.
+            error if error.is_lost_pipe() => self.shared.send(Event::WorkdirUnusable(error)),
             // A refused resource is not an error of the workdir: a task that ends gives
             // some back, and no task is stopped for it.
             Error::Io { ref source, .. } if is_busy && is_resource(source) => {
@@ -108,6 +110,7 @@ impl Ledger {
         loop {
             match self.session.leave(upto, &mut self.waiter) {
                 // As a turn, it may be repeated; the supervisor can end that, too.
+                Err(error) if error.is_lost_pipe() => return Err(error),
                 Err(Error::Io { .. } | Error::HeldTooLong)
                     if since.elapsed() < RETRY_IDLE_FOR && self.waiter.pause(RETRY_EVERY) => {}
                 left => return left,

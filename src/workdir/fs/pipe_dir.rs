@@ -20,7 +20,7 @@ use std::time::Duration;
 use crossbeam_channel::Receiver;
 
 use super::dir::{Dir, File, LockTry, Open};
-use super::wire::{self, Ask, Begin, LockAnswer, PIECE, Request, Stat};
+use super::wire::{self, Ask, Begin, LockAnswer, PIECE, Request, SIGN_OF_LIFE, Stat};
 use crate::workdir::mechanism::Mechanism;
 
 /// After this time without an answer, the pipe is taken to have ended.
@@ -63,6 +63,31 @@ impl PipeDir {
         let name = name.to_owned();
         self.pipe.send(&Request::Put { name, bytes })
     }
+
+    /// Sends a sign of life, unless a request is under way, which is one.
+    pub fn show_life(&self) {
+        if let Ok(mut line) = self.pipe.line.try_lock()
+            && !line.is_broken
+        {
+            line.is_broken = wire::write_frame(&mut line.to, SIGN_OF_LIFE).is_err();
+        }
+    }
+
+    /// Whether requests fail from now on.
+    pub fn is_broken(&self) -> bool {
+        let line = self.pipe.line.lock();
+        line.unwrap_or_else(PoisonError::into_inner).is_broken
+    }
+
+    /// Ends the pipe, after all that was sent.
+    pub fn end(&self) {
+        let line = self.pipe.line.lock();
+        let mut line = line.unwrap_or_else(PoisonError::into_inner);
+        line.is_broken = true;
+        if let Ok(null) = StdFile::open("/dev/null") {
+            line.to = null;
+        }
+    }
 }
 
 impl Pipe {
@@ -78,7 +103,7 @@ impl Pipe {
         line.send(request)?;
         let Ok(answer) = line.answers.recv_timeout(ANSWER_WITHIN) else {
             line.is_broken = true;
-            return Err(ErrorKind::ConnectionAborted.into());
+            return Err(lost());
         };
         wire::decode_answer(&answer)
     }
@@ -100,13 +125,18 @@ impl Pipe {
 impl Line {
     fn send(&mut self, request: &Request) -> io::Result<()> {
         if self.is_broken {
-            return Err(ErrorKind::ConnectionAborted.into());
+            return Err(lost());
         }
         let sent = wire::write_frame(&mut self.to, &request.encode());
         // Half a frame may have been written.
         self.is_broken = sent.is_err();
-        sent
+        sent.map_err(|_| lost())
     }
+}
+
+/// What every request ends with when the pipe has ended.
+fn lost() -> io::Error {
+    io::Error::new(ErrorKind::ConnectionAborted, "the connection was lost")
 }
 
 impl PipeDir {

@@ -11,7 +11,7 @@ use std::sync::Arc;
 
 use super::dir::{Dir, File, LockTry, Open};
 use super::real::RealDir;
-use super::wire::{self, Ask, Begin, LockAnswer, Request, Stat};
+use super::wire::{self, Ask, Begin, LockAnswer, Request, SIGN_OF_LIFE, Stat};
 
 /// So many files are open at a time.
 const MOST_FILES: usize = 256;
@@ -43,11 +43,23 @@ impl PipeServer {
     /// Carries out requests until the pipe ends, or sends what is not a request; `answer` sends an
     /// answer.
     pub fn serve(
-        mut self,
+        self,
         from: &mut impl Read,
+        answer: impl FnMut(&[u8]) -> io::Result<()>,
+    ) -> io::Result<()> {
+        self.serve_frames(|| wire::read_frame(from), answer)
+    }
+
+    /// The same for frames, until there is none.
+    pub fn serve_frames(
+        mut self,
+        mut next: impl FnMut() -> io::Result<Option<Vec<u8>>>,
         mut answer: impl FnMut(&[u8]) -> io::Result<()>,
     ) -> io::Result<()> {
-        while let Some(frame) = wire::read_frame(from)? {
+        while let Some(frame) = next()? {
+            if frame == SIGN_OF_LIFE {
+                continue;
+            }
             if let Some(bytes) = self.request(&frame)? {
                 answer(&bytes)?;
             }

@@ -8,6 +8,8 @@ use std::io::{self, ErrorKind, Read, Write};
 use super::dir::{File, NotAFile, Open};
 use crate::workdir::mechanism::Mechanism;
 
+/// A frame that asks for nothing.
+pub(super) const SIGN_OF_LIFE: &[u8] = &[];
 /// No frame is longer, in bytes.
 pub(super) const LONGEST: usize = (1 << 20) + 4096;
 /// So much is read or written by one request.
