@@ -181,14 +181,14 @@ impl Book {
     }
 
     /// Starts the first task that may start, of those that wait: number, needs and expected
-    /// length of each, in their order. Returns its index, and its GPUs.
+    /// length of the first of each kind, in their order. Returns its number, and its GPUs.
     pub(super) fn start_one(
         &mut self,
         now: Duration,
         waiting: impl Iterator<Item = (u64, Needs, Option<Duration>)>,
-    ) -> Option<(usize, Vec<usize>)> {
+    ) -> Option<(u64, Vec<usize>)> {
         let mut shadow: Option<Shadow> = None;
-        for (index, (number, needs, length)) in waiting.enumerate() {
+        for (number, needs, length) in waiting {
             if !self.can_ever_hold(&needs) {
                 continue;
             }
@@ -221,7 +221,7 @@ impl Book {
                 ends,
                 has_passed,
             });
-            return Some((index, gpus));
+            return Some((number, gpus));
         }
         if shadow.is_none() {
             self.reservation = None;

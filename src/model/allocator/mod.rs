@@ -10,12 +10,14 @@
 
 mod book;
 mod capacity;
+mod line;
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use self::book::Book;
 pub use self::capacity::{Capacity, GpuPlace};
+use self::line::Line;
 use super::devices::cores::{self, Cpu};
 use super::needs::Needs;
 
@@ -34,14 +36,6 @@ pub struct ResourceLease {
     pub gpus: Vec<usize>,
 }
 
-/// A task that waits here.
-#[derive(Clone, Debug)]
-struct Waiting<T> {
-    number: u64,
-    needs: Needs,
-    task: T,
-}
-
 /// Deals the resources of one node to tasks of type `T`.
 #[derive(Clone, Debug)]
 pub struct Allocator<T> {
@@ -49,7 +43,7 @@ pub struct Allocator<T> {
     cpu_list: Vec<Cpu>,
     free_cpus: BTreeSet<usize>,
     cpus_of: BTreeMap<u64, Vec<usize>>,
-    waiting: VecDeque<Waiting<T>>,
+    waiting: Line<T>,
     next: u64,
     now: Duration,
     /// The longest run so far of tasks with these needs.
@@ -70,7 +64,7 @@ impl<T> Allocator<T> {
             cpu_list,
             book: Book::new(capacity),
             cpus_of: BTreeMap::new(),
-            waiting: VecDeque::new(),
+            waiting: Line::default(),
             next: 0,
             now: Duration::ZERO,
             usual: BTreeMap::new(),
@@ -96,11 +90,7 @@ impl<T> Allocator<T> {
     pub fn put(&mut self, task: T, needs: Needs) {
         let number = self.next;
         self.next += 1;
-        self.waiting.push_back(Waiting {
-            number,
-            needs,
-            task,
-        });
+        self.waiting.push(number, needs, task);
     }
 
     /// A task runs already, on these GPUs and, if it is bound, on these CPUs.
@@ -136,17 +126,6 @@ impl<T> Allocator<T> {
         cores::choose(&self.cpu_list, &self.free_cpus, n, near).unwrap_or_default()
     }
 
-    /// Number, needs and expected length of those that wait, in their order.
-    fn queue(&self) -> impl Iterator<Item = (u64, Needs, Option<Duration>)> {
-        let all = self.waiting.iter();
-        all.map(|waits| (waits.number, waits.needs, self.length(&waits.needs)))
-    }
-
-    /// How long a task with these needs runs: its limit, or else what others took.
-    fn length(&self, needs: &Needs) -> Option<Duration> {
-        needs.time.or(self.usual.get(needs).copied())
-    }
-
     /// The longest run so far of a task with these needs.
     pub fn usual(&self, needs: &Needs) -> Option<Duration> {
         self.usual.get(needs).copied()
@@ -156,14 +135,9 @@ impl<T> Allocator<T> {
     /// never hold are passed over: see [`Self::take_out`].
     pub fn take(&mut self, now: Duration) -> Option<(T, ResourceLease)> {
         self.now = self.now.max(now);
-        let queue: Vec<_> = self.queue().collect();
-        let (index, gpus) = self.book.start_one(self.now, queue.into_iter())?;
-        let Waiting {
-            number,
-            needs,
-            task,
-            ..
-        } = self.waiting.remove(index)?;
+        let waiting = with_lengths(&self.waiting, &self.usual);
+        let (number, gpus) = self.book.start_one(self.now, waiting)?;
+        let (needs, task) = self.waiting.take_first(number)?;
         let near: BTreeSet<usize> = (gpus.iter())
             .flat_map(|&gpu| self.book.capacity().gpus[gpu].near.iter().copied())
             .collect();
@@ -192,9 +166,8 @@ impl<T> Allocator<T> {
     }
 
     /// Takes certain tasks out that wait.
-    pub fn take_out(&mut self, mut is_wanted: impl FnMut(&T, &Needs) -> bool) -> Vec<T> {
-        let out = self.split_off(|waits| is_wanted(&waits.task, &waits.needs));
-        out.into_iter().map(|waits| waits.task).collect()
+    pub fn take_out(&mut self, is_wanted: impl FnMut(&T, &Needs) -> bool) -> Vec<T> {
+        self.waiting.split_off(is_wanted)
     }
 
     /// Takes certain tasks out that wait, unless all with their needs have run for at most this
@@ -207,16 +180,8 @@ impl<T> Allocator<T> {
 
     /// Takes the waiting tasks out that this node can never hold.
     pub fn take_unfit(&mut self) -> Vec<T> {
-        let book = self.book.clone();
-        let out = self.split_off(|waits| !book.can_ever_hold(&waits.needs));
-        out.into_iter().map(|waits| waits.task).collect()
-    }
-
-    fn split_off(&mut self, is_wanted: impl FnMut(&Waiting<T>) -> bool) -> VecDeque<Waiting<T>> {
-        let all = std::mem::take(&mut self.waiting).into_iter();
-        let (out, stay) = all.partition::<VecDeque<_>, _>(is_wanted);
-        self.waiting = stay;
-        out
+        let (waiting, book) = (&mut self.waiting, &self.book);
+        waiting.split_off(|_, needs| !book.can_ever_hold(needs))
     }
 
     /// How many tasks wait.
@@ -224,16 +189,9 @@ impl<T> Allocator<T> {
         self.waiting.len()
     }
 
-    /// What the tasks that wait need, in their order.
-    pub fn needs_of_waiting(&self) -> impl Iterator<Item = (&T, &Needs)> {
-        self.waiting.iter().map(|waits| (&waits.task, &waits.needs))
-    }
-
     /// The task for which resources are collected, if there is one.
     pub fn reserved_for(&self) -> Option<(&T, &Needs)> {
-        let number = self.book.reserved_for()?;
-        let waits = self.waiting.iter().find(|waits| waits.number == number)?;
-        Some((&waits.task, &waits.needs))
+        self.waiting.first(self.book.reserved_for()?)
     }
 
     /// Since when that is done, by the time of [`Self::take`].
@@ -269,9 +227,10 @@ impl<T> Allocator<T> {
     /// What decides which tasks to claim now. `ahead` tasks may be claimed that cannot start yet.
     pub fn claimer(&self, ahead: u64) -> Claimer {
         let mut book = self.book.clone();
-        let mut waiting: Vec<(u64, Needs, Option<Duration>)> = self.queue().collect();
-        while let Some((index, _)) = book.start_one(self.now, waiting.iter().copied()) {
-            waiting.remove(index);
+        let mut waiting = self.waiting.numbers();
+        while let Some((number, _)) = book.start_one(self.now, with_lengths(&waiting, &self.usual))
+        {
+            waiting.take_first(number);
         }
         Claimer {
             ahead: ahead.saturating_sub(waiting.len() as u64),
@@ -307,7 +266,7 @@ impl<T> Allocator<T> {
 #[derive(Clone, Debug)]
 pub struct Claimer {
     book: Book,
-    waiting: Vec<(u64, Needs, Option<Duration>)>,
+    waiting: Line<()>,
     usual: BTreeMap<Needs, Duration>,
     now: Duration,
     next: u64,
@@ -322,13 +281,12 @@ impl Claimer {
         if !self.book.can_ever_hold(needs) {
             return false;
         }
-        let length = needs.time.or(self.usual.get(needs).copied());
         let number = self.next;
         self.next += 1;
-        self.waiting.push((number, *needs, length));
-        let all = self.waiting.iter().copied();
-        if self.book.start_one(self.now, all).is_some() {
-            self.waiting.pop();
+        self.waiting.push(number, *needs, ());
+        let waiting = with_lengths(&self.waiting, &self.usual);
+        if self.book.start_one(self.now, waiting).is_some() {
+            self.waiting.take_last(needs);
             if self.started.last() != Some(needs) {
                 self.started.push(*needs);
             }
@@ -340,10 +298,22 @@ impl Claimer {
             self.ahead -= 1;
         }
         if !reserves && !is_ahead {
-            self.waiting.pop();
+            self.waiting.take_last(needs);
         }
         reserves || is_ahead
     }
+}
+
+/// The number of the first task of each kind, its needs, and how long it runs: its limit, or else
+/// what others took.
+fn with_lengths<T>(
+    waiting: &Line<T>,
+    usual: &BTreeMap<Needs, Duration>,
+) -> impl Iterator<Item = (u64, Needs, Option<Duration>)> {
+    waiting.firsts().map(|(number, needs)| {
+        let length = needs.time.or_else(|| usual.get(&needs).copied());
+        (number, needs, length)
+    })
 }
 
 #[cfg(test)]

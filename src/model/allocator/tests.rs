@@ -1,5 +1,6 @@
 use super::*;
 use proptest::prelude::*;
+use std::collections::VecDeque;
 
 const S: fn(u64) -> Duration = Duration::from_secs;
 
@@ -375,6 +376,40 @@ proptest! {
         for (name, (_, started)) in times.iter().enumerate() {
             prop_assert!(started.is_some(), "{name} of {tasks:?} never started");
         }
+    }
+
+    /// Looking at the first task of each kind gives what looking at all of them does.
+    #[test]
+    fn of_tasks_with_equal_needs_only_the_first_matters(
+        n in 1..9_u32, cards in 0..3_usize,
+        steps in prop::collection::vec((1..5_u32, 0..3_u32, prop::option::of(1..4_u64), 0..4_u8), 1..60),
+    ) {
+        let mut allocator = Allocator::new(node(n, cards));
+        let (mut all, mut running) = (Vec::new(), VecDeque::new());
+        for (now, (cpus, gpus, limit, act)) in (0..).zip(steps) {
+            let needs = Needs { cpus, gpus, time: limit.map(S), ..Needs::default() };
+            all.push((now, needs));
+            allocator.put(now, needs);
+            if act == 0 && let Some(lease) = running.pop_front() {
+                allocator.give_back(&lease, S(now));
+            }
+            let usual = allocator.usual.clone();
+            let each = all.iter().map(|(number, needs)| {
+                (*number, *needs, needs.time.or(usual.get(needs).copied()))
+            });
+            let mut book = allocator.book.clone();
+            let expected = book.start_one(S(now), each).map(|(number, _)| number);
+            let started = allocator.take(S(now));
+            prop_assert_eq!(started.as_ref().map(|(number, _)| *number), expected);
+            prop_assert_eq!(allocator.book.reserved_for(), book.reserved_for());
+            all.retain(|(number, _)| Some(*number) != expected);
+            prop_assert_eq!(allocator.waiting(), all.len());
+            running.extend(started.map(|(_, lease)| lease));
+        }
+        let named = allocator.take_out(|number, _| number % 2 == 0);
+        let even = all.iter().map(|(number, _)| *number).filter(|number| number % 2 == 0);
+        prop_assert_eq!(named, even.collect::<Vec<u64>>());
+        prop_assert_eq!(allocator.waiting(), all.iter().filter(|(number, _)| number % 2 == 1).count());
     }
 
     #[test]
