@@ -55,7 +55,7 @@ impl Said {
 }
 
 /// How many texts are kept of those behind commands. Most lists have few, in many lines.
-const KEPT: usize = 256;
+const KEPT: usize = 4096;
 
 /// What holds for the tasks that follow.
 #[derive(Debug, Default)]

@@ -22,7 +22,7 @@ mod text;
 
 use memchr::{memchr, memchr3_iter};
 
-use super::attributes::{begin, directive, joined};
+use super::attributes::{Attributes, begin, directive, joined};
 use super::foreign_syntax::{self, Suspicion};
 use super::setup;
 use super::shell_text::comment;
@@ -64,7 +64,7 @@ pub struct Parser {
     names: Names,
     remarks: Remarks,
     /// What was remarked about these bytes before; then they are not searched again for what
-    /// other tools mean, nor for what could surprise.
+    /// other tools mean, nor for what could surprise, and names and runners are not checked again.
     known: Option<Remarks>,
 }
 
@@ -305,12 +305,13 @@ impl Parser {
             emit(task);
             return Ok(());
         }
-        let runner = self.dialect.check_runner(attributes);
-        runner.map_err(|what| self.wrong(Wrong { at: 0, what }, seen))?;
-        let place = self.place(0, seen);
-        self.names.note(attributes, place, self.dialect.names)?;
+        let stored = joined(task, stored);
+        if self.known.is_none() {
+            let place = self.place(0, seen);
+            check(attributes, place, &self.dialect, &mut self.names)?;
+        }
         // What looks like attributes belongs to the command.
-        emit(&joined(task, stored));
+        emit(&stored);
         Ok(())
     }
 
@@ -435,10 +436,10 @@ impl Parser {
         );
         let at = own.map_or(0, |(_, at)| at);
         let stored = joined(&around, stored);
-        let runner = self.dialect.check_runner(attributes);
-        runner.map_err(|what| self.wrong(Wrong { at, what }, seen))?;
-        let place = self.place(at, seen);
-        self.names.note(attributes, place, self.dialect.names)?;
+        if self.known.is_none() {
+            let place = self.place(at, seen);
+            check(attributes, place, &self.dialect, &mut self.names)?;
+        }
         let is_suspect = true;
         self.note(&around, Seen { is_suspect, ..seen });
         emit(&stored);
@@ -534,6 +535,19 @@ impl Parser {
         let Place { line, column } = self.place(at, seen);
         ListError::Directive { line, column, what }
     }
+}
+
+/// Checks the runner and the names in what is said of a task.
+fn check(
+    attributes: &Attributes,
+    place: Place,
+    dialect: &Dialect,
+    names: &mut Names,
+) -> Result<(), ListError> {
+    let Place { line, column } = place;
+    let runner = dialect.check_runner(attributes);
+    runner.map_err(|what| ListError::Directive { line, column, what })?;
+    names.note(attributes, place, dialect.names)
 }
 
 /// What is known of a line beside its text.

@@ -6,6 +6,7 @@
 
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
+use std::sync::Arc;
 
 use super::dialect::NameScope;
 use super::error::ListError;
@@ -20,18 +21,18 @@ pub(super) struct Place {
     pub(super) column: u64,
 }
 
-/// All names of a list.
+/// All names of a list. Each task of a million may have one.
 #[derive(Debug, Default)]
 pub(super) struct Names {
-    numbers: HashMap<String, usize>,
+    numbers: HashMap<Arc<str>, u32>,
     all: Vec<Name>,
     /// Which name waits for which, or tasks without a name for it.
-    waits: HashMap<(Option<usize>, usize), Wait>,
+    waits: HashMap<(Option<u32>, u32), Wait>,
 }
 
 #[derive(Debug)]
 struct Name {
-    text: String,
+    text: Arc<str>,
     /// The line of the last task that has it, and its stage; none has it so far.
     last: Option<(u64, u32)>,
     is_waited_for: bool,
@@ -56,8 +57,9 @@ impl Names {
         let own = attributes.name.as_deref().map(|name| self.number(name));
         for name in attributes.after.iter().chain(&attributes.after_any) {
             let number = self.number(name);
-            let is_above = self.all[number].last.is_some();
-            self.all[number].is_waited_for = true;
+            let known = &mut self.all[number as usize];
+            let is_above = known.last.is_some();
+            known.is_waited_for = true;
             if scope == NameScope::Above && !is_above {
                 let what = format!(
                     "{}: a task of a stream waits for tasks above it",
@@ -75,7 +77,7 @@ impl Names {
             }
         }
         if let Some(own) = own {
-            let name = &mut self.all[own];
+            let name = &mut self.all[own as usize];
             if scope == NameScope::Above && name.is_waited_for {
                 let what = format!(
                     "a task above waits for '{}': in a stream no more tasks can have this name",
@@ -88,22 +90,27 @@ impl Names {
         Ok(())
     }
 
-    fn number(&mut self, name: &str) -> usize {
+    fn number(&mut self, name: &str) -> u32 {
         if let Some(number) = self.numbers.get(name) {
             return *number;
         }
-        let number = self.all.len();
-        self.numbers.insert(name.to_owned(), number);
+        let number = u32::try_from(self.all.len()).unwrap_or(u32::MAX);
+        let text: Arc<str> = name.into();
+        self.numbers.insert(text.clone(), number);
         self.all.push(Name {
-            text: name.to_owned(),
+            text,
             last: None,
             is_waited_for: false,
         });
         number
     }
 
-    fn unknown(&self, number: usize) -> String {
-        let name = &self.all[number].text;
+    fn name(&self, number: u32) -> &Name {
+        &self.all[number as usize]
+    }
+
+    fn unknown(&self, number: u32) -> String {
+        let name = &self.name(number).text;
         let known = self.all.iter().filter(|name| name.last.is_some());
         let near = nearest(name, known.map(|name| &*name.text));
         let near = near.map_or(String::new(), |near| format!("; did you mean '{near}'?"));
@@ -111,9 +118,9 @@ impl Names {
     }
 
     /// The first place at which a task waits for a name that no task of the list has.
-    fn first_unknown(&self) -> Option<(Place, usize)> {
+    fn first_unknown(&self) -> Option<(Place, u32)> {
         let unknown = self.waits.iter();
-        let unknown = unknown.filter(|((_, to), _)| self.all[*to].last.is_none());
+        let unknown = unknown.filter(|((_, to), _)| self.name(*to).last.is_none());
         unknown.map(|((_, to), wait)| (wait.place, *to)).min()
     }
 
@@ -134,7 +141,7 @@ impl Names {
     /// No task waits for one below the next barrier, which itself waits for this task.
     fn check_barriers(&self) -> Result<(), ListError> {
         let late = self.waits.iter().filter_map(|((_, to), wait)| {
-            let name = &self.all[*to];
+            let name = self.name(*to);
             let (line, stage) = name.last?;
             (stage > wait.stage).then_some((wait.place, &name.text, line))
         });
@@ -149,43 +156,48 @@ impl Names {
     }
 
     fn check_circles(&self) -> Result<(), ListError> {
-        let mut next = vec![Vec::new(); self.all.len()];
-        for ((from, to), wait) in &self.waits {
-            if let Some(from) = from {
-                next[*from].push((*to, wait.place));
-            }
-        }
-        for to in &mut next {
-            to.sort_unstable_by_key(|(_, place)| *place);
-        }
-        let mut firsts: Vec<_> = (0..next.len())
-            .filter(|from| !next[*from].is_empty())
+        let waits = self.waits.iter();
+        let mut waits: Vec<_> = waits
+            .filter_map(|((from, to), wait)| from.map(|from| (from, wait.place, *to)))
             .collect();
-        firsts.sort_unstable_by_key(|from| next[*from][0].1);
-        let mut is_good = vec![false; next.len()];
-        let mut on_path = vec![false; next.len()];
+        waits.sort_unstable();
+        // Where the names begin there for which each name waits.
+        let mut begins = vec![0; self.all.len() + 1];
+        for (from, ..) in &waits {
+            begins[*from as usize + 1] += 1;
+        }
+        for at in 1..begins.len() {
+            begins[at] += begins[at - 1];
+        }
+        let next = |from: u32| &waits[begins[from as usize]..begins[from as usize + 1]];
+        let mut firsts: Vec<u32> = waits.iter().map(|(from, ..)| *from).collect();
+        firsts.dedup();
+        firsts.sort_unstable_by_key(|from| next(*from)[0].1);
+        let mut is_good = vec![false; self.all.len()];
+        let mut on_path = vec![false; self.all.len()];
         for first in firsts {
             // Names on the way, each with which of its successors comes next.
             let mut path = vec![(first, 0)];
-            on_path[first] = true;
+            on_path[first as usize] = true;
             while let Some((at, nth)) = path.last_mut() {
                 let at = *at;
-                let Some((to, place)) = next[at].get(*nth).copied().filter(|_| !is_good[at]) else {
-                    is_good[at] = true;
-                    on_path[at] = false;
+                let is_done = is_good[at as usize];
+                let Some((_, place, to)) = next(at).get(*nth).copied().filter(|_| !is_done) else {
+                    is_good[at as usize] = true;
+                    on_path[at as usize] = false;
                     path.pop();
                     continue;
                 };
                 *nth += 1;
-                if on_path[to] {
+                if on_path[to as usize] {
                     let from = path.iter().position(|(at, _)| *at == to).unwrap_or(0);
                     let circle = &path[from..];
-                    let places = circle.iter().map(|(at, nth)| next[*at][nth - 1].1);
+                    let places = circle.iter().map(|(at, nth)| next(*at)[nth - 1].1);
                     let last = places.max().unwrap_or(place);
                     return Err(error(last, self.circle(circle)));
                 }
-                if !is_good[to] {
-                    on_path[to] = true;
+                if !is_good[to as usize] {
+                    on_path[to as usize] = true;
                     path.push((to, 0));
                 }
             }
@@ -193,9 +205,9 @@ impl Names {
         Ok(())
     }
 
-    fn circle(&self, path: &[(usize, usize)]) -> String {
+    fn circle(&self, path: &[(u32, usize)]) -> String {
         const SHOWN: usize = 5;
-        let name = |at: usize| format!("'{}'", self.all[path[at % path.len()].0].text);
+        let name = |at: usize| format!("'{}'", self.name(path[at % path.len()].0).text);
         let mut names: Vec<_> = (0..=path.len()).map(name).collect();
         if names.len() > SHOWN {
             let (cut, last) = (names.len() - SHOWN, names.len() - 1);

@@ -7,7 +7,7 @@
 //! and nothing here is called.
 
 use std::collections::btree_map::Entry;
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, HashMap};
 
 use memchr::memmem::find;
 
@@ -85,17 +85,24 @@ impl<'a> BlockedLine<'a> {
     }
 }
 
-/// The tasks that others may wait for: those that have not finished.
+/// The tasks that others may wait for: those that have not finished. Each of a million may have
+/// a name, and wait for another.
 #[derive(Default)]
 struct Unfinished {
-    /// By name: those that have not ended, and those that failed.
-    named: HashMap<String, [Vec<TaskId>; 2]>,
-    /// The same by stage.
+    named: HashMap<Box<str>, Named>,
+    /// By stage: those that have not ended, and those that failed.
     staged: BTreeMap<u32, [Vec<TaskId>; 2]>,
-    /// The last stage of the tasks of a name.
-    stages: HashMap<String, u32>,
-    /// The texts of what was asked for before.
+    /// The texts of what many tasks were.
     known: HashMap<WaitsFor, Option<(String, String)>>,
+}
+
+/// The tasks of a name.
+#[derive(Default)]
+struct Named {
+    /// Each with whether it has ended.
+    tasks: Vec<(TaskId, bool)>,
+    /// The last of their stages.
+    stage: u32,
 }
 
 /// For what a task waits, by its attributes.
@@ -110,6 +117,9 @@ const OPEN: usize = 0;
 const ENDED: usize = 1;
 
 impl Unfinished {
+    /// The text of so many tasks is made again rather than kept.
+    const FEW: usize = 16;
+
     /// Takes in a task. Those that wait come in the order of their ids.
     fn add(&mut self, id: TaskId, line: &[u8], place: usize) {
         let text = split(line).1.unwrap_or_default();
@@ -124,49 +134,43 @@ impl Unfinished {
         // A task that was added has no stage. If it waits for one behind a barrier it is behind
         // that, too: else the two would wait for each other.
         let named = said.after.iter().chain(&said.after_any);
-        let stages = named.filter_map(|name| self.stages.get(name).copied());
+        let stages = named.filter_map(|name| Some(self.named.get(&**name)?.stage));
         let stage = stages.fold(said.stage.number, u32::max);
         if let Some(name) = said.name {
-            let of_name = self.stages.entry(name.clone()).or_default();
-            *of_name = stage.max(*of_name);
-            self.named.entry(name).or_default()[place].push(id);
+            let known = self.named.entry(name.into()).or_insert_with(|| Named {
+                tasks: Vec::with_capacity(1),
+                stage,
+            });
+            known.stage = stage.max(known.stage);
+            known.tasks.push((id, place == ENDED));
         }
         self.staged.entry(stage).or_default()[place].push(id);
     }
 
     /// The tasks that have to finish before this one, and those that have to end; `None` when
     /// it waits for none.
-    fn before(&mut self, attributes: &Attributes) -> Option<(String, String)> {
+    fn before(&mut self, attributes: Attributes) -> Option<(String, String)> {
         let key = WaitsFor {
-            after: attributes.after.clone(),
-            any: attributes.after_any.clone(),
+            after: attributes.after,
+            any: attributes.after_any,
             stage: (attributes.stage.number, attributes.stage.ok),
         };
         if let Some(known) = self.known.get(&key) {
             return known.clone();
         }
-        let (mut after, mut any) = (BTreeSet::new(), BTreeSet::new());
-        for name in &key.after {
-            after.extend(self.named.get(name).into_iter().flatten().flatten());
-        }
-        for name in &key.any {
-            any.extend(
-                self.named
-                    .get(name)
-                    .map(|tasks| &tasks[OPEN])
-                    .into_iter()
-                    .flatten(),
-            );
-        }
+        let of = |name: &String| {
+            let named = self.named.get(&**name).into_iter();
+            named.flat_map(|named| named.tasks.iter().copied())
+        };
+        let mut after: Vec<TaskId> = key.after.iter().flat_map(of).map(|(id, _)| id).collect();
+        let open = key.any.iter().flat_map(of).filter(|(_, ended)| !ended);
+        let mut any: Vec<TaskId> = open.map(|(id, _)| id).collect();
         let (number, ok) = key.stage;
         // Those of earlier stages come before these.
         let mut earlier = self.staged.range(..number).rev();
-        any.extend(
-            earlier
-                .find(|(_, tasks)| !tasks[OPEN].is_empty())
-                .iter()
-                .flat_map(|(_, tasks)| &tasks[OPEN]),
-        );
+        if let Some((_, [open, _])) = earlier.find(|(_, [open, _])| !open.is_empty()) {
+            any.extend(open);
+        }
         if ok
             && let Some(tasks) = number
                 .checked_sub(1)
@@ -174,17 +178,21 @@ impl Unfinished {
         {
             after.extend(tasks.iter().flatten());
         }
-        let text = |ids: BTreeSet<&TaskId>| {
-            let ids: Ids = ids.into_iter().copied().collect();
+        let all = after.len() + any.len();
+        let text = |mut ids: Vec<TaskId>| {
+            ids.sort_unstable();
+            ids.dedup();
+            let ids: Ids = ids.into_iter().collect();
             if ids.is_empty() {
                 "-".to_owned()
             } else {
                 ids.to_string()
             }
         };
-        let waits = !after.is_empty() || !any.is_empty();
-        let found = waits.then(|| (text(after), text(any)));
-        self.known.insert(key, found.clone());
+        let found = (all > 0).then(|| (text(after), text(any)));
+        if all > Self::FEW {
+            self.known.insert(key, found.clone());
+        }
         found
     }
 }
@@ -241,7 +249,7 @@ impl Txn<'_> {
                 return Ok(());
             };
             let waits = unfinished.as_mut().filter(|_| may_wait_for_others(line));
-            if let Some((after, any)) = waits.and_then(|all| all.before(&attributes(line))) {
+            if let Some((after, any)) = waits.and_then(|all| all.before(attributes(line))) {
                 let text = [format!("{id} {after} {any} ").as_bytes(), line, b"\n"].concat();
                 let file = match &mut new.blocked {
                     Some(file) => file,
