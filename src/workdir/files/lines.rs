@@ -23,6 +23,8 @@ pub struct Lines<'a> {
     next: usize,
     base: u64,
     end: u64,
+    /// How much is read at once, at least.
+    piece: usize,
 }
 
 impl<'a> Lines<'a> {
@@ -34,7 +36,15 @@ impl<'a> Lines<'a> {
             next: 0,
             base: from,
             end: to,
+            piece: 64 << 10,
         }
+    }
+
+    /// The same, read in pieces of one part of so many.
+    #[must_use]
+    pub fn in_parts(self, parts: usize) -> Self {
+        let piece = (self.piece / parts.max(1)).max(4 << 10);
+        Self { piece, ..self }
     }
 
     /// Where the next line begins.
@@ -68,14 +78,14 @@ impl<'a> Lines<'a> {
         }
     }
 
-    /// Reads on: 64 KiB, and more the longer the line.
+    /// Reads on: a piece, and more the longer the line.
     fn fill(&mut self) -> std::io::Result<bool> {
         self.buffer.drain(..self.next);
         self.base += self.next as u64;
         self.next = 0;
         let have = self.buffer.len();
         let at = self.base + have as u64;
-        let want = (64 << 10).max(have) as u64;
+        let want = self.piece.max(have) as u64;
         let want = usize::try_from(want.min(self.end.saturating_sub(at))).unwrap_or(0);
         self.buffer.resize(have + want, 0);
         let read = read_full(self.file, &mut self.buffer[have..], at)?;

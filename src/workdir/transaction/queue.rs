@@ -142,7 +142,7 @@ impl Txn<'_> {
         }
         let mut queues = Vec::with_capacity(classes.len());
         for (&class, file) in classes.iter().zip(&files) {
-            queues.push(self.begin_claim(class, &**file)?);
+            queues.push(self.begin_claim(class, &**file, classes.len())?);
         }
         while (tasks.len() as u64) < wanted.most
             && let Some(nth) = next_of(&mut queues).context("read", TOPROCESS)?
@@ -162,9 +162,10 @@ impl Txn<'_> {
         Ok(())
     }
 
-    fn begin_claim<'f>(&self, class: usize, file: &'f dyn File) -> Result<Claimed<'f>> {
+    /// Begins with one of so many queues, which together are read as much as one alone.
+    fn begin_claim<'f>(&self, class: usize, file: &'f dyn File, of: usize) -> Result<Claimed<'f>> {
         let (name, queue) = (layout::queue(class), &self.state.queues[class]);
-        let mut lines = Lines::new(file, queue.cursor, queue.len);
+        let mut lines = Lines::new(file, queue.cursor, queue.len).in_parts(of);
         self.check_head(&name, lines.head().context("read", &name)?)?;
         Ok(Claimed {
             class,
