@@ -16,14 +16,16 @@ use serde_json::{Value, json};
 
 use super::handler::Maker;
 use super::node_setup::{Node, task_variables};
-use super::options::{Options, TaskList};
+use super::options::{Options, Order, TaskList};
 use super::placement::Placement;
 use super::prepare::counted;
 use super::source::Source;
-use super::start::judging;
+use super::start::{check_order, judging};
 use super::start_error::StartError;
 use super::wrapping::Wrapping;
+use crate::history::is_workdir;
 use crate::history::run::Run;
+use crate::history::run_times::RunTimes;
 use crate::model::attributes::{Attributes, split};
 use crate::model::class::Class;
 use crate::model::escape::{clip, escape};
@@ -133,6 +135,7 @@ pub fn check(options: &Options) -> Result<Check, StartError> {
     notes.extend(checker.notes());
     notes.extend(remarks);
     notes.extend(in_workdir(&options.workdir));
+    notes.extend(longest_first(options)?);
     let opening = node.opening(options, counted(tasks, "task", "tasks"));
     let placement = Placement::of(node, options);
     let would_hold = placement.would_hold();
@@ -151,6 +154,31 @@ pub fn check(options: &Options) -> Result<Check, StartError> {
         groups,
         faults: checker.faults,
     })
+}
+
+/// What `--order longest-first` would go by.
+fn longest_first(options: &Options) -> Result<Option<String>, StartError> {
+    let Order::LongestFirst(records) = &options.order else {
+        return Ok(None);
+    };
+    check_order(options)?;
+    let path = records.as_ref().unwrap_or(&options.workdir);
+    let known = if is_workdir(path) {
+        let times = RunTimes::read(path);
+        let times = times.map_err(|error| StartError::System("read run times", error))?;
+        times.count()
+    } else {
+        0
+    };
+    Ok(Some(match known {
+        0 => "--order longest-first: no run time is known, so the order stays".to_owned(),
+        n => format!(
+            "--order longest-first: of one priority the longest task comes first, by the run \
+             times of {} in {}; the order shown here is that of the list",
+            counted(n as u64, "command", "commands"),
+            path.display()
+        ),
+    }))
 }
 
 /// The command line by which a farm would execute this task of the list, or why it cannot;

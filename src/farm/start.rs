@@ -166,7 +166,7 @@ pub(super) fn judging(dialect: Dialect, runners: &Arc<Runners>) -> Dialect {
 }
 
 /// Refuses run times that are not there, before anything is made.
-fn check_order(options: &Options) -> Result<(), StartError> {
+pub(super) fn check_order(options: &Options) -> Result<(), StartError> {
     match &options.order {
         // Where it was started from elsewhere, that is where the order was made.
         Order::LongestFirst(Some(workdir)) if options.hosted.is_none() && !is_workdir(workdir) => {

@@ -162,6 +162,11 @@ fn the_longest_come_first_by_the_records_of_the_run_itself() {
     let wrong = farm.farm("--order longest-first=nowhere").run().exits(2);
     wrong.says(&["nowhere is not a workdir: name that of an earlier run"]);
     farm.farm("--order longest").run().exits(2);
+    let check = || {
+        let line = "check tasks.txt --workdir w --order longest-first";
+        farm.pytf(line.split(' ')).run().leaves(0)
+    };
+    check().says(&["--order longest-first: no run time is known, so the order stays"]);
     assert!(!farm.path("w").exists(), "nothing was made");
     let first = farm.farm("--proc 1 --order longest-first").start();
     gate.comers(1);
@@ -179,4 +184,5 @@ fn the_longest_come_first_by_the_records_of_the_run_itself() {
     let again = again.wait().exits(0);
     again.says(&["the run times of 2 commands are known"]);
     assert_eq!(farm.ids("finished"), [0, 1]);
+    check().says(&["comes first, by the run times of 2 commands in w"]);
 }
