@@ -19,6 +19,7 @@ use super::suspension::Suspension;
 use super::walltime::Endgame;
 use crate::host::process::{StopReason, end_orphans, stop_self};
 use crate::host::signals::SUSPENDS;
+use crate::model::dialects::as_written;
 use crate::model::durations;
 use crate::model::escape::{clip, escape};
 use crate::model::farmer::{self, Action, Cause, Lifecycle, Phase};
@@ -566,7 +567,7 @@ impl Supervisor<'_> {
             "pytf: task {}{attempt}: {}{again}{log}: {}",
             failure.id,
             failure.outcome,
-            escape(&failure.line)
+            escape(as_written(&failure.line))
         );
         self.progress.failure(self.shared.clock.now(), &text);
     }

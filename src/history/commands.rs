@@ -11,6 +11,7 @@ use std::path::Path;
 
 use super::open_if_any;
 use crate::model::attributes::split;
+use crate::model::dialects::as_written;
 use crate::model::escape::{clip, escape};
 use crate::model::task::{TaskId, parse_line};
 use crate::workdir::layout::TASKS;
@@ -113,10 +114,10 @@ impl Commands {
         Ok(place.as_ref().and_then(|block| block.get(id)))
     }
 
-    /// The same, fit to be printed and cut to `most` characters.
+    /// The same as the user wrote it, fit to be printed and cut to `most` characters.
     pub fn text(&mut self, id: TaskId, most: usize) -> io::Result<Option<String>> {
         let command = self.get(id)?;
-        Ok(command.map(|command| clip(&escape(command), most)))
+        Ok(command.map(|command| clip(&escape(as_written(command)), most)))
     }
 }
 

@@ -12,6 +12,7 @@ use std::time::Duration;
 use console::measure_text_width;
 
 use super::style::{OutputStyle, Paint};
+use crate::model::dialects::as_written;
 use crate::model::durations;
 use crate::model::escape::escape;
 use crate::model::figures::grouped;
@@ -338,7 +339,8 @@ impl Failure {
         };
         let outcome = self.outcome.to_string();
         let taken = measure_text_width(&head) + measure_text_width(&outcome) + 4;
-        let command = style.clip(&escape(&self.command), style.width.saturating_sub(taken));
+        let command = escape(as_written(&self.command));
+        let command = style.clip(&command, style.width.saturating_sub(taken));
         let _ = writeln!(
             out,
             "\n{}  {}  {command}",

@@ -22,6 +22,22 @@ fn assert_before(order: &[String], first: &[&str], then: &[&str]) {
     );
 }
 
+/// Not the variables of the tool, which stand before each command.
+#[test]
+fn views_show_the_commands_of_another_tool_as_they_were_written() {
+    let farm = Farm::of("#DISBATCH SUFFIX  --seed 1\nfalse --first\n");
+    let done = farm.farm("--proc 1").run().exits(1);
+    let status = farm.pytf(["status", "w"]).run().leaves(0);
+    let failed = farm.pytf(["status", "w", "--failed"]).run().leaves(0);
+    for done in [done, status, failed] {
+        let done = done.says(&["false --first --seed 1"]);
+        let said = done.stderr.clone() + &String::from_utf8_lossy(&done.stdout);
+        assert!(!said.contains("DISBATCH_TASKID"), "{said}");
+    }
+    let whole = farm.pytf(["status", "w", "--task", "0"]).run();
+    whole.says(&["export DISBATCH_TASKID="]);
+}
+
 #[test]
 fn a_list_of_disbatch_is_followed_resumed_and_converted() {
     let list = "#DISBATCH PREFIX ( echo \n#DISBATCH SUFFIX  ) >> out.$DISBATCH_TASKID_ZP\n\

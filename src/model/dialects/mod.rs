@@ -47,3 +47,24 @@ pub fn translate(tool: Tool, list: &List<'_>) -> Result<Translation> {
     }
     Ok(out.done())
 }
+
+/// The command as the user wrote it, without the variables of its tool that a translation put
+/// before it.
+pub fn as_written(command: &[u8]) -> &[u8] {
+    const BEGINNINGS: [&[u8]; 2] = [b"export DISBATCH_TASKID=", b"export SWARM_COMM_ID="];
+    if !BEGINNINGS.iter().any(|begin| command.starts_with(begin)) {
+        return command;
+    }
+    let mut quote = None;
+    let mut bytes = command.iter().enumerate();
+    while let Some((at, &byte)) = bytes.next() {
+        match (quote, byte) {
+            (None, b';') => return command[at + 1..].trim_ascii_start(),
+            (None, b'\'' | b'"') => quote = Some(byte),
+            (Some(open), byte) if byte == open => quote = None,
+            (None | Some(b'"'), b'\\') => drop(bytes.next()),
+            _ => {}
+        }
+    }
+    command
+}

@@ -210,3 +210,25 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn commands_are_shown_without_the_variables_of_their_tool() {
+    for (command, shown) in [
+        (
+            "export DISBATCH_TASKID=1 A='x; y'\\''z; ' B=\"\\\"; \" C=$(a); b; c",
+            "b; c",
+        ),
+        (
+            "export SWARM_COMM_ID=1;  module load x; b",
+            "module load x; b",
+        ),
+        ("export A=1; b", "export A=1; b"),
+        ("export DISBATCH_TASKID=1", "export DISBATCH_TASKID=1"),
+    ] {
+        assert_eq!(
+            as_written(command.as_bytes()),
+            shown.as_bytes(),
+            "{command}"
+        );
+    }
+}

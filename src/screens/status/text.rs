@@ -13,6 +13,7 @@ use crate::history::run::gpus::{Gpu, Gpus, load_with_tasks};
 use crate::history::run::nodes::{Node, nodes};
 use crate::history::run::{FarmerState, Run};
 use crate::history::waiting::{WaitingClass, waiting_classes};
+use crate::model::dialects::as_written;
 use crate::model::durations;
 use crate::model::escape::escape;
 use crate::model::figures::{grouped, micros, share, show_kib};
@@ -344,7 +345,7 @@ impl Screen<'_> {
                 line += &format!(", pid {pid}");
             }
             if let Some(command) = commands.get(TaskId(*id))? {
-                line += &format!(": {}", escape(command));
+                line += &format!(": {}", escape(as_written(command)));
             }
             self.line(&line);
         }
@@ -419,7 +420,7 @@ impl Screen<'_> {
             line += &format!(" [{}]", escape(names.as_bytes()));
         }
         if let Some(command) = commands.get(TaskId(id))? {
-            line += &format!(": {}", escape(command));
+            line += &format!(": {}", escape(as_written(command)));
         }
         self.line(&line);
         Ok(())
