@@ -26,6 +26,7 @@ use pytf::workdir::folder::{current_folder, is_same_folder};
 use pytf::workdir::resume::{ListFailure, ListFile};
 use pytf::workdir::state::State;
 
+use crate::defined::UnknownRunner;
 use crate::say;
 use crate::steer::Outside;
 
@@ -36,7 +37,8 @@ const LIST_PAUSE: Duration = Duration::from_millis(300);
 /// Adds the tasks; prints their ids.
 pub(crate) fn add(args: &Add) -> Result<RunExit, StartError> {
     // Before anything is made: a workdir of a wrong list would be of no use.
-    let tasks = read(args)?;
+    let unknown = UnknownRunner::default();
+    let tasks = read(args, &unknown)?;
     let is_new = !args.workdir.exists();
     let mut outside = Outside::create(&args.workdir, "add")?;
     let here = current_folder();
@@ -50,6 +52,7 @@ pub(crate) fn add(args: &Add) -> Result<RunExit, StartError> {
     for message in tasks.remarks.messages() {
         warn(&message);
     }
+    unknown.warn();
     if let (Some(first), Some(here)) = (&state.folder, &here)
         && !is_same_folder(first, here)
     {
@@ -62,10 +65,10 @@ pub(crate) fn add(args: &Add) -> Result<RunExit, StartError> {
     Ok(say(&format!("{ids}\n")))
 }
 
-fn read(args: &Add) -> Result<NewTasks, ListFailure> {
+fn read(args: &Add, unknown: &UnknownRunner) -> Result<NewTasks, ListFailure> {
     let dialect = Dialect::of(args.plain, std::env::vars_os().map(|(name, _)| name));
     let said = args.said.attributes().map_err(ListFailure::Refused)?;
-    let dialect = dialect.of_added().with(said);
+    let dialect = unknown.looked_for(dialect.of_added().with(said));
     let handler = Handler::named(&args.tasklist).unwrap_or_default();
     match args.source() {
         NewTasksFrom::Stdin => of_stream(io::stdin(), "standard input", &dialect, handler),

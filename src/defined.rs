@@ -1,15 +1,57 @@
 //! `pytf runners` and `pytf handlers`: what is ready to use, and what INI files define.
 
 use std::path::PathBuf;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use pytf::definitions::{Definition, Places, What};
 use pytf::exit::RunExit;
+use pytf::model::attributes::Attributes;
 use pytf::model::escape::escape;
 use pytf::model::tasklist::handlers::HANDLERS;
+use pytf::model::tasklist::{Dialect, RunnerCheck};
+use pytf::runner::chosen::names_known;
 use pytf::runner::ready::{self, READY};
 use pytf::ui::progress::warn;
 
 use crate::say;
+
+/// Why a task names a runner of which nothing is known here.
+#[derive(Clone, Default)]
+pub(crate) struct UnknownRunner(Arc<Mutex<Option<String>>>);
+
+impl UnknownRunner {
+    /// The dialect that looks for the runners of tasks. It refuses none: farmers may be given
+    /// other files.
+    pub(crate) fn looked_for(&self, dialect: Dialect) -> Dialect {
+        let files: Vec<PathBuf> = std::env::var_os("PYTF_CONFIG")
+            .map(PathBuf::from)
+            .into_iter()
+            .collect();
+        let known = names_known(Places::of(|name| std::env::var_os(name), &files));
+        let found = self.0.clone();
+        let check = move |attributes: &Attributes| {
+            if let Err(why) = known(attributes) {
+                let mut found = found.lock().unwrap_or_else(PoisonError::into_inner);
+                found.get_or_insert(why);
+            }
+            Ok(())
+        };
+        Dialect {
+            runners: Some(RunnerCheck::new(check)),
+            ..dialect
+        }
+    }
+
+    /// Warns of it.
+    pub(crate) fn warn(&self) {
+        let found = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(why) = &*found {
+            warn(&format!(
+                "a task cannot run if its farmers know no more than this: {why}"
+            ));
+        }
+    }
+}
 
 /// Lists them.
 pub(crate) fn list(what: What, files: &[PathBuf]) -> RunExit {

@@ -26,6 +26,7 @@ use pytf::workdir::edit::{Edited, Line, edit as edit_waiting, tasks, waiting_tas
 use pytf::workdir::error::Error;
 use pytf::workdir::state::State;
 
+use crate::defined::UnknownRunner;
 use crate::steer::{Outside, this_user};
 use crate::{say, sorted};
 
@@ -42,12 +43,15 @@ pub(crate) fn edit(args: &Edit) -> Result<RunExit, StartError> {
     })?;
     let dialect = Dialect::of(args.plain, std::env::vars_os().map(|(name, _)| name));
     loop {
+        let unknown = UnknownRunner::default();
+        let dialect = unknown.looked_for(dialect.clone());
         let text = file.edited().map_err(refused)?;
         if text == file.text {
             return Ok(say("not edited: nothing was changed\n"));
         }
         match parse(&text, &before, &dialect) {
             Ok(after) => {
+                unknown.warn();
                 let after: Vec<_> = after.iter().map(NewLine::as_line).collect();
                 return apply(&mut outside, &before, &after);
             }

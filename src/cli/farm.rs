@@ -248,7 +248,8 @@ pub struct FarmArgs {
     ///
     /// After each further failure of the task twice as long, at most a minute, or this time if it
     /// is longer. The task takes no slot meanwhile. Forms: seconds (5), units (5s, 1m30s), or
-    /// Slurm's MM:SS. With 0 it is tried again at once.
+    /// Slurm's MM:SS. A failure is judged after 1.5 seconds, since a signal that stops the farm may
+    /// be its cause: the task waits that long at least.
     #[arg(long, env = "PYTF_RETRY_DELAY", value_name = "TIME", value_parser = durations::parse,
           default_value = "1s", help_heading = TIME)]
     pub retry_delay: Duration,

@@ -202,7 +202,8 @@ impl Plan {
         if names_gpus || share.allocation.job.is_none() {
             if is_given(share.lookup) && share.allocation.job.is_some() {
                 self.remarks.push(
-                    "this job has GPUs, which all tasks see: --gpus-per-task 1 gives each its own"
+                    "this job has GPUs, which tasks without gpus= all see: --gpus-per-task 1 gives \
+                     each its own"
                         .to_owned(),
                 );
             }

@@ -88,6 +88,19 @@ impl Runners {
     }
 }
 
+/// Says why a task names a runner that there is not, where the runner of the farm is unknown.
+pub fn names_known(places: Places) -> impl Fn(&Attributes) -> Result<(), String> {
+    let runners = Runners {
+        of_farm: None,
+        places,
+        of_tasks: Mutex::default(),
+    };
+    move |attributes| match &attributes.runner {
+        Some(name) => runners.named(name).map(drop),
+        None => Ok(()),
+    }
+}
+
 /// The runner of this name; none is the default one.
 fn find(
     name: &str,

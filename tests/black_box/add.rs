@@ -33,6 +33,18 @@ fn add<'f>(farm: &'f Farm, words: &str) -> Done<'f> {
     farm.pytf(args).run().leaves(0)
 }
 
+/// Farmers may know a runner that is unknown where the task is added.
+#[test]
+fn a_runner_that_is_unknown_here_is_warned_of() {
+    let farm = Farm::of(list("a"));
+    farm.farm("").run().exits(0);
+    let done = fed(&farm, "-", "true #PYTF runner=srn\n").leaves(0);
+    let done = done.says(&["cannot run if its farmers know no more than this", "'srn'"]);
+    assert_eq!(done.stdout, b"1\n");
+    let known = fed(&farm, "-", "true #PYTF runner=srun\n").leaves(0);
+    assert!(!known.stderr.contains("cannot run"), "{}", known.stderr);
+}
+
 /// What a program reads: one word, whatever is said beside it.
 #[test]
 fn the_ids_are_on_standard_output_and_nothing_else() {

@@ -354,6 +354,11 @@ fn ready_runners_give_the_documented_arguments() {
             farm.text(format!("{runner}.w/failed")),
             "1 false #PYTF runner=shell\n"
         );
+        for (task, named) in [("0", runner), ("1", "shell")] {
+            let workdir = format!("{runner}.w");
+            let shown = farm.pytf(["status", &*workdir, "--task", task]).run();
+            shown.says(&[&format!(", runner {named}\n")]);
+        }
     }
 }
 

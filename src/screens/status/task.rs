@@ -19,7 +19,7 @@ use crate::history::{lines, open_if_any};
 use crate::model::attributes::Attributes;
 use crate::model::class::Class;
 use crate::model::durations;
-use crate::model::escape::escape;
+use crate::model::escape::{clip, escape};
 use crate::model::figures::{grouped, micros, show_kib};
 use crate::model::outcome::Outcome;
 use crate::model::record::{Leased, LogAt, Reserved};
@@ -56,6 +56,8 @@ struct TaskAttempt {
     /// Its node and its farmer, fit to be printed.
     host: String,
     farmer: String,
+    /// The task's own runner, else that of its farmer unless it is the default one.
+    runner: Option<String>,
     /// How long it ran so far, where its end is not recorded; then the outcome is that it
     /// is lost if its farmer is over.
     attempt: Attempt,
@@ -74,9 +76,12 @@ struct TaskAttempt {
 /// A task by its id; `None` when there is no such task.
 pub(super) fn of(run: &Run, id: TaskId) -> io::Result<Option<Task>> {
     let mut commands = Commands::open(&run.workdir)?;
-    let command = commands.text(id, COMMAND)?;
+    let command = commands.get(id)?;
+    let command = command.map(|command| clip(&escape(command), COMMAND));
     let attributes = commands.attributes(id)?.unwrap_or_default().to_vec();
-    let attempts = task_attempts(run, id)?;
+    // A line that cannot be read is one of a later version, and runs as it is.
+    let said = Attributes::parse(&attributes).unwrap_or_default();
+    let attempts = task_attempts(run, id, said.runner.as_ref())?;
     let file = place(&run.workdir, id)?;
     if command.is_none() && attempts.is_empty() && file.is_none() {
         return Ok(None);
@@ -105,8 +110,6 @@ pub(super) fn of(run: &Run, id: TaskId) -> io::Result<Option<Task>> {
         ),
         (_, Some(why)) => ("blocked", why),
         _ => {
-            // A line that cannot be read is one of a later version, and runs as it is.
-            let said = Attributes::parse(&attributes).unwrap_or_default();
             let class = Class::of(&said, next_attempt);
             match why_it_waits(run, id, &class)? {
                 Some(why) => ("waiting", why),
@@ -143,7 +146,11 @@ pub(super) fn of(run: &Run, id: TaskId) -> io::Result<Option<Task>> {
     }))
 }
 
-fn task_attempts(run: &Run, id: TaskId) -> io::Result<BTreeMap<u32, TaskAttempt>> {
+fn task_attempts(
+    run: &Run,
+    id: TaskId,
+    runner: Option<&String>,
+) -> io::Result<BTreeMap<u32, TaskAttempt>> {
     let faults = run.faults();
     let journals = run.farmers.iter().map(|farmer| &farmer.journal);
     let with_state = |(number, recorded): (u32, Recorded)| {
@@ -171,6 +178,7 @@ fn task_attempts(run: &Run, id: TaskId) -> io::Result<BTreeMap<u32, TaskAttempt>
         let attempt = TaskAttempt {
             host: escape(host.as_bytes()),
             farmer: escape(journal.header.farmer.as_bytes()),
+            runner: runner.or(journal.header.runner.as_ref()).cloned(),
             is_nodes: attempt.outcome.as_ref().is_some_and(Outcome::is_failure)
                 && faults.is_nodes(id.0, host),
             attempt,
@@ -357,7 +365,10 @@ impl TaskAttempt {
             ""
         };
         let (host, slot, farmer) = (&self.host, attempt.slot, &self.farmer);
-        let place = format!("node {host}, slot {slot}{pid}, farmer {farmer}{fault}");
+        let runner = self.runner.as_ref().map_or_else(String::new, |runner| {
+            format!(", runner {}", escape(runner.as_bytes()))
+        });
+        let place = format!("node {host}, slot {slot}{pid}, farmer {farmer}{runner}{fault}");
         push(out, style, "    ", &place);
         if let Some(lease) = &attempt.lease {
             push(out, style, "    ", &words_of(lease));
@@ -403,6 +414,7 @@ impl TaskAttempt {
         json["words"] = self.words().into();
         json["skipped"] = self.skipped.clone().into();
         json["dir"] = self.dir.clone().into();
+        json["runner"] = self.runner.clone().into();
         json["fault"] = self.is_nodes.then_some("node").into();
         json["pid"] = (attempt.pid > 0).then_some(attempt.pid).into();
         json
