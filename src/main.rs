@@ -1,6 +1,7 @@
 //! argv → command → exit status.
 
 mod add;
+mod combine;
 mod completions;
 mod convert;
 mod defined;
@@ -120,6 +121,7 @@ fn run(mut command: Command) -> RunExit {
         Command::Log(args) => log(&args),
         Command::Retry(args) => reported(retry_failed(&args), &args.workdir),
         Command::Convert(args) => reported(convert::convert(&args), Path::new("")),
+        Command::Combine(args) => combine::combine(&args),
         Command::Add(args) => reported(add::add(&args), &args.workdir),
         Command::Pause(args) => ordered(Ok(Order::Pause { stop: args.stop }), &args.workdir),
         Command::Resume(args) => ordered(Ok(Order::Resume), &args.workdir),

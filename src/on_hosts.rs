@@ -13,7 +13,7 @@ use pytf::farm::options::{Hosted, Options, Piped};
 use pytf::farm::start;
 use pytf::farm::start_error::StartError;
 use pytf::history::run::Run as Record;
-use pytf::hosts::{Run, control, host_side, run as run_on};
+use pytf::hosts::{Files, Run, control, host_side, run as run_on};
 use pytf::model::hosts::{self, BadHosts, Host};
 use pytf::model::logs::LogMode;
 use pytf::ui::progress::warn;
@@ -24,11 +24,12 @@ use pytf::workdir::mechanism::Mechanism;
 use crate::options;
 
 /// Options that are for the process that starts the others.
-const OURS: [&str; 2] = ["--hosts", "--ssh-option"];
+const OURS: [&str; 3] = ["--hosts", "--ssh-option", "--copy-in"];
 /// Their variables, and those that each host has its own value of.
-const NOT_PASSED_ON: [&str; 4] = [
+const NOT_PASSED_ON: [&str; 5] = [
     "PYTF_HOSTS",
     "PYTF_SSH_OPTION",
+    "PYTF_COPY_IN",
     "PYTF_WORKDIR",
     "PYTF_LABEL",
 ];
@@ -43,6 +44,13 @@ pub(crate) fn run(named: &str, tasks: Tasks, workdir: PathBuf, args: FarmArgs) -
         }
     };
     let (ssh_options, labels) = (args.ssh_option.clone(), args.label.clone());
+    let copy_in = args.copy_in.clone();
+    let of_hosts = hosts.iter().flat_map(|host| &host.copy_in);
+    let copied = copy_in.iter().chain(of_hosts).cloned().collect();
+    if let Some(why) = Files::new(copied, &workdir, true).fault() {
+        warn(&format!("--copy-in: {why}"));
+        return RunExit::Usage;
+    }
     let options = options::farm(tasks, workdir, args);
     for text in &options.ignored {
         warn(text);
@@ -59,6 +67,7 @@ pub(crate) fn run(named: &str, tasks: Tasks, workdir: PathBuf, args: FarmArgs) -
             args,
             variables: variables(),
             labels,
+            copy_in,
             must_share: options.on_end.is_some().then(|| {
                 "--on-end is run by the process that leaves last: it must see all files".to_owned()
             }),

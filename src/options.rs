@@ -53,6 +53,7 @@ pub(crate) fn farm(tasks: Tasks, workdir: PathBuf, args: FarmArgs) -> Options {
                 cli::KeepTaskDir::Always => KeepTaskDir::Always,
             },
         }),
+        copy_out: args.copy_out,
         shell: args.shell,
         lock: mechanism(args.lock),
         retry: RetryRule {

@@ -19,6 +19,7 @@ use super::values::{Causes, Order, causes, follow, key_value, order, slots, star
 use crate::model::attributes::values;
 use crate::model::durations;
 use crate::model::failure_limit::FailureLimit;
+use crate::model::relative::relative;
 use crate::model::template::Template;
 
 /// The options of the farm, by the groups in which the help shows them.
@@ -77,6 +78,15 @@ pub struct FarmArgs {
     /// For --hosts, and a workdir on another host. It may be given several times. ~/.ssh/config is read, too.
     #[arg(long, env = "PYTF_SSH_OPTION", value_name = "O", help_heading = ADVANCED)]
     pub ssh_option: Vec<String>,
+
+    /// Copy these files and folders to each host
+    ///
+    /// For --hosts: to each host that does not share the workdir, before its first task, under the
+    /// same names. PATHS are below the current folder, separated by commas; . is all of it. Only
+    /// what has changed is copied. See docs/hosts.md.
+    #[arg(long, env = "PYTF_COPY_IN", value_name = "PATHS", value_delimiter = ',',
+          requires = "hosts", value_parser = relative, help_heading = COMMON)]
+    pub copy_in: Vec<String>,
 
     /// Run failed tasks again, too
     ///
@@ -316,6 +326,15 @@ pub struct FarmArgs {
     #[arg(long, env = "PYTF_TASK_DIR", value_name = "DIR", num_args = 0..=1,
           require_equals = true, default_missing_value = TEMPORARY, help_heading = RESOURCES)]
     pub task_dir: Option<PathBuf>,
+
+    /// Keep these files and folders of each task
+    ///
+    /// When a task has ended with exit status 0, they are copied from the folder in which it ran
+    /// to WORKDIR/results/ID. PATHS are relative, separated by commas, and may have * and ?. A task
+    /// without one of them has failed. out= in the list says the same of single tasks.
+    #[arg(long, env = "PYTF_COPY_OUT", value_name = "PATHS", value_delimiter = ',',
+          value_parser = values::path_below, help_heading = RESOURCES)]
+    pub copy_out: Vec<String>,
 
     /// Keep folders of tasks: never, failed, always
     ///

@@ -119,6 +119,7 @@ pub enum Command {
     Retry(Retry),
     Add(Add),
     Convert(Convert),
+    Combine(Combine),
     Pause(Pause),
     Resume(Resume),
     Drain(Drain),
@@ -178,6 +179,7 @@ impl Command {
             | Self::Runners(_)
             | Self::Handlers(_)
             | Self::Convert(_)
+            | Self::Combine(_)
             | Self::Completions(_) => None,
         }
     }
@@ -302,6 +304,20 @@ pub struct Convert {
     #[arg(long, value_name = "NAME", default_value = "pytf", value_parser = ["pytf"],
           hide_possible_values = true)]
     pub to: String,
+}
+
+/// Put the results of all tasks into one folder.
+///
+/// Those of out= and --copy-out, which are in the folder results of the workdir. Files that are the
+/// same in several tasks are there once. Where files of one name differ, also from those in the
+/// folder, they are named, nothing is written, and the exit status is 1.
+#[derive(Clone, Debug, Args)]
+pub struct Combine {
+    /// The folder results of a workdir, or the workdir
+    pub results: PathBuf,
+    /// Where they are put; it is made
+    #[arg(value_name = "DIR")]
+    pub folder: PathBuf,
 }
 
 /// Make a shell complete options, workdirs and ids of failed tasks.

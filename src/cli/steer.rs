@@ -93,6 +93,16 @@ pub struct Said {
     /// Then they are not started.
     #[arg(long, value_name = "FILE")]
     pub creates: Option<String>,
+    /// The files that they need
+    ///
+    /// Relative names, separated by commas.
+    #[arg(long = "in", value_name = "FILES")]
+    pub inputs: Option<String>,
+    /// What they make, to be kept in results/ID
+    ///
+    /// Relative names, separated by commas; they may have * and ?.
+    #[arg(long = "out", value_name = "PATHS")]
+    pub outputs: Option<String>,
 }
 
 impl Said {
@@ -112,6 +122,8 @@ impl Said {
             ("after", &self.after),
             ("after-any", &self.after_any),
             ("creates", &self.creates),
+            ("in", &self.inputs),
+            ("out", &self.outputs),
         ] {
             if let Some(value) = value {
                 let set = Key::of(option).and_then(|key| match &**value {

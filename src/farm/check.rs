@@ -85,6 +85,8 @@ impl Group {
             after: Vec::new(),
             after_any: Vec::new(),
             creates: None,
+            inputs: Vec::new(),
+            outputs: Vec::new(),
             ..attributes
         }
     }

@@ -76,6 +76,8 @@ pub struct Options {
     pub logs: LogMode,
     /// A fresh folder for each attempt; none: tasks run where the farm does.
     pub task_dir: Option<TaskDirOptions>,
+    /// What each task makes that is to be kept: paths below the folder in which it runs.
+    pub copy_out: Vec<String>,
     /// The shell for tasks that need one; none: bash, else sh.
     pub shell: Option<OsString>,
     /// The locking mechanism; none: chosen by the file system.

@@ -21,7 +21,9 @@ use super::ledger::{RETRY_BUSY_FOR, RETRY_IDLE_FOR};
 use super::logs::{LogPermits, OpenLog, SlotLogs, Written};
 use super::message::{Event, FailedAttempt, Report, Stopped};
 use super::queue::Taken;
+use super::results::Results;
 use super::shared::Shared;
+use super::staging::{Staging, Wanted};
 use super::task_dir::TaskDirs;
 use super::task_env::TaskEnv;
 use super::wrapping::Wrapping;
@@ -62,6 +64,10 @@ pub(super) struct Slot {
     pub runner: Runner,
     /// The other runners, and what is known where they make processes.
     pub wrapping: Arc<Wrapping>,
+    /// The files that tasks need and make.
+    pub staging: Arc<Staging>,
+    /// Where what they make goes.
+    pub results: Arc<Results>,
     /// The runner of the current task; none: the default one.
     pub wrapper: Option<Arc<Wrapper>>,
     /// Where its tasks print.
@@ -247,8 +253,10 @@ impl Slot {
         let permits = self.shared.permits.clone();
         let permit = permits.as_deref().map(LogPermits::acquire);
         let log = self.open_log(task)?;
+        let wanted = self.staging.wanted(task);
+        let unknown = unknown.or_else(|| self.staging.prepare(wanted.as_ref()?).err());
         let (start, folder) = match unknown {
-            None => self.start_in_folder(task, &log),
+            None => self.start_in_folder(task, wanted.as_ref(), &log),
             Some(why) => (Started::Cannot { code: 126, why }, None),
         };
         if let Started::Cannot { why, .. } = &start {
@@ -287,6 +295,7 @@ impl Slot {
             Ok(ended) => (self.outcome(&ended), Some(ended.used)),
             Err(code) => (Outcome::NotStarted(code), None),
         };
+        let outcome = self.bring_results(task, wanted.as_ref(), folder.as_deref(), outcome, &log);
         self.explain(&outcome, &log);
         let dirs = self.dirs.as_mut().zip(folder);
         let dir = dirs.and_then(|(dirs, folder)| dirs.end(folder, &outcome));
@@ -301,6 +310,39 @@ impl Slot {
                 .send(Event::TaskFailed(FailedAttempt::of(task, &end)));
         }
         Some((end, is_suspect.then_some(now)))
+    }
+
+    /// Brings what an attempt has made into the workdir, if it has finished. How it ended: it has
+    /// failed without what it was to make.
+    fn bring_results(
+        &self,
+        task: &Task,
+        wanted: Option<&Wanted>,
+        folder: Option<&Path>,
+        outcome: Outcome,
+        log: &Written,
+    ) -> Outcome {
+        let wanted = wanted.filter(|wanted| !wanted.outputs.is_empty());
+        let Some(wanted) = wanted.filter(|_| outcome == Outcome::Exit(0)) else {
+            return outcome;
+        };
+        let folder = folder.unwrap_or(&self.staging.base);
+        match self
+            .results
+            .bring(task, wanted, folder, || !self.is_fenced())
+        {
+            Ok(notes) => {
+                for note in notes {
+                    self.logs.say_to(log, &note);
+                }
+                outcome
+            }
+            Err(why) => {
+                let text = format!("it ended with exit status 0, and has failed: {why}");
+                self.logs.say_to(log, &text);
+                Outcome::NoResult
+            }
+        }
     }
 
     /// Says in the log of a task what its exit status means to its runner.
@@ -489,7 +531,12 @@ impl Slot {
 
     /// Starts the task, in a folder of its own where that is asked for. Without one it is not
     /// started.
-    fn start_in_folder(&mut self, task: &Task, log: &OpenLog) -> (Started, Option<PathBuf>) {
+    fn start_in_folder(
+        &mut self,
+        task: &Task,
+        wanted: Option<&Wanted>,
+        log: &OpenLog,
+    ) -> (Started, Option<PathBuf>) {
         let Some(dirs) = self.dirs.take() else {
             return (self.start(task, log, None), None);
         };
@@ -507,6 +554,10 @@ impl Slot {
             Err(Some(error)) => (cannot(error), None),
             Ok(folder) => {
                 self.env.set_folder(&folder);
+                if let Some(Err(why)) = wanted.map(|wanted| self.staging.link(wanted, &folder)) {
+                    self.dirs = Some(dirs);
+                    return (Started::Cannot { code: 126, why }, Some(folder));
+                }
                 let started = dirs.within(&folder, || self.start(task, log, Some(&folder)));
                 (started.unwrap_or_else(cannot), Some(folder))
             }

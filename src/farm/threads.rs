@@ -28,9 +28,11 @@ use super::prepare::StartContext;
 use super::quarantine::Quarantine;
 use super::queue::{Lease, Queue};
 use super::reserved_threads::{ReservedThread, ReservedThreads, with_more};
+use super::results::Results;
 use super::shared::{CancelledAttempts, Farm, Shared};
 use super::slot::Slot;
 use super::slot_plan::NoPlan;
+use super::staging::Staging;
 use super::start_error::StartError;
 use super::supervisor::{FIRST_SHOW, FarmerEnd, Supervisor};
 use super::suspension::Suspension;
@@ -340,6 +342,22 @@ impl Farm<'_> {
             keeps_open: shared.permits.is_none(),
             send_to: self.options.piped().map(|piped| piped.dir.clone()),
         };
+        let piped = self.options.piped();
+        let staging = Arc::new(Staging {
+            base: std::env::current_dir().unwrap_or_default(),
+            // A machine that has joined by itself has them, or has not.
+            pipe: piped
+                .filter(|_| self.options.hosted.is_some())
+                .map(|piped| piped.dir.clone()),
+            fetching: Mutex::default(),
+            copy_out: self.options.copy_out.clone(),
+        });
+        let results = Arc::new(Results {
+            records: shared.records.clone(),
+            is_piped: piped.is_some(),
+            workdir: self.files.path.to_path_buf(),
+            farmer: farmer.to_owned(),
+        });
         let wrapping = Arc::new(Wrapping::new(node, self.options, &self.files.path));
         let of_mps = protection.mps.as_ref().map(Mps::client_vars);
         for (number, thread) in (0..).zip(threads) {
@@ -355,6 +373,8 @@ impl Farm<'_> {
                 row: protection.guard.row(number),
                 runner: node.runner.clone(),
                 wrapping: wrapping.clone(),
+                staging: staging.clone(),
+                results: results.clone(),
                 wrapper: None,
                 logs: SlotLogs::new(logs.clone(), farmer, number),
                 env,

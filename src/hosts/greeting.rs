@@ -57,6 +57,8 @@ pub(super) struct FarmQuestion {
     pub(super) workdir: String,
     /// A file in the workdir whose content is asked for.
     pub(super) proof: String,
+    /// Whether files are copied into the folder, which is made for them.
+    pub(super) has_copies: bool,
 }
 
 /// What a host answers.
@@ -74,6 +76,8 @@ pub(super) struct Start {
     /// How the workdir is locked, a colon and its path, where the host does not share it: its files
     /// are reached by standard input and output.
     pub(super) pipe: Option<String>,
+    /// Whether files are copied before it is started.
+    pub(super) has_copies: bool,
     /// What its processes call their job.
     pub(super) job: String,
     /// Which of them this is, from 0.

@@ -14,6 +14,7 @@ use serde::de::DeserializeOwned;
 
 use super::control::{ALIVE, ALIVE_EVERY, ANSWER, ORDER, SILENCE_OF_WORKDIR};
 use super::greeting::{Answer, FarmQuestion, LONGEST, MARK, Question, Served, Start, Wanted};
+use super::receive::receive;
 use crate::exit::RunExit;
 use crate::workdir::fs::{PipeServer, read_frame, write_frame};
 use crate::workdir::layout::LOGS;
@@ -54,6 +55,9 @@ fn become_farmer(question: &FarmQuestion, input: &mut File) -> io::Result<io::Er
     say(&Answer { proof, problem })?;
     let start: Start = read_line(input)?;
     let folder = folder.map_err(io::Error::other)?;
+    if start.has_copies {
+        receive(&folder, input, say)?;
+    }
     let program = std::env::current_exe()?;
     let (word, place) = match &start.pipe {
         None => (FARM, &question.workdir),
@@ -121,7 +125,7 @@ fn serve(wanted: &Wanted, mut input: File) -> io::Result<()> {
             }
         }
     })?;
-    PipeServer::new(dir).serve_frames(
+    PipeServer::new(dir, Arc::default()).serve_frames(
         || match frames.recv_timeout(SILENCE_OF_WORKDIR) {
             Ok(frame) => Ok(Some(frame)),
             Err(RecvTimeoutError::Disconnected) => Ok(None),
@@ -147,6 +151,10 @@ fn folder(question: &FarmQuestion) -> Result<PathBuf, String> {
         return Ok(if here.is_dir() { here } else { home() });
     };
     let path = in_home(named);
+    if question.has_copies {
+        // What prevents it is said by what follows.
+        let _ = std::fs::create_dir_all(&path);
+    }
     match std::fs::metadata(&path) {
         Ok(stat) if stat.is_dir() => Ok(path),
         Ok(_) => Err(format!("{named} is not a folder there")),

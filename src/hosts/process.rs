@@ -47,6 +47,8 @@ pub(super) enum Printed {
 pub(super) enum Next {
     /// As lines that it prints.
     Lines,
+    /// As such lines, until another answer.
+    Answer,
     /// As bytes, by this, until it returns.
     Bytes(TakeBytes),
 }
@@ -300,11 +302,12 @@ fn read_out(out: impl Read, to: &Sender<Printed>, next: &Receiver<Next>, input: 
             return false;
         }
         if is_answer {
-            is_greeting = false;
             match next.recv() {
+                Ok(Next::Answer) => return true,
                 Ok(Next::Bytes(all)) => take = Some(all),
                 Ok(Next::Lines) | Err(_) => {}
             }
+            is_greeting = false;
         }
         take.is_none()
     });

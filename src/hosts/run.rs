@@ -14,9 +14,12 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::getpid;
 
 use super::greeting::{FarmQuestion, Start};
+use super::hash::hex;
+use super::inputs::Inputs;
 use super::process::End;
+use super::send::Files;
 use super::session::{self, Errand};
-use super::ssh::{Ssh, hex};
+use super::ssh::Ssh;
 use crate::exit::{RunExit, TABLE};
 use crate::host::signals;
 use crate::model::hosts::Host;
@@ -49,6 +52,8 @@ pub struct Run<'a> {
     pub has_pipes: Arc<AtomicBool>,
     /// Why hosts must share the workdir, where they must.
     pub must_share: Option<String>,
+    /// `--copy-in`: paths below the current folder.
+    pub copy_in: Vec<String>,
     /// Whether only errors are reported.
     pub quiet: bool,
 }
@@ -87,11 +92,12 @@ struct Member {
 pub fn run(run: &Run) -> io::Result<RunExit> {
     let ssh = Ssh::new(run.ssh_options.clone())?;
     let proof = Proof::write(&run.workdir.path)?;
+    let inputs = Arc::new(Inputs::of(&run.workdir.path));
     let errands: Vec<Errand> = run
         .hosts
         .iter()
         .enumerate()
-        .map(|(rank, host)| run.errand(rank, host, &proof))
+        .map(|(rank, host)| run.errand(rank, host, &proof, &inputs))
         .collect::<io::Result<_>>()?;
     let (events, inbox) = unbounded();
     let to_us = events.clone();
@@ -120,13 +126,21 @@ pub fn run(run: &Run) -> io::Result<RunExit> {
 }
 
 impl Run<'_> {
-    fn errand(&self, rank: usize, host: &Host, proof: &Proof) -> io::Result<Errand> {
+    fn errand(
+        &self,
+        rank: usize,
+        host: &Host,
+        proof: &Proof,
+        inputs: &Arc<Inputs>,
+    ) -> io::Result<Errand> {
         let text = |path: &Path| {
             let text = path.to_str().map(str::to_owned);
             text.ok_or_else(|| io::Error::other(format!("{} is not UTF-8", path.display())))
         };
+        let copies = [&self.copy_in[..], &host.copy_in].concat();
         Ok(Errand {
             question: FarmQuestion {
+                has_copies: !copies.is_empty(),
                 folder: host.folder.clone(),
                 here: text(&std::env::current_dir()?)?,
                 workdir: text(&self.workdir.path)?,
@@ -135,8 +149,11 @@ impl Run<'_> {
             workdir: self.workdir.clone(),
             has_pipes: self.has_pipes.clone(),
             must_share: self.must_share.clone(),
+            inputs: inputs.clone(),
+            files: Files::new(copies, &self.workdir.path, self.quiet),
             start: Start {
                 pipe: None,
+                has_copies: false,
                 job: format!("hosts_{}", proof.id),
                 rank,
                 size: self.hosts.len(),

@@ -5,13 +5,17 @@
 use std::io::Write;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use crossbeam_channel::{Receiver, never, select, tick};
 
 use super::contact::reach;
 use super::control::{ALIVE, ALIVE_EVERY, ANSWER, ORDER};
+use super::copies::{Frames, Reply};
 use super::greeting::{Answer, FarmQuestion, Question, Start};
+use super::inputs::Inputs;
 use super::process::{End, LAST_WORDS, Next, Printed, Process, print, write};
+use super::send::{Files, send};
 use super::ssh::Ssh;
 use crate::model::hosts::Host;
 use crate::workdir::fs::{PipeServer, write_frame};
@@ -30,6 +34,10 @@ pub(super) struct Errand {
     pub(super) has_pipes: Arc<AtomicBool>,
     /// Why hosts must share it, where they must.
     pub(super) must_share: Option<String>,
+    /// What tasks read there of our folder, where they do not share it.
+    pub(super) inputs: Arc<Inputs>,
+    /// What is copied to a host that does not share it.
+    pub(super) files: Files,
 }
 
 /// Has a farmer on a host. `signals` are for the farmer; `running` is called when it starts.
@@ -57,10 +65,24 @@ fn farm(
         let (next, pipe) = serve(errand, &process)?;
         (next, Some(pipe))
     };
+    let has_copies = !is_shared && errand.question.has_copies;
     let told = process.tell(&Start {
         pipe,
+        has_copies,
         ..errand.start.clone()
     });
+    if has_copies {
+        match send(&errand.files, |frames| {
+            ask_for(&mut process, signals, frames)
+        })? {
+            Ok(sent) => sent.report(&host.name),
+            Err(why) => {
+                process.kill();
+                let why = format!("files cannot be copied there: {why}");
+                return Err(End::Unusable(why));
+            }
+        }
+    }
     // It has nothing to read before it is told.
     process.go_on(next);
     if told.is_ok() {
@@ -82,7 +104,7 @@ fn serve(errand: &Errand, process: &Process) -> Result<(Next, String), End> {
     let dir = open_dir(&errand.workdir.path, Ownership::AsItIs);
     let dir = dir.map_err(|error| End::Unusable(error.to_string()))?;
     errand.has_pipes.store(true, Ordering::Relaxed);
-    let (server, input) = (PipeServer::new(dir), process.input());
+    let (server, input) = (PipeServer::new(dir, errand.inputs.get()), process.input());
     let name = errand.host.name.clone();
     let next = Next::Bytes(Box::new(move |mut out| {
         let end = server.serve(&mut out, |answer| {
@@ -96,6 +118,37 @@ fn serve(errand: &Errand, process: &Process) -> Result<(Next, String), End> {
     }));
     let pipe = format!("{}:{workdir}", errand.workdir.mechanism);
     Ok((next, pipe))
+}
+
+/// Writes frames, and waits for what the host says to them.
+fn ask_for(
+    process: &mut Process,
+    signals: &Receiver<i32>,
+    frames: Frames<'_>,
+) -> Result<Reply, End> {
+    // What is read after an answer waits for this.
+    process.go_on(Next::Answer);
+    let input = process.input();
+    std::thread::scope(|scope| {
+        // A host that does not read must not keep us from ending it.
+        scope.spawn(|| {
+            let mut frame = |bytes: &[u8]| write(&input, |input| write_frame(input, bytes));
+            // A host that does not take it says why, or has ended.
+            let _ = frames(&mut frame);
+        });
+        let answer = process.answer(signals, Duration::MAX)?;
+        match serde_json::from_str(&answer) {
+            Ok(Reply::Problem(why)) => {
+                process.kill();
+                Ok(Reply::Problem(why))
+            }
+            Ok(reply) => Ok(reply),
+            Err(error) => {
+                process.kill();
+                Err(End::Unusable(format!("its answer is wrong: {error}")))
+            }
+        }
+    })
 }
 
 /// A farmer that runs.

@@ -1,14 +1,12 @@
 //! The command lines by which a host is reached: the user's own `ssh`, and what it runs there.
 
-use std::fmt::Write as _;
 use std::fs::File;
-use std::io::{self, Read};
-use std::path::{Path, PathBuf};
+use std::io;
+use std::path::PathBuf;
 use std::process::Command;
 
-use sha2::{Digest, Sha256};
-
 use super::greeting::{CANNOT, MARK, NONE};
+use super::hash::hash_of;
 use super::host_side::ASK;
 use crate::VERSION;
 use crate::model::hosts::Host;
@@ -27,7 +25,7 @@ impl Ssh {
     /// Reads this program, which hosts may need a copy of.
     pub(super) fn new(options: Vec<String>) -> io::Result<Self> {
         let program = std::env::current_exe()?;
-        let hash = hash_of(&program)?;
+        let hash = hash_of(&mut File::open(&program)?)?;
         Ok(Self {
             options,
             program,
@@ -41,7 +39,7 @@ impl Ssh {
             let mut command = Command::new(&self.program);
             command.arg(ASK);
             // A pytf that a task starts there is not meant.
-            for name in ["PYTF_HOSTS", "PYTF_SSH_OPTION"] {
+            for name in ["PYTF_HOSTS", "PYTF_SSH_OPTION", "PYTF_COPY_IN"] {
                 command.env_remove(name);
             }
             return command;
@@ -138,28 +136,6 @@ impl Ssh {
 fn is_plain(path: &str) -> bool {
     path.chars()
         .all(|c| c.is_ascii_alphanumeric() || "/._-+".contains(c))
-}
-
-/// SHA-256 of a file, in hex.
-fn hash_of(path: &Path) -> io::Result<String> {
-    let mut file = File::open(path)?;
-    let mut hash = Sha256::new();
-    let mut piece = vec![0; 1 << 20];
-    loop {
-        match file.read(&mut piece)? {
-            0 => break,
-            read => hash.update(&piece[..read]),
-        }
-    }
-    Ok(hex(&hash.finalize()))
-}
-
-/// Bytes in hex.
-pub(super) fn hex(bytes: &[u8]) -> String {
-    bytes.iter().fold(String::new(), |mut text, byte| {
-        let _ = write!(text, "{byte:02x}");
-        text
-    })
 }
 
 #[cfg(test)]

@@ -6,6 +6,8 @@
 
 use serde::Deserialize;
 
+use super::relative::relative;
+
 /// A host on which a farmer is started.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields, default)]
@@ -30,6 +32,9 @@ pub struct Host {
     pub folder: Option<String>,
     /// The program there.
     pub pytf: Option<String>,
+    /// Files and folders that are copied there.
+    #[serde(rename = "copy-in")]
+    pub copy_in: Vec<String>,
 }
 
 impl Host {
@@ -54,6 +59,7 @@ impl Host {
             labels: [&all.labels[..], &self.labels].concat(),
             folder: self.folder.or_else(|| all.folder.clone()),
             pytf: self.pytf.or_else(|| all.pytf.clone()),
+            copy_in: [&all.copy_in[..], &self.copy_in].concat(),
             name: self.name,
             address: self.address,
         }
@@ -94,6 +100,10 @@ impl Host {
             return Some(format!(
                 "pytf of a host is a path of letters, digits and /._-+~, not '{pytf}'"
             ));
+        }
+        let faults = self.copy_in.iter().map(|path| relative(path).err());
+        if let Some(why) = faults.flatten().next() {
+            return Some(format!("copy-in of a host: {why}"));
         }
         if self.slots == Some(0) {
             return Some(format!("{} has 0 slots: leave it out", self.name));
@@ -328,6 +338,12 @@ mod tests {
             why(of_toml("[defaults]\nname = 'n'\n"))
                 .1
                 .contains("defaults")
+        );
+        let text = "hosts = ['n']\n[defaults]\ncopy-in = ['/etc']\n";
+        assert!(
+            why(of_toml(text))
+                .1
+                .contains("copy-in of a host: '/etc' is an absolute")
         );
         assert!(
             why(of_toml("[[host]]\nname = 'n'\npytf = 'a;b'\n"))

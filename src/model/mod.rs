@@ -34,6 +34,7 @@ pub mod pace;
 pub mod polling;
 pub mod record;
 pub mod refusal;
+pub mod relative;
 pub mod retry;
 pub mod series;
 pub mod setup;

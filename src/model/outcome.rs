@@ -18,6 +18,8 @@ pub enum Outcome {
     OutOfMemory,
     /// It could not be started: the shell's status for it (126 or 127).
     NotStarted(i32),
+    /// It ended with exit status 0, and without what it was to make (`out`).
+    NoResult,
     /// It ended, but it is not known how: wait4(2) failed.
     Unknown,
     /// It was stopped since its task was cancelled.
@@ -49,6 +51,7 @@ impl Outcome {
             | Self::TimeLimit
             | Self::OutOfMemory
             | Self::NotStarted(_)
+            | Self::NoResult
             | Self::Unknown
             | Self::Cancelled => Destination::Failed,
             Self::Interrupted | Self::Lost => Destination::ToProcess,
@@ -68,6 +71,7 @@ impl Outcome {
             Self::TimeLimit => "time-limit",
             Self::OutOfMemory => "out-of-memory",
             Self::NotStarted(_) => "not-started",
+            Self::NoResult => "no-result",
             Self::Unknown => "unknown",
             Self::Cancelled => "cancelled",
             Self::Interrupted => "interrupted",
@@ -86,6 +90,7 @@ impl fmt::Display for Outcome {
             Self::TimeLimit => f.write_str("time limit"),
             Self::OutOfMemory => f.write_str("out of memory"),
             Self::NotStarted(code) => write!(f, "could not start ({code})"),
+            Self::NoResult => f.write_str("ended without its result"),
             Self::Unknown => f.write_str("its end is not known"),
             Self::Cancelled => f.write_str("cancelled"),
             Self::Interrupted => f.write_str("interrupted"),
@@ -122,6 +127,7 @@ mod tests {
             (Outcome::TimeLimit, Failed, "time limit"),
             (Outcome::OutOfMemory, Failed, "out of memory"),
             (Outcome::NotStarted(127), Failed, "could not start (127)"),
+            (Outcome::NoResult, Failed, "ended without its result"),
             (Outcome::Unknown, Failed, "its end is not known"),
             (Outcome::Cancelled, Failed, "cancelled"),
             (Outcome::Interrupted, ToProcess, "interrupted"),

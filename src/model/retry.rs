@@ -78,7 +78,8 @@ impl RetryRule {
             (RetryCause::Status(n), Outcome::Exit(status) | Outcome::NotStarted(status)) => {
                 n == status
             }
-            (RetryCause::Signal, Outcome::Signal(_))
+            (RetryCause::Exit, Outcome::NoResult)
+            | (RetryCause::Signal, Outcome::Signal(_))
             | (RetryCause::Timeout, Outcome::TimeLimit)
             | (RetryCause::Memory, Outcome::OutOfMemory) => true,
             // A task whose farmer died is tried again in any case.
@@ -126,6 +127,7 @@ mod tests {
             (Outcome::OutOfMemory, true),
             (Outcome::NotStarted(127), false),
             (Outcome::Unknown, true),
+            (Outcome::NoResult, true),
             (Outcome::Cancelled, false),
             (Outcome::Interrupted, false),
             (Outcome::Lost, false),

@@ -282,6 +282,7 @@ fn joblog(out: &mut dyn Write, host: &str, end: &End, command: &[u8]) -> io::Res
     let (status, signal) = match end.outcome {
         Outcome::Exit(status) | Outcome::NotStarted(status) => (status, 0),
         Outcome::Signal(signal) => (0, signal),
+        Outcome::NoResult => (1, 0),
         Outcome::OutOfMemory => (0, 9),
         Outcome::TimeLimit
         | Outcome::Cancelled

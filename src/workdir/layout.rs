@@ -28,6 +28,8 @@ pub const NODES: &str = "nodes";
 pub const DONE: &str = "nodes/done";
 /// The folder of what the tasks printed.
 pub const LOGS: &str = "logs";
+/// The folder of what tasks have made, as far as it is brought back.
+pub const RESULTS: &str = "results";
 /// The folder of the task lines that are too long for an argument.
 pub const SCRIPTS: &str = "scripts";
 

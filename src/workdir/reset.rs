@@ -17,7 +17,8 @@ use crate::workdir::error::{Context, Error, Result};
 use crate::workdir::files::NewFile;
 use crate::workdir::fs::{Dir, Open, Workdir};
 use crate::workdir::layout::{
-    DONE, FAILED, FINISHED, LOCK, LOGS, NODES, ORDERS, REQUEUED, RESET, SCRIPTS, TASKS, TOPROCESS,
+    DONE, FAILED, FINISHED, LOCK, LOGS, NODES, ORDERS, REQUEUED, RESET, RESULTS, SCRIPTS, TASKS,
+    TOPROCESS,
 };
 use crate::workdir::liveness::{self, Waiting};
 use crate::workdir::membership;
@@ -88,7 +89,7 @@ pub fn reset(
     txn.gather_all()?;
     let files = NewFiles::write(&mut txn, from)?;
     let kept = keep(dir, txn.state().seq)?;
-    let moves = moves(dir, &kept)?;
+    let moves = moves(dir, &kept, from)?;
     let reset = files.replace(&mut txn, kept)?;
     txn.restart_log();
     txn.state_mut().renames = moves;
@@ -291,7 +292,7 @@ fn keep(dir: &Arc<dyn Dir>, seq: u64) -> Result<String> {
 }
 
 /// What is moved into the folder when the transaction is committed.
-fn moves(dir: &Arc<dyn Dir>, kept: &str) -> Result<Vec<Rename>> {
+fn moves(dir: &Arc<dyn Dir>, kept: &str, from: TaskId) -> Result<Vec<Rename>> {
     let nodes = format!("{kept}/{NODES}");
     dir.make_dir(&nodes).context("create", &nodes)?;
     dir.sync_names_in(kept).context("sync", kept)?;
@@ -299,6 +300,8 @@ fn moves(dir: &Arc<dyn Dir>, kept: &str) -> Result<Vec<Rename>> {
     let is_of_run = |name: &String| {
         [LOGS, SCRIPTS, "report.html"].contains(&&**name)
             || name.starts_with("timeline.")
+            // Tasks that stay finished keep their results, beside which others have a new name.
+            || (name == RESULTS && from.0 == 0)
             || state::segment_of(name).is_some()
     };
     let names = names.into_iter().filter(is_of_run);

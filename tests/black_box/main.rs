@@ -47,6 +47,7 @@ mod pbs;
 mod python;
 mod refused;
 mod reset;
+mod results;
 mod resume;
 mod retries;
 mod retry;

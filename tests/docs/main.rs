@@ -331,19 +331,24 @@ fn note(mark: Mark) -> Record {
     }
 }
 
-#[test]
-fn every_word_in_a_journal_is_told() {
-    let outcomes = [
+/// One of each kind.
+fn outcomes() -> [Outcome; 10] {
+    [
         Outcome::Exit(0),
         Outcome::Signal(9),
         Outcome::TimeLimit,
         Outcome::OutOfMemory,
         Outcome::NotStarted(127),
+        Outcome::NoResult,
         Outcome::Unknown,
         Outcome::Cancelled,
         Outcome::Interrupted,
         Outcome::Lost,
-    ];
+    ]
+}
+
+#[test]
+fn every_word_in_a_journal_is_told() {
     let header = header();
     let start = Start {
         id: TaskId(1),
@@ -379,7 +384,7 @@ fn every_word_in_a_journal_is_told() {
             longest_wait_us: 1,
         },
     ];
-    for record in outcomes.into_iter().map(end).chain(others) {
+    for record in outcomes().into_iter().map(end).chain(others) {
         // New variants must be added here, and then to the document.
         match &record {
             Record::Header(_)
@@ -396,6 +401,7 @@ fn every_word_in_a_journal_is_told() {
                 | Outcome::TimeLimit
                 | Outcome::OutOfMemory
                 | Outcome::NotStarted(_)
+                | Outcome::NoResult
                 | Outcome::Unknown
                 | Outcome::Cancelled
                 | Outcome::Interrupted

@@ -4,6 +4,7 @@ This machine's namespaces are the host from which the others are reached. The ho
 share its folder, with their own homes; n4 and n5 do not share it.
 """
 
+import hashlib
 import json
 import os
 import random
@@ -355,6 +356,171 @@ def hosts_without_a_shared_folder():
     checker.require((scene.workdir / "logs/log_0").stat().st_size == 3000000, "a large log is whole")
 
 
+def files_are_copied():
+    """Only what has changed, whole or not at all, and to hosts without the folder only."""
+    scene = Scene("copy", 0)
+    for nth in range(40):
+        file = scene.folder / "data" / f"{nth % 4}" / f"{nth}"
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_bytes(os.urandom(nth * 100))
+    (scene.folder / "data/link").symlink_to("0/4")
+    (scene.folder / "data/empty").mkdir()
+    (scene.folder / "tool").write_text("#!/bin/sh\ncat data/link data/3/39\n")
+    (scene.folder / "tool").chmod(0o755)
+    (scene.folder / "hosts.toml").write_text(
+        'hosts = ["n4", "n5"]\n[defaults]\nslots = 2\nfolder = "~/below/it"\ncopy-in = ["data"]\n'
+        f'[[host]]\nname = "n1"\nfolder = "{scene.folder}"\n'
+        f'[[host]]\nname = "far"\naddress = "{HOSTS[4].address}"\nfolder = "~/full"\n'
+    )
+    HOSTS[4].run("mkdir", "-p", "/root/full/data/0/4")
+    long_ago = time.time() - 100
+    for path in [*scene.folder.glob("data/*/*"), scene.folder / "tool"]:
+        os.utime(path, (long_ago, long_ago))
+
+    def run(expected, *more):
+        shutil.rmtree(scene.workdir, ignore_errors=True)
+        # One for each host: none ends before the others have begun.
+        lines = "".join(f"./tool && sleep 1 #PYTF node={name}\n" for name in ("n4", "n5"))
+        (scene.folder / "tasks.txt").write_text(lines)
+        code = scene.run("--hosts", "hosts.toml", "--copy-in", "tool", *more)
+        scene.require(code == 0, f"it ends with {code}")
+        said = re.findall(r"(n\d): copied (\d+) files? there", scene.said())
+        scene.require(sorted(said) == sorted(expected), f"{said} are copied")
+        for host in HOSTS[3:]:
+            for name in ("data", "tool"):
+                host.run("diff", "-r", "--no-dereference", f"/mnt/copy/{name}", f"/root/below/it/{name}")
+            host.run("test", "-x", "/root/below/it/tool")
+            host.run("test", "-d", "/root/below/it/data/empty")
+            host.run("test", "-L", "/root/below/it/data/link")
+
+    run([("n4", "41"), ("n5", "41")])
+    scene.require("far: not used: files cannot be copied there: data/0/4 is a folder there" in scene.said(), "it says why")
+    run([])
+    # One is changed, and keeps its length; one has another time, and is the same.
+    (scene.folder / "data/2/38").write_bytes(os.urandom(3800))
+    os.utime(scene.folder / "data/1/37")
+    run([("n4", "1"), ("n5", "1")])
+    # Everything, but not the workdir.
+    run([("n4", str(1 + 3)), ("n5", str(1 + 3))], "--copy-in", ".")
+    HOSTS[3].run("test", "!", "-e", "/root/below/it/tasks.txt_workdir")
+    for path, words in (("/etc", "absolute"), ("../x", "'..'"), ("nothing", "No such file")):
+        scene.require(scene.run("--hosts", "n4", "--copy-in", path) == 2 and words in scene.said(), f"{path} is refused")
+
+
+def a_copy_that_is_killed():
+    """A file is never there in part; the next connection copies it."""
+    scene = Scene("copy-kill", 0)
+    big = 300 << 20
+    with (scene.folder / "big").open("wb") as file:
+        file.truncate(big)
+    (scene.folder / "tasks.txt").write_text("test $(stat -c %s big) = $SIZE\n".replace("$SIZE", str(big)))
+    HOSTS[3].run("rm", "-rf", "/root/kill")
+    (scene.folder / "hosts.toml").write_text('hosts = ["n4"]\n[defaults]\nfolder = "~/kill"\n')
+    there = HOSTS[3].home / "kill"
+    for _ in range(3):
+        pytf = scene.start("--hosts", "hosts.toml", "--copy-in", "big")
+        until(lambda: sum(file.stat().st_size for file in there.glob(".pytf-copy*")) > (20 << 20), "some of it is there")
+        scene.require(not (there / "big").exists(), "it is not there in part")
+        for pid in HOSTS[3].processes("__host"):
+            os.kill(pid, 9)
+        scene.require(pytf.wait(timeout=60) == 69, "no host can be used")
+        scene.require(not (there / "big").exists(), "it is not there in part")
+        for file in there.glob(".pytf-copy*"):
+            file.unlink()
+    scene.require(scene.run("--hosts", "hosts.toml", "--copy-in", "big") == 0, "complete")
+    scene.require((there / "big").stat().st_size == big, "it is whole")
+    # Stopped by Ctrl-C in the middle, it leaves nothing behind.
+    (there / "big").unlink()
+    shutil.rmtree(scene.workdir)
+    pytf = scene.start("--hosts", "hosts.toml", "--copy-in", "big")
+    until(lambda: sum(file.stat().st_size for file in there.glob(".pytf-copy*")) > (20 << 20), "some of it is there")
+    pytf.send_signal(signal.SIGINT)
+    scene.require(pytf.wait(timeout=60) == 75, "work is left")
+    until(lambda: not list(there.iterdir()), "nothing is left behind")
+
+
+def inputs_and_results():
+    """Inputs are fetched once, results are brought back whole, whether a host shares the folder or not."""
+    scene = Scene("results", 0)
+    (scene.folder / "in").mkdir()
+    common = os.urandom(3_000_000)
+    (scene.folder / "in/common").write_bytes(common)
+    (scene.folder / "in/tool").write_text("#!/bin/sh\ncat $1 in/common | md5sum; hostname\n")
+    (scene.folder / "in/tool").chmod(0o755)
+    (scene.folder / "secret").write_text("treasure")
+    lines = ""
+    for nth in range(30):
+        (scene.folder / f"in/{nth}").write_text(f"input {nth}\n")
+        lines += (
+            f"mkdir -p out/{nth}/deep/er && in/tool in/{nth} > out/{nth}/deep/er/sum && cp in/{nth} out/{nth}/copy"
+            f"  #PYTF in=in/common,in/tool,in/{nth} out=out/{nth}/*\n"
+        )
+    lines += "true #PYTF in=nothing node=n4\ntrue #PYTF out=nothing node=n4\ncat secret #PYTF node=n4\n"
+    lines += "head -c 20000000 /dev/urandom > big; md5sum < big > sum #PYTF out=big,sum node=n4\n"
+    (scene.folder / "tasks.txt").write_text(lines)
+    scene.require(scene.run("--hosts", "n1,n4,n5", "-n", "3") == 1, "three tasks fail")
+    books = checker.Books(scene.workdir)
+    failed = sorted(id for id, _ in books.failed)
+    scene.require(failed == [30, 31, 32], f"failed: {failed}")
+    results = scene.workdir / "results"
+    hosts = set()
+    for nth in range(30):
+        text = f"input {nth}\n".encode()
+        scene.require((results / f"{nth}/out/{nth}/copy").read_bytes() == text, f"result {nth}")
+        found, host = (results / f"{nth}/out/{nth}/deep/er/sum").read_text().splitlines()
+        scene.require(found.split()[0] == hashlib.md5(text + common).hexdigest(), f"its inputs were whole: {nth}")
+        hosts.add(host)
+    scene.require(hosts == {"n1", "n4", "n5"}, f"on {hosts}")
+    big = hashlib.md5((results / "33/big").read_bytes()).hexdigest()
+    scene.require((results / "33/sum").read_text().split()[0] == big, "a large result is whole")
+    scene.require(sorted(path.name for path in results.iterdir()) == sorted([str(nth) for nth in range(30)] + ["33"]), "and nothing else")
+    log = (scene.workdir / "logs/log_30").read_text()
+    scene.require("its input nothing: No such file" in log, log)
+    log = (scene.workdir / "logs/log_31").read_text()
+    scene.require("its result nothing is not there" in log, log)
+    scene.require("No such file" in (scene.workdir / "logs/log_32").read_text(), "what is not named is not there")
+    # Once for each host, and again when it has changed.
+    there = HOSTS[3].run("stat", "-c", "%i", scene.folder / "in/common")
+    (scene.folder / "tasks.txt").write_text("cat in/0 in/common | md5sum #PYTF node=n4 in=in/common,in/0\n")
+    (scene.folder / "in/0").write_text("changed")
+    shutil.rmtree(scene.workdir)
+    scene.require(scene.run("--hosts", "n4") == 0, "complete")
+    log = (scene.workdir / "logs/log_0").read_text()
+    scene.require(log.split()[0] == hashlib.md5(b"changed" + common).hexdigest(), "what has changed was fetched")
+    scene.require(HOSTS[3].run("stat", "-c", "%i", scene.folder / "in/common") == there, "what has not was not")
+    scene.nobody_is_left()
+
+
+def results_of_lost_connections():
+    """A connection is lost while results are brought back: what has the name of a result is whole."""
+    scene = Scene("results-lost", 0)
+    line = "head -c 8000000 /dev/zero | tr '\\0' x > big.{0}; head -c 8000000 /dev/zero | tr '\\0' y > more.{0} #PYTF out=*.{0}\n"
+    (scene.folder / "tasks.txt").write_text("".join(line.format(nth) for nth in range(30)))
+    pytf = scene.start("--hosts", "n4,n5", "-n", "2", "--takeover", "12")
+    results, kills = scene.workdir / "results", 0
+    while pytf.poll() is None:
+        # Folders get other names meanwhile.
+        there = [(Path(folder), files) for folder, _, files in os.walk(results)]
+        parts = [folder for folder, files in there if folder.name.startswith(".") and files]
+        for folder, files in there:
+            for name in files if folder.name.isdigit() else []:
+                scene.require((folder / name).stat().st_size == 8_000_000, f"{folder}/{name} is whole")
+        if kills < 6 and parts:
+            victims = processes_below(pytf.pid, "ssh -T")
+            if victims:
+                os.kill(random.choice(victims), 9)
+                kills += 1
+                time.sleep(1)
+        time.sleep(0.02)
+    scene.require((pytf.returncode, kills) == (0, 6), f"complete: {pytf.returncode} after {kills} kills")
+    books = checker.Books(scene.workdir)
+    scene.require(len(books.finished) == 30, f"finished: {len(books.finished)}")
+    for nth in range(30):
+        found = {path.name: path.stat().st_size for path in (results / str(nth)).iterdir()}
+        scene.require(found == {f"big.{nth}": 8_000_000, f"more.{nth}": 8_000_000}, f"result {nth}: {found}")
+    scene.nobody_is_left()
+
+
 def signals_and_death_by_a_pipe():
     """The same as with a shared folder; what the starter had claimed by its pipes is found."""
     scene = Scene("pipe-signal", 60, seconds="1")
@@ -502,6 +668,10 @@ SCENARIOS = {
     "signal": a_signal_stops_all,
     "death": death_of_the_starter,
     "pipe": hosts_without_a_shared_folder,
+    "copy": files_are_copied,
+    "copy-kill": a_copy_that_is_killed,
+    "results": inputs_and_results,
+    "results-lost": results_of_lost_connections,
     "pipe-signal": signals_and_death_by_a_pipe,
     "far": machines_join_by_ssh,
     "storm": a_storm,

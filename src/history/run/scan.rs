@@ -94,6 +94,7 @@ fn outcome(text: &mut Text) -> Option<Outcome> {
             b"interrupted" => Some(Outcome::Interrupted),
             b"lost" => Some(Outcome::Lost),
             b"unknown" => Some(Outcome::Unknown),
+            b"no-result" => Some(Outcome::NoResult),
             _ => None,
         };
     }
@@ -235,6 +236,7 @@ mod tests {
             Just(Outcome::Interrupted),
             Just(Outcome::Lost),
             Just(Outcome::Unknown),
+            Just(Outcome::NoResult),
         ]
     }
 

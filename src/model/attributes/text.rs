@@ -78,6 +78,8 @@ impl Attributes {
             Key::After => self.after = values::names(value)?,
             Key::AfterAny => self.after_any = values::names(value)?,
             Key::Creates => self.creates = Some(value.to_owned()),
+            Key::In => self.inputs = values::paths(value)?,
+            Key::Out => self.outputs = values::paths(value)?,
             Key::Runner => self.runner = Some(value.to_owned()),
             Key::Nodes => self.nodes = Some(values::nodes(value)?),
             Key::Ntasks => self.ntasks = Some(values::ntasks(value)?),
@@ -133,6 +135,8 @@ impl Attributes {
             (Key::After, list(&self.after)),
             (Key::AfterAny, list(&self.after_any)),
             (Key::Creates, self.creates.clone()),
+            (Key::In, list(&self.inputs)),
+            (Key::Out, list(&self.outputs)),
             (Key::Runner, self.runner.clone()),
             (Key::Nodes, number(self.nodes)),
             (Key::Ntasks, number(self.ntasks)),
@@ -388,6 +392,9 @@ mod tests {
             ("after=a,,b", 6, "a name is empty"),
             ("retries=-1", 8, "from 0 to 1000"),
             ("nodes=0", 6, "a whole number from 1"),
+            ("in=a,/etc/passwd", 3, "an absolute path"),
+            ("out=../a", 4, "'..'"),
+            ("out=.", 4, "names the whole folder"),
         ] {
             let Wrong { at: place, what } = Attributes::parse(text.as_bytes()).unwrap_err();
             assert_eq!(place, at, "{text}: {what}");
@@ -432,6 +439,7 @@ mod tests {
             of(texts()),
             stage,
             (of(texts()), of(1..=65_536u32), of(1..=65_536u32)),
+            names(),
         );
         let tries = (of(0..=1000u32), proptest::sample::subsequence(causes, 0..6));
         (needs, place, tries).prop_map(|(needs, place, tries)| Attributes {
@@ -448,6 +456,8 @@ mod tests {
             after_any: place.4,
             creates: place.5,
             stage: place.6,
+            inputs: place.8.iter().map(|name| format!("{name}/x")).collect(),
+            outputs: place.8,
             runner: place.7.0,
             nodes: place.7.1,
             ntasks: place.7.2,

@@ -30,6 +30,11 @@ pub struct Attributes {
     pub after_any: Vec<String>,
     /// Where this file exists the task is finished without a start (`creates`).
     pub creates: Option<String>,
+    /// The files that it needs (`in`), below the folder in which the run was started.
+    pub inputs: Vec<String>,
+    /// The files and folders that it makes (`out`), below the folder in which it runs; names may
+    /// have `*` and `?`.
+    pub outputs: Vec<String>,
     /// The runner that makes a process of it (`runner`).
     pub runner: Option<String>,
     /// Number of nodes of its step (`nodes`).

@@ -5,6 +5,7 @@ use std::time::Duration;
 use super::types::RetryCause;
 use super::words::nearest;
 use crate::model::durations;
+use crate::model::relative::relative;
 
 /// The most CPUs or GPUs of a task, and the most tasks on a GPU.
 const MOST: u32 = 65_536;
@@ -171,6 +172,28 @@ pub fn causes(text: &str) -> Result<Vec<RetryCause>, String> {
         }
     }
     Ok(causes)
+}
+
+/// Paths below a folder, separated by commas; each is returned once.
+pub fn paths(text: &str) -> Result<Vec<String>, String> {
+    let mut paths: Vec<String> = Vec::new();
+    for path in text.split(',') {
+        let path = path_below(path)?;
+        if !paths.contains(&path) {
+            paths.push(path);
+        }
+    }
+    Ok(paths)
+}
+
+/// A path below a folder, and not the folder itself.
+pub fn path_below(text: &str) -> Result<String, String> {
+    match relative(text)?.as_str() {
+        "." => Err(format!(
+            "'{text}' names the whole folder: name what is in it"
+        )),
+        path => Ok(path.to_owned()),
+    }
 }
 
 /// Names of tasks, separated by commas; each is returned once.

@@ -30,6 +30,10 @@ pub enum Key {
     AfterAny,
     /// `creates`
     Creates,
+    /// `in`
+    In,
+    /// `out`
+    Out,
     /// `runner`
     Runner,
     /// `nodes`
@@ -43,7 +47,7 @@ pub enum Key {
 }
 
 /// The stored forms, in the order of [`Key`].
-const STORED: [(&str, Key); 17] = [
+const STORED: [(&str, Key); 19] = [
     ("cpus", Key::Cpus),
     ("gpus", Key::Gpus),
     ("mem", Key::Mem),
@@ -56,6 +60,8 @@ const STORED: [(&str, Key); 17] = [
     ("after", Key::After),
     ("after-any", Key::AfterAny),
     ("creates", Key::Creates),
+    ("in", Key::In),
+    ("out", Key::Out),
     ("runner", Key::Runner),
     ("nodes", Key::Nodes),
     ("ntasks", Key::Ntasks),
@@ -71,7 +77,7 @@ const OPTIONS: [(&str, Key); 3] = [
 ];
 
 /// Words of schedulers and other farmers, and ours of the same meaning.
-const ELSEWHERE: [(&str, &str); 11] = [
+const ELSEWHERE: [(&str, &str); 15] = [
     ("cores", "cpus"),
     ("threads", "cpus"),
     ("gres", "gpus"),
@@ -83,6 +89,10 @@ const ELSEWHERE: [(&str, &str); 11] = [
     ("nodelist", "node"),
     ("dependency", "after"),
     ("depends", "after"),
+    ("input", "in"),
+    ("inputs", "in"),
+    ("output", "out"),
+    ("outputs", "out"),
 ];
 
 impl Key {
@@ -119,7 +129,7 @@ impl Key {
     pub fn is_list(self) -> bool {
         matches!(
             self,
-            Self::Mem | Self::RetryOn | Self::After | Self::AfterAny
+            Self::Mem | Self::RetryOn | Self::After | Self::AfterAny | Self::In | Self::Out
         )
     }
 

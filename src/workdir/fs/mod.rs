@@ -8,8 +8,8 @@ mod rights;
 mod wire;
 
 pub use dir::{Dir, File, LockTry, NotAFile, Open, Workdir, is_no_folder};
-pub use pipe_dir::PipeDir;
-pub use pipe_server::PipeServer;
+pub use pipe_dir::{Input, PipeDir};
+pub use pipe_server::{PipeServer, Readable};
 pub use real::RealDir;
 pub(in crate::workdir) use real::uninterrupted;
 pub use rights::{Rights, Trust};

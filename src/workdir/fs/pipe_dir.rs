@@ -58,6 +58,20 @@ impl PipeDir {
         })
     }
 
+    /// Opens a file that a task needs, which is not in the workdir, to read it.
+    pub fn open_input(&self, name: &str) -> io::Result<Input> {
+        let file = self.pipe.next_file.fetch_add(1, Ordering::Relaxed);
+        let name = name.to_owned();
+        let stat = self.pipe.call(&Request::Input { file, name })?;
+        let file = Box::new(PipeFile {
+            pipe: self.pipe.clone(),
+            file,
+            inode: 0,
+            ahead: Mutex::default(),
+        });
+        Input::of(file, &stat).ok_or_else(|| ErrorKind::InvalidData.into())
+    }
+
     /// Sends a new file, and does not wait; a name that is taken is left alone.
     pub fn put(&self, name: &str, bytes: Vec<u8>) -> io::Result<()> {
         let name = name.to_owned();
@@ -221,6 +235,33 @@ impl Dir for PipeDir {
     }
 }
 
+/// A file that a task needs, at the other end.
+pub struct Input {
+    /// The file, to be read.
+    pub file: Box<dyn File>,
+    /// Its length in bytes.
+    pub len: u64,
+    /// When it was last written, since 1970.
+    pub modified: Duration,
+    /// Its mode.
+    pub mode: u32,
+}
+
+impl Input {
+    fn of(file: Box<dyn File>, stat: &[u8]) -> Option<Self> {
+        let (len, stat) = stat.split_first_chunk()?;
+        let (seconds, stat) = stat.split_first_chunk()?;
+        let (nanos, stat) = stat.split_first_chunk()?;
+        let nanos = u32::from_le_bytes(*nanos).min(999_999_999);
+        Some(Self {
+            file,
+            len: u64::from_le_bytes(*len),
+            modified: Duration::new(u64::from_le_bytes(*seconds), nanos),
+            mode: u32::from_le_bytes(stat.try_into().ok()?),
+        })
+    }
+}
+
 /// A file that is open at the other end.
 struct PipeFile {
     pipe: Arc<Pipe>,
@@ -351,7 +392,7 @@ mod tests {
     /// A workdir over a pipe, and how many answers have come by it.
     fn piped(path: &std::path::Path) -> (Arc<PipeDir>, Arc<AtomicUsize>) {
         let (here, mut there) = UnixStream::pair().unwrap();
-        let server = PipeServer::new(RealDir::open(path).unwrap());
+        let server = PipeServer::new(RealDir::open(path).unwrap(), Arc::default());
         let (answer, answers) = crossbeam_channel::unbounded();
         let count = Arc::new(AtomicUsize::new(0));
         let counted = count.clone();

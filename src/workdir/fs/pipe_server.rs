@@ -1,13 +1,17 @@
 //! Carries out the requests of a [`PipeDir`](super::PipeDir): file operations below one workdir,
-//! and nothing else, whatever is asked.
+//! the reading of certain files beside it, and nothing else, whatever is asked.
 //!
-//! Guarantee: no name leads out of the workdir, no link is followed, no file is opened that
+//! Guarantee: no name leads out of the workdir but those of [`Readable`], which are read only, no link is followed, no file is opened that
 //! [`RealDir`](super::RealDir) refuses; open files, lengths and answers are bounded. All locks are
 //! given back when it ends.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
+use std::fs::File as StdFile;
 use std::io::{self, ErrorKind, Read};
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
+use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::UNIX_EPOCH;
 
 use super::dir::{Dir, File, LockTry, Open};
 use super::real::RealDir;
@@ -18,9 +22,19 @@ const MOST_FILES: usize = 256;
 /// So many names a listing has: it fits into a frame.
 const LONGEST_LIST: usize = 1 << 20;
 
+/// The files outside of the workdir that may be read.
+#[derive(Default)]
+pub struct Readable {
+    /// The folder that they are in.
+    pub folder: PathBuf,
+    /// Their names below it.
+    pub names: HashSet<String>,
+}
+
 /// The end of the pipe that has the workdir.
 pub struct PipeServer {
     dir: Arc<RealDir>,
+    readable: Arc<Readable>,
     files: HashMap<u32, Opened>,
 }
 
@@ -33,9 +47,10 @@ struct Opened {
 
 impl PipeServer {
     /// Serves this workdir.
-    pub fn new(dir: Arc<RealDir>) -> Self {
+    pub fn new(dir: Arc<RealDir>, readable: Arc<Readable>) -> Self {
         Self {
             dir,
+            readable,
             files: HashMap::new(),
         }
     }
@@ -97,6 +112,12 @@ impl PipeServer {
                 self.check_folders(&name)?;
                 let tried = self.dir.try_lock(&name, by)?;
                 return Ok(self.tried(tried, file, again)?.encode());
+            }
+            Request::Input { file, name } => {
+                self.check_number(file)?;
+                let (input, stat) = self.readable.open(&name)?;
+                self.keep(file, Box::new(input));
+                return Ok(stat);
             }
             Request::Rename { from, to } => {
                 self.check_folders(&from)?;
@@ -247,6 +268,35 @@ impl PipeServer {
     }
 }
 
+impl Readable {
+    /// Opens one of them; its length, time and mode, too.
+    fn open(&self, name: &str) -> io::Result<(StdFile, Vec<u8>)> {
+        if !self.names.contains(name) {
+            let why = "no task named it with in= when pytf was started";
+            return Err(io::Error::new(ErrorKind::PermissionDenied, why));
+        }
+        let mut how = StdFile::options();
+        // A FIFO must not hang us.
+        let how = how
+            .read(true)
+            .custom_flags(libc::O_NONBLOCK | libc::O_NOCTTY);
+        let file = how.open(self.folder.join(name))?;
+        let stat = file.metadata()?;
+        if !stat.is_file() {
+            return Err(io::Error::other("it is not a file"));
+        }
+        let since = stat.modified()?.duration_since(UNIX_EPOCH);
+        let since = since.unwrap_or_default();
+        let stat = [
+            &stat.len().to_le_bytes()[..],
+            &since.as_secs().to_le_bytes(),
+            &since.subsec_nanos().to_le_bytes(),
+            &stat.mode().to_le_bytes(),
+        ];
+        Ok((file, stat.concat()))
+    }
+}
+
 /// A number that may not be there.
 fn option(number: Option<u64>) -> Vec<u8> {
     number.map_or_else(Vec::new, |number| number.to_le_bytes().to_vec())
@@ -287,7 +337,7 @@ mod tests {
             random.u32(..1 << 20),
         );
         let of = |ask| Request::Of { file, ask };
-        let request = match random.u8(..18) {
+        let request = match random.u8(..19) {
             16 => of(Ask::SyncFirst),
             17 => Request::Lock {
                 file,
@@ -311,6 +361,7 @@ mod tests {
             12 => of(Ask::Close),
             13 => of(Ask::Sync),
             14 => Request::SyncNames(name),
+            15 => Request::Input { file, name },
             _ => of(Ask::Len),
         };
         let mut frame = request.encode();
@@ -337,7 +388,12 @@ mod tests {
         let rounds = std::env::var("PYTF_FUZZ").map_or(20_000, |rounds| rounds.parse().unwrap());
         let mut random = fastrand::Rng::with_seed(fastrand::u64(..));
         let seed = random.get_seed();
-        let mut server = PipeServer::new(RealDir::open(&workdir).unwrap());
+        // One that may be read, and is not a file.
+        let readable = Arc::new(Readable {
+            folder: outer.path().to_owned(),
+            names: ["folder", "w"].map(str::to_owned).into(),
+        });
+        let mut server = PipeServer::new(RealDir::open(&workdir).unwrap(), readable);
         for _ in 0..rounds {
             let frame = any_frame(&mut random);
             if let Ok(Some(answer)) = server.request(&frame) {
@@ -351,5 +407,52 @@ mod tests {
         let names = |path: &std::path::Path| std::fs::read_dir(path).unwrap().count();
         assert_eq!(names(outer.path()), 3, "seed {seed}");
         assert_eq!(names(&outer.path().join("other")), 0, "seed {seed}");
+    }
+
+    /// Files that tasks need are read, and nothing else beside the workdir.
+    #[test]
+    fn only_named_files_are_read() {
+        let outer = tempfile::tempdir().unwrap();
+        let workdir = outer.path().join("w");
+        std::fs::create_dir(&workdir).unwrap();
+        for name in ["input", "secret"] {
+            std::fs::write(outer.path().join(name), name).unwrap();
+        }
+        let readable = Arc::new(Readable {
+            folder: outer.path().to_owned(),
+            names: ["input", "absent", "w"].map(str::to_owned).into(),
+        });
+        let mut server = PipeServer::new(RealDir::open(&workdir).unwrap(), readable);
+        let mut ask = |request: Request| {
+            let answer = server.request(&request.encode()).unwrap();
+            answer.map_or(Ok(Vec::new()), |answer| wire::decode_answer(&answer))
+        };
+        for (file, name) in (10..).zip([
+            "secret",
+            "../secret",
+            "./input",
+            "absent",
+            "w",
+            "/etc/passwd",
+        ]) {
+            let name = name.to_owned();
+            assert!(ask(Request::Input { file, name }).is_err());
+            let (offset, len) = (0, 10);
+            assert!(
+                ask(Request::Of {
+                    file,
+                    ask: Ask::Read { offset, len }
+                })
+                .is_err()
+            );
+        }
+        let name = "input".to_owned();
+        assert_eq!(ask(Request::Input { file: 1, name }).unwrap().len(), 24);
+        let of = |ask| Request::Of { file: 1, ask };
+        let bytes = b"bad".to_vec();
+        assert_eq!(ask(of(Ask::Write { offset: 0, bytes })).unwrap(), b"");
+        assert!(ask(of(Ask::Len)).is_err(), "it is not written");
+        let (offset, len) = (1, 10);
+        assert_eq!(ask(of(Ask::Read { offset, len })).unwrap(), b"nput");
     }
 }

@@ -18,7 +18,7 @@ pub(super) const PIECE: usize = 1 << 20;
 const LARGEST_FILE: u64 = 1 << 42;
 /// The longest name, and the most folders in it.
 const LONGEST_NAME: usize = 1024;
-const DEEPEST: usize = 4;
+const DEEPEST: usize = 40;
 
 /// What is asked of a file that is open: it has a number that the asking side chose.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -71,6 +71,11 @@ pub(super) enum Request {
     List(String),
     MakeDir(String),
     SyncNames(String),
+    /// Opens a file that a task needs, which is not in the workdir, to read it.
+    Input {
+        file: u32,
+        name: String,
+    },
     /// Makes a file with this content; a name that is taken is left alone.
     Put {
         name: String,
@@ -139,6 +144,9 @@ impl Request {
             Self::List(name) => out = named(14, &[name.as_bytes()]),
             Self::MakeDir(name) => out = named(15, &[name.as_bytes()]),
             Self::SyncNames(name) => out = named(16, &[name.as_bytes()]),
+            Self::Input { file, name } => {
+                out = named(20, &[&file.to_le_bytes(), name.as_bytes()]);
+            }
             Self::Put { name, bytes } => out = named(17, &[name.as_bytes(), b"\0", bytes]),
         }
         out
@@ -193,6 +201,12 @@ impl Request {
                     by: mechanism(&[*by])?,
                     name: file_name(name)?,
                 }
+            }
+            20 => {
+                let (file, name) = split_number(rest)?;
+                // It is compared with those that are known, whatever it is.
+                let name = str::from_utf8(name).ok()?.to_owned();
+                Self::Input { file, name }
             }
             _ => return None,
         })
@@ -480,6 +494,10 @@ mod tests {
             Request::List(String::new()),
             Request::MakeDir(name()),
             Request::SyncNames(String::new()),
+            Request::Input {
+                file: 2,
+                name: "../x".into(),
+            },
             Request::Put {
                 name: name(),
                 bytes: vec![0, 1],
@@ -530,7 +548,7 @@ mod tests {
             "a//b",
             "a/",
             "./a",
-            "a/b/c/d/e",
+            &"a/".repeat(60),
         ] {
             assert_eq!(
                 Request::decode(&named(12, &[bad.as_bytes()])),
