@@ -662,6 +662,39 @@ def figure(way, rate, tasks, command, slots):
     )
 
 
+def fifty():
+    """Not a test: how long fifty hosts take to start, with and without a shared folder."""
+    for shares in (True, False):
+        hosts = [Host(number) for number in range(6, 56)]
+        for host in hosts:
+            host.shares = shares
+            shutil.rmtree(host.home, ignore_errors=True)
+            host.boot()
+        for nth, what in enumerate(("they get a copy of pytf", "they have it")):
+            scene = Scene(f"fifty-{shares}-{nth}", 0)
+            (scene.folder / "tasks.txt").write_text("sleep 2\n" * 2000)
+            began = time.time()
+            pytf = scene.start("--hosts", ",".join(host.address for host in hosts), "-n", "2")
+            starts = until(lambda: first_starts(scene, len(hosts)), "each has started a task", within=300)
+            after = sorted(at / 1e6 - began for at in starts)
+            folder = "the folder is shared" if shares else "it is not"
+            print(f"  {folder}, {what}: first task after {after[0]:.1f} s, last host's after {after[-1]:.1f} s", flush=True)
+            pytf.send_signal(signal.SIGTERM)
+            scene.require(pytf.wait(timeout=120) == 75, "work is left")
+        for host in hosts:
+            host.power_off()
+
+
+def first_starts(scene, hosts):
+    """When each host has started its first task, once all have."""
+    if not (scene.workdir / "lock").exists():
+        return None
+    journals = [path.read_text().splitlines() for path in (scene.workdir / "nodes").glob("*.jsonl")]
+    starts = [[line for line in lines if '"event":"start"' in line] for lines in journals]
+    starts = [json.loads(lines[0])["at"] for lines in starts if lines]
+    return starts if len(starts) == hosts else None
+
+
 SCENARIOS = {
     "share": hosts_share_a_folder,
     "unused": hosts_that_cannot_be_used,
@@ -680,6 +713,7 @@ SCENARIOS = {
     "cut": a_cut_link,
     "pipe-cut": a_cut_link_of_a_pipe,
     "figures": figures,
+    "fifty": fifty,
 }
 
 
@@ -690,7 +724,7 @@ def main(names):
     # A shell starts what is in the background with Ctrl-C ignored, and pytf respects that.
     signal.signal(signal.SIGINT, signal.default_int_handler)
     # These take minutes.
-    long = ["lost", "cut", "pipe-cut", "storm", "figures"]
+    long = ["lost", "cut", "pipe-cut", "storm", "figures", "fifty"]
     names = list(SCENARIOS) if names == ["--all"] else names or [name for name in SCENARIOS if name not in long]
     build()
     failed = 0

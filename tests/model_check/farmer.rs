@@ -37,7 +37,7 @@ use pytf::workdir::session::Session;
 use pytf::workdir::state::ListIdentity;
 use pytf::workdir::transaction::RequeueReason;
 
-use crate::sim_fs::SimDir;
+use crate::pipe::PipedDir;
 use crate::world::{Shared, SimNode, SimWaiting, TAKEOVER, die};
 
 /// Where its tasks come from.
@@ -161,9 +161,8 @@ pub(crate) struct Farmer {
 }
 
 fn workdir(shared: &Arc<Shared>, me: usize, mechanism: Mechanism) -> Workdir {
-    let shared = shared.clone();
     Workdir {
-        dir: Arc::new(SimDir { shared, me }),
+        dir: Arc::new(PipedDir::new(shared.clone(), me)),
         path: "/workdir".into(),
         mechanism,
     }

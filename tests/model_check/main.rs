@@ -2,7 +2,7 @@
 //!
 //! Each seed is a story: some farmers on some nodes share a workdir, processes
 //! are killed, nodes lose power, farmers freeze for longer than the takeover
-//! time, the file system refuses, and in the end a last farmer with nothing
+//! time, the file system refuses, answers of it are lost, and in the end a last farmer with nothing
 //! against it completes the run. After every step the oracle looks whether the
 //! promises hold, and a seed that breaks one is printed.
 //!
@@ -18,6 +18,7 @@
 mod crashes;
 mod farmer;
 mod oracle;
+mod pipe;
 mod sim_fs;
 mod world;
 
@@ -38,6 +39,7 @@ use pytf::workdir::retry::Wanted as Retried;
 use crashes::{Crashes, Point, Write};
 use farmer::{ChangingList, Plan, Source};
 use oracle::Oracle;
+use pipe::Lost;
 use sim_fs::{Kind, Server};
 use world::{Broken, Faults, Odds, Random, Shared, TAKEOVER, World};
 
@@ -183,6 +185,7 @@ struct Told {
     /// How often there was each act.
     acts: BTreeMap<String, u64>,
     crashes: Crashes,
+    lost: Lost,
     /// The promise that was broken.
     broken: Option<String>,
 }
@@ -346,6 +349,7 @@ impl Story {
             refuse: odds(500, 8),
             unlock: odds(400, 4),
             stall: odds(2000, 2),
+            cut: odds(1000, 3),
             aim: None,
         }
     }
@@ -390,6 +394,7 @@ impl Story {
             is_traced,
             stalled_until: 0,
             crashes: Crashes::new(),
+            lost: Lost::new(),
         });
         shared.lock().server.has_local_locks = self.plan.mechanism == Mechanism::Link;
         self.direct(&shared);
@@ -405,6 +410,7 @@ impl Story {
             ops: world.ops,
             acts: std::mem::take(&mut world.oracle.acts),
             crashes: std::mem::take(&mut world.crashes),
+            lost: std::mem::take(&mut world.lost),
             broken: world.violation.take(),
         }
     }
@@ -636,6 +642,7 @@ struct AllTold {
     ops: u64,
     acts: BTreeMap<String, u64>,
     crashes: Crashes,
+    lost: Lost,
     /// The seeds that break a promise, with what they say.
     found: Vec<(u64, String)>,
 }
@@ -664,6 +671,9 @@ fn tell_all(from: u64, to: u64, broken: Broken, enough: usize) -> AllTold {
                     for (point, times) in told.crashes {
                         *all.crashes.entry(point).or_default() += times;
                     }
+                    for (operation, times) in told.lost {
+                        *all.lost.entry(operation).or_default() += times;
+                    }
                     all.found.extend(told.broken.map(|what| (seed, what)));
                 }
             });
@@ -687,6 +697,7 @@ fn the_promises_hold_in_every_story() {
         ops,
         acts,
         crashes,
+        lost,
         found,
     } = tell_all(from, from + seeds, Broken::Not, 10);
     let time = began.elapsed();
@@ -697,6 +708,7 @@ fn the_promises_hold_in_every_story() {
     }
     println!("{acts:?}");
     println!("{crashes:?}");
+    println!("answers lost: {lost:?}");
     assert!(found.is_empty(), "{} seeds break a promise", found.len());
     let seen: Vec<&str> = acts.keys().map(String::as_str).collect();
     assert!(
@@ -707,6 +719,14 @@ fn the_promises_hold_in_every_story() {
         .filter(|point| !crashes.contains_key(point))
         .collect();
     assert!(seeds < 1000 || never.is_empty(), "no crash at {never:?}");
+    let never: Vec<_> = pipe::MUST
+        .iter()
+        .filter(|operation| !lost.contains_key(*operation))
+        .collect();
+    assert!(
+        seeds < 1000 || never.is_empty(),
+        "no answer is lost to {never:?}"
+    );
 }
 
 fn is_found(broken: Broken) {

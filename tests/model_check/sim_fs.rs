@@ -884,7 +884,7 @@ impl File for SimFile {
 impl Drop for SimFile {
     fn drop(&mut self) {
         let mut world = self.shared.lock();
-        if world.actors[self.me].is_dead {
+        if world.actors[self.me].is_dead || world.actors[self.me].is_cut {
             return;
         }
         let cost = world.random.between(20, 200);

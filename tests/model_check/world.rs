@@ -20,6 +20,7 @@ use pytf::workdir::liveness::own_node::Node;
 
 use crate::crashes::{Crashes, Point, Progress, Write};
 use crate::oracle::Oracle;
+use crate::pipe::{self, Lost};
 use crate::sim_fs::{Kind, Server};
 
 /// The takeover time of the simulated farmers, in microseconds.
@@ -86,6 +87,8 @@ pub(crate) struct Faults {
     pub(crate) unlock: Odds,
     /// The server stands still, and everybody with it.
     pub(crate) stall: Odds,
+    /// The answer to an operation is lost, with the pipe to the workdir.
+    pub(crate) cut: Odds,
     /// Who comes to this point is killed there, once.
     pub(crate) aim: Option<(Write, Point)>,
 }
@@ -124,6 +127,8 @@ pub(crate) struct Actor {
     pub(crate) was_refused: bool,
     /// Whether it has lost the lock of its journal.
     pub(crate) was_unlocked: bool,
+    /// Whether its pipe to the workdir has ended.
+    pub(crate) is_cut: bool,
     /// For so long it does not get the answer to its last operation.
     pub(crate) unanswered: u64,
     /// Its transaction, for where crashes fall.
@@ -134,7 +139,9 @@ pub(crate) struct Actor {
 impl Actor {
     /// Whether others may rightly have taken it for dead.
     pub(crate) fn was_cut_off(&self) -> bool {
-        self.frozen > TAKEOVER / 2 || self.was_unlocked && (self.frozen > 0 || self.was_refused)
+        self.is_cut
+            || self.frozen > TAKEOVER / 2
+            || self.was_unlocked && (self.frozen > 0 || self.was_refused)
     }
 
     /// It joins again: it is another farmer.
@@ -158,6 +165,8 @@ pub(crate) struct World {
     pub(crate) stalled_until: u64,
     /// Where crashes fell.
     pub(crate) crashes: Crashes,
+    /// Which answers were lost.
+    pub(crate) lost: Lost,
 }
 
 impl World {
@@ -198,6 +207,28 @@ impl World {
         if self.server.kind != Kind::Local {
             self.oracle.reached_server(me);
         }
+    }
+
+    /// Whether the answer to an operation that was carried out is lost: then the other end has
+    /// closed all files.
+    pub(crate) fn loses_answer(&mut self, me: usize, operation: &'static str) -> bool {
+        let weight = if pipe::SELDOM.contains(&operation) {
+            20
+        } else {
+            1
+        };
+        if self.actors[me].is_dead || !self.draws(|faults| &mut faults.cut, weight) {
+            return false;
+        }
+        self.trace(me, || format!("CUT OFF before the answer to {operation}"));
+        *self.lost.entry(operation).or_default() += 1;
+        let actor = &mut self.actors[me];
+        (actor.is_cut, actor.was_refused) = (true, true);
+        self.close_all(me);
+        if self.server.kind != Kind::Local {
+            self.oracle.reached_server(me);
+        }
+        true
     }
 
     /// A node loses power, with everything on it.
@@ -244,6 +275,7 @@ impl Shared {
             frozen: 0,
             was_refused: false,
             was_unlocked: false,
+            is_cut: false,
             unanswered: 0,
             progress: Progress::default(),
             thread,
