@@ -66,7 +66,7 @@ pub(crate) fn refuse_command(workdir: &Path) -> Option<RunExit> {
             let words = words.join(" ").replace(&*named, &far.path);
             format!(
                 "this command needs the files of the workdir: {} pytf {words}",
-                far.login()
+                far.host.login()
             )
         }
         Err(why) => why,
@@ -186,7 +186,7 @@ impl<'a> Member<'a> {
 
     /// The exit status where there is no connection, after it was said why.
     fn cannot(&self, no: &NoFar, has_run: bool) -> RunExit {
-        let (name, login) = (&self.far.host.name, self.far.login());
+        let (name, login) = (&self.far.host.name, self.far.host.login());
         let (why, exit) = match no {
             NoFar::Stopped => return RunExit::WorkLeft,
             NoFar::Unreached(why) => {

@@ -1,6 +1,7 @@
 //! argv → command → exit status.
 
 mod add;
+mod ask_hosts;
 mod combine;
 mod completions;
 mod convert;
@@ -142,6 +143,8 @@ fn run(mut command: Command) -> RunExit {
         Command::Report(args) => views::exit(views::report(&args)),
         Command::Timeline(args) => views::exit(views::timeline(&args)),
         Command::Devices(args) => devices(*args),
+        Command::Hosts(args) => ask_hosts::hosts(args),
+        Command::On(args) => ask_hosts::command(args),
         Command::Runners(args) => defined::list(What::Runner, &args.config),
         Command::Handlers(args) => defined::list(What::TaskList, &args.config),
         Command::Completions(args) => completions::script(args.shell)

@@ -9,6 +9,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use pytf::cli::{FarmArgs, Tasks, variable_names};
 use pytf::exit::RunExit;
+use pytf::farm::inventory::host_facts;
 use pytf::farm::options::{Hosted, Options, Piped};
 use pytf::farm::start;
 use pytf::farm::start_error::StartError;
@@ -16,6 +17,7 @@ use pytf::history::run::Run as Record;
 use pytf::hosts::{Files, Run, control, host_side, run as run_on};
 use pytf::model::hosts::{self, BadHosts, Host};
 use pytf::model::logs::LogMode;
+use pytf::model::tasklist::handlers::Handler;
 use pytf::ui::progress::warn;
 use pytf::workdir::error::Error;
 use pytf::workdir::layout::LOGS;
@@ -103,7 +105,7 @@ fn failed(error: &StartError, options: &Options) -> RunExit {
 }
 
 /// The hosts that are named: in a file, or here.
-fn read_hosts(named: &str) -> Result<Vec<Host>, String> {
+pub(crate) fn read_hosts(named: &str) -> Result<Vec<Host>, String> {
     let path = Path::new(named);
     let is_toml = path.extension().is_some_and(|end| end == "toml");
     let (read, place) = if is_toml || path.is_file() {
@@ -163,7 +165,7 @@ fn variables() -> Vec<(String, String)> {
 
 /// Answers the pytf that asks this host, and becomes a farmer.
 pub(crate) fn answer() -> RunExit {
-    let Err(error) = host_side::answer() else {
+    let Err(error) = host_side::answer(host_facts) else {
         return RunExit::Complete;
     };
     // Who has asked and is gone does not read it.
@@ -207,6 +209,10 @@ pub(crate) fn hosted(is_piped: bool, place: [OsString; 4], args: FarmArgs) -> Ru
         ignored: Vec::new(),
         ..options::farm(Tasks::Added, path, args)
     };
+    // The list was made there, too.
+    <&Handler>::default()
+        .name
+        .clone_into(&mut options.handler.name);
     if is_piped {
         without_files_of_run(&mut options);
     }

@@ -42,6 +42,8 @@ pub(super) const COMMANDS: &[&str] = &[
     "timeline",
     "export",
     "devices",
+    "hosts",
+    "on",
     "runners",
     "handlers",
     "completions",

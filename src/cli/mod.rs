@@ -12,6 +12,7 @@ mod device_options;
 mod errors;
 mod farm;
 mod groups;
+mod hosts;
 mod steer;
 #[cfg(test)]
 mod tests;
@@ -34,6 +35,7 @@ use self::errors::clearer;
 pub use self::farm::{
     FarmArgs, Halt, KeepTaskDir, Lock, Logs, SrunEnv, TEMPORARY, Tasks, default_workdir,
 };
+pub use self::hosts::{Hosts, On};
 pub use self::steer::{Add, Cancel, Close, Drain, Edit, NewTasksFrom, Pause, Resume, Said, Stop};
 pub use self::values::Order;
 pub use self::view::{Export, Format, Report, Status, Timeline, Wait, Watch};
@@ -136,6 +138,8 @@ pub enum Command {
     Timeline(Timeline),
     Report(Report),
     Devices(Box<Devices>),
+    Hosts(Hosts),
+    On(On),
     Runners(Runners),
     Handlers(Handlers),
     Completions(Completions),
@@ -176,6 +180,8 @@ impl Command {
             Self::Run(_)
             | Self::Check(_)
             | Self::Devices(_)
+            | Self::Hosts(_)
+            | Self::On(_)
             | Self::Runners(_)
             | Self::Handlers(_)
             | Self::Convert(_)

@@ -7,13 +7,15 @@ use crossbeam_channel::bounded;
 use super::node_share::NodeShare;
 use super::options::DeviceOptions;
 use super::slot_plan::{NoPlan, Plan};
+use crate::VERSION;
 use crate::host::allocation::{here, host_name};
-use crate::host::cpus;
-use crate::host::gpus::{Key, Probe};
+use crate::host::gpus::{Access, Key, Probe, users};
+use crate::host::{cpus, memory};
 use crate::model::devices::availability::Sample;
 use crate::model::devices::cores::show_list;
 use crate::model::devices::pool::{Gpu, pool};
 use crate::model::devices::{Gpus, VARIABLES};
+use crate::model::host_facts::{GpuFacts, HostFacts};
 use crate::ui::device_report::{DeviceReport, ListedGpu};
 
 /// How long a measurement may take.
@@ -75,6 +77,52 @@ pub fn inventory(options: &DeviceOptions, slots: Option<u32>) -> Result<DeviceRe
         slots,
         remarks,
     })
+}
+
+/// What this host is, and what of it is free.
+pub fn host_facts() -> HostFacts {
+    let access = Access::from(|name| std::env::var_os(name));
+    let (probe, remark) = match Probe::start(&access) {
+        Ok(probe) => (Some(probe), None),
+        Err(why) => (None, Some(why)),
+    };
+    let listed = probe.as_ref().map(seen).unwrap_or_default();
+    let users = if listed.is_empty() {
+        Vec::new()
+    } else {
+        users(&access.path)
+    };
+    let gpus = listed.into_iter().map(
+        |ListedGpu {
+             gpu,
+             load,
+             memory_used,
+             ..
+         }| GpuFacts {
+            users: users
+                .iter()
+                .filter(|(uuid, _)| Some(uuid) == gpu.uuid.as_ref())
+                .map(|(_, user)| user.clone())
+                .collect(),
+            index: gpu.index,
+            name: gpu.name,
+            uuid: gpu.uuid,
+            memory: gpu.memory,
+            load,
+            memory_used,
+        },
+    );
+    let program = std::env::current_exe().unwrap_or_default();
+    HostFacts {
+        node: host_name(),
+        cpus: Some(cpus::usable().quota),
+        load: cpus::load(),
+        memory_kib: memory::usable_kib(),
+        free_kib: memory::free_kib(),
+        gpus: gpus.collect(),
+        remarks: remark.into_iter().collect(),
+        program: format!("{VERSION}, {}", program.display()),
+    }
 }
 
 /// The GPUs with what can be measured of them now.

@@ -37,6 +37,12 @@ pub fn usable() -> Cpus {
     }
 }
 
+/// How many processes of the node have run or waited for a CPU, on average over a minute.
+pub fn load() -> Option<f64> {
+    let text = std::fs::read_to_string("/proc/loadavg").ok()?;
+    text.split_whitespace().next()?.parse().ok()
+}
+
 /// How many CPUs the node has.
 pub fn online(sysfs: &Path) -> usize {
     let text = std::fs::read_to_string(sysfs.join("devices/system/cpu/online"));

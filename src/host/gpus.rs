@@ -8,6 +8,7 @@ mod nvml;
 mod smi;
 mod source;
 mod sysfs;
+mod users;
 
 use std::time::Duration;
 
@@ -16,6 +17,7 @@ use crossbeam_channel::{RecvTimeoutError, Sender, bounded};
 use self::source::Source;
 pub use self::source::{Access, Key};
 pub(crate) use self::sysfs::vendors;
+pub use self::users::users;
 use crate::model::devices::availability::Sample;
 use crate::model::devices::pool::Gpu;
 

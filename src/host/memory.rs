@@ -113,13 +113,7 @@ impl Default for OomKills {
 /// The memory that this process and its tasks may use together, in KiB: the memory of the
 /// node, or the lowest limit of its cgroups.
 pub fn usable_kib() -> Option<u64> {
-    let of_node = std::fs::read_to_string("/proc/meminfo").ok();
-    let of_node = of_node.and_then(|text| {
-        let line = text
-            .lines()
-            .find_map(|line| line.strip_prefix("MemTotal:"))?;
-        line.trim().strip_suffix("kB")?.trim().parse().ok()
-    });
+    let of_node = of_meminfo("MemTotal:");
     let memberships = std::fs::read_to_string("/proc/self/cgroup").unwrap_or_default();
     let limits = counters_of(&memberships).into_iter().flat_map(|counter| {
         let name = match counter.file_name().and_then(|name| name.to_str()) {
@@ -139,6 +133,17 @@ pub fn usable_kib() -> Option<u64> {
         .map(|bytes| bytes / 1024)
         .chain(of_node)
         .min()
+}
+
+/// The memory of the node that new processes may use without swapping, in KiB.
+pub fn free_kib() -> Option<u64> {
+    of_meminfo("MemAvailable:")
+}
+
+fn of_meminfo(name: &str) -> Option<u64> {
+    let text = std::fs::read_to_string("/proc/meminfo").ok()?;
+    let line = text.lines().find_map(|line| line.strip_prefix(name))?;
+    line.trim().strip_suffix("kB")?.trim().parse().ok()
 }
 
 /// The processes that belong to our tasks, with their resident memory in KiB: for each of these

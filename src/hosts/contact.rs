@@ -14,7 +14,7 @@ use crate::model::escape::escape;
 use crate::model::hosts::Host;
 
 /// How long a host may take to answer.
-const ANSWER_WITHIN: Duration = Duration::from_secs(60);
+pub(super) const ANSWER_WITHIN: Duration = Duration::from_secs(60);
 /// How long a copy may take.
 const COPY_WITHIN: Duration = Duration::from_secs(600);
 

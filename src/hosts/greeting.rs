@@ -3,6 +3,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::model::host_facts::HostFacts;
 use crate::workdir::mechanism::Mechanism;
 
 /// The lines of the host begin with this: start files of a shell may print others.
@@ -20,8 +21,32 @@ pub(super) const LONGEST: usize = 4 << 20;
 pub(super) enum Question {
     /// Whether a farmer can run there. It becomes one.
     Farm(FarmQuestion),
+    /// What it is and what of it is free; then what its clock says.
+    Look(LookQuestion),
     /// To carry out operations on the files of a workdir.
     Serve(Wanted),
+}
+
+/// What a host is.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(super) struct LookQuestion {
+    /// The folder in which tasks are to run, where the user has said it.
+    pub(super) folder: Option<String>,
+    /// The current folder of who asks.
+    pub(super) here: String,
+    /// A file in that folder whose content is asked for.
+    pub(super) proof: String,
+}
+
+/// What it says.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(super) struct LookAnswer {
+    /// What it is.
+    pub(super) facts: HostFacts,
+    /// What the file has, where there is one.
+    pub(super) proof: Option<String>,
+    /// Why tasks cannot run in the folder that the user has named.
+    pub(super) problem: Option<String>,
 }
 
 /// The workdir that is wanted.

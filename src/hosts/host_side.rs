@@ -7,15 +7,19 @@ use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use crossbeam_channel::{RecvTimeoutError, bounded, tick};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use super::control::{ALIVE, ALIVE_EVERY, ANSWER, ORDER, SILENCE_OF_WORKDIR};
-use super::greeting::{Answer, FarmQuestion, LONGEST, MARK, Question, Served, Start, Wanted};
+use super::greeting::{
+    Answer, FarmQuestion, LONGEST, LookAnswer, LookQuestion, MARK, Question, Served, Start, Wanted,
+};
 use super::receive::receive;
 use crate::exit::RunExit;
+use crate::model::host_facts::HostFacts;
 use crate::workdir::fs::{PipeServer, read_frame, write_frame};
 use crate::workdir::layout::LOGS;
 use crate::workdir::open::{OpenOptions, Ownership, Workdir, open_dir};
@@ -34,20 +38,23 @@ pub const PIPED: &str = "__piped";
 const LONGEST_PROOF: u64 = 1024;
 
 /// Answers, and does what is asked: that may be to become a farmer.
-pub fn answer() -> io::Result<()> {
+/// `facts` looks at this host.
+pub fn answer(facts: fn() -> HostFacts) -> io::Result<()> {
     // Not through a buffer: what follows is for the farmer.
     let mut input = File::from(io::stdin().as_fd().try_clone_to_owned()?);
     match read_line(&mut input)? {
         Question::Farm(question) => Err(become_farmer(&question, &mut input)?),
+        Question::Look(question) => look(&question, &facts(), &mut input),
         Question::Serve(wanted) => serve(&wanted, input),
     }
 }
 
 fn become_farmer(question: &FarmQuestion, input: &mut File) -> io::Result<io::Error> {
-    let folder = folder(question);
+    let named = question.folder.as_deref();
+    let folder = folder(named, &question.here, question.has_copies);
     let (proof, problem) = match &folder {
         Ok(folder) => (
-            proof(&folder.join(&question.workdir), &question.proof),
+            proof(&folder.join(&question.workdir).join(LOGS), &question.proof),
             None,
         ),
         Err(problem) => (None, Some(problem.clone())),
@@ -71,6 +78,22 @@ fn become_farmer(question: &FarmQuestion, input: &mut File) -> io::Result<io::Er
         .envs(start.variables)
         .current_dir(folder)
         .exec())
+}
+
+/// Says what this host is, and what its clock says as often as that is asked.
+fn look(question: &LookQuestion, facts: &HostFacts, input: &mut File) -> io::Result<()> {
+    let folder = folder(question.folder.as_deref(), &question.here, false);
+    say(&LookAnswer {
+        facts: facts.clone(),
+        // The folder from which it is asked, also where tasks run in another one.
+        proof: proof(Path::new(&question.here), &question.proof),
+        problem: folder.err(),
+    })?;
+    while read_line::<()>(input).is_ok() {
+        let since = SystemTime::now().duration_since(UNIX_EPOCH);
+        say(&since.unwrap_or_default().as_secs_f64())?;
+    }
+    Ok(())
 }
 
 /// Carries out operations on the files of a workdir, until the connection ends or falls silent.
@@ -143,15 +166,15 @@ fn in_home(path: &str) -> PathBuf {
     }
 }
 
-/// Where tasks run, or why they cannot.
-fn folder(question: &FarmQuestion) -> Result<PathBuf, String> {
-    let Some(named) = question.folder.as_deref() else {
-        let here = PathBuf::from(&question.here);
+/// Where tasks run, or why they cannot. Where files are copied there, it is made.
+fn folder(named: Option<&str>, here: &str, is_made: bool) -> Result<PathBuf, String> {
+    let Some(named) = named else {
+        let here = PathBuf::from(here);
         let home = || std::env::home_dir().unwrap_or_default();
         return Ok(if here.is_dir() { here } else { home() });
     };
     let path = in_home(named);
-    if question.has_copies {
+    if is_made {
         // What prevents it is said by what follows.
         let _ = std::fs::create_dir_all(&path);
     }
@@ -162,13 +185,13 @@ fn folder(question: &FarmQuestion) -> Result<PathBuf, String> {
     }
 }
 
-/// What the file has that only somebody who shares the workdir can know.
-fn proof(workdir: &Path, name: &str) -> Option<String> {
+/// What the file has that only somebody who shares the folder can know.
+fn proof(folder: &Path, name: &str) -> Option<String> {
     if name.contains('/') {
         return None;
     }
     let mut text = String::new();
-    let file = File::open(workdir.join(LOGS).join(name)).ok()?;
+    let file = File::open(folder.join(name)).ok()?;
     file.take(LONGEST_PROOF).read_to_string(&mut text).ok()?;
     Some(text)
 }

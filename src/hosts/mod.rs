@@ -16,6 +16,8 @@ mod greeting;
 mod hash;
 pub mod host_side;
 mod inputs;
+mod look;
+mod on;
 mod process;
 mod receive;
 mod run;
@@ -25,5 +27,7 @@ mod ssh;
 
 pub use far::{Far, NoFar, Reach};
 pub use greeting::Wanted;
+pub use look::look;
+pub use on::{Ended, on};
 pub use run::{Run, run};
 pub use send::Files;

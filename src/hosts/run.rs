@@ -2,8 +2,7 @@
 //! all of them, and one exit status.
 
 use std::collections::BTreeMap;
-use std::fs::File;
-use std::io::{self, Read};
+use std::io;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
@@ -14,12 +13,11 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::getpid;
 
 use super::greeting::{FarmQuestion, Start};
-use super::hash::hex;
 use super::inputs::Inputs;
 use super::process::End;
 use super::send::Files;
 use super::session::{self, Errand};
-use super::ssh::Ssh;
+use super::ssh::{Ssh, random};
 use crate::exit::{RunExit, TABLE};
 use crate::host::signals;
 use crate::model::hosts::Host;
@@ -192,9 +190,7 @@ struct Proof<'a> {
 
 impl<'a> Proof<'a> {
     fn write(workdir: &'a Path) -> io::Result<Self> {
-        let mut random = [0; 32];
-        File::open("/dev/urandom")?.read_exact(&mut random)?;
-        let secret = hex(&random);
+        let secret = random()?;
         let (id, secret) = (secret[..8].to_owned(), secret[8..].to_owned());
         let name = format!("hosts_{id}");
         std::fs::write(workdir.join(LOGS).join(&name), &secret)?;
@@ -324,12 +320,7 @@ impl Crew<'_> {
                 self.pause(nth, why.into());
             }
             End::Unreached(why) => {
-                let host = &self.run.hosts[nth];
-                let user = host
-                    .user
-                    .as_ref()
-                    .map_or_else(String::new, |user| format!("{user}@"));
-                let way_out = format!("; try: ssh {user}{} true", host.address());
+                let way_out = format!("; try: {} true", self.run.hosts[nth].login());
                 self.pause(nth, format!("cannot be reached: {why}{way_out}"));
             }
         }

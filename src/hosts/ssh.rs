@@ -1,12 +1,12 @@
 //! The command lines by which a host is reached: the user's own `ssh`, and what it runs there.
 
 use std::fs::File;
-use std::io;
+use std::io::{self, Read};
 use std::path::PathBuf;
 use std::process::Command;
 
 use super::greeting::{CANNOT, MARK, NONE};
-use super::hash::hash_of;
+use super::hash::{hash_of, hex};
 use super::host_side::ASK;
 use crate::VERSION;
 use crate::model::hosts::Host;
@@ -45,6 +45,18 @@ impl Ssh {
             return command;
         }
         self.at(host, &self.start_script(host.pytf.as_deref()))
+    }
+
+    /// Runs what it reads from standard input: [`command`].
+    pub(super) fn run(&self, host: &Host) -> Command {
+        // It may have any character in it, and this none that a shell there may take for more.
+        let script = "IFS= read -r s; eval \"$s\"";
+        if host.is_here() {
+            let mut command = Command::new("sh");
+            command.args(["-c", script]);
+            return command;
+        }
+        self.at(host, script)
     }
 
     /// Copies this program to a host, from standard input.
@@ -132,10 +144,39 @@ impl Ssh {
     }
 }
 
+/// What runs a command of the user in a session of its own, with his shell, in a folder: that
+/// must be there if `=` is before it, else `?` is. Then words of four bytes come, signals and signs of
+/// life. Without one for a minute, or at the end, the command is ended. `end` is a line that is not in
+/// it.
+pub(super) fn command(folder: &str, command: &str, end: &str) -> String {
+    let script = format!(
+        "IFS= read -r f; n=$(echo; echo x); n=${{n%x}}; c=; \
+         while IFS= read -r l; do [ \"$l\" = \"{end}\" ] && break; c=\"$c$l$n\"; done; \
+         w=${{f#?}}; case \"$w\" in \"~/\"*) w=\"$HOME/${{w#??}}\";; esac; \
+         case \"$f\" in =*) cd \"$w\" || exit 1;; *) [ -d \"$w\" ] && cd \"$w\";; esac; \
+         t=\"timeout 60\"; command -v timeout >/dev/null || t=; \
+         exec 3<&0; echo \"{MARK}\"; \
+         setsid \"${{SHELL:-sh}}\" -c \"$c\" </dev/null 3<&- & p=$!; \
+         ( while s=$($t dd bs=4 count=1 2>/dev/null); [ -n \"$s\" ]; do \
+         case $s in TERM|KILL) kill -s $s -- -$p;; esac; done; \
+         kill -s TERM -- -$p; sleep 3; kill -s KILL -- -$p \
+         ) <&3 >/dev/null 2>&1 3<&- & w=$!; \
+         exec 3<&-; wait $p 2>/dev/null; r=$?; kill $w 2>/dev/null; exit $r"
+    );
+    format!("{script}\n{folder}\n{command}\n{end}\n")
+}
+
 /// Whether a path means the same to every shell.
 fn is_plain(path: &str) -> bool {
     path.chars()
         .all(|c| c.is_ascii_alphanumeric() || "/._-+".contains(c))
+}
+
+/// 32 random bytes in hex.
+pub(super) fn random() -> io::Result<String> {
+    let mut bytes = [0; 32];
+    File::open("/dev/urandom")?.read_exact(&mut bytes)?;
+    Ok(hex(&bytes))
 }
 
 #[cfg(test)]

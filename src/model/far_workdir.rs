@@ -23,14 +23,6 @@ impl FarWorkdir {
         let rest = text.strip_prefix(SCHEME)?;
         Some(read(rest).map_err(|why| format!("{}: {why}", text.escape_debug())))
     }
-
-    /// As a user writes it for scp: `me@host:/path`.
-    pub fn login(&self) -> String {
-        let port = self.host.port.map(|port| format!("-p {port} "));
-        let user = self.host.user.as_ref().map(|user| format!("{user}@"));
-        let (port, user) = (port.unwrap_or_default(), user.unwrap_or_default());
-        format!("ssh {port}{user}{}", self.host.name)
-    }
 }
 
 fn read(rest: &str) -> Result<FarWorkdir, String> {

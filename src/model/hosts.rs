@@ -43,6 +43,14 @@ impl Host {
         self.address.as_deref().unwrap_or(&self.name)
     }
 
+    /// How a user logs in there: `ssh -p 22 me@host`.
+    pub fn login(&self) -> String {
+        let port = self.port.map(|port| format!("-p {port} "));
+        let user = self.user.as_ref().map(|user| format!("{user}@"));
+        let (port, user) = (port.unwrap_or_default(), user.unwrap_or_default());
+        format!("ssh {port}{user}{}", self.address())
+    }
+
     /// Whether it is this machine, without ssh.
     pub fn is_here(&self) -> bool {
         self.address() == ":"

@@ -21,6 +21,7 @@ pub mod figures;
 pub mod forecast;
 pub mod foreign_syntax;
 pub mod health;
+pub mod host_facts;
 pub mod hosts;
 pub mod identity;
 pub mod ids;

@@ -7,6 +7,7 @@
 
 pub mod advice;
 pub mod device_report;
+pub mod host_report;
 pub mod opening;
 pub mod progress;
 pub(crate) mod rate;

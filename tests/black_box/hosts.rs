@@ -264,3 +264,88 @@ fn what_needs_the_files_is_refused_for_a_far_workdir() {
     let file = format!("tasks.txt -w ssh://n4{}", farm.path("file").display());
     with_ssh(&farm, &file).run().exits(74).says(&["n4: "]);
 }
+
+/// `pytf hosts` and `pytf on`: all hosts are asked, and those that cannot be reached are named.
+#[test]
+fn hosts_are_asked_what_they_are_and_run_a_command() {
+    let farm = farm("");
+    let smi = "#!/bin/sh\ncase \"$1\" in\n--query-compute-apps=*) echo \"GPU-a, $PPID\";;\n\
+               --query-gpu=index*) echo '0, GPU-a, 00000000:3B:00.0, A100, 40960, Disabled';;\n\
+               --query-gpu=*) echo 'GPU-a, 50, 1024, 4096';;\nesac\n";
+    farm.write("bin/nvidia-smi", smi);
+    std::fs::set_permissions(
+        farm.path("bin/nvidia-smi"),
+        PermissionsExt::from_mode(0o755),
+    )
+    .unwrap();
+    let ask = |args: &str| with_ssh(&farm, args).env("PYTF_TEST_NVML", "/no/library");
+    let done = ask("hosts --hosts n1,:,down --json").run().exits(69);
+    let asked: Vec<serde_json::Value> = serde_json::from_str(&done.stdout).unwrap();
+    for host in &asked[..2] {
+        assert_eq!(host["shares_folder"], true, "{host}");
+        assert_eq!(host["gpus"][0]["load"], 0.5, "{host}");
+        assert_eq!(
+            host["gpus"][0]["users"].as_array().unwrap().len(),
+            1,
+            "{host}"
+        );
+        assert!(
+            host["clock"]["ahead"].as_f64().unwrap().abs() < 1.0,
+            "{host}"
+        );
+    }
+    assert_eq!(asked[1]["host"], "here");
+    let problem = asked[2]["problem"].as_str().unwrap();
+    assert!(
+        problem.ends_with("Connection refused; try: ssh down true"),
+        "{problem}"
+    );
+    let done = ask("hosts --hosts n1,down").run().exits(69);
+    done.says(&[
+        "free memory",
+        "A100",
+        "25 % of 40 GiB",
+        "down: cannot be reached",
+    ]);
+    ask("hosts --hosts n1,n1").run().exits(2);
+    let on = |words: &[&str]| {
+        let args = [&["on", "--hosts", "n1,n2,:", "--"], words].concat();
+        let path = std::env::var("PATH").unwrap();
+        let path = format!("{}:{path}", farm.path("bin").display());
+        farm.pytf(args)
+            .env("PATH", path)
+            .env("FARM_ROOT", farm.path(""))
+            .run()
+    };
+    let done = on(&["echo", "a;", "pwd", "&&", "basename $HOME >&2"]).exits(0);
+    let folder = farm.path("").canonicalize().unwrap();
+    let there = format!(
+        "n1: a\nn1: {}\n",
+        folder.display().to_string().trim_end_matches('/')
+    );
+    done.says(&[&there, "n2: home-n2", "pytf: 3 of 3 hosts: exit status 0"]);
+    on(&["test $(basename $HOME) != home-n2"])
+        .exits(1)
+        .says(&["2 of 3 hosts: exit status 0; n2: exit status 1"]);
+}
+
+/// A handler makes the list where the run is started: hosts need no definition of it. A runner they
+/// need.
+#[test]
+fn a_handler_is_needed_where_the_run_is_started() {
+    let farm = farm("a\nb\n");
+    farm.make_dir("elsewhere");
+    farm.write(
+        "own.ini",
+        "[made]\nTaskList = program\ncommand = sed 's/^/echo made /' {list}\n",
+    );
+    let folder = farm.path("elsewhere").display().to_string();
+    farm.write(
+        "hosts.toml",
+        format!("[[host]]\nname = 'n1'\nfolder = '{folder}'\n"),
+    );
+    pytf(&farm, "--hosts hosts.toml --tasklist made --config own.ini")
+        .run()
+        .exits(0);
+    assert_eq!(farm.text("w/logs/log_1"), "made b\n");
+}

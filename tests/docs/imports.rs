@@ -323,6 +323,7 @@ fn the_picture_of_the_dependencies_is_what_the_source_uses() {
     // They are the program together.
     let parts = [
         "add",
+        "ask_hosts",
         "combine",
         "completions",
         "convert",

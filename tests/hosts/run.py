@@ -579,6 +579,50 @@ def machines_join_by_ssh():
         checker.require(not list((host.home / ".cache/pytf").glob("run-*")), f"no folder is left on {host.name}")
 
 
+def hosts_are_asked():
+    """What they are; and one command on all of them, which ends with whoever has started it."""
+    folder = Scene("ask", 1).folder
+    ask = {"cwd": folder, "capture_output": True, "text": True, "timeout": 120, "check": False}
+    done = subprocess.run([PROGRAM, "hosts", "--hosts", "n1,n4,10.78.0.99", "--ssh-option", "ConnectTimeout=2", "--json"], **ask)
+    checker.require(done.returncode == 69, f"one is not there: {done}")
+    n1, n4, gone = json.loads(done.stdout)
+    for host, name, shares in ((n1, "n1", True), (n4, "n4", False)):
+        checker.require((host["node"], host["shares_folder"]) == (name, shares), f"{host}")
+        checker.require(abs(host["clock"]["ahead"]) < 1 and host["free_kib"] > 0 and host["problem"] is None, f"{host}")
+    checker.require("try: ssh 10.78.0.99 true" in gone["problem"], f"{gone}")
+    checker.require(not list(folder.glob(".pytf*")), "no file is left")
+    on = [PROGRAM, "on", "--hosts", "n1,n4,n5", "--"]
+    done = subprocess.run([*on, "echo $(hostname) \"isn't\" $PWD; printf half; test $(hostname) != n5"], **ask)
+    checker.require(done.returncode == 1, f"it fails on one: {done}")
+    lines = [f"{name}: {text}" for name in ("n1", "n4", "n5") for text in (f"{name} isn't {folder}", "half")]
+    checker.require(sorted(done.stdout.splitlines()) == sorted(lines), f"{done}")
+    checker.require(done.stderr == "pytf: 2 of 3 hosts: exit status 0; n5: exit status 1\n", f"{done}")
+    for how, code in ((signal.SIGINT, 75), (signal.SIGKILL, -9)):
+        pytf = command_on(on)
+        pytf.send_signal(how)
+        checker.require(pytf.wait(timeout=60) == code, f"{how}")
+        for host in (HOSTS[0], *HOSTS[3:]):
+            until(lambda host=host: not host.processes("sleep 100"), f"the command has ended on {host.name}")
+
+
+def command_on(on):
+    """A command that runs on n1, n4 and n5."""
+    pytf = subprocess.Popen([*on, "sleep 1000 & sleep 1001"], stdin=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True)
+    until(lambda: all(host.processes("sleep 1001") for host in (HOSTS[0], *HOSTS[3:])), "it runs everywhere")
+    return pytf
+
+
+def a_cut_link_of_a_command():
+    """It is ended there after a minute without a sign of life."""
+    pytf = command_on([PROGRAM, "on", "--hosts", "n1,n4,n5", "--ssh-option", "ServerAliveInterval=1", "--"])
+    HOSTS[3].cut()
+    until(lambda: not HOSTS[3].processes("sleep 100"), "the command that hears nothing has ended", within=120)
+    checker.require(HOSTS[4].processes("sleep 1001"), "the others go on")
+    HOSTS[3].heal()
+    pytf.send_signal(signal.SIGTERM)
+    checker.require(pytf.wait(timeout=60) == 75, "it was stopped")
+
+
 def a_storm():
     """Farmers, sshd, ssh and hosts are killed at random: every task has one result."""
     storm("storm", HOSTS[:3])
@@ -707,11 +751,13 @@ SCENARIOS = {
     "results-lost": results_of_lost_connections,
     "pipe-signal": signals_and_death_by_a_pipe,
     "far": machines_join_by_ssh,
+    "ask": hosts_are_asked,
     "storm": a_storm,
     "pipe-storm": a_storm_over_pipes,
     "lost": lost_answers,
     "cut": a_cut_link,
     "pipe-cut": a_cut_link_of_a_pipe,
+    "on-cut": a_cut_link_of_a_command,
     "figures": figures,
     "fifty": fifty,
 }
@@ -724,7 +770,7 @@ def main(names):
     # A shell starts what is in the background with Ctrl-C ignored, and pytf respects that.
     signal.signal(signal.SIGINT, signal.default_int_handler)
     # These take minutes.
-    long = ["lost", "cut", "pipe-cut", "storm", "figures", "fifty"]
+    long = ["lost", "cut", "pipe-cut", "on-cut", "storm", "figures", "fifty"]
     names = list(SCENARIOS) if names == ["--all"] else names or [name for name in SCENARIOS if name not in long]
     build()
     failed = 0
