@@ -25,7 +25,7 @@ mod world;
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, OnceLock};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use pytf::model::retry::{CRASH_LIMIT, RetryRule};
@@ -144,7 +144,6 @@ fn list(n: u64) -> Arc<ListFile> {
 
 /// Lists of such lines, as files.
 fn list_of(n: u64, line: fn(u64) -> Vec<u8>) -> Arc<ListFile> {
-    static FOLDER: OnceLock<tempfile::TempDir> = OnceLock::new();
     static LISTS: Mutex<Vec<(Vec<u8>, Arc<ListFile>)>> = Mutex::new(Vec::new());
     let text = (0..n)
         .flat_map(|id| [&line(id)[..], b"\n"].concat())
@@ -153,8 +152,9 @@ fn list_of(n: u64, line: fn(u64) -> Vec<u8>) -> Arc<ListFile> {
     if let Some((_, list)) = lists.iter().find(|(there, _)| *there == text) {
         return list.clone();
     }
-    let folder = FOLDER.get_or_init(|| tempfile::tempdir().unwrap());
-    let path = folder.path().join(format!("list{}", lists.len()));
+    // It is read through its descriptor: a static folder would stay when the test ends.
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("list");
     std::fs::write(&path, &text).unwrap();
     let made = Arc::new(ListFile::at(Path::new(&path)).unwrap().unwrap());
     lists.push((text, made.clone()));
