@@ -66,6 +66,8 @@ pub(super) struct Shared {
     pub journal: SharedJournal,
     /// The attempts that were cancelled while this process worked.
     pub cancelled: CancelledAttempts,
+    /// Whether all running tasks were asked to end: one that has just started is, too.
+    pub is_ending: AtomicBool,
     /// The state of the run, as the ledger read it last.
     pub state: Mutex<State>,
     /// How long tasks took.

@@ -12,9 +12,11 @@ use std::os::fd::AsFd;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
+use nix::sys::signal::Signal;
 
 use super::gates::Gates;
 use super::ledger::{RETRY_BUSY_FOR, RETRY_IDLE_FOR};
@@ -671,7 +673,12 @@ impl Slot {
                         limit: self.limit,
                         mem_kib: self.mem_kib,
                     };
-                    self.shared.processes[self.number as usize].set(running);
+                    let process = &self.shared.processes[self.number as usize];
+                    process.set(running);
+                    // Who asked all to end in between has not found it.
+                    if self.shared.is_ending.load(Ordering::SeqCst) {
+                        process.stop(StopReason::Stop, &[Signal::SIGTERM, Signal::SIGCONT]);
+                    }
                     // Whoever cancelled it in between has not found it.
                     if self.limit.is_some() || self.shared.cancelled.contains(id, attempt) {
                         self.shared.send(Event::LimitRuns);

@@ -4,6 +4,7 @@
 //! Guarantee: it alone asks tasks to end, it never touches the shared files, and it blocks only
 //! on its channel, until the next deadline.
 
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -434,6 +435,7 @@ impl Supervisor<'_> {
     }
 
     fn signal_all(&self, signals: &[Signal]) {
+        self.shared.is_ending.store(true, Ordering::SeqCst);
         for process in &self.shared.processes {
             process.stop(StopReason::Stop, signals);
         }

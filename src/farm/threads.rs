@@ -5,6 +5,7 @@
 //! everything that must be done before the end.
 
 use std::collections::VecDeque;
+use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -237,6 +238,7 @@ impl Farm<'_> {
             processes: (0..slots).map(|_| SlotProcess::default()).collect(),
             journal: session.journal(),
             cancelled: CancelledAttempts::default(),
+            is_ending: AtomicBool::new(false),
             state: Mutex::new(session.state().clone()),
             times: self.times.clone(),
             leases: Leases::default(),
