@@ -280,7 +280,7 @@ fn hosts_are_asked_what_they_are_and_run_a_command() {
     .unwrap();
     let ask = |args: &str| with_ssh(&farm, args).env("PYTF_TEST_NVML", "/no/library");
     let done = ask("hosts --hosts n1,:,down --json").run().exits(69);
-    let asked: Vec<serde_json::Value> = serde_json::from_str(&done.stdout).unwrap();
+    let asked: Vec<serde_json::Value> = serde_json::from_slice(&done.stdout).unwrap();
     for host in &asked[..2] {
         assert_eq!(host["shares_folder"], true, "{host}");
         assert_eq!(host["gpus"][0]["load"], 0.5, "{host}");
