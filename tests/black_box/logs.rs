@@ -100,9 +100,11 @@ fn split_keeps_both_outputs_apart() {
     farm.pytf(["log", "w", "0", "--stdout", "--stderr"])
         .run()
         .exits(2);
-    let end = &farm.ends()[0]["log"];
+    let ends = farm.ends();
+    let end = ends.iter().find(|end| end["id"] == 0).unwrap();
+    let log = &end["log"];
     assert_eq!(
-        (end["file"].as_str(), end["stderr"].as_str()),
+        (log["file"].as_str(), log["stderr"].as_str()),
         (Some("logs/log_0"), Some("logs/log_0.err"))
     );
     let failed = farm
