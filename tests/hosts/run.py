@@ -331,7 +331,7 @@ def a_cut_link():
 
 def hosts_without_a_shared_folder():
     """They work on the workdir by the pipe of ssh; what their tasks print is in its logs."""
-    scene = Scene("pipe", 120)
+    scene = Scene("pipe", 120, seconds="0.5")
     scene.require(scene.run("--hosts", "n1,n4,n5", "-n", "3") == 1, "every seventh task fails")
     books = scene.check(complete=True, nodes=["n1", "n4", "n5"])
     for journal in books.journals:
