@@ -6,6 +6,7 @@ use std::ffi::OsString;
 use pytf::cli;
 use pytf::exit::RunExit;
 use pytf::hosts::{Ended, look, on};
+use pytf::model::figures::counted;
 use pytf::model::hosts::Host;
 use pytf::ui::host_report;
 use pytf::ui::progress::warn;
@@ -92,10 +93,7 @@ fn summary(hosts: &[Host], ended: &[Ended]) -> String {
         alike.entry(end).or_default().push(&host.name);
     }
     let good = alike.remove(&Ended::With(0)).map_or(0, |names| names.len());
-    let all = match hosts.len() {
-        1 => "1 host".to_owned(),
-        n => format!("{n} hosts"),
-    };
+    let all = counted(hosts.len() as u64, "host", "hosts");
     let mut parts = vec![format!("{good} of {all}: exit status 0")];
     for (end, names) in alike {
         let what = match end {

@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 use pytf::cli::Combine;
 use pytf::exit::RunExit;
 use pytf::model::escape::escape;
+use pytf::model::figures::counted;
 use pytf::ui::progress::warn;
 use pytf::workdir::layout::{LOCK, RESULTS};
 
@@ -68,8 +69,8 @@ pub(crate) fn combine(args: &Combine) -> RunExit {
             return Ok(RunExit::SomeFailed);
         }
         tree.write(&args.folder)?;
-        let files = counted(tree.files.len(), "file");
-        let tasks = counted(all.len(), "task");
+        let files = counted(tree.files.len() as u64, "file", "files");
+        let tasks = counted(all.len() as u64, "task", "tasks");
         let same = match tree.same {
             0 => String::new(),
             n => format!(", {n} more were the same"),
@@ -81,13 +82,6 @@ pub(crate) fn combine(args: &Combine) -> RunExit {
         cannot(&error);
         RunExit::WorkdirUnusable
     })
-}
-
-fn counted(n: usize, what: &str) -> String {
-    match n {
-        1 => format!("1 {what}"),
-        n => format!("{n} {what}s"),
-    }
 }
 
 fn refuse(collisions: &[String]) {

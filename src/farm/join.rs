@@ -4,11 +4,12 @@
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use super::ledger::RETRY_IDLE_FOR;
-use super::prepare::{StartContext, counted};
+use super::prepare::StartContext;
 use super::source::Source;
 use super::start_error::StartError;
 use crate::VERSION;
 use crate::host::memory;
+use crate::model::figures::counted;
 use crate::model::figures::grouped;
 use crate::model::pace::Pace;
 use crate::model::record::Header;

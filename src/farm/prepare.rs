@@ -11,7 +11,7 @@ use super::start_error::StartError;
 use super::takeover::Takeover;
 use crate::history::run_times::RunTimes;
 use crate::host::allocation::host_name;
-use crate::model::figures::grouped;
+use crate::model::figures::{counted, grouped};
 use crate::model::liveness::heartbeat;
 use crate::model::tasklist::Remarks;
 use crate::runner::chosen::DEFAULT;
@@ -343,10 +343,4 @@ fn messages(prepared: &Prepared) -> Vec<String> {
         said.push(text);
     }
     said
-}
-
-/// `1 task`, `2,000 tasks`.
-pub(super) fn counted(number: u64, one: &str, many: &str) -> String {
-    let word = if number == 1 { one } else { many };
-    format!("{} {word}", grouped(number))
 }

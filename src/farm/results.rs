@@ -6,9 +6,8 @@
 //! follows: `results/ID.2`. What is copied has a name that begins with a point until then.
 
 use std::collections::BTreeSet;
-use std::fs::{self, File, Metadata};
+use std::fs::{self, File};
 use std::io::{self, ErrorKind, Read};
-use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Instant;
@@ -17,6 +16,7 @@ use wildmatch::WildMatch;
 
 use super::staging::{MOST_PIECE, Pace, Wanted};
 use crate::model::task::Task;
+use crate::workdir::folder::is_same_folder;
 use crate::workdir::fs::{Dir, File as DirFile, Open};
 use crate::workdir::layout::RESULTS;
 
@@ -97,7 +97,7 @@ impl Results {
         if !stat.is_dir() {
             return Err(io::Error::other("it is neither a file nor a folder"));
         }
-        if self.is_workdir(&stat) {
+        if is_same_folder(base.join(path), &self.workdir) {
             return Ok(());
         }
         found.add_folders_of(path);
@@ -122,11 +122,6 @@ impl Results {
             }
         }
         Ok(())
-    }
-
-    fn is_workdir(&self, stat: &Metadata) -> bool {
-        let own = fs::metadata(&self.workdir);
-        own.is_ok_and(|own| (own.dev(), own.ino()) == (stat.dev(), stat.ino()))
     }
 
     /// Copies all into a folder, and to the disk; `made` gets the names of the files.

@@ -2,7 +2,7 @@
 
 use std::fs::{self, File};
 use std::io::{self, Read};
-use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
@@ -10,9 +10,10 @@ use super::copies::{
     DATA, END, Entry, FAILED, Frame, Frames, Need, PIECE, Reply, SAME, Time, What, time_of,
 };
 use super::hash::hash_of;
-use crate::model::figures::show_kib;
+use crate::model::figures::{counted, show_kib};
 use crate::model::relative::relative;
 use crate::ui::progress::warn;
+use crate::workdir::folder::is_same_folder;
 
 /// So many entries are in a frame of the list: it fits with the longest names.
 const ENTRIES: usize = 200;
@@ -40,10 +41,7 @@ impl Sent {
     /// Tells the user.
     pub(super) fn report(&self, host: &str) {
         if self.files > 0 && !self.is_quiet {
-            let files = match self.files {
-                1 => "1 file".to_owned(),
-                n => format!("{n} files"),
-            };
+            let files = counted(self.files, "file", "files");
             let size = show_kib(self.bytes.div_ceil(1024));
             warn(&format!("{host}: copied {files} there, {size}"));
         }
@@ -103,7 +101,7 @@ impl Files {
             ));
         };
         let is_folder = matches!(what, What::Folder { .. });
-        if is_folder && self.is_workdir(stat) {
+        if is_folder && is_same_folder(path, &self.workdir) {
             return Ok(());
         }
         entries.push(Entry {
@@ -134,11 +132,6 @@ impl Files {
             }
         }
         Ok(())
-    }
-
-    fn is_workdir(&self, stat: &fs::Metadata) -> bool {
-        let own = fs::metadata(&self.workdir);
-        own.is_ok_and(|own| (own.dev(), own.ino()) == (stat.dev(), stat.ino()))
     }
 }
 

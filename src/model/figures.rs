@@ -43,6 +43,12 @@ pub fn grouped(number: u64) -> String {
     out
 }
 
+/// A count with its noun: `1 task`, `2,000 tasks`.
+pub fn counted(number: u64, one: &str, many: &str) -> String {
+    let word = if number == 1 { one } else { many };
+    format!("{} {word}", grouped(number))
+}
+
 /// An amount of memory given in KiB: `640 KiB`, `12.3 MiB`, `1.9 GiB`.
 pub fn show_kib(kib: u64) -> String {
     let mut amount = float(kib);

@@ -2,6 +2,7 @@
 //! elsewhere.
 
 use std::os::unix::fs::MetadataExt;
+use std::path::Path;
 
 /// The current folder, where it has a path that the state can hold.
 pub fn current_folder() -> Option<String> {
@@ -10,8 +11,9 @@ pub fn current_folder() -> Option<String> {
 }
 
 /// Whether two paths mean one folder: it may have several, above all on several nodes.
-pub fn is_same_folder(one: &str, other: &str) -> bool {
-    let identity = |path: &str| {
+pub fn is_same_folder(one: impl AsRef<Path>, other: impl AsRef<Path>) -> bool {
+    let (one, other) = (one.as_ref(), other.as_ref());
+    let identity = |path: &Path| {
         let stat = std::fs::metadata(path).ok()?;
         Some((stat.dev(), stat.ino()))
     };
