@@ -308,24 +308,28 @@ fn hosts_are_asked_what_they_are_and_run_a_command() {
         "down: cannot be reached",
     ]);
     ask("hosts --hosts n1,n1").run().exits(2);
-    let on = |words: &[&str]| {
+    let on = |words: &[&str], code: i32| {
         let args = [&["on", "--hosts", "n1,n2,:", "--"], words].concat();
         let path = std::env::var("PATH").unwrap();
         let path = format!("{}:{path}", farm.path("bin").display());
-        farm.pytf(args)
+        let done = farm
+            .pytf(args)
             .env("PATH", path)
             .env("FARM_ROOT", farm.path(""))
             .run()
+            .leaves(code);
+        // What listens there for signals ends with the connection, a moment later.
+        until("no descendant survives", || farm.survivors().is_empty());
+        done
     };
-    let done = on(&["echo", "a;", "pwd", "&&", "basename $HOME >&2"]).exits(0);
+    let done = on(&["echo", "a;", "pwd", "&&", "basename $HOME >&2"], 0);
     let folder = farm.path("").canonicalize().unwrap();
     let there = format!(
         "n1: a\nn1: {}\n",
         folder.display().to_string().trim_end_matches('/')
     );
     done.says(&[&there, "n2: home-n2", "pytf: 3 of 3 hosts: exit status 0"]);
-    on(&["test $(basename $HOME) != home-n2"])
-        .exits(1)
+    on(&["test $(basename $HOME) != home-n2"], 1)
         .says(&["2 of 3 hosts: exit status 0; n2: exit status 1"]);
 }
 
