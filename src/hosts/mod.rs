@@ -19,6 +19,7 @@ mod inputs;
 mod look;
 mod on;
 mod process;
+mod proof;
 mod receive;
 mod run;
 mod send;

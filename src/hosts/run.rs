@@ -15,14 +15,14 @@ use nix::unistd::getpid;
 use super::greeting::{FarmQuestion, Start};
 use super::inputs::Inputs;
 use super::process::End;
+use super::proof::Proof;
 use super::send::Files;
 use super::session::{self, Errand};
-use super::ssh::{Ssh, random};
+use super::ssh::Ssh;
 use crate::exit::{RunExit, TABLE};
 use crate::host::signals;
 use crate::model::hosts::Host;
 use crate::ui::progress::warn;
-use crate::workdir::layout::LOGS;
 use crate::workdir::open::Workdir;
 use crate::workdir::state::peek;
 
@@ -89,7 +89,7 @@ struct Member {
 /// Runs farmers on all hosts until each has ended; returns the exit status of the run.
 pub fn run(run: &Run) -> io::Result<RunExit> {
     let ssh = Ssh::new(run.ssh_options.clone())?;
-    let proof = Proof::write(&run.workdir.path)?;
+    let proof = Proof::write(run.workdir)?;
     let inputs = Arc::new(Inputs::of(&run.workdir.path));
     let errands: Vec<Errand> = run
         .hosts
@@ -152,7 +152,7 @@ impl Run<'_> {
             start: Start {
                 pipe: None,
                 has_copies: false,
-                job: format!("hosts_{}", proof.id),
+                job: proof.name.clone(),
                 rank,
                 size: self.hosts.len(),
                 args: self.args_for(host),
@@ -177,35 +177,6 @@ impl Run<'_> {
         let end = self.args.iter().position(|word| word == "--");
         let (options, rest) = self.args.split_at(end.unwrap_or(self.args.len()));
         [options, &own, rest].concat()
-    }
-}
-
-/// A file among the logs with a secret, as long as hosts may be asked for it.
-struct Proof<'a> {
-    workdir: &'a Path,
-    id: String,
-    name: String,
-    secret: String,
-}
-
-impl<'a> Proof<'a> {
-    fn write(workdir: &'a Path) -> io::Result<Self> {
-        let secret = random()?;
-        let (id, secret) = (secret[..8].to_owned(), secret[8..].to_owned());
-        let name = format!("hosts_{id}");
-        std::fs::write(workdir.join(LOGS).join(&name), &secret)?;
-        Ok(Self {
-            workdir,
-            id,
-            name,
-            secret,
-        })
-    }
-}
-
-impl Drop for Proof<'_> {
-    fn drop(&mut self) {
-        let _ = std::fs::remove_file(self.workdir.join(LOGS).join(&self.name));
     }
 }
 

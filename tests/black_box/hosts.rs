@@ -138,6 +138,50 @@ fn nothing_is_lost_when_anything_is_killed() {
     drop(run.wait());
 }
 
+/// The files by which hosts show that they share the workdir.
+fn proofs(farm: &Farm) -> Vec<String> {
+    let names = std::fs::read_dir(farm.path("w/logs")).unwrap();
+    let names = names.map(|entry| entry.unwrap().file_name().into_string().unwrap());
+    names.filter(|name| name.starts_with("hosts_")).collect()
+}
+
+/// What a killed one has left behind is removed by the next one; what one has that lives is not.
+#[test]
+fn the_next_start_removes_what_a_killed_one_has_left() {
+    for lock in ["flock", "fcntl"] {
+        let farm = farm("");
+        let gate = farm.gate("gate");
+        farm.write("tasks.txt", format!("{}\n", gate.stand()).repeat(2));
+        let start = |host: &str| {
+            let args = format!("--hosts {host} --proc 1 --takeover 10 --lock {lock}");
+            let run = pytf(&farm, &args).start();
+            gate.comers(1);
+            run
+        };
+        let killed = start("n1");
+        let of_killed = proofs(&farm);
+        assert_eq!(of_killed.len(), 1, "{of_killed:?}");
+        killed.signal(Signal::SIGKILL);
+        until("its farmer has left", || {
+            with_word(&farm, "__hosted").is_empty()
+        });
+        drop(killed.wait());
+        farm.pytf(["status", "w"]).run();
+        assert_eq!(proofs(&farm), of_killed, "who only looks changes nothing");
+        let next = start("n1");
+        let of_next = proofs(&farm);
+        assert_eq!(of_next.len(), 1, "{of_next:?}");
+        assert_ne!(of_next, of_killed);
+        let other = start("n2");
+        let both = proofs(&farm);
+        assert!(both.len() == 2 && both.contains(&of_next[0]), "{both:?}");
+        gate.open(2);
+        next.wait().exits(0);
+        other.wait().exits(0);
+        assert!(proofs(&farm).is_empty());
+    }
+}
+
 /// What is wrong with hosts is reported before anything is made, and so is a wrong list.
 #[test]
 fn what_is_wrong_is_reported_before_anything_starts() {
