@@ -173,6 +173,7 @@ impl<'a> Member<'a> {
                 dir: connection.dir.clone(),
                 shown: connection.path.clone(),
                 mechanism: connection.mechanism,
+                connection: Some(connection.process),
             }),
             ..self.options.clone()
         };

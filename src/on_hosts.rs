@@ -241,6 +241,7 @@ fn pipe(place: &str, job: &str) -> io::Result<(Piped, Spool)> {
         dir: control::obey_and_ask()?,
         shown: PathBuf::from(shown),
         mechanism,
+        connection: None,
     };
     Ok((piped, spool))
 }

@@ -80,11 +80,11 @@ impl Anomalies {
         due.into_iter().filter(is_still_stopped).map(text).collect()
     }
 
-    /// Reaps orphans; returns the tasks that have left processes behind. `guard` is a child
-    /// of ours and no orphan.
-    pub(super) fn left_behind(&mut self, guard: Pid) -> Vec<LeftBehind> {
+    /// Reaps orphans; returns the tasks that have left processes behind. `own` are children
+    /// of ours that are no orphans.
+    pub(super) fn left_behind(&mut self, own: &[Pid]) -> Vec<LeftBehind> {
         let mut counts: BTreeMap<TaskId, u32> = BTreeMap::new();
-        for group in reap_orphans(guard) {
+        for group in reap_orphans(own) {
             let mut processes = self.shared.processes.iter();
             if let Some(id) = processes.find_map(|process| process.task_of_group(group)) {
                 *counts.entry(id).or_default() += 1;

@@ -10,6 +10,8 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+use nix::unistd::Pid;
+
 use crate::definitions::Places;
 use crate::history::run::Run;
 use crate::model::devices::Gpus;
@@ -198,6 +200,8 @@ pub struct Piped {
     pub shown: PathBuf,
     /// How its lock is taken.
     pub mechanism: Mechanism,
+    /// The process that connects us to it, where that is a child of ours.
+    pub connection: Option<Pid>,
 }
 
 impl fmt::Debug for Piped {

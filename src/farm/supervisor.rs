@@ -71,8 +71,8 @@ pub(super) struct Supervisor<'a> {
     pub progress: Progress,
     /// Dropped to end the ledger's waits for the lock.
     pub cancel: Option<CancelOnDrop>,
-    /// The guard, which is a child of ours and no orphan.
-    pub guard: Pid,
+    /// Children of ours that are no orphans: the guard, and the way to a workdir elsewhere.
+    pub own: Vec<Pid>,
     /// Slots that still run.
     pub slots: usize,
     /// When the run is shown next.
@@ -422,7 +422,7 @@ impl Supervisor<'_> {
                 self.endgame.close();
                 self.report_left_behind();
                 self.report_memory_kills(true);
-                end_orphans(self.guard);
+                end_orphans(&self.own);
                 self.shared
                     .request(LedgerRequest::Leave(why(self.farmer.cause())));
                 if self.farmer.cause() == Cause::Fenced {
@@ -523,7 +523,7 @@ impl Supervisor<'_> {
 
     /// Reaps orphans, and reports tasks that have left processes behind.
     fn report_left_behind(&mut self) {
-        for left in self.anomalies.left_behind(self.guard) {
+        for left in self.anomalies.left_behind(&self.own) {
             if left.is_shown {
                 self.say(&left.text);
             }

@@ -200,6 +200,7 @@ impl Farm<'_> {
             unfit: None,
         };
         ledger_thread.run(move || ledger.run());
+        let connection = options.piped().and_then(|piped| piped.connection);
         let supervisor = Supervisor {
             farm: self,
             farmer: Lifecycle::new(options.timeout, options.grace),
@@ -210,7 +211,10 @@ impl Farm<'_> {
             suspension: Suspension::new(shared.clone()),
             progress: member.progress,
             cancel: Some(cancel_on_drop),
-            guard: protection.guard.pid(),
+            own: [Some(protection.guard.pid()), connection]
+                .into_iter()
+                .flatten()
+                .collect(),
             slots: running,
             show_at: self.clock.now() + FIRST_SHOW,
             suspended: Duration::ZERO,

@@ -424,13 +424,12 @@ fn children(of_thread: &str) -> Vec<Pid> {
         .collect()
 }
 
-/// Reaps the orphans that have ended. `keep` is a child of the main thread that is not an
-/// orphan. Returns the groups of orphans that were killed: processes that a task left behind
+/// Reaps the orphans that have ended. `keep` are children that are not orphans. Returns the groups of orphans that were killed: processes that a task left behind
 /// in its group are killed at the end of the task.
-pub fn reap_orphans(keep: Pid) -> Vec<Pid> {
+pub fn reap_orphans(keep: &[Pid]) -> Vec<Pid> {
     let me = std::process::id().to_string();
     let mut killed = Vec::new();
-    for pid in children(&me).into_iter().filter(|pid| *pid != keep) {
+    for pid in children(&me).into_iter().filter(|pid| !keep.contains(pid)) {
         let peek = WaitPidFlag::WEXITED | WaitPidFlag::WNOHANG | WaitPidFlag::WNOWAIT;
         if let Ok(WaitStatus::Signaled(_, Signal::SIGKILL, _)) = waitid(Id::Pid(pid), peek)
             && let Ok(group) = getpgid(Some(pid))
@@ -442,12 +441,12 @@ pub fn reap_orphans(keep: Pid) -> Vec<Pid> {
     killed
 }
 
-/// Ends every child but `keep`, and their children as they become ours. Only when no slot
+/// Ends every child but those to `keep`, and their children as they become ours. Only when no slot
 /// waits for a process any more.
 ///
 /// A chain of processes that fork again and again is caught: after each death the child is
 /// ours.
-pub fn end_orphans(keep: Pid) {
+pub fn end_orphans(keep: &[Pid]) {
     for _round in 0..10_000 {
         let threads = std::fs::read_dir("/proc/self/task")
             .into_iter()
@@ -455,7 +454,7 @@ pub fn end_orphans(keep: Pid) {
             .flatten();
         let ours: Vec<Pid> = threads
             .flat_map(|thread| children(&thread.file_name().to_string_lossy()))
-            .filter(|pid| *pid != keep)
+            .filter(|pid| !keep.contains(pid))
             .collect();
         if ours.is_empty() {
             break;

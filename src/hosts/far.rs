@@ -14,6 +14,7 @@ use std::time::Instant;
 
 use crossbeam_channel::{Receiver, Sender, bounded, never, select, tick};
 use nix::sys::signal::Signal;
+use nix::unistd::Pid;
 
 use super::contact::reach;
 use super::control::{ALIVE_EVERY, ANSWER, ORDER, SILENCE_OF_WORKDIR};
@@ -33,6 +34,8 @@ pub struct Far {
     pub path: PathBuf,
     /// How it is locked.
     pub mechanism: Mechanism,
+    /// The ssh that connects us.
+    pub process: Pid,
     /// Ends the connection when it is dropped.
     end: Option<Sender<()>>,
     keeper: Option<JoinHandle<()>>,
@@ -110,12 +113,14 @@ impl Far {
         let dir = PipeDir::new(File::from(OwnedFd::from(input)), answers);
         let (end, ended) = bounded(1);
         let (theirs, name) = (dir.clone(), host.name.clone());
+        let pid = process.pid();
         let keeper = std::thread::Builder::new().name("connection".into());
         let keeper = keeper.spawn(move || keep(process, &name, &theirs, &beats, &ended))?;
         Ok(Self {
             dir,
             path,
             mechanism,
+            process: pid,
             end: Some(end),
             keeper: Some(keeper),
         })

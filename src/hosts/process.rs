@@ -126,6 +126,11 @@ impl Process {
         write(&self.input, |input| input.write_all(bytes))
     }
 
+    /// Its process id.
+    pub(super) fn pid(&self) -> Pid {
+        pid(&self.child)
+    }
+
     /// Its standard input.
     pub(super) fn input(&self) -> Input {
         self.input.clone()

@@ -237,6 +237,21 @@ fn a_workdir_may_be_on_another_host() {
     assert_eq!(left, 0, "no folder is left in {}", cache.display());
 }
 
+/// The connection is there until the farmer has left, though it ends all other children before.
+#[test]
+fn a_signal_leaves_a_far_workdir_in_good_order() {
+    let farm = farm("");
+    let gate = farm.gate("gate");
+    farm.write("tasks.txt", format!("{}\n", gate.stand()).repeat(2));
+    let run = with_ssh(&farm, &format!("tasks.txt -w {} --proc 1", far(&farm))).start();
+    gate.comers(1);
+    run.signal(Signal::SIGTERM);
+    run.wait().exits(75);
+    let leaves = farm.records("leave");
+    assert_eq!(leaves.len(), 1, "{leaves:?}");
+    farm.assert_exact(2, &[], &[]);
+}
+
 /// When the connection is lost, its tasks are stopped and it joins again, under another name.
 #[test]
 fn a_lost_connection_is_made_again() {
