@@ -19,7 +19,7 @@ use nix::unistd::{UnlinkatFlags, unlinkat};
 use crate::model::logs::{LogMode, log_name, packed_name, stderr_name};
 use crate::model::record::LogAt;
 use crate::model::task::Task;
-use crate::workdir::fs::{Dir, Open, PipeDir, RealDir};
+use crate::workdir::fs::{Dir, File as DirFile, Open, PipeDir, RealDir};
 
 /// Descriptors that are reserved for the other threads: the ledger opens files of the
 /// workdir, the supervisor reads /proc, a program of the scheduler runs.
@@ -345,24 +345,54 @@ impl SlotLogs {
 /// Sends a log to the workdir at the other end of a pipe.
 fn send(from: &RealDir, name: &str, to: &PipeDir) -> io::Result<()> {
     let file = from.open(name, Open::Read)?;
-    let len = file.len()?;
-    let read = |offset: u64| -> io::Result<Vec<u8>> {
-        let left = len.saturating_sub(offset).min(PIECE);
-        let mut bytes = vec![0; usize::try_from(left).unwrap_or(0)];
-        let read = file.read_at(&mut bytes, offset)?;
-        bytes.truncate(read);
-        Ok(bytes)
-    };
-    if len <= PIECE {
-        return to.put(name, read(0)?);
+    if file.len()? <= PIECE {
+        return to.put(name, piece(&*file, 0)?);
     }
     if let Some((folder, _)) = name.rsplit_once('/') {
         to.make_dir(folder)?;
     }
-    let there = to.open(name, Open::CreateNew)?;
-    let mut offset = 0;
+    copy(&*file, &*to.open(name, Open::CreateNew)?)
+}
+
+/// Sends a log there under a name of its own: this one, or one with a number where it is taken.
+/// Returns the name.
+pub(super) fn send_apart(from: &RealDir, name: &str, to: &PipeDir) -> io::Result<String> {
+    let file = from.open(name, Open::Read)?;
+    let (name, there) = create_apart(name, |name| to.open(name, Open::CreateNew))?;
+    copy(&*file, &*there).map(|()| name)
+}
+
+/// Creates a file under this name, or under one with a number where it is taken.
+pub(super) fn create_apart<F>(
+    first: &str,
+    create: impl Fn(&str) -> io::Result<F>,
+) -> io::Result<(String, F)> {
+    let mut name = first.to_owned();
+    for nth in 2.. {
+        match create(&name) {
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
+                name = format!("{first}.{nth}");
+            }
+            made => return made.map(|file| (name, file)),
+        }
+    }
+    Err(io::ErrorKind::AlreadyExists.into())
+}
+
+/// A piece of a file.
+fn piece(file: &dyn DirFile, offset: u64) -> io::Result<Vec<u8>> {
+    let left = file.len()?.saturating_sub(offset).min(PIECE);
+    let mut bytes = vec![0; usize::try_from(left).unwrap_or(0)];
+    let read = file.read_at(&mut bytes, offset)?;
+    bytes.truncate(read);
+    Ok(bytes)
+}
+
+/// Copies what a file has now.
+fn copy(file: &dyn DirFile, there: &dyn DirFile) -> io::Result<()> {
+    let (len, mut offset) = (file.len()?, 0);
     while offset < len {
-        let bytes = read(offset)?;
+        let bytes = piece(file, offset)?;
         if bytes.is_empty() {
             break;
         }

@@ -15,7 +15,7 @@ use std::time::{Duration, Instant};
 use nix::fcntl::OFlag;
 
 use super::command::{self, Command, CommandEnd, Patience};
-use super::logs::create_log;
+use super::logs::{create_apart, create_log, send_apart};
 use super::shared::Farm;
 use super::start_error::StartError;
 use super::supervisor::FarmerEnd;
@@ -59,7 +59,9 @@ pub(super) fn setup(farm: &Farm) -> Result<(), StartError> {
         after_signal: Duration::ZERO,
         grace: Some(farm.options.grace),
     };
-    match run(farm, command, &log, &patience) {
+    let ended = run(farm, command, &log, &patience);
+    let brought = bring(farm, &name);
+    match ended {
         CommandEnd::Good => Ok(()),
         CommandEnd::Signaled => Err(Error::Canceled.into()),
         // It was stopped for that.
@@ -72,7 +74,7 @@ pub(super) fn setup(farm: &Farm) -> Result<(), StartError> {
             Err(Error::Canceled.into())
         }
         CommandEnd::Bad(what) => {
-            let what = told(farm, "setup", command, &name, &what);
+            let what = told(farm, ["setup", &name, &brought], command, &what);
             Err(StartError::NodeSetup(what))
         }
     }
@@ -114,12 +116,13 @@ pub(super) fn teardown(farm: &mut Farm, ended: Option<&FarmerEnd>) {
         Ok(log) => run(farm, &command, &log, &patience),
         Err(error) => CommandEnd::Bad(format!("could not be started ({error})")),
     };
+    let brought = bring(farm, &name);
     let what = match ended {
         CommandEnd::Good => return,
         CommandEnd::Signaled => "was stopped before its end".to_owned(),
         CommandEnd::Bad(what) => what,
     };
-    warn(&told(farm, "teardown", &command, &name, &what));
+    warn(&told(farm, ["teardown", &name, &brought], &command, &what));
 }
 
 fn run(farm: &Farm, text: &OsStr, log: &File, patience: &Patience) -> CommandEnd {
@@ -136,25 +139,31 @@ fn open_log(farm: &Farm, word: &str) -> io::Result<(String, File)> {
     let dir = &farm.files.dir;
     dir.make_dir(LOGS)?;
     let (host, job, pid) = (&farm.node.name, farm.node.job(), std::process::id());
-    let mut name = format!("{LOGS}/{word}_{host}.{job}.{pid}");
-    for nth in 2.. {
-        match create_log(dir, &name, OFlag::O_EXCL) {
-            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
-                name = format!("{LOGS}/{word}_{host}.{job}.{pid}.{nth}");
-            }
-            made => return made.map(|log| (name, log)),
-        }
-    }
-    Err(io::ErrorKind::AlreadyExists.into())
+    create_apart(&format!("{LOGS}/{word}_{host}.{job}.{pid}"), |name| {
+        create_log(dir, name, OFlag::O_EXCL)
+    })
 }
 
-/// What became of a command, with the end of what it printed.
-fn told(farm: &Farm, word: &str, command: &OsStr, log: &str, what: &str) -> String {
+/// Brings a log to the workdir where that is at the other end of a pipe; its name there, empty
+/// where it did not come.
+fn bring(farm: &Farm, log: &str) -> String {
+    let Some(piped) = farm.options.piped().filter(|_| !log.is_empty()) else {
+        return log.to_owned();
+    };
+    send_apart(&farm.files.dir, log, &piped.dir).unwrap_or_else(|error| {
+        warn(&format!("{log} cannot be brought to the workdir: {error}"));
+        String::new()
+    })
+}
+
+/// What became of a command, with the end of what it printed: `log` is that here, `brought` its
+/// name in the workdir.
+fn told(farm: &Farm, [word, log, brought]: [&str; 3], command: &OsStr, what: &str) -> String {
     let node = escape(farm.node.name.as_bytes());
     let command = clip(&escape(command.as_bytes()), SHOWN);
     let mut text = format!("the command of --node-{word} {what} on {node}");
-    if !log.is_empty() {
-        text += &format!(" [{log}]");
+    if !brought.is_empty() {
+        text += &format!(" [{brought}]");
     }
     text += &format!(": {command}");
     for line in log_tail(&farm.files.path, &LogAt::whole(log.to_owned()), TAIL) {

@@ -237,6 +237,44 @@ fn a_workdir_may_be_on_another_host() {
     assert_eq!(left, 0, "no folder is left in {}", cache.display());
 }
 
+/// What they print is where the message says that it is, also when the name is taken there.
+#[test]
+fn the_output_of_node_commands_is_brought() {
+    let farm = farm("echo a\n");
+    let far = far(&farm);
+    let text_of = |message: &str| {
+        let log = message
+            .split_once('[')
+            .and_then(|(_, rest)| rest.split_once(']'));
+        farm.text(format!("w/{}", log.expect(message).0))
+    };
+    let run = |setup: &str| {
+        let run = with_ssh(&farm, &format!("tasks.txt -w {far}"));
+        let run = run.env("PYTF_NODE_SETUP", setup);
+        run.env("PYTF_NODE_TEARDOWN", "echo down; exit 4").run()
+    };
+    let done = run("echo up; exit 3").exits(69);
+    let (setup, teardown): (Vec<_>, Vec<_>) = done
+        .stderr
+        .lines()
+        .filter(|line| line.contains("the command of --node-"))
+        .partition(|line| line.contains("setup"));
+    assert_eq!(text_of(setup[0]), "up\n");
+    assert_eq!(text_of(teardown[0]), "down\n");
+    let done = run("head -c 1500000 /dev/zero").exits(0);
+    assert_eq!(text_of(&done.stderr), "down\n");
+    let logs = std::fs::read_dir(farm.path("w/logs")).unwrap();
+    let sizes: Vec<_> = logs
+        .map(Result::unwrap)
+        .filter(|entry| entry.file_name().to_string_lossy().starts_with("setup_"))
+        .map(|entry| entry.metadata().unwrap().len())
+        .collect();
+    assert!(
+        sizes.contains(&3) && sizes.contains(&1_500_000),
+        "{sizes:?}"
+    );
+}
+
 /// The connection is there until the farmer has left, though it ends all other children before.
 #[test]
 fn a_signal_leaves_a_far_workdir_in_good_order() {
