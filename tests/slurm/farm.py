@@ -7,17 +7,21 @@ import checker
 from cluster import HERE, Settings, until
 
 SCENARIOS = {}
+# Those that take minutes.
+LONG = set()
 
 # What the documents recommend; -c gives pytf the CPUs that it asks for.
 SRUN = "srun -K0 -W0 --no-kill"
 
 
-def scenario(**settings):
+def scenario(is_long=False, **settings):
     """Registers a function as a scenario, on a cluster with these settings. It
     gets the cluster, fails with a Failure, and returns what it saw."""
 
     def register(function):
         SCENARIOS[function.__name__] = (function, Settings(**settings))
+        if is_long:
+            LONG.add(function.__name__)
         return function
 
     return register

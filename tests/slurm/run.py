@@ -1,6 +1,6 @@
 """Runs scenarios, some at a time, and says how each went.
 
-    run.py [--keep] [--jobs N] [SCENARIO...]
+    run.py [--all] [--keep] [--jobs N] [SCENARIO...]
 
 Each gets a folder, a cluster and namespaces of its own, so they do not disturb
 each other, and none of them outlives this process: not even when it is killed.
@@ -19,7 +19,7 @@ import time
 from pathlib import Path
 
 import main
-from farm import SCENARIOS
+from farm import LONG, SCENARIOS
 
 HERE = Path(__file__).resolve().parent
 
@@ -102,7 +102,8 @@ def run(names, pytf, jobs, keep):
 
 def arguments():
     parser = argparse.ArgumentParser(prog="tests/slurm/run.sh", description="Scenarios on a real Slurm.")
-    parser.add_argument("scenarios", nargs="*", help=f"by default all: {' '.join(SCENARIOS)}")
+    parser.add_argument("scenarios", nargs="*", help=f"by default all but {' '.join(LONG)}: {' '.join(SCENARIOS)}")
+    parser.add_argument("--all", action="store_true", help="also those that take minutes")
     parser.add_argument("--jobs", type=int, default=int(os.environ.get("PYTF_SLURM_JOBS", "3")))
     parser.add_argument("--keep", action="store_true", help="leave the folders of the scenarios")
     parsed = parser.parse_args()
@@ -121,7 +122,7 @@ if __name__ == "__main__":
     signal.signal(signal.SIGHUP, be_terminated)
     options = arguments()
     began = time.monotonic()
-    wanted = options.scenarios or list(SCENARIOS)
+    wanted = options.scenarios or [name for name in SCENARIOS if options.all or name not in LONG]
     bad = run(wanted, os.environ["PYTF"], options.jobs, options.keep)
     print(f"{len(wanted) - len(bad)} of {len(wanted)} scenarios passed in {time.monotonic() - began:.0f} s")
     sys.exit(f"failed: {' '.join(bad)}" if bad else 0)

@@ -1,7 +1,8 @@
 #!/bin/bash
 # pytf on a real Slurm of four nodes, on this machine, from Debian's packages.
 #
-#     tests/slurm/run.sh                   # all scenarios
+#     tests/slurm/run.sh                   # all scenarios but those that take minutes
+#     tests/slurm/run.sh --all
 #     tests/slurm/run.sh farm time_limit   # some; --help names them
 #     tests/slurm/run.sh --keep farm       # leaves its folder behind
 #

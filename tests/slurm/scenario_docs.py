@@ -71,7 +71,7 @@ def _commands(cluster, page):
     return f"{page}: {re.search(r'[0-9]+ commands', done.stdout).group()} print what it shows"
 
 
-@scenario(usable=2, watchdog=600)
+@scenario(is_long=True, usable=2, watchdog=600)
 def documented_commands_tutorial(cluster):
     """40,000 tasks, a time limit, a resume: as the tutorial has them."""
     return _commands(cluster, "docs/tutorial/4-cluster.md")
