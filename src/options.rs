@@ -39,6 +39,7 @@ pub(crate) fn farm(tasks: Tasks, workdir: PathBuf, args: FarmArgs) -> Options {
         timeout: args.timeout,
         task_timeout: args.task_timeout,
         mem_kib: args.mem,
+        only_free: args.only_free,
         grace: args.grace,
         takeover: args.takeover,
         end: end(args.walltime, args.no_walltime),

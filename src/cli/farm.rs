@@ -182,6 +182,16 @@ pub struct FarmArgs {
           help_heading = RESOURCES)]
     pub mem: Option<u64>,
 
+    /// Use only what others leave of CPUs and memory
+    ///
+    /// For machines that are shared without a scheduler. pytf measures every second what programs
+    /// that are not of this process use. A task starts when its CPUs and its memory (--mem) are
+    /// free beside that; together they may use 10% more CPUs than there are, at least half a
+    /// CPU. Nothing starts while less than 5% of the memory is available. Tasks that run go on.
+    #[arg(long, env = "PYTF_ONLY_FREE", value_parser = BoolishValueParser::new(),
+          help_heading = RESOURCES)]
+    pub only_free: bool,
+
     /// Grace period between TERM and KILL [default: 10s]
     ///
     /// How long a task that is stopped has to end. Forms: seconds (20), units (20s, 1m30s),

@@ -15,6 +15,7 @@ use super::memory_watch;
 use super::node_setup::Node;
 use super::node_share::NodeShare;
 use super::offer::Offer;
+use super::only_free;
 use super::options::{Bind, DeviceOptions, Options};
 use super::placement::{Placement, says_needs};
 use super::queue::Dealing;
@@ -140,9 +141,9 @@ impl Dealer {
         }
     }
 
-    /// Puts claimed tasks into the queue. Returns those that this node can never hold.
+    /// Puts claimed tasks into the queue. Returns those that this node cannot hold.
     pub(super) fn put(&mut self, tasks: Vec<Task>) -> Vec<Task> {
-        if self.offer.defaults.mem_kib > 0 {
+        if self.offer.defaults.mem_kib > 0 || self.offer.others.is_some() {
             self.prepare(&Class::default());
         }
         for class in tasks.iter().filter_map(class) {
@@ -187,6 +188,9 @@ impl Dealer {
         let fixed: Vec<_> = (self.fixed.iter())
             .map(|slot| (slot.cpus.clone().unwrap_or_default(), slot.devices.clone()))
             .collect();
+        if let Some(others) = &self.offer.others {
+            only_free::watch(&self.shared, others.clone());
+        }
         let queue = &self.shared.queue;
         let dealing = Dealing::new(allocator, self.offer.defaults, self.offer.knows_gpus);
         queue.deal(dealing, &fixed);

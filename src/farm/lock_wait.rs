@@ -45,7 +45,7 @@ impl Drop for CancelOnDrop {
 
 impl CancelToken {
     /// Waits for this time; `false` when the wait was canceled.
-    fn pause(&self, time: Duration) -> bool {
+    pub(super) fn pause(&self, time: Duration) -> bool {
         let Canceled {
             is_canceled,
             changed,

@@ -40,6 +40,7 @@ mod node_setup;
 mod node_share;
 mod offer;
 mod on_end;
+mod only_free;
 pub mod options;
 mod placement;
 mod prepare;

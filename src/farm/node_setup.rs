@@ -15,6 +15,7 @@ use crate::host::scheduler::left_until;
 use crate::model::allocation::{Allocation, is_launchers};
 use crate::model::cpus::warnings;
 use crate::model::figures::show_kib;
+use crate::model::others::Others;
 use crate::model::refusal::hint;
 use crate::runner::Runner;
 use crate::runner::chosen::Runners;
@@ -39,6 +40,8 @@ pub(super) struct Node {
     pub(super) warnings: Vec<String>,
     /// The GPUs and CPUs of each slot.
     pub(super) plan: Plan,
+    /// What others use of it, where only that is used which they leave free; unknown at first.
+    pub(super) others: Option<Others>,
 }
 
 impl Node {
@@ -68,6 +71,7 @@ impl Node {
             runners,
             env,
             plan,
+            others: None,
         })
     }
 

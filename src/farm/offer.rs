@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 
 use super::node_setup::Node;
 use super::node_share::NodeShare;
+use super::only_free;
 use super::options::{DeviceOptions, Options};
 use super::slot_plan::{Plan, SlotPlan};
 use crate::host::cpus;
@@ -11,6 +12,7 @@ use crate::model::allocation::Allocation;
 use crate::model::allocator::{Allocator, Capacity, GpuPlace};
 use crate::model::devices::Gpus;
 use crate::model::needs::Needs;
+use crate::model::others::Others;
 
 /// What a node offers.
 #[derive(Clone, Debug)]
@@ -21,6 +23,8 @@ pub(super) struct Offer {
     slots: Option<u32>,
     /// What a task needs that says nothing.
     pub(super) defaults: Needs,
+    /// What others use, as it was when this farmer started; `None`: they do not matter.
+    pub(super) others: Option<Others>,
     /// The CPUs that this process may use.
     cpus: BTreeSet<usize>,
     pub(super) gpus: Vec<GpuPlace>,
@@ -40,6 +44,7 @@ impl Offer {
             devices: options.devices.clone(),
             slots: options.slots,
             defaults: defaults(options),
+            others: node.others.clone(),
             cpus: plan.cpus.clone(),
             gpus: Vec::new(),
             ours: BTreeSet::new(),
@@ -79,6 +84,9 @@ impl Offer {
             mem_kib: share.memory_kib(),
         });
         self.give_gpus(&mut allocator);
+        if let Some(others) = &self.others {
+            allocator.withhold(others.withheld(allocator.capacity(), only_free::cpus()));
+        }
         allocator
     }
 

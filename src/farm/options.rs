@@ -64,6 +64,8 @@ pub struct Options {
     pub task_timeout: Option<Duration>,
     /// How much memory a task may have, in KiB; none: as much as there is.
     pub mem_kib: Option<u64>,
+    /// Whether only that is used of the node which programs of others leave free.
+    pub only_free: bool,
     /// How long a task has between TERM and KILL.
     pub grace: Duration,
     /// The takeover time of a run that this process is the first to join.

@@ -45,7 +45,8 @@ impl Placement {
 
     /// How the farmer claims at most so many, of which `ahead` may wait until others have ended.
     pub(super) fn claim<'a>(&'a self, state: &State, most: u64, ahead: u64) -> Claim<'a> {
-        if state.queues.iter().all(|queue| queue.class.is_plain()) {
+        let looks_at_others = self.offer.others.is_some();
+        if !looks_at_others && state.queues.iter().all(|queue| queue.class.is_plain()) {
             return most.into();
         }
         let queue = self.queue.as_deref();
@@ -53,7 +54,7 @@ impl Placement {
         let has_needs = state.queues.iter().any(|queue| says_needs(&queue.class));
         let mut claimer = claimer.or_else(|| {
             let fresh = || self.offer.allocator::<()>().claimer(ahead);
-            (has_needs && queue.is_none()).then(fresh)
+            ((has_needs || looks_at_others) && queue.is_none()).then(fresh)
         });
         Claim::fitting(most, move |class| {
             // First: a task that may not run here takes no room.

@@ -13,7 +13,7 @@ use crossbeam_channel::Sender;
 
 use super::clock::since_boot;
 use super::message::LedgerRequest;
-use crate::model::allocator::{Allocator, Claimer, ResourceLease};
+use crate::model::allocator::{Allocator, Capacity, Claimer, ResourceLease, Withheld};
 use crate::model::attributes::Attributes;
 use crate::model::devices::availability::GpuState;
 use crate::model::needs::Needs;
@@ -184,7 +184,8 @@ impl Dealing {
     /// resources are collected waits beside them.
     fn wanting(&self, idle: u64) -> u64 {
         let (used, ..) = self.allocator.in_use();
-        let free = self.allocator.capacity().cpus.saturating_sub(used);
+        let (dealt, _) = self.allocator.dealt();
+        let free = dealt.saturating_sub(used);
         let reserved = u64::from(self.allocator.reserved_for().is_some());
         idle.min(u64::from(free / self.defaults.cpus.max(1))) + reserved
     }
@@ -436,6 +437,7 @@ impl Queue {
             cpus: capacity.cpus,
             gpus: dealing.knows_gpus.then(|| allocator.gpus()),
             mem: capacity.mem_kib,
+            withheld: allocator.withheld(),
             reserved: None,
         };
         let reserved = allocator.reserved_for().zip(allocator.reserved_since());
@@ -480,7 +482,26 @@ impl Queue {
         }
     }
 
-    /// Adds claimed tasks at the end. Returns those that this node can never hold.
+    /// Others use this much of the node from now on, of what `used` is told. Returns the tasks
+    /// that cannot start beside that: they may elsewhere.
+    pub(super) fn withhold(&self, used: impl FnOnce(&Capacity) -> Withheld) -> Vec<Task> {
+        let mut inner = self.lock();
+        let Some(dealing) = &mut inner.dealing else {
+            return Vec::new();
+        };
+        let withheld = used(dealing.allocator.capacity());
+        if withheld == dealing.allocator.withheld() {
+            return Vec::new();
+        }
+        let unfit = dealing.allocator.withhold(withheld);
+        inner.returned += 1;
+        inner.idle_reported = 0;
+        drop(inner);
+        self.changed.notify_all();
+        unfit
+    }
+
+    /// Adds claimed tasks at the end. Returns those that this node cannot hold.
     pub fn put(&self, tasks: Vec<Task>) -> Vec<Task> {
         let mut inner = self.lock();
         inner.idle_reported = 0;

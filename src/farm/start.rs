@@ -14,6 +14,7 @@ use super::lock_wait::{CancelToken, LockWaiter, cancellation};
 use super::message::{Event, ReceivedSignals};
 use super::node_commands;
 use super::node_setup::{Node, task_variables};
+use super::only_free;
 use super::options::{Options, Order};
 use super::prepare::{self, StartContext};
 use super::rejoin;
@@ -47,6 +48,9 @@ pub fn run(options: &Options) -> Result<RunExit, StartError> {
     let mut node = Node::read(options, env, opened.runners.clone())?;
     opened.source.check_for_new(&options.workdir)?;
     let threads = node.reserve_threads(opened.source.is_stream())?;
+    if options.only_free {
+        node.others = Some(only_free::first_look(&cancel));
+    }
     let progress = begin_progress(options, &node);
     let (source, workdir) = opened.with_workdir(options)?;
     let mut farm = Farm {

@@ -141,7 +141,11 @@ pub fn free_kib() -> Option<u64> {
 }
 
 fn of_meminfo(name: &str) -> Option<u64> {
-    let text = std::fs::read_to_string("/proc/meminfo").ok()?;
+    field(&std::fs::read_to_string("/proc/meminfo").ok()?, name)
+}
+
+/// A field of the text of /proc/meminfo, in KiB.
+pub(super) fn field(text: &str, name: &str) -> Option<u64> {
     let line = text.lines().find_map(|line| line.strip_prefix(name))?;
     line.trim().strip_suffix("kB")?.trim().parse().ok()
 }
@@ -182,15 +186,18 @@ pub fn sum_of(processes: &[(i32, u64)]) -> u64 {
 }
 
 /// A process as proc(5) has it.
-struct Process {
-    pid: i32,
-    parent: i32,
+pub(super) struct Process {
+    pub(super) pid: i32,
+    pub(super) parent: i32,
     group: i32,
+    /// The CPU time of it and of those children that it has waited for, in clock ticks.
+    pub(super) ticks: u64,
     /// Resident memory.
-    kib: u64,
+    pub(super) kib: u64,
 }
 
-fn processes() -> Vec<Process> {
+/// All processes of the node that can be seen.
+pub(super) fn processes() -> Vec<Process> {
     let page = nix::unistd::sysconf(nix::unistd::SysconfVar::PAGE_SIZE);
     let page = page
         .ok()
@@ -201,15 +208,19 @@ fn processes() -> Vec<Process> {
     let pids = entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok());
     pids.filter_map(|pid: i32| {
         let text = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
-        // After the name: state, ppid, pgrp; resident pages are the 22nd.
+        // After the name: state, ppid, pgrp; utime, stime, cutime and cstime are from the 12th on,
+        // resident pages are the 22nd.
         let mut fields = text.rsplit_once(')')?.1.split_ascii_whitespace();
         let parent = fields.nth(1)?.parse().ok()?;
         let group = fields.next()?.parse().ok()?;
-        let pages: u64 = fields.nth(18)?.parse().ok()?;
+        let times = fields.by_ref().skip(8).take(4);
+        let ticks = times.filter_map(|time| time.parse::<u64>().ok()).sum();
+        let pages: u64 = fields.nth(6)?.parse().ok()?;
         Some(Process {
             pid,
             parent,
             group,
+            ticks,
             kib: pages * kib,
         })
     })

@@ -12,3 +12,4 @@ pub mod open_files;
 pub mod process;
 pub mod scheduler;
 pub mod signals;
+pub mod usage;

@@ -30,6 +30,7 @@ pub mod limits;
 pub mod liveness;
 pub mod logs;
 pub mod needs;
+pub mod others;
 pub mod outcome;
 pub mod pace;
 pub mod polling;

@@ -8,6 +8,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::allocator::Withheld;
 use super::outcome::{Destination, Outcome};
 use super::task::TaskId;
 
@@ -90,6 +91,9 @@ pub struct Deals {
     /// Memory in KiB, where that is known.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub mem: Option<u64>,
+    /// What of this is withheld, since programs of others use it.
+    #[serde(default, skip_serializing_if = "Withheld::is_nothing")]
+    pub withheld: Withheld,
     /// The task for which what it needs is collected, when there is one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reserved: Option<Reserved>,

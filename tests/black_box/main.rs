@@ -41,6 +41,7 @@ mod max_fail;
 mod needs;
 mod node_commands;
 mod on_end;
+mod only_free;
 mod oracle;
 mod order;
 mod pbs;

@@ -13,6 +13,7 @@ mod spelling;
 use std::process::Command;
 
 use pytf::exit::TABLE;
+use pytf::model::allocator::Withheld;
 use pytf::model::ids::Ids;
 use pytf::model::outcome::Outcome;
 use pytf::model::record::{
@@ -280,6 +281,10 @@ fn deals() -> Deals {
         cpus: 8,
         gpus: Some(1),
         mem: Some(1),
+        withheld: Withheld {
+            cpus: 1,
+            mem_kib: 1,
+        },
         reserved: Some(Reserved { id, since }),
     }
 }

@@ -7,6 +7,7 @@
 use wildmatch::WildMatch;
 
 use super::{Farmer, Run};
+use crate::model::allocator::Withheld;
 use crate::model::class::Class;
 use crate::model::escape::escape;
 use crate::model::figures::show_kib;
@@ -34,6 +35,8 @@ struct Lacking<'a> {
     lacks: Vec<Lack>,
     /// Whether the task may not run there, by the name of the node.
     is_elsewhere: bool,
+    /// Whether others use some of the node, and keep it.
+    has_others: bool,
 }
 
 impl Amounts {
@@ -82,7 +85,12 @@ impl Lacking<'_> {
             format!("{needs}, of which {free} {is} free")
         };
         let words: Vec<String> = self.lacks.iter().map(words).collect();
-        (!words.is_empty()).then(|| words.join(", and "))
+        let others = if self.has_others {
+            " beside what others use"
+        } else {
+            ""
+        };
+        (!words.is_empty()).then(|| words.join(", and ") + others)
     }
 }
 
@@ -103,9 +111,26 @@ impl Farmer {
         }
     }
 
+    /// What of it is dealt: others use the rest.
+    fn dealt(&self) -> Amounts {
+        let Amounts { cpus, gpus, mem } = self.has();
+        let withheld = self.withheld();
+        Amounts {
+            cpus: cpus.map(|cpus| cpus.saturating_sub(withheld.cpus)),
+            gpus,
+            mem: mem.map(|mem| mem.saturating_sub(withheld.mem_kib)),
+        }
+    }
+
+    /// What it leaves to others.
+    fn withheld(&self) -> Withheld {
+        let deals = self.deals.as_ref();
+        deals.map_or_else(Withheld::default, |deals| deals.withheld)
+    }
+
     /// What of it no task has that runs now.
     fn free(&self) -> Amounts {
-        let Amounts { cpus, gpus, mem } = self.has();
+        let Amounts { cpus, gpus, mem } = self.dealt();
         let (mut cpus_in_use, mut gpus_in_use, mut memory_in_use) = (0_u32, 0_u32, 0_u64);
         for attempt in self.slots.running.values() {
             let lease = attempt.lease.as_ref();
@@ -141,6 +166,7 @@ impl Farmer {
             host: &self.header().host,
             lacks: has.lacks(class),
             is_elsewhere: !self.is_wanted(class),
+            has_others: !self.withheld().is_nothing(),
         }
     }
 }
@@ -195,7 +221,8 @@ impl Run {
     /// What a task of this class waits for on the node where the least is lacking; `None` when
     /// it could start there now.
     pub fn why_not_now(&self, class: &Class) -> Option<String> {
-        if class.cpus.is_none() && class.gpus.is_none() && class.mem.is_none() {
+        let says_nothing = class.cpus.is_none() && class.gpus.is_none() && class.mem.is_none();
+        if says_nothing && self.living().any(|farmer| farmer.withheld().is_nothing()) {
             // It waits for a slot.
             return None;
         }

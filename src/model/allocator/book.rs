@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use super::capacity::{Capacity, GpuPlace};
+use super::capacity::{Capacity, GpuPlace, Withheld};
 use crate::model::devices::assign::{Locality, choose};
 use crate::model::needs::Needs;
 
@@ -57,6 +57,7 @@ pub(super) struct Book {
     reservation: Option<Reservation>,
     usable: Vec<bool>,
     lost: Vec<bool>,
+    withheld: Withheld,
 }
 
 impl Usage {
@@ -91,6 +92,7 @@ impl Book {
             reservation: None,
             usable: vec![true; gpus],
             lost: vec![false; gpus],
+            withheld: Withheld::default(),
             capacity,
         }
     }
@@ -152,6 +154,32 @@ impl Book {
         self.lost[gpu] |= others.count() > 0;
     }
 
+    pub(super) fn withhold(&mut self, withheld: Withheld) {
+        self.withheld = withheld;
+    }
+
+    pub(super) fn withheld(&self) -> Withheld {
+        self.withheld
+    }
+
+    /// The CPUs, and the KiB of memory, that are dealt now.
+    pub(super) fn dealt(&self) -> (u32, Option<u64>) {
+        let Withheld { cpus, mem_kib } = self.withheld;
+        let mem = self.capacity.mem_kib;
+        (
+            self.capacity.cpus.saturating_sub(cpus),
+            mem.map(|mem| mem.saturating_sub(mem_kib)),
+        )
+    }
+
+    /// Whether others leave enough for such a task.
+    pub(super) fn can_hold_now(&self, needs: &Needs) -> bool {
+        let (cpus, mem) = self.dealt();
+        self.can_ever_hold(needs)
+            && needs.cpus <= cpus
+            && mem.is_none_or(|mem| needs.mem_kib <= mem)
+    }
+
     pub(super) fn can_ever_hold(&self, needs: &Needs) -> bool {
         needs.cpus <= self.capacity.cpus
             && needs.gpus <= self.gpus()
@@ -161,8 +189,9 @@ impl Book {
     /// The GPUs on which such a task could start beside this usage; `None` when it could not.
     /// `is_now`: other processes' use of GPUs counts.
     fn place(&self, usage: &Usage, needs: &Needs, is_now: bool) -> Option<Vec<usize>> {
-        let free = self.capacity.cpus.saturating_sub(usage.cpus);
-        let mem = self.capacity.mem_kib.unwrap_or(u64::MAX);
+        let (cpus, mem) = self.dealt();
+        let free = cpus.saturating_sub(usage.cpus);
+        let mem = mem.unwrap_or(u64::MAX);
         let is_too_much = needs.mem_kib > 0 && needs.mem_kib > mem.saturating_sub(usage.mem_kib);
         if needs.cpus > free || is_too_much {
             return None;
@@ -189,7 +218,7 @@ impl Book {
     ) -> Option<(u64, Vec<usize>)> {
         let mut shadow: Option<Shadow> = None;
         for (number, needs, length) in waiting {
-            if !self.can_ever_hold(&needs) {
+            if !self.can_hold_now(&needs) {
                 continue;
             }
             let ends = length.map(|length| now.saturating_add(length));

@@ -2,6 +2,8 @@
 
 use std::collections::BTreeSet;
 
+use serde::{Deserialize, Serialize};
+
 use crate::model::devices::assign::Locality;
 use crate::model::devices::cores::Cpu;
 
@@ -27,4 +29,21 @@ pub struct Capacity {
     pub tasks_per_gpu: u32,
     /// Memory in KiB; `None` is unknown, and not limited.
     pub mem_kib: Option<u64>,
+}
+
+/// What a node has, and does not deal, since programs of others use it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Withheld {
+    /// Number of CPUs.
+    pub cpus: u32,
+    /// Memory in KiB.
+    #[serde(rename = "mem")]
+    pub mem_kib: u64,
+}
+
+impl Withheld {
+    /// Whether all is dealt.
+    pub fn is_nothing(&self) -> bool {
+        *self == Self::default()
+    }
 }

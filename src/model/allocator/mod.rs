@@ -16,7 +16,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use self::book::Book;
-pub use self::capacity::{Capacity, GpuPlace};
+pub use self::capacity::{Capacity, GpuPlace, Withheld};
 use self::line::Line;
 use super::devices::cores::{self, Cpu};
 use super::needs::Needs;
@@ -81,6 +81,23 @@ impl<T> Allocator<T> {
         self.book.can_ever_hold(needs)
     }
 
+    /// Others use this much of the node from now on. What runs already goes on. Returns the waiting
+    /// tasks for which they do not leave enough: these may start elsewhere.
+    pub fn withhold(&mut self, withheld: Withheld) -> Vec<T> {
+        self.book.withhold(withheld);
+        self.take_unfit()
+    }
+
+    /// What others use of the node.
+    pub fn withheld(&self) -> Withheld {
+        self.book.withheld()
+    }
+
+    /// The CPUs, and the KiB of memory, that are dealt now.
+    pub fn dealt(&self) -> (u32, Option<u64>) {
+        self.book.dealt()
+    }
+
     /// The node has these GPUs, which nobody had looked for before.
     pub fn add_gpus(&mut self, gpus: Vec<GpuPlace>, tasks_per_gpu: u32) {
         self.book.add_gpus(gpus, tasks_per_gpu);
@@ -131,8 +148,8 @@ impl<T> Allocator<T> {
         self.usual.get(needs).copied()
     }
 
-    /// The next task that may start at this moment, with its lease. Tasks that this node can
-    /// never hold are passed over: see [`Self::take_out`].
+    /// The next task that may start at this moment, with its lease. Tasks that this node cannot
+    /// hold are passed over: see [`Self::take_out`].
     pub fn take(&mut self, now: Duration) -> Option<(T, ResourceLease)> {
         self.now = self.now.max(now);
         let waiting = with_lengths(&self.waiting, &self.usual);
@@ -178,10 +195,11 @@ impl<T> Allocator<T> {
         self.take_out(|task, needs| is_late(task, needs) && !is_short(needs))
     }
 
-    /// Takes the waiting tasks out that this node can never hold.
+    /// Takes the waiting tasks out that this node can never hold, or for which others do not leave
+    /// enough now.
     pub fn take_unfit(&mut self) -> Vec<T> {
         let (waiting, book) = (&mut self.waiting, &self.book);
-        waiting.split_off(|_, needs| !book.can_ever_hold(needs))
+        waiting.split_off(|_, needs| !book.can_hold_now(needs))
     }
 
     /// How many tasks wait.
@@ -278,7 +296,7 @@ pub struct Claimer {
 impl Claimer {
     /// Whether one more task with these needs is to be claimed. If so, it is counted.
     pub fn one_more(&mut self, needs: &Needs) -> bool {
-        if !self.book.can_ever_hold(needs) {
+        if !self.book.can_hold_now(needs) {
             return false;
         }
         let number = self.next;

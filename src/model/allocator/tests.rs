@@ -441,3 +441,32 @@ proptest! {
         prop_assert!(stay <= before + usize::from(!reserves), "{claims:?} of {classes:?}");
     }
 }
+
+#[test]
+fn what_others_use_is_not_dealt_and_what_does_not_fit_beside_it_can_start_elsewhere() {
+    let mem = |mem_kib| Needs { mem_kib, ..cpus(1) };
+    let mut allocator = with(node(4, 0), &[cpus(3), cpus(1), mem(60), cpus(1)]);
+    let withheld = Withheld {
+        cpus: 2,
+        mem_kib: 50,
+    };
+    // Nothing runs, and yet these two have no room.
+    assert_eq!(allocator.withhold(withheld), [0, 2]);
+    let started = start_all(&mut allocator, 0);
+    assert_eq!(names(&started), [1, 3]);
+    assert_eq!(allocator.dealt(), (2, Some(50)));
+    // What cannot start for others' sake is not claimed either, not even to reserve for it.
+    let classes = [(cpus(3), 9), (mem(60), 9), (cpus(2), 9)];
+    assert_eq!(allocator.claimable(&classes, 9), [0, 0, 1]);
+    // Others take all: what runs goes on, and nothing more is claimed.
+    let all = Withheld {
+        cpus: 4,
+        mem_kib: 0,
+    };
+    assert_eq!(allocator.withhold(all), [0_usize; 0]);
+    allocator.give_back(&started[0].1, S(1));
+    assert_eq!(allocator.claimable(&classes, 9), [0; 3]);
+    // They have gone.
+    allocator.withhold(Withheld::default());
+    assert_eq!(allocator.claimable(&classes, 9), [1, 1, 0]);
+}
