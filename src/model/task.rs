@@ -79,13 +79,15 @@ pub fn fingerprint(line: &[u8]) -> (u64, u64) {
 /// Splits an `id command` line (without its line end) into its parts; `None`
 /// when it has no such form.
 pub fn parse_line(text: &[u8]) -> Option<(TaskId, &[u8])> {
-    let blank = memchr::memchr(b' ', text)?;
-    let (digits, rest) = text.split_at(blank);
-    if digits.is_empty() || !digits.iter().all(u8::is_ascii_digit) {
-        return None;
+    let mut id: u64 = 0;
+    for (at, &byte) in text.iter().enumerate() {
+        match byte {
+            b'0'..=b'9' => id = id.checked_mul(10)?.checked_add(u64::from(byte - b'0'))?,
+            b' ' if at > 0 => return Some((TaskId(id), &text[at + 1..])),
+            _ => return None,
+        }
     }
-    let id = std::str::from_utf8(digits).ok()?.parse().ok()?;
-    Some((id, &rest[1..]))
+    None
 }
 
 #[cfg(test)]

@@ -29,14 +29,19 @@ pub fn command(line: &[u8]) -> &[u8] {
 /// The line in which a command is stored with the text of its attributes, which may be empty.
 pub fn joined(command: &[u8], attributes: &[u8]) -> Vec<u8> {
     let mut line = command.to_vec();
-    if !attributes.is_empty() || split(command).1.is_some() {
+    push_attributes(&mut line, attributes);
+    line
+}
+
+/// Makes of a command the line in which it is stored with this text of its attributes.
+pub fn push_attributes(line: &mut Vec<u8>, attributes: &[u8]) {
+    if !attributes.is_empty() || split(line).1.is_some() {
         line.extend_from_slice(WORD);
         if !attributes.is_empty() {
             line.push(b' ');
             line.extend_from_slice(attributes);
         }
     }
-    line
 }
 
 #[cfg(test)]

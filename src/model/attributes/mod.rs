@@ -11,7 +11,7 @@ pub mod values;
 mod words;
 mod written;
 
-pub use line::{command, joined, split};
+pub use line::{command, joined, push_attributes, split};
 pub use text::Wrong;
 pub use types::{Attributes, RetryCause, Stage};
 pub use words::{Key, nearest};

@@ -251,10 +251,9 @@ impl Directives {
             && self.stored.is_empty()
     }
 
-    /// The command of a task with what stands around it. The error is the place of a comment
-    /// that would swallow the suffix.
-    pub(super) fn around(&self, command: &[u8]) -> Result<Vec<u8>, usize> {
-        let mut whole = Vec::new();
+    /// Appends the command of a task with what stands around it. The error is the place of a
+    /// comment that would swallow the suffix.
+    pub(super) fn push_around(&self, whole: &mut Vec<u8>, command: &[u8]) -> Result<(), usize> {
         if !self.env.is_empty() {
             whole.extend_from_slice(b"export ");
             whole.extend_from_slice(&self.env);
@@ -272,7 +271,7 @@ impl Directives {
             whole.push(b' ');
             whole.extend_from_slice(&self.suffix);
         }
-        Ok(whole)
+        Ok(())
     }
 }
 
@@ -419,7 +418,8 @@ mod tests {
         let mut tasks = Vec::new();
         for (number, line) in list.lines().enumerate() {
             let mut add = |command: &[u8]| {
-                let whole = directives.around(command).unwrap();
+                let mut whole = Vec::new();
+                directives.push_around(&mut whole, command).unwrap();
                 tasks.push(String::from_utf8(whole).unwrap());
             };
             if directive(line.as_bytes()).is_none() {
@@ -433,7 +433,8 @@ mod tests {
             for task in 0..repeated.count() {
                 let mut command = Vec::new();
                 repeated.push(&mut command, task);
-                let whole = directives.around(&command).unwrap();
+                let mut whole = Vec::new();
+                directives.push_around(&mut whole, &command).unwrap();
                 tasks.push(String::from_utf8(whole).unwrap());
             }
         }

@@ -22,7 +22,7 @@ mod text;
 
 use memchr::{memchr, memchr3_iter};
 
-use super::attributes::{Attributes, begin, directive, joined};
+use super::attributes::{Attributes, begin, directive, joined, push_attributes};
 use super::foreign_syntax::{self, Suspicion};
 use super::setup;
 use super::shell_text::comment;
@@ -50,6 +50,8 @@ pub struct Parser {
     joined: Vec<u8>,
     /// Where each of them begins there, and its number.
     parts: Vec<(usize, u64)>,
+    /// The line of a task as it is stored, while it is made.
+    stored: Vec<u8>,
     /// Whether the current task holds a CR so far.
     has_cr: bool,
     /// What was read so far may hold for other tools.
@@ -79,6 +81,7 @@ impl Parser {
             carry: Vec::new(),
             joined: Vec::new(),
             parts: Vec::new(),
+            stored: Vec::new(),
             has_cr: false,
             suspicion: Suspicion::default(),
             limit,
@@ -426,7 +429,9 @@ impl Parser {
             }
             return Ok(());
         }
-        let around = self.directives.around(command).map_err(|at| {
+        let mut line = emptied(std::mem::take(&mut self.stored));
+        let around = self.directives.push_around(&mut line, command);
+        around.map_err(|at| {
             let what = "the suffix would be a part of this comment".to_owned();
             self.wrong(Wrong { at, what }, seen)
         })?;
@@ -434,15 +439,16 @@ impl Parser {
             || self.directives.of_all(),
             |(said, _)| (&said.attributes, &*said.stored),
         );
-        let at = own.map_or(0, |(_, at)| at);
-        let stored = joined(&around, stored);
         if self.known.is_none() {
-            let place = self.place(at, seen);
+            let place = self.place(own.map_or(0, |(_, at)| at), seen);
             check(attributes, place, &self.dialect, &mut self.names)?;
         }
+        let len = line.len();
+        push_attributes(&mut line, stored);
         let is_suspect = true;
-        self.note(&around, Seen { is_suspect, ..seen });
-        emit(&stored);
+        self.note(&line[..len], Seen { is_suspect, ..seen });
+        emit(&line);
+        self.stored = line;
         Ok(())
     }
 

@@ -6,6 +6,8 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
+use crc32fast::Hasher;
+
 use super::checksum::CHANGED;
 use super::extent::{Committed, Head};
 use super::read::read_full;
@@ -25,6 +27,8 @@ pub struct Lines<'a> {
     end: u64,
     /// How much is read at once, at least.
     piece: usize,
+    /// The checksum of what was read so far.
+    sum: Hasher,
 }
 
 impl<'a> Lines<'a> {
@@ -37,7 +41,20 @@ impl<'a> Lines<'a> {
             base: from,
             end: to,
             piece: 64 << 10,
+            sum: Hasher::new(),
         }
+    }
+
+    /// The same, where what is before them has this checksum.
+    #[must_use]
+    pub fn after(self, sum: u32) -> Self {
+        let sum = Hasher::new_with_initial_len(sum, self.base);
+        Self { sum, ..self }
+    }
+
+    /// The checksum of all up to their end, when the last of them was returned.
+    pub fn sum(self) -> u32 {
+        self.sum.finalize()
     }
 
     /// The same, read in pieces of one part of so many.
@@ -90,6 +107,7 @@ impl<'a> Lines<'a> {
         self.buffer.resize(have + want, 0);
         let read = read_full(self.file, &mut self.buffer[have..], at)?;
         self.buffer.truncate(have + read);
+        self.sum.update(&self.buffer[have..]);
         Ok(read > 0)
     }
 }
@@ -108,17 +126,14 @@ pub fn lines_of(
     let file = dir.open(TASKS, Open::Read).if_found("open", TASKS)?;
     let file = file.ok_or_else(|| Error::damaged(TASKS, "it is missing"))?;
     let mut lines = Lines::new(&*file, 0, known.len);
-    let mut sum = crc32fast::Hasher::new();
     while let Some(line) = lines.next().context("read", TASKS)? {
-        sum.update(line);
-        sum.update(b"\n");
         if let Some((id, line)) = parse_line(line).filter(|_| !wanted.is_empty())
             && wanted.remove(&id)
         {
             found.insert(id, line.to_vec());
         }
     }
-    if sum.finalize() != known.sum {
+    if lines.sum() != known.sum {
         return Err(Error::damaged(TASKS, CHANGED));
     }
     if wanted.is_empty() {

@@ -56,6 +56,12 @@ impl NewFile {
         }
     }
 
+    /// Appends a line, of which this is the text.
+    pub(in crate::workdir) fn write_line(&mut self, text: &[u8]) -> std::io::Result<()> {
+        self.buffer.extend_from_slice(text);
+        self.write(b"\n")
+    }
+
     /// Appends an `id command` line.
     pub fn write_task(&mut self, id: TaskId, line: &[u8]) -> std::io::Result<()> {
         push_line(&mut self.buffer, id, line);

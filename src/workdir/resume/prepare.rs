@@ -6,7 +6,7 @@ use crate::workdir::state::{Act, Queue, peek};
 use std::sync::Arc;
 
 use super::list::{ListFailure, ListFile};
-use crate::model::task::TaskId;
+use crate::model::task::{TaskId, push_line};
 use crate::model::tasklist::Remarks;
 use crate::workdir::error::{Context, Error, Result};
 use crate::workdir::fs::{Dir, Open, Workdir};
@@ -163,15 +163,13 @@ pub fn prepare_stream(
 fn fresh(txn: &mut Txn<'_>, list: &ListFile) -> Result<Remarks, ListFailure> {
     let mut tasks = txn.new_file(TASKS)?;
     let mut queue = txn.new_file(TOPROCESS)?;
-    let (mut next, mut has_any) = (0, false);
+    let (mut next, mut has_any, mut text) = (0, false, Vec::new());
     let remarks = list.each(|line| {
-        tasks
-            .write_task(TaskId(next), line)
-            .context("write", TASKS)?;
-        queue
-            .write_task(TaskId(next), line)
-            .context("write", TOPROCESS)?;
-        has_any |= has_attributes(line);
+        text.clear();
+        push_line(&mut text, TaskId(next), line);
+        tasks.write(&text).context("write", TASKS)?;
+        queue.write(&text).context("write", TOPROCESS)?;
+        has_any = has_any || has_attributes(line);
         next += 1;
         Ok(())
     })?;

@@ -36,7 +36,16 @@ pub(in crate::workdir) fn has_attributes(line: &[u8]) -> bool {
 
 /// Whether a task may have to wait for others.
 pub(super) fn may_wait_for_others(line: &[u8]) -> bool {
-    let text = split(line).1.unwrap_or_default();
+    may_wait(said_of(line))
+}
+
+/// The text of what is said of the task with this line.
+fn said_of(line: &[u8]) -> &[u8] {
+    split(line).1.unwrap_or_default()
+}
+
+/// Whether a task of which this is said may have to wait for others.
+fn may_wait(text: &[u8]) -> bool {
     [&b"after"[..], b"stage"]
         .iter()
         .any(|word| find(text, word).is_some())
@@ -44,9 +53,7 @@ pub(super) fn may_wait_for_others(line: &[u8]) -> bool {
 
 /// What is said of the task with this line. What is stored was checked before.
 fn attributes(line: &[u8]) -> Attributes {
-    let text = split(line).1.filter(|text| !text.is_empty());
-    text.and_then(|text| Attributes::parse(text).ok())
-        .unwrap_or_default()
+    Attributes::parse(said_of(line)).unwrap_or_default()
 }
 
 /// The line of a task in `blocked`: its id, the tasks that have to finish before it, those that
@@ -122,7 +129,7 @@ impl Unfinished {
 
     /// Takes in a task. Those that wait come in the order of their ids.
     fn add(&mut self, id: TaskId, line: &[u8], place: usize) {
-        let text = split(line).1.unwrap_or_default();
+        let text = said_of(line);
         if [&b"name"[..], b"stage", b"after"]
             .iter()
             .all(|word| find(text, word).is_none())
@@ -197,8 +204,8 @@ impl Unfinished {
     }
 }
 
-/// The classes of tasks that were seen a moment ago, by what is said of them: most lists say the
-/// same few things of many tasks.
+/// The classes of tasks that were seen a moment ago and wait for none, by what is said of them:
+/// most lists say the same few things of many tasks.
 #[derive(Default)]
 struct KnownClasses(HashMap<Vec<u8>, Vec<(u32, usize)>>);
 
@@ -206,27 +213,74 @@ impl KnownClasses {
     /// A list that says something else of each task must not fill the memory.
     const MOST: usize = 1024;
 
-    /// The class of the task with this line before this attempt.
-    fn of(&mut self, txn: &mut Txn<'_>, line: &[u8], attempt: u32) -> Result<usize> {
-        let text = split(line).1.unwrap_or_default();
-        let known = self.0.get(text).into_iter().flatten();
-        if let Some((_, class)) = known.into_iter().find(|(of, _)| *of == attempt) {
-            return Ok(*class);
-        }
-        let class = txn.class(Class::of(&attributes(line), attempt))?;
+    /// The class of a task of which this is said, before this attempt.
+    fn of(&self, text: &[u8], attempt: u32) -> Option<usize> {
+        let mut known = self.0.get(text)?.iter();
+        let (_, class) = known.find(|(of, _)| *of == attempt)?;
+        Some(*class)
+    }
+
+    fn keep(&mut self, text: &[u8], attempt: u32, class: usize) {
         if self.0.len() >= Self::MOST {
             self.0.clear();
         }
         let known = self.0.entry(text.to_vec()).or_default();
         known.push((attempt, class));
-        Ok(class)
     }
 }
 
-/// The new files into which tasks are dealt.
-struct NewFiles {
+/// Tasks that are being dealt: what is known of them, and the new files into which they go.
+struct Deal {
+    attempts: Attempts,
+    classes: KnownClasses,
+    /// Known from the first task on that may wait for others.
+    unfinished: Option<Unfinished>,
     queues: BTreeMap<usize, NewFile>,
     blocked: Option<NewFile>,
+}
+
+impl Deal {
+    /// Puts the task with this line of `toprocess` where it waits.
+    fn task(&mut self, txn: &mut Txn<'_>, text: &[u8]) -> Result<()> {
+        let Some((id, line)) = parse_line(text) else {
+            return Ok(());
+        };
+        let (said, attempt) = (said_of(line), self.attempts.of(id));
+        if let Some(class) = self.classes.of(said, attempt) {
+            return self.enqueue(txn, class, text);
+        }
+        let attributes = attributes(line);
+        let class = Class::of(&attributes, attempt);
+        if may_wait(said) {
+            let unfinished = match &mut self.unfinished {
+                Some(known) => known,
+                none => none.insert(txn.unfinished()?),
+            };
+            if let Some((after, any)) = unfinished.before(attributes) {
+                let before = format!("{id} {after} {any} ");
+                return self.block(txn, &[before.as_bytes(), line].concat());
+            }
+        }
+        let class = txn.class(class)?;
+        self.classes.keep(said, attempt, class);
+        self.enqueue(txn, class, text)
+    }
+
+    fn enqueue(&mut self, txn: &Txn<'_>, class: usize, text: &[u8]) -> Result<()> {
+        let file = match self.queues.entry(class) {
+            Entry::Occupied(file) => file.into_mut(),
+            Entry::Vacant(none) => none.insert(txn.new_file(&layout::queue(class))?),
+        };
+        file.write_line(text).context("write", "a queue")
+    }
+
+    fn block(&mut self, txn: &Txn<'_>, text: &[u8]) -> Result<()> {
+        let file = match &mut self.blocked {
+            Some(file) => file,
+            none => none.insert(txn.new_file(BLOCKED)?),
+        };
+        file.write_line(text).context("write", BLOCKED)
+    }
 }
 
 impl Txn<'_> {
@@ -237,37 +291,19 @@ impl Txn<'_> {
         }
         let mut attempts = Attempts::default();
         self.refresh(&mut attempts)?;
-        let mut unfinished = self.unfinished()?;
-        let mut new = NewFiles {
+        let mut deal = Deal {
+            attempts,
+            classes: KnownClasses::default(),
+            unfinished: None,
             queues: BTreeMap::from([(0, self.new_file(TOPROCESS)?)]),
             blocked: None,
         };
-        let mut classes = KnownClasses::default();
         let cursor = self.state.queue().cursor;
-        self.each_line_with(cursor, TOPROCESS, |txn, text| {
-            let Some((id, line)) = parse_line(text) else {
-                return Ok(());
-            };
-            let waits = unfinished.as_mut().filter(|_| may_wait_for_others(line));
-            if let Some((after, any)) = waits.and_then(|all| all.before(attributes(line))) {
-                let text = [format!("{id} {after} {any} ").as_bytes(), line, b"\n"].concat();
-                let file = match &mut new.blocked {
-                    Some(file) => file,
-                    none => none.insert(txn.new_file(BLOCKED)?),
-                };
-                return file.write(&text).context("write", BLOCKED);
-            }
-            let class = classes.of(txn, line, attempts.of(id))?;
-            let file = match new.queues.entry(class) {
-                Entry::Occupied(file) => file.into_mut(),
-                Entry::Vacant(none) => none.insert(txn.new_file(&layout::queue(class))?),
-            };
-            file.write_task(id, line).context("write", "a queue")
-        })?;
-        for (class, file) in new.queues {
+        self.each_line_with(cursor, TOPROCESS, |txn, text| deal.task(txn, text))?;
+        for (class, file) in deal.queues {
             self.replace_queue_of(class, file)?;
         }
-        if let Some(file) = new.blocked {
+        if let Some(file) = deal.blocked {
             self.state.blocked = file.committed();
             self.replace(BLOCKED, file)?;
         }
@@ -275,13 +311,8 @@ impl Txn<'_> {
         Ok(())
     }
 
-    /// The tasks that those in `toprocess` may wait for; `None` when none of them waits.
-    fn unfinished(&mut self) -> Result<Option<Unfinished>> {
-        let mut has_any = false;
-        self.each_waiting(|_, line| has_any = has_any || may_wait_for_others(line))?;
-        if !has_any {
-            return Ok(None);
-        }
+    /// The tasks that those in `toprocess` may wait for.
+    fn unfinished(&mut self) -> Result<Unfinished> {
         let mut unfinished = Unfinished::default();
         self.each_line(FAILED, |line| {
             if let Some((id, line)) = parse_line(line) {
@@ -297,18 +328,13 @@ impl Txn<'_> {
                 }
             })?;
         }
-        self.each_waiting(|id, line| unfinished.add(id, line, OPEN))?;
-        Ok(Some(unfinished))
-    }
-
-    /// Shows each task in `toprocess` that is not claimed.
-    fn each_waiting(&mut self, mut see: impl FnMut(TaskId, &[u8])) -> Result<()> {
         let cursor = self.state.queue().cursor;
         self.each_line_from(cursor, TOPROCESS, |line| {
             if let Some((id, line)) = parse_line(line) {
-                see(id, line);
+                unfinished.add(id, line, OPEN);
             }
-        })
+        })?;
+        Ok(unfinished)
     }
 
     /// Puts all waiting tasks into `toprocess`, in the order of their ids, also those that wait

@@ -7,8 +7,6 @@
 
 use std::collections::HashMap;
 
-use crc32fast::Hasher;
-
 use super::txn::Txn;
 use crate::model::task::{Task, TaskId, push_line};
 use crate::workdir::error::{Context, Result};
@@ -203,17 +201,15 @@ impl Txn<'_> {
             return Ok(());
         }
         let file = self.current(REQUEUED)?;
-        let mut lines = Lines::new(&*file, attempts.read, self.state.requeued.len);
-        let mut sum = Hasher::new_with_initial_len(attempts.sum, attempts.read);
+        let lines = Lines::new(&*file, attempts.read, self.state.requeued.len);
+        let mut lines = lines.after(attempts.sum);
         while let Some(line) = lines.next().context("read", REQUEUED)? {
-            sum.update(line);
-            sum.update(b"\n");
             if let Some((id, attempt @ 2.., why)) = parse_note(line) {
                 let attempt = u32::try_from(attempt).unwrap_or(u32::MAX);
                 attempts.note(id, attempt, why);
             }
         }
-        attempts.sum = sum.finalize();
+        attempts.sum = lines.sum();
         attempts.read = self.state.requeued.len;
         self.check_sum(REQUEUED, attempts.sum, self.state.requeued.sum)
     }

@@ -16,7 +16,6 @@ use crate::workdir::error::{Context, Result};
 use crate::workdir::fs::{File, Open};
 use crate::workdir::layout::{FAILED, FINISHED, class_of};
 use crate::workdir::state::State;
-use crc32fast::Hasher;
 
 impl Txn<'_> {
     /// Appends results to `finished` and `failed`; those that are to run again are
@@ -67,15 +66,12 @@ impl Txn<'_> {
             None => None,
         };
         let file = self.current(name)?;
-        let mut lines = Lines::new(&*file, from, known.len);
-        let mut sum = Hasher::new_with_initial_len(before.unwrap_or(0), from);
+        let mut lines = Lines::new(&*file, from, known.len).after(before.unwrap_or(0));
         while let Some(line) = lines.next().context("read", name)? {
-            sum.update(line);
-            sum.update(b"\n");
             see(self, line)?;
         }
         if before.is_some() {
-            self.check_sum(name, sum.finalize(), known.sum)?;
+            self.check_sum(name, lines.sum(), known.sum)?;
         }
         Ok(())
     }
