@@ -13,6 +13,7 @@ use super::queue::Queue;
 use super::task_times::TaskTimes;
 use crate::model::class::Class;
 use crate::model::needs::Needs;
+use crate::model::walltime::needs_more;
 use crate::workdir::state::State;
 use crate::workdir::transaction::Claim;
 
@@ -96,9 +97,8 @@ impl Placement {
         let limit = class.time()?;
         let left = self.times.as_ref()?.left()?;
         let needs = class.needs(&self.offer.defaults);
-        let usual = self.queue.as_ref().and_then(|queue| queue.usual(&needs));
-        let need = usual.map_or(limit, |usual| usual.min(limit));
-        (need > left).then_some(left)
+        let longest = self.queue.as_ref().and_then(|queue| queue.usual(&needs));
+        needs_more(limit, longest, left).then_some(left)
     }
 
     /// Whether the class may run on this node, by its name, and now.

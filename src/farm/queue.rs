@@ -640,8 +640,7 @@ impl Queue {
             // A line that cannot be read is one of a later version, and runs as it is.
             Attributes::of_line(&task.line).is_ok_and(|said| said.time.is_some())
         };
-        let is_late = |task: &Task, needs: &Needs| needs.time > Some(left) && says_limit(task);
-        dealing.allocator.take_late(left, is_late)
+        dealing.allocator.take_late(left, says_limit)
     }
 
     /// Takes the last `n` tasks out again, to give them back.

@@ -20,6 +20,7 @@ pub use self::capacity::{Capacity, GpuPlace, Withheld};
 use self::line::Line;
 use super::devices::cores::{self, Cpu};
 use super::needs::Needs;
+use super::walltime::needs_more;
 
 /// What an attempt has until its end.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -187,12 +188,14 @@ impl<T> Allocator<T> {
         self.waiting.split_off(is_wanted)
     }
 
-    /// Takes certain tasks out that wait, unless all with their needs have run for at most this
-    /// time.
-    pub fn take_late(&mut self, left: Duration, is_late: impl Fn(&T, &Needs) -> bool) -> Vec<T> {
-        let usual = self.usual.clone();
-        let is_short = |needs: &Needs| usual.get(needs).is_some_and(|usual| *usual <= left);
-        self.take_out(|task, needs| is_late(task, needs) && !is_short(needs))
+    /// Takes the waiting tasks out that may need more time than is left, of those of which a
+    /// limit is said.
+    pub fn take_late(&mut self, left: Duration, says_limit: impl Fn(&T) -> bool) -> Vec<T> {
+        let (waiting, usual) = (&mut self.waiting, &self.usual);
+        waiting.split_off(|task, needs| {
+            let is_late = |limit| needs_more(limit, usual.get(needs).copied(), left);
+            needs.time.is_some_and(is_late) && says_limit(task)
+        })
     }
 
     /// Takes the waiting tasks out that this node can never hold, or for which others do not leave

@@ -147,6 +147,28 @@ fn a_wrong_estimate_delays_the_reservation_once() {
 }
 
 #[test]
+fn near_the_end_the_longest_run_counts_where_it_is_shorter_than_the_limit() {
+    // Tasks with a limit of 100 s of which one ran for 30 s; with one of 20 s; without; and with
+    // one of 100 s that nothing is said of.
+    let (long, short) = (limited(cpus(1), 100), limited(cpus(1), 20));
+    let all = [long, long, short, cpus(1), limited(cpus(2), 100)];
+    let late = |ran: u64, left: u64| {
+        let mut allocator = with(node(1, 0), &all);
+        let (_, lease) = allocator.take(S(0)).unwrap();
+        allocator.give_back(&lease, S(ran));
+        allocator.take_late(S(left), |task| *task != 4)
+    };
+    assert_eq!(late(30, 30), [0; 0]);
+    assert_eq!(late(30, 29), [1]);
+    assert_eq!(late(30, 19), [1, 2]);
+    // The limit, once it ran for longer, and while nothing has run.
+    assert_eq!(late(110, 100), [0; 0]);
+    assert_eq!(late(110, 99), [1]);
+    let mut fresh = with(node(1, 0), &all);
+    assert_eq!(fresh.take_late(S(99), |_| true), [0, 1, 4]);
+}
+
+#[test]
 fn what_runs_already_counts() {
     let mut allocator = with(node(4, 1), &[cpus(3), gpus(1)]);
     let lease = allocator.adopt(gpus(1), &[2], vec![0]);

@@ -20,6 +20,12 @@ const ASK_EVERY: (Duration, Duration) = (Duration::from_secs(60), Duration::from
 /// How many processes ask within a second: a scheduler has other things to do.
 const ASK_RATE: u32 = 20;
 
+/// Whether a task of which a time limit is said may need more time than is left. `longest` is
+/// the longest run so far of such tasks: it counts where it is shorter than the limit.
+pub fn needs_more(limit: Duration, longest: Option<Duration>, left: Duration) -> bool {
+    longest.map_or(limit, |longest| longest.min(limit)) > left
+}
+
 /// What is known of the end, and what tasks need.
 #[derive(Clone, Debug)]
 pub struct Walltime {
