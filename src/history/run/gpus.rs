@@ -42,6 +42,9 @@ pub struct Gpu {
     pub slots: u64,
     /// Attempts that ended on it.
     pub tasks: u64,
+    /// Those of them that were given GPUs themselves, and not those of their slot: how many ran
+    /// on it at a time does not follow from its slots.
+    pub leased: u64,
     /// How it was used over time.
     pub series: Series<Use>,
     /// The most of its memory that was seen in use, in percent.
@@ -123,6 +126,7 @@ impl Gpu {
     fn merge(&mut self, other: &Self) {
         self.slots = self.slots.max(other.slots);
         self.tasks += other.tasks;
+        self.leased += other.leased;
         self.series.merge(&other.series);
         self.most_memory = self.most_memory.max(other.most_memory);
     }
@@ -173,14 +177,14 @@ impl Gpus {
 
     /// Takes the start of an attempt.
     pub(super) fn began(&mut self, header: &Header, attempt: &Attempt) {
-        if let Some(known) = self.known(header, attempt.slot, attempt.at) {
+        if let Some(known) = self.known(attempt.gpus(header), attempt.at) {
             self.began.insert(attempt.slot, known);
         }
     }
 
     /// Takes the end of an attempt.
     pub(super) fn ended(&mut self, header: &Header, attempt: &Attempt) {
-        let Some(now) = self.known(header, attempt.slot, attempt.end()) else {
+        let Some(now) = self.known(attempt.gpus(header), attempt.end()) else {
             return;
         };
         if let Some(began) = self.began.remove(&attempt.slot)
@@ -195,14 +199,14 @@ impl Gpus {
         for name in attempt.gpus(header) {
             let gpu = self.of(name);
             gpu.tasks += 1;
+            gpu.leased += u64::from(attempt.lease.is_some());
             gpu.series.task(attempt.at, attempt.end());
         }
     }
 
-    /// For how long the load of a slot's GPUs was known up to a time, and how much
-    /// they have worked; none where the slot has none.
-    fn known(&self, header: &Header, slot: u32, at: u64) -> Option<(u64, u64)> {
-        let names = header.gpus(slot);
+    /// For how long the load of these GPUs was known up to a time, and how much they have worked;
+    /// none where there are none.
+    fn known(&self, names: &[String], at: u64) -> Option<(u64, u64)> {
         let gpus = names.iter().filter_map(|name| self.all.get(name));
         let known = gpus.map(|gpu| {
             let (time, sum) = gpu.known;

@@ -71,7 +71,8 @@ pub(super) fn idle(seen: &[(String, Gpus)]) -> Vec<String> {
 
 /// Whether more tasks would fit on a GPU at a time.
 pub(super) fn share(seen: &[(String, Gpus)]) -> Option<String> {
-    let all = judged(seen);
+    let mut all = judged(seen);
+    all.retain(|(_, gpu, _)| gpu.leased == 0);
     let slots = all.iter().map(|(_, gpu, _)| gpu.slots).max()?;
     if all.is_empty() || slots == 0 || none_needed(seen).is_some() {
         return None;
@@ -108,10 +109,16 @@ pub(super) fn none_needed(seen: &[(String, Gpus)]) -> Option<String> {
         (long + gpus.long.0, idle + gpus.long.1)
     });
     let part = part_of(idle, long)?;
+    let mut all = seen.iter().flat_map(|(_, gpus)| gpus.iter());
+    let how = if all.any(|gpu| gpu.leased > 0) {
+        "keep it from others; say gpus=0 of them"
+    } else {
+        "occupy its slots; put them into a list of their own and run it with --gpus-per-task 0"
+    };
     (idle >= 5 && part >= 0.2).then(|| {
         format!(
-            "{} of the tasks that ran for more than a minute left their GPU idle: tasks that compute on CPUs \
-             occupy its slots; put them into a list of their own and run it with --gpus-per-task 0",
+            "{} of the tasks that ran for more than a minute left their GPU idle: tasks that \
+             compute on CPUs {how}",
             percent(part)
         )
     })
@@ -136,11 +143,50 @@ mod tests {
     use crate::history::run::Run;
     use crate::history::synthetic::{Workdir, end, gpus, header_with, start, workdir};
     use crate::model::outcome::Outcome;
-    use crate::model::record::Record;
+    use crate::model::record::{End, Leased, Record, Start};
     use crate::ui::advice::advice;
 
     const T: u64 = 1_800_000_000_000_000;
     const S: u64 = 1_000_000;
+
+    /// The record of an attempt that was given this GPU itself.
+    fn leased(record: Record, gpu: &str) -> Record {
+        let lease = Some(Box::new(Leased {
+            cpus: 1,
+            gpus: vec![gpu.to_owned()],
+            ..Leased::default()
+        }));
+        match record {
+            Record::Start(start) => Record::Start(Start { lease, ..start }),
+            Record::End(end) => Record::End(End { lease, ..end }),
+            other => other,
+        }
+    }
+
+    #[test]
+    fn tasks_with_gpus_of_their_own_are_judged_by_those() {
+        // Both run on GPU 1, whatever their slots have; GPU 0 has none and idles.
+        let dir = workdir(&["x"; 9]);
+        let mut records = vec![
+            header_with("n", T, &["0", "0"]),
+            gpus(T, &[("0", 0, 0), ("1", 20, 10)]),
+        ];
+        for n in 0..6 {
+            let at = T + n * 120 * S;
+            records.push(leased(start(n, 1, 0, at), "1"));
+            let end = end(n, 1, 0, at, 120 * S, Outcome::Exit(0));
+            records.push(leased(end, "1"));
+        }
+        dir.journal("n.0.1.1", &records);
+        assert!(texts(&dir, "gpu-share").is_empty());
+        assert!(texts(&dir, "gpu-unused").is_empty());
+        // They leave it idle.
+        let dir = workdir(&["x"; 9]);
+        records[1] = gpus(T, &[("0", 90, 9), ("1", 1, 1)]);
+        dir.journal("n.0.1.1", &records);
+        let found = texts(&dir, "gpu-unused");
+        assert!(found[0].ends_with("say gpus=0 of them"), "{found:?}");
+    }
 
     /// A node whose slots have these GPUs, on each of which `tasks` tasks of two
     /// minutes run one after the other, while so many percent of each GPU and of
