@@ -103,6 +103,46 @@ fn a_task_runs_on_the_nodes_that_it_names_and_never_blocks_others() {
     assert_eq!(order(&farm), ["any", "fat"]);
 }
 
+#[test]
+fn a_task_behind_a_barrier_says_in_which_stage_it_is_and_for_how_many_it_waits() {
+    let farm = Farm::new();
+    let gate = farm.gate("gate");
+    let list = format!(
+        "true\n{0}\nfalse\n{0}\n#PYTF barrier\ntrue\n#PYTF barrier\ntrue\n",
+        gate.stand()
+    );
+    farm.write("tasks.txt", list);
+    let running = farm.farm("-n 4").start();
+    gate.comers(2);
+    let ended = || farm.ids("finished") == [0] && farm.ids("failed") == [2];
+    until("the others of its stage have ended", ended);
+    for (task, stage, why, n) in [
+        (
+            "4",
+            "stage 2: 1 barrier above it",
+            "waits for 2 unfinished tasks of the stage before: 1,3",
+            2,
+        ),
+        (
+            "5",
+            "stage 3: 2 barriers above it",
+            "waits for 1 unfinished task of the stage before: 4",
+            1,
+        ),
+    ] {
+        let status = farm.pytf(["status", "w", "--task", task]).run();
+        status.says(&[stage, why]);
+        let status = farm.pytf(["status", "w", "--task", task, "--json"]).run();
+        let status: serde_json::Value = serde_json::from_slice(&status.stdout).unwrap();
+        assert_eq!(
+            (&status["why"], &status["waits_for"]),
+            (&why.into(), &n.into())
+        );
+    }
+    gate.open(2);
+    running.wait().exits(1);
+}
+
 /// An added task may wait for one behind a barrier, which does not wait for the added one.
 #[test]
 fn an_added_task_may_wait_for_one_behind_a_barrier() {

@@ -184,6 +184,11 @@ pub fn failed_now(workdir: &Path) -> io::Result<Vec<u64>> {
     failed_ids(workdir, Counts::read(workdir)?.state.as_ref())
 }
 
+/// The tasks in `finished` in this state, in the order of their ids.
+pub(crate) fn finished_ids(workdir: &Path, state: &State) -> io::Result<Vec<u64>> {
+    task_ids(workdir, Some(state), FINISHED)
+}
+
 /// What was cancelled up to this state.
 pub fn cancellations_until(workdir: &Path, state: Option<&State>) -> io::Result<Cancellations> {
     let mut all = Cancellations::default();
@@ -207,16 +212,20 @@ pub(in crate::history) fn failed_ids(
     workdir: &Path,
     state: Option<&State>,
 ) -> io::Result<Vec<u64>> {
+    task_ids(workdir, state, FAILED)
+}
+
+/// The tasks in a file, in the order of their ids.
+fn task_ids(workdir: &Path, state: Option<&State>, name: &str) -> io::Result<Vec<u64>> {
     let mut ids = Vec::new();
-    if state.is_some_and(|state| state.failed.lines == 0) {
+    // Lines past the length that is committed are ignored.
+    let end = state.map_or(u64::MAX, |state| state.committed(name).len);
+    if end == 0 {
         return Ok(ids);
     }
-    let path = current(workdir, state, FAILED);
-    let Some(file) = open_if_any(&path)? else {
+    let Some(file) = open_if_any(&current(workdir, state, name))? else {
         return Ok(ids);
     };
-    // Lines past the length that is committed are ignored.
-    let end = state.map_or(u64::MAX, |state| state.failed.len);
     lines::each(&file, 0, |line, at| {
         if at < end {
             ids.extend(parse_line(line).map(|(id, _)| id.0));

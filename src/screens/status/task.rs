@@ -14,13 +14,14 @@ use crate::history::commands::Commands;
 use crate::history::logs::{log_tail, unrecorded_log};
 use crate::history::run::Run;
 use crate::history::run::attempt::Attempt;
-use crate::history::run::counts::failed_now;
+use crate::history::run::counts::{failed_now, finished_ids};
 use crate::history::{lines, open_if_any};
 use crate::model::attributes::Attributes;
 use crate::model::class::Class;
 use crate::model::durations;
 use crate::model::escape::{clip, escape};
 use crate::model::figures::{grouped, micros, show_kib};
+use crate::model::ids::IdSet;
 use crate::model::outcome::Outcome;
 use crate::model::record::{Leased, LogAt, Reserved};
 use crate::model::retry::CRASH_LIMIT;
@@ -43,6 +44,8 @@ pub(super) struct Task {
     attributes: Vec<u8>,
     place: &'static str,
     why: String,
+    /// How many unfinished tasks it waits for.
+    waits_for: Option<u64>,
     attempts: BTreeMap<u32, TaskAttempt>,
     /// Who cancelled it, when and why, if that is why it has not finished; for people, too.
     cancelled: Option<(Value, String)>,
@@ -97,9 +100,10 @@ pub(super) fn of(run: &Run, id: TaskId) -> io::Result<Option<Task>> {
     // A later attempt is not cancelled.
     let cancelled = cancelled.filter(|one| one.attempt >= next_attempt);
     let blocked = match file {
-        None => why_it_is_blocked(run, id)?,
+        None => why_it_is_blocked(run, id, &said)?,
         Some(_) => None,
     };
+    let waits_for = blocked.as_ref().map(|(_, tasks)| *tasks);
     let (place, why) = match (file, blocked) {
         _ if is_running => ("running", String::new()),
         (Some(FAILED), _) if cancelled.is_some() => ("cancelled", String::new()),
@@ -108,7 +112,7 @@ pub(super) fn of(run: &Run, id: TaskId) -> io::Result<Option<Task>> {
             "dropped",
             "its line is no longer in the task list".to_owned(),
         ),
-        (_, Some(why)) => ("blocked", why),
+        (_, Some((why, _))) => ("blocked", why),
         _ => {
             let class = Class::of(&said, next_attempt);
             match why_it_waits(run, id, &class)? {
@@ -136,6 +140,7 @@ pub(super) fn of(run: &Run, id: TaskId) -> io::Result<Option<Task>> {
         attributes,
         place,
         why,
+        waits_for,
         attempts,
         cancelled: cancelled.map(|one| {
             let json = attempt_json::cancellation(one);
@@ -251,26 +256,43 @@ fn requeued(run: &Run, id: TaskId) -> io::Result<Vec<(u32, String)>> {
     Ok(found)
 }
 
-/// For which tasks a task waits, and the first of them that failed; `None` when for none.
-fn why_it_is_blocked(run: &Run, id: TaskId) -> io::Result<Option<String>> {
+/// For which tasks a task waits, or the first of them that failed, and how many of them have not
+/// ended; `None` when it waits for none.
+fn why_it_is_blocked(
+    run: &Run,
+    id: TaskId,
+    said: &Attributes,
+) -> io::Result<Option<(String, u64)>> {
     let Some(state) = &run.counts.state else {
         return Ok(None);
     };
     let Some(Waits { after, any }) = waits_for(&run.workdir, state, id)? else {
         return Ok(None);
     };
+    let finished = finished_ids(&run.workdir, state)?;
     let failed = failed_now(&run.workdir)?;
-    if let Some(one) = failed.iter().find(|id| after.contains(TaskId(**id))) {
-        let what = "pytf retry lets it run again";
-        return Ok(Some(format!("waits for task {one}, which failed: {what}")));
+    let mut open = IdSet::default();
+    open.insert(&after);
+    open.insert(&any);
+    for ended in [&finished, &failed] {
+        open.remove(&ended.iter().copied().map(TaskId).collect());
     }
-    let all = [after, any].map(|ids| ids.to_string());
-    let all: Vec<&str> = all
-        .iter()
-        .map(|ids| &**ids)
-        .filter(|ids| !ids.is_empty())
-        .collect();
-    Ok(Some(format!("waits for tasks {}", all.join(","))))
+    let open = open.ids();
+    let n = open.count();
+    let tasks = if n == 1 { "task" } else { "tasks" };
+    let why = if let Some(one) = failed.iter().find(|id| after.contains(TaskId(**id))) {
+        format!("waits for task {one}, which failed: pytf retry lets it run again")
+    } else if n == 0 {
+        "all that it waited for has ended: a farmer is about to release it".to_owned()
+    } else if said.after.is_empty() && said.after_any.is_empty() {
+        format!(
+            "waits for {} unfinished {tasks} of the stage before: {open}",
+            grouped(n)
+        )
+    } else {
+        format!("waits for {tasks} {open}")
+    };
+    Ok(Some((why, n)))
 }
 
 /// Why a task waits; `None` when it is in no queue.
@@ -451,7 +473,21 @@ impl Task {
         let command = self.command.clone().into_iter();
         let attributes = escape(&self.attributes);
         let command = command.chain((!attributes.is_empty()).then_some(attributes));
-        for line in command.chain(why).chain(requeued).chain(cancelled) {
+        let said = Attributes::parse(&self.attributes).unwrap_or_default();
+        let stage = match said.stage.number {
+            0 => None,
+            1 => Some("stage 2: 1 barrier above it".to_owned()),
+            above => {
+                let stage = u64::from(above) + 1;
+                Some(format!("stage {stage}: {above} barriers above it"))
+            }
+        };
+        for line in command
+            .chain(stage)
+            .chain(why)
+            .chain(requeued)
+            .chain(cancelled)
+        {
             push(&mut out, style, "  ", &line);
         }
         for attempt in self.attempts.values() {
@@ -477,6 +513,7 @@ impl Task {
             "attributes": Attributes::parse(&self.attributes).unwrap_or_default().json(),
             "place": self.place,
             "why": (!self.why.is_empty()).then_some(&self.why),
+            "waits_for": self.waits_for,
             "cancelled": self.cancelled.as_ref().map(|(json, _)| json),
             "requeued": self.requeued.iter().map(|(attempt, why)| {
                 json!({ "attempt": attempt, "why": why })
