@@ -8,7 +8,7 @@ use pytf::exit::RunExit;
 use pytf::model::attributes::Attributes;
 use pytf::model::escape::escape;
 use pytf::model::tasklist::handlers::HANDLERS;
-use pytf::model::tasklist::{Dialect, RunnerCheck};
+use pytf::model::tasklist::{Dialect, TaskCheck};
 use pytf::runner::chosen::names_known;
 use pytf::runner::ready::{self, READY};
 use pytf::ui::progress::warn;
@@ -37,7 +37,7 @@ impl UnknownRunner {
             Ok(())
         };
         Dialect {
-            runners: Some(RunnerCheck::new(check)),
+            tasks: Some(TaskCheck::new(check)),
             ..dialect
         }
     }

@@ -249,7 +249,7 @@ impl List {
         let refused = |why| Err(ListFailure::Refused(why).into());
         let maker = Maker::choose(&options.handler, &options.workdir)?;
         let runners = Runners::choose(&options.runner)?;
-        let dialect = judging(dialect, &runners);
+        let dialect = judging(dialect, &runners, None);
         let (text, dialect) = match Source::open(options, &maker, dialect)? {
             Source::File(list) => {
                 // What is wrong with it is told by reading it again, but whose list it is.

@@ -3,6 +3,7 @@
 //! workdir, `prepare` and `join` make this process a farmer of the run, `rejoin` runs it.
 
 use std::ffi::OsString;
+use std::path::Path;
 use std::sync::{Arc, PoisonError};
 use std::time::Instant;
 
@@ -29,7 +30,7 @@ use crate::exit::RunExit;
 use crate::history::is_workdir;
 use crate::host::signals;
 use crate::model::attributes::Attributes;
-use crate::model::tasklist::{Dialect, RunnerCheck};
+use crate::model::tasklist::{Dialect, TaskCheck};
 use crate::runner::chosen::Runners;
 use crate::ui::progress::{Mode, Progress};
 use crate::ui::style::{OutputStyle, Terminal};
@@ -44,7 +45,8 @@ pub fn run(options: &Options) -> Result<RunExit, StartError> {
     // First: a signal during the start stops the farm cleanly, too.
     let (cancel, received) = listen(&events)?;
     let env = task_variables(options);
-    let opened = Opened::of(options, env.iter().map(|(name, _)| name.clone()))?;
+    let names = env.iter().map(|(name, _)| name.clone());
+    let opened = Opened::of(options, names, None)?;
     let mut node = Node::read(options, env, opened.runners.clone())?;
     opened.source.check_for_new(&options.workdir)?;
     let threads = node.reserve_threads(opened.source.is_stream())?;
@@ -78,7 +80,7 @@ pub fn run(options: &Options) -> Result<RunExit, StartError> {
 /// option that is wrong is reported once.
 pub fn prepare_for_others(options: &Options, who: &str) -> Result<Workdir, StartError> {
     let names = task_variables(options).into_iter().map(|(name, _)| name);
-    let opened = Opened::of(options, names)?;
+    let opened = Opened::of(options, names, None)?;
     if opened.source.is_stream() {
         let why = "tasks from a stream cannot be run with --hosts: write them to a file, or start \
                    with --follow and use pytf add";
@@ -96,7 +98,7 @@ pub fn prepare_for_others(options: &Options, who: &str) -> Result<Workdir, Start
 /// those that need its files here.
 pub fn check_for_far(options: &Options, host: &str) -> Result<(), StartError> {
     let names = task_variables(options).into_iter().map(|(name, _)| name);
-    let opened = Opened::of(options, names)?;
+    let opened = Opened::of(options, names, Some(has_inputs_here))?;
     let is_made = !matches!(opened.maker, Maker::Own | Maker::Translate(_));
     let why = match &options.order {
         _ if opened.source.is_stream() => {
@@ -127,15 +129,16 @@ struct Opened {
 }
 
 impl Opened {
-    /// `variables` are the names of those that tasks inherit.
+    /// `variables` are the names of those that tasks inherit; `of_task` judges what is said of a task.
     fn of(
         options: &Options,
         variables: impl Iterator<Item = OsString>,
+        of_task: Option<JudgeTask>,
     ) -> Result<Self, StartError> {
         check_order(options)?;
         let maker = Maker::choose(&options.handler, &options.workdir)?;
         let runners = Runners::choose(&options.runner)?;
-        let dialect = judging(options.dialect(variables), &runners);
+        let dialect = judging(options.dialect(variables), &runners, of_task);
         // What a class of the user makes in it must not be taken for files of others.
         let workdir = maker.needs_workdir().then(|| open_workdir(options));
         let workdir = workdir.transpose()?;
@@ -159,12 +162,37 @@ impl Opened {
     }
 }
 
-/// A dialect that also judges the runners of tasks.
-pub(super) fn judging(dialect: Dialect, runners: &Arc<Runners>) -> Dialect {
+/// Says why a task of which this is said cannot be run.
+type JudgeTask = fn(&Attributes) -> Result<(), String>;
+
+/// A task that may run at once has its inputs in the current folder.
+fn has_inputs_here(task: &Attributes) -> Result<(), String> {
+    let is_elsewhere = task.node.is_some();
+    let is_later = !(task.after.is_empty() && task.after_any.is_empty());
+    let mut inputs = task.inputs.iter();
+    match inputs.find(|name| !Path::new(name).is_file()) {
+        Some(name) if !is_elsewhere && !is_later => Err(format!(
+            "its input {name} is not a file in the current folder: with a workdir by ssh, inputs are \
+             files of this machine; copy it here, or leave the list out if the task has its result \
+             already"
+        )),
+        _ => Ok(()),
+    }
+}
+
+/// A dialect that also judges the runners of tasks, and what else is said of them.
+pub(super) fn judging(
+    dialect: Dialect,
+    runners: &Arc<Runners>,
+    of_task: Option<JudgeTask>,
+) -> Dialect {
     let runners = runners.clone();
-    let check = move |attributes: &Attributes| runners.of_task(attributes).map(drop);
+    let check = move |attributes: &Attributes| {
+        runners.of_task(attributes)?;
+        of_task.map_or(Ok(()), |judge| judge(attributes))
+    };
     Dialect {
-        runners: Some(RunnerCheck::new(check)),
+        tasks: Some(TaskCheck::new(check)),
         ..dialect
     }
 }

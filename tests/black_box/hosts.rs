@@ -362,6 +362,42 @@ fn what_needs_the_files_is_refused_for_a_far_workdir() {
     with_ssh(&farm, &file).run().exits(74).says(&["n4: "]);
 }
 
+/// Inputs are those of the machine that joins: what is not there is refused before anything starts.
+#[test]
+fn a_far_workdir_needs_inputs_here() {
+    let farm = farm("cat data/in #PYTF in=data/in out=made\n");
+    farm.write(
+        "tasks.txt",
+        "cat data/in | tee made #PYTF in=data/in out=made\n",
+    );
+    let far = far(&farm);
+    let args = format!("tasks.txt -w {far}");
+    let done = with_ssh(&farm, &args).run().exits(2);
+    done.says(&[
+        "line 1",
+        "its input data/in is not a file in the current folder",
+        "copy it here",
+    ]);
+    assert!(!farm.path("ssh.log").exists(), "nothing was started");
+    farm.make_dir("data");
+    farm.write("data/in", "input\n");
+    with_ssh(&farm, &args).run().exits(0);
+    assert_eq!(farm.text("w/results/0/made"), "input\n");
+    // What another task makes is looked for when it is needed; and the list may be left out.
+    farm.write(
+        "tasks.txt",
+        "cat data/in | tee made #PYTF in=data/in out=made\n\
+         echo more > more #PYTF name=more\ncat more #PYTF in=more after=more\n",
+    );
+    with_ssh(&farm, &args).run().exits(0);
+    farm.write(
+        "tasks.txt",
+        farm.text("tasks.txt") + "cat none #PYTF in=none\n",
+    );
+    with_ssh(&farm, &args).run().exits(2);
+    with_ssh(&farm, &format!("-w {far}")).run().exits(0);
+}
+
 /// `pytf hosts` and `pytf on`: all hosts are asked, and those that cannot be reached are named.
 #[test]
 fn hosts_are_asked_what_they_are_and_run_a_command() {

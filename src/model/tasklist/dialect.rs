@@ -36,26 +36,26 @@ pub struct Dialect {
     pub variables: Option<Arc<HashSet<String>>>,
     /// Which commands of a node are given as options.
     pub node: NodeCommands,
-    /// Judges the runners of tasks; none: nothing is known of them here.
-    pub runners: Option<RunnerCheck>,
+    /// Judges what is said of tasks, such as their runners; none: nothing is known of them here.
+    pub tasks: Option<TaskCheck>,
 }
 
-/// Says why a task with these attributes has no runner.
+/// Says why a task with these attributes cannot be run.
 #[derive(Clone)]
-pub struct RunnerCheck(Arc<CheckRunner>);
+pub struct TaskCheck(Arc<CheckTask>);
 
-impl RunnerCheck {
+impl TaskCheck {
     /// Judges by this function, whose error is a sentence.
     pub fn new(check: impl Fn(&Attributes) -> Result<(), String> + Send + Sync + 'static) -> Self {
         Self(Arc::new(check))
     }
 }
 
-type CheckRunner = dyn Fn(&Attributes) -> Result<(), String> + Send + Sync;
+type CheckTask = dyn Fn(&Attributes) -> Result<(), String> + Send + Sync;
 
-impl std::fmt::Debug for RunnerCheck {
+impl std::fmt::Debug for TaskCheck {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("RunnerCheck")
+        f.write_str("TaskCheck")
     }
 }
 
@@ -67,7 +67,7 @@ impl Default for Dialect {
             has_barriers: true,
             attributes: Attributes::default(),
             variables: None,
-            runners: None,
+            tasks: None,
             node: NodeCommands::default(),
         }
     }
@@ -123,10 +123,10 @@ impl Dialect {
         }
     }
 
-    /// Whether a task with these attributes has a runner. The error is a sentence.
-    pub(super) fn check_runner(&self, attributes: &Attributes) -> Result<(), String> {
-        match &self.runners {
-            Some(RunnerCheck(check)) => check(attributes),
+    /// Whether a task with these attributes can be run. The error is a sentence.
+    pub(super) fn check_task(&self, attributes: &Attributes) -> Result<(), String> {
+        match &self.tasks {
+            Some(TaskCheck(check)) => check(attributes),
             None => Ok(()),
         }
     }

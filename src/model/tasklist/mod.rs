@@ -27,7 +27,7 @@ use super::foreign_syntax::{self, Suspicion};
 use super::setup;
 use super::shell_text::comment;
 use super::template::Tasks;
-pub use dialect::{Dialect, NameScope, RunnerCheck};
+pub use dialect::{Dialect, NameScope, TaskCheck};
 use directives::{Directives, Said, Wrong, is_nearly_one};
 pub use error::ListError;
 pub use names::check_added;
@@ -543,7 +543,7 @@ impl Parser {
     }
 }
 
-/// Checks the runner and the names in what is said of a task.
+/// Checks what is said of a task, and the names in it.
 fn check(
     attributes: &Attributes,
     place: Place,
@@ -551,8 +551,8 @@ fn check(
     names: &mut Names,
 ) -> Result<(), ListError> {
     let Place { line, column } = place;
-    let runner = dialect.check_runner(attributes);
-    runner.map_err(|what| ListError::Directive { line, column, what })?;
+    let can_run = dialect.check_task(attributes);
+    can_run.map_err(|what| ListError::Directive { line, column, what })?;
     names.note(attributes, place, dialect.names)
 }
 
