@@ -78,9 +78,14 @@ fn ask<A: DeserializeOwned>(
     }
     if let Some(machine) = answer.strip_prefix(CANNOT) {
         let end = process.finish();
+        let way_out = if cfg!(target_env = "musl") {
+            ""
+        } else {
+            "start the static build of it here, or "
+        };
         return Err(End::Unusable(format!(
-            "a copy of this pytf does not run there ({}; {}): install pytf {} there, and name it \
-             (pytf = PATH) if it is not in PATH",
+            "a copy of this pytf does not run there ({}; {}): {way_out}install pytf {} there, and \
+             name it (pytf = PATH) if it is not in PATH",
             machine.trim(),
             end.last_words(),
             crate::VERSION

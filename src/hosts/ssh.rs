@@ -125,7 +125,7 @@ impl Ssh {
              for p in {candidates}; do \
              [ \"$(\"$p\" --version 2>/dev/null </dev/null)\" = \"$v\" ] && exec \"$p\" {ASK}; \
              done; \
-             if [ -x \"$c\" ]; \
+             if [ -e \"$c\" ]; \
              then echo \"{MARK}{CANNOT}$(uname -s -m)\"; \"$c\" --version </dev/null >/dev/null; \
              else echo \"{MARK}{NONE}$(uname -s -m)\"; fi; exit 69"
         )

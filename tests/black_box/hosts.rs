@@ -19,6 +19,7 @@ if [ "$host" = down ]; then
     exit 255
 fi
 export HOME="$FARM_ROOT/home-$host"
+export PATH="$FARM_ROOT/bin-$host:$PATH"
 mkdir -p "$HOME"
 echo "noise of a start file"
 exec /bin/sh -c "$*"
@@ -27,9 +28,13 @@ exec /bin/sh -c "$*"
 /// A farm whose ssh is the one above.
 fn farm(list: impl AsRef<[u8]>) -> Farm {
     let farm = Farm::of(list);
-    farm.write("bin/ssh", SSH);
-    std::fs::set_permissions(farm.path("bin/ssh"), PermissionsExt::from_mode(0o755)).unwrap();
+    program(&farm, "bin/ssh", SSH);
     farm
+}
+
+fn program(farm: &Farm, name: &str, text: &str) {
+    farm.write(name, text);
+    std::fs::set_permissions(farm.path(name), PermissionsExt::from_mode(0o755)).unwrap();
 }
 
 /// `pytf tasks.txt --workdir w ARGS`
@@ -205,6 +210,51 @@ fn what_is_wrong_is_reported_before_anything_starts() {
     assert!(!farm.path("w").exists(), "nothing was made");
     assert!(!farm.path("ssh.log").exists(), "nothing was started");
     pytf(&farm, "--hosts down").run().exits(69);
+}
+
+/// Another kind of machine, or one on which a copy does not run, is named with the way out.
+#[test]
+fn a_host_that_cannot_run_a_copy_is_told() {
+    let farm = farm("echo a\n");
+    // Not at a path that the hosts have, too.
+    farm.make_dir("own copy");
+    std::fs::copy(env!("CARGO_BIN_EXE_pytf"), farm.path("own copy/pytf")).unwrap();
+    program(&farm, "bin-other/uname", "#!/bin/sh\necho Linux sparc64\n");
+    // As with a C library that is not there.
+    let moves =
+        "#!/bin/sh\nprintf '#!/no/such/loader\\n' > \"$3\" && rm \"$2\" && chmod 700 \"$3\"\n";
+    program(&farm, "bin-old/mv", moves);
+    let run = pytf(&farm, "--hosts other,old").by(farm.path("own copy/pytf"));
+    let version = pytf::VERSION;
+    let ours = format!("Linux {}", std::env::consts::ARCH);
+    let install = format!("install pytf {version} there, and name it (pytf = PATH)");
+    let other = format!("this one is for {ours}, not for Linux sparc64: {install}");
+    let done = run.run().exits(69).says(&[
+        "other: not used: it has no pytf",
+        &other,
+        &format!("old: not used: a copy of this pytf does not run there ({ours}; "),
+        "not found): ",
+        &install,
+        "no host was used: other, old",
+    ]);
+    assert!(done.stderr.contains("start the static build of it here") || cfg!(target_env = "musl"));
+    assert!(
+        !farm.path("home-other/.cache").exists(),
+        "nothing was copied"
+    );
+    // What was found the first time is found again.
+    let old = pytf(&farm, "--hosts old").by(farm.path("own copy/pytf"));
+    old.run()
+        .exits(69)
+        .says(&["old: not used: a copy of this pytf does not run there"]);
+    // It is named.
+    let there = format!(
+        "[[host]]\nname = 'old'\npytf = '{}'\n",
+        env!("CARGO_BIN_EXE_pytf")
+    );
+    farm.write("hosts.toml", there);
+    let named = pytf(&farm, "--hosts hosts.toml").by(farm.path("own copy/pytf"));
+    named.run().exits(0);
 }
 
 /// A workdir on another host, for `pytf tasks.txt`.
@@ -405,12 +455,7 @@ fn hosts_are_asked_what_they_are_and_run_a_command() {
     let smi = "#!/bin/sh\ncase \"$1\" in\n--query-compute-apps=*) echo \"GPU-a, $PPID\";;\n\
                --query-gpu=index*) echo '0, GPU-a, 00000000:3B:00.0, A100, 40960, Disabled';;\n\
                --query-gpu=*) echo 'GPU-a, 50, 1024, 4096';;\nesac\n";
-    farm.write("bin/nvidia-smi", smi);
-    std::fs::set_permissions(
-        farm.path("bin/nvidia-smi"),
-        PermissionsExt::from_mode(0o755),
-    )
-    .unwrap();
+    program(&farm, "bin/nvidia-smi", smi);
     let ask = |args: &str| with_ssh(&farm, args).env("PYTF_TEST_NVML", "/no/library");
     let done = ask("hosts --hosts n1,:,down --json").run().exits(69);
     let asked: Vec<serde_json::Value> = serde_json::from_slice(&done.stdout).unwrap();

@@ -7,10 +7,6 @@
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
-#[expect(
-    dead_code,
-    reason = "shared with the tests of many processes, which use the rest"
-)]
 mod harness;
 
 mod add;
