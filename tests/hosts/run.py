@@ -96,6 +96,33 @@ def processes_below(root, word):
     return found
 
 
+class HostOfUser(Host):
+    """A host without the shared folder, and with users of its own: nobody logs in as root."""
+
+    USER, ID, HOME = "guest", 4321, Path("/home/guest")
+
+    def __init__(self, number):
+        super().__init__(number)
+        self.shares = False
+        self.user_home = BASE / "homes" / f"{self.name}-{self.USER}"
+
+    def boot(self):
+        super().boot()
+        etc = BASE / f"etc-{self.name}"
+        shutil.copytree("/etc", etc, symlinks=True, dirs_exist_ok=True, ignore_dangling_symlinks=True)
+        with (etc / "passwd").open("a") as passwd:
+            passwd.write(f"{self.USER}:x:{self.ID}:{self.ID}::{self.HOME}:/bin/sh\n")
+        with (etc / "group").open("a") as group:
+            group.write(f"{self.USER}:x:{self.ID}:\n")
+        self.run("mount", "--bind", etc, "/etc")
+        shutil.copytree(self.home / ".ssh", self.user_home / ".ssh", dirs_exist_ok=True)
+        output_of("chown", "-R", f"{self.ID}:{self.ID}", self.user_home)
+        self.run("mount", "-t", "tmpfs", "none", "/home")
+        self.run("mkdir", self.HOME)
+        self.run("mount", "--bind", self.user_home, self.HOME)
+        (self.home / ".ssh/authorized_keys").unlink()
+
+
 HOSTS = [Host(number) for number in (1, 2, 3, 4, 5)]
 
 
@@ -219,7 +246,10 @@ def hosts_that_cannot_be_used():
         f'[[host]]\nname = "missing"\naddress = "{HOSTS[1].address}"\nfolder = "/nowhere"\n'
         f'[[host]]\nname = "other"\naddress = "{HOSTS[1].address}"\npytf = "/bin/true"\n'
         f'[[host]]\nname = "stranger"\nuser = "nobody"\naddress = "{HOSTS[1].address}"\n'
+        f'[[host]]\nname = "sealed"\naddress = "{HOSTS[2].address}"\n'
     )
+    HOSTS[2].run("mkdir", "-p", "/root/.cache")
+    HOSTS[2].run("mount", "-t", "tmpfs", "-o", "noexec", "none", "/root/.cache")
     scene.require(scene.run("--hosts", "hosts.toml", "--ssh-option", "ConnectTimeout=2", "--on-end", "true") == 1, "the run is complete")
     scene.check(complete=True, nodes=["n1"])
     for words in (
@@ -229,9 +259,12 @@ def hosts_that_cannot_be_used():
         "stranger: cannot be reached: nobody@10.78.0.2: Permission denied",
         "try: ssh nobody@10.78.0.2 true",
         "10.78.0.99: cannot be reached: ssh: connect to host 10.78.0.99",
-        "of 6 hosts these were not used: ",
+        "sealed: not used: a copy of this pytf does not run there (Linux ",
+        "Permission denied): ",
+        "of 7 hosts these were not used: ",
     ):
         scene.require(words in scene.said(), f"it says: {words}")
+    HOSTS[2].run("umount", "/root/.cache")
     # Nobody at all.
     scene = Scene("nobody", 3)
     code = scene.run("--hosts", "10.78.0.99", "--ssh-option", "ConnectTimeout=2")
@@ -354,6 +387,36 @@ def hosts_without_a_shared_folder():
     shutil.rmtree(scene.workdir)
     scene.require(scene.run("--hosts", "n4") == 0, "a large log")
     checker.require((scene.workdir / "logs/log_0").stat().st_size == 3000000, "a large log is whole")
+
+
+def hosts_with_their_own_users():
+    """Another user there, with a home of its own: that has the copy of pytf, and the tasks run in it."""
+    scene = Scene("users", 60, seconds="0.5")
+    host = HostOfUser(6)
+    host.boot()
+    (scene.folder / "effects").chmod(0o777)
+    (host.user_home / "effects").symlink_to(f"/mnt/{scene.folder.name}/effects")
+    (scene.folder / "hosts.toml").write_text(
+        'hosts = ["n4"]\n[defaults]\nslots = 3\n'
+        f'[[host]]\nname = "theirs"\naddress = "{host.address}"\nuser = "{host.USER}"\ncopy-in = ["work"]\n'
+    )
+    commands = ("--node-setup", "echo up; id -un; pwd", "--node-teardown", "echo down")
+    scene.require(scene.run("--hosts", "hosts.toml", *commands) == 1, "every seventh task fails")
+    books = scene.check(complete=True, nodes=["n4", "n6"])
+    ours = {task for journal in books.journals if journal.host == "n6" for task in (end["id"] for end in journal.ends)}
+    owners = {nth: (scene.folder / f"effects/{nth}").stat().st_uid for nth in range(60)}
+    scene.require(all((uid == host.ID) == (nth in ours) for nth, uid in owners.items()), f"{ours}: {owners}")
+    copies = [path for path in (host.user_home / ".cache/pytf").iterdir()]
+    scene.require([path.name[:5] for path in copies] == ["pytf-"], f"a copy, and nothing else: {copies}")
+    stat = copies[0].stat()
+    scene.require((stat.st_uid, stat.st_mode & 0o777) == (host.ID, 0o700), f"it is that user's own: {stat}")
+    scene.require(copies[0].read_bytes() == PROGRAM.read_bytes(), "it is whole")
+    checker.require(not (host.home / ".cache").exists(), "nothing is in the home of root there")
+    printed = {path.name.split(".")[0]: path.read_text() for path in (scene.workdir / "logs").glob("*_n6.*")}
+    expected = {"setup_n6": f"up\n{host.USER}\n{host.HOME}\n", "teardown_n6": "down\n"}
+    scene.require(printed == expected, f"what the commands there have printed: {printed}")
+    scene.nobody_is_left()
+    host.power_off()
 
 
 def files_are_copied():
@@ -633,23 +696,40 @@ def a_storm_over_pipes():
     storm("pipe-storm", [HOSTS[0], *HOSTS[3:]])
 
 
-def storm(name, hosts):
+def a_storm_over_all():
+    """On hosts with and without the folder; the process that has started the farmers is killed, too."""
+    storm("all-storm", HOSTS, "starter")
+
+
+def storm(name, hosts, *more):
     tasks, seconds = int(os.environ.get("HOSTS_TASKS", "300")), float(os.environ.get("HOSTS_SECONDS", "20"))
     seed = int(os.environ.get("HOSTS_SEED", time.time_ns() % 100_000))
     chance = random.Random(seed)
     print(f"  seed {seed}", flush=True)
     scene = Scene(name, tasks, seconds="0.5")
-    pytf = scene.start("--hosts", ",".join(host.name for host in hosts), "-n", "4")
+    began = time.monotonic()
+
+    def start():
+        return scene.start("--hosts", ",".join(host.name for host in hosts), "-n", "4")
+
+    pytf = start()
     until(lambda: scene.ended() >= 4, "some have ended")
     kills, until_when = {}, time.monotonic() + seconds
     while time.monotonic() < until_when and pytf.poll() is None:
         time.sleep(chance.uniform(0.2, 2.0))
-        what = chance.choice(["__hosted", "sshd", "ssh", "host"])
+        what = chance.choice(["farmer", "sshd", "ssh", "host", *more])
         host = chance.choice(hosts)
-        if what == "host" and kills.get("host", 0) < 2:
+        if what == "host" and kills.get("host", 0) == 2:
+            what = "farmer"
+        if what == "host":
             host.power_off()
             host.boot()
             host.prepare(scene)
+        elif what == "starter":
+            pytf.kill()
+            pytf.wait()
+            scene.output.rename(scene.folder / f"output-{kills.get(what, 0)}")
+            pytf = start()
         elif what == "ssh":
             victims = processes_below(pytf.pid, "ssh -T")
             if not victims:
@@ -666,9 +746,12 @@ def storm(name, hosts):
                 continue
         kills[what] = kills.get(what, 0) + 1
     print(f"  {kills}", flush=True)
-    code = pytf.wait(timeout=300)
+    # Each task of half a second, on four slots of each host, and as long again.
+    code = pytf.wait(timeout=300 + tasks / 4 / len(hosts))
     scene.require(code == 1, f"the run is complete: {code}")
-    scene.check(complete=True, may_rework=True, may_overlap=True)
+    books = scene.check(complete=True, may_rework=True, may_overlap=True)
+    took = time.monotonic() - began
+    print(f"  {tasks} tasks in {took:.0f} s by {len(books.journals)} farmers; {len(books.attempts)} tried again", flush=True)
     scene.nobody_is_left()
 
 
@@ -745,6 +828,7 @@ SCENARIOS = {
     "signal": a_signal_stops_all,
     "death": death_of_the_starter,
     "pipe": hosts_without_a_shared_folder,
+    "users": hosts_with_their_own_users,
     "copy": files_are_copied,
     "copy-kill": a_copy_that_is_killed,
     "results": inputs_and_results,
@@ -754,6 +838,7 @@ SCENARIOS = {
     "ask": hosts_are_asked,
     "storm": a_storm,
     "pipe-storm": a_storm_over_pipes,
+    "all-storm": a_storm_over_all,
     "lost": lost_answers,
     "cut": a_cut_link,
     "pipe-cut": a_cut_link_of_a_pipe,
@@ -770,7 +855,7 @@ def main(names):
     # A shell starts what is in the background with Ctrl-C ignored, and pytf respects that.
     signal.signal(signal.SIGINT, signal.default_int_handler)
     # These take minutes.
-    long = ["lost", "cut", "pipe-cut", "on-cut", "storm", "figures", "fifty"]
+    long = ["lost", "cut", "pipe-cut", "on-cut", "storm", "all-storm", "figures", "fifty"]
     names = list(SCENARIOS) if names == ["--all"] else names or [name for name in SCENARIOS if name not in long]
     build()
     failed = 0
