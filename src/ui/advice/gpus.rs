@@ -165,10 +165,10 @@ mod tests {
 
     #[test]
     fn tasks_with_gpus_of_their_own_are_judged_by_those() {
-        // Both run on GPU 1, whatever their slots have; GPU 0 has none and idles.
+        // They run on GPU 1, whatever their slot has; GPU 0 has no task and idles.
         let dir = workdir(&["x"; 9]);
         let mut records = vec![
-            header_with("n", T, &["0", "0"]),
+            header_with("n", T, &["0", "1"]),
             gpus(T, &[("0", 0, 0), ("1", 20, 10)]),
         ];
         for n in 0..6 {
