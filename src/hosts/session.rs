@@ -1,6 +1,9 @@
 //! One attempt to have a farmer on a host: from the start of ssh to its end.
 //!
 //! Guarantee: the thread of a session alone writes to its ssh, signals it and reaps it.
+//!
+//! What serves the workdir to a host is a thread of ours, not a process: its locks belong to the
+//! files that it has open, and go with them when the pipe ends, as those of a process would.
 
 use std::io::Write;
 use std::sync::Arc;
