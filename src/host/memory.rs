@@ -154,21 +154,30 @@ pub(super) fn field(text: &str, name: &str) -> Option<u64> {
 /// process groups its members and all their descendants.
 pub fn of_groups(groups: &[i32]) -> BTreeMap<i32, Vec<(i32, u64)>> {
     let all = processes();
-    let by_pid: HashMap<i32, &Process> = all.iter().map(|process| (process.pid, process)).collect();
+    let by_pid = by_pid(&all);
     let mut found: BTreeMap<i32, Vec<_>> = groups.iter().map(|group| (*group, vec![])).collect();
     for process in &all {
-        let mut ancestor = Some(process);
-        // What is read while it changes may have a circle.
-        for _ in 0..64 {
-            let Some(known) = ancestor else { break };
-            if let Some(members) = found.get_mut(&known.group) {
-                members.push((process.pid, process.kib));
-                break;
-            }
-            ancestor = by_pid.get(&known.parent).copied();
+        let group = lineage(&by_pid, process).find(|one| found.contains_key(&one.group));
+        if let Some(members) = group.and_then(|one| found.get_mut(&one.group)) {
+            members.push((process.pid, process.kib));
         }
     }
     found
+}
+
+/// Processes by their ids.
+pub(super) fn by_pid(all: &[Process]) -> HashMap<i32, &Process> {
+    all.iter().map(|process| (process.pid, process)).collect()
+}
+
+/// A process and its ancestors, beginning with itself.
+pub(super) fn lineage<'a>(
+    by_pid: &HashMap<i32, &'a Process>,
+    process: &'a Process,
+) -> impl Iterator<Item = &'a Process> {
+    let parent = |one: &&Process| by_pid.get(&one.parent).copied();
+    // What is read while it changes may have a circle.
+    std::iter::successors(Some(process), parent).take(64)
 }
 
 /// The memory of these processes in KiB. What several of them share counts once, where that

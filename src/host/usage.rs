@@ -2,7 +2,7 @@
 //!
 //! `PYTF_TEST_PROC` names a folder to read `stat` and `meminfo` in, instead of /proc.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -55,22 +55,8 @@ fn busy_ticks(text: &str, cpus: &BTreeSet<usize>) -> Option<u64> {
 
 /// The clock ticks and the KiB of this process and all its descendants.
 fn own(all: &[Process]) -> (u64, u64) {
-    let parents: HashMap<i32, i32> = all.iter().map(|one| (one.pid, one.parent)).collect();
-    let us = nix::unistd::getpid().as_raw();
-    let is_ours = |one: &&Process| {
-        let mut pid = one.pid;
-        // What is read while it changes may have a circle.
-        for _ in 0..64 {
-            if pid == us {
-                return true;
-            }
-            let Some(parent) = parents.get(&pid) else {
-                break;
-            };
-            pid = *parent;
-        }
-        false
-    };
+    let (by_pid, us) = (memory::by_pid(all), nix::unistd::getpid().as_raw());
+    let is_ours = |one: &&Process| memory::lineage(&by_pid, one).any(|it| it.pid == us);
     let ours = all.iter().filter(is_ours);
     ours.fold((0, 0), |(ticks, kib), one| {
         (ticks + one.ticks, kib + one.kib)

@@ -66,16 +66,11 @@ impl Others {
         (!span.is_zero()).then(|| busy.saturating_sub(own).as_secs_f64() / span.as_secs_f64())
     }
 
-    /// The part of the memory that is available.
-    pub fn available_memory(&self) -> Option<f64> {
-        let last = self.readings.back()?;
-        (last.memory_kib > 0).then(|| float(last.available_kib) / float(last.memory_kib))
-    }
-
     /// Whether too little memory is available to start anything.
     pub fn is_memory_short(&self) -> bool {
-        self.available_memory()
-            .is_some_and(|part| part < LEAST_MEMORY)
+        let is_short =
+            |last: &Reading| float(last.available_kib) < LEAST_MEMORY * float(last.memory_kib);
+        self.readings.back().is_some_and(is_short)
     }
 
     /// What is withheld from tasks on a node that has this, and lets us run on so many CPUs.
