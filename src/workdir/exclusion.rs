@@ -4,7 +4,8 @@
 //! cannot work is refused, with the way out. Whether it keeps the promise is tested at every
 //! start with the farmers that are alive: a journal that keeps growing has a live owner, so its
 //! lock must not be free. A single growth proves nothing: the node of a farmer that was killed
-//! may write its last lines after its lock is gone.
+//! may write its last lines after its lock is gone. Neither does growth for a moment: a client that
+//! could not renew its lease has lost its locks, and takes them again with its next heartbeat.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -137,6 +138,10 @@ const MOST_LOOKS: usize = 64;
 /// A farmer whose journal is older is not a suspect: it may be dead.
 const YOUNG: Duration = Duration::from_secs(30);
 
+/// A journal that grows under a free lock for so many heartbeat intervals has an owner that took
+/// the lock again meanwhile, and in vain.
+const PROOF: u32 = 3;
+
 /// Tests that our locks exclude the farmers of other nodes. A farmer that is
 /// alive gives a sign of life every `beat`; while we wait for one, so do we.
 ///
@@ -197,7 +202,7 @@ pub fn test(
                 Some(seen) if seen.lock == LockState::Free && seen.len > len => {
                     let now = waiting.now();
                     let first = grew.unwrap_or(now);
-                    if now >= first + beat {
+                    if now >= first + beat * PROOF {
                         let tasks = peek(&workdir.dir).ok().flatten();
                         return Err(Error::LocksDoNotExclude {
                             mechanism: workdir.mechanism,
@@ -205,7 +210,7 @@ pub fn test(
                             tasks: tasks.map_or(0, |state| state.tasks.lines),
                         });
                     }
-                    until = until.max(first + beat * 5 / 2);
+                    until = until.max(first + beat * (PROOF + 2));
                     suspects.push((farmer, seen.len, Some(first)));
                 }
                 _ => suspects.push((farmer, len, grew)),
@@ -232,6 +237,107 @@ fn others(dir: &Arc<dyn Dir>, me: &str) -> Result<Vec<String>> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::model::identity::Process;
+    use crate::model::record::{Header, NodeId};
+    use crate::workdir::fs::{File, Open, RealDir};
+    use crate::workdir::layout::{self, NODES};
+    use crate::workdir::liveness::Watcher;
+    use crate::workdir::liveness::own_node::Node;
+
+    const BEAT: Duration = Duration::from_secs(10);
+    const FAR: &str = "far.0.1.1";
+
+    struct Here;
+
+    impl Node for Here {
+        fn id(&self) -> Option<&NodeId> {
+            None
+        }
+        fn process(&self, _: &Header) -> Process {
+            Process::Unknown
+        }
+    }
+
+    /// While one waits, the journal of a farmer elsewhere grows, and is locked from some moment on.
+    struct Growing {
+        now: Duration,
+        watcher: Watcher,
+        journal: Box<dyn File>,
+        locked_at: Duration,
+    }
+
+    impl Waiting for Growing {
+        fn now(&self) -> Duration {
+            self.now
+        }
+        fn micros(&self) -> u64 {
+            0
+        }
+        fn pause(&mut self, time: Duration) -> bool {
+            self.now += time;
+            let at = self.journal.len().unwrap();
+            self.journal.write_at(b"{}\n", at).unwrap();
+            if self.now >= self.locked_at {
+                assert!(self.journal.try_lock(Mechanism::Flock).unwrap());
+            }
+            true
+        }
+        fn jitter(&mut self) -> f64 {
+            0.0
+        }
+        fn notify(&mut self, _: String) {}
+        fn takeover(&self) -> Duration {
+            BEAT * 6
+        }
+        fn watcher(&mut self) -> Option<&mut Watcher> {
+            Some(&mut self.watcher)
+        }
+    }
+
+    fn header(farmer: &str) -> String {
+        format!(
+            r#"{{"event":"header","version":1,"farmer":"{farmer}","host":"far","pid":1,"slots":1,
+            "at":0,"pytf":"","node":{{"boot":"{farmer}","pids":1}}}}"#
+        )
+        .replace('\n', "")
+    }
+
+    /// The outcome of the test beside such a farmer.
+    fn beside_one_that_is_locked_at(locked_at: Duration) -> Result<()> {
+        let folder = tempfile::tempdir().unwrap();
+        let workdir = Workdir {
+            dir: RealDir::open(folder.path()).unwrap(),
+            path: folder.path().to_owned(),
+            mechanism: Mechanism::Flock,
+        };
+        workdir.dir.make_dir(NODES).unwrap();
+        let journal = workdir.dir.open(&layout::journal(FAR), Open::Create);
+        let journal = journal.unwrap();
+        let text = header(FAR) + "\n";
+        journal.write_at(text.as_bytes(), 0).unwrap();
+        let Some(Record::Header(ours)) = Record::parse(header("a.0.1.1").as_bytes()) else {
+            panic!("that is no header");
+        };
+        let mut ours = Journal::create(&workdir, ours).unwrap().unwrap();
+        let mut waiting = Growing {
+            now: Duration::ZERO,
+            watcher: Watcher::new(Box::new(Here), BEAT * 6),
+            journal,
+            locked_at,
+        };
+        test(&workdir, &mut ours, BEAT, &mut waiting)
+    }
+
+    #[test]
+    fn a_farmer_that_takes_its_lost_lock_again_within_two_heartbeats_is_no_proof() {
+        assert!(beside_one_that_is_locked_at(BEAT * 5 / 2).is_ok());
+    }
+
+    #[test]
+    fn a_journal_that_grows_and_grows_under_a_free_lock_is_proof() {
+        let tested = beside_one_that_is_locked_at(Duration::MAX);
+        assert!(matches!(tested, Err(Error::LocksDoNotExclude { .. })));
+    }
 
     const INFO: &str = "\
 22 28 0:20 / /sys rw,nosuid shared:7 - sysfs sysfs rw
