@@ -19,35 +19,40 @@ pub(crate) fn each(
     mut offset: u64,
     mut each: impl FnMut(&[u8], u64) -> io::Result<()>,
 ) -> io::Result<u64> {
-    let mut held: Vec<u8> = Vec::with_capacity(2 * PIECE);
+    // What is held, and room to read. Zeroed once: a file is often far smaller.
+    let mut buffer = vec![0; 2 * PIECE];
+    let mut held = 0;
     let mut skipping = false;
-    // Where the bytes in `held` begin; `offset` is where the line begins.
+    // Where the buffer begins in the file; `offset` is where the line begins.
     let mut begin = offset;
     loop {
-        let old = held.len();
-        held.resize(old + PIECE, 0);
-        let read = read(file, &mut held[old..], begin + old as u64)?;
-        held.truncate(old + read);
+        let room = held + PIECE;
+        if buffer.len() < room {
+            buffer.resize(room, 0);
+        }
+        let read = read(file, &mut buffer[held..room], begin + held as u64)?;
         if read == 0 {
             return Ok(offset);
         }
+        let whole = held + read;
         let mut from = 0;
-        for at in memchr::memchr_iter(b'\n', &held[old..]) {
-            let end = old + at;
+        for at in memchr::memchr_iter(b'\n', &buffer[held..whole]) {
+            let end = held + at;
             if std::mem::take(&mut skipping) {
                 each(&[], offset)?;
             } else {
-                each(&held[from..end], offset)?;
+                each(&buffer[from..end], offset)?;
             }
             from = end + 1;
             offset = begin + from as u64;
         }
-        held.drain(..from);
+        buffer.copy_within(from..whole, 0);
         begin += from as u64;
-        if held.len() > LONGEST {
+        held = whole - from;
+        if held > LONGEST {
             skipping = true;
-            begin += held.len() as u64;
-            held.clear();
+            begin += held as u64;
+            held = 0;
         }
     }
 }
