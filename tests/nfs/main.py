@@ -13,7 +13,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from nfs_farm import Farm
-from rig import Failure, Rig
+from rig import Command, Failure, Rig
 from scenarios import MOUNTS, SCENARIOS
 
 
@@ -38,6 +38,18 @@ def post_mortem(farm):
         state = "still runs" if farmer.is_running() else f"ended with {farmer.status}"
         said = farmer.output.decode(errors="replace").replace("\r", "\n").splitlines()
         print(f"--- a farmer of {farm.name} on {farmer.node.name} {state}", *said[-8:], sep="\n")
+        if farmer.is_running() and farmer not in farm.abandoned:
+            print(*where(farmer), sep="\n")
+
+
+def where(farmer):
+    """What each thread of a farmer waits for, as its kernel tells."""
+    task = f"/proc/{farmer.pid}/task"
+    script = f"cd {task} && for t in *; do echo $t $(cat $t/comm $t/wchan $t/syscall); cat $t/stack; done"
+    try:
+        return Command(farmer.node, f"({script}) 2>&1").wait(20).splitlines()
+    except (Failure, OSError, ValueError) as failure:
+        return [f"its node does not tell: {failure}"]
 
 
 def judge(farm, allowed):

@@ -48,10 +48,11 @@ class Command:
 
     def _read(self):
         try:
-            output = self.stream.read()
+            while part := self.stream.read1():
+                self.output += part
         except OSError:
             return
-        self.output, _, status = output.rpartition(b"\n")
+        self.output, _, status = self.output.rpartition(b"\n")
         # None when the node died first.
         self.status = int(status) if status.lstrip(b"-").isdigit() else None
 
