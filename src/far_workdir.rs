@@ -20,7 +20,8 @@ use pytf::hosts::{Far, NoFar, Reach, Wanted};
 use pytf::model::far_workdir::FarWorkdir;
 use pytf::ui::progress::warn;
 
-use crate::on_hosts::{Spool, without_files_of_run};
+use crate::on_hosts::without_files_of_run;
+use crate::spool::Spool;
 use crate::options;
 
 /// The first pause before the host is tried again, and the longest.

@@ -10,6 +10,7 @@ mod edit;
 mod far_workdir;
 mod on_hosts;
 mod options;
+mod spool;
 mod steer;
 mod views;
 

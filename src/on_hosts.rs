@@ -2,7 +2,6 @@
 
 use std::ffi::OsString;
 use std::io;
-use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -20,10 +19,10 @@ use pytf::model::logs::LogMode;
 use pytf::model::tasklist::handlers::Handler;
 use pytf::ui::progress::warn;
 use pytf::workdir::error::Error;
-use pytf::workdir::layout::LOGS;
 use pytf::workdir::mechanism::Mechanism;
 
 use crate::options;
+use crate::spool::Spool;
 
 /// Options that are for the process that starts the others.
 const OURS: [&str; 3] = ["--hosts", "--ssh-option", "--copy-in"];
@@ -244,32 +243,6 @@ fn pipe(place: &str, job: &str) -> io::Result<(Piped, Spool)> {
         connection: None,
     };
     Ok((piped, spool))
-}
-
-/// A folder of this process, removed when it ends.
-pub(crate) struct Spool(PathBuf);
-
-impl Spool {
-    pub(crate) fn make(job: &str) -> io::Result<Self> {
-        let cache = std::env::var_os("XDG_CACHE_HOME").map(PathBuf::from);
-        let home = || std::env::home_dir().unwrap_or_default().join(".cache");
-        let cache = cache.filter(|path| path.is_absolute()).unwrap_or_else(home);
-        let name = format!("run-{job}-{}", std::process::id());
-        let path = cache.join("pytf").join(name);
-        std::fs::create_dir_all(path.join(LOGS))?;
-        std::fs::set_permissions(&path, PermissionsExt::from_mode(0o700))?;
-        Ok(Self(path))
-    }
-
-    pub(crate) fn path(&self) -> &Path {
-        &self.0
-    }
-}
-
-impl Drop for Spool {
-    fn drop(&mut self) {
-        let _ = std::fs::remove_dir_all(&self.0);
-    }
 }
 
 #[cfg(test)]

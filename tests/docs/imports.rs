@@ -332,6 +332,7 @@ fn the_picture_of_the_dependencies_is_what_the_source_uses() {
         "far_workdir",
         "on_hosts",
         "options",
+        "spool",
         "steer",
         "views",
     ];
