@@ -21,8 +21,8 @@ use pytf::model::far_workdir::FarWorkdir;
 use pytf::ui::progress::warn;
 
 use crate::on_hosts::without_files_of_run;
-use crate::spool::Spool;
 use crate::options;
+use crate::spool::Spool;
 
 /// The first pause before the host is tried again, and the longest.
 const FIRST_PAUSE: Duration = Duration::from_secs(1);

@@ -169,7 +169,7 @@ fn a_limit_on_the_size_of_files_is_told_and_the_next_run_completes() {
 /// and then fewer and fewer, so that the suite stays short.
 fn moments() -> impl Iterator<Item = u32> {
     let all = std::env::var_os("PYTF_TEST_ALL").is_some();
-    let next = move |when: &u32| Some(if all { when + 1 } else { when + 1 + when / 3 });
+    let next = move |when: &u32| Some(if all { when + 1 } else { when + 1 + when / 2 });
     std::iter::successors(Some(1), next)
 }
 
@@ -194,7 +194,7 @@ fn no_single_failing_call_is_fatal_to_the_workdir() {
     ];
     side_by_side(&cases, |&(calls, harm)| {
         for file in ["w/finished", "w/toprocess", "w/lock", "w/tasks"] {
-            for when in [1, 2, 4] {
+            for when in [1, 3] {
                 eprintln!("{calls}: {harm} at {file}, call {when}");
                 // strace can only watch what exists: a first run makes the files.
                 let farm = marking(2);

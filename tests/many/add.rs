@@ -38,7 +38,7 @@ fn ids(done: &Done<'_>) -> Option<(u64, u64)> {
 /// What was added is recorded exactly once, and nothing of what was not.
 #[test]
 fn tasks_that_are_added_during_a_storm_of_kills_are_done_once() {
-    let strikes = setting("PYTF_TEST_KILLS", 6);
+    let strikes = setting("PYTF_TEST_KILLS", 4);
     let mut random = Random::new();
     let farm = Farm::of(tasks(50, |id| {
         format!("sleep 0.01; {}", note(&format!("l{id}")))
@@ -106,7 +106,7 @@ fn tasks_that_are_added_during_a_storm_of_kills_are_done_once() {
 /// stays and runs it, or the answer says that nobody works on the run.
 #[test]
 fn the_answer_is_true_when_the_last_process_is_about_to_leave() {
-    let rounds = setting("PYTF_TEST_KILLS", 10);
+    let rounds = setting("PYTF_TEST_KILLS", 4);
     let mut random = Random::new();
     let farm = Farm::of("true\n");
     let args = "--quiet --no-timeline --proc 1";

@@ -90,7 +90,7 @@ fn steer(farm: &Farm, n: u64, random: &mut Random) {
 /// Whoever dies, a cancelled attempt is settled as such, and a retried one runs.
 #[test]
 fn cancels_during_a_storm_of_kills_lose_and_double_nothing() {
-    let strikes = setting("PYTF_TEST_KILLS", 8);
+    let strikes = setting("PYTF_TEST_KILLS", 4);
     let n = strikes * 50;
     let mut random = Random::new();
     let farm = farm(n, 200, &mut random);

@@ -230,7 +230,7 @@ fn who_is_frozen_before_it_has_joined_joins_under_another_name() {
 /// Random processes are frozen for up to three takeover times, and replaced
 /// when they were cut off.
 fn storm(args: &str) {
-    let freezes = (setting("PYTF_TEST_KILLS", 10) / 10).max(2);
+    let freezes = (setting("PYTF_TEST_KILLS", 4) / 10).max(2);
     let n = freezes * 350;
     let mut random = Random::new();
     let farm = farm(n, 200, &mut random);

@@ -91,7 +91,7 @@ fn strike<'f>(crew: &mut Crew<'f>, frozen: &mut Option<Running<'f>>, random: &mu
 /// (That a paused run claims nothing, and that an edit does what it says, the model check sees.)
 #[test]
 fn commands_during_a_storm_of_kills_lose_and_double_nothing() {
-    let strikes = setting("PYTF_TEST_KILLS", 10);
+    let strikes = setting("PYTF_TEST_KILLS", 4);
     let n = strikes * 40;
     let mut random = Random::new();
     let farm = farm(n, 400, &mut random);

@@ -14,7 +14,7 @@ const SLOTS: u64 = 4;
 
 /// How many strikes, of a share of what was asked for.
 fn strikes(share: u64) -> u64 {
-    (setting("PYTF_TEST_KILLS", 10) / share).max(2)
+    (setting("PYTF_TEST_KILLS", 4) / share).max(2)
 }
 
 /// Until so many have been struck, or nothing is left to do.

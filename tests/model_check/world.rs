@@ -120,6 +120,7 @@ pub(crate) struct Actor {
     pub(crate) node: usize,
     pub(crate) ready_at: u64,
     pub(crate) is_dead: bool,
+    /// Changed by [`World::done`] only.
     pub(crate) is_done: bool,
     /// How long it was frozen, in all.
     pub(crate) frozen: u64,
@@ -154,6 +155,8 @@ pub(crate) struct World {
     pub(crate) now: u64,
     pub(crate) random: Random,
     pub(crate) actors: Vec<Actor>,
+    /// The actors that are not done, in their order.
+    pub(crate) present: Vec<usize>,
     pub(crate) server: Server,
     pub(crate) oracle: Oracle,
     pub(crate) faults: Faults,
@@ -191,11 +194,16 @@ impl World {
         }
     }
 
+    /// Whose turn it is.
     fn pick(&self) -> usize {
-        let waits = |(_, actor): &(usize, &Actor)| !actor.is_done;
-        let of = self.actors.iter().enumerate().filter(waits);
-        of.min_by_key(|(_, actor)| actor.ready_at)
-            .map_or(0, |(at, _)| at)
+        let of = self.present.iter().copied();
+        of.min_by_key(|at| self.actors[*at].ready_at).unwrap_or(0)
+    }
+
+    /// It does nothing any more.
+    fn done(&mut self, me: usize) {
+        self.actors[me].is_done = true;
+        self.present.retain(|at| *at != me);
     }
 
     /// The process is no more; the kernel closes its files.
@@ -312,13 +320,14 @@ impl Shared {
             if !world.actors[me].is_dead {
                 world.kill(me);
             }
-            world.actors[me].is_done = true;
+            world.done(me);
             let next = world.pick();
             shared.pass(world, next);
         });
         let mut actor = Self::actor(name, node, thread.thread().clone());
         actor.ready_at = now;
         world.actors.push(actor);
+        world.present.push(me);
         me
     }
 
