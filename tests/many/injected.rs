@@ -133,7 +133,7 @@ fn no_call_that_fails_once_makes_a_wrong_result() {
     // All, or each n-th.
     let all = std::env::var("PYTF_TEST_ALL").ok();
     let is_all = all.is_some();
-    let share: u64 = all.map_or(26, |all| all.parse().unwrap_or(1));
+    let share: u64 = all.map_or(40, |all| all.parse().unwrap_or(1));
     let only = std::env::var("PYTF_TEST_CASE").unwrap_or_default();
     let mut counts: BTreeMap<i32, u64> = BTreeMap::new();
     let mut wrong = Vec::new();
