@@ -210,7 +210,7 @@ pub fn test(
                             tasks: tasks.map_or(0, |state| state.tasks.lines),
                         });
                     }
-                    until = until.max(first + beat * (PROOF + 2));
+                    until = until.max(now + beat * 2);
                     suspects.push((farmer, seen.len, Some(first)));
                 }
                 _ => suspects.push((farmer, len, grew)),
