@@ -25,11 +25,13 @@ CACHE=${PERFETTO_CACHE:-$here/../../target/perfetto}
 mkdir -p "$CACHE"
 CACHE=$(cd "$CACHE" && pwd)
 if [ ! -d "$CACHE/node_modules/puppeteer-core" ]; then
-    npm install --silent --no-audit --no-fund --prefix "$CACHE" "puppeteer-core@$PUPPETEER" ||
+    # A registry that does not answer must not take ten minutes.
+    timeout 240 npm install --silent --no-audit --no-fund --fetch-timeout=60000 --prefix "$CACHE" \
+        "puppeteer-core@$PUPPETEER" ||
         missing "cannot fetch puppeteer-core"
 fi
 if ! CHROMIUM=${CHROMIUM:-$(find_chromium)}; then
-    apt-get install -q -y --no-install-recommends chromium-headless-shell >&2 ||
+    apt-get install -q -y -o DPkg::Lock::Timeout=120 --no-install-recommends chromium-headless-shell >&2 ||
         missing "no Chromium: install one or set CHROMIUM to it"
     CHROMIUM=$(find_chromium)
 fi
