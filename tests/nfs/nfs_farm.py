@@ -34,10 +34,11 @@ class Farm:
         self.abandoned = set()
         self.is_judged = False
 
-    def tasks(self, count, seconds, first=()):
-        """The list: so many tasks, of so many seconds on average; the first ones of exactly so many."""
+    def tasks(self, count, seconds, first=(), gate=""):
+        """The list: so many tasks, of so many seconds on average; the first ones of exactly so many.
+        They wait for a gate to be opened."""
         times = [*first, *(self.random.uniform(0, 2 * seconds) for _ in range(count - len(first)))]
-        lines = [f"{self.line(time)}\n" for time in times]
+        lines = [f"{self.line(time)} {gate}\n" for time in times]
         (self.home / "tasks.txt").write_text("".join(lines))
         self.rig.clients[0].run(f"mkdir {self.folder} && cp /mnt/host/{self.name}/tasks.txt {self.folder}/")
 

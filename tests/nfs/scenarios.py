@@ -51,16 +51,18 @@ def storm(_, farms):
 def work_on_all(rig, farms):
     """All farmers have joined, and the second client runs tasks of each farm; that client."""
     node = rig.clients[1]
+    gate = rig.home / f"gate_{farms[0].name}"
 
     def on(farm):
-        farm.tasks(240, seconds=1.5)
+        farm.tasks(240, seconds=1.5, gate=f"/mnt/host/{gate.name}")
         farm.start_all(each=2)
         farm.wait_for_farmers()
 
-    # At the same time: the first must not have ended when the last begins.
     with ThreadPoolExecutor() as pool:
         list(pool.map(on, farms))
     until(lambda: all(farm.has_work_on(node) for farm in farms), f"tasks of all farms run on {node.name}", 120)
+    # Not before: the first must not have ended when the last begins.
+    gate.touch()
     return node
 
 

@@ -1,5 +1,6 @@
-/* A task of the tests: work NUMBER SECONDS STATUS
+/* A task of the tests: work NUMBER SECONDS STATUS [FILE]
  *
+ * It waits until there is this file, on the machine that runs the tests.
  * Reports that it began and that it ended by UDP to the machine that runs the
  * tests, on a network that is never cut: what really happened, whatever any
  * record says. See effects() in tests/slurm/checker.py. */
@@ -30,11 +31,14 @@ static void report(const char *what, char **argv, const char *status)
 
 int main(int argc, char **argv)
 {
-    if (argc != 4)
+    if (argc != 4 && argc != 5)
         return 98;
     double seconds = atof(argv[2]);
     struct timespec pause = {(time_t)seconds, (long)(fmod(seconds, 1) * 1e9)};
     report("start", argv, "");
+    const struct timespec moment = {0, 100000000};
+    while (argc == 5 && access(argv[4], F_OK) != 0)
+        nanosleep(&moment, NULL);
     nanosleep(&pause, NULL);
     printf("this is task %s\n", argv[1]);
     fflush(stdout);
