@@ -12,7 +12,7 @@ use std::time::Duration;
 use nix::sys::signal::{Signal, killpg};
 use nix::unistd::Pid;
 
-use crate::harness::{Done, Farm, has, is_root, pause, side_by_side, skip, tasks, until};
+use crate::harness::{Done, Farm, each_nth, has, is_root, pause, side_by_side, skip, tasks, until};
 
 /// Tasks that leave a mark outside of the workdir as the last thing they do.
 pub(crate) fn marking(n: u64) -> Farm {
@@ -165,12 +165,12 @@ fn a_limit_on_the_size_of_files_is_told_and_the_next_run_completes() {
     completes(&farm, 300);
 }
 
-/// Which calls of a kind to harm: all with `PYTF_TEST_ALL`, else the first few
-/// and then fewer and fewer, so that the suite stays short.
+/// Which calls of a kind to harm: all with `PYTF_TEST_ALL`; the first few and then fewer and fewer
+/// with `PYTF_TEST_LONG`; else a third of these.
 fn moments() -> impl Iterator<Item = u32> {
     let all = std::env::var_os("PYTF_TEST_ALL").is_some();
-    let next = move |when: &u32| Some(if all { when + 1 } else { when + 1 + when / 2 });
-    std::iter::successors(Some(1), next)
+    let next = move |when: &u32| Some(if all { when + 1 } else { when + 1 + when / 3 });
+    each_nth(3, std::iter::successors(Some(1), next))
 }
 
 /// Runs pytf so that strace does `harm` to the `when`-th call of a kind (each
@@ -193,8 +193,8 @@ fn no_single_failing_call_is_fatal_to_the_workdir() {
         ("unlink,unlinkat", "error=EIO"),
     ];
     side_by_side(&cases, |&(calls, harm)| {
-        for file in ["w/finished", "w/toprocess", "w/lock", "w/tasks"] {
-            for when in [1, 3] {
+        for file in each_nth(3, ["w/finished", "w/toprocess", "w/lock", "w/tasks"]) {
+            for when in [1, 2, 4] {
                 eprintln!("{calls}: {harm} at {file}, call {when}");
                 // strace can only watch what exists: a first run makes the files.
                 let farm = marking(2);

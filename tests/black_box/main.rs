@@ -3,7 +3,8 @@
 //! Each topic is a module; `harness` is what they stand on. Slower on demand:
 //! `PYTF_TEST_KILLS` is the number of kills in the storm (100 shows it all),
 //! `PYTF_TEST_SEED` repeats a storm, `PYTF_TEST_TASKS` sizes it, and
-//! `PYTF_TEST_ALL` harms every system call instead of a selection.
+//! `PYTF_TEST_LONG` plays all cases of tests with many, `PYTF_TEST_ALL` harms every system call instead
+//! of a selection.
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 

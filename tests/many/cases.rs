@@ -27,7 +27,7 @@ use crate::harness::{Done, Farm, tasks, until};
 const N: u64 = 32;
 const FAILING: [u64; 2] = [10, 25];
 /// How many cases a short run plays, but for those that a file does not allow.
-const SHORT: usize = 30;
+const SHORT: usize = 15;
 
 /// What a task does: it stops its farmer, or waits until all are killed, the first
 /// time; then it notes that it ran, and how it was called.

@@ -1,7 +1,7 @@
 //! Many processes on one workdir: nothing lost, nothing doubled, whatever dies.
 //!
 //! The real program, in numbers. By default each test is short; these show it
-//! all: `PYTF_TEST_KILLS=200` for the storms, `PYTF_TEST_TASKS=1000000` for the
+//! all: `PYTF_TEST_LONG` for tests with many cases, `PYTF_TEST_KILLS=200` for the storms, `PYTF_TEST_TASKS=1000000` for the
 //! long list, `PYTF_TEST_ORDER=5000` for the storm over tasks that wait for others, `PYTF_TEST_DAMAGE=all` for every case of damage, `PYTF_TEST_SEED` to
 //! repeat a storm, and `PYTF_TEST_MOUNTS=A:B`
 //! for two mounts of one directory on a network file system, with a process on

@@ -78,13 +78,22 @@ pub(crate) fn side_by_side<C: Sync>(cases: &[C], run: impl Fn(&C) + Sync) {
     });
 }
 
-/// Lets time pass where time itself is what a test is about (a suspended
-/// Kills a command at the first, the second, ... of these calls, until it is not killed any more: then
-/// there were more than `least` of them. `cut` gets what `Pytf::injected` takes, and the number of the
-/// call; it returns the command's exit status.
+/// Each n-th case of a long test, from one that differs from run to run; all of them with
+/// `PYTF_TEST_LONG`.
+pub(crate) fn each_nth<T>(n: usize, all: impl IntoIterator<Item = T>) -> impl Iterator<Item = T> {
+    let is_long = std::env::var_os("PYTF_TEST_LONG").is_some();
+    let n = if is_long { 1 } else { n };
+    all.into_iter()
+        .skip(std::process::id() as usize % n)
+        .step_by(n)
+}
+
+/// Kills a command at the first, the second, ... of these calls, or some of them, until it is not
+/// killed any more: then there were more than `least` of them. `cut` gets what `Pytf::injected` takes,
+/// and the number of the call; it returns the command's exit status.
 pub(crate) fn cut_at_each(calls: &[(&str, u64)], mut cut: impl FnMut(&str, u64) -> Option<i32>) {
     for (call, least) in calls {
-        for nth in 1.. {
+        for nth in each_nth(3, 1..) {
             let inject = format!("inject={call}:signal=KILL:when={nth}");
             if cut(&inject, nth) == Some(0) {
                 assert!(nth > *least, "{nth} x {call}");
@@ -94,6 +103,7 @@ pub(crate) fn cut_at_each(calls: &[(&str, u64)], mut cut: impl FnMut(&str, u64) 
     }
 }
 
+/// Lets time pass where time itself is what a test is about (a suspended
 /// farmer, a random moment); never to wait for something.
 #[expect(clippy::disallowed_methods, reason = "see above")]
 pub(crate) fn pause(time: Duration) {
