@@ -237,26 +237,13 @@ fn others(dir: &Arc<dyn Dir>, me: &str) -> Result<Vec<String>> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::identity::Process;
-    use crate::model::record::{Header, NodeId};
     use crate::workdir::fs::{File, Open, RealDir};
     use crate::workdir::layout::{self, NODES};
     use crate::workdir::liveness::Watcher;
-    use crate::workdir::liveness::own_node::Node;
+    use crate::workdir::liveness::samples::Unknown;
 
     const BEAT: Duration = Duration::from_secs(10);
     const FAR: &str = "far.0.1.1";
-
-    struct Here;
-
-    impl Node for Here {
-        fn id(&self) -> Option<&NodeId> {
-            None
-        }
-        fn process(&self, _: &Header) -> Process {
-            Process::Unknown
-        }
-    }
 
     /// While one waits, the journal of a farmer elsewhere grows, and is locked from some moment on.
     struct Growing {
@@ -321,7 +308,7 @@ mod tests {
         let mut ours = Journal::create(&workdir, ours).unwrap().unwrap();
         let mut waiting = Growing {
             now: Duration::ZERO,
-            watcher: Watcher::new(Box::new(Here), BEAT * 6),
+            watcher: Watcher::new(Box::new(Unknown), BEAT * 6),
             journal,
             locked_at,
         };

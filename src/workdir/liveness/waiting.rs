@@ -33,12 +33,27 @@ pub trait Waiting {
     fn end_tasks(&mut self, _farmer: &str) {}
 }
 
-/// A wait for tests.
+/// A wait and a node for tests.
 #[cfg(test)]
 pub(in crate::workdir) mod samples {
     use std::time::Duration;
 
     use super::Waiting;
+    use crate::model::identity::Process;
+    use crate::model::record::{Header, NodeId};
+    use crate::workdir::liveness::own_node::Node;
+
+    /// A node that knows nothing of itself or of any process.
+    pub(in crate::workdir) struct Unknown;
+
+    impl Node for Unknown {
+        fn id(&self) -> Option<&NodeId> {
+            None
+        }
+        fn process(&self, _: &Header) -> Process {
+            Process::Unknown
+        }
+    }
 
     /// Does not wait: no time passes, and a wait for a held lock is canceled.
     pub(in crate::workdir) struct Now;

@@ -233,29 +233,13 @@ fn replace(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::identity::Process;
-    use crate::model::record::Header;
-    use crate::model::record::NodeId;
     use crate::workdir::fs::RealDir;
     use crate::workdir::layout;
     use crate::workdir::liveness::Watcher;
-    use crate::workdir::liveness::own_node::Node;
-    use crate::workdir::liveness::samples::Now;
+    use crate::workdir::liveness::samples::{Now, Unknown};
     use crate::workdir::lock::acquire;
 
     const TAKEOVER: Duration = Duration::from_secs(2 * 60);
-
-    /// A node without farmers.
-    struct Empty;
-
-    impl Node for Empty {
-        fn id(&self) -> Option<&NodeId> {
-            None
-        }
-        fn process(&self, _: &Header) -> Process {
-            Process::Unknown
-        }
-    }
 
     /// Waits until some moment, without time passing for other processes, and keeps what
     /// it was notified of.
@@ -271,7 +255,7 @@ mod tests {
             Self {
                 now: TAKEOVER,
                 until,
-                watcher: Watcher::new(Box::new(Empty), TAKEOVER),
+                watcher: Watcher::new(Box::new(Unknown), TAKEOVER),
                 said: Vec::new(),
             }
         }
