@@ -2,7 +2,7 @@
 //! an attempt ends.
 //!
 //! Guarantee: it is there as long as its process lives, which holds the lock of a file in it. One that
-//! a killed process of this kernel has left behind is removed by the next process that makes one.
+//! a killed process of this node has left behind is removed by the next process that makes one.
 
 use std::fs::{self, File};
 use std::io::{self, Write as _};
@@ -10,14 +10,13 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
 use pytf::workdir::layout::LOGS;
+use pytf::workdir::liveness::own_node::{Here, Node as _};
 
 /// The names of these folders begin with this, and end with the number of a process.
 const PREFIX: &str = "run-";
-/// Locked by the process; what it has is the boot of its kernel, since locks of one kernel reach each
-/// other whatever the file system does.
+/// Locked by the process; what it has is its node: locks under one kernel reach each other whatever
+/// the file system does, and its namespace tells what the number of a process means.
 const LOCKED: &str = "locked";
-/// Changes at each boot: see random(4).
-const BOOT: &str = "/proc/sys/kernel/random/boot_id";
 
 /// A folder of this process, removed when it ends.
 pub(crate) struct Spool {
@@ -31,20 +30,21 @@ impl Spool {
         let cache = std::env::var_os("XDG_CACHE_HOME").map(PathBuf::from);
         let home = || std::env::home_dir().unwrap_or_default().join(".cache");
         let cache = cache.filter(|path| path.is_absolute()).unwrap_or_else(home);
-        let boot = fs::read_to_string(BOOT).unwrap_or_default();
-        Self::make_in(&cache.join("pytf"), job, &boot)
+        let here = Here::read();
+        let node = here.id().map(serde_json::to_string).transpose()?;
+        Self::make_in(&cache.join("pytf"), job, &node.unwrap_or_default())
     }
 
-    fn make_in(cache: &Path, job: &str, boot: &str) -> io::Result<Self> {
+    fn make_in(cache: &Path, job: &str, node: &str) -> io::Result<Self> {
         // It does no harm if one stays.
-        let _ = sweep(cache, boot);
+        let _ = sweep(cache, node);
         let path = cache.join(format!("{PREFIX}{job}-{}", std::process::id()));
         fs::create_dir_all(path.join(LOGS))?;
         fs::set_permissions(&path, PermissionsExt::from_mode(0o700))?;
         let mut locked = File::create(path.join(LOCKED))?;
         // Where files cannot be locked, nobody can tell whether it was left behind.
         if locked.try_lock().is_ok() {
-            locked.write_all(boot.as_bytes())?;
+            locked.write_all(node.as_bytes())?;
         }
         Ok(Self {
             path,
@@ -64,26 +64,26 @@ impl Drop for Spool {
 }
 
 /// Removes the folders of processes that are gone.
-fn sweep(cache: &Path, boot: &str) -> io::Result<()> {
+fn sweep(cache: &Path, node: &str) -> io::Result<()> {
     for entry in fs::read_dir(cache)? {
         let entry = entry?;
-        if was_left_behind(&entry.file_name().to_string_lossy(), &entry.path(), boot) {
+        if was_left_behind(&entry.file_name().to_string_lossy(), &entry.path(), node) {
             fs::remove_dir_all(entry.path())?;
         }
     }
     Ok(())
 }
 
-fn was_left_behind(name: &str, path: &Path, boot: &str) -> bool {
+fn was_left_behind(name: &str, path: &Path, node: &str) -> bool {
     let Some((_, pid)) = name.strip_prefix(PREFIX).and_then(|id| id.rsplit_once('-')) else {
         return false;
     };
     let locked = path.join(LOCKED);
-    let is_of_this_kernel = || fs::read_to_string(&locked).is_ok_and(|of| of == boot);
+    let is_of_this_node = || fs::read_to_string(&locked).is_ok_and(|of| of == node);
     // A network file system may have lost the lock of a process that lives.
     let is_gone = || !Path::new("/proc").join(pid).exists();
     let is_free = || File::open(&locked).is_ok_and(|file| file.try_lock().is_ok());
-    !boot.is_empty() && is_of_this_kernel() && is_gone() && is_free()
+    !node.is_empty() && is_of_this_node() && is_gone() && is_free()
 }
 
 #[cfg(test)]
@@ -97,10 +97,10 @@ mod tests {
     fn what_a_killed_process_left_behind_is_removed_and_nothing_else() {
         let cache = tempfile::tempdir().unwrap();
         let cache = cache.path();
-        let left = |name: String, boot: &str| {
+        let left = |name: String, node: &str| {
             let path = cache.join(name);
             fs::create_dir(&path).unwrap();
-            fs::write(path.join(LOCKED), boot).unwrap();
+            fs::write(path.join(LOCKED), node).unwrap();
             path
         };
         let killed = left(format!("run-a-{NOBODY}"), "here");

@@ -8,7 +8,7 @@
 
 // The paths are for the other test programs that stand on this harness.
 #[path = "harness/facts.rs"]
-mod facts;
+pub(crate) mod facts;
 #[path = "harness/gate.rs"]
 mod gate;
 #[path = "harness/run.rs"]

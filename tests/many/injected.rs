@@ -8,6 +8,7 @@
 use std::collections::BTreeMap;
 use std::fs::{self, DirEntry};
 
+use crate::harness::facts::is_long;
 use crate::harness::{Done, Farm, has, skip, tasks, until};
 
 /// The tasks; this one fails.
@@ -133,11 +134,7 @@ fn no_call_that_fails_once_makes_a_wrong_result() {
     // All, or each n-th: of fewer without `PYTF_TEST_LONG`.
     let all = std::env::var("PYTF_TEST_ALL").ok();
     let is_all = all.is_some();
-    let share = if std::env::var_os("PYTF_TEST_LONG").is_some() {
-        26
-    } else {
-        100
-    };
+    let share = if is_long() { 26 } else { 100 };
     let share: u64 = all.map_or(share, |all| all.parse().unwrap_or(1));
     let only = std::env::var("PYTF_TEST_CASE").unwrap_or_default();
     let mut counts: BTreeMap<i32, u64> = BTreeMap::new();

@@ -308,7 +308,7 @@ fn all_ended_well(left: &[Done<'_>]) {
 /// Exact, and in order, whatever is killed, frozen, cancelled, added and paused meanwhile.
 #[test]
 fn tasks_that_wait_for_others_start_once_these_have_ended_whatever_is_killed() {
-    let strikes = (setting("PYTF_TEST_KILLS", 8) / 2).max(2);
+    let strikes = setting("PYTF_TEST_KILLS", 4).max(2);
     let n = setting("PYTF_TEST_ORDER", strikes * 25);
     let mut random = Random::new();
     let (text, names) = list(n, &Wide::of_this_node(), &mut random);

@@ -78,11 +78,15 @@ pub(crate) fn side_by_side<C: Sync>(cases: &[C], run: impl Fn(&C) + Sync) {
     });
 }
 
-/// Each n-th case of a long test, from one that differs from run to run; all of them with
-/// `PYTF_TEST_LONG`.
+/// Whether long tests play all of their cases.
+pub(crate) fn is_long() -> bool {
+    let is_set = |name| std::env::var_os(name).is_some();
+    is_set("PYTF_TEST_LONG") || is_set("PYTF_TEST_ALL")
+}
+
+/// Each n-th case of a long test, from one that differs from run to run; all of them where it is long.
 pub(crate) fn each_nth<T>(n: usize, all: impl IntoIterator<Item = T>) -> impl Iterator<Item = T> {
-    let is_long = std::env::var_os("PYTF_TEST_LONG").is_some();
-    let n = if is_long { 1 } else { n };
+    let n = if is_long() { 1 } else { n };
     all.into_iter()
         .skip(std::process::id() as usize % n)
         .step_by(n)
