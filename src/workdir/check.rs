@@ -36,10 +36,10 @@ pub fn check(dir: &Arc<dyn Dir>) -> Result<Checked> {
     Ok(checked)
 }
 
-/// The state, as it is seen without the lock.
+/// The state, as it is seen without the lock. What is torn is looked at again: see [`check`].
 fn read(dir: &Arc<dyn Dir>) -> Result<Option<State>> {
     let file = dir.open(LOCK, Open::Fresh).if_found("open", LOCK)?;
-    file.map_or(Ok(None), |file| state::read(&*file))
+    file.map_or(Ok(None), |file| state::read_locked(&*file))
 }
 
 fn check_once(dir: &Arc<dyn Dir>) -> Result<Checked> {
@@ -84,7 +84,7 @@ fn check_file(dir: &Arc<dyn Dir>, state: &State, name: &str) -> Result<()> {
     let renames = state.renames.iter().filter(|rename| rename.to == name);
     let names = renames.map(|rename| &*rename.from).chain([name]);
     for there in names {
-        let Some(file) = dir.open(there, Open::Read).if_found("open", name)? else {
+        let Some(file) = dir.open(there, Open::Fresh).if_found("open", name)? else {
             continue;
         };
         let len = file.len().context("look at", name)?;

@@ -81,10 +81,11 @@ impl Workdir {
 fn check_may_begin(dir: &Arc<dyn Dir>, path: &Path) -> Result<()> {
     // In this order: others may be making it at the same moment.
     let names = dir.list("").context("list", "the workdir")?;
-    if let Ok(lock) = dir.open(LOCK, Open::Read)
-        && state::read(&*lock)?.is_some()
-    {
-        return Ok(());
+    match state::peek(dir) {
+        Ok(Some(_)) => return Ok(()),
+        Err(error @ Error::Newer { .. }) => return Err(error),
+        // Only the holder of the lock decides whether it is damaged; the names tell the rest.
+        Ok(None) | Err(_) => {}
     }
     let is_there = |folder: &str, is_journal: fn(&str) -> bool| match dir.list(folder) {
         Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) => {
@@ -227,5 +228,23 @@ fn mechanism_for(dir: &Arc<dyn Dir>, path: &Path, wished: Option<Mechanism>) -> 
         }
         (Some(known), _) => Ok(known),
         (None, _) => exclusion::choose(path, wished),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Another node may be writing it, and on NFS a client may remember parts of several times.
+    #[test]
+    fn a_start_leaves_it_to_the_lock_whether_a_state_is_damaged() {
+        let folder = tempfile::tempdir().unwrap();
+        std::fs::write(folder.path().join(LOCK), "what is this").unwrap();
+        let options = OpenOptions {
+            create: true,
+            ..OpenOptions::default()
+        };
+        let opened = Workdir::open(folder.path(), options);
+        assert!(opened.is_ok(), "{}", opened.err().unwrap());
     }
 }

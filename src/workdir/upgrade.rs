@@ -22,7 +22,7 @@ pub fn upgrade(workdir: &Workdir, who: &str, waiting: &mut dyn Waiting) -> Resul
     let mut seen = peek(&workdir.dir)?;
     if old(seen.as_ref())?.is_some() {
         let held = acquire(workdir, who, waiting)?;
-        if let Some(state) = old(state::read(&*held.file)?.as_ref())? {
+        if let Some(state) = old(state::read_locked(&*held.file)?.as_ref())? {
             replace_lock(&workdir.dir, &held, state, waiting)?;
         }
         drop(held);

@@ -43,12 +43,9 @@ pub(super) struct Version {
 }
 
 impl Version {
-    /// Of the current state in an open lock file. It is read without the lock: what is torn is
-    /// no damage.
+    /// Of the current state in an open lock file.
     pub(super) fn of(lock: &dyn File) -> Result<Self> {
-        Ok(Self::of_state(
-            state::read(lock).map_err(state::no_verdict)?,
-        ))
+        Ok(Self::of_state(state::read(lock)?))
     }
 
     fn of_state(state: Option<State>) -> Self {

@@ -21,9 +21,8 @@ use std::sync::Arc;
 /// How often damage is looked at again before it is believed.
 const LOOKS: u32 = 10;
 
-/// Reads the current state; `None` when the workdir is not prepared. What it says of damage is
-/// a verdict only while the lock is held: see [`peek`].
-pub fn read(file: &dyn File) -> Result<Option<State>> {
+/// Reads the current state under the lock; `None` when the workdir is not prepared.
+pub fn read_locked(file: &dyn File) -> Result<Option<State>> {
     for _ in 0..LOOKS {
         match read_once(file) {
             Err(Error::Damaged { .. }) => {}
@@ -31,6 +30,12 @@ pub fn read(file: &dyn File) -> Result<Option<State>> {
         }
     }
     read_once(file)
+}
+
+/// Reads the current state from an open file that others may be writing: that it is torn is
+/// not a verdict.
+pub fn read(file: &dyn File) -> Result<Option<State>> {
+    read_locked(file).map_err(no_verdict)
 }
 
 /// Reads the current state without the lock; `None` before the workdir was prepared. What

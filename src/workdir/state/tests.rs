@@ -69,7 +69,7 @@ fn a_torn_first_state_is_none() {
 fn garbage_is_damage_and_a_newer_format_is_reported() {
     let file = lock_file();
     File::write_at(&file, b"what is this", 0).unwrap();
-    assert!(matches!(read(&file), Err(Error::Damaged { .. })));
+    assert!(matches!(read_locked(&file), Err(Error::Damaged { .. })));
     let json = r#"{"format":9,"seq":1,"something":"new"}"#;
     let text = format!("{:08x} {json}", crc32fast::hash(json.as_bytes()));
     File::write_at(&file, format!("{text:<1023}\n").as_bytes(), 0).unwrap();

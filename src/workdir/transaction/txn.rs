@@ -42,7 +42,8 @@ impl<'a> Txn<'a> {
     /// has the state number 0.
     pub fn begin(workdir: &'a Workdir, who: &str, waiting: &'a mut dyn Waiting) -> Result<Self> {
         let held = acquire(workdir, who, waiting)?;
-        let state = state::read(&*held.file)?.unwrap_or_else(|| State::new(workdir.mechanism));
+        let state = state::read_locked(&*held.file)?;
+        let state = state.unwrap_or_else(|| State::new(workdir.mechanism));
         if state.format < PLAIN {
             return Err(Error::Older {
                 found: state.format,
