@@ -205,6 +205,17 @@ impl Error {
         )
     }
 
+    /// Whether a file was torn when it was read without the lock, which is not a verdict.
+    pub fn is_torn(&self) -> bool {
+        matches!(
+            self,
+            Self::Io {
+                doing: "interpret",
+                ..
+            }
+        )
+    }
+
     /// Whether the workdir was at the other end of a pipe that has ended.
     pub fn is_lost_pipe(&self) -> bool {
         matches!(self, Self::Io { source, .. } if source.kind() == io::ErrorKind::ConnectionAborted)
@@ -219,6 +230,10 @@ impl Error {
             )),
             Self::Older { .. } => Some(format!(
                 "\nIf they were killed, 'pytf repair {workdir}' upgrades the workdir."
+            )),
+            torn if torn.is_torn() => Some(format!(
+                "\nIf it stays so and no pytf works on it, 'pytf repair {workdir}' restores it \
+                 from its journals."
             )),
             _ => None,
         }

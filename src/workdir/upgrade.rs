@@ -16,10 +16,15 @@ use crate::workdir::state::{self, Act, Log, PLAIN, Queue, Rename, State, peek};
 use std::sync::Arc;
 
 /// Makes a workdir of format 1 one of the present format; any other is left as it is.
-/// It is an error if farmers are alive by its state. Returns the state as it was read last,
-/// without the lock.
+/// It is an error if farmers are alive by its state. Returns the state as it was read last.
 pub fn upgrade(workdir: &Workdir, who: &str, waiting: &mut dyn Waiting) -> Result<Option<State>> {
-    let mut seen = peek(&workdir.dir)?;
+    let mut seen = match peek(&workdir.dir) {
+        // If it stays torn, it is the holder of the lock that calls it damaged.
+        Err(error) if error.is_torn() => {
+            state::read_locked(&*acquire(workdir, who, waiting)?.file)?
+        }
+        seen => seen?,
+    };
     if old(seen.as_ref())?.is_some() {
         let held = acquire(workdir, who, waiting)?;
         if let Some(state) = old(state::read_locked(&*held.file)?.as_ref())? {

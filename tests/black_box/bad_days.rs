@@ -99,7 +99,8 @@ impl Drop for Small<'_> {
 #[test]
 fn a_full_file_system_is_told_and_the_next_run_completes() {
     // Larger and larger: full at the first file, at a journal, at `finished`, at a log.
-    side_by_side(&["4k", "24k", "40k", "64k", "100k", "160k"], |size| {
+    let sizes: Vec<_> = each_nth(2, ["4k", "24k", "40k", "64k", "100k", "160k"]).collect();
+    side_by_side(&sizes, |size| {
         eprintln!("{size}");
         let farm = Farm::of(tasks(200, |id| {
             format!("echo {id}; head -c 600 /dev/zero && touch done/{id}")

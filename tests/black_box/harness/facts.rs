@@ -48,12 +48,14 @@ pub(crate) fn is_alive(pid: i32) -> bool {
     !matches!(state(pid), None | Some('Z' | 'X'))
 }
 
-/// Waits until something is a fact that nobody can tell us of.
+/// Waits until something is a fact that nobody can tell us of. To look may cost a process: the longer
+/// it takes, the rarer are the looks.
 pub(crate) fn until(what: &str, mut fact: impl FnMut() -> bool) {
     let start = Instant::now();
     while !fact() {
-        assert!(start.elapsed() < WATCHDOG, "never came true: {what}");
-        pause(Duration::from_millis(2));
+        let waited = start.elapsed();
+        assert!(waited < WATCHDOG, "never came true: {what}");
+        pause((waited / 8).clamp(Duration::from_millis(2), Duration::from_millis(100)));
     }
 }
 
