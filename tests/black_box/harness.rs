@@ -53,7 +53,7 @@ fn keep_others_out(path: &Path) {
 
 impl Farm {
     pub(crate) fn new() -> Self {
-        let root = tempfile::Builder::new().prefix("pytf-").tempdir().unwrap();
+        let root = facts::folder();
         let mark = format!("FARM_TEST_MARK={}", root.path().display());
         Self {
             root,

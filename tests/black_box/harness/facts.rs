@@ -6,6 +6,8 @@ use std::io::Write;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
+use rustix::fs::{StatVfsMountFlags, statvfs};
+
 /// Nothing here takes a minute, even on a busy machine; what takes two, hangs.
 pub(super) const WATCHDOG: Duration = Duration::from_secs(2 * 60);
 
@@ -84,6 +86,25 @@ pub(crate) fn side_by_side<C: Sync>(cases: &[C], run: impl Fn(&C) + Sync) {
 pub(crate) fn is_long() -> bool {
     let is_set = |name| std::env::var_os(name).is_some();
     is_set("PYTF_TEST_LONG") || is_set("PYTF_TEST_ALL")
+}
+
+/// A folder for a test: in memory, where a sync costs nothing; on the disk of the temporary folder where
+/// long tests play all of their cases, where `TMPDIR` names one, and where no program may run in memory.
+pub(super) fn folder() -> tempfile::TempDir {
+    let memory = "/dev/shm";
+    let is_wanted = !is_long() && std::env::var_os("TMPDIR").is_none();
+    let is_there = statvfs(memory).is_ok_and(|found| {
+        !found.f_flag.contains(StatVfsMountFlags::NOEXEC)
+            && found.f_bavail * found.f_frsize >= 1 << 30
+    });
+    let mut folder = tempfile::Builder::new();
+    folder.prefix("pytf-");
+    let made = if is_wanted && is_there {
+        folder.tempdir_in(memory)
+    } else {
+        folder.tempdir()
+    };
+    made.unwrap()
 }
 
 /// Each n-th case of a long test, from one that differs from run to run; all of them where it is long.
