@@ -213,6 +213,16 @@ fn a_farmer_that_was_sealed_behind_its_back_starts_nothing_more() {
     let args = "--proc 1 --takeover 20s --no-timeline --logs none";
     let one = farm.farm(args).start();
     gate.comer();
+    until("it has claimed ahead", || {
+        log(&farm).iter().any(|line| {
+            let claim = line["claim"].as_str().unwrap_or_default();
+            let last = claim
+                .rsplit([',', '-'])
+                .next()
+                .and_then(|id| id.parse().ok());
+            last.is_some_and(|last: u64| last > 40)
+        })
+    });
     one.signal(Signal::SIGSTOP);
     let name = farm.farmers().remove(0);
     let other = elsewhere(farm.farm(args)).start();
