@@ -30,8 +30,8 @@ use serde_json::Value;
 
 use facts::program;
 pub(crate) use facts::{
-    cut_at_each, each_nth, guards, has, is_alive, is_root, marked, pause, side_by_side, skip,
-    state, until,
+    cut_at_each, each_nth, guards, has, is_alive, is_long, is_root, marked, pause, side_by_side,
+    skip, state, until,
 };
 pub(crate) use gate::Gate;
 pub(crate) use run::{Done, Pytf, Running};

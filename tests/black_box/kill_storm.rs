@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use nix::sys::signal::Signal;
 
-use crate::harness::{Farm, each_nth, pause, tasks};
+use crate::harness::{Farm, each_nth, is_long, pause, tasks};
 
 /// A number from the environment, for longer or repeated storms.
 fn setting(name: &str, default: u64) -> u64 {
@@ -16,7 +16,8 @@ fn setting(name: &str, default: u64) -> u64 {
 }
 
 #[test]
-fn two_thousand_tasks_of_all_kinds_each_end_in_the_right_file() {
+fn tasks_of_all_kinds_each_end_in_the_right_file() {
+    let n = if is_long() { 2000 } else { 500 };
     // Every 250th runs into its limit, which is long enough for all others on
     // the slowest machine.
     let kind = |id: u64| match id {
@@ -29,14 +30,17 @@ fn two_thousand_tasks_of_all_kinds_each_end_in_the_right_file() {
         _ if id % 10 == 9 => ("echo $PYTF_TASK_ID; true", "exit 0"),
         _ => ("true", "exit 0"),
     };
-    let farm = Farm::of(tasks(2000, |id| kind(id).0.to_owned()));
+    let farm = Farm::of(tasks(n, |id| kind(id).0.to_owned()));
     farm.farm("--proc 8 --task-timeout 8 --grace 1")
         .run()
         .exits(1);
-    let (finished, failed): (Vec<u64>, Vec<u64>) =
-        (0..2000).partition(|&id| kind(id).1 == "exit 0");
-    farm.assert_exact(2000, &finished, &failed);
-    assert_eq!(farm.ends().len(), 2000, "one end of each in the journal");
+    let (finished, failed): (Vec<u64>, Vec<u64>) = (0..n).partition(|&id| kind(id).1 == "exit 0");
+    farm.assert_exact(n, &finished, &failed);
+    assert_eq!(
+        farm.ends().len() as u64,
+        n,
+        "one end of each in the journal"
+    );
     for (id, outcome) in farm.outcomes() {
         assert_eq!(outcome, kind(id).1, "task {id}");
     }

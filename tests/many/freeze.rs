@@ -10,7 +10,7 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
 use crate::crew::{Crew, Random, setting, wait};
-use crate::harness::{Farm, Gate, Running, has, is_alive, pause, skip, tasks, until};
+use crate::harness::{Farm, Gate, Running, each_nth, has, is_alive, pause, skip, tasks, until};
 use crate::record::{assert_complete, farm, good_ends, journals, log, told};
 
 const ARGS: &str = "--proc 2 --takeover 2s --no-timeline";
@@ -273,11 +273,9 @@ fn storm(args: &str) {
 }
 
 #[test]
-fn a_storm_of_frost() {
-    storm("--takeover 2s");
-}
-
-#[test]
-fn a_storm_of_frost_under_locks_by_name() {
-    storm("--takeover 2s --lock link");
+fn a_storm_of_frost_by_any_lock() {
+    for args in each_nth(2, ["--takeover 2s", "--takeover 2s --lock link"]) {
+        println!("{args}");
+        storm(args);
+    }
 }

@@ -691,7 +691,7 @@ fn the_promises_hold_in_every_story() {
         assert_eq!(told.broken, None, "seed {seed}, {} operations", told.ops);
         return;
     }
-    let seeds = number("MODEL_CHECK_SEEDS").unwrap_or(150);
+    let seeds = number("MODEL_CHECK_SEEDS").unwrap_or(100);
     let from = number("MODEL_CHECK_FROM").unwrap_or(0);
     let began = std::time::Instant::now();
     let AllTold {
