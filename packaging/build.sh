@@ -103,12 +103,12 @@ rpm_package() {
 # wheel TRIPLE: the same program, built once, with what pip puts below its prefix.
 wheel() {
     local share=packaging/wheel/data/share
+    trap "rm -rf $share/{man,bash-completion,zsh,fish} $share/doc/pytf/LICENSES-THIRD-PARTY" EXIT
     rm -rf $share/{man,bash-completion,zsh,fish}
     cp -r "$out"/share/{man,bash-completion,zsh,fish} $share/
     cp "$out/share/doc/pytf/LICENSES-THIRD-PARTY" $share/doc/pytf/
     PATH=$out/venv/bin:$PATH maturin build -q --release --zig --target "$1" --compatibility manylinux2014 \
         --config 'profile.release.strip=true' --out "$out"
-    rm -r $share/{man,bash-completion,zsh,fish} $share/doc/pytf/LICENSES-THIRD-PARTY
 }
 
 targets=("$@")

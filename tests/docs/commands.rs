@@ -174,8 +174,10 @@ fn run(commands: &[&str], files: &[(String, String)]) -> Vec<(String, i32)> {
     let kept = kept
         .iter()
         .filter_map(|name| Some((name, std::env::var(name).ok()?)));
+    // What is run only when asked for may build releases.
+    let limit = if asked().is_some() { "3600" } else { "540" };
     let bash = Command::new("timeout")
-        .args(["-k", "5", "540", "bash"])
+        .args(["-k", "5", limit, "bash"])
         .arg(&file)
         .current_dir(folder.path())
         .env_clear()
