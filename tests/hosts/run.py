@@ -400,7 +400,12 @@ def hosts_with_their_own_users():
         'hosts = ["n4"]\n[defaults]\nslots = 3\n'
         f'[[host]]\nname = "theirs"\naddress = "{host.address}"\nuser = "{host.USER}"\ncopy-in = ["work"]\n'
     )
-    commands = ("--node-setup", "echo up; id -un; pwd", "--node-teardown", "echo down")
+    # No host has done all before the other is there.
+    (scene.folder / "there").mkdir()
+    (scene.folder / "there").chmod(0o777)
+    there = f"there=there; [ -d there ] || there=/mnt/{scene.folder.name}/there; touch $there/$(id -un)"
+    setup = f"echo up; id -un; pwd; {there}; until [ -e $there/{host.USER} ]; do sleep 0.1; done"
+    commands = ("--node-setup", setup, "--node-teardown", "echo down")
     scene.require(scene.run("--hosts", "hosts.toml", *commands) == 1, "every seventh task fails")
     books = scene.check(complete=True, nodes=["n4", "n6"])
     ours = {task for journal in books.journals if journal.host == "n6" for task in (end["id"] for end in journal.ends)}
