@@ -7,6 +7,9 @@ use crate::model::refusal::hint;
 use crate::workdir::fs::NotAFile;
 use crate::workdir::mechanism::Mechanism;
 
+/// What could not be done with a file that was torn when it was read without the lock.
+const READ_TORN: &str = "interpret";
+
 /// Why the workdir cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
@@ -205,15 +208,24 @@ impl Error {
         )
     }
 
-    /// Whether a file was torn when it was read without the lock, which is not a verdict.
+    /// Makes damage that was seen without the lock what it is: torn at that moment, and not a
+    /// verdict.
+    #[must_use]
+    pub fn no_verdict(self) -> Self {
+        let Self::Damaged { file, what } = self else {
+            return self;
+        };
+        let what = format!("at this moment, {what}");
+        Self::Io {
+            doing: READ_TORN,
+            file,
+            source: io::Error::new(io::ErrorKind::InvalidData, what),
+        }
+    }
+
+    /// Whether [`Self::no_verdict`] made it.
     pub fn is_torn(&self) -> bool {
-        matches!(
-            self,
-            Self::Io {
-                doing: "interpret",
-                ..
-            }
-        )
+        matches!(self, Self::Io { doing, .. } if *doing == READ_TORN)
     }
 
     /// Whether the workdir was at the other end of a pipe that has ended.

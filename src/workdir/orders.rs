@@ -15,7 +15,7 @@ use crate::workdir::files::{CHANGED, Committed, checksum, read_full, sum_of};
 use crate::workdir::fs::{Dir, File, Open, Workdir};
 use crate::workdir::layout::ORDERS;
 use crate::workdir::liveness::Waiting;
-use crate::workdir::state::{Act, State, no_verdict};
+use crate::workdir::state::{Act, State};
 use crate::workdir::transaction::Txn;
 
 /// What farmers are asked to do.
@@ -249,7 +249,7 @@ fn bytes_since(file: &dyn File, state: &State, seen: Committed) -> Result<Vec<u8
     let read = read_full(file, &mut bytes, seen.len).context("read", ORDERS)?;
     let sum = checksum::rest(state.orders.sum, seen.sum, length);
     if read < bytes.len() || crc32fast::hash(&bytes) != sum {
-        return Err(no_verdict(Error::damaged(ORDERS, CHANGED)));
+        return Err(Error::damaged(ORDERS, CHANGED).no_verdict());
     }
     Ok(bytes)
 }

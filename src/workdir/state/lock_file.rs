@@ -35,7 +35,7 @@ pub fn read_locked(file: &dyn File) -> Result<Option<State>> {
 /// Reads the current state from an open file that others may be writing: that it is torn is
 /// not a verdict.
 pub fn read(file: &dyn File) -> Result<Option<State>> {
-    read_locked(file).map_err(no_verdict)
+    read_locked(file).map_err(Error::no_verdict)
 }
 
 /// Reads the current state without the lock; `None` before the workdir was prepared. What
@@ -54,22 +54,9 @@ pub fn peek(dir: &Arc<dyn Dir>) -> Result<Option<State>> {
         });
         match seen {
             Err(Error::Damaged { .. }) if tries < LOOKS => {}
-            Err(error) => return Err(no_verdict(error)),
+            Err(error) => return Err(error.no_verdict()),
             Ok(seen) => return seen.context("open", LOCK),
         }
-    }
-}
-
-/// What was seen without the lock is not a verdict.
-pub fn no_verdict(error: Error) -> Error {
-    let Error::Damaged { file, what } = error else {
-        return error;
-    };
-    let what = format!("at this moment, {what}");
-    Error::Io {
-        doing: "interpret",
-        file,
-        source: io::Error::new(io::ErrorKind::InvalidData, what),
     }
 }
 

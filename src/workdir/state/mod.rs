@@ -33,8 +33,8 @@ mod place;
 
 pub use fields::{FORMAT, ListIdentity, Log, PLAIN, Queue, Rename, State};
 pub use lock_file::{
-    mechanism_in, no_verdict, peek, read, read_holder, read_locked, write, write_again,
-    write_holder, write_new, write_place,
+    mechanism_in, peek, read, read_holder, read_locked, write, write_again, write_holder,
+    write_new, write_place,
 };
 pub use log::{Act, Entry, Member, bytes, bytes_since, entries, kept, parse_entries, segment_of};
 pub use members::Members;
