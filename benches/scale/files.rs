@@ -228,12 +228,14 @@ impl Dir for SimDir {
         let mut server = self.0.lock();
         server.ask(1);
         let node = match (server.names.get(name), how) {
-            (Some(_), Open::CreateNew) => return Err(io::ErrorKind::AlreadyExists.into()),
+            (Some(_), Open::CreateNew | Open::CreateProgram) => {
+                return Err(io::ErrorKind::AlreadyExists.into());
+            }
             (Some(node), _) => node.clone(),
             (None, Open::Read | Open::Fresh | Open::Write) => {
                 return Err(io::ErrorKind::NotFound.into());
             }
-            (None, Open::Create | Open::CreateNew) => server.make(name),
+            (None, _) => server.make(name),
         };
         Ok(Box::new(SimFile {
             server: self.0.clone(),

@@ -8,6 +8,7 @@
 use std::collections::BTreeSet;
 use std::fs::{self, File};
 use std::io::{self, ErrorKind, Read};
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Instant;
@@ -143,9 +144,13 @@ impl Results {
             let to = format!("{part}/{file}");
             // One of an attempt that was given back, and begun again.
             records.remove(&to)?;
-            let new = records.open(&to, Open::CreateNew)?;
-            made.push(to);
             let mut from = File::open(base.join(file))?;
+            let how = match from.metadata()?.mode() & 0o111 {
+                0 => Open::CreateNew,
+                _ => Open::CreateProgram,
+            };
+            let new = records.open(&to, how)?;
+            made.push(to);
             if self.is_piped {
                 send(&mut from, &*new)?;
             } else {

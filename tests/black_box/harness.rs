@@ -99,6 +99,12 @@ impl Farm {
         String::from_utf8_lossy(&self.bytes(name)).into_owned()
     }
 
+    /// Whether its owner may run a file.
+    pub(crate) fn is_program(&self, name: &str) -> bool {
+        let mode = fs::metadata(self.path(name)).unwrap().permissions().mode();
+        mode & 0o100 != 0
+    }
+
     /// `pytf ARGS`, to be run in the farm's directory.
     pub(crate) fn pytf<S: AsRef<OsStr>>(&self, args: impl IntoIterator<Item = S>) -> Pytf<'_> {
         Pytf::new(self, args)

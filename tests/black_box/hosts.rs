@@ -418,7 +418,7 @@ fn a_far_workdir_needs_inputs_here() {
     let farm = farm("cat data/in #PYTF in=data/in out=made\n");
     farm.write(
         "tasks.txt",
-        "cat data/in | tee made #PYTF in=data/in out=made\n",
+        "cat data/in | tee made; chmod +x made #PYTF in=data/in out=made\n",
     );
     let far = far(&farm);
     let args = format!("tasks.txt -w {far}");
@@ -433,10 +433,11 @@ fn a_far_workdir_needs_inputs_here() {
     farm.write("data/in", "input\n");
     with_ssh(&farm, &args).run().exits(0);
     assert_eq!(farm.text("w/results/0/made"), "input\n");
+    assert!(farm.is_program("w/results/0/made"));
     // What another task makes is looked for when it is needed; and the list may be left out.
     farm.write(
         "tasks.txt",
-        "cat data/in | tee made #PYTF in=data/in out=made\n\
+        "cat data/in | tee made; chmod +x made #PYTF in=data/in out=made\n\
          echo more > more #PYTF name=more\ncat more #PYTF in=more after=more\n",
     );
     with_ssh(&farm, &args).run().exits(0);

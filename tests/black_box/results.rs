@@ -17,7 +17,7 @@ fn names(farm: &Farm, folder: &str) -> Vec<String> {
 #[test]
 fn what_tasks_make_is_kept() {
     let farm = Farm::of(
-        "mkdir -p a/b; echo one | tee a/b/x > a/y  #PYTF out=a\n\
+        "mkdir -p a/b; echo one | tee a/b/x > a/y; chmod 700 a/y  #PYTF out=a\n\
          echo two > two.dat; echo more > more.dat  #PYTF out=two.dat,m*.dat\n\
          echo three > other  #PYTF out=three\n\
          echo four > four; false  #PYTF out=four\n\
@@ -28,6 +28,8 @@ fn what_tasks_make_is_kept() {
     assert_eq!(names(&farm, "w/results"), ["0", "1"]);
     assert_eq!(farm.text("w/results/0/a/b/x"), "one\n");
     assert_eq!(farm.text("w/results/0/a/y"), "one\n");
+    assert!(farm.is_program("w/results/0/a/y"));
+    assert!(!farm.is_program("w/results/0/a/b/x"));
     assert_eq!(names(&farm, "w/results/1"), ["more.dat", "two.dat"]);
     assert_eq!(farm.outcomes()[&2], "no-result");
     let log = "pytf: it ended with exit status 0, and has failed: its result three is not there\n";

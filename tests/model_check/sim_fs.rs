@@ -580,7 +580,9 @@ impl Dir for SimDir {
             (None, Open::Read | Open::Fresh | Open::Write) => {
                 return Err(io::ErrorKind::NotFound.into());
             }
-            (Some(_), Open::CreateNew) if world.broken != Broken::NoExclusive => {
+            (Some(_), Open::CreateNew | Open::CreateProgram)
+                if world.broken != Broken::NoExclusive =>
+            {
                 return Err(io::ErrorKind::AlreadyExists.into());
             }
             (Some(ino), _) => ino,

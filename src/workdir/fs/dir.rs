@@ -29,6 +29,8 @@ pub enum Open {
     Create,
     /// To read and write; it must not exist (one winner among all nodes).
     CreateNew,
+    /// The same, of a file that whoever may read it may run.
+    CreateProgram,
 }
 
 /// What has the name of a file but is not a regular file. pytf neither makes nor reads such.

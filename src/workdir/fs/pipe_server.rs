@@ -319,11 +319,12 @@ mod tests {
             "folder",
             "a/b/c",
         ];
-        const HOWS: [Open; 5] = [
+        const HOWS: [Open; 6] = [
             Open::Read,
             Open::Write,
             Open::Create,
             Open::CreateNew,
+            Open::CreateProgram,
             Open::Fresh,
         ];
         let (name, to) = (

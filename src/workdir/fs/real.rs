@@ -153,14 +153,18 @@ impl RealDir {
     fn open_or_make(&self, name: &str, how: Open) -> nix::Result<(OwnedFd, bool)> {
         // O_NONBLOCK: a FIFO put in a file's place must not hang us.
         let always = OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC | OFlag::O_NOCTTY | OFlag::O_NONBLOCK;
-        let rights = Mode::from_bits_truncate(self.rights.file_mode());
+        let rights = match how {
+            Open::CreateProgram => self.rights.program_mode(),
+            _ => self.rights.file_mode(),
+        };
+        let rights = Mode::from_bits_truncate(rights);
         let open = |flags: OFlag| nix::fcntl::openat(&self.fd, name, flags | always, rights);
         let make = || open(OFlag::O_RDWR | OFlag::O_CREAT | OFlag::O_EXCL);
         match how {
             Open::Fresh if self.is_nfs => Ok((open(OFlag::O_RDONLY | OFlag::O_DIRECT)?, false)),
             Open::Read | Open::Fresh => Ok((open(OFlag::O_RDONLY)?, false)),
             Open::Write => Ok((open(OFlag::O_RDWR)?, false)),
-            Open::CreateNew => Ok((make()?, true)),
+            Open::CreateNew | Open::CreateProgram => Ok((make()?, true)),
             Open::Create => match open(OFlag::O_RDWR) {
                 Err(nix::Error::ENOENT) => match make() {
                     // Others have just made it; and a client of a file system may
@@ -195,7 +199,8 @@ impl Dir for RealDir {
         for nth in 1..STALE_OPENS {
             match self.open_once(name, how) {
                 Err(error)
-                    if error.raw_os_error() == Some(libc::ESTALE) && how != Open::CreateNew =>
+                    if error.raw_os_error() == Some(libc::ESTALE)
+                        && !matches!(how, Open::CreateNew | Open::CreateProgram) =>
                 {
                     #[expect(
                         clippy::disallowed_methods,

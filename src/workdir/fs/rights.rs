@@ -71,6 +71,11 @@ impl Rights {
         0o666 & !(OTHERS & !self.shared)
     }
 
+    /// The mode to create a file with that can be run; the umask may take more away.
+    pub fn program_mode(self) -> u32 {
+        self.file_mode() | 0o111
+    }
+
     /// The mode to create a folder with; the umask may take more away.
     pub fn folder_mode(self) -> u32 {
         0o777 & !(OTHERS & !self.shared)
@@ -104,10 +109,8 @@ impl Rights {
         let is = stat.mode() & 0o777;
         let mut should = is & !(OTHERS & !self.shared);
         if self.shared & GROUP != 0 {
-            should |= GROUP;
-            if stat.is_dir() {
-                should |= 0o010;
-            }
+            // What the owner may run, or look into, the group may, too.
+            should |= GROUP | (is >> 3 & 0o010);
         }
         if is != should {
             fchmod(

@@ -241,12 +241,13 @@ fn ask(op: u8, rest: &[u8]) -> Option<Ask> {
     })
 }
 
-const HOWS: [Open; 5] = [
+const HOWS: [Open; 6] = [
     Open::Read,
     Open::Fresh,
     Open::Write,
     Open::Create,
     Open::CreateNew,
+    Open::CreateProgram,
 ];
 
 const MECHANISMS: [Mechanism; 3] = [Mechanism::Flock, Mechanism::Fcntl, Mechanism::Link];
