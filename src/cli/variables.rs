@@ -49,7 +49,8 @@ fn documented(arg: Arg, variable: &str) -> Arg {
     let mut help = arg
         .get_long_help()
         .or(arg.get_help())
-        .map(ToString::to_string)
+        // As it is: to look for escape sequences in all texts takes longer than the rest of a start.
+        .map(|help| help.ansi().to_string())
         .unwrap_or_default();
     for value in arg.get_possible_values() {
         if let Some(what) = value.get_help() {
