@@ -165,7 +165,8 @@ recipe_is_read() {
         python3 -m venv "$venv"
         "$venv/bin/pip" -q install py-rattler-build==0.73.0 || { rm -r "$venv"; skip "recipe.yaml: no rattler-build"; return; }
     fi
-    "$venv/bin/python" - packaging/recipes/recipe.yaml "$version" <<'END' || fail "packaging/recipes/recipe.yaml"
+    # It leaves a folder there.
+    TMPDIR=$venv "$venv/bin/python" - packaging/recipes/recipe.yaml "$version" <<'END' || fail "packaging/recipes/recipe.yaml"
 import sys
 from rattler_build import Stage0Recipe, VariantConfig
 with open(sys.argv[1]) as file:

@@ -1,5 +1,7 @@
 //! Completions, in the shells that people have: the tests press Tab on a terminal.
 
+use std::fs::DirBuilder;
+use std::os::unix::fs::DirBuilderExt;
 use std::path::Path;
 
 use crate::harness::{Farm, has, skip, tasks};
@@ -20,9 +22,14 @@ fn completes(shell: &str, start: &str, file: &str, lines: &str) {
     farm.farm("").run().leaves(1);
     farm.write("other/file", "");
     farm.write(file, lines);
+    // Otherwise fish leaves a folder in /tmp.
+    DirBuilder::new()
+        .mode(0o700)
+        .create(farm.path("run"))
+        .unwrap();
     let pytf = Path::new(env!("CARGO_BIN_EXE_pytf")).parent().unwrap();
     let start = format!(
-        "env HOME={0} XDG_CONFIG_HOME={0} ZDOTDIR={0} LC_ALL=C.UTF-8 PATH={1}:$PATH {start}",
+        "env HOME={0} XDG_CONFIG_HOME={0} XDG_RUNTIME_DIR={0}/run ZDOTDIR={0} LC_ALL=C.UTF-8 PATH={1}:$PATH {start}",
         farm.path("").display(),
         pytf.display()
     );

@@ -182,6 +182,8 @@ fn added_and_edited_tasks_have_attributes() {
     let done = farm
         .pytf(["edit", "w"])
         .env("EDITOR", editor)
+        // The text that was refused is kept there.
+        .env("TMPDIR", farm.path(""))
         .run()
         .exits(2);
     assert!(

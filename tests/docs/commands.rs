@@ -168,6 +168,9 @@ fn run(commands: &[&str], files: &[(String, String)]) -> Vec<(String, i32)> {
         );
     }
     let file = folder.path().join(".commands");
+    // PyTaskFarmer leaves folders there.
+    let temporary = folder.path().join(".tmp");
+    fs::create_dir(&temporary).unwrap();
     fs::write(&file, script).unwrap();
     // Where Slurm is, and Rust.
     let kept = ["SLURM_CONF", "CARGO_HOME", "RUSTUP_HOME", "DOCS_ROOT"];
@@ -188,7 +191,7 @@ fn run(commands: &[&str], files: &[(String, String)]) -> Vec<(String, i32)> {
         .env("BLOCKS", folder.path().join(".blocks"))
         .envs(kept)
         .env("LC_ALL", "C.UTF-8")
-        .env("TMPDIR", std::env::temp_dir())
+        .env("TMPDIR", temporary)
         .stdin(Stdio::null())
         .output()
         .unwrap();
