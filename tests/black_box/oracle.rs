@@ -43,9 +43,11 @@ pub(crate) fn python(farm: &Farm, oracle: &Path) -> Command {
     // What it makes others could write otherwise, where that is usual.
     let mut python = Command::new("sh");
     python.args(["-c", "umask 022; exec python3 \"$@\"", "python3"]);
-    // TMP must be unset, or its lock lies outside of the workdir.
+    // TMP and TMPDIR must be unset, or its lock lies outside of the workdir. It leaves empty
+    // folders where Python has temporary ones.
     python
         .env_clear()
+        .env("TEMP", farm.path(""))
         .env("PATH", std::env::var_os("PATH").unwrap())
         .env("PYTHONPATH", oracle)
         .env("HOME", farm.path(""))
