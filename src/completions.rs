@@ -2,24 +2,28 @@
 //! answers when the shell runs it.
 //!
 //! The shell runs `pytf` with [`VARIABLE`] and the words so far, so that the candidates come
-//! from this version and from the existing files: workdirs, and the ids of failed or waiting tasks.
+//! from this version and from the existing files: workdirs, the ids of failed or waiting
+//! tasks, runners and handlers.
 
+use std::collections::BTreeMap;
 use std::ffi::OsStr;
 use std::fs::File;
 use std::io::{self, BufRead, BufReader, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
 
-use clap::builder::PossibleValuesParser;
 use clap::{Arg, Command, ValueHint};
 use clap_complete::CompleteEnv;
 use clap_complete::engine::{ArgValueCompleter, CompletionCandidate, PathCompleter};
 use clap_complete::env::{Bash, EnvCompleter, Fish, Zsh};
 use pytf::cli::{Shell, default_workdir, definition};
+use pytf::definitions::What;
 use pytf::history::run::counts::queues;
 use pytf::model::escape::{clip, escape};
 use pytf::model::tasklist::handlers::HANDLERS;
 use pytf::runner::ready::READY;
 use pytf::workdir::layout::{FAILED, LOCK, TOPROCESS};
+
+use crate::defined;
 
 /// The variable by which the shell asks.
 const VARIABLE: &str = "PYTF_COMPLETE";
@@ -84,14 +88,37 @@ fn with_values(arg: Arg) -> Arg {
         )),
         "id" | "ids" | "task" => arg.add(ArgValueCompleter::new(failed_ids)),
         "list" => arg.value_hint(ValueHint::FilePath),
-        "runner" => arg.value_parser(PossibleValuesParser::new(
-            READY.iter().map(|ready| ready.name),
-        )),
-        "tasklist" if !arg.is_positional() => arg.value_parser(PossibleValuesParser::new(
-            HANDLERS.iter().map(|handler| handler.name),
-        )),
+        "runner" => arg.add(ArgValueCompleter::new(|word: &OsStr| {
+            let ready = READY.iter().map(|ready| (ready.name, ready.about));
+            names(word, ready, What::Runner)
+        })),
+        "tasklist" if !arg.is_positional() => arg.add(ArgValueCompleter::new(|word: &OsStr| {
+            let ready = HANDLERS.iter().map(|handler| (handler.name, handler.about));
+            names(word, ready, What::TaskList)
+        })),
         _ => arg,
     }
+}
+
+/// The names of what is ready, and of what the user's files define.
+fn names(
+    word: &OsStr,
+    ready: impl Iterator<Item = (&'static str, &'static str)>,
+    what: What,
+) -> Vec<CompletionCandidate> {
+    let ready = ready.map(|(name, about)| (name.to_owned(), about.to_owned()));
+    let mut known: BTreeMap<String, String> = ready.collect();
+    for definition in defined::places().read(what).unwrap_or_default() {
+        let place = definition.place();
+        known.insert(definition.name, place);
+    }
+    let typed = word.to_string_lossy();
+    let meant = known
+        .into_iter()
+        .filter(|(name, _)| name.starts_with(&*typed));
+    let candidates =
+        meant.map(|(name, help)| CompletionCandidate::new(name).help(Some(help.into())));
+    candidates.collect()
 }
 
 fn is_workdir(path: &Path) -> bool {

@@ -23,11 +23,7 @@ impl UnknownRunner {
     /// The dialect that looks for the runners of tasks. It refuses none: farmers may be given
     /// other files.
     pub(crate) fn looked_for(&self, dialect: Dialect) -> Dialect {
-        let files: Vec<PathBuf> = std::env::var_os("PYTF_CONFIG")
-            .map(PathBuf::from)
-            .into_iter()
-            .collect();
-        let known = names_known(Places::of(|name| std::env::var_os(name), &files));
+        let known = names_known(places());
         let found = self.0.clone();
         let check = move |attributes: &Attributes| {
             if let Err(why) = known(attributes) {
@@ -51,6 +47,15 @@ impl UnknownRunner {
             ));
         }
     }
+}
+
+/// Where a command without `--config` looks for definitions.
+pub(crate) fn places() -> Places {
+    let files: Vec<PathBuf> = std::env::var_os("PYTF_CONFIG")
+        .map(PathBuf::from)
+        .into_iter()
+        .collect();
+    Places::of(|name| std::env::var_os(name), &files)
 }
 
 /// Lists them.

@@ -21,6 +21,7 @@ fn completes(shell: &str, start: &str, file: &str, lines: &str) {
     );
     farm.farm("").run().leaves(1);
     farm.write("other/file", "");
+    farm.write("pytf/mine.ini", "[ap-mine]\nRunner = apptainer\n");
     farm.write(file, lines);
     // Otherwise fish leaves a folder in /tmp.
     DirBuilder::new()
@@ -48,6 +49,7 @@ fn completes(shell: &str, start: &str, file: &str, lines: &str) {
     offers("pytf re", &["repair", "report", "retry"]);
     offers("pytf status --", &["--failed", "--running"]);
     offers("pytf tasks.txt --bind ", &["numa", "core"]);
+    offers("pytf tasks.txt --runner ap", &["apptainer", "ap-mine"]);
     offers("pytf retry w", &["pytf retry w/"]);
     let ids = offers("pytf retry w ", &["17", "18"]).unwrap_or_default();
     assert!(!ids.contains("16") && !ids.contains("19"), "{ids}");
