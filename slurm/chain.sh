@@ -25,7 +25,7 @@ status=$?
 
 case $status in
     0) echo "chain: complete" ;;
-    1) echo "chain: complete, some tasks failed: pytf retry ${list}_workdir" ;;
+    1) echo "chain: some tasks failed, or cannot run: pytf status ${list}_workdir" ;;
     75 | 76)
         idle=$((${CHAIN_IDLE:-0} + 1))
         [ "$(results)" -gt "$before" ] && idle=0

@@ -44,7 +44,7 @@ pub const TABLE: [(RunExit, &str, &str); 10] = [
     (
         RunExit::SomeFailed,
         "some-failed",
-        "the run is complete, but some tasks failed or were cancelled (pytf retry WORKDIR); or --max-fail ended it",
+        "some tasks failed or were cancelled (pytf retry WORKDIR), or are left and cannot run now: they wait for a failed task, no node fits them, or --max-fail ended the run",
     ),
     (
         RunExit::Usage,

@@ -77,7 +77,7 @@ pub(super) struct Ledger {
     pub linger: bool,
     /// For how long to stay when the run is complete, since tasks may be added.
     pub follow: Option<Duration>,
-    /// What to do when the node seems unhealthy; none: nothing.
+    /// What to do when the node seems sick; none: nothing.
     pub quarantine: Option<Quarantine>,
     /// Which tasks can run here.
     pub placement: Placement,

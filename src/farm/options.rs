@@ -102,7 +102,7 @@ pub struct Options {
     pub linger: bool,
     /// For how long to stay when all tasks have ended, since more may be added; none: not at all.
     pub follow: Option<Duration>,
-    /// Whether to stop claiming on a node that seems unhealthy.
+    /// Whether to stop claiming on a node that seems sick.
     pub quarantine: bool,
     /// After how many failed tasks nothing more is started.
     pub max_fail: Option<FailureLimit>,

@@ -1,4 +1,4 @@
-//! Quarantine: a farmer on a node that may be unhealthy claims no tasks until other nodes
+//! Quarantine: a farmer on a node that may be sick claims no tasks until other nodes
 //! have tried those that failed here.
 //!
 //! The ledger reports each end here and calls [`Quarantine::run_due`] regularly.
@@ -204,7 +204,7 @@ impl Quarantine {
 fn message(verdict: Diagnosis) -> String {
     match verdict {
         Diagnosis::NodeAtFault(good, of) => format!(
-            "{good} of {of} tasks that failed here succeeded elsewhere: this node is unhealthy \
+            "{good} of {of} tasks that failed here succeeded elsewhere: this node is sick \
              and claims nothing more; the others run its failed tasks (--no-quarantine prevents this)"
         ),
         Diagnosis::TasksAtFault(bad, of) => {

@@ -1,10 +1,10 @@
-//! Whether our own node is unhealthy: tasks fail on it, soon after their start and one after
+//! Whether our own node is sick: tasks fail on it, soon after their start and one after
 //! the other, that succeed on other nodes.
 //!
 //! One farmer's state machine, without clock or I/O. The farmer reports each end; after many
 //! quick failures in a row it is asked to suspect its node: it claims nothing more, and other
 //! farmers try some of the tasks that failed on it. Their results decide. Guarantee: without
-//! that evidence no node is called unhealthy, and a suspicion ends by itself.
+//! that evidence no node is called sick, and a suspicion ends by itself.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -106,7 +106,7 @@ impl HealthMonitor {
     }
 
     /// Whether to claim no more than is started at once: half of the failures for a
-    /// suspicion have come. An unhealthy node would claim hundreds of tasks as if they were
+    /// suspicion have come. A sick node would claim hundreds of tasks as if they were
     /// short, and all would fail.
     pub fn is_suspicious(&self) -> bool {
         !self.is_cleared && self.streak.len() * 2 >= self.needed
@@ -122,7 +122,7 @@ impl HealthMonitor {
     }
 
     /// The tasks to try: some at first, and all that failed here once the node is known to be
-    /// unhealthy.
+    /// sick.
     pub fn request(&self) -> Ids {
         let some = match self.health {
             NodeHealth::Healthy => &self.streak[self.streak.len().saturating_sub(ASKED)..],

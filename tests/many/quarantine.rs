@@ -78,7 +78,7 @@ fn what_a_sick_node_fails_is_done_by_the_others() {
     assert!(text.contains("in quarantine"), "{text}");
     gate.open(1);
     wait(well).leaves(0);
-    wait(sick).exits(0).says(&["this node is unhealthy"]);
+    wait(sick).exits(0).says(&["this node is sick"]);
     assert_complete(&farm, TASKS);
     assert_eq!(healths(&farm), ["doubtful", "sick"]);
     let bad: Vec<u64> = farm
@@ -122,7 +122,7 @@ fn what_a_sick_node_fails_and_tries_again_is_done_by_the_others() {
     gate.comer();
     gate.open(1);
     wait(well).leaves(0);
-    wait(sick).exits(0).says(&["this node is unhealthy"]);
+    wait(sick).exits(0).says(&["this node is sick"]);
     assert_complete(&farm, TASKS);
     assert_eq!(healths(&farm), ["doubtful", "sick"]);
     let notes = farm.text("w/requeued");

@@ -112,7 +112,7 @@ def node_is_sick(cluster):
     require(not books.failed, f"{len(books.failed)} tasks failed for good")
     failed = [end for journal in books.journals for end in journal.ends if end["outcome"] == {"exit": 9}]
     require(len(failed) >= 8, f"{len(failed)} attempts failed")
-    require("this node is unhealthy" in farm.said(), "the unhealthy node was not reported")
+    require("this node is sick" in farm.said(), "the sick node was not reported")
     status = json.loads(cluster.nodes[0].run("pytf", "status", "--json", farm.workdir))
     (node,) = (node for node in status["nodes"] if node["node"] == sick)
     require(node["health"] == "sick" and node["forgiven"] == len(failed), f"status has {node}")
