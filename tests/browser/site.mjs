@@ -1,0 +1,52 @@
+// A headless browser opens each page of the site: see site.sh.
+//
+//   node site.mjs SITE [SCREENSHOTS]
+
+import fs from 'node:fs';
+import path from 'node:path';
+import { pathToFileURL } from 'node:url';
+import puppeteer from 'puppeteer-core';
+
+const [site, shots] = process.argv.slice(2);
+const pages = fs.readdirSync(site, { recursive: true })
+  .filter((name) => name.endsWith('.html') && !['404.html', 'print.html', 'toc.html'].includes(name));
+const wrong = [];
+const browser = await puppeteer.launch({
+  executablePath: process.env.CHROMIUM,
+  args: ['--no-sandbox', '--disable-gpu', '--no-first-run', '--disable-background-networking',
+    '--disable-component-update', '--disable-sync', '--allow-file-access-from-files',
+    '--host-resolver-rules=MAP * ~NOTFOUND'],
+});
+try {
+  for (const width of [1280, 400]) {
+    const page = await browser.newPage();
+    let name;
+    page.on('pageerror', (error) => wrong.push(`${name} at ${width}: ${error}`));
+    page.on('requestfailed', (request) => wrong.push(`${name} at ${width}: ${request.url()} is not there`));
+    await page.setViewport({ width, height: 900, deviceScaleFactor: 1 });
+    for (name of pages) {
+      await page.goto(pathToFileURL(path.resolve(site, name)).href, { waitUntil: 'load' });
+      const found = await page.evaluate(() => ({
+        overflow: document.documentElement.scrollWidth - innerWidth,
+        title: document.querySelector('main h1')?.textContent ?? '',
+        text: document.querySelector('main')?.getBoundingClientRect().width ?? 0,
+      }));
+      if (found.overflow > 0) wrong.push(`${name} at ${width}: ${found.overflow} pixels do not fit`);
+      if (found.title === '') wrong.push(`${name} at ${width}: it has no title`);
+      // The contents at the side leave room for the text.
+      if (found.text < Math.min(width - 40, 600)) wrong.push(`${name} at ${width}: ${found.text} pixels for the text`);
+      if (shots) {
+        const file = `${name.replaceAll('/', '-')}-${width}.png`;
+        await page.screenshot({ path: path.join(shots, file) });
+      }
+    }
+    await page.close();
+  }
+} catch (error) {
+  wrong.push(String(error));
+} finally {
+  await browser.close();
+}
+for (const text of wrong) console.error(`wrong: ${text}`);
+console.log(`${pages.length} pages: the browser ${wrong.length === 0 ? 'agrees' : 'does not agree'}`);
+process.exitCode = wrong.length === 0 && pages.length > 0 ? 0 : 1;
