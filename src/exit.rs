@@ -6,6 +6,7 @@
 //! follow sysexits.h, 130 is the shell's 128 + SIGINT.
 
 use std::fmt;
+use std::io::{self, Write};
 use std::process::ExitCode;
 
 /// How a process ended.
@@ -110,6 +111,24 @@ impl RunExit {
             .find(|(exit, ..)| *exit == self)
             .expect("every status is in the table (tested)")
     }
+}
+
+/// From now on, a panic in any thread ends the process as [`RunExit::Bug`]. A release build would
+/// end with the status of SIGABRT.
+pub fn end_as_bug_on_panic() {
+    let previous = std::panic::take_hook();
+    std::panic::set_hook(Box::new(move |info| {
+        previous(info);
+        let _ = io::stderr().write_all(
+            b"pytf: this is a bug in pytf; please report the lines above. Nothing that was recorded \
+              is lost: the same command again goes on\n",
+        );
+        #[expect(
+            clippy::exit,
+            reason = "as abort would, with the status that is promised"
+        )]
+        std::process::exit(RunExit::Bug.code().into());
+    }));
 }
 
 impl fmt::Display for RunExit {

@@ -25,7 +25,7 @@ use pytf::cli::{
     nearest_command,
 };
 use pytf::definitions::What;
-use pytf::exit::RunExit;
+use pytf::exit::{self, RunExit};
 use pytf::farm::check::{self, command_line};
 use pytf::farm::inventory::inventory;
 use pytf::farm::lock_wait::{LockWaiter, cancellation};
@@ -52,6 +52,7 @@ use pytf::workdir::{self, exclusion};
 use steer::Outside;
 
 fn main() -> ExitCode {
+    exit::end_as_bug_on_panic();
     if let Some(answered) = completions::answer() {
         return printed(answered).into();
     }

@@ -7,7 +7,8 @@ use std::time::Duration;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
-use crate::harness::{Farm, pause, until};
+use crate::doubles::clock;
+use crate::harness::{Farm, pause, skip, until};
 
 #[test]
 fn exit_0_when_the_run_is_complete_and_nothing_failed() {
@@ -53,6 +54,27 @@ fn exit_2_for_a_usage_error() {
 fn exit_2_for_an_input_error() {
     let farm = Farm::new();
     farm.farm("").run().exits(2).says(&["tasks.txt"]);
+}
+
+/// The clock comes to the end of what it can tell, which nothing is made for.
+#[test]
+fn exit_70_at_a_bug() {
+    let Some(clock) = clock() else {
+        return skip("there is no compiler for the double of the clock");
+    };
+    let uptime = std::fs::read_to_string("/proc/uptime").unwrap();
+    let uptime: i64 = uptime.split('.').next().unwrap().parse().unwrap();
+    let farm = Farm::of("true\n");
+    farm.write("jump", (i64::MAX - uptime - 9).to_ne_bytes());
+    let pytf = farm.farm("").env("LD_PRELOAD", clock);
+    let done = pytf.env("FAKE_JUMP", farm.path("jump")).run().exits(70);
+    done.says(&[
+        "panicked",
+        "this is a bug in pytf",
+        "the same command again",
+    ]);
+    farm.farm("").run().exits(0);
+    farm.assert_exact(1, &[0], &[]);
 }
 
 #[test]

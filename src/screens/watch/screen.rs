@@ -32,7 +32,7 @@ impl Screen {
     pub(super) fn enter() -> io::Result<Self> {
         static HOOK: Once = Once::new();
         HOOK.call_once(|| {
-            // A release build aborts after a panic: nothing is dropped then.
+            // A panic ends the process: nothing is dropped then.
             let previous = std::panic::take_hook();
             std::panic::set_hook(Box::new(move |info| {
                 give_back();
