@@ -8,7 +8,7 @@ use clap::Args;
 ///
 /// Asks all of them at the same time for their CPUs, load, memory, GPUs and their users, their clock,
 /// and whether they share the current folder. A host that has no pytf of this version gets a copy. The
-/// exit status is 69 when a host cannot be used.
+/// exit status is 69 when a host cannot be used, and 75 after a signal.
 #[derive(Clone, Debug, Args)]
 pub struct Hosts {
     /// The hosts, as for a farm
@@ -27,7 +27,7 @@ pub struct Hosts {
 /// What it prints is shown line by line, with the name of the host before it. The command is that
 /// of your shell there, in the folder in which tasks would run. It is ended with this pytf, and
 /// by Ctrl-C; a second one kills it. No pytf is needed there. The exit status is 0 when it is on all
-/// hosts, 1 when it is not, and 69 when a host was not reached.
+/// hosts, 1 when it is not, 69 when a host was not reached, and 75 after a signal.
 #[derive(Clone, Debug, Args)]
 pub struct On {
     /// The hosts, as for a farm

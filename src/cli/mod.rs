@@ -326,7 +326,7 @@ pub struct Combine {
     pub folder: PathBuf,
 }
 
-/// Make a shell complete options, workdirs and ids of failed tasks.
+/// Make a shell complete options, workdirs, ids of tasks, runners and handlers.
 ///
 /// Add this line to ~/.bashrc: source <(pytf completions bash). To ~/.zshrc, after
 /// compinit: source <(pytf completions zsh). For fish:
