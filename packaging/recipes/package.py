@@ -1,5 +1,7 @@
 """Spack, from source: repos/builtin/packages/pytf/package.py."""
 
+from datetime import date
+
 from spack_repo.builtin.build_systems.cargo import CargoPackage
 
 from spack.package import *
@@ -20,10 +22,15 @@ class Pytf(CargoPackage):
     depends_on("rust@1.89:", type="build")
     depends_on("c", type="build")
 
+    @property
+    def build_args(self):
+        return ["--locked"]
+
     @run_after("install")
     def install_man_pages_and_completions(self):
         cargo = which("cargo")
-        cargo("run", "--example", "man", "--", join_path(self.prefix.share.man.man1), "2026-11-26")
+        pages = join_path(self.prefix.share.man.man1)
+        cargo("run", "--locked", "--example", "man", "--", pages, date.today().isoformat())
         pytf = Executable(self.prefix.bin.pytf)
         for shell, folder, name in (
             ("bash", "bash-completion/completions", "pytf"),
