@@ -154,14 +154,7 @@ pub(crate) fn wait(args: &Wait) -> RunExit {
         cancelled: counts.cancelled,
         left: counts.left(),
     });
-    let mut text = format!(
-        "{} finished, {} failed",
-        grouped(ended.finished),
-        grouped(ended.failed)
-    );
-    if ended.cancelled > 0 {
-        text += &format!(", {} cancelled", grouped(ended.cancelled));
-    }
+    let text = figures(&ended);
     let paused = if run.is_paused() {
         ", and the run is paused (pytf resume)"
     } else {
@@ -185,6 +178,11 @@ pub(crate) fn wait(args: &Wait) -> RunExit {
                 exit => exit,
             };
         }
+        // The farm has ended with 1, too.
+        Waited::Abandoned if args.tasks.is_empty() && ended.left == counts.blocked => (
+            format!("{rest}: what is left waits for tasks that failed (pytf retry)"),
+            RunExit::SomeFailed,
+        ),
         Waited::Abandoned => (
             format!("no process works on the run: {rest}; run the same command again"),
             RunExit::WorkLeft,
@@ -203,6 +201,19 @@ pub(crate) fn wait(args: &Wait) -> RunExit {
         }
     };
     exit(Err(Failed::new(text, status)))
+}
+
+/// How many have ended, and how.
+fn figures(ended: &Ended) -> String {
+    let mut text = format!(
+        "{} finished, {} failed",
+        grouped(ended.finished),
+        grouped(ended.failed)
+    );
+    if ended.cancelled > 0 {
+        text += &format!(", {} cancelled", grouped(ended.cancelled));
+    }
+    text
 }
 
 /// How much of a list of ids is shown.

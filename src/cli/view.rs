@@ -84,9 +84,9 @@ pub struct Watch {
 ///
 /// With IDS: until these have ended, whatever the others do.
 ///
-/// The exit status is that of a farm: 0 when all tasks finished, 1 when some failed, 75 when
-/// tasks are left and no process works on them, or --timeout is over. It takes no lock and
-/// writes nothing, so any number of scripts may wait, on any machine that sees the workdir.
+/// The exit status is 0 when all tasks finished, 1 when some failed and others at most wait for
+/// these, 75 when tasks are left and no process works on them, or --timeout is over. It takes no
+/// lock and writes nothing, so any number of scripts may wait, on any machine that sees the workdir.
 #[derive(Clone, Debug, Args)]
 pub struct Wait {
     /// The workdir of the run

@@ -62,6 +62,8 @@ fn tasks_wait_for_those_that_they_name() {
     let status = farm.pytf(["status", "w"]).run().exits(0);
     assert!(said(&status).contains("1 blocked"), "{}", said(&status));
     assert!(!said(&status).contains("run the same command"));
+    let wait = farm.pytf(["wait", "w"]).run().exits(1);
+    wait.says(&["what is left waits for tasks that failed (pytf retry)"]);
     // The same command again changes nothing; a retry that succeeds lets it run.
     farm.farm("-n 4").run().exits(1);
     farm.write("tasks.txt", farm.text("tasks.txt").replace("false", "true"));
