@@ -26,6 +26,7 @@ ln -s "$pytf" "$work/bin/pytf"
 cp -r examples/snakemake "$work/profile"
 cp tests/snakemake/Snakefile "$work/"
 cd "$work"
+home=$HOME
 export PATH=$work/profile:$work/bin:$venv/bin:$PATH PYTF_RUN=$work/run HOME=$work
 
 for n in 1 2; do
@@ -49,5 +50,6 @@ wait "${farms[1]}" || { cat farm2.log; exit 1; }
 [ ! -s run/failed ] || { cat run/failed; exit 1; }
 tail -n 4 farm2.log
 cd "$root"
-DOCS_RUN=workflow cargo test -q --test docs commands_print >"$work/page.log" 2>&1 || { cat "$work/page.log"; exit 1; }
+# Its cargo is found by the home of before.
+HOME=$home DOCS_RUN=workflow cargo test -q --test docs commands_print >"$work/page.log" 2>&1 || { cat "$work/page.log"; exit 1; }
 echo "Snakemake: $jobs jobs on two processes, one of which was killed: the right result"
