@@ -5,18 +5,13 @@
 import fs from 'node:fs';
 import path from 'node:path';
 import { pathToFileURL } from 'node:url';
-import puppeteer from 'puppeteer-core';
+import { launch } from './launch.mjs';
 
 const [site, shots] = process.argv.slice(2);
 const pages = fs.readdirSync(site, { recursive: true })
   .filter((name) => name.endsWith('.html') && !['404.html', 'print.html', 'toc.html'].includes(name));
 const wrong = [];
-const browser = await puppeteer.launch({
-  executablePath: process.env.CHROMIUM,
-  args: ['--no-sandbox', '--disable-gpu', '--no-first-run', '--disable-background-networking',
-    '--disable-component-update', '--disable-sync', '--allow-file-access-from-files',
-    '--host-resolver-rules=MAP * ~NOTFOUND'],
-});
+const browser = await launch();
 try {
   for (const width of [1280, 400]) {
     const page = await browser.newPage();
@@ -27,7 +22,9 @@ try {
     for (name of pages) {
       await page.goto(pathToFileURL(path.resolve(site, name)).href, { waitUntil: 'load' });
       const found = await page.evaluate(() => ({
-        overflow: document.documentElement.scrollWidth - innerWidth,
+        // Wide tables and code may scroll by themselves, the text may not.
+        overflow: Math.max(...[...document.querySelectorAll('html, main, main > p, main > div:not(.table-wrapper)')]
+          .map((one) => one.scrollWidth - one.clientWidth)),
         title: document.querySelector('main h1')?.textContent ?? '',
         text: document.querySelector('main')?.getBoundingClientRect().width ?? 0,
       }));

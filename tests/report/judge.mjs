@@ -9,17 +9,12 @@
 import fs from 'node:fs';
 import path from 'node:path';
 import { pathToFileURL } from 'node:url';
-import puppeteer from 'puppeteer-core';
+import { launch } from './launch.mjs';
 
 const [report, statusFile, shots] = process.argv.slice(2);
 const status = JSON.parse(fs.readFileSync(statusFile, 'utf8'));
 const wrong = [];
-const browser = await puppeteer.launch({
-  executablePath: process.env.CHROMIUM,
-  args: ['--no-sandbox', '--disable-gpu', '--disable-quic', '--no-first-run',
-    '--disable-background-networking', '--disable-component-update', '--disable-sync',
-    '--host-resolver-rules=MAP * ~NOTFOUND'],
-});
+const browser = await launch();
 try {
   for (const width of [1280, 400]) {
     for (const scheme of ['light', 'dark']) {
