@@ -5,14 +5,14 @@
 import fs from 'node:fs';
 import path from 'node:path';
 import { pathToFileURL } from 'node:url';
-import { launch } from './launch.mjs';
+import { judge } from './browser.mjs';
 
 const [site, shots] = process.argv.slice(2);
 const pages = fs.readdirSync(site, { recursive: true })
   .filter((name) => name.endsWith('.html') && !['404.html', 'print.html', 'toc.html'].includes(name));
-const wrong = [];
-const browser = await launch();
-try {
+console.log(`${pages.length} pages`);
+await judge(async (browser, wrong) => {
+  if (pages.length === 0) wrong.push(`${site} has no page`);
   for (const width of [1280, 400]) {
     const page = await browser.newPage();
     let name;
@@ -39,11 +39,4 @@ try {
     }
     await page.close();
   }
-} catch (error) {
-  wrong.push(String(error));
-} finally {
-  await browser.close();
-}
-for (const text of wrong) console.error(`wrong: ${text}`);
-console.log(`${pages.length} pages: the browser ${wrong.length === 0 ? 'agrees' : 'does not agree'}`);
-process.exitCode = wrong.length === 0 && pages.length > 0 ? 0 : 1;
+});

@@ -36,4 +36,4 @@ if ! CHROMIUM=${CHROMIUM:-$(find_chromium)}; then
     CHROMIUM=$(find_chromium)
 fi
 export CHROMIUM
-cp "$here/../browser/launch.mjs" "$CACHE/"
+cp "$here/../browser/browser.mjs" "$CACHE/"

@@ -9,13 +9,11 @@
 import fs from 'node:fs';
 import path from 'node:path';
 import { pathToFileURL } from 'node:url';
-import { launch } from './launch.mjs';
+import { judge } from './browser.mjs';
 
 const [report, statusFile, shots] = process.argv.slice(2);
 const status = JSON.parse(fs.readFileSync(statusFile, 'utf8'));
-const wrong = [];
-const browser = await launch();
-try {
+await judge(async (browser, wrong) => {
   for (const width of [1280, 400]) {
     for (const scheme of ['light', 'dark']) {
       const which = `${width} ${scheme}`;
@@ -84,11 +82,4 @@ try {
       await page.close();
     }
   }
-} catch (error) {
-  wrong.push(String(error));
-} finally {
-  await browser.close();
-}
-for (const text of wrong) console.error(`wrong: ${text}`);
-console.log(wrong.length === 0 ? 'the browser agrees' : 'the browser does not agree');
-process.exitCode = wrong.length === 0 ? 0 : 1;
+});
